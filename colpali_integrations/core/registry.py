@@ -1,0 +1,267 @@
+"""The models this package knows: one frozen description each, and a way to add your own.
+
+A description holds everything that a checkpoint needs beside its files, above all its prompts: the query string of
+ColPali changed three times between releases of colpali-engine, and a checkpoint answers well only to the string that
+it was trained with.
+
+>>> from colpali_integrations import list_supported_models
+>>> [model.name for model in list_supported_models()][0]
+'coltiny'
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import threading
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from colpali_integrations.core.errors import ConfigurationError, ModelNotFoundError
+
+__all__ = ["ModelDescription", "find_model", "list_supported_models", "register_model"]
+
+
+_PALIGEMMA_FILES = (
+    "model.onnx_data",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "preprocessor_config.json",
+    "config.json",
+)
+_IDEFICS3_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "config.json",
+)
+_LEADERBOARD = "ViDoRe leaderboards"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """Everything about a checkpoint that its files do not say.
+
+    Attributes:
+        name: what `ColPali.from_pretrained` is called with.
+        family: the module in `core/families` that knows its inputs: "paligemma", "idefics3" or "coltiny".
+        dim: length of one vector.
+        repository: Hugging Face Hub repository; None for a bundled or purely local model.
+        revision: commit, tag or branch of the repository; None follows its default branch.
+        model_file: the ONNX file, relative to the repository.
+        additional_files: what must lie beside it (external data, tokenizer, processor configuration).
+        query_prefix: text before the user's query. Special tokens in it (`<bos>`) become their ids.
+        query_suffix: text after the user's query: the augmentation tokens ("reasoning buffer") and the end.
+        image_prompt: the text that accompanies a page; `<image>` stands for the image's tokens.
+        max_query_tokens: the user's own tokens are cut to this number, prefix and suffix excluded.
+        unit_length: whether every vector has length 1. Otherwise lengths carry weights and scores are dot products.
+        parameters: number of weights.
+        size_in_bytes: what must be downloaded.
+        licence: SPDX identifier, or the licence's common name.
+        vidore: published figures as (benchmark and metric, value) pairs, for choosing a model.
+        vidore_source: where those figures stand.
+        summary: when to choose it, in one sentence.
+    """
+
+    name: str
+    family: str
+    dim: int
+    repository: str | None = None
+    revision: str | None = None
+    model_file: str = "model.onnx"
+    additional_files: tuple[str, ...] = ()
+    query_prefix: str = ""
+    query_suffix: str = ""
+    image_prompt: str = ""
+    max_query_tokens: int = 512
+    unit_length: bool = True
+    parameters: int = 0
+    size_in_bytes: int = 0
+    licence: str = ""
+    vidore: tuple[tuple[str, float], ...] = ()
+    vidore_source: str = ""
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, where the mistake is made and not at the first query."""
+        if not self.name or self.name != self.name.strip():
+            raise ConfigurationError(f"ModelDescription: name must be a non-empty string without outer spaces, got {self.name!r}")
+        if self.dim <= 0:
+            raise ConfigurationError(f"ModelDescription {self.name!r}: dim must be positive, got {self.dim}")
+        if self.max_query_tokens <= 0:
+            raise ConfigurationError(
+                f"ModelDescription {self.name!r}: max_query_tokens must be positive, got {self.max_query_tokens}"
+            )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that the model needs, the ONNX file first."""
+        return (self.model_file, *self.additional_files)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over what decides an embedding: family, repository, revision, prompts and dim.
+
+        Figures, licence and summary do not count; the name does not either, so that a local copy under another name
+        matches.
+        """
+        keys = (
+            *("family", "dim", "repository", "revision", "model_file"),
+            *("query_prefix", "query_suffix", "image_prompt", "max_query_tokens"),
+        )
+        decisive = json.dumps({key: getattr(self, key) for key in keys}, sort_keys=True)
+        return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain fields, JSON-safe."""
+        return asdict(self)
+
+
+_BUILT_IN = (
+    ModelDescription(
+        name="coltiny",
+        family="coltiny",
+        dim=128,
+        model_file="image.onnx",
+        additional_files=("text.onnx", "config.json"),
+        unit_length=False,
+        parameters=4_000_000,
+        size_in_bytes=8_100_000,
+        licence="Apache-2.0",
+        summary="Prototypes, tests, notebooks and machines without a network: it is inside the package. Latin script.",
+    ),
+    ModelDescription(
+        name="Qdrant/colpali-v1.3-fp16",
+        family="paligemma",
+        repository="Qdrant/colpali-v1.3-fp16",
+        dim=128,
+        additional_files=_PALIGEMMA_FILES,
+        query_prefix="<bos>Query: ",
+        query_suffix="<pad>" * 10 + "\n",
+        image_prompt="<image><bos>Describe the image.\n",
+        parameters=2_923_000_000,
+        size_in_bytes=6_500_000_000,
+        licence="gemma",
+        vidore=(("v1 nDCG@5", 84.8), ("v2 nDCG@5", 54.7), ("v3 nDCG@10 (English)", 47.5)),
+        vidore_source=_LEADERBOARD,
+        summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
+    ),
+    ModelDescription(
+        name="Qdrant/colmodernvbert",
+        family="idefics3",
+        repository="Qdrant/colmodernvbert",
+        dim=128,
+        model_file="model_v2.onnx",
+        additional_files=_IDEFICS3_FILES,
+        query_suffix="<end_of_utterance>" * 10,
+        image_prompt="<|begin_of_text|>User:<image>Describe the image.<end_of_utterance>\nAssistant:",
+        parameters=252_000_000,
+        size_in_bytes=1_000_000_000,
+        licence="MIT",
+        vidore=(("v3 nDCG@10 (English)", 44.3),),
+        vidore_source=_LEADERBOARD,
+        summary="English pages on CPUs: close to ColPali at a twelfth of its size.",
+    ),
+    ModelDescription(
+        name="AndrewOgn/colpali-v1.3-merged-onnx",
+        family="paligemma",
+        repository="AndrewOgn/colpali-v1.3-merged-onnx",
+        dim=128,
+        additional_files=_PALIGEMMA_FILES,
+        query_prefix="<bos>Query: ",
+        query_suffix="<pad>" * 10 + "\n",
+        image_prompt="<image><bos>Describe the image.\n",
+        parameters=2_923_000_000,
+        size_in_bytes=5_850_000_000,
+        licence="gemma",
+        vidore=(("v1 nDCG@5", 84.8), ("v2 nDCG@5", 54.7), ("v3 nDCG@10 (English)", 47.5)),
+        vidore_source=_LEADERBOARD,
+        summary="ColPali v1.3 in another export, for those who have it already.",
+    ),
+    *(
+        ModelDescription(
+            name=f"{owner}/colpali-v1.2-merged-onnx",
+            family="paligemma",
+            repository=f"{owner}/colpali-v1.2-merged-onnx",
+            dim=128,
+            additional_files=_PALIGEMMA_FILES,
+            query_prefix="<bos>Question: ",
+            query_suffix="<pad>" * 10 + "\n",
+            image_prompt="<image><bos>Describe the image.\n",
+            parameters=2_923_000_000,
+            size_in_bytes=5_850_000_000,
+            licence="gemma",
+            summary="The checkpoint before v1.3, for indexes that were made with it.",
+        )
+        for owner in ("akshayballal", "starlight-ai")
+    ),
+)
+
+_lock = threading.Lock()
+_models: dict[str, ModelDescription] = {model.name.lower(): model for model in _BUILT_IN}
+
+
+def list_supported_models() -> list[ModelDescription]:
+    """Every registered model: the bundled one first, then those of the Hub, then yours.
+
+    Returns:
+        Frozen descriptions, in the order of registration.
+    """
+    with _lock:
+        return list(_models.values())
+
+
+def register_model(description: ModelDescription, *, replace: bool = False) -> ModelDescription:
+    """Make a checkpoint of a known family available by name.
+
+    Args:
+        description: the model; its `name` must be new, compared without case.
+        replace: allow an existing name.
+
+    Returns:
+        The same description.
+
+    Raises:
+        ConfigurationError: the name is taken, or the family is unknown.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> colpali = find_model("Qdrant/colpali-v1.3-fp16")
+        >>> register_model(replace(colpali, name="me/my-colpali", repository="me/my-colpali")).dim
+        128
+    """
+    from colpali_integrations.core.families import FAMILIES
+
+    if description.family not in FAMILIES:
+        raise ConfigurationError(
+            f"register_model({description.name!r}): unknown family {description.family!r}; known: {', '.join(FAMILIES)}"
+        )
+    with _lock:
+        if description.name.lower() in _models and not replace:
+            raise ConfigurationError(
+                f"register_model: a model named {description.name!r} is registered already; pass replace=True to replace it"
+            )
+        _models[description.name.lower()] = description
+    return description
+
+
+def find_model(name: str) -> ModelDescription:
+    """The description registered as `name` (case does not matter).
+
+    Raises:
+        ModelNotFoundError: no such model; the message lists close names.
+    """
+    with _lock:
+        known = dict(_models)
+    if name.lower() in known:
+        return known[name.lower()]
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5) or list(known)
+    raise ModelNotFoundError(
+        f"no model is registered as {name!r} and no folder has that name. Did you mean "
+        f"{' or '.join(repr(known[key].name) for key in close)}? list_supported_models() shows all; "
+        "register_model(...) adds one; a folder with config.json, tokenizer and ONNX file works too."
+    )
