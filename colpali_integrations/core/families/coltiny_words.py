@@ -1,0 +1,96 @@
+"""ColTiny's words: how a query becomes tokens, and a token the ids of its spelling features.
+
+Used by the family at run time and by ``training/``, so that both spell alike. A query is folded to
+the model's alphabet (a to z, digits, and ``.`` ``,`` inside numbers): case and accents go, ligatures
+open. Each word is then described by its spelling alone, hence any word, number or code has a vector.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,"
+_CHARACTER_ID = {character: index for index, character in enumerate(_ALPHABET)}
+_POSITIONS = 10
+_TRIGRAM_BUCKETS = 8192
+_LENGTHS = 32
+_SPELLED = len(_ALPHABET) * _POSITIONS
+_BIGRAM_BASE = 2 * _SPELLED
+_BIGRAM_SIDE = len(_ALPHABET) + 2
+_TRIGRAM_BASE = _BIGRAM_BASE + _BIGRAM_SIDE**2
+_LENGTH_BASE = _TRIGRAM_BASE + _TRIGRAM_BUCKETS
+FEATURE_COUNT = _LENGTH_BASE + _LENGTHS
+"""Number of spelling features; the id ``FEATURE_COUNT`` itself is padding, whose embedding is zero."""
+MAX_WORD_LENGTH = 48
+"""Longer words are cut here: no page sets them in one line, and features must stay bounded."""
+
+_WORD = re.compile(r"\d+(?:[.,]\d+)+|[a-z0-9]+")
+# Letters that Unicode decomposition leaves whole although readers spell them with plain letters.
+_OPENED = str.maketrans(
+    {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ı": "i", "ħ": "h", "ŧ": "t"}
+)
+STOP_WORDS = frozenset(
+    "the a an of to in and or for is are be on as by with that this it at from not if can do does did how what which"
+    " when where why who i my you your will would should there any one was were has have had its into than then so but"
+    .split()
+)
+"""English filler that names no topic (a short list of our own, chosen before any evaluation)."""
+
+
+def fold(text: str) -> str:
+    """Lower-case ``text`` and reduce it to ASCII where it has an ASCII spelling: ``"Größe"`` to ``"grosse"``."""
+    opened = unicodedata.normalize("NFKD", text.casefold()).translate(_OPENED)
+    return "".join(c for c in opened if not unicodedata.combining(c)).lower()
+
+
+def words(text: str) -> list[str]:
+    """All words of ``text`` in order, folded.
+
+    >>> words("Kapitel 3.14: fork_exec (Überblick)")
+    ['kapitel', '3.14', 'fork', 'exec', 'uberblick']
+    """
+    return [match[:MAX_WORD_LENGTH] for match in _WORD.findall(fold(text))]
+
+
+def query_words(text: str) -> list[str]:
+    """The words of a query that are looked for on pages, in order, at least one.
+
+    Filler (:data:`STOP_WORDS`) and single letters are left out, unless the query has nothing else.
+    Text with no letter or digit that the model can read (another script, emoji, punctuation) comes back
+    as its whitespace-separated pieces unchanged: :func:`word_features` hashes those, which gives a fixed,
+    finite vector that matches nothing in particular.
+    """
+    found = words(text)
+    telling = [word for word in found if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())]
+    return telling or found or [piece[:MAX_WORD_LENGTH] for piece in text.split()] or [text]
+
+
+def word_features(word: str) -> list[int]:
+    """Ids of the spelling features of one word, each in ``range(FEATURE_COUNT)``.
+
+    Characters by position from the left and from the right (first ten of each), character pairs and
+    hashed character triples with word boundaries, and the length. Triples are hashed by CRC-32, so the
+    ids are the same on every platform. Characters out of the alphabet only take part in the triples.
+    """
+    ids: list[int] = []
+    codes = [_CHARACTER_ID.get(character) for character in word]
+    last = len(word) - 1
+    for index, code in enumerate(codes):
+        if code is None:
+            continue
+        if index < _POSITIONS:
+            ids.append(index * len(_ALPHABET) + code)
+        if last - index < _POSITIONS:
+            ids.append(_SPELLED + (last - index) * len(_ALPHABET) + code)
+    bounded = [len(_ALPHABET), *codes, len(_ALPHABET) + 1]
+    for left, right in zip(bounded, bounded[1:], strict=False):
+        if left is not None and right is not None:
+            ids.append(_BIGRAM_BASE + left * _BIGRAM_SIDE + right)
+    marked = f"^{word}$"
+    for start in range(len(marked) - 2):
+        triple = marked[start : start + 3].encode("utf-8", "surrogatepass")
+        ids.append(_TRIGRAM_BASE + zlib.crc32(triple) % _TRIGRAM_BUCKETS)
+    ids.append(_LENGTH_BASE + min(len(word), _LENGTHS - 1))
+    return ids

@@ -1,0 +1,204 @@
+"""Write the two ONNX files and ``config.json`` of ColTiny from a checkpoint.
+
+``python -m training.export --weights runs/final.pt --out colpali_integrations/models/coltiny``
+
+What happens on the way, each step measured and printed:
+
+1. BatchNorm is folded into the convolutions.
+2. Both heads are rotated into one orthonormal basis, the principal directions of the word vectors, and
+   the weakest direction is dropped, so that the hinge's extra dimension ends at a round 128.
+3. Weights are stored as float16 and cast to float32 in the graph: half the bytes; ONNX Runtime folds
+   those casts when it loads the file, so that inference runs in float32 at full speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from colpali_integrations.core.families.coltiny_words import FEATURE_COUNT, fold, words
+from training.model import CELL, WORD_WEIGHT_RANGE, PageEncoder, WordEncoder, load_weights, word_batch
+
+OPSET = 17
+SCORING = {
+    "longest_side": 1152,
+    "cell": CELL,
+    "salience_threshold": 0.0,
+    "occurrence_cosine": 0.6,
+    "cluster_cosine": 0.8,
+    "k1": 0.4,
+    "b": 0.75,
+    "mean_occurrences": 311.0,
+    "hinge": 0.3,
+}
+"""Constants of preprocessing and scoring, chosen by the study on manual pages (see README.md)."""
+
+
+def fold_batch_norm(module: nn.Module) -> None:
+    """Replace every (convolution, BatchNorm) pair under ``module`` by one convolution, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Sequential) and len(child) == 2 and isinstance(child[1], nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(child[0], child[1]))
+        else:
+            fold_batch_norm(child)
+
+
+@torch.no_grad()
+def principal_basis(word: WordEncoder, vocabulary: list[str], *, keep: int) -> tuple[Tensor, float]:
+    """Orthonormal directions (keep, dim) that hold most of the word vectors, and the share of energy lost."""
+    vectors = torch.cat([word(*word_batch(vocabulary[i : i + 4096]))[0] for i in range(0, len(vocabulary), 4096)])
+    energy, directions = torch.linalg.eigh((vectors.T @ vectors).double() / len(vectors))  # ascending
+    basis = directions.T.flip(0)[:keep].float().contiguous()
+    return basis, float(1 - energy.flip(0)[:keep].sum() / energy.sum())
+
+
+class ExportPage(nn.Module):
+    """Page encoder with folded BatchNorm, rotated head and (batch, rows, columns, dim) output."""
+
+    def __init__(self, page: PageEncoder, basis: Tensor) -> None:
+        super().__init__()
+        head = nn.Conv2d(page.head.in_channels, len(basis) + 1, 1)
+        assert page.head.bias is not None and head.bias is not None
+        # The last normalisation is affine per channel, hence part of the 1 x 1 head.
+        scale = page.norm.weight / torch.sqrt(page.norm.running_var + page.norm.eps)
+        shift = page.norm.bias - page.norm.running_mean * scale
+        weight = page.head.weight[:, :, 0, 0]
+        bias = page.head.bias + weight @ shift
+        weight = weight * scale
+        with torch.no_grad():
+            head.weight.copy_(torch.cat([basis @ weight[:-1], weight[-1:]])[:, :, None, None])
+            head.bias.copy_(torch.cat([basis @ bias[:-1], bias[-1:]]))
+        self.trunk = nn.Sequential(
+            page.stem, nn.ReLU(), page.down4, nn.ReLU(), page.strokes, page.down8, nn.ReLU(), page.letters,
+            page.down16, nn.ReLU(), page.words, head,
+        )  # fmt: skip
+        fold_batch_norm(self.trunk)
+
+    def forward(self, page: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (batch, 1, height, width) to unit vectors (batch, rows, columns, dim) and salience."""
+        out = self.trunk(page)
+        return F.normalize(out[:, :-1].permute(0, 2, 3, 1), dim=-1), out[:, -1]
+
+
+class ExportWord(nn.Module):
+    """Word encoder over a padded id matrix (the padding id's row is zero), rotated, weight clamped."""
+
+    def __init__(self, word: WordEncoder, basis: Tensor) -> None:
+        super().__init__()
+        table = torch.cat([word.embedding.weight.detach(), torch.zeros(1, word.embedding.embedding_dim)])
+        self.register_buffer("table", table)
+        self.word = word
+        vector = nn.Linear(word.vector.in_features, len(basis))
+        with torch.no_grad():
+            vector.weight.copy_(basis @ word.vector.weight)
+            vector.bias.copy_(basis @ word.vector.bias)
+        word.vector = vector
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ids (words, longest) to unit vectors (words, dim) and weights (words,)."""
+        vectors, weights = self.word.head(F.embedding(features, self.table).sum(1))
+        return vectors, weights.clamp(*WORD_WEIGHT_RANGE)
+
+
+def store_as_float16(model: onnx.ModelProto) -> None:
+    """Store every float32 initializer of more than 64 numbers as float16, cast back where it is used.
+
+    A table that is only gathered from is cast after the gather, so that it stays small in memory too.
+    """
+    graph = model.graph
+    casts: list[onnx.NodeProto] = []
+    for tensor in list(graph.initializer):
+        array = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or array.size <= 64:
+            continue
+        assert float(np.abs(array).max()) < 65504, f"{tensor.name} overflows float16"
+        name, half = tensor.name, tensor.name + ".fp16"
+        tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), half))
+        users = [node for node in graph.node if name in node.input]
+        if users and all(node.op_type == "Gather" and node.input[0] == name for node in users):
+            for node in users:
+                node.input[0] = half
+                wide = node.output[0]
+                node.output[0] = wide + ".fp16"
+                cast = helper.make_node("Cast", [wide + ".fp16"], [wide], name=wide + ".cast", to=TensorProto.FLOAT)
+                graph.node.insert(list(graph.node).index(node) + 1, cast)
+        else:
+            casts.append(helper.make_node("Cast", [half], [name], name=name + ".cast", to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.node.insert(0, cast)
+    # Shape inference left float32 entries for tensors that are float16 now.
+    del graph.value_info[:]
+
+
+def write_onnx(module: nn.Module, sample: Tensor, path: Path, *, names: tuple[str, str, str], axes: dict[str, dict[int, str]]) -> None:
+    """Trace ``module`` on ``sample``, store it with float16 weights at ``path`` and check the file."""
+    module.eval()
+    torch.onnx.export(
+        module, (sample,), str(path), input_names=[names[0]], output_names=list(names[1:]), dynamic_axes=axes,
+        opset_version=OPSET, dynamo=False,
+    )  # fmt: skip
+    model = onnx.load(path)
+    store_as_float16(model)
+    model.producer_name, model.producer_version, model.doc_string = "colpali-integrations training/export.py", "", ""
+    for node in model.graph.node:
+        node.doc_string = ""
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def word_list(path: Path) -> list[str]:
+    """Distinct folded words of a word list, one or more words a line, in order of first appearance."""
+    lines = path.read_text(encoding="utf-8", errors="ignore").splitlines()
+    return list(dict.fromkeys(word for line in lines if fold(line) for word in words(line)))
+
+
+def main() -> None:
+    """Command line: see the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--words", type=Path, default=Path("/usr/share/dict/american-english-large"))
+    parser.add_argument("--keep", type=int, default=127, help="directions kept of the encoders' 128")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change a scoring constant")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+
+    page, word, extra = load_weights(options.weights)
+    basis, lost = principal_basis(word, word_list(options.words), keep=options.keep)
+    print(f"basis: {options.keep} directions, energy of word vectors lost {lost:.2e}")
+    write_onnx(
+        ExportPage(page, basis), torch.rand(2, 1, 96, 160), options.out / "image.onnx",
+        names=("page", "vectors", "salience"),
+        axes={
+            "page": {0: "batch", 2: "height", 3: "width"},
+            "vectors": {0: "batch", 1: "rows", 2: "columns"},
+            "salience": {0: "batch", 1: "rows", 2: "columns"},
+        },
+    )  # fmt: skip
+    write_onnx(
+        ExportWord(word, basis), torch.randint(0, FEATURE_COUNT, (3, 40)), options.out / "text.onnx",
+        names=("features", "vectors", "weights"),
+        axes={"features": {0: "words", 1: "longest"}, "vectors": {0: "words"}, "weights": {0: "words"}},
+    )  # fmt: skip
+    scoring: dict[str, float | int] = dict(SCORING)
+    for pair in options.set:
+        name, value = pair.split("=")
+        scoring[name] = type(SCORING[name])(float(value))
+    config = {"family": "coltiny", "version": 0, "dim": options.keep + 1, "feature_padding": FEATURE_COUNT, **scoring}
+    (options.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    sizes = {file.name: file.stat().st_size for file in sorted(options.out.iterdir()) if file.is_file()}
+    print("bytes:", sizes, "total", sum(sizes.values()), "| step", extra.get("step"))
+
+
+if __name__ == "__main__":
+    main()
