@@ -139,7 +139,9 @@ def store_as_float16(model: onnx.ModelProto) -> None:
     del graph.value_info[:]
 
 
-def write_onnx(module: nn.Module, sample: Tensor, path: Path, *, names: tuple[str, str, str], axes: dict[str, dict[int, str]]) -> None:
+def write_onnx(
+    module: nn.Module, sample: Tensor, path: Path, *, names: tuple[str, str, str], axes: dict[str, dict[int, str]]
+) -> None:
     """Trace ``module`` on ``sample``, store it with float16 weights at ``path`` and check the file."""
     module.eval()
     torch.onnx.export(

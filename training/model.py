@@ -22,7 +22,9 @@ WORD_WEIGHT_RANGE = (0.05, 1.1)
 """Bounds of a query word's learned weight, so that no word is mute or drowns the rest."""
 
 
-def conv_norm(inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def conv_norm(
+    inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     """A padded convolution without bias followed by BatchNorm, which export folds into one convolution."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     conv = nn.Conv2d(

@@ -7,6 +7,7 @@ open. Each word is then described by its spelling alone, hence any word, number 
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 import zlib
@@ -26,16 +27,22 @@ FEATURE_COUNT = _LENGTH_BASE + _LENGTHS
 MAX_WORD_LENGTH = 48
 """Longer words are cut here: no page sets them in one line, and features must stay bounded."""
 
+MAX_WORD_FEATURES = 2 * _POSITIONS + 2 * MAX_WORD_LENGTH + 2
+"""Most features that one word can have: ten places from either end, 49 pairs, 48 triples and the length."""
+
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[a-z0-9]+")
 # Letters that Unicode decomposition leaves whole although readers spell them with plain letters.
 _OPENED = str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ı": "i", "ħ": "h", "ŧ": "t"}
 )
 STOP_WORDS = frozenset(
-    "the a an of to in and or for is are be on as by with that this it at from not if can do does did how what which"
-    " when where why who i my you your will would should there any one was were has have had its into than then so but"
-    .split()
-)
+    {
+        "the", "a", "an", "of", "to", "in", "and", "or", "for", "is", "are", "be", "on", "as", "by", "with", "that",
+        "this", "it", "at", "from", "not", "if", "can", "do", "does", "did", "how", "what", "which", "when", "where",
+        "why", "who", "i", "my", "you", "your", "will", "would", "should", "there", "any", "one", "was", "were",
+        "has", "have", "had", "its", "into", "than", "then", "so", "but",
+    }
+)  # fmt: skip
 """English filler that names no topic (a short list of our own, chosen before any evaluation)."""
 
 
@@ -85,7 +92,7 @@ def word_features(word: str) -> list[int]:
         if last - index < _POSITIONS:
             ids.append(_SPELLED + (last - index) * len(_ALPHABET) + code)
     bounded = [len(_ALPHABET), *codes, len(_ALPHABET) + 1]
-    for left, right in zip(bounded, bounded[1:], strict=False):
+    for left, right in itertools.pairwise(bounded):
         if left is not None and right is not None:
             ids.append(_BIGRAM_BASE + left * _BIGRAM_SIDE + right)
     marked = f"^{word}$"

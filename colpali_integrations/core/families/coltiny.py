@@ -1,0 +1,242 @@
+"""ColTiny, the bundled model: reads the words of a page from its pixels, looks words of a query up by dot product.
+
+A page becomes one vector for each distinct word that the model makes out on it; a query one vector for each word.
+Ranking wants three things that unit vectors cannot say, so here lengths and one extra dimension carry them:
+
+- a query vector's length is the word's learned weight w (rare words weigh more);
+- a page vector's length is how much the page says the word: its number of occurrences n, saturated and normalised by
+  the page's number of words L as in BM25 (Robertson and Zaragoza 2009),
+  ``len = n (k1 + 1) / (n + k1 (1 - b + b L / mean))``;
+- the last dimension subtracts a hinge h from every cosine, and one zero vector a page stops sums at zero:
+  query ``[w t, -w h]``, page ``[len v, len]``, hence ``max(0, max_p w len (cos - h))`` by plain dot-product MaxSim.
+
+A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.08 with the shipped constants) a query word.
+Rows are not of unit length, and every page ends with the zero vector; compare them by dot product, not by cosine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from colpali_integrations.core.errors import ModelLoadError, QueryError
+from colpali_integrations.core.families.base import Feed, Float32, GraphFiles, Outputs, Prepared
+from colpali_integrations.core.families.coltiny_words import MAX_WORD_FEATURES, query_words, word_features
+from colpali_integrations.core.registry import ModelDescription
+
+__all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout"]
+
+_logger = logging.getLogger(__name__)
+_MOST_CELLS = 2048  # of about 3,700 on A4: bounds the time for noise that looks like text everywhere
+
+
+@dataclass(frozen=True)
+class ColTinyConfig:
+    """Constants of ``config.json``, fixed when the model was exported.
+
+    Attributes:
+        dim: length of a vector, hinge dimension included.
+        feature_padding: feature id whose embedding is zero.
+        longest_side: pixels of a page's longer side before encoding.
+        cell: side of the square, in those pixels, that one vector of the grid stands for.
+        salience_threshold: cells above it count as "a word is centred here".
+        occurrence_cosine: neighbouring cells closer than this see the same printed word.
+        cluster_cosine: cells closer than this, anywhere on the page, say the same word.
+        k1: saturation of a word's count.
+        b: share of the normalisation by page length.
+        mean_occurrences: printed words on an average page.
+        hinge: cosine at or below which a page says nothing about a word.
+    """
+
+    dim: int
+    feature_padding: int
+    longest_side: int
+    cell: int
+    salience_threshold: float
+    occurrence_cosine: float
+    cluster_cosine: float
+    k1: float
+    b: float
+    mean_occurrences: float
+    hinge: float
+
+    @classmethod
+    def read(cls, path: Path) -> ColTinyConfig:
+        """Read ``config.json``.
+
+        Raises:
+            ModelLoadError: it is missing, is not JSON, or lacks a constant.
+        """
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{field.name: found[field.name] for field in fields(cls)})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelLoadError(f"{path}: not a ColTiny configuration ({type(error).__name__}: {error})") from error
+
+
+@dataclass(frozen=True)
+class PageLayout:
+    """A page's vectors and where on the page they come from.
+
+    Attributes:
+        vectors: float32 (n, dim), the zero vector last.
+        cells: int32 (n, 2), row and column of the grid cell that each vector was read in (of a word's most salient
+            occurrence); (-1, -1) for the zero vector.
+        counts: int32 (n,), how often the page prints the word; 0 for the zero vector.
+        grid: rows and columns of the grid, padding of the page included.
+    """
+
+    vectors: Float32
+    cells: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    grid: tuple[int, int]
+
+
+class ColTinyQueries:
+    """Query text to one vector a word. Words do not see each other, so any queries may share a run."""
+
+    def __init__(self, config: ColTinyConfig, *, max_words: int) -> None:
+        self._config = config
+        self._max_words = max_words
+        self._warned = False
+
+    def words(self, text: str) -> list[str]:
+        """The words that get a vector, in order: see :func:`~.coltiny_words.query_words`.
+
+        Raises:
+            QueryError: `text` is empty or only whitespace.
+        """
+        if not text.strip():
+            raise QueryError(f"the query is empty ({text!r}); ask for at least one word")
+        found = query_words(text)
+        if len(found) > self._max_words and not self._warned:
+            self._warned = True
+            _logger.warning("query of %d words cut to %d (said once)", len(found), self._max_words)
+        return found[: self._max_words]
+
+    def prepare(self, item: str) -> Prepared:
+        """Spell the words: int64 ids (n_words, longest possible), padded so that no batch changes a shape."""
+        found = self.words(item)
+        ids = np.full((len(found), MAX_WORD_FEATURES), self._config.feature_padding, np.int64)
+        for row, word in zip(ids, found, strict=True):
+            features = word_features(word)
+            row[: len(features)] = features
+        return Prepared(key="words", arrays={"features": ids}, extra=found)
+
+    def feed(self, batch: Sequence[Prepared]) -> Feed:
+        """All words of all queries, one after the other."""
+        return {"features": np.concatenate([item.arrays["features"] for item in batch])}
+
+    def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
+        """One float32 (n_words, dim) a query: weight times unit vector, and the hinge's share."""
+        weights = outputs["weights"].astype(np.float32)[:, None]
+        rows = np.concatenate([outputs["vectors"] * weights, -self._config.hinge * weights], axis=1, dtype=np.float32)
+        ends = np.cumsum([len(item.arrays["features"]) for item in batch])
+        return [part.copy() for part in np.split(rows, ends[:-1])]
+
+
+class ColTinyPages:
+    """Page image to one vector a distinct word, plus the zero vector."""
+
+    def __init__(self, config: ColTinyConfig) -> None:
+        self._config = config
+
+    def prepare(self, item: Image.Image) -> Prepared:
+        """Grey levels, longest side as in training, padded with white to whole cells: float32 (1, height, width).
+
+        Pages of one padded size share a run.
+        """
+        scale = self._config.longest_side / max(item.size)
+        size = (max(1, round(item.width * scale)), max(1, round(item.height * scale)))
+        grey = item if item.mode == "L" else item.convert("L")
+        if grey.size != size:
+            grey = grey.resize(size, Image.Resampling.LANCZOS)
+        cell = self._config.cell
+        height, width = -(-size[1] // cell) * cell, -(-size[0] // cell) * cell
+        pixels = np.ones((1, height, width), np.float32)
+        pixels[0, : size[1], : size[0]] = np.asarray(grey, np.float32) / 255
+        return Prepared(key=(height, width), arrays={"page": pixels}, extra=(height // cell, width // cell))
+
+    def feed(self, batch: Sequence[Prepared]) -> Feed:
+        """Pages of one size: float32 (batch, 1, height, width)."""
+        return {"page": np.stack([item.arrays["page"] for item in batch])}
+
+    def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
+        """One float32 (n_distinct_words + 1, dim) a page."""
+        return [layout.vectors for layout in self.layouts(outputs, batch)]
+
+    def layouts(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageLayout]:
+        """As :meth:`vectors`, with the place of each vector on the page, for highlighting and citations."""
+        return [self.layout(outputs["vectors"][i], outputs["salience"][i]) for i in range(len(batch))]
+
+    def layout(self, vectors: Float32, salience: Float32) -> PageLayout:
+        """Gather the cells of one page into words.
+
+        Args:
+            vectors: float32 (rows, columns, dim - 1), unit length.
+            salience: float32 (rows, columns), logits.
+
+        Returns:
+            Words in the order of their most salient occurrence, then the zero vector.
+        """
+        config = self._config
+        rows, columns = salience.shape
+        order = np.argsort(-salience, axis=None, kind="stable")[:_MOST_CELLS]
+        order = order[salience.reshape(-1)[order] > config.salience_threshold]
+        found = vectors.reshape(rows * columns, -1)[order].astype(np.float32)
+        place = np.stack(np.divmod(order, columns), axis=1).astype(np.int32)
+        cosine = found @ found.T
+
+        # A printed word that straddles cells is seen by several of them: the most salient one speaks for it.
+        near = (np.abs(place[:, None] - place[None]) <= 1).all(axis=2) & (cosine > config.occurrence_cosine)
+        first = ~np.tril(near, -1).any(axis=1)
+        found, place, cosine = found[first], place[first], cosine[np.ix_(first, first)]
+
+        leaders, sums, counts = [], [], []
+        free, same = np.ones(len(found), bool), cosine > config.cluster_cosine
+        for index in range(len(found)):
+            if not free[index]:
+                continue
+            members = same[index] & free
+            members[index] = True
+            free &= ~members
+            leaders.append(index)
+            counts.append(int(members.sum()))
+            sums.append(found[members].sum(axis=0))
+        words = np.zeros((len(leaders) + 1, config.dim), np.float32)
+        cells = np.full((len(leaders) + 1, 2), -1, np.int32)
+        count = np.array([*counts, 0], np.int32)
+        if leaders:
+            total = np.stack(sums)
+            norm = config.k1 * (1 - config.b + config.b * len(found) / config.mean_occurrences)
+            length = (count[:-1] * (config.k1 + 1) / (count[:-1] + norm)).astype(np.float32)[:, None]
+            words[:-1, :-1] = total / np.linalg.norm(total, axis=1, keepdims=True) * length
+            words[:-1, -1:] = length
+            cells[:-1] = place[leaders]
+        return PageLayout(words, cells, count, (rows, columns))
+
+
+class ColTinyFamily:
+    """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx`` and ``config.json``."""
+
+    def __init__(self, description: ModelDescription, directory: Path) -> None:
+        self.config = ColTinyConfig.read(directory / "config.json")
+        if self.config.dim != description.dim:
+            raise ModelLoadError(
+                f"{directory}: its config.json says dim {self.config.dim}, the description of {description.name!r}"
+                f" {description.dim}; describe the model with its own dim"
+            )
+        self.graphs = GraphFiles(pages=directory / description.model_file, queries=directory / "text.onnx")
+        self.queries = ColTinyQueries(self.config, max_words=description.max_query_tokens)
+        self.pages = ColTinyPages(self.config)
+
+    def token_count(self, text: str, *, include_special: bool = True) -> int:
+        """Number of words (= query vectors) of a query, after truncation; there are no special tokens."""
+        return len(self.queries.words(text))
