@@ -1,0 +1,6 @@
+"""Where pages and their multi-vectors are kept and searched. Stores know the core and no framework."""
+
+from colpali_integrations.stores.page_store import PageStore
+from colpali_integrations.stores.records import Fingerprint, Hit, Page
+
+__all__ = ["Fingerprint", "Hit", "Page", "PageStore"]
