@@ -89,7 +89,9 @@ class ModelDescription:
     def __post_init__(self) -> None:
         """Refuse what cannot work, where the mistake is made and not at the first query."""
         if not self.name or self.name != self.name.strip():
-            raise ConfigurationError(f"ModelDescription: name must be a non-empty string without outer spaces, got {self.name!r}")
+            raise ConfigurationError(
+                f"ModelDescription: name must be a non-empty string without outer spaces, got {self.name!r}"
+            )
         if self.dim <= 0:
             raise ConfigurationError(f"ModelDescription {self.name!r}: dim must be positive, got {self.dim}")
         if self.max_query_tokens <= 0:
@@ -182,22 +184,19 @@ _BUILT_IN = (
         vidore_source=_LEADERBOARD,
         summary="ColPali v1.3 in another export, for those who have it already.",
     ),
-    *(
-        ModelDescription(
-            name=f"{owner}/colpali-v1.2-merged-onnx",
-            family="paligemma",
-            repository=f"{owner}/colpali-v1.2-merged-onnx",
-            dim=128,
-            additional_files=_PALIGEMMA_FILES,
-            query_prefix="<bos>Question: ",
-            query_suffix="<pad>" * 10 + "\n",
-            image_prompt="<image><bos>Describe the image.\n",
-            parameters=2_923_000_000,
-            size_in_bytes=5_850_000_000,
-            licence="gemma",
-            summary="The checkpoint before v1.3, for indexes that were made with it.",
-        )
-        for owner in ("akshayballal", "starlight-ai")
+    ModelDescription(
+        name="akshayballal/colpali-v1.2-merged-onnx",
+        family="paligemma",
+        repository="akshayballal/colpali-v1.2-merged-onnx",
+        dim=128,
+        additional_files=_PALIGEMMA_FILES,
+        query_prefix="<bos>Question: ",
+        query_suffix="<pad>" * 10 + "\n",
+        image_prompt="<image><bos>Describe the image.\n",
+        parameters=2_923_000_000,
+        size_in_bytes=5_850_000_000,
+        licence="gemma",
+        summary="The checkpoint before v1.3, for indexes that were made with it.",
     ),
 )
 
@@ -243,7 +242,8 @@ def register_model(description: ModelDescription, *, replace: bool = False) -> M
     with _lock:
         if description.name.lower() in _models and not replace:
             raise ConfigurationError(
-                f"register_model: a model named {description.name!r} is registered already; pass replace=True to replace it"
+                f"register_model: a model named {description.name!r} is registered already; "
+                "pass replace=True to replace it"
             )
         _models[description.name.lower()] = description
     return description

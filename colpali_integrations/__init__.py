@@ -1,0 +1,35 @@
+"""Visual document retrieval for LangChain and LlamaIndex: ColPali multi-vectors on ONNX Runtime, without PyTorch.
+
+>>> from colpali_integrations import ColPali, max_sim, pdf_pages
+>>> model = ColPali.from_pretrained()                            # ColTiny, bundled; or "Qdrant/colpali-v1.3-fp16"
+>>> pages = list(model.embed_images(pdf_pages("report.pdf")))    # doctest: +SKIP
+>>> [query] = model.embed_queries(["revenue by region"])
+>>> max_sim(query, pages).argmax()                               # doctest: +SKIP
+"""
+
+from colpali_integrations.core.errors import ColPaliError
+from colpali_integrations.core.images import load_image
+from colpali_integrations.core.model import ColPali
+from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
+from colpali_integrations.core.pooling import grid_pool, hierarchical_pool, mean_pool
+from colpali_integrations.core.registry import ModelDescription, find_model, list_supported_models, register_model
+from colpali_integrations.core.scoring import max_sim
+
+__all__ = [
+    "ColPali",
+    "ColPaliError",
+    "ModelDescription",
+    "PdfPage",
+    "find_model",
+    "grid_pool",
+    "hierarchical_pool",
+    "list_supported_models",
+    "load_image",
+    "max_sim",
+    "mean_pool",
+    "pdf_page_count",
+    "pdf_pages",
+    "register_model",
+]
+
+__version__ = "0.1.0"

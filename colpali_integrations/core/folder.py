@@ -1,0 +1,118 @@
+"""A bare folder of files -> the description of the model in it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from colpali_integrations.core.errors import ModelLoadError, ModelNotFoundError
+from colpali_integrations.core.hub import read_json
+from colpali_integrations.core.registry import ModelDescription, list_supported_models
+
+__all__ = ["describe_folder"]
+
+logger = logging.getLogger(__name__)
+
+# The words by which config.json (model_type) and the processor configurations (processor_class) tell the family, and
+# the registered model whose prompts a folder of that family gets. The first word found decides.
+_TELLTALES: tuple[tuple[str, str], ...] = (
+    ("coltiny", "coltiny"),
+    ("vbert", "Qdrant/colmodernvbert"),
+    ("colsmol", "Qdrant/colmodernvbert"),
+    ("idefics3", "Qdrant/colmodernvbert"),
+    ("smolvlm", "Qdrant/colmodernvbert"),
+    ("colpali", "Qdrant/colpali-v1.3-fp16"),
+    ("paligemma", "Qdrant/colpali-v1.3-fp16"),
+)
+# ColSmol's and ColIdefics3's page prompt begins differently; their processors say so.
+_IM_START = ("colidefics3", "colsmol", "smolvlm")
+
+
+def describe_folder(folder: Path) -> ModelDescription:
+    """Tell from its files which family a folder's model belongs to, and describe it.
+
+    A folder made from a registered repository (config.json's `_name_or_path`) gets that model's prompts. Another one
+    gets those of its family's newest checkpoint, and the log says so, for a wrong query prompt costs quality and
+    nothing else would tell: register a description and pass `local_dir=` to be sure.
+
+    Raises:
+        ModelNotFoundError: there is no such folder.
+        ModelLoadError: its files do not tell the family, or it holds no ONNX file.
+    """
+    if not folder.is_dir():
+        raise ModelNotFoundError(f"no folder at {folder}")
+    config = read_json(folder, "config.json")
+    processors = [
+        read_json(folder, name, optional=True) for name in ("processor_config.json", "preprocessor_config.json")
+    ]
+    hints = " ".join(_hints(config, *processors)).lower()
+    base_name = next((name for word, name in _TELLTALES if word in hints), None)
+    if base_name is None:
+        raise ModelLoadError(
+            f"cannot tell the family of {folder} from config.json (model_type {config.get('model_type')!r}) or its "
+            "processor configuration; call register_model(ModelDescription(...)) and pass local_dir="
+        )
+    known = {model.name: model for model in list_supported_models()}
+    base = known[base_name]
+    origin = str(config.get("_name_or_path", ""))
+    exact = next((model for model in known.values() if origin and origin in (model.repository, model.name)), None)
+    if exact is not None and exact.family == base.family:
+        base = exact
+    elif base.family != "coltiny":
+        logger.warning(
+            "%s does not say which query prompt it was trained with; using that of %s (%r). If it is another "
+            "checkpoint, register_model(ModelDescription(...)) with its own and pass local_dir=",
+            folder,
+            base.name,
+            base.query_prefix,
+        )
+    prompt = base.image_prompt
+    if base.family == "idefics3" and any(word in hints for word in _IM_START):
+        prompt = prompt.replace("<|begin_of_text|>", "<|im_start|>")
+    model_file = _onnx_file(folder, base.model_file)
+    present = tuple(name for name in base.additional_files if (folder / name).exists())
+    return replace(
+        base,
+        name=folder.resolve().name,
+        repository=None,
+        model_file=model_file,
+        additional_files=present,
+        image_prompt=prompt,
+        dim=_dim(config, base.dim),
+        parameters=0,
+        size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
+        licence="",
+        vidore=(),
+        vidore_source="",
+        summary=f"Read from {folder}.",
+    )
+
+
+def _hints(*configs: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    for config in configs:
+        for key in ("model_type", "processor_class", "image_processor_type", "_name_or_path"):
+            found.append(str(config.get(key, "")))
+        found.extend(str(name) for name in config.get("architectures") or [])
+        found.append(str((config.get("vlm_config") or {}).get("model_type", "")))
+    return found
+
+
+def _onnx_file(folder: Path, preferred: str) -> str:
+    for name in (preferred, "model.onnx", "onnx/model.onnx"):
+        if (folder / name).is_file():
+            return name
+    found = sorted(path.name for path in folder.glob("*.onnx"))
+    if len(found) == 1:
+        return found[0]
+    raise ModelLoadError(f"{folder} should hold {preferred}; ONNX files there: {', '.join(found) or 'none'}")
+
+
+def _dim(config: Mapping[str, Any], default: int) -> int:
+    for key in ("embedding_dim", "dim"):
+        if isinstance(config.get(key), int):
+            return int(config[key])
+    return default

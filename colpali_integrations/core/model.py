@@ -1,0 +1,431 @@
+"""`ColPali`: pages and queries to multi-vectors, with any registered model.
+
+name --registry--> description --hub--> files --family--> codecs ---\\
+                                              \\--session--> engines ----+--> embed_images, embed_queries
+pipeline ---/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+from PIL import Image
+
+from colpali_integrations.core.errors import ColPaliError, ConfigurationError, EncodingError
+from colpali_integrations.core.families import family_class
+from colpali_integrations.core.families.base import Codec, Family, Feed, Float32, Outputs, Prepared
+from colpali_integrations.core.folder import describe_folder
+from colpali_integrations.core.hub import resolve_files
+from colpali_integrations.core.images import HasImage, ImageSource, image_name, load_image
+from colpali_integrations.core.pipeline import Failure, Stage, run_in_order, run_inline
+from colpali_integrations.core.prompt import check_query
+from colpali_integrations.core.registry import ModelDescription, find_model
+from colpali_integrations.core.session import Engine, Provider, SessionConfig, available_cores, resolve_providers
+
+__all__ = ["ColPali", "OnError"]
+
+logger = logging.getLogger(__name__)
+
+OnError = Literal["raise", "skip", "collect"]
+Item = TypeVar("Item")
+
+# Small batches are as fast as large ones on a CPU and need less memory; measured in benchmarks/.
+_IMAGE_BATCH = 4
+_QUERY_BATCH = 64
+
+
+class ColPali:
+    """A late-interaction model: pages and queries become multi-vectors that `max_sim` compares.
+
+    Make one with `from_pretrained`. It may be shared by any number of threads; all of them use one copy of the
+    weights. It is a context manager, and `close()` releases the weights.
+
+    Args:
+        family: the model's codecs.
+        engines: its sessions, one a device.
+        description: what it is.
+        image_options: passed to `load_image`.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        engines: Sequence[Engine],
+        description: ModelDescription,
+        *,
+        image_options: dict[str, Any] | None = None,
+    ) -> None:
+        self.family = family
+        self._engines = list(engines)
+        self._description = description
+        self._image_options = image_options or {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str] = "coltiny",
+        *,
+        local_dir: str | os.PathLike[str] | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        threads: int | None = None,
+        providers: Sequence[Provider] | None = None,
+        device_ids: Sequence[int] | None = None,
+        lazy_load: bool = False,
+        enable_cpu_mem_arena: bool = True,
+        split_graph: bool = True,
+        allow_urls: bool = False,
+        url_timeout: float = 10.0,
+        url_max_bytes: int = 64 * 2**20,
+    ) -> ColPali:
+        """Load a model by its registered name, or from a folder.
+
+        Args:
+            name_or_path: a name of `list_supported_models()`, or a folder whose config.json tells the family.
+            local_dir: a folder with the files of the model named; nothing is downloaded.
+            revision: commit, tag or branch on the Hub, instead of the description's.
+            cache_dir: instead of huggingface_hub's cache.
+            local_files_only: never touch the network; HF_HUB_OFFLINE=1 does the same.
+            threads: threads inside one run; None for all cores that this process may use.
+            providers: ONNX Runtime execution providers, names or (name, options); each must come up. None chooses
+                CUDA where onnxruntime-gpu is installed and works, otherwise the CPU, and logs which.
+            device_ids: GPUs to use, one session each; batches go round. Implies the CUDA provider unless `providers`
+                says otherwise.
+            lazy_load: make the sessions at first use. Queries alone then never load the vision tower.
+            enable_cpu_mem_arena: let onnxruntime keep freed memory for the next run.
+            split_graph: cut a merged export so that queries skip the vision tower.
+            allow_urls: let images be http(s) URLs.
+            url_timeout: seconds, for those.
+            url_max_bytes: the largest image fetched.
+
+        Raises:
+            ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
+            ModelLoadError: the files do not make a model of the family.
+            ProviderError: a provider that was asked for did not come up.
+            ConfigurationError: an argument that cannot work.
+
+        Example:
+            >>> model = ColPali.from_pretrained()  # ColTiny, inside the package
+            >>> [query] = model.embed_queries(["how tall is the tower"])
+            >>> query.shape[1] == model.dim
+            True
+        """
+        if threads is not None and threads < 1:
+            raise ConfigurationError(f"threads must be at least 1, got {threads}")
+        if device_ids is not None and len(set(device_ids)) != len(device_ids):
+            raise ConfigurationError(f"device_ids must be different, got {list(device_ids)}")
+        description, folder = _describe(name_or_path, local_dir)
+        if revision is not None:
+            description = replace(description, revision=revision)
+        directory = resolve_files(description, local_dir=folder, cache_dir=cache_dir, local_files_only=local_files_only)
+        if providers is None and device_ids:
+            providers = ["CUDAExecutionProvider"]
+        if providers is not None:
+            resolve_providers(providers)  # before any work: a provider that cannot be is an error at once
+        config = SessionConfig(
+            providers=None if providers is None else tuple(providers),
+            threads=threads,
+            enable_cpu_mem_arena=enable_cpu_mem_arena,
+            split=split_graph,
+        )
+        family = family_class(description.family)(description, directory)
+        devices: list[int | None] = list(device_ids or []) or [None]
+        engines = [Engine(family.graphs, replace(config, device_id=device)) for device in devices]
+        if not lazy_load:
+            for engine in engines:
+                engine.load()
+        options = {"allow_urls": allow_urls, "timeout": url_timeout, "max_bytes": url_max_bytes}
+        return cls(family, engines, description, image_options=options)
+
+    @property
+    def description(self) -> ModelDescription:
+        """What this model is."""
+        return self._description
+
+    @property
+    def dim(self) -> int:
+        """Length of one vector."""
+        return self._description.dim
+
+    @property
+    def splits_graph(self) -> bool:
+        """Whether a text query skips the vision tower."""
+        return all(engine.splits for engine in self._engines)
+
+    @overload
+    def embed_images(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        *,
+        batch_size: int | None = ...,
+        parallel: int | None = ...,
+        on_error: Literal["raise", "skip"] = ...,
+        show_progress: bool = ...,
+    ) -> Iterator[Float32]: ...
+
+    @overload
+    def embed_images(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        *,
+        batch_size: int | None = ...,
+        parallel: int | None = ...,
+        on_error: OnError,
+        show_progress: bool = ...,
+    ) -> Iterator[Float32 | ColPaliError]: ...
+
+    def embed_images(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        *,
+        batch_size: int | None = None,
+        parallel: int | None = None,
+        on_error: OnError = "raise",
+        show_progress: bool = False,
+    ) -> Iterator[Float32 | ColPaliError]:
+        """Encode pages, in order, as they come.
+
+        Decoding and resizing run ahead in threads. `images` may be a generator (such as `pdf_pages(...)`): it is read
+        a bounded number of batches ahead, by the thread that iterates the result.
+
+        Args:
+            images: one image or any iterable of them; see `load_image` for what an image may be.
+            batch_size: pages a run; None for 4.
+            parallel: runs at the same time, on one copy of the weights: None for one a device, 0 for one a core.
+            on_error: what becomes of a page that cannot be read or encoded: "raise" its error after the results
+                before it; "skip" it, with a log entry; "collect" its error in the place of its result.
+            show_progress: a progress bar on stderr.
+
+        Yields:
+            float32 (n_vectors, dim), one a page; n_vectors may differ between pages.
+
+        Raises:
+            ImageError: a page that cannot be read; `index` and `item` name it.
+            EncodingError: a page that cannot be encoded.
+            ConfigurationError: batch_size or parallel below the allowed.
+        """
+        stage: Stage[Any, Prepared, Float32] = Stage(
+            prepare=self._prepare_image,
+            key=lambda ready: ready.key,
+            run=self._runner(self.family.pages, lambda engine, feed: engine.pages(feed)),
+            name=_source_name,
+        )
+        source: Iterable[Any] = [images] if _is_one_image(images) else images  # type: ignore[assignment]
+        workers = self._workers(parallel)
+        size = _positive(batch_size, _IMAGE_BATCH, "batch_size")
+        results = run_in_order(
+            _with_progress(source, show_progress, "pages"),
+            stage,
+            batch_size=size,
+            workers=workers,
+            preparers=min(max(available_cores(), 2), 2 * workers),
+        )
+        return _handle(results, on_error)
+
+    def embed_queries(
+        self,
+        texts: Iterable[str] | str,
+        *,
+        batch_size: int | None = None,
+        parallel: int | None = None,
+        show_progress: bool = False,
+    ) -> Iterator[Float32]:
+        """Encode queries, in order. The vision tower does not run.
+
+        Args:
+            texts: one query or any iterable of them.
+            batch_size: queries that are looked at together; those of equal length share a run. None for 64.
+            parallel: runs at the same time: None for one, 0 for one a core.
+            show_progress: a progress bar on stderr.
+
+        Yields:
+            float32 (n_vectors, dim), one a query: about 20 to 30 vectors for ColPali.
+
+        Raises:
+            QueryError: a query that is empty or not a string; `index` and `item` name it.
+            EncodingError: a query that cannot be encoded.
+        """
+        stage: Stage[str, Prepared, Float32] = Stage(
+            prepare=self._prepare_query,
+            key=lambda ready: ready.key,
+            run=self._runner(self.family.queries, lambda engine, feed: engine.queries(feed)),
+            name=lambda text: repr(text if len(str(text)) <= 60 else f"{text[:57]}..."),
+        )
+        source = [texts] if isinstance(texts, str) else texts
+        size = _positive(batch_size, _QUERY_BATCH, "batch_size")
+        workers = self._workers(parallel)
+        watched = _with_progress(source, show_progress, "queries")
+        results: Iterator[Any] = (
+            run_inline(watched, stage, batch_size=size)
+            if workers == 1
+            else run_in_order(watched, stage, batch_size=size, workers=workers, preparers=1)
+        )
+        return _handle(results, "raise")
+
+    async def aembed_images(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        *,
+        batch_size: int | None = None,
+        parallel: int | None = None,
+        on_error: OnError = "raise",
+        show_progress: bool = False,
+    ) -> AsyncIterator[Float32 | ColPaliError]:
+        """`embed_images` without blocking the event loop: `async for vectors in model.aembed_images(pages)`."""
+        results = self.embed_images(
+            images, batch_size=batch_size, parallel=parallel, on_error=on_error, show_progress=show_progress
+        )
+        async for result in _in_thread(results):
+            yield result
+
+    async def aembed_queries(
+        self,
+        texts: Iterable[str] | str,
+        *,
+        batch_size: int | None = None,
+        parallel: int | None = None,
+        show_progress: bool = False,
+    ) -> AsyncIterator[Float32]:
+        """`embed_queries` without blocking the event loop: `async for vectors in model.aembed_queries(texts)`."""
+        results = self.embed_queries(texts, batch_size=batch_size, parallel=parallel, show_progress=show_progress)
+        async for result in _in_thread(results):
+            yield result
+
+    def token_count(self, texts: Iterable[str] | str, *, include_special: bool = True) -> int:
+        """Number of tokens of all queries together, after truncation. Loads no session.
+
+        Args:
+            texts: one query or any iterable of them.
+            include_special: count the prompt's own tokens too, which makes it the number of query vectors.
+        """
+        source = [texts] if isinstance(texts, str) else texts
+        return sum(self.family.token_count(check_query(text), include_special=include_special) for text in source)
+
+    def close(self) -> None:
+        """Release the weights. The model stays usable: the next call loads them again."""
+        for engine in self._engines:
+            engine.close()
+
+    def __enter__(self) -> ColPali:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ColPali({self._description.name!r}, family={self._description.family!r}, dim={self.dim})"
+
+    def _prepare_image(self, source: ImageSource) -> Prepared:
+        return self.family.pages.prepare(load_image(source, **self._image_options))
+
+    def _prepare_query(self, text: str) -> Prepared:
+        return self.family.queries.prepare(check_query(text))
+
+    def _runner(
+        self, codec: Codec[Any], run: Callable[[Engine, Feed], Outputs]
+    ) -> Callable[[Sequence[Prepared], int], list[Float32]]:
+        def encode(batch: Sequence[Prepared], worker: int) -> list[Float32]:
+            engine = self._engines[worker % len(self._engines)]
+            vectors = codec.vectors(run(engine, codec.feed(batch)), batch)
+            for array in vectors:
+                if not np.isfinite(array).all():
+                    raise EncodingError(
+                        "the model gave values that are not finite (half precision overflows on some CPUs, "
+                        "microsoft/onnxruntime#32600); use another execution provider or a float32 export"
+                    )
+            return vectors
+
+        return encode
+
+    def _workers(self, parallel: int | None) -> int:
+        if parallel is None:
+            return len(self._engines)
+        if isinstance(parallel, bool) or parallel < 0:
+            raise ConfigurationError(f"parallel must be None, 0 (all cores) or positive, got {parallel}")
+        return max(parallel or available_cores(), len(self._engines))
+
+
+def _describe(
+    name_or_path: str | os.PathLike[str], local_dir: str | os.PathLike[str] | None
+) -> tuple[ModelDescription, str | os.PathLike[str] | None]:
+    """The description of a name or folder, and the folder if there is one."""
+    if local_dir is not None:
+        return find_model(os.fspath(name_or_path)), local_dir
+    if isinstance(name_or_path, os.PathLike) or Path(name_or_path).is_dir():
+        return describe_folder(Path(name_or_path)), name_or_path
+    return find_model(name_or_path), None
+
+
+def _is_one_image(images: object) -> bool:
+    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, HasImage)):
+        return True
+    # Files iterate by line and arrays by row: neither is meant as a sequence of images, save a 4-d array.
+    return hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
+
+
+def _source_name(source: object) -> str:
+    name = getattr(source, "name", None) if isinstance(source, HasImage) else None
+    return name if isinstance(name, str) else image_name(source)
+
+
+def _positive(value: int | None, default: int, name: str) -> int:
+    if value is None:
+        return default
+    if isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} must be at least 1, got {value}")
+    return value
+
+
+def _with_progress(source: Iterable[Item], show: bool, unit: str) -> Iterable[Item]:
+    if not show:
+        return source
+    from tqdm import tqdm
+
+    bar: Iterable[Item] = tqdm(source, unit=f" {unit}")
+    return bar
+
+
+def _handle(results: Iterator[Float32 | Failure], on_error: OnError) -> Iterator[Any]:
+    if on_error not in ("raise", "skip", "collect"):
+        raise ConfigurationError(f"on_error must be 'raise', 'skip' or 'collect', got {on_error!r}")
+    return _handled(results, on_error)
+
+
+def _handled(results: Iterator[Float32 | Failure], on_error: OnError) -> Iterator[Any]:
+    try:
+        for result in results:
+            if not isinstance(result, Failure):
+                yield result
+            elif on_error == "raise":
+                raise result.error
+            elif on_error == "collect":
+                yield result.error
+            else:
+                logger.warning("skipped %s", result.error)
+    finally:
+        close = getattr(results, "close", None)
+        if close is not None:
+            close()
+
+
+async def _in_thread(results: Iterator[Item]) -> AsyncIterator[Item]:
+    """Iterate in a thread, one item at a time, and close the iterator whatever happens."""
+    end = object()
+    try:
+        while (result := await asyncio.to_thread(next, results, end)) is not end:
+            yield result  # type: ignore[misc]
+    finally:
+        close = getattr(results, "close", None)
+        if close is not None:
+            await asyncio.shield(asyncio.to_thread(close))

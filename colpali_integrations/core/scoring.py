@@ -1,0 +1,108 @@
+"""MaxSim, the score of late interaction: for each query vector its best match on the page, summed.
+
+MaxSim(Q, P) = sum over q in Q of max over p in P of q . p        (ColBERT, arXiv 2004.12832; ColPali, 2407.01449)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.core.errors import InputError
+
+__all__ = ["MultiVectors", "as_multi_vector", "max_sim"]
+
+MultiVectors: TypeAlias = "NDArray[Any] | Sequence[NDArray[Any]]"
+
+# Page vectors multiplied at once: 8192 x 128 floats are 4 MB, which stays in the cache beside the result.
+_BLOCK = 8192
+
+
+def max_sim(queries: MultiVectors, pages: MultiVectors) -> NDArray[np.float32]:
+    """Exact MaxSim of every query with every page, whatever their numbers of vectors.
+
+    Nothing is padded: padding with zeros, as colpali-engine's `score_multi_vector` does, lifts a negative best match
+    to 0 when the page shares a batch with a longer one.
+
+    Args:
+        queries: one (n_vectors, dim) array, or a sequence of them, of floats.
+        pages: one (n_vectors, dim) array, or a sequence of them. float16 is converted a block at a time.
+
+    Returns:
+        float32 scores of shape (n_queries, n_pages); for a single query the first axis is dropped, for a single page
+        the second, so two arrays give a scalar array.
+
+    Raises:
+        InputError: dims differ, an array is not two-dimensional, or it has no rows.
+
+    Example:
+        >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> page = np.array([[0.6, 0.8], [-1.0, 0.0], [0.0, -1.0]])
+        >>> float(max_sim(query, page))  # 0.6 + 0.8
+        1.399999976158142
+    """
+    query_list, page_list = _as_list(queries, "queries"), _as_list(pages, "pages")
+    _same_dim(query_list, page_list)
+    scores = np.empty((len(query_list), len(page_list)), dtype=np.float32)
+    if scores.size:
+        stacked = np.concatenate(query_list).astype(np.float32, copy=False)
+        starts = _starts(query_list)
+        for first, last in _blocks(page_list):
+            block = page_list[first:last]
+            rows = np.concatenate(block).astype(np.float32, copy=False)
+            # (query vectors, page vectors) -> best match on each page -> sum over each query's vectors
+            best = np.maximum.reduceat(stacked @ rows.T, _starts(block), axis=1)
+            scores[:, first:last] = np.add.reduceat(best, starts, axis=0)
+    if not isinstance(pages, Sequence) and pages.ndim == 2:
+        scores = scores[:, 0]
+    if not isinstance(queries, Sequence) and queries.ndim == 2:
+        scores = scores[0]
+    return np.asarray(scores)
+
+
+def as_multi_vector(vectors: Any, name: str = "vectors") -> NDArray[Any]:
+    """Check that something is a multi-vector: a non-empty (n_vectors, dim) array of floats.
+
+    Raises:
+        InputError: it is not.
+    """
+    array = np.asarray(vectors)
+    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name}: expected an array (n_vectors, dim) of numbers with at least one row, got shape {array.shape} "
+            f"of {array.dtype}"
+        )
+    return array
+
+
+def _as_list(vectors: MultiVectors, name: str) -> list[NDArray[Any]]:
+    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
+        return [as_multi_vector(vectors, name)]
+    return [as_multi_vector(item, f"{name}[{index}]") for index, item in enumerate(vectors)]
+
+
+def _same_dim(queries: list[NDArray[Any]], pages: list[NDArray[Any]]) -> None:
+    dims = {array.shape[1]: f"queries[{index}]" for index, array in enumerate(queries)}
+    dims |= {array.shape[1]: f"pages[{index}]" for index, array in enumerate(pages) if array.shape[1] not in dims}
+    if len(dims) > 1:
+        found = ", ".join(f"{name} has dim {dim}" for dim, name in dims.items())
+        raise InputError(f"max_sim: {found}; were all embedded by the same model?")
+
+
+def _starts(arrays: list[NDArray[Any]]) -> NDArray[np.intp]:
+    return np.cumsum([0, *(len(array) for array in arrays[:-1])])
+
+
+def _blocks(pages: list[NDArray[Any]]) -> list[tuple[int, int]]:
+    """Ranges of pages with about `_BLOCK` vectors together, each at least one page."""
+    blocks: list[tuple[int, int]] = []
+    first = size = 0
+    for index, page in enumerate(pages):
+        if size and size + len(page) > _BLOCK:
+            blocks.append((first, index))
+            first, size = index, 0
+        size += len(page)
+    return [*blocks, (first, len(pages))]

@@ -1,0 +1,264 @@
+"""ONNX Runtime sessions: providers that are honoured, one copy of the weights, loaded once and shared by all threads.
+
+Engine (one device) -- pages()   --> pages half -> text half     (merged export, split)
+                    -- queries() --> text half
+or, for a model with a graph a direction, two sessions; or, where a merged graph cannot be split, one for both.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+import onnxruntime as ort
+
+from colpali_integrations.core import graph as onnx_graph
+from colpali_integrations.core.errors import ConfigurationError, EncodingError, ModelLoadError, ProviderError
+from colpali_integrations.core.families.base import Feed, GraphFiles, Outputs
+
+__all__ = ["Engine", "Provider", "SessionConfig", "available_cores", "resolve_providers"]
+
+logger = logging.getLogger(__name__)
+
+Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
+T = TypeVar("T")
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """How sessions are made.
+
+    Attributes:
+        providers: execution providers in order of preference, each a name or (name, options); None chooses: CUDA when
+            this build of onnxruntime has it, otherwise the CPU.
+        device_id: which device the first provider uses; None leaves it to the provider.
+        threads: threads inside one run; None for all cores this process may use.
+        enable_cpu_mem_arena: keep freed memory for the next run. Faster; memory does not shrink.
+        split: cut merged exports so that queries skip the vision tower.
+    """
+
+    providers: tuple[Provider, ...] | None = None
+    device_id: int | None = None
+    threads: int | None = None
+    enable_cpu_mem_arena: bool = True
+    split: bool = True
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a container is fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, ...]:
+    """Check the providers asked for, or choose.
+
+    Raises:
+        ProviderError: one is not in this build of onnxruntime.
+    """
+    available = ort.get_available_providers()
+    if providers is None:
+        chosen = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        present = tuple(name for name in chosen if name in available)
+        logger.info("execution providers chosen: %s", ", ".join(present))
+        return present
+    if isinstance(providers, str) or not providers:
+        raise ConfigurationError(
+            f"providers must be a non-empty list, such as ['CUDAExecutionProvider'], got {providers!r}"
+        )
+    for provider in providers:
+        name = _provider_name(provider)
+        if name not in available:
+            raise ProviderError(
+                f"{name} is not in this build of onnxruntime (it has: {', '.join(available)}). For NVIDIA GPUs: "
+                "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+            )
+    return tuple(providers)
+
+
+class Engine:
+    """The sessions of one model on one device. Safe to use from many threads; sessions are made at first use.
+
+    Args:
+        graphs: the ONNX files.
+        config: how to make sessions.
+    """
+
+    def __init__(self, graphs: GraphFiles, config: SessionConfig) -> None:
+        self._graphs = graphs
+        self._config = config
+        self._cut = _Once(self._find_cut)
+        self._pages = _Once(lambda: self._load(graphs.pages, "pages"))
+        self._text = _Once(lambda: self._load(graphs.pages, "text"))
+        self._whole = _Once(lambda: self._load(graphs.pages, None))
+        self._queries = _Once(lambda: self._load(graphs.queries, None))
+
+    def load(self, *, queries: bool = True, pages: bool = True) -> None:
+        """Make the sessions now instead of at first use."""
+        if not self._graphs.merged:
+            if queries:
+                self._queries.get()
+            if pages:
+                self._whole.get()
+        elif self._cut.get():
+            self._text.get()
+            if pages:
+                self._pages.get()
+        else:
+            self._whole.get()
+
+    def pages(self, feed: Feed) -> Outputs:
+        """Run a batch of pages."""
+        cut = self._cut.get() if self._graphs.merged else ()
+        if not cut:
+            return self._whole.get().run(feed)
+        features = self._pages.get().run(feed)
+        return self._text.get().run({**feed, **features})
+
+    def queries(self, feed: Feed) -> Outputs:
+        """Run a batch of queries; `feed` holds blank pixels too, which a split graph does not look at."""
+        if not self._graphs.merged:
+            return self._queries.get().run(feed)
+        cut = self._cut.get()
+        if not cut:
+            return self._whole.get().run(feed)
+        text = self._text.get()
+        batch = len(next(iter(feed.values())))
+        return text.run({**feed, **{name: text.zeros(name, batch) for name in cut}})
+
+    @property
+    def splits(self) -> bool:
+        """Whether queries skip the vision tower."""
+        return not self._graphs.merged or bool(self._cut.get())
+
+    def close(self) -> None:
+        """Release the sessions' memory. The next use makes them again."""
+        for once in (self._pages, self._text, self._whole, self._queries):
+            once.clear()
+
+    def _find_cut(self) -> tuple[str, ...]:
+        if not self._config.split:
+            return ()
+        found = onnx_graph.find_cut(onnx_graph.read_graph(self._graphs.pages).model)
+        if isinstance(found, str):
+            logger.warning("%s: queries run the vision tower too, because %s", self._graphs.pages.name, found)
+            return ()
+        return found
+
+    def _load(self, path: Path, half: Any) -> _Session:
+        graph = onnx_graph.read_graph(path)
+        if half is not None:
+            graph = onnx_graph.subgraph(graph, self._cut.get(), half=half)
+        return _Session(graph, path, self._config)
+
+
+class _Session:
+    """An onnxruntime session that takes any superset of its inputs and casts floats to what it wants."""
+
+    def __init__(self, graph: onnx_graph.Graph, path: Path, config: SessionConfig) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = config.threads or available_cores()
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = config.enable_cpu_mem_arena
+        options.log_severity_level = 3
+        if graph.weights is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", os.fspath(graph.weights)
+            )
+        providers = _with_device(resolve_providers(config.providers), config.device_id)
+        try:
+            self._session = ort.InferenceSession(graph.model.SerializeToString(), options, providers=list(providers))
+        except Exception as error:  # onnxruntime's exceptions share no base class but Exception
+            raise ModelLoadError(
+                f"onnxruntime {ort.__version__} cannot load {path}: {error}. If the file was cut off, delete it and "
+                "download it again."
+            ) from error
+        active = self._session.get_providers()
+        asked = [_provider_name(provider) for provider in config.providers or ()]
+        if missing := [name for name in asked if name not in active]:
+            raise ProviderError(
+                f"{', '.join(missing)} was asked for and did not come up; onnxruntime runs on {', '.join(active)}. "
+                "Its driver or libraries are missing or too old (onnxruntime's log names them); pass "
+                "providers=['CPUExecutionProvider'] to run on the CPU."
+            )
+        logger.info("%s runs on %s", path.name, active[0])
+        self._inputs = {value.name: value for value in self._session.get_inputs()}
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feed: Feed) -> dict[str, Any]:
+        if missing := self._inputs.keys() - feed.keys():
+            raise ModelLoadError(
+                f"the graph wants inputs that its family does not make: {', '.join(sorted(missing))}; "
+                "is the description's family right?"
+            )
+        arrays = {
+            name: np.ascontiguousarray(feed[name], dtype=_DTYPES.get(value.type))
+            for name, value in self._inputs.items()
+        }
+        try:
+            return dict(zip(self._outputs, self._session.run(None, arrays), strict=True))
+        except Exception as error:  # onnxruntime's exceptions share no base class but Exception
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+            raise EncodingError(f"onnxruntime failed on {shapes}: {error}") from error
+
+    def zeros(self, name: str, batch: int) -> Any:
+        """Zeros for an input that a query does not use.
+
+        Its first axis is the batch's; an axis of unknown length gets 1, for nothing is read from it.
+        """
+        value = self._inputs.get(name)
+        if value is None:
+            return np.zeros(())
+        shape = [size if isinstance(size, int) and size > 0 else 1 for size in value.shape]
+        if value.shape and not isinstance(value.shape[0], int):
+            shape[0] = batch
+        return np.zeros(shape, dtype=_DTYPES.get(value.type, np.float32))
+
+
+class _Once(Generic[T]):
+    """A value made at first use, once, however many threads ask."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._values: list[T] = []
+
+    def get(self) -> T:
+        values = self._values
+        if values:
+            return values[0]
+        with self._lock:
+            if not self._values:
+                self._values = [self._make()]
+            return self._values[0]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values = []
+
+
+def _provider_name(provider: Provider) -> str:
+    return provider if isinstance(provider, str) else provider[0]
+
+
+def _with_device(providers: tuple[Provider, ...], device_id: int | None) -> tuple[Provider, ...]:
+    if device_id is None:
+        return providers
+    name = _provider_name(providers[0])
+    options = {} if isinstance(providers[0], str) else providers[0][1]
+    return ((name, {**options, "device_id": str(device_id)}), *providers[1:])
