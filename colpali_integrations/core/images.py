@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colpali_integrations.core.errors import ImageError
-from colpali_integrations.core.fetch import fetch_url
 
 __all__ = ["HasImage", "ImageSource", "image_name", "load_image", "to_rgb"]
 
@@ -121,6 +120,8 @@ def _binary(source: object, *, allow_urls: bool, timeout: float, max_bytes: int)
                     f"{image_name(source)} is a URL, and fetching is off. Pass allow_urls=True to allow it, or fetch "
                     "it yourself and pass the bytes."
                 )
+            from colpali_integrations.core.fetch import fetch_url  # urllib.request is slow to import
+
             return io.BytesIO(fetch_url(source, timeout=timeout, max_bytes=max_bytes))
         if source.startswith("file://"):
             source = urllib.parse.unquote(urllib.parse.urlsplit(source).path)

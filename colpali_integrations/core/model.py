@@ -1,13 +1,11 @@
 """`ColPali`: pages and queries to multi-vectors, with any registered model.
 
-name --registry--> description --hub--> files --family--> codecs ---\\
-                                              \\--session--> engines ----+--> embed_images, embed_queries
-pipeline ---/
+name --registry--> description --hub--> files --+--family---> codecs  --+
+                                                +--session--> engines --+--pipeline--> embed_images, embed_queries
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -421,6 +419,8 @@ def _handled(results: Iterator[Float32 | Failure], on_error: OnError) -> Iterato
 
 async def _in_thread(results: Iterator[Item]) -> AsyncIterator[Item]:
     """Iterate in a thread, one item at a time, and close the iterator whatever happens."""
+    import asyncio  # slow to import, and most programs are not asynchronous
+
     end = object()
     try:
         while (result := await asyncio.to_thread(next, results, end)) is not end:

@@ -13,14 +13,16 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import onnxruntime as ort
 
-from colpali_integrations.core import graph as onnx_graph
 from colpali_integrations.core.errors import ConfigurationError, EncodingError, ModelLoadError, ProviderError
 from colpali_integrations.core.families.base import Feed, GraphFiles, Outputs
+
+if TYPE_CHECKING:
+    from colpali_integrations.core.graph import Graph
 
 __all__ = ["Engine", "Provider", "SessionConfig", "available_cores", "resolve_providers"]
 
@@ -154,23 +156,27 @@ class Engine:
     def _find_cut(self) -> tuple[str, ...]:
         if not self._config.split:
             return ()
-        found = onnx_graph.find_cut(onnx_graph.read_graph(self._graphs.pages).model)
+        from colpali_integrations.core.graph import find_cut, read_graph  # onnx is slow to import
+
+        found = find_cut(read_graph(self._graphs.pages).model)
         if isinstance(found, str):
             logger.warning("%s: queries run the vision tower too, because %s", self._graphs.pages.name, found)
             return ()
         return found
 
-    def _load(self, path: Path, half: Any) -> _Session:
-        graph = onnx_graph.read_graph(path)
+    def _load(self, path: Path, half: Literal["pages", "text"] | None) -> _Session:
+        from colpali_integrations.core.graph import read_graph, subgraph
+
+        graph = read_graph(path)
         if half is not None:
-            graph = onnx_graph.subgraph(graph, self._cut.get(), half=half)
+            graph = subgraph(graph, self._cut.get(), half=half)
         return _Session(graph, path, self._config)
 
 
 class _Session:
     """An onnxruntime session that takes any superset of its inputs and casts floats to what it wants."""
 
-    def __init__(self, graph: onnx_graph.Graph, path: Path, config: SessionConfig) -> None:
+    def __init__(self, graph: Graph, path: Path, config: SessionConfig) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = config.threads or available_cores()
         options.inter_op_num_threads = 1
@@ -196,7 +202,10 @@ class _Session:
                 "Its driver or libraries are missing or too old (onnxruntime's log names them); pass "
                 "providers=['CPUExecutionProvider'] to run on the CPU."
             )
-        logger.info("%s runs on %s", path.name, active[0])
+        if config.providers is None and active[0] != _provider_name(providers[0]):
+            logger.warning("%s did not come up; %s runs on %s", _provider_name(providers[0]), path.name, active[0])
+        else:
+            logger.info("%s runs on %s", path.name, active[0])
         self._inputs = {value.name: value for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
 
