@@ -1,0 +1,108 @@
+"""Writes a model as ONNX in the file layout of the public repositories."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from onnx.external_data_helper import convert_model_to_external_data
+
+INPUTS_COLPALI = ("input_ids", "pixel_values", "attention_mask")
+INPUTS_TILED = ("input_ids", "attention_mask", "pixel_values")
+
+
+def torchscript(
+    graph: torch.nn.Module, example: tuple[torch.Tensor, ...], target: Path, names: tuple[str, ...], output: str
+) -> None:
+    """Exports with the TorchScript exporter, as the public ColPali exports were.
+
+    Args:
+        graph: Takes the inputs by position.
+        example: Inputs to trace with.
+        target: File to write; tensors of 1 KiB or more go to ``<target>_data`` beside it.
+        names: Names of the inputs.
+        output: Name of the output.
+    """
+    axes = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask", output)}
+    axes["pixel_values"] = {0: "batch"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            example,
+            str(target),
+            dynamo=False,
+            opset_version=17,
+            input_names=list(names),
+            output_names=[output],
+            dynamic_axes=axes,
+        )
+    _slim(target, external=True)
+
+
+def dynamo(
+    graph: torch.nn.Module,
+    example: tuple[torch.Tensor, ...],
+    target: Path,
+    names: tuple[str, ...],
+    *,
+    tiles: bool,
+    external: bool,
+) -> None:
+    """Exports with the torch.export-based exporter (opset 20, IR version 10).
+
+    The public ColModernVBERT export needs onnxruntime 1.19 for its IR version, which points to this exporter; its
+    graph also runs with an empty batch of tiles, which a TorchScript export of this model does not.
+
+    Args:
+        graph: Takes the inputs by position.
+        example: Inputs to trace with; batch and tiles greater than 1, or they would be taken for constants.
+        target: File to write.
+        names: Names of the inputs.
+        tiles: Whether pixel_values has an axis of tiles.
+        external: Whether large tensors go to ``<target>_data`` beside it.
+    """
+    dynamic = torch.export.Dim.DYNAMIC
+    shapes = {name: {0: dynamic, 1: dynamic} for name in ("input_ids", "attention_mask")}
+    shapes["pixel_values"] = {0: dynamic, 1: dynamic} if tiles else {0: dynamic}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            example,
+            str(target),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=list(names),
+            output_names=["embeddings"],
+            dynamic_shapes={name: shapes[name] for name in names},
+        )
+    _slim(target, external=external)
+
+
+def _slim(target: Path, *, external: bool) -> None:
+    # Stack traces and scopes of the exporters are most of so small a file, and carry paths of the machine.
+    model = onnx.load(str(target))
+    model.doc_string = ""
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    for proto in [model.graph, *model.functions]:
+        proto.doc_string = ""
+        del proto.metadata_props[:]
+        for node in proto.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+    for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
+        value.doc_string = ""
+        del value.metadata_props[:]
+    target.unlink()
+    data = target.with_name(target.name + "_data")
+    data.unlink(missing_ok=True)
+    if external:
+        convert_model_to_external_data(model, all_tensors_to_one_file=True, location=data.name, size_threshold=1024)
+    onnx.save_model(model, str(target))
+    if external:
+        data.chmod(target.stat().st_mode)  # onnx makes it readable by its owner only

@@ -1,0 +1,271 @@
+"""Tiny random-weight models of the real families, made by the reference libraries' own classes.
+
+The architectures are kept true where the package depends on them (448 x 448 in patches of 14, so 1024 image
+tokens; 512 x 512 tiles of 64 tokens; multi-query attention; embeddings of 128) and tiny everywhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from . import torchvision_shim  # noqa: F401  # isort: skip  (must come before the two libraries)
+
+from colpali_engine.models import ColIdefics3, ColModernVBert
+from torch import nn
+from transformers import (
+    ColPaliConfig,
+    ColPaliForRetrieval,
+    GemmaConfig,
+    Idefics3Config,
+    LlamaConfig,
+    ModernBertConfig,
+    ModernVBertConfig,
+    PaliGemmaConfig,
+    SiglipVisionConfig,
+)
+
+SEED = 20240627
+
+
+def fill(model: nn.Module, seed: int) -> None:
+    """Gives every weight a random value on which the output really depends.
+
+    The libraries' own initial values (standard deviation 0.02) make a model this small almost blind: its
+    pages all look alike, and a test against it would pass with wrong pixels. Weights are instead drawn so
+    that activations keep their size from layer to layer. Every value is rounded to float16, so the float16
+    export holds the same weights.
+
+    Args:
+        model: Changed in place.
+        seed: Seeds a generator of its own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 1:
+                gemma = "language_model" in name  # Gemma's norm multiplies by 1 + weight
+                centre = 1.0 if "norm" in name and name.endswith("weight") and not gemma else 0.0
+                value = centre + 0.05 * noise
+            elif "position_embedding" in name:
+                value = 0.2 * noise
+            elif "embed_tokens" in name or "tok_embeddings" in name:
+                value = noise / math.sqrt(parameter.shape[-1]) if "embed_tokens" in name else noise
+            else:
+                value = noise * math.sqrt(1.5 / parameter[0].numel())
+                if "patch_embedding" in name:
+                    value = 3.0 * value
+            parameter.copy_(value.half().float())
+
+
+def _vision(image_size: int, patch_size: int, **more: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": image_size,
+        "patch_size": patch_size,
+        **more,
+    }
+
+
+def colpali(vocabulary: int, image_token: int) -> ColPaliForRetrieval:
+    """Makes a tiny ColPali (transformers' class).
+
+    Args:
+        vocabulary: Number of tokens.
+        image_token: Id of ``<image>``.
+
+    Returns:
+        The model, in evaluation mode.
+    """
+    text = GemmaConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=2048,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    config = ColPaliConfig(
+        vlm_config=PaliGemmaConfig(
+            vision_config=SiglipVisionConfig(**_vision(448, 14, vision_use_head=False)),
+            text_config=text,
+            image_token_index=image_token,
+            vocab_size=vocabulary,
+            projection_dim=32,
+            hidden_size=32,
+        ),
+        embedding_dim=128,
+    )
+    config._attn_implementation = "eager"
+    model = ColPaliForRetrieval(config).eval()
+    fill(model, SEED)
+    return model
+
+
+def colmodernvbert(vocabulary: int, image_token: int, ids: dict[str, int]) -> ColModernVBert:
+    """Makes a tiny ColModernVBert (colpali-engine's class).
+
+    Args:
+        vocabulary: Number of tokens.
+        image_token: Id of ``<image>``.
+        ids: Ids of ``[PAD]``, ``[CLS]`` and ``[SEP]``.
+
+    Returns:
+        The model, in evaluation mode.
+    """
+    text = ModernBertConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=2048,
+        local_attention=128,
+        global_attn_every_n_layers=3,
+        pad_token_id=ids["[PAD]"],
+        bos_token_id=ids["[CLS]"],
+        cls_token_id=ids["[CLS]"],
+        eos_token_id=ids["[SEP]"],
+        sep_token_id=ids["[SEP]"],
+    )
+    config = ModernVBertConfig(
+        text_config=text,
+        vision_config=SiglipVisionConfig(**_vision(512, 16)),
+        image_token_id=image_token,
+        pixel_shuffle_factor=4,
+    )
+    config._attn_implementation = "eager"
+    model = ColModernVBert(config).eval()
+    fill(model, SEED + 1)
+    return model
+
+
+def colidefics3(vocabulary: int, image_token: int, end: int) -> ColIdefics3:
+    """Makes a tiny ColIdefics3, the architecture of ColSmol (colpali-engine's class).
+
+    Args:
+        vocabulary: Number of tokens.
+        image_token: Id of ``<image>``.
+        end: Id of ``<|endoftext|>``.
+
+    Returns:
+        The model, in evaluation mode.
+    """
+    text = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        pad_token_id=end,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    config = Idefics3Config(
+        text_config=text,
+        vision_config=_vision(512, 16),
+        image_token_id=image_token,
+        scale_factor=4,
+        pad_token_id=end,
+    )
+    config._attn_implementation = "eager"
+    model = ColIdefics3(config).eval()
+    fill(model, SEED + 2)
+    return model
+
+
+class ColPaliGraph(nn.Module):
+    """What is exported for ColPali: three inputs, one output, the vision tower always run."""
+
+    def __init__(self, model: ColPaliForRetrieval) -> None:
+        """Wraps the model.
+
+        Args:
+            model: In evaluation mode.
+        """
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: torch.Tensor, pixel_values: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Embeds.
+
+        Args:
+            input_ids: int64 (batch, tokens).
+            pixel_values: float32 (batch, 3, 448, 448).
+            attention_mask: int64 (batch, tokens).
+
+        Returns:
+            float32 (batch, tokens, 128).
+        """
+        # All tokens are prefix (token type 0), so attention is bidirectional, as it was in training; only
+        # padding is masked.
+        out = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            token_type_ids=torch.zeros_like(input_ids),
+            use_cache=False,
+        )
+        embeddings: torch.Tensor = out.embeddings
+        return embeddings
+
+
+class TiledGraph(nn.Module):
+    """What is exported for the Idefics3 tilings: three inputs, one output, blank tiles dropped.
+
+    The classes' own forward cannot be traced (it splits the tiles by a Python list of counts and unfolds a mask
+    of ones), so the same modules are called in the same order here. `generate.py` compares the result with the
+    class. As in the public export, no tile need be left: a query's one blank tile is dropped and the vision
+    encoder runs on an empty batch.
+    """
+
+    def __init__(self, model: ColModernVBert | ColIdefics3) -> None:
+        """Wraps the model.
+
+        Args:
+            model: In evaluation mode.
+        """
+        super().__init__()
+        self.inner = model.model
+        self.projection = model.custom_text_proj if isinstance(model, ColModernVBert) else model.linear
+        self.image_token = int(model.config.image_token_id)
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pixel_values: torch.Tensor
+    ) -> torch.Tensor:
+        """Embeds.
+
+        Args:
+            input_ids: int64 (batch, tokens).
+            attention_mask: int64 (batch, tokens).
+            pixel_values: float32 (batch, tiles, 3, 512, 512).
+
+        Returns:
+            float32 (batch, tokens, 128).
+        """
+        tiles = pixel_values.reshape(-1, 3, pixel_values.shape[3], pixel_values.shape[4])
+        tiles = tiles[(tiles != 0.0).any(dim=3).any(dim=2).any(dim=1)]
+        features = self.inner.connector(self.inner.vision_model(pixel_values=tiles).last_hidden_state)
+        embedded = self.inner.text_model.get_input_embeddings()(input_ids)
+        holes = (input_ids == self.image_token).unsqueeze(-1)
+        embedded = embedded.masked_scatter(holes, features.reshape(-1, embedded.shape[-1]))
+        hidden = self.inner.text_model(inputs_embeds=embedded, attention_mask=attention_mask)[0]
+        vectors = self.projection(hidden)
+        vectors = vectors / vectors.norm(dim=-1, keepdim=True)
+        masked: torch.Tensor = vectors * attention_mask.unsqueeze(-1)
+        return masked
