@@ -68,7 +68,7 @@ def glosses() -> list[str]:
 
 
 def plain(line: str) -> str:
-    """One line of troff source as a reader sees it, or nothing for pure markup.
+    r"""One line of troff source as a reader sees it, or nothing for pure markup.
 
     >>> plain(r".B fork (\\-\\-all)")
     'fork (--all)'

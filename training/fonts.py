@@ -14,7 +14,8 @@ _PATTERNS: dict[str, tuple[str, ...]] = {
     "serif": (
         "LiberationSerif-", "NimbusRoman-.*otf", "FreeSerif", r"C059.*otf", r"P052.*otf", "URWBookman.*otf",
         r"DejaVuSerif(-|Condensed)", "Caladea", "CharisSIL", "EBGaramond12", "GFSDidot", "GFSArtemisia", "GenBas",
-        r"NotoSerif-(Regular|Bold|Italic|BoldItalic|Light|Medium)\.", "LinLibertine_R", "JunicodeTwoBeta-(Regular|Bold)",
+        r"NotoSerif-(Regular|Bold|Italic|BoldItalic|Light|Medium)\.", "LinLibertine_R",
+        "JunicodeTwoBeta-(Regular|Bold)",
         "Tinos", r"cmun(rm|bx|ti|sl|bl|bi)\.", r"cmun(rm|sl)\.", r"lmroman(10|12|9|8|17)-(regular|bold|italic)\.",
         "lmroman10", "texgyre(termes|pagella|bonum|schola)-", "Vollkorn-(Regular|Italic|Bold)", "OldStandard",
         "RobotoSlab-", "AveriaSerif",

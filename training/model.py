@@ -27,9 +27,7 @@ def conv_norm(
 ) -> nn.Sequential:
     """A padded convolution without bias followed by BatchNorm, which export folds into one convolution."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-    conv = nn.Conv2d(
-        inputs, outputs, (height, width), stride, (height // 2, width // 2), groups=groups, bias=False
-    )
+    conv = nn.Conv2d(inputs, outputs, (height, width), stride, (height // 2, width // 2), groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 

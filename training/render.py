@@ -241,7 +241,9 @@ class TileSetter:
                         words.append((word, x0, bottom - 0.72 * size, x1, bottom + 0.22 * size))
                     if rng.random() < 0.01:
                         under = baseline + scale
-                        draw.line([x * scale, under, (x + length) * scale, under], fill=colour, width=max(1, scale // 2))
+                        draw.line(
+                            [x * scale, under, (x + length) * scale, under], fill=colour, width=max(1, scale // 2)
+                        )
                 x += length + space
                 if table and rng.random() < 0.5:
                     x += rng.uniform(5, 60)
@@ -299,9 +301,7 @@ def spelled(token: str) -> list[tuple[str, int, int]]:
     folded = fold(token)
     if len(folded) != len(token):  # a letter folds to two: spans would not fit
         return []
-    return [
-        (found[0], *found.span()) for found in _WORD.finditer(folded) if len(found[0]) > 1 or found[0].isdigit()
-    ]
+    return [(found[0], *found.span()) for found in _WORD.finditer(folded) if len(found[0]) > 1 or found[0].isdigit()]
 
 
 def write_shard(tiles: list[Tile], stem: Path) -> None:
