@@ -61,7 +61,7 @@ def describe_folder(folder: Path) -> ModelDescription:
     exact = next((model for model in known.values() if origin and origin in (model.repository, model.name)), None)
     if exact is not None and exact.family == base.family:
         base = exact
-    elif base.family != "coltiny":
+    elif base.family == "paligemma":  # the other families have had one prompt each, ever
         logger.warning(
             "%s does not say which query prompt it was trained with; using that of %s (%r). If it is another "
             "checkpoint, register_model(ModelDescription(...)) with its own and pass local_dir=",

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+import onnxruntime as ort
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from colpali_integrations.core.errors import ModelLoadError
 
@@ -35,6 +36,17 @@ logger = logging.getLogger(__name__)
 PIXELS = "pixel_values"
 # Operators whose output tells the shape of their input and nothing of its values.
 _SHAPE_ONLY = {"Shape", "Size"}
+# Initializers below this many bytes may be shapes, which type inference wants to know.
+_SMALL = 1024
+_ELEMENT_TYPES = {
+    "tensor(float)": TensorProto.FLOAT,
+    "tensor(float16)": TensorProto.FLOAT16,
+    "tensor(bfloat16)": TensorProto.BFLOAT16,
+    "tensor(double)": TensorProto.DOUBLE,
+    "tensor(int64)": TensorProto.INT64,
+    "tensor(int32)": TensorProto.INT32,
+    "tensor(bool)": TensorProto.BOOL,
+}
 
 
 @dataclass(frozen=True)
@@ -81,13 +93,13 @@ def read_graph(path: Path) -> Graph:
     return Graph(model, folder)
 
 
-def find_cut(model: ModelProto) -> tuple[str, ...] | str:
+def find_cut(whole: Graph) -> tuple[ValueInfoProto, ...] | str:
     """Find where a merged graph can be cut.
 
     Returns:
-        Names of the tensors that pass from the pages half to the text half, or the reason why there is no cut.
+        The tensors that pass from the pages half to the text half, or the reason why there is no cut.
     """
-    graph = model.graph
+    graph = whole.model.graph
     inputs = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
     if PIXELS not in inputs:
         return f"the graph has no input {PIXELS!r} (inputs: {', '.join(sorted(inputs))})"
@@ -111,11 +123,13 @@ def find_cut(model: ModelProto) -> tuple[str, ...] | str:
     for node in reversed(graph.node):
         if wanted & set(node.output) and not made_by_pages & set(node.output):
             wanted |= _inputs(node)
-    cut = tuple(sorted(wanted & made_by_pages))
-    return cut or f"nothing that depends on {PIXELS!r} alone reaches the rest of the graph"
+    cut = sorted(wanted & made_by_pages)
+    if not cut:
+        return f"nothing that depends on {PIXELS!r} alone reaches the rest of the graph"
+    return _typed(whole.model, cut)
 
 
-def subgraph(graph: Graph, cut: tuple[str, ...], *, half: Literal["pages", "text"]) -> Graph:
+def subgraph(graph: Graph, cut: Sequence[ValueInfoProto], *, half: Literal["pages", "text"]) -> Graph:
     """One half of a merged graph, with the weights that it uses.
 
     Args:
@@ -127,8 +141,9 @@ def subgraph(graph: Graph, cut: tuple[str, ...], *, half: Literal["pages", "text
         A graph whose missing tensors are inputs: the cut's for the text half.
     """
     source = graph.model.graph
-    outputs = list(cut) if half == "pages" else [value.name for value in source.output]
-    stop = set() if half == "pages" else set(cut)
+    borders = {value.name for value in cut}
+    outputs = borders if half == "pages" else {value.name for value in source.output}
+    stop = set() if half == "pages" else borders
     nodes = _needed(source, outputs, stop)
     inputs = {name for node in nodes for name in _inputs(node)}
     model = ModelProto()
@@ -143,21 +158,19 @@ def subgraph(graph: Graph, cut: tuple[str, ...], *, half: Literal["pages", "text
     part.sparse_initializer.extend(tensor for tensor in source.sparse_initializer if tensor.values.name in inputs)
     weights = {tensor.name for tensor in part.initializer}
     part.input.extend(value for value in source.input if value.name in inputs and value.name not in weights)
-    known = {value.name: value for value in (*source.value_info, *source.output)}
-    cut_values = [known[name] if name in known else onnx.ValueInfoProto(name=name) for name in cut]
     if half == "pages":
-        part.output.extend(cut_values)
+        part.output.extend(cut)
     else:
-        part.input.extend(value for value in cut_values if value.name in inputs)
+        part.input.extend(cut)
         part.output.extend(source.output)
     made = {name for node in nodes for name in node.output}
     part.value_info.extend(value for value in source.value_info if value.name in made)
     return Graph(model, graph.weights)
 
 
-def _needed(graph: GraphProto, outputs: Iterable[str], stop: set[str]) -> list[NodeProto]:
+def _needed(graph: GraphProto, outputs: set[str], stop: set[str]) -> list[NodeProto]:
     """The nodes that `outputs` need, in the graph's order, going no further back than `stop`."""
-    wanted = set(outputs) - stop
+    wanted = outputs - stop
     kept: list[NodeProto] = []
     # Nodes are stored in topological order, so one pass from the end suffices.
     for node in reversed(graph.node):
@@ -165,6 +178,43 @@ def _needed(graph: GraphProto, outputs: Iterable[str], stop: set[str]) -> list[N
             kept.append(node)
             wanted |= _inputs(node) - stop
     return kept[::-1]
+
+
+def _typed(model: ModelProto, names: Sequence[str]) -> tuple[ValueInfoProto, ...]:
+    """Types and shapes of inner tensors, as onnxruntime infers them.
+
+    An input must have a type, and exports rarely record those of inner tensors. onnxruntime knows its own operators
+    too, which onnx's inference does not; it is shown the graph with its weights turned into inputs, so that none is
+    read.
+    """
+    source = model.graph
+    nodes = _needed(source, set(names), set())
+    used = {name for node in nodes for name in _inputs(node)}
+    bare = ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions)
+    bare.graph.name = "types"
+    bare.graph.node.extend(nodes)
+    bare.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    weights = {tensor.name for tensor in source.initializer}
+    bare.graph.input.extend(value for value in source.input if value.name in used - weights)
+    for tensor in source.initializer:
+        if tensor.name not in used:
+            continue
+        if tensor.data_location != TensorProto.EXTERNAL and tensor.ByteSize() < _SMALL:
+            bare.graph.initializer.append(tensor)  # perhaps the target of a Reshape
+        else:
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(bare.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return tuple(
+        onnx.helper.make_tensor_value_info(
+            value.name,
+            _ELEMENT_TYPES[value.type],
+            [size if isinstance(size, int) else str(size) for size in value.shape],
+        )
+        for value in session.get_outputs()
+    )
 
 
 def _inputs(node: NodeProto) -> set[str]:

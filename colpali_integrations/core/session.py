@@ -22,6 +22,8 @@ from colpali_integrations.core.errors import ConfigurationError, EncodingError, 
 from colpali_integrations.core.families.base import Feed, GraphFiles, Outputs
 
 if TYPE_CHECKING:
+    from onnx import ValueInfoProto
+
     from colpali_integrations.core.graph import Graph
 
 __all__ = ["Engine", "Provider", "SessionConfig", "available_cores", "resolve_providers"]
@@ -141,7 +143,7 @@ class Engine:
             return self._whole.get().run(feed)
         text = self._text.get()
         batch = len(next(iter(feed.values())))
-        return text.run({**feed, **{name: text.zeros(name, batch) for name in cut}})
+        return text.run({**feed, **{value.name: text.zeros(value.name, batch) for value in cut}})
 
     @property
     def splits(self) -> bool:
@@ -153,12 +155,12 @@ class Engine:
         for once in (self._pages, self._text, self._whole, self._queries):
             once.clear()
 
-    def _find_cut(self) -> tuple[str, ...]:
+    def _find_cut(self) -> tuple[ValueInfoProto, ...]:
         if not self._config.split:
             return ()
         from colpali_integrations.core.graph import find_cut, read_graph  # onnx is slow to import
 
-        found = find_cut(read_graph(self._graphs.pages).model)
+        found = find_cut(read_graph(self._graphs.pages))
         if isinstance(found, str):
             logger.warning("%s: queries run the vision tower too, because %s", self._graphs.pages.name, found)
             return ()
