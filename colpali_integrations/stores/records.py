@@ -22,7 +22,7 @@ class Page:
         page: 1-based number within the source; 1 for an image.
         width: in points for a PDF page, in pixels for an image.
         height: as `width`.
-        content_hash: what tells whether this page is stored already; see `colpali_integrations.stores.sources`.
+        content_hash: what tells whether this page is stored already; see `colpali_integrations.stores.indexing`.
         text: the text layer, "" where there is none.
         metadata: anything else that JSON can hold.
     """

@@ -1,4 +1,4 @@
-"""A store must find what max_sim finds, keep what it acknowledged through a kill, and refuse another model's vectors."""
+"""A store finds what max_sim finds, keeps what it acknowledged through a kill, and refuses another model's vectors."""
 
 from __future__ import annotations
 

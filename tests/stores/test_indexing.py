@@ -1,0 +1,172 @@
+"""Documents find their way into a store: each once, again only when changed, and one that is broken harms no other."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from colpali_integrations import ColPali
+from colpali_integrations.core.errors import ConfigurationError, InputError, PdfError
+from colpali_integrations.stores import Failure, Page, PageStore, find_documents, index_documents
+
+DPI = 100
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ColPali]:
+    with ColPali.from_pretrained("coltiny") as loaded:
+        yield loaded
+
+
+def draw(*lines: str) -> Image.Image:
+    page = Image.new("RGB", (700, 300), "white")
+    pen = ImageDraw.Draw(page)
+    for row, line in enumerate(lines):
+        pen.text((40, 40 + 60 * row), line, fill="black", font=ImageFont.load_default(size=26))
+    return page
+
+
+def save_pdf(path: Path, *pages: Image.Image) -> Path:
+    pages[0].save(path, save_all=True, append_images=list(pages[1:]), resolution=DPI)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "documents"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    save_pdf(folder / "fruit.pdf", draw("Harvest of apples"), draw("Prices of bananas", "in the market"))
+    draw("The railway timetable").save(folder / "deep" / "er" / "train.PNG")
+    draw("secret").save(folder / ".hidden" / "secret.png")
+    (folder / "notes.txt").write_text("apples")
+    return folder
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.total = 0
+        self.pages: list[str] = []
+        self.failures: list[str] = []
+        self.fallen = 0
+
+    def planned(self, pages: int) -> None:
+        self.total = pages
+
+    def done(self, page: Page) -> None:
+        self.pages.append(page.name)
+
+    def failed(self, failure: Failure, pages: int) -> None:
+        self.failures.append(failure.name)
+        self.fallen += pages
+
+
+def index(folder: Path, model: ColPali, store: PageStore, **options: object) -> tuple[int, int, int, list[str]]:
+    report = index_documents([folder], model=model, store=store, dpi=DPI, **options)  # type: ignore[arg-type]
+    return report.added, report.present, report.removed, [Path(failure.name).name for failure in report.failures]
+
+
+def best(store: PageStore, model: ColPali, question: str) -> str:
+    [query] = model.embed_queries(question)
+    return store.search(query, k=1)[0].page.name
+
+
+def test_documents_are_found_in_order_and_once(folder: Path) -> None:
+    fruit, train = folder / "fruit.pdf", folder / "deep" / "er" / "train.PNG"
+    assert find_documents([folder]) == [train, fruit]
+    assert find_documents([fruit, folder, folder / "deep" / ".." / "fruit.pdf"]) == [fruit, train]
+    assert find_documents([folder / "notes.txt"]) == [folder / "notes.txt"], "what is named is tried"
+    with pytest.raises(InputError, match="nowhere"):
+        find_documents([folder / "nowhere"])
+
+
+def test_pages_are_found_by_what_they_say(folder: Path, tmp_path: Path, model: ColPali) -> None:
+    store = PageStore(tmp_path / "store", model=model.description)
+    recorder = Recorder()
+    assert index(folder, model, store, listener=recorder) == (3, 0, 0, [])
+    assert (recorder.total, recorder.fallen) == (3, 0)
+    assert recorder.pages == ["train.PNG, page 1", "fruit.pdf, page 1", "fruit.pdf, page 2"]
+    assert best(store, model, "bananas market") == "fruit.pdf, page 2"
+    assert best(store, model, "apples") == "fruit.pdf, page 1"
+    assert best(store, model, "railway") == "train.PNG, page 1"
+    sizes = [(page.width, page.height) for page in store]
+    assert sizes == [(700, 300), (504.0, 216.0), (504.0, 216.0)], "an image in pixels, PDF pages in points"
+    [alone] = model.embed_images(draw("The railway timetable"))
+    np.testing.assert_array_equal(store.vectors(0), alone.astype(np.float16).astype(np.float32))
+
+
+def test_running_again_adds_nothing_and_a_copy_is_recognised(folder: Path, tmp_path: Path, model: ColPali) -> None:
+    store = PageStore(tmp_path / "store", model=model.description)
+    index(folder, model, store)
+    shutil.copy(folder / "fruit.pdf", folder / "copy of fruit.pdf")
+    assert index(folder, model, store) == (0, 5, 0, [])
+    save_pdf(folder / "new.pdf", draw("one more"))
+    assert index(folder, model, PageStore(tmp_path / "store")) == (1, 5, 0, [])
+
+
+def test_a_changed_document_replaces_its_pages(folder: Path, tmp_path: Path, model: ColPali) -> None:
+    store = PageStore(tmp_path / "store", model=model.description)
+    index(folder, model, store)
+    save_pdf(folder / "fruit.pdf", draw("Cherries everywhere"))
+    assert index(folder, model, store) == (1, 1, 2, [])
+    assert best(store, model, "cherries") == "fruit.pdf, page 1"
+    assert len(store) == 2
+
+
+def test_broken_documents_are_named_and_skipped(folder: Path, tmp_path: Path, model: ColPali) -> None:
+    (folder / "empty.pdf").touch()
+    (folder / "broken.pdf").write_bytes((folder / "fruit.pdf").read_bytes()[:150])
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    recorder = Recorder()
+    store = PageStore(tmp_path / "store", model=model.description)
+    added, present, removed, failures = index(folder, model, store, listener=recorder)
+    assert (added, present, removed) == (3, 0, 0)
+    assert sorted(failures) == ["broken.pdf", "broken.png", "empty.pdf"]
+    assert sorted(Path(name).name for name in recorder.failures) == sorted(failures)
+    assert recorder.total - recorder.fallen == 3
+    report = index_documents([folder / "empty.pdf"], model=model, store=store)
+    assert "0 bytes" in report.failures[0].reason
+
+
+def test_raise_stops_and_keeps_what_was_done(folder: Path, tmp_path: Path, model: ColPali) -> None:
+    (folder / "zzz.png").write_bytes(b"not an image")
+    store = PageStore(tmp_path / "store", model=model.description)
+    with pytest.raises(InputError, match=r"zzz\.png"):
+        index(folder, model, store, on_error="raise")
+    assert len(store) == 3
+    (folder / "a.pdf").touch()
+    with pytest.raises(PdfError, match=r"a\.pdf"):
+        index(folder, model, store, on_error="raise")
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path, model: ColPali) -> None:
+    class Interrupting(Recorder):
+        def done(self, page: Page) -> None:
+            super().done(page)
+            if len(self.pages) == 2:
+                raise KeyboardInterrupt
+
+    store = PageStore(tmp_path / "store", model=model.description)
+    with pytest.raises(KeyboardInterrupt):
+        index(folder, model, store, listener=Interrupting())
+    assert len(PageStore(tmp_path / "store")) == 2
+    assert index(folder, model, store) == (1, 2, 0, [])
+
+
+def test_another_resolution_is_another_page(folder: Path, tmp_path: Path, model: ColPali) -> None:
+    store = PageStore(tmp_path / "store", model=model.description)
+    index(folder, model, store)
+    report = index_documents([folder], model=model, store=store, dpi=DPI / 2)
+    assert (report.added, report.present, report.removed) == (2, 1, 2)
+
+
+@pytest.mark.parametrize("options", [{"dpi": 0}, {"on_error": "ignore"}, {"batch_size": 0}, {"parallel": -1}])
+def test_options_that_cannot_be(options: dict[str, object], folder: Path, tmp_path: Path, model: ColPali) -> None:
+    store = PageStore(tmp_path / "store", model=model.description)
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        index_documents([folder], model=model, store=store, **options)  # type: ignore[arg-type]
