@@ -110,7 +110,16 @@ PAGES: Final[tuple[Page, ...]] = (
     Page("grey", 301, 233, "L"),
 )
 
-EMBEDDED: Final[tuple[str, ...]] = ("a4-portrait", "letter-landscape", "square", "pixel", "small", "tall", "wide", "grey")
+EMBEDDED: Final[tuple[str, ...]] = (
+    "a4-portrait",
+    "letter-landscape",
+    "square",
+    "pixel",
+    "small",
+    "tall",
+    "wide",
+    "grey",
+)
 """Pages whose multi-vectors are in the goldens; the others have pixels only, to keep the fixtures small."""
 
 

@@ -10,6 +10,8 @@ import torch
 from colpali_engine.compression import HierarchicalTokenPooler
 from colpali_engine.utils.processing_utils import BaseVisualRetrieverProcessor
 
+from .measures import save
+
 SIZES = (2, 3, 4, 5, 9, 40, 257)
 FACTORS = (1, 2, 3, 5, 64)
 DIM = 24
@@ -50,7 +52,7 @@ def write(root: Path) -> None:
         for factor in FACTORS:
             pooled = pooler.pool_embeddings([torch.tensor(rows)], pool_factor=factor)
             arrays[f"pooled/{size}/{factor}"] = pooled[0].numpy()
-    np.savez_compressed(folder / "golden.npz", **arrays)
+    save(folder / "golden.npz", arrays)
     scores = {}
     for query in (4, 9):
         for page in SIZES:
@@ -64,5 +66,5 @@ def write(root: Path) -> None:
     made = BaseVisualRetrieverProcessor.score_multi_vector([torch.tensor(one)], [torch.tensor(-one)], device="cpu")
     scores["opposite"] = float(made[0, 0])
     arrays["query/opposite"] = one
-    np.savez_compressed(folder / "queries.npz", **arrays)
+    save(folder / "queries.npz", arrays)
     (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")

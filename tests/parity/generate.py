@@ -32,7 +32,7 @@ from transformers import ColPaliProcessor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from . import compression, configs, export, goldens, models, tiny_tokenizers
+from . import compression, configs, export, goldens, measures, models, tiny_tokenizers
 from .cases import (
     EMBEDDED,
     EMBEDDED_QUERIES,
@@ -135,7 +135,7 @@ def paligemma(root: Path) -> None:
             processor.query_prefix = prompt.prefix
             made = processor.process_queries(text=[query])
         else:
-            engine.query_prefix = prompt.prefix  # type: ignore[misc]  # a class attribute there
+            engine.query_prefix = prompt.prefix
             made = engine.process_queries([query])
         ids: list[int] = made["input_ids"][0].tolist()
         return ids
@@ -152,9 +152,14 @@ def paligemma(root: Path) -> None:
     )
     # A query has no image: the class itself is called without pixel_values.
     embed_query = goldens.on_torch(
-        lambda ids: model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=torch.zeros_like(ids), use_cache=False
-        ).embeddings
+        lambda ids: (
+            model(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                token_type_ids=torch.zeros_like(ids),
+                use_cache=False,
+            ).embeddings
+        )
     )
     arrays = goldens.page_vectors(embed_page, {name: (image_ids, pixels[name][0]) for name in EMBEDDED})
     _sensitivity("paligemma", arrays)
@@ -162,14 +167,14 @@ def paligemma(root: Path) -> None:
         arrays[f"query/{MAIN_PROMPT['paligemma']}/{place}"] = embed_query(queries[MAIN_PROMPT["paligemma"]][query])
     for prompt in PALIGEMMA_PROMPTS:
         arrays[f"query/{prompt.name}/0"] = embed_query(queries[prompt.name][EMBEDDED_QUERIES[0]])
-    np.savez_compressed(folder / "golden.npz", **arrays)
+    measures.save(folder / "golden.npz", arrays)
     golden = {
         "prompts": {prompt.name: {"prefix": prompt.prefix, "suffix": prompt.suffix} for prompt in PALIGEMMA_PROMPTS},
         "main_prompt": MAIN_PROMPT["paligemma"],
         "queries": queries,
-        "image_prompt_runs": goldens.runs(image_ids),
-        "image_prompt_runs_colpali_engine": goldens.runs(engine_ids),
-        "pages": {name: goldens.fingerprint(values) for name, (values, _) in pixels.items()},
+        "image_prompt_runs": measures.runs(image_ids),
+        "image_prompt_runs_colpali_engine": measures.runs(engine_ids),
+        "pages": {name: measures.fingerprint(values) for name, (values, _) in pixels.items()},
     }
     _dump(folder / "golden.json", golden, indent=None)
 
@@ -197,7 +202,7 @@ def _export_paligemma(
     for name in EMBEDDED:
         ids = np.array([image_ids])
         out = _run(session, input_ids=ids, attention_mask=np.ones_like(ids), pixel_values=pixels[name][0][None])[0]
-        _compare(f"{folder.name} page {name}", out[goldens.kept_rows(len(out))], arrays[f"page/{name}/rows"])
+        _compare(f"{folder.name} page {name}", out[measures.kept_rows(len(out))], arrays[f"page/{name}/rows"])
     blank = np.zeros((1, 3, 448, 448), np.float32)
     for place, query in enumerate(EMBEDDED_QUERIES):
         ids = np.array([queries[MAIN_PROMPT["paligemma"]][query]])
@@ -267,16 +272,16 @@ def tiled(root: Path, name: str) -> None:
     embed_query = goldens.on_torch(call)
     for place, query in enumerate(EMBEDDED_QUERIES):
         arrays[f"query/{MAIN_PROMPT[name]}/{place}"] = embed_query(queries[MAIN_PROMPT[name]][query])
-    np.savez_compressed(folder / "golden.npz", **arrays)
+    measures.save(folder / "golden.npz", arrays)
     golden = {
         "prompts": {prompt.name: {"prefix": prompt.prefix, "suffix": prompt.suffix} for prompt in IDEFICS3_PROMPTS},
         "main_prompt": MAIN_PROMPT[name],
         "queries": queries,
         "pages": {
             page_name: {
-                **goldens.fingerprint(values),
+                **measures.fingerprint(values),
                 **grid,
-                "image_prompt_runs": goldens.runs(image_ids[page_name]),
+                "image_prompt_runs": measures.runs(image_ids[page_name]),
             }
             for page_name, (values, grid) in pixels.items()
         },
@@ -305,7 +310,7 @@ def _export_tiled(
     for name in chosen:
         row = np.array([image_ids[name]])
         out = _run(session, input_ids=row, attention_mask=np.ones_like(row), pixel_values=pixels[name][0][None])[0]
-        _compare(f"{folder.name} page {name}", out[goldens.kept_rows(len(out))], arrays[f"page/{name}/rows"])
+        _compare(f"{folder.name} page {name}", out[measures.kept_rows(len(out))], arrays[f"page/{name}/rows"])
     blank = np.zeros((1, 1, 3, 512, 512), np.float32)
     prompt = golden["main_prompt"]
     for place, query in enumerate(EMBEDDED_QUERIES):

@@ -187,7 +187,7 @@ def colidefics3(vocabulary: int, image_token: int, end: int) -> ColIdefics3:
     return model
 
 
-class ColPaliGraph(nn.Module):
+class ColPaliGraph(nn.Module):  # type: ignore[misc]  # torch is not installed where types are checked
     """What is exported for ColPali: three inputs, one output, the vision tower always run."""
 
     def __init__(self, model: ColPaliForRetrieval) -> None:
@@ -225,7 +225,7 @@ class ColPaliGraph(nn.Module):
         return embeddings
 
 
-class TiledGraph(nn.Module):
+class TiledGraph(nn.Module):  # type: ignore[misc]
     """What is exported for the Idefics3 tilings: three inputs, one output, blank tiles dropped.
 
     The classes' own forward cannot be traced (it splits the tiles by a Python list of counts and unfolds a mask

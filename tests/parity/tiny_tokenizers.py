@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import Any, Final
 
 CORPUS: Final[str] = """
@@ -42,7 +43,7 @@ def learn_merges(words: Counter[tuple[str, ...]], count: int) -> list[tuple[str,
     while len(merges) < count:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, frequency in words.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] += frequency
         if not pairs:
             break

@@ -14,7 +14,7 @@ import torch
 _library: torch.library.Library | None = None
 
 try:
-    import torchvision  # noqa: F401
+    import torchvision  # type: ignore[import-not-found, unused-ignore]
 except RuntimeError as error:
     if "torchvision::nms" not in str(error):
         raise

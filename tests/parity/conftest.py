@@ -1,0 +1,65 @@
+"""The tiny models and the references' outputs, by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from colpali_integrations import ColPali
+
+FIXTURES = Path(__file__).parent / "fixtures"
+TOLERANCE = 1e-4
+"""Largest difference allowed in any component of a vector, from torch to onnxruntime. About 1e-6 is measured."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What the reference gives for one model."""
+
+    folder: Path
+    facts: dict[str, Any]
+    arrays: dict[str, NDArray[np.float32]]
+
+    @property
+    def main_prompt(self) -> str:
+        name: str = self.facts["main_prompt"]
+        return name
+
+    def query_vectors(self, place: int, prompt: str | None = None) -> NDArray[np.float32]:
+        return self.arrays[f"query/{prompt or self.main_prompt}/{place}"]
+
+
+@cache
+def load_golden(name: str) -> Golden:
+    folder = FIXTURES / name
+    facts = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    with np.load(folder / "golden.npz") as arrays:
+        return Golden(folder, facts, dict(arrays))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], Golden]:
+    return load_golden
+
+
+@pytest.fixture(scope="session")
+def load() -> Iterator[Callable[..., ColPali]]:
+    """Makes models from the fixtures' folders, each once a session."""
+    made: dict[tuple[str, bool], ColPali] = {}
+
+    def make(name: str, *, split_graph: bool = True) -> ColPali:
+        if (name, split_graph) not in made:
+            made[name, split_graph] = ColPali.from_pretrained(FIXTURES / name, split_graph=split_graph, threads=2)
+        return made[name, split_graph]
+
+    yield make
+    for model in made.values():
+        model.close()
