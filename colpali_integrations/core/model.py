@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -168,7 +168,7 @@ class ColPali:
         parallel: int | None = ...,
         on_error: Literal["raise", "skip"] = ...,
         show_progress: bool = ...,
-    ) -> Iterator[Float32]: ...
+    ) -> Generator[Float32, None, None]: ...
 
     @overload
     def embed_images(
@@ -179,7 +179,7 @@ class ColPali:
         parallel: int | None = ...,
         on_error: OnError,
         show_progress: bool = ...,
-    ) -> Iterator[Float32 | ColPaliError]: ...
+    ) -> Generator[Float32 | ColPaliError, None, None]: ...
 
     def embed_images(
         self,
@@ -189,7 +189,7 @@ class ColPali:
         parallel: int | None = None,
         on_error: OnError = "raise",
         show_progress: bool = False,
-    ) -> Iterator[Float32 | ColPaliError]:
+    ) -> Generator[Float32 | ColPaliError, None, None]:
         """Encode pages, in order, as they come.
 
         Decoding and resizing run ahead in threads. `images` may be a generator (such as `pdf_pages(...)`): it is read
@@ -236,7 +236,7 @@ class ColPali:
         batch_size: int | None = None,
         parallel: int | None = None,
         show_progress: bool = False,
-    ) -> Iterator[Float32]:
+    ) -> Generator[Float32, None, None]:
         """Encode queries, in order. The vision tower does not run.
 
         Args:
@@ -269,7 +269,7 @@ class ColPali:
         )
         return _handle(results, "raise")
 
-    async def aembed_images(
+    def aembed_images(
         self,
         images: Iterable[ImageSource] | ImageSource,
         *,
@@ -277,26 +277,26 @@ class ColPali:
         parallel: int | None = None,
         on_error: OnError = "raise",
         show_progress: bool = False,
-    ) -> AsyncIterator[Float32 | ColPaliError]:
+    ) -> AsyncGenerator[Float32 | ColPaliError, None]:
         """`embed_images` without blocking the event loop: `async for vectors in model.aembed_images(pages)`."""
-        results = self.embed_images(
-            images, batch_size=batch_size, parallel=parallel, on_error=on_error, show_progress=show_progress
+        return _in_thread(
+            self.embed_images(
+                images, batch_size=batch_size, parallel=parallel, on_error=on_error, show_progress=show_progress
+            )
         )
-        async for result in _in_thread(results):
-            yield result
 
-    async def aembed_queries(
+    def aembed_queries(
         self,
         texts: Iterable[str] | str,
         *,
         batch_size: int | None = None,
         parallel: int | None = None,
         show_progress: bool = False,
-    ) -> AsyncIterator[Float32]:
+    ) -> AsyncGenerator[Float32, None]:
         """`embed_queries` without blocking the event loop: `async for vectors in model.aembed_queries(texts)`."""
-        results = self.embed_queries(texts, batch_size=batch_size, parallel=parallel, show_progress=show_progress)
-        async for result in _in_thread(results):
-            yield result
+        return _in_thread(
+            self.embed_queries(texts, batch_size=batch_size, parallel=parallel, show_progress=show_progress)
+        )
 
     def token_count(self, texts: Iterable[str] | str, *, include_special: bool = True) -> int:
         """Number of tokens of all queries together, after truncation. Loads no session.
@@ -394,13 +394,13 @@ def _with_progress(source: Iterable[Item], show: bool, unit: str) -> Iterable[It
     return bar
 
 
-def _handle(results: Iterator[Float32 | Failure], on_error: OnError) -> Iterator[Any]:
+def _handle(results: Iterator[Float32 | Failure], on_error: OnError) -> Generator[Any, None, None]:
     if on_error not in ("raise", "skip", "collect"):
         raise ConfigurationError(f"on_error must be 'raise', 'skip' or 'collect', got {on_error!r}")
     return _handled(results, on_error)
 
 
-def _handled(results: Iterator[Float32 | Failure], on_error: OnError) -> Iterator[Any]:
+def _handled(results: Iterator[Float32 | Failure], on_error: OnError) -> Generator[Any, None, None]:
     try:
         for result in results:
             if not isinstance(result, Failure):
@@ -417,7 +417,7 @@ def _handled(results: Iterator[Float32 | Failure], on_error: OnError) -> Iterato
             close()
 
 
-async def _in_thread(results: Iterator[Item]) -> AsyncIterator[Item]:
+async def _in_thread(results: Iterator[Item]) -> AsyncGenerator[Item, None]:
     """Iterate in a thread, one item at a time, and close the iterator whatever happens."""
     import asyncio  # slow to import, and most programs are not asynchronous
 

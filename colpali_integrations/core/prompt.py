@@ -123,6 +123,12 @@ class QueryPrompt:
             )
         return ids[:limit]
 
+    def count(self, text: str, *, include_special: bool) -> int:
+        """Number of ids of a query, or of the user's own text alone, after truncation."""
+        if include_special:
+            return len(self._head) + len(self.user_ids(text)) + len(self._tail)
+        return min(len(self._vocabulary.user_ids(check_query(text))), self._max_tokens)
+
     def ids(self, text: str) -> NDArray[np.int64]:
         """All ids (n_tokens,) int64 of a query."""
         return np.array([*self._head, *self.user_ids(text), *self._tail], dtype=np.int64)

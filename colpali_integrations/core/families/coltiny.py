@@ -34,6 +34,9 @@ from colpali_integrations.core.registry import ModelDescription
 __all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout"]
 
 _logger = logging.getLogger(__name__)
+# A small picture is a crop rather than a page: blown up to a page's size, its letters would be larger than any that
+# the model has learned.
+_MOST_ENLARGEMENT = 2.0
 _MOST_CELLS = 2048  # of about 3,700 on A4: bounds the time for noise that looks like text everywhere
 
 
@@ -153,7 +156,7 @@ class ColTinyPages:
 
         Pages of one padded size share a run.
         """
-        scale = self._config.longest_side / max(item.size)
+        scale = min(self._config.longest_side / max(item.size), _MOST_ENLARGEMENT)
         size = (max(1, round(item.width * scale)), max(1, round(item.height * scale)))
         grey = item if item.mode == "L" else item.convert("L")
         if grey.size != size:

@@ -120,4 +120,4 @@ def unit_rows(outputs: Outputs, batch: Sequence[Prepared], dim: int) -> list[Flo
     if embeddings.dtype == np.float16:
         rows = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
     # A view would keep the whole batch in memory for as long as one of its items lives.
-    return [np.ascontiguousarray(row) if len(batch) == 1 else row.copy() for row in rows]
+    return [row.copy() for row in rows]

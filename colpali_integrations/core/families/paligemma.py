@@ -64,7 +64,7 @@ class PaliGemmaFamily:
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of tokens of a query, after truncation."""
-        return len(self._prompt.ids(text) if include_special else self._prompt.user_ids(text))
+        return self._prompt.count(text, include_special=include_special)
 
 
 class PaliGemmaPages:
