@@ -8,13 +8,12 @@ skipped before anything of it is drawn, and an interrupted run goes on where it 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,10 @@ from PIL import Image
 from colpali_integrations.core.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.core.images import load_image
 from colpali_integrations.core.model import ColPali
+from colpali_integrations.core.page_meta import DEFAULT_DPI, document_hash, is_pdf, page_hash
 from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
 from colpali_integrations.stores.page_store import PageStore
-from colpali_integrations.stores.records import Page
+from colpali_integrations.stores.records import Page, page_key
 
 __all__ = ["Failure", "IndexListener", "IndexReport", "find_documents", "index_documents"]
 
@@ -122,7 +122,7 @@ def index_documents(
     *,
     model: ColPali,
     store: PageStore,
-    dpi: float = 150,
+    dpi: float = DEFAULT_DPI,
     batch_size: int | None = None,
     parallel: int | None = None,
     on_error: Literal["skip", "raise"] = "skip",
@@ -165,11 +165,12 @@ def index_documents(
 
 @dataclass
 class _Plan:
-    """A document: the hashes of its pages in order, the numbers of those missing, and whether all went well."""
+    """A document: its hash, the keys of its pages in order, the numbers of those missing, whether all went well."""
 
     path: Path
     is_pdf: bool
-    hashes: list[str]
+    digest: str
+    keys: list[str]
     missing: list[int]
     complete: bool = True
 
@@ -195,27 +196,20 @@ class _Run:
     def plan(self, path: Path) -> _Plan | None:
         """What of a document is missing; None, and a failure, for one that cannot be read."""
         try:
-            with path.open("rb") as file:
-                is_pdf = file.read(5) == b"%PDF-" or path.suffix.lower() == ".pdf"
-                file.seek(0)
-                digest = _digest(file)
-            hashes = [digest]
-            if is_pdf:
-                hashes = [f"{digest}-{number}@{self.dpi:g}" for number in range(1, pdf_page_count(path) + 1)]
+            digest, drawn = document_hash(path), is_pdf(path)
+            numbers = range(1, (pdf_page_count(path) if drawn else 1) + 1)
         except ColPaliError as error:
             self.fail(str(path), error)
             return None
-        except OSError as error:
-            self.fail(str(path), InputError(f"cannot be read: {error.strerror or error}"))
-            return None
+        keys = [page_key(page_hash(digest, number), self.dpi if drawn else None) for number in numbers]
         missing = [
             number
-            for number, content_hash in enumerate(hashes, 1)
-            if content_hash not in self.store and content_hash not in self._planned
+            for number, key in zip(numbers, keys, strict=True)
+            if key not in self.store and key not in self._planned
         ]
-        self._planned.update(hashes)
-        self.report.present += len(hashes) - len(missing)
-        return _Plan(path, is_pdf, hashes, missing)
+        self._planned.update(keys)
+        self.report.present += len(keys) - len(missing)
+        return _Plan(path, drawn, digest, keys, missing)
 
     def images(self, plans: Iterable[_Plan]) -> Iterator[PdfPage | Image.Image]:
         """The pictures to embed; each one's page is put under way first, where its vectors will find it."""
@@ -234,9 +228,15 @@ class _Run:
                     yield image
 
     def _start(self, plan: _Plan, number: int, width: float, height: float, text: str = "") -> None:
-        content_hash = plan.hashes[number - 1]
         page = Page(
-            source=str(plan.path), page=number, width=width, height=height, content_hash=content_hash, text=text
+            source=str(plan.path),
+            page=number,
+            width=width,
+            height=height,
+            content_hash=page_hash(plan.digest, number),
+            text=text,
+            page_count=len(plan.keys),
+            dpi=self.dpi if plan.is_pdf else None,
         )
         self._under_way.append((plan, page))
 
@@ -265,19 +265,11 @@ class _Run:
 
     def remove_outdated(self, plans: Iterable[_Plan]) -> None:
         """Remove pages of an earlier state of the documents whose present state is stored whole."""
-        present = {str(plan.path): frozenset(plan.hashes) for plan in plans if plan.complete}
+        present = {str(plan.path): frozenset(plan.keys) for plan in plans if plan.complete}
         known = [page for page in self.store if page.source in present]
-        outdated = {page.source for page in known if page.content_hash not in present[page.source]}
+        outdated = {page.source for page in known if page.key not in present[page.source]}
         for source in outdated:
             self.report.removed += self.store.delete(source, keep=present[source])
-
-
-def _digest(file: IO[bytes]) -> str:
-    """The first 32 hex digits of SHA-256 over an open file: 128 bits, beyond accident."""
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()[:32]
 
 
 def _hidden(path: Path) -> bool:

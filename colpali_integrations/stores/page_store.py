@@ -99,8 +99,8 @@ class PageStore:
     def __iter__(self) -> Iterator[Page]:
         return iter(self._state.pages)
 
-    def __contains__(self, content_hash: object) -> bool:
-        return content_hash in self._state.hashes
+    def __contains__(self, key: object) -> bool:
+        return key in self._state.keys
 
     def __repr__(self) -> str:
         return f"PageStore({str(self.folder)!r}, model={self.model.name!r}, pages={len(self)})"
@@ -145,7 +145,7 @@ class PageStore:
     def add(self, records: Iterable[tuple[Page, ArrayLike]]) -> int:
         """Append pages with their vectors, committing as they come.
 
-        A page whose content hash is stored already is skipped. The iterable may be a generator: what it gave before it
+        A page whose key is stored already is skipped. The iterable may be a generator: what it gave before it
         failed or was interrupted is kept.
 
         Args:
@@ -159,14 +159,14 @@ class PageStore:
         """
         waiting, since = list[_Record](), time.monotonic()
         with self._writing():
-            before, known = len(self), set(self._state.hashes)
+            before, known = len(self), set(self._state.keys)
             try:
                 for page, vectors in records:
-                    if page.content_hash in known:
+                    if page.key in known:
                         continue
                     half = self._half(page, vectors)
                     waiting.append(_Record(page, half, _line(page, len(half))))
-                    known.add(page.content_hash)
+                    known.add(page.key)
                     if len(waiting) >= _COMMIT_PAGES or time.monotonic() - since >= _COMMIT_SECONDS:
                         batch, waiting, since = waiting, [], time.monotonic()
                         self._state = self._append(self._state, batch)
@@ -180,7 +180,7 @@ class PageStore:
 
         Args:
             source: as the pages name it.
-            keep: content hashes of pages to be kept, for a source that changed in part.
+            keep: keys of pages to be kept, for a source that changed in part.
 
         Returns:
             How many pages were removed; 0 for an unknown source.
@@ -188,7 +188,7 @@ class PageStore:
         Raises:
             StoreError: another process is writing.
         """
-        return self._drop(lambda page: page.source == source and page.content_hash not in keep)
+        return self._drop(lambda page: page.source == source and page.key not in keep)
 
     def _drop(self, unwanted: Callable[[Page], bool]) -> int:
         with self._writing():

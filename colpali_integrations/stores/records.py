@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from colpali_integrations.core.errors import FingerprintError, StoreError
+from colpali_integrations.core.page_meta import page_name
 from colpali_integrations.core.registry import ModelDescription
 
-__all__ = ["Fingerprint", "Hit", "Page"]
+__all__ = ["Fingerprint", "Hit", "Page", "page_key"]
+
+
+def page_key(content_hash: str, dpi: float | None) -> str:
+    """By what a store knows a page: drawn at another resolution it is another page. An image has no resolution.
+
+    >>> page_key("1f", 150.0)
+    '1f@150'
+    """
+    return content_hash if dpi is None else f"{content_hash}@{dpi:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +31,10 @@ class Page:
         page: 1-based number within the source; 1 for an image.
         width: in points for a PDF page, in pixels for an image.
         height: as `width`.
-        content_hash: what tells whether this page is stored already; see `colpali_integrations.stores.indexing`.
+        content_hash: what tells one page from another, wherever its document lies; see `core.page_meta.page_hash`.
         text: the text layer, "" where there is none.
+        page_count: number of pages of the source.
+        dpi: the resolution at which a PDF page was drawn; None for an image.
         metadata: anything else that JSON can hold.
     """
 
@@ -33,6 +44,8 @@ class Page:
     height: float
     content_hash: str
     text: str = ""
+    page_count: int = 1
+    dpi: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,12 +62,31 @@ class Page:
     @property
     def name(self) -> str:
         """The page as a person would name it: "report.pdf, page 7"."""
-        return f"{PurePath(self.source).name}, page {self.page}"
+        return page_name(self.source, self.page)
+
+    @property
+    def key(self) -> str:
+        """By what a store knows the page, see `page_key`."""
+        return page_key(self.content_hash, self.dpi)
 
     @property
     def content(self) -> str:
         """The text layer, or the page's name where it has none: a page must never look empty to a framework."""
         return self.text.strip() or self.name
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """JSON-safe metadata with the keys of `core.page_meta`, from which `page_image` draws the page again."""
+        found = {
+            "source": self.source,
+            "page": self.page,
+            "page_count": self.page_count,
+            "width": self.width,
+            "height": self.height,
+            "dpi": self.dpi,
+            "content_hash": self.content_hash,
+        }
+        return {**self.metadata, **{key: value for key, value in found.items() if value is not None}}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, JSON-safe."""

@@ -25,13 +25,13 @@ class Snapshot:
         manifest: what was committed.
         pages: the pages, in the order of addition.
         vectors: for each page its vectors, (n, dim) float16, mapped from disk.
-        hashes: the pages' content hashes.
+        keys: the pages' keys.
     """
 
     manifest: Manifest
     pages: list[Page]
     vectors: list[NDArray[np.float16]]
-    hashes: frozenset[str]
+    keys: frozenset[str]
 
     @classmethod
     def read(cls, folder: Path, manifest: Manifest) -> Snapshot:
@@ -69,4 +69,4 @@ class Snapshot:
             mapped = np.memmap(manifest.vector_path(folder), dtype=np.float16, mode="r", shape=shape)
             # Split as a plain array: slicing a memmap costs ten times as much.
             vectors = np.split(np.asarray(mapped), np.cumsum(counts)[:-1])
-        return cls(manifest, pages, vectors, frozenset(page.content_hash for page in pages))
+        return cls(manifest, pages, vectors, frozenset(page.key for page in pages))

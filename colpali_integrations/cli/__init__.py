@@ -1,0 +1,24 @@
+"""The command line: `colpali-integrations index`, `search` and `models`."""
+
+from __future__ import annotations
+
+import sys
+
+from colpali_integrations.core.errors import MissingExtraError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code; without the extra, say how to install it."""
+    try:
+        import rich
+        import typer
+    except ImportError as error:
+        missing = MissingExtraError(str(error.name), "cli", "The command line")
+        sys.stderr.write(f"colpali-integrations: {missing}\n")
+        raise SystemExit(1) from None
+    del rich, typer
+    from colpali_integrations.cli.app import run
+
+    raise SystemExit(run())

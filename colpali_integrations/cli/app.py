@@ -1,0 +1,227 @@
+"""The commands. They read arguments, call the package and choose the exit code; `display` knows how things look."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable
+from enum import Enum, IntEnum
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+
+from colpali_integrations.cli import display
+from colpali_integrations.core.errors import ColPaliError
+
+__all__ = ["ExitCode", "app", "run"]
+
+NAME = "colpali-integrations"
+Arguments = ParamSpec("Arguments")
+
+
+class ExitCode(IntEnum):
+    """What a script may rely on."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    INCOMPLETE = 3
+    INTERRUPTED = 130
+
+
+class OnError(str, Enum):
+    """What becomes of a document that cannot be read."""
+
+    skip = "skip"
+    raise_ = "raise"
+
+
+_EPILOG = (
+    "Exit codes: 0 done; 1 error; 2 wrong usage; 3 nothing found, or some documents could not be indexed; "
+    "130 interrupted."
+)
+
+app = typer.Typer(
+    name=NAME,
+    help="Find pages of PDFs and images by what they show, with late-interaction models, offline.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+StoreOption = Annotated[Path, typer.Option("--store", "-s", metavar="DIR", help="The folder of the index.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
+
+
+def _guarded(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Let expected errors of a command become one line and an exit code; a traceback remains a bug of ours."""
+
+    @functools.wraps(command)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ColPaliError, OSError) as error:
+            display.error(str(error))
+            raise typer.Exit(ExitCode.ERROR) from error
+        except KeyboardInterrupt:
+            display.note("Interrupted. What was done is kept; the same command goes on from there.")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+    return guarded
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from colpali_integrations import __version__
+
+        typer.echo(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Find pages of PDFs and images by what they show, with late-interaction models, offline."""
+
+
+@app.command(epilog=_EPILOG)
+@_guarded
+def index(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH", help="PDFs, images, and folders that are searched through.")
+    ],
+    store: StoreOption,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."
+        ),
+    ] = None,
+    dpi: Annotated[float, typer.Option(min=10, max=1200, help="Resolution at which PDF pages are drawn.")] = 150,
+    parallel: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Batches at the same time; 0 for one a core.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, metavar="N", help="Pages a batch.")] = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="Skip documents that cannot be read, or stop at the first.")
+    ] = OnError.skip,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors still show.")] = False,
+) -> None:
+    """Add PDFs, images and folders to an index. What is there already is skipped.
+
+    [dim]Example:[/]  colpali-integrations index reports/ scan.png --store my-index
+    """
+    from colpali_integrations.core.model import ColPali
+    from colpali_integrations.stores import PageStore, find_documents, index_documents
+
+    documents = find_documents(paths)
+    if not documents:
+        display.note(f"No PDFs or images in {', '.join(str(path) for path in paths)}.")
+        raise typer.Exit(ExitCode.INCOMPLETE)
+    with ColPali.from_pretrained(model or _model_of(store), lazy_load=True) as encoder:
+        pages = PageStore(store, model=encoder.description)
+        with display.IndexProgress(quiet=quiet) as progress:
+            report = index_documents(
+                documents,
+                model=encoder,
+                store=pages,
+                dpi=dpi,
+                parallel=parallel,
+                batch_size=batch_size,
+                on_error="raise" if on_error is OnError.raise_ else "skip",
+                listener=progress,
+            )
+    display.failures(report.failures)
+    if not quiet:
+        display.index_summary(report, pages, progress.seconds)
+    if report.failures:
+        raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+@app.command(epilog=_EPILOG)
+@_guarded
+def search(
+    question: Annotated[list[str], typer.Argument(metavar="QUESTION", help="What to look for, in your own words.")],
+    store: StoreOption,
+    k: Annotated[int, typer.Option("-k", "--top", min=1, metavar="N", help="How many pages.")] = 5,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the pages that answer a question.
+
+    [dim]Example:[/]  colpali-integrations search "revenue by region" --store my-index -k 3
+    """
+    from colpali_integrations.core.model import ColPali
+    from colpali_integrations.stores import PageStore
+
+    text = " ".join(question)
+    pages = PageStore(store)
+    with ColPali.from_pretrained(model or pages.model.name, lazy_load=True) as encoder:
+        if model is not None:
+            pages = PageStore(store, model=encoder.description)
+        [query] = encoder.embed_queries(text)
+        hits = pages.search(query, k=k)
+    if as_json:
+        for hit in hits:
+            typer.echo(json.dumps({"source": hit.page.source, "page": hit.page.page, "score": round(hit.score, 4)}))
+    elif hits:
+        display.hits(text, hits)
+    if not hits:
+        display.note(f"The index {store} has no pages.")
+        raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+@app.command(epilog=_EPILOG)
+@_guarded
+def models(as_json: JsonOption = False) -> None:
+    """List the models that can be used."""
+    from colpali_integrations.core.registry import list_supported_models
+
+    descriptions = list_supported_models()
+    if as_json:
+        for description in descriptions:
+            typer.echo(json.dumps(description.to_dict()))
+    else:
+        display.models(descriptions)
+
+
+def _model_of(store: Path) -> str:
+    """The model of an existing store, so that `--model` is said once and not at every run."""
+    from colpali_integrations.stores.manifest import Manifest
+
+    manifest = Manifest.load(store)
+    return "coltiny" if manifest is None else manifest.model.name
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: instead of the process's own.
+
+    Returns:
+        The exit code.
+    """
+    handler = display.log_handler()
+    root = logging.getLogger()
+    root.addHandler(handler)
+    # pdfium's binding warns about forms of a kind (XFA) whose plain pages are drawn all the same.
+    logging.getLogger("pypdfium2").setLevel(logging.ERROR)
+    try:
+        app(arguments, prog_name=NAME)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else ExitCode.OK
+    finally:
+        root.removeHandler(handler)
+    return ExitCode.OK

@@ -1,0 +1,214 @@
+"""How things look in a terminal: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from colpali_integrations.cli.snippet import marked, snippet
+from colpali_integrations.core.registry import ModelDescription
+from colpali_integrations.stores import Failure, Hit, IndexReport, Page, PageStore
+
+__all__ = [
+    "IndexProgress",
+    "error",
+    "failures",
+    "hits",
+    "index_summary",
+    "log_handler",
+    "models",
+    "note",
+]
+
+
+# All names are as long as this, so that the bar beside them does not jump.
+_NAME = "{:<36}"
+
+
+def _out() -> Console:
+    return Console(highlight=False)
+
+
+def _err() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def error(message: str) -> None:
+    """An error, on stderr."""
+    _err().print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """Something worth knowing, on stderr."""
+    _err().print(escape(message), soft_wrap=True)
+
+
+def log_handler() -> logging.Handler:
+    """Warnings of the package, on stderr, above a progress bar that may be running."""
+    handler = RichHandler(console=_err(), show_time=False, show_path=False, markup=False)
+    handler.setLevel(logging.WARNING)
+    return handler
+
+
+class _Speed(ProgressColumn):
+    """Pages a second (seconds a page for a slow model) and the time left, both from the beginning on.
+
+    rich's own columns look at the last steps, which for pages that come in batches is either 0 s or a whole batch.
+    """
+
+    def render(self, task: Task) -> Text:
+        if not task.completed or not task.elapsed or task.total is None:
+            return Text("")
+        speed = task.completed / task.elapsed
+        shown = f"{speed:.1f} pages/s" if speed >= 1 else f"{1 / speed:.1f} s/page"
+        minutes, seconds = divmod(round((task.total - task.completed) / speed), 60)
+        hours, minutes = divmod(minutes, 60)
+        left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        return Text.assemble((shown, "cyan"), f"  {left} left")
+
+
+class IndexProgress:
+    """A bar with rate and time left while pages are embedded; silent when stderr is no terminal, or if asked to be."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        console = _err()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            _Speed(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._progress.add_task(_NAME.format("Reading documents"), total=None)
+        self._total = 0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._started
+
+    def __enter__(self) -> IndexProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def planned(self, pages: int) -> None:
+        """The bar's length is known."""
+        self._total = pages
+        self._progress.reset(self._task, total=pages, description=_NAME.format("Embedding pages"))
+
+    def done(self, page: Page) -> None:
+        """One page further."""
+        self._progress.update(self._task, advance=1, description=escape(_NAME.format(_short(page.name))))
+
+    def failed(self, failure: Failure, pages: int) -> None:
+        """Pages that will not come; the failure itself is named at the end."""
+        self._total -= pages
+        self._progress.update(self._task, total=self._total)
+
+
+def failures(items: Sequence[Failure]) -> None:
+    """What could not be indexed, and why."""
+    if not items:
+        return
+    console = _err()
+    noun = "document or page" if len(items) == 1 else "documents or pages"
+    console.print(f"[bold yellow]Skipped {len(items)} {noun}:[/]")
+    for item in items:
+        name, reason = _relative(item.name), item.reason.removeprefix(item.name).strip(" :")
+        console.print(f"  [yellow]{escape(name)}[/]: {escape(reason)}", soft_wrap=True)
+
+
+def index_summary(report: IndexReport, store: PageStore, seconds: float) -> None:
+    """One line: what was done and what the index holds now."""
+    parts = [f"[bold green]{report.added}[/] {_pages(report.added)} added"]
+    if report.added and seconds:
+        parts[0] += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
+    if report.present:
+        parts.append(f"{report.present} there already")
+    if report.removed:
+        parts.append(f"{report.removed} outdated removed")
+    sources = len(store.sources())
+    held = f"{len(store)} {_pages(len(store))} of {sources} document{'' if sources == 1 else 's'}"
+    _err().print(f"{', '.join(parts)}. [bold]{escape(_relative(str(store.folder)))}[/] holds {held}.", soft_wrap=True)
+
+
+def hits(question: str, found: Sequence[Hit]) -> None:
+    """A table of pages, the best first, with the words of the question marked in what the page says."""
+    console = _out()
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("Score", justify="right")
+    table.add_column("Document", style="bold cyan", overflow="fold", max_width=40)
+    table.add_column("Page", justify="right", style="bold")
+    table.add_column("On the page", overflow="fold", ratio=1)
+    room = max(40, console.width - 70)
+    for rank, hit in enumerate(found, 1):
+        text = snippet(hit.page.text, question, width=2 * room)
+        shown = marked(text, question) if text else Text("no text layer", style="dim italic")
+        table.add_row(str(rank), f"{hit.score:.2f}", escape(_relative(hit.page.source)), str(hit.page.page), shown)
+    console.print(table)
+
+
+def models(descriptions: Sequence[ModelDescription]) -> None:
+    """For each model a row of facts, and below it what it reached and when to choose it."""
+    console = _out()
+    rows = [("MODEL", "FAMILY", "DIM", "WEIGHTS", "DOWNLOAD", "LICENCE"), *(_facts(model) for model in descriptions)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    console.print(lines[0], style="dim", markup=False, soft_wrap=True)
+    for line, model in zip(lines[1:], descriptions, strict=True):
+        text = Text(line)
+        text.stylize("bold cyan", 0, len(model.name))
+        console.print(text, soft_wrap=True)
+        scores = ", ".join(f"{name} {value}" for name, value in model.vidore)
+        notes = f"{model.summary} ViDoRe: {scores}." if scores else model.summary
+        console.print(Padding(Text(notes, style="dim"), (0, 0, 1, 4)))
+
+
+def _facts(model: ModelDescription) -> tuple[str, str, str, str, str, str]:
+    download = _size(model.size_in_bytes) if model.repository else f"bundled ({_size(model.size_in_bytes)})"
+    return model.name, model.family, str(model.dim), _count(model.parameters), download, model.licence
+
+
+def _pages(count: int) -> str:
+    return "page" if count == 1 else "pages"
+
+
+def _short(name: str) -> str:
+    """A page's name in 36 characters, without its middle."""
+    return name if len(name) <= 36 else f"{name[:17]}…{name[-18:]}"
+
+
+def _relative(path: str) -> str:
+    """As seen from here, where that is shorter."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e9:.1f} B" if parameters >= 1e9 else f"{parameters / 1e6:.0f} M"
