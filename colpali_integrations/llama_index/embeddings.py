@@ -1,0 +1,379 @@
+"""`ColPaliEmbedding`: pages, queries and texts to vectors, as LlamaIndex wants them and as late interaction does."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, closing
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from llama_index.core.base.embeddings.base import Embedding
+from llama_index.core.bridge.pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from llama_index.core.callbacks.base import EventContext
+from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.embeddings import MultiModalEmbedding
+from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.utils import get_tqdm_iterable
+
+from colpali_integrations.core.families.base import Float32
+from colpali_integrations.core.images import ImageSource
+from colpali_integrations.core.model import ColPali
+from colpali_integrations.core.pooling import mean_pool
+from colpali_integrations.core.registry import find_model
+from colpali_integrations.core.shared import shared_model
+from colpali_integrations.llama_index.offload import offload, stream_in_chunks
+from colpali_integrations.llama_index.sources import ImageInput, image_label, image_sources, node_image, several
+
+__all__ = ["ColPaliEmbedding"]
+
+T = TypeVar("T")
+
+
+# Fields that are `ColPali.from_pretrained`'s arguments.
+_MODEL_OPTIONS = (
+    *("local_dir", "revision", "cache_dir", "local_files_only", "threads", "providers", "device_ids"),
+    *("enable_cpu_mem_arena", "split_graph", "allow_urls", "url_timeout", "url_max_bytes"),
+)
+
+
+def _as_str(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+_Path = Annotated[str, BeforeValidator(_as_str)]
+
+
+class ColPaliEmbedding(MultiModalEmbedding):
+    """Embeds page images, queries and texts with a ColPali-family model, without PyTorch.
+
+    LlamaIndex's own methods (`get_query_embedding`, `get_text_embedding`, `get_image_embedding`, their batches and
+    async twins) give one pooled vector of unit length as Python floats, which any vector store holds. Late
+    interaction needs every vector: `get_query_multi_vector`, `get_text_multi_vectors`, `get_image_multi_vectors` and
+    their async twins give float32 arrays (n_vectors, dim) for `max_sim`, and rank better.
+
+    An image may be a path, `data:` URI, URL (with `allow_urls=True`), bytes, an open file, a PIL image, an array, a
+    `PdfPage`, an `ImageNode`, `ImageDocument` or `ImageBlock`, or "report.pdf#page=3". A text is encoded as a query
+    is; ColPali models have no other text encoder. An empty one is an error.
+
+    As a transformation (`embedding(nodes)`, or in an `IngestionPipeline`) it embeds nodes that have an image as
+    images, and others as texts. `MultiModalVectorStoreIndex` wants it twice, as `embed_model` and as
+    `image_embed_model`; without the second it looks for CLIP. A plain `VectorStoreIndex` embeds every node as text,
+    so hand it nodes that have been through `embedding(nodes)`.
+
+    Copies, unpickled ones included, share one model in memory if their options are equal; it is loaded at first use,
+    by one thread. An unknown argument is an error.
+
+    Attributes:
+        model_name: a name of `list_supported_models()`, or a folder with a model's files.
+        embed_batch_size: inputs a run: 4 suits page images; texts alone go faster with 32 or more.
+        num_workers: batches that are encoded at the same time by the async methods and by image batches, on one copy
+            of the weights; None for 2 async calls and one image batch a device.
+        pooling: how a multi-vector becomes one vector: "mean".
+        local_dir: a folder with the files of the model named; nothing is downloaded.
+        revision: commit, tag or branch on the Hub, instead of the model description's.
+        cache_dir: instead of huggingface_hub's cache.
+        local_files_only: never touch the network.
+        threads: threads inside one run; None for all cores.
+        providers: ONNX Runtime execution providers, names or (name, options).
+        device_ids: GPUs to use.
+        enable_cpu_mem_arena: let onnxruntime keep freed memory for the next run.
+        split_graph: cut a merged export so that queries skip the vision tower.
+        allow_urls: let images be http(s) URLs.
+        url_timeout: seconds, for those.
+        url_max_bytes: the largest image fetched.
+
+    Example:
+        >>> from PIL import Image
+        >>> embedding = ColPaliEmbedding()
+        >>> len(embedding.get_query_embedding("how tall is the tower"))
+        128
+        >>> len(embedding.get_image_embedding(Image.new("RGB", (64, 64), "white")))
+        128
+        >>> embedding.get_query_multi_vector("how tall is the tower").shape[1]
+        128
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model_name: _Path = Field(default="coltiny", description="A registered model, or a folder with its files.")
+    embed_batch_size: int = Field(default=4, gt=0, le=2048, description="Inputs a run; 4 suits page images.")
+    num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
+    pooling: Literal["mean"] = Field(default="mean", description="How a multi-vector becomes one vector.")
+    local_dir: _Path | None = Field(default=None, description="A folder with the model's files.")
+    revision: str | None = Field(default=None, description="Commit, tag or branch on the Hub.")
+    cache_dir: _Path | None = Field(default=None, description="Instead of huggingface_hub's cache.")
+    local_files_only: bool = Field(default=False, description="Never touch the network.")
+    threads: int | None = Field(default=None, gt=0, description="Threads inside one run.")
+    providers: list[str | tuple[str, dict[str, Any]]] | None = Field(
+        default=None, description="ONNX Runtime execution providers."
+    )
+    device_ids: list[int] | None = Field(default=None, description="GPUs to use.")
+    enable_cpu_mem_arena: bool = Field(default=True, description="Let onnxruntime keep freed memory.")
+    split_graph: bool = Field(default=True, description="Let queries skip the vision tower of a merged export.")
+    allow_urls: bool = Field(default=False, description="Let images be http(s) URLs.")
+    url_timeout: float = Field(default=10.0, gt=0, description="Seconds for a URL.")
+    url_max_bytes: int = Field(default=64 * 2**20, gt=0, description="The largest image fetched from a URL.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_class_name(cls, data: Any) -> Any:
+        """Accept what `model_dump` gives: LlamaIndex adds the class's name to it."""
+        if isinstance(data, dict) and data.get("class_name") == cls.class_name():
+            return {key: value for key, value in data.items() if key != "class_name"}
+        return data
+
+    @model_validator(mode="after")
+    def _check_model_name(self) -> ColPaliEmbedding:
+        """Refuse an unknown model here, and not at the first page."""
+        if self.local_dir is not None or not Path(self.model_name).is_dir():
+            find_model(self.model_name)
+        return self
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which this class is serialised."""
+        return "ColPaliEmbedding"
+
+    @property
+    def model(self) -> ColPali:
+        """The model, shared with every embedding of equal options, and loaded now if it was not."""
+        options = {name: getattr(self, name) for name in _MODEL_OPTIONS}
+        return shared_model(self.model_name, **options)
+
+    # -- multi-vectors ------------------------------------------------------------------------------------------
+
+    def get_query_multi_vector(self, query: str) -> Float32:
+        """All vectors of a query: float32 (n_vectors, dim), for `max_sim`.
+
+        Raises:
+            QueryError: the query is empty or not a string.
+        """
+        return self.get_query_multi_vectors([query])[0]
+
+    def get_query_multi_vectors(self, queries: Iterable[str]) -> list[Float32]:
+        """All vectors of each query, in order: float32 (n_vectors, dim)."""
+        return list(self.model.embed_queries(queries))
+
+    def get_text_multi_vector(self, text: str) -> Float32:
+        """All vectors of a text, encoded as a query is: float32 (n_vectors, dim)."""
+        return self.get_query_multi_vectors([text])[0]
+
+    def get_text_multi_vectors(self, texts: Iterable[str]) -> list[Float32]:
+        """All vectors of each text, encoded as queries are, in order: float32 (n_vectors, dim)."""
+        return self.get_query_multi_vectors(texts)
+
+    def get_image_multi_vector(self, image: ImageInput) -> Float32:
+        """All vectors of a page: float32 (n_vectors, dim), for `max_sim`.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        return self.get_image_multi_vectors([image])[0]
+
+    def get_image_multi_vectors(self, images: Iterable[ImageInput], *, show_progress: bool = False) -> list[Float32]:
+        """All vectors of each page, in order: float32 (n_vectors, dim).
+
+        Raises:
+            ImageError: an image cannot be read; `index` and `item` name it.
+        """
+        return list(self._encode_images(several(images), show_progress))
+
+    async def aget_query_multi_vector(self, query: str) -> Float32:
+        """`get_query_multi_vector` without blocking the event loop."""
+        return await self._offload(lambda: self.get_query_multi_vector(query))
+
+    async def aget_query_multi_vectors(self, queries: Iterable[str]) -> list[Float32]:
+        """`get_query_multi_vectors` without blocking the event loop."""
+        return await self._offload(lambda: self.get_query_multi_vectors(queries))
+
+    async def aget_text_multi_vector(self, text: str) -> Float32:
+        """`get_text_multi_vector` without blocking the event loop."""
+        return await self.aget_query_multi_vector(text)
+
+    async def aget_text_multi_vectors(self, texts: Iterable[str]) -> list[Float32]:
+        """`get_text_multi_vectors` without blocking the event loop."""
+        return await self.aget_query_multi_vectors(texts)
+
+    async def aget_image_multi_vector(self, image: ImageInput) -> Float32:
+        """`get_image_multi_vector` without blocking the event loop."""
+        return (await self.aget_image_multi_vectors([image]))[0]
+
+    async def aget_image_multi_vectors(
+        self, images: Iterable[ImageInput], *, show_progress: bool = False
+    ) -> list[Float32]:
+        """`get_image_multi_vectors` without blocking the event loop."""
+        stream = self._encode_images(several(images), show_progress)
+        async with aclosing(stream_in_chunks(stream, self.embed_batch_size, workers=self.num_workers)) as chunks:
+            return [vectors async for chunk in chunks for vectors in chunk]
+
+    # -- LlamaIndex's hooks -------------------------------------------------------------------------------------
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        return self._get_text_embeddings([query])[0]
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return self._get_text_embeddings([text])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return [_pooled(vectors) for vectors in self.model.embed_queries(texts)]
+
+    def _get_image_embedding(self, img_file_path: ImageInput) -> Embedding:
+        return self._get_image_embeddings([img_file_path])[0]
+
+    def _get_image_embeddings(self, img_file_paths: Sequence[ImageInput]) -> list[Embedding]:
+        return list(self._pool_images(img_file_paths))
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return await self._offload(lambda: self._get_query_embedding(query))
+
+    async def _aget_text_embedding(self, text: str) -> Embedding:
+        return await self._offload(lambda: self._get_text_embedding(text))
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return await self._offload(lambda: self._get_text_embeddings(texts))
+
+    async def _aget_image_embedding(self, img_file_path: ImageInput) -> Embedding:
+        return await self._offload(lambda: self._get_image_embedding(img_file_path))
+
+    async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageInput]) -> list[Embedding]:
+        return await self._offload(lambda: self._get_image_embeddings(img_file_paths))
+
+    # -- batches of images --------------------------------------------------------------------------------------
+
+    # LlamaIndex's own versions wait for each batch before they read the next one (the synchronous one), start every
+    # batch at once (the asynchronous one), and hand the pictures themselves to every callback handler. Here one
+    # pipeline reads ahead by a bounded number of images, and handlers get names.
+
+    def get_image_embedding(self, img_file_path: ImageInput) -> Embedding:
+        """One pooled vector of an image, of unit length.
+
+        Args:
+            img_file_path: a path, or any other kind of image; see the class.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        return self.get_image_embedding_batch([img_file_path])[0]
+
+    async def aget_image_embedding(self, img_file_path: ImageInput) -> Embedding:
+        """`get_image_embedding` without blocking the event loop."""
+        return (await self.aget_image_embedding_batch([img_file_path]))[0]
+
+    def get_image_embedding_batch(
+        self, img_file_paths: Iterable[ImageInput], show_progress: bool = False
+    ) -> list[Embedding]:
+        """One pooled vector an image, in order.
+
+        Args:
+            img_file_paths: images of any kind; see the class. A generator is read as the work goes on.
+            show_progress: a progress bar.
+
+        Raises:
+            ImageError: an image cannot be read; `index` and `item` name it.
+        """
+        images = several(img_file_paths)
+        embeddings: list[Embedding] = []
+        with closing(self._pool_images(images, show_progress)) as stream:
+            for labels in self._batches_of_labels(images):
+                with self._embedding_event() as event:
+                    batch = list(itertools.islice(stream, len(labels)))
+                    event.on_end(payload={EventPayload.CHUNKS: labels, EventPayload.EMBEDDINGS: batch})
+                embeddings += batch
+        return embeddings
+
+    async def aget_image_embedding_batch(
+        self, img_file_paths: Iterable[ImageInput], show_progress: bool = False
+    ) -> list[Embedding]:
+        """`get_image_embedding_batch` without blocking the event loop."""
+        images = several(img_file_paths)
+        embeddings: list[Embedding] = []
+        stream = self._pool_images(images, show_progress)
+        async with aclosing(stream_in_chunks(stream, self.embed_batch_size, workers=self.num_workers)) as batches:
+            for labels in self._batches_of_labels(images):
+                with self._embedding_event() as event:
+                    batch = await anext(batches)
+                    event.on_end(payload={EventPayload.CHUNKS: labels, EventPayload.EMBEDDINGS: batch})
+                embeddings += batch
+        return embeddings
+
+    # -- as a transformation ------------------------------------------------------------------------------------
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """Set the embedding of each node: of its image where it has one, of its text otherwise.
+
+        Args:
+            nodes: changed in place.
+            kwargs: `show_progress`; others are for text embedding.
+
+        Returns:
+            The same nodes.
+
+        Raises:
+            ImageError: an image cannot be read.
+            QueryError: a node has neither image nor text.
+        """
+        pages, texts = _split(nodes)
+        shown = bool(kwargs.get("show_progress", False))
+        _assign(pages, self.get_image_embedding_batch([image for _, image in pages], show_progress=shown))
+        _assign(texts, self.get_text_embedding_batch([text for _, text in texts], **kwargs))
+        return nodes
+
+    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """`__call__` without blocking the event loop."""
+        pages, texts = _split(nodes)
+        shown = bool(kwargs.get("show_progress", False))
+        _assign(pages, await self.aget_image_embedding_batch([image for _, image in pages], show_progress=shown))
+        _assign(texts, await self.aget_text_embedding_batch([text for _, text in texts], **kwargs))
+        return nodes
+
+    # -----------------------------------------------------------------------------------------------------------
+
+    def to_payload(self) -> dict[str, Any]:
+        """What observability tools see."""
+        return {**super().to_payload(), "pooling": self.pooling}
+
+    def _encode_images(self, images: Iterable[ImageInput], show_progress: bool) -> Iterator[Float32]:
+        watched = get_tqdm_iterable(images, show_progress, "Generating image embeddings")
+        return self.model.embed_images(
+            image_sources(watched), batch_size=self.embed_batch_size, parallel=self.num_workers
+        )
+
+    def _pool_images(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
+        for vectors in self._encode_images(images, show_progress):
+            yield _pooled(vectors)
+
+    def _batches_of_labels(self, images: Sequence[ImageInput]) -> Iterator[list[str]]:
+        for start in range(0, len(images), self.embed_batch_size):
+            yield [image_label(image) for image in images[start : start + self.embed_batch_size]]
+
+    def _embedding_event(self) -> AbstractContextManager[EventContext]:
+        return self.callback_manager.event(CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: self.to_payload()})
+
+    async def _offload(self, call: Callable[[], T]) -> T:
+        return await offload(call, workers=self.num_workers)
+
+
+def _pooled(vectors: Float32) -> Embedding:
+    pooled: Embedding = mean_pool(vectors).tolist()
+    return pooled
+
+
+def _split(
+    nodes: Sequence[BaseNode],
+) -> tuple[list[tuple[BaseNode, ImageSource]], list[tuple[BaseNode, str]]]:
+    pages: list[tuple[BaseNode, ImageSource]] = []
+    texts: list[tuple[BaseNode, str]] = []
+    for node in nodes:
+        image = node_image(node)
+        if image is not None:
+            pages.append((node, image))
+        else:
+            texts.append((node, node.get_content(metadata_mode=MetadataMode.EMBED)))
+    return pages, texts
+
+
+def _assign(pairs: Sequence[tuple[BaseNode, Any]], embeddings: Sequence[Embedding]) -> None:
+    for (node, _), embedding in zip(pairs, embeddings, strict=True):
+        node.embedding = embedding
