@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +23,49 @@ WORD_WEIGHT_RANGE = (0.05, 1.1)
 """Bounds of a query word's learned weight, so that no word is mute or drowns the rest."""
 
 
+class _DepthwiseGradient(torch.autograd.Function):
+    """Depthwise convolution whose weight gradient is taken in float32, channels last.
+
+    oneDNN's bfloat16 kernel for that one gradient is so slow on CPUs that it takes a quarter of a training step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
+        weight = weight.to(x.dtype)
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return F.conv2d(x, weight, None, 1, padding, 1, x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        shape = (None, [1, 1], list(ctx.padding), [1, 1], False, [0, 0], x.shape[1])
+        backward = torch.ops.aten.convolution_backward
+        to_x = backward(gradient, x, weight, *shape, [True, False, False])[0]
+        to_weight = backward(gradient.float(), x.float(), weight.float(), *shape, [False, True, False])[1]
+        return to_x, to_weight, None
+
+
+class DepthwiseConv(nn.Conv2d):
+    """A convolution of each channel by itself, with stride 1 and no bias; see :class:`_DepthwiseGradient`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, rows, columns) to the same shape."""
+        if not self.training:
+            return super().forward(x)
+        if torch.is_autocast_enabled("cpu"):
+            x = x.to(torch.bfloat16)
+        return _DepthwiseGradient.apply(x, self.weight, self.padding)
+
+
 def conv_norm(
     inputs: int, outputs: int, kernel: int | tuple[int, int], *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
     """A padded convolution without bias followed by BatchNorm, which export folds into one convolution."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-    conv = nn.Conv2d(inputs, outputs, (height, width), stride, (height // 2, width // 2), groups=groups, bias=False)
+    kind = DepthwiseConv if groups == inputs and stride == 1 and groups > 1 else nn.Conv2d
+    conv = kind(inputs, outputs, (height, width), stride, (height // 2, width // 2), groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
