@@ -7,6 +7,7 @@ traces and stores.
 | key | what |
 |---|---|
 | source | the path as given, or the name of what was handed in |
+| file_path | the path, only where `source` says something else, such as the URL that it was fetched from |
 | page, page_count | 1-based number within the source, and how many there are; 1, 1 for an image |
 | width, height | in points (1/72 inch) for a PDF page, in pixels for an image |
 | dpi | the resolution at which a PDF page is to be drawn |
@@ -106,11 +107,13 @@ def read_pages(
             "source": shown,
             "page": page.number,
             "page_count": page.page_count,
-            "width": page.width,
-            "height": page.height,
+            "width": round(page.width, 2),
+            "height": round(page.height, 2),
             "dpi": float(dpi),
             "content_hash": page_hash(digest, page.number),
         }
+        if not isinstance(source, bytes) and shown != os.fspath(source):
+            metadata["file_path"] = os.fspath(source)
         if include_image:
             metadata |= {"image_base64": encode_base64(page.image), "image_mime_type": PNG}
         yield LoadedPage(page.text.strip() or page_name(shown, page.number), metadata)
@@ -120,7 +123,7 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
     """The picture of a page, from the base64 in its metadata or drawn again from its reference.
 
     Args:
-        metadata: with `source` and `page` (and perhaps `dpi`), or with `image_base64`.
+        metadata: with `file_path` or `source`, and `page` (and perhaps `dpi`), or with `image_base64`.
         dpi: draw a PDF page at this resolution instead of the metadata's; None also takes a picture that is there.
         password: for an encrypted PDF.
 
@@ -133,13 +136,13 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
         ImageError: the picture cannot be read.
     """
     encoded = metadata.get("image_base64")
-    source, number = metadata.get("source"), metadata.get("page")
+    source, number = metadata.get("file_path") or metadata.get("source"), metadata.get("page")
     there = isinstance(source, str) and Path(source).is_file()
     if encoded and (dpi is None or not there):
         return load_image(f"data:{metadata.get('image_mime_type', PNG)};base64,{encoded}")
     if not isinstance(source, str) or not isinstance(number, int) or isinstance(number, bool):
         raise InputError(
-            "the metadata refers to no page: it needs 'source' (a path) and 'page' (1-based), or 'image_base64'; "
+            "the metadata refers to no page: it needs 'source' or 'file_path' and 'page' (1-based), or 'image_base64'; "
             f"its keys are: {', '.join(map(str, metadata)) or 'none'}"
         )
     if not there:
