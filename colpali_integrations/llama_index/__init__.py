@@ -10,6 +10,15 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("llama-index-core", "llama-index", "colpali_integrations.llama_index") from error
 
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
+from colpali_integrations.llama_index.messages import PageImagePostprocessor, image_blocks, page_message
+from colpali_integrations.llama_index.pages import page_node
 from colpali_integrations.llama_index.readers import PdfPageReader
 
-__all__ = ["ColPaliEmbedding", "PdfPageReader"]
+__all__ = [
+    "ColPaliEmbedding",
+    "PageImagePostprocessor",
+    "PdfPageReader",
+    "image_blocks",
+    "page_message",
+    "page_node",
+]
