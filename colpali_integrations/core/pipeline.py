@@ -27,7 +27,7 @@ __all__ = ["Failure", "Stage", "run_in_order", "run_inline"]
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
-Result = TypeVar("Result")
+Result = TypeVar("Result", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Stage(Generic[Item, Ready, Result]):
 
     prepare: Callable[[Item], Ready]
     key: Callable[[Ready], Hashable]
-    run: Callable[[Sequence[Ready], int], list[Result]]
+    run: Callable[[Sequence[Ready], int], Sequence[Result]]
     name: Callable[[Item], str]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -14,12 +14,16 @@ from colpali_integrations.core.errors import EncodingError, ImageError
 from colpali_integrations.core.pipeline import Failure, Stage, run_in_order, run_inline
 
 
+def times_ten(batch: Sequence[int], worker: int) -> list[int]:
+    return [item * 10 for item in batch]
+
+
 def make_stage(
     prepare: Callable[[int], int] = lambda item: item,
-    run: Callable[[Sequence[int], int], list[int]] = lambda batch, worker: [item * 10 for item in batch],
-    key: Callable[[int], object] = lambda ready: "all",
+    run: Callable[[Sequence[int], int], list[int]] = times_ten,
+    key: Callable[[int], Hashable] = lambda ready: "all",
 ) -> Stage[int, int, int]:
-    return Stage(prepare=prepare, key=key, run=run, name=lambda item: f"item {item}")  # type: ignore[arg-type]
+    return Stage(prepare=prepare, key=key, run=run, name=lambda item: f"item {item}")
 
 
 def our_threads() -> list[str]:
@@ -115,7 +119,7 @@ def test_an_error_of_the_source_comes_after_the_results_before_it() -> None:
         done: list[int | Failure] = []
         with pytest.raises(RuntimeError, match="the scanner jammed"):
             for result in results:
-                done.append(result)  # noqa: PERF402 - extend would lose what came before the error
+                done.append(result)
         assert done == [10, 20, 30]
     assert not our_threads()
 

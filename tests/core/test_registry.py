@@ -1,0 +1,103 @@
+"""The registry: frozen descriptions, one literal a model."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colpali_integrations import ColPali, ModelDescription, find_model, list_supported_models, register_model
+from colpali_integrations.core.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.core.families import FAMILIES, family_class
+
+FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
+
+
+def test_every_description_is_complete() -> None:
+    models = list_supported_models()
+    assert {"coltiny", "Qdrant/colpali-v1.3-fp16", "Qdrant/colmodernvbert"} <= {model.name for model in models}
+    for model in models:
+        assert model.family in FAMILIES
+        assert model.dim > 0
+        assert model.licence
+        assert model.summary.endswith(".")
+        assert model.parameters > 0
+        assert model.size_in_bytes > 0
+        assert model.model_file.endswith(".onnx")
+        assert bool(model.vidore) == bool(model.vidore_source)
+        json.dumps(model.to_dict())
+
+
+def test_every_family_can_be_imported() -> None:
+    for name in FAMILIES:
+        assert family_class(name).__name__ == FAMILIES[name]
+
+
+def test_the_bundled_model_says_its_true_size() -> None:
+    folder = Path(__file__).parents[2] / "colpali_integrations" / "models" / "coltiny"
+    model = find_model("coltiny")
+    on_disk = sum((folder / name).stat().st_size for name in model.files)
+    assert abs(on_disk - model.size_in_bytes) < 0.05 * on_disk
+    assert on_disk <= 12_000_000
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_another_checkpoint_of_a_known_family_is_one_literal() -> None:
+    register_model(
+        ModelDescription(
+            name="me/older-colpali",
+            family="paligemma",
+            repository="me/older-colpali",
+            dim=128,
+            query_prefix="<bos>Question: ",
+            query_suffix="<pad>" * 10 + "\n",
+            image_prompt="<image><bos>Describe the image.\n",
+        )
+    )
+    model = ColPali.from_pretrained("ME/Older-ColPali", local_dir=FIXTURES / "paligemma", lazy_load=True)
+    newer = ColPali.from_pretrained("Qdrant/colpali-v1.3-fp16", local_dir=FIXTURES / "paligemma", lazy_load=True)
+    assert model.description.name == "me/older-colpali"
+    assert model.family.queries.prepare("x").ids.tolist() != newer.family.queries.prepare("x").ids.tolist()
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_name_is_taken_once() -> None:
+    description = dataclasses.replace(find_model("coltiny"), name="ColTiny", summary="Mine.")
+    with pytest.raises(ConfigurationError, match="replace=True"):
+        register_model(description)
+    register_model(description, replace=True)
+    assert find_model("coltiny").summary == "Mine."
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": ""}, {"name": " x"}, {"dim": 0}, {"dim": -1}, {"max_query_tokens": 0}, {"family": "colbert"}]
+)
+def test_descriptions_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        register_model(dataclasses.replace(find_model("coltiny"), **{"name": "new", **wrong}))
+
+
+def test_unknown_names_show_close_ones() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"Did you mean .*'Qdrant/colmodernvbert'"):
+        find_model("colmodernvbert")
+
+
+def test_descriptions_are_values() -> None:
+    model = find_model("Qdrant/colpali-v1.3-fp16")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        model.dim = 3  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(model)) == copy.deepcopy(model) == model
+    assert hash(model) == hash(copy.deepcopy(model))
+
+
+def test_the_fingerprint_follows_what_decides_an_embedding_and_nothing_else() -> None:
+    model = find_model("Qdrant/colpali-v1.3-fp16")
+    same = dataclasses.replace(model, name="other", summary="Other.", licence="x", vidore=())
+    assert same.fingerprint == model.fingerprint
+    for change in ({"query_prefix": "<bos>"}, {"dim": 64}, {"revision": "abc"}, {"family": "idefics3"}):
+        assert dataclasses.replace(model, **change).fingerprint != model.fingerprint  # type: ignore[arg-type]

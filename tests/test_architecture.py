@@ -1,0 +1,111 @@
+"""The house's rules: arrows point one way, nothing heavy is imported, the public surface is what it says."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import colpali_integrations
+
+PACKAGE = Path(colpali_integrations.__file__).parent
+LAYERS = {"core": 0, "stores": 1, "langchain": 2, "llama_index": 2, "cli": 3}
+FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names that a file imports, wherever in it the import stands."""
+    package = ["colpali_integrations", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_one_way(path: Path) -> None:
+    layer = path.relative_to(PACKAGE).parts[0]
+    if layer not in LAYERS:
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        assert parts[0] not in FORBIDDEN, f"{path.name} imports {name}"
+        if parts[0] != "colpali_integrations" or len(parts) < 2 or parts[1] not in LAYERS:
+            continue
+        inside = parts[1] == layer
+        assert inside or LAYERS[parts[1]] < LAYERS[layer], f"{layer}/{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("layer", ["core", "stores"])
+def test_the_engine_knows_no_framework(layer: str) -> None:
+    for path in (PACKAGE / layer).rglob("*.py"):
+        for name in imports(path):
+            assert not name.startswith(("langchain", "llama_index", "typer", "rich")), f"{path.name} imports {name}"
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_the_import_is_light() -> None:
+    loaded = loaded_after("import colpali_integrations")
+    assert not loaded & FORBIDDEN
+    heavy = {"langchain_core", "llama_index", "onnx", "huggingface_hub", "scipy", "pypdfium2", "tqdm", "rich", "typer"}
+    assert not loaded & heavy
+
+
+def test_encoding_loads_no_framework_and_no_torch() -> None:
+    loaded = loaded_after(
+        "from colpali_integrations import ColPali\n"
+        "from PIL import Image\n"
+        "model = ColPali.from_pretrained()\n"
+        "list(model.embed_queries('harbour')), list(model.embed_images(Image.new('RGB', (64, 64))))"
+    )
+    assert not loaded & (FORBIDDEN | {"langchain_core", "llama_index"})
+
+
+@pytest.mark.parametrize("adapter", ["langchain", "llama_index"])
+def test_an_adapter_loads_neither_torch_nor_the_other(adapter: str) -> None:
+    loaded = loaded_after(f"import colpali_integrations.{adapter}")
+    assert not loaded & FORBIDDEN
+    assert not loaded & ({"langchain_core", "llama_index"} - {"langchain_core" if adapter == "langchain" else adapter})
+
+
+@pytest.mark.parametrize("name", ["", ".core.errors", ".langchain", ".llama_index", ".stores"])
+def test_public_names_are_sorted_and_exist_and_are_documented(name: str) -> None:
+    module = importlib.import_module(f"colpali_integrations{name}")
+    assert list(module.__all__) == sorted(module.__all__)
+    for public in module.__all__:
+        assert getattr(module, public).__doc__, f"{public} has no docstring"
+
+
+def test_the_error_tree_in_the_docstring_is_the_error_tree() -> None:
+    from colpali_integrations.core import errors
+
+    lines = [line for line in (errors.__doc__ or "").splitlines() if "Error" in line and line.startswith("    ")]
+    drawn = [line.replace("│", " ").replace("├──", "   ").replace("└──", "   ") for line in lines]
+    stack: list[tuple[int, str]] = []
+    seen = set()
+    for line in drawn:
+        depth, name = len(line) - len(line.lstrip()), line.split()[0]
+        while stack and stack[-1][0] >= depth:
+            stack.pop()
+        seen.add(name)
+        if stack:
+            assert issubclass(getattr(errors, name), getattr(errors, stack[-1][1])), name
+        stack.append((depth, name))
+    assert seen == set(errors.__all__)
