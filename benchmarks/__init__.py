@@ -1,0 +1,1 @@
+"""Re-runnable measurements against the package's peers; see README.md."""

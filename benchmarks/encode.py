@@ -1,0 +1,261 @@
+"""Encoding, side by side with fastembed on the same ONNX file: latency, throughput, memory, first result.
+
+From the repository's root, after `python -m benchmarks.make_replica`::
+
+    python -m benchmarks.encode                      # everything, about 40 minutes on two busy cores
+    python -m benchmarks.encode text memory          # some of it
+    python -m benchmarks.encode images --rounds 5 --pages 24
+
+Contestants take turns, each run in a process of its own; what is printed is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.process import Outcome, measure
+
+HERE = Path(__file__).parent
+WORK = HERE / "work"
+PDFS = HERE.parent / "demo" / "pdfs"
+QUESTIONS = HERE.parent / "demo" / "questions.json"
+MIB = 2**20
+
+OURS = "ours"
+WHOLE = "ours, whole graph"
+PEER = "fastembed"
+
+
+def contestant(name: str, folder: Path, **more: Any) -> dict[str, Any]:
+    who = "fastembed" if name == PEER else "ours"
+    return {"who": who, "folder": str(folder), "options": {"split_graph": False} if name == WHOLE else {}, **more}
+
+
+def queries(count: int) -> list[str]:
+    """Questions of mixed length; none so long that fastembed would cut off its end."""
+    texts = [entry["question"] for entry in json.loads(QUESTIONS.read_text(encoding="utf-8"))["questions"]]
+    short = [text for text in texts if len(text) <= 60]
+    short += [" ".join(text.split()[: 2 + place % 4]) for place, text in enumerate(short)]
+    return [short[place % len(short)] for place in range(count)]
+
+
+def pages(count: int) -> list[str]:
+    """Page images of the demo's PDFs at 150 dpi, as PNG files, made on first use."""
+    folder = WORK / "pages"
+    folder.mkdir(parents=True, exist_ok=True)
+    made = sorted(folder.glob("*.png"))
+    if not made:
+        from colpali_integrations.core.pdf import pdf_pages
+
+        for pdf in sorted(PDFS.glob("*.pdf")):
+            for page in pdf_pages(pdf, pages=range(1, 3) if pdf.stem.startswith("dd-form") else range(1, 7)):
+                path = folder / f"{page.number:02d}-{pdf.stem}.png"  # documents take turns
+                page.image.save(path)
+        made = sorted(folder.glob("*.png"))
+    return [str(made[place % len(made)]) for place in range(count)]
+
+
+def difference(ours: Path, theirs: Path) -> float:
+    """Greatest difference of a coordinate. Rows that the peer returns for padding come after the real ones."""
+    with np.load(ours) as a, np.load(theirs) as b:
+        assert sorted(a) == sorted(b)
+        return max(float(np.abs(a[name] - b[name][: len(a[name])]).max()) for name in a)
+
+
+def ms(values: list[float]) -> str:
+    return machine.spread(values, unit=1000)
+
+
+def mib(values: list[float]) -> str:
+    return machine.spread(values, unit=1 / MIB)
+
+
+def text(folder: Path, options: argparse.Namespace) -> str:
+    names = (OURS, WHOLE, PEER)
+    rows, notes = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        for label, texts, calls in (("1 query", queries(1), 5), ("32 queries", queries(32), 2)):
+            seconds: dict[str, list[float]] = {name: [] for name in names}
+            cpu: dict[str, list[float]] = {name: [] for name in names}
+            saved = {name: Path(temporary) / f"{place}.npz" for place, name in enumerate(names)}
+            for _ in range(options.rounds):
+                for name in names:
+                    task = contestant(name, folder, what="text", texts=texts, batch_size=None, calls=calls)
+                    outcome = measure({**task, "save": str(saved[name])}, watch=False)
+                    seconds[name].append(median(outcome.result["seconds"]))
+                    cpu[name].append(median(outcome.result["cpu"]))
+            base = median(seconds[OURS])
+            rows += [
+                (f"{label}, {name}", ms(seconds[name]), ms(cpu[name]), f"{median(seconds[name]) / base:.1f}x")
+                for name in names
+            ]
+            notes.append(
+                f"{label}: greatest difference of a coordinate {difference(saved[OURS], saved[WHOLE]):.1e} from the "
+                f"whole graph, {difference(saved[OURS], saved[PEER]):.1e} from fastembed"
+            )
+    table = machine.table(("text queries", "latency, ms", "CPU time, ms", "latency against ours"), rows)
+    return f"{table}\n\nMedian of {options.rounds} processes a row (least to greatest). " + "; ".join(notes) + "."
+
+
+def memory(folder: Path, options: argparse.Namespace) -> str:
+    names = (OURS, PEER)
+    added: dict[str, list[float]] = {name: [] for name in names}
+    notes = []
+    for _ in range(min(options.rounds, 2)):
+        for name in names:
+            task = contestant(name, folder, what="text_memory", texts=queries(256), batch_size=None)
+            outcome = measure(task)
+            added[name].append(float(outcome.peaks["run"] - outcome.rests["run"]))
+            if outcome.stopped:
+                notes.append(f"{name} {outcome.stopped}; its number is what it had added by then.")
+    base = median(added[OURS])
+    rows = [(name, mib(added[name]), f"{median(added[name]) / base:.1f}x") for name in names]
+    table = machine.table(("256 queries in one call", "memory added, MiB", "against ours"), rows)
+    return f"{table}\n\nEach with its default batch size (ours 64, fastembed 256). " + " ".join(dict.fromkeys(notes))
+
+
+def images(folder: Path, options: argparse.Namespace) -> str:
+    paths = pages(options.pages)
+    grid: list[tuple[str, int | None, int | None]] = [
+        (OURS, None, None),
+        (OURS, None, 1),
+        (OURS, None, 16),
+        (OURS, 2, None),
+        (OURS, 2, 1),
+        (PEER, None, None),
+        (PEER, None, 4),
+        (PEER, None, 1),
+        (PEER, 2, 4),
+        (PEER, 2, 1),
+    ]
+    found: dict[tuple[str, int | None, int | None], list[Outcome]] = {entry: [] for entry in grid}
+    with tempfile.TemporaryDirectory() as temporary:
+        saved = {name: Path(temporary) / f"{name}.npz" for name in (OURS, PEER)}
+        for turn in range(options.rounds):
+            for entry in grid if turn % 2 == 0 else grid[::-1]:
+                name, parallel, batch = entry
+                task = contestant(name, folder, what="images", paths=paths, parallel=parallel, batch_size=batch)
+                found[entry].append(measure({**task, "save": str(saved[name])}))
+                print(entry, found[entry][-1], flush=True)
+        apart = difference(saved[OURS], saved[PEER])
+    n = len(paths)
+    rows = []
+    rates = {}
+    for entry, outcomes in found.items():
+        name, parallel, batch = entry
+        done = [outcome for outcome in outcomes if outcome.result]
+        label = f"{name}, parallel={parallel}, batch {'default' if batch is None else batch}"
+        if not done:
+            rows.append((label, outcomes[0].stopped, "", "", "", ""))
+            continue
+        seconds = [outcome.result["seconds"] for outcome in done]
+        rates[entry] = n / median(seconds)
+        rows.append(
+            (
+                label,
+                machine.spread([n / value for value in seconds], digits=2),
+                machine.spread([outcome.result["cpu"] / n for outcome in done], digits=2),
+                machine.spread([outcome.result["first"] for outcome in done], digits=1),
+                mib([float(outcome.peaks["run"]) for outcome in done]),
+                mib([float(outcome.peaks["run"] - outcome.rests["run"]) for outcome in done]),
+            )
+        )
+    header = ("pages", "pages/s", "CPU s/page", "first result, s", "peak memory, MiB", "of it added by the run, MiB")
+    table = machine.table(header, rows)
+    best = {
+        (name, parallel): max(rate for entry, rate in rates.items() if entry[:2] == (name, parallel))
+        for name, parallel in {entry[:2] for entry in rates}
+    }
+    ratios = ", ".join(
+        f"parallel={parallel}: {best[OURS, parallel] / best[PEER, parallel]:.2f}x" for parallel in (None, 2)
+    )
+    return (
+        f"{table}\n\n{n} pages of 150 dpi from PNG files, through a generator; {options.rounds} rounds. A pool of "
+        f"processes is started within the call, as its user would see it. Pages/s of ours over fastembed's, each at "
+        f"its fastest batch size: {ratios}. Greatest difference of a coordinate between the two: {apart:.1e}."
+    )
+
+
+def first(folder: Path, options: argparse.Namespace) -> str:
+    paths = pages(24)
+    rows = []
+    base = 0.0
+    for name, batch in ((OURS, None), (OURS, 1), (PEER, None), (PEER, 4), (PEER, 1)):
+        task = contestant(
+            name, folder, what="first", paths=paths, parallel=2, batch_size=batch, n=options.long, take=16
+        )
+        outcomes = [measure(task) for _ in range(min(options.rounds, 2))]
+        print(name, batch, outcomes, flush=True)
+        done = [outcome.result for outcome in outcomes if outcome.result]
+        label = f"{name}, batch {'default' if batch is None else batch}"
+        peak = mib([float(outcome.peaks["run"]) for outcome in outcomes])
+        if not done:
+            rows.append((label, outcomes[0].stopped, "", "", peak, ""))
+            continue
+        seconds = [result["first"] for result in done]
+        base = base or median(seconds)
+        rows.append(
+            (
+                label,
+                machine.spread(seconds, digits=1),
+                machine.spread([float(result["pulled"]) for result in done]),
+                machine.spread([float(result["later"]) for result in done]),
+                peak,
+                f"{median(seconds) / base:.1f}x",
+            )
+        )
+    header = (
+        f"generator of {options.long} pages, parallel=2",
+        "first result, s",
+        "pages pulled by then",
+        "pages ahead after 16 results",
+        "peak memory, MiB",
+        "time against ours",
+    )
+    return machine.table(header, rows) + "\n\nThe generator reads PNG files of 150 dpi and yields PIL images."
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Path, argparse.Namespace], str]]] = {
+    "text": ("Text queries", text),
+    "memory": ("Memory added by queries", memory),
+    "images": ("Pages", images),
+    "first": ("The first result of a long generator", first),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="all by default")
+    parser.add_argument("--model", type=Path, default=WORK / "colpali-quarter", help="folder with the ONNX export")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pages", type=int, default=16)
+    parser.add_argument("--long", type=int, default=1000, help="pages of the long generator")
+    options = parser.parse_args()
+    folder = options.model.resolve()
+    if not (folder / "model.onnx").is_file():
+        parser.error(f"no model.onnx in {folder}; make it with: python -m benchmarks.make_replica")
+    store = machine.RESULTS / "encode"
+    store.mkdir(parents=True, exist_ok=True)
+    for name in options.sections or SECTIONS:
+        title, run = SECTIONS[name]
+        body = run(folder, options)
+        (store / f"{name}.md").write_text(f"## {title}\n\n{body}\n\n{machine.describe()}\n", encoding="utf-8")
+    parts = [(store / f"{name}.md").read_text(encoding="utf-8") for name in SECTIONS if (store / f"{name}.md").is_file()]
+    head = (
+        "# Encoding: ours against fastembed on the same ONNX file\n\nThe model is `make_replica.py`'s ColPali of a "
+        "quarter of the real width. Made by `python -m benchmarks.encode`.\n"
+    )
+    machine.write("encode.md", "\n".join([head, *parts]))
+
+
+if __name__ == "__main__":
+    main()
