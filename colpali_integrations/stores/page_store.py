@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -101,6 +101,14 @@ class PageStore:
 
     def __contains__(self, key: object) -> bool:
         return key in self._state.keys
+
+    def __getstate__(self) -> dict[str, object]:
+        """A copy, pickled or not, opens the folder again: what it maps from disk does not travel."""
+        return {"folder": self.folder, "model": self.model}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the folder again."""
+        self.__init__(state["folder"], model=state["model"])  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"PageStore({str(self.folder)!r}, model={self.model.name!r}, pages={len(self)})"

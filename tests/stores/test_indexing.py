@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
 
 from colpali_integrations import ColPali
 from colpali_integrations.core.errors import ConfigurationError, InputError, PdfError
 from colpali_integrations.stores import Failure, Page, PageStore, find_documents, index_documents
-
-DPI = 100
+from tests.stores.documents import DPI, draw, make_folder, save_pdf
 
 
 @pytest.fixture(scope="module")
@@ -23,29 +21,9 @@ def model() -> Iterator[ColPali]:
         yield loaded
 
 
-def draw(*lines: str) -> Image.Image:
-    page = Image.new("RGB", (700, 300), "white")
-    pen = ImageDraw.Draw(page)
-    for row, line in enumerate(lines):
-        pen.text((40, 40 + 60 * row), line, fill="black", font=ImageFont.load_default(size=26))
-    return page
-
-
-def save_pdf(path: Path, *pages: Image.Image) -> Path:
-    pages[0].save(path, save_all=True, append_images=list(pages[1:]), resolution=DPI)
-    return path
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "documents"
-    (folder / "deep" / "er").mkdir(parents=True)
-    (folder / ".hidden").mkdir()
-    save_pdf(folder / "fruit.pdf", draw("Harvest of apples"), draw("Prices of bananas", "in the market"))
-    draw("The railway timetable").save(folder / "deep" / "er" / "train.PNG")
-    draw("secret").save(folder / ".hidden" / "secret.png")
-    (folder / "notes.txt").write_text("apples")
-    return folder
+    return make_folder(tmp_path / "documents")
 
 
 class Recorder:
