@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
+import math
+import operator
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -83,10 +85,9 @@ def pdf_pages(
         >>> for page in pdf_pages("report.pdf", pages=range(1, 4)):  # doctest: +SKIP
         ...     print(page.number, page.image.size, page.text[:40])
     """
-    if not dpi > 0:
-        raise PdfError(f"dpi must be positive, got {dpi}")
-    wanted = None if pages is None else list(pages)
-    return _pages(source, dpi, wanted, password)
+    if isinstance(dpi, str) or not 0 < dpi < math.inf:
+        raise PdfError(f"dpi must be a positive number, got {dpi!r}")
+    return _pages(source, dpi, None if pages is None else _numbers(pages), password)
 
 
 def pdf_page_count(source: str | os.PathLike[str] | bytes | IO[bytes], *, password: str | None = None) -> int:
@@ -101,6 +102,13 @@ def pdf_page_count(source: str | os.PathLike[str] | bytes | IO[bytes], *, passwo
             return len(document)
         finally:
             document.close()
+
+
+def _numbers(pages: Iterable[int]) -> list[int]:
+    try:
+        return [operator.index(number) for number in pages]
+    except TypeError as error:
+        raise PdfError(f"pages must be 1-based numbers, such as [1, 3] or range(1, 4), got {pages!r}") from error
 
 
 def _pages(source: Any, dpi: float, wanted: list[int] | None, password: str | None) -> Iterator[PdfPage]:
@@ -136,16 +144,19 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
     else:
         content = source
         if hasattr(source, "read"):
-            if getattr(source, "seekable", lambda: False)():
-                source.seek(0)
-            content = source.read()
+            try:
+                if getattr(source, "seekable", lambda: False)():
+                    source.seek(0)
+                content = source.read()
+            except (OSError, ValueError) as error:  # ValueError: it is closed
+                raise PdfError(f"cannot read {name}: {error}") from error
         if not isinstance(content, (bytes, bytearray, memoryview)):
             raise PdfError(
                 f"cannot use {type(source).__name__} as a PDF; expected a path, bytes or an open binary file"
             )
-        if not len(content):
+        if not memoryview(content).nbytes:
             raise PdfError(f"{name} is empty (0 bytes)")
-        handed = io.BytesIO(content)
+        handed = content if isinstance(content, bytes) else memoryview(content).tobytes()
     try:
         document = pypdfium2.PdfDocument(handed, password=password)
     except pypdfium2.PdfiumError as error:
@@ -154,12 +165,33 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
             hint = "the password is wrong" if password else "pass password=..."
             raise PdfError(f"{name} is encrypted; {hint}") from error
         raise PdfError(f"{name} is not a PDF, or is damaged or cut off ({error})") from error
-    if len(document) == 0:
+    try:
+        # Without this the values of filled-in forms are not drawn.
+        with _quiet_about_xfa():
+            document.init_forms()
+        if len(document) == 0:
+            raise PdfError(f"{name} has no pages")
+    except BaseException as error:
         document.close()
-        raise PdfError(f"{name} has no pages")
-    # Without this the values of filled-in forms are not drawn.
-    document.init_forms()
+        if isinstance(error, pypdfium2.PdfiumError):
+            raise PdfError(f"{name} is damaged: {error}") from error
+        raise
     return document
+
+
+@contextmanager
+def _quiet_about_xfa() -> Iterator[None]:
+    """Keep pypdfium2 from logging, for every XFA form, how to build pdfium; the form's own pages are drawn anyway."""
+    helpers = logging.getLogger("pypdfium2._helpers.document")
+
+    def other(record: logging.LogRecord) -> bool:
+        return "XFA" not in record.getMessage()
+
+    helpers.addFilter(other)
+    try:
+        yield
+    finally:
+        helpers.removeFilter(other)
 
 
 def _page(document: pypdfium2.PdfDocument, number: int, total: int, dpi: float, name: str) -> PdfPage:
@@ -177,9 +209,19 @@ def _page(document: pypdfium2.PdfDocument, number: int, total: int, dpi: float, 
             )
         image = page.render(scale=scale).to_pil().convert("RGB")
         text_page = page.get_textpage()
-        text = text_page.get_text_range().replace("\r\n", "\n").replace("\x00", "")
+        text = _clean(text_page.get_text_range())
         text_page.close()
         page.close()
     except pypdfium2.PdfiumError as error:
         raise PdfError(f"{name}, page {number} cannot be drawn: {error}") from error
     return PdfPage(image, number, text, float(width), float(height), name, total)
+
+
+def _clean(text: str) -> str:
+    """Text that any store can hold.
+
+    pdfium marks a hyphen at a line's end, where it joins the lines, with U+FFFE, which is no character; NULs and
+    surrogates come out of broken character maps.
+    """
+    text = text.replace("\r\n", "\n").replace("\ufffe", "-").replace("\x00", "")
+    return text.encode("utf-8", "ignore").decode("utf-8")

@@ -124,9 +124,11 @@ def hierarchical_pool(
         return array
     try:
         from scipy.cluster.hierarchy import fcluster, linkage
+        from scipy.spatial.distance import pdist
     except ImportError as error:
         raise MissingExtraError("scipy", "pooling", "hierarchical_pool") from error
-    tree = linkage(1 - array @ array.T, metric="euclidean", method="ward")
+    # What linkage would do itself, save its warning that this symmetric matrix looks like a distance matrix.
+    tree = linkage(pdist(1 - array @ array.T), method="ward")
     labels = fcluster(tree, t=target, criterion="maxclust")
     # Ties can leave fewer clusters than asked for; labels are 1, 2, ... without gaps.
     means = np.stack([array[labels == label].mean(axis=0) for label in range(1, labels.max() + 1)])

@@ -10,7 +10,7 @@ import pytest
 from colpali_integrations import ColPali
 from colpali_integrations.core import registry
 
-FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
+FIXTURES = Path(__file__).parent / "parity" / "fixtures"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,39 @@
+"""Write the README's model table from the registry: `python docs/model_table.py` (a test checks that it is current)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from colpali_integrations import ModelDescription, list_supported_models
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- models: begin -->\n", "<!-- models: end -->\n"
+
+
+def model_table() -> str:
+    """The table, in Markdown."""
+    head = "| model | download | parameters | dim | licence | ViDoRe, published | choose it for |\n|---|---|---|---|---|---|---|\n"
+    sources = sorted(
+        {source for model in list_supported_models() for source in model.vidore_source.split("; ") if source}
+    )
+    return head + "".join(map(_row, list_supported_models())) + f"\nSources of the figures: {'; '.join(sources)}.\n"
+
+
+def with_table(text: str) -> str:
+    """A README with the table between its marks replaced."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return before + BEGIN + model_table() + END + after
+
+
+def _row(model: ModelDescription) -> str:
+    name = f"`{model.name}`" + ("" if model.repository else " (bundled)")
+    download = "none" if not model.repository else f"{model.size_in_bytes / 1e9:.1f} GB"
+    figures = "; ".join(f"{metric} {value}" for metric, value in model.vidore) or "-"
+    parameters = f"{model.parameters / 1e6:,.0f} M"
+    cells = (name, download, parameters, str(model.dim), model.licence, figures, model.summary)
+    return "| " + " | ".join(cells) + " |\n"
+
+
+if __name__ == "__main__":
+    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
