@@ -106,3 +106,30 @@ def _slim(target: Path, *, external: bool) -> None:
     onnx.save_model(model, str(target))
     if external:
         data.chmod(target.stat().st_mode)  # onnx makes it readable by its owner only
+
+
+def share_weights(target: Path, owner: Path) -> None:
+    """Lets a graph use the external data of another where the bytes are equal, so that they are kept once.
+
+    Args:
+        target: Graph with its weights inside or in ``<target>_data``, which is removed.
+        owner: Graph whose external data is named ``<owner>_data``; both must lie in one folder to be loaded.
+    """
+    places: dict[bytes, dict[str, str]] = {}
+    data = owner.with_name(owner.name + "_data").read_bytes()
+    for tensor in onnx.load(str(owner), load_external_data=False).graph.initializer:
+        entry = {item.key: item.value for item in tensor.external_data}
+        if entry:
+            start = int(entry.get("offset", 0))
+            places[data[start : start + int(entry["length"])]] = entry
+    model = onnx.load(str(target))
+    for tensor in model.graph.initializer:
+        entry = places.get(tensor.raw_data, {})
+        if entry:
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in entry.items():
+                tensor.external_data.add(key=key, value=value)
+    target.unlink()
+    target.with_name(target.name + "_data").unlink(missing_ok=True)
+    target.write_bytes(model.SerializeToString())

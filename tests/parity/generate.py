@@ -210,6 +210,33 @@ def _export_paligemma(
         _compare(f"{folder.name} query {place}", out, arrays[f"query/{MAIN_PROMPT['paligemma']}/{place}"])
 
 
+def other_exports(root: Path) -> None:
+    """Writes ``paligemma-graphs/``: other ONNX graphs of the same tiny ColPali, to be put in place of its model.onnx.
+
+    They keep no weights of their own but those whose bytes are not in ``paligemma/model.onnx_data``.
+
+    Args:
+        root: Folder of the fixtures; ``paligemma/`` must be there.
+    """
+    owner, folder = root / "paligemma", root / "paligemma-graphs"
+    folder.mkdir(parents=True, exist_ok=True)
+    golden = json.loads((owner / "golden.json").read_text(encoding="utf-8"))
+    image_ids = [token for token, count in golden["image_prompt_runs"] for _ in range(count)]
+    vocabulary = len(json.loads((owner / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
+    model = models.colpali(vocabulary, image_ids[0])
+    ids = torch.tensor([image_ids] * 2)
+    example = (ids, torch.rand(2, 3, 448, 448), torch.ones_like(ids))
+    with torch.no_grad():
+        by_shape = models.MergedByShapeGraph(model, image_ids[0])
+        target = folder / "merged_by_shape.onnx"
+        export.torchscript(by_shape, example, target, export.INPUTS_COLPALI, "embeddings")
+        export.share_weights(target, owner / "model.onnx")
+        graph = models.ColPaliGraph(models.without_check(model, image_ids[0]))
+        target = folder / "torch_export.onnx"
+        export.dynamo(graph, example, target, export.INPUTS_COLPALI, tiles=False, external=False)
+        export.share_weights(target, owner / "model.onnx")
+
+
 def tiled(root: Path, name: str) -> None:
     """Writes ``colmodernvbert/`` or ``colsmol/`` and its goldens.
 
@@ -326,7 +353,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Of the command line.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("only", nargs="*", help="paligemma, colmodernvbert, colsmol, compression; all by default")
+    parser.add_argument(
+        "only", nargs="*", help="paligemma, paligemma-graphs, colmodernvbert, colsmol, compression; all by default"
+    )
     parser.add_argument("--out", type=Path, default=FIXTURES)
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -335,6 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(2)
     jobs = {
         "paligemma": lambda: paligemma(chosen.out),
+        "paligemma-graphs": lambda: other_exports(chosen.out),
         "colmodernvbert": lambda: tiled(chosen.out, "colmodernvbert"),
         "colsmol": lambda: tiled(chosen.out, "colsmol"),
         "compression": lambda: compression.write(chosen.out),

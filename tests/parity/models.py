@@ -225,6 +225,70 @@ class ColPaliGraph(nn.Module):  # type: ignore[misc]  # torch is not installed w
         return embeddings
 
 
+class MergedByShapeGraph(nn.Module):  # type: ignore[misc]
+    """A ColPali whose merge of image and text asks for the shape of the image features.
+
+    Not the class's forward, but the same modules: a graph of another build, at which the splitter finds two tensors
+    that pass from the tower to the rest, one of them read for its shape only.
+    """
+
+    def __init__(self, model: ColPaliForRetrieval, image_token: int) -> None:
+        """Wraps the model.
+
+        Args:
+            model: In evaluation mode.
+            image_token: Id of ``<image>``.
+        """
+        super().__init__()
+        self.model = model
+        self.image_token = image_token
+
+    def forward(
+        self, input_ids: torch.Tensor, pixel_values: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Embeds; arguments and result as in `ColPaliGraph`."""
+        parts = self.model.vlm
+        features = parts.multi_modal_projector(parts.vision_tower(pixel_values).last_hidden_state)
+        embedded = parts.language_model.get_input_embeddings()(input_ids)
+        width = features.shape[2]
+        merged = torch.zeros(input_ids.shape[0], input_ids.shape[1], width, dtype=embedded.dtype)
+        image = (input_ids == self.image_token).unsqueeze(-1).expand(-1, -1, width)
+        merged = torch.where(image, merged, embedded).masked_scatter(image, features / math.sqrt(width))
+        blocked = (1.0 - attention_mask[:, None, None, :].to(embedded.dtype)) * torch.finfo(embedded.dtype).min
+        places = torch.arange(input_ids.shape[1]).unsqueeze(0) + 1
+        length = input_ids.shape[1]
+        hidden = parts.language_model(
+            inputs_embeds=merged,
+            attention_mask=blocked.expand(-1, 1, length, length),
+            position_ids=places,
+            use_cache=False,
+        )[0]
+        vectors = self.model.embedding_proj_layer(hidden)
+        vectors = vectors / vectors.norm(dim=-1, keepdim=True)
+        masked: torch.Tensor = vectors * attention_mask.unsqueeze(-1)
+        return masked
+
+
+def without_check(model: ColPaliForRetrieval, image_token: int) -> ColPaliForRetrieval:
+    """Leaves out the class's check that image tokens and features are equally many.
+
+    torch.export turns it into an operator that ONNX lacks, and a query, which has no image tokens, fails it.
+
+    Args:
+        model: Changed in place.
+        image_token: Id of ``<image>``.
+
+    Returns:
+        The same model.
+    """
+
+    def mask(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        return (input_ids == image_token).unsqueeze(-1)
+
+    model.vlm.get_placeholder_mask = mask
+    return model
+
+
 class TiledGraph(nn.Module):  # type: ignore[misc]
     """What is exported for the Idefics3 tilings: three inputs, one output, blank tiles dropped.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from colpali_integrations import ColPali
 from colpali_integrations.core.graph import PIXELS, find_cut, read_graph, subgraph
 
 from .cases import EMBEDDED_QUERIES, draw, page_named
-from .conftest import FIXTURES
+from .conftest import FIXTURES, TOLERANCE, Golden
 
 Load = Callable[..., ColPali]
 _FILES = ["paligemma/model.onnx", "paligemma-fp16/model.onnx", "colmodernvbert/model_v2.onnx", "colsmol/model.onnx"]
@@ -50,6 +52,41 @@ def test_pages_are_bit_identical(load: Load, name: str) -> None:
     ours, theirs = load(name).embed_images(pages), load(name, split_graph=False).embed_images(pages)
     for left, right in zip(ours, theirs, strict=True):
         assert np.array_equal(left, right)
+
+
+def _folder_with(graph: str, target: Path) -> Path:
+    for file in (FIXTURES / "paligemma").iterdir():
+        if file.suffix == ".json" or file.name == "model.onnx_data":
+            shutil.copy(file, target)
+    shutil.copy(FIXTURES / "paligemma-graphs" / graph, target / "model.onnx")
+    return target
+
+
+@pytest.mark.parametrize(("graph", "passing"), [("merged_by_shape.onnx", 2), ("torch_export.onnx", 1)])
+def test_other_exports_of_the_family(tmp_path: Path, graph: str, passing: int) -> None:
+    """Any export will do: another exporter, and one that reads the shape of a tensor inside the tower."""
+    folder = _folder_with(graph, tmp_path)
+    cut = find_cut(read_graph(folder / "model.onnx"))
+    assert not isinstance(cut, str), cut
+    assert len(cut) == passing
+    pages = [draw(page_named(page)) for page in ("tall", "small", "grey")]
+    with (
+        ColPali.from_pretrained(folder, threads=2) as split,
+        ColPali.from_pretrained(folder, threads=2, split_graph=False) as whole,
+    ):
+        assert split.splits_graph
+        assert not whole.splits_graph
+        for queries in (EMBEDDED_QUERIES, ["one", "two two", "one"]):
+            ours, theirs = split.embed_queries(queries), whole.embed_queries(queries)
+            assert all(np.array_equal(*pair) for pair in zip(ours, theirs, strict=True))
+        ours, theirs = split.embed_images(pages), whole.embed_images(pages)
+        assert all(np.array_equal(*pair) for pair in zip(ours, theirs, strict=True))
+
+
+def test_another_exporter_gives_the_same_vectors(tmp_path: Path, golden: Callable[[str], Golden]) -> None:
+    with ColPali.from_pretrained(_folder_with("torch_export.onnx", tmp_path), threads=2) as model:
+        for place, vectors in enumerate(model.embed_queries(EMBEDDED_QUERIES)):
+            np.testing.assert_allclose(vectors, golden("paligemma").query_vectors(place), rtol=0, atol=TOLERANCE)
 
 
 def test_queries_are_faster(load: Load) -> None:
