@@ -85,7 +85,7 @@ def pdf_pages(
         >>> for page in pdf_pages("report.pdf", pages=range(1, 4)):  # doctest: +SKIP
         ...     print(page.number, page.image.size, page.text[:40])
     """
-    if isinstance(dpi, str) or not 0 < dpi < math.inf:
+    if not 0 < dpi < math.inf:
         raise PdfError(f"dpi must be a positive number, got {dpi!r}")
     return _pages(source, dpi, None if pages is None else _numbers(pages), password)
 
