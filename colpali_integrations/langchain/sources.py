@@ -22,8 +22,8 @@ ImageInput: TypeAlias = "ImageSource | Blob | Document"
 def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
     """Translate one image at a time; a page's Document is drawn when its turn comes.
 
-    A page that cannot be drawn does not end the stream: its error shows when the core reads it, as an error of that
-    item alone.
+    A page that cannot be drawn does not end the stream: its error shows when the core reads it, as the cause of an
+    `ImageError` of that item alone.
     """
     for image in images:
         if isinstance(image, Blob):
