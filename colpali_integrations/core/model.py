@@ -26,7 +26,7 @@ from colpali_integrations.core.images import HasImage, ImageSource, image_name, 
 from colpali_integrations.core.pipeline import Failure, Stage, run_in_order, run_inline
 from colpali_integrations.core.prompt import check_query
 from colpali_integrations.core.registry import ModelDescription, find_model
-from colpali_integrations.core.session import Engine, Provider, SessionConfig, available_cores, resolve_providers
+from colpali_integrations.core.session import Engine, Provider, Runs, SessionConfig, available_cores, resolve_providers
 
 __all__ = ["ColPali", "OnError"]
 
@@ -211,11 +211,13 @@ class ColPali:
             EncodingError: a page that cannot be encoded.
             ConfigurationError: batch_size or parallel below the allowed.
         """
+        runs = Runs()
         stage: Stage[Any, Prepared, Float32] = Stage(
             prepare=self._prepare_image,
             key=lambda ready: ready.key,
-            run=self._runner(self.family.pages, lambda engine, feed: engine.pages(feed)),
+            run=self._runner(self.family.pages, lambda engine, feed: engine.pages(feed, runs)),
             name=_source_name,
+            abort=runs.end,
         )
         source: Iterable[Any] = [images] if _is_one_image(images) else images  # type: ignore[assignment]
         workers = self._workers(parallel)
@@ -252,11 +254,13 @@ class ColPali:
             QueryError: a query that is empty or not a string; `index` and `item` name it.
             EncodingError: a query that cannot be encoded.
         """
+        runs = Runs()
         stage: Stage[str, Prepared, Float32] = Stage(
             prepare=self._prepare_query,
             key=lambda ready: ready.key,
-            run=self._runner(self.family.queries, lambda engine, feed: engine.queries(feed)),
+            run=self._runner(self.family.queries, lambda engine, feed: engine.queries(feed, runs)),
             name=lambda text: repr(text if len(str(text)) <= 60 else f"{text[:57]}..."),
+            abort=runs.end,
         )
         source = [texts] if isinstance(texts, str) else texts
         size = _positive(batch_size, _QUERY_BATCH, "batch_size")

@@ -46,12 +46,14 @@ class Stage(Generic[Item, Ready, Result]):
         key: items of equal key may share a batch.
         run: work on a batch, given also the number of the worker (0 to workers - 1).
         name: how messages call an item.
+        abort: called when the results are no longer wanted, to end the batches that run.
     """
 
     prepare: Callable[[Item], Ready]
     key: Callable[[Ready], Hashable]
     run: Callable[[Sequence[Ready], int], Sequence[Result]]
     name: Callable[[Item], str]
+    abort: Callable[[], None] = lambda: None
 
 
 def run_in_order(
@@ -110,8 +112,10 @@ def run_in_order(
         if source_error is not None:
             raise source_error
     finally:
-        # Whatever ended us (a close(), an exception, Ctrl-C): nothing queued starts, what runs is waited for.
+        # Whatever ended us (a close(), an exception, Ctrl-C): nothing queued starts, what runs is ended and waited for.
         stopped.set()
+        if under_way:
+            stage.abort()
         preparing.shutdown(wait=False, cancel_futures=True)
         running.shutdown(wait=True, cancel_futures=True)
         preparing.shutdown(wait=True)

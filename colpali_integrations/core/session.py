@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from colpali_integrations.core.graph import Graph
 
-__all__ = ["Engine", "Provider", "SessionConfig", "available_cores", "resolve_providers"]
+__all__ = ["Engine", "Provider", "Runs", "SessionConfig", "available_cores", "resolve_providers"]
 
 logger = logging.getLogger(__name__)
 
@@ -126,24 +127,24 @@ class Engine:
         else:
             self._whole.get()
 
-    def pages(self, feed: Feed) -> Outputs:
+    def pages(self, feed: Feed, runs: Runs | None = None) -> Outputs:
         """Run a batch of pages."""
         cut = self._cut.get() if self._graphs.merged else ()
         if not cut:
-            return self._whole.get().run(feed)
-        features = self._pages.get().run(feed)
-        return self._text.get().run({**feed, **features})
+            return self._whole.get().run(feed, runs)
+        features = self._pages.get().run(feed, runs)
+        return self._text.get().run({**feed, **features}, runs)
 
-    def queries(self, feed: Feed) -> Outputs:
+    def queries(self, feed: Feed, runs: Runs | None = None) -> Outputs:
         """Run a batch of queries; `feed` holds blank pixels too, which a split graph does not look at."""
         if not self._graphs.merged:
-            return self._queries.get().run(feed)
+            return self._queries.get().run(feed, runs)
         cut = self._cut.get()
         if not cut:
-            return self._whole.get().run(feed)
+            return self._whole.get().run(feed, runs)
         text = self._text.get()
         batch = len(next(iter(feed.values())))
-        return text.run({**feed, **{value.name: text.zeros(value.name, batch) for value in cut}})
+        return text.run({**feed, **{value.name: text.zeros(value.name, batch) for value in cut}}, runs)
 
     @property
     def splits(self) -> bool:
@@ -211,7 +212,7 @@ class _Session:
         self._inputs = {value.name: value for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
 
-    def run(self, feed: Feed) -> dict[str, Any]:
+    def run(self, feed: Feed, runs: Runs | None = None) -> dict[str, Any]:
         if missing := self._inputs.keys() - feed.keys():
             raise ModelLoadError(
                 f"the graph wants inputs that its family does not make: {', '.join(sorted(missing))}; "
@@ -222,7 +223,8 @@ class _Session:
             for name, value in self._inputs.items()
         }
         try:
-            return dict(zip(self._outputs, self._session.run(None, arrays), strict=True))
+            with (runs or Runs()).one() as options:
+                return dict(zip(self._outputs, self._session.run(None, arrays, options), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class but Exception
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise EncodingError(f"onnxruntime failed on {shapes}: {error}") from error
@@ -239,6 +241,38 @@ class _Session:
         if value.shape and not isinstance(value.shape[0], int):
             shape[0] = batch
         return np.zeros(shape, dtype=_DTYPES.get(value.type, np.float32))
+
+
+class Runs:
+    """The runs under way for one caller, which can be ended from another thread.
+
+    Without this, leaving a loop over pages early (or Ctrl-C) would wait for a run that can take half a minute.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active: set[ort.RunOptions] = set()
+        self._ended = False
+
+    @contextmanager
+    def one(self) -> Iterator[ort.RunOptions]:
+        """Options for one run; it is one of the runs under way as long as the context lasts."""
+        options = ort.RunOptions()
+        with self._lock:
+            options.terminate = self._ended
+            self._active.add(options)
+        try:
+            yield options
+        finally:
+            with self._lock:
+                self._active.discard(options)
+
+    def end(self) -> None:
+        """End the runs under way at their next operator, and those to come at once; they raise EncodingError."""
+        with self._lock:
+            self._ended = True
+            for options in self._active:
+                options.terminate = True
 
 
 class _Once(Generic[T]):

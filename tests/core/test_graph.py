@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ REAL = {"paligemma": "Qdrant/colpali-v1.3-fp16", "paligemma-fp16": "Qdrant/colpa
     "colmodernvbert": "Qdrant/colmodernvbert"
 }
 BATCH, SIZE, DIM = 2, 4, 3
+HALVES: tuple[Literal["pages", "text"], ...] = ("pages", "text")
 
 
 def toy(path: Path, *, entangled: bool = False, pixels: str = "pixel_values", detached: bool = False) -> Path:
@@ -79,7 +80,7 @@ def test_the_cut_falls_between_the_tower_and_the_rest(tmp_path: Path) -> None:
     cut = find_cut(graph)
     assert not isinstance(cut, str)
     assert [value.name for value in cut] == ["features_3d"]
-    pages, text = (subgraph(graph, cut, half=half).model.graph for half in ("pages", "text"))  # type: ignore[arg-type]
+    pages, text = (subgraph(graph, cut, half=half).model.graph for half in HALVES)
     assert [node.op_type for node in pages.node] == ["MatMul", "Unsqueeze"]
     assert [tensor.name for tensor in pages.initializer] == ["tower", "axes"]
     assert "tower" not in {tensor.name for tensor in text.initializer}

@@ -24,7 +24,7 @@ from colpali_integrations.core.errors import (
     ProviderError,
     QueryError,
 )
-from colpali_integrations.core.session import Engine, _Session
+from colpali_integrations.core.session import Engine, Runs, _Session
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 NAMES = ("coltiny", "paligemma", "idefics3")
@@ -283,8 +283,8 @@ def test_values_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch
     original = Engine.queries
     calls = 0
 
-    def poisoned(self: Engine, feed: Any) -> Any:
-        outputs = dict(original(self, feed))
+    def poisoned(self: Engine, feed: Any, runs: Any) -> Any:
+        outputs = dict(original(self, feed, runs))
         outputs["vectors"] = outputs["vectors"].copy()
         outputs["vectors"][0, 0] = np.nan
         nonlocal calls
@@ -331,3 +331,26 @@ def test_progress_goes_to_stderr(coltiny: ColPali, capsys: pytest.CaptureFixture
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "pages" in captured.err
+
+
+def test_a_run_can_be_ended_from_another_thread(coltiny: ColPali) -> None:
+    codec = coltiny.family.pages
+    feed = codec.feed([codec.prepare(page("harbour", (1152, 1152)))] * 16)
+    runs, errors = Runs(), list[Exception]()
+
+    def run() -> None:
+        try:
+            coltiny._engines[0].pages(feed, runs)
+        except EncodingError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not runs._active and thread.is_alive():
+        time.sleep(0.001)
+    runs.end()
+    thread.join()
+    assert "terminate" in str(errors[0])
+    with pytest.raises(EncodingError, match="terminate"):  # and no other starts
+        coltiny._engines[0].pages(feed, runs)
+    coltiny._engines[0].pages(codec.feed([codec.prepare(PAGES[0])]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -192,3 +193,14 @@ def test_workers_run_at_the_same_time_and_have_numbers() -> None:
 
     assert list(run_in_order(range(6), make_stage(run=run), batch_size=1, workers=3, preparers=1)) == list(range(6))
     assert seen == {0, 1, 2}
+
+
+def test_batches_are_aborted_when_nobody_wants_them_and_only_then() -> None:
+    aborted: list[int] = []
+    stage = dataclasses.replace(make_stage(), abort=lambda: aborted.append(1))
+    list(run_in_order(range(7), stage, batch_size=2, workers=2, preparers=1))
+    assert aborted == []
+    results = run_in_order(range(100), stage, batch_size=1, workers=2, preparers=1)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert aborted == [1]
