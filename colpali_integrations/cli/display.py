@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -154,6 +155,9 @@ def index_summary(report: IndexReport, store: PageStore, seconds: float) -> None
 def hits(question: str, found: Sequence[Hit]) -> None:
     """A table of pages, the best first, with the words of the question marked in what the page says."""
     console = _out()
+    base = _common_folder([hit.page.source for hit in found])
+    if base:
+        console.print(f"in {base}", style="dim", markup=False, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     table.add_column("#", justify="right", style="dim")
     table.add_column("Score", justify="right")
@@ -164,7 +168,8 @@ def hits(question: str, found: Sequence[Hit]) -> None:
     for rank, hit in enumerate(found, 1):
         text = snippet(hit.page.text, question, width=2 * room)
         shown = marked(text, question) if text else Text("no text layer", style="dim italic")
-        table.add_row(str(rank), f"{hit.score:.2f}", escape(_relative(hit.page.source)), str(hit.page.page), shown)
+        document = hit.page.source[len(base) :].lstrip("/\\") if base else _relative(hit.page.source)
+        table.add_row(str(rank), f"{hit.score:.2f}", escape(document), str(hit.page.page), shown)
     console.print(table)
 
 
@@ -204,6 +209,16 @@ def _relative(path: str) -> str:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
         return path
+
+
+def _common_folder(sources: Sequence[str]) -> str:
+    """The folder that all sources are in, to be said once; "" where the paths are short as seen from here."""
+    if all(len(_relative(source)) <= 40 for source in sources):
+        return ""
+    try:
+        return os.path.commonpath([os.path.dirname(source) for source in sources])  # noqa: PTH120 - these are strings
+    except ValueError:  # several drives, or sources that are no paths
+        return ""
 
 
 def _size(size: int) -> str:

@@ -1,0 +1,196 @@
+"""The commands as a script uses them: what they print, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from colpali_integrations import __version__, list_supported_models
+from colpali_integrations.cli.app import ExitCode, run
+from colpali_integrations.cli.snippet import marked, snippet
+from colpali_integrations.core.registry import find_model
+from colpali_integrations.stores import Fingerprint, PageStore
+from tests.stores.documents import make_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("cli") / "documents")
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Path:
+    store = folder.parent / "store"
+    assert run(["index", str(folder), "--store", str(store), "--dpi", "100", "--quiet"]) == ExitCode.OK
+    return store
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def test_index_says_what_it_did_on_stderr(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["index", str(folder), "--store", "index", "--dpi", "100", "--batch-size", "2", "--parallel", "1"]
+    assert run(arguments) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("3 pages added in ")
+    assert captured.err.endswith("index holds 3 pages of 2 documents.\n")
+    assert "\x1b" not in captured.err, "no bar and no colours when stderr is no terminal"
+    assert run([*arguments, "--quiet"]) == ExitCode.OK
+    assert capsys.readouterr() == ("", "")
+    assert run(arguments) == ExitCode.OK
+    assert capsys.readouterr().err == "0 pages added, 3 there already. index holds 3 pages of 2 documents.\n"
+
+
+def test_search_as_json_is_one_object_a_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", "prices of bananas", "--store", str(store), "-k", "2", "--json"]) == ExitCode.OK
+    captured = capsys.readouterr()
+    first, second = map(json.loads, captured.out.splitlines())
+    assert list(first) == ["source", "page", "score"]
+    assert (Path(first["source"]).name, first["page"]) == ("fruit.pdf", 2)
+    assert first["score"] > second["score"]
+    assert captured.err == ""
+
+
+def test_search_as_a_table(store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)  # from where the documents' paths are long
+    assert run(["search", "railway", "timetable", "-s", str(store)]) == ExitCode.OK
+    base, header, best, *others = capsys.readouterr().out.splitlines()
+    assert base == f"in {store.parent / 'documents'}"
+    assert header.split() == ["#", "Score", "Document", "Page", "On", "the", "page"]
+    rank, _, document, page, *text = best.split()
+    assert (rank, document, page, text) == ("1", str(Path("deep/er/train.PNG")), "1", ["no", "text", "layer"])
+    assert len(others) == 2
+
+
+def test_broken_documents_are_named_and_the_exit_code_says_so(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.pdf").write_text("not a PDF")
+    arguments = ["index", str(tmp_path), str(folder), "--store", str(tmp_path / "store"), "--dpi", "100"]
+    assert run(arguments) == ExitCode.INCOMPLETE
+    captured = capsys.readouterr()
+    assert "Skipped 1 document or page:" in captured.err
+    assert "broken.pdf" in captured.err
+    assert "3 pages added" in captured.err
+    assert run([*arguments, "--on-error", "raise"]) == ExitCode.ERROR
+    assert "Error:" in capsys.readouterr().err
+
+
+def test_nothing_to_index_and_nothing_to_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", str(tmp_path), "--store", str(tmp_path / "store")]) == ExitCode.INCOMPLETE
+    assert "No PDFs or images" in capsys.readouterr().err
+    PageStore(tmp_path / "empty", model=find_model("coltiny")).add([])
+    assert run(["search", "x", "--store", str(tmp_path / "empty"), "--json"]) == ExitCode.INCOMPLETE
+    assert capsys.readouterr() == ("", f"The index {tmp_path / 'empty'} has no pages.\n")
+
+
+def test_expected_errors_are_one_line(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    other = Fingerprint(name="elsewhere", family="paligemma", dim=128, description="0" * 16)
+    PageStore(tmp_path / "other", model=other).add([])
+    for arguments, message in [
+        (["search", "x", "--store", str(tmp_path / "nowhere")], "there is no store at"),
+        (["search", "x", "--store", str(tmp_path / "file")], "is a file"),
+        (["search", "x", "--store", str(tmp_path / "other")], "elsewhere"),
+        (["search", "  ", "--store", str(store)], "white space"),
+        (["index", str(tmp_path / "nowhere"), "--store", str(tmp_path / "store")], "no such file or folder"),
+        (["index", str(tmp_path / "file"), "--store", str(tmp_path / "s"), "--model", "nonsense"], "nonsense"),
+        (["index", str(tmp_path / "file"), "--store", str(tmp_path / "other"), "--model", "coltiny"], "another folder"),
+    ]:
+        assert run(arguments) == ExitCode.ERROR, arguments
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("Error: ")
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["search", "x"], ["index"], ["nonsense"], ["search", "x", "--store", "y", "-k", "0"], []]
+)
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == ExitCode.USAGE
+    captured = capsys.readouterr()
+    assert "Usage: colpali-integrations" in captured.out + captured.err
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["index", "--help"], ["search", "-h"]):
+        assert run(arguments) == ExitCode.OK
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "Exit codes: 0 done; 1 error; 2 wrong usage; 3 nothing found" in shown
+
+
+def test_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "--json"]) == ExitCode.OK
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [model["name"] for model in listed] == [model.name for model in list_supported_models()]
+    assert run(["models"]) == ExitCode.OK
+    table = capsys.readouterr().out
+    for model in list_supported_models():
+        assert model.name in table
+        assert model.licence in table
+
+
+def test_interrupting_keeps_what_was_done(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from colpali_integrations.cli import display
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(display.IndexProgress, "done", interrupt)  # Ctrl-C after the first page
+    assert run(["index", str(folder), "--store", str(tmp_path), "--dpi", "100"]) == ExitCode.INTERRUPTED
+    assert "Interrupted" in capsys.readouterr().err
+    assert len(PageStore(tmp_path)) == 1
+
+
+def test_the_installed_script_and_its_exit_code(tmp_path: Path) -> None:
+    """In a process of its own: what run() returns is what a shell sees, and nothing else is printed."""
+    command = [sys.executable, "-m", "colpali_integrations.cli"]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"colpali-integrations {__version__}\n", "")
+    done = subprocess.run([*command, "search", "x", "-s", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_extra_it_says_how_to_install_it(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
+    command = [sys.executable, "-m", "colpali_integrations.cli", "models"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert 'pip install "colpali-integrations[cli]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_snippets_show_the_part_that_answers() -> None:
+    text = "The first part says nothing. " * 20 + "Here the\nprices of   bananas are given. " + "The end follows. " * 20
+    shown = snippet(text, "What are the prices of bananas?", width=80)
+    assert "prices of bananas" in shown
+    assert shown.startswith("…")
+    assert shown.endswith("…")
+    assert len(shown) <= 82
+    assert snippet("short\ntext", "x", width=80) == "short text"
+    assert snippet("", "x", width=80) == ""
+    assert snippet("word " * 100, "nothing of it", width=22) == "word word word word…"
+    assert snippet("x" * 500, "y", width=30) == "x" * 30 + "…"
+
+
+def test_marked_words() -> None:
+    text = marked("Bananas and the apple [of] bananas.", "the bananas of?")
+    assert text.plain == "Bananas and the apple [of] bananas."
+    assert [text.plain[span.start : span.end] for span in text.spans] == ["Bananas", "the", "bananas"]
