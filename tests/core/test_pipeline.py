@@ -195,12 +195,28 @@ def test_workers_run_at_the_same_time_and_have_numbers() -> None:
     assert seen == {0, 1, 2}
 
 
-def test_batches_are_aborted_when_nobody_wants_them_and_only_then() -> None:
+def test_nothing_is_aborted_when_everything_was_wanted() -> None:
     aborted: list[int] = []
     stage = dataclasses.replace(make_stage(), abort=lambda: aborted.append(1))
     list(run_in_order(range(7), stage, batch_size=2, workers=2, preparers=1))
     assert aborted == []
+
+
+def test_batches_under_way_are_aborted_when_the_iteration_ends_early() -> None:
+    aborted, another_runs = threading.Event(), threading.Event()
+
+    def until_aborted(batch: Sequence[int], worker: int) -> list[int]:
+        if batch[0] == 0:
+            another_runs.wait(10)
+        else:
+            another_runs.set()
+            aborted.wait(10)
+        return list(batch)
+
+    stage = dataclasses.replace(make_stage(run=until_aborted), abort=aborted.set)
     results = run_in_order(range(100), stage, batch_size=1, workers=2, preparers=1)
-    next(results)
+    assert next(results) == 0
+    assert not aborted.is_set()
     results.close()  # type: ignore[attr-defined]
-    assert aborted == [1]
+    assert aborted.is_set()
+    assert not our_threads()
