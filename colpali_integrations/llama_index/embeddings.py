@@ -37,12 +37,16 @@ _MODEL_OPTIONS = (
     *("enable_cpu_mem_arena", "split_graph", "allow_urls", "url_timeout", "url_max_bytes"),
 )
 
+_NEXT_TO_NOTHING = 1e-6
+
 
 def _as_str(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-_Path = Annotated[str, BeforeValidator(_as_str)]
+# Kept as a string, which JSON holds.
+_Name = Annotated[str, BeforeValidator(_as_str)]
+_Folder = Annotated[str | Path, BeforeValidator(_as_str)]
 
 
 class ColPaliEmbedding(MultiModalEmbedding):
@@ -97,13 +101,13 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
     model_config = ConfigDict(extra="forbid")
 
-    model_name: _Path = Field(default="coltiny", description="A registered model, or a folder with its files.")
+    model_name: _Name = Field(default="coltiny", description="A registered model, or a folder with its files.")
     embed_batch_size: int = Field(default=4, gt=0, le=2048, description="Inputs a run; 4 suits page images.")
     num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
     pooling: Literal["mean"] = Field(default="mean", description="How a multi-vector becomes one vector.")
-    local_dir: _Path | None = Field(default=None, description="A folder with the model's files.")
+    local_dir: _Folder | None = Field(default=None, description="A folder with the model's files.")
     revision: str | None = Field(default=None, description="Commit, tag or branch on the Hub.")
-    cache_dir: _Path | None = Field(default=None, description="Instead of huggingface_hub's cache.")
+    cache_dir: _Folder | None = Field(default=None, description="Instead of huggingface_hub's cache.")
     local_files_only: bool = Field(default=False, description="Never touch the network.")
     threads: int | None = Field(default=None, gt=0, description="Threads inside one run.")
     providers: list[str | tuple[str, dict[str, Any]]] | None = Field(
@@ -357,7 +361,9 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
 def _pooled(vectors: Float32) -> Embedding:
     pooled: Embedding = mean_pool(vectors).tolist()
-    return pooled
+    # A page on which ColTiny finds nothing is a vector of zeros. Its cosine is 0/0, and SimpleVectorStore ranks NaN
+    # first. This little has a cosine, and a dot product that still says nothing.
+    return pooled if any(pooled) else [_NEXT_TO_NOTHING] * len(pooled)
 
 
 def _split(

@@ -106,7 +106,11 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
     kept = {key: value for key, value in metadata.items() if key not in ("image_base64", "image_mime_type")}
     source, page = str(kept["source"]), int(kept["page"])
     identity = node_id or page_id(source, page)
-    node = ImageNode(
+    if "image_base64" in metadata:
+        picture = {"image": metadata["image_base64"], "image_mimetype": metadata.get("image_mime_type", "image/png")}
+    else:
+        picture = {"image_path": str(PageReference(kept)) if is_pdf(source) else source}
+    return ImageNode(
         id_=identity,
         text=content,
         metadata=kept,
@@ -117,11 +121,5 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
                 node_id=identity, node_type=ObjectType.DOCUMENT, hash=kept.get("content_hash")
             )
         },
+        **picture,
     )
-    if "image_base64" in metadata:
-        node.image, node.image_mimetype = metadata["image_base64"], metadata.get("image_mime_type", "image/png")
-    elif is_pdf(source):
-        node.image_path = str(PageReference(kept))
-    else:
-        node.image_path = source
-    return node

@@ -37,14 +37,17 @@ def several(images: Iterable[ImageInput] | ImageInput) -> Sequence[ImageInput]:
 
 
 def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
-    """Translate images one by one.
+    """Translate images one by one, and draw the pages that are referred to.
 
     Raises:
         ImageError: a node without an image; `index` and `item` name it.
+        InputError: a page that cannot be drawn.
     """
     for index, item in enumerate(images):
         try:
-            yield image_source(item)
+            source = image_source(item)
+            # Drawn here, by the thread that feeds the pipeline: pdfium does one page at a time anyway.
+            yield source.image if isinstance(source, PageReference) else source
         except ColPaliError as error:
             raise error.at(index, image_label(item)) from error.__cause__
 

@@ -446,10 +446,11 @@ class MultiModalEmbeddingConformance:
 
     async def test_a_bad_item_is_named(self, embedding: MultiModalEmbedding, pages: list[Any]) -> None:
         mixed = [*pages, "missing.png"]
-        for call in (
+        calls: list[Callable[[], Awaitable[Any]]] = [
             lambda: asyncio.to_thread(embedding.get_image_embedding_batch, mixed),
             lambda: embedding.aget_image_embedding_batch(mixed),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(ColPaliError, match=r"missing\.png") as caught:
                 await call()
             assert caught.value.index == len(pages)
