@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from rich.text import Text
 
@@ -12,9 +13,10 @@ _WORD = re.compile(r"\w+")
 
 
 def snippet(text: str, question: str, *, width: int) -> str:
-    """The window of `text` with the most different words of the question.
+    """The window of `text` with the most telling words of the question.
 
-    Long words count more than short ones, which are mostly "the" and "of". Of equal windows the first is taken.
+    A word counts its length divided by how often the page says it, so that "the" counts next to nothing in whatever
+    language. Of equal windows the first is taken.
 
     Args:
         text: a page's text; its line breaks and runs of blanks become single blanks.
@@ -34,10 +36,11 @@ def snippet(text: str, question: str, *, width: int) -> str:
     wanted = _words(question)
     found = [(match.start(), match.group().casefold()) for match in _WORD.finditer(flat)]
     positions = [(start, word) for start, word in found if word in wanted]
-    best, best_weight = 0, 0
+    counts = Counter(word for _, word in positions)
+    best, best_weight = 0, 0.0
     for index, (start, _) in enumerate(positions):
         inside = {word for later, word in positions[index:] if later + len(word) <= start + width * 3 // 4}
-        if (weight := sum(len(word) for word in inside)) > best_weight:
+        if (weight := sum(len(word) / counts[word] for word in inside)) > best_weight:
             best, best_weight = start, weight
     begin = max(0, min(best - width // 4, len(flat) - width))
     if begin:

@@ -194,3 +194,13 @@ def test_marked_words() -> None:
     text = marked("Bananas and the apple [of] bananas.", "the bananas of?")
     assert text.plain == "Bananas and the apple [of] bananas."
     assert [text.plain[span.start : span.end] for span in text.spans] == ["Bananas", "the", "bananas"]
+
+
+def test_the_demo_answers_questions_about_own_documents(folder: Path) -> None:
+    demo = Path(__file__).parents[2] / "demo" / "demo.py"
+    command = [sys.executable, str(demo), str(folder), "-q", "railway", "-q", "apples"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "train.PNG, page 1" in lines[lines.index(" 1 railway") + 1]
+    assert "fruit.pdf, page 1" in lines[lines.index(" 2 apples") + 1]
