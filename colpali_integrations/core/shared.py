@@ -110,12 +110,15 @@ def _freeze(value: Any) -> Hashable:
     return value  # type: ignore[no-any-return]
 
 
-# A child process inherits sessions whose threads did not survive the fork: running one would hang, and so would
-# destroying it. The child lets them lie and makes its own.
 _inherited: list[dict[Hashable, _Slot]] = []
 
 
 def _after_fork() -> None:
+    """Let a forked child (gunicorn --preload, multiprocessing on older Pythons) make its own models.
+
+    The sessions that it inherits lost their threads in the fork: they run on one core, and destroying one waits for
+    ever for threads that are not there. So they are set aside.
+    """
     global _lock, _slots
     _inherited.append(_slots)
     _lock, _slots = threading.Lock(), {}
