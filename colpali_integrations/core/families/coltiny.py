@@ -10,7 +10,7 @@ Ranking wants three things that unit vectors cannot say, so here lengths and one
 - the last dimension subtracts a hinge h from every cosine, and one zero vector a page stops sums at zero:
   query ``[w t, -w h]``, page ``[len v, len]``, hence ``max(0, max_p w len (cos - h))`` by plain dot-product MaxSim.
 
-A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.08 with the shipped constants) a query word.
+A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.32 with the shipped constants) a query word.
 Rows are not of unit length, and every page ends with the zero vector; compare them by dot product, not by cosine.
 """
 

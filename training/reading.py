@@ -1,0 +1,128 @@
+"""How well an exported ColTiny reads real pages: word by word, by font class, size and kind of word.
+
+``python -m training.reading --model colpali_integrations/models/coltiny [--pages 60]``
+
+Each word of a page's text layer has a box; the cell at its centre (or the best of its neighbours) is compared with
+every word of the evaluation set's vocabulary. "Read" means that the right spelling comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gzip
+import json
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_c
+
+from colpali_integrations.core.families.base import Float32
+from colpali_integrations.core.families.coltiny_words import _WORD
+from training.evaluate import SET, Encoder, load
+
+_MONO = re.compile(r"mono|courier|typewriter|cmtt|cmsltt|cmitt|consol|tt\d|nimbusmon|lmtt", re.IGNORECASE)
+_SANS = re.compile(r"sans|helvet|arial|cmss|heros|nimbussan|lmss|frutiger|verdana", re.IGNORECASE)
+_BOLD = re.compile(r"bold|cmbx|-bd|medi|demi|black", re.IGNORECASE)
+_ITALIC = re.compile(r"ital|obli|cmti|cmsl|-it|slant", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A printed word: folded spelling, font name, size in pixels at the model's resolution, centre in cells."""
+
+    spelling: str
+    font: str
+    em: float
+    row: int
+    column: int
+
+    @property
+    def classes(self) -> Iterator[str]:
+        """The groups that the word counts in."""
+        yield "all"
+        yield "mono" if _MONO.search(self.font) else "sans" if _SANS.search(self.font) else "serif"
+        if _BOLD.search(self.font):
+            yield "bold"
+        if _ITALIC.search(self.font):
+            yield "italic"
+        yield "em " + ("7 to 9" if 7 <= self.em < 9 else "9 to 20" if 9 <= self.em <= 20 else "other")
+        yield "with digits" if any(character.isdigit() for character in self.spelling) else "letters only"
+
+
+def printed_words(page: pdfium.PdfPage, *, longest_side: int, cell: int) -> Iterator[Word]:
+    """The words of a page's text layer that stand on one line, with their places."""
+    text, (width, height) = page.get_textpage(), page.get_size()
+    scale = longest_side / max(width, height)
+    codes = [pdfium_c.FPDFText_GetUnicode(text, index) for index in range(text.count_chars())]
+    folded = "".join(chr(code).lower() if 32 < code < 128 else " " for code in codes)
+    buffer, flags = ctypes.create_string_buffer(128), ctypes.c_int()
+    for found in _WORD.finditer(folded):
+        start, stop = found.span()
+        boxes = [text.get_charbox(index) for index in range(start, stop)]
+        left, right = boxes[0][0], boxes[-1][2]
+        bottom, top = min(box[1] for box in boxes), max(box[3] for box in boxes)
+        if abs(boxes[0][1] - boxes[-1][1]) > 8 or right < left:
+            continue
+        pdfium_c.FPDFText_GetFontInfo(text, start, buffer, 128, ctypes.byref(flags))
+        yield Word(
+            found[0],
+            buffer.value.decode("latin-1").split("+")[-1],
+            pdfium_c.FPDFText_GetFontSize(text, start) * scale,
+            int((height - (bottom + top) / 2) * scale // cell),
+            int((left + right) / 2 * scale // cell),
+        )
+
+
+def around(vectors: Float32, row: int, column: int) -> Float32:
+    """The vectors (n, dim) of a cell and its neighbours."""
+    rows, columns = max(0, row - 1), max(0, column - 1)
+    return vectors[rows : row + 2, columns : column + 2].reshape(-1, vectors.shape[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, nargs="+", default=[Path("colpali_integrations/models/coltiny")])
+    parser.add_argument("--pdfs", type=Path, default=Path("training/work/pdfs"))
+    parser.add_argument("--work", type=Path, default=Path("training/work/evaluation"))
+    parser.add_argument("--pages", type=int, default=60)
+    options = parser.parse_args()
+    pages, _ = load(options.pdfs, options.work / "pages")
+    vocabulary = sorted({w for p in pages for w in _WORD.findall(p.text.lower()) if len(w) > 2 or w.isdigit()})
+    index = {word: place for place, word in enumerate(vocabulary)}
+    chosen = sorted(random.Random(5).sample(range(len(pages)), options.pages))
+    documents = {document["package"]: document for document in json.loads(SET.read_text())["documents"]}
+    print(f"{len(chosen)} pages, vocabulary of {len(vocabulary)} words")
+    for folder in options.model:
+        encoder = Encoder(folder, options.work / "raw")
+        table = np.concatenate([encoder.query(word)[:1, :-1] for word in vocabulary])
+        read: dict[str, list[tuple[bool, float]]] = {}
+        for place in chosen:
+            document = documents[pages[place].package]
+            data = (options.pdfs / document["package"] / document["path"]).read_bytes()
+            pdf = pdfium.PdfDocument(gzip.decompress(data) if document["path"].endswith(".gz") else data)
+            number = int(pages[place].image.stem.rsplit("-", 1)[1])
+            vectors, _ = encoder.raw(pages[place].image)
+            config = encoder.config
+            for word in printed_words(pdf[number - 1], longest_side=config.longest_side, cell=config.cell):
+                if word.spelling not in index or not (word.row < vectors.shape[0] and word.column < vectors.shape[1]):
+                    continue
+                near = around(vectors, word.row, word.column)
+                best = near[(near @ table[index[word.spelling]]).argmax()]
+                similar = table @ best
+                right = bool(similar.argmax() == index[word.spelling])
+                for name in word.classes:
+                    read.setdefault(name, []).append((right, float(similar[index[word.spelling]])))
+        for name, words in sorted(read.items()):
+            values = np.array(words)
+            share, cosine = values.mean(axis=0)
+            print(f"{folder.name:<12} {name:<14} n {len(words):>6}  read {share:.3f}  cosine {cosine:.2f}")
+
+
+if __name__ == "__main__":
+    main()
