@@ -34,7 +34,7 @@ __all__ = [
 
 
 # All names are as long as this, so that the bar beside them does not jump.
-_NAME = "{:<36}"
+_NAME = "{:<28}"
 
 
 def _out() -> Console:
@@ -76,7 +76,7 @@ class _Speed(ProgressColumn):
         minutes, seconds = divmod(round((task.total - task.completed) / speed), 60)
         hours, minutes = divmod(minutes, 60)
         left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-        return Text.assemble((shown, "cyan"), f"  {left} left")
+        return Text.assemble((f"{shown:>11}", "cyan"), f"  {left} left", no_wrap=True)
 
 
 class IndexProgress:
@@ -86,7 +86,7 @@ class IndexProgress:
         console = _err()
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=min(40, max(8, console.width - 66))),
             MofNCompleteColumn(),
             _Speed(),
             console=console,
@@ -199,8 +199,8 @@ def _pages(count: int) -> str:
 
 
 def _short(name: str) -> str:
-    """A page's name in 36 characters, without its middle."""
-    return name if len(name) <= 36 else f"{name[:17]}…{name[-18:]}"
+    """A page's name in 28 characters, without its middle."""
+    return name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}"
 
 
 def _relative(path: str) -> str:

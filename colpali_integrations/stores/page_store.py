@@ -234,12 +234,13 @@ class PageStore:
     def _append(self, state: Snapshot, records: Sequence[_Record]) -> Snapshot:
         """Write behind the committed end, force it to disk, then commit."""
         old = state.manifest
-        with old.vector_path(self.folder).open("ab") as file:
-            file.writelines(record.vectors.tobytes() for record in records)
-            sync(file)
-        with old.page_path(self.folder).open("ab") as file:
-            file.writelines(record.line for record in records)
-            sync(file)
+        with self._reporting():
+            with old.vector_path(self.folder).open("ab") as file:
+                file.writelines(record.vectors.tobytes() for record in records)
+                sync(file)
+            with old.page_path(self.folder).open("ab") as file:
+                file.writelines(record.line for record in records)
+                sync(file)
         counts = [len(vectors) for vectors in (*state.vectors, *(record.vectors for record in records))]
         manifest = replace(
             old,
@@ -247,15 +248,25 @@ class PageStore:
             vectors=sum(counts),
             page_bytes=old.page_bytes + sum(len(record.line) for record in records),
         )
-        manifest.save(self.folder)
+        with self._reporting():
+            manifest.save(self.folder)
         # Not read back from disk: reading all pages at every commit would make indexing quadratic.
         pages = [*state.pages, *(record.page for record in records)]
         return Snapshot.map(self.folder, manifest, pages, counts)
 
     @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Name the store in what the operating system says."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"cannot write to the store {self.folder}: {error.strerror or error}") from error
+
+    @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Hold the write lock, with the newest state read and the leavings of a dead writer cut off."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._reporting():
+            self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / "lock", timeout=0):
                 manifest = Manifest.load(self.folder)
@@ -265,8 +276,9 @@ class PageStore:
                 manifest.model.require(self.model, where=str(self.folder))
                 if manifest != self._state.manifest:
                     self._state = Snapshot.read(self.folder, manifest)
-                cut(manifest.vector_path(self.folder), manifest.vector_bytes)
-                cut(manifest.page_path(self.folder), manifest.page_bytes)
+                with self._reporting():
+                    cut(manifest.vector_path(self.folder), manifest.vector_bytes)
+                    cut(manifest.page_path(self.folder), manifest.page_bytes)
                 yield
         except Timeout as error:
             raise StoreError(f"another process is writing to the store {self.folder}; wait for it") from error

@@ -260,6 +260,31 @@ def test_no_store_no_model(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="is a file"):
         PageStore(tmp_path / "file", model=MODEL)
+    with pytest.raises(StoreError, match="cannot write to the store"):
+        PageStore(tmp_path / "file" / "deeper", model=MODEL).add(make_records(1))
+
+
+def test_a_failed_write_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    store = PageStore(tmp_path, model=MODEL)
+    store.add(make_records(2))
+    size = (tmp_path / "vectors-1.f16").stat().st_size
+
+    def spoilt() -> Iterator[tuple[Page, NDArray[np.float32]]]:
+        yield from make_records(4)
+        (tmp_path / "pages-1.jsonl").rename(tmp_path / "aside")
+        (tmp_path / "pages-1.jsonl").mkdir()
+
+    with pytest.raises(StoreError, match="cannot write to the store"):
+        store.add(spoilt())
+    assert (tmp_path / "vectors-1.f16").stat().st_size > size, "the vectors were written, their pages could not be"
+    assert len(store) == 2
+    (tmp_path / "pages-1.jsonl").rmdir()
+    (tmp_path / "aside").rename(tmp_path / "pages-1.jsonl")
+    assert store.add(make_records(4)) == 2
+    reopened = PageStore(tmp_path)
+    for position, (page, vectors) in enumerate(make_records(4)):
+        assert list(reopened)[position] == page
+        np.testing.assert_array_equal(reopened.vectors(position), vectors.astype(np.float16))
 
 
 def test_a_damaged_or_foreign_folder_is_named(tmp_path: Path) -> None:
