@@ -76,7 +76,7 @@ def describe_folder(folder: Path) -> ModelDescription:
     present = tuple(name for name in base.additional_files if (folder / name).exists())
     return replace(
         base,
-        name=folder.resolve().name,
+        name=folder.resolve().name.strip() or "model",
         repository=None,
         model_file=model_file,
         additional_files=present,
@@ -94,10 +94,11 @@ def describe_folder(folder: Path) -> ModelDescription:
 def _hints(*configs: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     for config in configs:
-        for key in ("model_type", "processor_class", "image_processor_type", "_name_or_path"):
+        for key in ("model_type", "processor_class", "image_processor_type", "_name_or_path", "family"):
             found.append(str(config.get(key, "")))
-        found.extend(str(name) for name in config.get("architectures") or [])
-        found.append(str((config.get("vlm_config") or {}).get("model_type", "")))
+        found.append(str(config.get("architectures", "")))
+        if isinstance(inner := config.get("vlm_config"), Mapping):
+            found.append(str(inner.get("model_type", "")))
     return found
 
 
@@ -113,6 +114,7 @@ def _onnx_file(folder: Path, preferred: str) -> str:
 
 def _dim(config: Mapping[str, Any], default: int) -> int:
     for key in ("embedding_dim", "dim"):
-        if isinstance(config.get(key), int):
-            return int(config[key])
+        value = config.get(key)
+        if isinstance(value, int) and value > 0:
+            return value
     return default

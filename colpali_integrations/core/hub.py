@@ -9,20 +9,23 @@ from __future__ import annotations
 import json
 import logging
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from colpali_integrations.core.errors import ModelLoadError, ModelNotFoundError
 from colpali_integrations.core.registry import ModelDescription
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["BUNDLED", "read_json", "resolve_files"]
 
 logger = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent.parent / "models"
+
+# Small configuration files differ between exports of one family; the family says so when it misses one.
+_OPTIONAL = {"special_tokens_map.json", "tokenizer_config.json", "processor_config.json"}
+# Seconds for the Hub's first answer, for huggingface_hub would wait minutes for a network that swallows packets. (It
+# may spend three of its own on a registry of agents before that.) HF_HUB_ETAG_TIMEOUT overrides it.
+_FIRST_ANSWER = 4.0
 
 
 def resolve_files(
@@ -44,14 +47,16 @@ def resolve_files(
         ModelNotFoundError: a file is missing and cannot be fetched; the message says why and what to do.
     """
     if local_dir is not None:
-        return _complete(Path(local_dir), description)
+        return _complete(Path(local_dir).expanduser(), description)
     if description.repository is None:
         return _complete(BUNDLED / description.name, description)
-    cached = _snapshot(description, cache_dir, local_only=True)
-    if isinstance(cached, Path) and not _missing(cached, description):
-        return cached
-    if local_files_only or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        absent = _missing(cached, description) if isinstance(cached, Path) else list(description.files)
+    folder, complete = _cached(description, cache_dir)
+    absent = list(description.files) if folder is None else _missing(folder, description)
+    if folder is not None and complete and not absent:
+        return folder
+    if local_files_only or _offline():
+        if folder is not None and not absent:
+            return folder
         raise ModelNotFoundError(
             f"{description.name} is not in the cache (missing: {', '.join(absent)}) and downloading is off "
             f"({'local_files_only=True' if local_files_only else 'HF_HUB_OFFLINE is set'}). Fetch it once on a machine "
@@ -60,13 +65,17 @@ def resolve_files(
     logger.info(
         "downloading %s from the Hugging Face Hub (%.1f GB)", description.repository, description.size_in_bytes / 1e9
     )
-    fetched = _snapshot(description, cache_dir, local_only=False)
-    if isinstance(fetched, Exception):
+    try:
+        fetched = _download(description, cache_dir)
+    except Exception as error:  # the HTTP library's, the Hub's, the file system's: they share no base
+        if folder is not None and not absent:
+            logger.warning("using the cached files of %s; the Hub says: %s", description.name, _first_line(error))
+            return folder
         raise ModelNotFoundError(
-            f"cannot fetch {description.repository} from the Hugging Face Hub: {_first_line(fetched)}. Check the "
+            f"cannot fetch {description.repository} from the Hugging Face Hub: {_first_line(error)}. Check the "
             "network, the name and (for gated repositories) `hf auth login`; or pass local_dir= with a folder that "
             "holds the files."
-        ) from fetched
+        ) from error
     return _complete(fetched, description)
 
 
@@ -88,37 +97,74 @@ def read_json(directory: Path, name: str, *, optional: bool = False) -> dict[str
     return content
 
 
-def _snapshot(
-    description: ModelDescription, cache_dir: str | os.PathLike[str] | None, *, local_only: bool
-) -> Path | Exception:
+def _cached(description: ModelDescription, cache_dir: str | os.PathLike[str] | None) -> tuple[Path | None, bool]:
+    """The folder of the cached files, and whether they are all there as far as huggingface_hub knows."""
     # Imported here: huggingface_hub costs more import time than the rest of this package.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(**_request(description, cache_dir), local_files_only=True)), True
+    except (OSError, ValueError) as error:  # LocalEntryNotFoundError is both; a malformed name is a ValueError
+        # huggingface_hub >= 1.32 knows which files a repository has, and refuses a snapshot that lacks one.
+        incomplete = getattr(error, "snapshot_path", None)
+        return (None if incomplete is None else Path(incomplete)), False
+
+
+def _download(description: ModelDescription, cache_dir: str | os.PathLike[str] | None) -> Path:
+    """Fetch what is missing, with huggingface_hub's progress bars.
+
+    Raises:
+        Exception: whatever keeps it from doing so.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
 
     assert description.repository is not None
-    try:
-        return Path(
-            snapshot_download(
-                description.repository,
-                revision=description.revision,
-                cache_dir=None if cache_dir is None else Path(cache_dir),
-                local_files_only=local_only,
-                allow_patterns=list(description.files),
-            )
-        )
-    # A connection error is an OSError of some kind whatever the HTTP library; the others are the Hub's own answers.
-    except (OSError, ValueError, RuntimeError, HfHubHTTPError, HFValidationError) as error:
-        return error
+    patience = constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else _FIRST_ANSWER
+    HfApi().repo_info(description.repository, revision=description.revision, timeout=patience)
+    return Path(snapshot_download(**_request(description, cache_dir)))
+
+
+def _request(description: ModelDescription, cache_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
+    return {
+        "repo_id": description.repository,
+        "revision": description.revision,
+        "cache_dir": None if cache_dir is None else Path(cache_dir),
+        "allow_patterns": list(description.files),
+    }
+
+
+def _offline() -> bool:
+    """Whether the user forbade the network, before huggingface_hub was imported or after."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def _missing(directory: Path, description: ModelDescription) -> list[str]:
-    return [name for name in description.files if name in _required(description) and not (directory / name).exists()]
+    """The files without which the model cannot be loaded."""
+    absent = [name for name in description.files if name not in _OPTIONAL and not (directory / name).is_file()]
+    weights = [name for name in absent if name.endswith(("_data", ".data"))]
+    if weights and description.model_file not in absent:
+        # Some exports of a family hold their weights in the graph, others beside it: the graph itself says.
+        wanted = _external_data(directory / description.model_file)
+        absent = [name for name in absent if name not in weights or PurePosixPath(name).name in wanted]
+    return absent
 
 
-def _required(description: ModelDescription) -> Sequence[str]:
-    """Small configuration files differ between exports of one family: only these must exist."""
-    optional = {"special_tokens_map.json", "tokenizer_config.json", "processor_config.json", "model.onnx_data"}
-    return [name for name in description.files if name not in optional]
+def _external_data(model: Path) -> set[str]:
+    """Names of the files beside a graph that hold its weights; none where the graph cannot be read."""
+    import onnx
+
+    try:
+        graph = onnx.load(os.fspath(model), load_external_data=False).graph
+    except Exception:  # protobuf's DecodeError has no stable import path; loading the session names the damage
+        return set()
+    return {
+        PurePosixPath(entry.value).name
+        for tensor in graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
 
 
 def _complete(directory: Path, description: ModelDescription) -> Path:
