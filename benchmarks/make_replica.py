@@ -67,10 +67,10 @@ def tokenizer() -> dict[str, Any]:
 
 
 def model() -> Any:
+    from tests.parity import models  # noqa: I001  (its shim must come before transformers)
+
     import torch
     from transformers import ColPaliConfig, ColPaliForRetrieval, GemmaConfig, PaliGemmaConfig, SiglipVisionConfig
-
-    from tests.parity import models
 
     text = GemmaConfig(
         vocab_size=VOCABULARY,
@@ -117,14 +117,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WORK / NAME)
     folder: Path = parser.parse_args().out
 
-    from tests.parity import models  # brings torch, and must come before transformers
-
+    made = model()
     import torch
 
-    from tests.parity import export
+    from tests.parity import export, models
 
     folder.mkdir(parents=True, exist_ok=True)
-    made = model()
     config = json.loads(made.config.to_json_string(use_diff=False)) | {"architectures": ["ColPaliForRetrieval"]}
     files = {
         "config.json": config,
@@ -137,9 +135,7 @@ def main() -> None:
         (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     ids = [FIXED["<image>"]] * 1024 + [2, 50721, 573, 2416, 235265, 108]
     example = (torch.tensor([ids] * 2), torch.rand(2, 3, 448, 448) * 2 - 1, torch.ones(2, len(ids)).long())
-    export.torchscript(
-        models.ColPaliGraph(made), example, folder / "model.onnx", export.INPUTS_COLPALI, "embeddings"
-    )
+    export.torchscript(models.ColPaliGraph(made), example, folder / "model.onnx", export.INPUTS_COLPALI, "embeddings")
     for path in sorted(folder.iterdir()):
         print(f"{path.stat().st_size / 1e6:9.2f} MB  {path.name}")
 
