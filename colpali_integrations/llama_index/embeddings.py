@@ -336,7 +336,13 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
     def to_payload(self) -> dict[str, Any]:
         """What observability tools see."""
-        return {**super().to_payload(), "pooling": self.pooling}
+        # Written out, because releases of llama-index-core before 0.14.23 have no such method to build on.
+        return {
+            "class_name": self.class_name(),
+            "model_name": self.model_name,
+            "embed_batch_size": self.embed_batch_size,
+            "pooling": self.pooling,
+        }
 
     def _encode_images(self, images: Iterable[ImageInput], show_progress: bool) -> Iterator[Float32]:
         watched = get_tqdm_iterable(images, show_progress, "Generating image embeddings")

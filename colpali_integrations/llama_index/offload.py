@@ -58,7 +58,10 @@ async def stream_in_chunks(stream: Iterator[T], size: int, *, workers: int | Non
         while chunk := await offload(pull, workers=workers):
             yield chunk
     finally:
-        executor.submit(close)
+        try:
+            executor.submit(close)
+        except RuntimeError:  # the interpreter is going down, and with it the threads
+            close()
 
 
 @cache

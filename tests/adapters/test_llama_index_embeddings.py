@@ -27,6 +27,7 @@ from llama_index.core.vector_stores import SimpleVectorStore
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
+import colpali_integrations.llama_index as adapter
 from colpali_integrations import ColPali, max_sim, mean_pool, pdf_pages
 from colpali_integrations.core.errors import ColPaliError, ImageError, ModelNotFoundError, QueryError
 from colpali_integrations.core.shared import shared_model
@@ -281,6 +282,13 @@ def test_the_constructor_loads_nothing() -> None:
     started = time.perf_counter()
     ColPaliEmbedding(model_name="Qdrant/colpali-v1.3-fp16", local_files_only=True)
     assert time.perf_counter() - started < 1
+
+
+def test_the_public_surface() -> None:
+    assert sorted(adapter.__all__) == adapter.__all__
+    for name in adapter.__all__:
+        assert (getattr(adapter, name).__doc__ or "").strip()
+        assert getattr(adapter, name).__module__.startswith("colpali_integrations.llama_index.")
 
 
 def test_a_missing_llama_index_names_the_command() -> None:
