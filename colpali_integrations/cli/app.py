@@ -105,7 +105,9 @@ def index(
             "--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."
         ),
     ] = None,
-    dpi: Annotated[float, typer.Option(min=10, max=1200, help="Resolution at which PDF pages are drawn.")] = 150,
+    dpi: Annotated[
+        float, typer.Option(min=10, max=1200, metavar="N", help="Resolution at which PDF pages are drawn.")
+    ] = 150,
     parallel: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Batches at the same time; 0 for one a core.")
     ] = None,

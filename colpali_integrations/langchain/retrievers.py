@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables.config import run_in_executor
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from colpali_integrations.core.errors import ConfigurationError
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.stores import Fingerprint, Hit, PageStore
 
 __all__ = ["ColPaliRetriever"]
-
-
-def _opened(value: Any) -> Any:
-    return PageStore(value) if isinstance(value, (str, os.PathLike)) else value
 
 
 class ColPaliRetriever(BaseRetriever):
@@ -37,6 +33,10 @@ class ColPaliRetriever(BaseRetriever):
         embeddings: what embeds the questions; None for the model that the store was made by.
         k: how many pages; `invoke(question, k=3)` says it for one call.
 
+    Raises:
+        StoreError: no store in that folder.
+        pydantic.ValidationError: an argument of the wrong kind, or an unknown one.
+
     Example:
         >>> retriever = ColPaliRetriever(store="my-index", k=3)             # doctest: +SKIP
         >>> for page in retriever.invoke("revenue by region"):              # doctest: +SKIP
@@ -45,15 +45,16 @@ class ColPaliRetriever(BaseRetriever):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    store: Annotated[PageStore, BeforeValidator(_opened)]
-    embeddings: ColPaliEmbeddings = Field(default=None, validate_default=False)  # type: ignore[assignment]
+    store: PageStore
+    embeddings: ColPaliEmbeddings
     k: int = Field(default=5, ge=1)
 
-    @model_validator(mode="after")
-    def _take_model_of_store(self) -> ColPaliRetriever:
-        if self.embeddings is None:
-            self.embeddings = ColPaliEmbeddings(model_name=self.store.model.name)
-        return self
+    def __init__(
+        self, *, store: PageStore | str | os.PathLike[str], embeddings: ColPaliEmbeddings | None = None, **fields: Any
+    ) -> None:
+        opened = store if isinstance(store, PageStore) else PageStore(store)
+        fields |= {"store": opened, "embeddings": embeddings or ColPaliEmbeddings(model_name=opened.model.name)}
+        super().__init__(**fields)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None

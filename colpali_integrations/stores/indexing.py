@@ -25,7 +25,7 @@ from colpali_integrations.core.model import ColPali
 from colpali_integrations.core.page_meta import DEFAULT_DPI, document_hash, is_pdf, page_hash
 from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
 from colpali_integrations.stores.page_store import PageStore
-from colpali_integrations.stores.records import Page, page_key
+from colpali_integrations.stores.records import Fingerprint, Page, page_key
 
 __all__ = ["Failure", "IndexListener", "IndexReport", "find_documents", "index_documents"]
 
@@ -121,7 +121,7 @@ def index_documents(
     paths: Iterable[str | os.PathLike[str]],
     *,
     model: ColPali,
-    store: PageStore,
+    store: PageStore | str | os.PathLike[str],
     dpi: float = DEFAULT_DPI,
     batch_size: int | None = None,
     parallel: int | None = None,
@@ -135,8 +135,8 @@ def index_documents(
 
     Args:
         paths: files and folders.
-        model: what to embed with; the one `store` was opened with.
-        store: where to.
+        model: what to embed with.
+        store: where to; a folder is opened, or made, as a store of this model.
         dpi: resolution of PDF pages.
         batch_size: as `ColPali.embed_images`.
         parallel: as `ColPali.embed_images`.
@@ -147,11 +147,22 @@ def index_documents(
         InputError: a path does not exist; with `on_error="raise"` also a document that cannot be read.
         ConfigurationError: an option that cannot be.
         StoreError: the store cannot be written.
+        FingerprintError: the store was made by another model.
+
+    Example:
+        >>> from colpali_integrations import ColPali
+        >>> with ColPali.from_pretrained() as model:                                        # doctest: +SKIP
+        ...     report = index_documents(["reports/", "scan.png"], model=model, store="my-index")
+        >>> report.added, [failure.name for failure in report.failures]                     # doctest: +SKIP
+        (77, [])
     """
     if on_error not in ("skip", "raise"):
         raise ConfigurationError(f"on_error must be 'skip' or 'raise', got {on_error!r}")
     if not dpi > 0:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
+    if not isinstance(store, PageStore):
+        store = PageStore(store, model=model.description)
+    store.model.require(Fingerprint.of(model.description), where=str(store.folder))
     run = _Run(store, dpi, on_error == "raise", listener or _Silent())
     documents = find_documents(paths)
     plans = [plan for document in documents if (plan := run.plan(document)) is not None]

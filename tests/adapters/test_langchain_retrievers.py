@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import ConfigurableField
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 from pydantic import ValidationError
 
@@ -49,7 +50,7 @@ class TestStandard(RetrieversIntegrationTests):
 
 
 def test_a_page_comes_with_its_reference(store: PageStore) -> None:
-    [found] = ColPaliRetriever.model_validate({"store": str(store.folder), "k": 1}).invoke("bananas in the market")
+    [found] = ColPaliRetriever(store=str(store.folder), k=1).invoke("bananas in the market")
     assert found.page_content == "fruit.pdf, page 2", "it has no text layer"
     assert Path(found.metadata["source"]).name == "fruit.pdf"
     assert (found.metadata["page"], found.metadata["page_count"]) == (2, 2)
@@ -110,6 +111,13 @@ def test_copies_find_the_same(store: PageStore) -> None:
     assert pickle.loads(pickle.dumps(retriever)).invoke("apples") == expected
 
 
+def test_configurable_fields(store: PageStore) -> None:
+    field = ConfigurableField(id="pages", name="pages", description="how many")
+    retriever = ColPaliRetriever(store=store).configurable_fields(k=field)
+    assert len(retriever.with_config(configurable={"pages": 2}).invoke("apples")) == 2
+    assert len(retriever.invoke("apples")) == 3
+
+
 def test_another_model_is_refused(tmp_path: Path) -> None:
     other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
     store = PageStore(tmp_path, model=other)
@@ -119,9 +127,9 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_what_cannot_work_is_refused(store: PageStore, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no store"):
-        ColPaliRetriever.model_validate({"store": tmp_path})
+        ColPaliRetriever(store=tmp_path)
     with pytest.raises(ValidationError, match="top_k"):
-        ColPaliRetriever(store=store, top_k=3)  # type: ignore[call-arg]
+        ColPaliRetriever(store=store, top_k=3)
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         ColPaliRetriever(store=store, k=0)
     with pytest.raises(QueryError, match="white space"):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.core.errors import ConfigurationError, InputError, PdfError
-from colpali_integrations.stores import Failure, Page, PageStore, find_documents, index_documents
+from colpali_integrations.core.errors import ConfigurationError, FingerprintError, InputError, PdfError
+from colpali_integrations.stores import Failure, Fingerprint, Page, PageStore, find_documents, index_documents
 from tests.stores.documents import DPI, draw, make_folder, save_pdf
 
 
@@ -141,6 +141,14 @@ def test_another_resolution_is_another_page(folder: Path, tmp_path: Path, model:
     index(folder, model, store)
     report = index_documents([folder], model=model, store=store, dpi=DPI / 2)
     assert (report.added, report.present, report.removed) == (2, 1, 2)
+
+
+def test_a_folder_will_do_and_another_models_store_will_not(folder: Path, tmp_path: Path, model: ColPali) -> None:
+    assert index_documents([folder / "deep"], model=model, store=tmp_path / "new").added == 1
+    assert len(PageStore(tmp_path / "new", model=model.description)) == 1
+    other = Fingerprint(name="other", family="coltiny", dim=model.dim, description="0" * 16)
+    with pytest.raises(FingerprintError, match="other"):
+        index_documents([folder], model=model, store=PageStore(tmp_path / "other", model=other))
 
 
 @pytest.mark.parametrize("options", [{"dpi": 0}, {"on_error": "ignore"}, {"batch_size": 0}, {"parallel": -1}])
