@@ -89,7 +89,7 @@ def model() -> Model:
     return Model()
 
 
-@pytest.mark.parametrize("size", [12, 15, 22])
+@pytest.mark.parametrize("size", [12, 22])
 def test_finds_the_page_that_says_the_word(model: Model, size: int) -> None:
     images = [page(text, size=size) for text in TOPICS.values()]
     scores = model.scores(list(TOPICS), images)
@@ -119,12 +119,13 @@ def test_reads_numbers_identifiers_and_white_on_dark(model: Model) -> None:
         assert model.scores(["4711", "2086", "fork_exec"], shown).argmax(axis=1).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("word", ["Überblick", "3.14", "Größe"])
-@pytest.mark.xfail(reason="decimal numbers and accents are weak places of v0, see MODEL_CARD.md", strict=False)
-def test_reads_accents_and_decimals(model: Model, word: str) -> None:
-    images = [page(f"{shown} and some other text around it", size=22) for shown in (word, "harbour", "1998")]
-    scores = model.scores([word], images)[0]
-    assert scores[0] > 2 * scores[1:].max()
+def test_reads_accents_and_decimals(model: Model) -> None:
+    printed = ["Überblick", "naïve", "Zürich", "10.5", "1,000"]
+    scores = model.scores(printed, [page(f"{word} and some other text around it", size=18) for word in printed])
+    own = np.diag(scores)
+    others = (scores - np.diag(own)).max(axis=1)
+    assert (own > 2 * others).all(), scores
+    assert own.min() > 0.1
 
 
 def test_scores_stay_in_the_documented_range(model: Model) -> None:
@@ -178,8 +179,9 @@ def test_a_blank_page_has_one_vector_and_scores_zero(model: Model) -> None:
     assert model.scores(["harbour"], [Image.new("RGB", (816, 1152), "white")]).tolist() == [[0.0]]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (64, 32), (10, 4000), (4000, 10), (2480, 3508), (333, 777)])
-@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(
+    ("shape", "mode"), [((1, 1), "L"), ((64, 32), "RGB"), ((10, 4000), "L"), ((4000, 10), "RGB"), ((333, 777), "RGB")]
+)
 def test_any_shape_of_page(model: Model, shape: tuple[int, int], mode: str) -> None:
     vectors = model.pages(Image.new(mode, shape, "white"))[0]
     assert vectors.shape[1] == model.family.config.dim
