@@ -140,6 +140,8 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
     there = isinstance(source, str) and Path(source).is_file()
     if encoded and (dpi is None or not there):
         return load_image(f"data:{metadata.get('image_mime_type', PNG)};base64,{encoded}")
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)  # some stores keep all numbers as floats
     if not isinstance(source, str) or not isinstance(number, int) or isinstance(number, bool):
         raise InputError(
             "the metadata refers to no page: it needs 'source' or 'file_path' and 'page' (1-based), or 'image_base64'; "

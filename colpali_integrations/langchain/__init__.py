@@ -1,4 +1,4 @@
-"""LangChain: embeddings, page loader and message blocks.
+"""LangChain: embeddings, retriever, page loader and message blocks.
 
 >>> from colpali_integrations.langchain import ColPaliEmbeddings, PdfPageLoader
 >>> embeddings = ColPaliEmbeddings()
@@ -17,5 +17,6 @@ except ModuleNotFoundError as error:
 from colpali_integrations.langchain.document_loaders import PageImageBlobParser, PdfPageLoader
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.messages import image_blocks
+from colpali_integrations.langchain.retrievers import ColPaliRetriever
 
-__all__ = ["ColPaliEmbeddings", "PageImageBlobParser", "PdfPageLoader", "image_blocks"]
+__all__ = ["ColPaliEmbeddings", "ColPaliRetriever", "PageImageBlobParser", "PdfPageLoader", "image_blocks"]

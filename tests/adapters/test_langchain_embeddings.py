@@ -114,7 +114,7 @@ def test_every_kind_of_image_gives_the_same_vectors(embeddings: ColPaliEmbedding
     content, path = png("violin"), tmp_path / "violin.png"
     path.write_bytes(content)
     encoded = base64.b64encode(content).decode()
-    kinds = [
+    kinds: list[Any] = [
         *(picture("violin"), np.asarray(picture("violin")), content, io.BytesIO(content)),
         *(path, str(path), f"data:image/png;base64,{encoded}"),
         *(Blob.from_path(path), Blob.from_data(content, mime_type="image/png")),
@@ -246,7 +246,7 @@ def test_a_folder_is_a_model(core: ColPali) -> None:
     folder = core.family.graphs.queries.parent
     vector = ColPaliEmbeddings().embed_query("violin")
     assert ColPaliEmbeddings(model_name="coltiny", local_dir=folder).embed_query("violin") == vector
-    tiny = ColPaliEmbeddings(model=FIXTURES / "paligemma")
+    tiny = ColPaliEmbeddings(model_name=FIXTURES / "paligemma")
     [expected] = ColPali.from_pretrained(FIXTURES / "paligemma").embed_queries(["violin"])
     np.testing.assert_array_equal(tiny.embed_query_multi_vector("violin"), expected)
 
