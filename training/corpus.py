@@ -70,7 +70,7 @@ def glosses() -> list[str]:
 def plain(line: str) -> str:
     r"""One line of troff source as a reader sees it, or nothing for pure markup.
 
-    >>> plain(r".B fork (\\-\\-all)")
+    >>> plain(r".B fork (\-\-all)")
     'fork (--all)'
     """
     if line.startswith((".", "'")):

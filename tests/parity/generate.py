@@ -1,6 +1,6 @@
 """Writes ``fixtures/``: tiny models, their ONNX exports and the references' outputs.
 
-Run it from the repository's root with the packages of ``requirements.txt`` installed::
+Run it from the repository's root with the dependency group ``parity`` installed::
 
     python -m tests.parity.generate
 

@@ -198,26 +198,27 @@ class ColTinyPages:
         cosine = found @ found.T
 
         # A printed word that straddles cells is seen by several of them: the most salient one speaks for it.
-        near = (np.abs(place[:, None] - place[None]) <= 1).all(axis=2) & (cosine > config.occurrence_cosine)
-        first = ~np.tril(near, -1).any(axis=1)
+        row, column = place.T
+        near = (np.abs(row[:, None] - row) <= 1) & (np.abs(column[:, None] - column) <= 1)
+        first = ~np.tril(near & (cosine > config.occurrence_cosine), -1).any(axis=1)
         found, place, cosine = found[first], place[first], cosine[np.ix_(first, first)]
 
-        leaders, sums, counts = [], [], []
-        free, same = np.ones(len(found), bool), cosine > config.cluster_cosine
+        # The most salient cell that is still free takes every free cell that says the same word.
+        same, free = cosine > config.cluster_cosine, np.ones(len(found), bool)
+        label, leaders = np.zeros(len(found), np.intp), []
         for index in range(len(found)):
-            if not free[index]:
-                continue
-            members = same[index] & free
-            members[index] = True
-            free &= ~members
-            leaders.append(index)
-            counts.append(int(members.sum()))
-            sums.append(found[members].sum(axis=0))
+            if free[index]:
+                members = same[index] & free
+                members[index] = True
+                label[members] = len(leaders)
+                leaders.append(index)
+                free &= ~members
         words = np.zeros((len(leaders) + 1, config.dim), np.float32)
         cells = np.full((len(leaders) + 1, 2), -1, np.int32)
-        count = np.array([*counts, 0], np.int32)
+        count = np.zeros(len(leaders) + 1, np.int32)
         if leaders:
-            total = np.stack(sums)
+            count[:-1] = np.bincount(label)
+            total = (label == np.arange(len(leaders))[:, None]).astype(np.float32) @ found
             norm = config.k1 * (1 - config.b + config.b * len(found) / config.mean_occurrences)
             length = (count[:-1] * (config.k1 + 1) / (count[:-1] + norm)).astype(np.float32)[:, None]
             words[:-1, :-1] = total / np.linalg.norm(total, axis=1, keepdims=True) * length
