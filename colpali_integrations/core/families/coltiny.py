@@ -205,7 +205,8 @@ class ColTinyPages:
 
         # The most salient cell that is still free takes every free cell that says the same word.
         same, free = cosine > config.cluster_cosine, np.ones(len(found), bool)
-        label, leaders = np.zeros(len(found), np.intp), []
+        label = np.zeros(len(found), np.intp)
+        leaders: list[int] = []
         for index in range(len(found)):
             if free[index]:
                 members = same[index] & free
