@@ -149,7 +149,7 @@ def test_every_page_ends_with_the_zero_vector_and_is_float32(model: Model) -> No
 
 
 def test_a_page_does_not_depend_on_its_batch(model: Model) -> None:
-    images = [page(text) for text in TOPICS.values()]
+    images = [page(text) for text in [*TOPICS.values()][:3]]
     together = model.pages(*images)
     for image, vectors in zip(images, together, strict=True):
         assert np.array_equal(model.pages(image)[0], vectors)
