@@ -159,7 +159,7 @@ def show(number: int, question: Question, found: Iterable[Found]) -> None:
         mark = "[green]✓[/]" if question.answered_by(page) else " "
         console.print(f"   {mark} [cyan]{page.score:5.2f}[/]  {escape(page.file)}, page {page.page}")
         if rank == 0 and page.text != f"{page.file}, page {page.page}":
-            text = marked(snippet(page.text, question.text, width=100), question.text)
+            text = marked(snippet(page.text, question.text, width=min(100, console.width - 14)), question.text)
             console.print("           ", text, style="dim")
     console.print()
 

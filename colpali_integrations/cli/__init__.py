@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from colpali_integrations.core.errors import MissingExtraError
@@ -11,6 +12,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and leave with its exit code; without the extra, say how to install it."""
+    for stream in (sys.stdout, sys.stderr):
+        # Pages say things in any script, and some terminals know one: better a question mark than a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         import rich
         import typer

@@ -14,7 +14,7 @@ from colpali_integrations import __version__, list_supported_models
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.cli.snippet import marked, snippet
 from colpali_integrations.core.registry import find_model
-from colpali_integrations.stores import Fingerprint, PageStore
+from colpali_integrations.stores import Fingerprint, Page, PageStore
 from tests.stores.documents import make_folder
 
 
@@ -165,6 +165,18 @@ def test_the_installed_script_and_its_exit_code(tmp_path: Path) -> None:
     done = subprocess.run([*command, "search", "x", "-s", str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_that_knows_ascii_only(store: Path) -> None:
+    pages = PageStore(store)
+    page = Page(source="x.pdf", page=1, width=1, height=1, content_hash="x", text="Zürich, 東京 railway " * 20)
+    pages.add([(page, 9 * pages.vectors(0))])
+    command = [sys.executable, "-m", "colpali_integrations.cli", "search", "railway", "-s", str(store)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, encoding="ascii", env=environment, check=False)
+    pages.delete("x.pdf")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Z?rich" in done.stdout
 
 
 def test_without_the_extra_it_says_how_to_install_it(tmp_path: Path) -> None:
