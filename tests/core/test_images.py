@@ -7,6 +7,7 @@ import io
 import logging
 import random
 import struct
+import time
 import urllib.parse
 import warnings
 import zlib
@@ -127,12 +128,20 @@ def test_source_is_left_as_it_is() -> None:
     np.testing.assert_array_equal(array, PIXELS)
 
 
+class Slow(io.BytesIO):
+    """A file on a slow disk: other threads get their turn between the rewinding and the reading."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        time.sleep(0.002)
+        return super().read(size)
+
+
 @pytest.mark.parametrize("share", ["one lazy picture", "one open file"])
 def test_threads_may_share_a_source(share: str) -> None:
     expected = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     content = encoded(Image.fromarray(expected), compress_level=1)
     for _ in range(5):
-        source = Image.open(io.BytesIO(content)) if share == "one lazy picture" else io.BytesIO(content)
+        source = Image.open(io.BytesIO(content)) if share == "one lazy picture" else Slow(content)
         with ThreadPoolExecutor(4) as threads:
             for result in threads.map(pixels, [source] * 8):
                 np.testing.assert_array_equal(result, expected)
