@@ -436,10 +436,10 @@ import sys, threading
 from colpali_integrations import pdf_pages
 
 def everything(path):
-    return [(page.number, page.text, page.image.tobytes()) for page in pdf_pages(path, dpi=25)]
+    return [(page.number, page.text, page.image.tobytes()) for page in pdf_pages(path, dpi=40)]
 
 def read(path):
-    for _ in range(2):
+    for _ in range(3):
         found.append(everything(path) == expected[path])
 
 expected, found = {path: everything(path) for path in sys.argv[1:]}, []
@@ -448,7 +448,7 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-sys.exit(0 if found == [True] * (2 * len(threads)) else 1)
+sys.exit(0 if found == [True] * (3 * len(threads)) else 1)
 """
 
 
