@@ -9,16 +9,15 @@ from typing import Any, Literal, overload
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
-from langchain_core.runnables.config import run_in_executor
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from colpali_integrations.core.errors import ColPaliError, InputError
 from colpali_integrations.core.families.base import Float32
 from colpali_integrations.core.model import ColPali, OnError, _is_one_image
-from colpali_integrations.core.pooling import mean_pool
 from colpali_integrations.core.registry import find_model
 from colpali_integrations.core.shared import shared_model
-from colpali_integrations.langchain.offload import collect
+from colpali_integrations.core.single_vector import Pooling, single_vector
+from colpali_integrations.langchain.offload import collect, offload
 from colpali_integrations.langchain.sources import ImageInput, image_sources
 
 __all__ = ["ColPaliEmbeddings"]
@@ -84,7 +83,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), populate_by_name=True, validate_assignment=True)
 
     model_name: str | Path = Field(default="coltiny", validation_alias=AliasChoices("model_name", "model"))
-    pooling: Literal["mean"] = "mean"
+    pooling: Pooling = "mean"
     batch_size: int | None = Field(default=None, ge=1)
     parallel: int | None = Field(default=None, ge=0)
     show_progress: bool = False
@@ -205,11 +204,11 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
 
     async def aembed_query(self, text: str) -> list[float]:
         """`embed_query` in a thread."""
-        return await run_in_executor(None, self.embed_query, text)
+        return await offload(lambda: self.embed_query(text), "queries")
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """`embed_documents` in a thread."""
-        return await run_in_executor(None, self.embed_documents, texts)
+        return await offload(lambda: self.embed_documents(texts), "pages")
 
     @overload
     async def aembed_images(
@@ -229,11 +228,11 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
 
     async def aembed_query_multi_vector(self, text: str) -> Float32:
         """`embed_query_multi_vector` in a thread."""
-        return await run_in_executor(None, self.embed_query_multi_vector, text)
+        return await offload(lambda: self.embed_query_multi_vector(text), "queries")
 
     async def aembed_documents_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
         """`embed_documents_multi_vector` in a thread."""
-        return await run_in_executor(None, self.embed_documents_multi_vector, texts)
+        return await offload(lambda: self.embed_documents_multi_vector(texts), "pages")
 
     @overload
     async def aembed_images_multi_vector(
@@ -266,5 +265,4 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         return result if isinstance(result, ColPaliError) else self._pool(result)
 
     def _pool(self, vectors: Float32) -> list[float]:
-        pooled: list[float] = mean_pool(vectors).tolist()
-        return pooled
+        return single_vector(vectors, self.pooling)

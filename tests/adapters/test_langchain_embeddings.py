@@ -6,6 +6,7 @@ import io
 import logging
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,20 @@ def test_urls_are_off_unless_asked_for(embeddings: ColPaliEmbeddings) -> None:
         embeddings.embed_images(["https://example.invalid/page.png"])
 
 
+def test_a_progress_bar_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    ColPaliEmbeddings(show_progress=True).embed_images([picture("violin")])
+    assert "1 pages" in capsys.readouterr().err
+    ColPaliEmbeddings().embed_images([picture("violin")])
+    assert capsys.readouterr().err == ""
+
+
+def test_batches_and_parallel_runs_change_nothing(embeddings: ColPaliEmbeddings) -> None:
+    pages = [picture(word) for word in ("violin", "garden", "invoice")]
+    expected = embeddings.embed_images(pages)
+    assert ColPaliEmbeddings(batch_size=1, parallel=2).embed_images(iter(pages)) == expected
+    assert ColPaliEmbeddings(batch_size=3, parallel=0).embed_images(iter(pages)) == expected
+
+
 # -- async --------------------------------------------------------------------------------------------------------
 
 
@@ -323,6 +338,44 @@ async def test_a_cancelled_call_stops_encoding(embeddings: ColPaliEmbeddings) ->
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await asyncio.to_thread(closed.wait, 30)
+
+
+async def test_questions_do_not_wait_for_pages_and_pages_are_few_at_a_time(embeddings: ColPaliEmbeddings) -> None:
+    answered, lock = threading.Event(), threading.Lock()
+    at_work = most = 0
+
+    def pages() -> Iterator[Image.Image]:
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        if not answered.wait(timeout=30):
+            raise TimeoutError("the question waited for the pages")
+        yield picture("violin")
+        with lock:
+            at_work -= 1
+
+    tasks = [asyncio.create_task(embeddings.aembed_images(pages())) for _ in range(6)]
+    while most < 2:
+        await asyncio.sleep(0.001)
+    assert await embeddings.aembed_query("violin") == embeddings.embed_query("violin")
+    answered.set()
+    expected = embeddings.embed_images([picture("violin")])
+    assert await asyncio.gather(*tasks) == [expected] * 6
+    assert most == 2
+
+
+async def test_context_variables_reach_the_thread(embeddings: ColPaliEmbeddings) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="lost")
+    variable.set("kept")
+    seen: list[str] = []
+
+    def pages() -> Iterator[Image.Image]:
+        seen.append(variable.get())
+        yield picture("violin")
+
+    await embeddings.aembed_images(pages())
+    assert seen == ["kept"]
 
 
 async def test_many_at_once_agree(embeddings: ColPaliEmbeddings) -> None:

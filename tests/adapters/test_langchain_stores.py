@@ -93,6 +93,26 @@ def test_pages_embedded_as_images_are_found_by_questions(embeddings: ColPaliEmbe
         assert found.metadata["source"] == path
 
 
+@pytest.mark.parametrize("make", [memory, chroma])
+def test_a_blank_page_disturbs_no_search(
+    make: Any, embeddings: ColPaliEmbeddings, pictures: list[str], tmp_path: Path
+) -> None:
+    """A small model may read nothing on a page; the mean of its vectors is then zero, which would rank first."""
+    Image.new("RGB", (200, 150), "white").save(tmp_path / "blank.png")
+    documents = PdfPageLoader([tmp_path / "blank.png", *pictures]).load()
+
+    class Pictures(ColPaliEmbeddings):
+        def embed_documents(self, texts: Any) -> list[list[float]]:
+            return self.embed_images(documents)
+
+    store: VectorStore = make(Pictures(), tmp_path / "store")
+    store.add_documents(documents)
+    found = store.similarity_search_with_score("mitochondria", k=4)
+    assert len(found) == 4
+    assert found[0][0].metadata["source"] == pictures[1]
+    assert np.isfinite([score for _, score in found]).all()
+
+
 def test_a_store_survives_dump_and_load(embeddings: ColPaliEmbeddings, tmp_path: Path) -> None:
     store = InMemoryVectorStore(embeddings)
     store.add_documents(PdfPageLoader(SLIDES, pages=[2, 3]).load())
