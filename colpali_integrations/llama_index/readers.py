@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.readers.base import BaseReader
+from llama_index.core.bridge.pydantic import ConfigDict, Field
+from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import ImageNode
 
-from colpali_integrations.core.errors import ConfigurationError
 from colpali_integrations.core.page_meta import DEFAULT_DPI, read_pages
 from colpali_integrations.llama_index.offload import offload
 from colpali_integrations.llama_index.pages import page_id, page_node
@@ -18,7 +18,7 @@ from colpali_integrations.llama_index.pages import page_id, page_node
 __all__ = ["PdfPageReader"]
 
 
-class PdfPageReader(BaseReader):
+class PdfPageReader(BasePydanticReader):
     """Reads PDFs (and image files, which are their own only page) as one `ImageNode` a page.
 
     The node's text is the page's text layer, or "report.pdf, page 3" for a scan: a node without text is dropped by
@@ -29,16 +29,14 @@ class PdfPageReader(BaseReader):
     updated and does not grow. Hand the nodes on whole: a text splitter would separate pages from their pictures.
 
     `MultiModalVectorStoreIndex` and vector stores know `ImageNode` and turn `ImageDocument` into plain text, hence
-    nodes. `SimpleDirectoryReader(..., file_extractor={".pdf": PdfPageReader()})` works too.
+    nodes. `SimpleDirectoryReader(..., file_extractor={".pdf": PdfPageReader()})` and
+    `IngestionPipeline(readers=[ReaderConfig(reader=PdfPageReader(), reader_args=["report.pdf"])])` work too.
 
-    Args:
+    Attributes:
         dpi: resolution at which pages are drawn.
         include_image: put the picture into each node as base64 PNG; None does so only where a reference cannot be
             followed: for bytes and for encrypted PDFs.
-        password: for encrypted PDFs. It is not kept in the nodes.
-
-    Raises:
-        ConfigurationError: dpi is not positive.
+        password: for encrypted PDFs. It is kept neither in the nodes nor in `to_dict()`.
 
     Example:
         >>> nodes = PdfPageReader().load_data("report.pdf")  # doctest: +SKIP
@@ -46,14 +44,16 @@ class PdfPageReader(BaseReader):
         (3, 'report.pdf#page=3&dpi=150&sha256=8c1f0a3f5e0b7d42')
     """
 
-    def __init__(
-        self, *, dpi: float = DEFAULT_DPI, include_image: bool | None = None, password: str | None = None
-    ) -> None:
-        if not dpi > 0:
-            raise ConfigurationError(f"dpi must be positive, got {dpi}")
-        self.dpi = dpi
-        self.include_image = include_image
-        self.password = password
+    model_config = ConfigDict(extra="forbid")
+
+    dpi: float = Field(default=DEFAULT_DPI, gt=0, allow_inf_nan=False, description="Resolution of the drawn pages.")
+    include_image: bool | None = Field(default=None, description="Put the picture into each node as base64 PNG.")
+    password: str | None = Field(default=None, exclude=True, repr=False, description="For encrypted PDFs.")
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which this class is serialised."""
+        return "PdfPageReader"
 
     def lazy_load_data(  # type: ignore[override]  # nodes, which BaseReader's signature does not foresee
         self,

@@ -333,8 +333,10 @@ async def test_a_cancelled_stream_is_closed() -> None:
         finally:
             closed.set()
 
+    stream = numbers()  # held here, so that no garbage collection closes it
+
     async def consume() -> None:
-        async for chunk in stream_in_chunks(numbers(), 5):
+        async for chunk in stream_in_chunks(stream, 5):
             assert len(chunk) == 5
 
     task = asyncio.create_task(consume())

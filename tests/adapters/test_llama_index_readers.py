@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 from llama_index.core import SimpleDirectoryReader
-from llama_index.core.readers.base import BaseReader
+from llama_index.core.ingestion import IngestionPipeline
+from llama_index.core.readers.base import BaseReader, ReaderConfig
 from llama_index.core.schema import ImageNode, MetadataMode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 from PIL import Image
+from pydantic import ValidationError
 
 from colpali_integrations import pdf_pages
-from colpali_integrations.core.errors import ConfigurationError, ImageError, InputError, PdfError
+from colpali_integrations.core.errors import ImageError, InputError, PdfError
 from colpali_integrations.core.page_meta import page_image
 from colpali_integrations.llama_index import PdfPageReader, page_node
 from colpali_integrations.llama_index.pages import PageReference, page_id
@@ -238,6 +241,9 @@ def test_an_encrypted_document_carries_its_pictures_and_not_the_password(tmp_pat
     [node] = PdfPageReader(password="sesame").load_data(path)
     assert node.image is not None
     assert "sesame" not in node.to_json()
+    reader = PdfPageReader(password="sesame")
+    assert "sesame" not in reader.to_json() + repr(reader)
+    assert pickle.loads(pickle.dumps(reader)).load_data(path) == [node]
 
 
 def test_simple_directory_reader(tmp_path: Path) -> None:
@@ -252,6 +258,21 @@ def test_simple_directory_reader(tmp_path: Path) -> None:
     assert nodes[0].get_content(MetadataMode.EMBED) == f"file_path: {target}\n\n{nodes[0].text}"
 
 
+def test_as_the_reader_of_a_pipeline() -> None:
+    config = ReaderConfig(reader=PdfPageReader(), reader_args=[str(COLOURS)], reader_kwargs={"pages": [2]})
+    made = IngestionPipeline(readers=[config], transformations=[]).run()
+    assert list(made) == PdfPageReader().load_data(COLOURS, pages=[2])
+
+
+def test_the_reader_is_a_component() -> None:
+    reader = PdfPageReader(dpi=72, include_image=True)
+    data = reader.to_dict()
+    assert data["class_name"] == "PdfPageReader"
+    assert PdfPageReader.from_dict(json.loads(json.dumps(data))).to_dict() == data
+    with pytest.raises(ValidationError, match="resolution"):
+        PdfPageReader(resolution=72)  # type: ignore[call-arg]
+
+
 def test_another_file_system() -> None:
     files = MemoryFileSystem()
     files.pipe_file("/shelf/colours.pdf", COLOURS.read_bytes())
@@ -260,9 +281,9 @@ def test_another_file_system() -> None:
     assert node.image is not None
 
 
-@pytest.mark.parametrize("dpi", [0, -1, float("nan")])
+@pytest.mark.parametrize("dpi", [0, -1, float("nan"), float("inf")])
 def test_an_impossible_dpi_is_refused(dpi: float) -> None:
-    with pytest.raises(ConfigurationError, match="dpi must be positive"):
+    with pytest.raises(ValidationError, match="dpi"):
         PdfPageReader(dpi=dpi)
 
 
