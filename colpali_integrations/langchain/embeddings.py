@@ -197,7 +197,11 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     def embed_images_multi_vector(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
     ) -> list[Any]:
-        """All vectors of each page: float32 (n_vectors, dim) each. Arguments and errors as `embed_images`."""
+        """All vectors of each page: float32 (n_vectors, dim) each. Arguments and errors as `embed_images`.
+
+        A page of ColPali has about 1030 vectors, half a megabyte. For more pages than memory holds, iterate over
+        `client.embed_images(...)`, which gives them one by one.
+        """
         return list(self._images(images, on_error))
 
     # -- the same without blocking the event loop ---------------------------------------------------------------

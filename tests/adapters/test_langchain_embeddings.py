@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from colpali_integrations import ColPali, max_sim, mean_pool, pdf_pages
 from colpali_integrations.core.errors import ImageError, InputError, ModelNotFoundError, PdfError, QueryError
+from colpali_integrations.core.shared import release_shared_models
 from colpali_integrations.langchain import ColPaliEmbeddings, PdfPageLoader
 
 PDFS = Path(__file__).parents[2] / "demo" / "pdfs"
@@ -47,6 +48,12 @@ class TestIntegration(EmbeddingsIntegrationTests):
     @property
     def embedding_model_params(self) -> dict[str, Any]:
         return {"model_name": "coltiny", "batch_size": 2}
+
+
+class TestIntegrationOfATinyPaliGemma(TestIntegration):
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"model_name": "Qdrant/colpali-v1.3-fp16", "local_dir": FIXTURES / "paligemma"}
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +156,15 @@ def test_pages_and_their_documents_are_images(embeddings: ColPaliEmbeddings) -> 
 def test_a_pdf_in_the_place_of_an_image_is_refused_with_a_remedy(embeddings: ColPaliEmbeddings) -> None:
     with pytest.raises(ImageError, match="is a PDF; pass its pages"):
         embeddings.embed_images([Blob.from_path(SLIDES)])
+
+
+def test_a_text_longer_than_a_query_is_cut_with_a_warning() -> None:
+    release_shared_models()  # a model warns once
+    embeddings = ColPaliEmbeddings(model_name="Qdrant/colpali-v1.3-fp16", local_dir=FIXTURES / "paligemma")
+    with pytest.warns(UserWarning, match="is cut to"):
+        [long] = embeddings.embed_documents_multi_vector(["violin " * 3000])
+    [longer] = embeddings.embed_documents_multi_vector(["violin " * 4000])
+    np.testing.assert_array_equal(long, longer)
 
 
 @pytest.mark.parametrize("text", ["", "  \n", None, 7])
