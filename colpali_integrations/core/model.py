@@ -6,13 +6,12 @@ name --registry--> description --hub--> files --+--family---> codecs  --+
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from PIL import Image
@@ -23,17 +22,13 @@ from colpali_integrations.core.families.base import Codec, Family, Feed, Float32
 from colpali_integrations.core.folder import describe_folder
 from colpali_integrations.core.hub import resolve_files
 from colpali_integrations.core.images import HasImage, ImageSource, image_name, load_image
-from colpali_integrations.core.pipeline import Failure, Stage, run_in_order, run_inline
+from colpali_integrations.core.pipeline import Stage, run_in_order, run_inline
 from colpali_integrations.core.prompt import check_query
 from colpali_integrations.core.registry import ModelDescription, find_model
 from colpali_integrations.core.session import Engine, Provider, Runs, SessionConfig, available_cores, resolve_providers
+from colpali_integrations.core.streams import OnError, handle_failures, in_thread, with_progress
 
 __all__ = ["ColPali", "OnError"]
-
-logger = logging.getLogger(__name__)
-
-OnError = Literal["raise", "skip", "collect"]
-Item = TypeVar("Item")
 
 # Small batches are as fast as large ones on a CPU and need less memory; measured in benchmarks/.
 _IMAGE_BATCH = 4
@@ -223,13 +218,13 @@ class ColPali:
         workers = self._workers(parallel)
         size = _positive(batch_size, _IMAGE_BATCH, "batch_size")
         results = run_in_order(
-            _with_progress(source, show_progress, "pages"),
+            with_progress(source, show_progress, "pages"),
             stage,
             batch_size=size,
             workers=workers,
             preparers=min(max(available_cores(), 2), 2 * workers),
         )
-        return _handle(results, on_error)
+        return handle_failures(results, on_error)
 
     def embed_queries(
         self,
@@ -265,13 +260,13 @@ class ColPali:
         source = [texts] if isinstance(texts, str) else texts
         size = _positive(batch_size, _QUERY_BATCH, "batch_size")
         workers = self._workers(parallel)
-        watched = _with_progress(source, show_progress, "queries")
+        watched = with_progress(source, show_progress, "queries")
         results: Iterator[Any] = (
             run_inline(watched, stage, batch_size=size)
             if workers == 1
             else run_in_order(watched, stage, batch_size=size, workers=workers, preparers=1)
         )
-        return _handle(results, "raise")
+        return handle_failures(results, "raise")
 
     def aembed_images(
         self,
@@ -283,7 +278,7 @@ class ColPali:
         show_progress: bool = False,
     ) -> AsyncGenerator[Float32 | ColPaliError, None]:
         """`embed_images` without blocking the event loop: `async for vectors in model.aembed_images(pages)`."""
-        return _in_thread(
+        return in_thread(
             self.embed_images(
                 images, batch_size=batch_size, parallel=parallel, on_error=on_error, show_progress=show_progress
             )
@@ -298,7 +293,7 @@ class ColPali:
         show_progress: bool = False,
     ) -> AsyncGenerator[Float32, None]:
         """`embed_queries` without blocking the event loop: `async for vectors in model.aembed_queries(texts)`."""
-        return _in_thread(
+        return in_thread(
             self.embed_queries(texts, batch_size=batch_size, parallel=parallel, show_progress=show_progress)
         )
 
@@ -387,49 +382,3 @@ def _positive(value: int | None, default: int, name: str) -> int:
     if isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name} must be at least 1, got {value}")
     return value
-
-
-def _with_progress(source: Iterable[Item], show: bool, unit: str) -> Iterable[Item]:
-    if not show:
-        return source
-    from tqdm import tqdm
-
-    bar: Iterable[Item] = tqdm(source, unit=f" {unit}")
-    return bar
-
-
-def _handle(results: Iterator[Float32 | Failure], on_error: OnError) -> Generator[Any, None, None]:
-    if on_error not in ("raise", "skip", "collect"):
-        raise ConfigurationError(f"on_error must be 'raise', 'skip' or 'collect', got {on_error!r}")
-    return _handled(results, on_error)
-
-
-def _handled(results: Iterator[Float32 | Failure], on_error: OnError) -> Generator[Any, None, None]:
-    try:
-        for result in results:
-            if not isinstance(result, Failure):
-                yield result
-            elif on_error == "raise":
-                raise result.error
-            elif on_error == "collect":
-                yield result.error
-            else:
-                logger.warning("skipped %s", result.error)
-    finally:
-        close = getattr(results, "close", None)
-        if close is not None:
-            close()
-
-
-async def _in_thread(results: Iterator[Item]) -> AsyncGenerator[Item, None]:
-    """Iterate in a thread, one item at a time, and close the iterator whatever happens."""
-    import asyncio  # slow to import, and most programs are not asynchronous
-
-    end = object()
-    try:
-        while (result := await asyncio.to_thread(next, results, end)) is not end:
-            yield result  # type: ignore[misc]
-    finally:
-        close = getattr(results, "close", None)
-        if close is not None:
-            await asyncio.shield(asyncio.to_thread(close))

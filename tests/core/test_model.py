@@ -354,3 +354,20 @@ def test_a_run_can_be_ended_from_another_thread(coltiny: ColPali) -> None:
     with pytest.raises(EncodingError, match="terminate"):  # and no other starts
         coltiny._engines[0].pages(feed, runs)
     coltiny._engines[0].pages(codec.feed([codec.prepare(PAGES[0])]))
+
+
+async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
+    async def read() -> None:
+        async for _ in coltiny.aembed_images(PAGES * 50, batch_size=1):
+            pass
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for _ in range(500):
+        if not [thread for thread in threading.enumerate() if thread.name.startswith("colpali-")]:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("threads are still at work")
