@@ -75,7 +75,9 @@ def read_graph(path: Path) -> Graph:
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no stable import path
-        raise ModelLoadError(f"{path} is not an ONNX file, or is damaged: {error}") from error
+        raise ModelLoadError(
+            f"{path} is not an ONNX file, or is damaged ({error}). If it was cut off, delete it and download it again"
+        ) from error
     external = [tensor for tensor in _tensors(model.graph) if tensor.data_location == TensorProto.EXTERNAL]
     if not external:
         return Graph(model, None)
@@ -257,5 +259,8 @@ def _external_file(model: Path, location: str) -> Path:
         raise ModelLoadError(f"{model} names external data outside its folder ({location!r}); refused")
     file = model.parent / relative
     if not file.is_file():
-        raise ModelLoadError(f"{model} needs {location}, which is not in {model.parent}; download the repository again")
+        raise ModelLoadError(
+            f"{model} keeps its weights in {location}, which is not in {model.parent}. Download that file too; a "
+            "description of your own must list it in additional_files"
+        )
     return file.resolve()

@@ -359,8 +359,9 @@ def _describe(
     """The description of a name or folder, and the folder if there is one."""
     if local_dir is not None:
         return find_model(os.fspath(name_or_path)), local_dir
-    if isinstance(name_or_path, os.PathLike) or Path(name_or_path).is_dir():
-        return describe_folder(Path(name_or_path)), name_or_path
+    folder = Path(name_or_path).expanduser()
+    if isinstance(name_or_path, os.PathLike) or folder.is_dir():
+        return describe_folder(folder), folder
     return find_model(name_or_path), None
 
 

@@ -149,7 +149,7 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     shutil.copy(FIXTURES / "paligemma" / "model.onnx", tmp_path)
-    with pytest.raises(ModelLoadError, match=r"needs model\.onnx_data, which is not in"):
+    with pytest.raises(ModelLoadError, match=r"weights in model\.onnx_data, which is not in"):
         read_graph(tmp_path / "model.onnx")
 
 

@@ -392,7 +392,7 @@ def test_external_data_is_optional_where_the_graph_holds_its_weights(
 
 def test_a_bare_folder_without_its_external_data(local: Path) -> None:
     (local / "model.onnx_data").unlink()
-    with pytest.raises(ModelLoadError, match=r"needs model\.onnx_data, which is not in"):
+    with pytest.raises(ModelLoadError, match=r"weights in model\.onnx_data, which is not in"):
         ColPali.from_pretrained(local)
 
 
