@@ -177,7 +177,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         return self.get_image_multi_vectors([image])[0]
 
     def get_image_multi_vectors(self, images: Iterable[ImageInput], *, show_progress: bool = False) -> list[Float32]:
-        """All vectors of each page, in order: float32 (n_vectors, dim).
+        """All vectors of each page, in order: float32 (n_vectors, dim). A generator is read as the work goes on.
 
         Raises:
             ImageError: an image cannot be read; `index` and `item` name it.
@@ -271,13 +271,14 @@ class ColPaliEmbedding(MultiModalEmbedding):
         """One pooled vector an image, in order.
 
         Args:
-            img_file_paths: images of any kind; see the class. A generator is read as the work goes on.
+            img_file_paths: images of any kind; see the class. `get_image_multi_vectors` takes a generator, such as
+                `pdf_pages(...)`, without holding all its pages at once; this keeps a list.
             show_progress: a progress bar.
 
         Raises:
             ImageError: an image cannot be read; `index` and `item` name it.
         """
-        images = several(img_file_paths)
+        images = list(several(img_file_paths))
         embeddings: list[Embedding] = []
         with closing(self._pool_images(images, show_progress)) as stream:
             for labels in self._batches_of_labels(images):
@@ -291,7 +292,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         self, img_file_paths: Iterable[ImageInput], show_progress: bool = False
     ) -> list[Embedding]:
         """`get_image_embedding_batch` without blocking the event loop."""
-        images = several(img_file_paths)
+        images = list(several(img_file_paths))
         embeddings: list[Embedding] = []
         stream = self._pool_images(images, show_progress)
         async with aclosing(stream_in_chunks(stream, self.embed_batch_size, workers=self.num_workers)) as batches:

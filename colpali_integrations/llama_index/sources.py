@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,15 +25,15 @@ __all__ = ["ImageInput", "image_label", "image_source", "image_sources", "node_i
 ImageInput: TypeAlias = "ImageSource | BaseNode | NodeWithScore | ImageBlock"
 
 
-def several(images: Iterable[ImageInput] | ImageInput) -> Sequence[ImageInput]:
-    """A sequence of images, of one too: a string, a file or a node would otherwise be taken apart."""
+def several(images: Iterable[ImageInput] | ImageInput) -> Iterable[ImageInput]:
+    """Several images, or one as a list of it: a string, a file or a node would otherwise be taken apart."""
     if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, PdfPage, PageReference)):
         return [images]
     if isinstance(images, BaseModel) or hasattr(images, "read"):
         return [images]  # type: ignore[list-item]
     if isinstance(images, np.ndarray) and images.ndim != 4:
         return [images]
-    return images if isinstance(images, (list, tuple)) else list(images)  # type: ignore[arg-type]
+    return images  # type: ignore[return-value]
 
 
 def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:

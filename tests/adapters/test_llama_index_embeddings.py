@@ -11,14 +11,16 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.base.llms.types import ImageBlock
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.indices.multi_modal import MultiModalVectorStoreIndex
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, Node, NodeWithScore, TextNode
@@ -178,6 +180,64 @@ class TestImages:
         assert caught.value.index == 1
         with pytest.raises(ColPaliError, match=message):
             await embedding.aget_image_multi_vectors(images)
+
+
+async def test_traces_get_names_and_not_pictures(file: Path) -> None:
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    embedding = ColPaliEmbedding(callback_manager=CallbackManager([debug]))
+    [page] = PdfPageReader(dpi=30).load_data(SLIDES, pages=[3])
+    images: list[Any] = [str(file), file.read_bytes(), picture("a"), page, ImageNode(image_path=str(file), id_="n1")]
+    embedding.get_image_embedding_batch(images)
+    await embedding.aget_image_embedding_batch(images)
+    told = [pair[1].payload[EventPayload.CHUNKS] for pair in debug.get_event_pairs(CBEventType.EMBEDDING)]  # type: ignore[index]
+    size = file.stat().st_size
+    names = [str(file), f"{size} bytes", "RGB image of 96x64", "metropolis-slides.pdf, page 3", "ImageNode n1"]
+    assert told == [names[:4], names[4:]] * 2
+
+
+class Slow:
+    """A picture that takes its time; the class counts those alive and those looked at."""
+
+    alive: ClassVar[weakref.WeakSet[Slow]] = weakref.WeakSet()
+    looked_at: ClassVar[int] = 0
+    most_alive: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        Slow.alive.add(self)
+        Slow.most_alive = max(Slow.most_alive, len(Slow.alive))
+
+    @property
+    def image(self) -> Image.Image:
+        Slow.looked_at += 1
+        time.sleep(0.01)
+        return picture("slow")
+
+
+async def test_a_generator_is_read_as_the_work_goes_on() -> None:
+    embedding = ColPaliEmbedding(embed_batch_size=2, num_workers=1)
+    for count in range(2):
+        Slow.most_alive = 0
+        pages: Any = (Slow() for _ in range(24))
+        made = embedding.get_image_multi_vectors(pages) if count else await embedding.aget_image_multi_vectors(pages)
+        assert len(made) == 24
+        assert 0 < Slow.most_alive <= 10
+
+
+async def test_a_cancelled_batch_stops() -> None:
+    embedding = ColPaliEmbedding(embed_batch_size=2)
+    pages: list[Any] = [Slow() for _ in range(400)]
+    Slow.looked_at = 0
+    task = asyncio.create_task(embedding.aget_image_embedding_batch(pages))
+    while not Slow.looked_at:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    before = -1
+    while before != Slow.looked_at:  # until it stands still, at the end of all at the latest
+        before = Slow.looked_at
+        await asyncio.sleep(0.5)
+    assert Slow.looked_at < 200
 
 
 # -- multi-vectors --------------------------------------------------------------------------------------------------
