@@ -53,13 +53,14 @@ class ColPaliEmbedding(MultiModalEmbedding):
     """Embeds page images, queries and texts with a ColPali-family model, without PyTorch.
 
     LlamaIndex's own methods (`get_query_embedding`, `get_text_embedding`, `get_image_embedding`, their batches and
-    async twins) give one pooled vector of unit length as Python floats, which any vector store holds. Late
-    interaction needs every vector: `get_query_multi_vector`, `get_text_multi_vectors`, `get_image_multi_vectors` and
-    their async twins give float32 arrays (n_vectors, dim) for `max_sim`, and rank better.
+    async twins) give one pooled vector of unit length (next to zero for a page with nothing on it) as Python floats,
+    which any vector store holds. Late interaction needs every vector: `get_query_multi_vector`,
+    `get_text_multi_vectors`, `get_image_multi_vectors` and their async twins give float32 arrays (n_vectors, dim) for
+    `max_sim`, and rank better.
 
     An image may be a path, `data:` URI, URL (with `allow_urls=True`), bytes, an open file, a PIL image, an array, a
     `PdfPage`, an `ImageNode`, `ImageDocument` or `ImageBlock`, or "report.pdf#page=3". A text is encoded as a query
-    is; ColPali models have no other text encoder. An empty one is an error.
+    is, and cut to the length of one: ColPali models have no other text encoder. An empty text is an error.
 
     As a transformation (`embedding(nodes)`, or in an `IngestionPipeline`) it embeds nodes that have an image as
     images, and others as texts. `MultiModalVectorStoreIndex` wants it twice, as `embed_model` and as
