@@ -83,9 +83,10 @@ def _key(arguments: Mapping[str, Any]) -> Hashable:
     for name in _PATHS:
         if normal[name] is not None:
             normal[name] = os.path.abspath(normal[name])  # noqa: PTH100 - Path.resolve would follow symlinks
-    name = os.fspath(normal.pop("name_or_path"))
+    given = normal.pop("name_or_path")
+    name = os.fspath(given)
     description = _registered(name)
-    if description is None or (normal["local_dir"] is None and Path(name).is_dir()):
+    if description is None or (normal["local_dir"] is None and (isinstance(given, Path) or Path(name).is_dir())):
         normal["name_or_path"] = os.path.abspath(name)  # noqa: PTH100
     else:
         # The description and not its name: a model registered anew under the same name is another model.

@@ -57,6 +57,13 @@ def test_other_options_make_another_model(folder: Path) -> None:
     assert len({id(model) for model in different}) == len(different)
 
 
+def test_a_path_means_a_folder_even_if_a_model_has_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shared_model("coltiny")
+    with pytest.raises(ModelNotFoundError, match="no folder at coltiny"):
+        shared_model(Path("coltiny"))
+
+
 def test_a_relative_folder_means_the_one_in_the_present_directory(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
