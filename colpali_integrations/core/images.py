@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colpali_integrations.core.errors import ImageError
 
-__all__ = ["HasImage", "ImageSource", "image_name", "load_image", "to_rgb"]
+__all__ = ["HasImage", "ImageSource", "image_name", "is_one_image", "load_image", "to_rgb"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,13 @@ def load_image(
     if isinstance(source, np.ndarray):
         return to_rgb(_from_array(source))
     return _open(_binary(source, allow_urls=allow_urls, timeout=timeout, max_bytes=max_bytes), source)
+
+
+def is_one_image(images: object) -> bool:
+    """Whether something is one image rather than several: files iterate by line, arrays by row, and are not meant so."""
+    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, HasImage)):
+        return True
+    return hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
 
 
 def image_name(source: object) -> str:

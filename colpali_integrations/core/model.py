@@ -14,14 +14,13 @@ from types import TracebackType
 from typing import Any, Literal, overload
 
 import numpy as np
-from PIL import Image
 
 from colpali_integrations.core.errors import ColPaliError, ConfigurationError, EncodingError
 from colpali_integrations.core.families import family_class
 from colpali_integrations.core.families.base import Codec, Family, Feed, Float32, Outputs, Prepared
 from colpali_integrations.core.folder import describe_folder
 from colpali_integrations.core.hub import resolve_files
-from colpali_integrations.core.images import HasImage, ImageSource, image_name, load_image
+from colpali_integrations.core.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.core.pipeline import Stage, run_in_order, run_inline
 from colpali_integrations.core.prompt import check_query
 from colpali_integrations.core.registry import ModelDescription, find_model
@@ -214,7 +213,7 @@ class ColPali:
             name=_source_name,
             abort=runs.end,
         )
-        source: Iterable[Any] = [images] if _is_one_image(images) else images  # type: ignore[assignment]
+        source: Iterable[Any] = [images] if is_one_image(images) else images  # type: ignore[assignment]
         workers = self._workers(parallel)
         size = _positive(batch_size, _IMAGE_BATCH, "batch_size")
         results = run_in_order(
@@ -365,16 +364,10 @@ def _describe(
     return find_model(name_or_path), None
 
 
-def _is_one_image(images: object) -> bool:
-    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, HasImage)):
-        return True
-    # Files iterate by line and arrays by row: neither is meant as a sequence of images, save a 4-d array.
-    return hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
-
-
 def _source_name(source: object) -> str:
-    name = getattr(source, "name", None) if isinstance(source, HasImage) else None
-    return name if isinstance(name, str) else image_name(source)
+    # A page of a PDF has a name; that of a Path is not all of it.
+    name = None if isinstance(source, os.PathLike) else getattr(source, "name", None)
+    return name if isinstance(name, str) and name else image_name(source)
 
 
 def _positive(value: int | None, default: int, name: str) -> int:

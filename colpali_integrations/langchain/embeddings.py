@@ -13,7 +13,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from colpali_integrations.core.errors import ColPaliError, InputError
 from colpali_integrations.core.families.base import Float32
-from colpali_integrations.core.model import ColPali, OnError, _is_one_image
+from colpali_integrations.core.images import is_one_image
+from colpali_integrations.core.model import ColPali, OnError
 from colpali_integrations.core.registry import find_model
 from colpali_integrations.core.shared import shared_model
 from colpali_integrations.core.single_vector import Pooling, single_vector
@@ -255,7 +256,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         return await collect(lambda: self._images(images, on_error))
 
     def _images(self, images: Iterable[ImageInput] | ImageInput, on_error: OnError) -> Iterator[Any]:
-        one = isinstance(images, (Blob, Document)) or _is_one_image(images)
+        one = isinstance(images, (Blob, Document)) or is_one_image(images)
         several: Iterable[ImageInput] = [images] if one else images  # type: ignore[list-item, assignment]
         return self.client.embed_images(
             image_sources(several),
