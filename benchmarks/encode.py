@@ -32,12 +32,14 @@ MIB = 2**20
 
 OURS = "ours"
 WHOLE = "ours, whole graph"
+ONE = "ours, threads=1"
 PEER = "fastembed"
 
 
 def contestant(name: str, folder: Path, **more: Any) -> dict[str, Any]:
     who = "fastembed" if name == PEER else "ours"
-    return {"who": who, "folder": str(folder), "options": {"split_graph": False} if name == WHOLE else {}, **more}
+    given = {WHOLE: {"split_graph": False}, ONE: {"threads": 1}}.get(name, {})
+    return {"who": who, "folder": str(folder), "options": given, **more}
 
 
 def queries(count: int) -> list[str]:
@@ -113,10 +115,10 @@ def memory(folder: Path, options: argparse.Namespace) -> str:
     for _ in range(min(options.rounds, 2)):
         for name in names:
             task = contestant(name, folder, what="text_memory", texts=queries(256), batch_size=None)
-            outcome = measure(task)
+            outcome = measure(task, most=options.most * 2**30)
             added[name].append(float(outcome.peaks["run"] - outcome.rests["run"]))
             if outcome.stopped:
-                notes.append(f"{name} {outcome.stopped}; its number is what it had added by then.")
+                notes.append(f"{name} was {outcome.stopped}; its number is what it had added by then, a lower bound.")
     base = median(added[OURS])
     rows = [(name, mib(added[name]), f"{median(added[name]) / base:.1f}x") for name in names]
     table = machine.table(("256 queries in one call", "memory added, MiB", "against ours"), rows)
@@ -124,20 +126,47 @@ def memory(folder: Path, options: argparse.Namespace) -> str:
 
 
 def images(folder: Path, options: argparse.Namespace) -> str:
-    paths = pages(options.pages)
     batches = options.batches or [None, 1]
     grid: list[tuple[str, int | None, int | None]] = [(OURS, parallel, b) for parallel in (None, 2) for b in batches]
     # fastembed's default of 16 leaves a worker idle on a short list of pages.
     grid += [(PEER, None, b) for b in batches] + [(PEER, 2, 4 if b is None else b) for b in batches]
+    return compare(folder, options, grid, WORK / "images.jsonl")
+
+
+def bulk(folder: Path, options: argparse.Namespace) -> str:
+    """The settings for long work: a thread a run, as many runs as cores."""
+    return compare(folder, options, [(ONE, 2, 1), (PEER, 2, 1), (OURS, 2, 1)], WORK / "bulk.jsonl")
+
+
+def compare(
+    folder: Path, options: argparse.Namespace, grid: list[tuple[str, int | None, int | None]], kept: Path
+) -> str:
+    paths = pages(options.pages)
     found: dict[tuple[str, int | None, int | None], list[Outcome]] = {entry: [] for entry in grid}
     with tempfile.TemporaryDirectory() as temporary:
         saved = {name: Path(temporary) / f"{name}.npz" for name in (OURS, PEER)}
+        if options.resume and kept.is_file():
+            for line in kept.read_text(encoding="utf-8").splitlines():
+                record = json.loads(line)
+                entry = (record["name"], record["parallel"], record["batch"])
+                if entry in found and record["outcome"]["result"].get("n", len(paths)) == len(paths):
+                    found[entry].append(Outcome(**record["outcome"]))
+        else:
+            kept.write_text("", encoding="utf-8")
         for turn in range(options.rounds):
             for entry in grid if turn % 2 == 0 else grid[::-1]:
+                if len(found[entry]) > turn:
+                    continue
                 name, parallel, batch = entry
                 task = contestant(name, folder, what="images", paths=paths, parallel=parallel, batch_size=batch)
-                found[entry].append(measure({**task, "save": str(saved[name])}))
-                print(entry, found[entry][-1], flush=True)
+                outcome = measure(task)
+                found[entry].append(outcome)
+                record = {"name": name, "parallel": parallel, "batch": batch, "outcome": vars(outcome)}
+                with kept.open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(record) + "\n")
+        for name in (OURS, PEER):
+            task = contestant(name, folder, what="images", paths=paths[:2], parallel=None, batch_size=1)
+            measure({**task, "save": str(saved[name])}, watch=False)
         apart = difference(saved[OURS], saved[PEER])
     n = len(paths)
     rows = []
@@ -163,17 +192,18 @@ def images(folder: Path, options: argparse.Namespace) -> str:
         )
     header = ("pages", "pages/s", "CPU s/page", "first result, s", "peak memory, MiB", "of it added by the run, MiB")
     table = machine.table(header, rows)
-    best = {
-        (name, parallel): max(rate for entry, rate in rates.items() if entry[:2] == (name, parallel))
-        for name, parallel in {entry[:2] for entry in rates}
-    }
+    best: dict[tuple[bool, int | None], float] = {}
+    for (name, parallel, _), rate in rates.items():
+        best[name == PEER, parallel] = max(rate, best.get((name == PEER, parallel), 0.0))
     ratios = ", ".join(
-        f"parallel={parallel}: {best[OURS, parallel] / best[PEER, parallel]:.2f}x" for parallel in (None, 2)
+        f"parallel={parallel}: {best[False, parallel] / best[True, parallel]:.2f}x"
+        for parallel in (None, 2)
+        if (False, parallel) in best and (True, parallel) in best
     )
     return (
         f"{table}\n\n{n} pages of 150 dpi from PNG files, through a generator; {options.rounds} rounds. A pool of "
         f"processes is started within the call, as its user would see it. Pages/s of ours over fastembed's, each at "
-        f"its fastest batch size: {ratios}. Greatest difference of a coordinate between the two: {apart:.1e}."
+        f"its fastest setting: {ratios}. Greatest difference of a coordinate between the two: {apart:.1e} (2 pages)."
     )
 
 
@@ -218,6 +248,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Path, argparse.Namespace], str]]] = {
     "text": ("Text queries", text),
     "memory": ("Memory added by queries", memory),
     "images": ("Pages", images),
+    "bulk": ("Pages, the settings for long work", bulk),
     "first": ("The first result of a long generator", first),
 }
 
@@ -229,6 +260,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pages", type=int, default=16)
     parser.add_argument("--batches", type=int, nargs="*", help="batch sizes of pages; the default and 1 if not given")
+    parser.add_argument("--most", type=float, default=5, help="GiB at which the memory comparison stops a contestant")
+    parser.add_argument("--resume", action="store_true", help="keep the page measurements that work/images.jsonl holds")
     parser.add_argument("--long", type=int, default=1000, help="pages of the long generator")
     options = parser.parse_args()
     folder = options.model.resolve()

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parent.parent
-INTERVAL = 0.03  # seconds between two looks at the memory
+INTERVAL = 0.05  # seconds between two looks at the memory
 LEAST_FREE = 2.5 * 2**30  # bytes of free memory below which a measurement is stopped
 
 
@@ -53,8 +53,9 @@ def pss(process: psutil.Process) -> int:
 
 
 class _Watch(threading.Thread):
-    def __init__(self, process: psutil.Process, outcome: Outcome) -> None:
+    def __init__(self, process: psutil.Process, outcome: Outcome, most: float) -> None:
         super().__init__(daemon=True)
+        self._most = most
         self.phase = "start"
         self._process = process
         self._outcome = outcome
@@ -66,8 +67,10 @@ class _Watch(threading.Thread):
                 seen = pss(self._process)
                 phase = self.phase
                 self._outcome.peaks[phase] = max(self._outcome.peaks.get(phase, 0), seen)
-                if psutil.virtual_memory().available < LEAST_FREE:
-                    self._outcome.stopped = f"stopped at {seen / 2**30:.1f} GiB: the machine's memory was nearly full"
+                full = psutil.virtual_memory().available < LEAST_FREE
+                if full or seen > self._most:
+                    why = "the machine's memory was nearly full" if full else "that is enough to know"
+                    self._outcome.stopped = f"stopped at {seen / 2**30:.1f} GiB ({why})"
                     kill(self._process)
                     return
             except psutil.Error:
@@ -86,8 +89,14 @@ def kill(process: psutil.Process) -> None:
             continue
 
 
-def measure(task: dict[str, Any], *, watch: bool = True) -> Outcome:
-    """Run `python -m benchmarks.worker` on a task and wait for it."""
+def measure(task: dict[str, Any], *, watch: bool = True, most: float = float("inf")) -> Outcome:
+    """Run `python -m benchmarks.worker` on a task and wait for it.
+
+    Args:
+        task: see worker.py.
+        watch: whether to look at the memory, which takes a few per cent of a core.
+        most: bytes of memory at which the measurement is stopped.
+    """
     outcome = Outcome()
     child = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.worker", json.dumps(task)],
@@ -98,7 +107,7 @@ def measure(task: dict[str, Any], *, watch: bool = True) -> Outcome:
         env=os.environ | {"PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"},
     )
     process = psutil.Process(child.pid)
-    watcher = _Watch(process, outcome)
+    watcher = _Watch(process, outcome, most)
     if watch:
         watcher.start()
     assert child.stdin is not None and child.stdout is not None

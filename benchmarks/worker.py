@@ -59,7 +59,7 @@ class FastEmbed:
 
 
 def cpu_seconds() -> float:
-    """Of this process and its living descendants. A worker's is counted while it lives."""
+    """Of this process and its descendants, those that have ended included."""
     import psutil
 
     me = psutil.Process()
@@ -68,7 +68,8 @@ def cpu_seconds() -> float:
     for one in me.children(recursive=True):
         try:
             times = one.cpu_times()
-            total += times.user + times.system
+            # A pool's server counts the workers that have ended.
+            total += times.user + times.system + times.children_user + times.children_system
         except psutil.Error:
             continue
     return total

@@ -1,0 +1,73 @@
+"""Memory over many pages: does it stay flat? Pages of many sizes go through one model, PSS is read as they come.
+
+From the repository's root::
+
+    python -m benchmarks.memory [--model coltiny] [--pages 500] [--parallel 2]
+
+`--model` is a registered name or a folder; the fixtures under tests/parity are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+from benchmarks import machine
+from benchmarks.encode import pages
+from benchmarks.process import pss
+from colpali_integrations import ColPali
+
+MIB = 2**20
+
+
+def source(count: int, seed: int = 1) -> Iterator[Image.Image]:
+    """Real pages, each scaled and cropped by chance, so that hardly two are of one size."""
+    chance = random.Random(seed)
+    paths = pages(24)
+    for _ in range(count):
+        with Image.open(chance.choice(paths)) as image:
+            scale = chance.uniform(0.4, 1.0)
+            page = image.convert("RGB").resize((int(image.width * scale), int(image.height * scale)))
+            yield page.crop((0, 0, page.width, int(page.height * chance.uniform(0.6, 1.0))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="coltiny")
+    parser.add_argument("--pages", type=int, default=500)
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--no-arena", action="store_true", help="enable_cpu_mem_arena=False")
+    options = parser.parse_args()
+    me = psutil.Process()
+    step = max(options.pages // 10, 1)
+    curve: list[tuple[int, int, int]] = []
+    with ColPali.from_pretrained(options.model, enable_cpu_mem_arena=not options.no_arena) as model:
+        curve.append((0, pss(me) // MIB, pss(me) // MIB))
+        highest = 0
+        results = model.embed_images(source(options.pages), batch_size=options.batch_size, parallel=options.parallel)
+        for number, _ in enumerate(results, start=1):
+            highest = max(highest, pss(me) // MIB)
+            if number % step == 0:
+                curve.append((number, pss(me) // MIB, highest))
+    rows = [(number, now, top) for number, now, top in curve]
+    early = next(top for number, _, top in curve if number >= options.pages // 5)
+    name = Path(options.model).name
+    arena = ", no arena" if options.no_arena else ""
+    machine.write(
+        f"memory-{name}{'-no-arena' if options.no_arena else ''}.md",
+        f"# Memory over {options.pages} pages of different sizes: {name}, parallel={options.parallel}{arena}\n\n"
+        "Made by `python -m benchmarks.memory`.\n\n"
+        f"{machine.table(('pages done', 'PSS, MiB', 'highest so far, MiB'), rows)}\n\n"
+        f"The highest at the end is {curve[-1][2] / early:.2f} times the highest after a fifth of the pages.\n\n"
+        f"{machine.describe()}\n",
+    )
+
+
+if __name__ == "__main__":
+    main()
