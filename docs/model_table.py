@@ -12,7 +12,8 @@ BEGIN, END = "<!-- models: begin -->\n", "<!-- models: end -->\n"
 
 def model_table() -> str:
     """The table, in Markdown."""
-    head = "| model | download | parameters | dim | licence | ViDoRe, published | choose it for |\n|---|---|---|---|---|---|---|\n"
+    names = "| model | download | parameters | dim | licence | ViDoRe, published | choose it for |"
+    head = f"{names}\n{'|---' * 7}|\n"
     sources = sorted(
         {source for model in list_supported_models() for source in model.vidore_source.split("; ") if source}
     )

@@ -83,7 +83,7 @@ def load_image(
 
 
 def is_one_image(images: object) -> bool:
-    """Whether something is one image rather than several: files iterate by line, arrays by row, and are not meant so."""
+    """Whether something is one image: files iterate by line and arrays by row, but are not meant as sequences."""
     if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, HasImage)):
         return True
     return hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3))

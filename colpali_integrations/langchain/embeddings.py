@@ -15,10 +15,10 @@ from colpali_integrations.core.errors import ColPaliError, InputError
 from colpali_integrations.core.families.base import Float32
 from colpali_integrations.core.images import is_one_image
 from colpali_integrations.core.model import ColPali, OnError
+from colpali_integrations.core.offload import collect, offload
 from colpali_integrations.core.registry import find_model
 from colpali_integrations.core.shared import shared_model
 from colpali_integrations.core.single_vector import Pooling, single_vector
-from colpali_integrations.langchain.offload import collect, offload
 from colpali_integrations.langchain.sources import ImageInput, image_sources
 
 __all__ = ["ColPaliEmbeddings"]

@@ -8,10 +8,10 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field
 
 from colpali_integrations.core.errors import ConfigurationError
+from colpali_integrations.core.offload import offload
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.stores import Fingerprint, Hit, PageStore
 
@@ -64,7 +64,7 @@ class ColPaliRetriever(BaseRetriever):
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        return [_document(hit) for hit in await run_in_executor(None, self._search, query, k)]
+        return [_document(hit) for hit in await offload(lambda: self._search(query, k), "queries")]
 
     def _search(self, query: str, k: int | None) -> list[Hit]:
         if k is not None and k < 1:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, aclosing, closing
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import BeforeValidator, ConfigDict, Field, model_validator
@@ -20,10 +20,10 @@ from llama_index.core.utils import get_tqdm_iterable
 from colpali_integrations.core.families.base import Float32
 from colpali_integrations.core.images import ImageSource
 from colpali_integrations.core.model import ColPali
-from colpali_integrations.core.pooling import mean_pool
+from colpali_integrations.core.offload import Lane, offload, stream_in_chunks
 from colpali_integrations.core.registry import find_model
 from colpali_integrations.core.shared import shared_model
-from colpali_integrations.llama_index.offload import offload, stream_in_chunks
+from colpali_integrations.core.single_vector import Pooling, single_vector
 from colpali_integrations.llama_index.sources import ImageInput, image_label, image_sources, node_image, several
 
 __all__ = ["ColPaliEmbedding"]
@@ -36,8 +36,6 @@ _MODEL_OPTIONS = (
     *("local_dir", "revision", "cache_dir", "local_files_only", "threads", "providers", "device_ids"),
     *("enable_cpu_mem_arena", "split_graph", "allow_urls", "url_timeout", "url_max_bytes"),
 )
-
-_NEXT_TO_NOTHING = 1e-6
 
 
 def _as_str(value: Any) -> Any:
@@ -105,7 +103,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
     model_name: _Name = Field(default="coltiny", description="A registered model, or a folder with its files.")
     embed_batch_size: int = Field(default=4, gt=0, le=2048, description="Inputs a run; 4 suits page images.")
     num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
-    pooling: Literal["mean"] = Field(default="mean", description="How a multi-vector becomes one vector.")
+    pooling: Pooling = Field(default="mean", description="How a multi-vector becomes one vector.")
     local_dir: _Folder | None = Field(default=None, description="A folder with the model's files.")
     revision: str | None = Field(default=None, description="Commit, tag or branch on the Hub.")
     cache_dir: _Folder | None = Field(default=None, description="Instead of huggingface_hub's cache.")
@@ -187,11 +185,11 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
     async def aget_query_multi_vector(self, query: str) -> Float32:
         """`get_query_multi_vector` without blocking the event loop."""
-        return await self._offload(lambda: self.get_query_multi_vector(query))
+        return await self._offload(lambda: self.get_query_multi_vector(query), "queries")
 
     async def aget_query_multi_vectors(self, queries: Iterable[str]) -> list[Float32]:
         """`get_query_multi_vectors` without blocking the event loop."""
-        return await self._offload(lambda: self.get_query_multi_vectors(queries))
+        return await self._offload(lambda: self.get_query_multi_vectors(queries), "pages")
 
     async def aget_text_multi_vector(self, text: str) -> Float32:
         """`get_text_multi_vector` without blocking the event loop."""
@@ -222,7 +220,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return [_pooled(vectors) for vectors in self.model.embed_queries(texts)]
+        return [single_vector(vectors, self.pooling) for vectors in self.model.embed_queries(texts)]
 
     def _get_image_embedding(self, img_file_path: ImageInput) -> Embedding:
         return self._get_image_embeddings([img_file_path])[0]
@@ -231,19 +229,19 @@ class ColPaliEmbedding(MultiModalEmbedding):
         return list(self._pool_images(img_file_paths))
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
-        return await self._offload(lambda: self._get_query_embedding(query))
+        return await self._offload(lambda: self._get_query_embedding(query), "queries")
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
-        return await self._offload(lambda: self._get_text_embedding(text))
+        return await self._offload(lambda: self._get_text_embedding(text), "queries")
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return await self._offload(lambda: self._get_text_embeddings(texts))
+        return await self._offload(lambda: self._get_text_embeddings(texts), "pages")
 
     async def _aget_image_embedding(self, img_file_path: ImageInput) -> Embedding:
-        return await self._offload(lambda: self._get_image_embedding(img_file_path))
+        return await self._offload(lambda: self._get_image_embedding(img_file_path), "pages")
 
     async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageInput]) -> list[Embedding]:
-        return await self._offload(lambda: self._get_image_embeddings(img_file_paths))
+        return await self._offload(lambda: self._get_image_embeddings(img_file_paths), "pages")
 
     # -- batches of images --------------------------------------------------------------------------------------
 
@@ -354,7 +352,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
     def _pool_images(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
         for vectors in self._encode_images(images, show_progress):
-            yield _pooled(vectors)
+            yield single_vector(vectors, self.pooling)
 
     def _batches_of_labels(self, images: Sequence[ImageInput]) -> Iterator[list[str]]:
         for start in range(0, len(images), self.embed_batch_size):
@@ -363,15 +361,8 @@ class ColPaliEmbedding(MultiModalEmbedding):
     def _embedding_event(self) -> AbstractContextManager[EventContext]:
         return self.callback_manager.event(CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: self.to_payload()})
 
-    async def _offload(self, call: Callable[[], T]) -> T:
-        return await offload(call, workers=self.num_workers)
-
-
-def _pooled(vectors: Float32) -> Embedding:
-    pooled: Embedding = mean_pool(vectors).tolist()
-    # A page on which ColTiny finds nothing is a vector of zeros. Its cosine is 0/0, and SimpleVectorStore ranks NaN
-    # first. This little has a cosine, and a dot product that still says nothing.
-    return pooled if any(pooled) else [_NEXT_TO_NOTHING] * len(pooled)
+    async def _offload(self, call: Callable[[], T], lane: Lane) -> T:
+        return await offload(call, lane, workers=self.num_workers)
 
 
 def _split(

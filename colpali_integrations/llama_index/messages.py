@@ -14,8 +14,8 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle
 
 from colpali_integrations.core.images import load_image
+from colpali_integrations.core.offload import offload
 from colpali_integrations.core.page_meta import encode_png, page_image
-from colpali_integrations.llama_index.offload import offload
 from colpali_integrations.llama_index.pages import PageReference
 from colpali_integrations.llama_index.sources import image_label, node_image
 
@@ -113,7 +113,7 @@ class PageImagePostprocessor(BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return await offload(lambda: self._postprocess_nodes(nodes, query_bundle))
+        return await offload(lambda: self._postprocess_nodes(nodes, query_bundle), "pages")
 
     def _with_image(self, found: NodeWithScore) -> NodeWithScore:
         reference = node_image(found.node) if isinstance(found.node, ImageNode) else None

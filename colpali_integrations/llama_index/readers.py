@@ -11,8 +11,8 @@ from llama_index.core.bridge.pydantic import ConfigDict, Field
 from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import ImageNode
 
+from colpali_integrations.core.offload import offload
 from colpali_integrations.core.page_meta import DEFAULT_DPI, read_pages
-from colpali_integrations.llama_index.offload import offload
 from colpali_integrations.llama_index.pages import page_id, page_node
 
 __all__ = ["PdfPageReader"]
@@ -92,7 +92,7 @@ class PdfPageReader(BasePydanticReader):
 
     async def aload_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
         """`load_data` without blocking the event loop."""
-        return await offload(lambda: self.load_data(*args, **load_kwargs))
+        return await offload(lambda: self.load_data(*args, **load_kwargs), "pages")
 
     async def alazy_load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
         """`load_data` without blocking the event loop: its type leaves no room for an asynchronous iterator."""

@@ -10,8 +10,8 @@ from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from colpali_integrations.core.errors import ConfigurationError
+from colpali_integrations.core.offload import offload
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
-from colpali_integrations.llama_index.offload import offload
 from colpali_integrations.llama_index.pages import page_node
 from colpali_integrations.stores import Fingerprint, Hit, PageStore
 
@@ -65,7 +65,7 @@ class ColPaliRetriever(BaseRetriever):
         return [_node(hit) for hit in self._search(query_bundle.query_str)]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await offload(lambda: self._retrieve(query_bundle))
+        return await offload(lambda: self._retrieve(query_bundle), "queries")
 
     def _search(self, query: str) -> list[Hit]:
         at_hand = Fingerprint.of(self.embed_model.model.description)

@@ -1,0 +1,101 @@
+"""Blocking work off the event loop, in a bounded number of threads, and only while somebody waits for it.
+
+`asyncio.to_thread` would use the loop's default executor. That one is shared with everything else in the program (DNS
+look-ups among it), and `asyncio.gather` over a hundred pages would encode up to 32 of them at once, each with memory
+of its own. Queries have threads to themselves, so that a question never waits for a folder of pages to be encoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Literal, TypeAlias, TypeVar
+
+__all__ = ["Lane", "collect", "offload", "stream_in_chunks"]
+
+T = TypeVar("T")
+Lane: TypeAlias = Literal["queries", "pages"]
+
+# A run uses every core by itself. A second call reads and resizes its pages meanwhile; more only adds memory.
+_THREADS: dict[Lane, int] = {"queries": 4, "pages": 2}
+
+
+async def offload(call: Callable[[], T], lane: Lane, *, workers: int | None = None) -> T:
+    """Run a blocking call in one of the lane's threads; wait while all are busy.
+
+    Args:
+        call: what to run, in a copy of the caller's context variables.
+        lane: "queries" for short calls, "pages" for long ones.
+        workers: how many may run at the same time; None for 4 queries or 2 calls about pages. Calls with equal lanes
+            and numbers share threads.
+
+    Returns:
+        What the call returns.
+    """
+    executor = _executor(lane, workers or _THREADS[lane], os.getpid())
+    return await asyncio.get_running_loop().run_in_executor(executor, contextvars.copy_context().run, call)
+
+
+async def collect(start: Callable[[], Iterator[T]]) -> list[T]:
+    """Exhaust an iterator in the lane of pages. When the task is cancelled, the thread stops after the item at hand.
+
+    Args:
+        start: makes the iterator; called in the thread too, for loading a model blocks as well.
+
+    Returns:
+        Its items.
+    """
+    cancelled = threading.Event()
+
+    def work() -> list[T]:
+        results: list[T] = []
+        for result in start():
+            results.append(result)
+            if cancelled.is_set():
+                break
+        return results
+
+    try:
+        return await offload(work, "pages")
+    finally:
+        cancelled.set()
+
+
+async def stream_in_chunks(
+    stream: Iterator[T], size: int, *, workers: int | None = None
+) -> AsyncGenerator[list[T], None]:
+    """Pull lists of up to `size` items from a blocking iterator, in the lane of pages, and close it whatever happens.
+
+    When the task is cancelled while a thread works, the thread finishes its chunk, and then the stream is closed.
+    """
+    lock = threading.Lock()  # a generator must not be closed while another thread runs it
+
+    def pull() -> list[T]:
+        with lock:
+            return list(itertools.islice(stream, size))
+
+    def close() -> None:
+        with lock:
+            getattr(stream, "close", lambda: None)()
+
+    executor = _executor("pages", workers or _THREADS["pages"], os.getpid())
+    try:
+        while chunk := await offload(pull, "pages", workers=workers):
+            yield chunk
+    finally:
+        try:
+            executor.submit(close)
+        except RuntimeError:  # the interpreter is going down, and with it the threads
+            close()
+
+
+@cache
+def _executor(lane: Lane, workers: int, process: int) -> ThreadPoolExecutor:
+    """A lane's threads; `process` is part of the key because a forked child inherits none of them."""
+    return ThreadPoolExecutor(workers, thread_name_prefix=f"colpali-async-{lane}")
