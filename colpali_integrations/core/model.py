@@ -29,8 +29,9 @@ from colpali_integrations.core.streams import OnError, handle_failures, in_threa
 
 __all__ = ["ColPali", "OnError"]
 
-# Small batches are as fast as large ones on a CPU and need less memory; measured in benchmarks/.
-_IMAGE_BATCH = 4
+# On a CPU a batch of 1 is the fastest and takes the least memory: 575 MiB where 4 take 1,422, on a ColPali of
+# a quarter of the real width (benchmarks/results/encode.md). A GPU wants more to do at a time.
+_IMAGE_BATCH_CPU, _IMAGE_BATCH_GPU = 1, 4
 _QUERY_BATCH = 64
 
 
@@ -191,7 +192,7 @@ class ColPali:
 
         Args:
             images: one image or any iterable of them; see `load_image` for what an image may be.
-            batch_size: pages a run; None for 4.
+            batch_size: pages a run; None for 1 on a CPU, where more is no faster, and 4 on a GPU.
             parallel: runs at the same time, on one copy of the weights: None for one a device, 0 for one a core.
             on_error: what becomes of a page that cannot be read or encoded: "raise" its error after the results
                 before it; "skip" it, with a log entry; "collect" its error in the place of its result.
@@ -215,7 +216,8 @@ class ColPali:
         )
         source: Iterable[Any] = [images] if is_one_image(images) else images  # type: ignore[assignment]
         workers = self._workers(parallel)
-        size = _positive(batch_size, _IMAGE_BATCH, "batch_size")
+        default = _IMAGE_BATCH_CPU if self._engines[0].on_cpu else _IMAGE_BATCH_GPU
+        size = _positive(batch_size, default, "batch_size")
         results = run_in_order(
             with_progress(source, show_progress, "pages"),
             stage,

@@ -70,7 +70,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
     Attributes:
         model_name: a name of `list_supported_models()`, or a folder with a model's files.
-        embed_batch_size: inputs a run: 4 suits page images; texts alone go faster with 32 or more.
+        embed_batch_size: inputs a run: 1 suits page images on a CPU, 4 or more a GPU.
         num_workers: batches that are encoded at the same time by the async methods and by image batches, on one copy
             of the weights; None for 2 async calls and one image batch a device.
         pooling: how a multi-vector becomes one vector: "mean".
@@ -101,7 +101,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
     model_config = ConfigDict(extra="forbid")
 
     model_name: _Name = Field(default="coltiny", description="A registered model, or a folder with its files.")
-    embed_batch_size: int = Field(default=4, gt=0, le=2048, description="Inputs a run; 4 suits page images.")
+    embed_batch_size: int = Field(default=1, gt=0, le=2048, description="Inputs a run; 1 suits page images on a CPU.")
     num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
     pooling: Pooling = Field(default="mean", description="How a multi-vector becomes one vector.")
     local_dir: _Folder | None = Field(default=None, description="A folder with the model's files.")
