@@ -190,7 +190,7 @@ class _Session:
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = config.enable_cpu_mem_arena
         options.log_severity_level = 3
-        # Threads that wait by spinning take the cores from the ones that decode the next pages, and from the user's own.
+        # Threads that wait by spinning take the cores from those that decode the next pages, and from the user's own.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if graph.weights is not None:
             options.add_session_config_entry(
@@ -216,8 +216,8 @@ class _Session:
             logger.warning("%s did not come up; %s runs on %s", _provider_name(providers[0]), path.name, active[0])
         else:
             logger.info("%s runs on %s", path.name, active[0])
-        # Without this the arena keeps the largest run's memory for ever: 585 MiB where 400 do, on a ColPali of a quarter
-        # of the real width, at no measurable cost (benchmarks/README.md).
+        # Without this the arena keeps the largest run's memory for ever: 585 MiB where 400 do, on a ColPali of a fourth
+        # of the width, at no measurable cost (benchmarks/README.md).
         self._shrinks = config.enable_cpu_mem_arena and active[0] == "CPUExecutionProvider"
         self._inputs = {value.name: value for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
