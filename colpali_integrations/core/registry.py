@@ -52,7 +52,8 @@ class ModelDescription:
         family: the module in `core/families` that knows its inputs: "paligemma", "idefics3" or "coltiny".
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
-        revision: commit, tag or branch of the repository; None follows its default branch.
+        revision: commit, tag or branch of the repository; None follows its default branch. Of the bundled model, the
+            first 12 hex digits of the SHA-256 of its files.
         model_file: the ONNX file, relative to the repository.
         additional_files: what must lie beside it (external data, tokenizer, processor configuration).
         query_prefix: text before the user's query. Special tokens in it (`<bos>`) become their ids.
@@ -129,6 +130,7 @@ _BUILT_IN = (
         name="coltiny",
         family="coltiny",
         dim=128,
+        revision="88f9c39331c3",  # of its files' contents, so that an index made with other weights is told apart
         model_file="image.onnx",
         additional_files=("text.onnx", "config.json"),
         unit_length=False,

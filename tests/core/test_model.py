@@ -371,3 +371,22 @@ async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("threads are still at work")
+
+
+def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
+    two = ColPali.from_pretrained(providers=["CPUExecutionProvider"], device_ids=[0, 1])
+    used: set[int] = set()
+    together = threading.Barrier(2, timeout=30)
+    original = Engine.pages
+
+    def pages(self: Engine, feed: Any, runs: Any) -> Any:
+        used.add(id(self))
+        together.wait()  # passes only if both devices work at the same time
+        return original(self, feed, runs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "pages", pages)
+        results = list(two.embed_images(PAGES))
+    assert used == {id(engine) for engine in two._engines}
+    for mine, theirs in zip(results, coltiny.embed_images(PAGES), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -38,9 +39,11 @@ def test_every_family_can_be_imported() -> None:
         assert family_class(name).__name__ == FAMILIES[name]
 
 
-def test_the_bundled_model_says_its_true_size() -> None:
+def test_the_bundled_model_says_its_true_size_and_contents() -> None:
     folder = Path(__file__).parents[2] / "colpali_integrations" / "models" / "coltiny"
     model = find_model("coltiny")
+    contents = hashlib.sha256(b"".join((folder / name).read_bytes() for name in model.files)).hexdigest()
+    assert model.revision == contents[:12], "other weights need another revision in core/registry.py"
     on_disk = sum((folder / name).stat().st_size for name in model.files)
     assert abs(on_disk - model.size_in_bytes) < 0.05 * on_disk
     assert on_disk <= 12_000_000
