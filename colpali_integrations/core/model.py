@@ -94,7 +94,7 @@ class ColPali:
             device_ids: GPUs to use, one session each; batches go round. Implies the CUDA provider unless `providers`
                 says otherwise.
             lazy_load: make the sessions at first use. Queries alone then never load the vision tower.
-            enable_cpu_mem_arena: let onnxruntime keep freed memory for the next run.
+            enable_cpu_mem_arena: let onnxruntime take the memory of a run from an arena, which shrinks after it.
             split_graph: cut a merged export so that queries skip the vision tower.
             allow_urls: let images be http(s) URLs.
             url_timeout: seconds, for those.

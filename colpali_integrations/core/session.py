@@ -52,7 +52,7 @@ class SessionConfig:
             this build of onnxruntime has it, otherwise the CPU.
         device_id: which device the first provider uses; None leaves it to the provider.
         threads: threads inside one run; None for all cores this process may use.
-        enable_cpu_mem_arena: keep freed memory for the next run. Faster; memory does not shrink.
+        enable_cpu_mem_arena: take the memory of a run from an arena. Faster; it shrinks after each run.
         split: cut merged exports so that queries skip the vision tower.
     """
 
@@ -111,6 +111,7 @@ class Engine:
         self._text = _Once(lambda: self._load(graphs.pages, "text"))
         self._whole = _Once(lambda: self._load(graphs.pages, None))
         self._queries = _Once(lambda: self._load(graphs.queries, None))
+        self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
 
     def load(self, *, queries: bool = True, pages: bool = True) -> None:
         """Make the sessions now instead of at first use."""
@@ -141,9 +142,7 @@ class Engine:
         cut = self._cut.get()
         if not cut:
             return self._whole.get().run(feed, runs)
-        text = self._text.get()
-        batch = len(next(iter(feed.values())))
-        return text.run({**feed, **{value.name: text.zeros(value.name, batch) for value in cut}}, runs)
+        return self._run_text_half(feed, [value.name for value in cut], runs)
 
     @property
     def on_cpu(self) -> bool:
@@ -160,6 +159,27 @@ class Engine:
         """Release the sessions' memory. The next use makes them again."""
         for once in (self._pages, self._text, self._whole, self._queries):
             once.clear()
+
+    def _run_text_half(self, feed: Feed, cut: Sequence[str], runs: Runs | None) -> Outputs:
+        """Run queries with zeros for the image features, which a query does not use."""
+        text, batch = self._text.get(), len(next(iter(feed.values())))
+        shapes = self._learned.get(batch) or {name: text.guess_shape(name, batch) for name in cut}
+        try:
+            return text.run({**feed, **{name: text.zeros(name, shape) for name, shape in shapes.items()}}, runs)
+        except EncodingError as error:
+            if batch in self._learned or (runs is not None and runs.ended):
+                raise
+            reason = error
+        logger.warning(
+            "%s does not say the shape of its image features, and a guess failed (%s); the vision tower runs once for "
+            "batches of %d queries to learn it",
+            self._graphs.pages.name,
+            reason,
+            batch,
+        )
+        features = self._pages.get().run(feed, runs)
+        self._learned[batch] = {name: features[name].shape for name in cut}
+        return text.run({**feed, **features}, runs)
 
     def _find_cut(self) -> tuple[ValueInfoProto, ...]:
         if not self._config.split:
@@ -241,18 +261,17 @@ class _Session:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise EncodingError(f"onnxruntime failed on {shapes}: {error}") from error
 
-    def zeros(self, name: str, batch: int) -> Any:
-        """Zeros for an input that a query does not use.
-
-        Its first axis is the batch's; an axis of unknown length gets 1, for nothing is read from it.
-        """
-        value = self._inputs.get(name)
-        if value is None:
-            return np.zeros(())
-        shape = [size if isinstance(size, int) and size > 0 else 1 for size in value.shape]
-        if value.shape and not isinstance(value.shape[0], int):
+    def guess_shape(self, name: str, batch: int) -> tuple[int, ...]:
+        """A shape for an input that a query does not use: the batch first, and 1 for an axis of unknown length."""
+        known = self._inputs[name].shape
+        shape = [size if isinstance(size, int) and size > 0 else 1 for size in known]
+        if known and not isinstance(known[0], int):
             shape[0] = batch
-        return np.zeros(shape, dtype=_DTYPES.get(value.type, np.float32))
+        return tuple(shape)
+
+    def zeros(self, name: str, shape: tuple[int, ...]) -> Any:
+        """Zeros of an input's type."""
+        return np.zeros(shape, dtype=_DTYPES.get(self._inputs[name].type, np.float32))
 
 
 class Runs:
@@ -278,6 +297,11 @@ class Runs:
         finally:
             with self._lock:
                 self._active.discard(options)
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` was called."""
+        return self._ended
 
     def end(self) -> None:
         """End the runs under way at their next operator, and those to come at once; they raise EncodingError."""

@@ -59,7 +59,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         threads: threads inside one run; None for all cores.
         providers: ONNX Runtime execution providers, names or (name, options).
         device_ids: GPUs to use.
-        enable_cpu_mem_arena: let onnxruntime keep freed memory for the next run.
+        enable_cpu_mem_arena: let onnxruntime take the memory of a run from an arena, which shrinks after it.
         split_graph: cut a merged export so that queries skip the vision tower.
         allow_urls: let images be http(s) URLs.
         url_timeout: seconds, for those.

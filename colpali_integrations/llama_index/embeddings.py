@@ -81,7 +81,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         threads: threads inside one run; None for all cores.
         providers: ONNX Runtime execution providers, names or (name, options).
         device_ids: GPUs to use.
-        enable_cpu_mem_arena: let onnxruntime keep freed memory for the next run.
+        enable_cpu_mem_arena: let onnxruntime take the memory of a run from an arena, which shrinks after it.
         split_graph: cut a merged export so that queries skip the vision tower.
         allow_urls: let images be http(s) URLs.
         url_timeout: seconds, for those.
@@ -113,7 +113,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         default=None, description="ONNX Runtime execution providers."
     )
     device_ids: list[int] | None = Field(default=None, description="GPUs to use.")
-    enable_cpu_mem_arena: bool = Field(default=True, description="Let onnxruntime keep freed memory.")
+    enable_cpu_mem_arena: bool = Field(default=True, description="Let onnxruntime use a memory arena.")
     split_graph: bool = Field(default=True, description="Let queries skip the vision tower of a merged export.")
     allow_urls: bool = Field(default=False, description="Let images be http(s) URLs.")
     url_timeout: float = Field(default=10.0, gt=0, description="Seconds for a URL.")

@@ -27,7 +27,9 @@ BATCH, SIZE, DIM = 2, 4, 3
 HALVES: tuple[Literal["pages", "text"], ...] = ("pages", "text")
 
 
-def toy(path: Path, *, entangled: bool = False, pixels: str = "pixel_values", detached: bool = False) -> Path:
+def toy(
+    path: Path, *, entangled: bool = False, pixels: str = "pixel_values", detached: bool = False, flat: bool = False
+) -> Path:
     """A merged graph in small: pixels -> tower -> + ids -> output; the sum is masked where ids are 0.
 
     The text side reads the *shape* of the pixels too, as exports do for the batch size.
@@ -49,6 +51,16 @@ def toy(path: Path, *, entangled: bool = False, pixels: str = "pixel_values", de
         helper.make_node("Add", ["masked", "mask_3d"], ["summed"]),
         helper.make_node("Add", ["mask_3d" if detached else "summed", "batch_f"], ["output"]),
     ]
+    extra = []
+    if flat:  # the features cross the cut as one row, and the text half knows how to fold it
+        extra = [helper.make_tensor("row", TensorProto.INT64, [1], [-1])]
+        extra += [helper.make_tensor("fold", TensorProto.INT64, [2], [1, DIM])]
+        nodes[6:7] = [
+            helper.make_node("Reshape", ["features", "row"], ["flat"]),
+            helper.make_node("Shape", ["input_ids"], ["ids_shape"], end=1),
+            helper.make_node("Concat", ["ids_shape", "fold"], ["folded_shape"], axis=0),
+            helper.make_node("Reshape", ["flat", "folded_shape"], ["features_3d"]),
+        ]
     nodes.insert(4, helper.make_node("ReduceSum", ["mask", "axes"], ["mask_row"], keepdims=1))
     last = helper.make_tensor("last", TensorProto.INT64, [1], [2])
     graph = helper.make_graph(
@@ -59,7 +71,7 @@ def toy(path: Path, *, entangled: bool = False, pixels: str = "pixel_values", de
             helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
         ],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", "tokens", DIM])],
-        [tower, first, axes, last],
+        [tower, first, axes, last, *extra],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
@@ -95,6 +107,19 @@ def test_halves_equal_the_whole(tmp_path: Path) -> None:
     assert not whole.splits
     np.testing.assert_array_equal(split.pages(feed(1))["output"], whole.pages(feed(1))["output"])
     np.testing.assert_array_equal(split.queries(feed(0))["output"], whole.queries(feed(0))["output"])
+
+
+def test_an_undeclared_shape_of_the_features_is_learned_once_a_batch_size(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = GraphFiles(*[toy(tmp_path / "toy.onnx", flat=True)] * 2)
+    split, whole = Engine(files, SessionConfig()), Engine(files, SessionConfig(split=False))
+    for _ in range(2):
+        np.testing.assert_array_equal(split.queries(feed(0))["output"], whole.queries(feed(0))["output"])
+    assert split.splits
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "to learn it" in caplog.text
+    np.testing.assert_array_equal(split.pages(feed(1))["output"], whole.pages(feed(1))["output"])
 
 
 @pytest.mark.parametrize(
