@@ -348,7 +348,8 @@ class MultiModalEmbeddingConformance:
         assert len(recorder.starts) == len(recorder.ends) == 2
         assert all(isinstance(payload[EventPayload.EXCEPTION], ColPaliError) for _, payload in recorder.ends)
 
-    async def test_instrumentation_events(self, embedding: MultiModalEmbedding, listener: Listener) -> None:
+    async def test_instrumentation_events(self, listener: Listener) -> None:
+        embedding = self.make(embed_batch_size=3)
         calls: list[tuple[Any, list[str]]] = [
             (lambda: asyncio.to_thread(embedding.get_query_embedding, TEXTS[0]), TEXTS[:1]),
             (lambda: asyncio.to_thread(embedding.get_text_embedding, TEXTS[0]), TEXTS[:1]),

@@ -28,7 +28,7 @@ def make_stage(
 
 
 def our_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("colpali-")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("colpali-prepare", "colpali-run"))]
 
 
 def values(results: Iterator[int | Failure]) -> list[int | str]:

@@ -68,6 +68,7 @@ def test_queries_in_shuffled_batches(load: Load, golden: Callable[[str], Golden]
         np.testing.assert_allclose(vectors, golden(name).query_vectors(place), rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.usefixtures("own_registry")
 @pytest.mark.parametrize("prompt", PALIGEMMA_PROMPTS, ids=lambda prompt: prompt.name)
 def test_every_prompt_by_description(golden: Callable[[str], Golden], prompt: object) -> None:
     """A checkpoint of a known family is one literal: the prompt belongs to the description."""
