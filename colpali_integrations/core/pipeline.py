@@ -80,8 +80,8 @@ def run_in_order(
         raises comes after the results of what it gave before.
     """
     backlog = batches_ahead * workers
-    preparing = ThreadPoolExecutor(preparers, thread_name_prefix="colpali-prepare")
-    running = ThreadPoolExecutor(workers, thread_name_prefix="colpali-run")
+    preparing = ThreadPoolExecutor(preparers, thread_name_prefix="colpali-pipeline-prepare")
+    running = ThreadPoolExecutor(workers, thread_name_prefix="colpali-pipeline-run")
     free_workers = deque(range(workers))
     under_way: deque[Future[list[Result | Failure]]] = deque()
     batches = _numbered_batches(source, batch_size)

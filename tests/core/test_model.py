@@ -26,6 +26,8 @@ from colpali_integrations.core.errors import (
 )
 from colpali_integrations.core.session import Engine, Runs, _Session
 
+from .threads import pipeline_threads
+
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 NAMES = ("coltiny", "paligemma", "idefics3")
 
@@ -155,7 +157,7 @@ def test_generators_in_and_out(coltiny: ColPali) -> None:
     assert [next(results).shape[1] for _ in range(3)] == [128] * 3
     results.close()
     assert len(pulled) <= 3 + 4 * 2 + 2
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("colpali-prepare", "colpali-run"))]
+    assert not pipeline_threads()
 
 
 @pytest.mark.parametrize("images", [[], (), iter([])])
@@ -323,7 +325,7 @@ async def test_an_abandoned_async_iteration_leaves_nothing_behind(coltiny: ColPa
     async for _ in stream:
         break
     await stream.aclose()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("colpali-prepare", "colpali-run"))]
+    assert not pipeline_threads()
 
 
 def test_progress_goes_to_stderr(coltiny: ColPali, capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,7 +369,7 @@ async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     for _ in range(500):
-        if not [thread for thread in threading.enumerate() if thread.name.startswith(("colpali-prepare", "colpali-run"))]:
+        if not pipeline_threads():
             return
         await asyncio.sleep(0.01)
     raise AssertionError("threads are still at work")

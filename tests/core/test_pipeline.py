@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from colpali_integrations.core.errors import EncodingError, ImageError
 from colpali_integrations.core.pipeline import Failure, Stage, run_in_order, run_inline
 
+from .threads import pipeline_threads
+
 
 def times_ten(batch: Sequence[int], worker: int) -> list[int]:
     return [item * 10 for item in batch]
@@ -25,10 +27,6 @@ def make_stage(
     key: Callable[[int], Hashable] = lambda ready: "all",
 ) -> Stage[int, int, int]:
     return Stage(prepare=prepare, key=key, run=run, name=lambda item: f"item {item}")
-
-
-def our_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("colpali-prepare", "colpali-run"))]
 
 
 def values(results: Iterator[int | Failure]) -> list[int | str]:
@@ -122,7 +120,7 @@ def test_an_error_of_the_source_comes_after_the_results_before_it() -> None:
             for result in results:
                 done.append(result)
         assert done == [10, 20, 30]
-    assert not our_threads()
+    assert not pipeline_threads()
 
 
 def test_a_failing_batch_is_tried_item_by_item() -> None:
@@ -163,7 +161,7 @@ def test_an_abandoned_iteration_leaves_no_thread(take: int) -> None:
     for _ in range(take):
         next(results)
     results.close()  # type: ignore[attr-defined]
-    assert not our_threads()
+    assert not pipeline_threads()
     after = len(ran)
     time.sleep(0.05)
     assert len(ran) == after
@@ -177,9 +175,9 @@ def test_an_interrupt_in_the_consumer_leaves_no_thread() -> None:
                 raise KeyboardInterrupt
     # The generator is closed when its last reference goes, with the frame of the loop above.
     deadline = time.monotonic() + 5
-    while our_threads() and time.monotonic() < deadline:
+    while pipeline_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not our_threads()
+    assert not pipeline_threads()
 
 
 def test_workers_run_at_the_same_time_and_have_numbers() -> None:
@@ -219,4 +217,4 @@ def test_batches_under_way_are_aborted_when_the_iteration_ends_early() -> None:
     assert not aborted.is_set()
     results.close()  # type: ignore[attr-defined]
     assert aborted.is_set()
-    assert not our_threads()
+    assert not pipeline_threads()
