@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fastembed
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +19,6 @@ from colpali_integrations import ColPali
 from .cases import EMBEDDED_QUERIES, draw, page_named
 from .conftest import FIXTURES, TOLERANCE, Golden
 
-fastembed = pytest.importorskip("fastembed", reason="dependency group benchmark")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 Load = Callable[..., ColPali]
