@@ -21,6 +21,7 @@ from colpali_integrations.core.families.base import Codec, Family, Feed, Float32
 from colpali_integrations.core.folder import describe_folder
 from colpali_integrations.core.hub import resolve_files
 from colpali_integrations.core.images import ImageSource, image_name, is_one_image, load_image
+from colpali_integrations.core.memory import release_freed_memory
 from colpali_integrations.core.pipeline import Stage, run_in_order, run_inline
 from colpali_integrations.core.prompt import check_query
 from colpali_integrations.core.registry import ModelDescription, find_model
@@ -210,7 +211,7 @@ class ColPali:
         stage: Stage[Any, Prepared, Float32] = Stage(
             prepare=self._prepare_image,
             key=lambda ready: ready.key,
-            run=self._runner(self.family.pages, lambda engine, feed: engine.pages(feed, runs)),
+            run=_releasing(self._runner(self.family.pages, lambda engine, feed: engine.pages(feed, runs))),
             name=_source_name,
             abort=runs.end,
         )
@@ -364,6 +365,16 @@ def _describe(
     if isinstance(name_or_path, os.PathLike) or folder.is_dir():
         return describe_folder(folder), folder
     return find_model(name_or_path), None
+
+
+def _releasing(run: Callable[[Sequence[Prepared], int], list[Float32]]) -> Callable[..., list[Float32]]:
+    def encode(batch: Sequence[Prepared], worker: int) -> list[Float32]:
+        try:
+            return run(batch, worker)
+        finally:
+            release_freed_memory()
+
+    return encode
 
 
 def _source_name(source: object) -> str:
