@@ -30,8 +30,8 @@ from colpali_integrations.core.streams import OnError, handle_failures, in_threa
 
 __all__ = ["ColPali", "OnError"]
 
-# On a CPU a batch of 1 is the fastest and takes the least memory: 575 MiB where 4 take 1,422, on a ColPali of
-# a quarter of the real width (benchmarks/results/encode.md). A GPU wants more to do at a time.
+# On a CPU a batch of 4 was no faster than 1, and took two and a half times its memory, on a ColPali of a quarter of the
+# real width (python -m benchmarks.encode images --batches 1 4). A GPU wants more to do at a time.
 _IMAGE_BATCH_CPU, _IMAGE_BATCH_GPU = 1, 4
 _QUERY_BATCH = 64
 

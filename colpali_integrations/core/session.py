@@ -113,17 +113,14 @@ class Engine:
         self._queries = _Once(lambda: self._load(graphs.queries, None))
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
 
-    def load(self, *, queries: bool = True, pages: bool = True) -> None:
+    def load(self) -> None:
         """Make the sessions now instead of at first use."""
         if not self._graphs.merged:
-            if queries:
-                self._queries.get()
-            if pages:
-                self._whole.get()
+            self._queries.get()
+            self._whole.get()
         elif self._cut.get():
             self._text.get()
-            if pages:
-                self._pages.get()
+            self._pages.get()
         else:
             self._whole.get()
 
@@ -236,8 +233,8 @@ class _Session:
             logger.warning("%s did not come up; %s runs on %s", _provider_name(providers[0]), path.name, active[0])
         else:
             logger.info("%s runs on %s", path.name, active[0])
-        # Without this the arena keeps the largest run's memory for ever: 585 MiB where 400 do, on a ColPali of a fourth
-        # of the width, at no measurable cost (benchmarks/README.md).
+        # Without this the arena keeps the largest run's memory for ever: it was half as much again on a ColPali of a
+        # quarter of the real width, where shrinking cost no time that could be measured.
         self._shrinks = config.enable_cpu_mem_arena and active[0] == "CPUExecutionProvider"
         self._inputs = {value.name: value for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
