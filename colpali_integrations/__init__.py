@@ -11,6 +11,7 @@ from colpali_integrations.core.errors import ColPaliError
 from colpali_integrations.core.images import load_image
 from colpali_integrations.core.model import ColPali
 from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
+from colpali_integrations.core.places import PageEmbedding, PageGrid, Region, regions
 from colpali_integrations.core.pooling import grid_pool, hierarchical_pool, mean_pool
 from colpali_integrations.core.registry import ModelDescription, find_model, list_supported_models, register_model
 from colpali_integrations.core.scoring import max_sim
@@ -19,7 +20,10 @@ __all__ = [
     "ColPali",
     "ColPaliError",
     "ModelDescription",
+    "PageEmbedding",
+    "PageGrid",
     "PdfPage",
+    "Region",
     "find_model",
     "grid_pool",
     "hierarchical_pool",
@@ -29,6 +33,7 @@ __all__ = [
     "mean_pool",
     "pdf_page_count",
     "pdf_pages",
+    "regions",
     "register_model",
 ]
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Itera
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from colpali_integrations.core.folder import describe_folder
 from colpali_integrations.core.hub import resolve_files
 from colpali_integrations.core.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.core.memory import release_freed_memory
+from colpali_integrations.core.page_grid import PageEmbedding
 from colpali_integrations.core.pipeline import Stage, run_in_order, run_inline
 from colpali_integrations.core.prompt import check_query
 from colpali_integrations.core.registry import ModelDescription, find_model
@@ -34,6 +35,8 @@ __all__ = ["ColPali", "OnError"]
 # real width (python -m benchmarks.encode images --batches 1 4). A GPU wants more to do at a time.
 _IMAGE_BATCH_CPU, _IMAGE_BATCH_GPU = 1, 4
 _QUERY_BATCH = 64
+
+Encoded = TypeVar("Encoded", Float32, PageEmbedding)
 
 
 class ColPali:
@@ -207,26 +210,66 @@ class ColPali:
             EncodingError: a page that cannot be encoded.
             ConfigurationError: batch_size or parallel below the allowed.
         """
-        runs = Runs()
-        stage: Stage[Any, Prepared, Float32] = Stage(
-            prepare=self._prepare_image,
-            key=lambda ready: ready.key,
-            run=_releasing(self._runner(self.family.pages, lambda engine, feed: engine.pages(feed, runs))),
-            name=_source_name,
-            abort=runs.end,
-        )
-        source: Iterable[Any] = [images] if is_one_image(images) else images  # type: ignore[assignment]
-        workers = self._workers(parallel)
-        default = _IMAGE_BATCH_CPU if self._engines[0].on_cpu else _IMAGE_BATCH_GPU
-        size = _positive(batch_size, default, "batch_size")
-        results = run_in_order(
-            with_progress(source, show_progress, "pages"),
-            stage,
-            batch_size=size,
-            workers=workers,
-            preparers=min(max(available_cores(), 2), 2 * workers),
-        )
-        return handle_failures(results, on_error)
+        decode = self.family.pages.vectors
+        return self._encode_images(decode, images, batch_size, parallel, on_error, show_progress)
+
+    @overload
+    def embed_pages(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        *,
+        batch_size: int | None = ...,
+        parallel: int | None = ...,
+        on_error: Literal["raise", "skip"] = ...,
+        show_progress: bool = ...,
+    ) -> Generator[PageEmbedding, None, None]: ...
+
+    @overload
+    def embed_pages(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        *,
+        batch_size: int | None = ...,
+        parallel: int | None = ...,
+        on_error: OnError,
+        show_progress: bool = ...,
+    ) -> Generator[PageEmbedding | ColPaliError, None, None]: ...
+
+    def embed_pages(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        *,
+        batch_size: int | None = None,
+        parallel: int | None = None,
+        on_error: OnError = "raise",
+        show_progress: bool = False,
+    ) -> Generator[PageEmbedding | ColPaliError, None, None]:
+        """`embed_images` with the place of every vector on its page, from which `regions` tells where answers are.
+
+        Args:
+            images: as for `embed_images`.
+            batch_size: as for `embed_images`.
+            parallel: as for `embed_images`.
+            on_error: as for `embed_images`.
+            show_progress: as for `embed_images`.
+
+        Yields:
+            `PageEmbedding(vectors, grid)`, one a page; the vectors are those of `embed_images`.
+
+        Raises:
+            ImageError: as `embed_images`.
+            EncodingError: as `embed_images`.
+            ConfigurationError: as `embed_images`.
+
+        Example:
+            >>> import numpy as np
+            >>> model = ColPali.from_pretrained()
+            >>> [page] = model.embed_pages([np.full((64, 64), 255, np.uint8)])
+            >>> len(page.vectors) == len(page.grid)
+            True
+        """
+        decode = self.family.pages.embeddings
+        return self._encode_images(decode, images, batch_size, parallel, on_error, show_progress)
 
     def embed_queries(
         self,
@@ -255,7 +298,9 @@ class ColPali:
         stage: Stage[str, Prepared, Float32] = Stage(
             prepare=self._prepare_query,
             key=lambda ready: ready.key,
-            run=self._runner(self.family.queries, lambda engine, feed: engine.queries(feed, runs)),
+            run=self._runner(
+                self.family.queries, self.family.queries.vectors, lambda engine, feed: engine.queries(feed, runs)
+            ),
             name=lambda text: repr(text if len(str(text)) <= 60 else f"{text[:57]}..."),
             abort=runs.end,
         )
@@ -309,6 +354,25 @@ class ColPali:
         source = [texts] if isinstance(texts, str) else texts
         return sum(self.family.token_count(check_query(text), include_special=include_special) for text in source)
 
+    def query_tokens(self, text: str) -> list[str | None]:
+        """What each vector of a query stands for. Loads no session.
+
+        Args:
+            text: one query.
+
+        Returns:
+            One entry a vector of `embed_queries(text)`, in its order: the piece of the text (a word of ColTiny's, a
+            word or a part of one of a tokenizer's), or None for tokens of the prompt, augmentation and white space.
+
+        Raises:
+            QueryError: the query is empty or not a string.
+
+        Example:
+            >>> ColPali.from_pretrained().query_tokens("how tall is the tower")
+            ['tall', 'tower']
+        """
+        return self.family.query_tokens(check_query(text))
+
     def close(self) -> None:
         """Release the weights. The model stays usable: the next call loads them again."""
         for engine in self._engines:
@@ -331,19 +395,53 @@ class ColPali:
     def _prepare_query(self, text: str) -> Prepared:
         return self.family.queries.prepare(check_query(text))
 
+    def _encode_images(
+        self,
+        decode: Callable[[Outputs, Sequence[Prepared]], list[Encoded]],
+        images: Iterable[ImageSource] | ImageSource,
+        batch_size: int | None,
+        parallel: int | None,
+        on_error: OnError,
+        show_progress: bool,
+    ) -> Generator[Encoded | ColPaliError, None, None]:
+        runs = Runs()
+        run = self._runner(self.family.pages, decode, lambda engine, feed: engine.pages(feed, runs))
+        stage: Stage[Any, Prepared, Encoded] = Stage(
+            prepare=self._prepare_image,
+            key=lambda ready: ready.key,
+            run=_releasing(run),
+            name=_source_name,
+            abort=runs.end,
+        )
+        source: Iterable[Any] = [images] if is_one_image(images) else images  # type: ignore[assignment]
+        workers = self._workers(parallel)
+        default = _IMAGE_BATCH_CPU if self._engines[0].on_cpu else _IMAGE_BATCH_GPU
+        size = _positive(batch_size, default, "batch_size")
+        results = run_in_order(
+            with_progress(source, show_progress, "pages"),
+            stage,
+            batch_size=size,
+            workers=workers,
+            preparers=min(max(available_cores(), 2), 2 * workers),
+        )
+        return handle_failures(results, on_error)
+
     def _runner(
-        self, codec: Codec[Any], run: Callable[[Engine, Feed], Outputs]
-    ) -> Callable[[Sequence[Prepared], int], list[Float32]]:
-        def encode(batch: Sequence[Prepared], worker: int) -> list[Float32]:
+        self,
+        codec: Codec[Any],
+        decode: Callable[[Outputs, Sequence[Prepared]], list[Encoded]],
+        run: Callable[[Engine, Feed], Outputs],
+    ) -> Callable[[Sequence[Prepared], int], list[Encoded]]:
+        def encode(batch: Sequence[Prepared], worker: int) -> list[Encoded]:
             engine = self._engines[worker % len(self._engines)]
-            vectors = codec.vectors(run(engine, codec.feed(batch)), batch)
-            for array in vectors:
-                if not np.isfinite(array).all():
+            found = decode(run(engine, codec.feed(batch)), batch)
+            for item in found:
+                if not np.isfinite(_vectors(item)).all():
                     raise EncodingError(
                         "the model gave values that are not finite (half precision overflows on some CPUs, "
                         "microsoft/onnxruntime#32600); use another execution provider or a float32 export"
                     )
-            return vectors
+            return found
 
         return encode
 
@@ -367,14 +465,18 @@ def _describe(
     return find_model(name_or_path), None
 
 
-def _releasing(run: Callable[[Sequence[Prepared], int], list[Float32]]) -> Callable[..., list[Float32]]:
-    def encode(batch: Sequence[Prepared], worker: int) -> list[Float32]:
+def _releasing(run: Callable[[Sequence[Prepared], int], list[Encoded]]) -> Callable[..., list[Encoded]]:
+    def encode(batch: Sequence[Prepared], worker: int) -> list[Encoded]:
         try:
             return run(batch, worker)
         finally:
             release_freed_memory()
 
     return encode
+
+
+def _vectors(item: Float32 | PageEmbedding) -> Float32:
+    return item.vectors if isinstance(item, PageEmbedding) else item
 
 
 def _source_name(source: object) -> str:

@@ -62,6 +62,11 @@ class Vocabulary:
         ids: list[int] = self._user.encode(text, add_special_tokens=False).ids
         return ids
 
+    def user_spans(self, text: str) -> list[tuple[int, int]]:
+        """For each of `user_ids`, from which character of the text to which it stands for."""
+        spans: list[tuple[int, int]] = self._user.encode(text, add_special_tokens=False).offsets
+        return spans
+
     def token_id(self, token: str) -> int:
         """Id of one token.
 
@@ -128,6 +133,18 @@ class QueryPrompt:
         if include_special:
             return len(self._head) + len(self.user_ids(text)) + len(self._tail)
         return min(len(self._vocabulary.user_ids(check_query(text))), self._max_tokens)
+
+    def pieces(self, text: str) -> list[str | None]:
+        """For each of `ids` the piece of the user's text that it stands for, without white space around it.
+
+        None for the prompt's own tokens and for those of white space. The bytes of a rare character are tokens of
+        their own in some vocabularies; each of them stands for the whole character.
+        """
+        whole = self._lead + check_query(text)
+        spans = self._vocabulary.user_spans(whole)[: self._lead_length + self._max_tokens]
+        # A token of the lead and the text together, such as a space that belongs to the next word, counts for the text.
+        found = [whole[max(start, len(self._lead)) : end].strip() or None for start, end in spans]
+        return [*[None] * len(self._head), *found, *[None] * len(self._tail)]
 
     def ids(self, text: str) -> NDArray[np.int64]:
         """All ids (n_tokens,) int64 of a query."""

@@ -15,15 +15,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from colpali_integrations.core.page_grid import PageEmbedding
 from colpali_integrations.core.registry import ModelDescription
 
-__all__ = ["Codec", "Family", "Feed", "Float32", "GraphFiles", "Outputs", "Prepared"]
+__all__ = ["Codec", "Family", "Feed", "Float32", "GraphFiles", "Outputs", "PageCodec", "Prepared"]
 
 Float32: TypeAlias = NDArray[np.float32]
 Feed: TypeAlias = dict[str, NDArray[Any]]
@@ -76,6 +77,14 @@ class Codec(Protocol[Item]):
         ...
 
 
+class PageCodec(Codec[Image.Image], Protocol):
+    """The direction of pages, which also knows where on a page its vectors stand."""
+
+    def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
+        """As `vectors`, each page with the places of its vectors."""
+        ...
+
+
 @dataclass(frozen=True)
 class GraphFiles:
     """Which ONNX files a family runs.
@@ -96,10 +105,18 @@ class GraphFiles:
 
 
 class Family(Protocol):
-    """A model family bound to the files of one model."""
+    """A model family bound to the files of one model.
 
+    Attributes:
+        preprocessing: name and version of this package's own part in an embedding. A change of it that gives other
+            vectors for the same files takes another version: an index then knows that it was made before.
+        queries: the codec of queries.
+        pages: the codec of pages.
+    """
+
+    preprocessing: ClassVar[str]
     queries: Codec[str]
-    pages: Codec[Image.Image]
+    pages: PageCodec
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         """Read the small files (tokenizer, configurations) of `directory`; load no session.
@@ -116,4 +133,8 @@ class Family(Protocol):
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of tokens (= query vectors) of a query, after truncation."""
+        ...
+
+    def query_tokens(self, text: str) -> list[str | None]:
+        """For each query vector the piece of the user's text that it stands for; None for those of the prompt."""
         ...

@@ -21,6 +21,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from PIL import Image
 from colpali_integrations.core.errors import ModelLoadError, QueryError
 from colpali_integrations.core.families.base import Feed, Float32, GraphFiles, Outputs, Prepared
 from colpali_integrations.core.families.coltiny_words import MAX_WORD_FEATURES, query_words, word_features
+from colpali_integrations.core.page_grid import PageEmbedding, PageGrid
 from colpali_integrations.core.registry import ModelDescription
 
 __all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout"]
@@ -154,7 +156,8 @@ class ColTinyPages:
     def prepare(self, item: Image.Image) -> Prepared:
         """Grey levels, longest side as in training, padded with white to whole cells: float32 (1, height, width).
 
-        Pages of one padded size share a run.
+        Pages of one padded size share a run. The result's `extra` is the part of the padded width and height that the
+        page fills.
         """
         scale = min(self._config.longest_side / max(item.size), _MOST_ENLARGEMENT)
         size = (max(1, round(item.width * scale)), max(1, round(item.height * scale)))
@@ -165,7 +168,7 @@ class ColTinyPages:
         height, width = -(-size[1] // cell) * cell, -(-size[0] // cell) * cell
         pixels = np.ones((1, height, width), np.float32)
         pixels[0, : size[1], : size[0]] = np.asarray(grey, np.float32) / 255
-        return Prepared(key=(height, width), arrays={"page": pixels}, extra=(height // cell, width // cell))
+        return Prepared(key=(height, width), arrays={"page": pixels}, extra=(size[0] / width, size[1] / height))
 
     def feed(self, batch: Sequence[Prepared]) -> Feed:
         """Pages of one size: float32 (batch, 1, height, width)."""
@@ -178,6 +181,16 @@ class ColTinyPages:
     def layouts(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageLayout]:
         """As :meth:`vectors`, with the place of each vector on the page, for highlighting and citations."""
         return [self.layout(outputs["vectors"][i], outputs["salience"][i]) for i in range(len(batch))]
+
+    def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
+        """As :meth:`vectors`, each with the cells in which the words' most salient occurrences are centred."""
+        found = []
+        for item, layout in zip(batch, self.layouts(outputs, batch), strict=True):
+            rows, columns = layout.grid
+            row, column = layout.cells.T
+            cells = np.where(row < 0, -1, row * columns + column).astype(np.int32)
+            found.append(PageEmbedding(layout.vectors, PageGrid(rows, columns, cells, cover=item.extra)))
+        return found
 
     def layout(self, vectors: Float32, salience: Float32) -> PageLayout:
         """Gather the cells of one page into words.
@@ -231,6 +244,8 @@ class ColTinyPages:
 class ColTinyFamily:
     """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx`` and ``config.json``."""
 
+    preprocessing: ClassVar[str] = "coltiny-1"
+
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         self.config = ColTinyConfig.read(directory / "config.json")
         if self.config.dim != description.dim:
@@ -245,3 +260,7 @@ class ColTinyFamily:
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of words (= query vectors) of a query, after truncation; there are no special tokens."""
         return len(self.queries.words(text))
+
+    def query_tokens(self, text: str) -> list[str | None]:
+        """The words that the query vectors stand for, as they are looked for: folded to the model's alphabet."""
+        return list(self.queries.words(text))

@@ -14,17 +14,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
-from colpali_integrations.core.families.base import Codec, Feed, Float32, GraphFiles, Outputs, Prepared
+from colpali_integrations.core.families.base import Codec, Feed, Float32, GraphFiles, Outputs, PageCodec, Prepared
 from colpali_integrations.core.families.common import PixelScale, QueryCodec, resize, stack, unit_rows
 from colpali_integrations.core.hub import read_json
+from colpali_integrations.core.page_grid import PageEmbedding, PageGrid
 from colpali_integrations.core.prompt import QueryPrompt, Vocabulary
 from colpali_integrations.core.registry import ModelDescription
 
-__all__ = ["Idefics3Family", "Idefics3Pages", "image_text", "tiled_size"]
+__all__ = ["Idefics3Family", "Idefics3Pages", "image_text", "tiled_size", "token_grid"]
 
 # The reference never lets an edge grow beyond this, whatever its configuration says.
 _LONGEST_EDGE_ALLOWED = 4096
@@ -33,8 +35,9 @@ _LONGEST_EDGE_ALLOWED = 4096
 class Idefics3Family:
     """Idefics3 tiling bound to the files of one model."""
 
+    preprocessing: ClassVar[str] = "idefics3-1"
     queries: Codec[str]
-    pages: Codec[Image.Image]
+    pages: PageCodec
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         config = read_json(directory, "preprocessor_config.json")
@@ -67,6 +70,10 @@ class Idefics3Family:
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of tokens of a query, after truncation."""
         return self._prompt.count(text, include_special=include_special)
+
+    def query_tokens(self, text: str) -> list[str | None]:
+        """The piece of `text` that each query vector stands for; None for the prompt and the augmentation."""
+        return self._prompt.pieces(text)
 
 
 class Idefics3Pages:
@@ -106,7 +113,9 @@ class Idefics3Pages:
         self._split = split
         self._resample = resample
         self._dim = dim
+        self._image_id = vocabulary.token_id("<image>")
         self._ids: dict[tuple[int, int], np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
+        self._grids: dict[tuple[int, int], PageGrid] = {}
 
     def prepare(self, item: Image.Image) -> Prepared:
         """Resize twice, cut into tiles, add the view of the whole, scale.
@@ -127,6 +136,20 @@ class Idefics3Pages:
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
         """One (n_tokens, dim) array a page, prompt tokens included, as the reference gives."""
         return unit_rows(outputs, batch, self._dim)
+
+    def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
+        """As `vectors`, each with the grid that the tiles' tokens make when the tiles are put back in place."""
+        found = []
+        for item, vectors in zip(batch, self.vectors(outputs, batch), strict=True):
+            if item.extra not in self._grids:
+                self._grids[item.extra] = token_grid(
+                    item.ids == self._image_id,
+                    rows=item.extra[0],
+                    columns=item.extra[1],
+                    image_seq_len=self._image_seq_len,
+                )
+            found.append(PageEmbedding(vectors, self._grids[item.extra]))
+        return found
 
     def _tiles(self, image: Image.Image) -> tuple[list[Image.Image], tuple[int, int]]:
         side = self._tile
@@ -174,6 +197,41 @@ def tiled_size(width: int, height: int, tile: int) -> tuple[int, int]:
         return width, math.ceil(int(width / ratio) / tile) * tile
     height = math.ceil(height / tile) * tile
     return math.ceil(int(height * ratio) / tile) * tile, height
+
+
+def token_grid(
+    pictures: np.ndarray[tuple[int], np.dtype[np.bool_]], *, rows: int, columns: int, image_seq_len: int
+) -> PageGrid:
+    """Where on the page the tokens of a page's prompt stand.
+
+    The tokens of a tile are its square grid row by row: the connector merges neighbouring patches and keeps their
+    order (transformers `Idefics3Connector.pixel_shuffle`). The view of the whole has no places where there are tiles,
+    which see the same in more detail; where it is all there is, it has them.
+
+    Args:
+        pictures: bool (n_tokens,), which tokens of the prompt stand for the picture.
+        rows: of tiles; 0 where the page is not tiled.
+        columns: likewise.
+        image_seq_len: tokens a tile.
+
+    Example: two tiles of 2 x 2 tokens side by side, then the view of the whole.
+        >>> token_grid(np.array([False] + [True] * 12), rows=1, columns=2, image_seq_len=4).cells.tolist()
+        [-1, 0, 1, 4, 5, 2, 3, 6, 7, -1, -1, -1, -1]
+    """
+    tile_rows, tile_columns = max(rows, 1), max(columns, 1)
+    side = math.isqrt(image_seq_len)
+    if side * side != image_seq_len:  # of no Idefics3 that we know: then a tile is one cell
+        side = 1
+    token = np.arange(tile_rows * tile_columns * image_seq_len)
+    tile, inner = np.divmod(token, image_seq_len)
+    row, column = np.divmod(tile, tile_columns)
+    inner_row, inner_column = np.divmod(inner if side > 1 else np.zeros_like(inner), side)
+    places = np.full(int(pictures.sum()), -1, np.int32)
+    width = tile_columns * side
+    places[: len(token)] = (row * side + inner_row) * width + column * side + inner_column
+    cells = np.full(len(pictures), -1, np.int32)
+    cells[pictures] = places
+    return PageGrid(tile_rows * side, width, cells)
 
 
 def image_text(rows: int, columns: int, image_seq_len: int) -> str:

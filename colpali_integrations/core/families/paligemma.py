@@ -10,16 +10,19 @@ The ten pads are attended to: they are query augmentation, not padding. The imag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
 from colpali_integrations.core.errors import ModelLoadError
-from colpali_integrations.core.families.base import Codec, Feed, Float32, GraphFiles, Outputs, Prepared
+from colpali_integrations.core.families.base import Codec, Feed, Float32, GraphFiles, Outputs, PageCodec, Prepared
 from colpali_integrations.core.families.common import PixelScale, QueryCodec, resize, stack, unit_rows
 from colpali_integrations.core.hub import read_json
+from colpali_integrations.core.page_grid import PageEmbedding, PageGrid
 from colpali_integrations.core.prompt import QueryPrompt, Vocabulary
 from colpali_integrations.core.registry import ModelDescription
 
@@ -29,8 +32,9 @@ __all__ = ["PaliGemmaFamily", "PaliGemmaPages"]
 class PaliGemmaFamily:
     """PaliGemma bound to the files of one model."""
 
+    preprocessing: ClassVar[str] = "paligemma-1"
     queries: Codec[str]
-    pages: Codec[Image.Image]
+    pages: PageCodec
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         config = read_json(directory, "preprocessor_config.json")
@@ -44,11 +48,13 @@ class PaliGemmaFamily:
             ) from error
         n_image_tokens = int(config.get("image_seq_length", 1024))
         ids = vocabulary.prompt_ids(description.image_prompt.replace("<image>", "<image>" * n_image_tokens))
-        if ids.count(vocabulary.token_id("<image>")) != n_image_tokens:
+        image_id = vocabulary.token_id("<image>")
+        if ids.count(image_id) != n_image_tokens:
             raise ModelLoadError(f"{description.name}: the image prompt must contain <image> once, as a special token")
         self.graphs = GraphFiles(directory / description.model_file, directory / description.model_file)
         self.pages = PaliGemmaPages(
             np.array(ids, dtype=np.int64),
+            image_id=image_id,
             scale=PixelScale(config, directory / "preprocessor_config.json"),
             size=(width, height),
             resample=int(config.get("resample", Image.Resampling.BICUBIC)),
@@ -66,12 +72,17 @@ class PaliGemmaFamily:
         """Number of tokens of a query, after truncation."""
         return self._prompt.count(text, include_special=include_special)
 
+    def query_tokens(self, text: str) -> list[str | None]:
+        """The piece of `text` that each query vector stands for; None for the prompt and the pads."""
+        return self._prompt.pieces(text)
+
 
 class PaliGemmaPages:
     """Pages: one size, one prompt.
 
     Args:
         ids: (n_tokens,) int64, the same for every page.
+        image_id: the id of the tokens that patches take the place of.
         scale: from uint8 to floats.
         size: (width, height) in pixels.
         resample: Pillow's number of the filter.
@@ -82,6 +93,7 @@ class PaliGemmaPages:
         self,
         ids: np.ndarray[tuple[int], np.dtype[np.int64]],
         *,
+        image_id: int,
         scale: PixelScale,
         size: tuple[int, int],
         resample: int,
@@ -92,6 +104,7 @@ class PaliGemmaPages:
         self._size = size
         self._resample = resample
         self._dim = dim
+        self._grid = _patch_grid(ids == image_id)
 
     def prepare(self, item: Image.Image) -> Prepared:
         """Resize, scale; every page has the same shape."""
@@ -105,3 +118,21 @@ class PaliGemmaPages:
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
         """One (n_tokens, dim) array a page: its patches row by row, then the prompt's tokens."""
         return unit_rows(outputs, batch, self._dim)
+
+    def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
+        """As `vectors`, each with the grid of patches that the page is stretched over."""
+        return [PageEmbedding(rows, self._grid) for rows in self.vectors(outputs, batch)]
+
+
+def _patch_grid(patches: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> PageGrid:
+    """The square grid of a page's patches, row by row, given which of its tokens (n_tokens,) are patches.
+
+    SigLIP's encoder cuts the square picture into as many rows as columns, and the projector keeps their order
+    (transformers `SiglipVisionEmbeddings`, `PaliGemmaMultiModalProjector`).
+    """
+    n = int(patches.sum())
+    side = math.isqrt(n)
+    cells = np.full(len(patches), -1, np.int32)
+    # A number of patches that is no square is of no PaliGemma that we know: its page is one cell.
+    cells[patches] = np.arange(n) if side * side == n else 0
+    return PageGrid(side, side, cells) if side * side == n else PageGrid(1, 1, cells)
