@@ -153,6 +153,7 @@ def test_a_condition_built_by_hand_is_checked_too() -> None:
 
 def plain(where: Filter, payload: dict[str, Any]) -> bool:
     """The language once more, from its description, without looking at how `matches` does it."""
+    wanted: Any = ()
     match where:
         case And(parts=parts):
             return False not in [plain(part, payload) for part in parts]
@@ -160,11 +161,12 @@ def plain(where: Filter, payload: dict[str, Any]) -> bool:
             return True in [plain(part, payload) for part in parts]
         case Not(part=part):
             return plain(part, payload) is False
-        case Condition(field=field, op=op, value=wanted):
+        case Condition(field=field, op=op):
+            wanted = where.value
             places = {"$id": payload["id"], "$group": payload["group"]}
             held = places[field] if field in places else payload["metadata"].get(field)
             if op is Operator.EXISTS:
-                return (held not in (None, [])) == wanted
+                return (held not in (None, [])) is bool(wanted)
             opposite = {Operator.NE: Operator.EQ, Operator.NIN: Operator.IN}
             if op in opposite:
                 return not plain(Condition(field, opposite[op], wanted), payload)
@@ -186,14 +188,15 @@ def holds(op: str, one: Any, wanted: Any) -> bool:
         return str(one).casefold().find(wanted.casefold()) >= 0
     less, same = one < wanted, one == wanted
     more = not less and not same
-    return {
+    found: dict[str, bool] = {
         "$eq": same,
         "$contains": same,
         "$gt": more,
         "$gte": more or same,
         "$lt": less,
         "$lte": less or same,
-    }[op]
+    }
+    return found[op]
 
 
 @given(filters, payloads())
