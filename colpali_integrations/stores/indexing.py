@@ -1,36 +1,35 @@
 """PDFs, images and folders -> pages in a store. What is there already is skipped, what cannot be read is named.
 
-    paths --find_documents--> documents --plan--> pages that are missing --render, embed_images--> store
+    paths --find_documents--> documents --plan--> pages that are missing --render, embed_pages--> store
 
 A page is recognised by the bytes of its document, its number and the resolution, so a document that did not change is
-skipped before anything of it is drawn, and an interrupted run goes on where it stopped.
+skipped before anything of it is drawn, and an interrupted run goes on where it stopped. A document that was moved is
+not embedded again: its pages follow it.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.core.errors import ColPaliError, ConfigurationError, InputError
+from colpali_integrations.core.families.base import Float32
 from colpali_integrations.core.images import load_image
 from colpali_integrations.core.model import ColPali
-from colpali_integrations.core.page_meta import DEFAULT_DPI, document_hash, is_pdf, page_hash
-from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
-from colpali_integrations.stores.page_store import PageStore
-from colpali_integrations.stores.records import Fingerprint, Page, page_key
+from colpali_integrations.core.page_grid import PageEmbedding
+from colpali_integrations.core.page_meta import DEFAULT_DPI, page_name
+from colpali_integrations.core.pdf import PdfPage, pdf_pages
+from colpali_integrations.stores.documents import DocumentPlan, find_documents, plan_document
+from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.multi_vector_store import MultiVectorStore
 
-__all__ = ["Failure", "IndexListener", "IndexReport", "find_documents", "index_documents"]
-
-_IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_SUFFIXES = _IMAGE_SUFFIXES | {".pdf"}
+__all__ = ["Failure", "IndexListener", "IndexReport", "index_documents"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class IndexReport:
         documents: how many documents were looked at.
         added: pages embedded and stored.
         present: pages that were there already.
+        moved: of these, pages whose document lies elsewhere now.
         removed: pages of an earlier state of a document, replaced by its present one.
         failures: what could not be indexed.
     """
@@ -66,6 +66,7 @@ class IndexReport:
     documents: int = 0
     added: int = 0
     present: int = 0
+    moved: int = 0
     removed: int = 0
     failures: list[Failure] = field(default_factory=list)
 
@@ -76,7 +77,7 @@ class IndexListener(Protocol):
     def planned(self, pages: int) -> None:
         """So many pages are to be embedded."""
 
-    def done(self, page: Page) -> None:
+    def done(self, page: Entry) -> None:
         """A page was embedded."""
 
     def failed(self, failure: Failure, pages: int) -> None:
@@ -86,42 +87,16 @@ class IndexListener(Protocol):
 class _Silent:
     def planned(self, pages: int) -> None: ...
 
-    def done(self, page: Page) -> None: ...
+    def done(self, page: Entry) -> None: ...
 
     def failed(self, failure: Failure, pages: int) -> None: ...
-
-
-def find_documents(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The PDFs and images among `paths`: files as they are, folders searched through, each document once.
-
-    In folders, hidden files and folders are passed over, as are files that are neither PDF nor image by their suffix.
-
-    Returns:
-        Absolute paths; the order of `paths`, within a folder by name.
-
-    Raises:
-        InputError: a path does not exist.
-    """
-    found: dict[Path, None] = {}
-    for given in paths:
-        path = Path(given).expanduser().resolve()
-        if path.is_dir():
-            inside = (
-                entry for entry in sorted(path.rglob("*")) if entry.suffix.lower() in _SUFFIXES and entry.is_file()
-            )
-            found.update(dict.fromkeys(entry for entry in inside if not _hidden(entry.relative_to(path))))
-        elif path.exists():
-            found[path] = None
-        else:
-            raise InputError(f"no such file or folder: {given}")
-    return list(found)
 
 
 def index_documents(
     paths: Iterable[str | os.PathLike[str]],
     *,
     model: ColPali,
-    store: PageStore | str | os.PathLike[str],
+    store: MultiVectorStore | str | os.PathLike[str],
     dpi: float = DEFAULT_DPI,
     batch_size: int | None = None,
     parallel: int | None = None,
@@ -160,42 +135,37 @@ def index_documents(
         raise ConfigurationError(f"on_error must be 'skip' or 'raise', got {on_error!r}")
     if not dpi > 0:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
-    if not isinstance(store, PageStore):
-        store = PageStore(store, model=model.description)
-    store.model.require(Fingerprint.of(model.description), where=str(store.folder))
+    if not isinstance(store, MultiVectorStore):
+        with MultiVectorStore.open(store, model=model) as opened:
+            return index_documents(
+                paths,
+                model=model,
+                store=opened,
+                dpi=dpi,
+                batch_size=batch_size,
+                parallel=parallel,
+                on_error=on_error,
+                listener=listener,
+            )
+    store.require(model)
     run = _Run(store, dpi, on_error == "raise", listener or _Silent())
-    documents = find_documents(paths)
-    plans = [plan for document in documents if (plan := run.plan(document)) is not None]
-    run.report.documents = len(documents)
+    plans = run.plan(find_documents(paths))
     run.listener.planned(sum(len(plan.missing) for plan in plans))
-    results = model.embed_images(run.images(plans), batch_size=batch_size, parallel=parallel, on_error="collect")
+    results = model.embed_pages(run.images(plans), batch_size=batch_size, parallel=parallel, on_error="collect")
     run.report.added = store.add(run.records(results))
-    run.remove_outdated(plans)
+    run.settle(plans)
     return run.report
-
-
-@dataclass
-class _Plan:
-    """A document: its hash, the keys of its pages in order, the numbers of those missing, whether all went well."""
-
-    path: Path
-    is_pdf: bool
-    digest: str
-    keys: list[str]
-    missing: list[int]
-    complete: bool = True
 
 
 class _Run:
     """One call of `index_documents`."""
 
-    def __init__(self, store: PageStore, dpi: float, strict: bool, listener: IndexListener) -> None:
+    def __init__(self, store: MultiVectorStore, dpi: float, strict: bool, listener: IndexListener) -> None:
         self.store, self.dpi, self.strict, self.listener = store, dpi, strict, listener
         self.report = IndexReport()
-        self._planned: set[str] = set()
-        self._under_way: deque[tuple[_Plan, Page]] = deque()
+        self._under_way: deque[tuple[DocumentPlan, Entry]] = deque()
 
-    def fail(self, name: str, error: ColPaliError, plan: _Plan | None = None) -> None:
+    def fail(self, name: str, error: ColPaliError, plan: DocumentPlan | None = None) -> None:
         if self.strict:
             raise error
         failure = Failure(name, error)
@@ -204,84 +174,95 @@ class _Run:
             plan.complete = False
         self.listener.failed(failure, 0 if plan is None else 1)
 
-    def plan(self, path: Path) -> _Plan | None:
-        """What of a document is missing; None, and a failure, for one that cannot be read."""
-        try:
-            digest, drawn = document_hash(path), is_pdf(path)
-            numbers = range(1, (pdf_page_count(path) if drawn else 1) + 1)
-        except ColPaliError as error:
-            self.fail(str(path), error)
-            return None
-        keys = [page_key(page_hash(digest, number), self.dpi if drawn else None) for number in numbers]
-        missing = [
-            number
-            for number, key in zip(numbers, keys, strict=True)
-            if key not in self.store and key not in self._planned
-        ]
-        self._planned.update(keys)
-        self.report.present += len(keys) - len(missing)
-        return _Plan(path, drawn, digest, keys, missing)
+    def plan(self, documents: list[Path]) -> list[DocumentPlan]:
+        """What of each document is missing; a failure for one that cannot be read."""
+        self.report.documents = len(documents)
+        plans: list[DocumentPlan] = []
+        planned: set[str] = set()
+        for path in documents:
+            try:
+                plan = plan_document(path, self.dpi)
+            except ColPaliError as error:
+                self.fail(str(path), error)
+                continue
+            held = planned.union(entry.id for entry in self.store.get(plan.keys) if entry is not None)
+            plan.missing = [number for number, key in enumerate(plan.keys, 1) if key not in held]
+            planned.update(plan.keys)
+            self.report.present += len(plan.keys) - len(plan.missing)
+            plans.append(plan)
+        return plans
 
-    def images(self, plans: Iterable[_Plan]) -> Iterator[PdfPage | Image.Image]:
-        """The pictures to embed; each one's page is put under way first, where its vectors will find it."""
+    def images(self, plans: Iterable[DocumentPlan]) -> Iterator[PdfPage | Image.Image]:
+        """The pictures to embed; each one's entry is put under way first, where its vectors will find it."""
         for plan in plans:
-            if plan.is_pdf:
-                for drawn in self._draw(plan):
+            if plan.dpi is not None:
+                for drawn in self._draw(plan, plan.dpi):
                     self._start(plan, drawn.number, drawn.width, drawn.height, drawn.text)
                     yield drawn
             elif plan.missing:
                 try:
                     image = load_image(plan.path)
                 except ColPaliError as error:
-                    self.fail(str(plan.path), error, plan)
+                    self.fail(plan.source, error, plan)
                 else:
-                    self._start(plan, 1, *image.size)
+                    self._start(plan, 1, *image.size, text="")
                     yield image
 
-    def _start(self, plan: _Plan, number: int, width: float, height: float, text: str = "") -> None:
-        page = Page(
-            source=str(plan.path),
-            page=number,
-            width=width,
-            height=height,
-            content_hash=page_hash(plan.digest, number),
-            text=text,
-            page_count=len(plan.keys),
-            dpi=self.dpi if plan.is_pdf else None,
-        )
-        self._under_way.append((plan, page))
+    def _start(self, plan: DocumentPlan, number: int, width: float, height: float, text: str) -> None:
+        self._under_way.append((plan, plan.entry(number, width=width, height=height, text=text)))
 
-    def _draw(self, plan: _Plan) -> Iterator[PdfPage]:
+    def _draw(self, plan: DocumentPlan, dpi: float) -> Iterator[PdfPage]:
         """The missing pages of a PDF; one that cannot be drawn is a failure and the next one follows."""
         remaining = deque(plan.missing)
         while remaining:
             try:
-                for drawn in pdf_pages(plan.path, dpi=self.dpi, pages=remaining):
+                for drawn in pdf_pages(plan.path, dpi=dpi, pages=remaining):
                     remaining.popleft()
                     yield drawn
             except InputError as error:
-                self.fail(f"{plan.path}, page {remaining.popleft()}", error, plan)
+                self.fail(page_name(plan.source, remaining.popleft()), error, plan)
 
-    def records(
-        self, results: Iterable[NDArray[np.float32] | ColPaliError]
-    ) -> Iterator[tuple[Page, NDArray[np.float32]]]:
-        """Pages with their vectors, for the store."""
+    def records(self, results: Iterable[PageEmbedding | ColPaliError]) -> Iterator[tuple[Entry, Float32]]:
+        """Entries with their vectors, for the store."""
         for result in results:
-            plan, page = self._under_way.popleft()
+            plan, entry = self._under_way.popleft()
             if isinstance(result, ColPaliError):
-                self.fail(f"{page.source}, page {page.page}", result, plan)
+                self.fail(entry.name, result, plan)
             else:
-                yield page, result
-                self.listener.done(page)
+                yield replace(entry, grid=result.grid), result.vectors
+                self.listener.done(entry)
 
-    def remove_outdated(self, plans: Iterable[_Plan]) -> None:
-        """Remove pages of an earlier state of the documents whose present state is stored whole."""
-        present = {str(plan.path): frozenset(plan.keys) for plan in plans if plan.complete}
-        known = [page for page in self.store if page.source in present]
-        outdated = {page.source for page in known if page.key not in present[page.source]}
-        for source in outdated:
-            self.report.removed += self.store.delete(source, keep=present[source])
+    def settle(self, plans: Iterable[DocumentPlan]) -> None:
+        """Let pages follow their documents to where these lie now, and remove those of earlier states."""
+        whole = [plan for plan in plans if plan.complete]
+        owned = {plan.source: frozenset(plan.keys) for plan in whole}
+        for plan in whole:
+            self._adopt(plan, owned)
+        wanted = {key for plan in whole for key in plan.keys}
+        for plan in whole:
+            outdated = self.store.hashes({"$group": plan.source}).keys() - wanted
+            self.report.removed += self.store.delete(outdated) if outdated else 0
+
+    def _adopt(self, plan: DocumentPlan, owned: Mapping[str, frozenset[str]]) -> None:
+        """Take over pages that are no longer where their entries say; the vectors stay as they are."""
+        moved = [
+            (number, entry)
+            for number, entry in enumerate(self.store.get(plan.keys), 1)
+            if entry is not None and entry.group not in (None, plan.source) and _left(entry, owned)
+        ]
+        if not moved:
+            return
+        vectors = self.store.vectors([entry.id for _, entry in moved])
+        records = []
+        for (number, entry), one in zip(moved, vectors, strict=True):
+            if one is not None:
+                metadata = {**entry.metadata, "source": plan.source, "page": number}
+                text = page_name(plan.source, number) if entry.text == entry.name else entry.text
+                records.append((replace(entry, metadata=metadata, group=plan.source, text=text), one))
+        self.report.moved += self.store.add(records)
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _left(entry: Entry, owned: Mapping[str, frozenset[str]]) -> bool:
+    """Whether the document that an entry names holds its page no longer: gone, or another by now."""
+    source = str(entry.group)
+    return entry.id not in owned[source] if source in owned else not Path(source).exists()

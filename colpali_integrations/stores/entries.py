@@ -1,0 +1,118 @@
+"""What a store keeps beside the vectors, and what it answers with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from colpali_integrations.core.errors import StoreError
+from colpali_integrations.core.page_meta import page_name
+from colpali_integrations.core.places import PageGrid
+
+__all__ = ["Entry", "Hit", "page_key"]
+
+
+def page_key(content_hash: str, dpi: float | None) -> str:
+    """The id of a page's entry: drawn at another resolution it is another page. An image has no resolution.
+
+    >>> page_key("1f", 150.0)
+    '1f@150'
+    """
+    return content_hash if dpi is None else f"{content_hash}@{dpi:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A page, or a text, without its vectors: what is searched for, filtered by and shown.
+
+    Attributes:
+        id: any string; adding another entry with this id replaces it.
+        text: what it says: the text layer of a page, or its name ("report.pdf, page 7") where it has none.
+        metadata: JSON-safe, for filters and frameworks; of a page the keys of `core.page_meta`.
+        group: what it is part of, such as the path or id of its document; a group can be deleted as a whole.
+        content_hash: what tells one content from another; entries with the same are not encoded again.
+        grid: where on the page each of its vectors stands; None for a text.
+        extra: JSON-safe, an adapter's own; not for filters.
+    """
+
+    id: str
+    text: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    content_hash: str = ""
+    grid: PageGrid | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str | None:
+        """The path or URI of the document, where the metadata tell."""
+        source = self.metadata.get("source")
+        return source if isinstance(source, str) else None
+
+    @property
+    def page(self) -> int | None:
+        """The page's 1-based number, where the metadata tell."""
+        page = self.metadata.get("page")
+        return page if isinstance(page, int) and not isinstance(page, bool) else None
+
+    @property
+    def name(self) -> str:
+        """The entry as a person would name it: "report.pdf, page 7", or its id."""
+        return self.id if self.source is None or self.page is None else page_name(self.source, self.page)
+
+    def to_payload(self) -> dict[str, Any]:
+        """JSON-safe fields as engines keep them; what is empty is left out.
+
+        Raises:
+            StoreError: the id is empty or no string, or metadata or extra hold what JSON cannot.
+        """
+        if not isinstance(self.id, str) or not self.id:
+            raise StoreError(f"an entry's id must be a string that is not empty, got {self.id!r}")
+        payload = {
+            "id": self.id,
+            "text": self.text,
+            "metadata": dict(self.metadata),
+            "group": self.group,
+            "content_hash": self.content_hash,
+            "grid": None if self.grid is None else self.grid.to_json(),
+            "extra": dict(self.extra),
+        }
+        try:
+            kept: dict[str, Any] = json.loads(json.dumps(payload, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"{self.name}: metadata must be what JSON can hold ({error})") from error
+        return {key: value for key, value in kept.items() if value or key == "id"}
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any]) -> Entry:
+        """The entry that `to_payload` was called on."""
+        fields = dict(payload)
+        grid = fields.pop("grid", None)
+        return cls(grid=None if grid is None else PageGrid.from_json(grid), **fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """An entry that was found.
+
+    Attributes:
+        entry: what was found.
+        score: what it is ranked by: MaxSim, or in a hybrid search the fused score.
+        max_sim: the sum over the query's vectors of their best dot product on the page. It grows with the number of
+            query vectors: it ranks the answers to one query and compares nothing else.
+        relevance: MaxSim over the highest that any page could have for this query, in [0, 1]; see `core.scoring`.
+        bm25: the text's score, in a hybrid search, if it shares a word with the query.
+    """
+
+    entry: Entry
+    score: float
+    max_sim: float
+    relevance: float
+    bm25: float | None = None
+
+    @property
+    def id(self) -> str:
+        """The entry's id."""
+        return self.entry.id

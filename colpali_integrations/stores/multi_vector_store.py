@@ -1,0 +1,449 @@
+"""`MultiVectorStore`: pages and their multi-vectors, kept by an engine and searched by MaxSim.
+
+add     Entry, vectors --first_stage, Bm25--> Point --> Engine
+search  query vectors, text --> Search --> Engine --> Scored --fusion, relevance--> Hit
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from colpali_integrations.core.bm25 import Bm25
+from colpali_integrations.core.errors import ConfigurationError, InputError, StoreError
+from colpali_integrations.core.places import regions
+
+try:
+    from colpali_integrations.core.scoring import relevance
+except ImportError:
+
+    def relevance(score, query, *, best_match=1.0):
+        return np.clip(np.asarray(score) / (best_match * np.linalg.norm(query, axis=1).sum()), 0, 1)
+
+
+from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Engine, Point, Scored, Search
+from colpali_integrations.stores.entries import Entry, Hit
+from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator, parse_filter
+from colpali_integrations.stores.first_stage import first_stage
+from colpali_integrations.stores.fusion import Hybrid, fuse, text_weight
+from colpali_integrations.stores.opening import ModelLike, fingerprint, open_engine
+from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
+
+__all__ = ["Mode", "MultiVectorStore", "Where"]
+
+Mode: TypeAlias = Literal["auto", "exact", "two_stage"]
+Where: TypeAlias = "Filter | Mapping[str, Any] | None"
+
+# A batch is stored whole or not at all, and is what a kill -9 can lose.
+_BATCH_VECTORS, _BATCH_ENTRIES, _BATCH_SECONDS = 32_768, 64, 2.0
+_EXACT_UP_TO = 1000
+_CANDIDATES = 100
+
+
+class MultiVectorStore:
+    """Pages (and texts) with all their vectors, in a folder, on a Qdrant server or in memory.
+
+    Make one with `open`. Vectors are kept as float16 and compared by dot product. Threads may share it; a folder
+    belongs to one process at a time.
+
+    Args:
+        engine: keeps and searches the points.
+        settings: how the store was made.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.settings = settings
+        self._engine = engine
+        self._stage = first_stage(settings)
+        self._bm25 = Bm25(language=settings.language)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        model: ModelLike | None = None,
+        url: str | None = None,
+        client: Any = None,
+        collection: str = "pages",
+        first_stage: FirstStage | None = None,
+        first_vectors: int | None = None,
+        language: str | None = None,
+        **client_options: Any,
+    ) -> MultiVectorStore:
+        """Open a store, or make it where there is none.
+
+        Args:
+            path: a folder, for the Qdrant engine inside this process.
+            model: what the pages are embedded with: a `ColPali`, its description, or a registered name. Needed to
+                make a store; checked when it exists.
+            url: of a Qdrant server or cluster, instead of a folder. Without either the store is in memory.
+            client: a ready `QdrantClient` instead of `url`.
+            collection: on the server.
+            first_stage: what a two-stage search scans first; see `Settings`. By default "ward", but "exact" in memory
+                and for models with few vectors a page, such as ColTiny.
+            first_vectors: how many vectors a page has there, for "ward"; 32 by default.
+            language: of the texts, for BM25; "english" by default.
+            **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
+
+        Raises:
+            StoreError: it cannot be opened, another process has it open, or it does not exist and `model` is missing.
+            FingerprintError: it was made by another model; both are shown.
+            ConfigurationError: it was made with another first stage or language, or arguments contradict each other.
+            MissingExtraError: the engine is not installed.
+
+        Example:
+            >>> store = MultiVectorStore.open(model="coltiny")              # in memory
+            >>> store = MultiVectorStore.open("my-index", model="coltiny")  # doctest: +SKIP
+        """
+        wanted = {
+            "model": None if model is None else fingerprint(model),
+            "first_stage": first_stage,
+            "first_vectors": first_vectors,
+            "language": language,
+        }
+        return cls(*open_engine(path, url, client, collection, wanted, client_options))
+
+    @property
+    def model(self) -> Fingerprint:
+        """By which model the vectors were made."""
+        return self.settings.model
+
+    @property
+    def where(self) -> str:
+        """What and where the store is, for messages."""
+        return self._engine.where
+
+    def require(self, model: ModelLike) -> None:
+        """Check that a model is the one that the store was made by.
+
+        Raises:
+            FingerprintError: it is another one; the message shows both and says what to do.
+        """
+        self.model.require(fingerprint(model), where=self.where)
+
+    # -- what is in it ------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._engine.count()
+
+    def __contains__(self, id_: object) -> bool:
+        return isinstance(id_, str) and self._engine.retrieve([id_])[0] is not None
+
+    def count(self, where: Where = None) -> int:
+        """Number of entries that fit a filter; of all without one."""
+        return self._engine.count(parse_filter(where))
+
+    def get(self, ids: Sequence[str]) -> list[Entry | None]:
+        """Entries in the order of `ids`; None for an unknown one."""
+        return [
+            None if payload is None else Entry.from_payload(payload) for payload in self._engine.retrieve(list(ids))
+        ]
+
+    def scroll(self, where: Where = None) -> Iterator[Entry]:
+        """All entries that fit a filter, read a piece at a time, in no particular order."""
+        for payload in self._payloads(parse_filter(where)):
+            yield Entry.from_payload(payload)
+
+    def hashes(self, where: Where = None) -> dict[str, str]:
+        """Id and content hash of the entries that fit a filter: what need not be encoded again."""
+        found = self._payloads(parse_filter(where), fields=("content_hash",))
+        return {payload["id"]: payload.get("content_hash", "") for payload in found}
+
+    def vectors(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
+        """All vectors of each entry, float32 (n, dim), as they were rounded to float16; None for an unknown id."""
+        return self._engine.vectors(list(ids))
+
+    def _payloads(self, where: Filter | None, fields: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        after = None
+        while True:
+            payloads, after = self._engine.scroll(where, after=after, fields=fields)
+            yield from payloads
+            if after is None:
+                return
+
+    # -- changing it --------------------------------------------------------------------------------------------
+
+    def add(self, records: Iterable[tuple[Entry, ArrayLike]]) -> int:
+        """Store entries with their vectors, in place of those with the same ids, in batches as they come.
+
+        Args:
+            records: entries with vectors (n, dim), n > 0. It may be a generator: what it gave before it failed or was
+                interrupted is kept.
+
+        Returns:
+            How many were stored.
+
+        Raises:
+            StoreError: vectors of another shape or not finite in float16, metadata that JSON cannot hold, or the
+                engine cannot write.
+        """
+        stored, size, since = 0, 0, time.monotonic()
+        # By id, because of two entries with one id in a batch the later one counts.
+        waiting: dict[str, Point] = {}
+        try:
+            for entry, vectors in records:
+                point = self._point(entry, vectors)
+                waiting[point.id] = point
+                size += len(point.vectors[FULL])
+                stored += 1
+                if (
+                    size >= _BATCH_VECTORS
+                    or len(waiting) >= _BATCH_ENTRIES
+                    or time.monotonic() - since >= _BATCH_SECONDS
+                ):
+                    batch, waiting, size = list(waiting.values()), {}, 0
+                    self._engine.upsert(batch)
+                    since = time.monotonic()
+        finally:
+            if waiting:
+                self._engine.upsert(list(waiting.values()))
+        return stored
+
+    def delete(self, ids: Iterable[str] | None = None, *, where: Where = None, group: str | None = None) -> int:
+        """Remove entries: those that have one of the ids and fit the filter and are of the group, as far as given.
+
+        Returns:
+            How many were removed; unknown ids are passed over.
+
+        Raises:
+            InputError: nothing was given. To remove everything, pass `where={"$id": {"$exists": True}}`.
+            StoreError: the engine cannot write.
+        """
+        wanted = None if ids is None else [ids] if isinstance(ids, str) else list(ids)
+        condition = parse_filter(where)
+        parts = [] if condition is None else [condition]
+        if wanted is not None:
+            parts.append(Condition(ID, Operator.IN, tuple(dict.fromkeys(wanted))))
+        if group is not None:
+            parts.append(Condition(GROUP, Operator.EQ, group))
+        if not parts:
+            raise InputError("delete: pass ids, where or group; nothing was given")
+        if wanted == []:
+            return 0
+        found = [payload["id"] for payload in self._payloads(And(tuple(parts)), fields=())]
+        self._engine.delete(found)
+        return len(found)
+
+    def optimize(self) -> None:
+        """Give back the space of removed entries, and make quantised copies where the store has them. May take long."""
+        self._engine.optimize()
+
+    # -- searching ----------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: ArrayLike,
+        k: int = 10,
+        *,
+        where: Where = None,
+        mode: Mode = "auto",
+        oversampling: float | None = None,
+        min_relevance: float | None = None,
+        hybrid: Hybrid = False,
+        text: str | None = None,
+    ) -> list[Hit]:
+        """Find the entries that answer a query.
+
+        Args:
+            query: its vectors, (n, dim).
+            k: how many entries at most.
+            where: only entries that fit this filter; see `filters`.
+            mode: "exact" compares with all vectors of every entry; "two_stage" scans the store's first stage and scores
+                its best with all their vectors; "auto" is two stages where the store has them and holds more than
+                1000 entries.
+            oversampling: how many times `k` the first stage hands on; by default 10, and at least 100 entries.
+            min_relevance: leave out entries of a lower relevance, in [0, 1].
+            hybrid: fuse the ranking with BM25's over the entries' texts: True or "rrf" by reciprocal ranks, a number
+                as the weight of the text. Needs `text`.
+            text: the words of the query, for `hybrid`.
+
+        Returns:
+            Hits, the best first; fewer than `k` if there are no more.
+
+        Raises:
+            InputError: not vectors of the store's dim, or a filter that cannot be read.
+            ConfigurationError: an option that cannot be.
+            StoreError: the engine cannot be read.
+        """
+        texts = None if text is None else [text]
+        options: dict[str, Any] = {"mode": mode, "oversampling": oversampling, "min_relevance": min_relevance}
+        return self.search_batch([query], k, where=where, hybrid=hybrid, texts=texts, **options)[0]
+
+    def search_batch(
+        self,
+        queries: Sequence[ArrayLike],
+        k: int = 10,
+        *,
+        where: Where = None,
+        mode: Mode = "auto",
+        oversampling: float | None = None,
+        min_relevance: float | None = None,
+        hybrid: Hybrid = False,
+        texts: Sequence[str] | None = None,
+    ) -> list[list[Hit]]:
+        """`search` for several queries in one pass of the engine; `texts` are their words, for `hybrid`."""
+        if k < 1:
+            raise ConfigurationError(f"k must be at least 1, got {k}")
+        if mode not in ("auto", "exact", "two_stage"):
+            raise ConfigurationError(f"mode must be 'auto', 'exact' or 'two_stage', got {mode!r}")
+        if oversampling is not None and not oversampling >= 1:
+            raise ConfigurationError(f"oversampling must be at least 1, got {oversampling}")
+        arrays = [self._query(query, index, len(queries)) for index, query in enumerate(queries)]
+        condition = parse_filter(where)
+        fused = hybrid is not False
+        weight = text_weight(hybrid) if fused else None
+        if fused and (texts is None or len(texts) != len(arrays)):
+            raise ConfigurationError("a hybrid search needs the words of each query: pass text= (or texts=)")
+        limit = max(_CANDIDATES, math.ceil(10 * k)) if oversampling is None else math.ceil(oversampling * k)
+        staged = self._two_stages(mode)
+        wanted = limit if fused else k
+        searches = [self._search(array, wanted, limit, condition, staged) for array in arrays]
+        if fused:
+            words = [self._bm25.query(text) for text in texts or ()]
+            searches += [Search(query=word, using=WORDS, limit=limit, where=condition) for word in words]
+        answers = self._engine.search(searches)
+        if not fused:
+            hits = [self._hits(array, found) for array, found in zip(arrays, answers, strict=True)]
+        else:
+            seen, read = answers[: len(arrays)], answers[len(arrays) :]
+            hits = [self._fused(*one, weight) for one in zip(arrays, seen, read, strict=True)]
+        floor = -math.inf if min_relevance is None else min_relevance
+        return [[hit for hit in one if hit.relevance >= floor][:k] for one in hits]
+
+    def score(self, query: ArrayLike, ids: Sequence[str]) -> dict[str, float]:
+        """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
+        array, wanted = self._query(query, 0, 1), dict.fromkeys(ids)
+        if not wanted:
+            return {}
+        search = Search(query=array, limit=len(wanted), ids=wanted.keys(), scores_only=True)
+        [found] = self._engine.search([search])
+        return {scored.id: scored.score for scored in found}
+
+    def relevance(self, query: ArrayLike, score: float) -> float:
+        """A MaxSim of this query as a share of the highest possible, in [0, 1]; see `core.scoring.relevance`."""
+        return float(relevance(score, self._query(query, 0, 1), best_match=self.model.best_match))
+
+    def regions(
+        self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Where on each page the query is answered: by id the boxes of `core.places.regions`, JSON-safe.
+
+        Args:
+            query: its vectors, (n, dim).
+            ids: of entries; those without places (texts) or unknown have no boxes.
+            tokens: `ColPali.query_tokens(...)`: the words that the vectors stand for.
+
+        Returns:
+            By id a list of `Region.to_dict(...)`: fractions of the page, and points (for PDFs) or pixels.
+        """
+        array = self._query(query, 0, 1)
+        found: dict[str, list[dict[str, Any]]] = {}
+        for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
+            if entry is None or vectors is None:
+                continue
+            boxes = [] if entry.grid is None else regions(array, vectors, entry.grid, tokens=tokens)
+            width, height = entry.metadata.get("width", 1), entry.metadata.get("height", 1)
+            unit: Literal["points", "pixels"] = "points" if "dpi" in entry.metadata else "pixels"
+            found[entry.id] = [box.to_dict(width, height, unit) for box in boxes]
+        return found
+
+    # -- the rest -----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Release the folder or the connection. A store in memory is gone then."""
+        self._engine.close()
+
+    def __enter__(self) -> MultiVectorStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"MultiVectorStore({self.where}, model {self.model.name!r}, first stage {self.settings.first_stage!r})"
+
+    def _point(self, entry: Entry, vectors: ArrayLike) -> Point:
+        array = np.asarray(vectors)
+        dim = self.model.dim
+        if array.ndim != 2 or not len(array) or array.shape[1] != dim or array.dtype.kind not in "fiu":
+            raise StoreError(
+                f"{entry.name}: expected vectors (n, {dim}) with n > 0, got shape {array.shape} of {array.dtype}; "
+                f"{self.where} was made by {self.model.name!r}"
+            )
+        if entry.grid is not None and len(entry.grid) != len(array):
+            raise StoreError(f"{entry.name}: a grid of {len(entry.grid)} places came with {len(array)} vectors")
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise StoreError(f"{entry.name}: vectors must be finite in float16 (at most 65504)")
+        kept: dict[str, NDArray[Any]] = {FULL: half}
+        if self._stage is not None:
+            kept[FIRST] = self._stage.page(half.astype(np.float32), entry.grid)
+        words = self._bm25.document(entry.text) if entry.text else None
+        return Point(entry.id, kept, words if words is not None and len(words) else None, entry.to_payload())
+
+    def _query(self, query: ArrayLike, index: int, number: int) -> NDArray[np.float32]:
+        array = np.asarray(query)
+        if array.ndim != 2 or not len(array) or array.shape[1] != self.model.dim or array.dtype.kind not in "fiu":
+            which = "the query" if number == 1 else f"query {index}"
+            raise InputError(
+                f"{which}: expected vectors (n, {self.model.dim}) with n > 0, got shape {array.shape} of "
+                f"{array.dtype}; {self.where} was made by {self.model.name!r}"
+            )
+        return array.astype(np.float32, copy=False)
+
+    def _two_stages(self, mode: Mode) -> bool:
+        has = self.settings.first_stage != "exact"
+        if mode == "two_stage" and not has:
+            raise ConfigurationError(
+                f"{self.where} was made with first_stage='exact': it has no first stage to search in. Search with "
+                "mode='exact', or index anew with first_stage='ward'"
+            )
+        return has and (mode == "two_stage" or (mode == "auto" and len(self) > _EXACT_UP_TO))
+
+    def _search(self, array: NDArray[np.float32], k: int, limit: int, where: Filter | None, staged: bool) -> Search:
+        if not staged:
+            return Search(query=array, limit=k, where=where)
+        if self._stage is None:  # the engine scans its own copies
+            return Search(query=array, limit=k, where=where, oversampling=max(1.0, limit / k))
+        scan = Search(query=self._stage.query(array), using=FIRST, limit=max(limit, k))
+        return Search(query=array, limit=k, where=where, prefetch=scan)
+
+    def _hits(self, array: NDArray[np.float32], found: Sequence[Scored]) -> list[Hit]:
+        shares = relevance(np.array([one.score for one in found]), array, best_match=self.model.best_match)
+        return [
+            Hit(entry=Entry.from_payload(one.payload), score=one.score, max_sim=one.score, relevance=float(share))
+            for one, share in zip(found, shares, strict=True)
+        ]
+
+    def _fused(
+        self, array: NDArray[np.float32], seen: Sequence[Scored], read: Sequence[Scored], weight: float | None
+    ) -> list[Hit]:
+        known = {one.id for one in seen}
+        unseen = {one.id: one.payload for one in read if one.id not in known}
+        # What only its text found gets its MaxSim too, so that both kinds of score are over the same entries.
+        scores = self.score(array, list(unseen)) if unseen else {}
+        late = [Scored(id_, scores[id_], payload) for id_, payload in unseen.items() if id_ in scores]
+        hits = {hit.id: hit for hit in self._hits(array, [*seen, *late])}
+        texts = {one.id: one.score for one in read if one.id in hits}
+        fused = fuse({id_: hit.relevance for id_, hit in hits.items()}, texts, weight=weight)
+        return [
+            Hit(
+                entry=hits[id_].entry,
+                score=score,
+                max_sim=hits[id_].max_sim,
+                relevance=hits[id_].relevance,
+                bm25=texts.get(id_),
+            )
+            for id_, score in fused.items()
+        ]

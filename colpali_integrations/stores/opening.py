@@ -1,0 +1,112 @@
+"""Where a store is, and what it was made with -> an engine and its settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from colpali_integrations.core.errors import ConfigurationError, StoreError
+from colpali_integrations.core.model import ColPali
+from colpali_integrations.core.registry import ModelDescription, find_model
+from colpali_integrations.stores.engine import Engine
+from colpali_integrations.stores.memory import MemoryEngine
+from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
+
+__all__ = ["ModelLike", "fingerprint", "open_engine", "stored_settings"]
+
+ModelLike: TypeAlias = "ColPali | ModelDescription | Fingerprint | str"
+
+
+def fingerprint(model: ModelLike) -> Fingerprint:
+    """Of a model, its description, or the name of a registered one.
+
+    Raises:
+        ModelNotFoundError: no model is registered by that name.
+    """
+    if isinstance(model, Fingerprint):
+        return model
+    if isinstance(model, str):
+        model = find_model(model)
+    return Fingerprint.of(model.description if isinstance(model, ColPali) else model)
+
+
+def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
+    """How the store in a folder was made, without opening it; None where there is none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    from colpali_integrations.stores.qdrant_edge import read_manifest
+
+    manifest = read_manifest(Path(path))
+    return None if manifest is None else Settings.from_dict(manifest, where=f"the store {path}")
+
+
+def open_engine(
+    path: str | os.PathLike[str] | None,
+    url: str | None,
+    client: Any,
+    collection: str,
+    wanted: dict[str, Any],
+    client_options: dict[str, Any],
+) -> tuple[Engine, Settings]:
+    """Open what is there, after checking that it is what is `wanted`, or make it.
+
+    Args:
+        path: a folder.
+        url: of a Qdrant server.
+        client: a ready `QdrantClient`.
+        collection: on the server.
+        wanted: `model` (a Fingerprint or None) and the other fields of `Settings`, those that were given.
+        client_options: for `QdrantClient`.
+
+    Raises:
+        ConfigurationError: more than one place; or a store that was made in another way.
+        FingerprintError: a store that was made by another model.
+        StoreError: it cannot be opened, or there is none and no model to make it for.
+    """
+    if sum(place is not None for place in (path, url, client)) > 1:
+        raise ConfigurationError("a store is in one place: pass path= or url= or client=, or none for memory")
+    if client_options and url is None:
+        raise ConfigurationError(f"{', '.join(client_options)}: options of a server's client need url=")
+    manifest: dict[str, Any] | None
+    if path is not None:
+        from colpali_integrations.stores import qdrant_edge
+
+        folder, where = Path(path), f"the store {path}"
+        manifest = qdrant_edge.read_manifest(folder)
+        settings = _settings(manifest, wanted, where, default="ward")
+        engine: Engine = qdrant_edge.EdgeEngine(folder, schema=settings.schema, manifest=settings.to_dict())
+    elif url is not None or client is not None:
+        from colpali_integrations.stores import qdrant_server
+
+        connection = client if client is not None else qdrant_server.connect(url=url, **client_options)
+        where = f"the collection {collection!r} at {url or 'the given client'}"
+        manifest = qdrant_server.read_manifest(connection, collection)
+        settings = _settings(manifest, wanted, where, default="ward")
+        engine = qdrant_server.QdrantServerEngine(
+            connection, collection, schema=settings.schema, manifest=settings.to_dict()
+        )
+    else:
+        settings = _settings(None, wanted, MemoryEngine.where, default="exact")
+        engine = MemoryEngine(schema=settings.schema, manifest=settings.to_dict())
+    # Of two that make a store at the same moment one comes second, and finds the other's.
+    return engine, _settings(dict(engine.manifest), wanted, engine.where, default="exact")
+
+
+def _settings(manifest: dict[str, Any] | None, wanted: dict[str, Any], where: str, *, default: FirstStage) -> Settings:
+    given = {key: value for key, value in wanted.items() if value is not None}
+    if manifest is None:
+        if "model" not in given:
+            raise StoreError(f"{where} does not exist yet; pass model= to make it")
+        if not given["model"].unit_length:
+            default = "exact"  # few vectors a page, and means of them lose what their lengths say
+        return Settings(**{"first_stage": default, **given})
+    found = Settings.from_dict(manifest, where=where)
+    found.require(Settings(**{**_ways(found), **given}), where=where)
+    return found
+
+
+def _ways(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}

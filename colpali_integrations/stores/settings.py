@@ -1,0 +1,187 @@
+"""How a store was made: by which model, and how its pages are searched. It is stored with the vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from colpali_integrations import __version__
+from colpali_integrations.core.errors import ConfigurationError, FingerprintError, StoreError
+from colpali_integrations.core.muvera import Muvera
+from colpali_integrations.core.registry import ModelDescription
+from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
+
+__all__ = ["Fingerprint", "FirstStage", "Settings"]
+
+FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "binary"]
+_FORMAT = 2  # 1 was the flat file of version 0.1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """By which model the vectors of a store were made; vectors of two models must never meet.
+
+    Attributes:
+        name: what `ColPali.from_pretrained` was called with; shown to people, not compared.
+        revision: of the model's repository, or a hash over its files; part of `description`.
+        family: the processor family.
+        dim: length of a vector.
+        query_prompt: what surrounds a query; part of `description`.
+        description: hash over everything that decides an embedding (`ModelDescription.fingerprint`).
+        best_match: `ModelDescription.best_match`, for relevance.
+        unit_length: whether every vector has length 1.
+        version: of this package, when the store was made; shown, not compared.
+    """
+
+    name: str
+    family: str
+    dim: int
+    description: str
+    revision: str = ""
+    query_prompt: str = ""
+    best_match: float = 1.0
+    unit_length: bool = True
+    version: str = ""
+
+    @classmethod
+    def of(cls, model: ModelDescription) -> Fingerprint:
+        """The fingerprint of a model's description."""
+        return cls(
+            name=model.name,
+            family=model.family,
+            dim=model.dim,
+            description=model.fingerprint,
+            revision=model.revision or "",
+            query_prompt=f"{model.query_prefix}...{model.query_suffix}",
+            best_match=getattr(model, "best_match", 1.0),
+            unit_length=model.unit_length,
+            version=__version__,
+        )
+
+    def matches(self, other: Fingerprint) -> bool:
+        """Whether vectors of both can be compared."""
+        return (self.family, self.dim, self.description) == (other.family, other.dim, other.description)
+
+    def require(self, other: Fingerprint, *, where: str) -> None:
+        """Check that `other` is the same model; `self` is the store's.
+
+        Args:
+            other: the model at hand.
+            where: the store, for the message.
+
+        Raises:
+            FingerprintError: it is another model; the message shows both and says what to do.
+        """
+        if not self.matches(other):
+            raise FingerprintError(
+                f"{where} was made by {self}, and the model at hand is {other}. Their vectors cannot be compared: use "
+                f"the model {self.name!r}, or make a new store with {other.name!r} in another place."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain fields, JSON-safe."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Fingerprint:
+        """What `to_dict` gave; keys of later versions are passed over."""
+        known = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
+        return cls(**known)
+
+    def __str__(self) -> str:
+        revision = f", revision {self.revision}" if self.revision else ""
+        version = f", by version {self.version}" if self.version else ""
+        return (
+            f"{self.name} (family {self.family}{revision}, dim {self.dim}, query prompt {self.query_prompt!r}, "
+            f"fingerprint {self.description}{version})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a store was made.
+
+    Attributes:
+        model: by which model.
+        first_stage: what a two-stage search scans first: "ward", means of similar vectors of a page; "rows", means
+            of the rows of its grid; "muvera", one vector; "int8" or "binary", small copies of all vectors that the
+            engine makes itself; "exact", nothing: every search compares with all vectors.
+        first_vectors: how many vectors a page has in the first stage "ward".
+        language: of the texts, for the stems of BM25; None for words as they are.
+    """
+
+    model: Fingerprint
+    first_stage: FirstStage = "exact"
+    first_vectors: int = 32
+    language: str | None = "english"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            ConfigurationError: an unknown first stage, or no vectors in it.
+        """
+        if self.first_stage not in get_args(FirstStage):
+            raise ConfigurationError(
+                f"first_stage must be one of {', '.join(map(repr, get_args(FirstStage)))}, got {self.first_stage!r}"
+            )
+        if self.first_vectors < 1:
+            raise ConfigurationError(f"first_vectors must be at least 1, got {self.first_vectors}")
+
+    @property
+    def schema(self) -> dict[str, VectorSpec]:
+        """The vectors of a point."""
+        copies = self.first_stage if self.first_stage in ("int8", "binary") else None
+        schema = {FULL: VectorSpec(dim=self.model.dim, quantization=copies)}
+        if self.first_stage in ("ward", "rows"):
+            schema[FIRST] = VectorSpec(dim=self.model.dim)
+        elif self.first_stage == "muvera":
+            schema[FIRST] = VectorSpec(dim=Muvera(self.model.dim).size, multi=False)
+        return schema
+
+    def require(self, other: Settings, *, where: str) -> None:
+        """Check that a store of these settings can serve someone who asks for `other`.
+
+        Raises:
+            FingerprintError: another model.
+            ConfigurationError: another way of searching.
+        """
+        self.model.require(other.model, where=where)
+        mine, theirs = self._ways(), other._ways()
+        if mine != theirs:
+            differing = [key for key in mine if mine[key] != theirs[key]]
+            raise ConfigurationError(
+                f"{where} was made with {_shown(mine, differing)}, and {_shown(theirs, differing)} was asked for. "
+                "Leave these out to take the store's, or index anew into another place."
+            )
+
+    def _ways(self) -> dict[str, Any]:
+        ways = {key: value for key, value in asdict(self).items() if key != "model"}
+        return ways if self.first_stage == "ward" else {**ways, "first_vectors": None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe, with the format's number."""
+        return {"format": _FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any], *, where: str) -> Settings:
+        """What `to_dict` gave.
+
+        Raises:
+            StoreError: of another format, or damaged.
+        """
+        if found.get("format") != _FORMAT:
+            raise StoreError(
+                f"{where} has format {found.get('format')!r}, this version reads {_FORMAT}: index its documents anew, "
+                "or use the version that made it"
+            )
+        try:
+            ways = {name: found[name] for name in cls.__dataclass_fields__ if name != "model" and name in found}
+            return cls(model=Fingerprint.from_dict(found["model"]), **ways)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{where} has a damaged description ({error}); index its documents anew") from error
+
+
+def _shown(ways: Mapping[str, Any], keys: list[str]) -> str:
+    return ", ".join(f"{key}={ways[key]!r}" for key in keys)
