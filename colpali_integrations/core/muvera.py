@@ -83,9 +83,9 @@ class Muvera:
         self._matrix = None
         if d_proj < dim:
             self._matrix = _signs(f"matrices {seed}", (dim, repetitions * d_proj)) / np.float32(math.sqrt(d_proj))
-        numbers = np.arange(self._buckets, dtype=np.uint8)
         # (buckets, buckets): Hamming distance of their numbers
-        self._distance = np.unpackbits((numbers[:, None] ^ numbers)[:, :, None], axis=2).sum(axis=2, dtype=np.uint8)
+        differing = np.bitwise_xor.outer(np.arange(self._buckets), np.arange(self._buckets)).astype(np.uint8)
+        self._distance = np.unpackbits(differing[:, :, None], axis=2).sum(axis=2, dtype=np.uint8)
         self._one_hot = np.eye(self._buckets, dtype=np.float32)
         if final_dim is not None:
             hashes = np.frombuffer(_bytes(f"sketch {seed}", 8 * full), "<u8")
@@ -159,7 +159,7 @@ class Muvera:
         return sums
 
     def _sums(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-        """Sums of the buckets (repetitions, buckets, d_proj), the vectors (repetitions, n, d_proj) and their buckets."""
+        """Sums of buckets (repetitions, buckets, d_proj), the vectors (repetitions, n, d_proj) and their buckets."""
         signs = (self._planes @ rows.T > 0).view(np.uint8).reshape(self.k_sim, self.repetitions, len(rows))
         places = np.zeros((self.repetitions, len(rows)), np.uint8)
         for plane, sign in enumerate(signs):
@@ -190,4 +190,5 @@ def _normals(purpose: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     uniform = np.frombuffer(_bytes(purpose, 16 * count), "<u2").reshape(count, 8)
     centred = uniform.sum(axis=1, dtype=np.int64) * 2 - 8 * 65535
     # A uniform number of 0 to 65535, doubled and centred, has variance (65536^2 - 1) / 3.
-    return (centred / math.sqrt(8 * (65536**2 - 1) / 3)).astype(np.float32).reshape(shape)
+    normals: NDArray[np.float32] = (centred / math.sqrt(8 * (65536**2 - 1) / 3)).astype(np.float32)
+    return normals.reshape(shape)

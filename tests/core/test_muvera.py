@@ -21,7 +21,7 @@ def normal(seed: int, *shape: int) -> NDArray[np.float32]:
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), dtype=np.float32)
 
 
 def by_definition(muvera: Muvera, vectors: NDArray[Any], *, page: bool) -> NDArray[np.float64]:
@@ -176,8 +176,17 @@ def test_float16_pages_are_encoded_as_their_float32_copies() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"dim": 0}, {"k_sim": -1}, {"k_sim": 9}, {"d_proj": 0}, {"d_proj": 17}, {"repetitions": 0}]
-    + [{"final_dim": 0}, {"final_dim": 10**6}, {"seed": -1}],
+    [
+        {"dim": 0},
+        {"k_sim": -1},
+        {"k_sim": 9},
+        {"d_proj": 0},
+        {"d_proj": 17},
+        {"repetitions": 0},
+        {"final_dim": 0},
+        {"final_dim": 10**6},
+        {"seed": -1},
+    ],
 )
 def test_arguments_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="Muvera"):
