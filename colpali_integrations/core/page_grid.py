@@ -49,9 +49,9 @@ class PageGrid:
 
     rows: int
     columns: int
-    cells: NDArray[np.int32]
+    cells: NDArray[np.integer[Any]]
     cover: tuple[float, float] = (1.0, 1.0)
-    reach: NDArray[np.int32] | None = None
+    reach: NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
         """Take any integers for the cells, keep an immutable copy of them, and refuse what cannot be."""
@@ -149,9 +149,8 @@ class PageGrid:
                 raise InputError(f"{n} vectors")
             width, height = (float(part) for part in found.get("cover", (1.0, 1.0)))
             packed = found.get("reach")
-            reach = None if packed is None else _integers(_unpack(packed, 4 * n).reshape(4, n).T, "reach")
-            cells = _integers(_unpack(found["cells"], n), "cells")
-            return cls(rows=rows, columns=columns, cells=cells, cover=(width, height), reach=reach)
+            reach = None if packed is None else _unpack(packed, 4 * n).reshape(4, n).T
+            return cls(rows=rows, columns=columns, cells=_unpack(found["cells"], n), cover=(width, height), reach=reach)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
             raise InputError(f"this is no page's grid as PageGrid.to_json makes it: {_said(error)}") from error
 
@@ -185,7 +184,7 @@ def _integers(values: Any, name: str) -> NDArray[np.int32]:
     return own
 
 
-def _pack(values: NDArray[np.int32]) -> str:
+def _pack(values: NDArray[np.integer[Any]]) -> str:
     """Differences with their sign in the last bit, their low bytes before their high ones: zeros that zlib likes."""
     steps = np.diff(values.astype(np.int64), prepend=0)
     unsigned = np.where(steps < 0, -2 * steps - 1, 2 * steps).astype("<u8")

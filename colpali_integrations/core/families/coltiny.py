@@ -29,6 +29,7 @@ from PIL import Image
 
 from colpali_integrations.core.errors import ModelLoadError, QueryError
 from colpali_integrations.core.families.base import Feed, Float32, GraphFiles, Outputs, Prepared
+from colpali_integrations.core.families.coltiny_reach import word_reach
 from colpali_integrations.core.families.coltiny_words import MAX_WORD_FEATURES, query_words, word_features
 from colpali_integrations.core.page_grid import PageEmbedding, PageGrid
 from colpali_integrations.core.registry import ModelDescription
@@ -183,13 +184,15 @@ class ColTinyPages:
         return [self.layout(outputs["vectors"][i], outputs["salience"][i]) for i in range(len(batch))]
 
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
-        """As :meth:`vectors`, each with the cells in which the words' most salient occurrences are centred."""
+        """As :meth:`vectors`, each with the places of the words' most salient occurrences on the page."""
         found = []
         for item, layout in zip(batch, self.layouts(outputs, batch), strict=True):
             rows, columns = layout.grid
             row, column = layout.cells.T
             cells = np.where(row < 0, -1, row * columns + column).astype(np.int32)
-            found.append(PageEmbedding(layout.vectors, PageGrid(rows, columns, cells, cover=item.extra)))
+            reach = word_reach(item.arrays["page"][0], layout.cells, self._config.cell)
+            grid = PageGrid(rows, columns, cells, cover=item.extra, reach=reach)
+            found.append(PageEmbedding(layout.vectors, grid))
         return found
 
     def layout(self, vectors: Float32, salience: Float32) -> PageLayout:
