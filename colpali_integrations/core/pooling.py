@@ -5,6 +5,7 @@
 | `mean_pool` | 1 vector | stores that hold single vectors; much of the quality is lost |
 | `grid_pool` | 32 row or column means + 6 | a prefetch stage (Qdrant's recipe) |
 | `hierarchical_pool` | 343 at factor 3 | a smaller index at 97.8% of the score (colpali-engine's figure) |
+| `ward_pool` | 32 | a prefetch stage, whatever the order and the lengths of the vectors |
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from colpali_integrations.core.errors import InputError, MissingExtraError
 from colpali_integrations.core.scoring import as_multi_vector
 
-__all__ = ["grid_pool", "hierarchical_pool", "mean_pool"]
+__all__ = ["grid_pool", "hierarchical_pool", "mean_pool", "ward_pool"]
 
 
 def mean_pool(vectors: NDArray[Any], *, normalize: bool = True) -> NDArray[np.float32]:
@@ -122,17 +123,64 @@ def hierarchical_pool(
     target = n_clusters if n_clusters is not None else max(len(array) // pool_factor, 1)
     if target >= len(array) or (n_clusters is None and pool_factor == 1):
         return array
+    means = _ward_means(1 - array @ array.T, array, target, "hierarchical_pool")
+    return (_unit(means) if normalize else means).astype(np.float32)
+
+
+def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = True) -> NDArray[np.float32]:
+    """Means of similar vectors by Ward's linkage of the vectors themselves: a first stage for exact MaxSim.
+
+    `hierarchical_pool` compares rows of cosines, which costs n^2 numbers for each of n vectors; this compares the
+    vectors, at about a fifth of the time.
+
+    A zero vector, by which a model keeps every best match at 0 or more, is no vector to average: zero vectors are
+    left out and one is kept as the last row. Where lengths carry weights, turn `normalize` off.
+
+    Args:
+        vectors: (n_vectors, dim).
+        n_clusters: the most vectors to return, the zero vector included.
+        normalize: scale each mean to length 1.
+
+    Returns:
+        float32 (at most n_clusters, dim); of a page with no more vectors than that, those vectors unchanged.
+
+    Raises:
+        InputError: not a multi-vector, or n_clusters below 1 (below 2 when there is a zero vector to keep).
+        MissingExtraError: scipy is not installed.
+
+    Example:
+        >>> ward_pool(np.array([[1.5, 0.0], [0.0, 0.0], [0.5, 0.0], [0.0, 2.0]]), 3, normalize=False).tolist()
+        [[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]
+    """
+    array = as_multi_vector(vectors).astype(np.float32, copy=False)
+    directed = array.any(axis=1)
+    zeros = int(not directed.all())
+    if n_clusters < 1 + (zeros and bool(directed.any())):
+        raise InputError(f"ward_pool: n_clusters must be at least 1, and 2 with a zero vector, got {n_clusters}")
+    if len(array) <= n_clusters:
+        return array
+    rows = array[directed]
+    target = n_clusters - zeros
+    if target < len(rows):
+        means = _ward_means(rows, rows, target, "ward_pool")
+        rows = (_unit(means) if normalize else means).astype(np.float32)
+    return np.concatenate([rows, np.zeros((zeros, array.shape[1]), np.float32)])
+
+
+def _ward_means(
+    observations: NDArray[Any], vectors: NDArray[np.float32], n_clusters: int, caller: str
+) -> NDArray[np.float32]:
+    """Means of the vectors whose observations Ward's linkage puts together, in the order of scipy's labels."""
     try:
         from scipy.cluster.hierarchy import fcluster, linkage
         from scipy.spatial.distance import pdist
     except ImportError as error:
-        raise MissingExtraError("scipy", "pooling", "hierarchical_pool") from error
-    # What linkage would do itself, save its warning that this symmetric matrix looks like a distance matrix.
-    tree = linkage(pdist(1 - array @ array.T), method="ward")
-    labels = fcluster(tree, t=target, criterion="maxclust")
+        raise MissingExtraError("scipy", "pooling", caller) from error
+    # What linkage would do itself, save its warning that a symmetric matrix looks like a distance matrix.
+    tree = linkage(pdist(observations), method="ward")
+    labels = fcluster(tree, t=n_clusters, criterion="maxclust")
     # Ties can leave fewer clusters than asked for; labels are 1, 2, ... without gaps.
-    means = np.stack([array[labels == label].mean(axis=0) for label in range(1, labels.max() + 1)])
-    return (_unit(means) if normalize else means).astype(np.float32)
+    return np.stack([vectors[labels == label].mean(axis=0) for label in range(1, labels.max() + 1)])
 
 
 def _unit(rows: NDArray[Any]) -> NDArray[Any]:

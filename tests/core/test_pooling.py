@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from colpali_integrations import grid_pool, hierarchical_pool, mean_pool
 from colpali_integrations.core.errors import InputError, MissingExtraError
+from colpali_integrations.core.pooling import ward_pool
+from colpali_integrations.core.scoring import max_sim
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 50), dim=st.integers(1, 16))
@@ -66,6 +68,45 @@ def test_hierarchical_pooling_can_be_told_the_number_of_clusters() -> None:
     assert hierarchical_pool(groups, n_clusters=99).shape == (20, 16)
 
 
+@given(seed=st.integers(0, 2**32 - 1), groups=st.integers(1, 8), spread=st.floats(0.001, 0.02))
+@settings(max_examples=40, deadline=None)
+def test_ward_pooling_finds_groups_far_apart_and_averages_them(seed: int, groups: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 9, groups)
+    centres = np.eye(8, 16, dtype=np.float32)[:groups] * rng.uniform(0.5, 2, (groups, 1)).astype(np.float32)
+    owner = rng.permutation(np.repeat(np.arange(groups), sizes))
+    vectors = centres[owner] + spread * rng.normal(size=(len(owner), 16)).astype(np.float32)
+    pooled = ward_pool(vectors, groups, normalize=False)
+    expected = np.stack([vectors[owner == group].mean(0) for group in range(groups)])
+    assert pooled.dtype == np.float32
+    np.testing.assert_allclose(pooled[np.lexsort(pooled.T)], expected[np.lexsort(expected.T)], atol=1e-5)
+    unit = ward_pool(np.concatenate([vectors, vectors]), groups)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 40), zeros=st.integers(1, 3), most=st.integers(2, 12))
+@settings(max_examples=60, deadline=None)
+def test_ward_pooling_keeps_one_zero_vector_apart(seed: int, n: int, zeros: int, most: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, 6)).astype(np.float32)
+    page = np.insert(vectors, rng.integers(0, n + 1, zeros), 0, axis=0)
+    pooled = ward_pool(page, most, normalize=False)
+    if n + zeros <= most:
+        np.testing.assert_array_equal(pooled, page)
+        return
+    assert len(pooled) <= most
+    assert not pooled[-1].any()
+    np.testing.assert_array_equal(pooled[:-1], ward_pool(vectors, most - 1, normalize=False))
+    # Hence no best match falls below 0, and with plain means none rises above the page's own.
+    query = rng.normal(size=(1, 6)).astype(np.float32)
+    assert 0 <= max_sim(query, pooled) <= max_sim(query, page) + 1e-5
+
+
+def test_ward_pooling_of_zeros_alone() -> None:
+    assert ward_pool(np.zeros((5, 4)), 1).tolist() == [[0.0] * 4]
+    assert ward_pool(np.zeros((5, 4)), 3).tolist() == [[0.0] * 4]
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -77,6 +118,9 @@ def test_hierarchical_pooling_can_be_told_the_number_of_clusters() -> None:
         lambda: hierarchical_pool(np.ones((6, 3)), 0),
         lambda: hierarchical_pool(np.ones((6, 3)), n_clusters=0),
         lambda: hierarchical_pool(np.ones(6)),
+        lambda: ward_pool(np.ones((6, 3)), 0),
+        lambda: ward_pool(np.concatenate([np.eye(3), np.zeros((1, 3))]), 1),
+        lambda: ward_pool(np.ones(6)),
     ],
 )
 def test_what_cannot_be_pooled_is_refused(call: Any) -> None:
@@ -86,5 +130,6 @@ def test_what_cannot_be_pooled_is_refused(call: Any) -> None:
 
 def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.cluster.hierarchy", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "colpali-integrations\[pooling\]"'):
-        hierarchical_pool(np.eye(6, dtype=np.float32), 2)
+    for pool in (hierarchical_pool, ward_pool):
+        with pytest.raises(MissingExtraError, match=rf'{pool.__name__}.*pip install "colpali-integrations\[pooling\]"'):
+            pool(np.eye(6, dtype=np.float32), 2)
