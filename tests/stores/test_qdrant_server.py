@@ -49,12 +49,8 @@ def server() -> Iterator[StandIn]:
 
 @pytest.fixture(params=PLACES)
 def client(request: pytest.FixtureRequest) -> Iterator[QdrantClient]:
-    urls = {
-        "local": lambda: ":memory:",
-        "wire": lambda: request.getfixturevalue("server").url,
-        "server": lambda: SERVER,
-    }
-    made = connect(urls[request.param]())
+    url: str = {"local": ":memory:", "server": SERVER}.get(request.param) or request.getfixturevalue("server").url
+    made = connect(url)
     yield made
     made.close()
 
@@ -363,10 +359,9 @@ def test_large_batches_are_split_below_the_server_s_limit(server: StandIn) -> No
 
 def test_every_float16_survives_the_wire_and_the_size_is_a_bound() -> None:
     every = np.arange(65536, dtype=np.uint16).view(np.float16)
-    every = every[np.isfinite(every)].reshape(-1, 8)
-    point = Point(
-        "1", {FULL: every, "single": every[:64].ravel().astype(np.float32)}, None, {"id": "1", "text": "é" * 9}
-    )
+    every = every[np.isfinite(every)]
+    vectors: dict[str, NDArray[Any]] = {FULL: every.reshape(-1, 8), "single": every[:512].astype(np.float32)}
+    point = Point("1", vectors, None, {"id": "1", "text": "é" * 9})
     sent = point_struct(point, {FULL}).model_dump_json()
     read = models.PointStruct.model_validate_json(sent)
     assert isinstance(read.vector, dict)
