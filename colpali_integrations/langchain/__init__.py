@@ -18,5 +18,13 @@ from colpali_integrations.langchain.document_loaders import PageImageBlobParser,
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.messages import image_blocks
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
+from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 
-__all__ = ["ColPaliEmbeddings", "ColPaliRetriever", "PageImageBlobParser", "PdfPageLoader", "image_blocks"]
+__all__ = [
+    "ColPaliEmbeddings",
+    "ColPaliRetriever",
+    "ColPaliVectorStore",
+    "PageImageBlobParser",
+    "PdfPageLoader",
+    "image_blocks",
+]

@@ -14,7 +14,7 @@ from colpali_integrations.core.errors import ColPaliError
 from colpali_integrations.core.images import ImageSource
 from colpali_integrations.core.page_meta import page_image, page_name
 
-__all__ = ["ImageInput", "image_sources"]
+__all__ = ["ImageInput", "image_sources", "unreadable"]
 
 ImageInput: TypeAlias = "ImageSource | Blob | Document"
 
@@ -34,6 +34,11 @@ def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
             yield image
 
 
+def unreadable(name: str, error: ColPaliError) -> ImageSource:
+    """A named image whose reading fails with `error`: so it fails alone, in its place in a stream."""
+    return _File(name, error)
+
+
 def _from_blob(blob: Blob) -> ImageSource:
     if blob.data is None and blob.path is not None:
         return os.fspath(blob.path)
@@ -44,7 +49,7 @@ def _from_document(document: Document) -> ImageSource:
     try:
         return page_image(document.metadata)
     except ColPaliError as error:
-        return _File(_document_name(document.metadata), error)
+        return unreadable(_document_name(document.metadata), error)
 
 
 def _document_name(metadata: dict[str, Any]) -> str:
