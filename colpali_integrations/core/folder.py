@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from colpali_integrations.core.errors import ModelLoadError, ModelNotFoundError
 from colpali_integrations.core.hub import read_json
 from colpali_integrations.core.registry import ModelDescription, list_supported_models
 
-__all__ = ["describe_folder"]
+__all__ = ["content_revision", "describe_folder"]
 
 logger = logging.getLogger(__name__)
+
+_HASHED_WHOLE = 64 * 2**20
 
 # The words by which config.json (model_type) and the processor configurations (processor_class) tell the family, and
 # the registered model whose prompts a folder of that family gets. The first word found decides.
@@ -74,14 +79,19 @@ def describe_folder(folder: Path) -> ModelDescription:
         prompt = prompt.replace("<|begin_of_text|>", "<|im_start|>")
     model_file = _onnx_file(folder, base.model_file)
     present = tuple(name for name in base.additional_files if (folder / name).exists())
+    # Exports name the file of their weights after the graph's: model.onnx_data, model.onnx.data, model.onnx_data_1.
+    weights = sorted((folder / model_file).parent.glob(f"{glob.escape(PurePosixPath(model_file).name)}?*"))
+    contents = {*present, model_file, *(path.relative_to(folder).as_posix() for path in weights if path.is_file())}
     return replace(
         base,
         name=folder.resolve().name.strip() or "model",
         repository=None,
+        revision=content_revision(folder, contents),
         model_file=model_file,
         additional_files=present,
         image_prompt=prompt,
         dim=_dim(config, base.dim),
+        best_match=_best_match(config, base),
         parameters=0,
         size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
         licence="",
@@ -89,6 +99,54 @@ def describe_folder(folder: Path) -> ModelDescription:
         vidore_source="",
         summary=f"Read from {folder}.",
     )
+
+
+def content_revision(folder: Path, names: Iterable[str]) -> str:
+    """What files hold, as "sha256:" and 12 hex digits: two checkpoints differ in it, copies of one do not.
+
+    Names, sizes and all the bytes of files of up to 64 MiB count (graphs, tokenizers, configurations); of larger ones,
+    which are weights, the first and the last MiB and 64 samples in between: a checkpoint that was trained further
+    differs almost everywhere, and no model should take a minute to open for the sake of a checksum.
+
+    Args:
+        folder: where the files are.
+        names: relative to it, with forward slashes; those that are not there are passed over.
+
+    Raises:
+        ModelLoadError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(set(names)):
+        try:
+            with (folder / name).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
+                for start, length in _samples(size):
+                    file.seek(start)
+                    digest.update(file.read(length))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ModelLoadError(f"cannot read {folder / name}: {error}") from error
+    return f"sha256:{digest.hexdigest()[:12]}"
+
+
+def _samples(size: int) -> list[tuple[int, int]]:
+    """(start, length) of the parts of a file that are hashed."""
+    if size <= _HASHED_WHOLE:
+        return [(start, 2**20) for start in range(0, size, 2**20)]
+    between = [(size * part // 65, 2**14) for part in range(1, 65)]
+    return [(0, 2**20), *between, (size - 2**20, 2**20)]
+
+
+def _best_match(config: Mapping[str, Any], base: ModelDescription) -> float:
+    if base.family != "coltiny":
+        return base.best_match
+    from colpali_integrations.core.families.coltiny import best_match
+
+    k1, hinge = config.get("k1"), config.get("hinge")
+    # The family says what is wrong with a configuration, when the model is loaded.
+    return best_match(k1, hinge) if isinstance(k1, int | float) and isinstance(hinge, int | float) else base.best_match
 
 
 def _hints(*configs: Mapping[str, Any]) -> list[str]:

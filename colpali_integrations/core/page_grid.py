@@ -131,7 +131,7 @@ class PageGrid:
         """
         found: dict[str, Any] = {"rows": self.rows, "columns": self.columns, "n": len(self), "cells": _pack(self.cells)}
         if self.cover != (1.0, 1.0):
-            found["cover"] = list(self.cover)
+            found["cover"] = [repr(part) for part in self.cover]  # some stores round a number's last bit
         if self.reach is not None:
             found["reach"] = _pack(self.reach.T.reshape(-1))
         return found

@@ -90,7 +90,7 @@ def regions(
             (prompts, augmentation) and those of punctuation give no region. None takes all of them.
         min_match: the least match that gives a region, as dot product by length of the query vector. Every patch of
             a page matches somehow in the models with unit vectors; but ColTiny looks for words, and a page without
-            the word has a match of about 0, of a likeness mostly. (On the demo's questions 0.15 keeps all of the 80
+            the word has a match of about 0, of a likeness mostly. (On the demo's questions 0.15 keeps all of the 77
             right places and 11 of the 26 for words that the page does not have, their inflections among them.)
         grow: from 0 to 1, see above; 1 leaves every box at one cell.
 

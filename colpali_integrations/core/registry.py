@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import threading
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -52,8 +53,8 @@ class ModelDescription:
         family: the module in `core/families` that knows its inputs: "paligemma", "idefics3" or "coltiny".
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
-        revision: commit, tag or branch of the repository; None follows its default branch. Of the bundled model, the
-            first 12 hex digits of the SHA-256 of its files.
+        revision: commit, tag or branch of the repository; None follows its default branch. Of the bundled model and of
+            one in a folder, a hash of its files (`core.folder.content_revision`).
         model_file: the ONNX file, relative to the repository.
         additional_files: what must lie beside it (external data, tokenizer, processor configuration).
         query_prefix: text before the user's query. Special tokens in it (`<bos>`) become their ids.
@@ -61,6 +62,8 @@ class ModelDescription:
         image_prompt: the text that accompanies a page; `<image>` stands for the image's tokens.
         max_query_tokens: the user's own tokens are cut to this number, prefix and suffix excluded.
         unit_length: whether every vector has length 1. Otherwise lengths carry weights and scores are dot products.
+        best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
+            `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
         parameters: number of weights.
         size_in_bytes: what must be downloaded.
         licence: SPDX identifier, or the licence's common name.
@@ -81,6 +84,7 @@ class ModelDescription:
     image_prompt: str = ""
     max_query_tokens: int = 512
     unit_length: bool = True
+    best_match: float = 1.0
     parameters: int = 0
     size_in_bytes: int = 0
     licence: str = ""
@@ -101,6 +105,11 @@ class ModelDescription:
                 f"ModelDescription {self.name!r}: max_query_tokens must be positive, got {self.max_query_tokens}"
             )
 
+        if not (math.isfinite(self.best_match) and self.best_match > 0):
+            raise ConfigurationError(
+                f"ModelDescription {self.name!r}: best_match must be positive, got {self.best_match}"
+            )
+
     @property
     def files(self) -> tuple[str, ...]:
         """Every file that the model needs, the ONNX file first."""
@@ -110,14 +119,19 @@ class ModelDescription:
     def fingerprint(self) -> str:
         """16 hex digits over what decides an embedding: family, repository, revision, prompts and dim.
 
-        Figures, licence and summary do not count; the name does not either, so that a local copy under another name
-        matches.
+        The family counts with the version of its preprocessing in this package, and the revision of a folder's model
+        is a hash of its files. Figures, licence and summary do not count; the name does not either.
         """
+        from colpali_integrations.core.families import FAMILIES, family_class
+
         keys = (
             *("family", "dim", "repository", "revision", "model_file"),
             *("query_prefix", "query_suffix", "image_prompt", "max_query_tokens"),
         )
-        decisive = json.dumps({key: getattr(self, key) for key in keys}, sort_keys=True)
+        decided = {key: getattr(self, key) for key in keys}
+        if self.family in FAMILIES:
+            decided["preprocessing"] = family_class(self.family).preprocessing
+        decisive = json.dumps(decided, sort_keys=True)
         return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,10 +144,11 @@ _BUILT_IN = (
         name="coltiny",
         family="coltiny",
         dim=128,
-        revision="88f9c39331c3",  # of its files' contents, so that an index made with other weights is told apart
+        revision="sha256:9f3066e282e1",  # content_revision of its files: an index made with other weights is told apart
         model_file="image.onnx",
         additional_files=("text.onnx", "config.json"),
         unit_length=False,
+        best_match=1.1641710001743983,  # of its config.json, see families.coltiny.best_match
         parameters=4_000_000,
         size_in_bytes=8_100_000,
         licence="Apache-2.0",

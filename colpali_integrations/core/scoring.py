@@ -6,14 +6,14 @@ MaxSim(Q, P) = sum over q in Q of max over p in P of q . p        (ColBERT, arXi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.core.errors import InputError
 
-__all__ = ["MultiVectors", "as_multi_vector", "max_sim"]
+__all__ = ["MultiVectors", "as_multi_vector", "max_sim", "relevance"]
 
 MultiVectors: TypeAlias = "NDArray[Any] | Sequence[NDArray[Any]]"
 
@@ -106,3 +106,50 @@ def _blocks(pages: list[NDArray[Any]]) -> list[tuple[int, int]]:
             first, size = index, 0
         size += len(page)
     return [*blocks, (first, len(pages))]
+
+
+@overload
+def relevance(score: float, query_vectors: NDArray[Any], *, best_match: float = ...) -> float: ...
+
+
+@overload
+def relevance(score: NDArray[Any], query_vectors: NDArray[Any], *, best_match: float = ...) -> NDArray[np.float64]: ...
+
+
+def relevance(
+    score: float | NDArray[Any], query_vectors: NDArray[Any], *, best_match: float = 1.0
+) -> float | NDArray[np.float64]:
+    """MaxSim as a part of the highest possible, from 0 to 1, so that scores of different queries can be compared.
+
+    That is ``score / (best_match * sum of the query vectors' lengths)``, cut to [0, 1]; for unit vectors MaxSim by
+    number of query vectors, the mean cosine of the best matches. A page that has nothing of the query does not get 0
+    from such models: their vectors are never far apart, and what is a good value differs between models.
+
+    ColTiny's lengths are weights. 1 would be a page that says every word of the query without end and is read without
+    a doubt; each word counts by its weight, and one that the page does not say counts 0 or little. On the demo's 77
+    pages those that answer a question have 0.14 to 0.48 (half of them 0.31 to 0.41), the median of the others is 0.06.
+
+    Args:
+        score: MaxSim of the query with a page, or an array of them with several.
+        query_vectors: float (n_vectors, dim), the query's.
+        best_match: `ModelDescription.best_match` of the model.
+
+    Returns:
+        A float, or float64 of the shape of `score`.
+
+    Raises:
+        InputError: `query_vectors` is no multi-vector, or `best_match` is not positive.
+
+    Example:
+        >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> relevance(1.5, query)
+        0.75
+        >>> relevance(np.array([1.5, -0.1, 2.1]), query).tolist()
+        [0.75, 0.0, 1.0]
+    """
+    if not (np.isfinite(best_match) and best_match > 0):
+        raise InputError(f"best_match must be positive, got {best_match}")
+    lengths = np.linalg.norm(as_multi_vector(query_vectors, "query_vectors").astype(np.float64), axis=1)
+    most = best_match * float(lengths.sum())
+    parts = np.clip(np.asarray(score, np.float64) / most if most > 0 else np.zeros_like(score, np.float64), 0, 1)
+    return parts if isinstance(score, np.ndarray) and score.ndim else float(parts)

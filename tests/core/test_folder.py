@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.core.errors import ModelLoadError, ModelNotFoundError
-from colpali_integrations.core.folder import describe_folder
+from colpali_integrations.core.folder import content_revision, describe_folder
 from colpali_integrations.core.hub import BUNDLED
 from colpali_integrations.core.registry import find_model
+from colpali_integrations.core.shared import release_shared_models, shared_model
 
 FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
 COLPALI, MODERN = "Qdrant/colpali-v1.3-fp16", "Qdrant/colmodernvbert"
@@ -179,3 +181,87 @@ def test_folders_that_do_not_tell(folder: Path) -> None:
         describe_folder(folder / "missing")
     with pytest.raises(ModelNotFoundError, match="no folder at"):
         describe_folder(folder / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("config.json", 0),
+        ("preprocessor_config.json", 0),
+        ("tokenizer.json", 1000),
+        ("model.onnx", 100),
+        ("model.onnx_data", 0),
+        ("model.onnx_data", -1),
+    ],
+)
+def test_one_byte_of_a_file_makes_another_fingerprint(tmp_path: Path, name: str, place: int) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(FIXTURES / "paligemma", copy, ignore=shutil.ignore_patterns("golden*"))
+    original, same = describe_folder(FIXTURES / "paligemma"), describe_folder(copy)
+    assert same.revision == original.revision, "copies are one model, whatever else lies beside it"
+    assert same.fingerprint == original.fingerprint
+    content = bytearray((copy / name).read_bytes())
+    if name.endswith("config.json"):
+        place = content.index(b"\n")  # it must stay one that can be read
+        content[place] = ord(" ")
+    else:
+        content[place] ^= 1
+    (copy / name).write_bytes(content)
+    changed = describe_folder(copy)
+    assert changed.revision != original.revision
+    assert changed.fingerprint != original.fingerprint
+
+
+def test_a_loaded_folder_has_its_content_in_its_fingerprint(tmp_path: Path) -> None:
+    shutil.copytree(BUNDLED / "coltiny", tmp_path / "mine")
+    with ColPali.from_pretrained(tmp_path / "mine", lazy_load=True) as one:
+        first = one.description.fingerprint
+    assert shared_model(tmp_path / "mine").description.fingerprint == first == find_model("coltiny").fingerprint
+    release_shared_models()
+    config = json.loads((tmp_path / "mine" / "config.json").read_text(encoding="utf-8"))
+    write(tmp_path / "mine", "config.json", {**config, "k1": 1.2})
+    with ColPali.from_pretrained(tmp_path / "mine", lazy_load=True) as other:
+        assert other.description.fingerprint != first
+        assert other.description.best_match == pytest.approx(2.2 * 0.75 / 1.0625**0.5)
+
+
+@pytest.mark.parametrize("where", [0, 5, 2**20 - 1, 75 * 2**20, -(2**20), -1])
+def test_large_files_count_at_their_ends_and_by_samples(tmp_path: Path, where: int) -> None:
+    """Of a sparse file, whose untouched pages cost nothing."""
+    size = 150 * 2**20
+    path = tmp_path / "weights"
+    with path.open("wb") as file:
+        file.truncate(size)
+    before = content_revision(tmp_path, ["weights"])
+    with path.open("r+b") as file:
+        # Somewhere in the middle a change of a few MiB is seen by one of the samples.
+        file.seek(where, 2 if where < 0 else 0)
+        file.write(b"x" * (1 if where != 75 * 2**20 else 5 * 2**20))
+    assert path.stat().st_size == size
+    assert content_revision(tmp_path, ["weights"]) != before
+
+
+def test_what_a_content_revision_counts(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12")
+    (tmp_path / "b").write_bytes(b"3")
+    one = content_revision(tmp_path, ["a", "b"])
+    assert re.fullmatch("sha256:[0-9a-f]{12}", one)
+    assert content_revision(tmp_path, ["b", "a", "a", "missing"]) == one
+    assert content_revision(tmp_path, ["a"]) != one
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"23")
+    assert content_revision(tmp_path, ["a", "b"]) != one, "the same bytes, divided otherwise"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ModelLoadError, match="cannot read"):
+        content_revision(tmp_path, ["folder"])
+
+
+def test_weights_beside_the_graph_count_under_any_name(folder: Path) -> None:
+    write(folder, "config.json", {"model_type": "modernvbert"})
+    found = {describe_folder(folder).revision}
+    for name in ("model.onnx_data", "model.onnx.data", "model.onnx_data_1"):
+        (folder / name).write_bytes(b"weights")
+        found.add(describe_folder(folder).revision)
+    (folder / "notes.txt").write_text("not of the model")
+    found.add(describe_folder(folder).revision)
+    assert len(found) == 4

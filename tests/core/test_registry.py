@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 from colpali_integrations import ColPali, ModelDescription, find_model, list_supported_models, register_model
 from colpali_integrations.core.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.core.families import FAMILIES, family_class
+from colpali_integrations.core.folder import content_revision, describe_folder
+from colpali_integrations.core.hub import BUNDLED
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 
@@ -42,8 +44,9 @@ def test_every_family_can_be_imported() -> None:
 def test_the_bundled_model_says_its_true_size_and_contents() -> None:
     folder = Path(__file__).parents[2] / "colpali_integrations" / "models" / "coltiny"
     model = find_model("coltiny")
-    contents = hashlib.sha256(b"".join((folder / name).read_bytes() for name in model.files)).hexdigest()
-    assert model.revision == contents[:12], "other weights need another revision in core/registry.py"
+    revision = content_revision(folder, model.files)
+    assert model.revision == revision, "other weights need another revision in core/registry.py"
+    assert describe_folder(folder).fingerprint == model.fingerprint, "a copy in a folder is the same model"
     on_disk = sum((folder / name).stat().st_size for name in model.files)
     assert abs(on_disk - model.size_in_bytes) < 0.05 * on_disk
     assert on_disk <= 12_000_000
@@ -78,7 +81,18 @@ def test_a_name_is_taken_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"name": ""}, {"name": " x"}, {"dim": 0}, {"dim": -1}, {"max_query_tokens": 0}, {"family": "colbert"}]
+    "wrong",
+    [
+        {"name": ""},
+        {"name": " x"},
+        {"dim": 0},
+        {"dim": -1},
+        {"max_query_tokens": 0},
+        {"family": "colbert"},
+        {"best_match": 0.0},
+        {"best_match": float("nan")},
+        {"best_match": float("inf")},
+    ],
 )
 def test_descriptions_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
@@ -104,3 +118,23 @@ def test_the_fingerprint_follows_what_decides_an_embedding_and_nothing_else() ->
     assert same.fingerprint == model.fingerprint
     for change in ({"query_prefix": "<bos>"}, {"dim": 64}, {"revision": "abc"}, {"family": "idefics3"}):
         assert dataclasses.replace(model, **change).fingerprint != model.fingerprint
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_the_fingerprint_follows_this_package_s_own_preprocessing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = dataclasses.replace(find_model("coltiny"), family=name)
+    family = family_class(name)
+    assert re.fullmatch(rf"{name}-\d+", family.preprocessing)
+    before = model.fingerprint
+    monkeypatch.setattr(family, "preprocessing", f"{name}-99")
+    assert model.fingerprint != before
+
+
+def test_best_match_is_one_for_unit_vectors_and_coltiny_s_comes_from_its_constants() -> None:
+    config = json.loads((BUNDLED / "coltiny" / "config.json").read_text(encoding="utf-8"))
+    for model in list_supported_models():
+        if model.unit_length:
+            assert model.best_match == 1.0
+    k1, hinge = config["k1"], config["hinge"]
+    # A page vector len [v, 1] with len < k1 + 1, against a query vector [t, -hinge] scaled to length 1.
+    assert find_model("coltiny").best_match == pytest.approx((k1 + 1) * (1 - hinge) / (1 + hinge**2) ** 0.5, rel=1e-12)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -34,13 +35,26 @@ from colpali_integrations.core.families.coltiny_words import MAX_WORD_FEATURES, 
 from colpali_integrations.core.page_grid import PageEmbedding, PageGrid
 from colpali_integrations.core.registry import ModelDescription
 
-__all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout"]
+__all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout", "best_match"]
 
 _logger = logging.getLogger(__name__)
 # A small picture is a crop rather than a page: blown up to a page's size, its letters would be larger than any that
 # the model has learned.
 _MOST_ENLARGEMENT = 2.0
 _MOST_CELLS = 2048  # of about 3,700 on A4: bounds the time for noise that looks like text everywhere
+
+
+def best_match(k1: float, hinge: float) -> float:
+    """The highest possible dot product of a page vector with a query vector of length 1.
+
+    A query vector ``w [t, -h]`` has length ``w sqrt(1 + h^2)``; with a page vector ``len [v, 1]`` it makes at most
+    ``w len (1 - h)``, and ``len`` stays below ``k1 + 1``, however often the page says the word.
+
+    Example:
+        >>> round(best_match(0.6, 0.25), 4)
+        1.1642
+    """
+    return (k1 + 1) * (1 - hinge) / math.sqrt(1 + hinge**2)
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,11 @@ class ColTinyConfig:
     b: float
     mean_occurrences: float
     hinge: float
+
+    @property
+    def best_match(self) -> float:
+        """See :func:`best_match`."""
+        return best_match(self.k1, self.hinge)
 
     @classmethod
     def read(cls, path: Path) -> ColTinyConfig:
