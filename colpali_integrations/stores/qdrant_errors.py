@@ -37,11 +37,17 @@ def _explained(error: Exception) -> str:
     if isinstance(error, ResourceExhaustedResponse):
         return f"the server has too much to do; it asks to wait {error.retry_after_s} s ({error})"
     if isinstance(error, UnexpectedResponse):
-        return _STATUS.get(error.status_code or 0, "the server refused: {said}").format(said=_said(error))
+        return _explained_status(error.status_code or 0, _said(error))
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
-        status = _CODES.get(error.code(), 0)
-        return _STATUS.get(status, "the server refused: {said}").format(said=error.details())
+        return _explained_status(_CODES.get(error.code(), 0), str(error.details()))
     return f"{type(error).__name__}: {error}"
+
+
+def _explained_status(status: int, said: str) -> str:
+    advice = ""
+    if "index required" in said.lower():  # a collection in strict mode
+        advice = ". Make one by QdrantClient.create_payload_index, or let the collection filter without"
+    return _STATUS.get(status, "the server refused: {said}").format(said=said) + advice
 
 
 _STATUS = {

@@ -53,7 +53,8 @@ class QdrantServerEngine:
 
     Safe to use from several threads, and by several processes at once. A batch of points that does not fit into one
     request (about 24 MiB, 15 to 20 pages of a thousand vectors) goes in several: each is stored whole or not at all,
-    and storing the batch again does no harm.
+    and storing the batch again does no harm. With replicas, what was written may be missing for a moment where it is
+    read from another replica: `options={"write_consistency_factor": ...}` says how many must have it first.
 
     Args:
         client: see `connect`.

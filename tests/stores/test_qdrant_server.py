@@ -26,17 +26,19 @@ from tests.stores.filter_cases import filters, payloads
 
 pytest.importorskip("qdrant_client")
 
+from grpc import StatusCode  # type: ignore[import-untyped]
 from qdrant_client import QdrantClient, models
 
 from colpali_integrations.stores.qdrant_requests import point_size, point_struct
 from colpali_integrations.stores.qdrant_server import QdrantServerEngine, connect, read_manifest
+from tests.stores.qdrant_grpc_stand_in import GrpcStandIn, grpc_stand_in
 from tests.stores.qdrant_stand_in import LIMIT, StandIn, stand_in
 
 DIM = 8
 SCHEMA = {FULL: VectorSpec(dim=DIM), FIRST: VectorSpec(dim=DIM)}
 MANIFEST = {"model": {"name": "coltiny", "dim": DIM}, "pooling": None, "factor": 1.0, "list": [1, "a"]}
 SERVER = os.environ.get("QDRANT_URL")
-PLACES = ["local", "wire", *(["server"] if SERVER else [])]
+PLACES = ["local", "REST", "gRPC", *(["server"] if SERVER else [])]
 
 Make = Callable[..., QdrantServerEngine]
 
@@ -47,10 +49,24 @@ def server() -> Iterator[StandIn]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def grpc_server() -> Iterator[GrpcStandIn]:
+    with grpc_stand_in() as running:
+        yield running
+
+
+def grpc_client(server: GrpcStandIn) -> QdrantClient:
+    return connect(f"http://127.0.0.1:{server.port}", prefer_grpc=True, grpc_port=server.port)
+
+
 @pytest.fixture(params=PLACES)
 def client(request: pytest.FixtureRequest) -> Iterator[QdrantClient]:
-    url: str = {"local": ":memory:", "server": SERVER}.get(request.param) or request.getfixturevalue("server").url
-    made = connect(url)
+    if request.param == "gRPC":
+        made = grpc_client(request.getfixturevalue("grpc_server"))
+    elif request.param == "REST":
+        made = connect(request.getfixturevalue("server").url)
+    else:
+        made = connect({"local": ":memory:"}.get(request.param) or str(SERVER))
     yield made
     made.close()
 
@@ -221,12 +237,16 @@ def test_scroll_goes_through_everything_once(make: Make) -> None:
     assert "metadata" in some[0]
 
 
+@pytest.mark.parametrize("grpc", [False, True], ids=["REST", "gRPC"])
 @settings(max_examples=25, deadline=None)
-@given(st.lists(payloads(st.uuids().map(str)), min_size=1, max_size=6), st.lists(filters, min_size=3, max_size=6))
+@given(
+    stored=st.lists(payloads(st.uuids().map(str)), min_size=1, max_size=6),
+    wheres=st.lists(filters, min_size=3, max_size=6),
+)
 def test_filters_mean_over_the_wire_what_they_mean(
-    server: StandIn, stored: list[dict[str, Any]], wheres: list[Filter]
+    server: StandIn, grpc_server: GrpcStandIn, grpc: bool, stored: list[dict[str, Any]], wheres: list[Filter]
 ) -> None:
-    client = connect(server.url)
+    client = grpc_client(grpc_server) if grpc else connect(server.url)
     engine = QdrantServerEngine(client, "filters", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
     try:
         vectors = page(1).vectors
@@ -395,6 +415,56 @@ def test_refusals_say_where_and_what_to_do(status: int, said: str) -> None:
             for words in (said, "some words", "'mine'", server.url):
                 assert words in str(caught.value)
         engine.close()
+
+
+def test_a_filter_without_an_index_in_strict_mode() -> None:
+    with stand_in() as server:
+        client = connect(server.url)
+        engine = QdrantServerEngine(client, "mine", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
+        server.refuse = (400, 'Bad request: Index required but not found for "metadata.year" of one of: [float]')
+        with pytest.raises(StoreError, match=r"metadata\.year.*create_payload_index"):
+            engine.count(parse_filter({"year": 2026}))
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (StatusCode.UNAUTHENTICATED, "api_key= "),
+        (StatusCode.PERMISSION_DENIED, "does not allow"),
+        (StatusCode.NOT_FOUND, "open the store again"),
+        (StatusCode.DEADLINE_EXCEEDED, "timeout="),
+        (StatusCode.RESOURCE_EXHAUSTED, "try again later"),
+        (StatusCode.INVALID_ARGUMENT, "refused: some words"),
+    ],
+)
+def test_refusals_over_grpc_say_the_same(code: StatusCode, said: str) -> None:
+    with grpc_stand_in() as server:
+        client = grpc_client(server)
+        engine = QdrantServerEngine(client, "mine", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
+        server.refuse = code
+        with pytest.raises(StoreError) as caught:
+            engine.count()
+        for words in (said, "some words", "'mine'", str(server.port)):
+            assert words in str(caught.value)
+        engine.close()
+
+
+def test_a_float_takes_four_bytes_over_grpc(grpc_server: GrpcStandIn) -> None:
+    client = grpc_client(grpc_server)
+    engine = QdrantServerEngine(
+        client, "bytes", schema={FULL: VectorSpec(dim=128)}, manifest={"a": 1}, owns_client=True
+    )
+    array = unit(np.random.default_rng(0).standard_normal((1030, 128))).astype(np.float16)
+    grpc_server.received = 0
+    engine.upsert([Point("1", {FULL: array}, None, {"id": "1"})])
+    assert 4 * array.size < grpc_server.received < 4.1 * array.size
+    [kept] = engine.vectors(["1"])
+    assert kept is not None
+    np.testing.assert_array_equal(kept.astype(np.float16), array)
+    assert grpc_server.indexes == {"group", "metadata.source", "metadata.page"}
+    client.delete_collection("bytes")
+    engine.close()
 
 
 def closed_port() -> int:

@@ -1,0 +1,180 @@
+"""As `qdrant_stand_in`, for the gRPC interface."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+from qdrant_client import QdrantClient, models
+from qdrant_client import grpc as messages
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+from qdrant_client.grpc.collections_service_pb2_grpc import CollectionsServicer, add_CollectionsServicer_to_server
+from qdrant_client.grpc.points_service_pb2_grpc import PointsServicer, add_PointsServicer_to_server
+from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantServicer_to_server
+
+
+class GrpcStandIn:
+    """Answers on a port of this machine's loopback.
+
+    Attributes:
+        port: which.
+        received: bytes of all points that were sent.
+        indexes: fields with an index.
+        refuse: if set, with what every request is refused.
+    """
+
+    def __init__(self) -> None:
+        self.client = QdrantClient(":memory:")
+        self.lock = threading.Lock()
+        self.received = 0
+        self.indexes: set[str] = set()
+        self.refuse: grpc.StatusCode | None = None
+        self.server = grpc.server(
+            ThreadPoolExecutor(4), interceptors=[_Refusing(self)], options=[("grpc.max_receive_message_length", -1)]
+        )
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        add_CollectionsServicer_to_server(_Collections(self), self.server)  # type: ignore[no-untyped-call]
+        add_PointsServicer_to_server(_Points(self), self.server)  # type: ignore[no-untyped-call]
+        add_QdrantServicer_to_server(_Root(), self.server)  # type: ignore[no-untyped-call]
+
+
+class _Refusing(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Answers every call one after another, for the sake of the imitation; or refuses it."""
+
+    def __init__(self, stand_in: GrpcStandIn) -> None:
+        self.stand_in = stand_in
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = continuation(details)
+
+        def answer(request: Any, context: Any) -> Any:
+            if self.stand_in.refuse is not None:
+                context.abort(self.stand_in.refuse, "some words")
+            try:
+                with self.stand_in.lock:
+                    return handler.unary_unary(request, context)
+            except ValueError as error:
+                missing = "not found" in str(error)
+                context.abort(grpc.StatusCode.NOT_FOUND if missing else grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+
+class _Root(QdrantServicer):
+    def HealthCheck(self, request: Any, context: Any) -> Any:
+        return messages.HealthCheckReply(title="qdrant - vector search engine", version="1.20.0")
+
+
+class _Collections(CollectionsServicer):
+    def __init__(self, stand_in: GrpcStandIn) -> None:
+        self.client = stand_in.client
+
+    def CollectionExists(self, request: Any, context: Any) -> Any:
+        exists = messages.CollectionExists(exists=self.client.collection_exists(request.collection_name))
+        return messages.CollectionExistsResponse(result=exists)
+
+    def Get(self, request: Any, context: Any) -> Any:
+        info = self.client.get_collection(request.collection_name)
+        return messages.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(info))
+
+    def Create(self, request: Any, context: Any) -> Any:
+        made = self.client.create_collection(
+            request.collection_name,
+            GrpcToRest.convert_vectors_config(request.vectors_config),
+            sparse_vectors_config=GrpcToRest.convert_sparse_vector_config(request.sparse_vectors_config),
+            metadata=GrpcToRest.convert_payload(request.metadata),
+        )
+        return messages.CollectionOperationResponse(result=made)
+
+    def Delete(self, request: Any, context: Any) -> Any:
+        return messages.CollectionOperationResponse(result=self.client.delete_collection(request.collection_name))
+
+
+class _Points(PointsServicer):
+    def __init__(self, stand_in: GrpcStandIn) -> None:
+        self.stand_in, self.client = stand_in, stand_in.client
+        done = messages.UpdateResult(operation_id=0, status=messages.UpdateStatus.Completed)
+        self.done = messages.PointsOperationResponse(result=done)
+
+    def CreateFieldIndex(self, request: Any, context: Any) -> Any:
+        self.stand_in.indexes.add(request.field_name)
+        return self.done
+
+    def Upsert(self, request: Any, context: Any) -> Any:
+        self.stand_in.received += request.ByteSize()
+        self.client.upsert(request.collection_name, [GrpcToRest.convert_point_struct(one) for one in request.points])
+        return self.done
+
+    def Delete(self, request: Any, context: Any) -> Any:
+        self.client.delete(request.collection_name, GrpcToRest.convert_points_selector(request.points))
+        return self.done
+
+    def Get(self, request: Any, context: Any) -> Any:
+        records = self.client.retrieve(
+            request.collection_name,
+            [GrpcToRest.convert_point_id(one) for one in request.ids],
+            with_payload=GrpcToRest.convert_with_payload_selector(request.with_payload),
+            with_vectors=GrpcToRest.convert_with_vectors_selector(request.with_vectors),
+        )
+        return messages.GetResponse(result=[_record(record) for record in records])
+
+    def Count(self, request: Any, context: Any) -> Any:
+        found = self.client.count(request.collection_name, _filter(request), exact=True)
+        return messages.CountResponse(result=messages.CountResult(count=found.count))
+
+    def Scroll(self, request: Any, context: Any) -> Any:
+        records, after = self.client.scroll(
+            request.collection_name,
+            _filter(request),
+            limit=request.limit,
+            offset=GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None,
+            with_payload=GrpcToRest.convert_with_payload_selector(request.with_payload),
+        )
+        return messages.ScrollResponse(
+            result=[_record(record) for record in records],
+            next_page_offset=None if after is None else RestToGrpc.convert_extended_point_id(str(after)),
+        )
+
+    def QueryBatch(self, request: Any, context: Any) -> Any:
+        answers = []
+        for asked in request.query_points:
+            prefetch = [GrpcToRest.convert_prefetch_query(one) for one in asked.prefetch]
+            for one in prefetch:  # the imitation warns of parameters, which it ignores
+                one.params = None
+            found = self.client.query_points(
+                asked.collection_name,
+                GrpcToRest.convert_query(asked.query),
+                using=asked.using,
+                prefetch=prefetch or None,
+                query_filter=_filter(asked),
+                limit=asked.limit,
+                with_payload=GrpcToRest.convert_with_payload_selector(asked.with_payload),
+            )
+            scored = [RestToGrpc.convert_scored_point(point) for point in found.points]
+            answers.append(messages.BatchResult(result=scored))
+        return messages.QueryBatchResponse(result=answers)
+
+
+def _record(record: models.Record) -> Any:
+    record.payload = record.payload or {}
+    return RestToGrpc.convert_record(record)
+
+
+def _filter(request: Any) -> models.Filter | None:
+    return GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+
+
+@contextmanager
+def grpc_stand_in() -> Iterator[GrpcStandIn]:
+    """A running stand-in, stopped afterwards."""
+    made = GrpcStandIn()
+    made.server.start()
+    try:
+        yield made
+    finally:
+        made.server.stop(None).wait()
+        made.client.close()
