@@ -1,14 +1,16 @@
-"""ColPali for LlamaIndex: page reader, embedding class, retriever, and image blocks for a multimodal chat.
+"""ColPali for LlamaIndex: page reader, vector store, retriever, reranker, embedding class, pictures for a chat.
 
->>> from colpali_integrations.llama_index import ColPaliEmbedding, PdfPageReader
->>> from llama_index.core.indices.multi_modal import MultiModalVectorStoreIndex
->>> embedding = ColPaliEmbedding()
->>> index = MultiModalVectorStoreIndex(
-...     PdfPageReader().load_data("report.pdf"), embed_model=embedding, image_embed_model=embedding
-... )  # doctest: +SKIP
->>> index.as_retriever().text_to_image_retrieve("revenue by region")  # doctest: +SKIP
+>>> from colpali_integrations.llama_index import ColPaliRetriever, ColPaliVectorStore, PdfPageReader
+>>> store = ColPaliVectorStore(path="my-index")                     # doctest: +SKIP
+>>> store.add(PdfPageReader().load_data("report.pdf"))              # doctest: +SKIP
+>>> retriever = ColPaliRetriever(store, similarity_top_k=3)         # doctest: +SKIP
+>>> retriever.retrieve("revenue by region")[0].metadata["page"]     # doctest: +SKIP
+3
+>>> from llama_index.core.query_engine import RetrieverQueryEngine
+>>> engine = RetrieverQueryEngine.from_args(retriever, llm=llm, multimodal=True)  # doctest: +SKIP
 
-One pooled vector a page fits any LlamaIndex store; `ColPaliRetriever` compares all vectors, and finds better.
+`ColPaliVectorStore` keeps all vectors of a page and compares them all. `ColPaliEmbedding` gives one pooled vector a
+page, which fits any other LlamaIndex store, and finds less.
 """
 
 from colpali_integrations.core.errors import MissingExtraError
@@ -20,15 +22,23 @@ except ModuleNotFoundError as error:
         raise  # llama-index-core is there, something that it needs is not: its own message names it
     raise MissingExtraError("llama-index-core", "llama-index", "colpali_integrations.llama_index") from error
 
+from colpali_integrations.llama_index.deferred import DeferredEmbedding
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
+from colpali_integrations.llama_index.indexes import ColPaliIndex
 from colpali_integrations.llama_index.messages import PageImagePostprocessor, image_blocks, page_message
 from colpali_integrations.llama_index.pages import page_node
 from colpali_integrations.llama_index.readers import PdfPageReader
+from colpali_integrations.llama_index.rerankers import ColPaliRerank
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever
+from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 
 __all__ = [
     "ColPaliEmbedding",
+    "ColPaliIndex",
+    "ColPaliRerank",
     "ColPaliRetriever",
+    "ColPaliVectorStore",
+    "DeferredEmbedding",
     "PageImagePostprocessor",
     "PdfPageReader",
     "image_blocks",

@@ -25,8 +25,8 @@ from colpali_integrations.core.errors import ColPaliError, ConfigurationError
 from colpali_integrations.core.images import ImageSource
 from colpali_integrations.core.model import ColPali
 from colpali_integrations.core.prompt import check_query
-from colpali_integrations.core.scoring import max_sim
-from colpali_integrations.stores.multi_vector_store import MultiVectorStore, relevance
+from colpali_integrations.core.scoring import max_sim, relevance
+from colpali_integrations.stores.multi_vector_store import MultiVectorStore
 
 __all__ = ["Candidate", "CandidateScore", "CandidateScorer"]
 
@@ -82,8 +82,8 @@ class CandidateScorer:
 
     Example:
         >>> scorer = CandidateScorer(ColPali.from_pretrained)
-        >>> found = scorer.scores("tide", [Candidate(None, "a", "the harbour at low tide"), Candidate(None, "b", "tax")])
-        >>> found[0].max_sim > found[1].max_sim
+        >>> tide, tax = scorer.scores("tide", [Candidate(None, "a", "low tide"), Candidate(None, "b", "tax")])
+        >>> tide.max_sim > tax.max_sim
         True
     """
 

@@ -1,0 +1,79 @@
+"""One search, as LlamaIndex's vector store and retriever both want it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from colpali_integrations.core.families.base import Float32
+from colpali_integrations.stores import Hit, MultiVectorStore
+from colpali_integrations.stores.fusion import Hybrid, text_weight
+from colpali_integrations.stores.mmr import mmr_select
+from colpali_integrations.stores.multi_vector_store import Mode, Where
+
+__all__ = ["Found", "diverse", "search"]
+
+# Of a reciprocal rank fusion of two rankings, for the first of both; see `stores.fusion`.
+_BEST_RRF = 2 / 61
+
+
+class Found(NamedTuple):
+    """A hit, and its score for LlamaIndex.
+
+    Attributes:
+        hit: what was found.
+        similarity: in [0, 1], the higher the better: the relevance, or in a hybrid search the fused score, where 1 is
+            the first of both rankings.
+    """
+
+    hit: Hit
+    similarity: float
+
+
+def search(
+    store: MultiVectorStore,
+    vectors: Float32,
+    text: str | None,
+    k: int,
+    *,
+    where: Where = None,
+    mode: Mode = "auto",
+    oversampling: float | None = None,
+    min_relevance: float | None = None,
+    hybrid: Hybrid = False,
+) -> list[Found]:
+    """`MultiVectorStore.search`, with scores in [0, 1]."""
+    hits = store.search(
+        vectors,
+        k,
+        where=where,
+        mode=mode,
+        oversampling=oversampling,
+        min_relevance=min_relevance,
+        hybrid=hybrid,
+        text=text if hybrid is not False else None,
+    )
+    if hybrid is False:
+        return [Found(hit, hit.relevance) for hit in hits]
+    best = _BEST_RRF if text_weight(hybrid) is None else 1.0
+    return [Found(hit, hit.score / best) for hit in hits]
+
+
+def diverse(store: MultiVectorStore, found: Sequence[Found], k: int, *, threshold: float) -> list[Found]:
+    """The `k` of what was found that are relevant and do not repeat each other, by maximal marginal relevance.
+
+    Args:
+        store: where they were found.
+        found: the candidates.
+        k: how many.
+        threshold: from 0, only unlike each other, to 1, only relevant.
+    """
+    kept: list[tuple[Found, NDArray[Any]]] = [
+        (one, vectors)
+        for one, vectors in zip(found, store.vectors([one.hit.id for one in found]), strict=True)
+        if vectors is not None  # removed meanwhile
+    ]
+    order = mmr_select([one.similarity for one, _ in kept], [vectors for _, vectors in kept], k, lambda_mult=threshold)
+    return [kept[index][0] for index in order]
