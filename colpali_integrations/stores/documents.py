@@ -98,6 +98,10 @@ def plan_document(path: Path, dpi: float) -> DocumentPlan:
         InputError: it cannot be read.
         PdfError: it is no PDF that can be read.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError("the name of this file is no Unicode, and a store keeps nothing else; rename it") from error
     digest, drawn = document_hash(path), is_pdf(path)
     numbers = range(1, (pdf_page_count(path) if drawn else 1) + 1)
     resolution = dpi if drawn else None

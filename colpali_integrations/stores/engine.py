@@ -4,8 +4,8 @@
 
 An engine keeps points of several named vectors and a JSON payload, and scores them by dot product: MaxSim for
 multi-vectors, the plain product for single vectors, BM25's sum for sparse ones. It knows nothing of pages, models,
-fusion or frameworks. Another engine is one class with these methods; `tests/stores/test_engines.py` says when it is
-right.
+fusion or frameworks. Another engine is one class with these methods, and a line in `opening`; the assertions of
+`tests/stores/test_multi_vector_store.py`, which run over every engine, say when it is right.
 """
 
 from __future__ import annotations

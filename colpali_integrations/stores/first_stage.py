@@ -12,7 +12,7 @@ never its score.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from colpali_integrations.core.errors import StoreError
 from colpali_integrations.core.muvera import Muvera
 from colpali_integrations.core.places import PageGrid
-from colpali_integrations.core.pooling import hierarchical_pool
+from colpali_integrations.core.pooling import ward_pool
 from colpali_integrations.stores.settings import Settings
 
 __all__ = ["Stage", "first_stage"]
@@ -44,7 +44,7 @@ def first_stage(settings: Settings) -> Stage | None:
         return _Ward(settings.first_vectors, settings.model.unit_length)
     if settings.first_stage == "rows":
         return _Rows(settings.model.unit_length)
-    return _Muvera(settings.model.dim) if settings.first_stage == "muvera" else None
+    return _Muvera(settings.muvera) if settings.first_stage == "muvera" else None
 
 
 class _Ward:
@@ -52,7 +52,7 @@ class _Ward:
         self._size, self._normalize = size, normalize
 
     def page(self, vectors: NDArray[np.float32], grid: PageGrid | None) -> NDArray[np.float32]:
-        return hierarchical_pool(vectors, n_clusters=self._size, normalize=self._normalize)
+        return ward_pool(vectors, self._size, normalize=self._normalize)
 
     def query(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return vectors
@@ -78,13 +78,11 @@ class _Rows:
 
 
 class _Muvera:
-    def __init__(self, dim: int) -> None:
-        self._encoder: Any = Muvera(dim)
+    def __init__(self, encoder: Muvera) -> None:
+        self._encoder = encoder
 
     def page(self, vectors: NDArray[np.float32], grid: PageGrid | None) -> NDArray[np.float32]:
-        encoded: NDArray[np.float32] = self._encoder.document(vectors)
-        return encoded
+        return self._encoder.document(vectors)
 
     def query(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        encoded: NDArray[np.float32] = self._encoder.query(vectors)
-        return encoded
+        return self._encoder.query(vectors)

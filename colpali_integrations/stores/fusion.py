@@ -26,7 +26,7 @@ def text_weight(hybrid: Hybrid) -> float | None:
     """
     if hybrid is True or hybrid == "rrf":
         return None
-    if isinstance(hybrid, (int, float)) and not isinstance(hybrid, bool) and 0 <= hybrid <= 1:
+    if not isinstance(hybrid, (bool, str)) and 0 <= hybrid <= 1:
         return float(hybrid)
     raise ConfigurationError(
         f"hybrid must be True or 'rrf' for reciprocal rank fusion, or the weight of the text between 0 and 1, got "

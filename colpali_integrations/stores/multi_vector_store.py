@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
@@ -19,15 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from colpali_integrations.core.bm25 import Bm25
 from colpali_integrations.core.errors import ConfigurationError, InputError, StoreError
 from colpali_integrations.core.places import regions
-
-try:
-    from colpali_integrations.core.scoring import relevance
-except ImportError:
-
-    def relevance(score, query, *, best_match=1.0):
-        return np.clip(np.asarray(score) / (best_match * np.linalg.norm(query, axis=1).sum()), 0, 1)
-
-
+from colpali_integrations.core.scoring import relevance
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Engine, Point, Scored, Search
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator, parse_filter
@@ -76,6 +69,7 @@ class MultiVectorStore:
         first_stage: FirstStage | None = None,
         first_vectors: int | None = None,
         language: str | None = None,
+        collection_options: Mapping[str, Any] | None = None,
         **client_options: Any,
     ) -> MultiVectorStore:
         """Open a store, or make it where there is none.
@@ -91,6 +85,8 @@ class MultiVectorStore:
                 and for models with few vectors a page, such as ColTiny.
             first_vectors: how many vectors a page has there, for "ward"; 32 by default.
             language: of the texts, for BM25; "english" by default.
+            collection_options: for a collection that is made on a server: `shard_number`, `replication_factor` and the
+                other arguments of `QdrantClient.create_collection`.
             **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
 
         Raises:
@@ -109,7 +105,7 @@ class MultiVectorStore:
             "first_vectors": first_vectors,
             "language": language,
         }
-        return cls(*open_engine(path, url, client, collection, wanted, client_options))
+        return cls(*open_engine(path, url, client, collection, wanted, collection_options, client_options))
 
     @property
     def model(self) -> Fingerprint:
@@ -156,6 +152,11 @@ class MultiVectorStore:
         """Id and content hash of the entries that fit a filter: what need not be encoded again."""
         found = self._payloads(parse_filter(where), fields=("content_hash",))
         return {payload["id"]: payload.get("content_hash", "") for payload in found}
+
+    def groups(self) -> dict[str, int]:
+        """The groups (of pages, the paths of their documents) and how many entries each has."""
+        counts = Counter(payload.get("group") for payload in self._payloads(None, fields=("group",)))
+        return {group: number for group, number in counts.items() if group is not None}
 
     def vectors(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
         """All vectors of each entry, float32 (n, dim), as they were rounded to float16; None for an unknown id."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,6 +50,7 @@ def open_engine(
     client: Any,
     collection: str,
     wanted: dict[str, Any],
+    collection_options: Mapping[str, Any] | None,
     client_options: dict[str, Any],
 ) -> tuple[Engine, Settings]:
     """Open what is there, after checking that it is what is `wanted`, or make it.
@@ -59,6 +61,7 @@ def open_engine(
         client: a ready `QdrantClient`.
         collection: on the server.
         wanted: `model` (a Fingerprint or None) and the other fields of `Settings`, those that were given.
+        collection_options: for the making of a collection.
         client_options: for `QdrantClient`.
 
     Raises:
@@ -70,6 +73,8 @@ def open_engine(
         raise ConfigurationError("a store is in one place: pass path= or url= or client=, or none for memory")
     if client_options and url is None:
         raise ConfigurationError(f"{', '.join(client_options)}: options of a server's client need url=")
+    if collection_options and url is None and client is None:
+        raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
     manifest: dict[str, Any] | None
     if path is not None:
         from colpali_integrations.stores import qdrant_edge
@@ -81,12 +86,17 @@ def open_engine(
     elif url is not None or client is not None:
         from colpali_integrations.stores import qdrant_server
 
-        connection = client if client is not None else qdrant_server.connect(url=url, **client_options)
+        connection = client if url is None else qdrant_server.connect(url, **client_options)
         where = f"the collection {collection!r} at {url or 'the given client'}"
         manifest = qdrant_server.read_manifest(connection, collection)
         settings = _settings(manifest, wanted, where, default="ward")
         engine = qdrant_server.QdrantServerEngine(
-            connection, collection, schema=settings.schema, manifest=settings.to_dict()
+            connection,
+            collection,
+            schema=settings.schema,
+            manifest=settings.to_dict(),
+            options=collection_options,
+            owns_client=client is None,
         )
     else:
         settings = _settings(None, wanted, MemoryEngine.where, default="exact")
@@ -99,7 +109,7 @@ def _settings(manifest: dict[str, Any] | None, wanted: dict[str, Any], where: st
     given = {key: value for key, value in wanted.items() if value is not None}
     if manifest is None:
         if "model" not in given:
-            raise StoreError(f"{where} does not exist yet; pass model= to make it")
+            raise StoreError(f"there is no such store yet: {where}; pass model= to make it, or index documents into it")
         if not given["model"].unit_length:
             default = "exact"  # few vectors a page, and means of them lose what their lengths say
         return Settings(**{"first_stage": default, **given})

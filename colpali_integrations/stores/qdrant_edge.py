@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ __all__ = ["EdgeEngine", "read_manifest"]
 _MANIFEST, _SHARD = "store.json", "shard"
 # The scan of all vectors is split between cores by segments; without an index of its own, a segment is only a range.
 _NO_GRAPH = edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10)
-_QUANTIZATION = {
+_QUANTIZATION: dict[str, Callable[[], Any]] = {
     "int8": lambda: edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=edge.Memory.Cached),
     "binary": lambda: edge.BinaryQuantizationConfig(memory=edge.Memory.Cached),
 }
@@ -50,6 +50,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         found = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise StoreError(f"{folder} is a file; a store is a folder") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {folder / _MANIFEST}: {error}") from error
     return found if isinstance(found, dict) else {}
@@ -81,17 +83,7 @@ class EdgeEngine:
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""
-        made = [
-            edge.Point(
-                point_id(point.id),
-                {
-                    **{name: np.ascontiguousarray(vectors, np.float32) for name, vectors in point.vectors.items()},
-                    **({} if point.words is None else {WORDS: _sparse(point.words)}),
-                },
-                dict(point.payload),
-            )
-            for point in points
-        ]
+        made = [_edge_point(point) for point in points]
         if made:
             self._update(edge.UpdateOperation.upsert_points(made))
 
@@ -307,6 +299,13 @@ def _open(folder: Path, schema: Mapping[str, VectorSpec], manifest: Mapping[str,
                 "time: for more, use a Qdrant server (url=)"
             ) from error
         raise StoreError(f"cannot open the store {folder}: {error}") from error
+
+
+def _edge_point(point: Point) -> Any:
+    vectors: dict[str, Any] = {name: np.ascontiguousarray(one, np.float32) for name, one in point.vectors.items()}
+    if point.words is not None:
+        vectors[WORDS] = _sparse(point.words)
+    return edge.Point(point_id(point.id), vectors, dict(point.payload))
 
 
 def _config(schema: Mapping[str, VectorSpec]) -> Any:

@@ -54,7 +54,7 @@ class Fingerprint:
             description=model.fingerprint,
             revision=model.revision or "",
             query_prompt=f"{model.query_prefix}...{model.query_suffix}",
-            best_match=getattr(model, "best_match", 1.0),
+            best_match=model.best_match,
             unit_length=model.unit_length,
             version=__version__,
         )
@@ -137,8 +137,13 @@ class Settings:
         if self.first_stage in ("ward", "rows"):
             schema[FIRST] = VectorSpec(dim=self.model.dim)
         elif self.first_stage == "muvera":
-            schema[FIRST] = VectorSpec(dim=Muvera(self.model.dim).size, multi=False)
+            schema[FIRST] = VectorSpec(dim=self.muvera.size, multi=False)
         return schema
+
+    @property
+    def muvera(self) -> Muvera:
+        """The encoder of the first stage "muvera", with the published parameters."""
+        return Muvera(self.model.dim, d_proj=min(16, self.model.dim))
 
     def require(self, other: Settings, *, where: str) -> None:
         """Check that a store of these settings can serve someone who asks for `other`.

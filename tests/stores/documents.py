@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from colpali_integrations import ColPali
-from colpali_integrations.stores import PageStore, index_documents
+from colpali_integrations.stores import MultiVectorStore, index_documents
 
 DPI = 100
 
@@ -36,8 +36,8 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def make_store(root: Path, model: ColPali) -> PageStore:
+def make_store(root: Path, model: ColPali) -> MultiVectorStore:
     """The folder of `make_folder` in root/documents, indexed into root/store."""
-    store = PageStore(root / "store", model=model.description)
+    store = MultiVectorStore.open(root / "store", model=model)
     assert index_documents([make_folder(root / "documents")], model=model, store=store, dpi=DPI).added == 3
     return store
