@@ -29,7 +29,7 @@ from colpali_integrations.cli.display import IndexProgress, failures
 from colpali_integrations.cli.snippet import marked, snippet
 from colpali_integrations.langchain.retrievers import ColPaliRetriever as LangChainRetriever
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever as LlamaIndexRetriever
-from colpali_integrations.stores import PageStore, index_documents
+from colpali_integrations.stores import MultiVectorStore, index_documents
 
 HERE = Path(__file__).parent
 TOP = 3
@@ -82,10 +82,13 @@ def main() -> int:
 
 
 def demonstrate(documents: list[Path], asked: list[str], model: str, folder: Path) -> None:
-    own = bool(documents)
-    store = index(documents or [HERE / "pdfs"], model, folder)
-    if not len(store):
-        raise ColPaliError("there is no page to search")
+    with index(documents or [HERE / "pdfs"], model, folder) as store:
+        if not len(store):
+            raise ColPaliError("there is no page to search")
+        ask(store, asked, own=bool(documents))
+
+
+def ask(store: MultiVectorStore, asked: list[str], *, own: bool) -> None:
     langchain = LangChainRetriever(store=store, k=TOP)
     llama_index = LlamaIndexRetriever(store, similarity_top_k=TOP)
     if asked or own:
@@ -121,19 +124,19 @@ def demonstrate(documents: list[Path], asked: list[str], model: str, folder: Pat
     )
 
 
-def index(documents: list[Path], model_name: str, folder: Path) -> PageStore:
+def index(documents: list[Path], model_name: str, folder: Path) -> MultiVectorStore:
     """Index documents; the model looks at the pixels only, text layers are kept to be shown."""
     with ColPali.from_pretrained(model_name, lazy_load=True) as model:
         parameters = f"{model.description.parameters / 1e6:,.0f} M parameters, " if model.description.parameters else ""
         console.print(f"Indexing with [bold cyan]{escape(model.description.name)}[/] ({parameters}from pixels alone)")
-        store = PageStore(folder, model=model.description)
+        store = MultiVectorStore.open(folder, model=model)
         with IndexProgress(quiet=False) as progress:
             report = index_documents(documents, model=model, store=store, listener=progress)
         failures(report.failures)
     speed = (
         f" in {progress.seconds:.0f} s, {report.added / progress.seconds:.1f} pages a second" if report.added else ""
     )
-    counts = [f"{escape(Path(source).name)} ({pages})" for source, pages in store.sources().items()]
+    counts = [f"{escape(Path(source).name)} ({pages})" for source, pages in store.groups().items()]
     console.print(f"{len(store)} pages{speed}: {', '.join(counts)}\n")
     return store
 

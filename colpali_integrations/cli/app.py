@@ -13,7 +13,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from colpali_integrations.cli import display
-from colpali_integrations.core.errors import ColPaliError
+from colpali_integrations.core.errors import ColPaliError, StoreError
 
 __all__ = ["ExitCode", "app", "run"]
 
@@ -122,14 +122,14 @@ def index(
     [dim]Example:[/]  colpali-integrations index reports/ scan.png --store my-index
     """
     from colpali_integrations.core.model import ColPali
-    from colpali_integrations.stores import PageStore, find_documents, index_documents
+    from colpali_integrations.stores import MultiVectorStore, find_documents, index_documents
 
     documents = find_documents(paths)
     if not documents:
         display.note(f"No PDFs or images in {', '.join(str(path) for path in paths)}.")
         raise typer.Exit(ExitCode.INCOMPLETE)
-    with ColPali.from_pretrained(model or _model_of(store), lazy_load=True) as encoder:
-        pages = PageStore(store, model=encoder.description)
+    encoder = ColPali.from_pretrained(model or _model_of(store), lazy_load=True)
+    with encoder, MultiVectorStore.open(store, model=encoder) as pages:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
                 documents,
@@ -141,9 +141,9 @@ def index(
                 on_error="raise" if on_error is OnError.raise_ else "skip",
                 listener=progress,
             )
-    display.failures(report.failures)
-    if not quiet:
-        display.index_summary(report, pages, progress.seconds)
+        display.failures(report.failures)
+        if not quiet:
+            display.index_summary(report, store, pages.groups(), progress.seconds)
     if report.failures:
         raise typer.Exit(ExitCode.INCOMPLETE)
 
@@ -158,6 +158,9 @@ def search(
         str | None,
         typer.Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's."),
     ] = None,
+    hybrid: Annotated[
+        bool, typer.Option("--hybrid", help="Rank by the words of the text layer too (BM25), where pages have one.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find the pages that answer a question.
@@ -165,18 +168,20 @@ def search(
     [dim]Example:[/]  colpali-integrations search "revenue by region" --store my-index -k 3
     """
     from colpali_integrations.core.model import ColPali
-    from colpali_integrations.stores import PageStore
+    from colpali_integrations.stores import MultiVectorStore, stored_settings
 
     text = " ".join(question)
-    pages = PageStore(store)
-    with ColPali.from_pretrained(model or pages.model.name, lazy_load=True) as encoder:
-        if model is not None:
-            pages = PageStore(store, model=encoder.description)
-        [query] = encoder.embed_queries(text)
-        hits = pages.search(query, k=k)
+    if stored_settings(store) is None:
+        raise StoreError(f"there is no store at {store}: make one with {NAME} index PATH --store {store}")
+    with MultiVectorStore.open(store) as pages:
+        with ColPali.from_pretrained(model or pages.model.name, lazy_load=True) as encoder:
+            pages.require(encoder)
+            [query] = encoder.embed_queries(text)
+        hits = pages.search(query, k=k, hybrid=hybrid, text=text)
     if as_json:
         for hit in hits:
-            typer.echo(json.dumps({"source": hit.page.source, "page": hit.page.page, "score": round(hit.score, 4)}))
+            found = {"source": hit.entry.source, "page": hit.entry.page}
+            typer.echo(json.dumps({**found, "score": round(hit.score, 4), "relevance": round(hit.relevance, 4)}))
     elif hits:
         display.hits(text, hits)
     if not hits:
@@ -200,10 +205,10 @@ def models(as_json: JsonOption = False) -> None:
 
 def _model_of(store: Path) -> str:
     """The model of an existing store, so that `--model` is said once and not at every run."""
-    from colpali_integrations.stores.manifest import Manifest
+    from colpali_integrations.stores import stored_settings
 
-    manifest = Manifest.load(store)
-    return "coltiny" if manifest is None else manifest.model.name
+    settings = stored_settings(store)
+    return "coltiny" if settings is None else settings.model.name
 
 
 def run(arguments: list[str] | None = None) -> int:

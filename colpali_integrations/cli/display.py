@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from colpali_integrations.cli.snippet import marked, snippet
 from colpali_integrations.core.registry import ModelDescription
-from colpali_integrations.stores import Failure, Hit, IndexReport, Page, PageStore
+from colpali_integrations.stores import Entry, Failure, Hit, IndexReport
 
 __all__ = [
     "IndexProgress",
@@ -116,7 +116,7 @@ class IndexProgress:
         self._total = pages
         self._progress.reset(self._task, total=pages, description=_NAME.format("Embedding pages"))
 
-    def done(self, page: Page) -> None:
+    def done(self, page: Entry) -> None:
         """One page further."""
         self._progress.update(self._task, advance=1, description=escape(_NAME.format(_short(page.name))))
 
@@ -138,24 +138,26 @@ def failures(items: Sequence[Failure]) -> None:
         console.print(f"  [yellow]{escape(name)}[/]: {escape(reason)}", soft_wrap=True)
 
 
-def index_summary(report: IndexReport, store: PageStore, seconds: float) -> None:
+def index_summary(report: IndexReport, store: Path, held: Mapping[str, int], seconds: float) -> None:
     """One line: what was done and what the index holds now."""
     parts = [f"[bold green]{report.added}[/] {_pages(report.added)} added"]
     if report.added and seconds:
         parts[0] += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
     if report.present:
         parts.append(f"{report.present} there already")
+    if report.moved:
+        parts.append(f"{report.moved} of them moved")
     if report.removed:
         parts.append(f"{report.removed} outdated removed")
-    sources = len(store.sources())
-    held = f"{len(store)} {_pages(len(store))} of {sources} document{'' if sources == 1 else 's'}"
-    _err().print(f"{', '.join(parts)}. [bold]{escape(_relative(str(store.folder)))}[/] holds {held}.", soft_wrap=True)
+    pages = sum(held.values())
+    shown = f"{pages} {_pages(pages)} of {len(held)} document{'' if len(held) == 1 else 's'}"
+    _err().print(f"{', '.join(parts)}. [bold]{escape(_relative(str(store)))}[/] holds {shown}.", soft_wrap=True)
 
 
 def hits(question: str, found: Sequence[Hit]) -> None:
     """A table of pages, the best first, with the words of the question marked in what the page says."""
     console = _out()
-    base = _common_folder([hit.page.source for hit in found])
+    base = _common_folder([hit.entry.source or hit.id for hit in found])
     if base:
         console.print(f"in {base}", style="dim", markup=False, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
@@ -166,10 +168,11 @@ def hits(question: str, found: Sequence[Hit]) -> None:
     table.add_column("On the page", overflow="fold", ratio=1)
     room = max(40, console.width - 70)
     for rank, hit in enumerate(found, 1):
-        text = snippet(hit.page.text, question, width=2 * room)
+        entry, source = hit.entry, hit.entry.source or hit.id
+        text = "" if entry.text == entry.name else snippet(entry.text, question, width=2 * room)
         shown = marked(text, question) if text else Text("no text layer", style="dim italic")
-        document = hit.page.source[len(base) :].lstrip("/\\") if base else _relative(hit.page.source)
-        table.add_row(str(rank), f"{hit.score:.2f}", escape(document), str(hit.page.page), shown)
+        document = source[len(base) :].lstrip("/\\") if base else _relative(source)
+        table.add_row(str(rank), f"{hit.score:.2f}", escape(document), str(entry.page or ""), shown)
     console.print(table)
 
 

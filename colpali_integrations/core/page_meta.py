@@ -10,7 +10,7 @@ traces and stores.
 | file_path | the path, only where `source` says something else, such as the URL that it was fetched from |
 | page, page_count | 1-based number within the source, and how many there are; 1, 1 for an image |
 | width, height | in points (1/72 inch) for a PDF page, in pixels for an image |
-| dpi | the resolution at which a PDF page is to be drawn |
+| dpi | the resolution at which a PDF page is to be drawn; an image has none |
 | content_hash | 64 hex digits, see `page_hash` |
 | image_base64, image_mime_type | the picture itself, on request |
 """
@@ -95,7 +95,8 @@ def read_pages(
         ...     print(page.metadata["page"], page.content[:40])
     """
     shown = name or image_name(source)
-    if is_pdf(source):
+    drawn = is_pdf(source)
+    if drawn:
         # Nobody looks at the picture without include_image, and at 1 dpi drawing costs next to nothing.
         found = pdf_pages(source, dpi=dpi if include_image else 1, pages=pages, password=password)
     else:
@@ -109,9 +110,10 @@ def read_pages(
             "page_count": page.page_count,
             "width": round(page.width, 2),
             "height": round(page.height, 2),
-            "dpi": float(dpi),
             "content_hash": page_hash(digest, page.number),
         }
+        if drawn:
+            metadata["dpi"] = float(dpi)
         if not isinstance(source, bytes) and shown != os.fspath(source):
             metadata["file_path"] = os.fspath(source)
         if include_image:

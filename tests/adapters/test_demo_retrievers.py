@@ -19,7 +19,7 @@ from colpali_integrations import ColPali
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.langchain.retrievers import ColPaliRetriever as LangChainRetriever
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever as LlamaIndexRetriever
-from colpali_integrations.stores import PageStore
+from colpali_integrations.stores import MultiVectorStore
 
 DEMO = Path(__file__).parents[2] / "demo"
 FIRST, AMONG_THREE = 18, 21
@@ -42,10 +42,16 @@ Ask = Callable[[str], list[tuple[str, int]]]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> PageStore:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "store"
     assert run(["index", str(DEMO / "pdfs"), "--store", str(folder), "--quiet"]) == ExitCode.OK
-    return PageStore(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Iterator[MultiVectorStore]:
+    with MultiVectorStore.open(folder) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +81,8 @@ def test_the_documents_are_what_their_licence_file_says() -> None:
         assert "Licence" in section
 
 
-def test_the_questions_are_of_pages_that_exist(store: PageStore) -> None:
-    counts = {Path(source).name: pages for source, pages in store.sources().items()}
+def test_the_questions_are_of_pages_that_exist(store: MultiVectorStore) -> None:
+    counts = {Path(source).name: pages for source, pages in store.groups().items()}
     assert sum(counts.values()) == 77
     assert len({question.text for question in QUESTIONS}) == len(QUESTIONS) >= 12
     assert {question.file for question in QUESTIONS} == set(counts)
@@ -86,32 +92,34 @@ def test_the_questions_are_of_pages_that_exist(store: PageStore) -> None:
     assert {question.kind for question in QUESTIONS} == {"wording", "keyword", "table", "figure"}
 
 
-def test_recall_of_the_store(store: PageStore, model: ColPali) -> None:
+def test_recall_of_the_store(store: MultiVectorStore, model: ColPali) -> None:
     def ask(question: str) -> list[tuple[str, int]]:
         [query] = model.embed_queries(question)
-        return [(Path(hit.page.source).name, hit.page.page) for hit in store.search(query, k=3)]
+        return [(Path(hit.entry.source or "").name, hit.entry.page or 0) for hit in store.search(query, k=3)]
 
     first, among = recall(ask)
     assert first >= FIRST
     assert among >= AMONG_THREE
 
 
-def test_every_way_gives_the_same_pages(store: PageStore, model: ColPali, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_way_gives_the_same_pages(
+    store: MultiVectorStore, folder: Path, model: ColPali, capsys: pytest.CaptureFixture[str]
+) -> None:
     langchain = LangChainRetriever(store=store, k=3)
     llama_index = LlamaIndexRetriever(store, similarity_top_k=3)
     for question in QUESTIONS:
         [query] = model.embed_queries(question.text)
-        expected = [(hit.page.source, hit.page.page) for hit in store.search(query, k=3)]
+        expected = [(hit.entry.source, hit.entry.page) for hit in store.search(query, k=3)]
         documents = langchain.invoke(question.text)
         assert [(page.metadata["source"], page.metadata["page"]) for page in documents] == expected
         nodes = llama_index.retrieve(question.text)
         assert [(node.metadata["source"], node.metadata["page"]) for node in nodes] == expected
     # The command line loads model and store anew for each question, so one must do.
-    assert run(["search", question.text, "--store", str(store.folder), "-k", "3", "--json"]) == ExitCode.OK
+    assert run(["search", question.text, "--store", str(folder), "-k", "3", "--json"]) == ExitCode.OK
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["source"], line["page"]) for line in lines] == expected
 
 
-def test_a_page_without_text_layer_is_found_by_its_pixels(store: PageStore) -> None:
+def test_a_page_without_text_layer_is_found_by_its_pixels(store: MultiVectorStore) -> None:
     [found] = LangChainRetriever(store=store, k=1).invoke("What did Miss Watson say about praying?")
     assert found.page_content == "huckleberry-finn-scan.pdf, page 1"

@@ -14,7 +14,7 @@ from colpali_integrations import __version__, list_supported_models
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.cli.snippet import marked, snippet
 from colpali_integrations.core.registry import find_model
-from colpali_integrations.stores import Fingerprint, Page, PageStore
+from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
 from tests.stores.documents import make_folder
 
 
@@ -56,7 +56,7 @@ def test_search_as_json_is_one_object_a_line(store: Path, capsys: pytest.Capture
     assert run(["search", "prices of bananas", "--store", str(store), "-k", "2", "--json"]) == ExitCode.OK
     captured = capsys.readouterr()
     first, second = map(json.loads, captured.out.splitlines())
-    assert list(first) == ["source", "page", "score"]
+    assert list(first) == ["source", "page", "score", "relevance"]
     assert (Path(first["source"]).name, first["page"]) == ("fruit.pdf", 2)
     assert first["score"] > second["score"]
     assert captured.err == ""
@@ -90,7 +90,7 @@ def test_broken_documents_are_named_and_the_exit_code_says_so(
 def test_nothing_to_index_and_nothing_to_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", str(tmp_path), "--store", str(tmp_path / "store")]) == ExitCode.INCOMPLETE
     assert "No PDFs or images" in capsys.readouterr().err
-    PageStore(tmp_path / "empty", model=find_model("coltiny")).add([])
+    MultiVectorStore.open(tmp_path / "empty", model=find_model("coltiny")).close()
     assert run(["search", "x", "--store", str(tmp_path / "empty"), "--json"]) == ExitCode.INCOMPLETE
     assert capsys.readouterr() == ("", f"The index {tmp_path / 'empty'} has no pages.\n")
 
@@ -98,7 +98,7 @@ def test_nothing_to_index_and_nothing_to_find(tmp_path: Path, capsys: pytest.Cap
 def test_expected_errors_are_one_line(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("x")
     other = Fingerprint(name="elsewhere", family="paligemma", dim=128, description="0" * 16)
-    PageStore(tmp_path / "other", model=other).add([])
+    MultiVectorStore.open(tmp_path / "other", model=other).close()
     for arguments, message in [
         (["search", "x", "--store", str(tmp_path / "nowhere")], "there is no store at"),
         (["search", "x", "--store", str(tmp_path / "file")], "is a file"),
@@ -106,7 +106,7 @@ def test_expected_errors_are_one_line(store: Path, tmp_path: Path, capsys: pytes
         (["search", "  ", "--store", str(store)], "white space"),
         (["index", str(tmp_path / "nowhere"), "--store", str(tmp_path / "store")], "no such file or folder"),
         (["index", str(tmp_path / "file"), "--store", str(tmp_path / "s"), "--model", "nonsense"], "nonsense"),
-        (["index", str(tmp_path / "file"), "--store", str(tmp_path / "other"), "--model", "coltiny"], "another folder"),
+        (["index", str(tmp_path / "file"), "--store", str(tmp_path / "other"), "--model", "coltiny"], "another place"),
     ]:
         assert run(arguments) == ExitCode.ERROR, arguments
         captured = capsys.readouterr()
@@ -154,7 +154,8 @@ def test_interrupting_keeps_what_was_done(
     monkeypatch.setattr(display.IndexProgress, "done", interrupt)  # Ctrl-C after the first page
     assert run(["index", str(folder), "--store", str(tmp_path), "--dpi", "100"]) == ExitCode.INTERRUPTED
     assert "Interrupted" in capsys.readouterr().err
-    assert len(PageStore(tmp_path)) == 1
+    with MultiVectorStore.open(tmp_path) as pages:
+        assert len(pages) == 1
 
 
 def test_the_installed_script_and_its_exit_code(tmp_path: Path) -> None:
@@ -168,13 +169,17 @@ def test_the_installed_script_and_its_exit_code(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_knows_ascii_only(store: Path) -> None:
-    pages = PageStore(store)
-    page = Page(source="x.pdf", page=1, width=1, height=1, content_hash="x", text="Zürich, 東京 railway " * 20)
-    pages.add([(page, 9 * pages.vectors(0))])
+    with MultiVectorStore.open(store) as pages:
+        [railway] = pages.scroll({"page_count": 1})
+        [vectors] = pages.vectors([railway.id])
+        assert vectors is not None
+        page = Entry(id="x", metadata={"source": "x.pdf", "page": 1}, text="Zürich, 東京 railway " * 20)
+        pages.add([(page, 9 * vectors)])
     command = [sys.executable, "-m", "colpali_integrations.cli", "search", "railway", "-s", str(store)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run(command, capture_output=True, encoding="ascii", env=environment, check=False)
-    pages.delete("x.pdf")
+    with MultiVectorStore.open(store) as pages:
+        assert pages.delete(["x"]) == 1
     assert (done.returncode, done.stderr) == (0, "")
     assert "Z?rich" in done.stdout
 

@@ -78,8 +78,9 @@ def test_an_image_is_a_document_of_one_page(tmp_path: Path) -> None:
     Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10)).save(path)
     [page] = read_pages(path, dpi=300)
     assert page.content == "scan.png, page 1"
-    expected = {"source": str(path), "page": 1, "page_count": 1, "width": 10, "height": 6, "dpi": 300}
+    expected = {"source": str(path), "page": 1, "page_count": 1, "width": 10, "height": 6}
     assert {key: page.metadata[key] for key in expected} == expected
+    assert "dpi" not in page.metadata
     with Image.open(path) as image:
         assert same(page_image(page.metadata), image.convert("RGB"))
     with pytest.raises(ImageError, match="page 2 was asked for"):
