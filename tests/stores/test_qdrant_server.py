@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -541,6 +543,14 @@ def test_the_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture) -> No
             assert "very-secret" not in shown
             assert "password" not in shown
         engine.close()
+
+
+def test_without_qdrant_client_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['qdrant_client'] = None; import colpali_integrations.stores.qdrant_server"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "MissingExtraError" in done.stderr
+    assert "colpali-integrations[qdrant]" in done.stderr
 
 
 def test_options_that_are_none() -> None:
