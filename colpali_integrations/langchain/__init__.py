@@ -17,11 +17,13 @@ except ModuleNotFoundError as error:
 from colpali_integrations.langchain.document_loaders import PageImageBlobParser, PdfPageLoader
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.messages import image_blocks
+from colpali_integrations.langchain.rerankers import ColPaliReranker
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 
 __all__ = [
     "ColPaliEmbeddings",
+    "ColPaliReranker",
     "ColPaliRetriever",
     "ColPaliVectorStore",
     "PageImageBlobParser",

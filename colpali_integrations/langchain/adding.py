@@ -14,6 +14,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -30,7 +31,7 @@ from colpali_integrations.langchain.pages import Content, content_of, document_o
 from colpali_integrations.langchain.sources import unreadable
 from colpali_integrations.stores import Entry, MultiVectorStore
 
-__all__ = ["Draw", "New", "OnError", "add_documents", "stored_pages"]
+__all__ = ["Draw", "New", "OnError", "add_documents", "stored_content", "stored_pages"]
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +103,12 @@ def stored_pages(store: MultiVectorStore, documents: list[Document]) -> dict[Con
     hashes = {document.metadata.get("content_hash") for document in documents if content_of(document).is_page}
     if not (known := sorted(one for one in hashes if isinstance(one, str))):
         return {}
-    found = {_stored_content(entry): entry for entry in store.scroll({"content_hash": {"$in": known}})}
+    found = {stored_content(entry): entry for entry in store.scroll({"content_hash": {"$in": known}})}
     return {content: entry for content, entry in found.items() if content in wanted}
 
 
-def _stored_content(entry: Entry) -> Content:
-    """Of an entry, whoever made it; a page's Document that was encoded as a text is a text."""
+def stored_content(entry: Entry) -> Content:
+    """What decided the vectors of an entry, whoever made it: a page's Document encoded as a text is a text."""
     content = content_of(document_of(entry))
     return Content(content.key, entry.grid is not None)
 
@@ -144,7 +145,7 @@ class _Run:
         contents = [content_of(one.document) for _, one in group]
         present = self.store.get([one.id for _, one in group])
         same = [
-            entry if entry is not None and _stored_content(entry) == content else None
+            entry if entry is not None and stored_content(entry) == content else None
             for entry, content in zip(present, contents, strict=True)
         ]
         others = [
@@ -200,13 +201,14 @@ class _Run:
             on_error="collect",
             show_progress=options.show_progress,
         )
-        for found in encoded:
-            same = under_way.popleft()
-            if isinstance(found, ColPaliError):
-                self._fail(same[0][0], [one for _, one in same], found)
-                continue
-            for _, one in same:
-                yield entry_of(one.document, one.id, found.grid), found.vectors
+        with closing(encoded):
+            for found in encoded:
+                same = under_way.popleft()
+                if isinstance(found, ColPaliError):
+                    self._fail(same[0][0], [one for _, one in same], found)
+                    continue
+                for _, one in same:
+                    yield entry_of(one.document, one.id, found.grid), found.vectors
 
     def _fail(self, index: int, failed: list[New], error: ColPaliError) -> None:
         name = name_of(failed[0].document)

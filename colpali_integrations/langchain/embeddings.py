@@ -175,15 +175,23 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         [vectors] = self.client.embed_queries([text])
         return vectors
 
+    def embed_queries_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
+        """All vectors of each query, encoded together: float32 (n_vectors, dim) each.
+
+        Raises:
+            QueryError: a query is empty or not a string; `index` and `item` name it.
+        """
+        return list(self.client.embed_queries(_several(texts), parallel=self.parallel))
+
     def embed_documents_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
         """All vectors of each text, encoded as a query is: float32 (n_vectors, dim) each.
 
         Raises:
             QueryError: a text is empty or not a string; `index` and `item` name it.
         """
-        if isinstance(texts, str):
-            raise InputError(f"expected a list of texts, got one str; pass [{texts[:20]!r}]")
-        return list(self.client.embed_queries(texts, parallel=self.parallel, show_progress=self.show_progress))
+        return list(
+            self.client.embed_queries(_several(texts), parallel=self.parallel, show_progress=self.show_progress)
+        )
 
     @overload
     def embed_images_multi_vector(
@@ -235,6 +243,10 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         """`embed_query_multi_vector` in a thread."""
         return await offload(lambda: self.embed_query_multi_vector(text), "queries")
 
+    async def aembed_queries_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
+        """`embed_queries_multi_vector` in a thread."""
+        return await offload(lambda: self.embed_queries_multi_vector(texts), "queries")
+
     async def aembed_documents_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
         """`embed_documents_multi_vector` in a thread."""
         return await offload(lambda: self.embed_documents_multi_vector(texts), "pages")
@@ -271,3 +283,9 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
 
     def _pool(self, vectors: Float32) -> list[float]:
         return single_vector(vectors, self.pooling)
+
+
+def _several(texts: Iterable[str]) -> Iterable[str]:
+    if isinstance(texts, str):
+        raise InputError(f"expected a list of texts, got one str; pass [{texts[:20]!r}]")
+    return texts

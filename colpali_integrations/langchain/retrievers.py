@@ -20,7 +20,7 @@ from colpali_integrations.langchain.batching import abatch_retrievals, batch_ret
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.pages import document_of
 from colpali_integrations.langchain.searching import Where, find
-from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
+from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, opened
 from colpali_integrations.stores import Hit, MultiVectorStore, parse_filter
 from colpali_integrations.stores.fusion import Hybrid, text_weight
 from colpali_integrations.stores.multi_vector_store import Mode
@@ -91,10 +91,8 @@ class ColPaliRetriever(BaseRetriever):
         embeddings: ColPaliEmbeddings | None = None,
         **fields: Any,
     ) -> None:
-        opened = _opened(store, embeddings)
-        if embeddings is not None:
-            opened.store.require(embeddings.client)
-        super().__init__(**fields | {"store": opened, "embeddings": embeddings or opened.embeddings})
+        there = opened(store, embeddings)
+        super().__init__(**fields | {"store": there, "embeddings": embeddings or there.embeddings})
 
     @field_validator("filter")
     @classmethod
@@ -219,26 +217,12 @@ class ColPaliRetriever(BaseRetriever):
             else:
                 results.append(None)
         good = [query for query, result in zip(queries, results, strict=True) if result is None]
-        vectors = iter(self.embeddings.embed_documents_multi_vector(good) if len(good) > 1 else self._one(good))
+        vectors = iter(self.embeddings.embed_queries_multi_vector(good))
         return [next(vectors) if result is None else result for result in results]
-
-    def _one(self, queries: Sequence[str]) -> list[Float32]:
-        return [self.embeddings.embed_query_multi_vector(query) for query in queries]
 
     def _places(self, query: str, vectors: Float32, hits: Sequence[Hit]) -> dict[str, list[dict[str, Any]]]:
         tokens = self.embeddings.client.query_tokens(query)
         return self.store.store.regions(vectors, [hit.id for hit in hits], tokens=tokens)
-
-
-def _opened(
-    store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str], embeddings: ColPaliEmbeddings | None
-) -> ColPaliVectorStore:
-    if isinstance(store, ColPaliVectorStore):
-        return store
-    if isinstance(store, MultiVectorStore):
-        return ColPaliVectorStore(embeddings, store=store)
-    MultiVectorStore.open(store).close()  # raises where there is no store: a retriever does not make one
-    return ColPaliVectorStore(embeddings, path=store)
 
 
 def _document(hit: Hit, places: dict[str, list[dict[str, Any]]] | None) -> Document:

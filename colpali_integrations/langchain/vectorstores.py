@@ -14,7 +14,7 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
 
-from colpali_integrations.core.errors import ConfigurationError, InputError
+from colpali_integrations.core.errors import ConfigurationError, InputError, ModelNotFoundError
 from colpali_integrations.core.images import is_one_image
 from colpali_integrations.core.offload import offload
 from colpali_integrations.core.page_meta import DEFAULT_DPI
@@ -30,7 +30,7 @@ from colpali_integrations.stores.settings import FirstStage
 if TYPE_CHECKING:
     from colpali_integrations.langchain.retrievers import ColPaliRetriever
 
-__all__ = ["ColPaliVectorStore"]
+__all__ = ["ColPaliVectorStore", "opened"]
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ class ColPaliVectorStore(Searches):
 
     A Document is a page, and is encoded as an image, when `PdfPageLoader` or `PageImageBlobParser` made it (it has
     `content_hash`, `source` and `page`) or when it carries its picture as `image_base64`. Any other Document is a
-    text, encoded as a query is and cut to the length of one: ColPali models have no other text encoder. What comes out
-    equals what went in, with its id; nothing is added to the metadata, which must be what JSON can hold.
+    text, encoded as `ColPaliEmbeddings.embed_documents_multi_vector` does it. What comes out equals what went in, with
+    its id; nothing is added to the metadata, which must be what JSON can hold.
 
     What the store holds already is not encoded again: a Document with its id and content, or a page with its content
     hash under any id. So adding the same pages twice costs nothing, and an interrupted run goes on where it was.
@@ -52,7 +52,7 @@ class ColPaliVectorStore(Searches):
     the object; a folder belongs to one process at a time. Copies share the store; a pickle opens it again.
 
     Args:
-        embedding: what encodes; None for the model that the store was made by, ColTiny for a new one.
+        embedding: what encodes; None for the registered model that the store was made by, ColTiny for a new one.
         store: a `MultiVectorStore` that is open already, instead of the places below.
         path: a folder, opened or made. Without a place the store is in memory, and gone with the object.
         url: of a Qdrant server or cluster.
@@ -112,7 +112,7 @@ class ColPaliVectorStore(Searches):
         if store is not None:
             if options:
                 raise ConfigurationError(f"an open store= is taken as it is; it came with {', '.join(options)}")
-            self._embedding = embedding or ColPaliEmbeddings(model_name=store.model.name)
+            self._embedding = embedding or _embedding_by(store.model.name, store.where)
             store.require(self._embedding.client)
             self.store = store
         else:
@@ -207,7 +207,8 @@ class ColPaliVectorStore(Searches):
         """Store images as pages, with the metadata that `PdfPageLoader` gives an image file.
 
         Args:
-            images: one or several: paths, bytes, PIL images, arrays, URLs with `allow_urls`, Blobs: what `load_image` takes.
+            images: one or several of what `ColPaliEmbeddings.embed_images` takes: paths, bytes, PIL images, arrays,
+                Blobs, URLs with `allow_urls`.
             metadatas: of each, beside what tells the image.
             ids: of each; None for its content hash.
             include_image: carry each picture as base64 in the metadata. Without it only images in files can be shown
@@ -465,6 +466,25 @@ class ColPaliVectorStore(Searches):
         return stored
 
 
+def opened(
+    store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str], embeddings: ColPaliEmbeddings | None
+) -> ColPaliVectorStore:
+    """A store that is there, however it was named; none is made.
+
+    Raises:
+        StoreError: no store in that folder.
+        FingerprintError: it was made by another model than the embeddings'.
+    """
+    if isinstance(store, ColPaliVectorStore):
+        if embeddings is not None:
+            store.store.require(embeddings.client)
+        return store
+    if isinstance(store, MultiVectorStore):
+        return ColPaliVectorStore(embeddings, store=store)
+    with MultiVectorStore.open(store):  # raises where there is none
+        return ColPaliVectorStore(embeddings, path=store)
+
+
 async def _stoppable(call: Callable[[Event], T]) -> T:
     stop = Event()
     try:
@@ -492,7 +512,19 @@ def _embedding_of(
         found = None if manifest is None else Settings.from_dict(manifest, where=f"the collection {collection!r}")
         if client is None:
             connection.close()
-    return ColPaliEmbeddings() if found is None else ColPaliEmbeddings(model_name=found.model.name)
+    place = path or url or "the given client"
+    return ColPaliEmbeddings() if found is None else _embedding_by(found.model.name, f"the store at {place}")
+
+
+def _embedding_by(name: str, where: str) -> ColPaliEmbeddings:
+    """Embeddings by the model that a store says it was made by; that of a model from a folder is not enough."""
+    try:
+        return ColPaliEmbeddings(model_name=name)
+    except ModelNotFoundError as error:
+        raise ConfigurationError(
+            f"{where} was made by the model {name!r}, which is not registered here; pass its embeddings, such as "
+            "ColPaliEmbeddings(model_name=<folder of the model>)"
+        ) from error
 
 
 def _with_ids(documents: Iterable[Document], ids: Sequence[str | None] | None) -> list[New]:

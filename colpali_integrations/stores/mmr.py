@@ -97,7 +97,7 @@ class _Page:
     """Directions and weights of a page's vectors, of a pooled page's if there are many."""
 
     def __init__(self, vectors: NDArray[Any]) -> None:
-        array = as_multi_vector(vectors).astype(np.float32, copy=False)
+        array: NDArray[Any] = as_multi_vector(vectors).astype(np.float32, copy=False)
         if len(array) > _MOST_VECTORS:
             size = -(-len(array) // _MOST_VECTORS)
             # Neighbours in the page's own order, which runs along its rows, look at the same thing.

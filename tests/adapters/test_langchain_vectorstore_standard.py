@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from langchain_core.vectorstores import VectorStore
 from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
 from colpali_integrations.langchain import ColPaliVectorStore
+
+
+EVERYTHING = {"$id": {"$exists": True}}
 
 
 class TestInMemory(VectorStoreIntegrationTests):
@@ -21,18 +23,18 @@ class TestInMemory(VectorStoreIntegrationTests):
             yield store
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ColPaliVectorStore]:
+    # One for all tests: making a folder takes longer than a test.
+    with ColPaliVectorStore(path=tmp_path_factory.mktemp("standard") / "store", first_stage="muvera") as store:
+        yield store
+
+
 class TestInAFolder(VectorStoreIntegrationTests):
     @pytest.fixture
-    def vectorstore(self, tmp_path: Path) -> Iterator[VectorStore]:
-        with ColPaliVectorStore(path=tmp_path / "store") as store:
-            yield store
-
-
-class TestInTwoStages(VectorStoreIntegrationTests):
-    @pytest.fixture
-    def vectorstore(self, tmp_path: Path) -> Iterator[VectorStore]:
-        with ColPaliVectorStore(path=tmp_path / "store", first_stage="muvera") as store:
-            yield store
+    def vectorstore(self, folder: ColPaliVectorStore) -> Iterator[VectorStore]:
+        yield folder
+        folder.delete(filter=EVERYTHING)
 
 
 if "QDRANT_URL" in os.environ:
@@ -43,4 +45,4 @@ if "QDRANT_URL" in os.environ:
             collection = f"test-{uuid.uuid4().hex}"
             with ColPaliVectorStore(url=os.environ["QDRANT_URL"], collection=collection) as store:
                 yield store
-                store.delete(filter={"$id": {"$exists": True}})
+                store.delete(filter=EVERYTHING)
