@@ -294,20 +294,67 @@ class ColPali:
             QueryError: a query that is empty or not a string; `index` and `item` name it.
             EncodingError: a query that cannot be encoded.
         """
+        return self._encode_texts(self.family.queries, texts, batch_size, parallel, show_progress, unit="queries")
+
+    def embed_texts(
+        self,
+        texts: Iterable[str] | str,
+        *,
+        batch_size: int | None = None,
+        parallel: int | None = None,
+        show_progress: bool = False,
+    ) -> Generator[Float32, None, None]:
+        """Encode texts that are to be found beside pages, in order. The vision tower does not run.
+
+        ColTiny makes of a text what it would make of a page that prints it, so that texts and pages compare. The other
+        families have no encoder of text but that of queries: a text is then cut to a query's length, and its scores
+        and those of pages are on different scales. Show them pages where you can.
+
+        Args:
+            texts: one text or any iterable of them.
+            batch_size: as `embed_queries`.
+            parallel: as `embed_queries`.
+            show_progress: a progress bar on stderr.
+
+        Yields:
+            float32 (n_vectors, dim), one a text.
+
+        Raises:
+            QueryError: a text that is empty or not a string; `index` and `item` name it.
+            EncodingError: a text that cannot be encoded.
+
+        Example:
+            >>> from colpali_integrations import max_sim
+            >>> model = ColPali.from_pretrained()
+            >>> texts = list(model.embed_texts(["The tower is 324 m tall.", "Bread and butter"]))
+            >>> [query] = model.embed_queries("How tall is the tower?")
+            >>> int(max_sim(query, texts).argmax())
+            0
+        """
+        return self._encode_texts(self.family.texts, texts, batch_size, parallel, show_progress, unit="texts")
+
+    def _encode_texts(
+        self,
+        codec: Codec[str],
+        texts: Iterable[str] | str,
+        batch_size: int | None,
+        parallel: int | None,
+        show_progress: bool,
+        *,
+        unit: str,
+    ) -> Generator[Float32, None, None]:
         runs = Runs()
         stage: Stage[str, Prepared, Float32] = Stage(
-            prepare=self._prepare_query,
+            prepare=lambda text: codec.prepare(check_query(text)),
             key=lambda ready: ready.key,
-            run=self._runner(
-                self.family.queries, self.family.queries.vectors, lambda engine, feed: engine.queries(feed, runs)
-            ),
+            run=self._runner(codec, codec.vectors, lambda engine, feed: engine.queries(feed, runs)),
             name=lambda text: repr(text if len(str(text)) <= 60 else f"{text[:57]}..."),
             abort=runs.end,
         )
         source = [texts] if isinstance(texts, str) else texts
         size = _positive(batch_size, _QUERY_BATCH, "batch_size")
         workers = self._workers(parallel)
-        watched = with_progress(source, show_progress, "queries")
+        watched = with_progress(source, show_progress, unit)
         results: Iterator[Any] = (
             run_inline(watched, stage, batch_size=size)
             if workers == 1
@@ -391,9 +438,6 @@ class ColPali:
 
     def _prepare_image(self, source: ImageSource) -> Prepared:
         return self.family.pages.prepare(load_image(source, **self._image_options))
-
-    def _prepare_query(self, text: str) -> Prepared:
-        return self.family.queries.prepare(check_query(text))
 
     def _encode_images(
         self,

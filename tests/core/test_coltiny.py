@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 import colpali_integrations
+from colpali_integrations import ColPali, max_sim
 from colpali_integrations.core.errors import ModelLoadError, QueryError
 from colpali_integrations.core.families.base import Codec, Float32
 from colpali_integrations.core.families.coltiny import ColTinyFamily
@@ -299,3 +300,25 @@ def test_a_folder_that_is_no_coltiny_is_refused(tmp_path: Path) -> None:
     wrong = ModelDescription(name="other", family="coltiny", dim=64, model_file="image.onnx")
     with pytest.raises(ModelLoadError, match="dim 128"):
         ColTinyFamily(wrong, tmp_path)
+
+
+def test_a_text_ranks_as_a_page_that_prints_it() -> None:
+    """Texts and pages share a store: the same words must count alike, whether printed or typed."""
+    model = ColPali.from_pretrained("coltiny")
+    lines = list(TOPICS.values())[:3]
+    typed = list(model.embed_texts(lines))
+    for vectors, line in zip(typed, lines, strict=True):
+        assert vectors.dtype == np.float32
+        assert vectors.shape[1] == model.dim
+        assert not vectors[-1].any(), "the zero vector"
+        assert len(vectors) == len(set(query_words(line))) + 1
+    printed = list(model.embed_images([page(line) for line in lines]))
+    queries = list(model.embed_queries(["harbour vessel", "strings of a violin", "glacier melting"]))
+    for scores, images in zip(max_sim(queries, typed), max_sim(queries, printed), strict=True):
+        assert scores.argmax() == images.argmax()
+        assert images.max() <= scores.max() * 1.05, "nothing is read better than it is typed"
+        assert scores.max() < 3 * images.max()
+    once, often = model.embed_texts(["tide", "tide " * 5])
+    [query] = model.embed_queries("tide")
+    assert max_sim(query, once) < max_sim(query, often)
+    assert max_sim(query, once) <= model.description.best_match * np.linalg.norm(query, axis=1).sum()

@@ -111,11 +111,13 @@ class Family(Protocol):
         preprocessing: name and version of this package's own part in an embedding. A change of it that gives other
             vectors for the same files takes another version: an index then knows that it was made before.
         queries: the codec of queries.
+        texts: the codec of texts that are to be found beside pages; that of queries, where a model has no other.
         pages: the codec of pages.
     """
 
     preprocessing: ClassVar[str]
     queries: Codec[str]
+    texts: Codec[str]
     pages: PageCodec
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:

@@ -16,11 +16,9 @@ Rows are not of unit length, and every page ends with the zero vector; compare t
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,10 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations.core.errors import ModelLoadError, QueryError
+from colpali_integrations.core.errors import ModelLoadError
 from colpali_integrations.core.families.base import Feed, Float32, GraphFiles, Outputs, Prepared
 from colpali_integrations.core.families.coltiny_reach import word_reach
-from colpali_integrations.core.families.coltiny_words import MAX_WORD_FEATURES, query_words, word_features
+from colpali_integrations.core.families.coltiny_texts import (
+    ColTinyConfig,
+    ColTinyQueries,
+    ColTinyTexts,
+    best_match,
+    occurrence_lengths,
+)
 from colpali_integrations.core.page_grid import PageEmbedding, PageGrid
 from colpali_integrations.core.registry import ModelDescription
 
@@ -42,68 +46,6 @@ _logger = logging.getLogger(__name__)
 # the model has learned.
 _MOST_ENLARGEMENT = 2.0
 _MOST_CELLS = 2048  # of about 3,700 on A4: bounds the time for noise that looks like text everywhere
-
-
-def best_match(k1: float, hinge: float) -> float:
-    """The highest possible dot product of a page vector with a query vector of length 1.
-
-    A query vector ``w [t, -h]`` has length ``w sqrt(1 + h^2)``; with a page vector ``len [v, 1]`` it makes at most
-    ``w len (1 - h)``, and ``len`` stays below ``k1 + 1``, however often the page says the word.
-
-    Example:
-        >>> round(best_match(0.6, 0.25), 4)
-        1.1642
-    """
-    return (k1 + 1) * (1 - hinge) / math.sqrt(1 + hinge**2)
-
-
-@dataclass(frozen=True)
-class ColTinyConfig:
-    """Constants of ``config.json``, fixed when the model was exported.
-
-    Attributes:
-        dim: length of a vector, hinge dimension included.
-        feature_padding: feature id whose embedding is zero.
-        longest_side: pixels of a page's longer side before encoding.
-        cell: side of the square, in those pixels, that one vector of the grid stands for.
-        salience_threshold: cells above it count as "a word is centred here".
-        occurrence_cosine: neighbouring cells closer than this see the same printed word.
-        cluster_cosine: cells closer than this, anywhere on the page, say the same word.
-        k1: saturation of a word's count.
-        b: share of the normalisation by page length.
-        mean_occurrences: printed words on an average page.
-        hinge: cosine at or below which a page says nothing about a word.
-    """
-
-    dim: int
-    feature_padding: int
-    longest_side: int
-    cell: int
-    salience_threshold: float
-    occurrence_cosine: float
-    cluster_cosine: float
-    k1: float
-    b: float
-    mean_occurrences: float
-    hinge: float
-
-    @property
-    def best_match(self) -> float:
-        """See :func:`best_match`."""
-        return best_match(self.k1, self.hinge)
-
-    @classmethod
-    def read(cls, path: Path) -> ColTinyConfig:
-        """Read ``config.json``.
-
-        Raises:
-            ModelLoadError: it is missing, is not JSON, or lacks a constant.
-        """
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{field.name: found[field.name] for field in fields(cls)})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelLoadError(f"{path}: not a ColTiny configuration ({type(error).__name__}: {error})") from error
 
 
 @dataclass(frozen=True)
@@ -122,49 +64,6 @@ class PageLayout:
     cells: NDArray[np.int32]
     counts: NDArray[np.int32]
     grid: tuple[int, int]
-
-
-class ColTinyQueries:
-    """Query text to one vector a word. Words do not see each other, so any queries may share a run."""
-
-    def __init__(self, config: ColTinyConfig, *, max_words: int) -> None:
-        self._config = config
-        self._max_words = max_words
-        self._warned = False
-
-    def words(self, text: str) -> list[str]:
-        """The words that get a vector, in order: see :func:`~.coltiny_words.query_words`.
-
-        Raises:
-            QueryError: `text` is empty or only whitespace.
-        """
-        if not text.strip():
-            raise QueryError(f"the query is empty ({text!r}); ask for at least one word")
-        found = query_words(text)
-        if len(found) > self._max_words and not self._warned:
-            self._warned = True
-            _logger.warning("query of %d words cut to %d (said once)", len(found), self._max_words)
-        return found[: self._max_words]
-
-    def prepare(self, item: str) -> Prepared:
-        """Spell the words: int64 ids (n_words, longest possible), padded so that no batch changes a shape."""
-        found = self.words(item)
-        ids = np.full((len(found), MAX_WORD_FEATURES), self._config.feature_padding, np.int64)
-        for row, word in zip(ids, found, strict=True):
-            features = word_features(word)
-            row[: len(features)] = features
-        return Prepared(key="words", arrays={"features": ids}, extra=found)
-
-    def feed(self, batch: Sequence[Prepared]) -> Feed:
-        """All words of all queries, one after the other."""
-        return {"features": np.concatenate([item.arrays["features"] for item in batch])}
-
-    def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One float32 (n_words, dim) a query: weight times unit vector, and the hinge's share."""
-        weights = outputs["weights"].astype(np.float32)[:, None]
-        rows = np.concatenate([outputs["vectors"] * weights, -self._config.hinge * weights], axis=1, dtype=np.float32)
-        ends = np.cumsum([len(item.arrays["features"]) for item in batch])
-        return [part.copy() for part in np.split(rows, ends[:-1])]
 
 
 class ColTinyPages:
@@ -255,8 +154,7 @@ class ColTinyPages:
         if leaders:
             count[:-1] = np.bincount(label)
             total = (label == np.arange(len(leaders))[:, None]).astype(np.float32) @ found
-            norm = config.k1 * (1 - config.b + config.b * len(found) / config.mean_occurrences)
-            length = (count[:-1] * (config.k1 + 1) / (count[:-1] + norm)).astype(np.float32)[:, None]
+            length = occurrence_lengths(config, count[:-1], len(found))
             words[:-1, :-1] = total / np.linalg.norm(total, axis=1, keepdims=True) * length
             words[:-1, -1:] = length
             cells[:-1] = place[leaders]
@@ -277,6 +175,7 @@ class ColTinyFamily:
             )
         self.graphs = GraphFiles(pages=directory / description.model_file, queries=directory / "text.onnx")
         self.queries = ColTinyQueries(self.config, max_words=description.max_query_tokens)
+        self.texts = ColTinyTexts(self.config)
         self.pages = ColTinyPages(self.config)
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:

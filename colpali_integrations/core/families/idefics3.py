@@ -37,6 +37,7 @@ class Idefics3Family:
 
     preprocessing: ClassVar[str] = "idefics3-1"
     queries: Codec[str]
+    texts: Codec[str]
     pages: PageCodec
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
@@ -66,6 +67,7 @@ class Idefics3Family:
             template=True,
         )
         self.queries = QueryCodec(self._prompt, blank_pixels=(1, 3, tile, tile), dim=description.dim)
+        self.texts = self.queries  # these models have no other encoder of text
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of tokens of a query, after truncation."""

@@ -34,6 +34,7 @@ class PaliGemmaFamily:
 
     preprocessing: ClassVar[str] = "paligemma-1"
     queries: Codec[str]
+    texts: Codec[str]
     pages: PageCodec
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
@@ -67,6 +68,7 @@ class PaliGemmaFamily:
             max_tokens=description.max_query_tokens,
         )
         self.queries = QueryCodec(self._prompt, blank_pixels=(3, height, width), dim=description.dim)
+        self.texts = self.queries  # these models have no other encoder of text
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of tokens of a query, after truncation."""
