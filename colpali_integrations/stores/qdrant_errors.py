@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from colpali_integrations.core.errors import MissingExtraError, StoreError
 
 try:
-    import grpc  # type: ignore[import-untyped]
+    import grpc
     import httpx
     from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse

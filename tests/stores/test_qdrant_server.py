@@ -28,10 +28,10 @@ from tests.stores.filter_cases import filters, payloads
 
 pytest.importorskip("qdrant_client")
 
-from grpc import StatusCode  # type: ignore[import-untyped]
+from grpc import StatusCode
 from qdrant_client import QdrantClient, models
 
-from colpali_integrations.stores.qdrant_requests import point_size, point_struct
+from colpali_integrations.stores.qdrant_requests import point_size, point_struct, query_request
 from colpali_integrations.stores.qdrant_server import QdrantServerEngine, connect, read_manifest
 from tests.stores.qdrant_grpc_stand_in import GrpcStandIn, grpc_stand_in
 from tests.stores.qdrant_stand_in import LIMIT, StandIn, stand_in
@@ -174,6 +174,16 @@ def test_filters_and_ids_hold_for_both_stages(make: Make) -> None:
     assert engine.search([Search(query=array, limit=10, ids=[])]) == [[]]
     [found] = engine.search([Search(query=array, limit=10, scores_only=True)])
     assert {hit.id for hit in found} <= {point.id for point in points}
+
+
+def test_both_stages_are_sent_the_conditions() -> None:
+    conditions = models.Filter(must=[models.HasIdCondition(has_id=[])])
+    inner = Search(query=query(1), using=FIRST, limit=5)
+    for local in (True, False):
+        sent = query_request(Search(query=query(1), limit=2, prefetch=inner), conditions, local=local)
+        assert isinstance(sent.prefetch, models.Prefetch)
+        assert sent.filter == sent.prefetch.filter == conditions
+        assert (sent.params is None) == (sent.prefetch.params is None) == local
 
 
 def test_prefetch_chooses_and_the_full_vectors_rank(make: Make) -> None:
