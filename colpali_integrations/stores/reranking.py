@@ -199,7 +199,7 @@ class CandidateScorer:
                     texts[key] = check_query(one.text)
                 except ColPaliError as error:
                     failed.append((key, error))
-        yield from zip(texts, model.embed_queries(texts.values()), strict=True)
+        yield from zip(texts, model.embed_texts(texts.values()), strict=True)
         yield from failed
 
     def _cached(self, keys: Sequence[str] | dict[str, Candidate]) -> dict[str, _Half]:

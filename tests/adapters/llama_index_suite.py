@@ -145,10 +145,10 @@ class Encoded:
 
             monkeypatch.setattr(ColPali, name, lambda model, items, **options: method(model, counted(items), **options))
 
-        for name, kind in (("embed_images", "pages"), ("embed_pages", "pages"), ("embed_queries", "texts")):
-            counting(name, kind)
-        if hasattr(ColPali, "embed_texts"):
-            counting("embed_texts", "texts")
+        for name in ("embed_images", "embed_pages"):
+            counting(name, "pages")
+        for name in ("embed_queries", "embed_texts"):
+            counting(name, "texts")
 
     def reset(self) -> None:
         self.pages = self.texts = 0

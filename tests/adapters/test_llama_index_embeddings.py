@@ -245,23 +245,24 @@ async def test_a_cancelled_batch_stops() -> None:
 async def test_multi_vectors_are_the_models(embedding: ColPaliEmbedding) -> None:
     model = ColPali.from_pretrained()
     texts, pages = ["harbour at night", "tower"], [picture("harbour"), picture("tower")]
-    expected_texts, expected_pages = list(model.embed_queries(texts)), list(model.embed_images(pages))
+    expected_queries, expected_texts = list(model.embed_queries(texts)), list(model.embed_texts(texts))
+    expected_pages = list(model.embed_images(pages))
 
     def same(left: Any, right: Any) -> None:
         assert [array.dtype for array in left] == [np.float32] * len(right)
         for one, other in zip(left, right, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
 
-    same(embedding.get_query_multi_vectors(texts), expected_texts)
+    same(embedding.get_query_multi_vectors(texts), expected_queries)
     same(embedding.get_text_multi_vectors(texts), expected_texts)
     same(embedding.get_image_multi_vectors(pages), expected_pages)
-    same([embedding.get_query_multi_vector(texts[1])], expected_texts[1:])
+    same([embedding.get_query_multi_vector(texts[1])], expected_queries[1:])
     same([embedding.get_text_multi_vector(texts[1])], expected_texts[1:])
     same([embedding.get_image_multi_vector(pages[1])], expected_pages[1:])
-    same(await embedding.aget_query_multi_vectors(texts), expected_texts)
+    same(await embedding.aget_query_multi_vectors(texts), expected_queries)
     same(await embedding.aget_text_multi_vectors(texts), expected_texts)
     same(await embedding.aget_image_multi_vectors(iter(pages)), expected_pages)
-    same([await embedding.aget_query_multi_vector(texts[1])], expected_texts[1:])
+    same([await embedding.aget_query_multi_vector(texts[1])], expected_queries[1:])
     same([await embedding.aget_text_multi_vector(texts[1])], expected_texts[1:])
     same([await embedding.aget_image_multi_vector(pages[1])], expected_pages[1:])
     assert max_sim(embedding.get_query_multi_vectors(texts), embedding.get_image_multi_vectors(pages)).shape == (2, 2)

@@ -34,7 +34,7 @@ class Encoder:
 
     def __init__(self, model: ColPali, monkeypatch: pytest.MonkeyPatch) -> None:
         self.model, self.pages, self.texts = model, 0, 0
-        images, queries = ColPali.embed_images, ColPali.embed_queries
+        images, queries, texts = ColPali.embed_images, ColPali.embed_queries, ColPali.embed_texts
 
         def embed_images(model: ColPali, pictures: Any, **options: Any) -> Iterator[Any]:
             def counted() -> Iterator[Any]:
@@ -44,13 +44,19 @@ class Encoder:
 
             return images(model, counted(), **options)
 
-        def embed_queries(model: ColPali, texts: Any, **options: Any) -> Iterator[Any]:
-            listed = [texts] if isinstance(texts, str) else list(texts)
+        def embed_queries(model: ColPali, given: Any, **options: Any) -> Iterator[Any]:
+            listed = [given] if isinstance(given, str) else list(given)
             self.texts += len(listed)
             return queries(model, listed, **options)
 
+        def embed_texts(model: ColPali, given: Any, **options: Any) -> Iterator[Any]:
+            listed = list(given)
+            self.texts += len(listed)
+            return texts(model, listed, **options)
+
         monkeypatch.setattr(ColPali, "embed_images", embed_images)
         monkeypatch.setattr(ColPali, "embed_queries", embed_queries)
+        monkeypatch.setattr(ColPali, "embed_texts", embed_texts)
 
     def __call__(self) -> ColPali:
         return self.model
@@ -107,7 +113,8 @@ def test_stored_and_new_and_texts_come_together(store: MultiVectorStore, encoder
     candidates = [Candidate(None, "t", "prices of bananas"), page("apples", id_="apples"), page("pears", id_="unknown")]
     found = CandidateScorer(encoder, store).scores("bananas", candidates)
     assert (encoder.pages, encoder.texts) == (1, 2)
-    query, text = encoder.model.embed_queries(["bananas", "prices of bananas"])
+    [query] = encoder.model.embed_queries(["bananas"])
+    [text] = encoder.model.embed_texts(["prices of bananas"])
     assert found[0].max_sim == pytest.approx(float(max_sim(query, text.astype(np.float16))))
     assert found[0].max_sim == max(one.max_sim for one in found)
 
