@@ -1,0 +1,49 @@
+"""Two rankings become one by the published formula, whatever their scales."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colpali_integrations.core.errors import ConfigurationError
+from colpali_integrations.stores.fusion import fuse, text_weight
+
+IDS = st.sampled_from("abcdefgh")
+SEEN = st.dictionaries(IDS, st.floats(0, 1), min_size=1)
+
+
+def test_reciprocal_ranks_by_hand() -> None:
+    fused = fuse({"a": 0.9, "b": 0.8, "c": 0.1}, {"c": 3.0, "b": 2.0}, weight=None)
+    assert fused == pytest.approx({"b": 1 / 62 + 1 / 62, "c": 1 / 63 + 1 / 61, "a": 1 / 61})
+    assert list(fused) == ["c", "b", "a"]
+
+
+@given(seen=SEEN, data=st.data(), weight=st.none() | st.floats(0, 1))
+def test_what_holds_for_any_rankings(seen: dict[str, float], data: st.DataObject, weight: float | None) -> None:
+    read = data.draw(st.dictionaries(st.sampled_from(sorted(seen)), st.floats(0.01, 50)))
+    fused = fuse(seen, read, weight=weight)
+    assert fused.keys() == seen.keys()
+    assert list(fused.values()) == sorted(fused.values(), reverse=True)
+    assert all(0 <= score <= 1 + 1e-9 for score in fused.values())
+    for one in seen:
+        for other in seen:
+            if seen[one] > seen[other] and read.get(one, 0) > read.get(other, 0):
+                assert fused[one] > fused[other], "better by both is better"
+
+
+@given(seen=SEEN)
+def test_without_words_what_is_seen_decides(seen: dict[str, float]) -> None:
+    by_relevance = sorted(seen, key=lambda id_: (-seen[id_], id_))
+    assert list(fuse(seen, {}, weight=None)) == by_relevance
+    assert list(fuse(seen, {}, weight=0.0)) == by_relevance
+
+
+def test_weights() -> None:
+    assert text_weight(True) is text_weight("rrf") is None
+    assert [text_weight(weight) for weight in (0, 0.25, 1)] == [0.0, 0.25, 1.0]
+    for wrong in (False, "sum", -0.1, 1.1, math.nan):
+        with pytest.raises(ConfigurationError, match="hybrid"):
+            text_weight(wrong)  # type: ignore[arg-type]
