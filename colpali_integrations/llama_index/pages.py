@@ -7,6 +7,7 @@ such a page when it embeds it; a store keeps some twenty bytes instead of a mega
 
 from __future__ import annotations
 
+import mimetypes
 import re
 import uuid
 from collections.abc import Mapping
@@ -108,8 +109,11 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
     identity = node_id or page_id(source, page)
     if "image_base64" in metadata:
         picture = {"image": metadata["image_base64"], "image_mimetype": metadata.get("image_mime_type", "image/png")}
+    elif is_pdf(source):
+        picture = {"image_path": str(PageReference(kept))}
     else:
-        picture = {"image_path": str(PageReference(kept)) if is_pdf(source) else source}
+        # LlamaIndex guesses the type itself, but not from "SCAN.PNG", and then sends the model "data:None;base64,...".
+        picture = {"image_path": source, "image_mimetype": mimetypes.guess_type(source)[0]}
     return ImageNode(
         id_=identity,
         text=content,
