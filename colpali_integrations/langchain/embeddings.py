@@ -34,8 +34,9 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     length as Python floats, which any vector store and cache can hold. Late interaction needs all vectors: the
     `..._multi_vector` methods give float32 arrays (n_vectors, dim) for `max_sim`, and rank far better.
 
-    A text given to `embed_documents` is encoded as a query is, and cut to the length of one: ColPali models have no
-    other text encoder. Show them pages instead.
+    All vectors of a text are those that a page which prints it would have, where the model can tell (ColTiny), so that
+    texts and pages stand in one ranking; other models have no text encoder but that of queries, and cut a text to the
+    length of one. The one pooled vector of a text is always made of its vectors as a query.
 
     An image may be whatever `colpali_integrations.load_image` takes (a path, bytes, an open file, a PIL image, an
     array, a data URI, a URL with `allow_urls=True`), a `PdfPage`, a Blob of an image, or a page's Document from
@@ -135,7 +136,9 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         Raises:
             QueryError: a text is empty or not a string; `index` and `item` name it.
         """
-        return [self._pool(vectors) for vectors in self.embed_documents_multi_vector(texts)]
+        # Not `embed_texts`: the mean of what ColTiny makes of a text as a page lies far from the mean of a query.
+        vectors = self.client.embed_queries(_several(texts), parallel=self.parallel, show_progress=self.show_progress)
+        return [self._pool(one) for one in vectors]
 
     @overload
     def embed_images(
@@ -184,14 +187,12 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         return list(self.client.embed_queries(_several(texts), parallel=self.parallel))
 
     def embed_documents_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
-        """All vectors of each text, encoded as a query is: float32 (n_vectors, dim) each.
+        """All vectors of each text that is to be found: float32 (n_vectors, dim) each; see `ColPali.embed_texts`.
 
         Raises:
             QueryError: a text is empty or not a string; `index` and `item` name it.
         """
-        return list(
-            self.client.embed_queries(_several(texts), parallel=self.parallel, show_progress=self.show_progress)
-        )
+        return list(self.client.embed_texts(_several(texts), parallel=self.parallel, show_progress=self.show_progress))
 
     @overload
     def embed_images_multi_vector(

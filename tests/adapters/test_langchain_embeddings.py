@@ -104,8 +104,15 @@ def test_multi_vectors_are_those_of_the_core_and_rank_pages(embeddings: ColPaliE
     for row, word in enumerate(words):
         query = embeddings.embed_query_multi_vector(word)
         assert query.ndim == 2
-        np.testing.assert_array_equal(query, embeddings.embed_documents_multi_vector([word])[0])
+        np.testing.assert_array_equal(query, next(core.embed_queries([word])))
         assert int(max_sim(query, pages).argmax()) == row
+        assert int(max_sim(query, embeddings.embed_documents_multi_vector(words)).argmax()) == row
+    for several, core_s in (
+        (embeddings.embed_queries_multi_vector(words), core.embed_queries(words)),
+        (embeddings.embed_documents_multi_vector(words), core.embed_texts(words)),
+    ):
+        for vectors, expected in zip(several, core_s, strict=True):
+            np.testing.assert_array_equal(vectors, expected)
 
 
 def test_nothing_in_nothing_out(embeddings: ColPaliEmbeddings) -> None:
@@ -313,7 +320,9 @@ async def test_texts_are_encoded_off_the_loop_with_equal_results(embeddings: Col
     assert await watched(embeddings.aembed_query, many=False) == pooled
     assert await watched(embeddings.aembed_documents, many=True) == [pooled]
     np.testing.assert_array_equal(await watched(embeddings.aembed_query_multi_vector, many=False), multi)
-    np.testing.assert_array_equal(await watched(embeddings.aembed_documents_multi_vector, many=True), [multi])
+    np.testing.assert_array_equal(await watched(embeddings.aembed_queries_multi_vector, many=True), [multi])
+    expected = embeddings.embed_documents_multi_vector(["annual report"])
+    np.testing.assert_array_equal(await watched(embeddings.aembed_documents_multi_vector, many=True), expected)
 
 
 @pytest.mark.parametrize("method", ["aembed_images", "aembed_images_multi_vector"])
