@@ -9,14 +9,11 @@ from numpy.typing import NDArray
 
 from colpali_integrations.core.families.base import Float32
 from colpali_integrations.stores import Hit, MultiVectorStore
-from colpali_integrations.stores.fusion import Hybrid, text_weight
+from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.mmr import mmr_select
 from colpali_integrations.stores.multi_vector_store import Mode, Where
 
 __all__ = ["Found", "diverse", "search"]
-
-# Of a reciprocal rank fusion of two rankings, for the first of both; see `stores.fusion`.
-_BEST_RRF = 2 / 61
 
 
 class Found(NamedTuple):
@@ -55,10 +52,7 @@ def search(
         hybrid=hybrid,
         text=text if hybrid is not False else None,
     )
-    if hybrid is False:
-        return [Found(hit, hit.relevance) for hit in hits]
-    best = _BEST_RRF if text_weight(hybrid) is None else 1.0
-    return [Found(hit, hit.score / best) for hit in hits]
+    return [Found(hit, hit.relevance if hybrid is False else hit.score) for hit in hits]
 
 
 def diverse(store: MultiVectorStore, found: Sequence[Found], k: int, *, threshold: float) -> list[Found]:

@@ -108,7 +108,7 @@ class Hit:
 
     Attributes:
         entry: what was found.
-        score: what it is ranked by: MaxSim, or in a hybrid search the fused score.
+        score: what it is ranked by: MaxSim, or in a hybrid search the fused score, in [0, 1].
         max_sim: the sum over the query's vectors of their best dot product on the page. It grows with the number of
             query vectors: it ranks the answers to one query and compares nothing else.
         relevance: MaxSim over the highest that any page could have for this query, in [0, 1]; see `core.scoring`.

@@ -1,7 +1,8 @@
 """Two rankings of the same entries -> one: what the page shows (MaxSim) and what its text says (BM25).
 
 - Reciprocal rank fusion: ``sum over rankings of 1 / (60 + rank)``, rank from 1 (Cormack, Clarke and Buettcher, SIGIR
-  2009). It needs no common scale, and is what to take without a set of questions to tune a weight on.
+  2009), as a share of what the first of both rankings has. It needs no common scale, and is what to take without a set
+  of questions to tune a weight on.
 - A weight w: ``(1 - w) relevance + w bm25 / best bm25``, both parts in [0, 1].
 """
 
@@ -43,7 +44,8 @@ def fuse(relevance: Mapping[str, float], bm25: Mapping[str, float], *, weight: f
         weight: of the text; None for reciprocal ranks.
 
     Returns:
-        The fused score of every entry of `relevance`, the best first; of equal scores, the higher relevance first.
+        The fused score of every entry of `relevance`, in [0, 1], the best first; of equal scores, the higher relevance
+        first.
 
     Example:
         >>> fuse({"a": 0.9, "b": 0.5}, {"b": 7.0}, weight=0.5)
@@ -51,9 +53,10 @@ def fuse(relevance: Mapping[str, float], bm25: Mapping[str, float], *, weight: f
     """
     seen = sorted(relevance, key=lambda id_: (-relevance[id_], id_))
     if weight is None:
-        fused = {id_: 1 / (_K + rank) for rank, id_ in enumerate(seen, 1)}
+        share = (_K + 1) / 2
+        fused = {id_: share / (_K + rank) for rank, id_ in enumerate(seen, 1)}
         for rank, id_ in enumerate(sorted(bm25, key=lambda id_: (-bm25[id_], id_)), 1):
-            fused[id_] += 1 / (_K + rank)
+            fused[id_] += share / (_K + rank)
     else:
         best = max(bm25.values(), default=1.0)
         fused = {id_: (1 - weight) * relevance[id_] + weight * bm25.get(id_, 0.0) / best for id_ in seen}
