@@ -98,7 +98,8 @@ def main() -> None:
     machine.write(
         f"first_stages-{corpus.pages}x{corpus.vectors}.md",
         f"# First stages: recall@10 of {corpus.pages:,} pages of {corpus.vectors} vectors\n\n"
-        f"Made by `python -m benchmarks.first_stages {shlex.join(sys.argv[1:])}` on the synthetic pages of `benchmarks/stores_data.py`.\n\n{table}\n\n"
+        f"Made by `python -m benchmarks.first_stages {shlex.join(sys.argv[1:])}` on the synthetic pages of "
+        f"`benchmarks/stores_data.py`.\n\n{table}\n\n"
         f"{len(queries)} queries; the page that a query was made from is first for {hit:.0%}; mean MaxSim of the "
         f"first, tenth, hundredth and median page {ordered[:, 0].mean():.2f}, {ordered[:, 9].mean():.2f}, "
         f"{ordered[:, min(99, corpus.pages - 1)].mean():.2f}, {np.median(scores['exact']):.2f}.\n\n"
