@@ -171,17 +171,18 @@ def test_words_learned_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_array_equal(bm25.document("again").indices, first.indices)
 
 
-def test_a_page_of_500_words_takes_well_under_a_millisecond() -> None:
+def test_words_met_before_are_not_stemmed_again() -> None:
     bm25 = Bm25()
     rng = np.random.default_rng(0)
     page = " ".join("".join(rng.choice(list("abcdefghij"), 5)) for _ in range(500))
-    bm25.document(page)
     times = []
     for _ in range(20):
         start = time.process_time()
         bm25.document(page)
         times.append(time.process_time() - start)
-    assert min(times) < 1e-3
+    # Seen: 23 ms the first time, then 0.37 ms.
+    assert min(times[1:]) < times[0] / 5
+    assert min(times[1:]) < 5e-3
 
 
 @pytest.mark.parametrize(
