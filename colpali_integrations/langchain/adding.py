@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from langchain_core.documents import Document
 from numpy.typing import NDArray
 
-from colpali_integrations.core.errors import ColPaliError, ConfigurationError
+from colpali_integrations.core.errors import ColPaliError, ConfigurationError, StoreError
 from colpali_integrations.core.images import ImageSource
 from colpali_integrations.core.page_meta import page_image
 from colpali_integrations.core.prompt import check_query
@@ -90,8 +90,11 @@ def add_documents(
         raise ConfigurationError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
     if together is not None and together < 1:
         raise ConfigurationError(f"batch_size must be at least 1, got {together}")
-    for one in new:
-        entry_of(one.document, one.id).to_payload()  # what cannot be stored is refused before anything is encoded
+    for index, one in enumerate(new):  # what cannot be stored is refused before anything is encoded
+        try:
+            entry_of(one.document, one.id).to_payload()
+        except StoreError as error:
+            raise error.at(index, name_of(one.document)) from error.__cause__
     run = _Run(store, embeddings, on_error, stop or Event())
     store.add(run.records(list({one.id: (index, one) for index, one in enumerate(new)}.values()), together))
     return [one.id for one in new if one.id not in run.failed]

@@ -6,6 +6,7 @@ into a store and back.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import uuid
 from collections.abc import Mapping
@@ -80,7 +81,8 @@ def entry_of(document: Document, id_: str, grid: PageGrid | None = None) -> Entr
 
 def document_of(entry: Entry) -> Document:
     """The Document that an entry was made of, with its id."""
-    return Document(id=entry.id, page_content=entry.text or entry.name, metadata=dict(entry.metadata))
+    # Deep, for a store in memory hands out what it keeps.
+    return Document(id=entry.id, page_content=entry.text or entry.name, metadata=copy.deepcopy(dict(entry.metadata)))
 
 
 def name_of(document: Document) -> str:

@@ -285,7 +285,8 @@ class ColPaliVectorStore(Searches):
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Documents in the order of `ids`; unknown ones are left out."""
-        return [document_of(entry) for entry in self.store.get(ids) if entry is not None]
+        wanted = [ids] if isinstance(ids, str) else ids
+        return [document_of(entry) for entry in self.store.get(wanted) if entry is not None]
 
     def as_colpali_retriever(self, **fields: Any) -> ColPaliRetriever:
         """A `ColPaliRetriever` of this store; `fields` are its own: `k`, `filter`, `hybrid`, `regions` and so on.
@@ -531,6 +532,12 @@ def _with_ids(documents: Iterable[Document], ids: Sequence[str | None] | None) -
     if isinstance(documents, Document):
         raise InputError("expected a list of Documents, got one Document; pass [document]")
     several = list(documents)
+    for index, document in enumerate(several):
+        if not isinstance(document, Document):
+            raise InputError(
+                f"expected Documents, and item {index} is a {type(document).__name__}; add_texts takes texts, "
+                "add_images images and add_pdf PDFs"
+            )
     given = paired(ids, len(several), "ids")
     return [New(id_ or id_of(document), document) for id_, document in zip(given, several, strict=True)]
 

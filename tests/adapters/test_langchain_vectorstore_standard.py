@@ -12,7 +12,6 @@ from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
 from colpali_integrations.langchain import ColPaliVectorStore
 
-
 EVERYTHING = {"$id": {"$exists": True}}
 
 
