@@ -28,7 +28,7 @@ from colpali_integrations.llama_index.nodes import node_of
 from colpali_integrations.llama_index.persistence import copied_records, load_store, save_store
 from colpali_integrations.llama_index.searching import Found, diverse, search
 from colpali_integrations.stores import MultiVectorStore
-from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator
+from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.multi_vector_store import Mode
 from colpali_integrations.stores.settings import FirstStage
@@ -194,8 +194,12 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         return await self._offload(lambda: self.add(nodes, **kwargs), "pages")
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Remove the nodes of a document; an unknown one is passed over."""
-        self._store.delete(group=ref_doc_id)
+        """Remove the nodes of a document; an unknown one is passed over.
+
+        A node without a source document is its own: that is how pipelines without a splitter delete a `Document`.
+        """
+        itself = And((Condition(ID, Operator.EQ, ref_doc_id), Condition(GROUP, Operator.EXISTS, False)))
+        self._store.delete(where=Or((Condition(GROUP, Operator.EQ, ref_doc_id), itself)))
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """`delete` without blocking the event loop."""

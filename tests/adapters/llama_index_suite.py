@@ -297,6 +297,8 @@ class VectorStoreConformance:
         assert "apples" not in store.ids("apples")
         store.delete("train.txt")
         assert store.stored() == {"loose"}
+        store.delete("loose")
+        assert store.get() == [], "a node without a source is its own, as for pipelines without a splitter"
 
     def test_delete_nodes(self, store: Driver) -> None:
         store.add(sample())
