@@ -1,4 +1,4 @@
-"""Images and PDFs as users hold them -> page Documents to be added to a store."""
+"""Documents, texts, images and PDFs as users hold them -> what is to be added to a store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.pages import id_of, is_page
 from colpali_integrations.langchain.sources import ImageInput
 
-__all__ = ["images_to_add", "paired", "pdf_to_add"]
+__all__ = ["images_to_add", "of_texts", "paired", "pdf_to_add", "with_ids"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,38 @@ def paired(given: Sequence[T] | None, number: int, name: str) -> Sequence[T | No
     if isinstance(given, str) or len(given) != number:
         raise InputError(f"{name} must be as many as there are items, {number}, got {len(given)}")
     return given
+
+
+def with_ids(documents: Iterable[Document], ids: Sequence[str | None] | None) -> list[New]:
+    """Documents with their ids: those given, their own, or new ones.
+
+    Raises:
+        InputError: something that is no Document, or another number of ids.
+    """
+    if isinstance(documents, Document):
+        raise InputError("expected a list of Documents, got one Document; pass [document]")
+    several = list(documents)
+    for index, document in enumerate(several):
+        if not isinstance(document, Document):
+            raise InputError(
+                f"expected Documents, and item {index} is a {type(document).__name__}; add_texts takes texts, "
+                "add_images images and add_pdf PDFs"
+            )
+    given = paired(ids, len(several), "ids")
+    return [New(id_ or id_of(document), document) for id_, document in zip(given, several, strict=True)]
+
+
+def of_texts(texts: Iterable[str], metadatas: Sequence[Mapping[str, Any]] | None) -> list[Document]:
+    """Texts as Documents.
+
+    Raises:
+        InputError: one text instead of several, or another number of metadatas.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"expected a list of texts, got one str; pass [{texts[:20]!r}]")
+    several = list(texts)
+    given = paired(metadatas, len(several), "metadatas")
+    return [Document(text, metadata=dict(one or {})) for text, one in zip(several, given, strict=True)]
 
 
 def pdf_to_add(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,17 +13,18 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
 
-from colpali_integrations.core.errors import ConfigurationError, InputError, ModelNotFoundError
+from colpali_integrations.core.errors import ConfigurationError, InputError
 from colpali_integrations.core.images import is_one_image
 from colpali_integrations.core.offload import offload
 from colpali_integrations.core.page_meta import DEFAULT_DPI
 from colpali_integrations.langchain.adding import New, OnError, add_documents
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
-from colpali_integrations.langchain.intake import images_to_add, paired, pdf_to_add
-from colpali_integrations.langchain.pages import document_of, id_of
+from colpali_integrations.langchain.intake import images_to_add, of_texts, paired, pdf_to_add, with_ids
+from colpali_integrations.langchain.opening import embedding_by, embedding_of
+from colpali_integrations.langchain.pages import document_of
 from colpali_integrations.langchain.searching import Searches, Where
 from colpali_integrations.langchain.sources import ImageInput
-from colpali_integrations.stores import MultiVectorStore, Settings, stored_settings
+from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.settings import FirstStage
 
 if TYPE_CHECKING:
@@ -112,11 +112,11 @@ class ColPaliVectorStore(Searches):
         if store is not None:
             if options:
                 raise ConfigurationError(f"an open store= is taken as it is; it came with {', '.join(options)}")
-            self._embedding = embedding or _embedding_by(store.model.name, store.where)
+            self._embedding = embedding or embedding_by(store.model.name, store.where)
             store.require(self._embedding.client)
             self.store = store
         else:
-            self._embedding = embedding or _embedding_of(path, url, client, collection, client_options)
+            self._embedding = embedding or embedding_of(path, url, client, collection, client_options)
             self.store = MultiVectorStore.open(model=self._embedding.client, collection=collection, **options)
         self._places = None if client is not None or not (path or url) else {"collection": collection, **options}
 
@@ -182,7 +182,7 @@ class ColPaliVectorStore(Searches):
             InputError: a page that cannot be drawn, an empty text, or another number of ids.
             StoreError: metadata that JSON cannot hold, or the store cannot be written.
         """
-        return self._add(_with_ids(documents, ids), batch_size, on_error)
+        return self._add(with_ids(documents, ids), batch_size, on_error)
 
     def add_texts(
         self,
@@ -193,7 +193,7 @@ class ColPaliVectorStore(Searches):
         **options: Any,
     ) -> list[str]:
         """Store texts; `options` are those of `add_documents`."""
-        return self.add_documents(_of_texts(texts, metadatas), ids=ids, **options)
+        return self.add_documents(of_texts(texts, metadatas), ids=ids, **options)
 
     def add_images(
         self,
@@ -348,7 +348,7 @@ class ColPaliVectorStore(Searches):
         on_error: OnError = "raise",
     ) -> list[str]:
         """`add_documents` in a thread. A cancelled call stops after the page at hand, and keeps what was done."""
-        return await _stoppable(lambda stop: self._add(_with_ids(documents, ids), batch_size, on_error, stop))
+        return await _stoppable(lambda stop: self._add(with_ids(documents, ids), batch_size, on_error, stop))
 
     async def aadd_texts(
         self,
@@ -359,7 +359,7 @@ class ColPaliVectorStore(Searches):
         **options: Any,
     ) -> list[str]:
         """`add_texts` in a thread."""
-        return await self.aadd_documents(_of_texts(texts, metadatas), ids=ids, **options)
+        return await self.aadd_documents(of_texts(texts, metadatas), ids=ids, **options)
 
     async def aadd_images(
         self,
@@ -496,55 +496,3 @@ async def _stoppable(call: Callable[[Event], T]) -> T:
 
 def _opened(cls: type[ColPaliVectorStore], embedding: Embeddings, places: dict[str, Any]) -> ColPaliVectorStore:
     return cls(embedding, **places)  # type: ignore[arg-type]
-
-
-def _embedding_of(
-    path: str | os.PathLike[str] | None, url: str | None, client: Any, collection: str, options: dict[str, Any]
-) -> ColPaliEmbeddings:
-    """Embeddings by the model that a store was made by; by ColTiny where there is no store yet."""
-    found: Settings | None = None
-    if path is not None:
-        found = stored_settings(path) if Path(path).is_dir() else None
-    elif url is not None or client is not None:
-        from colpali_integrations.stores.qdrant_server import connect, read_manifest
-
-        connection = client if client is not None else connect(url or "", **options)
-        manifest = read_manifest(connection, collection)
-        found = None if manifest is None else Settings.from_dict(manifest, where=f"the collection {collection!r}")
-        if client is None:
-            connection.close()
-    place = path or url or "the given client"
-    return ColPaliEmbeddings() if found is None else _embedding_by(found.model.name, f"the store at {place}")
-
-
-def _embedding_by(name: str, where: str) -> ColPaliEmbeddings:
-    """Embeddings by the model that a store says it was made by; that of a model from a folder is not enough."""
-    try:
-        return ColPaliEmbeddings(model_name=name)
-    except ModelNotFoundError as error:
-        raise ConfigurationError(
-            f"{where} was made by the model {name!r}, which is not registered here; pass its embeddings, such as "
-            "ColPaliEmbeddings(model_name=<folder of the model>)"
-        ) from error
-
-
-def _with_ids(documents: Iterable[Document], ids: Sequence[str | None] | None) -> list[New]:
-    if isinstance(documents, Document):
-        raise InputError("expected a list of Documents, got one Document; pass [document]")
-    several = list(documents)
-    for index, document in enumerate(several):
-        if not isinstance(document, Document):
-            raise InputError(
-                f"expected Documents, and item {index} is a {type(document).__name__}; add_texts takes texts, "
-                "add_images images and add_pdf PDFs"
-            )
-    given = paired(ids, len(several), "ids")
-    return [New(id_ or id_of(document), document) for id_, document in zip(given, several, strict=True)]
-
-
-def _of_texts(texts: Iterable[str], metadatas: Sequence[Mapping[str, Any]] | None) -> list[Document]:
-    if isinstance(texts, str):
-        raise InputError(f"expected a list of texts, got one str; pass [{texts[:20]!r}]")
-    several = list(texts)
-    given = paired(metadatas, len(several), "metadatas")
-    return [Document(text, metadata=dict(one or {})) for text, one in zip(several, given, strict=True)]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from langchain_core.vectorstores import VectorStore
 from langchain_tests.integration_tests import VectorStoreIntegrationTests
+from qdrant_client import QdrantClient
 
 from colpali_integrations.langchain import ColPaliVectorStore
 
@@ -34,6 +35,16 @@ class TestInAFolder(VectorStoreIntegrationTests):
     def vectorstore(self, folder: ColPaliVectorStore) -> Iterator[VectorStore]:
         yield folder
         folder.delete(filter=EVERYTHING)
+
+
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+class TestThroughAServersClient(VectorStoreIntegrationTests):
+    """With qdrant-client's own imitation of a server."""
+
+    @pytest.fixture
+    def vectorstore(self) -> Iterator[VectorStore]:
+        with ColPaliVectorStore(client=QdrantClient(":memory:")) as store:
+            yield store
 
 
 if "QDRANT_URL" in os.environ:
