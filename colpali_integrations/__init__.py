@@ -10,9 +10,10 @@
 from colpali_integrations.core.errors import ColPaliError
 from colpali_integrations.core.images import load_image
 from colpali_integrations.core.model import ColPali
+from colpali_integrations.core.muvera import Muvera
 from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
 from colpali_integrations.core.places import PageEmbedding, PageGrid, Region, regions
-from colpali_integrations.core.pooling import grid_pool, hierarchical_pool, mean_pool
+from colpali_integrations.core.pooling import grid_pool, hierarchical_pool, mean_pool, ward_pool
 from colpali_integrations.core.registry import ModelDescription, find_model, list_supported_models, register_model
 from colpali_integrations.core.scoring import max_sim
 
@@ -20,6 +21,7 @@ __all__ = [
     "ColPali",
     "ColPaliError",
     "ModelDescription",
+    "Muvera",
     "PageEmbedding",
     "PageGrid",
     "PdfPage",
