@@ -31,7 +31,7 @@ from llama_index.core.schema import (
 
 from colpali_integrations.core.errors import ColPaliError, StoreError
 from colpali_integrations.core.page_grid import PageGrid
-from colpali_integrations.core.page_meta import document_hash, encode_png
+from colpali_integrations.core.page_meta import document_hash, encode_png, page_hash
 from colpali_integrations.llama_index.messages import image_blocks
 from colpali_integrations.llama_index.pages import PageReference, page_node
 from colpali_integrations.llama_index.sources import node_image
@@ -98,30 +98,32 @@ class Content(NamedTuple):
 def content_of(node: BaseNode) -> Content | None:
     """What decides the node's vectors; None where that cannot be told without fetching, as for a URL.
 
+    Hashes are those of `core.page_meta`, so that pages of the command line and of LangChain are recognised.
+
     Raises:
         ImageError: the node's base64 cannot be read.
         InputError: the file of its picture cannot be read.
     """
     image = node_image(node)
     if image is None:
-        return Content(_hash(b"text\n", node.get_content(MetadataMode.EMBED)), None, False)
+        return Content(_text_hash(node.get_content(MetadataMode.EMBED)), None, False)
     if isinstance(image, PageReference):
         known = node.metadata.get("content_hash")
         dpi = image.metadata.get("dpi")
         if not (isinstance(known, str) and known and node.metadata.get("source") == image.metadata["source"]):
-            known = _hash(f"page {image.metadata['page']}\n".encode(), document_hash(image.metadata["source"]))
+            known = page_hash(document_hash(image.metadata["source"]), image.metadata["page"])
         return Content(known, None if dpi is None else float(dpi), True)
     if isinstance(image, bytes):
-        return Content(_hash(b"image\n", image), None, True)
+        return Content(page_hash(document_hash(image), 1), None, True)
     text = str(image)
     if text.startswith("data:"):
-        return Content(_hash(b"image\n", text), None, True)
+        return Content(_text_hash(text), None, True)
     if text.startswith(("http://", "https://", "file:")):
         return None
     known = node.metadata.get("content_hash")
     if isinstance(known, str) and known and node.metadata.get("source") == text:
         return Content(known, None, True)
-    return Content(document_hash(Path(text)), None, True)
+    return Content(page_hash(document_hash(text), 1), None, True)
 
 
 def entry_content(entry: Entry) -> Content:
@@ -141,6 +143,8 @@ def entry_of(node: BaseNode, content: Content | None, grid: PageGrid | None = No
         StoreError: the node cannot be written as JSON.
     """
     try:
+        # Numbers that JSON cannot hold would silently become null below.
+        json.dumps(node.metadata, allow_nan=False, default=str)
         fields = node.to_dict(mode="json", exclude={"embedding"})
         fields.pop("embedding", None)  # of an IndexNode, whose own `dict` takes no notice
         media = {
@@ -216,6 +220,5 @@ def _there(fields: Mapping[str, Any]) -> bool:
         return False
 
 
-def _hash(kind: bytes, content: str | bytes) -> str:
-    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    return hashlib.sha256(kind + data).hexdigest()
+def _text_hash(content: str) -> str:
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
