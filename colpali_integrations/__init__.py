@@ -37,6 +37,7 @@ __all__ = [
     "pdf_pages",
     "regions",
     "register_model",
+    "ward_pool",
 ]
 
 __version__ = "0.1.0"
