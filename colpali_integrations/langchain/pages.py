@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from colpali_integrations.core.page_grid import PageGrid
 from colpali_integrations.stores import Entry, page_key
 
 __all__ = ["Content", "content_of", "document_of", "entry_of", "id_of", "is_page", "name_of"]
+
+_PAGE_HASH = re.compile("[0-9a-f]{64}")
 
 
 class Content(NamedTuple):
@@ -35,9 +38,9 @@ class Content(NamedTuple):
 def is_page(document: Document) -> bool:
     """Whether a Document is a page to be looked at, and not a text.
 
-    Pages have a `content_hash` beside `source` and `page`, as `PdfPageLoader`, `PageImageBlobParser` and the command
-    line make them, or carry their picture as `image_base64`. Other loaders give `source` and `page` too, for chunks of
-    text and often counted from 0.
+    Pages have a `content_hash` of 64 hex digits beside `source` and `page`, as `PdfPageLoader`, `PageImageBlobParser`
+    and the command line make them, or carry their picture as `image_base64`. Other loaders give `source` and `page`
+    too, for chunks of text and often counted from 0.
 
     >>> is_page(Document("chunk", metadata={"source": "a.pdf", "page": 0}))
     False
@@ -45,9 +48,10 @@ def is_page(document: Document) -> bool:
     metadata = document.metadata
     if _text(metadata.get("image_base64")):
         return True
-    number = metadata.get("page")
-    counted = isinstance(number, int) and not isinstance(number, bool)
-    return counted and _text(metadata.get("content_hash")) and _text(metadata.get("source"))
+    number, content_hash = metadata.get("page"), metadata.get("content_hash")
+    # Some stores keep all numbers as floats.
+    counted = isinstance(number, int | float) and not isinstance(number, bool) and number >= 1 and number == int(number)
+    return counted and _text(metadata.get("source")) and bool(_PAGE_HASH.fullmatch(str(content_hash)))
 
 
 def content_of(document: Document) -> Content:

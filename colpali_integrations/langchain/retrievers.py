@@ -49,7 +49,8 @@ class ColPaliRetriever(BaseRetriever):
         embeddings: what embeds the questions; None for the store's own, or the model that the store was made by.
         k: how many Documents at most.
         filter: only Documents whose metadata fit; see `ColPaliVectorStore.similarity_search`.
-        score_threshold: only Documents of at least this relevance, in [0, 1].
+        score_threshold: only Documents of at least this relevance, in [0, 1]. What is a good one differs between
+            models, and is far below what single vectors make usual: see `core.scoring.relevance`.
         mode: "exact", "two_stage" or "auto"; see `MultiVectorStore.search`.
         oversampling: how many times `k` the first of two stages hands on.
         hybrid: fuse with BM25 over the texts: True or "rrf" by reciprocal ranks, a number as the weight of the text.

@@ -109,7 +109,10 @@ class Searches(VectorStore):
         return _with_scores(self._hits(query, k, filter=filter, **options))
 
     def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
-        """MaxSim as a share of the highest possible for this question; see `core.scoring.relevance`."""
+        """MaxSim as a share of the highest possible for this question.
+
+        What is a good threshold differs between models; see `core.scoring.relevance`.
+        """
         return [(document_of(hit.entry), hit.relevance) for hit in self._hits(query, k, **kwargs)]
 
     def max_marginal_relevance_search(

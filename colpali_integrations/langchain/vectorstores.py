@@ -43,7 +43,8 @@ class ColPaliVectorStore(Searches):
     A Document is a page, and is encoded as an image, when `PdfPageLoader` or `PageImageBlobParser` made it (it has
     `content_hash`, `source` and `page`) or when it carries its picture as `image_base64`. Any other Document is a
     text, encoded as `ColPaliEmbeddings.embed_documents_multi_vector` does it. What comes out equals what went in, with
-    its id; nothing is added to the metadata, which must be what JSON can hold.
+    its id; nothing is added to the metadata, which must be what JSON can hold. A text splitter copies a page's metadata
+    to its chunks, and so makes them that page: split what a text loader gives.
 
     What the store holds already is not encoded again: a Document with its id and content, or a page with its content
     hash under any id. So adding the same pages twice costs nothing, and an interrupted run goes on where it was.

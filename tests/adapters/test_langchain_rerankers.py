@@ -181,7 +181,9 @@ def test_an_id_of_another_store_does_not_meet_other_vectors(store: ColPaliVector
 def test_a_document_that_cannot_be_drawn_is_named_or_left_last(
     pages: list[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
-    gone = pages[0].model_copy(update={"metadata": {**pages[0].metadata, "source": "gone.pdf", "content_hash": "0"}})
+    gone = pages[0].model_copy(
+        update={"metadata": {**pages[0].metadata, "source": "gone.pdf", "content_hash": "0" * 64}}
+    )
     with pytest.raises(InputError, match=r"item 1 \(gone\.pdf, page 1\)"):
         ColPaliReranker().compress_documents([pages[1], gone], "violin")
     with caplog.at_level(logging.WARNING, "colpali_integrations"):

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -93,15 +94,34 @@ def test_pages_of_the_loader_are_encoded_as_images(pdf: Path, encoded: Counter[s
     assert HumanMessage(content_blocks=[block]).content_blocks[0]["type"] == "image"
 
 
-def test_chunks_of_text_loaders_are_texts_whatever_page_they_name(
-    store: ColPaliVectorStore, encoded: Counter[str]
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"source": "gone.pdf", "page": 0, "page_label": "1"},  # PyPDFLoader: pages from 0
+        {"source": "gone.pdf", "page": 3},
+        {"source": "gone.pdf", "page": 3, "content_hash": "d41d8cd98f00b204e9800998ecf8427e"},  # somebody's MD5
+        {"source": "gone.pdf", "page": "iii", "content_hash": "0" * 64},
+        {"source": "gone.txt", "content_hash": "0" * 64},
+        {"page": 3, "content_hash": "0" * 64},
+    ],
+)
+def test_what_other_loaders_make_are_texts(
+    store: ColPaliVectorStore, encoded: Counter[str], metadata: dict[str, Any]
 ) -> None:
-    """PyPDFLoader's metadata: a source that is no longer there, and a page from 0."""
-    chunk = Document("prices of violins", metadata={"source": "gone.pdf", "page": 0, "page_label": "1"})
+    chunk = Document("prices of violins", metadata=metadata)
     [id_] = store.add_documents([chunk])
     assert encoded["pages"] == 0
     [found] = store.similarity_search("violins", k=1)
     assert found == chunk.model_copy(update={"id": id_})
+
+
+def test_a_page_that_went_through_a_store_of_floats_is_a_page(
+    store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]
+) -> None:
+    [page] = PdfPageLoader(pdf, pages=[2], dpi=DPI).load()
+    page.metadata["page"] = 2.0
+    store.add_documents([page])
+    assert encoded["pages"] == 1
 
 
 def test_a_document_with_its_picture_is_a_page(store: ColPaliVectorStore, pdf: Path) -> None:
@@ -774,3 +794,51 @@ def test_a_saved_page_is_what_is_searched(tmp_path: Path, store: ColPaliVectorSt
     store.add_pdf(tmp_path / "other.pdf", dpi=DPI)
     assert pages_of(store.similarity_search("violin", k=1)) == [("turned.jpg", 1)]
     assert isinstance(store.store, MultiVectorStore)
+
+
+class Sequences(RuleBasedStateMachine):
+    """Any sequence of additions and removals leaves what a dict would have."""
+
+    ids = st.sampled_from(["a", "b", "1", "a/b c"])
+    metadatas = st.dictionaries(st.sampled_from(["n", "kind"]), st.integers(0, 2), max_size=2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = ColPaliVectorStore()
+        self.kept: dict[str, Document] = {}
+
+    @rule(given_=st.lists(st.tuples(ids, st.sampled_from(WORDS), metadatas), max_size=4))
+    def add(self, given_: list[tuple[str, str, dict[str, int]]]) -> None:
+        documents = [Document(text, metadata=metadata) for _, text, metadata in given_]
+        names = [id_ for id_, _, _ in given_]
+        assert self.store.add_documents(documents, ids=names) == names
+        self.kept |= {
+            one: document.model_copy(update={"id": one}) for one, document in zip(names, documents, strict=True)
+        }
+
+    @rule(gone=st.lists(ids, max_size=3))
+    def remove(self, gone: list[str]) -> None:
+        assert self.store.delete(gone)
+        self.kept = {one: document for one, document in self.kept.items() if one not in gone}
+
+    @rule(n=st.integers(0, 2))
+    def remove_by_metadata(self, n: int) -> None:
+        self.store.delete(filter={"n": {"$gte": n}})
+        self.kept = {one: document for one, document in self.kept.items() if document.metadata.get("n", -1) < n}
+
+    @rule(word=st.sampled_from(WORDS), n=st.integers(0, 2))
+    def search(self, word: str, n: int) -> None:
+        found = self.store.similarity_search(word, k=9, filter={"n": n})
+        assert {str(one.id) for one in found} == {one for one, kept in self.kept.items() if kept.metadata.get("n") == n}
+        best = [one for one in found if one.page_content == word]
+        assert found[: len(best)] == best, "those that say the word come first"
+
+    @invariant()
+    def holds_what_a_dict_would(self) -> None:
+        found = {str(one.id): one for one in self.store.similarity_search("violin", k=9)}
+        assert found == self.kept
+        assert self.store.get_by_ids(list(self.kept)) == list(self.kept.values())
+
+
+TestSequences = Sequences.TestCase
+TestSequences.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
