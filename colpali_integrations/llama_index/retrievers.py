@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
@@ -17,7 +16,7 @@ from colpali_integrations.core.offload import offload
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
 from colpali_integrations.llama_index.filters import store_filter
 from colpali_integrations.llama_index.nodes import node_of
-from colpali_integrations.llama_index.searching import search
+from colpali_integrations.llama_index.searching import encode_question, search
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.fusion import Hybrid, text_weight
@@ -106,7 +105,7 @@ class ColPaliRetriever(BaseRetriever):
             self.store.require(model)
             self._checked = model
         texts = query_bundle.custom_embedding_strs or [query_bundle.query_str]
-        vectors = np.concatenate(self.embed_model.get_query_multi_vectors(texts))
+        vectors = encode_question(self.embed_model, texts)
         found = search(
             self.store,
             vectors,

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
+from llama_index_instrumentation import get_dispatcher
 from numpy.typing import NDArray
 
 from colpali_integrations.core.families.base import Float32
+from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
 from colpali_integrations.stores import Hit, MultiVectorStore
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.mmr import mmr_select
 from colpali_integrations.stores.multi_vector_store import Mode, Where
 
-__all__ = ["Found", "diverse", "search"]
+__all__ = ["Found", "diverse", "encode_question", "search"]
+
+dispatcher = get_dispatcher(__name__)
 
 
 class Found(NamedTuple):
@@ -27,6 +34,30 @@ class Found(NamedTuple):
 
     hit: Hit
     similarity: float
+
+
+def encode_question(embedding: ColPaliEmbedding, texts: Sequence[str]) -> Float32:
+    """The vectors of a question, told of by events as an embedding is.
+
+    Args:
+        embedding: what encodes.
+        texts: the question, or several texts that stand for it.
+
+    Returns:
+        float32 (n_vectors, dim), of all texts.
+
+    Raises:
+        QueryError: a text is empty.
+    """
+    model = embedding.to_payload()
+    dispatcher.event(EmbeddingStartEvent(model_dict=model))
+    payload: dict[Any, Any] = {EventPayload.SERIALIZED: model}
+    with embedding.callback_manager.event(CBEventType.EMBEDDING, payload=payload) as event:
+        vectors: Float32 = np.concatenate(embedding.get_query_multi_vectors(texts))
+        # Events have one vector a text; these have many, and are left out.
+        event.on_end(payload={EventPayload.CHUNKS: list(texts), EventPayload.EMBEDDINGS: []})
+    dispatcher.event(EmbeddingEndEvent(chunks=list(texts), embeddings=[]))
+    return vectors
 
 
 def search(

@@ -26,7 +26,7 @@ from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
 from colpali_integrations.llama_index.filters import store_filter
 from colpali_integrations.llama_index.nodes import node_of
 from colpali_integrations.llama_index.persistence import copied_records, load_store, save_store
-from colpali_integrations.llama_index.searching import Found, diverse, search
+from colpali_integrations.llama_index.searching import Found, diverse, encode_question, search
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.fusion import Hybrid
@@ -293,7 +293,7 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         wanted = max(k, kwargs.get("mmr_prefetch_k") or max(_CANDIDATES, _FACTOR * k)) if diversify else k
         found = search(
             self._store,
-            self._embedding.get_query_multi_vector(query.query_str),
+            encode_question(self._embedding, [query.query_str]),
             query.query_str,
             wanted,
             where=self._where(query.filters, node_ids=query.node_ids, doc_ids=query.doc_ids),

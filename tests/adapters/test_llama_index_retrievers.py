@@ -13,6 +13,7 @@ import pytest
 from llama_index.core import Settings
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, LLMMetadata
 from llama_index.core.callbacks import CallbackManager, CBEventType
+from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor import SimilarityPostprocessor
@@ -234,8 +235,12 @@ def test_events_tell_of_it(store: MultiVectorStore) -> None:
         found = retriever.retrieve("bananas")
     finally:
         dispatcher.event_handlers.remove(listener)
-    assert [type(event) for event in listener.events] == [RetrievalStartEvent, RetrievalEndEvent]
-    assert listener.events[1].nodes == found
+    assert [type(event) for event in listener.events] == [
+        RetrievalStartEvent, EmbeddingStartEvent, EmbeddingEndEvent, RetrievalEndEvent,
+    ]  # fmt: skip
+    assert listener.events[1].model_dict["model_name"] == "coltiny"
+    assert listener.events[2].chunks == ["bananas"]
+    assert listener.events[3].nodes == found
     assert CBEventType.RETRIEVE in [kind for kind, _ in recorder.starts]
 
 
