@@ -61,7 +61,11 @@ def store_filter(filters: MetadataFilters | None, scan: Scan) -> Filter | None:
         >>> store_filter(wanted, scan=lambda where: [])
         Condition(field='page', op=<Operator.GTE: '$gte'>, value=3)
     """
-    if filters is None or not filters.filters:
+    if filters is None:
+        return None
+    if not isinstance(filters, MetadataFilters):
+        raise InputError(f"filters must be MetadataFilters, got {type(filters).__name__}: {filters!r}")
+    if not filters.filters:
         return None
     parts = tuple(_part(one, scan) for one in filters.filters)
     condition = filters.condition or FilterCondition.AND

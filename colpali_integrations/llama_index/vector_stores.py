@@ -14,7 +14,6 @@ from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
-    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 
@@ -26,10 +25,9 @@ from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
 from colpali_integrations.llama_index.filters import store_filter
 from colpali_integrations.llama_index.nodes import node_of
 from colpali_integrations.llama_index.persistence import copied_records, load_store, save_store
-from colpali_integrations.llama_index.searching import Found, diverse, encode_question, search
+from colpali_integrations.llama_index.querying import answer
 from colpali_integrations.stores import MultiVectorStore
-from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator, Or
-from colpali_integrations.stores.fusion import Hybrid
+from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Operator, Or
 from colpali_integrations.stores.multi_vector_store import Mode
 from colpali_integrations.stores.settings import FirstStage
 
@@ -37,10 +35,6 @@ __all__ = ["ColPaliVectorStore"]
 
 T = TypeVar("T")
 
-_MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
-_QUERY_OPTIONS = frozenset({"mmr_threshold", "mmr_prefetch_k", "min_relevance", "oversampling", "search_mode"})
-# Candidates of a diverse search, at least and as a multiple of what is wanted.
-_CANDIDATES, _FACTOR = 20, 4
 _Folder = Annotated[str, BeforeValidator(lambda given: os.fspath(given) if isinstance(given, os.PathLike) else given)]
 
 
@@ -213,7 +207,7 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         Raises:
             InputError: nothing was given; `clear()` removes everything.
         """
-        where = self._where(filters)
+        where = store_filter(filters, self._store.scroll)
         if node_ids is None and where is None:
             raise InputError("delete_nodes: pass node_ids or filters; to remove everything, call clear()")
         self._store.delete(node_ids, where=where)
@@ -240,7 +234,7 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         Returns:
             In the order of `node_ids`, without unknown ones; in no particular order without ids.
         """
-        where = self._where(filters)
+        where = store_filter(filters, self._store.scroll)
         if node_ids is None:
             return [node_of(entry) for entry in self._store.scroll(where)]
         wanted = list(dict.fromkeys(node_ids))
@@ -272,39 +266,13 @@ class ColPaliVectorStore(BasePydanticVectorStore):
             InputError: a filter that cannot be read, or a query without `query_str`.
             ConfigurationError: a mode other than DEFAULT, HYBRID and MMR, or an option that cannot be.
         """
-        if unknown := kwargs.keys() - _QUERY_OPTIONS:
-            raise ConfigurationError(f"query: unknown {', '.join(sorted(unknown))}; known: {sorted(_QUERY_OPTIONS)}")
-        if query.mode not in _MODES:
-            raise ConfigurationError(
-                f"query mode {str(getattr(query.mode, 'value', query.mode))!r}: a ColPaliVectorStore answers "
-                f"{', '.join(repr(mode.value) for mode in _MODES)}"
-            )
-        if query.query_str is None:
-            raise InputError(
-                "the query has no query_str. A ColPaliVectorStore compares all vectors of a question, which it encodes "
-                "itself; a query_embedding (one vector) says too little"
-            )
-        hybrid: Hybrid = False
-        if query.mode is VectorStoreQueryMode.HYBRID:
-            hybrid = True if query.alpha is None else 1 - _share("alpha", query.alpha)
-        k = (query.hybrid_top_k if hybrid is not False else None) or query.similarity_top_k
-        threshold = kwargs.get("mmr_threshold") if query.mmr_threshold is None else query.mmr_threshold
-        diversify = query.mode is VectorStoreQueryMode.MMR
-        wanted = max(k, kwargs.get("mmr_prefetch_k") or max(_CANDIDATES, _FACTOR * k)) if diversify else k
-        found = search(
-            self._store,
-            encode_question(self._embedding, [query.query_str]),
-            query.query_str,
-            wanted,
-            where=self._where(query.filters, node_ids=query.node_ids, doc_ids=query.doc_ids),
-            mode=kwargs.get("search_mode", self.search_mode),
-            oversampling=kwargs.get("oversampling", self.oversampling),
-            min_relevance=kwargs.get("min_relevance"),
-            hybrid=hybrid,
+        return answer(
+            query,
+            kwargs,
+            store=self._store,
+            embedding=self._embedding,
+            defaults={"search_mode": self.search_mode, "oversampling": self.oversampling},
         )
-        if diversify:
-            found = diverse(self._store, found, k, threshold=0.5 if threshold is None else threshold)
-        return _result(found)
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query` without blocking the event loop."""
@@ -386,35 +354,5 @@ class ColPaliVectorStore(BasePydanticVectorStore):
             raise ConfigurationError("embedding was set to None")
         return self.embedding
 
-    def _where(
-        self,
-        filters: MetadataFilters | None,
-        *,
-        node_ids: Sequence[str] | None = None,
-        doc_ids: Sequence[str] | None = None,
-    ) -> Filter | None:
-        parts: list[Filter] = []
-        if (condition := store_filter(filters, self._store.scroll)) is not None:
-            parts.append(condition)
-        if node_ids:
-            parts.append(Condition(ID, Operator.IN, tuple(node_ids)))
-        if doc_ids:
-            parts.append(Condition(GROUP, Operator.IN, tuple(doc_ids)))
-        return None if not parts else parts[0] if len(parts) == 1 else And(tuple(parts))
-
     async def _offload(self, call: Callable[[], T], lane: Lane) -> T:
         return await offload(call, lane)
-
-
-def _result(found: Sequence[Found]) -> VectorStoreQueryResult:
-    return VectorStoreQueryResult(
-        nodes=[node_of(one.hit.entry) for one in found],
-        similarities=[one.similarity for one in found],
-        ids=[one.hit.id for one in found],
-    )
-
-
-def _share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ConfigurationError(f"{name} must be between 0 (BM25 only) and 1 (vectors only), got {value}")
-    return float(value)

@@ -394,6 +394,8 @@ class VectorStoreConformance:
             similarities = found.similarities or []
             assert similarities == sorted(similarities, reverse=True)
             assert all(0 <= one <= 1 for one in similarities)
+        by_value: Any = "hybrid"
+        assert store.query("market", mode=by_value) == store.query("market", mode=VectorStoreQueryMode.HYBRID)
         fruit = filters(("page", FilterOperator.EQ, 1))
         assert store.ids("market", mode=VectorStoreQueryMode.HYBRID, filters=fruit) == ["apples"]
         assert len(store.ids("market", k=1, mode=VectorStoreQueryMode.HYBRID, hybrid_top_k=3)) == 3

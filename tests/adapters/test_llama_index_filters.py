@@ -194,3 +194,8 @@ def test_every_operator_is_known() -> None:
     values: dict[OP, Any] = {OP.IN: ["x"], OP.NIN: ["x"], OP.ANY: ["x"], OP.ALL: ["x"], OP.IS_EMPTY: None}
     for operator in OP:
         fitting(of("tags", operator, values.get(operator, "x")), entries_of([{"tags": "x"}, {}]))
+
+
+def test_what_is_no_metadata_filters_is_refused() -> None:
+    with pytest.raises(InputError, match="MetadataFilters"):
+        fitting({"page": 3}, [])  # type: ignore[arg-type]
