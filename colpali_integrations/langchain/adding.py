@@ -161,7 +161,9 @@ class _Run:
 
     def _reused(self, one: New, known: Entry) -> Iterator[_Record]:
         entry = entry_of(one.document, one.id, known.grid)
-        if entry.to_payload() == replace(known, extra={}).to_payload():
+        if known.id == one.id and known.extra:  # what another adapter keeps about it stays, and with it its document
+            entry = replace(entry, extra=known.extra, group=known.group)
+        if entry.to_payload() == known.to_payload():
             return  # nothing changed
         [vectors] = self.store.vectors([known.id])
         if vectors is not None:

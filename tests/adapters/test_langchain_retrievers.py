@@ -142,11 +142,10 @@ async def test_every_option_is_a_field_and_an_argument(store: ColPaliVectorStore
         ({"score_threshold": 0.05}, ["fruit.pdf, page 1"]),
         ({"score_threshold": 1.0}, []),
         ({"mode": "exact", "k": 1}, ["fruit.pdf, page 1"]),
-        ({"hybrid": 1.0, "k": 1}, ["train.PNG, page 1"]),
         ({"oversampling": 2.0, "k": 1}, ["fruit.pdf, page 1"]),
     ]
     for given, expected in options:
-        question = "train: harvest of apples" if "hybrid" in given else "harvest of apples"
+        question = "harvest of apples"
         by_field = ColPaliRetriever(store=store, **given).invoke(question)
         assert [found.page_content for found in by_field] == expected, given
         assert ColPaliRetriever(store=store).invoke(question, **given) == by_field
@@ -155,6 +154,25 @@ async def test_every_option_is_a_field_and_an_argument(store: ColPaliVectorStore
     narrow = ColPaliRetriever(store=store, filter={"page": 7})
     assert narrow.invoke("apples") == []
     assert len(narrow.invoke("apples", filter={})) == 3, "an empty filter leaves nothing out"
+
+
+async def test_hybrid_finds_what_only_the_text_says() -> None:
+    """Two pages whose text layers say other words than their pictures."""
+    store = ColPaliVectorStore()
+    ids = store.add_images([draw("violin"), draw("invoice")])
+    pages = store.get_by_ids(ids)
+    pages[0].page_content, pages[1].page_content = "a quartet", "a serenade for strings"
+    store.add_documents(pages)
+    question = "violin serenade"
+    assert [found.id for found in store.as_colpali_retriever(k=1).invoke(question)] == ids[:1]
+    for weight, expected in ((0.9, ids[1:]), (0.0, ids[:1])):
+        retriever = store.as_colpali_retriever(k=1, hybrid=weight)
+        found = retriever.invoke(question)
+        assert [document.id for document in found] == expected
+        assert await retriever.ainvoke(question) == found
+        assert store.as_colpali_retriever(k=1).batch([question, "violin"], hybrid=weight)[0] == found
+    [fused, _] = store.as_colpali_retriever(hybrid=True).invoke(question)
+    assert 0 < fused.metadata["relevance"] < 1
 
 
 def test_what_cannot_work_is_refused(store: ColPaliVectorStore, tmp_path: Path) -> None:

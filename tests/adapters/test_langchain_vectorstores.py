@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,21 @@ def test_the_command_lines_index_and_this_store_are_one(pdf: Path, tmp_path: Pat
         assert len(store.store) == 3
         assert len(image_blocks(found)) == 1
     assert encoded["pages"] == before, "the pages were there"
+
+
+def test_what_another_adapter_keeps_about_a_page_stays(
+    store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]
+) -> None:
+    [id_] = store.add_pdf(pdf, dpi=DPI, pages=[1])
+    [entry], [vectors] = store.store.get([id_]), store.store.vectors([id_])
+    assert entry is not None
+    assert vectors is not None
+    theirs = replace(entry, extra={"llama_index": {"relationships": 1}}, group="its-document")
+    store.store.add([(theirs, vectors)])
+    store.add_pdf(pdf, dpi=DPI, pages=[1], metadata={"year": 2024})
+    [after] = store.store.get([id_])
+    assert after == replace(theirs, metadata={**theirs.metadata, "year": 2024})
+    assert encoded["pages"] == 1
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
@@ -493,8 +509,9 @@ def test_filters(filled: ColPaliVectorStore, where: Any, expected: set[Any]) -> 
 def test_hybrid_finds_what_only_the_text_says(store: ColPaliVectorStore) -> None:
     """A page whose text layer says what its picture does not."""
     store.add_images([draw("violin"), draw("invoice")], ids=["violin", "invoice"])
-    [page] = store.get_by_ids(["invoice"])
-    store.add_documents([page.model_copy(update={"page_content": "a serenade for strings"})])
+    first, second = store.get_by_ids(["violin", "invoice"])
+    first.page_content, second.page_content = "a quartet", "a serenade for strings"
+    store.add_documents([first, second])
     assert store.similarity_search("violin serenade", k=1)[0].id == "violin"
     assert store.similarity_search("violin serenade", k=1, hybrid=0.9)[0].id == "invoice"
     [(found, score), _] = store.similarity_search_with_score("serenade", k=2, hybrid=True)
