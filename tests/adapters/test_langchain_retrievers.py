@@ -171,8 +171,11 @@ async def test_hybrid_finds_what_only_the_text_says() -> None:
         assert [document.id for document in found] == expected
         assert await retriever.ainvoke(question) == found
         assert store.as_colpali_retriever(k=1).batch([question, "violin"], hybrid=weight)[0] == found
-    [fused, _] = store.as_colpali_retriever(hybrid=True).invoke(question)
-    assert 0 < fused.metadata["relevance"] < 1
+    fused = {document.id: document for document in store.as_colpali_retriever(hybrid=True).invoke(question)}
+    by_sight = {document.id: document for document in store.as_colpali_retriever().invoke(question)}
+    for id_ in ids:
+        assert fused[id_].metadata["relevance"] == by_sight[id_].metadata["relevance"], "it is MaxSim's in both"
+        assert fused[id_].metadata["score"] != by_sight[id_].metadata["score"]
 
 
 def test_what_cannot_work_is_refused(store: ColPaliVectorStore, tmp_path: Path) -> None:
