@@ -130,7 +130,7 @@ class _Run:
 
     def records(self, new: list[tuple[int, New]], together: int | None) -> Iterator[_Record]:
         remaining = iter(new)
-        while group := list(itertools.islice(remaining, together or _TOGETHER)):
+        while not self.stop.is_set() and (group := list(itertools.islice(remaining, together or _TOGETHER))):
             texts: list[tuple[int, New]] = []
             pages: dict[Content, list[tuple[int, New]]] = {}
             for index, one, content, known in self._looked_up(group):
