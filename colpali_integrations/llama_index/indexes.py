@@ -7,7 +7,15 @@ from typing import Any
 
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.indices.vector_store.base import VectorStoreIndex
-from llama_index.core.schema import BaseNode, TransformComponent
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageNode,
+    MetadataMode,
+    NodeRelationship,
+    TextNode,
+    TransformComponent,
+)
 from llama_index.core.storage.storage_context import StorageContext
 from llama_index.core.utils import iter_batch
 
@@ -19,10 +27,35 @@ __all__ = ["ColPaliIndex"]
 
 
 class _Whole(TransformComponent):
-    """Leaves nodes as they are: without any transformation LlamaIndex takes its default splitter."""
+    """Makes one node of each document: without any transformation LlamaIndex takes its default splitter."""
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        return nodes
+        return [_node(one) if isinstance(one, Document) else one for one in nodes]
+
+
+def _node(document: Document) -> BaseNode:
+    """What a splitter would make of it, in one piece. The id stays, so that a changed document replaces itself."""
+    fields: dict[str, Any] = {
+        "id_": document.id_,
+        "text": document.get_content(MetadataMode.NONE),
+        "metadata": dict(document.metadata),
+        "excluded_embed_metadata_keys": list(document.excluded_embed_metadata_keys),
+        "excluded_llm_metadata_keys": list(document.excluded_llm_metadata_keys),
+        "metadata_separator": document.metadata_separator,
+        "metadata_template": document.metadata_template,
+        "text_template": document.text_template,
+        "relationships": {**document.relationships, NodeRelationship.SOURCE: document.as_related_node_info()},
+    }
+    resource = document.image_resource
+    if resource is None:
+        return TextNode(**fields)
+    return ImageNode(
+        **fields,
+        image=bytes(resource.data).decode("ascii") if resource.data else None,  # base64 already
+        image_path=None if resource.path is None else str(resource.path),
+        image_url=None if resource.url is None else str(resource.url),
+        image_mimetype=resource.mimetype,
+    )
 
 
 class ColPaliIndex(VectorStoreIndex):
@@ -36,7 +69,7 @@ class ColPaliIndex(VectorStoreIndex):
         index = ColPaliIndex.from_vector_store(store)
         index.as_query_engine(llm=llm, multimodal=True, similarity_top_k=3).query("revenue by region")
 
-    Texts are not split: hand over chunks, or pass `transformations`.
+    A document becomes one node: hand over chunks of long texts, or pass `transformations`.
 
     Args:
         nodes: to be added.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core import Settings, StorageContext, VectorStoreIndex
+from llama_index.core import Settings, SimpleDirectoryReader, StorageContext, VectorStoreIndex
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
-from llama_index.core.schema import Document, ImageNode, MetadataMode, NodeWithScore, TextNode
+from llama_index.core.schema import Document, ImageDocument, ImageNode, MetadataMode, NodeWithScore, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
@@ -75,6 +77,10 @@ def store(filled: ColPaliVectorStore) -> ColPaliVectorStore:
     made = ColPaliVectorStore()
     made.client.add(copied_records(filled.client))
     return made
+
+
+def base64_of(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def read(path: Path) -> list[ImageNode]:
@@ -173,6 +179,27 @@ def test_our_index_takes_pictures_without_text(tmp_path: Path) -> None:
     draw("The railway timetable").save(path)
     index = ColPaliIndex([ImageNode(id_="a", image_path=str(path)), TextNode(text="a note on pears")])
     assert found(index, "railway")[0].node.node_id == "a"
+
+
+def test_our_index_takes_what_a_directory_reader_gives(report: Path, tmp_path: Path, encoded: Encoded) -> None:
+    shutil.copy(report, tmp_path)
+    draw("The railway timetable").save(tmp_path / "train.png")
+    (tmp_path / "note.txt").write_text("a note on pears")
+    readers: dict[str, Any] = {".pdf": PdfPageReader(dpi=DPI), ".png": PdfPageReader()}
+    documents = SimpleDirectoryReader(str(tmp_path), file_extractor=readers).load_data()
+    image = ImageDocument(image=base64_of(tmp_path / "train.png"), id_="image")
+    index = ColPaliIndex.from_documents([*documents, image])
+    assert encoded.pages == 3, "the same picture is encoded once"
+    assert found(index, "bananas")[0].text == "report.pdf, page 2"
+    assert {one.node.node_id for one in found(index, "railway", k=2)} == {"image", documents[-1].node_id}
+    [note] = found(index, "pears")
+    assert (note.text, note.node.ref_doc_id) == ("a note on pears", note.node.node_id)
+    assert index.refresh_ref_docs(documents) == [False] * 4
+    assert encoded.pages == 3
+    changed = Document(id_=note.node.node_id, text="a note on plums")
+    assert index.refresh_ref_docs([changed]) == [True]
+    assert found(index, "plums")[0].text == "a note on plums"
+    assert len(index.vector_store.get_nodes()) == 5
 
 
 def test_a_query_engine_of_our_index_shows_pages(filled: ColPaliVectorStore) -> None:
