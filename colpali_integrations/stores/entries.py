@@ -63,6 +63,11 @@ class Entry:
         """The entry as a person would name it: "report.pdf, page 7", or its id."""
         return self.id if self.source is None or self.page is None else page_name(self.source, self.page)
 
+    @property
+    def has_text(self) -> bool:
+        """Whether it says something: a page without a text layer has only its name."""
+        return bool(self.text) and self.text != self.name
+
     def to_payload(self) -> dict[str, Any]:
         """JSON-safe fields as engines keep them; what is empty is left out.
 

@@ -3,12 +3,19 @@
 - Reciprocal rank fusion: ``sum over rankings of 1 / (60 + rank)``, rank from 1 (Cormack, Clarke and Buettcher, SIGIR
   2009), as a share of what the first of both rankings has. It needs no common scale, and is what to take without a set
   of questions to tune a weight on.
-- A weight w: ``(1 - w) relevance + w bm25 / best bm25``, both parts in [0, 1].
+- A weight w: ``(1 - w) sight + w bm25 / best bm25``, where ``sight`` is MaxSim's way from the lowest (0) to the highest
+  (1) of the candidates: models differ in how far apart their scores lie.
+
+A page without a text layer has nothing that BM25 could rank, and must not fall behind for that: its part by MaxSim
+stands for both. Measured with ColTiny on 420 pages of manuals (training/evaluation.json, nDCG@5; the weight chosen on
+one half of the documents, these figures from the other): MaxSim .948, BM25 .946, reciprocal ranks .952, weight 0.2
+.958; with the text of every second document taken away, .948, .490, .948 and .952, where without that rule reciprocal
+ranks fall to .46.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from colpali_integrations.core.errors import ConfigurationError
@@ -35,29 +42,53 @@ def text_weight(hybrid: Hybrid) -> float | None:
     )
 
 
-def fuse(relevance: Mapping[str, float], bm25: Mapping[str, float], *, weight: float | None) -> dict[str, float]:
+def fuse(
+    seen: Mapping[str, float],
+    read: Mapping[str, float],
+    *,
+    weight: float | None,
+    textless: Collection[str] = (),
+) -> dict[str, float]:
     """Fuse two rankings.
 
     Args:
-        relevance: of each entry that MaxSim ranks.
-        bm25: of each entry that shares a word with the query; a subset of the former.
+        seen: MaxSim of each entry.
+        read: BM25 of each entry that shares a word with the query; a subset of the former.
         weight: of the text; None for reciprocal ranks.
+        textless: entries that have no text.
 
     Returns:
-        The fused score of every entry of `relevance`, in [0, 1], the best first; of equal scores, the higher relevance
-        first.
+        The fused score of every entry of `seen`, in [0, 1], the best first; of equal scores, the higher MaxSim first.
 
     Example:
-        >>> fuse({"a": 0.9, "b": 0.5}, {"b": 7.0}, weight=0.5)
-        {'b': 0.75, 'a': 0.45}
+        >>> fuse({"a": 8.0, "b": 6.0, "c": 4.0}, {"b": 7.0}, weight=0.5)
+        {'b': 0.75, 'a': 0.5, 'c': 0.0}
+        >>> fuse({"a": 8.0, "b": 6.0, "c": 4.0}, {"b": 7.0}, weight=0.5, textless=["a"])
+        {'a': 1.0, 'b': 0.75, 'c': 0.0}
     """
-    seen = sorted(relevance, key=lambda id_: (-relevance[id_], id_))
+    order = sorted(seen, key=lambda id_: (-seen[id_], id_))
     if weight is None:
-        share = (_K + 1) / 2
-        fused = {id_: share / (_K + rank) for rank, id_ in enumerate(seen, 1)}
-        for rank, id_ in enumerate(sorted(bm25, key=lambda id_: (-bm25[id_], id_)), 1):
-            fused[id_] += share / (_K + rank)
+        by_sight = _ranks(order)
+        by_text = _ranks(sorted(read, key=lambda id_: (-read[id_], id_)))
+        weight = 0.5
     else:
-        best = max(bm25.values(), default=1.0)
-        fused = {id_: (1 - weight) * relevance[id_] + weight * bm25.get(id_, 0.0) / best for id_ in seen}
+        by_sight = _shares(seen, lowest=min(seen.values(), default=0.0))
+        by_text = _shares(read, lowest=0.0)
+    if not read:
+        weight = 0.0  # nobody says a word of the query: its words tell nothing
+    blank = frozenset(textless)
+    fused = {
+        id_: (1 - weight) * by_sight[id_] + weight * (by_sight[id_] if id_ in blank else by_text.get(id_, 0.0))
+        for id_ in order
+    }
     return dict(sorted(fused.items(), key=lambda item: -item[1]))
+
+
+def _ranks(order: Sequence[str]) -> dict[str, float]:
+    return {id_: (_K + 1) / (_K + rank) for rank, id_ in enumerate(order, 1)}
+
+
+def _shares(scores: Mapping[str, float], *, lowest: float) -> dict[str, float]:
+    """From `lowest`, which is 0, to the best, which is 1."""
+    span = max(scores.values(), default=lowest) - lowest
+    return {id_: (score - lowest) / span if span > 0 else 1.0 for id_, score in scores.items()}

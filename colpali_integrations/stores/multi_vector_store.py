@@ -390,7 +390,7 @@ class MultiVectorStore:
         kept: dict[str, NDArray[Any]] = {FULL: half}
         if self._stage is not None:
             kept[FIRST] = self._stage.page(half.astype(np.float32), entry.grid)
-        words = self._bm25.document(entry.text) if entry.text else None
+        words = self._bm25.document(entry.text) if entry.has_text else None
         return Point(entry.id, kept, words if words is not None and len(words) else None, entry.to_payload())
 
     def _query(self, query: ArrayLike, index: int, number: int) -> NDArray[np.float32]:
@@ -437,7 +437,8 @@ class MultiVectorStore:
         late = [Scored(id_, scores[id_], payload) for id_, payload in unseen.items() if id_ in scores]
         hits = {hit.id: hit for hit in self._hits(array, [*seen, *late])}
         texts = {one.id: one.score for one in read if one.id in hits}
-        fused = fuse({id_: hit.relevance for id_, hit in hits.items()}, texts, weight=weight)
+        textless = [id_ for id_, hit in hits.items() if not hit.entry.has_text]
+        fused = fuse({id_: hit.max_sim for id_, hit in hits.items()}, texts, weight=weight, textless=textless)
         return [
             Hit(
                 entry=hits[id_].entry,

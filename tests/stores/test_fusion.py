@@ -12,7 +12,7 @@ from colpali_integrations.core.errors import ConfigurationError
 from colpali_integrations.stores.fusion import fuse, text_weight
 
 IDS = st.sampled_from("abcdefgh")
-SEEN = st.dictionaries(IDS, st.floats(0, 1), min_size=1)
+SEEN = st.dictionaries(IDS, st.floats(-1, 30), min_size=1)
 
 
 def test_reciprocal_ranks_by_hand() -> None:
@@ -23,22 +23,36 @@ def test_reciprocal_ranks_by_hand() -> None:
 
 @given(seen=SEEN, data=st.data(), weight=st.none() | st.floats(0, 1))
 def test_what_holds_for_any_rankings(seen: dict[str, float], data: st.DataObject, weight: float | None) -> None:
-    read = data.draw(st.dictionaries(st.sampled_from(sorted(seen)), st.floats(0.01, 50)))
-    fused = fuse(seen, read, weight=weight)
+    some = st.sampled_from(sorted(seen))
+    read = data.draw(st.dictionaries(some, st.floats(0.01, 50)))
+    textless = data.draw(st.sets(some)) - read.keys()
+    fused = fuse(seen, read, weight=weight, textless=textless)
     assert fused.keys() == seen.keys()
     assert list(fused.values()) == sorted(fused.values(), reverse=True)
     assert all(0 <= score <= 1 + 1e-9 for score in fused.values())
-    for one in seen:
-        for other in seen:
+    for one in seen.keys() - textless:
+        for other in seen.keys() - textless:
             if seen[one] > seen[other] and read.get(one, 0) > read.get(other, 0):
-                assert fused[one] > fused[other], "better by both is better"
+                assert fused[one] >= fused[other], "better by both is better"
+    ranked = list(fused)
+    blank = [id_ for id_ in ranked if id_ in textless]
+    assert [seen[id_] for id_ in blank] == sorted((seen[id_] for id_ in blank), reverse=True)
 
 
 @given(seen=SEEN)
 def test_without_words_what_is_seen_decides(seen: dict[str, float]) -> None:
-    by_relevance = sorted(seen, key=lambda id_: (-seen[id_], id_))
-    assert list(fuse(seen, {}, weight=None)) == by_relevance
-    assert list(fuse(seen, {}, weight=0.0)) == by_relevance
+    ranked = sorted(seen, key=lambda id_: (-seen[id_], id_))
+    assert list(fuse(seen, {}, weight=None)) == ranked
+    assert list(fuse(seen, {}, weight=0.0)) == ranked
+    assert list(fuse(seen, {}, weight=0.4)) == ranked
+
+
+def test_pages_without_text_neither_fall_behind_nor_get_ahead() -> None:
+    seen = {"scan": 9.0, "text": 8.0, "other": 4.0}
+    for weight in (None, 0.5):
+        assert list(fuse(seen, {}, weight=weight, textless=["scan"])) == ["scan", "text", "other"]
+        assert list(fuse(seen, {"text": 5.0, "other": 2.5}, weight=weight, textless=["scan"]))[0] == "scan"
+        assert list(fuse(seen, {"text": 5.0, "other": 2.5}, weight=weight))[0] == "text"
 
 
 def test_weights() -> None:
