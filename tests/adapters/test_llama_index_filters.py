@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
@@ -26,20 +26,15 @@ LISTS = [OP.ANY, OP.ALL]
 texts = st.text("aBbé", max_size=3)
 # Floats that are whole numbers too, and the two that Python takes for bools.
 numbers = st.one_of(st.integers(-2, 3), st.sampled_from([0.0, 1.0, -0.5, 2.5]))
+truths = st.sampled_from([0, 1, 0.0, 1.0])
 number_lists = st.lists(st.integers(-1, 2), max_size=3)
 text_lists = st.lists(texts, max_size=3)
 
 # By key the kind of value, so that LlamaIndex's function, which fails for kinds that do not go together, can judge.
 metadata = st.fixed_dictionaries(
-    {},
-    optional={
-        "text": st.none() | texts,
-        "number": st.none() | numbers,
-        "flag": st.none() | st.booleans(),
-        "texts": st.none() | text_lists,
-        "numbers": st.none() | number_lists,
-    },
-)
+    {"number": numbers, "flag": st.booleans()},
+    optional={"text": st.none() | texts, "texts": st.none() | text_lists, "numbers": st.none() | number_lists},
+) | st.fixed_dictionaries({}, optional={"number": st.none(), "flag": st.none(), "text": texts, "texts": text_lists})
 
 
 def leaf(key: str, operators: list[OP], values: st.SearchStrategy[Any]) -> st.SearchStrategy[MetadataFilter]:
@@ -54,8 +49,8 @@ leaves = st.one_of(
     leaf("number", EQUALITIES, texts | numbers),
     leaf("number", MEMBERSHIPS, text_lists | number_lists),
     leaf("number", RANGES, numbers),
-    leaf("flag", EQUALITIES, texts | numbers),
-    leaf("flag", MEMBERSHIPS, number_lists),
+    leaf("flag", EQUALITIES, texts | truths),
+    leaf("flag", MEMBERSHIPS, st.lists(truths, max_size=2)),
     leaf("flag", RANGES, numbers),
     leaf("texts", EQUALITIES, text_lists),
     leaf("texts", [OP.CONTAINS], texts | numbers),
@@ -95,6 +90,7 @@ def of(key: str, operator: OP, value: Any) -> MetadataFilters:
     return MetadataFilters(filters=[MetadataFilter(key=key, operator=operator, value=value)])
 
 
+@settings(max_examples=400)
 @given(st.lists(metadata, max_size=6), st.lists(leaves, max_size=3), conditions)
 def test_filters_mean_what_llama_index_says(
     found: list[dict[str, Any]], parts: list[MetadataFilter], condition: FilterCondition | None
@@ -128,6 +124,15 @@ def test_nested_filters_combine_what_their_parts_mean(
         return inside[0].intersection(*inside)
 
     assert fitting(MetadataFilters(filters=[tree]), entries) == meaning(tree)
+
+
+def test_one_and_zero_are_true_and_false() -> None:
+    """`MetadataFilter` takes no bools."""
+    entries = entries_of([{"draft": True}, {"draft": False}, {"draft": 1}, {"draft": "1"}, {}])
+    assert fitting(of("draft", OP.EQ, 1), entries) == {"n0", "n2"}
+    assert fitting(of("draft", OP.NE, 0), entries) == {"n0", "n2", "n3", "n4"}
+    assert fitting(of("draft", OP.IN, [0]), entries) == {"n1"}
+    assert fitting(of("draft", OP.GT, 0.5), entries) == {"n0", "n2"}
 
 
 def test_a_list_fits_what_one_of_its_values_fits() -> None:
