@@ -126,6 +126,12 @@ def test_nested_filters_combine_what_their_parts_mean(
     assert fitting(MetadataFilters(filters=[tree]), entries) == meaning(tree)
 
 
+def test_what_is_empty() -> None:
+    entries = entries_of([{}, {"k": None}, {"k": ""}, {"k": []}, {"k": [""]}, {"k": 0}, {"k": False}, {"k": " "}])
+    empty = of("k", OP.IS_EMPTY, None)
+    assert fitting(empty, entries) == expected(empty, entries) == {"n0", "n1", "n2", "n3"}
+
+
 def test_one_and_zero_are_true_and_false() -> None:
     """`MetadataFilter` takes no bools."""
     entries = entries_of([{"draft": True}, {"draft": False}, {"draft": 1}, {"draft": "1"}, {}])
