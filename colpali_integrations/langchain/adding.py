@@ -113,7 +113,7 @@ def stored_pages(store: MultiVectorStore, documents: list[Document]) -> dict[Con
 def stored_content(entry: Entry) -> Content:
     """What decided the vectors of an entry, whoever made it: a page's Document encoded as a text is a text."""
     content = content_of(document_of(entry))
-    return Content(content.key, entry.grid is not None)
+    return Content(content.key, entry.is_page)
 
 
 @dataclass

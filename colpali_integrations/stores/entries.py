@@ -15,6 +15,9 @@ from colpali_integrations.core.places import PageGrid
 __all__ = ["Entry", "Hit", "page_key"]
 
 
+_PACKED = "_packed_grid"
+
+
 def page_key(content_hash: str, dpi: float | None) -> str:
     """The id of a page's entry: drawn at another resolution it is another page. An image has no resolution.
 
@@ -43,8 +46,20 @@ class Entry:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     group: str | None = None
     content_hash: str = ""
-    grid: PageGrid | None = None
+    grid: PageGrid | None = field(default_factory=lambda: None)  # no class attribute: see __getattr__
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        """Unpack the grid of a stored entry when somebody looks at it: a reranker of hundreds never does."""
+        if name == "grid" and _PACKED in self.__dict__:
+            object.__setattr__(self, "grid", PageGrid.from_json(self.__dict__[_PACKED]))
+            return self.grid
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def is_page(self) -> bool:
+        """Whether its vectors stand for places on a page, which those of a text do not."""
+        return _PACKED in self.__dict__ or self.grid is not None
 
     @property
     def source(self) -> str | None:
@@ -104,7 +119,11 @@ class Entry:
         if exact := fields.pop(_EXACT, None):
             fields.update(json.loads(exact))
         grid = fields.pop("grid", None)
-        return cls(grid=None if grid is None else PageGrid.from_json(grid), **fields)
+        entry = cls(**fields)
+        if grid is not None:
+            object.__delattr__(entry, "grid")
+            object.__setattr__(entry, _PACKED, grid)
+        return entry
 
 
 @dataclass(frozen=True, kw_only=True)

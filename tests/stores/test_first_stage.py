@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from colpali_integrations import PageGrid, max_sim
 from colpali_integrations.core.errors import ConfigurationError, FingerprintError, StoreError
@@ -15,12 +16,13 @@ DIM = 16
 MODEL = Fingerprint(name="fake", family="paligemma", dim=DIM, description="0" * 16, best_match=2.0, version="0.1")
 
 
-def clusters(seed: int, *, spread: float = 0.05) -> np.ndarray:
+def clusters(seed: int, *, spread: float = 0.05) -> NDArray[np.float32]:
     """A page of 4 x 8 cells in which each row says one thing, and two vectors of the prompt."""
     random = np.random.default_rng(seed)
     rows = np.repeat(random.standard_normal((4, DIM)), 8, axis=0)
     vectors = np.concatenate([rows, random.standard_normal((2, DIM))]) + spread * random.standard_normal((34, DIM))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 GRID = PageGrid(4, 8, np.array([*range(32), -1, -1]))
@@ -79,7 +81,7 @@ def test_settings_round_trip_and_are_compared() -> None:
         made.require(Settings(model=Fingerprint(name="o", family="paligemma", dim=DIM, description="2")), where="x")
     for wrong in ({"first_stage": "fast"}, {"first_vectors": 0}):
         with pytest.raises(ConfigurationError):
-            Settings(model=MODEL, **wrong)  # type: ignore[arg-type]
+            Settings(model=MODEL, **wrong)
     damaged = made.to_dict()
     del damaged["model"]["dim"]
     with pytest.raises(StoreError, match="damaged"):

@@ -51,8 +51,8 @@ def test_pages_without_text_neither_fall_behind_nor_get_ahead() -> None:
     seen = {"scan": 9.0, "text": 8.0, "other": 4.0}
     for weight in (None, 0.5):
         assert list(fuse(seen, {}, weight=weight, textless=["scan"])) == ["scan", "text", "other"]
-        assert list(fuse(seen, {"text": 5.0, "other": 2.5}, weight=weight, textless=["scan"]))[0] == "scan"
-        assert list(fuse(seen, {"text": 5.0, "other": 2.5}, weight=weight))[0] == "text"
+        assert next(iter(fuse(seen, {"text": 5.0, "other": 2.5}, weight=weight, textless=["scan"]))) == "scan"
+        assert next(iter(fuse(seen, {"text": 5.0, "other": 2.5}, weight=weight))) == "text"
 
 
 def test_weights() -> None:

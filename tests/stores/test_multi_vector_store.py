@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
+import pickle
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -173,7 +175,7 @@ def test_looking_around(open_store: Open) -> None:
 def test_filters_hold_in_both_stages(open_store: Open) -> None:
     store = fill(open_store(first_stage="ward", first_vectors=2), 40)
     for mode in ("exact", "two_stage"):
-        found = store.search(QUERY, 30, where={"page": {"$gte": 10, "$lt": 20}}, mode=mode, oversampling=1)  # type: ignore[arg-type]
+        found = store.search(QUERY, 30, where={"page": {"$gte": 10, "$lt": 20}}, mode=mode, oversampling=1)
         assert set(names(found)) == {f"page {number}" for number in range(10, 20)}
     assert store.search(QUERY, where={"page": -1}) == []
     assert names(store.search(QUERY, where={"$id": "page 3"})) == ["page 3"]
@@ -400,3 +402,21 @@ async def test_tasks_share_a_store(open_store: Open) -> None:
     store = fill(open_store(), 10)
     found = await asyncio.gather(*(asyncio.to_thread(store.search, QUERY, 3) for _ in range(8)))
     assert len({tuple(names(one)) for one in found}) == 1
+
+
+def test_a_stored_grid_is_unpacked_when_it_is_looked_at(open_store: Open) -> None:
+    store = open_store()
+    grid = PageGrid(2, 2, np.array([0, 3, -1], np.int32))
+    store.add([(entry(1, grid=grid), page(1, rows=3)), (entry(2), page(2))])
+    [one, two] = store.get(["page 1", "page 2"])
+    assert one is not None
+    assert two is not None
+    assert (one.is_page, two.is_page) == (True, False)
+    for copied in (one, pickle.loads(pickle.dumps(one)), copy.deepcopy(one), replace(one)):
+        assert copied.grid == grid
+        assert copied == entry(1, grid=grid)
+    damaged = Entry.from_payload({**entry(1).to_payload(), "grid": {"rows": 1}})
+    with pytest.raises(InputError, match="grid"):
+        damaged.grid  # noqa: B018
+    with pytest.raises(AttributeError, match="nothing"):
+        damaged.nothing  # noqa: B018
