@@ -87,7 +87,8 @@ class PageImagePostprocessor(BaseNodePostprocessor):
     """Puts the picture into each page that a retriever found, for query engines that read images from nodes.
 
     An index holds references to pages; a multimodal query engine wants pictures. This draws those few that were found.
-    Other nodes pass unchanged, and the nodes in the index stay as they are.
+    Other nodes pass unchanged, and the nodes in the index stay as they are. What `ColPaliRetriever` and
+    `ColPaliVectorStore` find draws itself and needs this only for another resolution.
 
     Attributes:
         dpi: draw PDF pages at this resolution instead of the reference's.

@@ -28,6 +28,10 @@ class PdfPageReader(BasePydanticReader):
     expects a readable `image_path` wants `include_image=True`. Ids are the same at every reading, so that an index is
     updated and does not grow. Hand the nodes on whole: a text splitter would separate pages from their pictures.
 
+    A page is its own source document, by which pipelines and indexes recognise and delete it. With
+    `DocstoreStrategy.UPSERTS_AND_DELETE` LlamaIndex's document store fails to delete such a node: set its
+    `relationships` to {} for that, with which `ColPaliVectorStore` does as well.
+
     `MultiModalVectorStoreIndex` and vector stores know `ImageNode` and turn `ImageDocument` into plain text, hence
     nodes. `SimpleDirectoryReader(..., file_extractor={".pdf": PdfPageReader()})` and
     `IngestionPipeline(readers=[ReaderConfig(reader=PdfPageReader(), reader_args=["report.pdf"])])` work too.

@@ -44,7 +44,8 @@ class ColPaliVectorStore(BasePydanticVectorStore):
     Nodes with a picture are encoded as images, others as texts (`MetadataMode.EMBED`); the store encodes them itself,
     and a question too, so it needs no embedding from outside. A node whose content is stored already is not encoded
     again. Nodes come back as they went in, without `embedding`; pages draw their picture when a multimodal model asks
-    for it. A folder that `colpali-integrations index` or LangChain filled can be opened as well.
+    for it. A folder that `colpali-integrations index` or LangChain filled can be opened as well; a page of it that is
+    added here is not encoded again, but stored a second time under its node's id.
 
     `VectorStoreIndex` and `IngestionPipeline` want an embedding model all the same. Give them `embed_model`, which
     costs nothing; with another one every node is encoded twice, and with none `VectorStoreIndex` looks for OpenAI.
