@@ -38,7 +38,7 @@ def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
     Raises:
         StoreError: it cannot be read.
     """
-    from colpali_integrations.stores.qdrant_edge import read_manifest
+    from colpali_integrations.stores.qdrant_shards import read_manifest
 
     manifest = read_manifest(Path(path))
     return None if manifest is None else Settings.from_dict(manifest, where=f"the store {path}")
@@ -77,12 +77,13 @@ def open_engine(
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
     manifest: dict[str, Any] | None
     if path is not None:
-        from colpali_integrations.stores import qdrant_edge
+        from colpali_integrations.stores.qdrant_edge import EdgeEngine
+        from colpali_integrations.stores.qdrant_shards import read_manifest
 
         folder, where = Path(path), f"the store {path}"
-        manifest = qdrant_edge.read_manifest(folder)
+        manifest = read_manifest(folder)
         settings = _settings(manifest, wanted, where, default="ward")
-        engine: Engine = qdrant_edge.EdgeEngine(folder, schema=settings.schema, manifest=settings.to_dict())
+        engine: Engine = EdgeEngine(folder, schema=settings.schema, manifest=settings.to_dict())
     elif url is not None or client is not None:
         from colpali_integrations.stores import qdrant_server
 

@@ -7,11 +7,8 @@ gets an error that says so, because the engine's log is locked.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,49 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.core.bm25 import SparseVector
-from colpali_integrations.core.errors import MissingExtraError, StoreError
+from colpali_integrations.core.errors import StoreError
 from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec
 from colpali_integrations.stores.filters import Filter
 from colpali_integrations.stores.qdrant_filters import EDGE, point_id, translate
+from colpali_integrations.stores.qdrant_shards import Shard, acquire, edge, release
 
-try:
-    import qdrant_edge as edge
-except ModuleNotFoundError as error:
-    raise MissingExtraError("qdrant-edge-py", "store", "a store on disk") from error
-
-__all__ = ["EdgeEngine", "read_manifest"]
-
-_MANIFEST, _SHARD = "store.json", "shard"
-# The scan of all vectors is split between cores by segments; without an index of its own, a segment is only a range.
-_NO_GRAPH = edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10)
-# What indexing and users filter by most. Pages as floats, because the index of integers misses a 3.0.
-_INDEXES = {
-    "id": edge.PayloadSchemaType.Keyword,
-    "group": edge.PayloadSchemaType.Keyword,
-    "metadata.source": edge.PayloadSchemaType.Keyword,
-    "metadata.page": edge.PayloadSchemaType.Float,
-}
-_QUANTIZATION: dict[str, Callable[[], Any]] = {
-    "int8": lambda: edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=edge.Memory.Cached),
-    "binary": lambda: edge.BinaryQuantizationConfig(memory=edge.Memory.Cached),
-}
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the store in a folder; None where there is none.
-
-    Raises:
-        StoreError: it cannot be read.
-    """
-    try:
-        found = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError as error:
-        raise StoreError(f"{folder} is a file; a store is a folder") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {folder / _MANIFEST}: {error}") from error
-    return found if isinstance(found, dict) else {}
+__all__ = ["EdgeEngine"]
 
 
 class EdgeEngine:
@@ -80,7 +41,7 @@ class EdgeEngine:
 
     def __init__(self, folder: Path, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:
         self._folder = folder
-        self._shard: _Shard | None = _acquire(folder, schema, manifest)
+        self._shard: Shard | None = acquire(folder, schema, manifest)
         self.manifest: Mapping[str, Any] = self._shard.manifest
 
     @property
@@ -166,7 +127,7 @@ class EdgeEngine:
         """Release the folder, if no other store of this process uses it."""
         shard, self._shard = self._shard, None
         if shard is not None:
-            _release(shard)
+            release(shard)
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
@@ -245,93 +206,11 @@ class EdgeEngine:
             handle.update(operation)
 
 
-class _Shard:
-    """An open folder, and how many engines of this process use it."""
-
-    def __init__(self, folder: Path, handle: Any, manifest: Mapping[str, Any]) -> None:
-        self.folder, self.handle, self.manifest = folder, handle, manifest
-        self.users = 1
-        self.process = os.getpid()
-
-
-_lock = threading.Lock()
-_shards: dict[Path, _Shard] = {}
-
-
-def _acquire(folder: Path, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> _Shard:
-    key = folder.expanduser().resolve()
-    with _lock:
-        shard = _shards.get(key)
-        if shard is not None and shard.process == os.getpid():
-            shard.users += 1
-            return shard
-        _shards[key] = _open(key, schema, manifest)
-        return _shards[key]
-
-
-def _release(shard: _Shard) -> None:
-    with _lock:
-        shard.users -= 1
-        if shard.users or shard.process != os.getpid():
-            return
-        if _shards.get(shard.folder) is shard:
-            del _shards[shard.folder]
-        shard.handle.flush()
-        shard.handle.close()
-
-
-def _open(folder: Path, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> _Shard:
-    where = folder / _SHARD
-    try:
-        if (kept := read_manifest(folder)) is not None:
-            return _Shard(folder, edge.EdgeShard.load(str(where)), kept)
-        # Without its manifest, which is written last, the making of a store was interrupted: nothing is in it.
-        if where.exists():
-            edge.EdgeShard.load(str(where)).close()  # fails while another process is making it
-            shutil.rmtree(where)
-        where.mkdir(parents=True)
-        handle = edge.EdgeShard.create(str(where), _config(schema))
-        for field, kind in _INDEXES.items():
-            handle.update(edge.UpdateOperation.create_field_index(field, kind))
-        temporary = folder / f"{_MANIFEST}.new"
-        temporary.write_text(json.dumps(dict(manifest), indent=1), encoding="utf-8")
-        temporary.replace(folder / _MANIFEST)
-        return _Shard(folder, handle, dict(manifest))
-    except StoreError:
-        raise
-    except Exception as error:
-        if "WouldBlock" in str(error):
-            raise StoreError(
-                f"the store {folder} is open in another process; close it there. A store on disk has one process at a "
-                "time: for more, use a Qdrant server (url=)"
-            ) from error
-        raise StoreError(f"cannot open the store {folder}: {error}") from error
-
-
 def _edge_point(point: Point) -> Any:
     vectors: dict[str, Any] = {name: np.ascontiguousarray(one, np.float32) for name, one in point.vectors.items()}
     if point.words is not None:
         vectors[WORDS] = _sparse(point.words)
     return edge.Point(point_id(point.id), vectors, dict(point.payload))
-
-
-def _config(schema: Mapping[str, VectorSpec]) -> Any:
-    return edge.EdgeConfig(
-        vectors={name: _vector_params(name, spec) for name, spec in schema.items()},
-        sparse_vectors={WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
-    )
-
-
-def _vector_params(name: str, spec: VectorSpec) -> Any:
-    return edge.EdgeVectorParams(
-        spec.dim,
-        edge.Distance.Dot,
-        multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim) if spec.multi else None,
-        datatype=edge.VectorStorageDatatype.Float16,
-        quantization_config=None if spec.quantization is None else _QUANTIZATION[spec.quantization](),
-        hnsw_config=_NO_GRAPH,
-        memory=edge.Memory.Cold if name == FULL else edge.Memory.Cached,
-    )
 
 
 def _parameters(search: Search) -> Any:
