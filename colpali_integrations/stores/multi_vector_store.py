@@ -18,26 +18,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from colpali_integrations.core.bm25 import Bm25
-from colpali_integrations.core.errors import ConfigurationError, InputError, StoreError
+from colpali_integrations.core.errors import InputError, StoreError
 from colpali_integrations.core.places import regions
 from colpali_integrations.core.scoring import relevance
-from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Engine, Point, Scored, Search
+from colpali_integrations.stores.engine import FIRST, FULL, Engine, Point
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator, parse_filter
 from colpali_integrations.stores.first_stage import first_stage
-from colpali_integrations.stores.fusion import Hybrid, fuse, text_weight
+from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.opening import ModelLike, fingerprint, open_engine
+from colpali_integrations.stores.searching import Mode, Searcher, SearchPlan
 from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
 
 __all__ = ["Mode", "MultiVectorStore", "Where"]
 
-Mode: TypeAlias = Literal["auto", "exact", "two_stage"]
 Where: TypeAlias = "Filter | Mapping[str, Any] | None"
 
 # A batch is stored whole or not at all, and is what a kill -9 can lose.
 _BATCH_VECTORS, _BATCH_ENTRIES, _BATCH_SECONDS = 32_768, 64, 2.0
-_EXACT_UP_TO = 1000
-_CANDIDATES = 100
 
 
 class MultiVectorStore:
@@ -56,6 +54,7 @@ class MultiVectorStore:
         self._engine = engine
         self._stage = first_stage(settings)
         self._bm25 = Bm25(language=settings.language)
+        self._searcher = Searcher(engine, settings, self._stage, self._bm25)
 
     @classmethod
     def open(
@@ -291,46 +290,18 @@ class MultiVectorStore:
         texts: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """`search` for several queries in one pass of the engine; `texts` are their words, for `hybrid`."""
-        if k < 1:
-            raise ConfigurationError(f"k must be at least 1, got {k}")
-        if mode not in ("auto", "exact", "two_stage"):
-            raise ConfigurationError(f"mode must be 'auto', 'exact' or 'two_stage', got {mode!r}")
-        if oversampling is not None and not oversampling >= 1:
-            raise ConfigurationError(f"oversampling must be at least 1, got {oversampling}")
-        arrays = [self._query(query, index, len(queries)) for index, query in enumerate(queries)]
-        condition = parse_filter(where)
-        fused = hybrid is not False
-        weight = text_weight(hybrid) if fused else None
-        if fused and (texts is None or len(texts) != len(arrays)):
-            raise ConfigurationError("a hybrid search needs the words of each query: pass text= (or texts=)")
-        limit = max(_CANDIDATES, math.ceil(10 * k)) if oversampling is None else math.ceil(oversampling * k)
-        staged = self._two_stages(mode)
-        wanted = limit if fused else k
-        searches = [self._search(array, wanted, limit, condition, staged) for array in arrays]
-        if fused:
-            words = [self._bm25.query(text) for text in texts or ()]
-            searches += [Search(query=word, using=WORDS, limit=limit, where=condition) for word in words]
-        answers = self._engine.search(searches)
-        if not fused:
-            hits = [self._hits(array, found) for array, found in zip(arrays, answers, strict=True)]
-        else:
-            seen, read = answers[: len(arrays)], answers[len(arrays) :]
-            hits = [self._fused(*one, weight) for one in zip(arrays, seen, read, strict=True)]
+        plan = SearchPlan(k=k, where=parse_filter(where), mode=mode, oversampling=oversampling, hybrid=hybrid)
+        found = self._searcher.run(queries, plan, texts)
         floor = -math.inf if min_relevance is None else min_relevance
-        return [[hit for hit in one if hit.relevance >= floor][:k] for one in hits]
+        return [[hit for hit in hits if hit.relevance >= floor][:k] for hits in found]
 
     def score(self, query: ArrayLike, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
-        array, wanted = self._query(query, 0, 1), dict.fromkeys(ids)
-        if not wanted:
-            return {}
-        search = Search(query=array, limit=len(wanted), ids=wanted.keys(), scores_only=True)
-        [found] = self._engine.search([search])
-        return {scored.id: scored.score for scored in found}
+        return self._searcher.score(self._searcher.checked(query), ids)
 
     def relevance(self, query: ArrayLike, score: float) -> float:
         """A MaxSim of this query as a share of the highest possible, in [0, 1]; see `core.scoring.relevance`."""
-        return float(relevance(score, self._query(query, 0, 1), best_match=self.model.best_match))
+        return float(relevance(score, self._searcher.checked(query), best_match=self.model.best_match))
 
     def regions(
         self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
@@ -345,7 +316,7 @@ class MultiVectorStore:
         Returns:
             By id a list of `Region.to_dict(...)`: fractions of the page, and points (for PDFs) or pixels.
         """
-        array = self._query(query, 0, 1)
+        array = self._searcher.checked(query)
         found: dict[str, list[dict[str, Any]]] = {}
         for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
             if entry is None or vectors is None:
@@ -392,60 +363,3 @@ class MultiVectorStore:
             kept[FIRST] = self._stage.page(half.astype(np.float32), entry.grid)
         words = self._bm25.document(entry.text) if entry.has_text else None
         return Point(entry.id, kept, words if words is not None and len(words) else None, entry.to_payload())
-
-    def _query(self, query: ArrayLike, index: int, number: int) -> NDArray[np.float32]:
-        array = np.asarray(query)
-        if array.ndim != 2 or not len(array) or array.shape[1] != self.model.dim or array.dtype.kind not in "fiu":
-            which = "the query" if number == 1 else f"query {index}"
-            raise InputError(
-                f"{which}: expected vectors (n, {self.model.dim}) with n > 0, got shape {array.shape} of "
-                f"{array.dtype}; {self.where} was made by {self.model.name!r}"
-            )
-        return array.astype(np.float32, copy=False)
-
-    def _two_stages(self, mode: Mode) -> bool:
-        has = self.settings.first_stage != "exact"
-        if mode == "two_stage" and not has:
-            raise ConfigurationError(
-                f"{self.where} was made with first_stage='exact': it has no first stage to search in. Search with "
-                "mode='exact', or index anew with first_stage='ward'"
-            )
-        return has and (mode == "two_stage" or (mode == "auto" and len(self) > _EXACT_UP_TO))
-
-    def _search(self, array: NDArray[np.float32], k: int, limit: int, where: Filter | None, staged: bool) -> Search:
-        if not staged:
-            return Search(query=array, limit=k, where=where)
-        if self._stage is None:  # the engine scans its own copies
-            return Search(query=array, limit=k, where=where, oversampling=max(1.0, limit / k))
-        scan = Search(query=self._stage.query(array), using=FIRST, limit=max(limit, k))
-        return Search(query=array, limit=k, where=where, prefetch=scan)
-
-    def _hits(self, array: NDArray[np.float32], found: Sequence[Scored]) -> list[Hit]:
-        shares = relevance(np.array([one.score for one in found]), array, best_match=self.model.best_match)
-        return [
-            Hit(entry=Entry.from_payload(one.payload), score=one.score, max_sim=one.score, relevance=float(share))
-            for one, share in zip(found, shares, strict=True)
-        ]
-
-    def _fused(
-        self, array: NDArray[np.float32], seen: Sequence[Scored], read: Sequence[Scored], weight: float | None
-    ) -> list[Hit]:
-        known = {one.id for one in seen}
-        unseen = {one.id: one.payload for one in read if one.id not in known}
-        # What only its text found gets its MaxSim too, so that both kinds of score are over the same entries.
-        scores = self.score(array, list(unseen)) if unseen else {}
-        late = [Scored(id_, scores[id_], payload) for id_, payload in unseen.items() if id_ in scores]
-        hits = {hit.id: hit for hit in self._hits(array, [*seen, *late])}
-        texts = {one.id: one.score for one in read if one.id in hits}
-        textless = [id_ for id_, hit in hits.items() if not hit.entry.has_text]
-        fused = fuse({id_: hit.max_sim for id_, hit in hits.items()}, texts, weight=weight, textless=textless)
-        return [
-            Hit(
-                entry=hits[id_].entry,
-                score=score,
-                max_sim=hits[id_].max_sim,
-                relevance=hits[id_].relevance,
-                bm25=texts.get(id_),
-            )
-            for id_, score in fused.items()
-        ]
