@@ -136,7 +136,7 @@ class CandidateScorer:
             if error is not None and on_error == "raise":
                 raise error.at(index, _name(candidates[index])) from error.__cause__
         encoded = dict(zip(vectors, np.atleast_1d(max_sim(array, list(vectors.values()))).tolist(), strict=True))
-        best_match = getattr(model.description, "best_match", 1.0)
+        best_match = model.description.best_match
         results = []
         for one in candidates:
             if one.id is not None and one.id in stored:
