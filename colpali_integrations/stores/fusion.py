@@ -7,10 +7,9 @@
   (1) of the candidates: models differ in how far apart their scores lie.
 
 A page without a text layer has nothing that BM25 could rank, and must not fall behind for that: its part by MaxSim
-stands for both. Measured with ColTiny on 420 pages of manuals (training/evaluation.json, nDCG@5; the weight chosen on
-one half of the documents, these figures from the other): MaxSim .948, BM25 .946, reciprocal ranks .952, weight 0.2
-.958; with the text of every second document taken away, .948, .490, .948 and .952, where without that rule reciprocal
-ranks fall to .46.
+stands for both. nDCG@5 of ColTiny on manuals (benchmarks/results/hybrid.md; the weight chosen on one half of the
+documents, these figures from the other): MaxSim .948, BM25 .946, reciprocal ranks .952, weight 0.2 .958; with the text
+layers of every second document taken away .948, .928, .948 and .952.
 """
 
 from __future__ import annotations
