@@ -6,6 +6,7 @@ import glob
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -15,11 +16,12 @@ from colpali_integrations.core.errors import ModelLoadError, ModelNotFoundError
 from colpali_integrations.core.hub import read_json
 from colpali_integrations.core.registry import ModelDescription, list_supported_models
 
-__all__ = ["content_revision", "describe_folder"]
+__all__ = ["content_revision", "describe_folder", "revision_at"]
 
 logger = logging.getLogger(__name__)
 
 _HASHED_WHOLE = 64 * 2**20
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 # The words by which config.json (model_type) and the processor configurations (processor_class) tell the family, and
 # the registered model whose prompts a folder of that family gets. The first word found decides.
@@ -129,6 +131,27 @@ def content_revision(folder: Path, names: Iterable[str]) -> str:
         except OSError as error:
             raise ModelLoadError(f"cannot read {folder / name}: {error}") from error
     return f"sha256:{digest.hexdigest()[:12]}"
+
+
+def revision_at(description: ModelDescription, directory: Path) -> str | None:
+    """Which revision of a model a folder really holds: a description may follow a branch, and a branch moves on.
+
+    Args:
+        description: what was asked for.
+        directory: where its files are.
+
+    Returns:
+        The commit, for a snapshot of huggingface_hub's cache; a `content_revision` for another folder with the files of
+        a repository; for a bundled model or a bare folder what the description says, which is their content already.
+
+    Raises:
+        ModelLoadError: a file cannot be read.
+    """
+    if description.repository is None:
+        return description.revision
+    if directory.parent.name == "snapshots" and _COMMIT.fullmatch(directory.name):
+        return directory.name
+    return content_revision(directory, description.files)
 
 
 def _samples(size: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ import numpy as np
 from colpali_integrations.core.errors import ColPaliError, ConfigurationError, EncodingError
 from colpali_integrations.core.families import family_class
 from colpali_integrations.core.families.base import Codec, Family, Feed, Float32, Outputs, Prepared
-from colpali_integrations.core.folder import describe_folder
+from colpali_integrations.core.folder import describe_folder, revision_at
 from colpali_integrations.core.hub import resolve_files
 from colpali_integrations.core.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.core.memory import release_freed_memory
@@ -124,6 +124,7 @@ class ColPali:
         if revision is not None:
             description = replace(description, revision=revision)
         directory = resolve_files(description, local_dir=folder, cache_dir=cache_dir, local_files_only=local_files_only)
+        description = replace(description, revision=revision_at(description, directory))
         if providers is None and device_ids:
             providers = ["CUDAExecutionProvider"]
         if providers is not None:

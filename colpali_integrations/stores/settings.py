@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from colpali_integrations import __version__
@@ -24,11 +24,11 @@ class Fingerprint:
 
     Attributes:
         name: what `ColPali.from_pretrained` was called with; shown to people, not compared.
-        revision: of the model's repository, or a hash over its files; part of `description`.
+        revision: the commit of the model's repository, or "sha256:" and a hash over its files; "" where nobody knows.
         family: the processor family.
         dim: length of a vector.
         query_prompt: what surrounds a query; part of `description`.
-        description: hash over everything that decides an embedding (`ModelDescription.fingerprint`).
+        description: hash over everything else that decides an embedding (`ModelDescription.fingerprint`).
         best_match: `ModelDescription.best_match`, for relevance.
         unit_length: whether every vector has length 1.
         version: of this package, when the store was made; shown, not compared.
@@ -51,7 +51,7 @@ class Fingerprint:
             name=model.name,
             family=model.family,
             dim=model.dim,
-            description=model.fingerprint,
+            description=replace(model, revision=None).fingerprint,
             revision=model.revision or "",
             query_prompt=f"{model.query_prefix}...{model.query_suffix}",
             best_match=model.best_match,
@@ -60,8 +60,15 @@ class Fingerprint:
         )
 
     def matches(self, other: Fingerprint) -> bool:
-        """Whether vectors of both can be compared."""
-        return (self.family, self.dim, self.description) == (other.family, other.dim, other.description)
+        """Whether vectors of both can be compared.
+
+        Revisions of one kind must be equal. A commit and a hash of files cannot be compared, nor can one that nobody
+        knows, such as that of a model which is only named.
+        """
+        mine, theirs = (self.family, self.dim, self.description), (other.family, other.dim, other.description)
+        kinds = {revision.startswith("sha256:") for revision in (self.revision, other.revision)}
+        told_apart = bool(self.revision and other.revision) and len(kinds) == 1 and self.revision != other.revision
+        return mine == theirs and not told_apart
 
     def require(self, other: Fingerprint, *, where: str) -> None:
         """Check that `other` is the same model; `self` is the store's.

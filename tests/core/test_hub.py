@@ -131,6 +131,7 @@ def test_a_snapshot_may_be_used_as_a_folder(
 ) -> None:
     snapshot = make_cache(tmp_path, shared=shared)
     assert_same(embed(ColPali.from_pretrained(NAME, local_dir=snapshot)), expected)
+    assert ColPali.from_pretrained(NAME, local_dir=snapshot, lazy_load=True).description.revision == COMMIT
     assert_same(embed(ColPali.from_pretrained(snapshot)), expected)
 
 
@@ -140,7 +141,7 @@ def test_revisions(tmp_path: Path) -> None:
         model = ColPali.from_pretrained(
             NAME, revision=revision, cache_dir=tmp_path, local_files_only=True, lazy_load=True
         )
-        assert model.description.revision == revision
+        assert model.description.revision == COMMIT, "a tag may be moved, a commit stays"
     for other in (None, "main", "f" * 40):
         with pytest.raises(ModelNotFoundError) as caught:
             ColPali.from_pretrained(NAME, revision=other, cache_dir=tmp_path, local_files_only=True)
@@ -372,6 +373,15 @@ def test_a_folder_that_lacks_a_file(missing: str, local: Path) -> None:
     (local / missing).unlink()
     with pytest.raises(ModelNotFoundError, match=rf"lacks .*{missing}.*it should hold model\.onnx, model\.onnx_data"):
         ColPali.from_pretrained(NAME, local_dir=local)
+
+
+def test_the_files_of_a_folder_are_told_apart(local: Path) -> None:
+    before = ColPali.from_pretrained(NAME, local_dir=local, lazy_load=True).description
+    assert str(before.revision).startswith("sha256:")
+    assert ColPali.from_pretrained(NAME, local_dir=local, lazy_load=True).description == before
+    (local / "config.json").write_text((local / "config.json").read_text() + "\n")
+    after = ColPali.from_pretrained(NAME, local_dir=local, lazy_load=True).description
+    assert after.fingerprint != before.fingerprint
 
 
 def test_a_folder_that_is_none(local: Path) -> None:

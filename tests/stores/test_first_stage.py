@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from colpali_integrations import PageGrid, max_sim
+from colpali_integrations import PageGrid, find_model, max_sim
 from colpali_integrations.core.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.stores.engine import FIRST, FULL
 from colpali_integrations.stores.first_stage import first_stage
@@ -93,3 +95,21 @@ def test_the_vectors_of_a_point() -> None:
     assert Settings(model=MODEL, first_stage="int8").schema[FULL].quantization == "int8"
     assert Settings(model=MODEL, first_stage="ward").schema[FIRST].multi
     assert not Settings(model=MODEL, first_stage="muvera").schema[FIRST].multi
+
+
+def test_revisions_are_compared_where_they_can_be() -> None:
+    commit, other, files = "a" * 40, "b" * 40, "sha256:0123456789ab"
+    same = [("", ""), (commit, commit), (commit, ""), ("", files), (commit, files), (files, files)]
+    for one, two in same:
+        assert replace(MODEL, revision=one).matches(replace(MODEL, revision=two))
+    for one, two in [(commit, other), (files, "sha256:ba9876543210")]:
+        assert not replace(MODEL, revision=one).matches(replace(MODEL, revision=two))
+    assert not replace(MODEL, revision=commit).matches(replace(MODEL, revision=commit, description="1" * 16))
+
+
+def test_a_model_that_follows_a_branch_matches_its_commit() -> None:
+    named = find_model("Qdrant/colpali-v1.3-fp16")
+    loaded = replace(named, revision="a" * 40)
+    assert Fingerprint.of(named).matches(Fingerprint.of(loaded))
+    assert not Fingerprint.of(loaded).matches(Fingerprint.of(replace(named, revision="b" * 40)))
+    assert not Fingerprint.of(named).matches(Fingerprint.of(replace(named, query_prefix="<bos>Question: ")))
