@@ -62,13 +62,14 @@ def main() -> None:
     data = (WORK / "pages.json").read_bytes()
     stored = json.loads(data)
     queries = encode(stored["questions"])
-    scores = {}
+    scores: dict[str, Any] = {}
     for name, pages in stored["pages"].items():
         split = [passages(text) for text in pages]
         starts = np.cumsum([0, *(len(part) for part in split[:-1])])
         similarity = queries @ encode([passage for part in split for passage in part]).T
         scores[name] = np.maximum.reduceat(similarity, starts, axis=1)
-    np.savez(WORK / "minilm.npz", made_from=hashlib.sha256(data).hexdigest(), **scores)
+    scores["made_from"] = hashlib.sha256(data).hexdigest()
+    np.savez(WORK / "minilm.npz", **scores)
 
 
 if __name__ == "__main__":
