@@ -66,7 +66,8 @@ def best_matches(
     queries = np.ascontiguousarray(queries)
     best = np.empty((len(queries), len(pages)), np.float32)
     waiting = deque(_blocks(pages))
-    workers = min(threads or available_cores(), len(waiting))
+    # To wake a thread for less than two blocks costs as much as it saves.
+    workers = min(threads or available_cores(), max(1, len(waiting) // 2))
     _session(np.float32)  # made once, here, rather than waited for by every thread
 
     def work() -> None:

@@ -5,6 +5,7 @@ MaxSim(Q, P) = sum over q in Q of max over p in P of q . p        (ColBERT, arXi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias, overload
 
@@ -17,9 +18,11 @@ __all__ = ["MultiVectors", "as_multi_vector", "max_sim", "relevance"]
 
 MultiVectors: TypeAlias = "NDArray[Any] | Sequence[NDArray[Any]]"
 
-# Multiplications from which on `core/maxsim.py` is worth its start, which is 0.1 s at the first call: 100 of ColPali's
-# pages for a query of 20 vectors, some 16 ms in numpy.
+# Multiplications from which on `core/maxsim.py` is worth its start. At the first call that is 0.1 s where nothing has
+# loaded onnx yet, so it takes a hundred of ColPali's pages for a query of 20 vectors; a process that has encoded
+# anything has loaded it, and then two such pages suffice.
 _LARGE = 2**28
+_LARGE_AFTER_ONNX = 2**22
 # Page vectors multiplied at once by numpy: 8192 x 128 floats are 4 MB.
 _BLOCK = 8192
 # Best matches held at once, 64 MB of floats: 800,000 pages for a query of 20 vectors, 16,000 for 50 such queries.
@@ -99,7 +102,8 @@ def _same_dim(queries: list[NDArray[Any]], pages: list[NDArray[Any]]) -> None:
 
 def _best(queries: NDArray[np.float32], pages: list[NDArray[Any]]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
     """The best match of each query vector on each page, for one range of pages after the other."""
-    if queries.size * sum(len(page) for page in pages) >= _LARGE:
+    large = _LARGE_AFTER_ONNX if "onnx" in sys.modules else _LARGE
+    if queries.size * sum(len(page) for page in pages) >= large:
         from colpali_integrations.core.maxsim import best_matches
 
         step = max(1, _MATCHES // len(queries))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from colpali_integrations.core.maxsim import best_matches
 @pytest.fixture
 def always_fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(scoring, "_LARGE", 0)
+    monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 0)
     yield
 
 
@@ -100,9 +102,11 @@ def test_max_sim_takes_the_fast_path_from_a_size_on_and_both_agree(monkeypatch: 
         return best_matches(queries, block)
 
     monkeypatch.setattr(maxsim, "best_matches", watched)
+    assert onnx is sys.modules["onnx"]  # as after anything was encoded
+    monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 2**30)
     slow = max_sim(query, pages)
     assert taken == []
-    monkeypatch.setattr(scoring, "_LARGE", 10 * 32 * 200 * 30)
+    monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 10 * 32 * 200 * 30)
     np.testing.assert_allclose(max_sim(query, pages), slow, rtol=1e-5)
     assert taken == [30]
     assert max_sim(query, pages[:29]).tolist() == pytest.approx(slow[:29].tolist(), rel=1e-5)
@@ -229,5 +233,7 @@ def test_a_few_pages_load_neither_onnx_nor_a_session() -> None:
         "max_sim(np.ones((20, 128)), np.ones((20, 700, 128)))\n"
         "assert 'colpali_integrations.core.maxsim' not in sys.modules\n"
         "assert 'onnx' not in sys.modules\n"
+        "max_sim(np.ones((20, 128)), [np.ones((700, 128), np.float16)] * 160)\n"
+        "assert 'onnx' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
