@@ -35,7 +35,7 @@ from colpali_integrations.core.scoring import max_sim
 from colpali_integrations.stores import Entry, Hit, MultiVectorStore
 
 MODEL = Path(__file__).parents[1] / "colpali_integrations" / "models" / "coltiny"
-WEIGHTS = (0.1, 0.2, 0.3, 0.5)
+WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 Array = NDArray[np.float32]
 Rankings = list[list[int]]
 
@@ -71,8 +71,8 @@ def encode(model: ColPali, images: Sequence[Path], kept: Path) -> Encoded:
         return Encoded(pages, stored["seconds"].tolist())
 
 
-def ranked(scores: NDArray[Any]) -> Rankings:
-    return [order(row) for row in scores]
+def ranked(scores: NDArray[Any], above: float = 0.0) -> Rankings:
+    return [order(row, above=above) for row in scores]
 
 
 def bm25(texts: Sequence[str], asked: Sequence[str], language: str | None) -> Rankings:
@@ -111,6 +111,11 @@ def hybrids(
 
 def coltiny(model: ColPali, pages: Sequence[Array], queries: Sequence[Array]) -> dict[str, Rankings]:
     """Every way to search by ColTiny's vectors alone."""
+
+    def every(codes: Array, asked: list[Array]) -> Array:
+        scores: Array = np.stack(asked) @ codes.T
+        return scores
+
     muvera = Muvera(model.dim)
     codes = np.stack([muvera.document(page) for page in pages])
     means = np.stack([mean_pool(page) for page in pages])
@@ -119,8 +124,8 @@ def coltiny(model: ColPali, pages: Sequence[Array], queries: Sequence[Array]) ->
         "ColTiny, two-stage: int8 copies": two_stages(model, pages, queries, "int8"),
         "ColTiny, two-stage: 32 Ward means": two_stages(model, pages, queries, "ward"),
         "ColTiny, two-stage: MUVERA": two_stages(model, pages, queries, "muvera"),
-        "ColTiny, MUVERA alone (one vector)": ranked(np.stack([codes @ muvera.query(query) for query in queries])),
-        "ColTiny, mean alone (one vector)": ranked(np.stack([means @ query.sum(axis=0) for query in queries])),
+        "ColTiny, MUVERA alone (one vector)": ranked(every(codes, [muvera.query(query) for query in queries]), -np.inf),
+        "ColTiny, mean alone (one vector)": ranked(every(means, [query.sum(axis=0) for query in queries]), -np.inf),
     }
 
 
@@ -134,7 +139,7 @@ def minilm(texts: dict[str, list[str]], asked: Sequence[str]) -> dict[str, Ranki
     with np.load(scores) as stored:
         if str(stored["made_from"]) != hashlib.sha256(data).hexdigest():
             return {}
-        return {name: ranked(stored[name] + 2) for name in texts}  # cosines may be negative, and every page is ranked
+        return {name: ranked(stored[name], -np.inf) for name in texts}
 
 
 def measure(model: ColPali, folder: Path, pages: list[Page], asked: list[Question]) -> coltiny_report.Measured:

@@ -11,13 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 DRAWS = 4000
 
 
-def order(scores: ArrayLike, limit: int = 10) -> list[int]:
-    """The best documents of one query by score, the best first; a score of 0 or less is not found.
+def order(scores: ArrayLike, limit: int = 10, *, above: float = 0.0) -> list[int]:
+    """The best documents of one query by score, the best first; documents with the same score keep their order.
 
-    Documents with the same score keep their order.
+    Args:
+        scores: (n_documents,).
+        limit: how many at most.
+        above: a document with no more than this is not found, as one without any word of the query is not.
     """
     values = np.asarray(scores, np.float64)
-    return [int(index) for index in np.argsort(-values, kind="stable")[:limit] if values[index] > 0]
+    return [int(index) for index in np.argsort(-values, kind="stable")[:limit] if values[index] > above]
 
 
 def ndcg(ranking: Sequence[int], relevant: Collection[int], k: int) -> float:

@@ -15,6 +15,7 @@ from benchmarks.ranking import first, interval, ndcg, order, ratio_interval
 def test_order_leaves_out_what_was_not_found() -> None:
     assert order([0.0, 2.0, -1.0, 3.0, 2.0]) == [3, 1, 4]
     assert order([1.0, 2.0, 3.0], limit=2) == [2, 1]
+    assert order([-3.0, -1.0, 0.0], above=-np.inf) == [2, 1, 0]
 
 
 def test_ndcg_by_hand() -> None:
