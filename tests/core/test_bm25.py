@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import bm25s
@@ -173,16 +172,10 @@ def test_words_learned_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_words_met_before_are_not_stemmed_again() -> None:
     bm25 = Bm25()
-    rng = np.random.default_rng(0)
-    page = " ".join("".join(rng.choice(list("abcdefghij"), 5)) for _ in range(500))
-    times = []
-    for _ in range(20):
-        start = time.process_time()
-        bm25.document(page)
-        times.append(time.process_time() - start)
-    # Seen: 23 ms the first time, then 0.37 ms.
-    assert min(times[1:]) < times[0] / 5
-    assert min(times[1:]) < 5e-3
+    first = bm25.document("running runners ran")
+    # What is remembered is what counts from then on: as if stemming gave something else now.
+    bm25._seen["running"] = bm25._seen["ran"]
+    assert len(bm25.document("running runners ran")) == len(first) - 1
 
 
 @pytest.mark.parametrize(

@@ -303,6 +303,6 @@ def test_any_sequence_of_changes(backend: str) -> None:
     machine = type("Machine", (StoreMachine,), {"backend": backend})
     case = machine.TestCase  # type: ignore[attr-defined]
     case.settings = settings(
-        max_examples=10, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=8, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
     )
     case("runTest").runTest()
