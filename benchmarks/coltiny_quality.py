@@ -109,6 +109,13 @@ def hybrids(
     }
 
 
+def rounded(vectors: Array) -> Array:
+    """Each vector as int8 with a scale of its own, and back."""
+    scale = np.abs(vectors).max(axis=1, keepdims=True) / 127
+    whole: Array = np.round(vectors / np.where(scale > 0, scale, 1)) * scale
+    return whole
+
+
 def coltiny(model: ColPali, pages: Sequence[Array], queries: Sequence[Array]) -> dict[str, Rankings]:
     """Every way to search by ColTiny's vectors alone."""
 
@@ -121,6 +128,7 @@ def coltiny(model: ColPali, pages: Sequence[Array], queries: Sequence[Array]) ->
     means = np.stack([mean_pool(page) for page in pages])
     return {
         "ColTiny, MaxSim": ranked(max_sim(list(queries), list(pages))),
+        "ColTiny, MaxSim over int8 vectors": ranked(max_sim(list(queries), [rounded(page) for page in pages])),
         "ColTiny, two-stage: int8 copies": two_stages(model, pages, queries, "int8"),
         "ColTiny, two-stage: 32 Ward means": two_stages(model, pages, queries, "ward"),
         "ColTiny, two-stage: MUVERA": two_stages(model, pages, queries, "muvera"),
