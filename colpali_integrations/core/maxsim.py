@@ -25,6 +25,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from colpali_integrations.core.scoring import blocks
 from colpali_integrations.core.session import available_cores
 
 __all__ = ["best_matches"]
@@ -65,7 +66,7 @@ def best_matches(
     """
     queries = np.ascontiguousarray(queries)
     best = np.empty((len(queries), len(pages)), np.float32)
-    waiting = deque(_blocks(pages))
+    waiting = deque(blocks(pages, _ROWS))
     # To wake a thread for less than two blocks costs as much as it saves.
     workers = min(threads or available_cores(), max(1, len(waiting) // 2))
     _session(np.float32)  # made once, here, rather than waited for by every thread
@@ -113,18 +114,6 @@ def _score(
     for start in range(0, len(queries), step):
         [products] = session.run(None, {"queries": queries[start : start + step], "pages": rows})
         np.maximum.reduceat(products, starts, axis=1, out=best[start : start + step])
-
-
-def _blocks(pages: Sequence[NDArray[Any]]) -> list[tuple[int, int]]:
-    """Ranges of pages with at most `_ROWS` vectors together, or one page that has more."""
-    blocks: list[tuple[int, int]] = []
-    first = size = 0
-    for index, page in enumerate(pages):
-        if size and size + len(page) > _ROWS:
-            blocks.append((first, index))
-            first, size = index, 0
-        size += len(page)
-    return [*blocks, (first, len(pages))]
 
 
 def _session(dtype: type[np.generic]) -> Any:

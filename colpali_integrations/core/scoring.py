@@ -111,7 +111,7 @@ def _best(queries: NDArray[np.float32], pages: list[NDArray[Any]]) -> Iterator[t
             last = min(first + step, len(pages))
             yield first, last, best_matches(queries, pages[first:last])
         return
-    for first, last in _blocks(pages):
+    for first, last in blocks(pages, _BLOCK):
         block = pages[first:last]
         rows = np.concatenate(block).astype(np.float32, copy=False)
         yield first, last, np.maximum.reduceat(queries @ rows.T, _starts(block), axis=1)
@@ -121,16 +121,16 @@ def _starts(arrays: list[NDArray[Any]]) -> NDArray[np.intp]:
     return np.cumsum([0, *(len(array) for array in arrays[:-1])])
 
 
-def _blocks(pages: list[NDArray[Any]]) -> list[tuple[int, int]]:
-    """Ranges of pages with about `_BLOCK` vectors together, each at least one page."""
-    blocks: list[tuple[int, int]] = []
+def blocks(pages: Sequence[NDArray[Any]], most: int) -> list[tuple[int, int]]:
+    """Ranges of pages with at most `most` vectors together, or one page that has more."""
+    found: list[tuple[int, int]] = []
     first = size = 0
     for index, page in enumerate(pages):
-        if size and size + len(page) > _BLOCK:
-            blocks.append((first, index))
+        if size and size + len(page) > most:
+            found.append((first, index))
             first, size = index, 0
         size += len(page)
-    return [*blocks, (first, len(pages))]
+    return [*found, (first, len(pages))]
 
 
 @overload
