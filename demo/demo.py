@@ -143,7 +143,7 @@ def index(documents: list[Path], model_name: str, folder: Path) -> MultiVectorSt
 
 def ask_langchain(retriever: LangChainRetriever, question: str) -> list[Found]:
     return [
-        Found(Path(page.metadata["source"]).name, page.metadata["page"], page.metadata["score"], page.page_content)
+        Found(Path(page.metadata["source"]).name, page.metadata["page"], page.metadata["relevance"], page.page_content)
         for page in retriever.invoke(question)
     ]
 

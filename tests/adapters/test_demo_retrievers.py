@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +48,7 @@ Ask = Callable[[str], list[tuple[str, int]]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "store"
     assert run(["index", str(DEMO / "pdfs"), "--store", str(folder), "--quiet"]) == ExitCode.OK
+    shutil.copytree(folder, folder.with_name("copy"))  # a store has one process at a time
     return folder
 
 
@@ -118,6 +122,13 @@ def test_every_way_gives_the_same_pages(
     assert run(["search", question.text, "--store", str(folder), "-k", "3", "--json"]) == ExitCode.OK
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["source"], line["page"]) for line in lines] == expected
+
+
+def test_the_demo_says_that_both_frameworks_agree(folder: Path) -> None:
+    command = [sys.executable, str(DEMO / "demo.py"), "--store", str(folder.with_name("copy"))]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LangChain and LlamaIndex gave the same pages for 24 of 24."
 
 
 def test_a_page_without_text_layer_is_found_by_its_pixels(store: MultiVectorStore) -> None:
