@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations.core.bm25 import SparseVector
 from colpali_integrations.core.errors import StoreError
+from colpali_integrations.stores import qdrant_shards
 from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec
 from colpali_integrations.stores.filters import Filter
 from colpali_integrations.stores.qdrant_filters import EDGE, point_id, translate
@@ -52,8 +53,15 @@ class EdgeEngine:
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""
         made = [_edge_point(point) for point in points]
-        if made:
-            self._update(edge.UpdateOperation.upsert_points(made))
+        if not made:
+            return
+        self._update(edge.UpdateOperation.upsert_points(made))
+        shard = self._shard
+        if shard is not None:
+            shard.unsealed += sum(vectors.size * 2 for point in points for vectors in point.vectors.values())
+            if shard.unsealed >= qdrant_shards.SEALED_BYTES:
+                shard.unsealed = 0
+                self.optimize()
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are passed over."""
@@ -118,10 +126,9 @@ class EdgeEngine:
         ]
 
     def optimize(self) -> None:
-        """Give back the space of removed points and make the quantised copies, if any. Rewrites what changed."""
+        """Seal and merge segments, give back the space of removed points, make the quantised copies, if any."""
         with self._using() as shard:
             shard.optimize()
-            shard.flush()
 
     def close(self) -> None:
         """Release the folder, if no other store of this process uses it."""

@@ -19,7 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from colpali_integrations import max_sim
 from colpali_integrations.core.errors import StoreError
-from colpali_integrations.stores import MultiVectorStore, stored_settings
+from colpali_integrations.stores import MultiVectorStore, qdrant_shards, stored_settings
 from tests.stores.backends import BACKENDS, MODEL, Open, entry, opening, page
 
 QUERY = page(0, seed=7, rows=4)
@@ -51,11 +51,13 @@ def test_it_is_there_in_another_process(tmp_path: Path) -> None:
     assert json.loads(out) == [70, "ward", [list(one) for one in expected]]
 
 
-def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sealed", [16 << 20, 16384], ids=["in one segment", "while segments are sealed and merged"])
+def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path: Path, sealed: int) -> None:
     process = start(
         """
         import sys
-        from colpali_integrations.stores import MultiVectorStore
+        from colpali_integrations.stores import MultiVectorStore, qdrant_shards
+        qdrant_shards.SEALED_BYTES = int(sys.argv[2])
         from tests.stores.backends import MODEL, entry, page
         store = MultiVectorStore.open(sys.argv[1], model=MODEL, first_stage="ward", first_vectors=4)
         number = 0
@@ -64,6 +66,7 @@ def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path: Path) -> None:
             print(number, flush=True)
         """,
         tmp_path,
+        sealed,
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -299,7 +302,8 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_any_sequence_of_changes(backend: str) -> None:
+def test_any_sequence_of_changes(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qdrant_shards, "SEALED_BYTES", 2048)  # some pages, so that segments are sealed and merged
     machine = type("Machine", (StoreMachine,), {"backend": backend})
     case = machine.TestCase  # type: ignore[attr-defined]
     case.settings = settings(
