@@ -188,7 +188,7 @@ def write(found: Measured, name: str, model: str) -> None:
         "searches score 30 candidates with all vectors; MUVERA and the means are built from the vectors as they are, "
         "hinge and lengths included. `survival`'s text layer lacks the ligatures (fi, ff): its text is no perfect one.",
         *([f"Left out, as their programs are missing: {', '.join(missing)}."] if missing else []),
-        "## The issue's bars",
+        "## Targets",
         _bars(found),
         "## Born-digital pages",
         _overall(found, "clean"),
