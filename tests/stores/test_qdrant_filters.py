@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import qdrant_client
+import qdrant_edge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from qdrant_client import models
 
 from colpali_integrations.stores.filters import And, Condition, Filter, Not, Operator, Or, matches, parse_filter
 from colpali_integrations.stores.qdrant_filters import EDGE, ClientDialect, Dialect, point_id, translate
 from tests.stores.filter_cases import filters, payloads
-
-qdrant_edge = pytest.importorskip("qdrant_edge")
-qdrant_client = pytest.importorskip("qdrant_client")
-models = qdrant_client.models
 
 Point = tuple[str, dict[str, Any]]
 
@@ -69,7 +68,7 @@ class LocalPoints:
 
     def payloads(self, native: Any) -> Iterator[dict[str, Any]]:
         where = None if native is None else models.Filter(must=[native])
-        return (point.payload for point in self.client.scroll("c", where, limit=1000)[0])
+        return (point.payload or {} for point in self.client.scroll("c", where, limit=1000)[0])
 
     def count(self, native: Any) -> int:
         return int(self.client.count("c", models.Filter(must=[native])).count)

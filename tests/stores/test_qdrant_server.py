@@ -15,24 +15,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from grpc import StatusCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from qdrant_client import QdrantClient, models
 
 from colpali_integrations.core.bm25 import Bm25, bm25_scores
 from colpali_integrations.core.errors import ConfigurationError, StoreError
 from colpali_integrations.core.scoring import max_sim
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Point, Search, VectorSpec
 from colpali_integrations.stores.filters import Condition, Filter, Operator, matches, parse_filter
-from tests.stores.filter_cases import filters, payloads
-
-pytest.importorskip("qdrant_client")
-
-from grpc import StatusCode
-from qdrant_client import QdrantClient, models
-
 from colpali_integrations.stores.qdrant_requests import point_size, point_struct, query_request
 from colpali_integrations.stores.qdrant_server import QdrantServerEngine, connect, read_manifest
+from tests.stores.filter_cases import filters, payloads
 from tests.stores.qdrant_grpc_stand_in import GrpcStandIn, grpc_stand_in
 from tests.stores.qdrant_stand_in import LIMIT, StandIn, stand_in
 
