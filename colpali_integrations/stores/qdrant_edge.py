@@ -113,10 +113,10 @@ class EdgeEngine:
         """Answer several searches in one pass of the engine."""
         if not searches:
             return []
-        requests = [self._request(search) for search in searches]
+        known = [{point_id(id_): id_ for id_ in search.ids or ()} for search in searches]
+        requests = [self._request(search, names) for search, names in zip(searches, known, strict=True)]
         with self._using() as shard:
             answers = shard.query_batch(edge.QueryBatchRequest(requests))
-        known = [{point_id(id_): id_ for id_ in search.ids or ()} for search in searches]
         return [
             [
                 Scored(found["id"] if (found := point.payload) else names[str(point.id)], point.score, found or {})
@@ -142,9 +142,9 @@ class EdgeEngine:
 
     # -- translation --------------------------------------------------------------------------------------------
 
-    def _request(self, search: Search) -> Any:
+    def _request(self, search: Search, points: Collection[str]) -> Any:
         inner = search.prefetch
-        conditions = self._filter(search.where, search.ids)
+        conditions = self._filter(search.where, None if search.ids is None else points)
         return edge.QueryRequest(
             limit=search.limit,
             query=self._query(search),
@@ -167,12 +167,12 @@ class EdgeEngine:
             vector = np.ascontiguousarray(search.query, np.float32)
         return edge.Query.Nearest(vector, using=search.using)
 
-    def _filter(self, where: Filter | None, ids: Collection[str] | None = None) -> Any:
+    def _filter(self, where: Filter | None, points: Collection[str] | None = None) -> Any:
         parts = []
         if where is not None:
             parts.append(translate(where, EDGE, self._payloads))
-        if ids is not None:
-            parts.append(edge.HasIdCondition({point_id(id_) for id_ in ids}))
+        if points is not None:
+            parts.append(edge.HasIdCondition(set(points)))
         return edge.Filter(must=parts) if parts else None
 
     def _payloads(self, condition: Any) -> Iterator[Payload]:
