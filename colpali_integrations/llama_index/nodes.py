@@ -131,7 +131,7 @@ def entry_content(entry: Entry) -> Content:
     own = entry.extra.get(_KEY)
     if isinstance(own, Mapping):
         return Content(entry.content_hash, own.get("dpi"), bool(own.get("page")))
-    is_page, dpi = entry.grid is not None, entry.metadata.get("dpi")
+    is_page, dpi = entry.is_page, entry.metadata.get("dpi")
     drawn = is_page and isinstance(dpi, int | float) and _is_page_of_pdf(entry)
     return Content(entry.content_hash, float(dpi) if drawn else None, is_page)  # type: ignore[arg-type]
 
@@ -195,7 +195,7 @@ def _foreign(entry: Entry) -> BaseNode:
     """A page as `PdfPageReader` has it, but belonging to its document, as the store has it."""
     metadata, group = dict(entry.metadata), entry.group or entry.id
     source = RelatedNodeInfo(node_id=group, node_type=ObjectType.DOCUMENT, hash=entry.content_hash or None)
-    if entry.grid is not None and entry.source is not None and entry.page is not None:
+    if entry.is_page and entry.source is not None and entry.page is not None:
         node: BaseNode = PageNode(**page_node(entry.text or entry.name, metadata, node_id=entry.id).__dict__)
     elif isinstance(metadata.get("image_base64"), str):
         picture, kind = metadata.pop("image_base64"), metadata.pop("image_mime_type", None)
