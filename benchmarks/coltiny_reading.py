@@ -4,9 +4,10 @@ From the repository's root, after `benchmarks.coltiny_quality` has fetched the d
 
     python -m benchmarks.coltiny_reading    # -> results/coltiny_reading.md; some minutes
 
-Every fourth page of the English documents. A word's box comes from the PDF's text layer; the cell at its centre, or
-the best of its neighbours, is compared with every word of the vocabulary; read means that the right spelling comes
-first (as `training.reading`). The vocabulary is that of all 314 pages, some 12,000 words.
+Every fourth page of the English documents. A word's box comes from the PDF's text layer; of what the model reads within
+a cell and a half of its centre, the best is compared with every word of the vocabulary; read means that the right
+spelling comes first, and a word where nothing is read counts as misread (as `training.reading`). The vocabulary is that
+of all 314 pages, some 12,000 words.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pypdfium2 as pdfium
+from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import machine
 from benchmarks.coltiny_quality import MODEL, digest
 from benchmarks.coltiny_set import WORK, load, read
 from colpali_integrations.core.families.coltiny_words import _WORD
 from training.evaluate import Encoder
-from training.reading import Word, around, printed_words
+from training.reading import Word, printed_words, read_as
 
 # Its text layer has lost the ligatures: what is printed as "confidence" is "condence" there.
 _UNTRUE = ("survival",)
@@ -47,6 +50,39 @@ def groups(word: Word) -> Iterator[str]:
             yield "italic and not mono, em 9 to 20"
 
 
+@dataclass(frozen=True)
+class Misread:
+    """A printed word, the picture of its page, and what it was read as (None: nothing was read there)."""
+
+    word: Word
+    image: Path
+    read: str | None
+
+    def __str__(self) -> str:
+        return f"{self.word.spelling} as {self.read or 'nothing'}"
+
+
+def sheet(wrong: dict[str, list[Misread]], longest_side: int, path: Path, *, each: int = 6) -> None:
+    """Misread words as the model saw them, twice enlarged, a row a group; written as WebP."""
+    width, height = 260, 92
+    named = [group for group in wrong if group not in {"all", "em 9 to 20"}]
+    picture = Image.new("L", (width * each, (height + 26) * len(named)), 255)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
+    for row, group in enumerate(named):
+        top = row * (height + 26)
+        draw.text((6, top + 4), group, font=font, fill=0)
+        step = max(1, len(wrong[group]) // each)
+        for column, missed in enumerate(wrong[group][step // 2 :: step][:each]):
+            with Image.open(missed.image) as page:
+                scale = max(page.size) / longest_side
+                x, y = missed.word.x * scale, missed.word.y * scale
+                near = (x - 60 * scale, y - 15 * scale, x + 60 * scale, y + 15 * scale)
+                crop = page.convert("L").transform((240, 60), Image.Transform.EXTENT, near, fillcolor=255)
+            picture.paste(crop, (column * width + 6, top + 24))
+            draw.text((column * width + 6, top + 88), str(missed)[:34], font=font, fill=90)
+    picture.save(path, quality=60)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=MODEL)
@@ -60,28 +96,28 @@ def main() -> None:
     config = encoder.config
     table = np.concatenate([encoder.query(word)[:1, :-1] for word in words])
     found: dict[str, list[bool]] = defaultdict(list)
-    wrong: dict[str, list[str]] = defaultdict(list)
+    wrong: dict[str, list[Misread]] = defaultdict(list)
     used = [page for page in pages[::4] if page.document.language == "en" and page.document.name not in _UNTRUE]
     for page in used:
-        vectors, _ = encoder.raw(page.image)
+        raw = encoder.raw(page.image)
         with pdfium.PdfDocument(read(page.document, options.packages)) as pdf:
-            printed = list(printed_words(pdf[page.number - 1], longest_side=config.longest_side, cell=config.cell))
+            printed = list(printed_words(pdf[page.number - 1], longest_side=config.longest_side))
         for word in printed:
-            if word.spelling not in index or not (word.row < vectors.shape[0] and word.column < vectors.shape[1]):
+            if word.spelling not in index:
                 continue
-            near = around(vectors, word.row, word.column)
-            similar = table @ near[(near @ table[index[word.spelling]]).argmax()]
-            right = bool(similar.argmax() == index[word.spelling])
+            similar = read_as(word, raw, table, index[word.spelling], config.cell)
+            best = None if similar.max() == -1 else words[similar.argmax()]
             for group in groups(word):
-                found[group].append(right)
-                if not right:
-                    wrong[group].append(f"{word.spelling} as {words[similar.argmax()]}")
+                found[group].append(best == word.spelling)
+                if best != word.spelling:
+                    wrong[group].append(Misread(word, page.image, best))
     bars = {f"{font}, em 9 to 20": 0.88 for font in FONTS} | {"with digits, em 9 to 20": 0.75, "em 7 to 9": 0.6}
     rows = []
     for group, marks in sorted(found.items()):
         share, bar = float(np.mean(marks)), bars.get(group)
         verdict = "" if bar is None else f">= {bar}: {'met' if share >= bar else '**missed**'}"
-        examples = "; ".join(list(dict.fromkeys(wrong[group][:: max(1, len(wrong[group]) // 5)]))[:5])
+        shown = map(str, wrong[group][:: max(1, len(wrong[group]) // 5)])
+        examples = "; ".join(list(dict.fromkeys(shown))[:5])
         rows.append((group, len(marks), f"{share:.3f}", verdict, examples))
     text = [
         "# How well ColTiny reads words of the test set",
@@ -91,7 +127,9 @@ def main() -> None:
         'longest side, as the PDF states the font; fonts that a PDF scales itself (the form) fall under "other", and '
         "fonts without a name count as serif.",
         machine.table(("words", "number", "read", "bar", "misread, for instance"), rows),
+        f"![misread words]({options.name}.webp)",
     ]
+    sheet(wrong, config.longest_side, machine.RESULTS / f"{options.name}.webp")
     machine.write(f"{options.name}.md", "\n\n".join(text))
 
 

@@ -199,7 +199,8 @@ def write(found: Measured, name: str, model: str) -> None:
         "## Shares, paired",
         _shares(found),
         "## What a page costs",
-        "From the same picture: decoding, resizing and the network for ColTiny; the whole process for Tesseract.",
+        "Every eighth page, turn by turn, from the same picture: decoding, resizing and the network for ColTiny; the "
+        "whole process for Tesseract.",
         _costs(found),
         "## By document (nDCG@5)",
         _by_document(found),

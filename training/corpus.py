@@ -21,7 +21,11 @@ from colpali_integrations.core.families.coltiny_words import words
 WORDNET = Path("/usr/share/wordnet")
 MANUAL_PAGES = Path("/usr/share/man")
 MANUAL_PACKAGES = ("manpages", "manpages-dev")
+FOREIGN_MANUALS = ("manpages-de", "manpages-fr", "manpages-es")
 WORD_LIST = Path("/usr/share/dict/american-english-large")
+FOREIGN_WORD_LISTS = tuple(Path("/usr/share/dict") / name for name in ("ngerman", "french", "spanish"))
+FOREIGN_LINES, FOREIGN_WORDS = 40_000, 60_000
+"""Of each other language, so that English stays the most common."""
 
 # What troff writes inside a line: font switches, sizes, named characters, strings.
 _ROFF_INLINE = re.compile(r"\\f(?:\[[^\]]*\]|\(..|.)|\\s[-+]?\d+|\\\*\(..|\\\*.|\\[&|^/,:]|\\c$")
@@ -34,13 +38,17 @@ class Corpus:
     """Text to set on synthetic pages.
 
     Attributes:
-        lines: natural text, one sentence or line each.
-        vocabulary: words for uniform sampling, so that rare spellings are seen as often as common ones.
+        lines: natural English text, one sentence or line each.
+        foreign_lines: the same in German, French and Spanish.
+        vocabulary: English words for uniform sampling, so that rare spellings are seen as often as common ones.
+        foreign_vocabulary: the same in German, French and Spanish.
         frequency: in how many lines each folded word stands.
     """
 
     lines: list[str]
+    foreign_lines: list[str]
     vocabulary: list[str]
+    foreign_vocabulary: list[str]
     frequency: dict[str, int]
 
     def save(self, path: Path) -> None:
@@ -108,10 +116,19 @@ def vocabulary() -> list[str]:
 
 def build(seed: int = 0) -> Corpus:
     """Collect all sources, in an order that only depends on ``seed``."""
+    rng = random.Random(seed)
     lines = [*glosses(), *manual_lines()]
-    random.Random(seed).shuffle(lines)
-    frequency = Counter(word for line in lines for word in set(words(line)))
-    return Corpus(lines, vocabulary(), dict(frequency))
+    rng.shuffle(lines)
+    foreign_lines: list[str] = []
+    for package in FOREIGN_MANUALS:
+        found = sorted(set(manual_lines((package,))))
+        foreign_lines += rng.sample(found, min(len(found), FOREIGN_LINES))
+    foreign_words: list[str] = []
+    for path in FOREIGN_WORD_LISTS:
+        listed = [word for word in path.read_text(encoding="utf-8").split() if "'" not in word and len(word) > 2]
+        foreign_words += rng.sample(listed, min(len(listed), FOREIGN_WORDS))
+    frequency = Counter(word for line in (*lines, *foreign_lines) for word in set(words(line)))
+    return Corpus(lines, foreign_lines, vocabulary(), foreign_words, dict(frequency))
 
 
 def main() -> None:
@@ -120,7 +137,10 @@ def main() -> None:
     options = parser.parse_args()
     corpus = build()
     corpus.save(options.out)
-    print(f"{len(corpus.lines)} lines, {len(corpus.vocabulary)} words, {len(corpus.frequency)} spellings counted")
+    print(
+        f"{len(corpus.lines)} + {len(corpus.foreign_lines)} lines, {len(corpus.vocabulary)} +"
+        f" {len(corpus.foreign_vocabulary)} words, {len(corpus.frequency)} spellings counted"
+    )
 
 
 if __name__ == "__main__":

@@ -128,6 +128,27 @@ def summary(rank: NDArray[np.float64], *, seed: int = 0) -> str:
     return f"nDCG@5 {gain.mean():.3f} [{low:.3f}, {high:.3f}]  recall@1 {(rank < 1).mean():.3f}  n {len(rank)}"
 
 
+@dataclass(frozen=True)
+class Raw:
+    """What the image file reads on one page, before words are gathered.
+
+    Attributes:
+        vectors: float32 (n, dim - 1), unit length.
+        salience: float32 (n,), logits.
+        cells: int32 (n, 2), row and column of each.
+        corner: left and top of the first cell on the page, in pixels at the model's size.
+    """
+
+    vectors: Float32
+    salience: Float32
+    cells: NDArray[np.int32]
+    corner: tuple[float, float]
+
+    def centres(self, cell: int) -> NDArray[np.float64]:
+        """Where on the page each cell's centre stands: float64 (n, 2), x and y in pixels at the model's size."""
+        return (self.cells[:, ::-1] + 0.5) * cell + np.array(self.corner)
+
+
 class Encoder:
     """The exported files behind ONNX Runtime with one thread; raw page outputs are kept on disk for sweeps."""
 
@@ -141,17 +162,22 @@ class Encoder:
         self._cache = cache / digest
         self._cache.mkdir(parents=True, exist_ok=True)
 
-    def raw(self, image: Path) -> tuple[Float32, Float32]:
-        """Cell vectors (rows, columns, dim - 1) and salience (rows, columns) of one page."""
+    def raw(self, image: Path) -> Raw:
+        """What the files read on one page."""
         kept = self._cache / f"{image.stem}.npz"
         if not kept.exists():
             codec = ColTinyPages(self.config)
             with Image.open(image) as opened:
                 prepared = codec.prepare(opened.convert("RGB"))
-            vectors, salience = self._pages.run(["vectors", "salience"], codec.feed([prepared]))
-            np.savez(kept, vectors=vectors[0].astype(np.float16), salience=salience[0])
+            names = ["vectors", "salience", "cells"]
+            vectors, salience, cells = self._pages.run(names, codec.feed([prepared]))
+            columns = prepared.extra.pixels.shape[1] // self.config.cell
+            places = np.stack(np.divmod(cells, columns), axis=1).astype(np.int32)
+            corner = np.array([prepared.extra.left, prepared.extra.top])
+            np.savez(kept, vectors=vectors.astype(np.float16), salience=salience, cells=places, corner=corner)
         with np.load(kept) as stored:
-            return stored["vectors"].astype(np.float32), stored["salience"]
+            left, top = stored["corner"].tolist()
+            return Raw(stored["vectors"].astype(np.float32), stored["salience"], stored["cells"], (left, top))
 
     def query(self, text: str) -> Float32:
         """Unit vectors of a query's words with their weights as last column: (n_words, dim)."""
@@ -161,17 +187,15 @@ class Encoder:
         return np.concatenate([vectors, weights[:, None]], axis=1)
 
 
-def maxsim(
-    config: ColTinyConfig, raw: list[tuple[Float32, Float32]], queries: list[Float32]
-) -> tuple[NDArray[np.float32], float]:
+def maxsim(config: ColTinyConfig, raw: list[Raw], queries: list[Float32]) -> tuple[NDArray[np.float32], float]:
     """Plain dot-product MaxSim scores (queries, pages) under ``config``, and the mean number of vectors a page."""
     codec = ColTinyPages(config)
     every = np.concatenate([np.c_[query[:, :-1] * query[:, -1:], -config.hinge * query[:, -1:]] for query in queries])
     starts = np.cumsum([0, *(len(query) for query in queries[:-1])])
     scores = np.zeros((len(queries), len(raw)), np.float32)
     total = 0
-    for index, (vectors, salience) in enumerate(raw):
-        page = codec.layout(vectors, salience).vectors
+    for index, read in enumerate(raw):
+        page = codec.layout(read.vectors, read.salience, read.cells).vectors
         total += len(page)
         scores[:, index] = np.add.reduceat((every @ page.T).max(1), starts)
     return scores, total / len(raw)

@@ -5,10 +5,12 @@
 What happens on the way, each step measured and printed:
 
 1. BatchNorm is folded into the convolutions.
-2. Both heads are rotated into one orthonormal basis, the principal directions of the word vectors, and
+2. The reader sees salient cells only: how many there are is an output's length.
+3. Both heads are rotated into one orthonormal basis, the principal directions of the word vectors, and
    the weakest direction is dropped, so that the hinge's extra dimension ends at a round 128.
-3. Weights are stored as float16 and cast to float32 in the graph: half the bytes; ONNX Runtime folds
-   those casts when it loads the file, so that inference runs in float32 at full speed.
+4. Weights are stored as float16 (the table of spelling features as int8, with a scale for each row) and
+   cast to float32 in the graph: half the bytes; ONNX Runtime folds those casts when it loads the file,
+   so that inference runs in float32 at full speed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from colpali_integrations.core.families.coltiny_words import (
     FEATURE_COUNT,
@@ -88,41 +90,47 @@ class FoldedBlock(nn.Module):
 
 
 class ExportPage(nn.Module):
-    """Page encoder with folded BatchNorm, rotated head and (batch, rows, columns, dim) output."""
+    """Page encoder with folded BatchNorm and rotated head, which reads the salient cells only."""
 
-    def __init__(self, page: PageEncoder, basis: Tensor) -> None:
+    def __init__(self, page: PageEncoder, basis: Tensor, threshold: float) -> None:
         super().__init__()
-        head = nn.Conv2d(page.head.in_channels, len(basis) + 1, 1)
-        assert page.head.bias is not None and head.bias is not None
-        # The last normalisation is affine per channel, hence part of the 1 x 1 head.
-        scale = page.norm.weight / torch.sqrt(page.norm.running_var + page.norm.eps)
-        shift = page.norm.bias - page.norm.running_mean * scale
-        weight = page.head.weight[:, :, 0, 0]
-        bias = page.head.bias + weight @ shift
-        weight = weight * scale
+        vector = nn.Linear(page.HIDDEN, len(basis))
         with torch.no_grad():
-            head.weight.copy_(torch.cat([basis @ weight[:-1], weight[-1:]])[:, :, None, None])
-            head.bias.copy_(torch.cat([basis @ bias[:-1], bias[-1:]]))
-        self.trunk = nn.Sequential(
-            page.stem, nn.ReLU(), page.down4, nn.ReLU(), page.strokes, page.down8, nn.ReLU(),
-            *(FoldedBlock(block) for block in page.letters), page.down16, nn.ReLU(),
-            *(FoldedBlock(block) for block in page.words), head,
-        )  # fmt: skip
-        fold_batch_norm(self.trunk)
+            vector.weight.copy_(basis @ page.vector.weight)
+            vector.bias.copy_(basis @ page.vector.bias)
+        page.vector = vector
+        page.read = fuse_linear_bn_eval(page.read, page.read_norm)
+        page.read_norm = nn.Identity()
+        for blocks in (page.letters, page.words):
+            for index, block in enumerate(blocks):
+                blocks[index] = FoldedBlock(block)
+        fold_batch_norm(page)
+        self.page, self.threshold = page, threshold
 
-    def forward(self, page: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (batch, 1, height, width) to unit vectors (batch, rows, columns, dim) and salience."""
-        out = self.trunk(page)
-        return F.normalize(out[:, :-1].permute(0, 2, 3, 1), dim=-1), out[:, -1]
+    def forward(self, page: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map (batch, 1, height, width) to unit vectors (n, dim) and salience (n,) of the n salient cells.
+
+        The third output is int64 (n,), their places in the flattened (batch, height / 16, width / 16).
+        """
+        seen = self.page.see(page)
+        salience = seen.salience.reshape(-1)
+        cells = (salience > self.threshold).nonzero()[:, 0]
+        vectors = self.page.vector(self.page.hidden(self.page.windows(seen, cells)))
+        return F.normalize(vectors, dim=1), salience[cells], cells
 
 
 class ExportWord(nn.Module):
-    """Word encoder over a padded id matrix (the padding id's row is zero), rotated, weight clamped."""
+    """Word encoder over a padded id matrix (the padding id's row is zero), rotated, weight clamped.
+
+    Its table, most of the model's bytes, is stored as int8 with a scale for each row.
+    """
 
     def __init__(self, word: WordEncoder, basis: Tensor) -> None:
         super().__init__()
         table = torch.cat([word.embedding.weight.detach(), torch.zeros(1, word.embedding.embedding_dim)])
-        self.register_buffer("table", table)
+        scale = table.abs().amax(1, keepdim=True).clamp(min=1e-6) / 127
+        self.register_buffer("table", (table / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale)
         self.word = word
         vector = nn.Linear(word.vector.in_features, len(basis))
         with torch.no_grad():
@@ -132,7 +140,8 @@ class ExportWord(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Map ids (words, longest) to unit vectors (words, dim) and weights (words,)."""
-        vectors, weights = self.word.head(F.embedding(features, self.table).sum(1))
+        rows = F.embedding(features, self.table).float() * F.embedding(features, self.scale)
+        vectors, weights = self.word.head(rows.sum(1))
         return vectors, weights.clamp(*WORD_WEIGHT_RANGE)
 
 
@@ -167,7 +176,7 @@ def store_as_float16(model: onnx.ModelProto) -> None:
 
 
 def write_onnx(
-    module: nn.Module, sample: Tensor, path: Path, *, names: tuple[str, str, str], axes: dict[str, dict[int, str]]
+    module: nn.Module, sample: Tensor, path: Path, *, names: tuple[str, ...], axes: dict[str, dict[int, str]]
 ) -> None:
     """Trace ``module`` on ``sample``, store it with float16 weights at ``path`` and check the file."""
     module.eval()
@@ -200,19 +209,18 @@ def parity(page: PageEncoder, word: WordEncoder, basis: Tensor, folder: Path, vo
     for row, features in zip(ids, map(word_features, chosen), strict=True):
         row[: len(features)] = features
     files = [ort.InferenceSession(str(folder / name)) for name in ("image.onnx", "text.onnx")]
-    cells, salience = files[0].run(None, {"page": pixels.numpy()})
+    cells, salience, places = files[0].run(None, {"page": pixels.numpy()})
     vectors, weights = files[1].run(None, {"features": ids})
-    true_cells, true_salience = page(pixels)
+    seen = page.see(pixels)
+    true_cells = page(page.windows(seen, torch.from_numpy(places)))[0].numpy()
+    true_salience = seen.salience.reshape(-1)[places].numpy()
     true_vectors, true_weights = word(*word_batch(chosen))
-    seen = true_salience.numpy() > 0
-    wanted = true_vectors.numpy() @ true_cells.permute(0, 2, 3, 1).numpy()[seen].T
-    off = np.abs(vectors @ cells[seen].T - wanted)
-    kept = true_cells.permute(0, 2, 3, 1).numpy()[seen] @ basis.T.numpy()
-    outside = 1 - np.square(kept).sum(1).mean()
+    off = np.abs(vectors @ cells.T - true_vectors.numpy() @ true_cells.T)
+    outside = 1 - np.square(true_cells @ basis.T.numpy()).sum(1).mean()
     weight_off = np.abs(true_weights.clamp(*WORD_WEIGHT_RANGE).numpy() - weights).max()
     return (
-        f"parity over {seen.sum()} salient cells: cosines off by at most {off.max():.1e} (mean {off.mean():.1e}),"
-        f" weights by {weight_off:.1e}, salience by {np.abs(salience - true_salience.numpy()).max():.1e};"
+        f"parity over {len(places)} salient cells: cosines off by at most {off.max():.1e} (mean {off.mean():.1e}),"
+        f" weights by {weight_off:.1e}, salience by {np.abs(salience - true_salience).max():.1e};"
         f" energy of cells outside the basis {outside:.1e}"
     )
 
@@ -236,16 +244,19 @@ def main() -> None:
     torch.set_num_threads(1)
 
     page, word, extra = load_weights(options.weights)
+    scoring: dict[str, float | int] = dict(SCORING)
+    for pair in options.set:
+        name, value = pair.split("=")
+        scoring[name] = type(SCORING[name])(float(value))
     vocabulary = word_list(options.words)
     basis, lost = principal_basis(word, vocabulary, keep=options.keep)
     print(f"basis: {options.keep} directions, energy of word vectors lost {lost:.2e}")
     write_onnx(
-        ExportPage(page, basis), torch.rand(2, 1, 96, 160), options.out / "image.onnx",
-        names=("page", "vectors", "salience"),
+        ExportPage(page, basis, float(scoring["salience_threshold"])), torch.rand(2, 1, 96, 160),
+        options.out / "image.onnx", names=("page", "vectors", "salience", "cells"),
         axes={
             "page": {0: "batch", 2: "height", 3: "width"},
-            "vectors": {0: "batch", 1: "rows", 2: "columns"},
-            "salience": {0: "batch", 1: "rows", 2: "columns"},
+            "vectors": {0: "read"}, "salience": {0: "read"}, "cells": {0: "read"},
         },
     )  # fmt: skip
     write_onnx(
@@ -256,11 +267,7 @@ def main() -> None:
     # The modules were folded and rotated in place: compare with fresh ones.
     page, word, _ = load_weights(options.weights)
     print(parity(page, word, basis, options.out, vocabulary))
-    scoring: dict[str, float | int] = dict(SCORING)
-    for pair in options.set:
-        name, value = pair.split("=")
-        scoring[name] = type(SCORING[name])(float(value))
-    config = {"family": "coltiny", "version": 0, "dim": options.keep + 1, "feature_padding": FEATURE_COUNT, **scoring}
+    config = {"family": "coltiny", "version": 1, "dim": options.keep + 1, "feature_padding": FEATURE_COUNT, **scoring}
     (options.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     sizes = {file.name: file.stat().st_size for file in sorted(options.out.iterdir()) if file.is_file()}
     print("bytes:", sizes, "total", sum(sizes.values()), "| step", extra.get("step"))

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.batches import COLUMNS, ROWS, Crops, misspelt, stem
-from training.model import WordEncoder, word_batch
+from training.corpus import Corpus
+from training.model import PageEncoder, Seen, WordEncoder, spelling, word_batch
 
 SCALE, THRESHOLD = 20.0, 0.5
 """Sigmoid over cosines: steepness and the cosine that means "as likely as not"."""
@@ -28,22 +29,20 @@ INFLECTED_FLOOR = 0.5
 """Cosine that words of one stem should at least have: "compiling" finds "compile"."""
 WEIGHTS = {
     "right": 1.0, "wrong": 0.5, "pull": 1.5, "absent": 5.0, "softmax": 0.5, "salience": 0.3, "apart": 0.5,
-    "inflected": 2.0, "rarity": 1.0,
+    "inflected": 2.0, "rarity": 1.0, "spelling": 1.0,
 }  # fmt: skip
 
 
 class WordBank:
     """Known words as negatives: their vectors are kept, slightly stale, to mine what is confused with what."""
 
-    def __init__(self, frequency: dict[str, int], lines: int, vocabulary: list[str], rng: random.Random) -> None:
-        self._frequency, self._lines, self._rng = frequency, lines, rng
-        common = rng.sample(sorted(frequency), min(14000, len(frequency)))
+    def __init__(self, corpus: Corpus, rng: random.Random) -> None:
+        self._frequency, self._rng = corpus.frequency, rng
+        self._lines = len(corpus.lines) + len(corpus.foreign_lines)
+        known = rng.sample(sorted(corpus.frequency), min(14000, len(corpus.frequency)))
+        known += rng.sample(corpus.vocabulary, 10000) + rng.sample(corpus.foreign_vocabulary, 4000)
         self.words = sorted(
-            {
-                word
-                for word in (*common, *rng.sample(vocabulary, 12000))
-                if word.isascii() and word.isalnum() and word.islower() and len(word) > 1
-            }
+            {word for word in known if word.isascii() and word.isalnum() and word.islower() and len(word) > 1}
         )
         self.stems = [stem(word) for word in self.words]
         self._mates: dict[str, list[str]] = {}
@@ -91,8 +90,16 @@ class Candidates:
     """(place of a misspelling, place of the word it comes from)."""
 
 
-def candidates(crops: Crops, cells: Tensor, bank: WordBank, rng: random.Random) -> Candidates:
-    """Printed words, words confused with them, misspellings, inflections and random words; each once."""
+def candidates(crops: Crops, cells: Tensor, of_word: Tensor, bank: WordBank, rng: random.Random) -> Candidates:
+    """Printed words, words confused with them, misspellings, inflections and random words; each once.
+
+    Args:
+        crops: the labels.
+        cells: vectors (n, dim) of the cells that were read.
+        of_word: (words,), which of them each printed word's is.
+        bank: source of negatives.
+        rng: source of chance.
+    """
     index: dict[str, int] = {}
     for word in crops.words:
         index.setdefault(word, len(index))
@@ -100,7 +107,7 @@ def candidates(crops: Crops, cells: Tensor, bank: WordBank, rng: random.Random) 
     pick = rng.sample(range(len(crops.words)), min(len(crops.words), 160))
     elsewhere = torch.randint(len(cells), (60,))
     own: list[str | None] = [*(stem(crops.words[i]) for i in pick), *([None] * len(elsewhere))]
-    for word in bank.confusable(torch.cat([cells[crops.cells[pick]], cells[elsewhere]]).detach(), own):
+    for word in bank.confusable(torch.cat([cells[of_word[pick]], cells[elsewhere]]).detach(), own):
         index.setdefault(word, len(index))
     pairs = []
     for word in rng.sample(printed, min(len(printed), 220)):
@@ -116,21 +123,38 @@ def candidates(crops: Crops, cells: Tensor, bank: WordBank, rng: random.Random) 
     return Candidates(list(index), index, pairs)
 
 
+SURE, CHANCE = 80, 30
+"""Cells without a word that are read in training: those that look most like one, and random ones."""
+
+
+@torch.no_grad()
+def read_cells(salience: Tensor, crops: Crops) -> Tensor:
+    """The cells to read, in ascending order: those of words, and others that the model may have to refuse."""
+    score = salience.reshape(-1) - 2 * torch.rand(salience.numel()).clamp(1e-6, 1 - 1e-6).log().neg().log()
+    score[crops.cells] = -torch.inf
+    return torch.unique(torch.cat([crops.cells, score.topk(SURE).indices, torch.randperm(len(score))[:CHANCE]]))
+
+
 def losses(
-    cells: Tensor, salience: Tensor, crops: Crops, encoder: WordEncoder, bank: WordBank, rng: random.Random
+    page: PageEncoder, seen: Seen, crops: Crops, encoder: WordEncoder, bank: WordBank, rng: random.Random
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """All losses of one batch, unweighted, and what to log.
 
     Args:
-        cells: unit vectors (batch * ROWS * COLUMNS, dim) of the page encoder.
-        salience: its logits (batch, ROWS, COLUMNS).
+        page: the page encoder.
+        seen: what its trunk sees of the batch.
         crops: the labels.
         encoder: the word encoder.
         bank: source of negatives.
         rng: source of chance.
     """
     batch = len(crops.pixels)
-    pool = candidates(crops, cells, bank, rng)
+    used = read_cells(seen.salience, crops)
+    place = torch.full((batch * ROWS * COLUMNS,), -1)
+    place[used] = torch.arange(len(used))
+    cells, spelled = page(page.windows(seen, used))
+    of_word = place[crops.cells]
+    pool = candidates(crops, cells, of_word, bank, rng)
     vectors, weights = encoder(*word_batch(pool.words))
     root_id: dict[str, int] = {}
     roots = torch.tensor([root_id.setdefault(stem(word), len(root_id)) for word in pool.words])
@@ -142,21 +166,19 @@ def losses(
         root = root_id.get(stem(word))
         if root is not None:
             touched[root, crop, row0 : row1 + 1, column0 : column1 + 1] = True
-    used = torch.unique(torch.cat([crops.cells, torch.randperm(len(cells))[:1300]]))
-    place = torch.full((len(cells),), -1)
-    place[used] = torch.arange(len(used))
     ignored = torch.from_numpy(touched).view(len(root_id), -1)[:, used][roots]
 
-    cosine = vectors @ cells[used].T
+    cosine = vectors @ cells.T
     # A word printed n times counts as sqrt(n) words.
     share = torch.bincount(target, minlength=len(pool.words)).float()[target] ** -0.5
     share = share / share.sum()
-    right = cosine[target, place[crops.cells]]
+    right = cosine[target, of_word]
     wrong = F.softplus((SCALE * (cosine - THRESHOLD)).masked_fill(ignored, -50.0)).sum() / len(pool.words)
 
     crop_of = used // (ROWS * COLUMNS)
     absent = cosine.masked_fill(ignored, -1.0)
-    best = torch.stack([absent[:, crop_of == crop].amax(1) for crop in range(batch)], 1)
+    parts = absent.split(torch.bincount(crop_of, minlength=batch).tolist(), dim=1)  # `used` is in ascending order
+    best = torch.stack([part.amax(1) for part in parts if part.shape[1]], 1)
     same_root = roots[:, None] == roots[None, :]
     limit = torch.full((len(pool.words),), ABSENT_LIMIT)
     between = torch.full_like(same_root, ABSENT_LIMIT, dtype=torch.float32)
@@ -169,18 +191,21 @@ def losses(
     kin = same_root & ~itself
     inflected = F.relu(INFLECTED_FLOOR - word_cosine)[kin].square().sum() / len(pool.words)
 
-    logits = SOFTMAX_SCALE * (cells[crops.cells] @ vectors.T)
+    logits = SOFTMAX_SCALE * (cells[of_word] @ vectors.T)
     logits = logits.masked_fill(kin[target], -1e4)
     chosen = F.cross_entropy(logits, target, reduction="none")
+    letters = F.cross_entropy(spelled[of_word].flatten(0, 1), spelling(crops.words).flatten(), reduction="none")
+    letters = letters.view(len(target), -1).mean(1)
     found = {
         "right": (F.softplus(-SCALE * (right - THRESHOLD)) * share).sum(),
         "wrong": wrong,
         "pull": ((1 - right) * share).sum(),
         "absent": F.relu(best - limit[:, None]).square().mean(),
         "softmax": (chosen * share).sum(),
-        "salience": F.binary_cross_entropy_with_logits(salience, crops.salient),
+        "salience": F.binary_cross_entropy_with_logits(seen.salience, crops.salient),
         "apart": apart,
         "inflected": inflected,
+        "spelling": (letters * share).sum(),
         "rarity": F.mse_loss(weights, torch.tensor([bank.rarity(word) for word in pool.words])),
     }
     log = {

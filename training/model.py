@@ -1,15 +1,23 @@
-"""ColTiny's two encoders: pixels to cell vectors, words to vectors of the same space.
+"""ColTiny's two encoders: pixels to word vectors, words to vectors of the same space.
 
-Both are trained from random weights. Their vectors meet in one space: the vector of a 16 x 16 pixel
-cell points to the vector of the word whose centre lies in that cell, so MaxSim over the cells of a
-page asks "does this page say the word, as far as it can be read?".
+Both are trained from random weights. Their vectors meet in one space: the vector that is read at a 16 x 16 pixel cell
+points to the vector of the word whose centre lies in that cell, so MaxSim over the cells of a page asks "does this
+page say the word, as far as it can be read?".
+
+A page has some 3,700 cells and 400 words. A light convolutional trunk sees all of it and says where words are centred
+(salience); a heavy reader looks at those places only:
+
+    page -> trunk -> letters (1/8) ------> window of 4 x 14 around a salient cell --+-> reader -> vector, spelling
+                  -> words (1/16) -------> the cell and two on either side ---------+
+                  -> salience (1/16): which cells
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,45 +26,12 @@ from torch import Tensor, nn
 from colpali_integrations.core.families.coltiny_words import FEATURE_COUNT, word_features
 
 CELL = 16
-"""Side in pixels of the square cell that one page vector stands for (four strides of two)."""
+"""Side in pixels of the square cell that a word's centre is located in (four strides of two)."""
 WORD_WEIGHT_RANGE = (0.05, 1.1)
 """Bounds of a query word's learned weight, so that no word is mute or drowns the rest."""
-
-
-class _DepthwiseGradient(torch.autograd.Function):
-    """Depthwise convolution whose weight gradient is taken in float32, channels last.
-
-    oneDNN's bfloat16 kernel for that one gradient is so slow on CPUs that it takes a quarter of a training step.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
-        weight = weight.to(x.dtype)
-        ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        return F.conv2d(x, weight, None, 1, padding, 1, x.shape[1])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, weight = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        shape = (None, [1, 1], list(ctx.padding), [1, 1], False, [0, 0], x.shape[1])
-        backward = torch.ops.aten.convolution_backward
-        to_x = backward(gradient, x, weight, *shape, [True, False, False])[0]
-        to_weight = backward(gradient.float(), x.float(), weight.float(), *shape, [False, True, False])[1]
-        return to_x, to_weight, None
-
-
-class DepthwiseConv(nn.Conv2d):
-    """A convolution of each channel by itself, with stride 1 and no bias; see :class:`_DepthwiseGradient`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, rows, columns) to the same shape."""
-        if not self.training:
-            return super().forward(x)
-        if torch.is_autocast_enabled("cpu"):
-            x = x.to(torch.bfloat16)
-        return _DepthwiseGradient.apply(x, self.weight, self.padding)
+SPELLED = 10
+"""Characters that the reader spells from either end of a word, in training only."""
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,"
 
 
 def conv_norm(
@@ -64,8 +39,7 @@ def conv_norm(
 ) -> nn.Sequential:
     """A padded convolution without bias followed by BatchNorm, which export folds into one convolution."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-    kind = DepthwiseConv if groups == inputs and stride == 1 and groups > 1 else nn.Conv2d
-    conv = kind(inputs, outputs, (height, width), stride, (height // 2, width // 2), groups=groups, bias=False)
+    conv = nn.Conv2d(inputs, outputs, (height, width), stride, (height // 2, width // 2), groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
@@ -97,37 +71,96 @@ class WideBlock(nn.Module):
         return x + self.gain * self.reduce(F.relu(self.expand(self.depthwise(x))))
 
 
+@dataclass
+class Seen:
+    """What the trunk sees of a page.
+
+    Attributes:
+        letters: (batch, LETTERS, height / 8, width / 8).
+        words: (batch, WORDS, height / 16, width / 16).
+        salience: logits (batch, height / 16, width / 16); positive: "a word is centred in this cell".
+    """
+
+    letters: Tensor
+    words: Tensor
+    salience: Tensor
+
+
 class PageEncoder(nn.Module):
-    """Greyscale page to one unit vector and one salience logit for each 16 x 16 cell."""
+    """Greyscale page to salience everywhere and a unit vector at chosen cells."""
+
+    LETTERS, WORDS = 48, 192
+    WINDOW = (4, 14)
+    """Rows and columns of letter features around a cell's centre: 32 x 112 pixels."""
+    BESIDE = 2
+    """Cells to either side whose word features are read too."""
+    HIDDEN = 384
 
     def __init__(self, *, dim: int = 128) -> None:
         super().__init__()
-        self.stem = conv_norm(1, 24, 3, stride=2)
-        self.down4 = conv_norm(24, 48, 3, stride=2)
-        self.strokes = DenseResidual(48)
-        self.down8 = conv_norm(48, 128, 3, stride=2)
-        self.letters = nn.Sequential(*[WideBlock(128, (5, 7)) for _ in range(3)])
-        self.down16 = conv_norm(128, 256, 3, stride=2)
-        self.words = nn.Sequential(*[WideBlock(256, (3, 9)) for _ in range(3)], WideBlock(256, (3, 7)))
-        self.norm = nn.BatchNorm2d(256)
-        self.head = nn.Conv2d(256, dim + 1, 1)
+        self.stem = conv_norm(1, 16, 3, stride=2)
+        self.down4 = conv_norm(16, 32, 3, stride=2)
+        self.strokes = DenseResidual(32)
+        self.down8 = conv_norm(32, 96, 3, stride=2)
+        self.letters = nn.Sequential(*[WideBlock(96, (5, 7)) for _ in range(2)])
+        self.narrow = conv_norm(96, self.LETTERS, 1)
+        self.down16 = conv_norm(96, self.WORDS, 3, stride=2)
+        self.words = nn.Sequential(*[WideBlock(self.WORDS, (3, 9)) for _ in range(2)])
+        self.norm = nn.BatchNorm2d(self.WORDS)
+        self.salience = nn.Conv2d(self.WORDS, 1, 1)
+        inputs = self.WINDOW[0] * self.WINDOW[1] * self.LETTERS + (2 * self.BESIDE + 1) * self.WORDS
+        self.read = nn.Linear(inputs, self.HIDDEN, bias=False)
+        self.read_norm = nn.BatchNorm1d(self.HIDDEN)
+        self.expand = nn.Linear(self.HIDDEN, 512)
+        self.reduce = nn.Linear(512, self.HIDDEN)
+        self.vector = nn.Linear(self.HIDDEN, dim)
+        self.spelling = nn.Linear(self.HIDDEN, 2 * SPELLED * (len(ALPHABET) + 1))
 
-    def forward(self, page: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode pages.
+    def see(self, page: Tensor) -> Seen:
+        """Run the trunk.
 
         Args:
             page: float (batch, 1, height, width), 0 black to 1 white, sides multiples of 16.
-
-        Returns:
-            Unit vectors (batch, dim, height / 16, width / 16) and salience logits (batch, height / 16,
-            width / 16); a positive logit says "a word is centred in this cell".
         """
         x = F.relu(self.stem(page))
         x = self.strokes(F.relu(self.down4(x)))
         x = self.letters(F.relu(self.down8(x)))
-        x = self.words(F.relu(self.down16(x)))
-        out = self.head(self.norm(x)).float()
-        return F.normalize(out[:, :-1], dim=1), out[:, -1]
+        words = self.norm(self.words(F.relu(self.down16(x))))
+        return Seen(F.relu(self.narrow(x)), words, self.salience(words)[:, 0])
+
+    def windows(self, seen: Seen, cells: Tensor) -> Tensor:
+        """What the reader looks at: float (n, inputs).
+
+        Args:
+            seen: of the whole batch.
+            cells: int64 (n,), indices into the flattened (batch, rows, columns) of cells.
+        """
+        rows, columns = seen.words.shape[2], seen.words.shape[3]
+        number, place = cells // (rows * columns), cells % (rows * columns)
+        row, column = place // columns, place % columns
+
+        high, wide = self.WINDOW
+        up, left = high // 2 - 1, wide // 2 - 1
+        letters = F.pad(seen.letters, (left, wide // 2 - 1, up, high // 2 - 1)).permute(0, 2, 3, 1)
+        tall, broad = 2 * rows + high - 2, 2 * columns + wide - 2
+        start = (number * tall + 2 * row) * broad + 2 * column
+        offsets = (torch.arange(high)[:, None] * broad + torch.arange(wide)).reshape(-1)
+        near = letters.reshape(-1, self.LETTERS)[start[:, None] + offsets].reshape(-1, high * wide * self.LETTERS)
+
+        words = F.pad(seen.words, (self.BESIDE, self.BESIDE)).permute(0, 2, 3, 1)
+        start = (number * rows + row) * (columns + 2 * self.BESIDE) + column
+        around = words.reshape(-1, self.WORDS)[start[:, None] + torch.arange(2 * self.BESIDE + 1)]
+        return torch.cat([near, around.reshape(-1, (2 * self.BESIDE + 1) * self.WORDS)], dim=1)
+
+    def hidden(self, windows: Tensor) -> Tensor:
+        """The reader's features (n, HIDDEN) of windows (n, inputs)."""
+        x = F.relu(self.read_norm(self.read(windows)))
+        return x + self.reduce(F.relu(self.expand(x)))
+
+    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Read windows: unit vectors (n, dim), and spelling logits (n, 2 * SPELLED, letters + 1)."""
+        x = self.hidden(windows)
+        return F.normalize(self.vector(x), dim=1), self.spelling(x).view(len(x), 2 * SPELLED, -1)
 
 
 class WordEncoder(nn.Module):
@@ -172,41 +205,26 @@ def word_batch(words: Sequence[str]) -> tuple[Tensor, Tensor]:
     return torch.tensor(ids), torch.tensor(offsets)
 
 
-# The study that found this design named its modules by single letters; its weights start ours.
-_STUDY_PAGE = {
-    "d1.": "down4.", "r1.a.": "strokes.first.", "r1.b.": "strokes.second.", "d2.": "down8.", "s3.": "letters.",
-    "d3.": "down16.", "s4.": "words.", "nb.": "norm.",
-}  # fmt: skip
-_STUDY_BLOCK = {".dw.": ".depthwise.", ".p1.": ".expand.", ".p2.": ".reduce."}
-_STUDY_WORD = {
-    "emb.": "embedding.", "ln.": "norm_in.", "a.": "expand.", "b.": "reduce.", "ln2.": "norm_out.", "o.": "vector.",
-    "w.": "weight.",
-}  # fmt: skip
+@lru_cache(200_000)
+def _classes(word: str) -> tuple[int, ...]:
+    codes = [ALPHABET.index(character) for character in word]
+    none = [len(ALPHABET)] * SPELLED
+    return (*(codes + none)[:SPELLED], *(codes[::-1] + none)[:SPELLED])
 
 
-def _rename(name: str, prefixes: dict[str, str]) -> str:
-    for old, new in prefixes.items():
-        if name.startswith(old):
-            name = new + name[len(old) :]
-            break
-    for old, new in _STUDY_BLOCK.items():
-        name = name.replace(old, new)
-    return name[:-2] + ".gain" if name.endswith(".g") else name
+def spelling(words: Sequence[str]) -> Tensor:
+    """Characters from the left and from the right as classes, ``len(ALPHABET)`` for none: (words, 2 * SPELLED)."""
+    return torch.tensor([_classes(word) for word in words])
 
 
 def load_weights(path: str | Path) -> tuple[PageEncoder, WordEncoder, dict[str, object]]:
-    """Read a checkpoint of ``train.py`` (or of the study before it) into two encoders in eval mode.
+    """Read a checkpoint of ``train.py`` into two encoders in eval mode.
 
     Returns:
         The page encoder, the word encoder, and the checkpoint's other entries (step, seconds, ...).
     """
     state = torch.load(path, map_location="cpu", weights_only=False)
     page, word = PageEncoder(), WordEncoder()
-    if "img" in state:
-        page.load_state_dict({_rename(k, _STUDY_PAGE): v for k, v in state["img"].items()})
-        word.load_state_dict({_rename(k, _STUDY_WORD): v for k, v in state["txt"].items()})
-    else:
-        page.load_state_dict(state["page"])
-        word.load_state_dict(state["word"])
-    rest = {k: v for k, v in state.items() if k not in {"img", "txt", "page", "word"}}
-    return page.eval(), word.eval(), rest
+    page.load_state_dict(state["page"])
+    word.load_state_dict(state["word"])
+    return page.eval(), word.eval(), {name: value for name, value in state.items() if name not in {"page", "word"}}

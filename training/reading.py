@@ -2,8 +2,9 @@
 
 ``python -m training.reading --model colpali_integrations/models/coltiny [--pages 60]``
 
-Each word of a page's text layer has a box; the cell at its centre (or the best of its neighbours) is compared with
-every word of the evaluation set's vocabulary. "Read" means that the right spelling comes first.
+Each word of a page's text layer has a box. Of the cells that the model reads within a cell and a half of its centre,
+the one that fits it best is compared with every word of the evaluation set's vocabulary. "Read" means that the right
+spelling comes first; a word where the model reads nothing is not read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pypdfium2.raw as pdfium_c
 
 from colpali_integrations.core.families.base import Float32
 from colpali_integrations.core.families.coltiny_words import _WORD
-from training.evaluate import SET, Encoder, load
+from training.evaluate import SET, Encoder, Raw, load
 
 _MONO = re.compile(r"mono|courier|typewriter|cmtt|cmsltt|cmitt|consol|tt\d|nimbusmon|lmtt", re.IGNORECASE)
 _SANS = re.compile(r"sans|helvet|arial|cmss|heros|nimbussan|lmss|frutiger|verdana", re.IGNORECASE)
@@ -34,13 +35,13 @@ _ITALIC = re.compile(r"ital|obli|cmti|cmsl|-it|slant", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Word:
-    """A printed word: folded spelling, font name, size in pixels at the model's resolution, centre in cells."""
+    """A printed word: folded spelling, font name, size and centre in pixels at the model's resolution."""
 
     spelling: str
     font: str
     em: float
-    row: int
-    column: int
+    x: float
+    y: float
 
     @property
     def classes(self) -> Iterator[str]:
@@ -55,7 +56,7 @@ class Word:
         yield "with digits" if any(character.isdigit() for character in self.spelling) else "letters only"
 
 
-def printed_words(page: pdfium.PdfPage, *, longest_side: int, cell: int) -> Iterator[Word]:
+def printed_words(page: pdfium.PdfPage, *, longest_side: int) -> Iterator[Word]:
     """The words of a page's text layer that stand on one line, with their places."""
     text, (width, height) = page.get_textpage(), page.get_size()
     scale = longest_side / max(width, height)
@@ -74,15 +75,27 @@ def printed_words(page: pdfium.PdfPage, *, longest_side: int, cell: int) -> Iter
             found[0],
             buffer.value.decode("latin-1").split("+")[-1],
             pdfium_c.FPDFText_GetFontSize(text, start) * scale,
-            int((height - (bottom + top) / 2) * scale // cell),
-            int((left + right) / 2 * scale // cell),
+            (left + right) / 2 * scale,
+            (height - (bottom + top) / 2) * scale,
         )
 
 
-def around(vectors: Float32, row: int, column: int) -> Float32:
-    """The vectors (n, dim) of a cell and its neighbours."""
-    rows, columns = max(0, row - 1), max(0, column - 1)
-    return vectors[rows : row + 2, columns : column + 2].reshape(-1, vectors.shape[-1])
+def read_as(word: Word, raw: Raw, table: Float32, index: int, cell: int) -> Float32:
+    """How like each word of a vocabulary the print at a word's place is: float32 (n_words,); -1 where nothing is read.
+
+    Args:
+        word: what is printed.
+        raw: what the model reads on its page.
+        table: float32 (n_words, dim - 1), the vocabulary's vectors.
+        index: which of them is the word's own.
+        cell: pixels of a cell's side.
+    """
+    away = np.abs(raw.centres(cell) - [word.x, word.y]).max(axis=1)
+    near = raw.vectors[away <= 1.5 * cell]
+    if not len(near):
+        return np.full(len(table), -1, np.float32)
+    similar: Float32 = table @ near[(near @ table[index]).argmax()]
+    return similar
 
 
 def main() -> None:
@@ -107,15 +120,12 @@ def main() -> None:
             data = (options.pdfs / document["package"] / document["path"]).read_bytes()
             pdf = pdfium.PdfDocument(gzip.decompress(data) if document["path"].endswith(".gz") else data)
             number = int(pages[place].image.stem.rsplit("-", 1)[1])
-            vectors, _ = encoder.raw(pages[place].image)
-            config = encoder.config
-            for word in printed_words(pdf[number - 1], longest_side=config.longest_side, cell=config.cell):
-                if word.spelling not in index or not (word.row < vectors.shape[0] and word.column < vectors.shape[1]):
+            raw, config = encoder.raw(pages[place].image), encoder.config
+            for word in printed_words(pdf[number - 1], longest_side=config.longest_side):
+                if word.spelling not in index:
                     continue
-                near = around(vectors, word.row, word.column)
-                best = near[(near @ table[index[word.spelling]]).argmax()]
-                similar = table @ best
-                right = bool(similar.argmax() == index[word.spelling])
+                similar = read_as(word, raw, table, index[word.spelling], config.cell)
+                right = bool(similar.max() > -1 and similar.argmax() == index[word.spelling])
                 for name in word.classes:
                     read.setdefault(name, []).append((right, float(similar[index[word.spelling]])))
         for name, words in sorted(read.items()):

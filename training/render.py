@@ -1,45 +1,42 @@
 """Synthetic page tiles: text set in many faces and sizes, with the box of every word.
 
-``python -m training.render --minutes 10 --seed 1 --out training/work/tiles``
+``python -m training.render --out training/work/tiles.png`` shows a sheet of them.
 
-A tile is a 256 x 640 cut-out of a page at the model's resolution. It is drawn at two to four times that size and
-reduced, so that glyphs have the unhinted, antialiased look of a rendered PDF. Of the text about a third is natural,
-the rest uniform vocabulary, invented words, numbers, units and identifiers: the model shall read, not guess.
+A tile is a cut-out of a page at the model's resolution, drawn fresh for each training step: about 80 a second on one
+core. Skia draws unhinted, antialiased outlines at sub-pixel places, as PDF renderers do, at the tile's own size or up
+to 2.5 times of it. Of the text a third is natural, the rest uniform vocabulary, invented words, numbers, units and
+identifiers: the model shall read, not guess.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import io
-import json
+import math
 import random
 import string
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import skia
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
 from colpali_integrations.core.families.coltiny_words import _WORD, fold
 from training.corpus import Corpus
-from training.fonts import Face, families, font
+from training.fonts import Face, families
 
-HEIGHT, WIDTH = 256, 640
-SHARD = 250
-"""Tiles a file."""
+HEIGHT, WIDTH = 192, 512
 _ONSETS = ["b", "br", "c", "ch", "d", "f", "g", "gr", "h", "k", "l", "m", "n", "p", "r", "s", "st", "t", "tr", "v"]
 _ONSETS += ["w", "z", "sh", ""]
 _RIMES = ["a", "e", "i", "o", "u", "ar", "en", "il", "on", "ut", "ai", "ou", "y", "er", "ung", "eau"]
 _UNITS = ["px", "mm", "kB", "MB", "ms", "th", "st", "%", "x", "GHz", "em", "pt", "nm", "k", "a", "b", "D", "V", "kg"]
-_ACCENTED = {
-    "a": "äáàâãå", "c": "ç", "e": "éèêë", "i": "íìîï", "n": "ñ", "o": "öóòôõ", "u": "üúùû", "A": "ÄÁÀ", "E": "ÉÈ",
-    "O": "ÖÓ", "U": "ÜÚ",
-}  # fmt: skip
+_LIGATURES = {"ffi": "ﬃ", "ffl": "ﬄ", "ff": "ﬀ", "fi": "ﬁ", "fl": "ﬂ"}
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass
@@ -51,20 +48,12 @@ class Tile:
     boxes: NDArray[np.float32]
 
 
-@lru_cache(2000)
-def has_accents(path: Path) -> bool:
-    """Whether a font draws accented letters (a missing glyph looks like that of a code point no font has)."""
-    sample = font(path, 24.0)
-    missing = bytes(sample.getmask("\uffff"))
-    return all(bytes(sample.getmask(letter)) not in {missing, b""} for letter in "éüñÖ")
-
-
 class TextSource:
     """Draws tokens to set: natural lines, vocabulary, numbers, codes, invented words."""
 
     def __init__(self, corpus: Corpus, rng: random.Random) -> None:
-        self._lines = corpus.lines
-        self._vocabulary = corpus.vocabulary
+        self._lines, self._foreign_lines = corpus.lines, corpus.foreign_lines
+        self._vocabulary, self._foreign = corpus.vocabulary, corpus.foreign_vocabulary
         self._rng = rng
 
     def code(self) -> str:
@@ -76,11 +65,13 @@ class TextSource:
             return str(rng.randint(0, 999)) + rng.choice(_UNITS)
         if kind < 0.55:
             return ".".join(str(rng.randint(0, 40)) for _ in range(rng.randint(2, 3)))
-        if kind < 0.68:
+        if kind < 0.65:
             return "0x" + "".join(rng.choice("0123456789abcdef") for _ in range(rng.randint(2, 8)))
-        if kind < 0.9:
+        if kind < 0.88:
             left, right = rng.choice(self._vocabulary), rng.choice(self._vocabulary)
-            joined = rng.choice(["--", "-", "", ".", "$", "\\"]) + left + rng.choice("_-./") + right
+            if rng.random() < 0.3:
+                left, right = left[: rng.randint(2, 5)], right[: rng.randint(1, 5)]
+            joined = rng.choice(["--", "-", "", ".", "$", "\\"]) + left + rng.choice("_-./_") + right
             return joined + rng.choice(["", "()", ";", ":", ",", "="])
         return str(rng.randint(1, 12)) + rng.choice("/:-") + str(rng.randint(0, 59)) + rng.choice(["", "/2019", ":30"])
 
@@ -89,14 +80,14 @@ class TextSource:
         rng, kind = self._rng, self._rng.random()
         if kind < 0.45:
             return str(rng.randint(0, 10 ** rng.randint(1, 6)))
-        if kind < 0.7:
-            return f"{rng.random() * 10 ** rng.randint(0, 4):.{rng.randint(1, 3)}f}"
+        if kind < 0.75:
+            return f"{rng.random() * 10 ** rng.randint(0, 4):.{rng.randint(1, 4)}f}"
         return f"{rng.randint(1000, 10**7):,}" if kind < 0.85 else str(rng.randint(1900, 2030))
 
     def invented(self) -> str:
         """A word no dictionary has, in lower case, capitalised or in capitals."""
         rng, kind = self._rng, self._rng.random()
-        if kind < 0.55:
+        if kind < 0.5:
             word = "".join(rng.choice(_ONSETS) + rng.choice(_RIMES) for _ in range(rng.randint(1, 4)))
         elif kind < 0.75:
             word = "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(2, 9)))
@@ -114,13 +105,14 @@ class TextSource:
 
     def dictionary_word(self) -> str:
         """A vocabulary word with the punctuation that sticks to words on pages."""
-        rng, word, kind = self._rng, self.cased(self._rng.choice(self._vocabulary)), self._rng.random()
+        rng, kind = self._rng, self._rng.random()
+        word = self.cased(rng.choice(self._vocabulary if rng.random() < 0.75 else self._foreign))
         if kind < 0.15:
             return word + rng.choice(".,;:)?!")
         if kind < 0.19:
             return "(" + word + rng.choice([")", ""])
         if kind < 0.22:
-            return f'"{word}"'
+            return rng.choice(['"{}"', "“{}”", "„{}“", "«{}»", "‘{}’"]).format(word)
         return word + rng.choice("-_/.") + rng.choice(self._vocabulary) if kind < 0.26 else word
 
     def stream(self, natural: float) -> Iterator[str]:
@@ -128,206 +120,371 @@ class TextSource:
         rng = self._rng
         while True:
             if rng.random() < natural:
-                yield from rng.choice(self._lines).split()
+                yield from rng.choice(self._lines if rng.random() < 0.8 else self._foreign_lines).split()
                 continue
             for _ in range(6):
                 kind = rng.random()
-                if kind < 0.52:
+                if kind < 0.55:
                     yield self.dictionary_word()
                 else:
-                    yield self.code() if kind < 0.7 else self.number() if kind < 0.85 else self.invented()
+                    yield self.code() if kind < 0.69 else self.number() if kind < 0.85 else self.invented()
+
+
+@dataclass
+class Ink:
+    """How a stretch of text looks: a font at its size, in grey (0 to 255), with space between letters."""
+
+    font: skia.Font
+    grey: int
+    tracking: float = 0.0
+    ligatures: bool = False
+
+
+@dataclass
+class Sheet:
+    """A canvas in tile pixels and the words printed on it."""
+
+    scale: float
+    paper: int
+    surface: skia.Surface = field(init=False)
+    canvas: skia.Canvas = field(init=False)
+    words: list[tuple[str, Box]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        size = math.ceil(WIDTH * self.scale), math.ceil(HEIGHT * self.scale)
+        self.surface = skia.Surface.MakeRaster(
+            skia.ImageInfo.Make(*size, skia.kGray_8_ColorType, skia.kOpaque_AlphaType)
+        )
+        self.canvas = self.surface.getCanvas()
+        self.canvas.clear(skia.Color(self.paper, self.paper, self.paper))
+        self.canvas.scale(size[0] / WIDTH, size[1] / HEIGHT)
+
+    def print(self, token: str, x: float, baseline: float, ink: Ink) -> float:
+        """Print a token from x on and note its words; returns its width in pixels (0: the font lacks a letter)."""
+        text, glyphs = _printable(token, ink)
+        if not glyphs:
+            return 0.0
+        widths = np.asarray(ink.font.getWidths(glyphs)) + ink.tracking
+        ends = np.concatenate([[0.0], np.cumsum(widths)])
+        paint = skia.Paint(AntiAlias=True, Color=skia.Color(ink.grey, ink.grey, ink.grey))
+        if ink.tracking:
+            places = [skia.Point(x + float(end), baseline) for end in ends[:-1]]
+            self.canvas.drawTextBlob(skia.TextBlob.MakeFromPosText(text, places, ink.font), 0, 0, paint)
+        else:
+            self.canvas.drawString(text, x, baseline, ink.font, paint)
+        matrix, size = self.canvas.getTotalMatrix(), ink.font.getSize()
+        for word, start, stop in spelled(text):
+            rectangle = skia.Rect.MakeLTRB(
+                x + float(ends[start]), baseline - 0.72 * size, x + float(ends[stop]), baseline + 0.22 * size
+            )
+            box = matrix.mapRect(rectangle)
+            self.words.append(
+                (word, tuple(edge / self.scale for edge in (box.left(), box.top(), box.right(), box.bottom())))
+            )
+        return float(ends[-1])
+
+    def hide(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Forget the words that something drawn over this rectangle covers."""
+        self.words = [
+            (word, box)
+            for word, box in self.words
+            if box[2] <= left or box[0] >= right or box[3] <= top or box[1] >= bottom
+        ]
+
+    def image(self) -> Image.Image:
+        """What has been drawn, at its own scale."""
+        return Image.fromarray(self.surface.toarray(colorType=skia.kGray_8_ColorType))
+
+
+def _printable(token: str, ink: Ink) -> tuple[str, list[int]]:
+    """The token as the font can print it (with ligatures, or else without accents) and its glyphs."""
+    text = token
+    if ink.ligatures:
+        for letters, glyph in _LIGATURES.items():
+            if letters in text and ink.font.getTypeface().unicharToGlyph(ord(glyph)):
+                text = text.replace(letters, glyph)
+    for attempt in (text, token, fold(token)):
+        glyphs = ink.font.textToGlyphs(attempt)
+        if len(glyphs) == len(attempt) and 0 not in glyphs:
+            return attempt, glyphs
+    return token, []
+
+
+def spelled(token: str) -> list[tuple[str, int, int]]:
+    """The readable words in a printed token with their character spans; single letters are left out.
+
+    >>> spelled("(fork_exec)"), spelled("Maß-ﬁt")
+    ([('fork', 1, 5), ('exec', 6, 10)], [('mass', 0, 3), ('fit', 4, 6)])
+    """
+    if token.isascii():
+        folded, origin = token.lower(), list(range(len(token)))
+    else:
+        folded, origin = "", []
+        for place, character in enumerate(token):
+            opened = fold(character)
+            folded += opened
+            origin += [place] * len(opened)
+    return [
+        (found[0], origin[found.start()], origin[found.end() - 1] + 1)
+        for found in _WORD.finditer(folded)
+        if len(found[0]) > 1 or found[0].isdigit()
+    ]
+
+
+@lru_cache(1000)
+def typeface(path: Path) -> skia.Typeface:
+    """The font file, kept open."""
+    return skia.Typeface.MakeFromFile(str(path))
 
 
 class TileSetter:
-    """Sets tiles: one or two columns, each with a face, a size and its own disturbances."""
+    """Sets tiles: columns of text, tables, slides and plots, each with its own faces, sizes and disturbances."""
 
     def __init__(self, corpus: Corpus, seed: int) -> None:
         self._rng = random.Random(seed)
+        self._noise = np.random.default_rng(seed)
         self._text = TextSource(corpus, self._rng)
         self._families = families()
 
     def tile(self) -> Tile:
         """Draw one tile."""
         rng = self._rng
-        scale = rng.choice([2, 3, 3, 4]) if rng.random() < 0.9 else 1
-        paper = 255 if rng.random() < 0.75 else rng.randint(200, 254)
-        image = Image.new("L", (WIDTH * scale, HEIGHT * scale), paper)
-        draw = ImageDraw.Draw(image)
-        words: list[tuple[str, float, float, float, float]] = []
-        if rng.random() < 0.7:
-            columns = [(rng.randint(-60, 90), WIDTH + rng.randint(-150, 40))]
+        dark = rng.random() < 0.05
+        paper = rng.randint(0, 90) if dark else 255 if rng.random() < 0.75 else rng.randint(190, 254)
+        sheet = Sheet(rng.choice([1.0, 1.0, 1.0, 1.3, 1.5, 1.5, 2.0, 2.5]), paper)
+        if rng.random() < 0.16:  # a page that was scanned askew
+            sheet.canvas.rotate(rng.uniform(-2.2, 2.2), WIDTH / 2, HEIGHT / 2)
+        if rng.random() < 0.12:
+            self._plot(sheet)
         else:
-            middle, gap = rng.randint(220, 420), rng.randint(8, 30)
-            columns = [(rng.randint(-30, 50), middle - gap // 2), (middle + gap // 2, WIDTH + rng.randint(-40, 40))]
-        for left, right in columns:
-            words += self._column(draw, scale, left, right)
-        words = self._clutter(draw, scale, words)
-        if scale > 1:
-            filters = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
-            image = image.reduce(scale) if rng.random() < 0.6 else image.resize((WIDTH, HEIGHT), rng.choice(filters))
-        kind = rng.random()
-        if kind < 0.06:
-            image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.8)))
-        elif kind < 0.12:
-            buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=rng.randint(30, 85))
-            image = Image.open(buffer).convert("L")
-        boxes = np.array([word[1:] for word in words], np.float32).reshape(-1, 4)
-        return Tile(np.asarray(image), [word[0] for word in words], boxes)
+            if rng.random() < 0.7:
+                columns = [(rng.randint(-60, 70), WIDTH + rng.randint(-120, 40))]
+            else:
+                middle, gap = rng.randint(170, 340), rng.randint(8, 30)
+                columns = [(rng.randint(-30, 40), middle - gap // 2), (middle + gap // 2, WIDTH + rng.randint(-40, 40))]
+            for left, right in columns:
+                self._column(sheet, left, right)
+            self._clutter(sheet)
+        pixels = self._disturbed(sheet.image())
+        boxes = np.array([box for _, box in sheet.words], np.float32).reshape(-1, 4)
+        return Tile(pixels, [word for word, _ in sheet.words], boxes)
 
     def _em(self) -> float:
-        """Type size in pixels at the model's resolution; A4 body text is 11 to 14."""
+        """Type size in pixels at the model's resolution; A4 body text is 11 to 14.
+
+        A tile holds the more words the smaller they are, so that small print is seen more than these shares say.
+        """
         kind, rng = self._rng.random(), self._rng
-        if kind < 0.24:
-            return rng.uniform(7.5, 11)
-        if kind < 0.55:
-            return rng.uniform(11, 14)
-        return rng.uniform(13, 18) if kind < 0.86 else rng.uniform(18, 28) if kind < 0.97 else rng.uniform(28, 44)
+        for share, low, high in ((0.05, 6.8, 9), (0.22, 9, 11), (0.57, 11, 14), (0.85, 14, 19), (0.95, 19, 30)):
+            if kind < share:
+                return rng.uniform(low, high)
+        return rng.uniform(30, 68)
 
     def _family(self) -> list[Face]:
-        return self._rng.choice(self._families[self._rng.choices(["serif", "sans", "mono"], [0.33, 0.31, 0.36])[0]])
+        return self._rng.choice(self._families[self._rng.choices(["serif", "sans", "mono"], [0.34, 0.34, 0.32])[0]])
 
-    def _column(
-        self, draw: ImageDraw.ImageDraw, scale: int, left: int, right: int
-    ) -> list[tuple[str, float, float, float, float]]:
-        """Fill one column with lines and return its words with boxes in tile pixels."""
+    def _font(self, face: Face, size: float) -> skia.Font:
+        font = skia.Font(typeface(face.path), size)
+        font.setSubpixel(True)
+        font.setHinting(skia.FontHinting.kNone)
+        font.setEdging(skia.Font.Edging.kAntiAlias)
+        rng = self._rng
+        if rng.random() < 0.12:
+            font.setScaleX(rng.uniform(0.8, 1.12))
+        if not face.styled and rng.random() < 0.05:  # slanted and bold made by a program
+            font.setSkewX(-rng.uniform(0.12, 0.25))
+        if not face.styled and rng.random() < 0.03:
+            font.setEmbolden(True)
+        return font
+
+    def _grey(self, paper: int) -> int:
+        """Ink that can be told from the paper."""
+        rng = self._rng
+        if paper < 100:
+            return rng.randint(paper + 110, 255)
+        return rng.choice([0, 0, 0, rng.randint(0, 90), rng.randint(0, min(150, paper - 90))])
+
+    def _column(self, sheet: Sheet, left: float, right: float) -> None:
+        """Fill one column with lines."""
         rng = self._rng
         family = self._family()
         upright = [face for face in family if not face.styled] or family
-        face = rng.choice(upright if rng.random() < 0.65 else family)
-        accents = rng.random() < 0.12
+        styled = [face for face in family if face.styled] or family
         em = self._em()
         leading = em * rng.choice([rng.uniform(1.08, 1.3), rng.uniform(1.15, 1.7)])
         stream = self._text.stream(rng.choices([1.0, 0.5, 0.0], [0.3, 0.3, 0.4])[0])
-        ink = rng.choice([0, 0, 0, 0, rng.randint(0, 110)])
-        spacing = rng.uniform(0.9, 1.6)
-        table, mixed, emphasis = rng.random() < 0.14, rng.random() < 0.4, rng.choice(family)
-        words: list[tuple[str, float, float, float, float]] = []
+        grey, ligatures = self._grey(sheet.paper), rng.random() < 0.5
+        tracking = rng.uniform(-0.03, 0.1) * em if rng.random() < 0.1 else 0.0
+        face = rng.choice(upright if rng.random() < 0.6 else styled)
+        body = Ink(self._font(face, em), grey, tracking, ligatures)
+        emphasis = Ink(self._font(rng.choice(styled), em), grey, 0.0, ligatures)
+        typewriter = Ink(self._font(rng.choice(rng.choice(self._families["mono"])), em * rng.uniform(0.85, 1)), grey)
+        spacing, table, mixed = rng.uniform(0.9, 1.6), rng.random() < 0.15, rng.random() < 0.45
+        stops = [rng.uniform(30, 110) for _ in range(8)] if rng.random() < 0.6 else []
         y = rng.uniform(-leading, 20)
         while y < HEIGHT:
             if rng.random() < 0.04:
                 y += rng.choice([leading * 0.5, leading, rng.uniform(10, 60)])
-            x = float(left + rng.choice([0, 0, 0, 20]))
-            size, line_face, colour = em, face, ink
-            if rng.random() < 0.05:  # a heading, a caption
-                size, line_face = em * rng.choice([1.2, 1.44, 1.7, 0.85]), rng.choice(family)
-            points = max(6 * scale, int(size * scale * 2) / 2)
-            line_font = font(line_face.path, points)
-            space = line_font.getlength(" ") / scale * spacing
-            inverse = rng.random() < 0.025
-            if inverse:
-                bar = (left * scale, (y - 2) * scale, right * scale, (y + size * 1.2) * scale)
-                draw.rectangle(bar, fill=rng.randint(0, 110))
-                colour = rng.randint(215, 255)
+            x, line, size = float(left + rng.choice([0, 0, 0, 20])), body, em
+            if rng.random() < 0.06:  # a heading, a caption
+                size = em * rng.choice([1.2, 1.44, 1.7, 0.85])
+                line = Ink(self._font(rng.choice(family), size), grey, 0.0, ligatures)
+            if rng.random() < 0.03:  # light on a dark bar
+                bar = skia.Rect.MakeLTRB(left, y - 2, right, y + size * 1.25)
+                level = rng.randint(0, 110)
+                sheet.canvas.drawRect(bar, skia.Paint(Color=skia.Color(level, level, level)))
+                line = Ink(line.font, rng.randint(215, 255), line.tracking, ligatures)
             end = right if rng.random() < 0.85 else rng.uniform(left + 60, right)
-            baseline = round(y * scale) + line_font.getmetrics()[0]
+            baseline, cell = y + 0.9 * size, 0
             for token in stream:
-                word_face = line_face
-                if mixed and rng.random() < 0.12:
-                    word_face = emphasis
-                elif rng.random() < 0.02:
-                    word_face = rng.choice(rng.choice(self._families["mono"]))
-                word_font = font(word_face.path, points)
-                if accents and has_accents(word_face.path):
-                    token = self._accented(token)
-                length = word_font.getlength(token) / scale
-                if x + length > end:
+                ink = line
+                if line is body and mixed and rng.random() < 0.15:
+                    ink = emphasis
+                elif line is body and rng.random() < 0.03:
+                    ink = typewriter
+                if len(token) > 60 or x + len(token) * size * 0.45 > end:
                     break
-                if x + length > -5:
-                    draw.text((round(x * scale), baseline), token, font=word_font, fill=colour, anchor="ls")
-                    bottom = baseline / scale
-                    for word, start, stop in spelled(token):
-                        x0, x1 = (x + word_font.getlength(token[:cut]) / scale for cut in (start, stop))
-                        words.append((word, x0, bottom - 0.72 * size, x1, bottom + 0.22 * size))
-                    if rng.random() < 0.01:
-                        under = baseline + scale
-                        draw.line(
-                            [x * scale, under, (x + length) * scale, under], fill=colour, width=max(1, scale // 2)
-                        )
-                x += length + space
-                if table and rng.random() < 0.5:
-                    x += rng.uniform(5, 60)
-            y += size * 1.5 if inverse else leading * max(1, size / em)
-        return words
+                x += sheet.print(token, x, baseline, ink) + 0.25 * size * spacing
+                if ink.font.getTypeface().isFixedPitch():
+                    x += 0.3 * size
+                if table and rng.random() < 0.6:
+                    x += stops[cell % len(stops)] - 0.5 * len(token) * size if stops else rng.uniform(5, 60)
+                    x, cell = max(x, left), cell + 1
+                if table and rng.random() < 0.6:
+                    token_x = x + (rng.uniform(5, 60) if not stops else 0)
+                    x = token_x + sheet.print(self._text.number(), token_x, baseline, ink) + 0.5 * size
+                if x > end:
+                    break
+            y += leading * max(1, size / em)
 
-    def _accented(self, token: str) -> str:
-        """The token with an accent on some letters; folding takes it off again."""
+    def _plot(self, sheet: Sheet) -> None:
+        """Axes with ticks and labels, curves, a legend, and words that stand alone at any place."""
         rng = self._rng
-        return "".join(
-            rng.choice(_ACCENTED[letter]) if letter in _ACCENTED and rng.random() < 0.12 else letter for letter in token
-        )
+        face = rng.choice(rng.choice(self._families[rng.choice(["sans", "sans", "serif"])]))
+        em, grey = rng.uniform(6.8, 17), self._grey(sheet.paper)
+        ink = Ink(self._font(face, em), grey)
+        line = skia.Paint(
+            AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeWidth=rng.uniform(0.5, 2),
+            Color=skia.Color(grey, grey, grey),
+        )  # fmt: skip
+        left, bottom = rng.uniform(20, 90), rng.uniform(HEIGHT * 0.6, HEIGHT - 20)
+        right, top = rng.uniform(WIDTH * 0.6, WIDTH), rng.uniform(-20, 40)
+        for _ in range(rng.randint(0, 5)):
+            level = rng.randint(60, 240)
+            shape = skia.Rect.MakeLTRB(
+                *(sorted((rng.uniform(left, right), rng.uniform(left, right)))[0], top, right, bottom)
+            )
+            paint = skia.Paint(AntiAlias=True, Color=skia.Color(level, level, level))
+            if rng.random() < 0.5:
+                x, width = rng.uniform(left, right), rng.uniform(5, 60)
+                shape = skia.Rect.MakeLTRB(x, rng.uniform(top, bottom), x + width, bottom)
+            else:
+                paint.setStyle(skia.Paint.kStroke_Style)
+            sheet.canvas.drawRect(shape, paint)
+        sheet.canvas.drawLine(left, bottom, right, bottom, line)
+        sheet.canvas.drawLine(left, top, left, bottom, line)
+        for _ in range(rng.randint(0, 3)):
+            path = skia.Path()
+            path.moveTo(left, rng.uniform(top, bottom))
+            for step in range(1, 12):
+                path.lineTo(left + (right - left) * step / 11, rng.uniform(top, bottom))
+            sheet.canvas.drawPath(path, line)
+        step = rng.uniform(30, 90)
+        for tick in range(int((right - left) // step)):
+            label = self._text.number() if rng.random() < 0.8 else self._text.dictionary_word()
+            sheet.print(label, left + tick * step - em, bottom + 1.3 * em, ink)
+        for tick in range(int((bottom - top) // 28)):
+            sheet.print(self._text.number(), left - rng.uniform(2.5, 3.2) * em, bottom - tick * 28, ink)
+        tokens = self._text.stream(0.5)
+        taken: list[Box] = [box for _, box in sheet.words]
+        for _ in range(rng.randint(6, 40)):
+            x, y = rng.uniform(-10, WIDTH - 30), rng.uniform(0, HEIGHT)
+            if any(box[0] - 90 < x < box[2] + 6 and box[1] - 4 < y < box[3] + 1.2 * em for box in taken):
+                continue
+            known = len(sheet.words)
+            for token in (next(tokens) for _ in range(rng.randint(1, 2))):
+                x += sheet.print(token, x, y, ink) + 0.3 * em
+            taken += [box for _, box in sheet.words[known:]]
 
-    def _clutter(
-        self, draw: ImageDraw.ImageDraw, scale: int, words: list[tuple[str, float, float, float, float]]
-    ) -> list[tuple[str, float, float, float, float]]:
-        """Rules across the text, and a figure that hides some words; returns the words still in sight."""
+    def _clutter(self, sheet: Sheet) -> None:
+        """Rules across the text, and a figure that hides some words."""
         rng = self._rng
         if rng.random() < 0.14:
             for _ in range(rng.randint(1, 4)):
-                ink, width = rng.randint(0, 160), rng.randint(1, scale)
+                level = rng.randint(0, 160)
+                rule = skia.Paint(
+                    AntiAlias=True, StrokeWidth=rng.uniform(0.3, 1.2), Color=skia.Color(level, level, level)
+                )
                 if rng.random() < 0.5:
-                    y = rng.randint(0, HEIGHT * scale)
-                    draw.line([0, y, WIDTH * scale, y], fill=ink, width=width)
+                    y = rng.uniform(0, HEIGHT)
+                    sheet.canvas.drawLine(0, y, WIDTH, y, rule)
                 else:
-                    x = rng.randint(0, WIDTH * scale)
-                    draw.line([x, 0, x, HEIGHT * scale], fill=ink, width=width)
-        if rng.random() >= 0.09:
-            return words
-        left, top = rng.randint(0, WIDTH), rng.randint(0, HEIGHT)
-        width, height = rng.randint(60, 300), rng.randint(40, 150)
-        frame = (left * scale, top * scale, (left + width) * scale, (top + height) * scale)
-        draw.rectangle(frame, fill=rng.randint(60, 255))
+                    x = rng.uniform(0, WIDTH)
+                    sheet.canvas.drawLine(x, 0, x, HEIGHT, rule)
+        if rng.random() >= 0.08:
+            return
+        left, top = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)
+        right, bottom = left + rng.uniform(60, 250), top + rng.uniform(40, 120)
+        level = rng.randint(60, 255)
+        sheet.canvas.drawRect(
+            skia.Rect.MakeLTRB(left, top, right, bottom), skia.Paint(Color=skia.Color(level, level, level))
+        )
         for _ in range(rng.randint(3, 40)):
-            xs = sorted((left + rng.random() * width) * scale for _ in range(2))
-            ys = sorted((top + rng.random() * height) * scale for _ in range(2))
+            level = rng.randint(0, 255)
+            paint = skia.Paint(AntiAlias=True, StrokeWidth=rng.uniform(0.5, 3), Color=skia.Color(level, level, level))
+            x0, x1 = rng.uniform(left, right), rng.uniform(left, right)
+            y0, y1 = rng.uniform(top, bottom), rng.uniform(top, bottom)
             if rng.random() < 0.5:
-                ends = [xs[0], ys[0], xs[1], ys[1]] if rng.random() < 0.5 else [xs[0], ys[1], xs[1], ys[0]]
-                draw.line(ends, fill=rng.randint(0, 255), width=rng.randint(1, 3 * scale))
+                sheet.canvas.drawLine(x0, y0, x1, y1, paint)
             else:
-                draw.ellipse([xs[0], ys[0], xs[1], ys[1]], fill=rng.randint(0, 255), outline=0)
-        return [
-            word
-            for word in words
-            if word[3] <= left or word[1] >= left + width or word[4] <= top or word[2] >= top + height
-        ]
+                sheet.canvas.drawOval(skia.Rect.MakeLTRB(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), paint)
+        sheet.hide(left - 2, top - 2, right + 2, bottom + 2)
 
-
-def spelled(token: str) -> list[tuple[str, int, int]]:
-    """The readable words in a printed token with their character spans; single letters are left out.
-
-    >>> spelled("(fork_exec)")
-    [('fork', 1, 5), ('exec', 6, 10)]
-    """
-    folded = fold(token)
-    if len(folded) != len(token):  # a letter folds to two: spans would not fit
-        return []
-    return [(found[0], *found.span()) for found in _WORD.finditer(folded) if len(found[0]) > 1 or found[0].isdigit()]
-
-
-def write_shard(tiles: list[Tile], stem: Path) -> None:
-    """Write pixels as ``.npy`` (mapped when training) and labels as ``.json.gz``, the labels last."""
-    np.save(stem.with_suffix(".npy"), np.stack([tile.pixels for tile in tiles]))
-    labels = [{"words": tile.words, "boxes": np.round(tile.boxes, 1).tolist()} for tile in tiles]
-    with gzip.open(stem.with_suffix(".part"), "wt", compresslevel=3) as file:
-        json.dump(labels, file)
-    stem.with_suffix(".part").rename(stem.with_suffix(".json.gz"))
+    def _disturbed(self, image: Image.Image) -> NDArray[np.uint8]:
+        """The tile at its size, with the contrast, grain, blur and compression that pages come with."""
+        rng = self._rng
+        if image.size != (WIDTH, HEIGHT):
+            filters = [
+                Image.Resampling.LANCZOS,
+                Image.Resampling.LANCZOS,
+                Image.Resampling.BICUBIC,
+                Image.Resampling.BOX,
+            ]
+            image = image.resize((WIDTH, HEIGHT), rng.choice(filters))
+        if rng.random() < 0.14:
+            image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9)))
+        if rng.random() < 0.25:
+            values = np.asarray(image, np.float32)
+            if rng.random() < 0.5:
+                values = 255 - (255 - values) * rng.uniform(0.55, 1.15)
+            if rng.random() < 0.8:
+                values = values + self._noise.standard_normal(values.shape, np.float32) * rng.uniform(2, 12)
+            if rng.random() < 0.3:
+                values = 255 * (values.clip(0, 255) / 255) ** rng.uniform(0.7, 1.6)
+            image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+        if rng.random() < 0.14:
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=rng.randint(30, 85))
+            image = Image.open(buffer).convert("L")
+        return np.asarray(image)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, default=Path("training/work/corpus.json.gz"))
-    parser.add_argument("--out", type=Path, default=Path("training/work/tiles"))
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=1, help="one for each process that renders")
+    parser.add_argument("--out", type=Path, default=Path("training/work/tiles.png"))
+    parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     setter = TileSetter(Corpus.load(options.corpus), options.seed)
-    end, shard = time.monotonic() + 60 * options.minutes, 0
-    while time.monotonic() < end:
-        start = time.monotonic()
-        write_shard([setter.tile() for _ in range(SHARD)], options.out / f"tiles-{options.seed:03d}-{shard:04d}")
-        shard += 1
-        print(f"shard {shard}: {SHARD / (time.monotonic() - start):.1f} tiles a second", flush=True)
+    rows = []
+    for _ in range(6):
+        tiles = [setter.tile() for _ in range(3)]
+        for tile in tiles:
+            for x0, _, x1, y1 in tile.boxes.clip(0, [WIDTH - 1, HEIGHT - 1] * 2).astype(int).tolist():
+                tile.pixels = tile.pixels.copy()
+                tile.pixels[y1, x0:x1] = 128
+        rows.append(np.hstack([tile.pixels for tile in tiles]))
+    Image.fromarray(np.vstack(rows)).save(options.out)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training.batches import TilePool
+from training.batches import batches
 from training.corpus import Corpus
 from training.losses import WEIGHTS, WordBank, losses
 from training.model import PageEncoder, WordEncoder, load_weights
@@ -52,7 +52,7 @@ def optimizer(page: PageEncoder, word: WordEncoder, rate: float) -> torch.optim.
         {"params": decay, "weight_decay": 0.02},
         {"params": [p for _, p in named if id(p) not in chosen], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
 
 def rate_at(share: float, step: int, peak: float) -> float:
@@ -77,7 +77,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=float, default=4, metavar="MINUTES")
-    parser.add_argument("--tiles", type=Path, nargs="+", default=[Path("training/work/tiles")])
     parser.add_argument("--corpus", type=Path, default=Path("training/work/corpus.json.gz"))
     options = parser.parse_args()
     options.run.mkdir(parents=True, exist_ok=True)
@@ -85,8 +84,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
 
     corpus = Corpus.load(options.corpus)
-    bank = WordBank(corpus.frequency, len(corpus.lines), corpus.vocabulary, random.Random(options.seed))
-    pool = TilePool(options.tiles)
+    bank = WordBank(corpus, random.Random(options.seed))
     page, word = PageEncoder(), WordEncoder()
     if options.init:
         page, word, _ = load_weights(options.init)
@@ -107,7 +105,8 @@ def main() -> None:
         optimiser.load_state_dict(resumed["optimiser"])
     rng = random.Random(options.seed * 1_000_003 + step)
     parameters = [*page.parameters(), *word.parameters()]
-    print(f"{len(pool)} tiles, {len(bank.words)} bank words, from step {step}, {spent / 60:.1f} minutes in", flush=True)
+    drawn = batches(corpus, options.batch, options.seed * 1_000_003 + step)
+    print(f"{len(bank.words)} bank words, from step {step}, {spent / 60:.1f} minutes in", flush=True)
 
     def checkpoint(name: str, *, whole: bool) -> None:
         state: dict[str, object] = {
@@ -127,14 +126,9 @@ def main() -> None:
             group["lr"] = rate
         if step % 100 == 0 or not len(bank.vectors):
             bank.refresh(word)
-            pool.refresh()
-        crops = pool.crops(options.batch, rng)
-        if len(crops.words) < 50:
-            continue
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            vectors, salience = page(crops.pixels.contiguous(memory_format=torch.channels_last))
-        cells = vectors.permute(0, 2, 3, 1).reshape(-1, vectors.shape[1]).float()
-        found, log = losses(cells, salience, crops, word, bank, rng)
+        crops = next(drawn)
+        seen = page.see(crops.pixels.contiguous(memory_format=torch.channels_last))
+        found, log = losses(page, seen, crops, word, bank, rng)
         loss = torch.stack([WEIGHTS[name] * value for name, value in found.items()]).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -148,7 +142,7 @@ def main() -> None:
         total.update({name: value.item() for name, value in found.items()} | log | {"loss": loss.item(), "n": 1})
         if step % 50 == 0 or step == 3:
             means = {name: round(value / total["n"], 4) for name, value in total.items() if name != "n"}
-            line = {"minutes": round(spent / 60, 2), "step": step, "rate": round(rate, 6), "tiles": len(pool), **means}
+            line = {"minutes": round(spent / 60, 2), "step": step, "rate": round(rate, 6), **means}
             print(json.dumps(line), flush=True)
             with (options.run / "log.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")

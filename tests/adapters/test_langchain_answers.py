@@ -14,6 +14,7 @@ from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.documents import Document
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages.content import create_text_block
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
@@ -65,7 +66,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ColPaliVectorSto
 
 def prompt(found: dict[str, Any]) -> list[BaseMessage]:
     blocks = image_blocks(found["pages"], captions=True)
-    return [HumanMessage(content_blocks=[{"type": "text", "text": found["question"]}, *blocks])]
+    return [HumanMessage(content_blocks=[create_text_block(found["question"]), *blocks])]
 
 
 def chain(retriever: Runnable[str, list[Document]], model: BaseChatModel) -> Runnable[str, str]:

@@ -13,6 +13,7 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, messages_from_dict, messages_to_dict
+from langchain_core.messages.content import create_text_block
 from langchain_core.runnables import RunnableLambda
 from PIL import Image
 
@@ -32,7 +33,7 @@ def pictures(message: HumanMessage) -> list[Image.Image]:
 
 def test_pages_are_drawn_into_a_message_that_round_trips() -> None:
     documents = PdfPageLoader(SLIDES, pages=[4, 2], dpi=50).load()
-    message = HumanMessage(content_blocks=[{"type": "text", "text": "What is shown?"}, *image_blocks(documents)])
+    message = HumanMessage(content_blocks=[create_text_block("What is shown?"), *image_blocks(documents)])
     [again] = messages_from_dict(json.loads(json.dumps(messages_to_dict([message]))))
     assert again == message
     assert isinstance(again, HumanMessage)
@@ -114,7 +115,7 @@ def test_a_chain_shows_the_found_pages_to_a_chat_model() -> None:
 
     def prompt(question: str) -> list[HumanMessage]:
         pages = PdfPageLoader(SLIDES, pages=[3], dpi=40).load()
-        message = HumanMessage(content_blocks=[{"type": "text", "text": question}, *image_blocks(pages)])
+        message = HumanMessage(content_blocks=[create_text_block(question), *image_blocks(pages)])
         seen.append(message)
         return [message]
 

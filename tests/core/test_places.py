@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from colpali_integrations import ColPali, PageGrid, Region, max_sim, regions
 from colpali_integrations.core.errors import ImageError, InputError, QueryError
 from colpali_integrations.core.families.base import Family
-from colpali_integrations.core.families.coltiny_reach import word_reach
+from colpali_integrations.core.families.coltiny_pixels import Sight
+from colpali_integrations.core.families.coltiny_reach import word_places
 from colpali_integrations.core.families.idefics3 import token_grid
 from colpali_integrations.core.places import Box
 from colpali_integrations.core.prompt import Vocabulary
@@ -307,15 +308,36 @@ def test_reach_stops_at_gaps_rules_and_the_margins_of_the_page() -> None:
     page[90:92, :] = 0  # a rule below
     page[:, 96:97] = 0  # and a frame on the left
     cells = np.array([[4, 8], [9, 30], [-1, -1]], np.int32)
-    reach = word_reach(page, cells, 16)
-    left, top, right, bottom = reach[0] * 4
-    assert (8 * 16 - left, 4 * 16 - top) == (100, 68)  # to quarters of a cell, outwards
-    assert (9 * 16 + right, 5 * 16 + bottom) == (180, 84)
-    assert reach[1].tolist() == [0, 0, 0, 0], "nothing is printed there"
-    assert reach[2].tolist() == [0, 0, 0, 0]
+    grid = word_places(Sight(page, 0.0, 0.0, (640.0, 160.0)), cells, 16)
+    assert (grid.rows, grid.columns, grid.cover) == (10, 40, (1.0, 1.0))
+    left, top, right, bottom = pixels(grid, 0, 640, 160)
+    assert (left, top) == (100, 68)  # to quarters of a cell, outwards
+    assert (right, bottom) == (180, 84)
+    assert pixels(grid, 1, 640, 160) == (480, 144, 496, 160), "nothing is printed there: the cell"
+    assert grid.box(2) is None
     edge = np.ones((16, 32), np.float32)
     edge[4:10, 0:32] = 0
-    assert word_reach(edge, np.array([[0, 0]], np.int32), 16).shape == (1, 4)
+    assert len(word_places(Sight(edge, 0.0, 0.0, (32.0, 16.0)), np.array([[0, 0]], np.int32), 16)) == 1
+
+
+def test_words_stand_where_the_page_has_them_wherever_the_ink_begins() -> None:
+    page = np.ones((64, 160), np.float32)
+    page[24:36, 40:90] = 0
+    cells = np.array([[1, 4]], np.int32)  # x 64 to 80, y 16 to 32 of what the model saw
+    grid = word_places(Sight(page, 101.0, 203.0, (810.0, 1152.0)), cells, 16)
+    assert (grid.rows, grid.columns) == (72, 51)
+    left, top, right, bottom = pixels(grid, 0, 810, 1152)
+    for found, true in ((left, 141), (top, 227), (right, 191), (bottom, 239)):
+        assert abs(found - true) <= 4, "a quarter of a cell"
+    beyond = word_places(Sight(page, -90.0, -30.0, (810.0, 1152.0)), cells, 16)
+    assert pixels(beyond, 0, 810, 1152)[:2] == (0, 0), "cut at the page's edges"
+
+
+def pixels(grid: PageGrid, vector: int, width: int, height: int) -> tuple[int, ...]:
+    """The box of a vector in pixels of a page of that size."""
+    box = grid.box(vector)
+    assert box is not None
+    return tuple(round(part * size) for part, size in zip(box, (width, height) * 2, strict=True))
 
 
 # --- regions

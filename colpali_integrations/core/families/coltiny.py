@@ -28,7 +28,8 @@ from PIL import Image
 
 from colpali_integrations.core.errors import ModelLoadError
 from colpali_integrations.core.families.base import Feed, Float32, GraphFiles, Outputs, Prepared
-from colpali_integrations.core.families.coltiny_reach import word_reach
+from colpali_integrations.core.families.coltiny_pixels import look
+from colpali_integrations.core.families.coltiny_reach import word_places
 from colpali_integrations.core.families.coltiny_texts import (
     ColTinyConfig,
     ColTinyQueries,
@@ -36,15 +37,12 @@ from colpali_integrations.core.families.coltiny_texts import (
     best_match,
     occurrence_lengths,
 )
-from colpali_integrations.core.page_grid import PageEmbedding, PageGrid
+from colpali_integrations.core.page_grid import PageEmbedding
 from colpali_integrations.core.registry import ModelDescription
 
 __all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout", "best_match"]
 
 _logger = logging.getLogger(__name__)
-# A small picture is a crop rather than a page: blown up to a page's size, its letters would be larger than any that
-# the model has learned.
-_MOST_ENLARGEMENT = 2.0
 _MOST_CELLS = 2048  # of about 3,700 on A4: bounds the time for noise that looks like text everywhere
 
 
@@ -54,16 +52,14 @@ class PageLayout:
 
     Attributes:
         vectors: float32 (n, dim), the zero vector last.
-        cells: int32 (n, 2), row and column of the grid cell that each vector was read in (of a word's most salient
-            occurrence); (-1, -1) for the zero vector.
+        cells: int32 (n, 2), row and column of the cell that each vector was read in (of a word's most salient
+            occurrence), counted from the edges of what the model saw; (-1, -1) for the zero vector.
         counts: int32 (n,), how often the page prints the word; 0 for the zero vector.
-        grid: rows and columns of the grid, padding of the page included.
     """
 
     vectors: Float32
     cells: NDArray[np.int32]
     counts: NDArray[np.int32]
-    grid: tuple[int, int]
 
 
 class ColTinyPages:
@@ -73,21 +69,9 @@ class ColTinyPages:
         self._config = config
 
     def prepare(self, item: Image.Image) -> Prepared:
-        """Grey levels, longest side as in training, padded with white to whole cells: float32 (1, height, width).
-
-        Pages of one padded size share a run. The result's `extra` is the part of the padded width and height that the
-        page fills.
-        """
-        scale = min(self._config.longest_side / max(item.size), _MOST_ENLARGEMENT)
-        size = (max(1, round(item.width * scale)), max(1, round(item.height * scale)))
-        grey = item if item.mode == "L" else item.convert("L")
-        if grey.size != size:
-            grey = grey.resize(size, Image.Resampling.LANCZOS)
-        cell = self._config.cell
-        height, width = -(-size[1] // cell) * cell, -(-size[0] // cell) * cell
-        pixels = np.ones((1, height, width), np.float32)
-        pixels[0, : size[1], : size[0]] = np.asarray(grey, np.float32) / 255
-        return Prepared(key=(height, width), arrays={"page": pixels}, extra=(size[0] / width, size[1] / height))
+        """The ink of the page, float32 (1, height, width); `extra` is its :class:`~.coltiny_pixels.Sight`."""
+        sight = look(item, self._config.longest_side)
+        return Prepared(key=sight.pixels.shape, arrays={"page": sight.pixels[None]}, extra=sight)
 
     def feed(self, batch: Sequence[Prepared]) -> Feed:
         """Pages of one size: float32 (batch, 1, height, width)."""
@@ -98,37 +82,39 @@ class ColTinyPages:
         return [layout.vectors for layout in self.layouts(outputs, batch)]
 
     def layouts(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageLayout]:
-        """As :meth:`vectors`, with the place of each vector on the page, for highlighting and citations."""
-        return [self.layout(outputs["vectors"][i], outputs["salience"][i]) for i in range(len(batch))]
+        """As :meth:`vectors`, with the place of each vector, for highlighting and citations."""
+        height, width = batch[0].extra.pixels.shape
+        rows, columns = height // self._config.cell, width // self._config.cell
+        number, cells = np.divmod(outputs["cells"], rows * columns)
+        found = []
+        for index in range(len(batch)):
+            own = number == index
+            place = np.stack(np.divmod(cells[own], columns), axis=1).astype(np.int32)
+            found.append(self.layout(outputs["vectors"][own], outputs["salience"][own], place))
+        return found
 
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
         """As :meth:`vectors`, each with the places of the words' most salient occurrences on the page."""
-        found = []
-        for item, layout in zip(batch, self.layouts(outputs, batch), strict=True):
-            rows, columns = layout.grid
-            row, column = layout.cells.T
-            cells = np.where(row < 0, -1, row * columns + column).astype(np.int32)
-            reach = word_reach(item.arrays["page"][0], layout.cells, self._config.cell)
-            grid = PageGrid(rows, columns, cells, cover=item.extra, reach=reach)
-            found.append(PageEmbedding(layout.vectors, grid))
-        return found
+        return [
+            PageEmbedding(layout.vectors, word_places(item.extra, layout.cells, self._config.cell))
+            for item, layout in zip(batch, self.layouts(outputs, batch), strict=True)
+        ]
 
-    def layout(self, vectors: Float32, salience: Float32) -> PageLayout:
+    def layout(self, vectors: Float32, salience: Float32, cells: NDArray[np.int32]) -> PageLayout:
         """Gather the cells of one page into words.
 
         Args:
-            vectors: float32 (rows, columns, dim - 1), unit length.
-            salience: float32 (rows, columns), logits.
+            vectors: float32 (n, dim - 1), unit length.
+            salience: float32 (n,), logits.
+            cells: int32 (n, 2), row and column of each.
 
         Returns:
             Words in the order of their most salient occurrence, then the zero vector.
         """
         config = self._config
-        rows, columns = salience.shape
-        order = np.argsort(-salience, axis=None, kind="stable")[:_MOST_CELLS]
-        order = order[salience.reshape(-1)[order] > config.salience_threshold]
-        found = vectors.reshape(rows * columns, -1)[order].astype(np.float32)
-        place = np.stack(np.divmod(order, columns), axis=1).astype(np.int32)
+        order = np.argsort(-salience, kind="stable")[:_MOST_CELLS]
+        order = order[salience[order] > config.salience_threshold]
+        found, place = vectors[order].astype(np.float32), cells[order]
         cosine = found @ found.T
 
         # A printed word that straddles cells is seen by several of them: the most salient one speaks for it.
@@ -149,7 +135,7 @@ class ColTinyPages:
                 leaders.append(index)
                 free &= ~members
         words = np.zeros((len(leaders) + 1, config.dim), np.float32)
-        cells = np.full((len(leaders) + 1, 2), -1, np.int32)
+        chosen = np.full((len(leaders) + 1, 2), -1, np.int32)
         count = np.zeros(len(leaders) + 1, np.int32)
         if leaders:
             count[:-1] = np.bincount(label)
@@ -157,14 +143,14 @@ class ColTinyPages:
             length = occurrence_lengths(config, count[:-1], len(found))
             words[:-1, :-1] = total / np.linalg.norm(total, axis=1, keepdims=True) * length
             words[:-1, -1:] = length
-            cells[:-1] = place[leaders]
-        return PageLayout(words, cells, count, (rows, columns))
+            chosen[:-1] = place[leaders]
+        return PageLayout(words, chosen, count)
 
 
 class ColTinyFamily:
     """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx`` and ``config.json``."""
 
-    preprocessing: ClassVar[str] = "coltiny-1"
+    preprocessing: ClassVar[str] = "coltiny-2"
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         self.config = ColTinyConfig.read(directory / "config.json")

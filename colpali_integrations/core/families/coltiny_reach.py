@@ -3,18 +3,21 @@
 A printed word is ink between two gaps that are wider than those between its letters, in a line of print. Nothing here
 decides an embedding; it draws the boxes of `regions`.
 
-The constants are the best of a few tried on 10 pages of demo/pdfs against the boxes of their text layers (1,310 words):
-a mean intersection over union of 0.62, and above 0.5 for 82% of the words, where the cells alone have 0.27.
+The constants are the best of a few tried on pages of demo/pdfs against the boxes of their text layers. From the cells
+of 3,076 words of 12 pages: a mean intersection over union of 0.64, and above 0.5 for 81% of the words.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.core.families.base import Float32
+from colpali_integrations.core.families.coltiny_pixels import Sight
+from colpali_integrations.core.page_grid import PageGrid
 
-__all__ = ["word_reach"]
+__all__ = ["word_places"]
 
 _STEPS = 4  # quarters of a cell, as in `PageGrid.reach`
 _UP = 28  # pixels from the word's centre to the edge of the largest print that the model reads (em 44)
@@ -27,28 +30,40 @@ _LITTLE = 0.15  # of the ink in a line's fullest row: less is between the lines
 _CONTRAST = 0.25  # of the range of grey levels around a word: fainter is paper
 
 
-def word_reach(page: Float32, cells: NDArray[np.int32], cell: int) -> NDArray[np.int32]:
-    """How far words reach beyond their cells.
+def word_places(sight: Sight, cells: NDArray[np.int32], cell: int) -> PageGrid:
+    """Where on the page words stand.
 
     Args:
-        page: float32 (height, width), 0 black to 1 white.
-        cells: int32 (n, 2), row and column of the cell in which each word is centred; (-1, -1) for none.
+        sight: what the model saw of the page.
+        cells: int32 (n, 2), row and column of the cell of it in which each word is centred; (-1, -1) for none.
         cell: pixels of a cell's side.
 
     Returns:
-        int32 (n, 4), left, top, right, bottom in quarters of a cell, as in `PageGrid`; 0 where there is no ink.
+        A grid of such cells that starts at the page's corner; each word reaches as far as its ink, or fills the cell
+        in which it was read where there is no ink.
     """
-    reach = np.zeros((len(cells), 4), np.int32)
-    grey = (page * 255).astype(np.uint8)  # as it was: a quarter of the memory to go through
+    width, height = sight.page
+    rows, columns = max(1, math.ceil(height / cell)), max(1, math.ceil(width / cell))
+    places, reach = np.full(len(cells), -1, np.int32), np.zeros((len(cells), 4), np.int32)
+    grey = (sight.pixels * 255).astype(np.uint8)  # a quarter of the memory to go through
     for index, (row, column) in enumerate(cells.tolist()):
         if row < 0:
             continue
-        box = _word_box(grey, int((row + 0.5) * cell), int((column + 0.5) * cell), cell)
-        if box is not None:
-            left, top, right, bottom = box
-            beyond = (column * cell - left, row * cell - top, right - (column + 1) * cell, bottom - (row + 1) * cell)
-            reach[index] = [-((-side * _STEPS) // cell) for side in beyond]  # outwards
-    return reach
+        x, y = (column + 0.5) * cell, (row + 0.5) * cell
+        whole = (column * cell, row * cell, (column + 1) * cell, (row + 1) * cell)
+        box = _word_box(grey, int(y), int(x), cell) or whole
+        left, top, right, bottom = box[0] + sight.left, box[1] + sight.top, box[2] + sight.left, box[3] + sight.top
+        on_row = min(rows - 1, max(0, int((y + sight.top) // cell)))
+        on_column = min(columns - 1, max(0, int((x + sight.left) // cell)))
+        places[index] = on_row * columns + on_column
+        beyond = (
+            on_column * cell - left,
+            on_row * cell - top,
+            right - (on_column + 1) * cell,
+            bottom - (on_row + 1) * cell,
+        )
+        reach[index] = [math.ceil(side * _STEPS / cell) for side in beyond]  # outwards
+    return PageGrid(rows, columns, places, cover=(width / (columns * cell), height / (rows * cell)), reach=reach)
 
 
 def _word_box(grey: NDArray[np.uint8], y: int, x: int, cell: int) -> tuple[int, int, int, int] | None:
@@ -109,4 +124,5 @@ def _letter_gap(line: NDArray[np.bool_], height: int) -> float:
     likely = (gaps > _GAP * height) & (below < _SPACE * height)
     if not likely.any():
         return _GAP * height
-    return float(below[np.argmax(np.where(likely, gaps / below, 0))])
+    # Antialiasing takes about a pixel of each gap: without it 3 after 1 would be a wider step than 10 after 4.
+    return float(below[np.argmax(np.where(likely, (gaps + 1) / (below + 1), 0))])
