@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
+from colpali_integrations.core.coalesce import Coalescer
 from colpali_integrations.core.errors import ColPaliError, ConfigurationError, EncodingError
 from colpali_integrations.core.families import family_class
 from colpali_integrations.core.families.base import Codec, Family, Feed, Float32, Outputs, Prepared
@@ -62,6 +63,7 @@ class ColPali:
     ) -> None:
         self.family = family
         self._engines = list(engines)
+        self._meetings: list[Coalescer[Prepared, Float32]] = [Coalescer() for _ in self._engines]
         self._description = description
         self._image_options = image_options or {}
 
@@ -282,10 +284,14 @@ class ColPali:
     ) -> Generator[Float32, None, None]:
         """Encode queries, in order. The vision tower does not run.
 
+        Calls from several threads or tasks at the same time share runs: while one runs, the others wait for its end
+        and then go together. A call that comes alone runs at once.
+
         Args:
             texts: one query or any iterable of them.
             batch_size: queries that are looked at together; those of equal length share a run. None for 64.
-            parallel: runs at the same time: None for one, 0 for one a core.
+            parallel: runs at the same time: None for one, shared by the calls that meet; 0 for one a core. Given a
+                number, a call has its runs to itself.
             show_progress: a progress bar on stderr.
 
         Yields:
@@ -345,16 +351,17 @@ class ColPali:
         unit: str,
     ) -> Generator[Float32, None, None]:
         runs = Runs()
+        size = _positive(batch_size, _QUERY_BATCH, "batch_size")
+        workers = self._workers(parallel)
+        run = self._runner(codec, codec.vectors, lambda engine, feed: engine.queries(feed, runs))
         stage: Stage[str, Prepared, Float32] = Stage(
             prepare=lambda text: codec.prepare(check_query(text)),
             key=lambda ready: ready.key,
-            run=self._runner(codec, codec.vectors, lambda engine, feed: engine.queries(feed, runs)),
+            run=self._meeting(codec, run, size) if parallel is None else run,
             name=lambda text: repr(text if len(str(text)) <= 60 else f"{text[:57]}..."),
             abort=runs.end,
         )
         source = [texts] if isinstance(texts, str) else texts
-        size = _positive(batch_size, _QUERY_BATCH, "batch_size")
-        workers = self._workers(parallel)
         watched = with_progress(source, show_progress, unit)
         results: Iterator[Any] = (
             run_inline(watched, stage, batch_size=size)
@@ -487,6 +494,24 @@ class ColPali:
                         "microsoft/onnxruntime#32600); use another execution provider or a float32 export"
                     )
             return found
+
+        return encode
+
+    def _meeting(
+        self, codec: Codec[str], alone: Callable[[Sequence[Prepared], int], list[Float32]], most: int
+    ) -> Callable[[Sequence[Prepared], int], list[Float32]]:
+        """`alone`, and where calls of several threads meet, one run for all of them."""
+        # A run for others too must not end with one caller's.
+        together = self._runner(codec, codec.vectors, lambda engine, feed: engine.queries(feed))
+
+        def encode(batch: Sequence[Prepared], worker: int) -> list[Float32]:
+            return self._meetings[worker % len(self._engines)].run(
+                (id(codec), batch[0].key),
+                batch,
+                alone=lambda items: alone(items, worker),
+                together=lambda items: together(items, worker),
+                most=most,
+            )
 
         return encode
 
