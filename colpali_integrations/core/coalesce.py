@@ -50,7 +50,9 @@ class Coalescer(Generic[Item, Result]):
     """Runs one batch at a time, made of all calls of equal key that wait when it begins. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._reset()
+        self._lock = threading.Lock()
+        self._waiting: list[_Call[Item, Result]] = []
+        self._busy = False
         _living.add(self)
 
     def run(
@@ -153,9 +155,7 @@ class Coalescer(Generic[Item, Result]):
             self._pass_on(others)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: list[_Call[Item, Result]] = []
-        self._busy = False
+        self._lock, self._waiting, self._busy = threading.Lock(), [], False
 
 
 def _attempt(work: Work[Item, Result], items: Sequence[Item]) -> list[Result] | Exception:

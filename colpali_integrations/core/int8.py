@@ -104,7 +104,8 @@ class Int8Pages(PreparedPages):
 
     def dequantize(self, index: int) -> NDArray[np.float32]:
         """A page's vectors, each number off by at most half the page's scale: float32 (n_vectors, dim)."""
-        return self.page(index) * self.scales[index]
+        floats: NDArray[np.float32] = self.page(index) * self.scales[index]
+        return floats
 
     def best_matches(self, queries: NDArray[Any], *, threads: int | None = None) -> NDArray[np.float64]:
         """As `PreparedPages.best_matches`: exact for the quantised queries and pages, but for a last rounding."""
@@ -142,7 +143,8 @@ class Int8Pages(PreparedPages):
 
         if best.size:
             share_out(blocks(self.lengths.tolist(), _ROWS), score, threads=threads)
-        return best - excess[:, None]
+        best -= excess[:, None]
+        return best
 
     def __repr__(self) -> str:
         return f"Int8Pages({len(self)} pages of {len(self.values)} vectors, dim={self.dim})"

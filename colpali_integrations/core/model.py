@@ -30,7 +30,7 @@ from colpali_integrations.core.registry import ModelDescription, find_model
 from colpali_integrations.core.session import Engine, Provider, Runs, SessionConfig, available_cores, resolve_providers
 from colpali_integrations.core.streams import OnError, handle_failures, in_thread, with_progress
 
-__all__ = ["ColPali", "OnError"]
+__all__ = ["ColPali", "OnError", "describe"]
 
 # On a CPU a batch of 4 was no faster than 1, and took two and a half times its memory, on a ColPali of a quarter of the
 # real width (python -m benchmarks.encode images --batches 1 4). A GPU wants more to do at a time.
@@ -122,7 +122,7 @@ class ColPali:
             raise ConfigurationError(f"threads must be at least 1, got {threads}")
         if device_ids is not None and len(set(device_ids)) != len(device_ids):
             raise ConfigurationError(f"device_ids must be different, got {list(device_ids)}")
-        description, folder = _describe(name_or_path, local_dir)
+        description, folder = describe(name_or_path, local_dir)
         if revision is not None:
             description = replace(description, revision=revision)
         directory = resolve_files(description, local_dir=folder, cache_dir=cache_dir, local_files_only=local_files_only)
@@ -200,7 +200,11 @@ class ColPali:
         Args:
             images: one image or any iterable of them; see `load_image` for what an image may be.
             batch_size: pages a run; None for 1 on a CPU, where more is no faster, and 4 on a GPU.
-            parallel: runs at the same time, on one copy of the weights: None for one a device, 0 for one a core.
+            parallel: batches at the same time, on one copy of the weights: None for one a device, 0 for one a core. On
+                a CPU as many of them run at once as have cores, cores // threads: with the default threads, which is
+                all cores, one after the other, while the others are prepared and decoded. Each run at once has memory
+                of its own. For long work on many cores give both, such as `from_pretrained(..., threads=4)` and
+                parallel=4.
             on_error: what becomes of a page that cannot be read or encoded: "raise" its error after the results
                 before it; "skip" it, with a log entry; "collect" its error in the place of its result.
             show_progress: a progress bar on stderr.
@@ -523,7 +527,7 @@ class ColPali:
         return max(parallel or available_cores(), len(self._engines))
 
 
-def _describe(
+def describe(
     name_or_path: str | os.PathLike[str], local_dir: str | os.PathLike[str] | None
 ) -> tuple[ModelDescription, str | os.PathLike[str] | None]:
     """The description of a name or folder, and the folder if there is one."""
