@@ -222,8 +222,8 @@ def compare(
     return Agreement(
         pages=len(of_pages[0]),
         questions=len(questions),
-        page_cosines=_cosines(*of_pages, "page"),
-        query_cosines=_cosines(*of_questions, "question"),
+        page_cosines=_cosines(of_pages[0], of_pages[1], "page"),
+        query_cosines=_cosines(of_questions[0], of_questions[1], "question"),
         same_first=_mean([a.argmax() == b.argmax() for a, b in zip(*scores, strict=True)]),
         overlap=_mean(overlap),
         k=k,
@@ -291,8 +291,10 @@ def _spearman(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Correlation of ranks; of equal scores the first counts as the better."""
     if len(a) < 2:
         return float("nan")
-    ranks = [np.argsort(np.argsort(-scores, kind="stable"), kind="stable") for scores in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (
+        np.argsort(np.argsort(-scores, kind="stable"), kind="stable").astype(np.float64) for scores in (a, b)
+    )
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _mean(values: Sequence[Any]) -> float:
