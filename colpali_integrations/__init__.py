@@ -9,19 +9,23 @@
 
 from colpali_integrations.core.errors import ColPaliError
 from colpali_integrations.core.images import load_image
+from colpali_integrations.core.int8 import Int8Pages, quantize_int8
 from colpali_integrations.core.model import ColPali
 from colpali_integrations.core.muvera import Muvera
+from colpali_integrations.core.packed import PackedPages
 from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
 from colpali_integrations.core.places import PageEmbedding, PageGrid, Region, regions
 from colpali_integrations.core.pooling import grid_pool, hierarchical_pool, mean_pool, ward_pool
 from colpali_integrations.core.registry import ModelDescription, find_model, list_supported_models, register_model
-from colpali_integrations.core.scoring import max_sim
+from colpali_integrations.core.scoring import max_sim, top_pages
 
 __all__ = [
     "ColPali",
     "ColPaliError",
+    "Int8Pages",
     "ModelDescription",
     "Muvera",
+    "PackedPages",
     "PageEmbedding",
     "PageGrid",
     "PdfPage",
@@ -35,8 +39,10 @@ __all__ = [
     "mean_pool",
     "pdf_page_count",
     "pdf_pages",
+    "quantize_int8",
     "regions",
     "register_model",
+    "top_pages",
     "ward_pool",
 ]
 

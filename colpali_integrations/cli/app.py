@@ -13,6 +13,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from colpali_integrations.cli import display
+from colpali_integrations.cli.quantize import quantize
 from colpali_integrations.core.errors import ColPaliError, StoreError
 
 __all__ = ["ExitCode", "app", "run"]
@@ -201,6 +202,9 @@ def models(as_json: JsonOption = False) -> None:
             typer.echo(json.dumps(description.to_dict()))
     else:
         display.models(descriptions)
+
+
+app.command("quantize", epilog=_EPILOG)(_guarded(quantize))
 
 
 def _model_of(store: Path) -> str:

@@ -17,9 +17,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -28,7 +28,13 @@ from numpy.typing import NDArray
 from colpali_integrations.core.scoring import blocks
 from colpali_integrations.core.session import available_cores
 
-__all__ = ["best_matches"]
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
+__all__ = ["best_matches", "share_out", "shared_session", "single_threaded"]
+
+T = TypeVar("T")
+Buffers: TypeAlias = "dict[type[np.generic], NDArray[Any]]"
 
 # Page vectors in a block: four of ColPali's pages, of which 2 MB of floats stay in the cache from copy to product.
 # From 3,000 to 6,000 made no difference that could be measured.
@@ -66,21 +72,40 @@ def best_matches(
     """
     queries = np.ascontiguousarray(queries)
     best = np.empty((len(queries), len(pages)), np.float32)
-    waiting = deque(blocks(pages, _ROWS))
-    # To wake a thread for less than two blocks costs as much as it saves.
+    _product(np.float32)  # made once, here, rather than waited for by every thread
+
+    def score(block: tuple[int, int], buffers: Buffers) -> None:
+        first, last = block
+        _score(queries, pages[first:last], best[:, first:last], buffers)
+
+    share_out(blocks([len(page) for page in pages], _ROWS), score, threads=threads)
+    return best
+
+
+def share_out(tasks: Sequence[T], do: Callable[[T, Buffers], None], *, threads: int | None = None) -> None:
+    """Do tasks in threads that end with the call, each taking the next when it is done with one.
+
+    Args:
+        tasks: in the order in which they are begun.
+        do: does one; it gets a dict in which its thread may keep buffers from one task to the next.
+        threads: how many tasks are worked on at once; None for as many as the cores this process may use.
+
+    Raises:
+        BaseException: what a task raised. Tasks not begun by then are not begun.
+    """
+    waiting = deque(tasks)
+    # To wake a thread for less than two tasks costs as much as it saves.
     workers = min(threads or available_cores(), max(1, len(waiting) // 2))
-    _session(np.float32)  # made once, here, rather than waited for by every thread
 
     def work() -> None:
-        # One for each type: a block of float16 pages is half as large, and converted inside the graph.
-        buffers: dict[type[np.generic], NDArray[Any]] = {}
+        buffers: Buffers = {}
         while True:
             try:
-                first, last = waiting.popleft()
+                task = waiting.popleft()
             except IndexError:
                 return
             try:
-                _score(queries, pages[first:last], best[:, first:last], buffers)
+                do(task, buffers)
             except BaseException:
                 waiting.clear()  # the other threads need not finish what nobody will see
                 raise
@@ -91,14 +116,13 @@ def best_matches(
         with ThreadPoolExecutor(workers, thread_name_prefix="max_sim") as pool:
             for future in [pool.submit(work) for _ in range(workers)]:
                 future.result()
-    return best
 
 
 def _score(
     queries: NDArray[np.float32],
     block: Sequence[NDArray[Any]],
     best: NDArray[np.float32],
-    buffers: dict[type[np.generic], NDArray[Any]],
+    buffers: Buffers,
 ) -> None:
     dtype: type[np.generic] = np.float16 if all(page.dtype == np.float16 for page in block) else np.float32
     ends = np.cumsum([len(page) for page in block])
@@ -106,28 +130,22 @@ def _score(
     if size > _ROWS:  # one long page: a copy of it would not fit the cache
         rows = np.ascontiguousarray(block[0], dtype)
     else:
-        if dtype not in buffers:
+        if dtype not in buffers:  # a block of float16 pages is half as large, and converted inside the graph
             buffers[dtype] = np.empty((_ROWS, dim), dtype)
         rows = np.concatenate(block, out=buffers[dtype][:size])
-    session, starts = _session(dtype), np.append(0, ends[:-1])
+    session, starts = _product(dtype), np.append(0, ends[:-1])
     step = max(16, _PRODUCTS // size)
     for start in range(0, len(queries), step):
         [products] = session.run(None, {"queries": queries[start : start + step], "pages": rows})
         np.maximum.reduceat(products, starts, axis=1, out=best[start : start + step])
 
 
-def _session(dtype: type[np.generic]) -> Any:
-    found = _sessions.get(dtype)
-    if found is None:
-        with _lock:
-            found = _sessions.get(dtype)
-            if found is None:
-                found = _sessions[dtype] = _make_session(dtype)
-    return found
-
-
-def _make_session(dtype: type[np.generic]) -> Any:
+def _product(dtype: type[np.generic]) -> Any:
     """A session that multiplies queries by pages transposed, after a conversion if these are float16."""
+    return shared_session(dtype, lambda: single_threaded(_product_graph(dtype)))
+
+
+def _product_graph(dtype: type[np.generic]) -> GraphProto:
     from onnx import TensorProto, helper  # a tenth of a second, paid by the first large call alone
 
     half = dtype is np.float16
@@ -139,11 +157,36 @@ def _make_session(dtype: type[np.generic]) -> Any:
         helper.make_tensor_value_info("pages", page_type, ["n", "dim"]),
     ]
     outputs = [helper.make_tensor_value_info("products", TensorProto.FLOAT, ["m", "n"])]
-    graph = helper.make_graph(nodes, "max_sim", inputs, outputs)
+    return helper.make_graph(nodes, "max_sim", inputs, outputs)
+
+
+def shared_session(key: type[np.generic], make: Callable[[], Any]) -> Any:
+    """The process's session of a kind, made by the first thread that asks; a forked child makes its own."""
+    found = _sessions.get(key)
+    if found is None:
+        with _lock:
+            found = _sessions.get(key)
+            if found is None:
+                found = _sessions[key] = make()
+    return found
+
+
+def single_threaded(graph: GraphProto, *, arena: bool = True) -> Any:
+    """A session of a graph (opset 17) that works in its caller's thread and has none of its own.
+
+    Args:
+        graph: what to run.
+        arena: let it keep memory from one run to the next.
+    """
+    from onnx import helper
+
     # Versions of 2021 and 2023, which every onnxruntime that this package allows can read.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = arena
+    # Nothing to gain in graphs of a few operators, and time to lose in those with a weight for every page.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

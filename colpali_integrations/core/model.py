@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
+from colpali_integrations.core.coalesce import Coalescer
 from colpali_integrations.core.errors import ColPaliError, ConfigurationError, EncodingError
 from colpali_integrations.core.families import family_class
 from colpali_integrations.core.families.base import Codec, Family, Feed, Float32, Outputs, Prepared
@@ -29,7 +30,7 @@ from colpali_integrations.core.registry import ModelDescription, find_model
 from colpali_integrations.core.session import Engine, Provider, Runs, SessionConfig, available_cores, resolve_providers
 from colpali_integrations.core.streams import OnError, handle_failures, in_thread, with_progress
 
-__all__ = ["ColPali", "OnError"]
+__all__ = ["ColPali", "OnError", "describe"]
 
 # On a CPU a batch of 4 was no faster than 1, and took two and a half times its memory, on a ColPali of a quarter of the
 # real width (python -m benchmarks.encode images --batches 1 4). A GPU wants more to do at a time.
@@ -62,6 +63,7 @@ class ColPali:
     ) -> None:
         self.family = family
         self._engines = list(engines)
+        self._meetings: list[Coalescer[Prepared, Float32]] = [Coalescer() for _ in self._engines]
         self._description = description
         self._image_options = image_options or {}
 
@@ -120,7 +122,7 @@ class ColPali:
             raise ConfigurationError(f"threads must be at least 1, got {threads}")
         if device_ids is not None and len(set(device_ids)) != len(device_ids):
             raise ConfigurationError(f"device_ids must be different, got {list(device_ids)}")
-        description, folder = _describe(name_or_path, local_dir)
+        description, folder = describe(name_or_path, local_dir)
         if revision is not None:
             description = replace(description, revision=revision)
         directory = resolve_files(description, local_dir=folder, cache_dir=cache_dir, local_files_only=local_files_only)
@@ -198,7 +200,11 @@ class ColPali:
         Args:
             images: one image or any iterable of them; see `load_image` for what an image may be.
             batch_size: pages a run; None for 1 on a CPU, where more is no faster, and 4 on a GPU.
-            parallel: runs at the same time, on one copy of the weights: None for one a device, 0 for one a core.
+            parallel: batches at the same time, on one copy of the weights: None for one a device, 0 for one a core. On
+                a CPU as many of them run at once as have cores, cores // threads: with the default threads, which is
+                all cores, one after the other, while the others are prepared and decoded. Each run at once has memory
+                of its own. For long work on many cores give both, such as `from_pretrained(..., threads=4)` and
+                parallel=4.
             on_error: what becomes of a page that cannot be read or encoded: "raise" its error after the results
                 before it; "skip" it, with a log entry; "collect" its error in the place of its result.
             show_progress: a progress bar on stderr.
@@ -282,10 +288,14 @@ class ColPali:
     ) -> Generator[Float32, None, None]:
         """Encode queries, in order. The vision tower does not run.
 
+        Calls from several threads or tasks at the same time share runs: while one runs, the others wait for its end
+        and then go together. A call that comes alone runs at once.
+
         Args:
             texts: one query or any iterable of them.
             batch_size: queries that are looked at together; those of equal length share a run. None for 64.
-            parallel: runs at the same time: None for one, 0 for one a core.
+            parallel: runs at the same time: None for one, shared by the calls that meet; 0 for one a core. Given a
+                number, a call has its runs to itself.
             show_progress: a progress bar on stderr.
 
         Yields:
@@ -345,16 +355,17 @@ class ColPali:
         unit: str,
     ) -> Generator[Float32, None, None]:
         runs = Runs()
+        size = _positive(batch_size, _QUERY_BATCH, "batch_size")
+        workers = self._workers(parallel)
+        run = self._runner(codec, codec.vectors, lambda engine, feed: engine.queries(feed, runs))
         stage: Stage[str, Prepared, Float32] = Stage(
             prepare=lambda text: codec.prepare(check_query(text)),
             key=lambda ready: ready.key,
-            run=self._runner(codec, codec.vectors, lambda engine, feed: engine.queries(feed, runs)),
+            run=self._meeting(codec, run, size) if parallel is None else run,
             name=lambda text: repr(text if len(str(text)) <= 60 else f"{text[:57]}..."),
             abort=runs.end,
         )
         source = [texts] if isinstance(texts, str) else texts
-        size = _positive(batch_size, _QUERY_BATCH, "batch_size")
-        workers = self._workers(parallel)
         watched = with_progress(source, show_progress, unit)
         results: Iterator[Any] = (
             run_inline(watched, stage, batch_size=size)
@@ -490,6 +501,24 @@ class ColPali:
 
         return encode
 
+    def _meeting(
+        self, codec: Codec[str], alone: Callable[[Sequence[Prepared], int], list[Float32]], most: int
+    ) -> Callable[[Sequence[Prepared], int], list[Float32]]:
+        """`alone`, and where calls of several threads meet, one run for all of them."""
+        # A run for others too must not end with one caller's.
+        together = self._runner(codec, codec.vectors, lambda engine, feed: engine.queries(feed))
+
+        def encode(batch: Sequence[Prepared], worker: int) -> list[Float32]:
+            return self._meetings[worker % len(self._engines)].run(
+                (id(codec), batch[0].key),
+                batch,
+                alone=lambda items: alone(items, worker),
+                together=lambda items: together(items, worker),
+                most=most,
+            )
+
+        return encode
+
     def _workers(self, parallel: int | None) -> int:
         if parallel is None:
             return len(self._engines)
@@ -498,7 +527,7 @@ class ColPali:
         return max(parallel or available_cores(), len(self._engines))
 
 
-def _describe(
+def describe(
     name_or_path: str | os.PathLike[str], local_dir: str | os.PathLike[str] | None
 ) -> tuple[ModelDescription, str | os.PathLike[str] | None]:
     """The description of a name or folder, and the folder if there is one."""

@@ -6,6 +6,7 @@ MaxSim(Q, P) = sum over q in Q of max over p in P of q . p        (ColBERT, arXi
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias, overload
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations.core.errors import InputError
 
-__all__ = ["MultiVectors", "as_multi_vector", "max_sim", "relevance"]
+__all__ = ["MultiVectors", "PreparedPages", "as_multi_vector", "max_sim", "relevance", "top_pages"]
 
 MultiVectors: TypeAlias = "NDArray[Any] | Sequence[NDArray[Any]]"
 
@@ -29,7 +30,36 @@ _BLOCK = 8192
 _MATCHES = 2**24
 
 
-def max_sim(queries: MultiVectors, pages: MultiVectors) -> NDArray[np.float32]:
+class PreparedPages(ABC):
+    """Pages in a form of their own, which `max_sim` takes in the place of arrays: `Int8Pages`, `PackedPages`.
+
+    Attributes:
+        dim: length of a vector.
+    """
+
+    dim: int
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of pages."""
+
+    @abstractmethod
+    def best_matches(self, queries: NDArray[Any], *, threads: int | None = None) -> NDArray[np.floating[Any]]:
+        """The highest product of each query vector with a vector of each page.
+
+        Args:
+            queries: (n_vectors, dim) of numbers, at least one.
+            threads: how many parts are worked on at once; None for as many as the cores this process may use.
+
+        Returns:
+            (n_vectors, n_pages) of floats.
+
+        Raises:
+            InputError: a number is not finite.
+        """
+
+
+def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArray[np.float32]:
     """Exact MaxSim of every query with every page, whatever their numbers of vectors.
 
     Nothing is padded: padding with zeros, as colpali-engine's `score_multi_vector` does, lifts a negative best match
@@ -42,10 +72,11 @@ def max_sim(queries: MultiVectors, pages: MultiVectors) -> NDArray[np.float32]:
     Args:
         queries: one (n_vectors, dim) array, or a sequence of them, of floats.
         pages: one (n_vectors, dim) array, or a sequence of them, of any floats. float16 is converted a block at a time.
+            Or `PackedPages`, for many queries of the same pages, or `Int8Pages`, a quarter of the size.
 
     Returns:
         float32 scores of shape (n_queries, n_pages); for a single query the first axis is dropped, for a single page
-        the second, so two arrays give a scalar array.
+        the second, so two arrays give a scalar array. Prepared pages keep their axis even if there is one.
 
     Raises:
         InputError: dims differ, an array is not two-dimensional, or it has no rows.
@@ -56,7 +87,11 @@ def max_sim(queries: MultiVectors, pages: MultiVectors) -> NDArray[np.float32]:
         >>> round(float(max_sim(query, page)), 6)  # 0.6 + 0.8
         1.4
     """
-    query_list, page_list = _as_list(queries, "queries"), _as_list(pages, "pages")
+    query_list = _as_list(queries, "queries")
+    if isinstance(pages, PreparedPages):
+        scores = _prepared(query_list, pages)
+        return scores[0] if isinstance(queries, np.ndarray) and queries.ndim == 2 else scores
+    page_list = _as_list(pages, "pages")
     _same_dim(query_list, page_list)
     scores = np.empty((len(query_list), len(page_list)), dtype=np.float32)
     if scores.size:
@@ -69,6 +104,38 @@ def max_sim(queries: MultiVectors, pages: MultiVectors) -> NDArray[np.float32]:
     if not isinstance(queries, Sequence) and queries.ndim == 2:
         scores = scores[0]
     return np.asarray(scores)
+
+
+def top_pages(scores: NDArray[Any], k: int) -> NDArray[np.intp]:
+    """The k best pages, best first, without sorting the others.
+
+    Args:
+        scores: (..., n_pages), such as `max_sim` returns. NaN is worse than anything.
+        k: how many; all when there are fewer.
+
+    Returns:
+        Indices (..., min(k, n_pages)). Of equal scores the page that comes first is the better.
+
+    Raises:
+        InputError: k is below 1, or `scores` has no axis.
+
+    Example:
+        >>> top_pages(np.array([0.1, 0.7, 0.4, 0.7]), 3).tolist()
+        [1, 3, 2]
+    """
+    scores = np.asarray(scores)
+    if k < 1 or scores.ndim < 1:
+        raise InputError(f"top_pages: k must be at least 1 and scores an array of pages, got {k}, {scores.shape}")
+    k = min(k, scores.shape[-1])
+    found = np.empty((*scores.shape[:-1], k), np.intp)
+    if k:
+        for place in np.ndindex(scores.shape[:-1]):
+            row = -scores[place]  # of which NaN sorts last, as it should
+            # Ties at the border are settled by place, which a partition alone would leave to chance.
+            least = np.partition(row, k - 1)[k - 1]
+            near = np.arange(len(row)) if np.isnan(least) else np.flatnonzero(row <= least)
+            found[place] = near[np.argsort(row[near], kind="stable")[:k]]
+    return found
 
 
 def as_multi_vector(vectors: Any, name: str = "vectors") -> NDArray[Any]:
@@ -92,6 +159,21 @@ def _as_list(vectors: MultiVectors, name: str) -> list[NDArray[Any]]:
     return [as_multi_vector(item, f"{name}[{index}]") for index, item in enumerate(vectors)]
 
 
+def _prepared(queries: list[NDArray[Any]], pages: PreparedPages) -> NDArray[np.float32]:
+    scores = np.empty((len(queries), len(pages)), np.float32)
+    for index, query in enumerate(queries):
+        if query.shape[1] != pages.dim:
+            raise InputError(
+                f"max_sim: queries[{index}] has dim {query.shape[1]}, the pages have dim {pages.dim}; were all "
+                "embedded by the same model?"
+            )
+    if scores.size:
+        for first, last in blocks([len(query) for query in queries], max(1, _MATCHES // len(pages))):
+            best = pages.best_matches(np.concatenate(queries[first:last]))
+            scores[first:last] = np.add.reduceat(best, _starts(queries[first:last]), axis=0)
+    return scores
+
+
 def _same_dim(queries: list[NDArray[Any]], pages: list[NDArray[Any]]) -> None:
     dims = {array.shape[1]: f"queries[{index}]" for index, array in enumerate(queries)}
     dims |= {array.shape[1]: f"pages[{index}]" for index, array in enumerate(pages) if array.shape[1] not in dims}
@@ -111,7 +193,7 @@ def _best(queries: NDArray[np.float32], pages: list[NDArray[Any]]) -> Iterator[t
             last = min(first + step, len(pages))
             yield first, last, best_matches(queries, pages[first:last])
         return
-    for first, last in blocks(pages, _BLOCK):
+    for first, last in blocks([len(page) for page in pages], _BLOCK):
         block = pages[first:last]
         rows = np.concatenate(block).astype(np.float32, copy=False)
         yield first, last, np.maximum.reduceat(queries @ rows.T, _starts(block), axis=1)
@@ -121,16 +203,16 @@ def _starts(arrays: list[NDArray[Any]]) -> NDArray[np.intp]:
     return np.cumsum([0, *(len(array) for array in arrays[:-1])])
 
 
-def blocks(pages: Sequence[NDArray[Any]], most: int) -> list[tuple[int, int]]:
-    """Ranges of pages with at most `most` vectors together, or one page that has more."""
+def blocks(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Ranges of pages of so many vectors each, with at most `most` together, or one page that has more."""
     found: list[tuple[int, int]] = []
     first = size = 0
-    for index, page in enumerate(pages):
-        if size and size + len(page) > most:
+    for index, length in enumerate(lengths):
+        if size and size + length > most:
             found.append((first, index))
             first, size = index, 0
-        size += len(page)
-    return [*found, (first, len(pages))]
+        size += length
+    return [*found, (first, len(lengths))]
 
 
 @overload

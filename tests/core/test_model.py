@@ -29,6 +29,7 @@ from colpali_integrations.core.session import Engine, Runs, _Session
 from .threads import pipeline_threads
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
+PAGED = FIXTURES / "paligemma"
 NAMES = ("coltiny", "paligemma", "idefics3")
 
 
@@ -392,3 +393,59 @@ def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
     assert used == {id(engine) for engine in two._engines}
     for mine, theirs in zip(results, coltiny.embed_images(PAGES), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=2e-5)
+
+
+@pytest.fixture
+def page_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many page runs were under way when each began, itself included."""
+    seen: list[int] = []
+    lock, running = threading.Lock(), 0
+    original = _Session.run
+
+    def watched(self: _Session, feed: Any, runs: Runs | None = None) -> Any:
+        nonlocal running
+        if self._inputs.keys().isdisjoint({"pixel_values", "image"}):
+            return original(self, feed, runs)
+        with lock:
+            running += 1
+            seen.append(running)
+        try:
+            time.sleep(0.02)
+            return original(self, feed, runs)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(_Session, "run", watched)
+    return seen
+
+
+@pytest.mark.parametrize(("threads", "most"), [(None, 1), (3, 1), (2, 2), (1, 4), (5, 1)])
+def test_page_runs_at_once_have_cores_to_themselves(
+    page_runs: list[int], monkeypatch: pytest.MonkeyPatch, threads: int | None, most: int
+) -> None:
+    monkeypatch.setattr("colpali_integrations.core.session.available_cores", lambda: 4)
+    with ColPali.from_pretrained(PAGED, threads=threads) as model:
+        expected = list(model.embed_images(PAGES, parallel=1))
+        page_runs.clear()
+        found = list(model.embed_images(PAGES * 2, parallel=6))
+    assert len(page_runs) == 8
+    assert max(page_runs) <= most
+    assert most == 1 or max(page_runs) > 1
+    for vectors, other in zip(found, expected * 2, strict=True):
+        np.testing.assert_allclose(vectors, other, atol=2e-5)
+
+
+def test_a_query_does_not_wait_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ColPali.from_pretrained(PAGED) as model:
+        engine = model._engines[0]
+        with engine._page_runs:  # as long as a page runs
+            assert len(list(model.embed_queries(QUERIES[:1]))) == 1
+
+
+def test_an_abandoned_iteration_does_not_keep_the_place_of_its_run() -> None:
+    with ColPali.from_pretrained(PAGED) as model:
+        pages = model.embed_images(PAGES * 8, parallel=4)
+        next(pages)
+        pages.close()
+        assert len(list(model.embed_images(PAGES, parallel=2))) == len(PAGES)

@@ -68,6 +68,22 @@ def test_hierarchical_pooling_can_be_told_the_number_of_clusters() -> None:
     assert hierarchical_pool(groups, n_clusters=99).shape == (20, 16)
 
 
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(3, 60), dim=st.integers(2, 20), factor=st.integers(2, 5))
+@settings(max_examples=60, deadline=None)
+def test_hierarchical_pooling_is_that_of_the_rows_of_cosines(seed: int, n: int, dim: int, factor: int) -> None:
+    """By the definition: Ward's linkage of the rows of 1 - X X^T, n numbers each."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import pdist
+
+    vectors = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[1] = vectors[0]  # as blank patches are
+    exact = vectors.astype(np.float64)
+    labels = fcluster(linkage(pdist(1 - exact @ exact.T), "ward"), max(n // factor, 1), "maxclust")
+    expected = np.stack([vectors[labels == label].mean(axis=0) for label in range(1, labels.max() + 1)])
+    np.testing.assert_array_equal(hierarchical_pool(vectors, factor, normalize=False), expected)
+
+
 @given(seed=st.integers(0, 2**32 - 1), groups=st.integers(1, 8), spread=st.floats(0.001, 0.02))
 @settings(max_examples=40, deadline=None)
 def test_ward_pooling_finds_groups_far_apart_and_averages_them(seed: int, groups: int, spread: float) -> None:

@@ -1,0 +1,122 @@
+"""The command `quantize`: a model with int8 weights, and what that changes on the user's own pages."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from colpali_integrations.cli import display
+
+if TYPE_CHECKING:
+    from colpali_integrations.core.quantize import Agreement, Quantized
+
+__all__ = ["quantize"]
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name or folder: a float32 ONNX export.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, which must not exist yet.")],
+    pages: Annotated[
+        list[Path] | None,
+        typer.Option("--pages", "-p", metavar="PATH", help="A PDF, an image or a folder of them to compare on."),
+    ] = None,
+    questions: Annotated[
+        list[str] | None, typer.Option("--question", "-q", metavar="TEXT", help="A question to rank the pages by.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, metavar="N", help="Compare on so many pages at most.")] = 50,
+    dpi: Annotated[
+        float, typer.Option(min=10, max=1200, metavar="N", help="Resolution at which PDF pages are drawn.")
+    ] = 150,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
+) -> None:
+    """Write a model with int8 weights, a quarter of the size, and report how near its outputs are to the original's.
+
+    [dim]Example:[/]  colpali-integrations quantize my-export my-export-int8 -p report.pdf -q "revenue by region"
+    """
+    from colpali_integrations.core.errors import InputError
+    from colpali_integrations.core.model import ColPali
+    from colpali_integrations.core.quantize import compare, quantize_model
+
+    if questions and not pages:
+        raise InputError("questions rank pages: name some with --pages")
+    shown = _pages(pages, most, dpi) if pages else None  # a path that is not there is an error before the work
+    made = quantize_model(model, out)
+    agreement = None
+    if shown is not None:
+        with ColPali.from_pretrained(model) as original, made.load() as other:
+            agreement = compare(original, other, shown, questions or [])
+    if as_json:
+        typer.echo(json.dumps(_record(made, agreement)))
+    else:
+        _show(made, agreement)
+
+
+def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[Any]]:
+    from colpali_integrations.core.errors import InputError
+    from colpali_integrations.core.pdf import pdf_pages
+    from colpali_integrations.stores import find_documents
+
+    documents = find_documents(paths)
+    if not documents:
+        raise InputError(f"no PDFs or images in {', '.join(str(path) for path in paths)}")
+
+    def every() -> Iterator[Any]:
+        for document in documents:
+            if document.suffix.lower() == ".pdf":
+                yield from pdf_pages(document, dpi=dpi)
+            else:
+                yield document
+
+    return lambda: islice(every(), most)
+
+
+def _record(made: Quantized, agreement: Agreement | None) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "folder": str(made.folder),
+        "products": made.products,
+        "bytes_before": made.bytes_before,
+        "bytes_after": made.bytes_after,
+    }
+    if agreement is not None:
+        record |= {"pages": agreement.pages, "questions": agreement.questions, "k": agreement.k}
+        for name in ("page", "query"):
+            cosines = getattr(agreement, f"{name}_cosines")
+            if len(cosines):
+                record |= {f"{name}_cosine_mean": cosines.mean(), f"{name}_cosine_least": cosines.min()}
+        for name in ("same_first", "overlap", "rank_correlation"):
+            value = getattr(agreement, name)
+            record[name] = None if math.isnan(value) else value
+    return {name: round(value, 5) if isinstance(value, float) else value for name, value in record.items()}
+
+
+def _show(made: Quantized, agreement: Agreement | None) -> None:
+    how = repr(str(made.folder))
+    if made.registered is not None:
+        how = f"{made.registered!r}, local_dir={how}"
+    display.note(
+        f"{made.products} matrix products in int8: {made.bytes_before / 1e6:,.1f} MB became "
+        f"{made.bytes_after / 1e6:,.1f} MB. Load it with ColPali.from_pretrained({how})."
+    )
+    if agreement is None:
+        display.note("Not compared with the original: name pages with --pages, and questions with --question.")
+        return
+    for name, cosines in (("pages", agreement.page_cosines), ("questions", agreement.query_cosines)):
+        if len(cosines):
+            low = float(sorted(cosines)[len(cosines) // 100])
+            typer.echo(
+                f"{len(cosines):,} vectors of {getattr(agreement, name)} {name}: cosine with the original "
+                f"{cosines.mean():.4f} on average, {low:.4f} at the lowest hundredth, {cosines.min():.4f} at the least"
+            )
+    if agreement.questions:
+        correlation = agreement.rank_correlation
+        typer.echo(
+            f"ranks of {agreement.pages} pages for {agreement.questions} questions: the same page first "
+            f"{agreement.same_first:.0%}, first {agreement.k} in common {agreement.overlap:.0%}"
+            + ("" if math.isnan(correlation) else f", rank correlation {correlation:.3f}")
+        )

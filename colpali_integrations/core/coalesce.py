@@ -1,0 +1,178 @@
+"""Calls that meet share a batch: a service that answers many questions at once runs the model once for several.
+
+    call A --runs alone, at once------------> |
+    call B     --waits---------------------- >| B leads: runs B + C + D -->
+    call C       --waits-------------------- >|    C, D get their results from B
+    call D              --waits------------- >|
+
+Whoever finds nobody at work runs at once, so a single caller waits for nothing. Who comes during a run waits for its
+end, as it would have for the processor; then the one that came first runs for all that wait and may share its batch.
+All work is done in the callers' own threads: there is nothing to start, to close or to lose in a fork.
+
+It knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias, TypeVar
+
+__all__ = ["Coalescer"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Work: TypeAlias = "Callable[[Sequence[Item]], Sequence[Result]]"
+
+
+@dataclass(eq=False)
+class _Call(Generic[Item, Result]):
+    """A call that waits or is worked on.
+
+    Attributes:
+        woken: set when it has an outcome, or is to lead.
+        batch: the calls that it is to run, itself the first; empty as long as it does not lead.
+        outcome: its results or its error.
+    """
+
+    key: Hashable
+    items: Sequence[Item]
+    most: int
+    woken: threading.Event = field(default_factory=threading.Event)
+    batch: list[_Call[Item, Result]] = field(default_factory=list)
+    outcome: list[Result] | Exception | None = None
+
+
+class Coalescer(Generic[Item, Result]):
+    """Runs one batch at a time, made of all calls of equal key that wait when it begins. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[_Call[Item, Result]] = []
+        self._busy = False
+        _living.add(self)
+
+    def run(
+        self,
+        key: Hashable,
+        items: Sequence[Item],
+        *,
+        alone: Work[Item, Result],
+        together: Work[Item, Result],
+        most: int,
+    ) -> list[Result]:
+        """Do a call's items, with those of other calls where they meet.
+
+        Args:
+            key: calls of equal key may share a batch.
+            items: what to do, at least one.
+            alone: does these items. An error goes to this caller.
+            together: does items of several calls. When it fails, each call's items are done by themselves, so that
+                an error goes to those whose items make it and to nobody else.
+            most: items of a batch that this call may share; the least of the calls' counts.
+
+        Returns:
+            One result an item, in order.
+
+        Raises:
+            Exception: what `alone`, or `together` with these items only, raised.
+        """
+        call: _Call[Item, Result] = _Call(key, items, most)
+        with self._lock:
+            if self._busy:
+                self._waiting.append(call)
+            else:
+                self._busy = True
+                call.batch = [call]
+        if not call.batch:
+            try:
+                call.woken.wait()
+            except BaseException:  # Ctrl-C
+                self._leave(call)
+                raise
+        if call.batch:
+            self._lead(call, alone, together)
+        if isinstance(call.outcome, Exception):
+            raise call.outcome
+        assert call.outcome is not None
+        return call.outcome
+
+    def _lead(self, leader: _Call[Item, Result], alone: Work[Item, Result], together: Work[Item, Result]) -> None:
+        try:
+            if len(leader.batch) > 1:
+                self._share(leader.batch, together)
+            if leader.outcome is None:
+                leader.outcome = _attempt(alone, leader.items)
+            for call in leader.batch[1:]:
+                if call.outcome is None:
+                    call.outcome = _attempt(together, call.items)
+                    call.woken.set()
+        finally:
+            # After a KeyboardInterrupt some have no outcome: they wait on, before those that came later.
+            self._pass_on([call for call in leader.batch if call.outcome is None and call is not leader])
+
+    def _share(self, batch: list[_Call[Item, Result]], together: Work[Item, Result]) -> None:
+        """Give every call of a batch its results, or none of them when the batch fails."""
+        try:
+            found = list(together([item for call in batch for item in call.items]))
+        except Exception:
+            return
+        start = 0
+        for call in batch:
+            call.outcome = found[start : start + len(call.items)]
+            start += len(call.items)
+            call.woken.set()
+
+    def _pass_on(self, first: list[_Call[Item, Result]]) -> None:
+        """End a run: the first that waits leads the next, of all that it may share a batch with."""
+        with self._lock:
+            self._waiting[:0] = first
+            if not self._waiting:
+                self._busy = False
+                return
+            leader = self._waiting[0]
+            size, most = 0, leader.most
+            for call in self._waiting:
+                least = min(most, call.most)
+                if call is leader or (call.key == leader.key and size + len(call.items) <= least):
+                    leader.batch.append(call)
+                    size, most = size + len(call.items), least
+            taken = set(map(id, leader.batch))
+            self._waiting = [call for call in self._waiting if id(call) not in taken]
+            leader.woken.set()
+
+    def _leave(self, call: _Call[Item, Result]) -> None:
+        """Withdraw a call whose thread goes away."""
+        with self._lock:
+            if call in self._waiting:
+                self._waiting.remove(call)
+                return
+            others = call.batch[1:]
+        if call.batch:  # it was to lead just then
+            self._pass_on(others)
+
+    def _reset(self) -> None:
+        self._lock, self._waiting, self._busy = threading.Lock(), [], False
+
+
+def _attempt(work: Work[Item, Result], items: Sequence[Item]) -> list[Result] | Exception:
+    try:
+        return list(work(items))
+    except Exception as error:
+        return error
+
+
+_living: weakref.WeakSet[Coalescer[Any, Any]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child nobody is at work: the threads that were are not there."""
+    for one in list(_living):
+        one._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
