@@ -7,15 +7,18 @@
 >>> max_sim(query, pages).argmax()                               # doctest: +SKIP
 """
 
+from colpali_integrations.core.drawing import draw_heatmap, draw_regions
 from colpali_integrations.core.errors import ColPaliError
 from colpali_integrations.core.images import load_image
 from colpali_integrations.core.model import ColPali
 from colpali_integrations.core.muvera import Muvera
 from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
 from colpali_integrations.core.places import PageEmbedding, PageGrid, Region, regions
+from colpali_integrations.core.plotting import plot_similarity_map
 from colpali_integrations.core.pooling import grid_pool, hierarchical_pool, mean_pool, ward_pool
 from colpali_integrations.core.registry import ModelDescription, find_model, list_supported_models, register_model
 from colpali_integrations.core.scoring import max_sim
+from colpali_integrations.core.similarity import SimilarityMaps, similarity_maps
 
 __all__ = [
     "ColPali",
@@ -26,6 +29,9 @@ __all__ = [
     "PageGrid",
     "PdfPage",
     "Region",
+    "SimilarityMaps",
+    "draw_heatmap",
+    "draw_regions",
     "find_model",
     "grid_pool",
     "hierarchical_pool",
@@ -35,8 +41,10 @@ __all__ = [
     "mean_pool",
     "pdf_page_count",
     "pdf_pages",
+    "plot_similarity_map",
     "regions",
     "register_model",
+    "similarity_maps",
     "ward_pool",
 ]
 
