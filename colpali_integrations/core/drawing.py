@@ -77,13 +77,15 @@ def draw_regions(
     colours = word_colours(token for token, _, _ in parts)
     overlay = Image.new("RGBA", page.size)
     pen = ImageDraw.Draw(overlay)
-    frames = [_pixels(box, page.size) for _, _, box in parts]
+    line = max(1, round(2 * unit))
+    # Around the box, so that the line does not lie on what it shows.
+    frames = [_pixels(box, page.size, outset=line + 1) for _, _, box in parts]
     for (token, _, _), frame in zip(parts, frames, strict=True):
         pen.rectangle(frame, fill=(*_rgb(colours[token]), 38))
     for (token, _, _), frame in zip(parts, frames, strict=True):
-        pen.rectangle(frame, outline=(*_rgb(colours[token]), 255), width=max(1, round(2.2 * unit)))
+        pen.rectangle(frame, outline=(*_rgb(colours[token]), 255), width=line)
     if labels:
-        lettering = _font(font, max(9.0, 15 * unit))
+        lettering = _font(font, max(9.0, 13 * unit))
         taken: list[tuple[float, float, float, float]] = []
         for (token, score, _), frame in zip(parts, frames, strict=True):
             text = " ".join(part for part in (token or "", f"{score:.2f}" if scores else "") if part)
@@ -170,11 +172,12 @@ def word_colours(tokens: Any) -> dict[str | None, str]:
     return {token: PALETTE[index % len(PALETTE)] for index, token in enumerate(dict.fromkeys(tokens))}
 
 
-def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _pixels(box: Box, size: tuple[int, int], *, outset: int) -> tuple[int, int, int, int]:
     width, height = size
-    left, top = min(int(box[0] * width), width - 1), min(int(box[1] * height), height - 1)
-    right, bottom = min(round(box[2] * width), width) - 1, min(round(box[3] * height), height) - 1
-    return left, top, max(left, right), max(top, bottom)
+    left, top = int(box[0] * width) - outset, int(box[1] * height) - outset
+    right, bottom = round(box[2] * width) - 1 + outset, round(box[3] * height) - 1 + outset
+    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    return left, top, max(left, min(right, width - 1)), max(top, min(bottom, height - 1))
 
 
 def _label(

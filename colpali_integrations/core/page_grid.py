@@ -123,9 +123,9 @@ class PageGrid:
             return np.empty(0, np.intp)
         own = int(self.cells[vector])
         left, top, right, bottom = edges
-        columns, rows = np.arange(self.columns) + 0.5, np.arange(self.rows) + 0.5
-        columns = np.flatnonzero((left <= columns) & (columns <= right))
-        rows = np.flatnonzero((top <= rows) & (rows <= bottom))
+        across, down = np.arange(self.columns) + 0.5, np.arange(self.rows) + 0.5
+        columns = np.flatnonzero((left <= across) & (across <= right))
+        rows = np.flatnonzero((top <= down) & (down <= bottom))
         # A thin line of print may miss the centres of its row.
         rows = rows if rows.size else np.array([own // self.columns])
         columns = columns if columns.size else np.array([own % self.columns])

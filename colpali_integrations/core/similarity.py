@@ -56,7 +56,8 @@ class SimilarityMaps:
         """One map, float32 (rows, columns).
 
         Args:
-            word: an index into `tokens`, or a token itself (the first that is called so); None for `total`.
+            word: an index into `tokens`, or a token itself (the best of its maps, where the question says it more
+                than once); None for `total`.
 
         Raises:
             InputError: there is no such word.
@@ -67,7 +68,7 @@ class SimilarityMaps:
             if word not in self.tokens:
                 known = ", ".join(repr(self.tokens[index]) for index in self.words)
                 raise InputError(f"the question has no token {word!r}; it has: {known}")
-            word = self.tokens.index(word)
+            return np.asarray(self.maps[[token == word for token in self.tokens]].max(axis=0))
         if not -len(self.maps) <= word < len(self.maps):
             raise InputError(f"the question has {len(self.maps)} vectors, number {word} was asked for")
         return self.maps[word]

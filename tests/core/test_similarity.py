@@ -104,6 +104,7 @@ def test_maps_by_word_and_what_is_not_there() -> None:
     maps = SimilarityMaps(np.arange(8, dtype=np.float32).reshape(2, 2, 2), ("tide", "?"))
     np.testing.assert_array_equal(maps.of("tide"), maps.maps[0])
     np.testing.assert_array_equal(maps.of(-1), maps.maps[1])
+    np.testing.assert_array_equal(SimilarityMaps(maps.maps, ("sea", "sea")).of("sea"), maps.maps[1])
     np.testing.assert_array_equal(maps.of(), maps.maps[0])
     np.testing.assert_array_equal(SimilarityMaps(maps.maps, (None, None)).of(), maps.maps.sum(axis=0))
     with pytest.raises(InputError, match="has no token 'sea'; it has: 'tide'"):
@@ -136,13 +137,14 @@ def test_boxes_are_drawn_where_they_are_in_the_colour_of_their_word() -> None:
     found = draw_regions(page, [Region("tide", 0.5, 1.0, (0.25, 0.5, 0.5, 0.75)), {"box": [0, 0, 1, 0.1]}])
     assert page.getcolors() == [(400 * 600, (255, 255, 255))], "the page given stays as it is"
     blue = tuple(int(PALETTE[0][i : i + 2], 16) for i in (1, 3, 5))
-    assert found.getpixel((100, 400)) == blue
-    assert found.getpixel((199, 449)) == blue
+    assert found.getpixel((98, 400)) == blue
+    assert found.getpixel((201, 451)) == blue
+    assert found.getpixel((97, 400)) == (255, 255, 255)
     assert found.getpixel((150, 400)) not in (blue, (255, 255, 255)), "a light tint inside"
     assert found.getpixel((250, 500)) == (255, 255, 255)
-    label = np.asarray(found.crop((100, 270, 160, 300))).reshape(-1, 3)
+    label = np.asarray(found.crop((98, 270, 160, 298))).reshape(-1, 3)
     assert (label == blue).all(axis=1).any(), "its label stands above it"
-    assert found.getpixel((0, 59)) != (255, 255, 255), "a box without a word has no label"
+    assert found.getpixel((0, 59)) != (255, 255, 255), "a box needs no word"
     assert draw_regions(page, [Region("tide", 0.5, 1.0, (0.25, 0.5, 0.5, 0.75))], labels=False).getpixel(
         (120, 290)
     ) == (255, 255, 255)
