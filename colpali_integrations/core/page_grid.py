@@ -114,8 +114,8 @@ class PageGrid:
         Returns:
             (n,) indices as in `cells`, in order; none for a vector without a place.
 
-        Example: a word that ends half a cell to the right of the cell next to its own.
-            >>> PageGrid(1, 4, np.array([1]), reach=np.array([[0, 0, 6, 0]])).covered(0).tolist()
+        Example: a word that takes in the cell to the right of its own, and a quarter of the next.
+            >>> PageGrid(1, 4, np.array([1]), reach=np.array([[0, 0, 5, 0]])).covered(0).tolist()
             [1, 2]
         """
         edges = self._edges(vector)

@@ -165,7 +165,7 @@ def match_vectors(
         )
     if tokens is not None and len(tokens) != len(query):
         raise InputError(f"{len(query)} query vectors but {len(tokens)} tokens; are both of the same text?")
-    return query.astype(np.float32, copy=False) @ page.astype(np.float32, copy=False).T
+    return np.asarray(query.astype(np.float32, copy=False) @ page.astype(np.float32, copy=False).T)
 
 
 def says_something(token: str | None) -> bool:

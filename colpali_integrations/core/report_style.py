@@ -37,7 +37,7 @@ background:color-mix(in srgb,var(--accent) 14%,var(--card))}}
 .absent span{{opacity:.55}}
 .dot{{width:9px;height:9px;border-radius:50%;flex:none}}
 main{{display:grid;gap:22px;align-items:start;grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr))}}
-:root:has(#large:checked) main{{grid-template-columns:minmax(0,1000px)}}
+:root:has(#large:checked) main{{grid-template-columns:minmax(0,1000px);justify-content:center}}
 article{{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px;min-width:0;
 box-shadow:0 1px 2px #0001,0 6px 20px #0000000a}}
 h2{{margin:0;font-size:15px;font-weight:600;overflow-wrap:anywhere}}

@@ -71,7 +71,7 @@ class SimilarityMaps:
             return np.asarray(self.maps[[token == word for token in self.tokens]].max(axis=0))
         if not -len(self.maps) <= word < len(self.maps):
             raise InputError(f"the question has {len(self.maps)} vectors, number {word} was asked for")
-        return self.maps[word]
+        return np.asarray(self.maps[word])
 
     def on_page(self, word: int | str | None = None, *, size: tuple[int, int]) -> NDArray[np.float32]:
         """One map at the resolution of a picture of the page, padding cut off, smooth between the cells' centres.
