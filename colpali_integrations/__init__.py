@@ -7,6 +7,7 @@
 >>> max_sim(query, pages).argmax()                               # doctest: +SKIP
 """
 
+from colpali_integrations.core.drawing import draw_heatmap, draw_regions
 from colpali_integrations.core.errors import ColPaliError
 from colpali_integrations.core.images import load_image
 from colpali_integrations.core.int8 import Int8Pages, quantize_int8
@@ -15,9 +16,11 @@ from colpali_integrations.core.muvera import Muvera
 from colpali_integrations.core.packed import PackedPages
 from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
 from colpali_integrations.core.places import PageEmbedding, PageGrid, Region, regions
+from colpali_integrations.core.plotting import plot_similarity_map
 from colpali_integrations.core.pooling import grid_pool, hierarchical_pool, mean_pool, ward_pool
 from colpali_integrations.core.registry import ModelDescription, find_model, list_supported_models, register_model
 from colpali_integrations.core.scoring import max_sim, top_pages
+from colpali_integrations.core.similarity import SimilarityMaps, similarity_maps
 
 __all__ = [
     "ColPali",
@@ -30,6 +33,9 @@ __all__ = [
     "PageGrid",
     "PdfPage",
     "Region",
+    "SimilarityMaps",
+    "draw_heatmap",
+    "draw_regions",
     "find_model",
     "grid_pool",
     "hierarchical_pool",
@@ -39,9 +45,11 @@ __all__ = [
     "mean_pool",
     "pdf_page_count",
     "pdf_pages",
+    "plot_similarity_map",
     "quantize_int8",
     "regions",
     "register_model",
+    "similarity_maps",
     "top_pages",
     "ward_pool",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `colpali-integrations index`, `search` and `models`."""
+"""The command line: `colpali-integrations index`, `search`, `models` and `doctor`."""
 
 from __future__ import annotations
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
+import tempfile
+import webbrowser
 from collections.abc import Callable
 from enum import Enum, IntEnum
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
 from colpali_integrations.cli import display
+from colpali_integrations.cli.options import DebugOption, JsonOption, StoreOption, debugging
 from colpali_integrations.cli.quantize import quantize
 from colpali_integrations.core.errors import ColPaliError, StoreError
+
+if TYPE_CHECKING:
+    from colpali_integrations.stores import Hits
 
 __all__ = ["ExitCode", "app", "run"]
 
@@ -40,8 +47,8 @@ class OnError(str, Enum):
 
 
 _EPILOG = (
-    "Exit codes: 0 done; 1 error; 2 wrong usage; 3 nothing found, or some documents could not be indexed; "
-    "130 interrupted."
+    "Exit codes: 0 done; 1 error; 2 wrong usage; 3 nothing found, some documents could not be indexed, or doctor "
+    "found a problem; 130 interrupted."
 )
 
 app = typer.Typer(
@@ -55,19 +62,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-StoreOption = Annotated[Path, typer.Option("--store", "-s", metavar="DIR", help="The folder of the index.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
-
 
 def _guarded(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Let expected errors of a command become one line and an exit code; a traceback remains a bug of ours."""
+    """Let errors of a command become one line and an exit code; with `--debug` the traceback comes first."""
 
     @functools.wraps(command)
     def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:
+            raise
         except (ColPaliError, OSError) as error:
+            if debugging.get():
+                display.traceback()
             display.error(str(error))
+            raise typer.Exit(ExitCode.ERROR) from error
+        except Exception as error:  # a bug, of ours or of a library: its reader still deserves a sentence
+            if debugging.get():
+                display.traceback()
+            advice = "" if debugging.get() else "; run it again with --debug to see where, and please report it"
+            display.error(f"unexpected {type(error).__name__}: {error}{advice}")
             raise typer.Exit(ExitCode.ERROR) from error
         except KeyboardInterrupt:
             display.note("Interrupted. What was done is kept; the same command goes on from there.")
@@ -89,6 +103,7 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Find pages of PDFs and images by what they show, with late-interaction models, offline."""
 
@@ -117,17 +132,21 @@ def index(
         OnError, typer.Option(help="Skip documents that cannot be read, or stop at the first.")
     ] = OnError.skip,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors still show.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as a JSON object on stdout.")] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Add PDFs, images and folders to an index. What is there already is skipped.
 
     [dim]Example:[/]  colpali-integrations index reports/ scan.png --store my-index
     """
     from colpali_integrations.core.model import ColPali
-    from colpali_integrations.stores import MultiVectorStore, find_documents, index_documents
+    from colpali_integrations.stores import IndexReport, MultiVectorStore, find_documents, index_documents
 
     documents = find_documents(paths)
     if not documents:
         display.note(f"No PDFs or images in {', '.join(str(path) for path in paths)}.")
+        if as_json:
+            typer.echo(json.dumps({**IndexReport().to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
     encoder = ColPali.from_pretrained(model or _model_of(store), lazy_load=True)
     with encoder, MultiVectorStore.open(store, model=encoder) as pages:
@@ -143,7 +162,10 @@ def index(
                 listener=progress,
             )
         display.failures(report.failures)
-        if not quiet:
+        if as_json:
+            counts = {**report.to_dict(), "seconds": round(progress.seconds, 3), "store": str(store)}
+            typer.echo(json.dumps({**counts, "pages": len(pages)}))
+        elif not quiet:
             display.index_summary(report, store, pages.groups(), progress.seconds)
     if report.failures:
         raise typer.Exit(ExitCode.INCOMPLETE)
@@ -162,11 +184,17 @@ def search(
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="Rank by the words of the text layer too (BM25), where pages have one.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a report: pages, the places that match, heatmaps."),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", "-o", help="Write the report and open it in a browser.")] = False,
     as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Find the pages that answer a question.
 
-    [dim]Example:[/]  colpali-integrations search "revenue by region" --store my-index -k 3
+    [dim]Example:[/]  colpali-integrations search "revenue by region" --store my-index -k 3 --open
     """
     from colpali_integrations.core.model import ColPali
     from colpali_integrations.stores import MultiVectorStore, stored_settings
@@ -178,21 +206,35 @@ def search(
         with ColPali.from_pretrained(model or pages.model.name, lazy_load=True) as encoder:
             pages.require(encoder)
             [query] = encoder.embed_queries(text)
+            tokens = encoder.query_tokens(text)
         hits = pages.search(query, k=k, hybrid=hybrid, text=text)
-    if as_json:
-        for hit in hits:
-            found = {"source": hit.entry.source, "page": hit.entry.page}
-            typer.echo(json.dumps({**found, "score": round(hit.score, 4), "relevance": round(hit.relevance, 4)}))
-    elif hits:
-        display.hits(text, hits)
+        if as_json:
+            for hit in hits:
+                found = {"source": hit.entry.source, "page": hit.entry.page}
+                typer.echo(json.dumps({**found, "score": round(hit.score, 4), "relevance": round(hit.relevance, 4)}))
+        elif hits:
+            display.hits(text, hits)
+        if hits and (html is not None or open_):
+            _report(hits, tokens, html, open_=open_)
     if not hits:
         display.note(f"The index {store} has no pages.")
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
+def _report(hits: Hits, tokens: list[str | None], target: Path | None, *, open_: bool) -> None:
+    if target is None:
+        handle, name = tempfile.mkstemp(prefix="colpali-", suffix=".html")
+        os.close(handle)
+        target = Path(name)
+    written = hits.to_html(tokens=tokens, limit=len(hits)).save(target)
+    display.note(f"Report: {written}")
+    if open_ and not webbrowser.open(written.as_uri()):
+        display.note("No browser could be opened; open that file yourself, or set BROWSER.")
+
+
 @app.command(epilog=_EPILOG)
 @_guarded
-def models(as_json: JsonOption = False) -> None:
+def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the models that can be used."""
     from colpali_integrations.core.registry import list_supported_models
 
@@ -205,6 +247,39 @@ def models(as_json: JsonOption = False) -> None:
 
 
 app.command("quantize", epilog=_EPILOG)(_guarded(quantize))
+
+
+@app.command(epilog=_EPILOG)
+@_guarded
+def doctor(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", metavar="NAME", help="Only this model; may be given several times."),
+    ] = None,
+    embed: Annotated[bool, typer.Option(help="Let each model that is here embed a page.")] = True,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check what is installed, what starts and what is cached, and name the fix of what is wrong.
+
+    [dim]Example:[/]  colpali-integrations doctor --json
+    """
+    from colpali_integrations.cli.doctor import Status, examine
+    from colpali_integrations.core.registry import find_model
+
+    chosen = None if not model else [find_model(name) for name in model]
+    problems, group = 0, ""
+    for check in examine(models=chosen, embed=embed):
+        problems += check.status is Status.problem
+        if as_json:
+            typer.echo(json.dumps(check.to_dict()))
+        else:
+            display.check(check, heading=check.group != group)
+        group = check.group
+    if not as_json:
+        display.diagnosis(problems)
+    if problems:
+        raise typer.Exit(ExitCode.INCOMPLETE)
 
 
 def _model_of(store: Path) -> str:
@@ -225,7 +300,8 @@ def run(arguments: list[str] | None = None) -> int:
         The exit code.
     """
     handler = display.log_handler()
-    root = logging.getLogger()
+    root, package = logging.getLogger(), logging.getLogger("colpali_integrations")
+    level, debug = package.level, debugging.set(False)
     root.addHandler(handler)
     # pdfium's binding warns about forms of a kind (XFA) whose plain pages are drawn all the same.
     logging.getLogger("pypdfium2").setLevel(logging.ERROR)
@@ -235,4 +311,6 @@ def run(arguments: list[str] | None = None) -> int:
         return exit_.code if isinstance(exit_.code, int) else ExitCode.OK
     finally:
         root.removeHandler(handler)
+        package.setLevel(level)
+        debugging.reset(debug)
     return ExitCode.OK

@@ -17,12 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from colpali_integrations.cli.doctor import Check, Status
 from colpali_integrations.cli.snippet import marked, snippet
 from colpali_integrations.core.registry import ModelDescription
 from colpali_integrations.stores import Entry, Failure, Hit, IndexReport
 
 __all__ = [
     "IndexProgress",
+    "check",
+    "diagnosis",
     "error",
     "failures",
     "hits",
@@ -30,6 +33,8 @@ __all__ = [
     "log_handler",
     "models",
     "note",
+    "show_all_logs",
+    "traceback",
 ]
 
 
@@ -60,6 +65,43 @@ def log_handler() -> logging.Handler:
     handler = RichHandler(console=_err(), show_time=False, show_path=False, markup=False)
     handler.setLevel(logging.WARNING)
     return handler
+
+
+def show_all_logs() -> None:
+    """Let the handlers of `log_handler` show everything from now on."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, RichHandler):
+            handler.setLevel(logging.DEBUG)
+
+
+def traceback() -> None:
+    """The traceback of the error that is being handled, on stderr."""
+    _err().print_exception(width=110)
+
+
+def check(found: Check, *, heading: bool) -> None:
+    """One thing that doctor looked at; the first of its kind under a heading."""
+    console = _out()
+    if heading:
+        console.print(f"\n[bold]{found.group.capitalize()}[/]")
+    signs = {Status.ok: ("✓", "green"), Status.note: ("·", "dim"), Status.problem: ("✗", "bold red")}
+    sign, style = signs[found.status]
+    if not console.encoding.lower().startswith("utf"):
+        sign = {"✓": "+", "·": "-", "✗": "!"}[sign]
+    line = Text.assemble("  ", (sign, style), " ", (found.name, "cyan"), "  ", found.detail)
+    console.print(line, soft_wrap=True)
+    if found.fix:
+        console.print(
+            Text(f"      {found.fix}", style="yellow" if found.status is Status.problem else "dim"), soft_wrap=True
+        )
+
+
+def diagnosis(problems: int) -> None:
+    """Doctor's last line."""
+    if problems:
+        _out().print(f"\n[bold red]{problems} problem{'' if problems == 1 else 's'}[/]; the fix is below each.")
+    else:
+        _out().print("\n[bold green]No problems.[/]")
 
 
 class _Speed(ProgressColumn):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from colpali_integrations.cli import display
+from colpali_integrations.cli.options import DebugOption
 
 if TYPE_CHECKING:
     from colpali_integrations.core.quantize import Agreement, Quantized
@@ -34,6 +35,7 @@ def quantize(
         float, typer.Option(min=10, max=1200, metavar="N", help="Resolution at which PDF pages are drawn.")
     ] = 150,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Write a model with int8 weights, a quarter of the size, and report how near its outputs are to the original's.
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from colpali_integrations.core.errors import ModelLoadError, ModelNotFoundError
 from colpali_integrations.core.registry import ModelDescription
 
-__all__ = ["BUNDLED", "read_json", "resolve_files"]
+__all__ = ["BUNDLED", "CacheState", "cache_folder", "cache_state", "read_json", "resolve_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,69 @@ def resolve_files(
             "holds the files."
         ) from error
     return _complete(fetched, description)
+
+
+@dataclass(frozen=True)
+class CacheState:
+    """What the machine holds of a model, as far as can be told without the network and without reading the weights.
+
+    Attributes:
+        folder: where its files are; None where there are none.
+        missing: files that it cannot be loaded without.
+        short: files that end before what the graph says they hold.
+        partial: pieces of downloads that were cut off.
+        size: bytes of the files that are there, pieces included.
+    """
+
+    folder: Path | None
+    missing: tuple[str, ...] = ()
+    short: tuple[str, ...] = ()
+    partial: tuple[Path, ...] = ()
+    size: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the model can be loaded from here."""
+        return self.folder is not None and not self.missing and not self.short
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that models are kept in: huggingface_hub's, unless another is given."""
+    from huggingface_hub import constants
+
+    return Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE).expanduser()
+
+
+def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[str] | None = None) -> CacheState:
+    """What is there of a model: nothing, all, or too little. Never touches the network.
+
+    Args:
+        description: the model.
+        cache_dir: instead of huggingface_hub's default cache.
+    """
+    if description.repository is None:
+        folder, partial = BUNDLED / description.name, ()
+        kept = list(folder.rglob("*")) if folder.is_dir() else []
+    else:
+        found, _ = _cached(description, cache_dir)
+        place = cache_folder(cache_dir) / f"models--{description.repository.replace('/', '--')}"
+        kept = list(place.rglob("*")) if place.is_dir() else []
+        partial = tuple(path for path in kept if path.suffix == ".incomplete")
+        if found is None:
+            return CacheState(None, partial=partial, size=_bytes(kept))
+        folder = found
+    needed = {PurePosixPath(name).name: size for name, size in _external_data(folder / description.model_file).items()}
+    short = [
+        name
+        for name in description.files
+        if (folder / name).is_file() and (folder / name).stat().st_size < needed.get(PurePosixPath(name).name, 1)
+    ]
+    return CacheState(folder, tuple(_missing(folder, description)), tuple(short), partial, _bytes(kept))
+
+
+def _bytes(paths: list[Path]) -> int:
+    # A snapshot's files are links to blobs, and these perhaps to a store that repositories share: each counts once.
+    return sum(path.stat().st_size for path in {path.resolve() for path in paths if path.is_file()})
 
 
 def read_json(directory: Path, name: str, *, optional: bool = False) -> dict[str, Any]:
@@ -151,20 +215,22 @@ def _missing(directory: Path, description: ModelDescription) -> list[str]:
     return absent
 
 
-def _external_data(model: Path) -> set[str]:
-    """Names of the files beside a graph that hold its weights; none where the graph cannot be read."""
+def _external_data(model: Path) -> dict[str, int]:
+    """Files beside a graph that hold its weights, and how many bytes; none where the graph cannot be read."""
     import onnx
 
     try:
         graph = onnx.load(os.fspath(model), load_external_data=False).graph
     except Exception:  # protobuf's DecodeError has no stable import path; loading the session names the damage
-        return set()
-    return {
-        PurePosixPath(entry.value).name
-        for tensor in graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
+        return {}
+    sizes: dict[str, int] = {}
+    for tensor in graph.initializer:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        if "location" in entries:
+            name = PurePosixPath(entries["location"]).name
+            end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+            sizes[name] = max(sizes.get(name, 0), end)
+    return sizes
 
 
 def _complete(directory: Path, description: ModelDescription) -> Path:

@@ -217,7 +217,11 @@ def _finish(image: Image.Image, source: object, *, lock: AbstractContextManager[
             frames = getattr(image, "n_frames", 1) if image.tell() == 0 else 1
             image.load()
         if frames > 1:
-            logger.warning("%s has %d frames; the first is used", image_name(source), frames)
+            logger.warning(
+                "%s has %d frames; the first is used. Hand in the others as images of their own (PIL.ImageSequence)",
+                image_name(source),
+                frames,
+            )
         return to_rgb(ImageOps.exif_transpose(image))
     except ImageError:
         raise

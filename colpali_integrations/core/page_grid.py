@@ -102,14 +102,34 @@ class PageGrid:
             >>> PageGrid(rows=1, columns=4, cells=np.array([1]), cover=(0.5, 1.0)).box(0)
             (0.5, 0.0, 1.0, 1.0)
         """
-        cell = int(self.cells[vector])
-        if cell < 0:
-            return None
-        row, column = divmod(cell, self.columns)
-        edges = np.array([column, row, column + 1, row + 1], np.float64)
-        if self.reach is not None:
-            edges += self.reach[vector] * np.array([-1, -1, 1, 1]) / _STEPS
-        return self._fractions(edges)
+        edges = self._edges(vector)
+        return None if edges is None else self._fractions(edges)
+
+    def covered(self, vector: int) -> NDArray[np.intp]:
+        """The cells that a vector stands for: its own, and those whose centres its reach takes in.
+
+        Args:
+            vector: which of the page's vectors.
+
+        Returns:
+            (n,) indices as in `cells`, in order; none for a vector without a place.
+
+        Example: a word that takes in the cell to the right of its own, and a quarter of the next.
+            >>> PageGrid(1, 4, np.array([1]), reach=np.array([[0, 0, 5, 0]])).covered(0).tolist()
+            [1, 2]
+        """
+        edges = self._edges(vector)
+        if edges is None:
+            return np.empty(0, np.intp)
+        own = int(self.cells[vector])
+        left, top, right, bottom = edges
+        across, down = np.arange(self.columns) + 0.5, np.arange(self.rows) + 0.5
+        columns = np.flatnonzero((left <= across) & (across <= right))
+        rows = np.flatnonzero((top <= down) & (down <= bottom))
+        # A thin line of print may miss the centres of its row.
+        rows = rows if rows.size else np.array([own // self.columns])
+        columns = columns if columns.size else np.array([own % self.columns])
+        return np.union1d(rows[:, None] * self.columns + columns, own).astype(np.intp)
 
     def cells_box(self, cells: NDArray[np.integer[Any]]) -> Box:
         """The smallest box around some cells.
@@ -153,6 +173,17 @@ class PageGrid:
             return cls(rows=rows, columns=columns, cells=_unpack(found["cells"], n), cover=(width, height), reach=reach)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
             raise InputError(f"this is no page's grid as PageGrid.to_json makes it: {_said(error)}") from error
+
+    def _edges(self, vector: int) -> NDArray[np.float64] | None:
+        """Left, top, right, bottom of what a vector stands for, in cells."""
+        cell = int(self.cells[vector])
+        if cell < 0:
+            return None
+        row, column = divmod(cell, self.columns)
+        edges = np.array([column, row, column + 1, row + 1], np.float64)
+        if self.reach is not None:
+            edges += self.reach[vector] * np.array([-1, -1, 1, 1]) / _STEPS
+        return edges
 
     def _fractions(self, edges: NDArray[np.float64]) -> Box:
         """Edges in cells (left, top, right, bottom) as fractions of the page, cut at its margins."""

@@ -205,7 +205,13 @@ def _page(document: pypdfium2.PdfDocument, number: int, total: int, dpi: float, 
         if pixels > _MAX_PIXELS:
             scale *= (_MAX_PIXELS / pixels) ** 0.5
             logger.warning(
-                "%s, page %d is %.0f x %.0f points; drawn at %.0f dpi", name, number, width, height, scale * 72
+                "%s, page %d is %.0f x %.0f points; drawn at %.0f dpi instead of %g, which is 50 megapixels",
+                name,
+                number,
+                width,
+                height,
+                scale * 72,
+                dpi,
             )
         image = page.render(scale=scale).to_pil().convert("RGB")
         text_page = page.get_textpage()

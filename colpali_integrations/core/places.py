@@ -108,16 +108,7 @@ def regions(
         >>> [query] = model.embed_queries(["the tide"])
         >>> regions(query, *page, tokens=model.query_tokens("the tide"))  # doctest: +SKIP
     """
-    query, page = as_multi_vector(query_vectors, "query_vectors"), as_multi_vector(page_vectors, "page_vectors")
-    if query.shape[1] != page.shape[1]:
-        raise InputError(f"query_vectors have dim {query.shape[1]} and page_vectors {page.shape[1]}; same model?")
-    if len(page) != len(grid):
-        raise InputError(
-            f"{len(page)} page vectors but a grid of {len(grid)}: a grid belongs to the page's own vectors, and pooled "
-            "ones have no places"
-        )
-    if tokens is not None and len(tokens) != len(query):
-        raise InputError(f"{len(query)} query vectors but {len(tokens)} tokens; are both of the same text?")
+    matches = match_vectors(query_vectors, page_vectors, grid, tokens)
     if not min_match >= 0:
         raise InputError(f"min_match must be at least 0, got {min_match}")
     if not 0 <= grow <= 1:
@@ -125,13 +116,12 @@ def regions(
     placed = np.flatnonzero(grid.cells >= 0)
     if not placed.size:
         return []
-    matches = query.astype(np.float32, copy=False) @ page.astype(np.float32, copy=False).T
-    weakest = min_match * np.linalg.norm(query.astype(np.float32, copy=False), axis=1)
+    weakest = min_match * np.linalg.norm(np.asarray(query_vectors, np.float32), axis=1)
     total = float(matches.max(axis=1).sum())
     found = []
     for index, row in enumerate(matches[:, placed]):
         token = None if tokens is None else tokens[index]
-        if tokens is not None and not _says_something(token):
+        if tokens is not None and not says_something(token):
             continue
         best = int(row.argmax())
         score = float(row[best])
@@ -143,6 +133,44 @@ def regions(
             share = min(max(score / total, 0.0), 1.0) if total > 0 else 0.0
             found.append(Region(token, score, share, box))
     return sorted(_merged(found), key=lambda region: -region.score)
+
+
+def match_vectors(
+    query_vectors: NDArray[Any],
+    page_vectors: NDArray[Any],
+    grid: PageGrid,
+    tokens: Sequence[str | None] | None,
+) -> NDArray[np.float32]:
+    """Dot products of a question's vectors with a page's, checked to belong together.
+
+    Args:
+        query_vectors: float (n_query_vectors, dim).
+        page_vectors: float (n_vectors, dim).
+        grid: the places of the page vectors.
+        tokens: what each query vector stands for, or None.
+
+    Returns:
+        float32 (n_query_vectors, n_vectors).
+
+    Raises:
+        InputError: arrays that do not fit each other.
+    """
+    query, page = as_multi_vector(query_vectors, "query_vectors"), as_multi_vector(page_vectors, "page_vectors")
+    if query.shape[1] != page.shape[1]:
+        raise InputError(f"query_vectors have dim {query.shape[1]} and page_vectors {page.shape[1]}; same model?")
+    if len(page) != len(grid):
+        raise InputError(
+            f"{len(page)} page vectors but a grid of {len(grid)}: a grid belongs to the page's own vectors, and pooled "
+            "ones have no places"
+        )
+    if tokens is not None and len(tokens) != len(query):
+        raise InputError(f"{len(query)} query vectors but {len(tokens)} tokens; are both of the same text?")
+    return np.asarray(query.astype(np.float32, copy=False) @ page.astype(np.float32, copy=False).T)
+
+
+def says_something(token: str | None) -> bool:
+    """Whether a token is of the user's text and more than punctuation."""
+    return token is not None and any(character.isalnum() for character in token)
 
 
 def _grown(grid: PageGrid, placed: NDArray[np.intp], row: NDArray[np.float32], best: int, grow: float) -> Box:
@@ -183,7 +211,3 @@ def _merged(found: Sequence[Region]) -> list[Region]:
 
 def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _says_something(token: str | None) -> bool:
-    return token is not None and any(character.isalnum() for character in token)

@@ -35,6 +35,8 @@ Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
 T = TypeVar("T")
 # Page runs at once on a GPU, which has an order of its own for them.
 _UNBOUNDED = 2**16
+# Providers that the log has said do not come up: a model has several sessions, and a process several models.
+_fallen_back: set[str] = set()
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -81,7 +83,7 @@ def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, .
     available = ort.get_available_providers()
     if providers is None:
         present = _automatic_providers()
-        logger.info("execution providers chosen: %s", ", ".join(present))
+        logger.debug("execution providers chosen: %s", ", ".join(present))
         return present
     if isinstance(providers, str) or not providers:
         raise ConfigurationError(
@@ -193,7 +195,12 @@ class Engine:
 
         found = find_cut(read_graph(self._graphs.pages))
         if isinstance(found, str):
-            logger.warning("%s: queries run the vision tower too, because %s", self._graphs.pages.name, found)
+            logger.warning(
+                "%s: queries run the vision tower too, because %s. Their vectors are right, but take long; another "
+                "export of the model may be split",
+                self._graphs.pages.name,
+                found,
+            )
             return ()
         return found
 
@@ -238,7 +245,7 @@ class _Session:
                 "providers=['CPUExecutionProvider'] to run on the CPU."
             )
         if config.providers is None and active[0] != _provider_name(providers[0]):
-            logger.warning("%s did not come up; %s runs on %s", _provider_name(providers[0]), path.name, active[0])
+            _warn_of_fallback(_provider_name(providers[0]), active[0])
         else:
             logger.info("%s runs on %s", path.name, active[0])
         # Without this the arena keeps the largest run's memory for ever: it was half as much again on a ColPali of a
@@ -340,6 +347,19 @@ class _Once(Generic[T]):
 
 def _most_page_runs(config: SessionConfig) -> int:
     return max(1, available_cores() // (config.threads or available_cores()))
+
+
+def _warn_of_fallback(wanted: str, active: str) -> None:
+    level = logging.DEBUG if wanted in _fallen_back else logging.WARNING
+    _fallen_back.add(wanted)
+    logger.log(
+        level,
+        "%s did not come up; models run on %s. `colpali-integrations doctor` says why, and providers=[%r] chooses it "
+        "without this warning (said once)",
+        wanted,
+        active,
+        active,
+    )
 
 
 def _automatic_providers() -> tuple[str, ...]:

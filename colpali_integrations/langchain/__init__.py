@@ -11,6 +11,7 @@
 | `ColPaliReranker` | `BaseDocumentCompressor` |
 | `ColPaliEmbeddings` | `Embeddings`, with all vectors too |
 | `image_blocks` | content blocks of a `HumanMessage` |
+| `to_html` | found pages with their places, for people |
 
 A question answered from the pictures of pages, by any chat model that sees:
 
@@ -39,6 +40,7 @@ except ModuleNotFoundError as error:
 from colpali_integrations.langchain.document_loaders import PageImageBlobParser, PdfPageLoader
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.messages import image_blocks
+from colpali_integrations.langchain.reports import to_html
 from colpali_integrations.langchain.rerankers import ColPaliReranker
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
@@ -51,4 +53,5 @@ __all__ = [
     "PageImageBlobParser",
     "PdfPageLoader",
     "image_blocks",
+    "to_html",
 ]

@@ -28,6 +28,7 @@ from colpali_integrations.llama_index.indexes import ColPaliIndex
 from colpali_integrations.llama_index.messages import PageImagePostprocessor, image_blocks, page_message
 from colpali_integrations.llama_index.pages import page_node
 from colpali_integrations.llama_index.readers import PdfPageReader
+from colpali_integrations.llama_index.reports import to_html
 from colpali_integrations.llama_index.rerankers import ColPaliRerank
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
@@ -44,4 +45,5 @@ __all__ = [
     "image_blocks",
     "page_message",
     "page_node",
+    "to_html",
 ]

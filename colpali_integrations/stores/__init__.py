@@ -6,6 +6,7 @@ from colpali_integrations.stores.filters import Filter, parse_filter
 from colpali_integrations.stores.indexing import Failure, IndexListener, IndexReport, index_documents
 from colpali_integrations.stores.multi_vector_store import MultiVectorStore
 from colpali_integrations.stores.opening import stored_settings
+from colpali_integrations.stores.results import Hits
 from colpali_integrations.stores.settings import Fingerprint, Settings
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Filter",
     "Fingerprint",
     "Hit",
+    "Hits",
     "IndexListener",
     "IndexReport",
     "MultiVectorStore",

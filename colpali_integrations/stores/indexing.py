@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL import Image
 
@@ -69,6 +69,16 @@ class IndexReport:
     moved: int = 0
     removed: int = 0
     failures: list[Failure] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe: the numbers, and name and error of each failure.
+
+        >>> IndexReport(documents=1, added=3).to_dict()["added"]
+        3
+        """
+        counts = {one.name: getattr(self, one.name) for one in fields(self)}
+        failures = [{"name": failure.name, "error": failure.reason} for failure in self.failures]
+        return {**counts, "failures": failures}
 
 
 class IndexListener(Protocol):

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
@@ -19,14 +19,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from colpali_integrations.core.bm25 import Bm25
 from colpali_integrations.core.errors import InputError, StoreError
+from colpali_integrations.core.model import ColPali
 from colpali_integrations.core.places import regions
 from colpali_integrations.core.scoring import relevance
+from colpali_integrations.core.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.stores.engine import FIRST, FULL, Engine, Point
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator, parse_filter
 from colpali_integrations.stores.first_stage import first_stage
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.opening import ModelLike, fingerprint, open_engine
+from colpali_integrations.stores.results import Hits
 from colpali_integrations.stores.searching import Mode, Searcher, SearchPlan
 from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
 
@@ -55,6 +58,7 @@ class MultiVectorStore:
         self._stage = first_stage(settings)
         self._bm25 = Bm25(language=settings.language)
         self._searcher = Searcher(engine, settings, self._stage, self._bm25)
+        self._query_tokens: Callable[[str], list[str | None]] | None = None
 
     @classmethod
     def open(
@@ -76,7 +80,7 @@ class MultiVectorStore:
         Args:
             path: a folder, for the Qdrant engine inside this process.
             model: what the pages are embedded with: a `ColPali`, its description, or a registered name. Needed to
-                make a store; checked when it exists.
+                make a store; checked when it exists. A `ColPali` also names the words in what `Hits` show.
             url: of a Qdrant server or cluster, instead of a folder. Without either the store is in memory.
             client: a ready `QdrantClient` instead of `url`.
             collection: on the server.
@@ -104,7 +108,10 @@ class MultiVectorStore:
             "first_vectors": first_vectors,
             "language": language,
         }
-        return cls(*open_engine(path, url, client, collection, wanted, collection_options, client_options))
+        store = cls(*open_engine(path, url, client, collection, wanted, collection_options, client_options))
+        if isinstance(model, ColPali):
+            store._query_tokens = model.query_tokens
+        return store
 
     @property
     def model(self) -> Fingerprint:
@@ -249,7 +256,7 @@ class MultiVectorStore:
         min_relevance: float | None = None,
         hybrid: Hybrid = False,
         text: str | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Find the entries that answer a query.
 
         Args:
@@ -263,10 +270,11 @@ class MultiVectorStore:
             min_relevance: leave out entries of a lower relevance, in [0, 1].
             hybrid: fuse the ranking with BM25's over the entries' texts: True or "rrf" by reciprocal ranks, a number
                 as the weight of the text. Needs `text`.
-            text: the words of the query, for `hybrid`.
+            text: the words of the query, for `hybrid`, and for what `Hits` show.
 
         Returns:
-            Hits, the best first; fewer than `k` if there are no more.
+            Hits, the best first; fewer than `k` if there are no more. A list that notebooks show with the pages'
+            pictures, and that `to_html()` makes a file of.
 
         Raises:
             InputError: not vectors of the store's dim, or a filter that cannot be read.
@@ -288,12 +296,18 @@ class MultiVectorStore:
         min_relevance: float | None = None,
         hybrid: Hybrid = False,
         texts: Sequence[str] | None = None,
-    ) -> list[list[Hit]]:
-        """`search` for several queries in one pass of the engine; `texts` are their words, for `hybrid`."""
+    ) -> list[Hits]:
+        """`search` for several queries in one pass of the engine; `texts` are their words, one a query."""
         plan = SearchPlan(k=k, where=parse_filter(where), mode=mode, oversampling=oversampling, hybrid=hybrid)
         found = self._searcher.run(queries, plan, texts)
         floor = -math.inf if min_relevance is None else min_relevance
-        return [[hit for hit in hits if hit.relevance >= floor][:k] for hits in found]
+        if texts is not None and len(texts) != len(found):
+            raise InputError(f"{len(found)} queries but {len(texts)} texts; pass one of each, or no texts")
+        words: Sequence[str | None] = [None] * len(found) if texts is None else texts
+        return [
+            self._shown([hit for hit in hits if hit.relevance >= floor][:k], query, text)
+            for query, hits, text in zip(queries, found, words, strict=True)
+        ]
 
     def score(self, query: ArrayLike, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
@@ -327,6 +341,29 @@ class MultiVectorStore:
             found[entry.id] = [box.to_dict(width, height, unit) for box in boxes]
         return found
 
+    def similarity_maps(
+        self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
+    ) -> dict[str, SimilarityMaps]:
+        """How well each place of each page matches each word: by id the maps of `core.similarity`.
+
+        Args:
+            query: its vectors, (n, dim).
+            ids: of entries; those without places (texts) or unknown have no maps.
+            tokens: `ColPali.query_tokens(...)`: the words that the vectors stand for.
+
+        Returns:
+            By id `SimilarityMaps`, float32 (n, rows, columns) each.
+
+        Raises:
+            InputError: vectors of another dim, or another number of tokens than of vectors.
+        """
+        array = self._searcher.checked(query)
+        return {
+            entry.id: similarity_maps(array, vectors, entry.grid, tokens=tokens)
+            for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True)
+            if entry is not None and vectors is not None and entry.grid is not None
+        }
+
     # -- the rest -----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -343,6 +380,13 @@ class MultiVectorStore:
 
     def __repr__(self) -> str:
         return f"MultiVectorStore({self.where}, model {self.model.name!r}, first stage {self.settings.first_stage!r})"
+
+    def _shown(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
+        """Hits that can be shown: the names of the words come from the model, if they are of this query."""
+        tokens = self._query_tokens(text) if self._query_tokens is not None and text and text.strip() else None
+        if tokens is not None and len(tokens) != len(np.asarray(query)):
+            tokens = None  # vectors of another text, such as of a hypothetical answer
+        return Hits(hits, store=self, query=query, text=text, tokens=tokens)
 
     def _point(self, entry: Entry, vectors: ArrayLike) -> Point:
         array = np.asarray(vectors)

@@ -62,6 +62,82 @@ def test_search_as_json_is_one_object_a_line(store: Path, capsys: pytest.Capture
     assert captured.err == ""
 
 
+def test_search_writes_a_report(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "report.html"
+    arguments = ["search", "prices of bananas", "--store", str(store), "-k", "2"]
+    assert run([*arguments, "--html", str(target)]) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert "fruit.pdf" in captured.out
+    assert captured.err == f"Report: {target}\n"
+    report = target.read_text(encoding="utf-8")
+    assert report.count("<article") == 2
+    assert 'aria-label="bananas: ' in report
+    assert 'class="heat all"' in report
+
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda uri: bool(opened.append(uri)) or len(opened) == 1)
+    assert run([*arguments, "--open", "--json"]) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 2, "the report's place is not among the results"
+    assert captured.err.startswith("Report: ")
+    place = Path(captured.err.removeprefix("Report: ").strip())
+    assert opened == [place.as_uri()]
+    assert place.read_text(encoding="utf-8") == report
+    place.unlink()
+    assert run([*arguments, "--html", str(target), "--open"]) == ExitCode.OK
+    assert "No browser could be opened" in capsys.readouterr().err
+    assert run([*arguments, "--html", str(tmp_path / "no" / "folder.html")]) == ExitCode.ERROR
+    assert "Error: " in capsys.readouterr().err
+
+
+def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.pdf").write_text("not a PDF")
+    arguments = ["index", str(tmp_path), str(folder), "--store", str(tmp_path / "s"), "--dpi", "100", "--json"]
+    assert run(arguments) == ExitCode.INCOMPLETE
+    captured = capsys.readouterr()
+    [line] = captured.out.splitlines()
+    report = json.loads(line)
+    [failure] = report.pop("failures")
+    assert failure["name"] == str(tmp_path / "broken.pdf")
+    assert failure["error"]
+    assert report.pop("seconds") > 0
+    assert report == {
+        **{"documents": 3, "added": 3, "present": 0, "moved": 0, "removed": 0, "pages": 3},
+        "store": str(tmp_path / "s"),
+    }
+    assert "broken.pdf" in captured.err
+    (tmp_path / "nothing").mkdir()
+    assert run(["index", str(tmp_path / "nothing"), "--store", str(tmp_path / "t"), "--json"]) == ExitCode.INCOMPLETE
+    assert json.loads(capsys.readouterr().out)["documents"] == 0
+
+
+def test_tracebacks_are_for_those_who_ask(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = ["search", "x", "--store", str(tmp_path / "nowhere")]
+    for arguments in ([*nowhere, "--debug"], ["--debug", *nowhere]):
+        assert run(arguments) == ExitCode.ERROR
+        captured = capsys.readouterr()
+        assert "Traceback" in captured.err
+        assert captured.err.splitlines()[-1].startswith("Error: there is no store at")
+    assert run(nowhere) == ExitCode.ERROR
+    assert "Traceback" not in capsys.readouterr().err
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a cog fell out")
+
+    monkeypatch.setattr("colpali_integrations.cli.display.hits", broken)
+    assert run(["search", "x", "--store", str(store)]) == ExitCode.ERROR
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "Error: unexpected RuntimeError: a cog fell out; run it again with --debug to see where, and please report it\n"
+    )
+    assert run(["search", "x", "--store", str(store), "--debug"]) == ExitCode.ERROR
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_search_as_a_table(store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parent)  # from where the documents' paths are long
     assert run(["search", "railway", "timetable", "-s", str(store)]) == ExitCode.OK

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations import ColPali
 from colpali_integrations.core.errors import ColPaliError, ModelLoadError, ModelNotFoundError
-from colpali_integrations.core.hub import BUNDLED, read_json, resolve_files
+from colpali_integrations.core.hub import BUNDLED, cache_state, read_json, resolve_files
 from colpali_integrations.core.registry import ModelDescription, find_model
 from tests.core.hub_server import COMMIT, Hub, serve
 
@@ -457,3 +457,37 @@ def test_a_description_of_its_own(tmp_path: Path) -> None:
     mine = ModelDescription(name="mine", family="paligemma", dim=128, repository="me/mine")
     with pytest.raises(ModelNotFoundError, match="hf download me/mine;"):
         resolve_files(mine, cache_dir=tmp_path, local_files_only=True)
+
+
+# What is there
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["classic", "shared store"])
+def test_the_state_of_a_cache(shared: bool, tmp_path: Path) -> None:
+    description = find_model(NAME)
+    nothing = cache_state(description, cache_dir=tmp_path)
+    assert (nothing.folder, nothing.size, nothing.complete) == (None, 0, False)
+    snapshot = make_cache(tmp_path, shared=shared)
+    whole = cache_state(description, cache_dir=tmp_path)
+    assert whole.complete
+    assert whole.folder == snapshot
+    assert sum((FIXTURE / name).stat().st_size for name in FILES) <= whole.size
+    assert whole.size < 1.01 * sum((FIXTURE / name).stat().st_size for name in FILES), "each file counts once"
+    (tmp_path / f"models--{NAME.replace('/', '--')}" / "blobs" / "abc.incomplete").write_bytes(b"half")
+    weights = (snapshot / "model.onnx_data").resolve()
+    weights.write_bytes(weights.read_bytes()[:-1])
+    short = cache_state(description, cache_dir=tmp_path)
+    assert not short.complete
+    assert short.short == ("model.onnx_data",)
+    assert [path.name for path in short.partial] == ["abc.incomplete"]
+    weights.unlink()
+    missing = cache_state(description, cache_dir=tmp_path)
+    assert missing.missing == ("model.onnx_data",)
+    assert not missing.complete
+
+
+def test_the_state_of_the_bundled_model() -> None:
+    state = cache_state(find_model("coltiny"))
+    assert state.complete
+    assert state.folder == BUNDLED / "coltiny"
+    assert 5_000_000 < state.size < 20_000_000

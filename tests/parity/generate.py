@@ -32,7 +32,7 @@ from transformers import ColPaliProcessor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from . import compression, configs, export, goldens, measures, models, tiny_tokenizers
+from . import compression, configs, export, goldens, measures, models, similarity, tiny_tokenizers
 from .cases import (
     EMBEDDED,
     EMBEDDED_QUERIES,
@@ -354,7 +354,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "only", nargs="*", help="paligemma, paligemma-graphs, colmodernvbert, colsmol, compression; all by default"
+        "only",
+        nargs="*",
+        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, compression, similarity; all by default",
     )
     parser.add_argument("--out", type=Path, default=FIXTURES)
     chosen = parser.parse_args(arguments)
@@ -368,6 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "colmodernvbert": lambda: tiled(chosen.out, "colmodernvbert"),
         "colsmol": lambda: tiled(chosen.out, "colsmol"),
         "compression": lambda: compression.write(chosen.out),
+        "similarity": lambda: similarity.write(chosen.out),
     }
     for name in chosen.only or jobs:
         jobs[name]()

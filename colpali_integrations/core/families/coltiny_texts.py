@@ -121,7 +121,12 @@ class ColTinyQueries:
         found = query_words(text)
         if len(found) > self._max_words and not self._warned:
             self._warned = True
-            _logger.warning("%s of %d words cut to %d (said once)", self._kind, len(found), self._max_words)
+            _logger.warning(
+                "a %s of %d words is cut to %d (said once); hand in less, or in several pieces",
+                self._kind,
+                len(found),
+                self._max_words,
+            )
         return found[: self._max_words]
 
     def prepare(self, item: str) -> Prepared:

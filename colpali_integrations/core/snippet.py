@@ -1,0 +1,68 @@
+"""The part of a page's text that speaks most of a question, for people to see why a page was found."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+__all__ = ["mark_words", "snippet"]
+
+_WORD = re.compile(r"\w+")
+
+
+def snippet(text: str, question: str, *, width: int) -> str:
+    """The window of `text` with the most telling words of the question.
+
+    A word counts its length divided by how often the page says it, so that "the" counts next to nothing in whatever
+    language. Of equal windows the first is taken.
+
+    Args:
+        text: a page's text; its line breaks and runs of blanks become single blanks.
+        question: what was looked for.
+        width: about how many characters.
+
+    Returns:
+        The window, with "…" where it was cut; "" for a text without content.
+
+    Example:
+        >>> snippet("One two three four five six seven eight nine ten", "where is SEVEN?", width=18)
+        '…seven eight nine…'
+    """
+    flat = " ".join(text.split())
+    if len(flat) <= width:
+        return flat
+    wanted = _words(question)
+    found = [(match.start(), match.group().casefold()) for match in _WORD.finditer(flat)]
+    positions = [(start, word) for start, word in found if word in wanted]
+    counts = Counter(word for _, word in positions)
+    best, best_weight = 0, 0.0
+    for index, (start, _) in enumerate(positions):
+        inside = {word for later, word in positions[index:] if later + len(word) <= start + width * 3 // 4}
+        if (weight := sum(len(word) / counts[word] for word in inside)) > best_weight:
+            best, best_weight = start, weight
+    begin = max(0, min(best - width // 4, len(flat) - width))
+    if begin:
+        begin = flat.find(" ", begin) + 1 or begin
+    end = min(len(flat), begin + width)
+    if end < len(flat):
+        blank = flat.rfind(" ", begin, end)
+        end = blank if blank > begin else end
+    return f"{'…' if begin else ''}{flat[begin:end]}{'…' if end < len(flat) else ''}"
+
+
+def mark_words(text: str, question: str) -> list[tuple[int, int]]:
+    """Where a text says words of the question; words of one or two letters do not count.
+
+    Returns:
+        Start and end of each, in order.
+
+    Example:
+        >>> mark_words("Low tide and high tide", "the TIDE?")
+        [(4, 8), (18, 22)]
+    """
+    wanted = {word for word in _words(question) if len(word) > 2}
+    return [match.span() for match in _WORD.finditer(text) if match.group().casefold() in wanted]
+
+
+def _words(question: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(question)}
