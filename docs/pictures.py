@@ -12,7 +12,8 @@ from colpali_integrations import ColPali, pdf_pages, regions, ward_pool
 ROOT = Path(__file__).parents[1]
 PDF, PAGE = ROOT / "demo" / "pdfs" / "hcl-colors.pdf", 3
 QUESTION = "diverging palettes"
-WIDTH = 620
+WIDTH = 900
+PRINT = (0.15, 0.04, 0.87, 0.79)  # of the page, without its margins
 BLUE, ORANGE = (66, 82, 175), (221, 95, 10)
 
 
@@ -44,7 +45,9 @@ def _boxed(
     for (left, top, right, bottom), colour, line in boxes:
         edges = (left * marked.width, top * marked.height, right * marked.width, bottom * marked.height)
         pen.rectangle(edges, outline=colour, width=line)
-    return marked.quantize(64)
+    left, top, right, bottom = PRINT
+    edges = (left * marked.width, top * marked.height, right * marked.width, bottom * marked.height)
+    return marked.crop(tuple(map(round, edges))).quantize(64)
 
 
 def _matrix(vectors: np.ndarray, pooled: np.ndarray) -> Image.Image:
