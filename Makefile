@@ -2,12 +2,14 @@
 #   make demo [PDF="a.pdf b.pdf"]   index real pages, ask questions through LangChain and LlamaIndex
 #   make test                       the test suite
 #   make lint                       ruff and mypy
+#   make docs                       the documentation, in build/docs (open build/docs/index.html)
+#   make notebooks                  run all notebooks and save them with their outputs
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint format parity clean
+.PHONY: demo test lint format docs notebooks parity clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py $(PDF)
@@ -23,6 +25,12 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: $(VENV)/.dev
+	$(BIN)/python notebooks/run.py
 
 # The reference implementations, for making the fixtures of tests/parity anew. Large: it holds PyTorch.
 parity: $(VENV)/.pip
@@ -42,5 +50,9 @@ $(VENV)/.dev: $(VENV)/.pip pyproject.toml
 	$(PIP) install -e ".[all]" --group dev
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.pip pyproject.toml
+	$(PIP) install -e ".[all]" --group docs
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build docs/pictures

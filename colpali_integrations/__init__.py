@@ -2,9 +2,10 @@
 
 >>> from colpali_integrations import ColPali, max_sim, pdf_pages
 >>> model = ColPali.from_pretrained()                            # ColTiny, bundled; or "Qdrant/colpali-v1.3-fp16"
->>> pages = list(model.embed_images(pdf_pages("report.pdf")))    # doctest: +SKIP
->>> [query] = model.embed_queries(["revenue by region"])
->>> max_sim(query, pages).argmax()                               # doctest: +SKIP
+>>> pages = list(model.embed_images(pdf_pages("report.pdf")))
+>>> [query] = model.embed_queries(["diverging palettes"])
+>>> print("page", max_sim(query, pages).argmax() + 1)
+page 1
 """
 
 from colpali_integrations.core.drawing import draw_heatmap, draw_regions

@@ -1,4 +1,7 @@
-"""Write the README's model table from the registry: `python docs/model_table.py` (a test checks that it is current)."""
+"""Write the model tables of README and docs/models.md from the registry: `python docs/model_table.py`.
+
+A test checks that they are current.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from pathlib import Path
 
 from colpali_integrations import ModelDescription, list_supported_models
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+FILES = (ROOT / "README.md", ROOT / "docs" / "models.md")
 BEGIN, END = "<!-- models: begin -->\n", "<!-- models: end -->\n"
 
 
@@ -21,7 +25,7 @@ def model_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """A README with the table between its marks replaced."""
+    """A page with the table between its marks replaced."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     return before + BEGIN + model_table() + END + after
@@ -37,4 +41,5 @@ def _row(model: ModelDescription) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in FILES:
+        page.write_text(with_table(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,62 +1,118 @@
-"""What the documentation says is run: README's Python blocks, docstring examples, the model table."""
+"""What the documentation says is run: the code of README and docs, and the model table. See test_docstrings.py too."""
 
 from __future__ import annotations
 
-import doctest
 import importlib
 import importlib.util
 import re
+import shlex
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 
-import colpali_integrations
+from colpali_integrations.cli.app import run
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = Path(colpali_integrations.__file__).parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+# What a shell block may say beside our own commands, which are run.
+INSTALLS = ("pip install ", "python -m pip install ", "python demo/demo.py", "make ")
+OTHERS = {"text", "toml"}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+class Block(NamedTuple):
+    """A fenced block: its language, what stands beside it, and what is in it."""
+
+    language: str
+    title: str
+    code: str
 
 
-def module_names() -> list[str]:
-    files = (path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py"))
-    return sorted(".".join(path.parts).removesuffix(".__init__") for path in files if path.name != "__main__")
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [Block(*found) for found in re.findall(r"^```(\w*)(.*)\n((?s:.*?))^```$", text, flags=re.MULTILINE)]
 
 
 @pytest.mark.usefixtures("own_registry")
-def test_the_readme_s_python_runs_from_top_to_bottom(
+def test_the_readme_s_code_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copy(ROOT / "demo" / "pdfs" / "hcl-colors.pdf", tmp_path / "report.pdf")
+    paper = ROOT / "demo" / "pdfs" / "hcl-colors.pdf"
+    (tmp_path / "reports").mkdir()
+    shutil.copy(paper, tmp_path / "report.pdf")
+    shutil.copy(paper, tmp_path / "reports" / "report.pdf")
     monkeypatch.chdir(tmp_path)
-    found = blocks("python")
-    assert len(found) >= 5
-    scope: dict[str, object] = {}
-    for number, block in enumerate(found, 1):
-        exec(compile(block, f"README.md, Python block {number}", "exec"), scope)
+    assert len([block for block in blocks(README) if block.language == "python"]) >= 5
+    run_commands(README)
+    run_python(README)
     assert "of" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("own_registry")
-@pytest.mark.parametrize("name", module_names())
-def test_docstring_examples_are_true(name: str) -> None:
-    module = importlib.import_module(name)
-    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    assert result.failed == 0
+def test_there_is_a_page_for_each_part() -> None:
+    assert len(PAGES) >= 12
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert not [page.name for page in PAGES if f": {page.name}" not in navigation]
 
 
-def test_the_model_table_is_the_registry() -> None:
-    assert load("docs/model_table.py").with_table(README) == README, "run: python docs/model_table.py"
+@pytest.mark.usefixtures("own_registry", "examples_folder")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_s_code_runs_from_top_to_bottom(page: Path) -> None:
+    run_commands(page)
+    run_python(page)
 
 
-def test_links_into_the_repository_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
+def test_every_block_is_run_or_says_that_it_is_not(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language in {"python", "sh"} | OTHERS or "not run here" in block.title, f"{page.name}: {block}"
+    for command in commands(page):
+        assert command.startswith(("colpali-integrations ", *INSTALLS)), f"{page.name}: {command}"
+
+
+def run_commands(page: Path) -> None:
+    for command in commands(page):
+        if command.startswith("colpali-integrations "):
+            assert run(shlex.split(command)[1:]) == 0, command
+
+
+def run_python(page: Path) -> None:
+    scope: dict[str, object] = {}
+    for number, block in enumerate((block for block in blocks(page) if block.language == "python"), 1):
+        exec(compile(block.code, f"{page.name}, Python block {number}", "exec"), scope)
+
+
+def commands(page: Path) -> list[str]:
+    lines = [line for block in blocks(page) if block.language == "sh" for line in block.code.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_every_public_name_is_in_the_api_reference() -> None:
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for module in ("", ".stores", ".langchain", ".llama_index"):
+        for name in importlib.import_module(f"colpali_integrations{module}").__all__:
+            assert f"::: colpali_integrations{module}.{name}\n" in reference, name
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "models.md"], ids=lambda page: page.stem)
+def test_the_model_table_is_the_registry(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert load("docs/model_table.py").with_table(text) == text, "run: python docs/model_table.py"
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        drawn = target.startswith("pictures/")  # by docs/pictures.py, when the pages are built
+        assert drawn or (page.parent / target).exists(), target
+
+
+def test_the_concepts_pictures_are_drawn(tmp_path: Path) -> None:
+    load("docs/pictures.py").draw(tmp_path / "pictures")
+    drawn = {f"pictures/{path.name}" for path in (tmp_path / "pictures").iterdir()}
+    assert drawn == set(re.findall(r"pictures/\w+\.png", (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")))
 
 
 def load(path: str) -> ModuleType:

@@ -44,6 +44,15 @@ class ColPaliError(Exception):
     Attributes:
         index: 0-based position of the offending item in the caller's input, when the error is about one item.
         item: a short name of that item (a path, a URL, "PDF page 3 of report.pdf", the start of a text).
+
+    Example:
+        >>> from colpali_integrations import ColPali
+        >>> model = ColPali.from_pretrained()
+        >>> try:
+        ...     list(model.embed_images(["report.pdf"]))
+        ... except ColPaliError as error:
+        ...     print(error)
+        item 0 (report.pdf): report.pdf is a PDF; pass its pages: embed_images(pdf_pages(path))
     """
 
     index: int | None = None

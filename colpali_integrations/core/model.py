@@ -51,6 +51,16 @@ class ColPali:
         engines: its sessions, one a device.
         description: what it is.
         image_options: passed to `load_image`.
+
+    Example:
+        >>> from colpali_integrations import max_sim, pdf_pages
+        >>> with ColPali.from_pretrained() as model:
+        ...     pages = list(model.embed_images(pdf_pages("report.pdf")))
+        ...     [query] = model.embed_queries("diverging palettes")
+        >>> [page.dtype.name for page in pages], {page.shape[1] for page in pages}
+        (['float32', 'float32'], {128})
+        >>> max_sim(query, pages).shape
+        (2,)
     """
 
     def __init__(
@@ -216,6 +226,16 @@ class ColPali:
             ImageError: a page that cannot be read; `index` and `item` name it.
             EncodingError: a page that cannot be encoded.
             ConfigurationError: batch_size or parallel below the allowed.
+
+        Example:
+            >>> from colpali_integrations import pdf_pages
+            >>> model = ColPali.from_pretrained()
+            >>> for vectors in model.embed_images(pdf_pages("report.pdf", pages=[2])):
+            ...     print(vectors.ndim, vectors.shape[1], vectors.dtype)
+            2 128 float32
+            >>> [found] = model.embed_images(["no such file.png"], on_error="collect")
+            >>> type(found).__name__, found.index
+            ('ImageError', 0)
         """
         decode = self.family.pages.vectors
         return self._encode_images(decode, images, batch_size, parallel, on_error, show_progress)
@@ -304,6 +324,12 @@ class ColPali:
         Raises:
             QueryError: a query that is empty or not a string; `index` and `item` name it.
             EncodingError: a query that cannot be encoded.
+
+        Example:
+            >>> model = ColPali.from_pretrained()
+            >>> [short, long] = model.embed_queries(["low tide", "when is the tide low in the old harbour"])
+            >>> len(short) < len(long)
+            True
         """
         return self._encode_texts(self.family.queries, texts, batch_size, parallel, show_progress, unit="queries")
 
@@ -409,6 +435,15 @@ class ColPali:
         Args:
             texts: one query or any iterable of them.
             include_special: count the prompt's own tokens too, which makes it the number of query vectors.
+
+        Raises:
+            QueryError: a query is empty or not a string.
+
+        Example:
+            >>> model = ColPali.from_pretrained()
+            >>> [query] = model.embed_queries("low tide")
+            >>> model.token_count("low tide") == len(query)
+            True
         """
         source = [texts] if isinstance(texts, str) else texts
         return sum(self.family.token_count(check_query(text), include_special=include_special) for text in source)

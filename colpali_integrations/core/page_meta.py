@@ -91,8 +91,10 @@ def read_pages(
         MissingExtraError: pypdfium2 is not installed.
 
     Example:
-        >>> for page in read_pages("report.pdf", pages=[1, 2]):  # doctest: +SKIP
-        ...     print(page.metadata["page"], page.content[:40])
+        >>> for page in read_pages("report.pdf", pages=[1, 2]):
+        ...     print(page.metadata["page"], page.metadata["page_count"], len(page.content) > 100)
+        1 2 True
+        2 2 True
     """
     shown = name or image_name(source)
     drawn = is_pdf(source)

@@ -46,7 +46,7 @@ _V3 = "ViDoRe V3, arXiv:2601.08620"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    """Everything about a checkpoint that its files do not say.
+    r"""Everything about a checkpoint that its files do not say.
 
     Attributes:
         name: what `ColPali.from_pretrained` is called with.
@@ -70,6 +70,25 @@ class ModelDescription:
         vidore: published figures as (benchmark and metric, value) pairs, for choosing a model.
         vidore_source: where those figures stand.
         summary: when to choose it, in one sentence.
+
+    Raises:
+        ConfigurationError: a field that cannot work: an empty name, dim or max_query_tokens below 1, a best_match that
+            is not positive.
+
+    Example: a checkpoint of a known family in a repository of your own.
+        >>> mine = ModelDescription(
+        ...     name="me/my-colpali",
+        ...     family="paligemma",
+        ...     repository="me/my-colpali",
+        ...     dim=128,
+        ...     query_prefix="<bos>Query: ",
+        ...     query_suffix="<pad>" * 10 + "\n",
+        ...     image_prompt="<image><bos>Describe the image.\n",
+        ... )
+        >>> mine.files
+        ('model.onnx',)
+        >>> mine.fingerprint == find_model("Qdrant/colpali-v1.3-fp16").fingerprint
+        False
     """
 
     name: str
@@ -229,6 +248,10 @@ def list_supported_models() -> list[ModelDescription]:
 
     Returns:
         Frozen descriptions, in the order of registration.
+
+    Example:
+        >>> [model.name for model in list_supported_models() if model.size_in_bytes < 2_000_000_000]
+        ['coltiny', 'Qdrant/colmodernvbert']
     """
     with _lock:
         return list(_models.values())
@@ -270,10 +293,20 @@ def register_model(description: ModelDescription, *, replace: bool = False) -> M
 
 
 def find_model(name: str) -> ModelDescription:
-    """The description registered as `name` (case does not matter).
+    """The description registered under a name.
+
+    Args:
+        name: in capitals or not.
 
     Raises:
         ModelNotFoundError: no such model; the message lists close names.
+
+    Example:
+        >>> find_model("ColTiny").dim
+        128
+        >>> find_model("colpali-v1.3")
+        Traceback (most recent call last):
+        colpali_integrations.core.errors.ModelNotFoundError: no model is registered as 'colpali-v1.3' ...
     """
     with _lock:
         known = dict(_models)

@@ -18,16 +18,19 @@ A question answered from the pictures of pages, by any chat model that sees:
 >>> from langchain_core.messages import HumanMessage
 >>> from langchain_core.runnables import RunnableLambda
 >>> from colpali_integrations.langchain import ColPaliVectorStore, image_blocks
->>> store = ColPaliVectorStore(path="my-index")                                             # doctest: +SKIP
->>> ids = store.add_pdf("report.pdf")                                                       # doctest: +SKIP
->>> retriever = store.as_colpali_retriever(k=3)                                             # doctest: +SKIP
+>>> from langchain_core.language_models import FakeListChatModel
+>>> store = ColPaliVectorStore(path="my-index")
+>>> ids = store.add_pdf("report.pdf")
+>>> retriever = store.as_colpali_retriever(k=1)
 >>> def show(question):
 ...     pages = retriever.invoke(question)
 ...     blocks = image_blocks(pages, captions=True)
 ...     return [HumanMessage(content_blocks=[{"type": "text", "text": question}, *blocks])]
->>> answer = RunnableLambda(show) | chat_model                                              # doctest: +SKIP
->>> print(answer.invoke("What was the revenue in the north?").text)                         # doctest: +SKIP
-On page 7 it says 4.2 million.
+>>> chat_model = FakeListChatModel(responses=["divergingx, says page 1."])  # in its place yours, such as ChatAnthropic
+>>> answer = RunnableLambda(show) | chat_model
+>>> print(answer.invoke("Which function makes diverging palettes?").text)
+divergingx, says page 1.
+>>> store.close()
 """
 
 from colpali_integrations.core.errors import MissingExtraError

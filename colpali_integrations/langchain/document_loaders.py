@@ -45,8 +45,9 @@ class PageImageBlobParser(BaseBlobParser):
         include_image: carry the picture as base64. It swells stores and traces.
 
     Example:
-        >>> parser = PageImageBlobParser()
-        >>> documents = parser.parse(Blob.from_path("report.pdf"))  # doctest: +SKIP
+        >>> pages = PageImageBlobParser(pages=[2]).parse(Blob.from_path("report.pdf"))
+        >>> [(page.metadata["source"], page.metadata["page"], page.metadata["page_count"]) for page in pages]
+        [('report.pdf', 2, 2)]
     """
 
     def __init__(
@@ -101,8 +102,9 @@ class PdfPageLoader(BaseLoader):
 
     Example:
         >>> loader = PdfPageLoader("reports/", on_error="skip")
-        >>> for page in loader.lazy_load():  # doctest: +SKIP
-        ...     print(page.metadata["source"], page.metadata["page"], page.page_content[:40])
+        >>> for page in loader.lazy_load():
+        ...     print(page.metadata["source"], page.metadata["page"])
+        reports/2024.pdf 1
     """
 
     def __init__(

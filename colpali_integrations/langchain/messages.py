@@ -38,9 +38,12 @@ def image_blocks(
 
     Example:
         >>> from langchain_core.messages import HumanMessage
-        >>> pages = retriever.invoke("revenue by region")                                    # doctest: +SKIP
-        >>> question = {"type": "text", "text": "What was the revenue in the north?"}
-        >>> message = HumanMessage(content_blocks=[question, *image_blocks(pages)])          # doctest: +SKIP
+        >>> from colpali_integrations.langchain import PdfPageLoader
+        >>> pages = PdfPageLoader("report.pdf", pages=[1]).load()  # or what a retriever found
+        >>> question = {"type": "text", "text": "Which function makes diverging palettes?"}
+        >>> message = HumanMessage(content_blocks=[question, *image_blocks(pages, captions=True)])
+        >>> [block["type"] for block in message.content_blocks], message.content_blocks[1]["text"]
+        (['text', 'text', 'image'], 'report.pdf, page 1')
     """
     blocks: list[ContentBlock] = []
     for document in documents:

@@ -56,11 +56,19 @@ class ColPaliReranker(BaseDocumentCompressor):
 
         Behind another retriever, with the vectors of a store:
 
-        >>> from langchain_classic.retrievers import ContextualCompressionRetriever        # doctest: +SKIP
-        >>> reranker = ColPaliReranker(store="my-index", top_n=3)                           # doctest: +SKIP
-        >>> retriever = ContextualCompressionRetriever(                                     # doctest: +SKIP
-        ...     base_compressor=reranker, base_retriever=bm25_retriever
-        ... )
+        >>> from langchain_classic.retrievers import ContextualCompressionRetriever
+        >>> from langchain_core.vectorstores import InMemoryVectorStore
+        >>> from colpali_integrations.langchain import PdfPageLoader
+        >>> pooled = InMemoryVectorStore(ColPaliEmbeddings())
+        >>> ids = pooled.add_documents(PdfPageLoader("report.pdf").load())
+        >>> with ColPaliVectorStore(path="my-index") as store:
+        ...     reranker = ColPaliReranker(store=store, top_n=1)
+        ...     retriever = ContextualCompressionRetriever(
+        ...         base_compressor=reranker, base_retriever=pooled.as_retriever()
+        ...     )
+        ...     [best] = retriever.invoke("diverging palettes")
+        >>> best.metadata["page"]
+        1
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")

@@ -68,9 +68,14 @@ class ColPaliRetriever(BaseRetriever):
         'the harbour at low tide'
         >>> [found[0].page_content for found in retriever.batch(["tide", "tax"])]
         ['the harbour at low tide', 'rates of tax']
-        >>> retriever = ColPaliRetriever(store="my-index", k=3, hybrid=True, regions=True)  # doctest: +SKIP
-        >>> for page in retriever.invoke("revenue by region"):                              # doctest: +SKIP
-        ...     print(page.metadata["source"], page.metadata["page"], page.metadata["regions"][0]["box"])
+
+        Pages, and where on them:
+
+        >>> with ColPaliVectorStore(path="my-index") as store:
+        ...     retriever = ColPaliRetriever(store=store, k=1, hybrid=True, regions=True)
+        ...     [page] = retriever.invoke("diverging palettes")
+        >>> page.metadata["page"], page.metadata["regions"][0]["token"] in ("diverging", "palettes")
+        (1, True)
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")

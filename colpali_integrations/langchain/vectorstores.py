@@ -80,10 +80,12 @@ class ColPaliVectorStore(Searches):
 
         Pages of PDFs, in a folder:
 
-        >>> store = ColPaliVectorStore(path="my-index")                                     # doctest: +SKIP
-        >>> ids = store.add_pdf("report.pdf")                                               # doctest: +SKIP
-        >>> retriever = store.as_retriever(search_kwargs={"k": 3, "hybrid": True})          # doctest: +SKIP
-        >>> pages = retriever.invoke("revenue by region")                                   # doctest: +SKIP
+        >>> with ColPaliVectorStore(path="my-index") as store:
+        ...     ids = store.add_pdf("report.pdf")  # which is there already, so that nothing is encoded
+        ...     retriever = store.as_retriever(search_kwargs={"k": 1, "hybrid": True})
+        ...     [page] = retriever.invoke("diverging palettes")
+        >>> page.metadata["source"], page.metadata["page"]
+        ('...report.pdf', 1)
     """
 
     def __init__(
@@ -151,8 +153,10 @@ class ColPaliVectorStore(Searches):
 
         Example:
             >>> from colpali_integrations.langchain import PdfPageLoader
-            >>> pages = PdfPageLoader("report.pdf").load()                                  # doctest: +SKIP
-            >>> store = ColPaliVectorStore.from_documents(pages, path="my-index")           # doctest: +SKIP
+            >>> pages = PdfPageLoader("report.pdf", pages=[1]).load()
+            >>> store = ColPaliVectorStore.from_documents(pages)  # or path="my-index"
+            >>> len(store.similarity_search("palettes", k=3))
+            1
         """
         made, adding = cls._made(embedding, options, "ids")
         made.add_documents(documents, **adding)
@@ -255,7 +259,10 @@ class ColPaliVectorStore(Searches):
             PdfError: it cannot be read.
 
         Example:
-            >>> ids = store.add_pdf("report.pdf", metadata={"tenant": "north"})     # doctest: +SKIP
+            >>> store = ColPaliVectorStore()
+            >>> ids = store.add_pdf("report.pdf", pages=[2], metadata={"tenant": "north"})
+            >>> store.similarity_search("seats", filter={"tenant": "north"})[0].metadata["page"]
+            2
         """
         made = pdf_to_add(
             source, dpi=dpi, pages=pages, password=password, metadata=metadata, include_image=include_image

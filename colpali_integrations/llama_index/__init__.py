@@ -1,13 +1,18 @@
 """ColPali for LlamaIndex: page reader, vector store, retriever, reranker, embedding class, pictures for a chat.
 
 >>> from colpali_integrations.llama_index import ColPaliRetriever, ColPaliVectorStore, PdfPageReader
->>> store = ColPaliVectorStore(path="my-index")                     # doctest: +SKIP
->>> store.add(PdfPageReader().load_data("report.pdf"))              # doctest: +SKIP
->>> retriever = ColPaliRetriever(store, similarity_top_k=3)         # doctest: +SKIP
->>> retriever.retrieve("revenue by region")[0].metadata["page"]     # doctest: +SKIP
-3
+>>> store = ColPaliVectorStore(path="llama-index")
+>>> ids = store.add(PdfPageReader().load_data("report.pdf"))
+>>> retriever = ColPaliRetriever(store, similarity_top_k=1)
+>>> retriever.retrieve("diverging palettes")[0].metadata["page"]
+1
+>>> from llama_index.core.llms import MockLLM
 >>> from llama_index.core.query_engine import RetrieverQueryEngine
->>> engine = RetrieverQueryEngine.from_args(retriever, llm=llm, multimodal=True)  # doctest: +SKIP
+>>> llm = MockLLM(is_chat_model=True)  # in its place one that sees, such as OpenAI or Anthropic
+>>> engine = RetrieverQueryEngine.from_args(retriever, llm=llm, multimodal=True)
+>>> [found.metadata["page"] for found in engine.query("diverging palettes").source_nodes]
+[1]
+>>> store.client.close()
 
 `ColPaliVectorStore` keeps all vectors of a page and compares them all. `ColPaliEmbedding` gives one pooled vector a
 page, which fits any other LlamaIndex store, and finds less.

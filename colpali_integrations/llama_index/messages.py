@@ -50,8 +50,11 @@ def image_blocks(
         ImageError: an image that cannot be read.
 
     Example:
+        >>> from colpali_integrations.llama_index import PdfPageReader
+        >>> nodes = PdfPageReader().load_data("report.pdf", pages=[1])  # or what a retriever found
         >>> message = ChatMessage(role="user", blocks=[TextBlock(text="What is shown?"), *image_blocks(nodes)])
-        ... # doctest: +SKIP
+        >>> [block.block_type for block in message.blocks]
+        ['text', 'image']
     """
     several = [nodes] if isinstance(nodes, (BaseNode, NodeWithScore)) else nodes
     return [_block(_node(node), dpi=dpi, detail=detail) for node in several]
@@ -75,7 +78,11 @@ def page_message(
         ColPaliError: as `image_blocks`.
 
     Example:
-        >>> answer = llm.chat([page_message(question, retriever.retrieve(question))])  # doctest: +SKIP
+        >>> from colpali_integrations.llama_index import PdfPageReader
+        >>> nodes = PdfPageReader().load_data("report.pdf", pages=[1])
+        >>> message = page_message("Which function makes diverging palettes?", nodes)  # llm.chat([message])
+        >>> [block.text for block in message.blocks if block.block_type == "text"]
+        ['Which function makes diverging palettes?', 'report.pdf, page 1']
     """
     message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=question)])
     for node in [nodes] if isinstance(nodes, (BaseNode, NodeWithScore)) else nodes:
@@ -94,9 +101,11 @@ class PageImagePostprocessor(BaseNodePostprocessor):
         dpi: draw PDF pages at this resolution instead of the reference's.
 
     Example:
-        >>> engine = RetrieverQueryEngine.from_args(
-        ...     retriever, llm=llm, multimodal=True, node_postprocessors=[PageImagePostprocessor()]
-        ... )  # doctest: +SKIP
+        >>> from colpali_integrations.llama_index import PdfPageReader
+        >>> [node] = PdfPageReader().load_data("report.pdf", pages=[1])
+        >>> [found] = PageImagePostprocessor(dpi=50).postprocess_nodes([NodeWithScore(node=node, score=1.0)])
+        >>> found.node.image[:8], node.image is None  # base64 of a PNG; the node in the index stays as it was
+        ('iVBORw0K', True)
     """
 
     dpi: float | None = Field(default=None, gt=0, description="Resolution, instead of the reference's.")

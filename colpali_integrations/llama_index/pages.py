@@ -103,6 +103,17 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
         content: the text layer, or the page's name.
         metadata: see `core.page_meta`; base64 in it becomes the node's `image`.
         node_id: instead of `page_id(source, page)`.
+
+    Returns:
+        The node; its `image_path` refers to the page, from which it is drawn when somebody needs the picture.
+
+    Raises:
+        KeyError: metadata without `source` or `page`.
+
+    Example:
+        >>> node = page_node("Low tide at six", {"source": "harbour.pdf", "page": 3, "dpi": 150.0})
+        >>> node.image_path, node.ref_doc_id == node.node_id
+        ('harbour.pdf#page=3&dpi=150', True)
     """
     kept = {key: value for key, value in metadata.items() if key not in ("image_base64", "image_mime_type")}
     source, page = str(kept["source"]), int(kept["page"])

@@ -43,9 +43,9 @@ class PdfPageReader(BasePydanticReader):
         password: for encrypted PDFs. It is kept neither in the nodes nor in `to_dict()`.
 
     Example:
-        >>> nodes = PdfPageReader().load_data("report.pdf")  # doctest: +SKIP
-        >>> nodes[2].metadata["page"], nodes[2].image_path  # doctest: +SKIP
-        (3, 'report.pdf#page=3&dpi=150&sha256=8c1f0a3f5e0b7d42')
+        >>> nodes = PdfPageReader().load_data("report.pdf")
+        >>> nodes[1].metadata["page"], nodes[1].image_path
+        (2, 'report.pdf#page=2&dpi=150&sha256=...')
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -61,9 +61,10 @@ class ColPaliRetriever(BaseRetriever):
         FingerprintError: `embed_model` is not the store's model; raised at the first question.
 
     Example:
-        >>> retriever = ColPaliRetriever("my-index", similarity_top_k=3)    # doctest: +SKIP
-        >>> for found in retriever.retrieve("revenue by region"):           # doctest: +SKIP
-        ...     print(found.metadata["source"], found.metadata["page"], found.score)
+        >>> with MultiVectorStore.open("my-index") as store:  # or its folder as it is: ColPaliRetriever("my-index")
+        ...     [found] = ColPaliRetriever(store, similarity_top_k=1).retrieve("diverging palettes")
+        >>> found.metadata["page"], 0 < found.score <= 1
+        (1, True)
     """
 
     def __init__(

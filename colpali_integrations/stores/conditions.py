@@ -49,7 +49,14 @@ _TEXTS = {Operator.TEXT, Operator.TEXT_INSENSITIVE}
 
 @dataclass(frozen=True)
 class Filter:
-    """Base of the four kinds of filter: `Condition`, `And`, `Or` and `Not`."""
+    """Base of the four kinds of filter: `Condition`, `And`, `Or` and `Not`.
+
+    Example:
+        >>> from colpali_integrations.stores import parse_filter
+        >>> where = parse_filter({"source": "a.pdf", "page": {"$gte": 3}})
+        >>> isinstance(where, Filter), where.to_dict()
+        (True, {'$and': [{'source': {'$eq': 'a.pdf'}}, {'page': {'$gte': 3}}]})
+    """
 
     def to_dict(self) -> dict[str, Any]:
         """The filter as `parse_filter` reads it, JSON-safe: parsing it gives an equal filter."""

@@ -24,11 +24,18 @@ def find_documents(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
     In folders, hidden files and folders are passed over, as are files that are neither PDF nor image by their suffix.
 
+    Args:
+        paths: files and folders; `~` is the home folder.
+
     Returns:
         Absolute paths; the order of `paths`, within a folder by name.
 
     Raises:
         InputError: a path does not exist.
+
+    Example:
+        >>> [path.name for path in find_documents(["report.pdf", "reports/", "report.pdf"])]
+        ['report.pdf', '2024.pdf']
     """
     found: dict[Path, None] = {}
     for given in paths:

@@ -19,10 +19,15 @@ _PACKED = "_packed_grid"
 
 
 def page_key(content_hash: str, dpi: float | None) -> str:
-    """The id of a page's entry: drawn at another resolution it is another page. An image has no resolution.
+    """The id of a page's entry: drawn at another resolution it is another page.
 
-    >>> page_key("1f", 150.0)
-    '1f@150'
+    Args:
+        content_hash: of the page, hexadecimal.
+        dpi: the resolution; None for an image, which has none.
+
+    Example:
+        >>> page_key("1f", 150.0), page_key("1f", None)
+        ('1f@150', '1f')
     """
     return content_hash if dpi is None else f"{content_hash}@{dpi:g}"
 
@@ -39,6 +44,14 @@ class Entry:
         content_hash: what tells one content from another; entries with the same are not encoded again.
         grid: where on the page each of its vectors stands; None for a text.
         extra: JSON-safe, an adapter's own; not for filters.
+
+    Raises:
+        StoreError: when it is stored: an empty id, or metadata that JSON cannot hold.
+
+    Example:
+        >>> entry = Entry(id="a", text="Low tide at six", metadata={"source": "harbour.pdf", "page": 3})
+        >>> entry.name, entry.page, entry.is_page  # no grid: a text, for all that its metadata say
+        ('harbour.pdf, page 3', 3, False)
     """
 
     id: str
@@ -137,6 +150,16 @@ class Hit:
             query vectors: it ranks the answers to one query and compares nothing else.
         relevance: MaxSim over the highest that any page could have for this query, in [0, 1]; see `core.scoring`.
         bm25: the text's score, in a hybrid search, if it shares a word with the query.
+
+    Example:
+        >>> from colpali_integrations import ColPali
+        >>> from colpali_integrations.stores import MultiVectorStore
+        >>> model = ColPali.from_pretrained()
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> with MultiVectorStore.open("my-index") as store:
+        ...     [hit] = store.search(query, 1)
+        >>> hit.entry.name, 0 < hit.relevance <= 1, hit.score == hit.max_sim
+        ('report.pdf, page 1', True, True)
     """
 
     entry: Entry

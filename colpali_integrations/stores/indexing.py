@@ -39,6 +39,11 @@ class Failure:
     Attributes:
         name: the path, or "path, page n".
         error: why.
+
+    Example:
+        >>> from colpali_integrations.core.errors import PdfError
+        >>> Failure("torn.pdf", PdfError("torn.pdf is damaged").at(3, "torn.pdf")).reason
+        'torn.pdf is damaged'
     """
 
     name: str
@@ -61,6 +66,11 @@ class IndexReport:
         moved: of these, pages whose document lies elsewhere now.
         removed: pages of an earlier state of a document, replaced by its present one.
         failures: what could not be indexed.
+
+    Example:
+        >>> report = IndexReport(documents=2, added=12, present=3)
+        >>> f"{report.added} pages embedded, {report.present} known, {len(report.failures)} failures"
+        '12 pages embedded, 3 known, 0 failures'
     """
 
     documents: int = 0
@@ -82,7 +92,21 @@ class IndexReport:
 
 
 class IndexListener(Protocol):
-    """Who wants to follow the work, such as a progress bar."""
+    """Who wants to follow the work, such as a progress bar: any object with these three methods.
+
+    Example:
+        >>> from colpali_integrations import ColPali
+        >>> class Dots:
+        ...     def planned(self, pages):
+        ...         print(pages, "pages:", end=" ")
+        ...     def done(self, page):
+        ...         print(page.page, end=" ")
+        ...     def failed(self, failure, pages):
+        ...         print(failure.name, failure.reason)
+        >>> with MultiVectorStore.open(model="coltiny") as store, ColPali.from_pretrained() as model:
+        ...     report = index_documents(["report.pdf"], model=model, store=store, listener=Dots())
+        2 pages: 1 2
+    """
 
     def planned(self, pages: int) -> None:
         """So many pages are to be embedded."""
@@ -128,6 +152,9 @@ def index_documents(
         on_error: "skip" what cannot be read and go on, or "raise".
         listener: told what happens, as it happens.
 
+    Returns:
+        What was done, and what could not be.
+
     Raises:
         InputError: a path does not exist; with `on_error="raise"` also a document that cannot be read.
         ConfigurationError: an option that cannot be.
@@ -136,10 +163,10 @@ def index_documents(
 
     Example:
         >>> from colpali_integrations import ColPali
-        >>> with ColPali.from_pretrained() as model:                                        # doctest: +SKIP
-        ...     report = index_documents(["reports/", "scan.png"], model=model, store="my-index")
-        >>> report.added, [failure.name for failure in report.failures]                     # doctest: +SKIP
-        (77, [])
+        >>> with ColPali.from_pretrained() as model:
+        ...     report = index_documents(["reports/", "report.pdf"], model=model, store="my-index")
+        >>> report.added, report.present, report.failures  # report.pdf was in the store
+        (1, 2, [])
     """
     if on_error not in ("skip", "raise"):
         raise ConfigurationError(f"on_error must be 'skip' or 'raise', got {on_error!r}")

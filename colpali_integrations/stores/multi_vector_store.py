@@ -50,6 +50,21 @@ class MultiVectorStore:
     Args:
         engine: keeps and searches the points.
         settings: how the store was made.
+
+    Example:
+        >>> from colpali_integrations import ColPali
+        >>> from colpali_integrations.stores import Entry, index_documents
+        >>> model = ColPali.from_pretrained()
+        >>> store = MultiVectorStore.open(model=model)  # in memory
+        >>> index_documents(["report.pdf"], model=model, store=store).added
+        2
+        >>> store.add([(Entry(id="note"), next(model.embed_texts("Low tide at six in the old harbour")))])
+        1
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> [hit.entry.name for hit in store.search(query, 1, where={"page": {"$exists": True}})]
+        ['report.pdf, page 1']
+        >>> len(store), store.delete(["note"])
+        (3, 1)
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -99,8 +114,10 @@ class MultiVectorStore:
             MissingExtraError: the engine is not installed.
 
         Example:
-            >>> store = MultiVectorStore.open(model="coltiny")              # in memory
-            >>> store = MultiVectorStore.open("my-index", model="coltiny")  # doctest: +SKIP
+            >>> store = MultiVectorStore.open(model="coltiny")                   # in memory
+            >>> with MultiVectorStore.open("my-index", model="coltiny") as store:  # in a folder
+            ...     store.count({"page": 1})
+            1
         """
         wanted = {
             "model": None if model is None else fingerprint(model),

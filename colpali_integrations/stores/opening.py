@@ -35,8 +35,18 @@ def fingerprint(model: ModelLike) -> Fingerprint:
 def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
     """How the store in a folder was made, without opening it; None where there is none.
 
+    Args:
+        path: the folder.
+
     Raises:
         StoreError: it cannot be read.
+
+    Example:
+        >>> settings = stored_settings("my-index")
+        >>> settings.model.name, settings.first_stage
+        ('coltiny', 'exact')
+        >>> stored_settings("no-such-folder") is None
+        True
     """
     from colpali_integrations.stores.qdrant_shards import read_manifest
 

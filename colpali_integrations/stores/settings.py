@@ -32,6 +32,14 @@ class Fingerprint:
         best_match: `ModelDescription.best_match`, for relevance.
         unit_length: whether every vector has length 1.
         version: of this package, when the store was made; shown, not compared.
+
+    Example:
+        >>> from colpali_integrations import find_model
+        >>> coltiny = Fingerprint.of(find_model("coltiny"))
+        >>> coltiny.matches(Fingerprint.of(find_model("Qdrant/colmodernvbert")))
+        False
+        >>> Fingerprint.from_dict(coltiny.to_dict()) == coltiny
+        True
     """
 
     name: str
@@ -118,6 +126,16 @@ class Settings:
             on 10,000 ColPali-like pages it kept 98%. For ColTiny take "exact" or "int8".
         first_vectors: how many vectors a page has in the first stage "ward".
         language: of the texts, for the stems of BM25; None for words as they are.
+
+    Raises:
+        ConfigurationError: an unknown first stage, or no vectors in it.
+
+    Example:
+        >>> from colpali_integrations import find_model
+        >>> colpali = Fingerprint.of(find_model("Qdrant/colpali-v1.3-fp16"))
+        >>> settings = Settings(model=colpali, first_stage="muvera")
+        >>> {name: (vectors.dim, vectors.multi) for name, vectors in settings.schema.items()}
+        {'full': (128, True), 'first': (10240, False)}
     """
 
     model: Fingerprint

@@ -1,0 +1,73 @@
+"""Every public name has an example, and every example in the package is true.
+
+The files that examples speak of are those of the fixture `examples_folder`.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import colpali_integrations
+
+PACKAGE = Path(colpali_integrations.__file__).parent
+PUBLIC = ["", ".stores", ".langchain", ".llama_index"]
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def public_names() -> list[str]:
+    modules = [f"colpali_integrations{part}" for part in PUBLIC]
+    return [f"{module}.{name}" for module in modules for name in importlib.import_module(module).__all__]
+
+
+def module_names() -> list[str]:
+    files = (path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    return sorted(".".join(path.parts).removesuffix(".__init__") for path in files if path.name != "__main__")
+
+
+def modules_with_examples() -> list[str]:
+    return [name for name in module_names() if ">>> " in inspect.getsource(importlib.import_module(name))]
+
+
+# Whose example is another's: there is no other way to make one.
+ELSEWHERE = {"colpali_integrations.PageEmbedding": "colpali_integrations.ColPali.embed_pages"}
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_every_public_name_says_what_it_is_and_shows_it(name: str) -> None:
+    documented = named(name)
+    assert len(inspect.getdoc(documented) or "") > 40
+    documented = named(ELSEWHERE.get(name, name))
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = finder.find(documented, name, module=importlib.import_module(documented.__module__), globs={})
+    examples = [example for test in found for example in test.examples if not example.options.get(doctest.SKIP)]
+    assert examples, f"{name} has no example that runs, in its docstring or in those of its methods"
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_public_functions_name_their_arguments(name: str) -> None:
+    documented = named(name)
+    text = inspect.getdoc(documented) or ""
+    if inspect.isfunction(documented):
+        for parameter in inspect.signature(documented).parameters:
+            assert f"{parameter}:" in text, f"{name} does not say what {parameter} is"
+
+
+def named(name: str) -> Any:
+    found: Any = importlib.import_module("colpali_integrations")
+    for part in name.split(".")[1:]:
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.usefixtures("own_registry", "examples_folder")
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_are_true(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
+    assert result.attempted
+    assert result.failed == 0
