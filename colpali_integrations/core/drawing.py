@@ -64,12 +64,13 @@ def draw_regions(
         InputError: a region without a box of four fractions, or a font that cannot be read.
 
     Example:
-        >>> from colpali_integrations import ColPali, regions
+        >>> from colpali_integrations import ColPali, pdf_pages, regions
         >>> model = ColPali.from_pretrained()
-        >>> [page] = model.embed_pages(["page.png"])  # doctest: +SKIP
-        >>> [query] = model.embed_queries(["the tide"])
-        >>> found = regions(query, *page, tokens=model.query_tokens("the tide"))  # doctest: +SKIP
-        >>> draw_regions("page.png", found).save("marked.png")  # doctest: +SKIP
+        >>> page = next(pdf_pages("report.pdf"))
+        >>> [embedded] = model.embed_pages([page])
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> found = regions(query, *embedded, tokens=model.query_tokens("diverging palettes"))
+        >>> draw_regions(page, found).save("marked.png")
     """
     page = load_image(page_image).convert("RGB")
     unit = max(page.size) / 1000  # a line of 2 on a page of 1000, whatever its resolution
@@ -116,6 +117,15 @@ def draw_heatmap(
     Raises:
         ImageError: the page cannot be read.
         InputError: no such word.
+
+    Example:
+        >>> from colpali_integrations import ColPali, pdf_pages, similarity_maps
+        >>> model = ColPali.from_pretrained()
+        >>> page = next(pdf_pages("report.pdf"))
+        >>> [embedded] = model.embed_pages([page])
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> maps = similarity_maps(query, *embedded, tokens=model.query_tokens("diverging palettes"))
+        >>> draw_heatmap(page, maps, "palettes").save("heat.png")
     """
     page = load_image(page_image).convert("RGBA")
     strength = heat_strength(maps.on_page(word, size=page.size), limits or heat_limits([maps.of(word)]))

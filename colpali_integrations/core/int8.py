@@ -169,6 +169,11 @@ def quantize_int8(pages: Iterable[NDArray[Any]]) -> Int8Pages:
 
     Raises:
         InputError: a page is no multi-vector, has another dim than the first, holds NaN or infinity, or there is none.
+
+    Example:
+        >>> small = quantize_int8([np.array([[0.6, 0.8], [-1.0, 0.0]])])
+        >>> small.values.tolist(), small.dequantize(0).round(2).tolist()
+        ([[76, 102], [-127, 0]], [[0.6000000238418579, 0.800000011920929], [-1.0, 0.0]])
     """
     values: list[NDArray[np.int8]] = []
     scales: list[np.float32] = []

@@ -102,11 +102,14 @@ def regions(
         InputError: arrays that do not fit each other.
 
     Example:
-        >>> from colpali_integrations import ColPali
+        >>> from colpali_integrations import ColPali, pdf_pages
         >>> model = ColPali.from_pretrained()
-        >>> [page] = model.embed_pages(["page.png"])  # doctest: +SKIP
-        >>> [query] = model.embed_queries(["the tide"])
-        >>> regions(query, *page, tokens=model.query_tokens("the tide"))  # doctest: +SKIP
+        >>> page = next(pdf_pages("report.pdf"))
+        >>> [embedded] = model.embed_pages([page])
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> found = regions(query, *embedded, tokens=model.query_tokens("diverging palettes"))
+        >>> sorted(region.token for region in found)
+        ['diverging', 'palettes']
     """
     matches = match_vectors(query_vectors, page_vectors, grid, tokens)
     if not min_match >= 0:

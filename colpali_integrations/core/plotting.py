@@ -50,12 +50,13 @@ def plot_similarity_map(
         InputError: no such word.
 
     Example:
-        >>> from colpali_integrations import ColPali, similarity_maps
+        >>> from colpali_integrations import ColPali, pdf_pages, similarity_maps
         >>> model = ColPali.from_pretrained()
-        >>> [page] = model.embed_pages(["page.png"])  # doctest: +SKIP
-        >>> [query] = model.embed_queries(["the tide"])
-        >>> maps = similarity_maps(query, *page, tokens=model.query_tokens("the tide"))  # doctest: +SKIP
-        >>> plot_similarity_map("page.png", maps, "tide").figure.savefig("tide.png")  # doctest: +SKIP
+        >>> page = next(pdf_pages("report.pdf"))
+        >>> [embedded] = model.embed_pages([page])
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> maps = similarity_maps(query, *embedded, tokens=model.query_tokens("diverging palettes"))
+        >>> plot_similarity_map(page, maps, "palettes").figure.savefig("palettes.png")
     """
     try:
         import matplotlib.pyplot

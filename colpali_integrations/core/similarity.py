@@ -129,13 +129,14 @@ def similarity_maps(
         InputError: arrays that do not fit each other.
 
     Example:
-        >>> from colpali_integrations import ColPali
+        >>> from colpali_integrations import ColPali, pdf_pages
         >>> model = ColPali.from_pretrained()
-        >>> [page] = model.embed_pages(["page.png"])  # doctest: +SKIP
-        >>> [query] = model.embed_queries(["the tide"])
-        >>> maps = similarity_maps(query, *page, tokens=model.query_tokens("the tide"))  # doctest: +SKIP
-        >>> maps.of("tide").shape  # doctest: +SKIP
-        (72, 51)
+        >>> page = next(pdf_pages("report.pdf"))
+        >>> [embedded] = model.embed_pages([page])
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> maps = similarity_maps(query, *embedded, tokens=model.query_tokens("diverging palettes"))
+        >>> maps.of("palettes").shape == (embedded.grid.rows, embedded.grid.columns)
+        True
     """
     matches = match_vectors(query_vectors, page_vectors, grid, tokens)
     placed = np.flatnonzero(grid.cells >= 0)

@@ -44,8 +44,10 @@ def to_html(
         QueryError: with `store`, a question that is empty.
 
     Example:
-        >>> pages = retriever.invoke("revenue by region")                                       # doctest: +SKIP
-        >>> to_html(pages, "revenue by region", store=store).save("answers.html")               # doctest: +SKIP
+        >>> from colpali_integrations.langchain import ColPaliRetriever, ColPaliVectorStore
+        >>> with ColPaliVectorStore(path="my-index") as store:
+        ...     pages = ColPaliRetriever(store=store, k=3).invoke("diverging palettes")
+        ...     saved = to_html(pages, "diverging palettes", store=store).save("answers.html")
     """
     shown = list(documents)[:limit]
     boxes, maps, model = _places(shown, question, store)

@@ -47,8 +47,11 @@ def to_html(
         QueryError: with `store`, a question that is empty.
 
     Example:
-        >>> nodes = retriever.retrieve("revenue by region")                                     # doctest: +SKIP
-        >>> to_html(nodes, "revenue by region", store=store).save("answers.html")               # doctest: +SKIP
+        >>> from colpali_integrations.llama_index import ColPaliRetriever, ColPaliVectorStore
+        >>> store = ColPaliVectorStore(path="my-index")
+        >>> nodes = ColPaliRetriever(store, similarity_top_k=3).retrieve("diverging palettes")
+        >>> path = to_html(nodes, "diverging palettes", store=store).save("answers.html")
+        >>> store.close()
     """
     shown = [one if isinstance(one, NodeWithScore) else NodeWithScore(node=one) for one in nodes][:limit]
     boxes, maps, model = _places(shown, question, store)

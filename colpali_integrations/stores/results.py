@@ -34,10 +34,15 @@ class Hits(list[Hit]):
         tokens: what the query's vectors stand for, if known: the names of the boxes.
 
     Example:
-        >>> hits = store.search(query, 3, text="which palettes suit ordered data?")  # doctest: +SKIP
-        >>> hits[0].entry.name                                                       # doctest: +SKIP
-        'report.pdf, page 7'
-        >>> hits.to_html().save("answers.html")                                      # doctest: +SKIP
+        >>> from colpali_integrations import ColPali
+        >>> from colpali_integrations.stores import MultiVectorStore
+        >>> model = ColPali.from_pretrained()
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> with MultiVectorStore.open("my-index", model=model) as store:
+        ...     hits = store.search(query, 3, text="diverging palettes")
+        ...     saved = hits.to_html().save("answers.html")
+        >>> hits[0].entry.name
+        'report.pdf, page 1'
     """
 
     def __init__(
