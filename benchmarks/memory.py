@@ -74,7 +74,7 @@ def main() -> None:
         f"{machine.table(('pages done', 'PSS, MiB', 'highest so far, MiB'), rows)}\n\n"
         f"The highest at the end is {curve[-1][2] / early:.2f} times the highest after a fifth of the pages. The "
         f"median over the last {LATEST} pages is {growth:.2f} times that over "
-        f" pages {LATEST + 1} to {2 * LATEST}.\n\n"
+        f"pages {LATEST + 1} to {2 * LATEST}.\n\n"
         f"{machine.describe()}\n",
     )
 
