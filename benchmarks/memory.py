@@ -3,6 +3,7 @@
 From the repository's root::
 
     python -m benchmarks.memory [--model coltiny] [--pages 500] [--parallel 2]
+    python -m benchmarks.memory --model tests/parity/fixtures/paligemma --pages 10000
 
 `--model` is a registered name or a folder; the fixtures under tests/parity are quick.
 """
@@ -13,6 +14,7 @@ import argparse
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import psutil
 from PIL import Image
@@ -23,6 +25,7 @@ from benchmarks.process import pss
 from colpali_integrations import ColPali
 
 MIB = 2**20
+LATEST = 100  # pages over which a median is taken: one look falls into a run, another between two
 
 
 def source(count: int, seed: int = 1) -> Iterator[Image.Image]:
@@ -44,19 +47,24 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--no-arena", action="store_true", help="enable_cpu_mem_arena=False")
     options = parser.parse_args()
+    if options.pages < 2 * LATEST:
+        parser.error(f"--pages must be at least {2 * LATEST}")
     me = psutil.Process()
     step = max(options.pages // 10, 1)
     curve: list[tuple[int, int, int]] = []
     with ColPali.from_pretrained(options.model, enable_cpu_mem_arena=not options.no_arena) as model:
         curve.append((0, pss(me) // MIB, pss(me) // MIB))
         highest = 0
+        seen: list[int] = []
         results = model.embed_images(source(options.pages), batch_size=options.batch_size, parallel=options.parallel)
         for number, _ in enumerate(results, start=1):
-            highest = max(highest, pss(me) // MIB)
+            seen.append(pss(me) // MIB)
+            highest = max(highest, seen[-1])
             if number % step == 0:
                 curve.append((number, pss(me) // MIB, highest))
     rows = [(number, now, top) for number, now, top in curve]
     early = next(top for number, _, top in curve if number >= options.pages // 5)
+    growth = median(seen[-LATEST:]) / median(seen[LATEST : 2 * LATEST])
     name = Path(options.model).name
     arena = ", no arena" if options.no_arena else ""
     machine.write(
@@ -64,7 +72,9 @@ def main() -> None:
         f"# Memory over {options.pages} pages of different sizes: {name}, parallel={options.parallel}{arena}\n\n"
         "Made by `python -m benchmarks.memory`.\n\n"
         f"{machine.table(('pages done', 'PSS, MiB', 'highest so far, MiB'), rows)}\n\n"
-        f"The highest at the end is {curve[-1][2] / early:.2f} times the highest after a fifth of the pages.\n\n"
+        f"The highest at the end is {curve[-1][2] / early:.2f} times the highest after a fifth of the pages. The "
+        f"median over the last {LATEST} pages is {growth:.2f} times that over "
+        f"pages {LATEST + 1} to {2 * LATEST}.\n\n"
         f"{machine.describe()}\n",
     )
 

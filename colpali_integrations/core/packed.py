@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.core.errors import InputError
-from colpali_integrations.core.int8 import Int8Pages, quantize_queries
+from colpali_integrations.core.int8 import Int8Pages, quantize_queries, scaled_matches
 from colpali_integrations.core.maxsim import Buffers, share_out, single_threaded
 from colpali_integrations.core.memory import release_freed_memory
 from colpali_integrations.core.scoring import PreparedPages, as_multi_vector
@@ -66,11 +66,11 @@ class PackedPages(PreparedPages):
     """
 
     def __init__(self, pages: Iterable[NDArray[Any]] | Int8Pages) -> None:
-        self._scales: NDArray[np.float64] | None = None
+        self._scales: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self.nbytes = 0
         source: Iterator[NDArray[Any]]
         if isinstance(pages, Int8Pages):
-            self._scales = pages.scales.astype(np.float64)
+            self._scales = pages.scales, pages.centres
             source = (pages.page(index) for index in range(len(pages)))
         else:
             source = _floats(pages)
@@ -99,7 +99,7 @@ class PackedPages(PreparedPages):
         if self._scales is not None:
             values, scales = quantize_queries(queries)
             shifted = (values.astype(np.int16) + _ZERO).astype(np.uint8)
-            return self._best(shifted, np.int32, threads) * (scales[:, None] * self._scales)
+            return scaled_matches(self._best(shifted, np.int32, threads), queries, scales, *self._scales)
         rows = np.ascontiguousarray(queries, np.float32)
         if not np.isfinite(rows).all():
             raise InputError("queries: packed pages cannot be compared with NaN or infinity")

@@ -126,7 +126,8 @@ def hierarchical_pool(
     # Two rows of 1 - X X^T differ by X (x_i - x_j), whose length is that of R (x_i - x_j) where X = Q R. So rows of
     # X R^T, of at most dim numbers, are as far apart as those of n numbers, which are never made.
     exact = array.astype(np.float64)
-    means = _ward_means(exact @ np.linalg.qr(exact, mode="r").T, array, target, "hierarchical_pool")
+    _, triangle = np.linalg.qr(exact)
+    means = _ward_means(exact @ triangle.T, array, target, "hierarchical_pool")
     return (_unit(means) if normalize else means).astype(np.float32)
 
 
