@@ -38,7 +38,7 @@ def find(
     mode: Mode = "auto",
     oversampling: float | None = None,
     hybrid: Hybrid = False,
-) -> list[list[Hit]]:
+) -> list[Hits]:
     """`MultiVectorStore.search_batch` in LangChain's words.
 
     Args:
