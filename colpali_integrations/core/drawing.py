@@ -150,11 +150,11 @@ def heat_strength(values: ArrayLike, limits: tuple[float, float]) -> NDArray[np.
     return np.round(np.clip((array - low) / span if span > 0 else array * 0, 0, 1), 6).astype(np.float32)
 
 
-def heat_colours(strength: NDArray[np.float32]) -> NDArray[np.uint8]:
+def heat_colours(strength: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """uint8 (height, width, 4), red, green, blue and opacity, for strengths (height, width) from 0 to 1."""
     steps = np.linspace(0, 1, len(_HEAT))
     channels = [np.interp(strength, steps, _HEAT[:, channel]) for channel in range(4)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
+    return np.asarray(np.stack(channels, axis=-1).round(), np.uint8)
 
 
 def region_parts(region: AnyRegion) -> tuple[str | None, float, Box]:

@@ -119,7 +119,8 @@ def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[s
         cache_dir: instead of huggingface_hub's default cache.
     """
     if description.repository is None:
-        folder, partial = BUNDLED / description.name, ()
+        partial: tuple[Path, ...] = ()
+        folder = BUNDLED / description.name
         kept = list(folder.rglob("*")) if folder.is_dir() else []
     else:
         found, _ = _cached(description, cache_dir)

@@ -15,7 +15,7 @@ from colpali_integrations.core.offload import offload
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.pages import document_of
 from colpali_integrations.langchain.sources import ImageInput
-from colpali_integrations.stores import Filter, Hit, MultiVectorStore
+from colpali_integrations.stores import Filter, Hit, Hits, MultiVectorStore
 from colpali_integrations.stores.filters import ID, Condition, Operator
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.mmr import mmr_select
@@ -38,7 +38,7 @@ def find(
     mode: Mode = "auto",
     oversampling: float | None = None,
     hybrid: Hybrid = False,
-) -> list[list[Hit]]:
+) -> list[Hits]:
     """`MultiVectorStore.search_batch` in LangChain's words.
 
     Args:

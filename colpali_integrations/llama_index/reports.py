@@ -80,8 +80,10 @@ def _places(
 ) -> tuple[dict[str, Any], dict[str, SimilarityMaps], str]:
     if store is None:
         return {}, {}, ""
-    query = store.embedding.get_query_multi_vectors([question])[0]
-    tokens = store.embedding.model.query_tokens(question)
+    embedding = store.embedding
+    assert embedding is not None  # since the store was made
+    query = embedding.get_query_multi_vectors([question])[0]
+    tokens = embedding.model.query_tokens(question)
     ids = [one.node.node_id for one in found]
     maps = store.client.similarity_maps(query, ids, tokens=tokens)
     return store.client.regions(query, ids, tokens=tokens), maps, store.client.model.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, TextNode
 
 from colpali_integrations import ColPali
 from colpali_integrations.llama_index import ColPaliRetriever, ColPaliVectorStore, to_html
@@ -36,7 +36,7 @@ def test_nodes_are_shown_with_their_places(pages: MultiVectorStore) -> None:
 
 
 def test_nodes_of_others() -> None:
-    nodes = [
+    nodes: list[NodeWithScore | BaseNode] = [
         NodeWithScore(node=TextNode(text="<script>x</script>"), score=None),
         TextNode(text="bare"),
         ImageNode(image_path="gone.png", metadata={"source": "gone.png", "page": 1}),

@@ -77,7 +77,12 @@ def test_search_writes_a_report(
     assert 'class="heat all"' in report
 
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda uri: bool(opened.append(uri)) or len(opened) == 1)
+
+    def browser(uri: str) -> bool:
+        opened.append(uri)
+        return len(opened) == 1
+
+    monkeypatch.setattr("webbrowser.open", browser)
     assert run([*arguments, "--open", "--json"]) == ExitCode.OK
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 2, "the report's place is not among the results"

@@ -48,7 +48,7 @@ def a_report(**changes: Any) -> HtmlReport:
         "text": "At noon the tide is low.",
         "source": "/data/report.pdf",
     }
-    return render_report("When is the tide low?", [ReportPage(**{**page, **changes})], model="coltiny")  # type: ignore[arg-type]
+    return render_report("When is the tide low?", [ReportPage(**{**page, **changes})], model="coltiny")
 
 
 class Reader(HTMLParser):

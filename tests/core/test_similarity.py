@@ -51,7 +51,8 @@ def test_words_fill_the_cells_that_they_reach() -> None:
     query = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     page = np.array([[0.9, -0.3], [0.1, 0.6], [0.0, 0.0]], np.float32)
     found = similarity_maps(query, page, grid, tokens=["harbour", None])
-    np.testing.assert_allclose(found.maps[0], [[0] * 6, [0, 0.9, 0.9, 0.9, 0, 0], [0.1, 0.1, 0, 0, 0, 0]], rtol=1e-6)
+    wanted = np.array([[0] * 6, [0, 0.9, 0.9, 0.9, 0, 0], [0.1, 0.1, 0, 0, 0, 0]])
+    np.testing.assert_allclose(found.maps[0], wanted, rtol=1e-6)
     assert found.maps[1].min() == 0, "the vector that ends a page of ColTiny's says 0"
     assert found.words == [0]
     np.testing.assert_array_equal(found.total, found.maps[0])
