@@ -55,7 +55,8 @@ class Shard:
         self.process = os.getpid()
 
 
-_lock = threading.Lock()
+# Re-entrant: an engine may be collected, and so released, while its thread opens another.
+_lock = threading.RLock()
 _shards: dict[Path, Shard] = {}
 
 
@@ -84,10 +85,10 @@ def acquire(folder: Path, schema: Mapping[str, VectorSpec], manifest: Mapping[st
     """
     key = folder.expanduser().resolve()
     with _lock:
-        shard = _shards.get(key)
-        if shard is not None and shard.process == os.getpid():
+        while (shard := _shards.get(key)) is not None and shard.process == os.getpid():
             shard.users += 1
-            return shard
+            if _shards.get(key) is shard:  # else its last user was collected just now, and it is closed
+                return shard
         _shards[key] = _open(key, schema, manifest)
         return _shards[key]
 
@@ -107,7 +108,7 @@ def release(shard: Shard) -> None:
 def _after_fork() -> None:
     """Another thread may have held the lock when this child was made."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -212,9 +212,9 @@ def test_the_plot_shows_page_and_map() -> None:
 
     maps = SimilarityMaps(np.array([[[0.1, 0.2], [0.3, 0.9]]], np.float32), ("tide",))
     ax = plot_similarity_map(Image.new("RGB", (60, 80), "white"), maps, "tide")
-    page, heat = ax.images
-    shapes = [None if drawn.get_array() is None else np.shape(drawn.get_array()) for drawn in (page, heat)]
-    assert shapes == [(80, 60, 3), (80, 60)]
+    drawn: list[Any] = list(ax.images)
+    assert [one.get_array().shape for one in drawn] == [(80, 60, 3), (80, 60)]
+    heat = drawn[1]
     assert heat.get_clim() == pytest.approx((0.25, 0.9))
     assert ax.get_title() == "tide"
     ax.figure.canvas.draw()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -49,6 +52,32 @@ def test_it_is_there_in_another_process(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert json.loads(out) == [70, "ward", [list(one) for one in expected]]
+
+
+def test_a_store_that_is_collected_while_its_thread_opens_another_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[object] = [MultiVectorStore.open(tmp_path / "first", model=MODEL)]
+    left.append(left)  # a cycle: nothing but the collector ends it
+    del left
+
+    def collect(*arguments: Any, **options: Any) -> str:
+        gc.collect()
+        return dumps(*arguments, **options)
+
+    dumps = json.dumps
+    monkeypatch.setattr(qdrant_shards.json, "dumps", collect)  # in the middle of the opening
+    opened: list[MultiVectorStore] = []
+    thread = threading.Thread(
+        target=lambda: opened.append(MultiVectorStore.open(tmp_path / "second", model=MODEL)), daemon=True
+    )
+    thread.start()
+    thread.join(60)
+    assert opened, "it waits for its own lock"
+    opened[0].close()
+    monkeypatch.undo()
+    with MultiVectorStore.open(tmp_path / "first") as again:
+        assert len(again) == 0
 
 
 @pytest.mark.parametrize("sealed", [16 << 20, 16384], ids=["in one segment", "while segments are sealed and merged"])
