@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def executed(path: Path, *, timeout: int = 600) -> nbformat.NotebookNode:
         resources={"metadata": {"path": str(path.parent)}},
         coalesce_streams=True,
     )
-    client.execute()
+    asyncio.run(client.async_execute())  # execute() leaves an event loop behind
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata["language_info"] = {"name": "python"}
