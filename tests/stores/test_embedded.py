@@ -66,7 +66,7 @@ def test_a_store_that_is_collected_while_its_thread_opens_another_is_closed(
         return dumps(*arguments, **options)
 
     dumps = json.dumps
-    monkeypatch.setattr(qdrant_shards.json, "dumps", collect)  # in the middle of the opening
+    monkeypatch.setattr(json, "dumps", collect)  # in the middle of the opening
     opened: list[MultiVectorStore] = []
     thread = threading.Thread(
         target=lambda: opened.append(MultiVectorStore.open(tmp_path / "second", model=MODEL)), daemon=True
