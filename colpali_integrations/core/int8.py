@@ -182,8 +182,10 @@ def quantize_int8(pages: Iterable[NDArray[Any]]) -> Int8Pages:
 
     Example:
         >>> small = quantize_int8([np.array([[0.6, 0.8], [-1.0, 0.0]])])
-        >>> small.values.tolist(), small.dequantize(0).round(2).tolist()
-        ([[76, 102], [-127, 0]], [[0.6000000238418579, 0.800000011920929], [-1.0, 0.0]])
+        >>> small.values.dtype.name, small.values.shape
+        ('int8', (2, 2))
+        >>> bool(np.abs(small.dequantize(0) - [[0.6, 0.8], [-1.0, 0.0]]).max() < 0.01)
+        True
     """
     values: list[NDArray[np.int8]] = []
     scales: list[np.float32] = []

@@ -27,6 +27,9 @@ def test_loggers_are_named_after_their_modules_and_configure_nothing() -> None:
             if path.parent.name != "cli":
                 assert name not in ("basicConfig", "addHandler", "setLevel"), path
             if name == "getLogger" and path.parent.name != "cli":
+                if not node.args:  # the root logger is the program's; one place filters a library's advice out of it
+                    assert path.name == "quantize.py", path
+                    continue
                 [argument] = node.args
                 outside = isinstance(argument, ast.Constant) and str(argument.value).startswith("pypdfium2")
                 assert outside or (isinstance(argument, ast.Name) and argument.id == "__name__"), path
