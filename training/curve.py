@@ -24,7 +24,7 @@ from training.evaluate import Encoder, bm25, load, maxsim, ranks, summary
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--every", type=int, default=4, help="take every n-th checkpoint, and the last")
+    parser.add_argument("--every", type=int, default=4, help="take every n-th checkpoint, and the run's end")
     parser.add_argument("--pdfs", type=Path, default=Path("training/work/pdfs"))
     parser.add_argument("--work", type=Path, default=Path("training/work/evaluation"))
     options = parser.parse_args()
@@ -37,7 +37,8 @@ def main() -> None:
     kind = np.array([query.kind for query in queries])
     checkpoints = sorted(options.run.glob("at-*.pt"))[options.every - 1 :: options.every]
     rows = []
-    for path in [*checkpoints, options.run / "final.pt"]:
+    last = options.run / "final.pt"  # a run that was stopped has none yet
+    for path in [*checkpoints, *([last] if last.exists() else [])]:
         state = torch.load(path, map_location="cpu", weights_only=False)
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "training.export", "--weights", str(path), "--out", folder]

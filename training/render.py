@@ -2,7 +2,7 @@
 
 ``python -m training.render --out training/work/tiles.png`` shows a sheet of them.
 
-A tile is a cut-out of a page at the model's resolution, drawn fresh for each training step: about 80 a second on one
+A tile is a cut-out of a page at the model's resolution, drawn fresh for each training step: some 55 a second on one
 core. Skia draws unhinted, antialiased outlines at sub-pixel places, as PDF renderers do, at the tile's own size or up
 to 2.5 times of it. Of the text a third is natural, the rest uniform vocabulary, invented words, numbers, units and
 identifiers: the model shall read, not guess.

@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="weights to start from (a run's final.pt)")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
-    parser.add_argument("--batch", type=int, default=8, help="crops a step")
+    parser.add_argument("--batch", type=int, default=4, help="tiles a step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=float, default=4, metavar="MINUTES")
