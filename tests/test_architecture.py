@@ -14,7 +14,7 @@ import pytest
 import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
-LAYERS = {"core": 0, "stores": 1, "langchain": 2, "llama_index": 2, "cli": 3}
+LAYERS = {"core": 0, "stores": 1, "export": 1, "langchain": 2, "llama_index": 2, "cli": 3}
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
 
 
@@ -41,11 +41,17 @@ def test_arrows_point_one_way(path: Path) -> None:
         return
     for name in imports(path):
         parts = name.split(".")
-        assert parts[0] not in FORBIDDEN, f"{path.name} imports {name}"
+        assert parts[0] not in FORBIDDEN or layer == "export", f"{path.name} imports {name}"
         if parts[0] != "colpali_integrations" or len(parts) < 2 or parts[1] not in LAYERS:
             continue
         inside = parts[1] == layer
         assert inside or LAYERS[parts[1]] < LAYERS[layer], f"{layer}/{path.name} imports {name}"
+
+
+def test_only_the_command_imports_what_needs_pytorch() -> None:
+    others = [path for path in MODULES if path.parent.name != "export"]
+    importers = [path for path in others if "colpali_integrations.export" in imports(path)]
+    assert [path.relative_to(PACKAGE) for path in importers] == [Path("cli", "export.py")]
 
 
 @pytest.mark.parametrize("layer", ["core", "stores"])

@@ -20,7 +20,7 @@ README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 # What a shell block may say beside our own commands, which are run.
 INSTALLS = ("pip install ", "python -m pip install ", "python demo/demo.py", "make ")
-OTHERS = {"text", "toml"}
+OTHERS = {"json", "text", "toml"}
 
 
 class Block(NamedTuple):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 import typer
 
 from colpali_integrations.cli import display
+from colpali_integrations.cli.export import export
 from colpali_integrations.cli.options import DebugOption, JsonOption, StoreOption, debugging
 from colpali_integrations.cli.quantize import quantize
 from colpali_integrations.core.errors import ColPaliError, StoreError
@@ -246,6 +247,7 @@ def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
         display.models(descriptions)
 
 
+app.command("export", epilog=_EPILOG)(_guarded(export))
 app.command("quantize", epilog=_EPILOG)(_guarded(quantize))
 
 

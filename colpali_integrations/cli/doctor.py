@@ -32,6 +32,7 @@ EXTRAS = {
     "cli": ("rich", "typer"),
     "plot": ("matplotlib",),
     "pooling": ("scipy",),
+    "export": ("colpali-engine", "onnx", "onnxscript"),
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _GB = 1e9

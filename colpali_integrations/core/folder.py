@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,9 +16,12 @@ from colpali_integrations.core.errors import ModelLoadError, ModelNotFoundError
 from colpali_integrations.core.hub import read_json
 from colpali_integrations.core.registry import ModelDescription, list_supported_models
 
-__all__ = ["content_revision", "describe_folder", "revision_at"]
+__all__ = ["DESCRIPTION_FILE", "content_revision", "describe_folder", "revision_at"]
 
 logger = logging.getLogger(__name__)
+
+DESCRIPTION_FILE = "colpali_integrations.json"
+"""In a model's folder: `{"description": {fields of ModelDescription}}`, which then need not be guessed."""
 
 _HASHED_WHOLE = 64 * 2**20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -41,16 +44,20 @@ _IM_START = ("colidefics3", "colsmol", "smolvlm")
 def describe_folder(folder: Path) -> ModelDescription:
     """Tell from its files which family a folder's model belongs to, and describe it.
 
-    A folder made from a registered repository (config.json's `_name_or_path`) gets that model's prompts. Another one
-    gets those of its family's newest checkpoint, and the log says so, for a wrong query prompt costs quality and
-    nothing else would tell: register a description and pass `local_dir=` to be sure.
+    A folder with a `colpali_integrations.json`, as `colpali-integrations export` writes it, says it all: its
+    "description" holds fields of `ModelDescription`. A folder made from a registered repository (config.json's
+    `_name_or_path`) gets that model's prompts. Another one gets those of its family's newest checkpoint, and the log
+    says so, for a wrong query prompt costs quality and nothing else would tell.
 
     Raises:
         ModelNotFoundError: there is no such folder.
-        ModelLoadError: its files do not tell the family, or it holds no ONNX file.
+        ModelLoadError: its files do not tell the family, or it holds no ONNX file, or its description cannot be used.
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"no folder at {folder}")
+    said = _said(folder)
+    if said:
+        return _finished(folder, _from_file(folder, said))
     config = read_json(folder, "config.json")
     processors = [
         read_json(folder, name, optional=True) for name in ("processor_config.json", "preprocessor_config.json")
@@ -79,28 +86,62 @@ def describe_folder(folder: Path) -> ModelDescription:
     prompt = base.image_prompt
     if base.family == "idefics3" and any(word in hints for word in _IM_START):
         prompt = prompt.replace("<|begin_of_text|>", "<|im_start|>")
-    model_file = _onnx_file(folder, base.model_file)
-    present = tuple(name for name in base.additional_files if (folder / name).exists())
-    # Exports name the file of their weights after the graph's: model.onnx_data, model.onnx.data, model.onnx_data_1.
-    weights = sorted((folder / model_file).parent.glob(f"{glob.escape(PurePosixPath(model_file).name)}?*"))
-    contents = {*present, model_file, *(path.relative_to(folder).as_posix() for path in weights if path.is_file())}
-    return replace(
+    guessed = replace(
         base,
-        name=folder.resolve().name.strip() or "model",
-        repository=None,
-        revision=content_revision(folder, contents),
-        model_file=model_file,
-        additional_files=present,
         image_prompt=prompt,
         dim=_dim(config, base.dim),
         best_match=_best_match(config, base),
         parameters=0,
-        size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
         licence="",
         vidore=(),
         vidore_source="",
         summary=f"Read from {folder}.",
     )
+    return _finished(folder, guessed)
+
+
+def _finished(folder: Path, model: ModelDescription) -> ModelDescription:
+    """The description with what the folder's files are called, hold and weigh."""
+    model_file = _onnx_file(folder, model.model_file)
+    present = tuple(name for name in model.additional_files if (folder / name).exists())
+    # Exports name the file of their weights after the graph's: model.onnx_data, model.onnx.data, model.onnx_data_1.
+    weights = sorted((folder / model_file).parent.glob(f"{glob.escape(PurePosixPath(model_file).name)}?*"))
+    contents = {*present, model_file, *(path.relative_to(folder).as_posix() for path in weights if path.is_file())}
+    return replace(
+        model,
+        name=folder.resolve().name.strip() or "model",
+        repository=None,
+        revision=content_revision(folder, contents),
+        model_file=model_file,
+        additional_files=present,
+        size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
+    )
+
+
+def _said(folder: Path) -> Mapping[str, Any]:
+    content = read_json(folder, DESCRIPTION_FILE, optional=True)
+    said = content.get("description", {})
+    if not isinstance(said, Mapping) or ("family" not in said and (folder / DESCRIPTION_FILE).exists()):
+        raise ModelLoadError(f'{folder / DESCRIPTION_FILE} must hold {{"description": {{"family": ..., ...}}}}')
+    return said
+
+
+def _from_file(folder: Path, said: Mapping[str, Any]) -> ModelDescription:
+    path, family = folder / DESCRIPTION_FILE, said["family"]
+    allowed = {field.name for field in fields(ModelDescription)} - {"name", "repository", "revision"}
+    if unknown := sorted(set(said) - allowed):
+        raise ModelLoadError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(sorted(allowed))}")
+    base = next((model for model in list_supported_models() if model.family == family), None)
+    if base is None:
+        known = sorted({model.family for model in list_supported_models()})
+        raise ModelLoadError(f"{path}: unknown family {family!r}; known are {', '.join(known)}")
+    try:
+        files = {"additional_files": base.additional_files, "dim": base.dim, "unit_length": base.unit_length}
+        made = {**files, "best_match": base.best_match, "summary": f"Read from {folder}.", **said}
+        made["additional_files"] = tuple(made["additional_files"])
+        return ModelDescription(name=folder.resolve().name.strip() or "model", **made)
+    except (TypeError, ValueError) as error:
+        raise ModelLoadError(f"{path}: {error}") from error
 
 
 def content_revision(folder: Path, names: Iterable[str]) -> str:

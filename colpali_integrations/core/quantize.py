@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations.core.errors import ConfigurationError, InputError, ModelLoadError
 from colpali_integrations.core.families import family_class
+from colpali_integrations.core.folder import DESCRIPTION_FILE
 from colpali_integrations.core.hub import resolve_files
 from colpali_integrations.core.images import ImageSource
 from colpali_integrations.core.model import ColPali, describe
@@ -115,7 +116,7 @@ def quantize_model(
     products = 0
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         made = Path(temporary) / "model"
-        for name in {*description.files, "config.json"} - weights:
+        for name in {*description.files, "config.json", DESCRIPTION_FILE} - weights:
             file = source / name
             if file.is_file() and file not in graphs:
                 (made / name).parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,7 @@ import onnx
 import torch
 from onnx.external_data_helper import convert_model_to_external_data
 
-INPUTS_COLPALI = ("input_ids", "pixel_values", "attention_mask")
-INPUTS_TILED = ("input_ids", "attention_mask", "pixel_values")
+from colpali_integrations.export.onnx_files import slim
 
 
 def torchscript(
@@ -84,20 +83,8 @@ def dynamo(
 
 
 def _slim(target: Path, *, external: bool) -> None:
-    # Stack traces and scopes of the exporters are most of so small a file, and carry paths of the machine.
     model = onnx.load(str(target))
-    model.doc_string = ""
-    del model.metadata_props[:]
-    del model.graph.value_info[:]
-    for proto in [model.graph, *model.functions]:
-        proto.doc_string = ""
-        del proto.metadata_props[:]
-        for node in proto.node:
-            node.doc_string = ""
-            del node.metadata_props[:]
-    for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
-        value.doc_string = ""
-        del value.metadata_props[:]
+    slim(model)
     target.unlink()
     data = target.with_name(target.name + "_data")
     data.unlink(missing_ok=True)

@@ -32,6 +32,8 @@ from transformers import ColPaliProcessor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from colpali_integrations.export.graphs import PaliGemmaGraph, TiledGraph, graph_of
+
 from . import compression, configs, export, goldens, measures, models, similarity, tiny_tokenizers
 from .cases import (
     EMBEDDED,
@@ -67,7 +69,7 @@ def _dump(path: Path, content: Any, *, indent: int | None = 2) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _write_files(
+def write_files(
     folder: Path, tokenizer: dict[str, Any], tokenizer_config: dict[str, Any], preprocessor: dict[str, Any]
 ) -> PreTrainedTokenizerFast:
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +122,7 @@ def paligemma(root: Path) -> None:
     """
     folder = root / "paligemma"
     content = tiny_tokenizers.gemma()
-    tokenizer = _write_files(folder, content, configs.GEMMA_TOKENIZER, configs.SIGLIP)
+    tokenizer = write_files(folder, content, configs.GEMMA_TOKENIZER, configs.SIGLIP)
     vocabulary = len(tokenizer)
     image_token = tokenizer.convert_tokens_to_ids("<image>")
     model = models.colpali(vocabulary, image_token)
@@ -146,7 +148,7 @@ def paligemma(root: Path) -> None:
     image_ids = processor.process_images([page])["input_ids"][0].tolist()
     engine_ids = engine.process_images([page])["input_ids"][0].tolist()
 
-    graph = models.ColPaliGraph(model)
+    graph = PaliGemmaGraph(model)
     embed_page = goldens.on_torch(
         lambda ids, values: graph(ids, values, torch.ones_like(ids)),
     )
@@ -180,16 +182,16 @@ def paligemma(root: Path) -> None:
 
     example = (torch.tensor([image_ids]), torch.tensor(pixels["square"][0])[None], torch.ones(1, 1030).long())
     _export_paligemma(graph, example, folder, arrays, queries, pixels, image_ids)
-    half = models.ColPaliGraph(models.colpali(vocabulary, image_token).half())
+    half = PaliGemmaGraph(models.colpali(vocabulary, image_token).half())
     folder = root / "paligemma-fp16"
-    _write_files(folder, content, configs.GEMMA_TOKENIZER, configs.SIGLIP)
+    write_files(folder, content, configs.GEMMA_TOKENIZER, configs.SIGLIP)
     flat = json.loads(model.config.vlm_config.to_json_string(use_diff=False))
     _dump(folder / "config.json", flat | {"architectures": ["ColPali"], "dtype": "float16"})
     _export_paligemma(half, example, folder, arrays, queries, pixels, image_ids)
 
 
 def _export_paligemma(
-    graph: models.ColPaliGraph,
+    graph: PaliGemmaGraph,
     example: tuple[torch.Tensor, ...],
     folder: Path,
     arrays: dict[str, np.ndarray],
@@ -197,7 +199,7 @@ def _export_paligemma(
     pixels: dict[str, tuple[np.ndarray, dict[str, Any]]],
     image_ids: list[int],
 ) -> None:
-    export.torchscript(graph, example, folder / "model.onnx", export.INPUTS_COLPALI, "embeddings")
+    export.torchscript(graph, example, folder / "model.onnx", PaliGemmaGraph.inputs, "embeddings")
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     for name in EMBEDDED:
         ids = np.array([image_ids])
@@ -229,11 +231,11 @@ def other_exports(root: Path) -> None:
     with torch.no_grad():
         by_shape = models.MergedByShapeGraph(model, image_ids[0])
         target = folder / "merged_by_shape.onnx"
-        export.torchscript(by_shape, example, target, export.INPUTS_COLPALI, "embeddings")
+        export.torchscript(by_shape, example, target, PaliGemmaGraph.inputs, "embeddings")
         export.share_weights(target, owner / "model.onnx")
-        graph = models.ColPaliGraph(models.without_check(model, image_ids[0]))
+        graph = graph_of("paligemma", model)
         target = folder / "torch_export.onnx"
-        export.dynamo(graph, example, target, export.INPUTS_COLPALI, tiles=False, external=False)
+        export.dynamo(graph, example, target, PaliGemmaGraph.inputs, tiles=False, external=False)
         export.share_weights(target, owner / "model.onnx")
 
 
@@ -249,7 +251,7 @@ def tiled(root: Path, name: str) -> None:
     begin = "<|begin_of_text|>" if modern else "<|im_start|>"
     processor_class = "ColModernVBertProcessor" if modern else "ColIdefics3Processor"
     preprocessor = configs.idefics3(processor_class)
-    tokenizer = _write_files(
+    tokenizer = write_files(
         folder,
         tiny_tokenizers.byte_level(begin=begin, template=modern),
         configs.MODERNBERT_TOKENIZER if modern else configs.SMOL_TOKENIZER,
@@ -314,11 +316,11 @@ def tiled(root: Path, name: str) -> None:
         },
     }
     _dump(folder / "golden.json", golden, indent=None)
-    _export_tiled(models.TiledGraph(model), folder, arrays, golden, image_ids, pixels, chosen)
+    _export_tiled(TiledGraph(model), folder, arrays, golden, image_ids, pixels, chosen)
 
 
 def _export_tiled(
-    graph: models.TiledGraph,
+    graph: TiledGraph,
     folder: Path,
     arrays: dict[str, np.ndarray],
     golden: dict[str, Any],
@@ -332,7 +334,7 @@ def _export_tiled(
     example = (ids, torch.ones_like(ids), torch.tensor(pixels[page][0])[None].repeat(2, 1, 1, 1, 1))
     target = folder / ("model_v2.onnx" if folder.name == "colmodernvbert" else "model.onnx")
     with torch.no_grad():
-        export.dynamo(graph, example, target, export.INPUTS_TILED, tiles=True, external=False)
+        export.dynamo(graph, example, target, TiledGraph.inputs, tiles=True, external=False)
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     for name in chosen:
         row = np.array([image_ids[name]])

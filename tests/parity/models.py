@@ -187,44 +187,6 @@ def colidefics3(vocabulary: int, image_token: int, end: int) -> ColIdefics3:
     return model
 
 
-class ColPaliGraph(nn.Module):  # type: ignore[misc]  # torch is not installed where types are checked
-    """What is exported for ColPali: three inputs, one output, the vision tower always run."""
-
-    def __init__(self, model: ColPaliForRetrieval) -> None:
-        """Wraps the model.
-
-        Args:
-            model: In evaluation mode.
-        """
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: torch.Tensor, pixel_values: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
-        """Embeds.
-
-        Args:
-            input_ids: int64 (batch, tokens).
-            pixel_values: float32 (batch, 3, 448, 448).
-            attention_mask: int64 (batch, tokens).
-
-        Returns:
-            float32 (batch, tokens, 128).
-        """
-        # All tokens are prefix (token type 0), so attention is bidirectional, as it was in training; only
-        # padding is masked.
-        out = self.model(
-            input_ids=input_ids,
-            pixel_values=pixel_values,
-            attention_mask=attention_mask,
-            token_type_ids=torch.zeros_like(input_ids),
-            use_cache=False,
-        )
-        embeddings: torch.Tensor = out.embeddings
-        return embeddings
-
-
 class MergedByShapeGraph(nn.Module):  # type: ignore[misc]
     """A ColPali whose merge of image and text asks for the shape of the image features.
 
@@ -246,7 +208,7 @@ class MergedByShapeGraph(nn.Module):  # type: ignore[misc]
     def forward(
         self, input_ids: torch.Tensor, pixel_values: torch.Tensor, attention_mask: torch.Tensor
     ) -> torch.Tensor:
-        """Embeds; arguments and result as in `ColPaliGraph`."""
+        """Embeds; arguments and result as in `PaliGemmaGraph`."""
         parts = self.model.vlm
         features = parts.multi_modal_projector(parts.vision_tower(pixel_values).last_hidden_state)
         embedded = parts.language_model.get_input_embeddings()(input_ids)
@@ -264,72 +226,6 @@ class MergedByShapeGraph(nn.Module):  # type: ignore[misc]
             use_cache=False,
         )[0]
         vectors = self.model.embedding_proj_layer(hidden)
-        vectors = vectors / vectors.norm(dim=-1, keepdim=True)
-        masked: torch.Tensor = vectors * attention_mask.unsqueeze(-1)
-        return masked
-
-
-def without_check(model: ColPaliForRetrieval, image_token: int) -> ColPaliForRetrieval:
-    """Leaves out the class's check that image tokens and features are equally many.
-
-    torch.export turns it into an operator that ONNX lacks, and a query, which has no image tokens, fails it.
-
-    Args:
-        model: Changed in place.
-        image_token: Id of ``<image>``.
-
-    Returns:
-        The same model.
-    """
-
-    def mask(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
-        return (input_ids == image_token).unsqueeze(-1)
-
-    model.vlm.get_placeholder_mask = mask
-    return model
-
-
-class TiledGraph(nn.Module):  # type: ignore[misc]
-    """What is exported for the Idefics3 tilings: three inputs, one output, blank tiles dropped.
-
-    The classes' own forward cannot be traced (it splits the tiles by a Python list of counts and unfolds a mask
-    of ones), so the same modules are called in the same order here. `generate.py` compares the result with the
-    class. As in the public export, no tile need be left: a query's one blank tile is dropped and the vision
-    encoder runs on an empty batch.
-    """
-
-    def __init__(self, model: ColModernVBert | ColIdefics3) -> None:
-        """Wraps the model.
-
-        Args:
-            model: In evaluation mode.
-        """
-        super().__init__()
-        self.inner = model.model
-        self.projection = model.custom_text_proj if isinstance(model, ColModernVBert) else model.linear
-        self.image_token = int(model.config.image_token_id)
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pixel_values: torch.Tensor
-    ) -> torch.Tensor:
-        """Embeds.
-
-        Args:
-            input_ids: int64 (batch, tokens).
-            attention_mask: int64 (batch, tokens).
-            pixel_values: float32 (batch, tiles, 3, 512, 512).
-
-        Returns:
-            float32 (batch, tokens, 128).
-        """
-        tiles = pixel_values.reshape(-1, 3, pixel_values.shape[3], pixel_values.shape[4])
-        tiles = tiles[(tiles != 0.0).any(dim=3).any(dim=2).any(dim=1)]
-        features = self.inner.connector(self.inner.vision_model(pixel_values=tiles).last_hidden_state)
-        embedded = self.inner.text_model.get_input_embeddings()(input_ids)
-        holes = (input_ids == self.image_token).unsqueeze(-1)
-        embedded = embedded.masked_scatter(holes, features.reshape(-1, embedded.shape[-1]))
-        hidden = self.inner.text_model(inputs_embeds=embedded, attention_mask=attention_mask)[0]
-        vectors = self.projection(hidden)
         vectors = vectors / vectors.norm(dim=-1, keepdim=True)
         masked: torch.Tensor = vectors * attention_mask.unsqueeze(-1)
         return masked

@@ -1,0 +1,96 @@
+"""The command `export`: a PyTorch checkpoint as an ONNX folder, compared with the original at the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from colpali_integrations.cli import display
+from colpali_integrations.cli.options import DebugOption
+
+if TYPE_CHECKING:
+    from colpali_integrations.export import Exported
+
+__all__ = ["export"]
+
+
+class Precision(str, Enum):
+    """Of weights."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="A folder or Hub repository: ColPali, ColModernVBERT, ColSmol."),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, which must not exist yet.")],
+    precision: Annotated[
+        Precision, typer.Option(help="Of the weights; float16 halves the folder and is no faster on CPUs.")
+    ] = Precision.float32,
+    revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="Commit, tag or branch of the repository.")
+    ] = None,
+    query_prefix: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help='What the checkpoint was trained with before a query: "<bos>Query: ".'),
+    ] = None,
+    query_suffix: Annotated[str | None, typer.Option(metavar="TEXT", help="Likewise after a query.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Compare with the original on random pages and questions.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a checkpoint of colpali-engine or transformers, adapters merged, as an ONNX folder. Needs PyTorch.
+
+    [dim]Example:[/]  colpali-integrations export vidore/colSmol-256M colsmol-onnx
+    """
+    from colpali_integrations.export import export_model
+
+    made = export_model(
+        source,
+        out,
+        precision=precision.value,
+        revision=revision,
+        query_prefix=query_prefix,
+        query_suffix=query_suffix,
+        check=check,
+        progress=display.note,
+    )
+    if as_json:
+        typer.echo(json.dumps(_record(made)))
+    else:
+        _show(made)
+
+
+def _record(made: Exported) -> dict[str, Any]:
+    record = {**asdict(made), "folder": str(made.folder)}
+    return record
+
+
+def _show(made: Exported) -> None:
+    display.note(
+        f"{made.kind}, {made.size_in_bytes / 1e6:,.1f} MB. Load it with ColPali.from_pretrained({str(made.folder)!r})."
+    )
+    if not made.known_prompts:
+        display.note(
+            f"Queries are put as {made.prompts.query_prefix + '...' + made.prompts.query_suffix!r}, as the installed "
+            "library does. A checkpoint answers well only to what it was trained with: if that was another release, "
+            "say so with --query-prefix and --query-suffix."
+        )
+    if made.difference is None:
+        display.note("Not compared with the original.")
+        return
+    found = made.difference
+    typer.echo(
+        f"against the original, on random pages and questions: components differ by at most {found.pages:.1e} (pages) "
+        f"and {found.questions:.1e} (questions), least cosine {found.least_cosine:.6f}, token ids equal"
+    )
