@@ -14,7 +14,7 @@ try:
     import pyarrow  # noqa: F401
     import ray.data  # noqa: F401
 except ImportError as error:
-    raise MissingExtraError(str(error.name), "ray", "Embedding with Ray") from None
+    raise MissingExtraError(str(error.name).partition(".")[0], "ray", "Embedding with Ray") from None
 
 from colpali_integrations.ray.drawing import draw_pages
 from colpali_integrations.ray.embedding import QdrantServer, embed_pages

@@ -76,14 +76,14 @@ def plan_workers(
     threads = threads or (1 if gpus or max((cores for cores, _ in nodes), default=0) < _THREADS else _THREADS)
     room = [int(cards / gpus) if gpus else cores // threads for cores, cards in nodes]
     fits = sum(room)
-    least, most = (count or fits) if isinstance(count, tuple) else (count or fits, count or fits)
+    least, most = count if isinstance(count, tuple) else (count, count) if count is not None else (fits, fits)
     if count is not None and not 1 <= least <= most:
         raise ConfigurationError(f"workers must be a number from 1 up, or (least, most), got {count!r}")
     # A cluster that grows may have nothing yet; Ray asks for what the encoders want.
     if not isinstance(count, tuple) and not 1 <= least <= fits:
         asked = f"an encoder with gpus={gpus:g}" if gpus else f"an encoder of {threads} threads"
         raise ConfigurationError(
-            f"{'workers=%d' % least if least else asked} cannot be: {_described(nodes)} have room for {fits} "
+            f"{asked if count is None else f'workers={count}'} cannot be: {_described(nodes)} have room for {fits} "
             f"(threads={threads}, gpus={gpus:g} for each). For a cluster that grows say workers=(least, most)"
         )
     shares = [(cores - 1) / held for (cores, _), held in zip(nodes, room, strict=True) if held]

@@ -6,8 +6,10 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.data
 
@@ -117,12 +119,10 @@ def embed_pages(
     if isinstance(output, QdrantServer):
         sink = QdrantWriter({"url": output.url, "collection": output.collection, **output.options}, made_by)
     else:
-        place = os.fspath(output)
-        kind = {"dtype": dtype, "pooled": pooled}
-        sink = ParquetFolder(place if "://" in place else os.path.abspath(place), made_by, kind)  # noqa: PTH100
+        sink = ParquetFolder(output, made_by, {"dtype": dtype, "pooled": pooled})
     known = sink.known()
     encoded = draw_pages(dataset, dpi=dpi, known=known, metadata=metadata).map_batches(
-        PageEncoder,
+        _Worker,
         batch_size=batch_size or (_BATCH_GPU if gpus else _BATCH_CPU),
         batch_format="pyarrow",
         compute=_pool(plan),
@@ -138,7 +138,7 @@ def embed_pages(
         },
     )
     # Writers wait for disks and servers: they take no slot, and so can always run.
-    written = encoded.map_batches(sink.__call__, batch_size=pages_per_file, batch_format="pyarrow", num_cpus=0)
+    written = encoded.map_batches(sink.write, batch_size=pages_per_file, batch_format="pyarrow", num_cpus=0)
     report = IndexReport(present=len(known))
     for row in _rows(written):
         if row["error"] is None:
@@ -149,6 +149,26 @@ def embed_pages(
             report.failures.append(Failure(name, kind_of(row["error"])))
             logger.warning("%s: %s", name, row["error"])
     return report
+
+
+class _Worker:
+    """A `PageEncoder` whose errors come out as what they are.
+
+    Of an error in an actor's constructor, or in a function, Ray hands on nothing but the words, with a page of
+    traceback; those of a generator it hands on whole.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._made: PageEncoder | ColPaliError
+        try:
+            self._made = PageEncoder(**options)
+        except ColPaliError as error:
+            self._made = error
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        if isinstance(self._made, ColPaliError):
+            raise self._made
+        yield self._made(batch)
 
 
 def _pool(plan: Workers) -> Any:
@@ -163,7 +183,7 @@ def _for_workers(
     """A model as workers can find it: a name registered here is unknown there, and a branch may have moved on."""
     description, folder = describe(model, options.get("local_dir"))
     if folder is not None and "local_dir" not in options:
-        return os.path.abspath(os.path.expanduser(model))  # noqa: PTH100, PTH111
+        return Path(folder).expanduser().absolute()
     return description
 
 
@@ -178,6 +198,6 @@ def _rows(written: Any) -> Iterator[dict[str, Any]]:
             # Ray's own errors may be of our class too, with a traceback for a message; the cause is ours alone.
             for inner in (getattr(found, "cause", None), found):
                 if isinstance(inner, ColPaliError):
-                    raise inner from error
+                    raise inner from None
             found = found.__cause__
         raise

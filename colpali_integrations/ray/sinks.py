@@ -1,12 +1,17 @@
-"""Where multi-vectors go: Parquet files in a folder, or a Qdrant server. Both know what they hold already."""
+"""Where multi-vectors go: Parquet files in a folder, or a Qdrant server. Both know what they hold already.
+
+Their `write` is a generator because of errors: see `embedding._Worker`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +50,7 @@ class ParquetFolder:
         ConfigurationError: they are of another kind, or the folder holds Parquet files of somebody else.
     """
 
-    def __init__(self, place: str, made_by: Fingerprint, kind: Mapping[str, Any]) -> None:
+    def __init__(self, place: str | os.PathLike[str], made_by: Fingerprint, kind: Mapping[str, Any]) -> None:
         self._files, self._root = _filesystem(place)
         found = _manifest(self._files, self._root, place)
         self._note = json.dumps({"model": made_by.to_dict(), **kind})
@@ -57,7 +62,7 @@ class ParquetFolder:
                 file.write(self._note.encode())
             return
         there, theirs = found
-        there.require(made_by, where=place)
+        there.require(made_by, where=str(place))
         if theirs != dict(kind):
             raise ConfigurationError(
                 f"{place} was made with {_options(theirs)}, not with {_options(kind)}; name another folder"
@@ -73,8 +78,8 @@ class ParquetFolder:
         with ThreadPoolExecutor(_READERS) as threads:
             return {one for found in threads.map(ids, _parts(self._files, self._root)) for one in found}
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Write a file of the pages that are well; returns what became of each row."""
+    def write(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Write a file of the pages that are well; yields what became of each row."""
         well = _well(batch)
         if len(well):
             # The same pages have the same name, so that a task that is run again replaces what it wrote.
@@ -84,10 +89,10 @@ class ParquetFolder:
             marked = well.drop_columns(["error"]).replace_schema_metadata({"colpali_integrations": self._note})
             pa.parquet.write_table(marked, unfinished, filesystem=self._files)
             self._files.move(unfinished, f"{self._root}/part-{digest}.parquet")
-        return batch.select(_OUTCOME)
+        yield batch.select(_OUTCOME)
 
 
-def parquet_pages(place: str, *, model: ModelLike) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
+def parquet_pages(place: str | os.PathLike[str], *, model: ModelLike) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
     """The pages of a folder of Parquet files that `embed_pages` wrote, as a store's `add` takes them.
 
     Args:
@@ -114,7 +119,7 @@ def parquet_pages(place: str, *, model: ModelLike) -> Iterator[tuple[Entry, NDAr
     found = _manifest(files, root, place)
     if found is None:
         raise StoreError(f"{place} is no folder that embed_pages wrote: it has no {MANIFEST}")
-    found[0].require(fingerprint(model), where=place)
+    found[0].require(fingerprint(model), where=str(place))
     for path in _parts(files, root):
         yield from _records(_read(files, path))
 
@@ -135,10 +140,10 @@ class QdrantWriter:
         with MultiVectorStore.open(model=self._made_by, **json.loads(self._options)) as store:
             return set(store.hashes())
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Store the pages that are well; returns what became of each row."""
+    def write(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Store the pages that are well; yields what became of each row."""
         _opened(self._options, self._made_by).add(_records(_well(batch)))
-        return batch.select(_OUTCOME)
+        yield batch.select(_OUTCOME)
 
 
 @lru_cache(2)
@@ -172,14 +177,14 @@ def _entry(said: dict[str, Any]) -> Entry:
     )
 
 
-def _filesystem(place: str) -> tuple[Any, str]:
-    if "://" in place:
-        found: tuple[Any, str] = pa.fs.FileSystem.from_uri(place)
+def _filesystem(place: str | os.PathLike[str]) -> tuple[Any, str]:
+    if "://" in (text := os.fspath(place)):
+        found: tuple[Any, str] = pa.fs.FileSystem.from_uri(text)
         return found
-    return pa.fs.LocalFileSystem(), place
+    return pa.fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
 
 
-def _manifest(files: Any, root: str, place: str) -> tuple[Fingerprint, dict[str, Any]] | None:
+def _manifest(files: Any, root: str, place: object) -> tuple[Fingerprint, dict[str, Any]] | None:
     """By which model a folder's files were made, and how; None where nothing says so."""
     path = f"{root}/{MANIFEST}"
     if files.get_file_info(path).type == pa.fs.FileType.NotFound:

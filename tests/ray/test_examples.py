@@ -1,0 +1,27 @@
+"""What the docstrings and the page on Ray say is true."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+from tests.ray.test_embedding import pytestmark as pytestmark
+from tests.test_docs import ROOT, run_commands, run_python
+from tests.test_docstrings import FLAGS
+
+
+@pytest.mark.usefixtures("examples_folder")
+@pytest.mark.parametrize("name", ["cluster", "drawing", "embedding", "encoder", "sinks"])
+def test_examples_are_true(name: str) -> None:
+    module = importlib.import_module(f"colpali_integrations.ray.{name}")
+    result = doctest.testmod(module, optionflags=FLAGS)
+    assert result.attempted
+    assert result.failed == 0
+
+
+@pytest.mark.usefixtures("examples_folder")
+def test_the_page_s_code_runs_from_top_to_bottom() -> None:
+    run_commands(ROOT / "docs" / "ray.md")
+    run_python(ROOT / "docs" / "ray.md")
