@@ -70,7 +70,7 @@ def draw_pages(
         >>> import ray
         >>> files = ray.data.read_binary_files("report.pdf", include_paths=True)
         >>> [(row["page"], row["columns"], row["rows"]) for row in draw_pages(files, dpi=72).take_all()]
-        [(1, 595, 842), (2, 595, 842)]
+        [(1, 596, 842), (2, 596, 842)]
     """
     if not dpi > 0:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")

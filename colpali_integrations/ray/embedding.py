@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +105,7 @@ def embed_pages(
     Example:
         >>> import ray
         >>> files = ray.data.read_binary_files("reports/", include_paths=True)
-        >>> report = embed_pages(files, output="vectors")
+        >>> report = embed_pages(files, output="embedded")
         >>> report.added, report.present, report.failures
         (1, 0, [])
     """
@@ -114,6 +115,8 @@ def embed_pages(
         made_by = Fingerprint.of(light.description)
     if not ray.is_initialized():
         ray.init()
+    # Encoders of a run that failed live, and have CPUs, until the ring of objects that refers to them is collected.
+    gc.collect()
     plan = plan_workers(cluster_nodes(), count=workers, threads=threads, gpus=gpus)
     sink: ParquetFolder | QdrantWriter
     if isinstance(output, QdrantServer):
@@ -137,10 +140,10 @@ def embed_pages(
             **options,
         },
     )
-    # Writers wait for disks and servers: they take no slot, and so can always run.
-    written = encoded.map_batches(sink.write, batch_size=pages_per_file, batch_format="pyarrow", num_cpus=0)
     report = IndexReport(present=len(known))
-    for row in _rows(written):
+    # Writers wait for disks and servers: they take no slot, and so can always run.
+    writing: dict[str, Any] = {"batch_size": pages_per_file, "batch_format": "pyarrow", "num_cpus": 0}
+    for row in _rows(encoded.map_batches(sink.write, **writing)):
         if row["error"] is None:
             report.added += 1
         else:
@@ -189,15 +192,28 @@ def _for_workers(
 
 def _rows(written: Any) -> Iterator[dict[str, Any]]:
     """What became of each page, as the workers tell; an error of this package comes out of a worker as itself."""
+    batches = written.iter_batches(batch_size=None, batch_format="pyarrow")
+    del written
     try:
-        for batch in written.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for batch in batches:
             yield from batch.to_pylist()
+        return
     except Exception as error:
-        found: BaseException | None = error
-        while found is not None:
-            # Ray's own errors may be of our class too, with a traceback for a message; the cause is ours alone.
-            for inner in (getattr(found, "cause", None), found):
-                if isinstance(inner, ColPaliError):
-                    raise inner from None
-            found = found.__cause__
-        raise
+        if (ours := _ours(error)) is None:
+            raise
+    # Ray ends its encoders when nothing refers to them any more. Whoever keeps this error, as a notebook does, must not
+    # keep with it Ray's errors, and with them the frames of its executor.
+    del batches
+    raise ours.with_traceback(None)
+
+
+def _ours(error: BaseException | None) -> ColPaliError | None:
+    """The error of this package that an error of Ray's is about."""
+    while error is not None:
+        # Ray's own errors may be of our class too, with a traceback for a message; the cause is ours alone.
+        for inner in (getattr(error, "cause", None), error):
+            if isinstance(inner, ColPaliError):
+                inner.__cause__ = inner.__context__ = None
+                return inner
+        error = error.__cause__
+    return None

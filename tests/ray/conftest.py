@@ -18,8 +18,12 @@ from tests.conftest import PAPER
 
 
 @pytest.fixture(scope="package")
-def local_ray() -> Iterator[None]:
+def local_ray(examples_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where its workers stand is where it was started: in a folder of documents, as `examples_folder`."""
+    where = tmp_path_factory.mktemp("ray") / "examples"
+    shutil.copytree(examples_template, where)
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(where)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # no network
         patch.setenv("RAY_AUTH_MODE", "disabled")  # by default a token is written into the home folder
         ray.init(
@@ -31,9 +35,7 @@ def local_ray() -> Iterator[None]:
             object_store_memory=200 * 2**20,
         )
         ray.data.DataContext.get_current().enable_progress_bars = False
-        # Ray Data logs the traceback of an error that the tests expect, at length.
-        patch.setattr(logging.getLogger("ray.data"), "disabled", True)
-        yield
+        yield where
         ray.shutdown()
 
 

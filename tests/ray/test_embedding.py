@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import ray
 import ray.data
 from numpy.typing import NDArray
 from PIL import Image
@@ -138,8 +141,13 @@ def test_pictures_by_a_model_that_only_the_driver_knows(folder: Path, tmp_path: 
 
 
 def test_a_gpu_that_does_not_come_up_is_an_error(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match="CUDAExecutionProvider is not in this build"):
+    with pytest.raises(ProviderError, match="CUDAExecutionProvider is not in this build") as kept:
         embed_pages(files(folder), output=tmp_path / "out", gpus=1)  # which Ray says it has
+    gc.collect()  # as the next call does
+    deadline = time.monotonic() + 10
+    while ray.available_resources().get("GPU") != 1:
+        assert time.monotonic() < deadline, f"the encoder lives as long as {kept}"
+        time.sleep(0.1)
 
 
 def test_columns_that_are_none_are_an_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,11 @@ from tests.test_docs import ROOT, run_commands, run_python
 from tests.test_docstrings import FLAGS
 
 
-@pytest.mark.usefixtures("examples_folder")
+@pytest.fixture(autouse=True)
+def _in_the_folder(local_ray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(local_ray)
+
+
 @pytest.mark.parametrize("name", ["cluster", "drawing", "embedding", "encoder", "sinks"])
 def test_examples_are_true(name: str) -> None:
     module = importlib.import_module(f"colpali_integrations.ray.{name}")
@@ -21,7 +26,6 @@ def test_examples_are_true(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.usefixtures("examples_folder")
 def test_the_page_s_code_runs_from_top_to_bottom() -> None:
     run_commands(ROOT / "docs" / "ray.md")
     run_python(ROOT / "docs" / "ray.md")
