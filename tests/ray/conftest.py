@@ -26,6 +26,7 @@ def local_ray(examples_template: Path, tmp_path_factory: pytest.TempPathFactory)
         patch.chdir(where)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # no network
         patch.setenv("RAY_AUTH_MODE", "disabled")  # by default a token is written into the home folder
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as later versions do; others warn of it
         ray.init(
             num_cpus=2,
             num_gpus=1,
