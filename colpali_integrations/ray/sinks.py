@@ -21,7 +21,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from colpali_integrations.core.errors import ConfigurationError, FingerprintError, StoreError
+from colpali_integrations.core.errors import ConfigurationError, StoreError
 from colpali_integrations.core.page_grid import PageGrid
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.multi_vector_store import MultiVectorStore
@@ -206,7 +206,7 @@ def _read(files: Any, path: str, columns: list[str] | None = None) -> pa.Table:
     try:
         return pa.parquet.read_table(path, columns=columns, filesystem=files, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"cannot read {path}: {error}. Remove it and run again: its pages are then embedded") from error
+        raise StoreError(f"cannot read {path}: {error}. Remove it and run again, which embeds its pages") from error
 
 
 def _options(kind: Mapping[str, Any]) -> str:

@@ -141,9 +141,7 @@ def test_pictures_by_a_model_that_only_the_driver_knows(folder: Path, tmp_path: 
     assert embed_pages(images, output=tmp_path / "out", workers=1, **options).added == 0
 
 
-def test_a_gpu_that_does_not_come_up_is_an_error(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_that_does_not_come_up_is_an_error(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Ray logs its errors, and the capture of logs would keep them, with all frames.
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     with pytest.raises(ProviderError, match="CUDAExecutionProvider is not in this build") as kept:
