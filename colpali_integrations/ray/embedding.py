@@ -6,15 +6,15 @@ import gc
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import ray
 import ray.data
 
-from colpali_integrations.core.errors import ColPaliError, EncodingError, InputError
+from colpali_integrations.core.errors import ColPaliError, ConfigurationError, EncodingError, InputError
 from colpali_integrations.core.model import ColPali, describe
 from colpali_integrations.core.page_meta import DEFAULT_DPI, page_name
 from colpali_integrations.core.registry import ModelDescription
@@ -109,6 +109,17 @@ def embed_pages(
         >>> report.added, report.present, report.failures
         (1, 0, [])
     """
+    if dtype not in get_args(Dtype):
+        raise ConfigurationError(f"dtype must be one of {', '.join(map(repr, get_args(Dtype)))}, got {dtype!r}")
+    if pages_per_file < 1 or (batch_size is not None and batch_size < 1):
+        raise ConfigurationError(
+            f"pages_per_file and batch_size must be at least 1, got {pages_per_file} and {batch_size}"
+        )
+    if pooled and isinstance(output, QdrantServer):
+        raise ConfigurationError(
+            "pooled is a column of Parquet files; a server's store pools by its first stage: "
+            "QdrantServer(url, collection, {'first_stage': 'ward'})"
+        )
     # Files and prompts only: where this runs there may be no GPU, and little memory.
     here = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
     with ColPali.from_pretrained(model, lazy_load=True, **here) as light:
@@ -187,6 +198,8 @@ def _for_workers(
     description, folder = describe(model, options.get("local_dir"))
     if folder is not None and "local_dir" not in options:
         return Path(folder).expanduser().absolute()
+    if description.repository and made_by.revision and not made_by.revision.startswith("sha256:"):
+        return replace(description, revision=made_by.revision)
     return description
 
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from colpali_integrations import find_model, load_image, pdf_pages
+from colpali_integrations import find_model, load_image, pdf_pages, register_model
 from colpali_integrations.core.errors import (
     ConfigurationError,
     FingerprintError,
@@ -27,9 +27,10 @@ from colpali_integrations.core.errors import (
     StoreError,
 )
 from colpali_integrations.core.page_grid import PageEmbedding
-from colpali_integrations.ray import PageEncoder, draw_pages, parquet_pages
+from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
 from colpali_integrations.ray.drawing import _among, _digests, _draw
+from colpali_integrations.ray.embedding import _for_workers
 from colpali_integrations.ray.sinks import MANIFEST, ParquetFolder
 from colpali_integrations.stores import Fingerprint
 
@@ -131,6 +132,27 @@ def test_columns_and_options_are_checked_at_once() -> None:
     ):
         with pytest.raises(ConfigurationError, match=message):
             draw_pages(Dataset(), **options)
+
+
+def test_options_that_cannot_be_leave_nothing_behind(tmp_path: Path) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"dtype": "int8"}, "dtype must be one of 'float16', 'float32', got 'int8'"),
+        ({"batch_size": 0}, "must be at least 1, got 256 and 0"),
+        ({"pages_per_file": 0}, "must be at least 1, got 0 and None"),
+        ({"pooled": True, "output": QdrantServer("http://qdrant:6333")}, "pooled is a column of Parquet files"),
+    ]
+    for options, message in cases:
+        with pytest.raises(ConfigurationError, match=message):
+            embed_pages(None, **{"output": tmp_path / "out", **options})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_workers_take_the_commit_that_the_driver_has(tmp_path: Path) -> None:
+    mine = register_model(replace(find_model("Qdrant/colmodernvbert"), name="mine"))
+    made_by = Fingerprint.of(replace(mine, revision="0123abcd"))
+    assert _for_workers("mine", made_by, {}) == replace(mine, revision="0123abcd")
+    assert _for_workers("mine", replace(made_by, revision="sha256:00"), {"local_dir": tmp_path}) == mine
 
 
 def test_a_page_that_cannot_be_encoded_is_alone_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
