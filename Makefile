@@ -47,7 +47,7 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml
-	$(PIP) install -e ".[all]" --group dev
+	$(PIP) install -e ".[all,ray]" --group dev
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.pip pyproject.toml

@@ -14,7 +14,7 @@ import pytest
 import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
-LAYERS = {"core": 0, "stores": 1, "export": 1, "langchain": 2, "llama_index": 2, "cli": 3}
+LAYERS = {"core": 0, "stores": 1, "export": 1, "ray": 2, "langchain": 2, "llama_index": 2, "cli": 3}
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
 
 

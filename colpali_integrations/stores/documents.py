@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from colpali_integrations.core.errors import InputError
 from colpali_integrations.core.page_grid import PageGrid
-from colpali_integrations.core.page_meta import document_hash, is_pdf, page_hash, page_name
-from colpali_integrations.core.pdf import pdf_page_count
+from colpali_integrations.core.page_meta import DEFAULT_DPI, document_hash, is_pdf, page_hash, page_name
+from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
 from colpali_integrations.stores.entries import Entry, page_key
 
 __all__ = ["DocumentPlan", "find_documents", "plan_document"]
@@ -57,25 +58,38 @@ class DocumentPlan:
     """A document and what is to be done about it.
 
     Attributes:
-        path: absolute.
+        path: absolute; or the bytes of a document that is no file here.
         dpi: the resolution of its pages; None for an image.
         digest: hash of its bytes.
         keys: the ids of its pages, in order.
         missing: 1-based numbers of the pages to be embedded.
+        name: what entries call it, instead of its path.
         complete: whether all went well so far.
     """
 
-    path: Path
+    path: Path | bytes
     dpi: float | None
     digest: str
     keys: list[str]
     missing: list[int]
+    name: str | None = None
     complete: bool = True
 
     @property
     def source(self) -> str:
         """The path as entries name it."""
-        return str(self.path)
+        return str(self.path) if self.name is None else self.name
+
+    def drawn(self) -> Iterator[PdfPage | tuple[int, InputError]]:
+        """The missing pages of a PDF, one by one; for one that cannot be drawn its number and why, then the next."""
+        remaining = deque(self.missing)
+        while remaining:
+            try:
+                for page in pdf_pages(self.path, dpi=self.dpi or DEFAULT_DPI, pages=remaining):
+                    remaining.popleft()
+                    yield page
+            except InputError as error:
+                yield remaining.popleft(), error
 
     def entry(self, number: int, *, width: float, height: float, text: str, grid: PageGrid | None = None) -> Entry:
         """The entry of a page; `width` and `height` are in points for a PDF, in pixels for an image."""
@@ -98,22 +112,27 @@ class DocumentPlan:
         )
 
 
-def plan_document(path: Path, dpi: float) -> DocumentPlan:
+def plan_document(document: Path | bytes, dpi: float, *, name: str | None = None) -> DocumentPlan:
     """Look at a document without drawing anything: all its pages are missing so far.
+
+    Args:
+        document: its path, or its bytes.
+        dpi: resolution of PDF pages.
+        name: what entries call it, instead of its path.
 
     Raises:
         InputError: it cannot be read.
         PdfError: it is no PDF that can be read.
     """
     try:
-        str(path).encode()
+        (str(document) if name is None else name).encode()
     except UnicodeEncodeError as error:
         raise InputError("the name of this file is no Unicode, and a store keeps nothing else; rename it") from error
-    digest, drawn = document_hash(path), is_pdf(path)
-    numbers = range(1, (pdf_page_count(path) if drawn else 1) + 1)
+    digest, drawn = document_hash(document), is_pdf(document)
+    numbers = range(1, (pdf_page_count(document) if drawn else 1) + 1)
     resolution = dpi if drawn else None
     keys = [page_key(page_hash(digest, number), resolution) for number in numbers]
-    return DocumentPlan(path, resolution, digest, keys, list(numbers))
+    return DocumentPlan(document, resolution, digest, keys, list(numbers), name)
 
 
 def _hidden(path: Path) -> bool:

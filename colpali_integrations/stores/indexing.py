@@ -18,13 +18,13 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
-from colpali_integrations.core.errors import ColPaliError, ConfigurationError, InputError
+from colpali_integrations.core.errors import ColPaliError, ConfigurationError
 from colpali_integrations.core.families.base import Float32
 from colpali_integrations.core.images import load_image
 from colpali_integrations.core.model import ColPali
 from colpali_integrations.core.page_grid import PageEmbedding
 from colpali_integrations.core.page_meta import DEFAULT_DPI, page_name
-from colpali_integrations.core.pdf import PdfPage, pdf_pages
+from colpali_integrations.core.pdf import PdfPage
 from colpali_integrations.stores.documents import DocumentPlan, find_documents, plan_document
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.multi_vector_store import MultiVectorStore
@@ -233,7 +233,7 @@ class _Run:
         """The pictures to embed; each one's entry is put under way first, where its vectors will find it."""
         for plan in plans:
             if plan.dpi is not None:
-                for drawn in self._draw(plan, plan.dpi):
+                for drawn in self._draw(plan):
                     self._start(plan, drawn.number, drawn.width, drawn.height, drawn.text)
                     yield drawn
             elif plan.missing:
@@ -248,16 +248,14 @@ class _Run:
     def _start(self, plan: DocumentPlan, number: int, width: float, height: float, text: str) -> None:
         self._under_way.append((plan, plan.entry(number, width=width, height=height, text=text)))
 
-    def _draw(self, plan: DocumentPlan, dpi: float) -> Iterator[PdfPage]:
+    def _draw(self, plan: DocumentPlan) -> Iterator[PdfPage]:
         """The missing pages of a PDF; one that cannot be drawn is a failure and the next one follows."""
-        remaining = deque(plan.missing)
-        while remaining:
-            try:
-                for drawn in pdf_pages(plan.path, dpi=dpi, pages=remaining):
-                    remaining.popleft()
-                    yield drawn
-            except InputError as error:
-                self.fail(page_name(plan.source, remaining.popleft()), error, plan)
+        for drawn in plan.drawn():
+            if isinstance(drawn, PdfPage):
+                yield drawn
+            else:
+                number, error = drawn
+                self.fail(page_name(plan.source, number), error, plan)
 
     def records(self, results: Iterable[PageEmbedding | ColPaliError]) -> Iterator[tuple[Entry, Float32]]:
         """Entries with their vectors, for the store."""
