@@ -2,7 +2,7 @@
 
     files --draw--> pages --PageEncoder (actors, one model each)--> multi-vectors --write--> Parquet | Qdrant
 
-``pip install "colpali-integrations[ray]"``. `embed_pages` is the whole of it; `draw_pages` and `PageEncoder` are its
+``pip install "colpali-integrations[ray]"``, with `qdrant` to write into a server. `embed_pages` is the whole of it; `draw_pages` and `PageEncoder` are its
 parts, for a pipeline of your own.
 """
 
