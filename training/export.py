@@ -43,7 +43,7 @@ OPSET = 17
 SCORING = {
     "longest_side": 1152,
     "cell": CELL,
-    "salience_threshold": -1.5,
+    "salience_threshold": -2.5,
     "occurrence_cosine": 0.6,
     "cluster_cosine": 0.7,
     "k1": 0.6,
