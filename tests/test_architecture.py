@@ -14,7 +14,7 @@ import pytest
 import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
-LAYERS = {"core": 0, "stores": 1, "export": 1, "ray": 2, "langchain": 2, "llama_index": 2, "cli": 3}
+LAYERS = {"core": 0, "stores": 1, "export": 1, "langchain": 2, "llama_index": 2, "ray": 2, "cli": 3}
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
 
 
@@ -58,7 +58,9 @@ def test_only_the_command_imports_what_needs_pytorch() -> None:
 def test_the_engine_knows_no_framework(layer: str) -> None:
     for path in (PACKAGE / layer).rglob("*.py"):
         for name in imports(path):
-            assert not name.startswith(("langchain", "llama_index", "typer", "rich")), f"{path.name} imports {name}"
+            assert not name.startswith(("langchain", "llama_index", "ray", "typer", "rich")), (
+                f"{path.name} imports {name}"
+            )
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -70,8 +72,8 @@ def loaded_after(statement: str) -> set[str]:
 def test_the_import_is_light() -> None:
     loaded = loaded_after("import colpali_integrations")
     assert not loaded & FORBIDDEN
-    heavy = {"langchain_core", "llama_index", "onnx", "huggingface_hub", "scipy", "pypdfium2", "tqdm", "rich", "typer"}
-    assert not loaded & heavy
+    heavy = {"langchain_core", "llama_index", "ray", "onnx", "huggingface_hub", "scipy", "pypdfium2", "tqdm", "rich"}
+    assert not loaded & {*heavy, "typer"}
 
 
 def test_encoding_loads_no_framework_and_no_torch() -> None:
@@ -84,14 +86,15 @@ def test_encoding_loads_no_framework_and_no_torch() -> None:
     assert not loaded & (FORBIDDEN | {"langchain_core", "llama_index"})
 
 
-@pytest.mark.parametrize("adapter", ["langchain", "llama_index"])
-def test_an_adapter_loads_neither_torch_nor_the_other(adapter: str) -> None:
+@pytest.mark.parametrize("adapter", ["langchain", "llama_index", "ray"])
+def test_an_adapter_loads_neither_torch_nor_the_others(adapter: str) -> None:
     loaded = loaded_after(f"import colpali_integrations.{adapter}")
     assert not loaded & FORBIDDEN
-    assert not loaded & ({"langchain_core", "llama_index"} - {"langchain_core" if adapter == "langchain" else adapter})
+    others = {"langchain_core", "llama_index", "ray"} - {"langchain_core" if adapter == "langchain" else adapter}
+    assert not loaded & others
 
 
-@pytest.mark.parametrize("name", ["", ".core.errors", ".langchain", ".llama_index", ".stores"])
+@pytest.mark.parametrize("name", ["", ".core.errors", ".langchain", ".llama_index", ".ray", ".stores"])
 def test_public_names_are_sorted_and_exist_and_are_documented(name: str) -> None:
     module = importlib.import_module(f"colpali_integrations{name}")
     assert list(module.__all__) == sorted(module.__all__)

@@ -21,6 +21,8 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 # What a shell block may say beside our own commands, which are run.
 INSTALLS = ("pip install ", "python -m pip install ", "python demo/demo.py", "make ")
 OTHERS = {"json", "text", "toml"}
+# Run by tests/ray, where a Ray runs.
+ELSEWHERE = {"ray"}
 
 
 class Block(NamedTuple):
@@ -58,7 +60,7 @@ def test_there_is_a_page_for_each_part() -> None:
 
 
 @pytest.mark.usefixtures("own_registry", "examples_folder")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in ELSEWHERE], ids=lambda page: page.stem)
 def test_a_page_s_code_runs_from_top_to_bottom(page: Path) -> None:
     run_commands(page)
     run_python(page)
@@ -91,7 +93,7 @@ def commands(page: Path) -> list[str]:
 
 def test_every_public_name_is_in_the_api_reference() -> None:
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    for module in ("", ".stores", ".langchain", ".llama_index"):
+    for module in ("", ".stores", ".langchain", ".llama_index", ".ray"):
         for name in importlib.import_module(f"colpali_integrations{module}").__all__:
             assert f"::: colpali_integrations{module}.{name}\n" in reference, name
 

@@ -32,7 +32,7 @@ EXTRAS = {
     "cli": ("rich", "typer"),
     "plot": ("matplotlib",),
     "pooling": ("scipy",),
-    "ray": ("pyarrow", "ray"),
+    "ray": ("ray",),
     "export": ("colpali-engine", "onnx", "onnxscript"),
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")

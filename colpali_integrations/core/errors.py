@@ -124,6 +124,11 @@ class MissingExtraError(ColPaliError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self._given = package, extra, purpose
         super().__init__(
             f'{purpose} needs {package}, which is not installed. Run: pip install "colpali-integrations[{extra}]"'
         )
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        """For other processes: by default an exception is made anew of its message alone."""
+        return type(self), self._given

@@ -1,9 +1,9 @@
 """Past one machine: pages embedded by Ray Data, into Parquet files or a Qdrant server.
 
-    files --draw--> pages --PageEncoder (actors, one model each)--> multi-vectors --write--> Parquet | Qdrant
+    files --draw_pages--> pages --PageEncoder (actors, a model each)--> multi-vectors --write--> Parquet | Qdrant
 
-``pip install "colpali-integrations[ray]"``, with `qdrant` to write into a server. `embed_pages` is the whole of it; `draw_pages` and `PageEncoder` are its
-parts, for a pipeline of your own.
+`embed_pages` is the whole of it. `draw_pages` and `PageEncoder` are its parts, for a pipeline of your own;
+`parquet_pages` reads the files back, for a store.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ try:
     import pyarrow  # noqa: F401
     import ray.data  # noqa: F401
 except ImportError as error:
-    raise MissingExtraError(str(error.name), "ray", "Embedding with Ray") from None
+    raise MissingExtraError(str(error.name).partition(".")[0], "ray", "Embedding with Ray") from None
 
 from colpali_integrations.ray.drawing import draw_pages
 from colpali_integrations.ray.embedding import QdrantServer, embed_pages
 from colpali_integrations.ray.encoder import PageEncoder
+from colpali_integrations.ray.sinks import parquet_pages
 
-__all__ = ["PageEncoder", "QdrantServer", "draw_pages", "embed_pages"]
+__all__ = ["PageEncoder", "QdrantServer", "draw_pages", "embed_pages", "parquet_pages"]

@@ -3,70 +3,90 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import ray
 from PIL import Image
 
-from colpali_integrations.core.errors import ColPaliError, ConfigurationError
+from colpali_integrations.core.errors import ColPaliError, ConfigurationError, EncodingError, FingerprintError
 from colpali_integrations.core.model import ColPali
 from colpali_integrations.core.page_grid import PageEmbedding
 from colpali_integrations.core.pooling import mean_pool
+from colpali_integrations.core.registry import ModelDescription, register_model
 from colpali_integrations.ray.drawing import PAGE
+from colpali_integrations.stores.settings import Fingerprint
 
-__all__ = ["PageEncoder", "encoded_schema"]
+__all__ = ["Dtype", "PageEncoder"]
 
 Dtype = Literal["float16", "float32"]
-
-
-def encoded_schema(dim: int, dtype: Dtype, *, pooled: bool) -> pa.Schema:
-    """Of the rows that `PageEncoder` gives: what is said of a page, its vectors, and where they stand on it."""
-    number = pa.float16() if dtype == "float16" else pa.float32()
-    vector = pa.list_(number, dim)
-    more = [("pooled", vector)] if pooled else []
-    return pa.schema([*PAGE, ("vectors", pa.list_(vector)), ("grid", pa.string()), *more])
 
 
 class PageEncoder:
     """A stateful encoder for `ray.data.Dataset.map_batches`, after `draw_pages`. One model is loaded in each actor.
 
+    It takes what Ray gives the actor: with `num_gpus` it runs on that GPU, and a GPU that does not come up is an
+    error; without, it runs on the CPU, on GPU machines too.
+
     Args:
-        model: name or folder, as `ColPali.from_pretrained`. A folder must be there on every node.
+        model: name or folder, as `ColPali.from_pretrained`, or a description, which is then registered in the actor. A
+            folder must be there on every node.
         dtype: of the vectors.
         pooled: also give the mean vector of each page, in the column `pooled`.
-        threads: cores that a run uses. Ray does not limit it: give the actor as many (`num_cpus`).
+        threads: cores that a run uses, for which Ray does not care. None for the actor's `num_cpus`, at least 1.
+        expected: refuse to start with any other model; for folders and caches that differ between nodes.
         **options: for `ColPali.from_pretrained`, such as `providers` or `local_files_only`.
 
-    Rows in are those of `draw_pages`. Rows out are the same without the pixels, with `vectors` (a list of lists of
-    `dim` numbers) and `grid` (JSON, `PageGrid.from_json`); both null where `error` is not.
+    Rows in are those of `draw_pages`. Rows out are the same without the pixels, with `model` (its name and revision),
+    `vectors` (a list of lists of `dim` numbers) and `grid` (JSON, `PageGrid.from_json`); vectors and grid are null
+    where `error` is not.
+
+    Raises:
+        FingerprintError: the model is not the one that was expected.
+        ProviderError: the GPU does not come up.
+        ConfigurationError: an unknown dtype.
 
     Example:
-        >>> import os, numpy as np, ray
+        >>> import numpy as np, ray
         >>> from colpali_integrations.ray import draw_pages
-        >>> files = ray.data.read_binary_files(os.path.abspath("report.pdf"), include_paths=True)
-        >>> encoded = draw_pages(files).map_batches(PageEncoder, batch_size=4, batch_format="pyarrow",
-        ...                                         num_cpus=0.5, compute=ray.data.ActorPoolStrategy(size=1))
-        >>> row = encoded.take(1)[0]
-        >>> np.array(row["vectors"]).shape[1], row["error"] is None
-        (128, True)
+        >>> files = ray.data.read_binary_files("report.pdf", include_paths=True)
+        >>> encoded = draw_pages(files).map_batches(PageEncoder, batch_size=4, batch_format="pyarrow", num_cpus=0.5,
+        ...                                         compute=ray.data.ActorPoolStrategy(size=1))
+        >>> [row] = encoded.take(1)
+        >>> np.array(row["vectors"]).shape[1], row["model"][:8], row["error"]
+        (128, 'coltiny@', None)
     """
 
     def __init__(
         self,
-        model: str = "coltiny",
+        model: str | os.PathLike[str] | ModelDescription = "coltiny",
         *,
         dtype: Dtype = "float16",
         pooled: bool = False,
-        threads: int | None = 1,
+        threads: int | None = None,
+        expected: Fingerprint | None = None,
         **options: Any,
     ) -> None:
         if dtype not in ("float16", "float32"):
             raise ConfigurationError(f"dtype must be 'float16' or 'float32', got {dtype!r}")
-        self.model = ColPali.from_pretrained(model, threads=threads, **options)
+        if isinstance(model, ModelDescription):
+            model = register_model(model, replace=True).name
+        if "device_ids" not in options:
+            options.setdefault("providers", ["CUDAExecutionProvider" if _given("GPU") else "CPUExecutionProvider"])
+        self.model = ColPali.from_pretrained(model, threads=threads or max(1, int(_given("CPU"))), **options)
+        made_by = Fingerprint.of(self.model.description)
+        if expected is not None and not expected.matches(made_by):
+            raise FingerprintError(
+                f"a worker on {platform.node()} has {made_by}, and the pages are to be embedded by {expected}. The "
+                "model's files must be the same on every node"
+            )
+        self._name = f"{made_by.name}@{made_by.revision}" if made_by.revision else made_by.name
         self._dtype = np.dtype(dtype)
         self._pooled = pooled
-        self._schema = encoded_schema(self.model.dim, dtype, pooled=pooled)
+        self._vector = pa.list_(pa.from_numpy_dtype(self._dtype), self.model.dim)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Encode the pages of a batch; one that the model cannot encode gets an error and the others their vectors."""
@@ -78,33 +98,49 @@ class PageEncoder:
             for index in drawn
         )
         results: list[PageEmbedding | None] = [None] * len(rows)
-        for index, result in zip(drawn, self.model.embed_pages(images, on_error="collect"), strict=True):
+        for index, found in zip(drawn, self.model.embed_pages(images, on_error="collect"), strict=True):
+            result = self._storable(found)
             if isinstance(result, ColPaliError):
                 rows[index]["error"] = str(result.args[0]) if result.args else str(result)
             else:
                 results[index] = result
-        columns = [pa.array([row[name] for row in rows], PAGE.field(name).type) for name in PAGE.names]
-        columns.append(self._lists([None if result is None else result.vectors for result in results]))
-        columns.append(pa.array([None if result is None else json.dumps(result.grid.to_json()) for result in results]))
+        columns = {name: pa.array([row[name] for row in rows], PAGE.field(name).type) for name in PAGE.names}
+        columns["model"] = pa.array([self._name] * len(rows), pa.string())
+        columns["vectors"] = self._lists(results)
+        grids = [None if result is None else json.dumps(result.grid.to_json()) for result in results]
+        columns["grid"] = pa.array(grids, pa.string())
         if self._pooled:
-            columns.append(self._means(results))
-        return pa.Table.from_arrays(columns, schema=self._schema)
+            columns["pooled"] = self._means(results)
+        return pa.table(columns)
 
-    def _lists(self, arrays: list[Any]) -> pa.ListArray:
+    def _storable(self, result: PageEmbedding | ColPaliError) -> PageEmbedding | ColPaliError:
+        if not isinstance(result, ColPaliError) and self._dtype == np.float16:
+            highest = float(np.abs(result.vectors).max(initial=0))
+            if highest > float(np.finfo(np.float16).max):
+                return EncodingError(f"its vectors reach {highest:g}, too much for float16; use dtype='float32'")
+        return result
+
+    def _lists(self, results: list[PageEmbedding | None]) -> pa.ListArray:
         """Arrays (n, dim) as lists of lists, without a Python object for each number."""
-        lengths = [0 if array is None else len(array) for array in arrays]
-        offsets = pa.array(np.cumsum([0, *lengths]), pa.int32())
-        kept = [array for array in arrays if array is not None]
-        flat = np.concatenate(kept) if kept else np.empty((0, self.model.dim))
-        values = pa.array(np.ascontiguousarray(flat, self._dtype).reshape(-1))
-        vectors = pa.FixedSizeListArray.from_arrays(values, self.model.dim)
-        missing = pa.array([array is None for array in arrays], pa.bool_())
-        return pa.ListArray.from_arrays(offsets, vectors, mask=missing)
+        arrays = [np.empty((0, self.model.dim)) if one is None else one.vectors for one in results]
+        offsets = pa.array(np.cumsum([0, *map(len, arrays)]), pa.int32())
+        missing = pa.array([one is None for one in results], pa.bool_())
+        return pa.ListArray.from_arrays(offsets, self._rows(np.concatenate(arrays)), mask=missing)
 
     def _means(self, results: list[PageEmbedding | None]) -> pa.FixedSizeListArray:
         unit = self.model.description.unit_length
-        blank = np.zeros(self.model.dim, np.float32)
-        rows = [blank if one is None else mean_pool(one.vectors, normalize=unit) for one in results]
-        values = pa.array(np.concatenate(rows).astype(self._dtype))
-        missing = pa.array([one is None for one in results], pa.bool_())
-        return pa.FixedSizeListArray.from_arrays(values, self.model.dim, mask=missing)
+        blank = np.zeros(self.model.dim)
+        means = [blank if one is None else mean_pool(one.vectors, normalize=unit) for one in results]
+        return self._rows(np.stack(means), mask=pa.array([one is None for one in results], pa.bool_()))
+
+    def _rows(self, vectors: Any, mask: Any = None) -> pa.FixedSizeListArray:
+        numbers = pa.array(vectors.astype(self._dtype).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(numbers, type=self._vector, mask=mask)
+
+
+def _given(resource: str) -> float:
+    """How much of a resource Ray gave the actor that runs this; 0 outside of one."""
+    if not ray.is_initialized():
+        return 0.0
+    context = ray.get_runtime_context()
+    return float(context.get_assigned_resources().get(resource, 0)) if context.get_actor_id() else 0.0

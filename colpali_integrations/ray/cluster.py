@@ -1,0 +1,96 @@
+"""How many encoders a cluster has room for, when those that read and draw must have room too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ray
+
+from colpali_integrations.core.errors import ConfigurationError
+
+__all__ = ["Workers", "cluster_nodes", "plan_workers"]
+
+# Runs of a page gain little from more threads, and an encoder more is an encoder more.
+_THREADS = 4
+_SHARE = 10_000  # Ray counts resources in ten thousandths
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Encoders, as Ray is asked for them.
+
+    Attributes:
+        least: how many at first.
+        most: how many there may be; more than `least` where the cluster grows.
+        cpus: what Ray keeps for each, its `num_cpus`.
+        threads: that a run of the model uses.
+        gpus: of each, its `num_gpus`.
+    """
+
+    least: int
+    most: int
+    cpus: float
+    threads: int
+    gpus: float = 0
+
+
+def cluster_nodes() -> list[tuple[int, float]]:
+    """CPUs and GPUs of each node that is up, as Ray counts them."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(int(of.get("CPU", 0)), float(of.get("GPU", 0))) for of in resources]
+
+
+def plan_workers(
+    nodes: Sequence[tuple[int, float]],
+    *,
+    count: int | tuple[int, int] | None = None,
+    threads: int | None = None,
+    gpus: float = 0,
+) -> Workers:
+    """As many encoders as cores or GPUs are enough for, and less CPU for each than it uses.
+
+    Ray starts the encoders first. If they took every CPU of the cluster, nothing would be read, ever (ray #44687). So
+    the share of each is such that a node full of encoders has a whole CPU left. Cores are not wasted by it: a share is
+    only what Ray counts by, and an encoder runs as many threads as it should.
+
+    Args:
+        nodes: CPUs and GPUs of each node.
+        count: encoders; (least, most) for a cluster that grows; None for as many as fit.
+        threads: of each; None for 4, or 1 beside a GPU and where nodes have fewer cores.
+        gpus: of each; may be a fraction.
+
+    Raises:
+        ConfigurationError: no node has room for one, or there is no room for as many as were asked for.
+
+    Example:
+        >>> plan_workers([(2, 0)])
+        Workers(least=2, most=2, cpus=0.5, threads=1, gpus=0)
+        >>> plan_workers([(0, 0), (16, 0), (16, 0)])  # a head that takes no work, two nodes
+        Workers(least=8, most=8, cpus=3.75, threads=4, gpus=0)
+        >>> plan_workers([(96, 8)], gpus=1)
+        Workers(least=8, most=8, cpus=1.0, threads=1, gpus=1)
+    """
+    if gpus < 0 or (threads is not None and threads < 1):
+        raise ConfigurationError(f"threads must be at least 1 and gpus at least 0, got {threads} and {gpus}")
+    threads = threads or (1 if gpus or max((cores for cores, _ in nodes), default=0) < _THREADS else _THREADS)
+    room = [int(cards / gpus) if gpus else cores // threads for cores, cards in nodes]
+    fits = sum(room)
+    least, most = count if isinstance(count, tuple) else (count, count) if count is not None else (fits, fits)
+    if count is not None and not 1 <= least <= most:
+        raise ConfigurationError(f"workers must be a number from 1 up, or (least, most), got {count!r}")
+    # A cluster that grows may have nothing yet; Ray asks for what the encoders want.
+    if not isinstance(count, tuple) and not 1 <= least <= fits:
+        asked = f"an encoder with gpus={gpus:g}" if gpus else f"an encoder of {threads} threads"
+        raise ConfigurationError(
+            f"{asked if count is None else f'workers={count}'} cannot be: {_described(nodes)} have room for {fits} "
+            f"(threads={threads}, gpus={gpus:g} for each). For a cluster that grows say workers=(least, most)"
+        )
+    shares = [(cores - 1) / held for (cores, _), held in zip(nodes, room, strict=True) if held]
+    cpus = max(0.0, min([float(threads), *shares]))
+    return Workers(least, most, int(cpus * _SHARE) / _SHARE, threads, gpus)
+
+
+def _described(nodes: Sequence[tuple[int, float]]) -> str:
+    shown = sorted({f"{cores} CPUs" + (f" and {cards:g} GPUs" if cards else "") for cores, cards in nodes})
+    return f"{len(nodes)} node(s) of {' or '.join(shown) or 'nothing'}"

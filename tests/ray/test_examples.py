@@ -1,0 +1,31 @@
+"""What the docstrings and the page on Ray say is true."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+from tests.ray.test_embedding import pytestmark as pytestmark
+from tests.test_docs import ROOT, run_commands, run_python
+from tests.test_docstrings import FLAGS
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder(local_ray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(local_ray)
+
+
+@pytest.mark.parametrize("name", ["cluster", "drawing", "embedding", "encoder", "sinks"])
+def test_examples_are_true(name: str) -> None:
+    module = importlib.import_module(f"colpali_integrations.ray.{name}")
+    result = doctest.testmod(module, optionflags=FLAGS)
+    assert result.attempted
+    assert result.failed == 0
+
+
+def test_the_page_s_code_runs_from_top_to_bottom() -> None:
+    run_commands(ROOT / "docs" / "ray.md")
+    run_python(ROOT / "docs" / "ray.md")

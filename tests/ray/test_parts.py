@@ -1,0 +1,200 @@
+"""The parts, without a running Ray."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from colpali_integrations import find_model, load_image, pdf_pages
+from colpali_integrations.core.errors import (
+    ConfigurationError,
+    FingerprintError,
+    MissingExtraError,
+    ProviderError,
+    StoreError,
+)
+from colpali_integrations.core.page_grid import PageEmbedding
+from colpali_integrations.ray import PageEncoder, draw_pages, parquet_pages
+from colpali_integrations.ray.cluster import plan_workers
+from colpali_integrations.ray.drawing import _among, _digests, _draw
+from colpali_integrations.ray.sinks import MANIFEST, ParquetFolder
+from colpali_integrations.stores import Fingerprint
+
+COLTINY = Fingerprint.of(find_model("coltiny"))
+DPI = 60
+KIND = {"dtype": "float16", "pooled": False}
+
+
+def drawn(batch: dict[str, list[Any]], **options: Any) -> list[dict[str, Any]]:
+    arrays: dict[str, Any] = {}
+    for name, values in batch.items():
+        arrays[name] = np.empty(len(values), object)
+        arrays[name][:] = values
+    tables = _draw(arrays, **{"dpi": 36, "known": None, "metadata": (), **options})
+    return [row for table in tables for row in table.to_pylist()]
+
+
+@given(
+    nodes=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=3),
+    threads=st.one_of(st.none(), st.integers(1, 4)),
+    gpus=st.sampled_from([0, 0, 0.5, 1]),
+)
+def test_wherever_ray_puts_the_encoders_a_cpu_is_left(
+    nodes: list[tuple[int, int]], threads: int | None, gpus: float
+) -> None:
+    try:
+        plan = plan_workers(nodes, threads=threads, gpus=gpus)
+    except ConfigurationError:
+        threads = threads or min(4, *(cores for cores, _ in nodes), 1)
+        assert not any(cards >= gpus > 0 or (not gpus and cores >= threads > 0) for cores, cards in nodes)
+        return
+    assume(any(cores > 0 for cores, _ in nodes))
+    slots = range(plan.most + 1)
+    for placed in itertools.product(slots, repeat=len(nodes)):
+        fits = all(
+            number * plan.cpus <= cores and number * plan.gpus <= cards
+            for number, (cores, cards) in zip(placed, nodes, strict=True)
+        )
+        if sum(placed) == plan.most and fits:
+            left = [cores - number * plan.cpus for number, (cores, _) in zip(placed, nodes, strict=True)]
+            assert max(left) >= 1, placed
+
+
+def test_workers_are_what_was_asked_for_or_an_error() -> None:
+    assert plan_workers([(16, 0)], count=2, threads=8).cpus == 7.5
+    assert plan_workers([(1, 0)]).cpus == 0
+    growing = plan_workers([(4, 0)], count=(1, 8), gpus=1)
+    assert (growing.least, growing.most, growing.gpus) == (1, 8, 1)
+    assert plan_workers([(8, 1)], gpus=0.25).most == 4
+    with pytest.raises(ConfigurationError, match=r"workers=3 cannot be: 1 node\(s\) of 8 CPUs have room for 2"):
+        plan_workers([(8, 0)], count=3)
+    with pytest.raises(ConfigurationError, match=r"an encoder with gpus=1 cannot be.*workers=\(least, most\)"):
+        plan_workers([(8, 0)], gpus=1)
+    with pytest.raises(ConfigurationError, match="an encoder of 9 threads cannot be"):
+        plan_workers([(8, 0)], threads=9)
+    for bad in (0, -1, (0, 2), (3, 2)):
+        with pytest.raises(ConfigurationError, match="workers"):
+            plan_workers([(8, 0)], count=bad)
+    for options in ({"threads": 0}, {"gpus": -1}):
+        with pytest.raises(ConfigurationError, match="at least"):
+            plan_workers([(8, 0)], **options)  # type: ignore[arg-type]
+
+
+def test_rows_are_drawn_one_by_one(folder: Path) -> None:
+    paper, stripes = (folder / "paper.pdf").read_bytes(), np.asarray(load_image(folder / "stripes.png"))
+    first, second = drawn({"bytes": [paper]})
+    assert (first["page"], second["page"], second["page_count"]) == (1, 2, 2)
+    assert first["source"] == second["source"]
+    assert first["source"].startswith("sha256:")  # nothing says its path
+    assert len(first["pixels"]) == first["columns"] * first["rows"] * 3
+    assert first["id"].endswith("@36")
+    assert drawn({"path": [str(folder / "paper.pdf")]})[0]["id"] == first["id"]
+
+    [picture, wrong] = drawn({"image": [stripes, stripes / 255], "path": ["a.png", "b.png"]})
+    assert picture["pixels"] == stripes.tobytes()
+    assert (wrong["source"], wrong["id"]) == ("b.png", None)
+    assert "uint8 pixels, got float64" in wrong["error"]
+
+    batch = {"path": [str(folder / "stripes.png")] * 2, "tenant": [np.int64(7), object()]}
+    [kept, refused] = drawn(batch, metadata=("tenant",))
+    assert json.loads(kept["metadata"]) == {"tenant": 7}
+    assert "JSON cannot hold" in refused["error"]
+
+
+def test_known_ids_are_recognised() -> None:
+    ids = [f"{number:064x}@150" for number in range(200)]
+    assert _among(_digests(ids[::2]), ids) == [True, False] * 100
+
+
+def test_columns_and_options_are_checked_at_once() -> None:
+    class Dataset:
+        def columns(self, fetch_if_missing: bool) -> list[str]:
+            return ["path", "size"]
+
+    for options, message in (
+        ({"dpi": 0}, "dpi must be positive"),
+        ({"metadata": ["tenant"]}, "has no column tenant; it has path, size"),
+        ({"metadata": ["path"]}, "path is what pages have already"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            draw_pages(Dataset(), **options)  # type: ignore[arg-type]
+
+
+def test_a_page_that_cannot_be_encoded_is_alone_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [table, _] = _draw({"path": np.array([str(folder / "paper.pdf")])}, dpi=DPI, known=None, metadata=())
+    encode = PageEncoder(threads=1)
+    codec, factors = type(encode.model.family.pages), [np.float32(np.nan), np.float32(1e6), np.float32(1)]
+    original = codec.embeddings
+
+    def poisoned(self: Any, outputs: Any, batch: Any) -> list[PageEmbedding]:
+        [page] = original(self, outputs, batch)
+        return [PageEmbedding(page.vectors * factors.pop(0), page.grid)]
+
+    monkeypatch.setattr(codec, "embeddings", poisoned)
+    bad, large, good = encode(pa.concat_tables([table] * 3)).to_pylist()
+    assert "not finite" in bad["error"]
+    assert "too much for float16; use dtype='float32'" in large["error"]
+    assert bad["vectors"] is large["vectors"] is bad["grid"] is None
+    assert good["error"] is None
+    [expected] = encode.model.embed_images(pdf_pages(folder / "paper.pdf", dpi=DPI, pages=[1]))
+    np.testing.assert_array_equal(np.array(good["vectors"]), expected.astype(np.float16))
+
+
+def test_an_encoder_starts_with_what_it_should_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="dtype must be 'float16' or 'float32', got 'int8'"):
+        PageEncoder(dtype="int8")  # type: ignore[arg-type]
+    with pytest.raises(ProviderError):
+        PageEncoder(providers=["CUDAExecutionProvider"])
+    with pytest.raises(FingerprintError, match="must be the same on every node"):
+        PageEncoder(expected=replace(COLTINY, description="another"))
+
+
+def test_a_folder_is_of_one_model_and_kind(tmp_path: Path) -> None:
+    ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    assert ParquetFolder(tmp_path / "out", COLTINY, KIND).known() == set()
+    with pytest.raises(FingerprintError, match="another-model"):
+        ParquetFolder(tmp_path / "out", replace(COLTINY, name="another-model", description="another"), KIND)
+    with pytest.raises(ConfigurationError, match="dtype='float16', pooled=False, not with dtype='float32'"):
+        ParquetFolder(tmp_path / "out", COLTINY, {**KIND, "dtype": "float32"})
+    with pytest.raises(FingerprintError):
+        list(parquet_pages(tmp_path / "out", model=replace(COLTINY, description="another")))
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    pa.parquet.write_table(pa.table({"a": [1]}), tmp_path / "theirs.parquet")
+    with pytest.raises(ConfigurationError, match="holds Parquet files that are not ours"):
+        ParquetFolder(tmp_path, COLTINY, KIND)
+    with pytest.raises(StoreError, match=f"it has no {MANIFEST}"):
+        next(parquet_pages(tmp_path, model=COLTINY))
+    made = ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    (tmp_path / "out" / "part-1.parquet").write_bytes(b"half")
+    with pytest.raises(StoreError, match=r"part-1.parquet.*Remove it and run again"):
+        made.known()
+    (tmp_path / "out" / MANIFEST).write_text("{")
+    with pytest.raises(StoreError, match=f"damaged {MANIFEST}"):
+        ParquetFolder(tmp_path / "out", COLTINY, KIND)
+
+
+def test_without_ray_the_error_says_what_to_install() -> None:
+    code = "import sys; sys.modules['ray'] = None; import colpali_integrations.ray"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "MissingExtraError: Embedding with Ray needs ray, which is not installed" in done.stderr
+    assert 'pip install "colpali-integrations[ray]"' in done.stderr
+
+
+def test_an_error_survives_the_way_to_another_process() -> None:
+    error = pickle.loads(pickle.dumps(MissingExtraError("pypdfium2", "pdf", "Reading PDFs")))
+    assert str(error) == str(MissingExtraError("pypdfium2", "pdf", "Reading PDFs"))
