@@ -15,6 +15,7 @@ import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
 LAYERS = {"core": 0, "stores": 1, "export": 1, "langchain": 2, "llama_index": 2, "ray": 2, "cli": 3}
+FRAMEWORKS = ("langchain", "llama_index", "ray", "typer", "rich")
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
 
 

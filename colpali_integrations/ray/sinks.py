@@ -21,7 +21,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from colpali_integrations.core.errors import ConfigurationError, FingerprintError, StoreError
+from colpali_integrations.core.errors import ConfigurationError, StoreError
 from colpali_integrations.core.page_grid import PageGrid
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.multi_vector_store import MultiVectorStore

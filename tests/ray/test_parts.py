@@ -90,7 +90,7 @@ def test_workers_are_what_was_asked_for_or_an_error() -> None:
             plan_workers([(8, 0)], count=bad)
     for options in ({"threads": 0}, {"gpus": -1}):
         with pytest.raises(ConfigurationError, match="at least"):
-            plan_workers([(8, 0)], **options)  # type: ignore[arg-type]
+            plan_workers([(8, 0)], **options)
 
 
 def test_rows_are_drawn_one_by_one(folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_columns_and_options_are_checked_at_once() -> None:
         ({"metadata": ["path"]}, "path is what pages have already"),
     ):
         with pytest.raises(ConfigurationError, match=message):
-            draw_pages(Dataset(), **options)  # type: ignore[arg-type]
+            draw_pages(Dataset(), **options)
 
 
 def test_a_page_that_cannot_be_encoded_is_alone_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

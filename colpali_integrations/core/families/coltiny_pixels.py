@@ -28,6 +28,7 @@ _MOST_ENLARGEMENT = 2.0
 # Of print that is large throughout (a title page, two words on a picture) a letter would be larger than what the model
 # looks at. Strokes tell: of print of 12 to 36 pixels the median is 1 to 3 pixels wide, of bold print twice that.
 _WIDE_STROKE, _STROKE = 4.0, 2.5
+_LEAST_SHARE = 0.25  # what is wider still are shapes and no strokes
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def look(image: Image.Image, longest_side: int) -> Sight:
     scale = min(longest_side / max(grey.size), _MOST_ENLARGEMENT)
     sight = _look(grey, scale)
     stroke = _median_stroke(sight.pixels)
-    return _look(grey, scale * _STROKE / stroke) if stroke >= _WIDE_STROKE else sight
+    if stroke < _WIDE_STROKE:
+        return sight
+    return _look(grey, scale * max(_STROKE / stroke, _LEAST_SHARE))
 
 
 def _look(grey: Image.Image, scale: float) -> Sight:
