@@ -206,9 +206,7 @@ def _read(files: Any, path: str, columns: list[str] | None = None) -> pa.Table:
     try:
         return pa.parquet.read_table(path, columns=columns, filesystem=files, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(
-            f"cannot read {path}: {error}. Remove it and run again: its pages are then embedded"
-        ) from error
+        raise StoreError(f"cannot read {path}: {error}. Remove it and run again, which embeds its pages") from error
 
 
 def _options(kind: Mapping[str, Any]) -> str:
