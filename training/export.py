@@ -43,13 +43,13 @@ OPSET = 17
 SCORING = {
     "longest_side": 1152,
     "cell": CELL,
-    "salience_threshold": 0.0,
+    "salience_threshold": -2.5,
     "occurrence_cosine": 0.6,
-    "cluster_cosine": 0.8,
+    "cluster_cosine": 0.7,
     "k1": 0.6,
     "b": 0.75,
     "mean_occurrences": 311.0,
-    "hinge": 0.25,
+    "hinge": 0.35,
 }
 """Constants of preprocessing and scoring, chosen on documents of evaluation.json's half "dev" (see README.md)."""
 

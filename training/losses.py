@@ -36,8 +36,8 @@ WEIGHTS = {
 class WordBank:
     """Known words as negatives: their vectors are kept, slightly stale, to mine what is confused with what."""
 
-    def __init__(self, corpus: Corpus, rng: random.Random) -> None:
-        self._frequency, self._rng = corpus.frequency, rng
+    def __init__(self, corpus: Corpus, rng: random.Random, precision: torch.dtype = torch.float32) -> None:
+        self._frequency, self._rng, self._precision = corpus.frequency, rng, precision
         self._lines = len(corpus.lines) + len(corpus.foreign_lines)
         known = rng.sample(sorted(corpus.frequency), min(14000, len(corpus.frequency)))
         known += rng.sample(corpus.vocabulary, 10000) + rng.sample(corpus.foreign_vocabulary, 4000)
@@ -54,7 +54,7 @@ class WordBank:
     @torch.no_grad()
     def refresh(self, encoder: WordEncoder) -> None:
         """Encode the bank with the weights of now."""
-        self.vectors = encoder(*self._features)[0]
+        self.vectors = encoder(*self._features)[0].to(self._precision)
 
     def rarity(self, word: str) -> float:
         """Inverse document frequency over corpus lines, scaled to [0.05, 1]: the target of a word's weight."""
@@ -64,7 +64,7 @@ class WordBank:
     @torch.no_grad()
     def confusable(self, cells: Tensor, own: list[str | None], *, each: int = 2) -> list[str]:
         """For cell vectors (n, dim) and the stem each one shows (or None), the nearest wrong words."""
-        nearest = (cells @ self.vectors.T).topk(4, dim=1).indices.tolist()
+        nearest = (cells.to(self._precision) @ self.vectors.T).topk(4, dim=1).indices.tolist()
         return [
             self.words[index]
             for row, root in zip(nearest, own, strict=True)

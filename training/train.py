@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--batch", type=int, default=4, help="tiles a step")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=float, default=4, metavar="MINUTES")
     parser.add_argument("--corpus", type=Path, default=Path("training/work/corpus.json.gz"))
@@ -84,7 +85,8 @@ def main() -> None:
     torch.manual_seed(options.seed)
 
     corpus = Corpus.load(options.corpus)
-    bank = WordBank(corpus, random.Random(options.seed))
+    precision = getattr(torch, options.precision)
+    bank = WordBank(corpus, random.Random(options.seed), precision)
     page, word = PageEncoder(), WordEncoder()
     if options.init:
         page, word, _ = load_weights(options.init)
@@ -99,6 +101,7 @@ def main() -> None:
         average.word.load_state_dict(resumed["word"])
         step, spent = resumed["step"], resumed["seconds"]
     page = page.train().to(memory_format=torch.channels_last)
+    page.precision = precision
     word.train()
     optimiser = optimizer(page, word, options.rate)
     if resumed:

@@ -139,7 +139,7 @@ async def test_every_option_is_a_field_and_an_argument(store: ColPaliVectorStore
         ({"filter": {"page_count": 1}}, ["train.PNG, page 1"]),
         ({"filter": {"page": {"$gt": 1}}}, ["fruit.pdf, page 2"]),
         ({"filter": lambda document: "train" in document.page_content}, ["train.PNG, page 1"]),
-        ({"score_threshold": 0.05}, ["fruit.pdf, page 1"]),
+        ({"score_threshold": 0.2}, ["fruit.pdf, page 1"]),
         ({"score_threshold": 1.0}, []),
         ({"mode": "exact", "k": 1}, ["fruit.pdf, page 1"]),
         ({"oversampling": 2.0, "k": 1}, ["fruit.pdf, page 1"]),

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
+from colpali_integrations import ColPali, max_sim, regions
 from colpali_integrations.core.families.coltiny_pixels import even_light, look
 
 
@@ -45,8 +46,12 @@ def test_all_ink_is_seen_where_it_stands(x: int, y: int, width: int, height: int
     image = Image.new("L", (400, 300), 255)
     ImageDraw.Draw(image).rectangle((x, y, x + width - 1, y + height - 1), fill=0)
     sight = look(image, longest)
-    scale = min(longest / 400, 2)
-    assert sight.page == (400 * scale, 300 * scale)
+    scale = sight.page[0] / 400
+    assert sight.page[1] == pytest.approx(300 * scale)
+    whole = min(longest / 400, 2)
+    # Wide runs of ink are large print: the page is made smaller, down to a quarter.
+    assert whole / 4.001 <= scale <= whole * 1.001
+    assert scale == pytest.approx(whole) or width * whole > 3
     assert sight.pixels.shape[0] % 32 == sight.pixels.shape[1] % 32 == 0
     # Paper all around, the ink's edges where they are, to a pixel.
     assert np.abs(np.stack([sight.pixels[0], sight.pixels[-1]]) - 1).max() < 0.02
@@ -64,3 +69,17 @@ def test_a_blank_page_is_a_little_white() -> None:
         sight = look(Image.new("L", (816, 1152), level), 1152)
         assert sight.pixels.shape == (32, 32)
         assert (sight.pixels == 1).all()
+
+
+@pytest.mark.parametrize("size", [40, 60, 90])
+def test_print_that_is_large_throughout_is_made_smaller(coltiny: ColPali, size: int) -> None:
+    """Its letters would be larger than what the model looks at."""
+    page = Image.new("L", (1152, 700), 255)
+    ImageDraw.Draw(page).multiline_text((60, 40), "bananas\nharbour crane", fill=0, font=ImageFont.load_default(size))
+    sight = look(page, 1152)
+    assert sight.page[0] < 1152
+    found, other = coltiny.embed_queries(["bananas", "violin"])
+    [seen] = coltiny.embed_pages([page])
+    assert max_sim(found, [seen.vectors])[0] > 3 * max_sim(other, [seen.vectors])[0]
+    [place] = regions(found, seen.vectors, seen.grid, tokens=["bananas"])
+    assert place.box[3] < 0.35, "the upper line"

@@ -222,7 +222,8 @@ def test_a_loaded_folder_has_its_content_in_its_fingerprint(tmp_path: Path) -> N
     write(tmp_path / "mine", "config.json", {**config, "k1": 1.2})
     with ColPali.from_pretrained(tmp_path / "mine", lazy_load=True) as other:
         assert other.description.fingerprint != first
-        assert other.description.best_match == pytest.approx(2.2 * 0.75 / 1.0625**0.5)
+        hinge = config["hinge"]
+        assert other.description.best_match == pytest.approx(2.2 * (1 - hinge) / (1 + hinge**2) ** 0.5)
 
 
 @pytest.mark.parametrize("where", [0, 5, 2**20 - 1, 75 * 2**20, -(2**20), -1])

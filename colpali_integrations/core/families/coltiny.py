@@ -150,7 +150,7 @@ class ColTinyPages:
 class ColTinyFamily:
     """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx`` and ``config.json``."""
 
-    preprocessing: ClassVar[str] = "coltiny-2"
+    preprocessing: ClassVar[str] = "coltiny-3"
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         self.config = ColTinyConfig.read(directory / "config.json")
