@@ -120,7 +120,8 @@ def main() -> None:
     made = model()
     import torch
 
-    from tests.parity import export, models
+    from colpali_integrations.export.graphs import PaliGemmaGraph
+    from tests.parity import export
 
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(made.config.to_json_string(use_diff=False)) | {"architectures": ["ColPaliForRetrieval"]}
@@ -135,7 +136,7 @@ def main() -> None:
         (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     ids = [FIXED["<image>"]] * 1024 + [2, 50721, 573, 2416, 235265, 108]
     example = (torch.tensor([ids] * 2), torch.rand(2, 3, 448, 448) * 2 - 1, torch.ones(2, len(ids)).long())
-    export.torchscript(models.ColPaliGraph(made), example, folder / "model.onnx", export.INPUTS_COLPALI, "embeddings")
+    export.torchscript(PaliGemmaGraph(made), example, folder / "model.onnx", PaliGemmaGraph.inputs, "embeddings")
     for path in sorted(folder.iterdir()):
         print(f"{path.stat().st_size / 1e6:9.2f} MB  {path.name}")
 
