@@ -72,8 +72,7 @@ def export(
 
 
 def _record(made: Exported) -> dict[str, Any]:
-    record = {**asdict(made), "folder": str(made.folder)}
-    return record
+    return {**asdict(made), "folder": str(made.folder)}
 
 
 def _show(made: Exported) -> None:
@@ -92,5 +91,6 @@ def _show(made: Exported) -> None:
     found = made.difference
     typer.echo(
         f"against the original, on random pages and questions: components differ by at most {found.pages:.1e} (pages) "
-        f"and {found.questions:.1e} (questions), least cosine {found.least_cosine:.6f}, token ids equal"
+        f"and {found.questions:.1e} (questions), least cosine {found.least_cosine:.6f}, token ids equal, "
+        f"pixels by at most {found.pixels:.2f} of 2"
     )

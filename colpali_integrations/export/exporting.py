@@ -134,7 +134,8 @@ def export_model(
             raise ModelLoadError(
                 f"{target} was written, but it is not the original: components of pages differ by up to "
                 f"{difference.pages:.2g}, of questions by {difference.questions:.2g}, least cosine "
-                f"{difference.least_cosine:.4f}, token ids {'equal' if difference.same_ids else 'differ'}. Please "
+                f"{difference.least_cosine:.4f}, token ids {'equal' if difference.same_ids else 'differ'}, pixels "
+                f"differ by up to {difference.pixels:.2g}. Please "
                 "report it with the checkpoint's name and the versions of torch, transformers and colpali-engine"
             )
     return Exported(

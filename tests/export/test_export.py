@@ -131,6 +131,19 @@ def test_tiled(tmp_path: Path, modern: bool) -> None:
     good(export_model(tmp_path / "adapter", tmp_path / "merged"))
 
 
+def test_transformers_colmodernvbert(tmp_path: Path) -> None:
+    from transformers import ColModernVBertConfig, ColModernVBertForRetrieval
+
+    config = ColModernVBertConfig(vlm_config=tiled(tmp_path / "in", modern=True).config, embedding_dim=128)
+    config._attn_implementation = "eager"
+    model = ColModernVBertForRetrieval(config).eval()
+    models.fill(model, models.SEED)
+    model.save_pretrained(tmp_path / "in")
+    made = export_model(tmp_path / "in", tmp_path / "out")
+    good(made)
+    assert made.kind == "transformers.ColModernVBertForRetrieval"
+
+
 def test_half_precision(tmp_path: Path) -> None:
     paligemma(tmp_path / "in", engine=False)
     whole = export_model(tmp_path / "in", tmp_path / "whole", check=False)
