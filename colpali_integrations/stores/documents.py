@@ -58,7 +58,7 @@ class DocumentPlan:
     """A document and what is to be done about it.
 
     Attributes:
-        path: absolute; or the bytes of a document that is no file here.
+        document: its absolute path, or its bytes where it is no file here.
         dpi: the resolution of its pages; None for an image.
         digest: hash of its bytes.
         keys: the ids of its pages, in order.
@@ -67,7 +67,7 @@ class DocumentPlan:
         complete: whether all went well so far.
     """
 
-    path: Path | bytes
+    document: Path | bytes
     dpi: float | None
     digest: str
     keys: list[str]
@@ -78,14 +78,14 @@ class DocumentPlan:
     @property
     def source(self) -> str:
         """The path as entries name it."""
-        return str(self.path) if self.name is None else self.name
+        return str(self.document) if self.name is None else self.name
 
     def drawn(self) -> Iterator[PdfPage | tuple[int, InputError]]:
         """The missing pages of a PDF, one by one; for one that cannot be drawn its number and why, then the next."""
         remaining = deque(self.missing)
         while remaining:
             try:
-                for page in pdf_pages(self.path, dpi=self.dpi or DEFAULT_DPI, pages=remaining):
+                for page in pdf_pages(self.document, dpi=self.dpi or DEFAULT_DPI, pages=remaining):
                     remaining.popleft()
                     yield page
             except InputError as error:

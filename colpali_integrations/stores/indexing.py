@@ -238,7 +238,7 @@ class _Run:
                     yield drawn
             elif plan.missing:
                 try:
-                    image = load_image(plan.path)
+                    image = load_image(plan.document)
                 except ColPaliError as error:
                     self.fail(plan.source, error, plan)
                 else:
