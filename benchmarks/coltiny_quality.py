@@ -41,7 +41,7 @@ Rankings = list[list[int]]
 
 def digest(folder: Path) -> str:
     """Hash over the model's files."""
-    files = (folder / name for name in ("config.json", "image.onnx", "text.onnx"))
+    files = (folder / name for name in ("config.json", "image.onnx", "senses.npz", "text.onnx"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
@@ -115,8 +115,13 @@ def rounded(vectors: Array) -> Array:
     return whole
 
 
-def coltiny(model: ColPali, pages: Sequence[Array], queries: Sequence[Array]) -> dict[str, Rankings]:
+def coltiny(
+    model: ColPali, pages: Sequence[Array], queries: Sequence[Array], asked: Sequence[str]
+) -> dict[str, Rankings]:
     """Every way to search by ColTiny's vectors alone."""
+    words = [
+        query[: model.token_count(text, include_special=False)] for query, text in zip(queries, asked, strict=True)
+    ]
 
     def every(codes: Array, asked: list[Array]) -> Array:
         scores: Array = np.stack(asked) @ codes.T
@@ -127,6 +132,7 @@ def coltiny(model: ColPali, pages: Sequence[Array], queries: Sequence[Array]) ->
     means = np.stack([mean_pool(page) for page in pages])
     return {
         "ColTiny, MaxSim": ranked(max_sim(list(queries), list(pages))),
+        "ColTiny, MaxSim of its words alone": ranked(max_sim(words, list(pages))),
         "ColTiny, MaxSim over int8 vectors": ranked(max_sim(list(queries), [rounded(page) for page in pages])),
         "ColTiny, two-stage: int8 copies": two_stages(model, pages, queries, "int8"),
         "ColTiny, two-stage: 32 Ward means": two_stages(model, pages, queries, "ward"),
@@ -160,7 +166,7 @@ def measure(model: ColPali, folder: Path, pages: list[Page], asked: list[Questio
     program = tesseract.find()
     for condition, images in pictures.items():
         vectors = encode(model, images, WORK / "vectors" / f"{digest(folder)}-{condition}.npz")
-        systems[condition] |= coltiny(model, vectors, queries)
+        systems[condition] |= coltiny(model, vectors, queries, texts)
         result.vectors[condition] = [len(page) for page in vectors]
         if condition == "clean":
             result.fused = hybrids(model, vectors, written["PDF"], queries, texts)

@@ -94,7 +94,7 @@ def main() -> None:
     index = {word: place for place, word in enumerate(words)}
     encoder = Encoder(options.model, WORK / "raw")
     config = encoder.config
-    table = np.concatenate([encoder.query(word)[:1, :-1] for word in words])
+    table = np.concatenate([encoder.words(word)[:1] for word in words])
     found: dict[str, list[bool]] = defaultdict(list)
     wrong: dict[str, list[Misread]] = defaultdict(list)
     used = [page for page in pages[::4] if page.document.language == "en" and page.document.name not in _UNTRUE]

@@ -14,6 +14,7 @@ from benchmarks.coltiny_set import KINDS, Page, Question
 from benchmarks.ranking import first, interval, ndcg, ratio_interval
 
 OURS, WORDS = "ColTiny, MaxSim", "BM25, stemmed, the PDF's own text"
+ALONE = "ColTiny, MaxSim of its words alone"
 UNSTEMMED = "BM25, the PDF's own text"
 Values = NDArray[np.float64]
 
@@ -75,6 +76,7 @@ def _shares(found: Measured) -> str:
     groups |= {f"all, {half}": found.half == half for half in ("dev", "test")}
     clean, scanned = (found.systems[condition] for condition in ("clean", "scans"))
     pairs = [("clean", OURS, name, clean, clean) for name in clean if name.startswith(("BM25", "MiniLM"))]
+    pairs += [("clean", OURS, ALONE, clean, clean), ("scans", OURS, ALONE, scanned, scanned)]
     pairs += [("scans", OURS, name, scanned, scanned) for name in scanned if name.startswith(("BM25", "MiniLM"))]
     whole = [name for name in scanned if name in clean and (name == OURS or not name.startswith("ColTiny"))]
     pairs += [("scans", name, f"{name}, clean", scanned, clean) for name in whole]

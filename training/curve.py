@@ -45,7 +45,7 @@ def main() -> None:
             subprocess.run(command, check=True, capture_output=True)
             encoder = Encoder(Path(folder), Path(folder) / "raw")
             raw = [encoder.raw(page.image) for page in pages]
-            scores, vectors = maxsim(encoder.config, raw, [encoder.query(query.text) for query in queries])
+            scores, vectors = maxsim(encoder, encoder.config, raw, [query.text for query in queries])
         found = [summary(ranks(scores, relevant)[kind == name]) for name in ("keywords", "question")]
         rows.append((f"{state['seconds'] / 60:.0f}", state["step"], *found, f"{vectors:.0f}"))
         print(*rows[-1], sep=" | ", flush=True)

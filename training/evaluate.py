@@ -29,6 +29,7 @@ from PIL import Image
 
 from colpali_integrations.core.families.base import Float32
 from colpali_integrations.core.families.coltiny import ColTinyConfig, ColTinyPages, ColTinyQueries
+from colpali_integrations.core.families.coltiny_senses import Senses
 from colpali_integrations.core.families.coltiny_words import STOP_WORDS, words
 
 SET = Path(__file__).with_name("evaluation.json")
@@ -161,12 +162,13 @@ class Encoder:
         digest = hashlib.sha256((folder / "image.onnx").read_bytes()).hexdigest()[:12]
         self._cache = cache / digest
         self._cache.mkdir(parents=True, exist_ok=True)
+        self.senses = Senses.read(folder / "senses.npz")
 
     def raw(self, image: Path) -> Raw:
         """What the files read on one page."""
         kept = self._cache / f"{image.stem}.npz"
         if not kept.exists():
-            codec = ColTinyPages(self.config)
+            codec = ColTinyPages(self.config, self.senses)
             with Image.open(image) as opened:
                 prepared = codec.prepare(opened.convert("RGB"))
             names = ["vectors", "salience", "cells"]
@@ -179,19 +181,28 @@ class Encoder:
             left, top = stored["corner"].tolist()
             return Raw(stored["vectors"].astype(np.float32), stored["salience"], stored["cells"], (left, top))
 
-    def query(self, text: str) -> Float32:
-        """Unit vectors of a query's words with their weights as last column: (n_words, dim)."""
-        codec = ColTinyQueries(self.config, max_words=512)
+    def words(self, text: str) -> Float32:
+        """Unit vectors of a text's words, float32 (n_words, dim - 1)."""
+        codec = ColTinyQueries(self.config, self.senses, max_words=512)
+        vectors: Float32 = self._words.run(["vectors"], codec.feed([codec.prepare(text)]))[0]
+        return vectors
+
+    def query(self, text: str, config: ColTinyConfig) -> Float32:
+        """A query's vectors under some constants: float32 (n, dim)."""
+        codec = ColTinyQueries(config, self.senses, max_words=512)
         prepared = codec.prepare(text)
-        vectors, weights = self._words.run(["vectors", "weights"], codec.feed([prepared]))
-        return np.concatenate([vectors, weights[:, None]], axis=1)
+        names = ["vectors", "weights"]
+        outputs = dict(zip(names, self._words.run(names, codec.feed([prepared])), strict=True))
+        return codec.vectors(outputs, [prepared])[0]
 
 
-def maxsim(config: ColTinyConfig, raw: list[Raw], queries: list[Float32]) -> tuple[NDArray[np.float32], float]:
+def maxsim(
+    encoder: Encoder, config: ColTinyConfig, raw: list[Raw], texts: list[str]
+) -> tuple[NDArray[np.float32], float]:
     """Plain dot-product MaxSim scores (queries, pages) under ``config``, and the mean number of vectors a page."""
-    codec = ColTinyPages(config)
-    every = np.concatenate([np.c_[query[:, :-1] * query[:, -1:], -config.hinge * query[:, -1:]] for query in queries])
-    starts = np.cumsum([0, *(len(query) for query in queries[:-1])])
+    codec = ColTinyPages(config, encoder.senses)
+    queries = [encoder.query(text, config) for text in texts]
+    every, starts = np.concatenate(queries), np.cumsum([0, *(len(query) for query in queries[:-1])])
     scores = np.zeros((len(queries), len(raw)), np.float32)
     total = 0
     for index, read in enumerate(raw):
@@ -229,8 +240,8 @@ def main() -> None:
         start = time.perf_counter()
         raw = [encoder.raw(page.image) for page in pages]
         spent = (time.perf_counter() - start) / len(pages)
-        encoded = [encoder.query(query.text) for query in queries]
-        scores, vectors = maxsim(encoder.config, raw, encoded)
+        texts = [query.text for query in queries]
+        scores, vectors = maxsim(encoder, encoder.config, raw, texts)
         print(f"{folder}: {spent:.3f} s a page (image read and cache included), {vectors:.0f} vectors a page")
         report(folder.name, scores)
         if options.sweep:
@@ -241,7 +252,7 @@ def main() -> None:
                 *({"cluster_cosine": cosine} for cosine in (0.7, 0.75, 0.85)),
                 *({"b": b} for b in (0.5, 0.9)),
             ):
-                tried, vectors = maxsim(replace(base, **change), raw, encoded)
+                tried, vectors = maxsim(encoder, replace(base, **change), raw, texts)
                 rank = ranks(tried, relevant)
                 for part in ("question", "keywords"):
                     chosen = (kind == part) & (half == "dev")

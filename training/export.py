@@ -1,4 +1,4 @@
-"""Write the two ONNX files and ``config.json`` of ColTiny from a checkpoint.
+"""Write the two ONNX files, ``config.json`` and ``senses.npz`` of ColTiny from a checkpoint.
 
 ``python -m training.export --weights runs/final.pt --out colpali_integrations/models/coltiny``
 
@@ -11,6 +11,8 @@ What happens on the way, each step measured and printed:
 4. Weights are stored as float16 (the table of spelling features as int8, with a scale for each row) and
    cast to float32 in the graph: half the bytes; ONNX Runtime folds those casts when it loads the file,
    so that inference runs in float32 at full speed.
+5. The table of senses (`training/senses.py`) gets the written text encoder's vectors of its words, as int8 with a scale
+   for each row: by them the words of a page are told.
 """
 
 from __future__ import annotations
@@ -225,6 +227,26 @@ def parity(page: PageEncoder, word: WordEncoder, basis: Tensor, folder: Path, vo
     )
 
 
+def spell(table: Path, text: Path, out: Path) -> None:
+    """Write the table of senses together with how the text encoder spells its words."""
+    with np.load(table) as stored:
+        arrays = {name: stored[name] for name in ("words", "senses", "sense_scales")}
+    session = ort.InferenceSession(str(text))
+    parts = []
+    known = arrays["words"].tobytes().decode().split("\n")
+    for start in range(0, len(known), 1000):
+        some = known[start : start + 1000]
+        ids = np.full((len(some), MAX_WORD_FEATURES), FEATURE_COUNT, np.int64)
+        for row, features in zip(ids, map(word_features, some), strict=True):
+            row[: len(features)] = features
+        parts.append(session.run(["vectors"], {"features": ids})[0])
+    vectors = np.concatenate(parts)
+    scale = np.abs(vectors).max(axis=1) / 127
+    arrays["spellings"] = np.round(vectors / scale[:, None]).astype(np.int8)
+    arrays["spelling_scales"] = scale.astype(np.float16)
+    np.savez_compressed(out, **arrays)
+
+
 def word_list(path: Path) -> list[str]:
     """Distinct folded words of a word list, one or more words a line, in order of first appearance."""
     lines = path.read_text(encoding="utf-8", errors="ignore").splitlines()
@@ -237,6 +259,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--words", type=Path, default=Path("/usr/share/dict/american-english-large"))
+    parser.add_argument("--senses", type=Path, default=Path("training/work/senses.npz"), help="from training.senses")
     parser.add_argument("--keep", type=int, default=127, help="directions kept of the encoders' 128")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change a scoring constant")
     options = parser.parse_args()
@@ -267,7 +290,8 @@ def main() -> None:
     # The modules were folded and rotated in place: compare with fresh ones.
     page, word, _ = load_weights(options.weights)
     print(parity(page, word, basis, options.out, vocabulary))
-    config = {"family": "coltiny", "version": 1, "dim": options.keep + 1, "feature_padding": FEATURE_COUNT, **scoring}
+    spell(options.senses, options.out / "text.onnx", options.out / "senses.npz")
+    config = {"family": "coltiny", "version": 2, "dim": options.keep + 1, "feature_padding": FEATURE_COUNT, **scoring}
     (options.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     sizes = {file.name: file.stat().st_size for file in sorted(options.out.iterdir()) if file.is_file()}
     print("bytes:", sizes, "total", sum(sizes.values()), "| step", extra.get("step"))

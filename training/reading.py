@@ -113,7 +113,7 @@ def main() -> None:
     print(f"{len(chosen)} pages, vocabulary of {len(vocabulary)} words")
     for folder in options.model:
         encoder = Encoder(folder, options.work / "raw")
-        table = np.concatenate([encoder.query(word)[:1, :-1] for word in vocabulary])
+        table = np.concatenate([encoder.words(word)[:1] for word in vocabulary])
         read: dict[str, list[tuple[bool, float]]] = {}
         for place in chosen:
             document = documents[pages[place].package]

@@ -18,6 +18,7 @@ fi
 precision=float32 # bfloat16 takes two thirds of the time, where the processor multiplies it
 grep -qE "avx512_bf16|amx_bf16" /proc/cpuinfo && precision=bfloat16
 [ -f training/work/corpus.json.gz ] || "$python" -m training.corpus
+[ -f training/work/senses.npz ] || "$python" -m training.senses
 "$python" -m training.train --run training/work/runs/one --minutes "$minutes" --precision "$precision"
 "$python" -m training.export --weights training/work/runs/one/final.pt --out training/work/export
 "$python" -m training.evaluate --fetch --model training/work/export colpali_integrations/models/coltiny

@@ -463,7 +463,7 @@ class ColPali:
 
         Example:
             >>> ColPali.from_pretrained().query_tokens("how tall is the tower")
-            ['tall', 'tower']
+            ['tall', 'tower', None]
         """
         return self.family.query_tokens(check_query(text))
 

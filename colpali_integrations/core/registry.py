@@ -163,13 +163,13 @@ _BUILT_IN = (
         name="coltiny",
         family="coltiny",
         dim=128,
-        revision="sha256:c4d06a5f5b88",  # content_revision of its files: an index made with other weights is told apart
+        revision="sha256:327008970bea",  # content_revision of its files: an index made with other weights is told apart
         model_file="image.onnx",
-        additional_files=("text.onnx", "config.json"),
+        additional_files=("text.onnx", "senses.npz", "config.json"),
         unit_length=False,
         best_match=0.9816126906206581,  # of its config.json, see families.coltiny.best_match
         parameters=5_600_000,
-        size_in_bytes=9_100_000,
+        size_in_bytes=11_300_000,
         licence="Apache-2.0",
         summary="Prototypes, tests, notebooks and machines without a network: it is inside the package. Latin script.",
     ),

@@ -1,7 +1,8 @@
 """ColTiny, the bundled model: reads the words of a page from its pixels, looks words of a query up by dot product.
 
-A page becomes one vector for each distinct word that the model makes out on it; a query one vector for each word.
-Ranking wants three things that unit vectors cannot say, so here lengths and one extra dimension carry them:
+A page becomes one vector for each distinct word that the model makes out on it; a query one vector for each word. Each
+has one more for what it is about (`coltiny_senses`), so that near meanings count a little. Ranking wants three things
+that unit vectors cannot say, so here lengths and one extra dimension carry them:
 
 - a query vector's length is the word's learned weight w (rare words weigh more);
 - a page vector's length is how much the page says the word: its number of occurrences n, saturated and normalised by
@@ -10,8 +11,9 @@ Ranking wants three things that unit vectors cannot say, so here lengths and one
 - the last dimension subtracts a hinge h from every cosine, and one zero vector a page stops sums at zero:
   query ``[w t, -w h]``, page ``[len v, len]``, hence ``max(0, max_p w len (cos - h))`` by plain dot-product MaxSim.
 
-A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.32 with the shipped constants) a query word.
-Rows are not of unit length, and every page ends with the zero vector; compare them by dot product, not by cosine.
+A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.14 with the shipped constants) a query word,
+and 0.4 more for the sense. Rows are not of unit length, and every page ends with the zero vector; compare them by dot
+product, not by cosine.
 """
 
 from __future__ import annotations
@@ -30,12 +32,14 @@ from colpali_integrations.core.errors import ModelLoadError
 from colpali_integrations.core.families.base import Feed, Float32, GraphFiles, Outputs, Prepared
 from colpali_integrations.core.families.coltiny_pixels import look
 from colpali_integrations.core.families.coltiny_reach import word_places
+from colpali_integrations.core.families.coltiny_senses import Senses
 from colpali_integrations.core.families.coltiny_texts import (
     ColTinyConfig,
     ColTinyQueries,
     ColTinyTexts,
     best_match,
     occurrence_lengths,
+    with_sense,
 )
 from colpali_integrations.core.page_grid import PageEmbedding
 from colpali_integrations.core.registry import ModelDescription
@@ -51,10 +55,10 @@ class PageLayout:
     """A page's vectors and where on the page they come from.
 
     Attributes:
-        vectors: float32 (n, dim), the zero vector last.
+        vectors: float32 (n, dim): the words, the sense where the page has one, and the zero vector.
         cells: int32 (n, 2), row and column of the cell that each vector was read in (of a word's most salient
-            occurrence), counted from the edges of what the model saw; (-1, -1) for the zero vector.
-        counts: int32 (n,), how often the page prints the word; 0 for the zero vector.
+            occurrence), counted from the edges of what the model saw; (-1, -1) for the sense and the zero vector.
+        counts: int32 (n,), how often the page prints the word; 0 for those two.
     """
 
     vectors: Float32
@@ -63,10 +67,10 @@ class PageLayout:
 
 
 class ColTinyPages:
-    """Page image to one vector a distinct word, plus the zero vector."""
+    """Page image to one vector a distinct word, one of what they are about, and the zero vector."""
 
-    def __init__(self, config: ColTinyConfig) -> None:
-        self._config = config
+    def __init__(self, config: ColTinyConfig, senses: Senses) -> None:
+        self._config, self._senses = config, senses
 
     def prepare(self, item: Image.Image) -> Prepared:
         """The ink of the page, float32 (1, height, width); `extra` is its :class:`~.coltiny_pixels.Sight`."""
@@ -78,7 +82,7 @@ class ColTinyPages:
         return {"page": np.stack([item.arrays["page"] for item in batch])}
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One float32 (n_distinct_words + 1, dim) a page."""
+        """One float32 (n_distinct_words + 1 or + 2, dim) a page."""
         return [layout.vectors for layout in self.layouts(outputs, batch)]
 
     def layouts(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageLayout]:
@@ -109,7 +113,7 @@ class ColTinyPages:
             cells: int32 (n, 2), row and column of each.
 
         Returns:
-            Words in the order of their most salient occurrence, then the zero vector.
+            Words in the order of their most salient occurrence, the sense, the zero vector.
         """
         config = self._config
         order = np.argsort(-salience, kind="stable")[:_MOST_CELLS]
@@ -134,23 +138,24 @@ class ColTinyPages:
                 label[members] = len(leaders)
                 leaders.append(index)
                 free &= ~members
-        words = np.zeros((len(leaders) + 1, config.dim), np.float32)
-        chosen = np.full((len(leaders) + 1, 2), -1, np.int32)
-        count = np.zeros(len(leaders) + 1, np.int32)
-        if leaders:
-            count[:-1] = np.bincount(label)
-            total = (label == np.arange(len(leaders))[:, None]).astype(np.float32) @ found
-            length = occurrence_lengths(config, count[:-1], len(found))
-            words[:-1, :-1] = total / np.linalg.norm(total, axis=1, keepdims=True) * length
-            words[:-1, -1:] = length
-            chosen[:-1] = place[leaders]
-        return PageLayout(words, chosen, count)
+        if not leaders:
+            alone = np.zeros((1, config.dim), np.float32)
+            return PageLayout(alone, np.full((1, 2), -1, np.int32), np.zeros(1, np.int32))
+        count = np.bincount(label).astype(np.int32)
+        total = (label == np.arange(len(leaders))[:, None]).astype(np.float32) @ found
+        spellings = total / np.linalg.norm(total, axis=1, keepdims=True)
+        length = occurrence_lengths(config, count, len(found))
+        words = np.concatenate([spellings * length, length], axis=1)
+        rows = with_sense(words, self._senses.of_spellings(spellings))
+        others = len(rows) - len(words)
+        nowhere, never = np.full((others, 2), -1, np.int32), np.zeros(others, np.int32)
+        return PageLayout(rows, np.concatenate([place[leaders], nowhere]), np.concatenate([count, never]))
 
 
 class ColTinyFamily:
-    """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx`` and ``config.json``."""
+    """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx``, ``senses.npz`` and ``config.json``."""
 
-    preprocessing: ClassVar[str] = "coltiny-3"
+    preprocessing: ClassVar[str] = "coltiny-4"
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         self.config = ColTinyConfig.read(directory / "config.json")
@@ -160,14 +165,15 @@ class ColTinyFamily:
                 f" {description.dim}; describe the model with its own dim"
             )
         self.graphs = GraphFiles(pages=directory / description.model_file, queries=directory / "text.onnx")
-        self.queries = ColTinyQueries(self.config, max_words=description.max_query_tokens)
-        self.texts = ColTinyTexts(self.config)
-        self.pages = ColTinyPages(self.config)
+        senses = Senses.read(directory / "senses.npz")
+        self.queries = ColTinyQueries(self.config, senses, max_words=description.max_query_tokens)
+        self.texts = ColTinyTexts(self.config, senses)
+        self.pages = ColTinyPages(self.config, senses)
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:
-        """Number of words (= query vectors) of a query, after truncation; there are no special tokens."""
-        return len(self.queries.words(text))
+        """Number of words of a query, after truncation; the special token is what they are about."""
+        return len(self.queries.tokens(text)) if include_special else len(self.queries.words(text))
 
     def query_tokens(self, text: str) -> list[str | None]:
-        """The words that the query vectors stand for, as they are looked for: folded to the model's alphabet."""
-        return list(self.queries.words(text))
+        """The words that the query vectors stand for, folded to the model's alphabet; None for what they are about."""
+        return self.queries.tokens(text)

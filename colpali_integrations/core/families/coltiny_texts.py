@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from colpali_integrations.core.errors import ModelLoadError, QueryError
 from colpali_integrations.core.families.base import Feed, Float32, Outputs, Prepared
+from colpali_integrations.core.families.coltiny_senses import Senses, page_row, query_row
 from colpali_integrations.core.families.coltiny_words import MAX_WORD_FEATURES, query_words, word_features
 
-__all__ = ["ColTinyConfig", "ColTinyQueries", "ColTinyTexts", "best_match", "occurrence_lengths"]
+__all__ = ["ColTinyConfig", "ColTinyQueries", "ColTinyTexts", "best_match", "occurrence_lengths", "with_sense"]
 
 _logger = logging.getLogger(__name__)
 # A page of small print has about a thousand; more than this is not one page.
@@ -102,11 +103,20 @@ def occurrence_lengths(config: ColTinyConfig, counts: NDArray[Any], words: int) 
     return (counts * (config.k1 + 1) / (counts + norm)).astype(np.float32)[:, None]
 
 
-class ColTinyQueries:
-    """Query text to one vector a word. Words do not see each other, so any queries may share a run."""
+def with_sense(words: Float32, sense: Float32) -> Float32:
+    """A page's rows: those of its words, of its sense where it has one, and the zero vector."""
+    dim = words.shape[1]
+    return np.concatenate([words, page_row(sense, dim), np.zeros((1, dim), np.float32)])
 
-    def __init__(self, config: ColTinyConfig, *, max_words: int, kind: str = "query") -> None:
-        self._config = config
+
+class ColTinyQueries:
+    """Query text to one vector a word, and one of what they are about where the table of senses knows any of them.
+
+    Words do not see each other, so any queries may share a run.
+    """
+
+    def __init__(self, config: ColTinyConfig, senses: Senses, *, max_words: int, kind: str = "query") -> None:
+        self._config, self._senses = config, senses
         self._max_words, self._kind = max_words, kind
         self._warned = False
 
@@ -129,6 +139,18 @@ class ColTinyQueries:
             )
         return found[: self._max_words]
 
+    def tokens(self, text: str) -> list[str | None]:
+        """What the vectors of a query stand for: its words, then None for their sense, where they have one.
+
+        Raises:
+            QueryError: as :meth:`words`.
+        """
+        found = self.words(text)
+        return [*found, *([None] * len(self._sense(found)))]
+
+    def _sense(self, words: Sequence[str]) -> Float32:
+        return query_row(self._senses.of_words(words), self._config.dim)
+
     def prepare(self, item: str) -> Prepared:
         """Spell the words: int64 ids (n_words, longest possible), padded so that no batch changes a shape."""
         found = self.words(item)
@@ -143,21 +165,22 @@ class ColTinyQueries:
         return {"features": np.concatenate([item.arrays["features"] for item in batch])}
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One float32 (n_words, dim) a query: weight times unit vector, and the hinge's share."""
+        """One float32 (n_words or n_words + 1, dim) a query: weight times unit vector, the hinge's share; the sense."""
         weights = outputs["weights"].astype(np.float32)[:, None]
         rows = np.concatenate([outputs["vectors"] * weights, -self._config.hinge * weights], axis=1, dtype=np.float32)
         ends = np.cumsum([len(item.arrays["features"]) for item in batch])
-        return [part.copy() for part in np.split(rows, ends[:-1])]
+        parts = np.split(rows, ends[:-1])
+        return [np.concatenate([part, self._sense(item.extra)]) for part, item in zip(parts, batch, strict=True)]
 
 
 class ColTinyTexts(ColTinyQueries):
-    """A text to the vectors that a page with its words has: float32 (n_distinct_words + 1, dim), the zero last."""
+    """A text to the vectors that a page with its words has: one a distinct word, the sense, and zero as the last."""
 
-    def __init__(self, config: ColTinyConfig) -> None:
-        super().__init__(config, max_words=_MOST_TEXT_WORDS, kind="text")
+    def __init__(self, config: ColTinyConfig, senses: Senses) -> None:
+        super().__init__(config, senses, max_words=_MOST_TEXT_WORDS, kind="text")
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One float32 (n_distinct_words + 1, dim) a text, in the order in which the words come first."""
+        """One float32 (n_distinct_words + 1 or + 2, dim) a text, words in the order in which they come first."""
         ends = np.cumsum([len(item.arrays["features"]) for item in batch])
         parts = np.split(outputs["vectors"].astype(np.float32), ends[:-1])
         return [self._page(part, item.extra) for part, item in zip(parts, batch, strict=True)]
@@ -168,7 +191,5 @@ class ColTinyTexts(ColTinyQueries):
             first.setdefault(word, position)
         counts = np.array([words.count(word) for word in first])
         length = occurrence_lengths(self._config, counts, len(words))
-        rows = np.zeros((len(first) + 1, self._config.dim), np.float32)
-        rows[:-1, :-1] = vectors[list(first.values())] * length
-        rows[:-1, -1:] = length
-        return rows
+        rows = np.concatenate([vectors[list(first.values())] * length, length], axis=1)
+        return with_sense(rows, self._senses.of_words(list(first)))

@@ -1,0 +1,104 @@
+"""What pages and questions are about: near meanings count a little, words go first, and nothing mixes the two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import colpali_integrations
+from colpali_integrations import ColPali, max_sim
+from colpali_integrations.core.errors import ModelLoadError
+from colpali_integrations.core.families.base import Float32
+from colpali_integrations.core.families.coltiny_senses import Senses, page_row, query_row
+
+FOLDER = Path(colpali_integrations.__file__).parent / "models" / "coltiny"
+SPELT = np.eye(5, dtype=np.float32)[:4]
+MEANT = np.array([[0, 0], [0.8, 0.6], [1, 0], [0, 1]], np.float32)
+TABLE = Senses(["the", "cash", "money", "river"], SPELT, MEANT)
+
+
+def test_the_sense_of_words_is_their_sum_at_length_one() -> None:
+    np.testing.assert_allclose(TABLE.of_words(["money", "river", "xyzzy"]), [0.5**0.5, 0.5**0.5], rtol=1e-6)
+    assert not TABLE.of_words(["xyzzy", "the"]).any()
+    assert query_row(TABLE.of_words(["the"]), 8).shape == (0, 8)
+    assert page_row(TABLE.of_words([]), 8).shape == (0, 8)
+
+
+def test_a_page_s_sense_is_that_of_the_words_that_its_vectors_spell() -> None:
+    np.testing.assert_allclose(TABLE.of_spellings(SPELT[[2, 3]]), TABLE.of_words(["money", "river"]), rtol=1e-6)
+    assert not TABLE.of_spellings(np.eye(5, dtype=np.float32)[4:]).any(), "far from every word"
+    between = np.array([[0, 0, 1, 1, 0]], np.float32) / np.float32(2**0.5)
+    assert not TABLE.of_spellings(between).any(), "as near to one as to another"
+    assert not TABLE.of_spellings(np.zeros((0, 5), np.float32)).any()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 600))
+def test_the_number_of_vectors_that_are_compared_at_once_changes_nothing(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = SPELT[rng.integers(0, 4, count)] * np.float32(0.9)
+    whole = TABLE.of_spellings(vectors)
+    words = [TABLE.words[place] for place in vectors.argmax(axis=1)]
+    np.testing.assert_allclose(whole, TABLE.of_words(words), atol=1e-5)
+
+
+def test_a_small_change_of_a_vector_is_a_small_change_of_the_sense() -> None:
+    rng = np.random.default_rng(1)
+    for turn in np.linspace(0, np.pi / 2, 400, dtype=np.float32):
+        one = np.array([[0, np.sin(turn), np.cos(turn), 0, 0], [0, 0, 0, 1, 0]], np.float32)
+        moved = one + rng.normal(0, 1e-5, one.shape).astype(np.float32)
+        np.testing.assert_allclose(TABLE.of_spellings(moved), TABLE.of_spellings(one), atol=5e-3)
+
+
+def test_near_meanings_score_by_dot_product_and_words_do_not_interfere() -> None:
+    query, money = query_row(TABLE.of_words(["cash"]), 8), page_row(TABLE.of_words(["money"]), 8)
+    np.testing.assert_allclose(query @ money.T, [[0.5 * (0.8 - 0.4 * 0.5)]], rtol=1e-6)
+    word = np.zeros((1, 8), np.float32)
+    word[0, [0, -1]] = 1.5
+    assert (query @ word.T).item() < 0
+    assert (np.array([[1, 0, 0, 0, 0, 0, 0, -0.25]], np.float32) @ money.T).item() < 0
+
+
+def test_the_shipped_table_knows_what_is_near_and_what_is_not() -> None:
+    table = Senses.read(FOLDER / "senses.npz")
+
+    def cosine(one: str, other: str) -> float:
+        pair: list[Float32] = [table.of_words(text.split()) for text in (one, other)]
+        return float(pair[0] @ pair[1])
+
+    for one, near, far in (
+        ("money", "cash payment", "river"),
+        ("ship boat", "vessel sail", "kernel process"),
+        ("doctor hospital", "physician patient", "printer paper"),
+    ):
+        assert cosine(one, near) > cosine(one, far) + 0.2
+
+
+def test_a_question_in_other_words_finds_its_page() -> None:
+    model = ColPali.from_pretrained("coltiny")
+    texts = [
+        "The physician examined patients at the clinic and prescribed medicine against fever",
+        "The kernel schedules processes and allocates memory for every thread",
+        "A vessel left the harbour with sailors and cargo on the ocean",
+    ]
+    pages = list(model.embed_texts(texts))
+    for right, question in enumerate(["doctor hospital illness", "computer operating system", "ships boats sea"]):
+        [query] = model.embed_queries(question)
+        assert model.query_tokens(question)[-1] is None
+        assert len(query) == model.token_count(question) == model.token_count(question, include_special=False) + 1
+        assert max_sim(query, pages).argmax() == right
+
+
+def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "senses.npz"
+    with pytest.raises(ModelLoadError, match=r"senses\.npz"):
+        Senses.read(path)
+    np.savez(path, words=np.frombuffer(b"cash\nriver", np.uint8))
+    with pytest.raises(ModelLoadError, match=r"senses\.npz.*KeyError"):
+        Senses.read(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(ModelLoadError, match=r"senses\.npz"):
+        Senses.read(path)
