@@ -124,10 +124,10 @@ class TextSource:
                 continue
             for _ in range(6):
                 kind = rng.random()
-                if kind < 0.55:
+                if kind < 0.53:
                     yield self.dictionary_word()
                 else:
-                    yield self.code() if kind < 0.69 else self.number() if kind < 0.85 else self.invented()
+                    yield self.code() if kind < 0.68 else self.number() if kind < 0.86 else self.invented()
 
 
 @dataclass
@@ -254,7 +254,7 @@ class TileSetter:
         sheet = Sheet(rng.choice([1.0, 1.0, 1.0, 1.3, 1.5, 1.5, 2.0, 2.5]), paper)
         if rng.random() < 0.16:  # a page that was scanned askew
             sheet.canvas.rotate(rng.uniform(-2.2, 2.2), WIDTH / 2, HEIGHT / 2)
-        if rng.random() < 0.12:
+        if rng.random() < 0.17:
             self._plot(sheet)
         else:
             if rng.random() < 0.7:
@@ -275,7 +275,7 @@ class TileSetter:
         A tile holds the more words the smaller they are, so that small print is seen more than these shares say.
         """
         kind, rng = self._rng.random(), self._rng
-        for share, low, high in ((0.05, 6.8, 9), (0.22, 9, 11), (0.57, 11, 14), (0.85, 14, 19), (0.95, 19, 30)):
+        for share, low, high in ((0.08, 6.8, 9), (0.26, 9, 11), (0.6, 11, 14), (0.86, 14, 19), (0.95, 19, 30)):
             if kind < share:
                 return rng.uniform(low, high)
         return rng.uniform(30, 68)
@@ -367,6 +367,8 @@ class TileSetter:
             AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeWidth=rng.uniform(0.5, 2),
             Color=skia.Color(grey, grey, grey),
         )  # fmt: skip
+        if rng.random() < 0.4:
+            self._map(sheet)
         left, bottom = rng.uniform(20, 90), rng.uniform(HEIGHT * 0.6, HEIGHT - 20)
         right, top = rng.uniform(WIDTH * 0.6, WIDTH), rng.uniform(-20, 40)
         for _ in range(rng.randint(0, 5)):
@@ -405,6 +407,26 @@ class TileSetter:
             for token in (next(tokens) for _ in range(rng.randint(1, 2))):
                 x += sheet.print(token, x, y, ink) + 0.3 * em
             taken += [box for _, box in sheet.words[known:]]
+
+    def _map(self, sheet: Sheet) -> None:
+        """Regions with outlines, as on a map: whatever is printed next crosses their borders."""
+        rng = self._rng
+        line = skia.Paint(AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeWidth=rng.uniform(0.4, 1.4))
+        level = rng.randint(0, 200)
+        line.setColor(skia.Color(level, level, level))
+        tinted, radius = rng.random() < 0.7, rng.uniform(25, 110)
+        for _ in range(rng.randint(4, 30)):
+            x, y, corners = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), rng.randint(5, 14)
+            path = skia.Path()
+            for corner in range(corners):
+                angle, reach = 2 * math.pi * corner / corners, radius * rng.uniform(0.5, 1.2)
+                go = path.lineTo if corner else path.moveTo
+                go(x + reach * math.cos(angle), y + reach * math.sin(angle))
+            path.close()
+            if tinted:
+                level = rng.randint(max(0, sheet.paper - 70), min(255, sheet.paper + 40))
+                sheet.canvas.drawPath(path, skia.Paint(AntiAlias=True, Color=skia.Color(level, level, level)))
+            sheet.canvas.drawPath(path, line)
 
     def _clutter(self, sheet: Sheet) -> None:
         """Rules across the text, and a figure that hides some words."""

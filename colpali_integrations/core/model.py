@@ -456,7 +456,8 @@ class ColPali:
 
         Returns:
             One entry a vector of `embed_queries(text)`, in its order: the piece of the text (a word of ColTiny's, a
-            word or a part of one of a tokenizer's), or None for tokens of the prompt, augmentation and white space.
+            word or a part of one of a tokenizer's), or None for tokens of the prompt, augmentation and white space, and
+            for what a query of ColTiny is about as a whole.
 
         Raises:
             QueryError: the query is empty or not a string.

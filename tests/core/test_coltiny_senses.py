@@ -24,7 +24,7 @@ TABLE = Senses(["the", "cash", "money", "river"], SPELT, MEANT)
 def test_the_sense_of_words_is_their_sum_at_length_one() -> None:
     np.testing.assert_allclose(TABLE.of_words(["money", "river", "xyzzy"]), [0.5**0.5, 0.5**0.5], rtol=1e-6)
     assert not TABLE.of_words(["xyzzy", "the"]).any()
-    assert query_row(TABLE.of_words(["the"]), 8).shape == (0, 8)
+    assert query_row(TABLE.of_words(["the"]), 8, 1.0).shape == (0, 8)
     assert page_row(TABLE.of_words([]), 8).shape == (0, 8)
 
 
@@ -54,8 +54,10 @@ def test_a_small_change_of_a_vector_is_a_small_change_of_the_sense() -> None:
 
 
 def test_near_meanings_score_by_dot_product_and_words_do_not_interfere() -> None:
-    query, money = query_row(TABLE.of_words(["cash"]), 8), page_row(TABLE.of_words(["money"]), 8)
+    query, money = query_row(TABLE.of_words(["cash"]), 8, 9.0), page_row(TABLE.of_words(["money"]), 8)
     np.testing.assert_allclose(query @ money.T, [[0.5 * (0.8 - 0.4 * 0.5)]], rtol=1e-6)
+    few = query_row(TABLE.of_words(["cash"]), 8, 1.0)
+    np.testing.assert_allclose(few, query * 0.3, rtol=1e-6)
     word = np.zeros((1, 8), np.float32)
     word[0, [0, -1]] = 1.5
     assert (query @ word.T).item() < 0

@@ -30,7 +30,8 @@ from colpali_integrations.core.families.base import Float32
 __all__ = ["Senses", "page_row", "query_row"]
 
 # Chosen on the half "dev" of benchmarks/coltiny_set; retrieval hardly depends on any of them.
-_WEIGHT = 0.5  # a: of the question's sense beside its words, whose weights are about 1
+_WEIGHT = 0.5  # a: of the question's sense beside its words, whose weights are 0.05 to 1.1
+_SHARE = 0.15  # but no more than this part of the words' weights: one or two words are looked for, not guessed about
 _QUERY_FLOOR, _PAGE_FLOOR = 0.4, 0.5  # c, g
 _COSINE, _CERTAIN = (
     0.45,
@@ -103,9 +104,15 @@ class Senses:
         return _unit(total)
 
 
-def query_row(sense: Float32, dim: int) -> Float32:
-    """The one more vector of a question: float32 (1, dim), or (0, dim) where its sense is 0."""
-    row: Float32 = _row(sense, dim, -_QUERY_FLOOR) * np.float32(_WEIGHT)
+def query_row(sense: Float32, dim: int, words: float) -> Float32:
+    """The one more vector of a question: float32 (1, dim), or (0, dim) where its sense is 0.
+
+    Args:
+        sense: of its words.
+        dim: of a vector.
+        words: the sum of its words' weights.
+    """
+    row: Float32 = _row(sense, dim, -_QUERY_FLOOR) * np.float32(min(_WEIGHT, _SHARE * words))
     return row
 
 

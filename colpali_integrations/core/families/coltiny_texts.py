@@ -146,10 +146,7 @@ class ColTinyQueries:
             QueryError: as :meth:`words`.
         """
         found = self.words(text)
-        return [*found, *([None] * len(self._sense(found)))]
-
-    def _sense(self, words: Sequence[str]) -> Float32:
-        return query_row(self._senses.of_words(words), self._config.dim)
+        return [*found, *([None] * int(self._senses.of_words(found).any()))]
 
     def prepare(self, item: str) -> Prepared:
         """Spell the words: int64 ids (n_words, longest possible), padded so that no batch changes a shape."""
@@ -169,8 +166,11 @@ class ColTinyQueries:
         weights = outputs["weights"].astype(np.float32)[:, None]
         rows = np.concatenate([outputs["vectors"] * weights, -self._config.hinge * weights], axis=1, dtype=np.float32)
         ends = np.cumsum([len(item.arrays["features"]) for item in batch])
-        parts = np.split(rows, ends[:-1])
-        return [np.concatenate([part, self._sense(item.extra)]) for part, item in zip(parts, batch, strict=True)]
+        found = []
+        for part, own, item in zip(np.split(rows, ends[:-1]), np.split(weights, ends[:-1]), batch, strict=True):
+            sense = self._senses.of_words(item.extra)
+            found.append(np.concatenate([part, query_row(sense, self._config.dim, float(own.sum()))]))
+        return found
 
 
 class ColTinyTexts(ColTinyQueries):
