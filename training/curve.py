@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--every", type=int, default=4, help="take every n-th checkpoint, and the run's end")
+    parser.add_argument("--name", default="coltiny_curve", help="of the table in benchmarks/results")
     parser.add_argument("--pdfs", type=Path, default=Path("training/work/pdfs"))
     parser.add_argument("--work", type=Path, default=Path("training/work/evaluation"))
     options = parser.parse_args()
@@ -55,13 +56,13 @@ def main() -> None:
     )
     text = [
         "# ColTiny: what more training buys",
-        "`python -m training.curve --run training/work/runs/one`",
+        f"`python -m training.curve --run {options.run}`",
         machine.describe(),
         f"{len(pages)} pages and {len(queries)} queries of the half that constants are chosen on. The learning rate "
         "falls to nothing over the whole run, so an earlier checkpoint is worse than a run that ends there.",
         machine.table(("minutes of training", "steps", "keywords", "questions", "vectors a page"), rows),
     ]
-    machine.write("coltiny_curve.md", "\n\n".join(text))
+    machine.write(f"{options.name}.md", "\n\n".join(text))
 
 
 if __name__ == "__main__":

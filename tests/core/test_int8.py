@@ -286,3 +286,15 @@ def test_a_forked_child_scores_packed_pages_while_the_parent_does(small: bool) -
     finally:
         over.set()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    "lengths", [[16] * 200, [16] * 70 + [17] + [16] * 3, [1024] * 3, [1030, 1030, 2, 2], [1, 1, 1]]
+)
+def test_packed_neighbours_of_one_length_share_a_product(lengths: list[int]) -> None:
+    rng = np.random.default_rng(3)
+    pages = unequal(rng, lengths, 24, [np.float32] * len(lengths))
+    [query] = unequal(rng, [20], 24, [np.float32])
+    small = quantize_int8(pages)
+    np.testing.assert_array_equal(max_sim(query, PackedPages(small)), max_sim(query, small))
+    np.testing.assert_allclose(max_sim(query, PackedPages(pages)), max_sim(query, pages), rtol=1e-5)
