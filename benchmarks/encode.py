@@ -211,7 +211,7 @@ def first(folder: Path, options: argparse.Namespace) -> str:
     paths = pages(24)
     rows = []
     base = 0.0
-    for name, batch in ((OURS, None), (OURS, 1), (PEER, 4), (PEER, 1)):
+    for name, batch in ((OURS, None), (OURS, 1), (PEER, None), (PEER, 4), (PEER, 1)):
         task = contestant(name, folder, what="first", paths=paths, parallel=2, batch_size=batch, n=options.long, take=8)
         outcomes = [measure(task) for _ in range(min(options.rounds, 2))]
         print(name, batch, outcomes, flush=True)
