@@ -94,7 +94,7 @@ class PageEncoder(nn.Module):
     """Rows and columns of letter features around a cell's centre: 32 x 112 pixels."""
     BESIDE = 2
     """Cells to either side whose word features are read too."""
-    HIDDEN = 384
+    HIDDEN, EXPANDED = 384, 1152
 
     def __init__(self, *, dim: int = 128) -> None:
         super().__init__()
@@ -114,8 +114,8 @@ class PageEncoder(nn.Module):
         self.read = nn.Linear(inputs, self.HIDDEN, bias=False)
         self.read_norm = nn.BatchNorm1d(self.HIDDEN)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(self.HIDDEN, 2 * self.HIDDEN), nn.ReLU(), nn.Linear(2 * self.HIDDEN, self.HIDDEN))
-            for _ in range(2)
+            nn.Sequential(nn.Linear(self.HIDDEN, self.EXPANDED), nn.ReLU(), nn.Linear(self.EXPANDED, self.HIDDEN))
+            for _ in range(3)
         )
         self.vector = nn.Linear(self.HIDDEN, dim)
         self.spelling = nn.Linear(self.HIDDEN, 2 * SPELLED * (len(ALPHABET) + 1))

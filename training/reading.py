@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import gzip
 import json
+import math
 import random
 import re
 from collections.abc import Iterator
@@ -42,11 +43,16 @@ class Word:
     em: float
     x: float
     y: float
+    turned: bool = False
+    """Not upright, as the name of a vertical axis."""
 
     @property
     def classes(self) -> Iterator[str]:
-        """The groups that the word counts in."""
+        """The groups that the word counts in; a turned one in a group of its own, as no model here reads it."""
         yield "all"
+        if self.turned:
+            yield "turned"
+            return
         yield "mono" if _MONO.search(self.font) else "sans" if _SANS.search(self.font) else "serif"
         if _BOLD.search(self.font):
             yield "bold"
@@ -71,12 +77,17 @@ def printed_words(page: pdfium.PdfPage, *, longest_side: int) -> Iterator[Word]:
         if abs(boxes[0][1] - boxes[-1][1]) > 8 or right < left:
             continue
         pdfium_c.FPDFText_GetFontInfo(text, start, buffer, 128, ctypes.byref(flags))
+        # A PDF may say "size 1" and scale the text, or the figure that holds it.
+        matrix = pdfium_c.FS_MATRIX()
+        pdfium_c.FPDFText_GetMatrix(text, start, matrix)
+        enlarged = math.sqrt(abs(matrix.a * matrix.d - matrix.b * matrix.c))
         yield Word(
             found[0],
             buffer.value.decode("latin-1").split("+")[-1],
-            pdfium_c.FPDFText_GetFontSize(text, start) * scale,
+            pdfium_c.FPDFText_GetFontSize(text, start) * enlarged * scale,
             (left + right) / 2 * scale,
             (height - (bottom + top) / 2) * scale,
+            turned=abs(matrix.b) > 0.2 * abs(matrix.a),
         )
 
 

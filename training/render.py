@@ -76,13 +76,80 @@ class TextSource:
         return str(rng.randint(1, 12)) + rng.choice("/:-") + str(rng.randint(0, 59)) + rng.choice(["", "/2019", ":30"])
 
     def number(self) -> str:
-        """A number as tables and prose print it."""
+        """A number as tables, listings and prose print it."""
         rng, kind = self._rng, self._rng.random()
-        if kind < 0.45:
+        if kind < 0.12:
+            return str(rng.randint(0, 9))
+        if kind < 0.47:
             return str(rng.randint(0, 10 ** rng.randint(1, 6)))
-        if kind < 0.75:
+        if kind < 0.69:
             return f"{rng.random() * 10 ** rng.randint(0, 4):.{rng.randint(1, 4)}f}"
-        return f"{rng.randint(1000, 10**7):,}" if kind < 0.85 else str(rng.randint(1900, 2030))
+        if kind < 0.77:
+            return f"{rng.random() * 10 ** -rng.randint(0, 2):.{rng.randint(5, 9)}f}"
+        if kind < 0.82:
+            date = f"{rng.randint(1990, 2030)}-{rng.randint(1, 12):02}"
+            return date + rng.choice(["", f"-{rng.randint(1, 31):02}", f"-{rng.randint(1, 31):02}"])
+        if kind < 0.85:
+            return str(rng.randint(0, 10**5)).zfill(rng.randint(2, 5))
+        return f"{rng.randint(1000, 10**7):,}" if kind < 0.91 else str(rng.randint(1900, 2030))
+
+    def name(self) -> str:
+        """A variable, a function or a field."""
+        rng, kind = self._rng, self._rng.random()
+        word = rng.choice(self._vocabulary)
+        if kind < 0.3:
+            return word[: rng.randint(1, 5)]
+        if kind < 0.45:
+            return word[: rng.randint(2, 8)] + rng.choice(self._vocabulary).capitalize()[: rng.randint(2, 8)]
+        if kind < 0.55:
+            return word[: rng.randint(1, 6)] + str(rng.randint(0, 20))
+        return word.upper()[:6] if kind < 0.62 else word
+
+    def value(self, depth: int = 0) -> str:
+        """What stands to the right of an assignment or between brackets."""
+        rng, kind = self._rng, self._rng.random()
+        if kind < 0.3:
+            return self.number()
+        if kind < 0.5:
+            return self.name()
+        if kind < 0.65:
+            quote = rng.choice('""\'')
+            return quote + rng.choice([self.name(), self.number(), f"{self.name()} {self.name()}"]) + quote
+        if kind < 0.75:
+            return self.name() + rng.choice([".", "$", "_", "->", "::"]) + self.name()
+        if kind < 0.85 or depth > 1:
+            return rng.choice(["TRUE", "FALSE", "NULL", "None", "1:10", f"{self.name()}[{rng.randint(0, 9)}]"])
+        return self.call(depth + 1)
+
+    def call(self, depth: int = 0) -> str:
+        """A function with its arguments."""
+        rng = self._rng
+        arguments = [
+            rng.choice(["", "", f"{self.name()} = ", f"{self.name()}="]) + self.value(depth)
+            for _ in range(rng.randint(0, 4))
+        ]
+        return self.name() + rng.choice(["(", "(", "(", "["]) + rng.choice([", ", ", ", ","]).join(arguments) + ")"
+
+    def statement(self) -> str:
+        """A line of a listing: a program, a shell, an interpreter's answer."""
+        rng, kind = self._rng, self._rng.random()
+        if kind < 0.3:
+            line = f"{self.name()} {rng.choice(['<-', '=', '=', ':=', '+='])} {self.value()}{rng.choice(['', '', ';'])}"
+        elif kind < 0.55:
+            line = self.call() + rng.choice(["", "", ";", " {", " +"])
+        elif kind < 0.65:
+            test = f"{self.name()} {rng.choice(['==', '<', 'in', '!='])} {self.value()}"
+            line = f"{rng.choice(['if', 'while', 'for'])} ({test}) {{"
+        elif kind < 0.75:
+            options = [
+                f"{rng.choice(['-', '--'])}{self.name()}{rng.choice([' ', '='])}{self.value(2)}" for _ in range(2)
+            ]
+            line = f"{self.name()} {' '.join(options[: rng.randint(0, 2)])} {self.name()}.{self.name()[:3]}"
+        elif kind < 0.88:
+            line = f"[{rng.randint(1, 99)}] " + " ".join(self.number() for _ in range(rng.randint(1, 6)))
+        else:
+            line = f"{self.name()}{rng.choice([': ', ' : ', '->'])}{self.value()}{rng.choice(['', ',', ';'])}"
+        return rng.choice(["", "", "", "> ", "R> ", "$ ", "+ "]) + line
 
     def invented(self) -> str:
         """A word no dictionary has, in lower case, capitalised or in capitals."""
@@ -114,6 +181,11 @@ class TextSource:
         if kind < 0.22:
             return rng.choice(['"{}"', "“{}”", "„{}“", "«{}»", "‘{}’"]).format(word)
         return word + rng.choice("-_/.") + rng.choice(self._vocabulary) if kind < 0.26 else word
+
+    def listing(self) -> Iterator[str]:
+        """Endless tokens of program text."""
+        while True:
+            yield from self.statement().split()
 
     def stream(self, natural: float) -> Iterator[str]:
         """Endless tokens, of which the share ``natural`` comes as whole lines of real text."""
@@ -256,6 +328,8 @@ class TileSetter:
             sheet.canvas.rotate(rng.uniform(-2.2, 2.2), WIDTH / 2, HEIGHT / 2)
         if rng.random() < 0.17:
             self._plot(sheet)
+        elif rng.random() < 0.1:
+            self._form(sheet)
         else:
             if rng.random() < 0.7:
                 columns = [(rng.randint(-60, 70), WIDTH + rng.randint(-120, 40))]
@@ -313,6 +387,10 @@ class TileSetter:
         em = self._em()
         leading = em * rng.choice([rng.uniform(1.08, 1.3), rng.uniform(1.15, 1.7)])
         stream = self._text.stream(rng.choices([1.0, 0.5, 0.0], [0.3, 0.3, 0.4])[0])
+        if rng.random() < (0.5 if family in self._families["mono"] else 0.05):
+            stream = self._text.listing()
+        elif rng.random() < 0.07:
+            stream = (token.upper() for token in stream)
         grey, ligatures = self._grey(sheet.paper), rng.random() < 0.5
         tracking = rng.uniform(-0.03, 0.1) * em if rng.random() < 0.1 else 0.0
         face = rng.choice(upright if rng.random() < 0.6 else styled)
@@ -356,6 +434,44 @@ class TileSetter:
                 if x > end:
                     break
             y += leading * max(1, size / em)
+
+    def _form(self, sheet: Sheet) -> None:
+        """Fields in frames: labels close to rules, often in capitals, numbered, with boxes to tick."""
+        rng = self._rng
+        family = self._family() if rng.random() < 0.3 else rng.choice(self._families["sans"])
+        em, grey = rng.uniform(7.5, 14), self._grey(sheet.paper)
+        rule = skia.Paint(
+            AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeWidth=rng.uniform(0.4, 2),
+            Color=skia.Color(grey, grey, grey),
+        )  # fmt: skip
+        y, capitals = rng.uniform(-20, 10), rng.choice([0.0, 0.5, 1.0])
+        while y < HEIGHT:
+            lines = rng.randint(1, 3)
+            height = em * (1.2 * lines + rng.uniform(0.1, 0.8))
+            x = rng.uniform(-60, 10)
+            while x < WIDTH:
+                width = rng.uniform(60, 330)
+                sheet.canvas.drawRect(skia.Rect.MakeXYWH(x, y, width, height), rule)
+                tokens = self._text.stream(rng.choice([1.0, 0.0]))
+                ink = Ink(self._font(rng.choice(family), em), grey)
+                shout = rng.random() < capitals
+                for line in range(lines):
+                    at, baseline = x + rng.uniform(1.5, 5), y + em * (0.95 + 1.2 * line)
+                    if line == 0 and rng.random() < 0.4:
+                        label = f"{rng.randint(1, 30)}{rng.choice(['', 'a', 'b'])}."
+                        at += sheet.print(label, at, baseline, ink) + 0.3 * em
+                    while True:
+                        if rng.random() < 0.12:
+                            side = em * rng.uniform(0.8, 1.3)
+                            sheet.canvas.drawRect(skia.Rect.MakeXYWH(at, baseline - 0.85 * side, side, side), rule)
+                            at += side + rng.uniform(1, 5)
+                        token = next(tokens)
+                        token = token.upper() if shout else token
+                        if at + ink.font.measureText(token) > x + width:
+                            break
+                        at += sheet.print(token, at, baseline, ink) + rng.uniform(0.22, 0.4) * em
+                x += width
+            y += height
 
     def _plot(self, sheet: Sheet) -> None:
         """Axes with ticks and labels, curves, a legend, and words that stand alone at any place."""

@@ -61,7 +61,7 @@ def table(words: list[str], vectors: NDArray[np.float32], corpus: Corpus, dims: 
     """The arrays of the file."""
     centred = vectors - vectors.mean(0)
     _, axes = np.linalg.eigh(np.cov(centred.T))
-    short = centred @ axes[:, ::-1][:, :dims]
+    short = centred @ axes[:, -dims:]  # the strongest last, where spellings differ least
     short /= np.linalg.norm(short, axis=1, keepdims=True)
     lines = corpus.frequency
     ranks = {word: rank for rank, word in enumerate(sorted(lines, key=lambda one: (-lines[one], one)), 1)}
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("training/work/senses.npz"))
     parser.add_argument("--corpus", type=Path, default=Path("training/work/corpus.json.gz"))
-    parser.add_argument("--dims", type=int, default=32)
+    parser.add_argument("--dims", type=int, default=127)
     parser.add_argument("--words", type=int, default=14_000)
     options = parser.parse_args()
     torch.set_num_threads(1)  # so that sums are added in one order on every machine

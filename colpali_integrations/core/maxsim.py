@@ -31,7 +31,7 @@ from colpali_integrations.core.session import available_cores
 if TYPE_CHECKING:
     from onnx import GraphProto
 
-__all__ = ["best_matches", "share_out", "shared_session", "single_threaded"]
+__all__ = ["best_matches", "products", "share_out", "shared_session", "single_threaded"]
 
 T = TypeVar("T")
 Buffers: TypeAlias = "dict[type[np.generic], NDArray[Any]]"
@@ -80,6 +80,15 @@ def best_matches(
 
     share_out(blocks([len(page) for page in pages], _ROWS), score, threads=threads)
     return best
+
+
+def products(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Every product of a row with one of the others, in the caller's thread alone: float32 (n_rows, n_others).
+
+    numpy's would take all cores and spin on them afterwards, which other pages' runs are on.
+    """
+    found: NDArray[np.float32] = _product(np.float32).run(None, {"queries": rows, "pages": others})[0]
+    return found
 
 
 def share_out(tasks: Sequence[T], do: Callable[[T, Buffers], None], *, threads: int | None = None) -> None:

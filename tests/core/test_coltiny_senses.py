@@ -1,4 +1,4 @@
-"""What pages and questions are about: near meanings count a little, words go first, and nothing mixes the two."""
+"""What passages and questions are about: near meanings count, words go first, and nothing mixes the two."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import colpali_integrations
 from colpali_integrations import ColPali, max_sim
 from colpali_integrations.core.errors import ModelLoadError
 from colpali_integrations.core.families.base import Float32
-from colpali_integrations.core.families.coltiny_senses import Senses, page_row, query_row
+from colpali_integrations.core.families.coltiny_senses import Senses, page_rows, passages, query_row
 
 FOLDER = Path(colpali_integrations.__file__).parent / "models" / "coltiny"
 SPELT = np.eye(5, dtype=np.float32)[:4]
@@ -21,14 +21,36 @@ MEANT = np.array([[0, 0], [0.8, 0.6], [1, 0], [0, 1]], np.float32)
 TABLE = Senses(["the", "cash", "money", "river"], SPELT, MEANT)
 
 
-def test_the_sense_of_words_is_their_sum_at_length_one() -> None:
-    np.testing.assert_allclose(TABLE.of_words(["money", "river", "xyzzy"]), [0.5**0.5, 0.5**0.5], rtol=1e-6)
-    assert not TABLE.of_words(["xyzzy", "the"]).any()
-    assert query_row(TABLE.of_words(["the"]), 8, 1.0).shape == (0, 8)
-    assert page_row(TABLE.of_words([]), 8).shape == (0, 8)
+def test_the_sense_of_a_question_is_the_sum_of_its_words_at_length_one() -> None:
+    np.testing.assert_allclose(TABLE.of_words(["money", "xyzzy"]), [[1, 0], [0, 0]])
+    np.testing.assert_allclose(TABLE.of_question(["money", "river", "xyzzy"]), [0.5**0.5, 0.5**0.5], rtol=1e-6)
+    assert not TABLE.of_question(["xyzzy", "the"]).any()
+    assert query_row(TABLE.of_question(["the"]), 8, 1.0).shape == (0, 8)
+    assert query_row(TABLE.of_question([]), 8, 1.0).shape == (0, 8)
 
 
-def test_a_page_s_sense_is_that_of_the_words_that_its_vectors_spell() -> None:
+def test_passages_overlap_by_half_and_count_a_word_once() -> None:
+    senses = TABLE.of_words(["money", "river", "the"])
+    printed = np.array([0, 2] * 20 + [0, 1] * 5)  # 30 words that say something: passages from 0 and from 10
+    np.testing.assert_allclose(passages(senses, printed), [[1, 0], [0.5**0.5, 0.5**0.5]], rtol=1e-6)
+    for nothing in ([], [2] * 50):
+        about = passages(senses, np.array(nothing, np.intp))
+        assert about.shape == (0, 2)
+        assert page_rows(about, 8).shape == (0, 8)
+
+
+@given(st.integers(0, 400))
+def test_every_word_is_in_a_passage_and_those_inside_in_two(count: int) -> None:
+    words = np.eye(max(count, 1), dtype=np.float32)
+    said = passages(words, np.arange(count)) > 0
+    assert (said.sum(axis=1) == min(count, 20)).all()
+    often = said.sum(axis=0)
+    assert count == 0 or often.min() >= 1
+    assert (often[10:-10] >= 2).all()
+    assert len(said) == (0 if count == 0 else max(1, -(-count // 10) - 1))
+
+
+def test_a_page_s_senses_are_those_of_the_words_that_its_vectors_spell() -> None:
     np.testing.assert_allclose(TABLE.of_spellings(SPELT[[2, 3]]), TABLE.of_words(["money", "river"]), rtol=1e-6)
     assert not TABLE.of_spellings(np.eye(5, dtype=np.float32)[4:]).any(), "far from every word"
     between = np.array([[0, 0, 1, 1, 0]], np.float32) / np.float32(2**0.5)
@@ -54,10 +76,10 @@ def test_a_small_change_of_a_vector_is_a_small_change_of_the_sense() -> None:
 
 
 def test_near_meanings_score_by_dot_product_and_words_do_not_interfere() -> None:
-    query, money = query_row(TABLE.of_words(["cash"]), 8, 9.0), page_row(TABLE.of_words(["money"]), 8)
-    np.testing.assert_allclose(query @ money.T, [[0.5 * (0.8 - 0.4 * 0.5)]], rtol=1e-6)
-    few = query_row(TABLE.of_words(["cash"]), 8, 1.0)
-    np.testing.assert_allclose(few, query * 0.3, rtol=1e-6)
+    query, money = query_row(TABLE.of_question(["cash"]), 8, 9.0), page_rows(TABLE.of_words(["money"]), 8)
+    np.testing.assert_allclose(query @ money.T, [[1.5 * (0.8 - 0.35 * 0.7)]], rtol=1e-6)
+    few = query_row(TABLE.of_question(["cash"]), 8, 1.5)
+    np.testing.assert_allclose(few, query * 0.4, rtol=1e-6)
     word = np.zeros((1, 8), np.float32)
     word[0, [0, -1]] = 1.5
     assert (query @ word.T).item() < 0
@@ -68,7 +90,7 @@ def test_the_shipped_table_knows_what_is_near_and_what_is_not() -> None:
     table = Senses.read(FOLDER / "senses.npz")
 
     def cosine(one: str, other: str) -> float:
-        pair: list[Float32] = [table.of_words(text.split()) for text in (one, other)]
+        pair: list[Float32] = [table.of_question(text.split()) for text in (one, other)]
         return float(pair[0] @ pair[1])
 
     for one, near, far in (

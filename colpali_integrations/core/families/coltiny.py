@@ -1,7 +1,8 @@
 """ColTiny, the bundled model: reads the words of a page from its pixels, looks words of a query up by dot product.
 
-A page becomes one vector for each distinct word that the model makes out on it; a query one vector for each word. Each
-has one more for what it is about (`coltiny_senses`), so that near meanings count a little. Ranking wants three things
+A page becomes one vector for each distinct word that the model makes out on it; a query one vector for each word. There
+is one more for what each passage of the page is about, and one for the query (`coltiny_senses`), so that near meanings
+count too. Ranking wants three things
 that unit vectors cannot say, so here lengths and one extra dimension carry them:
 
 - a query vector's length is the word's learned weight w (rare words weigh more);
@@ -11,9 +12,9 @@ that unit vectors cannot say, so here lengths and one extra dimension carry them
 - the last dimension subtracts a hinge h from every cosine, and one zero vector a page stops sums at zero:
   query ``[w t, -w h]``, page ``[len v, len]``, hence ``max(0, max_p w len (cos - h))`` by plain dot-product MaxSim.
 
-A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.14 with the shipped constants) a query word,
-and 0.4 more for the sense. Rows are not of unit length, and every page ends with the zero vector; compare them by dot
-product, not by cosine.
+A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.23 with the shipped constants) a query word,
+and at most 1.2 more for the sense. Rows are not of unit length, and every page ends with the zero vector; compare
+them by dot product, not by cosine.
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ from colpali_integrations.core.errors import ModelLoadError
 from colpali_integrations.core.families.base import Feed, Float32, GraphFiles, Outputs, Prepared
 from colpali_integrations.core.families.coltiny_pixels import look
 from colpali_integrations.core.families.coltiny_reach import word_places
-from colpali_integrations.core.families.coltiny_senses import Senses
+from colpali_integrations.core.families.coltiny_senses import Senses, passages
 from colpali_integrations.core.families.coltiny_texts import (
     ColTinyConfig,
     ColTinyQueries,
     ColTinyTexts,
     best_match,
     occurrence_lengths,
-    with_sense,
+    with_passages,
 )
+from colpali_integrations.core.maxsim import products
 from colpali_integrations.core.page_grid import PageEmbedding
 from colpali_integrations.core.registry import ModelDescription
 
@@ -55,10 +57,10 @@ class PageLayout:
     """A page's vectors and where on the page they come from.
 
     Attributes:
-        vectors: float32 (n, dim): the words, the sense where the page has one, and the zero vector.
+        vectors: float32 (n, dim): the words, what the passages are about, and the zero vector.
         cells: int32 (n, 2), row and column of the cell that each vector was read in (of a word's most salient
-            occurrence), counted from the edges of what the model saw; (-1, -1) for the sense and the zero vector.
-        counts: int32 (n,), how often the page prints the word; 0 for those two.
+            occurrence), counted from the edges of what the model saw; (-1, -1) for passages and the zero vector.
+        counts: int32 (n,), how often the page prints the word; 0 for those.
     """
 
     vectors: Float32
@@ -67,7 +69,7 @@ class PageLayout:
 
 
 class ColTinyPages:
-    """Page image to one vector a distinct word, one of what they are about, and the zero vector."""
+    """Page image to one vector a distinct word, one for what each passage is about, and the zero vector."""
 
     def __init__(self, config: ColTinyConfig, senses: Senses) -> None:
         self._config, self._senses = config, senses
@@ -82,7 +84,7 @@ class ColTinyPages:
         return {"page": np.stack([item.arrays["page"] for item in batch])}
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One float32 (n_distinct_words + 1 or + 2, dim) a page."""
+        """One float32 (n_distinct_words + n_passages + 1, dim) a page."""
         return [layout.vectors for layout in self.layouts(outputs, batch)]
 
     def layouts(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageLayout]:
@@ -113,13 +115,13 @@ class ColTinyPages:
             cells: int32 (n, 2), row and column of each.
 
         Returns:
-            Words in the order of their most salient occurrence, the sense, the zero vector.
+            Words in the order of their most salient occurrence, passages from top to bottom, the zero vector.
         """
         config = self._config
         order = np.argsort(-salience, kind="stable")[:_MOST_CELLS]
         order = order[salience[order] > config.salience_threshold]
         found, place = vectors[order].astype(np.float32), cells[order]
-        cosine = found @ found.T
+        cosine = products(found, found)
 
         # A printed word that straddles cells is seen by several of them: the most salient one speaks for it.
         row, column = place.T
@@ -142,11 +144,13 @@ class ColTinyPages:
             alone = np.zeros((1, config.dim), np.float32)
             return PageLayout(alone, np.full((1, 2), -1, np.int32), np.zeros(1, np.int32))
         count = np.bincount(label).astype(np.int32)
-        total = (label == np.arange(len(leaders))[:, None]).astype(np.float32) @ found
+        total = np.zeros((len(leaders), found.shape[1]), np.float32)
+        np.add.at(total, label, found)
         spellings = total / np.linalg.norm(total, axis=1, keepdims=True)
         length = occurrence_lengths(config, count, len(found))
         words = np.concatenate([spellings * length, length], axis=1)
-        rows = with_sense(words, self._senses.of_spellings(spellings))
+        in_order = label[np.lexsort(place.T[::-1])]
+        rows = with_passages(words, passages(self._senses.of_spellings(spellings), in_order))
         others = len(rows) - len(words)
         nowhere, never = np.full((others, 2), -1, np.int32), np.zeros(others, np.int32)
         return PageLayout(rows, np.concatenate([place[leaders], nowhere]), np.concatenate([count, never]))
@@ -155,7 +159,7 @@ class ColTinyPages:
 class ColTinyFamily:
     """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx``, ``senses.npz`` and ``config.json``."""
 
-    preprocessing: ClassVar[str] = "coltiny-4"
+    preprocessing: ClassVar[str] = "coltiny-5"
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         self.config = ColTinyConfig.read(directory / "config.json")

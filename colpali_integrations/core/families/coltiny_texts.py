@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from colpali_integrations.core.errors import ModelLoadError, QueryError
 from colpali_integrations.core.families.base import Feed, Float32, Outputs, Prepared
-from colpali_integrations.core.families.coltiny_senses import Senses, page_row, query_row
+from colpali_integrations.core.families.coltiny_senses import Senses, page_rows, passages, query_row
 from colpali_integrations.core.families.coltiny_words import MAX_WORD_FEATURES, query_words, word_features
 
-__all__ = ["ColTinyConfig", "ColTinyQueries", "ColTinyTexts", "best_match", "occurrence_lengths", "with_sense"]
+__all__ = ["ColTinyConfig", "ColTinyQueries", "ColTinyTexts", "best_match", "occurrence_lengths", "with_passages"]
 
 _logger = logging.getLogger(__name__)
 # A page of small print has about a thousand; more than this is not one page.
@@ -103,10 +103,10 @@ def occurrence_lengths(config: ColTinyConfig, counts: NDArray[Any], words: int) 
     return (counts * (config.k1 + 1) / (counts + norm)).astype(np.float32)[:, None]
 
 
-def with_sense(words: Float32, sense: Float32) -> Float32:
-    """A page's rows: those of its words, of its sense where it has one, and the zero vector."""
+def with_passages(words: Float32, about: Float32) -> Float32:
+    """A page's rows: those of its words, of what its passages are about, and the zero vector."""
     dim = words.shape[1]
-    return np.concatenate([words, page_row(sense, dim), np.zeros((1, dim), np.float32)])
+    return np.concatenate([words, page_rows(about, dim), np.zeros((1, dim), np.float32)])
 
 
 class ColTinyQueries:
@@ -146,7 +146,7 @@ class ColTinyQueries:
             QueryError: as :meth:`words`.
         """
         found = self.words(text)
-        return [*found, *([None] * int(self._senses.of_words(found).any()))]
+        return [*found, *([None] * int(self._senses.of_question(found).any()))]
 
     def prepare(self, item: str) -> Prepared:
         """Spell the words: int64 ids (n_words, longest possible), padded so that no batch changes a shape."""
@@ -168,28 +168,27 @@ class ColTinyQueries:
         ends = np.cumsum([len(item.arrays["features"]) for item in batch])
         found = []
         for part, own, item in zip(np.split(rows, ends[:-1]), np.split(weights, ends[:-1]), batch, strict=True):
-            sense = self._senses.of_words(item.extra)
+            sense = self._senses.of_question(item.extra)
             found.append(np.concatenate([part, query_row(sense, self._config.dim, float(own.sum()))]))
         return found
 
 
 class ColTinyTexts(ColTinyQueries):
-    """A text to the vectors that a page with its words has: one a distinct word, the sense, and zero as the last."""
+    """A text to the vectors that a page with its words has: words, what passages are about, zero as the last."""
 
     def __init__(self, config: ColTinyConfig, senses: Senses) -> None:
         super().__init__(config, senses, max_words=_MOST_TEXT_WORDS, kind="text")
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One float32 (n_distinct_words + 1 or + 2, dim) a text, words in the order in which they come first."""
+        """One float32 (n_distinct_words + n_passages + 1, dim) a text, words in the order in which they come first."""
         ends = np.cumsum([len(item.arrays["features"]) for item in batch])
         parts = np.split(outputs["vectors"].astype(np.float32), ends[:-1])
         return [self._page(part, item.extra) for part, item in zip(parts, batch, strict=True)]
 
     def _page(self, vectors: Float32, words: Sequence[str]) -> Float32:
-        first: dict[str, int] = {}
-        for position, word in enumerate(words):
-            first.setdefault(word, position)
-        counts = np.array([words.count(word) for word in first])
+        number: dict[str, int] = {}
+        printed = np.array([number.setdefault(word, len(number)) for word in words])
+        _, first, counts = np.unique(printed, return_index=True, return_counts=True)
         length = occurrence_lengths(self._config, counts, len(words))
-        rows = np.concatenate([vectors[list(first.values())] * length, length], axis=1)
-        return with_sense(rows, self._senses.of_words(list(first)))
+        rows = np.concatenate([vectors[first] * length, length], axis=1)
+        return with_passages(rows, passages(self._senses.of_words(list(number)), printed))
