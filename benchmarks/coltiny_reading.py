@@ -126,8 +126,8 @@ def main() -> None:
         f"{len(used)} pages, {len(words):,} words in the vocabulary. Sizes are pixels of a line at 1152 on the page's "
         "longest side, after all scaling that the PDF asks for; fonts without a name count as serif. Words turned on "
         "their side, as along a vertical axis, are in the first row and one of their own: nothing here reads them. "
-        "What the last tiles of training added (listings, forms, capitals, long numbers) was decided by what was misread "
-        "on these very pages before; training/README.md has the shares of manuals that were not looked at for it.",
+        "What the last tiles of training added (listings, forms, capitals, long numbers) was decided by what was "
+        "misread on these very pages before; training/README.md has the shares of manuals that were not looked at.",
         machine.table(("words", "number", "read", "bar", "misread, for instance"), rows),
         f"![misread words]({options.name}.webp)",
     ]
