@@ -1,10 +1,11 @@
-"""MUVERA: ours against fastembed's at its defaults (10,240 numbers a page): time of a page, and what is found.
+"""MUVERA: ours against fastembed's and muvera-python's (Rust), 10,240 numbers a page: time of a page, what is found.
 
 From the repository's root::
 
     python -m benchmarks.muvera [--pages 1000] [--rounds 5]      # -> results/muvera.md
 
-The two draw other random numbers, so encodings differ; on equal ones they agree to 1e-5 (tests/core/test_muvera.py).
+All draw other random numbers, so encodings differ; on equal ones fastembed's and ours agree to 1e-5
+(tests/core/test_muvera.py). muvera-python takes the parameters that are fastembed's defaults.
 Times are CPU time of one core, of the same pages in turns. Recall@100 is the part of exact MaxSim's best 10 that is
 among the best 100 by the encodings' dot product, on the pages of `benchmarks/stores_data.py`.
 """
@@ -22,13 +23,14 @@ os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # before nu
 
 import numpy as np
 from fastembed.postprocess.muvera import Muvera as Peer
+from muvera import Muvera as Rust
 
 from benchmarks import machine
 from benchmarks.stores_data import Corpus
 from colpali_integrations import Muvera, max_sim, top_pages
 
 ROWS, DIM = 1030, 128
-OURS, PEER = "ours", "fastembed"
+OURS, PEER, RUST = "ours", "fastembed", "muvera-python"
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -45,14 +47,20 @@ def main() -> None:
     options = parser.parse_args()
     corpus, ours, peer = Corpus(options.pages, ROWS, DIM), Muvera(DIM), Peer(DIM, 5, 16, 20)
     assert ours.size == peer.embedding_size
-    of_page = {OURS: ours.document, PEER: peer.process_document}
-    of_query = {OURS: ours.query, PEER: peer.process_query}
+    rust = Rust(20, 5, DIM, projection_type="ams_sketch", projection_dimension=16)
+    of_page = {
+        OURS: ours.document,
+        PEER: peer.process_document,
+        RUST: lambda page: rust.encode_documents([page])[0],
+    }
+    of_query = {OURS: ours.query, PEER: peer.process_query, RUST: lambda query: rust.encode_queries([query])[0]}
+    assert of_page[RUST](corpus.page(0).astype(np.float32)).shape == (ours.size,)
     page, query = corpus.page(0).astype(np.float32), corpus.query(0).astype(np.float32)
     times: dict[str, list[float]] = {name: [] for name in of_page}
     asked: dict[str, list[float]] = {name: [] for name in of_page}
     for turn in range(options.rounds):
-        for name in (OURS, PEER) if turn % 2 == 0 else (PEER, OURS):
-            for _ in range(20 if name == OURS else 1):
+        for name in (OURS, RUST, PEER) if turn % 2 == 0 else (PEER, RUST, OURS):
+            for _ in range(1 if name == PEER else 20):
                 times[name].append(seconds(lambda name=name: of_page[name](page)))  # type: ignore[misc]
             asked[name].append(seconds(lambda name=name: of_query[name](query)))  # type: ignore[misc]
     queries = [corpus.query(number).astype(np.float32) for number in range(options.queries)]
