@@ -143,7 +143,7 @@ class PageGrid:
     def to_json(self) -> dict[str, Any]:
         """A small JSON-safe dict, of which `from_json` makes the grid again.
 
-        ColPali's 1030 vectors take about 100 characters, ColTiny's 150 vectors with their reach about 1,000.
+        ColPali's 1030 vectors take about 100 characters, ColTiny's 175 vectors with their reach about 1,000.
 
         Example:
             >>> PageGrid(rows=1, columns=3, cells=np.array([0, 1, 2])).to_json()["rows"]
