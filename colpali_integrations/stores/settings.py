@@ -89,9 +89,13 @@ class Fingerprint:
             FingerprintError: it is another model; the message shows both and says what to do.
         """
         if not self.matches(other):
+            if self.name == other.name:
+                advice = f"{self.name!r} has changed; index again into a new store, or go back to what made this one."
+            else:
+                advice = f"use the model {self.name!r}, or make a new store with {other.name!r} in another place."
             raise FingerprintError(
-                f"{where} was made by {self}, and the model at hand is {other}. Their vectors cannot be compared: use "
-                f"the model {self.name!r}, or make a new store with {other.name!r} in another place."
+                f"{where} was made by {self}, and the model at hand is {other}. Their vectors cannot be compared: "
+                + advice
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -107,6 +107,14 @@ def test_revisions_are_compared_where_they_can_be() -> None:
     assert not replace(MODEL, revision=commit).matches(replace(MODEL, revision=commit, description="1" * 16))
 
 
+def test_the_advice_for_a_model_that_changed_is_not_to_use_that_model() -> None:
+    before, after = replace(MODEL, revision="a" * 40), replace(MODEL, revision="b" * 40)
+    with pytest.raises(FingerprintError, match=rf"the store was made by .*{MODEL.name}' has changed; index again"):
+        before.require(after, where="the store")
+    with pytest.raises(FingerprintError, match=rf"use the model '{MODEL.name}', or make a new store with 'other'"):
+        before.require(replace(after, name="other"), where="the store")
+
+
 def test_a_model_that_follows_a_branch_matches_its_commit() -> None:
     named = find_model("Qdrant/colpali-v1.3-fp16")
     loaded = replace(named, revision="a" * 40)
