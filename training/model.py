@@ -95,6 +95,7 @@ class PageEncoder(nn.Module):
     BESIDE = 2
     """Cells to either side whose word features are read too."""
     HIDDEN, EXPANDED = 384, 1152
+    """Features of a window, and of them inside of each of the reader's layers."""
 
     def __init__(self, *, dim: int = 128) -> None:
         super().__init__()

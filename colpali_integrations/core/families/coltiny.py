@@ -2,8 +2,7 @@
 
 A page becomes one vector for each distinct word that the model makes out on it; a query one vector for each word. There
 is one more for what each passage of the page is about, and one for the query (`coltiny_senses`), so that near meanings
-count too. Ranking wants three things
-that unit vectors cannot say, so here lengths and one extra dimension carry them:
+count too. Ranking wants three things that unit vectors cannot say, so here lengths and one extra dimension carry them:
 
 - a query vector's length is the word's learned weight w (rare words weigh more);
 - a page vector's length is how much the page says the word: its number of occurrences n, saturated and normalised by
