@@ -27,11 +27,13 @@ import pypdfium2 as pdfium
 from numpy.typing import NDArray
 from PIL import Image
 
+from colpali_integrations.core.families import coltiny_pixels
 from colpali_integrations.core.families.base import Float32
 from colpali_integrations.core.families.coltiny import ColTinyConfig, ColTinyPages, ColTinyQueries
 from colpali_integrations.core.families.coltiny_senses import Senses
 from colpali_integrations.core.families.coltiny_words import STOP_WORDS, words
 
+PIXELS = Path(coltiny_pixels.__file__)
 SET = Path(__file__).with_name("evaluation.json")
 RENDER_DPI = 144
 
@@ -137,17 +139,13 @@ class Raw:
         vectors: float32 (n, dim - 1), unit length.
         salience: float32 (n,), logits.
         cells: int32 (n, 2), row and column of each.
-        corner: left and top of the first cell on the page, in pixels at the model's size.
+        centres: float64 (n, 2), x and y on the page of each cell's centre, in pixels at the model's size.
     """
 
     vectors: Float32
     salience: Float32
     cells: NDArray[np.int32]
-    corner: tuple[float, float]
-
-    def centres(self, cell: int) -> NDArray[np.float64]:
-        """Where on the page each cell's centre stands: float64 (n, 2), x and y in pixels at the model's size."""
-        return (self.cells[:, ::-1] + 0.5) * cell + np.array(self.corner)
+    centres: NDArray[np.float64]
 
 
 class Encoder:
@@ -159,7 +157,7 @@ class Encoder:
         self.config = ColTinyConfig.read(folder / "config.json")
         self._pages = ort.InferenceSession(str(folder / "image.onnx"), options, providers=["CPUExecutionProvider"])
         self._words = ort.InferenceSession(str(folder / "text.onnx"), options, providers=["CPUExecutionProvider"])
-        digest = hashlib.sha256((folder / "image.onnx").read_bytes()).hexdigest()[:12]
+        digest = hashlib.sha256((folder / "image.onnx").read_bytes() + PIXELS.read_bytes()).hexdigest()[:12]
         self._cache = cache / digest
         self._cache.mkdir(parents=True, exist_ok=True)
         self.senses = Senses.read(folder / "senses.npz")
@@ -175,11 +173,11 @@ class Encoder:
             vectors, salience, cells = self._pages.run(names, codec.feed([prepared]))
             columns = prepared.extra.pixels.shape[1] // self.config.cell
             places = np.stack(np.divmod(cells, columns), axis=1).astype(np.int32)
-            corner = np.array([prepared.extra.left, prepared.extra.top])
-            np.savez(kept, vectors=vectors.astype(np.float16), salience=salience, cells=places, corner=corner)
+            middles = ((places[:, ::-1] + 0.5) * self.config.cell).tolist()
+            centres = np.array([prepared.extra.on_page(x, y) for x, y in middles]).reshape(-1, 2)
+            np.savez(kept, vectors=vectors.astype(np.float16), salience=salience, cells=places, centres=centres)
         with np.load(kept) as stored:
-            left, top = stored["corner"].tolist()
-            return Raw(stored["vectors"].astype(np.float32), stored["salience"], stored["cells"], (left, top))
+            return Raw(stored["vectors"].astype(np.float32), stored["salience"], stored["cells"], stored["centres"])
 
     def words(self, text: str) -> Float32:
         """Unit vectors of a text's words, float32 (n_words, dim - 1)."""

@@ -101,8 +101,8 @@ def read_as(word: Word, raw: Raw, table: Float32, index: int, cell: int) -> Floa
         index: which of them is the word's own.
         cell: pixels of a cell's side.
     """
-    away = np.abs(raw.centres(cell) - [word.x, word.y]).max(axis=1)
-    near = raw.vectors[away <= 1.5 * cell]
+    away = np.abs(raw.centres - [word.x, word.y]).max(axis=1)
+    near = raw.vectors[away <= 1.5 * cell * max(1, word.em / 40)]  # large print is read smaller
     if not len(near):
         return np.full(len(table), -1, np.float32)
     similar: Float32 = table @ near[(near @ table[index]).argmax()]

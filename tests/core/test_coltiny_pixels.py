@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw, ImageFont
 
 from colpali_integrations import ColPali, max_sim, regions
-from colpali_integrations.core.families.coltiny_pixels import even_light, look
+from colpali_integrations.core.families.coltiny_pixels import Headline, Sight, even_light, look
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
@@ -71,15 +71,55 @@ def test_a_blank_page_is_a_little_white() -> None:
         assert (sight.pixels == 1).all()
 
 
-@pytest.mark.parametrize("size", [40, 60, 90])
-def test_print_that_is_large_throughout_is_made_smaller(coltiny: ColPali, size: int) -> None:
-    """Its letters would be larger than what the model looks at."""
+def pages_of_large_print(size: int) -> list[Image.Image]:
+    """Two lines with nothing else, and with a picture beside them that keeps them from being blocks of print."""
     page = Image.new("L", (1152, 700), 255)
     ImageDraw.Draw(page).multiline_text((60, 40), "bananas\nharbour crane", fill=0, font=ImageFont.load_default(size))
+    framed = page.copy()
+    ImageDraw.Draw(framed).rectangle((20, 20, 1130, 600), outline=0, width=6)
+    return [page, framed]
+
+
+@pytest.mark.parametrize("size", [40, 60, 90])
+@pytest.mark.parametrize("kind", [0, 1])
+def test_print_that_is_large_throughout_is_made_smaller(coltiny: ColPali, size: int, kind: int) -> None:
+    """Its letters would be larger than what the model looks at."""
+    page = pages_of_large_print(size)[kind]
     sight = look(page, 1152)
-    assert sight.page[0] < 1152
+    assert (sight.page[0] < 1152, len(sight.headlines)) == ((True, 0) if kind else (False, 2))
     found, other = coltiny.embed_queries(["bananas", "violin"])
     [seen] = coltiny.embed_pages([page])
     assert max_sim(found, [seen.vectors])[0] > 3 * max_sim(other, [seen.vectors])[0]
     [place] = regions(found, seen.vectors, seen.grid, tokens=["bananas"])
     assert place.box[3] < 0.35, "the upper line"
+
+
+@pytest.mark.parametrize("bar", [False, True])
+@pytest.mark.parametrize("size", [48, 64, 90])
+def test_a_slide_s_title_is_read_beside_its_small_print(coltiny: ColPali, size: int, bar: bool) -> None:
+    slide = Image.new("RGB", (1280, 720), "white")
+    draw = ImageDraw.Draw(slide)
+    if bar:
+        draw.rectangle((0, 30, 1280, 50 + round(1.5 * size)), fill=(20, 40, 120))
+    draw.text((60, 40), "Harbour crane", fill="white" if bar else "black", font=ImageFont.load_default(size))
+    draw.text((80, 400), "Bananas come every Tuesday", fill="black", font=ImageFont.load_default(20))
+    [title] = look(slide, 1152).headlines
+    assert title.scale > 1
+    [seen] = coltiny.embed_pages([slide])
+    boxes = {}
+    for word in ("harbour", "bananas", "violin"):
+        [query] = coltiny.embed_queries([word])
+        boxes[word] = [region.box for region in regions(query, seen.vectors, seen.grid, tokens=[word] * len(query))]
+    [harbour], [bananas] = boxes["harbour"], boxes["bananas"]
+    left, top, _, bottom = draw.textbbox((60, 40), "Harbour", font=ImageFont.load_default(size))
+    assert harbour[:2] == pytest.approx((left / 1280, top / 720), abs=0.03)
+    assert harbour[3] == pytest.approx(bottom / 720, abs=0.03)
+    assert bananas[1] > 0.5
+    assert boxes["violin"] == []
+
+
+def test_points_of_what_is_seen_have_their_place_on_the_page() -> None:
+    parts = (Headline(0, 64, 10.0, 20.0, 2.0),)
+    sight = Sight(np.ones((128, 64), np.float32), -5.0, 100.0, (300.0, 300.0), parts)
+    assert sight.on_page(3, 4) == (16, 28)
+    assert sight.on_page(3, 64) == (-2, 164)

@@ -158,7 +158,7 @@ class ColTinyPages:
 class ColTinyFamily:
     """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx``, ``senses.npz`` and ``config.json``."""
 
-    preprocessing: ClassVar[str] = "coltiny-5"
+    preprocessing: ClassVar[str] = "coltiny-6"
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         self.config = ColTinyConfig.read(directory / "config.json")

@@ -16,11 +16,12 @@ from PIL import Image
 
 from colpali_integrations.core.families.base import Float32
 
-__all__ = ["Sight", "even_light", "look"]
+__all__ = ["Headline", "Sight", "even_light", "look"]
 
 _DARK = 115  # grey level of paper below which a page counts as light print on dark
 _INK = 40  # grey levels between ink and paper; a scanner's noise stays below
 _MARGIN = 16  # pixels around the ink
+_HALF = 0.5  # of the way from black to paper: darker is ink
 _ROUND = 32  # sides are multiples of it: a multiple of a cell, and large so that pages share shapes
 # A small picture is a crop rather than a page: blown up to a page's size, its letters would be larger than any that
 # the model has learned.
@@ -29,6 +30,31 @@ _MOST_ENLARGEMENT = 2.0
 # looks at. Strokes tell: of print of 12 to 36 pixels the median is 1 to 3 pixels wide, of bold print twice that.
 _WIDE_STROKE, _STROKE = 4.0, 2.5
 _LEAST_SHARE = 0.25  # what is wider still are shapes and no strokes
+# Large print on a page of smaller print (the title of a slide): a block of ink between white as high as letters of 36
+# pixels and more are, of strokes that are wide, but not so wide for its height as shapes are.
+_LARGE, _LARGEST = 24, 300
+_WIDEST_STROKE = 0.3
+_LEAST_INK = 0.01  # of the block's area
+_GAP = 0.8  # of a block's height, as white beside it: wider than between words
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A block of large print, made as small as the model reads it, above the rest of a :class:`Sight`.
+
+    Attributes:
+        start: its first row in the sight's pixels.
+        stop: the row after its last.
+        left: where its left edge stands on the page, in pixels of the sight's scale.
+        top: the same of its upper edge.
+        scale: how many of those pixels one of its own is.
+    """
+
+    start: int
+    stop: int
+    left: float
+    top: float
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -38,20 +64,30 @@ class Sight:
     Attributes:
         pixels: float32 (height, width) in [0, 1], paper at 1; sides are multiples of 32.
         left: where its left edge stands on the page, in its pixels; negative beyond the page's edge.
-        top: the same of its upper edge.
+        top: the same of its upper edge, headlines included, so that the rest stands where it does.
         page: width and height of the whole page in these pixels.
+        headlines: what stands in the uppermost rows instead, at another scale.
     """
 
     pixels: Float32
     left: float
     top: float
     page: tuple[float, float]
+    headlines: tuple[Headline, ...] = ()
+
+    def on_page(self, x: float, y: float) -> tuple[float, float]:
+        """Where on the page a point of the pixels stands."""
+        for part in self.headlines:
+            if part.start <= y < part.stop:
+                return part.left + x * part.scale, part.top + (y - part.start) * part.scale
+        return x + self.left, y + self.top
 
 
 def look(image: Image.Image, longest_side: int) -> Sight:
     """Find the ink of a page and bring it to the size that the model was trained at.
 
-    A page is as large as `longest_side` says; one whose print is large throughout is made smaller.
+    A page is as large as `longest_side` says; one whose print is large throughout is made smaller. Of others, blocks of
+    large print (a slide's title) are taken out and stand above the rest, smaller.
 
     Args:
         image: of any mode and size.
@@ -59,11 +95,78 @@ def look(image: Image.Image, longest_side: int) -> Sight:
     """
     grey = image if image.mode == "L" else image.convert("L")
     scale = min(longest_side / max(grey.size), _MOST_ENLARGEMENT)
-    sight = _look(grey, scale)
-    stroke = _median_stroke(sight.pixels)
+    sight = _with_headlines(_look(grey, scale))
+    rest = sight.headlines[-1].stop if sight.headlines else 0
+    stroke = _median_stroke(sight.pixels[rest:] < _HALF)
     if stroke < _WIDE_STROKE:
         return sight
-    return _look(grey, scale * max(_STROKE / stroke, _LEAST_SHARE))
+    return _with_headlines(_look(grey, scale * max(_STROKE / stroke, _LEAST_SHARE)))
+
+
+def _with_headlines(sight: Sight) -> Sight:
+    """The same with the blocks of large print taken out and laid above the rest."""
+    pixels, height = sight.pixels, 0
+    parts: list[Headline] = []
+    strips: list[Float32] = []
+    for left, top, right, bottom, stroke, dark in _large_blocks(sight.pixels):
+        if not strips:
+            pixels = pixels.copy()
+        share = max(_STROKE / stroke, _LEAST_SHARE)
+        size = round((right - left) * share), round((bottom - top) * share)
+        block = Image.fromarray((pixels[top:bottom, left:right] * 255).astype(np.uint8))
+        smaller = np.asarray(block.resize(size, Image.Resampling.LANCZOS))
+        rows = math.ceil((size[1] + 2 * _MARGIN) / _MARGIN) * _MARGIN
+        strip = np.ones((rows, pixels.shape[1]), np.float32)
+        strip[_MARGIN : _MARGIN + size[1], _MARGIN : _MARGIN + size[0]] = (
+            even_light(smaller) if dark else smaller.astype(np.float32) / 255
+        )
+        beside = _MARGIN / share
+        x, y = left + sight.left - beside, top + sight.top - beside
+        parts.append(Headline(height, height + rows, x, y, 1 / share))
+        strips.append(strip)
+        height += rows
+        pixels[top:bottom, left:right] = 1
+    if not strips:
+        return sight
+    if height % _ROUND:
+        strips.append(np.ones((_ROUND - height % _ROUND, pixels.shape[1]), np.float32))
+        height += len(strips[-1])
+    return Sight(np.concatenate([*strips, pixels]), sight.left, sight.top - height, sight.page, tuple(parts))
+
+
+def _large_blocks(pixels: Float32) -> list[tuple[int, int, int, int, float, bool]]:
+    """Left, top, right, bottom of blocks of large print, how wide their strokes are, and whether on dark paper."""
+    found = []
+    ink = pixels < _HALF
+    for top, bottom in _runs(ink, 1, 1):
+        if bottom - top < _LARGE:
+            continue
+        band = ink[top:bottom]
+        for left, right in _runs(band, 0, round(_GAP * min(bottom - top, _LARGEST))):
+            part = band[:, left:right]
+            for above, below in _runs(part, 1, 1):
+                height = below - above
+                if not _LARGE <= height <= _LARGEST or right - left < height or not left:
+                    continue  # with ink at the edge, where the margin is, black is white
+                block = part[above:below]
+                dark = bool(block.mean() > 0.5)  # light print on a bar
+                if dark:
+                    block = ~block
+                stroke = _median_stroke(block)
+                if _WIDE_STROKE <= stroke <= _WIDEST_STROKE * height and block.mean() > _LEAST_INK:
+                    found.append((left, top + above, right, top + below, stroke, dark))
+    return found
+
+
+def _runs(ink: NDArray[np.bool_], across: int, gap: int) -> list[tuple[int, int]]:
+    """Where the runs of lines with ink begin and end, gaps of up to `gap` included; `across` is the axis of a line."""
+    places = np.flatnonzero(ink.any(axis=across))
+    if not places.size:
+        return []
+    breaks = np.flatnonzero(np.diff(places) > gap + 1)
+    starts = places[np.concatenate([[0], breaks + 1])]
+    ends = places[np.concatenate([breaks, [len(places) - 1]])] + 1
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
 def _look(grey: Image.Image, scale: float) -> Sight:
@@ -116,9 +219,9 @@ def even_light(grey: NDArray[np.uint8]) -> Float32:
     return np.minimum(levels / paper, 1).astype(np.float32)[grey]
 
 
-def _median_stroke(pixels: Float32) -> float:
+def _median_stroke(ink: NDArray[np.bool_]) -> float:
     """Median length in pixels of the runs of ink in all rows; 0 without ink. Few figures have as many as print has."""
-    ink = np.pad(pixels < 0.5, ((0, 0), (1, 1)))
+    ink = np.pad(ink, ((0, 0), (1, 1)))
     edges = np.flatnonzero(ink[:, 1:] != ink[:, :-1])  # where runs begin and end, in turn: no run goes over a row's end
     return float(np.median(edges[1::2] - edges[::2])) if edges.size else 0.0
 

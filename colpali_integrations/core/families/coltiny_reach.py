@@ -52,9 +52,10 @@ def word_places(sight: Sight, cells: NDArray[np.int32], cell: int) -> PageGrid:
         x, y = (column + 0.5) * cell, (row + 0.5) * cell
         whole = (column * cell, row * cell, (column + 1) * cell, (row + 1) * cell)
         box = _word_box(grey, int(y), int(x), cell) or whole
-        left, top, right, bottom = box[0] + sight.left, box[1] + sight.top, box[2] + sight.left, box[3] + sight.top
-        on_row = min(rows - 1, max(0, int((y + sight.top) // cell)))
-        on_column = min(columns - 1, max(0, int((x + sight.left) // cell)))
+        (left, top), (right, bottom) = sight.on_page(*box[:2]), sight.on_page(*box[2:])
+        x, y = sight.on_page(x, y)
+        on_row = min(rows - 1, max(0, int(y // cell)))
+        on_column = min(columns - 1, max(0, int(x // cell)))
         places[index] = on_row * columns + on_column
         beyond = (
             on_column * cell - left,
