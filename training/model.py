@@ -135,7 +135,8 @@ class PageEncoder(nn.Module):
             return Seen(F.relu(self.narrow(x)), words, self.salience(words)[:, 0].float())
 
     def _multiplied(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision is torch.bfloat16)
+        device = self.vector.weight.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision is torch.bfloat16)
 
     def windows(self, seen: Seen, cells: Tensor) -> Tensor:
         """What the reader looks at: float (n, inputs).
@@ -153,12 +154,13 @@ class PageEncoder(nn.Module):
         letters = F.pad(seen.letters, (left, wide // 2 - 1, up, high // 2 - 1)).permute(0, 2, 3, 1)
         tall, broad = 2 * rows + high - 2, 2 * columns + wide - 2
         start = (number * tall + 2 * row) * broad + 2 * column
-        offsets = (torch.arange(high)[:, None] * broad + torch.arange(wide)).reshape(-1)
+        device = cells.device
+        offsets = (torch.arange(high, device=device)[:, None] * broad + torch.arange(wide, device=device)).reshape(-1)
         near = letters.reshape(-1, self.LETTERS)[start[:, None] + offsets].reshape(-1, high * wide * self.LETTERS)
 
         words = F.pad(seen.words, (self.BESIDE, self.BESIDE)).permute(0, 2, 3, 1)
         start = (number * rows + row) * (columns + 2 * self.BESIDE) + column
-        around = words.reshape(-1, self.WORDS)[start[:, None] + torch.arange(2 * self.BESIDE + 1)]
+        around = words.reshape(-1, self.WORDS)[start[:, None] + torch.arange(2 * self.BESIDE + 1, device=device)]
         return torch.cat([near, around.reshape(-1, (2 * self.BESIDE + 1) * self.WORDS)], dim=1)
 
     def hidden(self, windows: Tensor) -> Tensor:
@@ -202,19 +204,13 @@ class WordEncoder(nn.Module):
         return self.head(self.embedding(ids, offsets))
 
 
-_FEATURES: dict[str, list[int]] = {}
-
-
 def word_batch(words: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Feature ids and offsets of ``words`` for :class:`WordEncoder`; features are remembered."""
+    """Feature ids and offsets of ``words`` for :class:`WordEncoder`."""
     ids: list[int] = []
     offsets: list[int] = []
     for word in words:
-        features = _FEATURES.get(word)
-        if features is None:
-            features = _FEATURES[word] = word_features(word)
         offsets.append(len(ids))
-        ids.extend(features)
+        ids.extend(word_features(word))
     return torch.tensor(ids), torch.tensor(offsets)
 
 

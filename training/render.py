@@ -14,6 +14,7 @@ import argparse
 import io
 import math
 import random
+import re
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ _ONSETS = ["b", "br", "c", "ch", "d", "f", "g", "gr", "h", "k", "l", "m", "n", "
 _ONSETS += ["w", "z", "sh", ""]
 _RIMES = ["a", "e", "i", "o", "u", "ar", "en", "il", "on", "ut", "ai", "ou", "y", "er", "ung", "eau"]
 _UNITS = ["px", "mm", "kB", "MB", "ms", "th", "st", "%", "x", "GHz", "em", "pt", "nm", "k", "a", "b", "D", "V", "kg"]
+# What TeX, word processors and PostScript set pages in unless told otherwise.
+_COMMON = re.compile("cmun|lm(roman|sans|mono)|Liberation|Nimbus|FreeMono|texgyre|DejaVuSansMono")
+_COMMON_SHARE = 2
 _LIGATURES = {"ffi": "ﬃ", "ffl": "ﬄ", "ff": "ﬀ", "fi": "ﬁ", "fl": "ﬂ"}
 
 Box = tuple[float, float, float, float]
@@ -97,8 +101,10 @@ class TextSource:
         """A variable, a function or a field."""
         rng, kind = self._rng, self._rng.random()
         word = rng.choice(self._vocabulary)
-        if kind < 0.3:
+        if kind < 0.22:
             return word[: rng.randint(1, 5)]
+        if kind < 0.36:
+            return self.short()
         if kind < 0.45:
             return word[: rng.randint(2, 8)] + rng.choice(self._vocabulary).capitalize()[: rng.randint(2, 8)]
         if kind < 0.55:
@@ -151,9 +157,19 @@ class TextSource:
             line = f"{self.name()}{rng.choice([': ', ' : ', '->'])}{self.value()}{rng.choice(['', ',', ';'])}"
         return rng.choice(["", "", "", "> ", "R> ", "$ ", "+ "]) + line
 
+    def short(self) -> str:
+        """Two to four letters without sense, as identifiers and abbreviations are; there is nothing to guess by."""
+        rng = self._rng
+        letters = "".join(rng.choice(string.ascii_lowercase) for _ in range(rng.choice([2, 3, 3, 3, 4, 4])))
+        return letters + rng.choice(["", "", "", str(rng.randint(0, 9))])
+
     def invented(self) -> str:
         """A word no dictionary has, in lower case, capitalised or in capitals."""
         rng, kind = self._rng, self._rng.random()
+        if kind < 0.1:
+            return self.short()
+        if kind < 0.18:
+            return "/".join(self.short().upper() for _ in range(rng.randint(1, 2)))
         if kind < 0.5:
             word = "".join(rng.choice(_ONSETS) + rng.choice(_RIMES) for _ in range(rng.randint(1, 4)))
         elif kind < 0.75:
@@ -317,6 +333,10 @@ class TileSetter:
         self._noise = np.random.default_rng(seed)
         self._text = TextSource(corpus, self._rng)
         self._families = families()
+        self._shares = {
+            kind: [_COMMON_SHARE if _COMMON.match(family[0].path.name) else 1 for family in group]
+            for kind, group in self._families.items()
+        }
 
     def tile(self) -> Tile:
         """Draw one tile."""
@@ -349,13 +369,15 @@ class TileSetter:
         A tile holds the more words the smaller they are, so that small print is seen more than these shares say.
         """
         kind, rng = self._rng.random(), self._rng
-        for share, low, high in ((0.08, 6.8, 9), (0.26, 9, 11), (0.6, 11, 14), (0.86, 14, 19), (0.95, 19, 30)):
+        for share, low, high in ((0.08, 6.8, 9), (0.28, 9, 11), (0.61, 11, 14), (0.87, 14, 19), (0.95, 19, 30)):
             if kind < share:
                 return rng.uniform(low, high)
         return rng.uniform(30, 68)
 
-    def _family(self) -> list[Face]:
-        return self._rng.choice(self._families[self._rng.choices(["serif", "sans", "mono"], [0.34, 0.34, 0.32])[0]])
+    def _family(self, kind: str | None = None) -> list[Face]:
+        """A family, of a class; those that most documents are set in are chosen more often."""
+        kind = kind or self._rng.choices(["serif", "sans", "mono"], [0.34, 0.34, 0.32])[0]
+        return self._rng.choices(self._families[kind], self._shares[kind])[0]
 
     def _font(self, face: Face, size: float) -> skia.Font:
         font = skia.Font(typeface(face.path), size)
@@ -393,10 +415,10 @@ class TileSetter:
             stream = (token.upper() for token in stream)
         grey, ligatures = self._grey(sheet.paper), rng.random() < 0.5
         tracking = rng.uniform(-0.03, 0.1) * em if rng.random() < 0.1 else 0.0
-        face = rng.choice(upright if rng.random() < 0.6 else styled)
+        face = rng.choice(upright if rng.random() < 0.55 else styled)
         body = Ink(self._font(face, em), grey, tracking, ligatures)
         emphasis = Ink(self._font(rng.choice(styled), em), grey, 0.0, ligatures)
-        typewriter = Ink(self._font(rng.choice(rng.choice(self._families["mono"])), em * rng.uniform(0.85, 1)), grey)
+        typewriter = Ink(self._font(rng.choice(self._family("mono")), em * rng.uniform(0.85, 1)), grey)
         spacing, table, mixed = rng.uniform(0.9, 1.6), rng.random() < 0.15, rng.random() < 0.45
         stops = [rng.uniform(30, 110) for _ in range(8)] if rng.random() < 0.6 else []
         y = rng.uniform(-leading, 20)
@@ -438,7 +460,7 @@ class TileSetter:
     def _form(self, sheet: Sheet) -> None:
         """Fields in frames: labels close to rules, often in capitals, numbered, with boxes to tick."""
         rng = self._rng
-        family = self._family() if rng.random() < 0.3 else rng.choice(self._families["sans"])
+        family = self._family() if rng.random() < 0.3 else self._family("sans")
         em, grey = rng.uniform(7.5, 14), self._grey(sheet.paper)
         rule = skia.Paint(
             AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeWidth=rng.uniform(0.4, 2),
@@ -476,7 +498,7 @@ class TileSetter:
     def _plot(self, sheet: Sheet) -> None:
         """Axes with ticks and labels, curves, a legend, and words that stand alone at any place."""
         rng = self._rng
-        face = rng.choice(rng.choice(self._families[rng.choice(["sans", "sans", "serif"])]))
+        face = rng.choice(self._family(rng.choice(["sans", "sans", "serif"])))
         em, grey = rng.uniform(6.8, 17), self._grey(sheet.paper)
         ink = Ink(self._font(face, em), grey)
         line = skia.Paint(

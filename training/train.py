@@ -12,16 +12,15 @@ import argparse
 import copy
 import json
 import math
-import random
 import time
-from collections import Counter
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.batches import batches
 from training.corpus import Corpus
+from training.lexicon import Lexicon
 from training.losses import WEIGHTS, WordBank, losses
 from training.model import PageEncoder, WordEncoder, load_weights
 
@@ -75,6 +74,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--batch", type=int, default=4, help="tiles a step")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw tiles")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=float, default=4, metavar="MINUTES")
@@ -84,16 +85,19 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
 
+    device = torch.device(options.device)
     corpus = Corpus.load(options.corpus)
+    lexicon = Lexicon(corpus)
     precision = getattr(torch, options.precision)
-    bank = WordBank(corpus, random.Random(options.seed), precision)
+    bank = WordBank(lexicon, device, precision)
     page, word = PageEncoder(), WordEncoder()
     if options.init:
         page, word, _ = load_weights(options.init)
+    page, word = page.to(device), word.to(device)
     average = Average(page, word)
     step, spent = 0, 0.0
     last = options.run / "last.pt"
-    resumed = torch.load(last, weights_only=False) if last.exists() else None
+    resumed = torch.load(last, map_location=device, weights_only=False) if last.exists() else None
     if resumed:
         page.load_state_dict(resumed["live_page"])
         word.load_state_dict(resumed["live_word"])
@@ -106,10 +110,9 @@ def main() -> None:
     optimiser = optimizer(page, word, options.rate)
     if resumed:
         optimiser.load_state_dict(resumed["optimiser"])
-    rng = random.Random(options.seed * 1_000_003 + step)
     parameters = [*page.parameters(), *word.parameters()]
-    drawn = batches(corpus, options.batch, options.seed * 1_000_003 + step)
-    print(f"{len(bank.words)} bank words, from step {step}, {spent / 60:.1f} minutes in", flush=True)
+    drawn = batches(corpus, lexicon, options.batch, options.seed * 1_000_003 + step, options.workers)
+    print(f"{len(bank.words)} words to confuse, from step {step}, {spent / 60:.1f} minutes in", flush=True)
 
     def checkpoint(name: str, *, whole: bool) -> None:
         state: dict[str, object] = {
@@ -120,7 +123,9 @@ def main() -> None:
             state |= live
         save(options.run / name, state)
 
-    total, limit = Counter[str](), options.minutes * 60
+    total: dict[str, Tensor] = {}
+    counted, waited, since = 0, 0.0, time.monotonic()
+    limit = options.minutes * 60
     next_save = spent + options.save_every * 60
     while spent < limit:
         start = time.monotonic()
@@ -129,9 +134,11 @@ def main() -> None:
             group["lr"] = rate
         if step % 100 == 0 or not len(bank.vectors):
             bank.refresh(word)
-        crops = next(drawn)
-        seen = page.see(crops.pixels.contiguous(memory_format=torch.channels_last))
-        found, log = losses(page, seen, crops, word, bank, rng)
+        asked = time.monotonic()
+        crops = next(drawn).to(device)
+        waited += time.monotonic() - asked
+        seen = page.see(crops.pixels.float().contiguous(memory_format=torch.channels_last))
+        found, log = losses(page, seen, crops, word, bank)
         loss = torch.stack([WEIGHTS[name] * value for name, value in found.items()]).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -142,14 +149,17 @@ def main() -> None:
         if step % 4 == 0:
             average.update(page, word, min(0.99, 1 - 1 / (step / 16 + 2)))
         spent += time.monotonic() - start
-        total.update({name: value.item() for name, value in found.items()} | log | {"loss": loss.item(), "n": 1})
+        counted += 1
+        for name, value in {**found, **log, "loss": loss}.items():
+            total[name] = value.detach() + total.get(name, 0.0)
         if step % 50 == 0 or step == 3:
-            means = {name: round(value / total["n"], 4) for name, value in total.items() if name != "n"}
-            line = {"minutes": round(spent / 60, 2), "step": step, "rate": round(rate, 6), **means}
+            means = {name: round(value.item() / counted, 4) for name, value in total.items()}
+            share = round(waited / (time.monotonic() - since), 2)  # near 0: more workers would not help
+            line = {"minutes": round(spent / 60, 2), "step": step, "rate": round(rate, 6), "waited": share, **means}
             print(json.dumps(line), flush=True)
             with (options.run / "log.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            total.clear()
+            total, counted, waited, since = {}, 0, 0.0, time.monotonic()
         if spent > next_save:
             next_save = spent + options.save_every * 60
             checkpoint("last.pt", whole=True)

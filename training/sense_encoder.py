@@ -1,0 +1,162 @@
+"""What a run of words is about: a small transformer that answers as all-MiniLM-L6-v2 does to the text they stand in.
+
+It sees only words of the table of senses, in any order, each as sure as it was read, and gives a unit vector. That is a
+weighted sum of the words' senses, corrected by what the words say together. An unsure word is attended to less, by
+degrees, and one of no certainty is not there, which is also what pads a shorter run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+OPSET = 17
+NEVER = 1e-6
+"""Least certainty: words below it have no part in the answer that float32 could tell."""
+
+
+class Layer(nn.Module):
+    """Attention among the words of a run, then a layer for each word, both added to what was there."""
+
+    def __init__(self, width: int, inner: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before, self.qkv, self.mix = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.between, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Map (runs, words, width) to the same shape; `bias` (runs, 1, 1, words) is added to attention's logits."""
+        runs, words, width = x.shape
+        parts = self.qkv(self.before(x)).view(runs, words, 3, self.heads, width // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        x = x + self.mix(seen.transpose(1, 2).reshape(runs, words, width))
+        return x + self.down(F.gelu(self.up(self.between(x)), approximate="tanh"))
+
+
+class SenseEncoder(nn.Module):
+    """Runs of words to unit vectors.
+
+    Args:
+        words: of the table.
+        columns: numbers of a word's sense.
+        dim: numbers of an answer.
+        width: of the transformer.
+        inner: of its layers for each word.
+        layers: how many.
+        heads: of attention.
+        places: how many places in a run are told apart; 0 for none, as where columns may be read across.
+    """
+
+    def __init__(
+        self,
+        words: int,
+        columns: int = 112,
+        dim: int = 127,
+        *,
+        width: int = 192,
+        inner: int = 576,
+        layers: int = 3,
+        heads: int = 6,
+        places: int = 0,
+    ) -> None:
+        super().__init__()
+        self.shape = {
+            "words": words, "columns": columns, "dim": dim, "width": width, "inner": inner, "layers": layers,
+            "heads": heads, "places": places,
+        }  # fmt: skip
+        self.table = nn.Embedding(words, columns)
+        self.weight = nn.Embedding(words, 1)
+        self.plain = nn.Linear(columns, dim, bias=False)
+        self.enter = nn.Linear(columns, width)
+        self.place = nn.Parameter(torch.zeros(places, width)) if places else None
+        self.layers = nn.ModuleList(Layer(width, inner, heads) for _ in range(layers))
+        self.norm, self.share, self.leave = nn.LayerNorm(width), nn.Linear(width, 1), nn.Linear(width, dim)
+        for layer in self.layers:
+            nn.init.normal_(layer.mix.weight, std=0.02)
+            nn.init.normal_(layer.down.weight, std=0.02)
+        nn.init.normal_(self.leave.weight, std=0.02)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, ids: Tensor, sure: Tensor) -> Tensor:
+        """Map the words (runs, words) and how sure each is, from 0 to 1, likewise, to unit vectors (runs, dim)."""
+        senses = self.table(ids)
+        x = self.enter(senses)
+        if self.place is not None:
+            x = x + self.place[: ids.shape[1]]
+        bias = sure.clamp(min=NEVER).log()[:, None, None]
+        for layer in self.layers:
+            x = layer(x, bias)
+        x = self.norm(x)
+        share = torch.sigmoid(self.share(x).float()) * sure[..., None]
+        about = self.leave((x * share).sum(1) / share.sum(1).clamp(min=NEVER)).float()
+        alone = self.plain((senses * self.weight(ids) * sure[..., None]).sum(1)).float()
+        return F.normalize(F.normalize(alone, dim=1) + about, dim=1)
+
+
+def load(path: Path) -> tuple[SenseEncoder, list[str]]:
+    """The encoder that a training run saved, and the words of its table."""
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    encoder = SenseEncoder(**stored["shape"])
+    encoder.load_state_dict({name: value.float() for name, value in stored["weights"].items()})
+    return encoder.eval(), stored["words"].split("\n")
+
+
+def round_to_int8(encoder: SenseEncoder) -> None:
+    """Round the matrices as the file stores them: whole numbers of -127 to 127, with a scale for each row."""
+    with torch.no_grad():
+        for value in encoder.parameters():
+            if value.ndim == 2 and value.numel() >= 4096:
+                scale = value.abs().amax(1, keepdim=True).clamp(min=1e-9) / 127
+                value.copy_((value / scale).round() * scale)
+
+
+class ExportSense(nn.Module):
+    """The encoder with its table as int8 and a scale for each row, which are looked up before they are multiplied."""
+
+    def __init__(self, encoder: SenseEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        table = encoder.table.weight.detach()
+        scale = table.abs().amax(1, keepdim=True).clamp(min=1e-9) / 127
+        encoder.table = Rows((table / scale).round().to(torch.int8), scale)  # type: ignore[assignment]
+
+    def forward(self, ids: Tensor, sure: Tensor) -> Tensor:
+        """As :meth:`SenseEncoder.forward`."""
+        result: Tensor = self.encoder(ids, sure)
+        return result
+
+
+class Rows(nn.Module):
+    """A table of int8 with a scale for each row."""
+
+    def __init__(self, whole: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("whole", whole)
+        self.register_buffer("scale", scale)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The rows, float32 (..., columns)."""
+        return F.embedding(ids, self.whole).float() * F.embedding(ids, self.scale)
+
+
+def export(encoder: SenseEncoder, path: Path) -> None:
+    """Write the encoder as ONNX: int64 `ids` and float32 `sure` (runs, words) to float32 `about` (runs, dim)."""
+    import onnx
+
+    from training.export import store_as_float16, store_as_int8
+
+    ids, sure = torch.randint(0, encoder.shape["words"], (3, 9)), torch.rand(3, 9)
+    torch.onnx.export(
+        ExportSense(encoder).eval(), (ids, sure), str(path), input_names=["ids", "sure"], output_names=["about"],
+        dynamic_axes={"ids": {0: "runs", 1: "words"}, "sure": {0: "runs", 1: "words"}, "about": {0: "runs"}},
+        opset_version=OPSET, dynamo=False,
+    )  # fmt: skip
+    model = onnx.load(path)
+    store_as_int8(model)
+    store_as_float16(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
