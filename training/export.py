@@ -147,19 +147,24 @@ class ExportWord(nn.Module):
         return vectors, weights.clamp(*WORD_WEIGHT_RANGE)
 
 
-LARGE = 2**17
-"""Numbers from which a linear layer's matrix is stored as int8."""
+LARGE = 2**12
+"""Numbers from which a layer's weights are stored as int8."""
 
 
 def store_as_int8(model: onnx.ModelProto) -> None:
-    """Store the large matrices of linear layers as int8 with a scale for each output, multiplied out where used."""
+    """Store the weights of large layers as int8 with a scale for each output, multiplied out where used."""
     graph = model.graph
-    weights = {node.input[1] for node in graph.node if node.op_type == "Gemm" and _transposed(node)}
+    weights = {
+        node.input[1]
+        for node in graph.node
+        if node.op_type == "Conv" or (node.op_type == "Gemm" and _transposed(node))
+    }
     for tensor in list(graph.initializer):
         array = numpy_helper.to_array(tensor)
         if tensor.name not in weights or array.size < LARGE:
             continue
-        name, scale = tensor.name, np.abs(array).max(axis=1, keepdims=True).clip(1e-9) / 127
+        name, inputs = tensor.name, tuple(range(1, array.ndim))
+        scale = np.abs(array).max(axis=inputs, keepdims=True).clip(1e-9) / 127
         tensor.CopyFrom(numpy_helper.from_array(np.round(array / scale).astype(np.int8), name + ".int8"))
         graph.initializer.append(numpy_helper.from_array(scale, name + ".scale"))
         wide = helper.make_node("Cast", [name + ".int8"], [name + ".wide"], name=name + ".cast", to=TensorProto.FLOAT)
