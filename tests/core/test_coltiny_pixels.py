@@ -123,3 +123,14 @@ def test_points_of_what_is_seen_have_their_place_on_the_page() -> None:
     sight = Sight(np.ones((128, 64), np.float32), -5.0, 100.0, (300.0, 300.0), parts)
     assert sight.on_page(3, 4) == (16, 28)
     assert sight.on_page(3, 64) == (-2, 164)
+
+
+def test_a_page_of_large_lines_is_not_looked_at_twice() -> None:
+    page = Image.new("L", (816, 1152), 255)
+    draw = ImageDraw.Draw(page)
+    for y in range(40, 1100, 60):
+        draw.text((40, y), "Harbour crane", fill=0, font=ImageFont.load_default(56))
+    sight = look(page, 1152)
+    assert len(sight.headlines) == 18
+    assert sight.pixels.shape[0] <= 1152
+    assert sight.pixels[sight.headlines[-1].stop :].min() == 1

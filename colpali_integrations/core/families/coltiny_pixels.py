@@ -105,33 +105,36 @@ def look(image: Image.Image, longest_side: int) -> Sight:
 
 def _with_headlines(sight: Sight) -> Sight:
     """The same with the blocks of large print taken out and laid above the rest."""
-    pixels, height = sight.pixels, 0
+    blocks = _large_blocks(sight.pixels)
+    if not blocks:
+        return sight
+    pixels, height = sight.pixels.copy(), 0
     parts: list[Headline] = []
     strips: list[Float32] = []
-    for left, top, right, bottom, stroke, dark in _large_blocks(sight.pixels):
-        if not strips:
-            pixels = pixels.copy()
+    for left, top, right, bottom, stroke, dark in blocks:
         share = max(_STROKE / stroke, _LEAST_SHARE)
         size = round((right - left) * share), round((bottom - top) * share)
-        block = Image.fromarray((pixels[top:bottom, left:right] * 255).astype(np.uint8))
+        block = Image.fromarray((sight.pixels[top:bottom, left:right] * 255).astype(np.uint8))
         smaller = np.asarray(block.resize(size, Image.Resampling.LANCZOS))
-        rows = math.ceil((size[1] + 2 * _MARGIN) / _MARGIN) * _MARGIN
-        strip = np.ones((rows, pixels.shape[1]), np.float32)
+        strip = np.ones((math.ceil(size[1] / _MARGIN + 1) * _MARGIN, pixels.shape[1]), np.float32)
         strip[_MARGIN : _MARGIN + size[1], _MARGIN : _MARGIN + size[0]] = (
             even_light(smaller) if dark else smaller.astype(np.float32) / 255
         )
         beside = _MARGIN / share
         x, y = left + sight.left - beside, top + sight.top - beside
-        parts.append(Headline(height, height + rows, x, y, 1 / share))
+        parts.append(Headline(height, height + len(strip), x, y, 1 / share))
         strips.append(strip)
-        height += rows
+        height += len(strip)
         pixels[top:bottom, left:right] = 1
-    if not strips:
-        return sight
-    if height % _ROUND:
-        strips.append(np.ones((_ROUND - height % _ROUND, pixels.shape[1]), np.float32))
-        height += len(strips[-1])
-    return Sight(np.concatenate([*strips, pixels]), sight.left, sight.top - height, sight.page, tuple(parts))
+    # What is left of the rest begins and ends with its own ink.
+    inked = np.flatnonzero((pixels < 1 - _INK / 255).any(axis=1))
+    first, last = (int(inked[0]), int(inked[-1])) if inked.size else (0, 0)
+    first = max(0, first // _MARGIN - 1) * _MARGIN
+    rest = pixels[first : (last // _MARGIN + 2) * _MARGIN]
+    gap = -(height + len(rest)) % _ROUND
+    strips.append(np.ones((gap, pixels.shape[1]), np.float32))
+    height += gap
+    return Sight(np.concatenate([*strips, rest]), sight.left, sight.top + first - height, sight.page, tuple(parts))
 
 
 def _large_blocks(pixels: Float32) -> list[tuple[int, int, int, int, float, bool]]:
