@@ -155,9 +155,7 @@ def store_as_int8(model: onnx.ModelProto) -> None:
     """Store the weights of large layers as int8 with a scale for each output, multiplied out where used."""
     graph = model.graph
     weights = {
-        node.input[1]
-        for node in graph.node
-        if node.op_type == "Conv" or (node.op_type == "Gemm" and _transposed(node))
+        node.input[1] for node in graph.node if node.op_type == "Conv" or (node.op_type == "Gemm" and _transposed(node))
     }
     for tensor in list(graph.initializer):
         array = numpy_helper.to_array(tensor)

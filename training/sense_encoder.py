@@ -2,11 +2,12 @@
 
 It sees only words of the table of senses, in any order, each as sure as it was read, and gives a unit vector. That is a
 weighted sum of the words' senses, corrected by what the words say together. An unsure word is attended to less, by
-degrees, and one of no certainty is not there, which is also what pads a shorter run.
+degrees, and one of no certainty is not there, which is also what pads a shorter run. `distil.py` trains it.
 """
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -14,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 OPSET = 17
-NEVER = 1e-6
+LARGE = 4096
+"""Numbers from which a matrix is stored as int8."""
+NEVER = 1e-12
 """Least certainty: words below it have no part in the answer that float32 could tell."""
 
 
@@ -26,6 +29,8 @@ class Layer(nn.Module):
         self.heads = heads
         self.before, self.qkv, self.mix = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.between, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, inner), nn.Linear(inner, width)
+        nn.init.normal_(self.mix.weight, std=0.02)
+        nn.init.normal_(self.down.weight, std=0.02)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Map (runs, words, width) to the same shape; `bias` (runs, 1, 1, words) is added to attention's logits."""
@@ -58,8 +63,8 @@ class SenseEncoder(nn.Module):
         dim: int = 127,
         *,
         width: int = 192,
-        inner: int = 576,
-        layers: int = 3,
+        inner: int = 512,
+        layers: int = 4,
         heads: int = 6,
         places: int = 0,
     ) -> None:
@@ -75,88 +80,105 @@ class SenseEncoder(nn.Module):
         self.place = nn.Parameter(torch.zeros(places, width)) if places else None
         self.layers = nn.ModuleList(Layer(width, inner, heads) for _ in range(layers))
         self.norm, self.share, self.leave = nn.LayerNorm(width), nn.Linear(width, 1), nn.Linear(width, dim)
-        for layer in self.layers:
-            nn.init.normal_(layer.mix.weight, std=0.02)
-            nn.init.normal_(layer.down.weight, std=0.02)
-        nn.init.normal_(self.leave.weight, std=0.02)
+        nn.init.normal_(self.leave.weight, std=0.002)
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, ids: Tensor, sure: Tensor) -> Tensor:
         """Map the words (runs, words) and how sure each is, from 0 to 1, likewise, to unit vectors (runs, dim)."""
         senses = self.table(ids)
+        alone = self.plain((senses * self.weight(ids) * sure[..., None]).sum(1)).float()
+        return F.normalize(F.normalize(alone, dim=1) + self.together(senses, sure), dim=1)
+
+    def together(self, senses: Tensor, sure: Tensor) -> Tensor:
+        """What the words say together and none of them alone: float32 (runs, dim)."""
         x = self.enter(senses)
         if self.place is not None:
-            x = x + self.place[: ids.shape[1]]
+            x = x + self.place[: x.shape[1]]
         bias = sure.clamp(min=NEVER).log()[:, None, None]
         for layer in self.layers:
             x = layer(x, bias)
         x = self.norm(x)
         share = torch.sigmoid(self.share(x).float()) * sure[..., None]
-        about = self.leave((x * share).sum(1) / share.sum(1).clamp(min=NEVER)).float()
-        alone = self.plain((senses * self.weight(ids) * sure[..., None]).sum(1)).float()
-        return F.normalize(F.normalize(alone, dim=1) + about, dim=1)
+        about: Tensor = self.leave((x * share).sum(1) / share.sum(1).clamp(min=NEVER)).float()
+        return about
+
+
+def save(path: Path, encoder: SenseEncoder, words: list[str], **notes: object) -> None:
+    """Write the encoder in float16 and the words of its table, atomically: a killed run leaves a whole file."""
+    weights = {name: value.detach().half().cpu() for name, value in encoder.state_dict().items()}
+    part = path.with_suffix(".part")
+    torch.save({"shape": encoder.shape, "weights": weights, "words": "\n".join(words), **notes}, part)
+    part.rename(path)
 
 
 def load(path: Path) -> tuple[SenseEncoder, list[str]]:
-    """The encoder that a training run saved, and the words of its table."""
+    """The encoder that :func:`save` wrote, and the words of its table."""
     stored = torch.load(path, map_location="cpu", weights_only=True)
     encoder = SenseEncoder(**stored["shape"])
     encoder.load_state_dict({name: value.float() for name, value in stored["weights"].items()})
     return encoder.eval(), stored["words"].split("\n")
 
 
-def round_to_int8(encoder: SenseEncoder) -> None:
-    """Round the matrices as the file stores them: whole numbers of -127 to 127, with a scale for each row."""
-    with torch.no_grad():
-        for value in encoder.parameters():
-            if value.ndim == 2 and value.numel() >= 4096:
-                scale = value.abs().amax(1, keepdim=True).clamp(min=1e-9) / 127
-                value.copy_((value / scale).round() * scale)
+def to_whole(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers of -127 to 127, with a scale for each row."""
+    scale = matrix.abs().amax(1, keepdim=True).clamp(min=1e-9) / 127
+    return (matrix / scale).round(), scale
 
 
-class ExportSense(nn.Module):
-    """The encoder with its table as int8 and a scale for each row, which are looked up before they are multiplied."""
+class Whole(nn.Module):
+    """A linear layer or a table with its matrix as int8."""
 
-    def __init__(self, encoder: SenseEncoder) -> None:
+    def __init__(self, layer: nn.Linear | nn.Embedding) -> None:
         super().__init__()
-        self.encoder = encoder
-        table = encoder.table.weight.detach()
-        scale = table.abs().amax(1, keepdim=True).clamp(min=1e-9) / 127
-        encoder.table = Rows((table / scale).round().to(torch.int8), scale)  # type: ignore[assignment]
-
-    def forward(self, ids: Tensor, sure: Tensor) -> Tensor:
-        """As :meth:`SenseEncoder.forward`."""
-        result: Tensor = self.encoder(ids, sure)
-        return result
-
-
-class Rows(nn.Module):
-    """A table of int8 with a scale for each row."""
-
-    def __init__(self, whole: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("whole", whole)
+        whole, scale = to_whole(layer.weight.detach())
+        self.register_buffer("whole", whole.to(torch.int8))
         self.register_buffer("scale", scale)
+        self.table = isinstance(layer, nn.Embedding)
+        self.bias = None if self.table else layer.bias
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """The rows, float32 (..., columns)."""
-        return F.embedding(ids, self.whole).float() * F.embedding(ids, self.scale)
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows of the table for ids, or the linear layer's answer."""
+        if self.table:
+            return F.embedding(x, self.whole).float() * F.embedding(x, self.scale)
+        return F.linear(x, self.whole.float() * self.scale, self.bias)
+
+
+def large(encoder: SenseEncoder) -> dict[str, nn.Linear | nn.Embedding]:
+    """The linear layers and tables that are stored as int8, by their names."""
+    return {
+        name: layer
+        for name, layer in encoder.named_modules()
+        if isinstance(layer, nn.Linear | nn.Embedding) and layer.weight.numel() >= LARGE and layer.weight.shape[1] > 1
+    }
+
+
+@torch.no_grad()
+def round_to_int8(encoder: SenseEncoder) -> None:
+    """Round the matrices as the file stores them."""
+    for layer in large(encoder).values():
+        whole, scale = to_whole(layer.weight)
+        layer.weight.copy_(whole * scale)
 
 
 def export(encoder: SenseEncoder, path: Path) -> None:
-    """Write the encoder as ONNX: int64 `ids` and float32 `sure` (runs, words) to float32 `about` (runs, dim)."""
+    """Write the encoder as ONNX: int64 `ids` and float32 `sure` (runs, words) to float32 `about` (runs, dim).
+
+    Large matrices are int8 in the file, which ONNX Runtime multiplies out once when it loads it, the rest is float16.
+    """
     import onnx
 
-    from training.export import store_as_float16, store_as_int8
+    from training.export import store_as_float16
 
+    encoder = copy.deepcopy(encoder).eval()
+    for name, layer in large(encoder).items():
+        encoder.set_submodule(name, Whole(layer))
     ids, sure = torch.randint(0, encoder.shape["words"], (3, 9)), torch.rand(3, 9)
     torch.onnx.export(
-        ExportSense(encoder).eval(), (ids, sure), str(path), input_names=["ids", "sure"], output_names=["about"],
+        encoder, (ids, sure), str(path), input_names=["ids", "sure"], output_names=["about"],
         dynamic_axes={"ids": {0: "runs", 1: "words"}, "sure": {0: "runs", 1: "words"}, "about": {0: "runs"}},
-        opset_version=OPSET, dynamo=False,
+        opset_version=OPSET, do_constant_folding=False, dynamo=False,
     )  # fmt: skip
     model = onnx.load(path)
-    store_as_int8(model)
     store_as_float16(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

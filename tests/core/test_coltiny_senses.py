@@ -25,6 +25,8 @@ def test_the_sense_of_a_question_is_the_sum_of_its_words_at_length_one() -> None
     np.testing.assert_allclose(TABLE.of_words(["money", "xyzzy"]), [[1, 0], [0, 0]])
     np.testing.assert_allclose(TABLE.of_question(["money", "river", "xyzzy"]), [0.5**0.5, 0.5**0.5], rtol=1e-6)
     assert not TABLE.of_question(["xyzzy", "the"]).any()
+    assert TABLE.of_question(["money", "xyzzy"]).any()
+    assert not TABLE.of_question(["money", "xyzzy", "quux"]).any(), "of a language that the table does not know"
     assert query_row(TABLE.of_question(["the"]), 8, 1.0).shape == (0, 8)
     assert query_row(TABLE.of_question([]), 8, 1.0).shape == (0, 8)
 
@@ -114,6 +116,21 @@ def test_a_question_in_other_words_finds_its_page() -> None:
         assert model.query_tokens(question)[-1] is None
         assert len(query) == model.token_count(question) == model.token_count(question, include_special=False) + 1
         assert max_sim(query, pages).argmax() == right
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Wo steht, welche Drucker unterstützt werden?",
+        "Quelles imprimantes fonctionnent sans aucun réglage ?",
+        "¿Qué orden muestra el contenido de los ficheros comprimidos?",
+    ],
+)
+def test_a_question_whose_words_the_table_mostly_lacks_is_its_words_alone(question: str) -> None:
+    model = ColPali.from_pretrained("coltiny")
+    assert None not in model.query_tokens(question)
+    [query] = model.embed_queries(question)
+    assert len(query) == len(model.query_tokens(question))
 
 
 def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
