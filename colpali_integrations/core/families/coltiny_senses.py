@@ -38,7 +38,7 @@ __all__ = ["Senses", "page_rows", "passages", "query_row"]
 _WEIGHT = 1.5  # a: of the question's sense beside its words, whose weights are 0.05 to 1.1
 _SHARE = 0.4  # but no more than this part of the words' weights: one or two words are looked for, not guessed about
 _QUERY_FLOOR, _PAGE_FLOOR = 0.35, 0.7  # c, g: high enough that words and senses hardly meet
-_KNOWN = 0.5  # a question of whose words the table has less is in another language, and false friends would speak for it
+_KNOWN = 0.5  # of a question's words: with less it is in another language, and false friends would speak for it
 _PASSAGE = 20  # words of a passage, some 40 of running text
 # A vector that is further from every word is none of them; from there on it counts more and more.
 _COSINE, _CERTAIN = 0.45, 0.1
