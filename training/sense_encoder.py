@@ -2,11 +2,13 @@
 
 It sees only words of the table of senses, in any order, each as sure as it was read, and gives a unit vector. That is a
 weighted sum of the words' senses, corrected by what the words say together. An unsure word is attended to less, by
-degrees, and one of no certainty is not there, which is also what pads a shorter run. `distil.py` trains it.
+degrees, and one of no certainty is not there, which is also what pads a shorter run. `distil.py` trains it, and
+``python -m training.sense_encoder training/work/senses/student.pt training/work/senses/student.onnx`` exports it.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 from pathlib import Path
 
@@ -182,3 +184,16 @@ def export(encoder: SenseEncoder, path: Path) -> None:
     store_as_float16(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("student", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    export(load(options.student)[0], options.out)
+    print(f"{options.out}: {options.out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -118,6 +118,21 @@ def test_a_slide_s_title_is_read_beside_its_small_print(coltiny: ColPali, size: 
     assert boxes["violin"] == []
 
 
+def test_a_margin_or_another_slide_in_the_batch_changes_nothing_of_a_slide(coltiny: ColPali) -> None:
+    slide = Image.new("L", (1000, 1152), 255)
+    draw = ImageDraw.Draw(slide)
+    draw.text((60, 40), "Harbour crane", fill=0, font=ImageFont.load_default(64))
+    draw.text((80, 400), "Bananas come every Tuesday", fill=0, font=ImageFont.load_default(20))
+    wide, blank = Image.new("L", (1152, 1152), 255), Image.new("L", (1000, 1152), 255)
+    wide.paste(slide, (97, 0))
+    assert look(wide, 1152).headlines
+    [alone] = coltiny.embed_images([slide])
+    [margin] = coltiny.embed_images([wide])
+    np.testing.assert_allclose(margin, alone, atol=1e-3)
+    for other in (wide, blank):
+        np.testing.assert_allclose(list(coltiny.embed_images([other, slide]))[1], alone, atol=1e-3)
+
+
 def test_points_of_what_is_seen_have_their_place_on_the_page() -> None:
     parts = (Headline(0, 64, 10.0, 20.0, 2.0),)
     sight = Sight(np.ones((128, 64), np.float32), -5.0, 100.0, (300.0, 300.0), parts)
