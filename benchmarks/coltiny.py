@@ -22,8 +22,8 @@ import onnxruntime as ort
 
 from benchmarks import machine
 from colpali_integrations import ColPali
-from colpali_integrations.core.images import load_image
-from colpali_integrations.core.pdf import pdf_page_count, pdf_pages
+from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.pdf import pdf_page_count, pdf_pages
 
 PDFS = Path(__file__).parent.parent / "demo" / "pdfs"
 Times = dict[str, list[tuple[float, float]]]

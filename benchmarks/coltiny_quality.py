@@ -27,13 +27,13 @@ from benchmarks import coltiny_report, tesseract
 from benchmarks.coltiny_set import DPI, WORK, Page, Question, fetch, load, questions, scans
 from benchmarks.ranking import order
 from colpali_integrations import ColPali
-from colpali_integrations.core.bm25 import Bm25, bm25_scores
-from colpali_integrations.core.muvera import Muvera
-from colpali_integrations.core.pooling import mean_pool
-from colpali_integrations.core.scoring import max_sim
+from colpali_integrations.scoring.bm25 import Bm25, bm25_scores
+from colpali_integrations.scoring.maxsim import max_sim
+from colpali_integrations.scoring.muvera import Muvera
+from colpali_integrations.scoring.pooling import mean_pool
 from colpali_integrations.stores import Entry, Hit, MultiVectorStore
 
-MODEL = Path(__file__).parents[1] / "colpali_integrations" / "models" / "coltiny"
+MODEL = Path(__file__).parents[1] / "colpali_integrations" / "models" / "coltiny" / "weights"
 WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 Array = NDArray[np.float32]
 Rankings = list[list[int]]

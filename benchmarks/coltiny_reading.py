@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks import machine
 from benchmarks.coltiny_quality import MODEL, digest
 from benchmarks.coltiny_set import WORK, load, read
-from colpali_integrations.core.families.coltiny_words import _WORD
+from colpali_integrations.models.coltiny.words import _WORD
 from training.evaluate import Encoder
 from training.reading import Word, printed_words, read_as
 

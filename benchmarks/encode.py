@@ -56,7 +56,7 @@ def pages(count: int) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     made = sorted(folder.glob("*.png"))
     if not made:
-        from colpali_integrations.core.pdf import pdf_page_count, pdf_pages
+        from colpali_integrations.pages.pdf import pdf_page_count, pdf_pages
 
         for pdf in sorted(PDFS.glob("*.pdf")):
             for page in pdf_pages(pdf, pages=range(1, min(pdf_page_count(pdf), 6) + 1)):

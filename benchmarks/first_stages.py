@@ -22,9 +22,9 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.stores_data import Corpus, Float
-from colpali_integrations.core.muvera import Muvera
-from colpali_integrations.core.pooling import grid_pool, mean_pool, ward_pool
-from colpali_integrations.core.scoring import max_sim
+from colpali_integrations.scoring.maxsim import max_sim
+from colpali_integrations.scoring.muvera import Muvera
+from colpali_integrations.scoring.pooling import grid_pool, mean_pool, ward_pool
 
 KEPT = (10, 50, 100, 200)
 BLOCK = 32

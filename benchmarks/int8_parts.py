@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from colpali_integrations.core.int8 import Int8Pages
-from colpali_integrations.core.packed import PackedPages
+from colpali_integrations.scoring.int8 import Int8Pages
+from colpali_integrations.scoring.packed import PackedPages
 
 PAGES, ROWS, DIM, ROUNDS = 1500, 1030, 128, 15
 ASKED = (1, 2, 4, 8, 12, 16, 20, 32)

@@ -5,7 +5,7 @@ From the repository's root::
     python -m benchmarks.muvera [--pages 1000] [--rounds 5]      # -> results/muvera.md
 
 All draw other random numbers, so encodings differ; on equal ones fastembed's and ours agree to 1e-5
-(tests/core/test_muvera.py). muvera-python takes the parameters that are fastembed's defaults.
+(tests/scoring/test_muvera.py). muvera-python takes the parameters that are fastembed's defaults.
 Times are CPU time of one core, of the same pages in turns. Recall@100 is the part of exact MaxSim's best 10 that is
 among the best 100 by the encodings' dot product, on the pages of `benchmarks/stores_data.py`.
 """

@@ -30,7 +30,7 @@ from benchmarks import machine
 from benchmarks.encode import WORK, pages
 from benchmarks.worker import NAME
 from colpali_integrations import ColPali
-from colpali_integrations.core.images import load_image
+from colpali_integrations.pages.images import load_image
 
 SIDE, PAGES = 1024, 3
 Shapes = list[list[int]]

@@ -23,12 +23,12 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.stores_data import Corpus
-from colpali_integrations.core.muvera import Muvera
-from colpali_integrations.core.pooling import ward_pool
-from colpali_integrations.core.scoring import max_sim
+from colpali_integrations.scoring.maxsim import max_sim
+from colpali_integrations.scoring.muvera import Muvera
+from colpali_integrations.scoring.pooling import ward_pool
 from colpali_integrations.stores.engine import FULL, Point, Search, VectorSpec
-from colpali_integrations.stores.qdrant_edge import EdgeEngine
-from colpali_integrations.stores.qdrant_shards import read_manifest
+from colpali_integrations.stores.qdrant.edge import EdgeEngine
+from colpali_integrations.stores.qdrant.shards import read_manifest
 
 FOLDER = Path(__file__).parent / "work" / "stores"
 K, BATCH = 10, 32

@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import machine
-from colpali_integrations.core.scoring import max_sim
+from colpali_integrations.scoring.maxsim import max_sim
 
 Float = NDArray[np.float32]
 BLANK = -1

@@ -8,20 +8,20 @@
 page 1
 """
 
-from colpali_integrations.core.drawing import draw_heatmap, draw_regions
-from colpali_integrations.core.errors import ColPaliError
-from colpali_integrations.core.images import load_image
-from colpali_integrations.core.int8 import Int8Pages, quantize_int8
-from colpali_integrations.core.model import ColPali
-from colpali_integrations.core.muvera import Muvera
-from colpali_integrations.core.packed import PackedPages
-from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
-from colpali_integrations.core.places import PageEmbedding, PageGrid, Region, regions
-from colpali_integrations.core.plotting import plot_similarity_map
-from colpali_integrations.core.pooling import grid_pool, hierarchical_pool, mean_pool, ward_pool
-from colpali_integrations.core.registry import ModelDescription, find_model, list_supported_models, register_model
-from colpali_integrations.core.scoring import max_sim, top_pages
-from colpali_integrations.core.similarity import SimilarityMaps, similarity_maps
+from colpali_integrations.errors import ColPaliError
+from colpali_integrations.explain.drawing import draw_heatmap, draw_regions
+from colpali_integrations.explain.plotting import plot_similarity_map
+from colpali_integrations.explain.regions import PageEmbedding, PageGrid, Region, regions
+from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.registry import ModelDescription, find_model, list_supported_models, register_model
+from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.pdf import PdfPage, pdf_page_count, pdf_pages
+from colpali_integrations.scoring.int8 import Int8Pages, quantize_int8
+from colpali_integrations.scoring.maxsim import max_sim, top_pages
+from colpali_integrations.scoring.muvera import Muvera
+from colpali_integrations.scoring.packed import PackedPages
+from colpali_integrations.scoring.pooling import grid_pool, hierarchical_pool, mean_pool, ward_pool
 
 __all__ = [
     "ColPali",

@@ -10,8 +10,8 @@ import pypdfium2
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.core import registry
-from colpali_integrations.core.shared import release_shared_models
+from colpali_integrations.models import registry
+from colpali_integrations.models.shared import release_shared_models
 from colpali_integrations.stores import index_documents
 
 PAPER = Path(__file__).parents[1] / "demo" / "pdfs" / "hcl-colors.pdf"

@@ -14,7 +14,10 @@ import pytest
 import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
-LAYERS = {"core": 0, "stores": 1, "export": 1, "langchain": 2, "llama_index": 2, "ray": 2, "cli": 3}
+LAYERS = {
+    **{"errors.py": 0, "pages": 1, "runtime": 1, "scoring": 2, "explain": 3, "models": 4, "stores": 5, "export": 5},
+    **{"langchain": 6, "llama_index": 6, "ray": 6, "cli": 7},
+}
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
 
 
@@ -54,7 +57,7 @@ def test_only_the_command_imports_what_needs_pytorch() -> None:
     assert [path.relative_to(PACKAGE) for path in importers] == [Path("cli", "export.py")]
 
 
-@pytest.mark.parametrize("layer", ["core", "stores"])
+@pytest.mark.parametrize("layer", ["pages", "runtime", "scoring", "explain", "models", "stores"])
 def test_the_engine_knows_no_framework(layer: str) -> None:
     frameworks = ("langchain", "llama_index", "ray", "typer", "rich")
     for path in (PACKAGE / layer).rglob("*.py"):
@@ -93,7 +96,7 @@ def test_an_adapter_loads_neither_torch_nor_the_others(adapter: str) -> None:
     assert not loaded & others
 
 
-@pytest.mark.parametrize("name", ["", ".core.errors", ".langchain", ".llama_index", ".ray", ".stores"])
+@pytest.mark.parametrize("name", ["", ".errors", ".langchain", ".llama_index", ".ray", ".stores"])
 def test_public_names_are_sorted_and_exist_and_are_documented(name: str) -> None:
     module = importlib.import_module(f"colpali_integrations{name}")
     assert list(module.__all__) == sorted(module.__all__)
@@ -102,7 +105,7 @@ def test_public_names_are_sorted_and_exist_and_are_documented(name: str) -> None
 
 
 def test_the_error_tree_in_the_docstring_is_the_error_tree() -> None:
-    from colpali_integrations.core import errors
+    from colpali_integrations import errors
 
     lines = [line for line in (errors.__doc__ or "").splitlines() if "Error" in line and line.startswith("    ")]
     drawn = [line.replace("│", " ").replace("├──", "   ").replace("└──", "   ") for line in lines]

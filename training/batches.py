@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from colpali_integrations.core.families.coltiny_pixels import even_light
+from colpali_integrations.models.coltiny.pixels import even_light
 from training.corpus import Corpus
 from training.lexicon import Lexicon, WordSet, misspelt, number_of, stem
 from training.model import CELL, spelling

@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from colpali_integrations.core.families.coltiny_words import words
+from colpali_integrations.models.coltiny.words import words
 
 WORDNET = Path("/usr/share/wordnet")
 MANUAL_PAGES = Path("/usr/share/man")

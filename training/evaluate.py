@@ -1,6 +1,6 @@
 """Measure an exported ColTiny on real PDFs that training never read, beside BM25 on the PDFs' own text.
 
-``python -m training.evaluate --model colpali_integrations/models/coltiny [--fetch] [--sweep]``
+``python -m training.evaluate --model colpali_integrations/models/coltiny/weights [--fetch] [--sweep]``
 
 420 pages of 21 manuals (evaluation.json): 63 questions written by hand from single pages, and 210 keyword queries of
 four words drawn from every other page. One page counts as relevant, so the figures are lower bounds. BM25 sees the
@@ -27,11 +27,11 @@ import pypdfium2 as pdfium
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations.core.families import coltiny_pixels
-from colpali_integrations.core.families.base import Float32
-from colpali_integrations.core.families.coltiny import ColTinyConfig, ColTinyPages, ColTinyQueries
-from colpali_integrations.core.families.coltiny_senses import Senses
-from colpali_integrations.core.families.coltiny_words import STOP_WORDS, words
+from colpali_integrations.models.coltiny import pixels as coltiny_pixels
+from colpali_integrations.models.coltiny.family import ColTinyConfig, ColTinyPages, ColTinyQueries
+from colpali_integrations.models.coltiny.senses import Senses
+from colpali_integrations.models.coltiny.words import STOP_WORDS, words
+from colpali_integrations.models.family import Float32
 
 PIXELS = Path(coltiny_pixels.__file__)
 SET = Path(__file__).with_name("evaluation.json")
@@ -212,7 +212,7 @@ def maxsim(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, nargs="+", default=[Path("colpali_integrations/models/coltiny")])
+    parser.add_argument("--model", type=Path, nargs="+", default=[Path("colpali_integrations/models/coltiny/weights")])
     parser.add_argument("--pdfs", type=Path, default=Path("training/work/pdfs"))
     parser.add_argument("--work", type=Path, default=Path("training/work/evaluation"))
     parser.add_argument("--fetch", action="store_true", help="download the documents first (Debian, apt-get)")

@@ -1,6 +1,6 @@
 """Write the two ONNX files, ``config.json`` and ``senses.npz`` of ColTiny from a checkpoint.
 
-``python -m training.export --weights runs/final.pt --out colpali_integrations/models/coltiny``
+``python -m training.export --weights runs/final.pt --out colpali_integrations/models/coltiny/weights``
 
 What happens on the way, each step measured and printed:
 
@@ -32,7 +32,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from colpali_integrations.core.families.coltiny_words import (
+from colpali_integrations.models.coltiny.words import (
     FEATURE_COUNT,
     MAX_WORD_FEATURES,
     fold,

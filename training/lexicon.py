@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from colpali_integrations.core.families.coltiny_words import word_features
+from colpali_integrations.models.coltiny.words import word_features
 from training.corpus import Corpus
 
 _SUFFIX = re.compile(r"(ings?|edly|ed|ers?|es|s|ly|ions?)$")

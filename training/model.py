@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from colpali_integrations.core.families.coltiny_words import FEATURE_COUNT, word_features
+from colpali_integrations.models.coltiny.words import FEATURE_COUNT, word_features
 
 CELL = 16
 """Side in pixels of the square cell that a word's centre is located in (four strides of two)."""

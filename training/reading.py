@@ -1,6 +1,6 @@
 """How well an exported ColTiny reads real pages: word by word, by font class, size and kind of word.
 
-``python -m training.reading --model colpali_integrations/models/coltiny [--pages 60]``
+``python -m training.reading --model colpali_integrations/models/coltiny/weights [--pages 60]``
 
 Each word of a page's text layer has a box. Of the cells that the model reads within a cell and a half of its centre,
 the one that fits it best is compared with every word of the evaluation set's vocabulary. "Read" means that the right
@@ -24,8 +24,8 @@ import numpy as np
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-from colpali_integrations.core.families.base import Float32
-from colpali_integrations.core.families.coltiny_words import _WORD
+from colpali_integrations.models.coltiny.words import _WORD
+from colpali_integrations.models.family import Float32
 from training.evaluate import SET, Encoder, Raw, load
 
 _MONO = re.compile(r"mono|courier|typewriter|cmtt|cmsltt|cmitt|consol|tt\d|nimbusmon|lmtt", re.IGNORECASE)
@@ -111,7 +111,7 @@ def read_as(word: Word, raw: Raw, table: Float32, index: int, cell: int) -> Floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, nargs="+", default=[Path("colpali_integrations/models/coltiny")])
+    parser.add_argument("--model", type=Path, nargs="+", default=[Path("colpali_integrations/models/coltiny/weights")])
     parser.add_argument("--pdfs", type=Path, default=Path("training/work/pdfs"))
     parser.add_argument("--work", type=Path, default=Path("training/work/evaluation"))
     parser.add_argument("--pages", type=int, default=60)

@@ -26,7 +26,7 @@ import skia
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from colpali_integrations.core.families.coltiny_words import _WORD, fold
+from colpali_integrations.models.coltiny.words import _WORD, fold
 from training.corpus import Corpus
 from training.fonts import Face, families
 

@@ -21,4 +21,4 @@ grep -qE "avx512_bf16|amx_bf16" /proc/cpuinfo && precision=bfloat16
 [ -f training/work/senses.npz ] || "$python" -m training.senses
 "$python" -m training.train --run training/work/runs/one --minutes "$minutes" --precision "$precision"
 "$python" -m training.export --weights training/work/runs/one/final.pt --out training/work/export
-"$python" -m training.evaluate --fetch --model training/work/export colpali_integrations/models/coltiny
+"$python" -m training.evaluate --fetch --model training/work/export colpali_integrations/models/coltiny/weights

@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from colpali_integrations.core.families.coltiny_words import STOP_WORDS
+from colpali_integrations.models.coltiny.words import STOP_WORDS
 from training.corpus import Corpus, glosses, plain
 from training.senses import package
 

@@ -1,4 +1,4 @@
-"""Distil the table of word senses that an export carries (`core/families/coltiny_senses.py`) from all-MiniLM-L6-v2.
+"""Distil the table of word senses that an export carries (`models/coltiny/senses.py`) from all-MiniLM-L6-v2.
 
 ``python -m training.corpus``, then ``python -m training.senses`` (a minute)
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from colpali_integrations.core.families.coltiny_words import STOP_WORDS
+from colpali_integrations.models.coltiny.words import STOP_WORDS
 from training.corpus import Corpus
 
 RARE = 1e-2  # a

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 
-from colpali_integrations.core.errors import MissingExtraError
+from colpali_integrations.errors import MissingExtraError
 
 __all__ = ["main"]
 

@@ -19,7 +19,7 @@ from colpali_integrations.cli import display
 from colpali_integrations.cli.export import export
 from colpali_integrations.cli.options import DebugOption, JsonOption, StoreOption, debugging
 from colpali_integrations.cli.quantize import quantize
-from colpali_integrations.core.errors import ColPaliError, StoreError
+from colpali_integrations.errors import ColPaliError, StoreError
 
 if TYPE_CHECKING:
     from colpali_integrations.stores import Hits
@@ -140,7 +140,7 @@ def index(
 
     [dim]Example:[/]  colpali-integrations index reports/ scan.png --store my-index
     """
-    from colpali_integrations.core.model import ColPali
+    from colpali_integrations.models.colpali import ColPali
     from colpali_integrations.stores import IndexReport, MultiVectorStore, find_documents, index_documents
 
     documents = find_documents(paths)
@@ -197,7 +197,7 @@ def search(
 
     [dim]Example:[/]  colpali-integrations search "revenue by region" --store my-index -k 3 --open
     """
-    from colpali_integrations.core.model import ColPali
+    from colpali_integrations.models.colpali import ColPali
     from colpali_integrations.stores import MultiVectorStore, stored_settings
 
     text = " ".join(question)
@@ -237,7 +237,7 @@ def _report(hits: Hits, tokens: list[str | None], target: Path | None, *, open_:
 @_guarded
 def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the models that can be used."""
-    from colpali_integrations.core.registry import list_supported_models
+    from colpali_integrations.models.registry import list_supported_models
 
     descriptions = list_supported_models()
     if as_json:
@@ -267,7 +267,7 @@ def doctor(
     [dim]Example:[/]  colpali-integrations doctor --json
     """
     from colpali_integrations.cli.doctor import Status, examine
-    from colpali_integrations.core.registry import find_model
+    from colpali_integrations.models.registry import find_model
 
     chosen = None if not model else [find_model(name) for name in model]
     problems, group = 0, ""

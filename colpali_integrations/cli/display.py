@@ -19,7 +19,7 @@ from rich.text import Text
 
 from colpali_integrations.cli.doctor import Check, Status
 from colpali_integrations.cli.snippet import marked, snippet
-from colpali_integrations.core.registry import ModelDescription
+from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.stores import Entry, Failure, Hit, IndexReport
 
 __all__ = [

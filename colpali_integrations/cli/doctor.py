@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from colpali_integrations.core.errors import ColPaliError
-from colpali_integrations.core.hub import CacheState, cache_folder, cache_state
-from colpali_integrations.core.registry import ModelDescription, list_supported_models
+from colpali_integrations.errors import ColPaliError
+from colpali_integrations.models.hub import CacheState, cache_folder, cache_state
+from colpali_integrations.models.registry import ModelDescription, list_supported_models
 
 __all__ = ["EXTRAS", "Check", "Status", "examine"]
 
@@ -216,7 +216,7 @@ def _embeds(description: ModelDescription, *, forced: bool) -> Check:
     """Whether a model that is there makes vectors of a page and of a query."""
     from PIL import Image, ImageDraw, ImageFont
 
-    from colpali_integrations.core.model import ColPali
+    from colpali_integrations.models.colpali import ColPali
 
     name = description.name
     needed, free = _MEMORY_FACTOR * description.size_in_bytes, _free_memory()

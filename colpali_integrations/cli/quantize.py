@@ -15,7 +15,7 @@ from colpali_integrations.cli import display
 from colpali_integrations.cli.options import DebugOption
 
 if TYPE_CHECKING:
-    from colpali_integrations.core.quantize import Agreement, Quantized
+    from colpali_integrations.models.quantizing import Agreement, Quantized
 
 __all__ = ["quantize"]
 
@@ -41,9 +41,9 @@ def quantize(
 
     [dim]Example:[/]  colpali-integrations quantize my-export my-export-int8 -p report.pdf -q "revenue by region"
     """
-    from colpali_integrations.core.errors import InputError
-    from colpali_integrations.core.model import ColPali
-    from colpali_integrations.core.quantize import compare, quantize_model
+    from colpali_integrations.errors import InputError
+    from colpali_integrations.models.colpali import ColPali
+    from colpali_integrations.models.quantizing import compare, quantize_model
 
     if questions and not pages:
         raise InputError("questions rank pages: name some with --pages")
@@ -60,8 +60,8 @@ def quantize(
 
 
 def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[Any]]:
-    from colpali_integrations.core.errors import InputError
-    from colpali_integrations.core.pdf import pdf_pages
+    from colpali_integrations.errors import InputError
+    from colpali_integrations.pages.pdf import pdf_pages
     from colpali_integrations.stores import find_documents
 
     documents = find_documents(paths)

@@ -1,10 +1,10 @@
-"""A page's text for the terminal: `core.snippet`, with the words of the question in bold."""
+"""A page's text for the terminal: `explain.snippet`, with the words of the question in bold."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
-from colpali_integrations.core.snippet import mark_words, snippet
+from colpali_integrations.explain.snippet import mark_words, snippet
 
 __all__ = ["marked", "snippet"]
 

@@ -6,7 +6,7 @@ Nothing else imports it, and what it writes needs none of it.
 
 from __future__ import annotations
 
-from colpali_integrations.core.errors import MissingExtraError
+from colpali_integrations.errors import MissingExtraError
 
 try:
     import colpali_engine  # noqa: F401

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from colpali_integrations.core.errors import ModelLoadError, ModelNotFoundError
+from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = ["Kind", "Original", "Prompts", "find_checkpoint", "kind_of", "load_original"]
 

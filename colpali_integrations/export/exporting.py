@@ -15,15 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from colpali_integrations.core.errors import ConfigurationError, ModelLoadError
-from colpali_integrations.core.families import family_class
-from colpali_integrations.core.folder import DESCRIPTION_FILE
-from colpali_integrations.core.model import ColPali
-from colpali_integrations.core.registry import ModelDescription
+from colpali_integrations.errors import ConfigurationError, ModelLoadError
 from colpali_integrations.export import verify
 from colpali_integrations.export.checkpoints import Original, Prompts, find_checkpoint, kind_of, load_original
 from colpali_integrations.export.graphs import graph_of
 from colpali_integrations.export.onnx_files import write_onnx
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.folder import DESCRIPTION_FILE
+from colpali_integrations.models.loading import family_class
+from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["Exported", "export_model"]
 

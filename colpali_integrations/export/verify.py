@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations.core.families.base import Family, Prepared
-from colpali_integrations.core.model import ColPali
 from colpali_integrations.export.checkpoints import Original
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.family import Family, Prepared
 
 __all__ = ["QUESTIONS", "Difference", "Reference", "compare", "random_pages", "reference"]
 

@@ -33,18 +33,18 @@ divergingx, says page 1.
 >>> store.close()
 """
 
-from colpali_integrations.core.errors import MissingExtraError
+from colpali_integrations.errors import MissingExtraError
 
 try:
     import langchain_core  # noqa: F401
 except ModuleNotFoundError as error:
     raise MissingExtraError("langchain-core", "langchain", "colpali_integrations.langchain") from error
 
+from colpali_integrations.langchain.document_compressors import ColPaliReranker
 from colpali_integrations.langchain.document_loaders import PageImageBlobParser, PdfPageLoader
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.messages import image_blocks
 from colpali_integrations.langchain.reports import to_html
-from colpali_integrations.langchain.rerankers import ColPaliReranker
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 

@@ -22,13 +22,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from langchain_core.documents import Document
 from numpy.typing import NDArray
 
-from colpali_integrations.core.errors import ColPaliError, ConfigurationError, StoreError
-from colpali_integrations.core.images import ImageSource
-from colpali_integrations.core.page_meta import page_image
-from colpali_integrations.core.prompt import check_query
+from colpali_integrations.errors import ColPaliError, ConfigurationError, StoreError
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.pages import Content, content_of, document_of, entry_of, name_of
 from colpali_integrations.langchain.sources import unreadable
+from colpali_integrations.models.prompt import check_query
+from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.pages.reference import page_image
 from colpali_integrations.stores import Entry, MultiVectorStore
 
 __all__ = ["Draw", "New", "OnError", "add_documents", "stored_content", "stored_pages"]

@@ -15,7 +15,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 
-from colpali_integrations.core.offload import offload
+from colpali_integrations.runtime.threads import offload
 
 __all__ = ["Answers", "abatch_retrievals", "batch_retrievals"]
 

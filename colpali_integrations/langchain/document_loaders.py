@@ -12,8 +12,8 @@ from langchain_core.document_loaders import BaseBlobParser, BaseLoader
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
-from colpali_integrations.core.errors import ConfigurationError, InputError
-from colpali_integrations.core.page_meta import DEFAULT_DPI, read_pages
+from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.pages.reference import DEFAULT_DPI, read_pages
 
 __all__ = ["PageImageBlobParser", "PdfPageLoader"]
 

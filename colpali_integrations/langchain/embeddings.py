@@ -11,15 +11,15 @@ from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from colpali_integrations.core.errors import ColPaliError, InputError
-from colpali_integrations.core.families.base import Float32
-from colpali_integrations.core.images import is_one_image
-from colpali_integrations.core.model import ColPali, OnError
-from colpali_integrations.core.offload import collect, offload
-from colpali_integrations.core.registry import find_model
-from colpali_integrations.core.shared import shared_model
-from colpali_integrations.core.single_vector import Pooling, single_vector
+from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.langchain.sources import ImageInput, image_sources
+from colpali_integrations.models.colpali import ColPali, OnError
+from colpali_integrations.models.family import Float32
+from colpali_integrations.models.registry import find_model
+from colpali_integrations.models.shared import shared_model
+from colpali_integrations.pages.images import is_one_image
+from colpali_integrations.runtime.threads import collect, offload
+from colpali_integrations.scoring.single_vector import Pooling, single_vector
 
 __all__ = ["ColPaliEmbeddings"]
 
@@ -45,7 +45,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
 
     The object holds options only. Objects of equal options, copies and unpickled ones included, share one model a
     process. It is loaded at first use, by one thread, and kept until
-    `colpali_integrations.core.shared.release_shared_models()`. An unknown argument is an error, at once.
+    `colpali_integrations.models.shared.release_shared_models()`. An unknown argument is an error, at once.
 
     Attributes:
         model_name: a name of `list_supported_models()`, or a folder with a model's files. May be passed as `model`.

@@ -14,15 +14,15 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from PIL import Image
 
-from colpali_integrations.core.errors import ColPaliError, InputError
-from colpali_integrations.core.images import image_name, load_image
-from colpali_integrations.core.page_meta import document_hash, encode_base64, is_pdf, page_hash, page_image, page_name
-from colpali_integrations.core.pdf import pdf_pages
+from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.langchain.adding import Draw, New, OnError
 from colpali_integrations.langchain.document_loaders import PageImageBlobParser
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.pages import id_of, is_page
 from colpali_integrations.langchain.sources import ImageInput
+from colpali_integrations.pages.images import image_name, load_image
+from colpali_integrations.pages.pdf import pdf_pages
+from colpali_integrations.pages.reference import document_hash, encode_base64, is_pdf, page_hash, page_image, page_name
 
 __all__ = ["images_to_add", "of_texts", "paired", "pdf_to_add", "with_ids"]
 

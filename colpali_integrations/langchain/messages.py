@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from langchain_core.documents import Document
 from langchain_core.messages.content import ContentBlock, create_image_block, create_text_block
 
-from colpali_integrations.core.page_meta import encode_base64, page_image, page_name
+from colpali_integrations.pages.reference import encode_base64, page_image, page_name
 
 __all__ = ["image_blocks"]
 

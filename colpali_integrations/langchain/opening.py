@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from colpali_integrations.core.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.stores import Settings, stored_settings
 
@@ -21,7 +21,7 @@ def embedding_of(
     if path is not None:
         found = stored_settings(path) if Path(path).is_dir() else None
     elif url is not None or client is not None:
-        from colpali_integrations.stores.qdrant_server import connect, read_manifest
+        from colpali_integrations.stores.qdrant.server import connect, read_manifest
 
         connection = client if client is not None else connect(url or "", **options)
         manifest = read_manifest(connection, collection)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from langchain_core.documents import Document
 
-from colpali_integrations.core.page_grid import PageGrid
+from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.stores import Entry, page_key
 
 __all__ = ["Content", "content_of", "document_of", "entry_of", "id_of", "is_page", "name_of"]

@@ -7,11 +7,11 @@ from typing import Any
 
 from langchain_core.documents import Document
 
-from colpali_integrations.core.page_meta import page_name
-from colpali_integrations.core.report import HtmlReport, ReportPage, render_report, report_picture
-from colpali_integrations.core.similarity import SimilarityMaps
+from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
+from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.langchain.pages import is_page, name_of
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
+from colpali_integrations.pages.reference import page_name
 
 __all__ = ["to_html"]
 

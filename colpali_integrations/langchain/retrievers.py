@@ -12,18 +12,18 @@ from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict, Field, field_validator
 
-from colpali_integrations.core.errors import ColPaliError
-from colpali_integrations.core.families.base import Float32
-from colpali_integrations.core.offload import offload
-from colpali_integrations.core.prompt import check_query
+from colpali_integrations.errors import ColPaliError
 from colpali_integrations.langchain.batching import abatch_retrievals, batch_retrievals
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.pages import document_of
 from colpali_integrations.langchain.searching import Where, find
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, opened
+from colpali_integrations.models.family import Float32
+from colpali_integrations.models.prompt import check_query
+from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import Hit, MultiVectorStore, parse_filter
 from colpali_integrations.stores.fusion import Hybrid, text_weight
-from colpali_integrations.stores.multi_vector_store import Mode
+from colpali_integrations.stores.store import Mode
 
 __all__ = ["ColPaliRetriever"]
 
@@ -50,7 +50,7 @@ class ColPaliRetriever(BaseRetriever):
         k: how many Documents at most.
         filter: only Documents whose metadata fit; see `ColPaliVectorStore.similarity_search`.
         score_threshold: only Documents of at least this relevance, in [0, 1]. What is a good one differs between
-            models, and is far below what single vectors make usual: see `core.scoring.relevance`.
+            models, and is far below what single vectors make usual: see `scoring.maxsim.relevance`.
         mode: "exact", "two_stage" or "auto"; see `MultiVectorStore.search`.
         oversampling: how many times `k` the first of two stages hands on.
         hybrid: fuse with BM25 over the texts: True or "rrf" by reciprocal ranks, a number as the weight of the text.

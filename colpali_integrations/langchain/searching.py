@@ -10,16 +10,16 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 from numpy.typing import ArrayLike, NDArray
 
-from colpali_integrations.core.errors import InputError
-from colpali_integrations.core.offload import offload
+from colpali_integrations.errors import InputError
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.pages import document_of
 from colpali_integrations.langchain.sources import ImageInput
+from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import Filter, Hit, Hits, MultiVectorStore
 from colpali_integrations.stores.filters import ID, Condition, Operator
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.mmr import mmr_select
-from colpali_integrations.stores.multi_vector_store import Mode
+from colpali_integrations.stores.store import Mode
 
 __all__ = ["Searches", "Where", "find"]
 
@@ -111,7 +111,7 @@ class Searches(VectorStore):
     def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
         """MaxSim as a share of the highest possible for this question.
 
-        What is a good threshold differs between models; see `core.scoring.relevance`.
+        What is a good threshold differs between models; see `scoring.maxsim.relevance`.
         """
         return [(document_of(hit.entry), hit.relevance) for hit in self._hits(query, k, **kwargs)]
 

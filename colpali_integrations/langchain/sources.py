@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
-from colpali_integrations.core.errors import ColPaliError
-from colpali_integrations.core.images import ImageSource
-from colpali_integrations.core.page_meta import page_image, page_name
+from colpali_integrations.errors import ColPaliError
+from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.pages.reference import page_image, page_name
 
 __all__ = ["ImageInput", "image_sources", "unreadable"]
 

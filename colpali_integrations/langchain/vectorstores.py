@@ -13,10 +13,7 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.embeddings import Embeddings
 
-from colpali_integrations.core.errors import ConfigurationError, InputError
-from colpali_integrations.core.images import is_one_image
-from colpali_integrations.core.offload import offload
-from colpali_integrations.core.page_meta import DEFAULT_DPI
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.langchain.adding import New, OnError, add_documents
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.intake import images_to_add, of_texts, paired, pdf_to_add, with_ids
@@ -24,6 +21,9 @@ from colpali_integrations.langchain.opening import embedding_by, embedding_of
 from colpali_integrations.langchain.pages import document_of
 from colpali_integrations.langchain.searching import Searches, Where
 from colpali_integrations.langchain.sources import ImageInput
+from colpali_integrations.pages.images import is_one_image
+from colpali_integrations.pages.reference import DEFAULT_DPI
+from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.settings import FirstStage
 

@@ -18,7 +18,7 @@
 page, which fits any other LlamaIndex store, and finds less.
 """
 
-from colpali_integrations.core.errors import MissingExtraError
+from colpali_integrations.errors import MissingExtraError
 
 try:
     import llama_index.core  # noqa: F401
@@ -29,12 +29,12 @@ except ModuleNotFoundError as error:
 
 from colpali_integrations.llama_index.deferred import DeferredEmbedding
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
-from colpali_integrations.llama_index.indexes import ColPaliIndex
+from colpali_integrations.llama_index.indices import ColPaliIndex
 from colpali_integrations.llama_index.messages import PageImagePostprocessor, image_blocks, page_message
 from colpali_integrations.llama_index.pages import page_node
+from colpali_integrations.llama_index.postprocessor import ColPaliRerank
 from colpali_integrations.llama_index.readers import PdfPageReader
 from colpali_integrations.llama_index.reports import to_html
-from colpali_integrations.llama_index.rerankers import ColPaliRerank
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 

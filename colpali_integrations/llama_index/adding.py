@@ -18,12 +18,12 @@ from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 from numpy.typing import NDArray
 
-from colpali_integrations.core.errors import ColPaliError
-from colpali_integrations.core.page_grid import PageGrid
-from colpali_integrations.core.prompt import check_query
+from colpali_integrations.errors import ColPaliError
+from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
 from colpali_integrations.llama_index.nodes import Content, content_of, entry_content, entry_of
 from colpali_integrations.llama_index.sources import image_label, image_sources
+from colpali_integrations.models.prompt import check_query
 from colpali_integrations.stores import Entry, MultiVectorStore
 
 __all__ = ["add_nodes"]

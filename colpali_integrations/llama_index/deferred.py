@@ -9,7 +9,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.bridge.pydantic import ConfigDict, model_validator
 from llama_index.core.schema import BaseNode
 
-from colpali_integrations.core.errors import ConfigurationError
+from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["DeferredEmbedding"]
 

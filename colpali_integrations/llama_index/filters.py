@@ -19,7 +19,7 @@ from typing import Any
 
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
-from colpali_integrations.core.errors import InputError
+from colpali_integrations.errors import InputError
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Not, Operator, Or, Scalar
 

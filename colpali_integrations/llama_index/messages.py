@@ -13,11 +13,11 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle
 
-from colpali_integrations.core.images import load_image
-from colpali_integrations.core.offload import offload
-from colpali_integrations.core.page_meta import encode_png, page_image
 from colpali_integrations.llama_index.pages import PageReference
 from colpali_integrations.llama_index.sources import image_label, node_image
+from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.reference import encode_png, page_image
+from colpali_integrations.runtime.threads import offload
 
 __all__ = ["PageImagePostprocessor", "image_blocks", "page_message"]
 

@@ -29,12 +29,12 @@ from llama_index.core.schema import (
     TextNode,
 )
 
-from colpali_integrations.core.errors import ColPaliError, StoreError
-from colpali_integrations.core.page_grid import PageGrid
-from colpali_integrations.core.page_meta import document_hash, encode_png, page_hash
+from colpali_integrations.errors import ColPaliError, StoreError
+from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.llama_index.messages import image_blocks
 from colpali_integrations.llama_index.pages import PageReference, page_node
 from colpali_integrations.llama_index.sources import node_image
+from colpali_integrations.pages.reference import document_hash, encode_png, page_hash
 from colpali_integrations.stores import Entry, page_key
 
 __all__ = ["Content", "PageNode", "content_of", "entry_content", "entry_of", "node_of"]
@@ -98,7 +98,7 @@ class Content(NamedTuple):
 def content_of(node: BaseNode) -> Content | None:
     """What decides the node's vectors; None where that cannot be told without fetching, as for a URL.
 
-    Hashes are those of `core.page_meta`, so that pages of the command line and of LangChain are recognised.
+    Hashes are those of `pages.reference`, so that pages of the command line and of LangChain are recognised.
 
     Raises:
         ImageError: the node's base64 cannot be read.

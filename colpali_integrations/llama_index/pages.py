@@ -18,7 +18,7 @@ from typing import Any
 from llama_index.core.schema import ImageNode, NodeRelationship, ObjectType, RelatedNodeInfo
 from PIL import Image
 
-from colpali_integrations.core.page_meta import is_pdf, page_image, page_name
+from colpali_integrations.pages.reference import is_pdf, page_image, page_name
 
 __all__ = ["PageReference", "page_id", "page_node"]
 
@@ -31,7 +31,7 @@ class PageReference:
     """A page of a PDF that is drawn when its `image` is looked at, and then kept as long as this object.
 
     Args:
-        metadata: `source`, `page` and perhaps `dpi`; see `core.page_meta`.
+        metadata: `source`, `page` and perhaps `dpi`; see `pages.reference`.
 
     Example:
         >>> PageReference.parse("reports/2024.pdf#page=7&dpi=100").name
@@ -94,14 +94,14 @@ def page_id(source: str, page: int) -> str:
 
 
 def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None = None) -> ImageNode:
-    """The node of a page as `core.page_meta.read_pages` gives it.
+    """The node of a page as `pages.reference.read_pages` gives it.
 
     The page is its own source document (`ref_doc_id`), as with LlamaIndex's own PDF readers: that is what an
     upserting `IngestionPipeline` and `delete_ref_doc` look at.
 
     Args:
         content: the text layer, or the page's name.
-        metadata: see `core.page_meta`; base64 in it becomes the node's `image`.
+        metadata: see `pages.reference`; base64 in it becomes the node's `image`.
         node_id: instead of `page_id(source, page)`.
 
     Returns:

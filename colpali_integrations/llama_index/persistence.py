@@ -12,7 +12,7 @@ import fsspec  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from colpali_integrations.core.errors import ConfigurationError, StoreError
+from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.stores import Entry, MultiVectorStore
 
 __all__ = ["copied_records", "load_store", "save_store"]

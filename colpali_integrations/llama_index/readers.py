@@ -11,9 +11,9 @@ from llama_index.core.bridge.pydantic import ConfigDict, Field
 from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import ImageNode
 
-from colpali_integrations.core.offload import offload
-from colpali_integrations.core.page_meta import DEFAULT_DPI, read_pages
 from colpali_integrations.llama_index.pages import page_id, page_node
+from colpali_integrations.pages.reference import DEFAULT_DPI, read_pages
+from colpali_integrations.runtime.threads import offload
 
 __all__ = ["PdfPageReader"]
 

@@ -8,13 +8,13 @@ from typing import Any
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 from PIL import Image
 
-from colpali_integrations.core.errors import ColPaliError
-from colpali_integrations.core.images import load_image
-from colpali_integrations.core.report import HtmlReport, ReportPage, render_report, report_picture
-from colpali_integrations.core.similarity import SimilarityMaps
+from colpali_integrations.errors import ColPaliError
+from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
+from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.llama_index.pages import PageReference
 from colpali_integrations.llama_index.sources import image_label, node_image
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
+from colpali_integrations.pages.images import load_image
 
 __all__ = ["to_html"]
 

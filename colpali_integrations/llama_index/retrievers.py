@@ -11,16 +11,16 @@ from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
-from colpali_integrations.core.errors import ConfigurationError
-from colpali_integrations.core.offload import offload
+from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
 from colpali_integrations.llama_index.filters import store_filter
 from colpali_integrations.llama_index.nodes import node_of
 from colpali_integrations.llama_index.searching import encode_question, search
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
+from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.fusion import Hybrid, text_weight
-from colpali_integrations.stores.multi_vector_store import Mode
+from colpali_integrations.stores.store import Mode
 
 __all__ = ["ColPaliRetriever"]
 

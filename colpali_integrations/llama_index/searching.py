@@ -11,12 +11,12 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent,
 from llama_index_instrumentation import get_dispatcher
 from numpy.typing import NDArray
 
-from colpali_integrations.core.families.base import Float32
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
+from colpali_integrations.models.family import Float32
 from colpali_integrations.stores import Hit, MultiVectorStore
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.mmr import mmr_select
-from colpali_integrations.stores.multi_vector_store import Mode, Where
+from colpali_integrations.stores.store import Mode, Where
 
 __all__ = ["Found", "diverse", "encode_question", "search"]
 

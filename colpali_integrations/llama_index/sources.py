@@ -14,11 +14,11 @@ from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.schema import BaseNode, ImageNode, Node, NodeWithScore
 from PIL import Image
 
-from colpali_integrations.core.errors import ColPaliError, ImageError
-from colpali_integrations.core.images import ImageSource, image_name
-from colpali_integrations.core.page_meta import page_name
-from colpali_integrations.core.pdf import PdfPage
+from colpali_integrations.errors import ColPaliError, ImageError
 from colpali_integrations.llama_index.pages import PageReference
+from colpali_integrations.pages.images import ImageSource, image_name
+from colpali_integrations.pages.pdf import PdfPage
+from colpali_integrations.pages.reference import page_name
 
 __all__ = ["ImageInput", "image_label", "image_source", "image_sources", "node_image", "several"]
 

@@ -17,8 +17,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from colpali_integrations.core.errors import ConfigurationError, FingerprintError, InputError, StoreError
-from colpali_integrations.core.offload import Lane, offload
+from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
 from colpali_integrations.llama_index.adding import add_nodes
 from colpali_integrations.llama_index.deferred import DeferredEmbedding
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
@@ -26,10 +25,11 @@ from colpali_integrations.llama_index.filters import store_filter
 from colpali_integrations.llama_index.nodes import node_of
 from colpali_integrations.llama_index.persistence import copied_records, load_store, save_store
 from colpali_integrations.llama_index.querying import answer
+from colpali_integrations.runtime.threads import Lane, offload
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Operator, Or
-from colpali_integrations.stores.multi_vector_store import Mode
 from colpali_integrations.stores.settings import FirstStage
+from colpali_integrations.stores.store import Mode
 
 __all__ = ["ColPaliVectorStore"]
 

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from colpali_integrations.core.errors import MissingExtraError
+from colpali_integrations.errors import MissingExtraError
 
 try:
     import pyarrow  # noqa: F401
@@ -16,9 +16,9 @@ try:
 except ImportError as error:
     raise MissingExtraError(str(error.name).partition(".")[0], "ray", "Embedding with Ray") from None
 
-from colpali_integrations.ray.drawing import draw_pages
-from colpali_integrations.ray.embedding import QdrantServer, embed_pages
 from colpali_integrations.ray.encoder import PageEncoder
-from colpali_integrations.ray.sinks import parquet_pages
+from colpali_integrations.ray.outputs import parquet_pages
+from colpali_integrations.ray.pages import draw_pages
+from colpali_integrations.ray.pipeline import QdrantServer, embed_pages
 
 __all__ = ["PageEncoder", "QdrantServer", "draw_pages", "embed_pages", "parquet_pages"]

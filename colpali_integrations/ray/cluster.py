@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import ray
 
-from colpali_integrations.core.errors import ConfigurationError
+from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["Workers", "cluster_nodes", "plan_workers"]
 

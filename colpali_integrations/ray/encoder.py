@@ -12,12 +12,12 @@ import pyarrow as pa
 import ray
 from PIL import Image
 
-from colpali_integrations.core.errors import ColPaliError, ConfigurationError, EncodingError, FingerprintError
-from colpali_integrations.core.model import ColPali
-from colpali_integrations.core.page_grid import PageEmbedding
-from colpali_integrations.core.pooling import mean_pool
-from colpali_integrations.core.registry import ModelDescription, register_model
-from colpali_integrations.ray.drawing import PAGE
+from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, FingerprintError
+from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.registry import ModelDescription, register_model
+from colpali_integrations.ray.pages import PAGE
+from colpali_integrations.scoring.pooling import mean_pool
 from colpali_integrations.stores.settings import Fingerprint
 
 __all__ = ["Dtype", "PageEncoder"]

@@ -3,11 +3,11 @@
 from colpali_integrations.stores.documents import find_documents
 from colpali_integrations.stores.entries import Entry, Hit, page_key
 from colpali_integrations.stores.filters import Filter, parse_filter
+from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.indexing import Failure, IndexListener, IndexReport, index_documents
-from colpali_integrations.stores.multi_vector_store import MultiVectorStore
 from colpali_integrations.stores.opening import stored_settings
-from colpali_integrations.stores.results import Hits
 from colpali_integrations.stores.settings import Fingerprint, Settings
+from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = [
     "Entry",

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from colpali_integrations.core.errors import InputError
-from colpali_integrations.core.page_grid import PageGrid
-from colpali_integrations.core.page_meta import DEFAULT_DPI, document_hash, is_pdf, page_hash, page_name
-from colpali_integrations.core.pdf import PdfPage, pdf_page_count, pdf_pages
+from colpali_integrations.errors import InputError
+from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.pages.pdf import PdfPage, pdf_page_count, pdf_pages
+from colpali_integrations.pages.reference import DEFAULT_DPI, document_hash, is_pdf, page_hash, page_name
 from colpali_integrations.stores.entries import Entry, page_key
 
 __all__ = ["DocumentPlan", "find_documents", "plan_document"]

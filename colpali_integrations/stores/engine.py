@@ -5,7 +5,7 @@
 An engine keeps points of several named vectors and a JSON payload, and scores them by dot product: MaxSim for
 multi-vectors, the plain product for single vectors, BM25's sum for sparse ones. It knows nothing of pages, models,
 fusion or frameworks. Another engine is one class with these methods, and a line in `opening`; the assertions of
-`tests/stores/test_multi_vector_store.py`, which run over every engine, say when it is right.
+`tests/stores/test_store.py`, which run over every engine, say when it is right.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.core.bm25 import SparseVector
+from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.filters import Filter
 
 __all__ = ["FIRST", "FULL", "WORDS", "Engine", "Payload", "Point", "Scored", "Search", "VectorSpec"]

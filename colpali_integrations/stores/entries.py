@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from colpali_integrations.core.errors import StoreError
-from colpali_integrations.core.page_meta import page_name
-from colpali_integrations.core.places import PageGrid
+from colpali_integrations.errors import StoreError
+from colpali_integrations.explain.regions import PageGrid
+from colpali_integrations.pages.reference import page_name
 
 __all__ = ["Entry", "Hit", "page_key"]
 
@@ -39,7 +39,7 @@ class Entry:
     Attributes:
         id: any string; adding another entry with this id replaces it.
         text: what it says: the text layer of a page, or its name ("report.pdf, page 7") where it has none.
-        metadata: JSON-safe, for filters and frameworks; of a page the keys of `core.page_meta`.
+        metadata: JSON-safe, for filters and frameworks; of a page the keys of `pages.reference`.
         group: what it is part of, such as the path or id of its document; a group can be deleted as a whole.
         content_hash: what tells one content from another; entries with the same are not encoded again.
         grid: where on the page each of its vectors stands; None for a text.
@@ -148,7 +148,7 @@ class Hit:
         score: what it is ranked by: MaxSim, or in a hybrid search the fused score, in [0, 1].
         max_sim: the sum over the query's vectors of their best dot product on the page. It grows with the number of
             query vectors: it ranks the answers to one query and compares nothing else.
-        relevance: MaxSim over the highest that any page could have for this query, in [0, 1]; see `core.scoring`.
+        relevance: MaxSim over the highest that any page could have for this query, in [0, 1]; see `scoring.maxsim`.
         bm25: the text's score, in a hybrid search, if it shares a word with the query.
 
     Example:

@@ -17,10 +17,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.core.errors import StoreError
-from colpali_integrations.core.muvera import Muvera
-from colpali_integrations.core.places import PageGrid
-from colpali_integrations.core.pooling import ward_pool
+from colpali_integrations.errors import StoreError
+from colpali_integrations.explain.regions import PageGrid
+from colpali_integrations.scoring.muvera import Muvera
+from colpali_integrations.scoring.pooling import ward_pool
 from colpali_integrations.stores.settings import Settings
 
 __all__ = ["Stage", "first_stage"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from colpali_integrations.core.errors import ConfigurationError
+from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["Hybrid", "fuse", "text_weight"]
 

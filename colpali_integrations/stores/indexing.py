@@ -18,16 +18,16 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
-from colpali_integrations.core.errors import ColPaliError, ConfigurationError
-from colpali_integrations.core.families.base import Float32
-from colpali_integrations.core.images import load_image
-from colpali_integrations.core.model import ColPali
-from colpali_integrations.core.page_grid import PageEmbedding
-from colpali_integrations.core.page_meta import DEFAULT_DPI, page_name
-from colpali_integrations.core.pdf import PdfPage
+from colpali_integrations.errors import ColPaliError, ConfigurationError
+from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.family import Float32
+from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.pdf import PdfPage
+from colpali_integrations.pages.reference import DEFAULT_DPI, page_name
 from colpali_integrations.stores.documents import DocumentPlan, find_documents, plan_document
 from colpali_integrations.stores.entries import Entry
-from colpali_integrations.stores.multi_vector_store import MultiVectorStore
+from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["Failure", "IndexListener", "IndexReport", "index_documents"]
 
@@ -41,7 +41,7 @@ class Failure:
         error: why.
 
     Example:
-        >>> from colpali_integrations.core.errors import PdfError
+        >>> from colpali_integrations.errors import PdfError
         >>> Failure("torn.pdf", PdfError("torn.pdf is damaged").at(3, "torn.pdf")).reason
         'torn.pdf is damaged'
     """

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.core.bm25 import SparseVector, bm25_scores
-from colpali_integrations.core.errors import ConfigurationError
-from colpali_integrations.core.scoring import max_sim
+from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.scoring.bm25 import SparseVector, bm25_scores
+from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec
 from colpali_integrations.stores.filters import Filter, matches
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.core.errors import ConfigurationError, InputError
-from colpali_integrations.core.scoring import as_multi_vector
+from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.scoring.maxsim import as_multi_vector
 
 __all__ = ["mmr_select", "page_similarity"]
 

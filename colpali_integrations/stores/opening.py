@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from colpali_integrations.core.errors import ConfigurationError, StoreError
-from colpali_integrations.core.model import ColPali
-from colpali_integrations.core.registry import ModelDescription, find_model
+from colpali_integrations.errors import ConfigurationError, StoreError
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.registry import ModelDescription, find_model
 from colpali_integrations.stores.engine import Engine
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
@@ -48,7 +48,7 @@ def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
         >>> stored_settings("no-such-folder") is None
         True
     """
-    from colpali_integrations.stores.qdrant_shards import read_manifest
+    from colpali_integrations.stores.qdrant.shards import read_manifest
 
     manifest = read_manifest(Path(path))
     return None if manifest is None else Settings.from_dict(manifest, where=f"the store {path}")
@@ -87,15 +87,15 @@ def open_engine(
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
     manifest: dict[str, Any] | None
     if path is not None:
-        from colpali_integrations.stores.qdrant_edge import EdgeEngine
-        from colpali_integrations.stores.qdrant_shards import read_manifest
+        from colpali_integrations.stores.qdrant.edge import EdgeEngine
+        from colpali_integrations.stores.qdrant.shards import read_manifest
 
         folder, where = Path(path), f"the store {path}"
         manifest = read_manifest(folder)
         settings = _settings(manifest, wanted, where, default="ward")
         engine: Engine = EdgeEngine(folder, schema=settings.schema, manifest=settings.to_dict())
     elif url is not None or client is not None:
-        from colpali_integrations.stores import qdrant_server
+        from colpali_integrations.stores.qdrant import server as qdrant_server
 
         connection = client if url is None else qdrant_server.connect(url, **client_options)
         where = f"the collection {collection!r} at {url or 'the given client'}"

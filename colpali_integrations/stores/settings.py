@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from colpali_integrations import __version__
-from colpali_integrations.core.errors import ConfigurationError, FingerprintError, StoreError
-from colpali_integrations.core.muvera import Muvera
-from colpali_integrations.core.registry import ModelDescription
+from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
+from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
 
 __all__ = ["Fingerprint", "FirstStage", "Settings"]

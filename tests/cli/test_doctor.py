@@ -15,9 +15,9 @@ from colpali_integrations import ModelDescription, register_model
 from colpali_integrations.cli import doctor
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.cli.doctor import EXTRAS, Check, Status, examine, provider_error
-from colpali_integrations.core.hub import cache_state
-from colpali_integrations.core.registry import find_model
-from tests.core.test_hub import NAME, make_cache
+from colpali_integrations.models.hub import cache_state
+from colpali_integrations.models.registry import find_model
+from tests.models.test_hub import NAME, make_cache
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,9 +22,9 @@ import torch
 
 from colpali_integrations import ColPali
 from colpali_integrations.cli.app import run
-from colpali_integrations.core.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-from colpali_integrations.core.folder import describe_folder
+from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.export import Exported, export_model, verify
+from colpali_integrations.models.folder import describe_folder
 from tests.parity import configs, models, tiny_tokenizers
 from tests.parity.generate import write_files
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from colpali_integrations import ColPali, register_model
-from colpali_integrations.core.folder import describe_folder
+from colpali_integrations.models.folder import describe_folder
 
 from .cases import EMBEDDED, EMBEDDED_QUERIES, PALIGEMMA_PROMPTS, draw, page_named
 from .conftest import FIXTURES, TOLERANCE, Golden, skip_where_pillow_matters

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from colpali_integrations.core.families import family_class
-from colpali_integrations.core.families.base import Family
-from colpali_integrations.core.folder import describe_folder
-from colpali_integrations.core.images import load_image
-from colpali_integrations.core.prompt import Vocabulary
+from colpali_integrations.models.family import Family
+from colpali_integrations.models.folder import describe_folder
+from colpali_integrations.models.loading import family_class
+from colpali_integrations.models.prompt import Vocabulary
+from colpali_integrations.pages.images import load_image
 
 from .cases import HOSTILE, IDEFICS3_PROMPTS, LEADING_SPACE, PAGES, PALIGEMMA_PROMPTS, QUERIES, Page, Prompt, draw
 from .conftest import FIXTURES, Golden

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colpali_integrations.core.families import family_class
-from colpali_integrations.core.folder import describe_folder
-from colpali_integrations.core.images import load_image
+from colpali_integrations.models.folder import describe_folder
+from colpali_integrations.models.loading import family_class
+from colpali_integrations.pages.images import load_image
 
 from .cases import PAGES, Page, draw, page_named
 from .conftest import Golden, skip_where_pillow_is_between, wanted_pixels

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.core.graph import PIXELS, find_cut, read_graph, subgraph
+from colpali_integrations.runtime.graph import PIXELS, find_cut, read_graph, subgraph
 
 from .cases import EMBEDDED_QUERIES, draw, page_named
 from .conftest import FIXTURES, TOLERANCE, Golden

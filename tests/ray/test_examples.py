@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.test_embedding import pytestmark as pytestmark
+from tests.ray.test_pipeline import pytestmark as pytestmark
 from tests.test_docs import ROOT, run_commands, run_python
 from tests.test_docstrings import FLAGS
 

@@ -19,19 +19,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from colpali_integrations import find_model, load_image, pdf_pages, register_model
-from colpali_integrations.core.errors import (
+from colpali_integrations.errors import (
     ConfigurationError,
     FingerprintError,
     MissingExtraError,
     ProviderError,
     StoreError,
 )
-from colpali_integrations.core.page_grid import PageEmbedding
+from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
-from colpali_integrations.ray.drawing import _among, _digests, _draw
-from colpali_integrations.ray.embedding import _for_workers
-from colpali_integrations.ray.sinks import MANIFEST, ParquetFolder
+from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder
+from colpali_integrations.ray.pages import _among, _digests, _draw
+from colpali_integrations.ray.pipeline import _for_workers
 from colpali_integrations.stores import Fingerprint
 
 COLTINY = Fingerprint.of(find_model("coltiny"))

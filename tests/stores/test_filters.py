@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colpali_integrations.core.errors import InputError
+from colpali_integrations.errors import InputError
 from colpali_integrations.stores.filters import And, Condition, Filter, Not, Operator, Or, matches, parse_filter
 from tests.stores.filter_cases import conditions, filters, payloads
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colpali_integrations.core.errors import ConfigurationError
+from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.stores.fusion import fuse, text_weight
 
 IDS = st.sampled_from("abcdefgh")

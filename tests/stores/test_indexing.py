@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.core.errors import ConfigurationError, FingerprintError, InputError, PdfError
+from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, PdfError
 from colpali_integrations.stores import Entry, Failure, Fingerprint, MultiVectorStore, find_documents, index_documents
 from tests.stores.documents import DPI, draw, make_folder, save_pdf
 

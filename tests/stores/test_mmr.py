@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from colpali_integrations.core.errors import ConfigurationError, InputError
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.stores.mmr import _Page, mmr_select, page_similarity
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -1,0 +1,234 @@
+"""A page with what was found on it: boxes with labels, or a heatmap, drawn with Pillow alone.
+
+>>> page = Image.new("RGB", (200, 100), "white")
+>>> draw_regions(page, [Region("tide", 0.8, 1.0, (0.25, 0.5, 0.5, 0.75))]).size
+(200, 100)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from colpali_integrations.errors import InputError
+from colpali_integrations.explain.regions import Box, Region
+from colpali_integrations.explain.similarity import SimilarityMaps
+from colpali_integrations.pages.images import ImageSource, load_image
+
+__all__ = [
+    "PALETTE",
+    "AnyRegion",
+    "draw_heatmap",
+    "draw_regions",
+    "heat_colours",
+    "heat_limits",
+    "heat_strength",
+    "region_parts",
+    "word_colours",
+]
+
+AnyRegion: TypeAlias = "Region | Mapping[str, Any]"
+
+# Told apart by people of any colour vision (after Okabe and Ito), dark enough for white letters (contrast 4.5).
+PALETTE = ("#0067a5", "#c03a00", "#00795a", "#a3306f", "#6d5a00", "#5b48b5", "#00707c", "#8a4b2a")
+# From nothing over amber to crimson; the text below stays readable, on white paper as on a dark slide.
+_HEAT = np.array([[255, 214, 64, 0], [255, 176, 32, 105], [244, 96, 32, 135], [200, 16, 64, 150]], np.float64)
+
+
+def draw_regions(
+    page_image: ImageSource,
+    regions: Sequence[AnyRegion],
+    *,
+    labels: bool = True,
+    scores: bool = False,
+    font: str | None = None,
+) -> Image.Image:
+    """A picture of a page with boxes around the places that answer, one colour a word.
+
+    Args:
+        page_image: anything that `load_image` takes, of any resolution.
+        regions: what `regions` gives, or dicts as in `metadata["regions"]`: `box` are fractions of the page.
+        labels: write each box's word beside it.
+        scores: and its score.
+        font: path of a TrueType font for the labels. Pillow's own knows Latin letters; Chinese wants another.
+
+    Returns:
+        A new RGB image of the page's size; the one given stays as it is.
+
+    Raises:
+        ImageError: the page cannot be read.
+        InputError: a region without a box of four fractions, or a font that cannot be read.
+
+    Example:
+        >>> from colpali_integrations import ColPali, pdf_pages, regions
+        >>> model = ColPali.from_pretrained()
+        >>> page = next(pdf_pages("report.pdf"))
+        >>> [embedded] = model.embed_pages([page])
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> found = regions(query, *embedded, tokens=model.query_tokens("diverging palettes"))
+        >>> draw_regions(page, found).save("marked.png")
+    """
+    page = load_image(page_image).convert("RGB")
+    unit = max(page.size) / 1000  # a line of 2 on a page of 1000, whatever its resolution
+    parts = [region_parts(region) for region in regions]
+    colours = word_colours(token for token, _, _ in parts)
+    overlay = Image.new("RGBA", page.size)
+    pen = ImageDraw.Draw(overlay)
+    line = max(1, round(2 * unit))
+    # Around the box, so that the line does not lie on what it shows.
+    frames = [_pixels(box, page.size, outset=line + 1) for _, _, box in parts]
+    for (token, _, _), frame in zip(parts, frames, strict=True):
+        pen.rectangle(frame, fill=(*_rgb(colours[token]), 38))
+    for (token, _, _), frame in zip(parts, frames, strict=True):
+        pen.rectangle(frame, outline=(*_rgb(colours[token]), 255), width=line)
+    if labels:
+        lettering = _font(font, max(9.0, 13 * unit))
+        taken: list[tuple[float, float, float, float]] = []
+        for (token, score, _), frame in zip(parts, frames, strict=True):
+            text = " ".join(part for part in (token or "", f"{score:.2f}" if scores else "") if part)
+            if text:
+                _label(pen, text, frame, page.size, lettering, colours[token], taken)
+    return Image.alpha_composite(page.convert("RGBA"), overlay).convert("RGB")
+
+
+def draw_heatmap(
+    page_image: ImageSource,
+    maps: SimilarityMaps,
+    word: int | str | None = None,
+    *,
+    limits: tuple[float, float] | None = None,
+) -> Image.Image:
+    """A picture of a page on which the places that match a question glow.
+
+    Args:
+        page_image: anything that `load_image` takes, of any resolution.
+        maps: what `similarity_maps` gives for the page.
+        word: a token of the question or its index; None for all of its words together.
+        limits: the similarities without and with the full colour; by default the map's median, for a page matches
+            everything a little with most models, and its maximum. Give the same to compare pages.
+
+    Returns:
+        A new RGB image of the page's size.
+
+    Raises:
+        ImageError: the page cannot be read.
+        InputError: no such word.
+
+    Example:
+        >>> from colpali_integrations import ColPali, pdf_pages, similarity_maps
+        >>> model = ColPali.from_pretrained()
+        >>> page = next(pdf_pages("report.pdf"))
+        >>> [embedded] = model.embed_pages([page])
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> maps = similarity_maps(query, *embedded, tokens=model.query_tokens("diverging palettes"))
+        >>> draw_heatmap(page, maps, "palettes").save("heat.png")
+    """
+    page = load_image(page_image).convert("RGBA")
+    strength = heat_strength(maps.on_page(word, size=page.size), limits or heat_limits([maps.of(word)]))
+    return Image.alpha_composite(page, Image.fromarray(heat_colours(strength))).convert("RGB")
+
+
+def heat_limits(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """The median of some maps' values and their maximum, from which on and up to which they have colour."""
+    values = np.concatenate([one[np.isfinite(one)] for one in maps])
+    return (float(np.median(values)), float(values.max())) if values.size else (0.0, 1.0)
+
+
+def heat_strength(values: ArrayLike, limits: tuple[float, float]) -> NDArray[np.float32]:
+    """Similarities as parts of a range, cut to [0, 1]; all 0 where the range is empty.
+
+    >>> heat_strength([0.2, 0.5, 0.9], (0.3, 0.7)).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    low, high = limits
+    span = high - low
+    array = np.asarray(values, np.float64)
+    return np.round(np.clip((array - low) / span if span > 0 else array * 0, 0, 1), 6).astype(np.float32)
+
+
+def heat_colours(strength: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """uint8 (height, width, 4), red, green, blue and opacity, for strengths (height, width) from 0 to 1."""
+    steps = np.linspace(0, 1, len(_HEAT))
+    channels = [np.interp(strength, steps, _HEAT[:, channel]) for channel in range(4)]
+    return np.asarray(np.stack(channels, axis=-1).round(), np.uint8)
+
+
+def region_parts(region: AnyRegion) -> tuple[str | None, float, Box]:
+    """Token, score and box of a region, whichever way it comes.
+
+    Raises:
+        InputError: no box of four fractions.
+    """
+    if isinstance(region, Region):
+        return region.token, region.score, region.box
+    try:
+        left, top, right, bottom = (float(edge) for edge in region["box"])
+        token, score = region.get("token"), float(region.get("score", 0.0))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"a region must be a Region or a dict with 'box': [left, top, right, bottom] as fractions, got {region!r}"
+        ) from error
+    if not all(0 <= edge <= 1 for edge in (left, top, right, bottom)) or left > right or top > bottom:
+        raise InputError(f"a region's box must be [left, top, right, bottom] as fractions of the page, got {region!r}")
+    return None if token is None else str(token), score, (left, top, right, bottom)
+
+
+def word_colours(tokens: Any) -> dict[str | None, str]:
+    """A colour for each token, in the order in which they come."""
+    return {token: PALETTE[index % len(PALETTE)] for index, token in enumerate(dict.fromkeys(tokens))}
+
+
+def _pixels(box: Box, size: tuple[int, int], *, outset: int) -> tuple[int, int, int, int]:
+    width, height = size
+    left, top = int(box[0] * width) - outset, int(box[1] * height) - outset
+    right, bottom = round(box[2] * width) - 1 + outset, round(box[3] * height) - 1 + outset
+    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    return left, top, max(left, min(right, width - 1)), max(top, min(bottom, height - 1))
+
+
+def _label(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    frame: tuple[int, int, int, int],
+    size: tuple[int, int],
+    font: Any,
+    colour: str,
+    taken: list[tuple[float, float, float, float]],
+) -> None:
+    """A word on its colour: above the box, or below, or beside, wherever no label stands yet."""
+    left, top, right, bottom = frame
+    x0, y0, x1, y1 = pen.textbbox((0, 0), text, font=font)
+    pad = max(2.0, (y1 - y0) * 0.25)
+    width, height = x1 - x0 + 2 * pad, y1 - y0 + 2 * pad
+    wanted = [(left, top - height), (left, bottom + 1), (right + 1, top), (left - width, top), (left, top)]
+    places = []
+    for x, y in wanted:
+        x, y = min(max(x, 0), max(size[0] - width, 0)), min(max(y, 0), max(size[1] - height, 0))
+        places.append((x, y, x + width, y + height))
+    place = min(places, key=lambda one: sum(_common(one, other) for other in taken))
+    taken.append(place)
+    pen.rounded_rectangle(place, radius=pad, fill=(*_rgb(colour), 255))
+    pen.text((place[0] + pad - x0, place[1] + pad - y0), text, fill="white", font=font)
+
+
+def _common(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0) * max(height, 0)
+
+
+def _font(path: str | None, size: float) -> Any:
+    if path is None:
+        return ImageFont.load_default(size)
+    try:
+        return ImageFont.truetype(path, size)
+    except OSError as error:
+        raise InputError(f"cannot read the font {path}: {error}; give the path of a .ttf, .otf or .ttc file") from error
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

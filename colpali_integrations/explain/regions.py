@@ -1,0 +1,216 @@
+"""Where on a page the answer to a question is: the cells that match the question's words best.
+
+>>> grid = PageGrid(rows=2, columns=2, cells=np.array([0, 1, 2, 3, -1]))
+>>> page = np.eye(5, dtype=np.float32)
+>>> [region] = regions(page[2:3], page, grid, tokens=["tide"])
+>>> region.token, region.score, region.box
+('tide', 1.0, (0.0, 0.5, 0.5, 1.0))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.errors import InputError
+from colpali_integrations.explain.grid import Box, PageEmbedding, PageGrid
+from colpali_integrations.scoring.maxsim import as_multi_vector
+
+__all__ = ["Box", "PageEmbedding", "PageGrid", "Region", "regions"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A place on a page that answers a word of the question.
+
+    Attributes:
+        token: the word, or the piece of one, of the question; None where the tokens were not given.
+        score: dot product of the word's vector and the best page vector in the box.
+        share: of the page's MaxSim for the question, from 0 to 1.
+        box: left, top, right, bottom as fractions of the page, origin in the top left corner.
+    """
+
+    token: str | None
+    score: float
+    share: float
+    box: Box
+
+    def to_dict(self, width: float, height: float, unit: Literal["points", "pixels"] = "points") -> dict[str, Any]:
+        """JSON-safe, with the box in a unit of the page too.
+
+        Args:
+            width: of the page as it is displayed, in the unit.
+            height: likewise.
+            unit: "points" (1/72 inch) for a PDF's page, "pixels" for an image. Points have their origin in the top
+                left corner of the displayed page; in PDF user space y is ``height - y``, and a crop box or rotation
+                of the page moves it further.
+
+        Returns:
+            `token`, `score`, `share`, `box` (fractions) and, named by the unit, the box in it.
+
+        Example:
+            >>> Region("tide", 0.5, 1.0, (0.0, 0.5, 0.25, 1.0)).to_dict(600, 800)["points"]
+            [0.0, 400.0, 150.0, 800.0]
+        """
+        scale = (width, height, width, height)
+        return {
+            "token": self.token,
+            "score": round(self.score, 6),
+            "share": round(self.share, 6),
+            "box": [round(edge, 5) for edge in self.box],
+            unit: [round(edge * length, 2) for edge, length in zip(self.box, scale, strict=True)],
+        }
+
+
+def regions(
+    query_vectors: NDArray[Any],
+    page_vectors: NDArray[Any],
+    grid: PageGrid,
+    *,
+    tokens: Sequence[str | None] | None = None,
+    min_match: float = 0.2,
+    grow: float = 0.75,
+) -> list[Region]:
+    """Where on a page the words of a question are answered.
+
+    Each word's place is the cell of the page vector that matches it best, among those that have a place. Where cells
+    are small parts of what is seen (ColPali's patches, Idefics3's), the box grows over connected neighbours that match
+    nearly as well: those above `grow` of the way from the page's median match to the best one, for matches with
+    anything at all are far from 0 in these models. Where the grid says how far a word reaches (ColTiny), that is it.
+
+    Args:
+        query_vectors: float (n_query_vectors, dim).
+        page_vectors: float (n_vectors, dim), the page's own and not pooled ones.
+        grid: the places of the page vectors, as `ColPali.embed_pages` gives them.
+        tokens: what each query vector stands for (`ColPali.query_tokens`). Vectors without a piece of the user's text
+            (prompts, augmentation) and those of punctuation give no region. None takes all of them.
+        min_match: the least match that gives a region, as dot product by length of the query vector. Every patch of
+            a page matches somehow in the models with unit vectors; but ColTiny looks for words, and a page without
+            the word has a match of about 0, of a likeness mostly. (On the demo's questions 0.2 keeps 62 of the 64
+            words that the pages have by their text layers, and 4 of the 15 that they have not.)
+        grow: from 0 to 1, see above; 1 leaves every box at one cell.
+
+    Returns:
+        At most one region a query vector, the best match first. Overlapping regions of one and the same token become
+        one.
+
+    Raises:
+        InputError: arrays that do not fit each other.
+
+    Example:
+        >>> from colpali_integrations import ColPali, pdf_pages
+        >>> model = ColPali.from_pretrained()
+        >>> page = next(pdf_pages("report.pdf"))
+        >>> [embedded] = model.embed_pages([page])
+        >>> [query] = model.embed_queries("diverging palettes")
+        >>> found = regions(query, *embedded, tokens=model.query_tokens("diverging palettes"))
+        >>> sorted(region.token for region in found)
+        ['diverging', 'palettes']
+    """
+    matches = match_vectors(query_vectors, page_vectors, grid, tokens)
+    if not min_match >= 0:
+        raise InputError(f"min_match must be at least 0, got {min_match}")
+    if not 0 <= grow <= 1:
+        raise InputError(f"grow must be from 0 to 1, got {grow}")
+    placed = np.flatnonzero(grid.cells >= 0)
+    if not placed.size:
+        return []
+    weakest = min_match * np.linalg.norm(np.asarray(query_vectors, np.float32), axis=1)
+    total = float(matches.max(axis=1).sum())
+    found = []
+    for index, row in enumerate(matches[:, placed]):
+        token = None if tokens is None else tokens[index]
+        if tokens is not None and not says_something(token):
+            continue
+        best = int(row.argmax())
+        score = float(row[best])
+        if score <= 0 or score < weakest[index]:
+            continue
+        vector = int(placed[best])
+        box = grid.box(vector) if grid.reach is not None else _grown(grid, placed, row, best, grow)
+        if box is not None and box[0] < box[2] and box[1] < box[3]:
+            share = min(max(score / total, 0.0), 1.0) if total > 0 else 0.0
+            found.append(Region(token, score, share, box))
+    return sorted(_merged(found), key=lambda region: -region.score)
+
+
+def match_vectors(
+    query_vectors: NDArray[Any],
+    page_vectors: NDArray[Any],
+    grid: PageGrid,
+    tokens: Sequence[str | None] | None,
+) -> NDArray[np.float32]:
+    """Dot products of a question's vectors with a page's, checked to belong together.
+
+    Args:
+        query_vectors: float (n_query_vectors, dim).
+        page_vectors: float (n_vectors, dim).
+        grid: the places of the page vectors.
+        tokens: what each query vector stands for, or None.
+
+    Returns:
+        float32 (n_query_vectors, n_vectors).
+
+    Raises:
+        InputError: arrays that do not fit each other.
+    """
+    query, page = as_multi_vector(query_vectors, "query_vectors"), as_multi_vector(page_vectors, "page_vectors")
+    if query.shape[1] != page.shape[1]:
+        raise InputError(f"query_vectors have dim {query.shape[1]} and page_vectors {page.shape[1]}; same model?")
+    if len(page) != len(grid):
+        raise InputError(
+            f"{len(page)} page vectors but a grid of {len(grid)}: a grid belongs to the page's own vectors, and pooled "
+            "ones have no places"
+        )
+    if tokens is not None and len(tokens) != len(query):
+        raise InputError(f"{len(query)} query vectors but {len(tokens)} tokens; are both of the same text?")
+    return np.asarray(query.astype(np.float32, copy=False) @ page.astype(np.float32, copy=False).T)
+
+
+def says_something(token: str | None) -> bool:
+    """Whether a token is of the user's text and more than punctuation."""
+    return token is not None and any(character.isalnum() for character in token)
+
+
+def _grown(grid: PageGrid, placed: NDArray[np.intp], row: NDArray[np.float32], best: int, grow: float) -> Box:
+    """The box around the cells that hang together with the best one and match nearly as well."""
+    start = int(grid.cells[placed[best]])
+    threshold = row[best] - (1 - grow) * (row[best] - np.median(row))
+    near = np.zeros(grid.rows * grid.columns, bool)
+    # Strictly above the median, or a page that matches alike everywhere would be one region.
+    near[grid.cells[placed[(row >= threshold) & (row > np.median(row))]]] = True
+    seen, front = {start}, [start]
+    while front:
+        cell = front.pop()
+        column = cell % grid.columns
+        neighbours = [cell - grid.columns, cell + grid.columns]
+        neighbours += [cell - 1] if column else []
+        neighbours += [cell + 1] if column < grid.columns - 1 else []
+        for other in neighbours:
+            if 0 <= other < near.size and near[other] and other not in seen:
+                seen.add(other)
+                front.append(other)
+    return grid.cells_box(np.array(sorted(seen)))
+
+
+def _merged(found: Sequence[Region]) -> list[Region]:
+    """One region for those of one token that overlap: a word that the question says twice is one place."""
+    kept: list[Region] = []
+    for region in sorted(found, key=lambda region: -region.score):
+        for place, other in enumerate(kept):
+            if region.token == other.token and region.token is not None and _overlap(region.box, other.box):
+                box = (*map(min, region.box[:2], other.box[:2]), *map(max, region.box[2:], other.box[2:]))
+                share = min(other.share + region.share, 1.0)
+                kept[place] = Region(other.token, other.score, share, (box[0], box[1], box[2], box[3]))
+                break
+        else:
+            kept.append(region)
+    return kept
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

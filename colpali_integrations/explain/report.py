@@ -1,0 +1,302 @@
+"""Found pages as one HTML file: pictures, scores, boxes and heatmaps, without a script and without the network.
+
+A page's text and a question may say anything. Every text is escaped, and the file's own Content-Security-Policy lets a
+browser run no script and fetch nothing, whatever it holds: toggles and tooltips are CSS alone (`report_style`).
+
+>>> page = ReportPage(name="report.pdf, page 1", score=1.5, image=Image.new("RGB", (60, 80), "white"))
+>>> report = render_report("revenue", [page])
+>>> "report.pdf, page 1" in report, "<script" in report
+(True, False)
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, features
+
+from colpali_integrations.errors import ColPaliError
+from colpali_integrations.explain._report_style import STYLE, word_rules
+from colpali_integrations.explain.drawing import (
+    AnyRegion,
+    heat_colours,
+    heat_limits,
+    heat_strength,
+    region_parts,
+    word_colours,
+)
+from colpali_integrations.explain.similarity import SimilarityMaps
+from colpali_integrations.explain.snippet import mark_words, snippet
+from colpali_integrations.pages.reference import page_image
+
+__all__ = ["HtmlReport", "ReportPage", "render_report", "report_picture"]
+
+_MAX_SIDE = 1100
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_HEAT_SIDE = 200  # pixels of a heatmap's longest side; the browser makes it smooth
+
+
+class HtmlReport(str):
+    """A page of HTML: a string that notebooks show, and that saves itself."""
+
+    __slots__ = ()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it to a file, as UTF-8.
+
+        Returns:
+            The file's absolute path.
+        """
+        target = Path(path).absolute()
+        target.write_text(self, encoding="utf-8")
+        return target
+
+    def _repr_html_(self) -> str:
+        """In a frame of its own, so that neither its styles nor the notebook's reach the other."""
+        return (
+            '<div style="resize:vertical;overflow:hidden;height:680px;min-height:200px">'
+            f'<iframe title="Found pages" sandbox="" srcdoc="{escape(self)}" '
+            'style="width:100%;height:100%;border:1px solid #8884;border-radius:8px"></iframe></div>'
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportPage:
+    """A page (or a text) that was found.
+
+    Attributes:
+        name: as a person would name it.
+        score: what it is ranked by, if there is such a number.
+        relevance: in [0, 1], if known.
+        image: its picture; None for a text, or where it cannot be drawn.
+        note: why there is no picture.
+        regions: as of `explain.regions.regions`, or their dicts.
+        maps: of the question on this page.
+        text: what it says.
+        source: the path of its document.
+    """
+
+    name: str
+    score: float | None = None
+    relevance: float | None = None
+    image: Image.Image | None = field(default=None, repr=False)
+    note: str = ""
+    regions: Sequence[AnyRegion] = ()
+    maps: SimilarityMaps | None = None
+    text: str = ""
+    source: str | None = None
+
+
+def report_picture(metadata: Mapping[str, Any], *, max_side: int = _MAX_SIDE) -> tuple[Image.Image | None, str]:
+    """The picture of a page from its metadata (see `pages.reference`), no larger than wanted.
+
+    Returns:
+        The picture and "", or None and the reason why it cannot be drawn, which the report shows in its place.
+    """
+    try:
+        sides = [float(metadata[key]) for key in ("width", "height")] if "dpi" in metadata else []
+    except (KeyError, TypeError, ValueError):
+        sides = []
+    dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
+    try:
+        return page_image(metadata, dpi=dpi), ""
+    except ColPaliError as error:
+        return None, str(error)
+
+
+def render_report(
+    question: str, pages: Sequence[ReportPage], *, model: str = "", note: str = "", max_side: int = _MAX_SIDE
+) -> HtmlReport:
+    """One self-contained HTML file of what was found.
+
+    Args:
+        question: what was asked; "" where it is not known.
+        pages: the best first.
+        model: its name, to be shown.
+        note: something that the reader should know.
+        max_side: of a page's picture, in pixels; it is embedded as WebP (JPEG, where Pillow was built without).
+
+    Raises:
+        InputError: a region that is none.
+    """
+    return _Report(question, pages, max_side).render(model, note)
+
+
+class _Report:
+    def __init__(self, question: str, pages: Sequence[ReportPage], max_side: int) -> None:
+        self.question, self.pages, self.max_side = question, pages, max_side
+        # The question's words in their order where maps tell it, then any that only regions name.
+        named = [page.maps.tokens[index] for page in pages if page.maps for index in page.maps.words]
+        self.found = dict.fromkeys(region_parts(region)[0] for page in pages for region in page.regions)
+        words = [word for word in dict.fromkeys([*named, *self.found]) if word is not None]
+        self.words = {word: index for index, word in enumerate(words)}
+        self.colours = word_colours(words)
+        self.limits = {word: self._limits(word) for word in [None, *words]}
+
+    def render(self, model: str, note: str) -> HtmlReport:
+        title = self.question or "Found pages"
+        cards = "".join(self._card(rank, page) for rank, page in enumerate(self.pages, 1))
+        count = len(self.pages)
+        about = " · ".join([f"{count} {'page' if count == 1 else 'pages'}", *([escape(model)] if model else [])])
+        return HtmlReport(
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{escape(title)}</title><style>{STYLE}{word_rules(len(self.words))}</style></head>\n"
+            f'<body><header><p class="about">{about}</p><h1 dir="auto">{escape(title)}</h1>'
+            + (f'<p class="note">{escape(note)}</p>' if note else "")
+            + f"</header>\n{self._controls()}"
+            + (f"<main>{cards}</main>" if cards else '<p class="note">Nothing was found.</p>')
+            + "</body></html>\n"
+        )
+
+    def _controls(self) -> str:
+        switches = []
+        if any(page.maps for page in self.pages):
+            switches.append(_switch("heat", "Heatmap", on=True))
+        if any(page.regions for page in self.pages):
+            switches.append(_switch("boxes", "Boxes", on=True))
+        if any(page.image for page in self.pages):
+            switches.append(_switch("large", "Large", on=False))
+        words = ""
+        if self.words:
+            chips = [_choice("word", "wall", "All words", on=True)]
+            chips += [
+                _choice("word", f"w{index}", word, on=False, colour=self.colours[word], absent=word not in self.found)
+                for word, index in self.words.items()
+            ]
+            words = f"<fieldset><legend>Words</legend>{''.join(chips)}</fieldset>"
+        themes = "".join(
+            _choice("theme", name.lower(), name, on=name == "System") for name in ("System", "Light", "Dark")
+        )
+        return (
+            f'<div class="controls"><fieldset><legend>Show</legend>{"".join(switches)}</fieldset>{words}'
+            f'<fieldset class="theme"><legend>Theme</legend>{themes}</fieldset></div>\n'
+        )
+
+    def _card(self, rank: int, page: ReportPage) -> str:
+        numbers = []
+        if page.score is not None:
+            numbers.append(f"<span>score <b>{page.score:.2f}</b></span>")
+        if page.relevance is not None:
+            share = round(100 * min(max(page.relevance, 0), 1))
+            numbers.append(
+                f'<span>relevance <b>{share}%</b></span><span class="bar" aria-hidden="true">'
+                f'<i style="width:{share}%"></i></span>'
+            )
+        where = f'<p class="source">{escape(page.source)}</p>' if page.source else ""
+        return (
+            f'<article aria-labelledby="page{rank}"><div class="head"><h2 id="page{rank}" dir="auto">'
+            f'<span class="rank">{rank}</span> {escape(page.name)}</h2><p class="numbers">{"".join(numbers)}</p></div>'
+            f"{self._figure(page)}{self._found(page)}{self._text(page)}{where}</article>\n"
+        )
+
+    def _figure(self, page: ReportPage) -> str:
+        if page.image is None:
+            if not page.note:
+                return ""
+            return f'<p class="missing" role="note">No picture: {escape(page.note)}</p>'
+        picture = page.image.copy()
+        picture.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
+        layers = [f'<img src="{_data_uri(picture)}" alt="{escape(page.name)}">']
+        if page.maps is not None:
+            matched = {region_parts(region)[0] for region in page.regions}
+            for word, name in [(None, "all"), *((word, f"w{index}") for word, index in self.words.items())]:
+                if word is None or word in matched:
+                    layers.append(f'<img class="heat {name}" alt="" src="{self._heat(page.maps, word, picture.size)}">')
+        layers += [self._box(region) for region in page.regions]
+        size = f"aspect-ratio:{picture.width}/{picture.height}"
+        return f'<figure style="{size}">{"".join(layers)}</figure>'
+
+    def _box(self, region: AnyRegion) -> str:
+        word, score, (left, top, right, bottom) = region_parts(region)
+        name = "" if word is None else f" w{self.words[word]}"
+        label = f"{word or 'match'}: {score:.2f}"
+        place = f"left:{100 * left:.2f}%;top:{100 * top:.2f}%;width:{100 * (right - left):.2f}%;"
+        place += f"height:{100 * (bottom - top):.2f}%;--c:{self.colours.get(word, '#0067a5')}"
+        side = " below" if top < 0.08 else ""
+        side += " leftward" if left > 0.6 else ""
+        return (
+            f'<span class="box{name}{side}" tabindex="0" role="img" aria-label="{escape(label)}" style="{place}">'
+            f'<span class="tip" aria-hidden="true" dir="auto">{escape(word or "match")} <b>{score:.2f}</b></span>'
+            "</span>"
+        )
+
+    def _heat(self, maps: SimilarityMaps, word: str | None, size: tuple[int, int]) -> str:
+        scale = min(1.0, _HEAT_SIDE / max(size))
+        small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        strength = heat_strength(maps.on_page(word, size=small), self.limits[word])
+        # A few steps look the same and take a third of the bytes.
+        return _data_uri(Image.fromarray(heat_colours(np.round(strength * 24) / 24)), lossless=True)
+
+    def _limits(self, word: str | None) -> tuple[float, float]:
+        """Of all pages together: one that matches less glows less."""
+        maps: list[NDArray[np.float32]] = [
+            page.maps.of(word) for page in self.pages if page.maps and (word is None or word in page.maps.tokens)
+        ]
+        return heat_limits(maps) if maps else (0.0, 1.0)
+
+    def _found(self, page: ReportPage) -> str:
+        best: dict[str, float] = {}
+        for region in page.regions:
+            word, score, _ = region_parts(region)
+            if word is not None:
+                best[word] = max(score, best.get(word, score))
+        if not best:
+            return ""
+        most = max(*best.values(), 1e-9)
+        rows = "".join(
+            f'<li class="w{self.words[word]}" style="--c:{self.colours[word]}"><span dir="auto">{escape(word)}</span>'
+            f'<span class="bar" aria-hidden="true"><i style="width:{100 * max(score, 0) / most:.0f}%"></i></span>'
+            f"<b>{score:.2f}</b></li>"
+            for word, score in sorted(best.items(), key=lambda item: -item[1])
+        )
+        return f'<ul class="found" aria-label="Words found on this page">{rows}</ul>'
+
+    def _text(self, page: ReportPage) -> str:
+        text = snippet(page.text, self.question, width=240 if page.image is not None else 1200)
+        if not text or text == page.name:
+            return ""
+        pieces, position = [], 0
+        for start, end in mark_words(text, self.question):
+            pieces += [escape(text[position:start]), f"<mark>{escape(text[start:end])}</mark>"]
+            position = end
+        return f'<p class="text" dir="auto">{"".join(pieces)}{escape(text[position:])}</p>'
+
+
+def _switch(name: str, label: str, *, on: bool) -> str:
+    checked = " checked" if on else ""
+    return f'<label class="chip"><input type="checkbox" id="{name}"{checked}><span>{label}</span></label>'
+
+
+def _choice(group: str, name: str, label: str, *, on: bool, colour: str = "", absent: bool = False) -> str:
+    checked = " checked" if on else ""
+    kind = ' class="chip absent" title="on none of these pages"' if absent else ' class="chip"'
+    dot = f'<i class="dot" style="background:{colour}"></i>' if colour else ""
+    return (
+        f'<label{kind}><input type="radio" name="{group}" id="{name}"{checked}>'
+        f'<span dir="auto">{dot}{escape(label)}</span></label>'
+    )
+
+
+def _data_uri(image: Image.Image, *, lossless: bool = False) -> str:
+    buffer = io.BytesIO()
+    if lossless:
+        kind = "png"
+        image.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
+    elif features.check("webp"):
+        kind = "webp"
+        image.save(buffer, "WEBP", quality=72, method=4)
+    else:
+        kind = "jpeg"
+        image.convert("RGB").save(buffer, "JPEG", quality=80, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

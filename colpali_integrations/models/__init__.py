@@ -1,0 +1,1 @@
+"""Models: from a name or folder to `ColPali`, which encodes pages and queries."""

@@ -1,0 +1,1 @@
+"""ColTiny, the bundled model: its codecs and, in `weights`, its files."""

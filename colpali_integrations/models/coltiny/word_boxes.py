@@ -1,0 +1,129 @@
+"""How far the word in a cell of ColTiny's reaches: the model knows its centre only, the pixels know the rest.
+
+A printed word is ink between two gaps that are wider than those between its letters, in a line of print. Nothing here
+decides an embedding; it draws the boxes of `regions`.
+
+The constants are the best of a few tried on pages of demo/pdfs against the boxes of their text layers. From the cells
+of 3,076 words of 12 pages: a mean intersection over union of 0.64, and above 0.5 for 81% of the words.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.models.coltiny.pixels import Sight
+
+__all__ = ["word_places"]
+
+_STEPS = 4  # quarters of a cell, as in `PageGrid.reach`
+_UP = 28  # pixels from the word's centre to the edge of the largest print that the model reads (em 44)
+_ASIDE = 224  # the longest words in such print are cut
+# Of a line's height, which is that of its small letters mostly: narrower gaps are between letters, wider ones between
+# words; in between the line itself tells.
+_GAP, _SPACE = 0.2, 0.45
+_USUAL_SPACE = 0.7
+_LITTLE = 0.15  # of the ink in a line's fullest row: less is between the lines
+_CONTRAST = 0.25  # of the range of grey levels around a word: fainter is paper
+
+
+def word_places(sight: Sight, cells: NDArray[np.int32], cell: int) -> PageGrid:
+    """Where on the page words stand.
+
+    Args:
+        sight: what the model saw of the page.
+        cells: int32 (n, 2), row and column of the cell of it in which each word is centred; (-1, -1) for none.
+        cell: pixels of a cell's side.
+
+    Returns:
+        A grid of such cells that starts at the page's corner; each word reaches as far as its ink, or fills the cell
+        in which it was read where there is no ink.
+    """
+    width, height = sight.page
+    rows, columns = max(1, math.ceil(height / cell)), max(1, math.ceil(width / cell))
+    places, reach = np.full(len(cells), -1, np.int32), np.zeros((len(cells), 4), np.int32)
+    grey = (sight.pixels * 255).astype(np.uint8)  # a quarter of the memory to go through
+    for index, (row, column) in enumerate(cells.tolist()):
+        if row < 0:
+            continue
+        x, y = (column + 0.5) * cell, (row + 0.5) * cell
+        whole = (column * cell, row * cell, (column + 1) * cell, (row + 1) * cell)
+        box = _word_box(grey, int(y), int(x), cell) or whole
+        (left, top), (right, bottom) = sight.on_page(*box[:2]), sight.on_page(*box[2:])
+        x, y = sight.on_page(x, y)
+        on_row = min(rows - 1, max(0, int(y // cell)))
+        on_column = min(columns - 1, max(0, int(x // cell)))
+        places[index] = on_row * columns + on_column
+        beyond = (
+            on_column * cell - left,
+            on_row * cell - top,
+            right - (on_column + 1) * cell,
+            bottom - (on_row + 1) * cell,
+        )
+        reach[index] = [math.ceil(side * _STEPS / cell) for side in beyond]  # outwards
+    return PageGrid(rows, columns, places, cover=(width / (columns * cell), height / (rows * cell)), reach=reach)
+
+
+def _word_box(grey: NDArray[np.uint8], y: int, x: int, cell: int) -> tuple[int, int, int, int] | None:
+    """Pixels left, top, right, bottom (exclusive) of the word around a point; None where there is no ink."""
+    y0, x0 = max(0, y - _UP), max(0, x - _ASIDE)
+    window = grey[y0 : y + _UP, x0 : x + _ASIDE]
+    y, x = y - y0, x - x0
+    beside = slice(max(0, x - 3 * cell), x + 3 * cell)
+    near = window[:, beside]
+    paper, fainter = float(np.median(near[::2, ::3])), _CONTRAST * float(np.ptp(near))
+    ink = (window < paper - fainter) | (window > paper + fainter)
+    # Rules and frames are ink from edge to edge, as no letters are.
+    ink[np.count_nonzero(ink[:, beside], axis=1) > 0.9 * near.shape[1]] = False
+    ink[:, np.count_nonzero(ink, axis=0) > 0.9 * len(ink)] = False
+    # The line of print: rows of ink, where an ascender or descender of the next line is not yet one.
+    amount = np.count_nonzero(ink[:, max(0, x - 2 * cell) : x + 2 * cell], axis=1)
+    aside = np.abs(np.arange(len(amount)) - y)
+    middle = int((amount * np.maximum(0, 1 - aside / cell)).argmax())  # full of ink and near the centre: x-height
+    rows = _run(amount > _LITTLE * amount[middle], middle, gap=1, within=0)
+    if rows is None:
+        return None
+    top, bottom = rows
+    line = np.logical_or.reduce(ink[top:bottom])
+    columns = _run(line, x, gap=_letter_gap(line, bottom - top), within=cell)
+    if columns is None:
+        return None
+    left, right = columns
+    inked = np.flatnonzero(ink[top:bottom, left:right].any(axis=1))
+    return x0 + left, y0 + top + int(inked[0]), x0 + right, y0 + top + int(inked[-1]) + 1
+
+
+def _run(inked: NDArray[np.bool_], centre: int, *, gap: float, within: int) -> tuple[int, int] | None:
+    """The run of ink, gaps of up to `gap` included, at the centre or else the nearest `within` so many pixels."""
+    places = np.flatnonzero(inked)
+    if not places.size:
+        return None
+    nearest = int(np.abs(places - centre).argmin())
+    if abs(int(places[nearest]) - centre) > within:
+        return None
+    breaks = np.flatnonzero(np.diff(places) > gap + 1)
+    place = int(np.searchsorted(breaks, nearest))
+    first = 0 if place == 0 else int(breaks[place - 1]) + 1
+    last = len(places) - 1 if place == len(breaks) else int(breaks[place])
+    return int(places[first]), int(places[last]) + 1
+
+
+def _letter_gap(line: NDArray[np.bool_], height: int) -> float:
+    """The widest gap between letters of one word, where the gaps of the line of print are furthest apart.
+
+    Args:
+        line: bool (n,), which columns of the line hold ink.
+        height: of the line, in pixels.
+    """
+    widths = np.diff(np.flatnonzero(line)) - 1
+    # A line of one word has no gaps between words; it gets one of the usual width.
+    gaps = np.unique(np.append(widths[widths > 0], max(2, round(_USUAL_SPACE * height))))
+    below = np.append(0.5, gaps[:-1])  # letters that touch leave no gap; then any gap counts as far from it
+    likely = (gaps > _GAP * height) & (below < _SPACE * height)
+    if not likely.any():
+        return _GAP * height
+    # Antialiasing takes about a pixel of each gap: without it 3 after 1 would be a wider step than 10 after 4.
+    return float(below[np.argmax(np.where(likely, (gaps + 1) / (below + 1), 0))])

@@ -1,0 +1,317 @@
+"""The models this package knows: one frozen description each, and a way to add your own.
+
+A description holds everything that a checkpoint needs beside its files, above all its prompts: the query string of
+ColPali changed three times between releases of colpali-engine, and a checkpoint answers well only to the string that
+it was trained with.
+
+>>> from colpali_integrations import list_supported_models
+>>> [model.name for model in list_supported_models()][0]
+'coltiny'
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import threading
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.models.families import FAMILIES
+
+__all__ = ["ModelDescription", "find_model", "list_supported_models", "register_model"]
+
+
+_PALIGEMMA_FILES = (
+    "model.onnx_data",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "preprocessor_config.json",
+    "config.json",
+)
+_IDEFICS3_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "config.json",
+)
+_V1 = "README of illuin-tech/colpali"
+_V3 = "ViDoRe V3, arXiv:2601.08620"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    r"""Everything about a checkpoint that its files do not say.
+
+    Attributes:
+        name: what `ColPali.from_pretrained` is called with.
+        family: the module in `models` that knows its inputs: "paligemma", "idefics3" or "coltiny".
+        dim: length of one vector.
+        repository: Hugging Face Hub repository; None for a bundled or purely local model.
+        revision: commit, tag or branch of the repository; None follows its default branch. Of the bundled model and of
+            one in a folder, a hash of its files (`models.folder.content_revision`).
+        model_file: the ONNX file, relative to the repository.
+        additional_files: what must lie beside it (external data, tokenizer, processor configuration).
+        query_prefix: text before the user's query. Special tokens in it (`<bos>`) become their ids.
+        query_suffix: text after the user's query: the augmentation tokens ("reasoning buffer") and the end.
+        image_prompt: the text that accompanies a page; `<image>` stands for the image's tokens.
+        max_query_tokens: the user's own tokens are cut to this number, prefix and suffix excluded.
+        unit_length: whether every vector has length 1. Otherwise lengths carry weights and scores are dot products.
+        best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
+            `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
+        parameters: number of weights.
+        size_in_bytes: what must be downloaded.
+        licence: SPDX identifier, or the licence's common name.
+        vidore: published figures as (benchmark and metric, value) pairs, for choosing a model.
+        vidore_source: where those figures stand.
+        summary: when to choose it, in one sentence.
+
+    Raises:
+        ConfigurationError: a field that cannot work: an empty name, dim or max_query_tokens below 1, a best_match that
+            is not positive.
+
+    Example: a checkpoint of a known family in a repository of your own.
+        >>> mine = ModelDescription(
+        ...     name="me/my-colpali",
+        ...     family="paligemma",
+        ...     repository="me/my-colpali",
+        ...     dim=128,
+        ...     query_prefix="<bos>Query: ",
+        ...     query_suffix="<pad>" * 10 + "\n",
+        ...     image_prompt="<image><bos>Describe the image.\n",
+        ... )
+        >>> mine.files
+        ('model.onnx',)
+        >>> mine.fingerprint == find_model("Qdrant/colpali-v1.3-fp16").fingerprint
+        False
+    """
+
+    name: str
+    family: str
+    dim: int
+    repository: str | None = None
+    revision: str | None = None
+    model_file: str = "model.onnx"
+    additional_files: tuple[str, ...] = ()
+    query_prefix: str = ""
+    query_suffix: str = ""
+    image_prompt: str = ""
+    max_query_tokens: int = 512
+    unit_length: bool = True
+    best_match: float = 1.0
+    parameters: int = 0
+    size_in_bytes: int = 0
+    licence: str = ""
+    vidore: tuple[tuple[str, float], ...] = ()
+    vidore_source: str = ""
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, where the mistake is made and not at the first query."""
+        if not self.name or self.name != self.name.strip():
+            raise ConfigurationError(
+                f"ModelDescription: name must be a non-empty string without outer spaces, got {self.name!r}"
+            )
+        if self.dim <= 0:
+            raise ConfigurationError(f"ModelDescription {self.name!r}: dim must be positive, got {self.dim}")
+        if self.max_query_tokens <= 0:
+            raise ConfigurationError(
+                f"ModelDescription {self.name!r}: max_query_tokens must be positive, got {self.max_query_tokens}"
+            )
+
+        if not (math.isfinite(self.best_match) and self.best_match > 0):
+            raise ConfigurationError(
+                f"ModelDescription {self.name!r}: best_match must be positive, got {self.best_match}"
+            )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that the model needs, the ONNX file first."""
+        return (self.model_file, *self.additional_files)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over what decides an embedding: family, repository, revision, prompts and dim.
+
+        The family counts with the version of its preprocessing in this package, and the revision of a folder's model
+        is a hash of its files. Figures, licence and summary do not count; the name does not either.
+        """
+        keys = (
+            *("family", "dim", "repository", "revision", "model_file"),
+            *("query_prefix", "query_suffix", "image_prompt", "max_query_tokens"),
+        )
+        decided = {key: getattr(self, key) for key in keys}
+        if self.family in FAMILIES:
+            decided["preprocessing"] = FAMILIES[self.family].preprocessing
+        decisive = json.dumps(decided, sort_keys=True)
+        return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain fields, JSON-safe."""
+        return asdict(self)
+
+
+_BUILT_IN = (
+    ModelDescription(
+        name="coltiny",
+        family="coltiny",
+        dim=128,
+        revision="sha256:438334eb7225",  # content_revision of its files: an index made with other weights is told apart
+        model_file="image.onnx",
+        additional_files=("text.onnx", "senses.npz", "config.json"),
+        unit_length=False,
+        best_match=1.0727654394476893,  # of its config.json, see families.coltiny.best_match
+        parameters=7_030_000,
+        size_in_bytes=10_500_000,
+        licence="Apache-2.0",
+        summary="Prototypes, tests, notebooks and machines without a network: it is inside the package. Latin script.",
+    ),
+    ModelDescription(
+        name="Qdrant/colpali-v1.3-fp16",
+        family="paligemma",
+        repository="Qdrant/colpali-v1.3-fp16",
+        dim=128,
+        additional_files=_PALIGEMMA_FILES,
+        query_prefix="<bos>Query: ",
+        query_suffix="<pad>" * 10 + "\n",
+        image_prompt="<image><bos>Describe the image.\n",
+        parameters=2_923_000_000,
+        size_in_bytes=6_500_000_000,
+        licence="gemma",
+        vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
+        vidore_source=f"{_V1}; {_V3}",
+        summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
+    ),
+    ModelDescription(
+        name="Qdrant/colmodernvbert",
+        family="idefics3",
+        repository="Qdrant/colmodernvbert",
+        dim=128,
+        model_file="model_v2.onnx",
+        additional_files=_IDEFICS3_FILES,
+        query_suffix="<end_of_utterance>" * 10,
+        image_prompt="<|begin_of_text|>User:<image>Describe the image.<end_of_utterance>\nAssistant:",
+        parameters=252_000_000,
+        size_in_bytes=1_000_000_000,
+        licence="MIT",
+        vidore=(("v3 nDCG@10", 44.3),),
+        vidore_source=_V3,
+        summary="English pages on CPUs: close to ColPali at a twelfth of its size.",
+    ),
+    ModelDescription(
+        name="AndrewOgn/colpali-v1.3-merged-onnx",
+        family="paligemma",
+        repository="AndrewOgn/colpali-v1.3-merged-onnx",
+        dim=128,
+        additional_files=_PALIGEMMA_FILES,
+        query_prefix="<bos>Query: ",
+        query_suffix="<pad>" * 10 + "\n",
+        image_prompt="<image><bos>Describe the image.\n",
+        parameters=2_923_000_000,
+        size_in_bytes=5_850_000_000,
+        licence="gemma",
+        vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
+        vidore_source=f"{_V1}; {_V3}",
+        summary="ColPali v1.3 in another export, for those who have it already.",
+    ),
+    ModelDescription(
+        name="akshayballal/colpali-v1.2-merged-onnx",
+        family="paligemma",
+        repository="akshayballal/colpali-v1.2-merged-onnx",
+        dim=128,
+        additional_files=_PALIGEMMA_FILES,
+        query_prefix="<bos>Question: ",
+        query_suffix="<pad>" * 10 + "\n",
+        image_prompt="<image><bos>Describe the image.\n",
+        parameters=2_923_000_000,
+        size_in_bytes=5_850_000_000,
+        licence="gemma",
+        vidore=(("v1 nDCG@5", 83.9),),
+        vidore_source=_V1,
+        summary="The checkpoint before v1.3, for indexes that were made with it.",
+    ),
+)
+
+_lock = threading.Lock()
+_models: dict[str, ModelDescription] = {model.name.lower(): model for model in _BUILT_IN}
+
+
+def list_supported_models() -> list[ModelDescription]:
+    """Every registered model: the bundled one first, then those of the Hub, then yours.
+
+    Returns:
+        Frozen descriptions, in the order of registration.
+
+    Example:
+        >>> [model.name for model in list_supported_models() if model.size_in_bytes < 2_000_000_000]
+        ['coltiny', 'Qdrant/colmodernvbert']
+    """
+    with _lock:
+        return list(_models.values())
+
+
+def register_model(description: ModelDescription, *, replace: bool = False) -> ModelDescription:
+    """Make a checkpoint of a known family available by name.
+
+    Args:
+        description: the model; its `name` must be new, compared without case.
+        replace: allow an existing name.
+
+    Returns:
+        The same description.
+
+    Raises:
+        ConfigurationError: the name is taken, or the family is unknown.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> colpali = find_model("Qdrant/colpali-v1.3-fp16")
+        >>> register_model(replace(colpali, name="me/my-colpali", repository="me/my-colpali")).dim
+        128
+    """
+    if description.family not in FAMILIES:
+        raise ConfigurationError(
+            f"register_model({description.name!r}): unknown family {description.family!r}; known: {', '.join(FAMILIES)}"
+        )
+    with _lock:
+        if description.name.lower() in _models and not replace:
+            raise ConfigurationError(
+                f"register_model: a model named {description.name!r} is registered already; "
+                "pass replace=True to replace it"
+            )
+        _models[description.name.lower()] = description
+    return description
+
+
+def find_model(name: str) -> ModelDescription:
+    """The description registered under a name.
+
+    Args:
+        name: in capitals or not.
+
+    Raises:
+        ModelNotFoundError: no such model; the message lists close names.
+
+    Example:
+        >>> find_model("ColTiny").dim
+        128
+        >>> find_model("colpali-v1.3")
+        Traceback (most recent call last):
+        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'colpali-v1.3' ...
+    """
+    with _lock:
+        known = dict(_models)
+    if name.lower() in known:
+        return known[name.lower()]
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5) or list(known)
+    raise ModelNotFoundError(
+        f"no model is registered as {name!r} and no folder has that name. Did you mean "
+        f"{' or '.join(repr(known[key].name) for key in close)}? list_supported_models() shows all; "
+        "register_model(...) adds one; a folder with config.json, tokenizer and ONNX file works too."
+    )

@@ -1,0 +1,1 @@
+"""Pages as pictures: images, PDFs, and references from which a page is drawn again."""

@@ -1,0 +1,232 @@
+"""`embed_pages`: the whole pipeline, and a report at the end."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
+from colpali_integrations.models.colpali import ColPali, describe
+from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.pages.reference import DEFAULT_DPI, page_name
+from colpali_integrations.ray.cluster import Workers, cluster_nodes, plan_workers
+from colpali_integrations.ray.encoder import Dtype, PageEncoder
+from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter
+from colpali_integrations.ray.pages import draw_pages
+from colpali_integrations.stores.indexing import Failure, IndexReport
+from colpali_integrations.stores.settings import Fingerprint
+
+__all__ = ["QdrantServer", "embed_pages"]
+
+logger = logging.getLogger(__name__)
+
+# Pages that an encoder gets at once: on a GPU several runs of it, on a CPU few, so that no worker waits for another.
+_BATCH_CPU, _BATCH_GPU = 4, 16
+
+
+@dataclass(frozen=True)
+class QdrantServer:
+    """A collection on a Qdrant server to write into; every node must reach it.
+
+    Attributes:
+        url: of the server.
+        collection: made if it is not there.
+        options: further arguments of `MultiVectorStore.open`, such as `api_key` or `first_stage`; JSON-safe. Not shown.
+
+    Example:
+        >>> QdrantServer("http://qdrant:6333", "manuals", {"first_stage": "ward", "api_key": "secret"})
+        QdrantServer(url='http://qdrant:6333', collection='manuals')
+    """
+
+    url: str
+    collection: str = "pages"
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def embed_pages(
+    dataset: Any,
+    *,
+    output: str | os.PathLike[str] | QdrantServer,
+    model: str | os.PathLike[str] = "coltiny",
+    dpi: float = DEFAULT_DPI,
+    metadata: Sequence[str] = (),
+    dtype: Dtype = "float16",
+    pooled: bool = False,
+    workers: int | tuple[int, int] | None = None,
+    threads: int | None = None,
+    gpus: float = 0,
+    batch_size: int | None = None,
+    pages_per_file: int = 256,
+    **options: Any,
+) -> IndexReport:
+    """Embed the pages of a dataset of files and write their multi-vectors, on all of a Ray cluster.
+
+    Run it again after an interruption, or when files were added: what the output holds is not embedded again, and a
+    page that failed is tried again. A page that cannot be read or encoded never ends the run. A document that is in the
+    dataset twice, or whose node is lost in the middle, may be embedded twice: rows with equal ids are equal.
+
+    Args:
+        dataset: a `ray.data.Dataset` of files, see `draw_pages`.
+        output: a folder for Parquet files (a path that all nodes share, or s3://, gs://), or a `QdrantServer`.
+        model: name or folder, as `ColPali.from_pretrained`; a folder must be on every node.
+        dpi: resolution of PDF pages.
+        metadata: other columns of the dataset that go along with each page; for filters, on a server.
+        dtype: of the vectors in Parquet files. A server's store keeps float16.
+        pooled: also write the mean vector of each page, in the column `pooled` of Parquet files.
+        workers: encoders, a model each; None for as many as the cores, or the GPUs, are enough for; (least, most) for a
+            cluster that grows.
+        threads: cores an encoder; None for 4, or 1 beside a GPU and where nodes have fewer.
+        gpus: GPUs an encoder; 1 with `onnxruntime-gpu` on the nodes. A GPU that is asked for and does not come up is
+            an error.
+        batch_size: pages an encoder gets at once; None for 4, or 16 beside a GPU.
+        pages_per_file: pages in a Parquet file, or in a write to the server; what an interruption can lose of each
+            worker.
+        **options: for `ColPali.from_pretrained`, such as `local_files_only`.
+
+    Returns:
+        How many pages were added, how many the output held before (`present`), and what failed, with reasons.
+
+    Raises:
+        FingerprintError: the output holds vectors of another model.
+        ConfigurationError: columns, workers or the output's kind do not fit.
+        ModelNotFoundError: as `ColPali.from_pretrained`.
+        ProviderError: a GPU does not come up.
+        StoreError: the output cannot be read or written.
+
+    Example:
+        >>> import ray
+        >>> files = ray.data.read_binary_files("reports/", include_paths=True)
+        >>> report = embed_pages(files, output="embedded")
+        >>> report.added, report.present, report.failures
+        (1, 0, [])
+    """
+    if dtype not in get_args(Dtype):
+        raise ConfigurationError(f"dtype must be one of {', '.join(map(repr, get_args(Dtype)))}, got {dtype!r}")
+    if pages_per_file < 1 or (batch_size is not None and batch_size < 1):
+        raise ConfigurationError(
+            f"pages_per_file and batch_size must be at least 1, got {pages_per_file} and {batch_size}"
+        )
+    if pooled and isinstance(output, QdrantServer):
+        raise ConfigurationError(
+            "pooled is a column of Parquet files; a server's store pools by its first stage: "
+            "QdrantServer(url, collection, {'first_stage': 'ward'})"
+        )
+    # Files and prompts only: where this runs there may be no GPU, and little memory.
+    here = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
+    with ColPali.from_pretrained(model, lazy_load=True, **here) as light:
+        made_by = Fingerprint.of(light.description)
+    if not ray.is_initialized():
+        ray.init()
+    # Encoders of a run that failed live, and have CPUs, until the ring of objects that refers to them is collected.
+    gc.collect()
+    plan = plan_workers(cluster_nodes(), count=workers, threads=threads, gpus=gpus)
+    sink: ParquetFolder | QdrantWriter
+    if isinstance(output, QdrantServer):
+        sink = QdrantWriter({"url": output.url, "collection": output.collection, **output.options}, made_by)
+    else:
+        sink = ParquetFolder(output, made_by, {"dtype": dtype, "pooled": pooled})
+    known = sink.known()
+    encoded = draw_pages(dataset, dpi=dpi, known=known, metadata=metadata).map_batches(
+        _Worker,
+        batch_size=batch_size or (_BATCH_GPU if gpus else _BATCH_CPU),
+        batch_format="pyarrow",
+        compute=_pool(plan),
+        num_cpus=plan.cpus,
+        num_gpus=plan.gpus or None,
+        fn_constructor_kwargs={
+            "model": _for_workers(model, made_by, options),
+            "dtype": dtype,
+            "pooled": pooled,
+            "threads": plan.threads,
+            "expected": made_by,
+            **options,
+        },
+    )
+    report = IndexReport(present=len(known))
+    # Writers wait for disks and servers: they take no slot, and so can always run.
+    writing: dict[str, Any] = {"batch_size": pages_per_file, "batch_format": "pyarrow", "num_cpus": 0}
+    for row in _rows(encoded.map_batches(sink.write, **writing)):
+        if row["error"] is None:
+            report.added += 1
+        else:
+            name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
+            kind_of = InputError if row["id"] is None else EncodingError
+            report.failures.append(Failure(name, kind_of(row["error"])))
+            logger.warning("%s: %s", name, row["error"])
+    return report
+
+
+class _Worker:
+    """A `PageEncoder` whose errors come out as what they are.
+
+    Of an error in an actor's constructor, or in a function, Ray hands on nothing but the words, with a page of
+    traceback; those of a generator it hands on whole.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._made: PageEncoder | ColPaliError
+        try:
+            self._made = PageEncoder(**options)
+        except ColPaliError as error:
+            self._made = error
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        if isinstance(self._made, ColPaliError):
+            raise self._made
+        yield self._made(batch)
+
+
+def _pool(plan: Workers) -> Any:
+    if plan.least == plan.most:
+        return ray.data.ActorPoolStrategy(size=plan.least)
+    return ray.data.ActorPoolStrategy(min_size=plan.least, max_size=plan.most)
+
+
+def _for_workers(
+    model: str | os.PathLike[str], made_by: Fingerprint, options: Mapping[str, Any]
+) -> str | os.PathLike[str] | ModelDescription:
+    """A model as workers can find it: a name registered here is unknown there, and a branch may have moved on."""
+    description, folder = describe(model, options.get("local_dir"))
+    if folder is not None and "local_dir" not in options:
+        return Path(folder).expanduser().absolute()
+    if description.repository and made_by.revision and not made_by.revision.startswith("sha256:"):
+        return replace(description, revision=made_by.revision)
+    return description
+
+
+def _rows(written: Any) -> Iterator[dict[str, Any]]:
+    """What became of each page, as the workers tell; an error of this package comes out of a worker as itself."""
+    batches = written.iter_batches(batch_size=None, batch_format="pyarrow")
+    del written
+    try:
+        for batch in batches:
+            yield from batch.to_pylist()
+        return
+    except Exception as error:
+        if (ours := _ours(error)) is None:
+            raise
+    # Ray ends its encoders when nothing refers to them any more. Whoever keeps this error, as a notebook does, must not
+    # keep with it Ray's errors, and with them the frames of its executor.
+    del batches
+    raise ours.with_traceback(None)
+
+
+def _ours(error: BaseException | None) -> ColPaliError | None:
+    """The error of this package that an error of Ray's is about."""
+    while error is not None:
+        # Ray's own errors may be of our class too, with a traceback for a message; the cause is ours alone.
+        for inner in (getattr(error, "cause", None), error):
+            if isinstance(inner, ColPaliError):
+                inner.__cause__ = inner.__context__ = None
+                return inner
+        error = error.__cause__
+    return None

@@ -1,0 +1,1 @@
+"""ONNX Runtime sessions, graphs, and the ordered, parallel pipeline."""

@@ -1,0 +1,266 @@
+"""Read an ONNX graph without its weights, and split a merged export so that queries skip the vision tower.
+
+A merged ColPali export has one graph for both directions, and running it for a text query runs the vision tower on a
+blank image: nine tenths of the arithmetic for nothing. But everything the tower computes depends on `pixel_values`
+alone, so the graph falls into two:
+
+    pixel_values --[ pages half ]--> image features --+
+                                                      +--[ text half ]--> embeddings
+    input_ids, attention_mask ------------------------+
+
+A page runs both halves; a query runs the text half with zeros for the image features, which the graph masks out
+because a query has no image tokens. Both halves hold the nodes of the whole graph in their order, so results are the
+whole graph's, bit for bit. Nodes that need only the *shape* of pixel_values stay in the text half, for they are cheap
+and feeding their outputs would need the tower again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import onnx
+import onnxruntime as ort
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+from colpali_integrations.errors import ModelLoadError
+
+__all__ = ["PIXELS", "Graph", "find_cut", "read_graph", "subgraph"]
+
+logger = logging.getLogger(__name__)
+
+PIXELS = "pixel_values"
+# Operators whose output tells the shape of their input and nothing of its values.
+_SHAPE_ONLY = {"Shape", "Size"}
+# Initializers below this many bytes may be shapes, which type inference wants to know.
+_SMALL = 1024
+_ELEMENT_TYPES = {
+    "tensor(float)": TensorProto.FLOAT,
+    "tensor(float16)": TensorProto.FLOAT16,
+    "tensor(bfloat16)": TensorProto.BFLOAT16,
+    "tensor(double)": TensorProto.DOUBLE,
+    "tensor(int64)": TensorProto.INT64,
+    "tensor(int32)": TensorProto.INT32,
+    "tensor(bool)": TensorProto.BOOL,
+}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph in memory, its external weights still on disk.
+
+    Attributes:
+        model: the graph; external tensors point into `weights`.
+        weights: folder of the external data; None when all weights are inside `model`.
+    """
+
+    model: ModelProto
+    weights: Path | None
+
+
+def read_graph(path: Path) -> Graph:
+    """Read an ONNX file, pointing its external data at the real files.
+
+    The Hub's cache is a folder of symbolic links into a store of blobs, and onnxruntime >= 1.24 refuses external data
+    outside the model's folder (microsoft/onnxruntime#27353). The graph is handed over as bytes anyway, so its external
+    locations are rewritten to the blobs themselves.
+
+    Raises:
+        ModelLoadError: not an ONNX file, or its external data is missing, or lies outside the model's folder.
+    """
+    try:
+        model = onnx.load(os.fspath(path), load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError has no stable import path
+        raise ModelLoadError(
+            f"{path} is not an ONNX file, or is damaged ({error}). If it was cut off, delete it and download it again"
+        ) from error
+    external = [tensor for tensor in _tensors(model.graph) if tensor.data_location == TensorProto.EXTERNAL]
+    if not external:
+        return Graph(model, None)
+    files: dict[str, Path] = {}
+    for tensor in external:
+        location = next(entry.value for entry in tensor.external_data if entry.key == "location")
+        if location not in files:
+            files[location] = _external_file(path, location)
+    # resolve() above followed every link, so onnxruntime finds plain files inside one folder.
+    folder = Path(os.path.commonpath([file.parent for file in files.values()]))
+    for tensor in external:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = files[entry.value].relative_to(folder).as_posix()
+    return Graph(model, folder)
+
+
+def find_cut(whole: Graph) -> tuple[ValueInfoProto, ...] | str:
+    """Find where a merged graph can be cut.
+
+    Returns:
+        The tensors that pass from the pages half to the text half, or the reason why there is no cut.
+    """
+    graph = whole.model.graph
+    inputs = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    if PIXELS not in inputs:
+        return f"the graph has no input {PIXELS!r} (inputs: {', '.join(sorted(inputs))})"
+    # What each tensor depends on: the values of the pixels, only their shape, or another input.
+    values, shapes, others = {PIXELS}, set[str](), inputs - {PIXELS}
+    made_by_pages: set[str] = set()
+    for node in graph.node:
+        read = _inputs(node)
+        if read & others:
+            others.update(node.output)
+        elif node.op_type in _SHAPE_ONLY and read & (values | shapes):
+            shapes.update(node.output)
+        elif read & values:
+            values.update(node.output)
+            made_by_pages.update(node.output)
+        elif read & shapes:
+            shapes.update(node.output)
+    wanted = {value.name for value in graph.output}
+    if wanted & made_by_pages:
+        return "an output of the graph depends on the pixels alone"
+    for node in reversed(graph.node):
+        if wanted & set(node.output) and not made_by_pages & set(node.output):
+            wanted |= _inputs(node)
+    cut = sorted(wanted & made_by_pages)
+    if not cut:
+        return f"nothing that depends on {PIXELS!r} alone reaches the rest of the graph"
+    return _typed(whole.model, cut)
+
+
+def subgraph(graph: Graph, cut: Sequence[ValueInfoProto], *, half: Literal["pages", "text"]) -> Graph:
+    """One half of a merged graph, with the weights that it uses.
+
+    Args:
+        graph: the whole graph. It is left as it is.
+        cut: from `find_cut`.
+        half: which one.
+
+    Returns:
+        A graph whose missing tensors are inputs: the cut's for the text half.
+    """
+    source = graph.model.graph
+    borders = {value.name for value in cut}
+    outputs = borders if half == "pages" else {value.name for value in source.output}
+    stop = set() if half == "pages" else borders
+    nodes = _needed(source, outputs, stop)
+    inputs = {name for node in nodes for name in _inputs(node)}
+    model = ModelProto()
+    for field in ("ir_version", "producer_name", "producer_version", "domain"):
+        setattr(model, field, getattr(graph.model, field))
+    model.opset_import.extend(graph.model.opset_import)
+    model.functions.extend(graph.model.functions)
+    part = model.graph
+    part.name = f"{source.name}_{half}"
+    part.node.extend(nodes)
+    part.initializer.extend(tensor for tensor in source.initializer if tensor.name in inputs)
+    part.sparse_initializer.extend(tensor for tensor in source.sparse_initializer if tensor.values.name in inputs)
+    weights = {tensor.name for tensor in part.initializer}
+    part.input.extend(value for value in source.input if value.name in inputs and value.name not in weights)
+    if half == "pages":
+        part.output.extend(cut)
+    else:
+        part.input.extend(cut)
+        part.output.extend(source.output)
+    made = {name for node in nodes for name in node.output}
+    part.value_info.extend(value for value in source.value_info if value.name in made)
+    return Graph(model, graph.weights)
+
+
+def _needed(graph: GraphProto, outputs: set[str], stop: set[str]) -> list[NodeProto]:
+    """The nodes that `outputs` need, in the graph's order, going no further back than `stop`."""
+    wanted = outputs - stop
+    kept: list[NodeProto] = []
+    # Nodes are stored in topological order, so one pass from the end suffices.
+    for node in reversed(graph.node):
+        if not wanted.isdisjoint(node.output):
+            kept.append(node)
+            wanted |= _inputs(node) - stop
+    return kept[::-1]
+
+
+def _typed(model: ModelProto, names: Sequence[str]) -> tuple[ValueInfoProto, ...]:
+    """Types and shapes of inner tensors, as onnxruntime infers them.
+
+    An input must have a type, and exports rarely record those of inner tensors. onnxruntime knows its own operators
+    too, which onnx's inference does not; it is shown the graph with its weights turned into inputs, so that none is
+    read.
+    """
+    source = model.graph
+    nodes = _needed(source, set(names), set())
+    used = {name for node in nodes for name in _inputs(node)}
+    bare = ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions)
+    bare.graph.name = "types"
+    bare.graph.node.extend(nodes)
+    bare.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    weights = {tensor.name for tensor in source.initializer}
+    bare.graph.input.extend(value for value in source.input if value.name in used - weights)
+    for tensor in source.initializer:
+        if tensor.name not in used:
+            continue
+        if tensor.data_location != TensorProto.EXTERNAL and tensor.ByteSize() < _SMALL:
+            bare.graph.initializer.append(tensor)  # perhaps the target of a Reshape
+        else:
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(bare.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return tuple(
+        onnx.helper.make_tensor_value_info(
+            value.name,
+            _ELEMENT_TYPES[value.type],
+            [size if isinstance(size, int) else str(size) for size in value.shape],
+        )
+        for value in session.get_outputs()
+    )
+
+
+def _inputs(node: NodeProto) -> set[str]:
+    """Names a node reads, those read inside its subgraphs (If, Loop) included."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        for inner in _graphs(attribute):
+            names |= _free_names(inner)
+    return names
+
+
+def _free_names(graph: GraphProto) -> set[str]:
+    local = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
+    local |= {name for node in graph.node for name in node.output}
+    used = {name for node in graph.node for name in _inputs(node)} | {value.name for value in graph.output}
+    return used - local
+
+
+def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
+    if attribute.type == AttributeProto.GRAPH:
+        yield attribute.g
+    elif attribute.type == AttributeProto.GRAPHS:
+        yield from attribute.graphs
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Every tensor of a graph: weights and constants, in subgraphs too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield attribute.t
+            for inner in _graphs(attribute):
+                yield from _tensors(inner)
+
+
+def _external_file(model: Path, location: str) -> Path:
+    relative = PurePosixPath(location)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise ModelLoadError(f"{model} names external data outside its folder ({location!r}); refused")
+    file = model.parent / relative
+    if not file.is_file():
+        raise ModelLoadError(
+            f"{model} keeps its weights in {location}, which is not in {model.parent}. Download that file too; a "
+            "description of your own must list it in additional_files"
+        )
+    return file.resolve()

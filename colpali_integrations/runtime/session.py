@@ -1,0 +1,379 @@
+"""ONNX Runtime sessions: providers that are honoured, one copy of the weights, loaded once and shared by all threads.
+
+Engine (one device) -- pages()   --> pages half -> text half     (merged export, split)
+                    -- queries() --> text half
+or, for a model with a graph a direction, two sessions; or, where a merged graph cannot be split, one for both.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+
+import numpy as np
+import onnxruntime as ort
+
+from colpali_integrations.errors import ConfigurationError, EncodingError, ModelLoadError, ProviderError
+from colpali_integrations.models.family import Feed, GraphFiles, Outputs
+
+if TYPE_CHECKING:
+    from onnx import ValueInfoProto
+
+    from colpali_integrations.runtime.graph import Graph
+
+__all__ = ["Engine", "Provider", "Runs", "SessionConfig", "available_cores", "resolve_providers"]
+
+logger = logging.getLogger(__name__)
+
+Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
+T = TypeVar("T")
+# Page runs at once on a GPU, which has an order of its own for them.
+_UNBOUNDED = 2**16
+# Providers that the log has said do not come up: a model has several sessions, and a process several models.
+_fallen_back: set[str] = set()
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """How sessions are made.
+
+    Attributes:
+        providers: execution providers in order of preference, each a name or (name, options); None chooses: CUDA when
+            this build of onnxruntime has it, otherwise the CPU.
+        device_id: which device the first provider uses; None leaves it to the provider.
+        threads: threads inside one run; None for all cores this process may use.
+        enable_cpu_mem_arena: take the memory of a run from an arena. Faster; it shrinks after each run.
+        split: cut merged exports so that queries skip the vision tower.
+    """
+
+    providers: tuple[Provider, ...] | None = None
+    device_id: int | None = None
+    threads: int | None = None
+    enable_cpu_mem_arena: bool = True
+    split: bool = True
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a container is fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, ...]:
+    """Check the providers asked for, or choose.
+
+    Raises:
+        ProviderError: one is not in this build of onnxruntime.
+    """
+    available = ort.get_available_providers()
+    if providers is None:
+        present = _automatic_providers()
+        logger.debug("execution providers chosen: %s", ", ".join(present))
+        return present
+    if isinstance(providers, str) or not providers:
+        raise ConfigurationError(
+            f"providers must be a non-empty list, such as ['CUDAExecutionProvider'], got {providers!r}"
+        )
+    for provider in providers:
+        name = _provider_name(provider)
+        if name not in available:
+            raise ProviderError(
+                f"{name} is not in this build of onnxruntime (it has: {', '.join(available)}). For NVIDIA GPUs: "
+                "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+            )
+    return tuple(providers)
+
+
+class Engine:
+    """The sessions of one model on one device. Safe to use from many threads; sessions are made at first use.
+
+    Args:
+        graphs: the ONNX files.
+        config: how to make sessions.
+    """
+
+    def __init__(self, graphs: GraphFiles, config: SessionConfig) -> None:
+        self._graphs = graphs
+        self._config = config
+        self._cut = _Once(self._find_cut)
+        self._pages = _Once(lambda: self._load(graphs.pages, "pages"))
+        self._text = _Once(lambda: self._load(graphs.pages, "text"))
+        self._whole = _Once(lambda: self._load(graphs.pages, None))
+        self._queries = _Once(lambda: self._load(graphs.queries, None))
+        self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
+        self._page_runs = threading.BoundedSemaphore(_most_page_runs(config) if self.on_cpu else _UNBOUNDED)
+
+    def load(self) -> None:
+        """Make the sessions now instead of at first use."""
+        if not self._graphs.merged:
+            self._queries.get()
+            self._whole.get()
+        elif self._cut.get():
+            self._text.get()
+            self._pages.get()
+        else:
+            self._whole.get()
+
+    def pages(self, feed: Feed, runs: Runs | None = None) -> Outputs:
+        """Run a batch of pages, when there are cores for it.
+
+        A second run on cores that are all at work is not faster. It would hold memory of its own meanwhile, which is
+        most of what a page costs: on a ColPali of a quarter of the real width 125 MiB beside the 140 of the first.
+        """
+        cut = self._cut.get() if self._graphs.merged else ()
+        with self._page_runs:
+            if not cut:
+                return self._whole.get().run(feed, runs)
+            features = self._pages.get().run(feed, runs)
+            return self._text.get().run({**feed, **features}, runs)
+
+    def queries(self, feed: Feed, runs: Runs | None = None) -> Outputs:
+        """Run a batch of queries; `feed` holds blank pixels too, which a split graph does not look at."""
+        if not self._graphs.merged:
+            return self._queries.get().run(feed, runs)
+        cut = self._cut.get()
+        if not cut:
+            return self._whole.get().run(feed, runs)
+        return self._run_text_half(feed, [value.name for value in cut], runs)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the provider preferred is the CPU's."""
+        providers = self._config.providers or _automatic_providers()
+        return _provider_name(providers[0]) == "CPUExecutionProvider"
+
+    @property
+    def splits(self) -> bool:
+        """Whether queries skip the vision tower."""
+        return not self._graphs.merged or bool(self._cut.get())
+
+    def close(self) -> None:
+        """Release the sessions' memory. The next use makes them again."""
+        for once in (self._pages, self._text, self._whole, self._queries):
+            once.clear()
+
+    def _run_text_half(self, feed: Feed, cut: Sequence[str], runs: Runs | None) -> Outputs:
+        """Run queries with zeros for the image features, which a query does not use."""
+        text, batch = self._text.get(), len(next(iter(feed.values())))
+        shapes = self._learned.get(batch) or {name: text.guess_shape(name, batch) for name in cut}
+        try:
+            return text.run({**feed, **{name: text.zeros(name, shape) for name, shape in shapes.items()}}, runs)
+        except EncodingError as error:
+            if batch in self._learned or (runs is not None and runs.ended):
+                raise
+            reason = error
+        logger.warning(
+            "%s does not say the shape of its image features, and a guess failed (%s); the vision tower runs once for "
+            "batches of %d queries to learn it",
+            self._graphs.pages.name,
+            reason,
+            batch,
+        )
+        features = self._pages.get().run(feed, runs)
+        self._learned[batch] = {name: features[name].shape for name in cut}
+        return text.run({**feed, **features}, runs)
+
+    def _find_cut(self) -> tuple[ValueInfoProto, ...]:
+        if not self._config.split:
+            return ()
+        from colpali_integrations.runtime.graph import find_cut, read_graph  # onnx is slow to import
+
+        found = find_cut(read_graph(self._graphs.pages))
+        if isinstance(found, str):
+            logger.warning(
+                "%s: queries run the vision tower too, because %s. Their vectors are right, but take long; another "
+                "export of the model may be split",
+                self._graphs.pages.name,
+                found,
+            )
+            return ()
+        return found
+
+    def _load(self, path: Path, half: Literal["pages", "text"] | None) -> _Session:
+        from colpali_integrations.runtime.graph import read_graph, subgraph
+
+        graph = read_graph(path)
+        if half is not None:
+            graph = subgraph(graph, self._cut.get(), half=half)
+        return _Session(graph, path, self._config)
+
+
+class _Session:
+    """An onnxruntime session that takes any superset of its inputs and casts floats to what it wants."""
+
+    def __init__(self, graph: Graph, path: Path, config: SessionConfig) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = config.threads or available_cores()
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = config.enable_cpu_mem_arena
+        options.log_severity_level = 3
+        # Threads that wait by spinning take the cores from those that decode the next pages, and from the user's own.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if graph.weights is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", os.fspath(graph.weights)
+            )
+        providers = _with_device(resolve_providers(config.providers), config.device_id)
+        try:
+            self._session = ort.InferenceSession(graph.model.SerializeToString(), options, providers=list(providers))
+        except Exception as error:  # onnxruntime's exceptions share no base class but Exception
+            raise ModelLoadError(
+                f"onnxruntime {ort.__version__} cannot load {path}: {error}. If the file was cut off, delete it and "
+                "download it again."
+            ) from error
+        active = self._session.get_providers()
+        asked = [_provider_name(provider) for provider in config.providers or ()]
+        if missing := [name for name in asked if name not in active]:
+            raise ProviderError(
+                f"{', '.join(missing)} was asked for and did not come up; onnxruntime runs on {', '.join(active)}. "
+                "Its driver or libraries are missing or too old (onnxruntime's log names them); pass "
+                "providers=['CPUExecutionProvider'] to run on the CPU."
+            )
+        if config.providers is None and active[0] != _provider_name(providers[0]):
+            _warn_of_fallback(_provider_name(providers[0]), active[0])
+        else:
+            logger.info("%s runs on %s", path.name, active[0])
+        # Without this the arena keeps the largest run's memory for ever: it was half as much again on a ColPali of a
+        # quarter of the real width, where shrinking cost no time that could be measured.
+        self._shrinks = config.enable_cpu_mem_arena and active[0] == "CPUExecutionProvider"
+        self._inputs = {value.name: value for value in self._session.get_inputs()}
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feed: Feed, runs: Runs | None = None) -> dict[str, Any]:
+        if missing := self._inputs.keys() - feed.keys():
+            raise ModelLoadError(
+                f"the graph wants inputs that its family does not make: {', '.join(sorted(missing))}; "
+                "is the description's family right?"
+            )
+        arrays = {
+            name: np.ascontiguousarray(feed[name], dtype=_DTYPES.get(value.type))
+            for name, value in self._inputs.items()
+        }
+        try:
+            with (runs or Runs()).one() as options:
+                if self._shrinks:
+                    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+                return dict(zip(self._outputs, self._session.run(None, arrays, options), strict=True))
+        except Exception as error:  # onnxruntime's exceptions share no base class but Exception
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+            raise EncodingError(f"onnxruntime failed on {shapes}: {error}") from error
+
+    def guess_shape(self, name: str, batch: int) -> tuple[int, ...]:
+        """A shape for an input that a query does not use: the batch first, and 1 for an axis of unknown length."""
+        known = self._inputs[name].shape
+        shape = [size if isinstance(size, int) and size > 0 else 1 for size in known]
+        if known and not isinstance(known[0], int):
+            shape[0] = batch
+        return tuple(shape)
+
+    def zeros(self, name: str, shape: tuple[int, ...]) -> Any:
+        """Zeros of an input's type."""
+        return np.zeros(shape, dtype=_DTYPES.get(self._inputs[name].type, np.float32))
+
+
+class Runs:
+    """The runs under way for one caller, which can be ended from another thread.
+
+    Without this, leaving a loop over pages early (or Ctrl-C) would wait for a run that can take half a minute.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active: set[ort.RunOptions] = set()
+        self._ended = False
+
+    @contextmanager
+    def one(self) -> Iterator[ort.RunOptions]:
+        """Options for one run; it is one of the runs under way as long as the context lasts."""
+        options = ort.RunOptions()
+        with self._lock:
+            options.terminate = self._ended
+            self._active.add(options)
+        try:
+            yield options
+        finally:
+            with self._lock:
+                self._active.discard(options)
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` was called."""
+        return self._ended
+
+    def end(self) -> None:
+        """End the runs under way at their next operator, and those to come at once; they raise EncodingError."""
+        with self._lock:
+            self._ended = True
+            for options in self._active:
+                options.terminate = True
+
+
+class _Once(Generic[T]):
+    """A value made at first use, once, however many threads ask."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._values: list[T] = []
+
+    def get(self) -> T:
+        values = self._values
+        if values:
+            return values[0]
+        with self._lock:
+            if not self._values:
+                self._values = [self._make()]
+            return self._values[0]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values = []
+
+
+def _most_page_runs(config: SessionConfig) -> int:
+    return max(1, available_cores() // (config.threads or available_cores()))
+
+
+def _warn_of_fallback(wanted: str, active: str) -> None:
+    level = logging.DEBUG if wanted in _fallen_back else logging.WARNING
+    _fallen_back.add(wanted)
+    logger.log(
+        level,
+        "%s did not come up; models run on %s. `colpali-integrations doctor` says why, and providers=[%r] chooses it "
+        "without this warning (said once)",
+        wanted,
+        active,
+        active,
+    )
+
+
+def _automatic_providers() -> tuple[str, ...]:
+    available = ort.get_available_providers()
+    return tuple(name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available)
+
+
+def _provider_name(provider: Provider) -> str:
+    return provider if isinstance(provider, str) else provider[0]
+
+
+def _with_device(providers: tuple[Provider, ...], device_id: int | None) -> tuple[Provider, ...]:
+    if device_id is None:
+        return providers
+    name = _provider_name(providers[0])
+    options = {} if isinstance(providers[0], str) else providers[0][1]
+    return ((name, {**options, "device_id": str(device_id)}), *providers[1:])

@@ -1,0 +1,1 @@
+"""Late interaction: MaxSim, packed and quantized pages, pooling, MUVERA, BM25."""

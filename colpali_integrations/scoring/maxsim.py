@@ -1,0 +1,251 @@
+"""MaxSim, the score of late interaction: for each query vector its best match on the page, summed.
+
+MaxSim(Q, P) = sum over q in Q of max over p in P of q . p        (ColBERT, arXiv 2004.12832; ColPali, 2407.01449)
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.errors import InputError
+from colpali_integrations.scoring._blocks import blocks
+
+__all__ = ["MultiVectors", "PreparedPages", "as_multi_vector", "max_sim", "relevance", "top_pages"]
+
+MultiVectors: TypeAlias = "NDArray[Any] | Sequence[NDArray[Any]]"
+
+# Multiplications from which on `scoring._kernels` is worth its start. At the first call that is 0.1 s where nothing has
+# loaded onnx yet, so it takes a hundred of ColPali's pages for a query of 20 vectors; a process that has encoded
+# anything has loaded it, and then two such pages suffice.
+_LARGE = 2**28
+_LARGE_AFTER_ONNX = 2**22
+# Page vectors multiplied at once by numpy: 8192 x 128 floats are 4 MB.
+_BLOCK = 8192
+# Best matches held at once, 64 MB of floats: 800,000 pages for a query of 20 vectors, 16,000 for 50 such queries.
+_MATCHES = 2**24
+
+
+class PreparedPages(ABC):
+    """Pages in a form of their own, which `max_sim` takes in the place of arrays: `Int8Pages`, `PackedPages`.
+
+    Attributes:
+        dim: length of a vector.
+    """
+
+    dim: int
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of pages."""
+
+    @abstractmethod
+    def best_matches(self, queries: NDArray[Any], *, threads: int | None = None) -> NDArray[np.floating[Any]]:
+        """The highest product of each query vector with a vector of each page.
+
+        Args:
+            queries: (n_vectors, dim) of numbers, at least one.
+            threads: how many parts are worked on at once; None for as many as the cores this process may use.
+
+        Returns:
+            (n_vectors, n_pages) of floats.
+
+        Raises:
+            InputError: a number is not finite.
+        """
+
+
+def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArray[np.float32]:
+    """Exact MaxSim of every query with every page, whatever their numbers of vectors.
+
+    Nothing is padded: padding with zeros, as colpali-engine's `score_multi_vector` does, lifts a negative best match
+    to 0 when the page shares a batch with a longer one.
+
+    Exact up to the order in which float32 products are added. Few pages go through numpy, many through onnxruntime on
+    all cores that the process may use (`scoring._kernels`); the two differ by that order alone. Any number of threads
+    may call it at once.
+
+    Args:
+        queries: one (n_vectors, dim) array, or a sequence of them, of floats.
+        pages: one (n_vectors, dim) array, or a sequence of them, of any floats. float16 is converted a block at a time.
+            Or `PackedPages`, for many queries of the same pages, or `Int8Pages`, a quarter of the size.
+
+    Returns:
+        float32 scores of shape (n_queries, n_pages); for a single query the first axis is dropped, for a single page
+        the second, so two arrays give a scalar array. Prepared pages keep their axis even if there is one.
+
+    Raises:
+        InputError: dims differ, an array is not two-dimensional, or it has no rows.
+
+    Example:
+        >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> page = np.array([[0.6, 0.8], [-1.0, 0.0], [0.0, -1.0]])
+        >>> round(float(max_sim(query, page)), 6)  # 0.6 + 0.8
+        1.4
+    """
+    query_list = _as_list(queries, "queries")
+    if isinstance(pages, PreparedPages):
+        scores = _prepared(query_list, pages)
+        return scores[0] if isinstance(queries, np.ndarray) and queries.ndim == 2 else scores
+    page_list = _as_list(pages, "pages")
+    _same_dim(query_list, page_list)
+    scores = np.empty((len(query_list), len(page_list)), dtype=np.float32)
+    if scores.size:
+        stacked = np.concatenate(query_list).astype(np.float32, copy=False)
+        starts = _starts(query_list)
+        for first, last, best in _best(stacked, page_list):
+            scores[:, first:last] = np.add.reduceat(best, starts, axis=0)
+    if not isinstance(pages, Sequence) and pages.ndim == 2:
+        scores = scores[:, 0]
+    if not isinstance(queries, Sequence) and queries.ndim == 2:
+        scores = scores[0]
+    return np.asarray(scores)
+
+
+def top_pages(scores: NDArray[Any], k: int) -> NDArray[np.intp]:
+    """The k best pages, best first, without sorting the others.
+
+    Args:
+        scores: (..., n_pages), such as `max_sim` returns. NaN is worse than anything.
+        k: how many; all when there are fewer.
+
+    Returns:
+        Indices (..., min(k, n_pages)). Of equal scores the page that comes first is the better.
+
+    Raises:
+        InputError: k is below 1, or `scores` has no axis.
+
+    Example:
+        >>> top_pages(np.array([0.1, 0.7, 0.4, 0.7]), 3).tolist()
+        [1, 3, 2]
+    """
+    scores = np.asarray(scores)
+    if k < 1 or scores.ndim < 1:
+        raise InputError(f"top_pages: k must be at least 1 and scores an array of pages, got {k}, {scores.shape}")
+    k = min(k, scores.shape[-1])
+    found = np.empty((*scores.shape[:-1], k), np.intp)
+    if k:
+        for place in np.ndindex(scores.shape[:-1]):
+            row = -scores[place]  # of which NaN sorts last, as it should
+            # Ties at the border are settled by place, which a partition alone would leave to chance.
+            least = np.partition(row, k - 1)[k - 1]
+            near = np.arange(len(row)) if np.isnan(least) else np.flatnonzero(row <= least)
+            found[place] = near[np.argsort(row[near], kind="stable")[:k]]
+    return found
+
+
+def as_multi_vector(vectors: Any, name: str = "vectors") -> NDArray[Any]:
+    """Check that something is a multi-vector: a non-empty (n_vectors, dim) array of floats.
+
+    Raises:
+        InputError: it is not.
+    """
+    array = np.asarray(vectors)
+    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name}: expected an array (n_vectors, dim) of numbers with at least one row, got shape {array.shape} "
+            f"of {array.dtype}"
+        )
+    return array
+
+
+def _as_list(vectors: MultiVectors, name: str) -> list[NDArray[Any]]:
+    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
+        return [as_multi_vector(vectors, name)]
+    return [as_multi_vector(item, f"{name}[{index}]") for index, item in enumerate(vectors)]
+
+
+def _prepared(queries: list[NDArray[Any]], pages: PreparedPages) -> NDArray[np.float32]:
+    scores = np.empty((len(queries), len(pages)), np.float32)
+    for index, query in enumerate(queries):
+        if query.shape[1] != pages.dim:
+            raise InputError(
+                f"max_sim: queries[{index}] has dim {query.shape[1]}, the pages have dim {pages.dim}; were all "
+                "embedded by the same model?"
+            )
+    if scores.size:
+        for first, last in blocks([len(query) for query in queries], max(1, _MATCHES // len(pages))):
+            best = pages.best_matches(np.concatenate(queries[first:last]))
+            scores[first:last] = np.add.reduceat(best, _starts(queries[first:last]), axis=0)
+    return scores
+
+
+def _same_dim(queries: list[NDArray[Any]], pages: list[NDArray[Any]]) -> None:
+    dims = {array.shape[1]: f"queries[{index}]" for index, array in enumerate(queries)}
+    dims |= {array.shape[1]: f"pages[{index}]" for index, array in enumerate(pages) if array.shape[1] not in dims}
+    if len(dims) > 1:
+        found = ", ".join(f"{name} has dim {dim}" for dim, name in dims.items())
+        raise InputError(f"max_sim: {found}; were all embedded by the same model?")
+
+
+def _best(queries: NDArray[np.float32], pages: list[NDArray[Any]]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """The best match of each query vector on each page, for one range of pages after the other."""
+    large = _LARGE_AFTER_ONNX if "onnx" in sys.modules else _LARGE
+    if queries.size * sum(len(page) for page in pages) >= large:
+        from colpali_integrations.scoring._kernels import best_matches
+
+        step = max(1, _MATCHES // len(queries))
+        for first in range(0, len(pages), step):
+            last = min(first + step, len(pages))
+            yield first, last, best_matches(queries, pages[first:last])
+        return
+    for first, last in blocks([len(page) for page in pages], _BLOCK):
+        block = pages[first:last]
+        rows = np.concatenate(block).astype(np.float32, copy=False)
+        yield first, last, np.maximum.reduceat(queries @ rows.T, _starts(block), axis=1)
+
+
+def _starts(arrays: list[NDArray[Any]]) -> NDArray[np.intp]:
+    return np.cumsum([0, *(len(array) for array in arrays[:-1])])
+
+
+@overload
+def relevance(score: float, query_vectors: NDArray[Any], *, best_match: float = ...) -> float: ...
+
+
+@overload
+def relevance(score: NDArray[Any], query_vectors: NDArray[Any], *, best_match: float = ...) -> NDArray[np.float64]: ...
+
+
+def relevance(
+    score: float | NDArray[Any], query_vectors: NDArray[Any], *, best_match: float = 1.0
+) -> float | NDArray[np.float64]:
+    """MaxSim as a part of the highest possible, from 0 to 1, so that scores of different queries can be compared.
+
+    That is ``score / (best_match * sum of the query vectors' lengths)``, cut to [0, 1]; for unit vectors MaxSim by
+    number of query vectors, the mean cosine of the best matches. A page that has nothing of the query does not get 0
+    from such models: their vectors are never far apart, and what is a good value differs between models.
+
+    ColTiny's lengths are weights. 1 would be a page that says every word of the query without end and is read without
+    a doubt; each word counts by its weight, and one that the page does not say counts 0 or little. On the demo's 77
+    pages those that answer a question have 0.14 to 0.48 (half of them 0.31 to 0.41), the median of the others is 0.06.
+
+    Args:
+        score: MaxSim of the query with a page, or an array of them with several.
+        query_vectors: float (n_vectors, dim), the query's.
+        best_match: `ModelDescription.best_match` of the model.
+
+    Returns:
+        A float, or float64 of the shape of `score`.
+
+    Raises:
+        InputError: `query_vectors` is no multi-vector, or `best_match` is not positive.
+
+    Example:
+        >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> relevance(1.5, query)
+        0.75
+        >>> relevance(np.array([1.5, -0.1, 2.1]), query).tolist()
+        [0.75, 0.0, 1.0]
+    """
+    if not (np.isfinite(best_match) and best_match > 0):
+        raise InputError(f"best_match must be positive, got {best_match}")
+    lengths = np.linalg.norm(as_multi_vector(query_vectors, "query_vectors").astype(np.float64), axis=1)
+    most = best_match * float(lengths.sum())
+    parts = np.clip(np.asarray(score, np.float64) / most if most > 0 else np.zeros_like(score, np.float64), 0, 1)
+    return parts if isinstance(score, np.ndarray) and score.ndim else float(parts)

@@ -1,0 +1,194 @@
+"""MUVERA: one long vector from many, whose dot product estimates MaxSim (Dhulipala et al. 2024, arXiv 2405.19504).
+
+A first stage for stores of single vectors: rank pages by the dot product of their fixed dimensional encodings, then
+rank the best again by exact MaxSim. Each of `repetitions` random partitions of space cuts it into 2^k_sim buckets by
+the signs of k_sim products with random hyperplanes (SimHash). In every bucket a query holds the sum of its vectors, a
+page the mean of its own, both shrunk to d_proj numbers by a random matrix of +-1 / sqrt(d_proj). A bucket in which a
+page has no vector takes one from the page's nearest bucket that has some, so that no query vector meets nothing. The
+buckets of all repetitions, laid end to end, are the encoding; a count sketch may fold it to `final_dim` numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from hashlib import shake_256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.scoring.maxsim import as_multi_vector
+
+__all__ = ["Muvera"]
+
+_MOST_PLANES = 8  # 256 buckets; the paper stops at 6
+
+
+class Muvera:
+    """Encoder of pages and queries; both must come from one with the same arguments.
+
+    Every random number is taken from SHAKE-256 of the seed by exact arithmetic, hence the same on every machine and
+    with every version of numpy. Safe to share between threads.
+
+    Vectors need not be of unit length. Zero vectors have no direction to be put in a bucket by, and no product with
+    anything: they are left out, and neither thin out a mean nor stand in for a neighbour.
+
+    Args:
+        dim: length of a vector.
+        k_sim: hyperplanes of a partition, 0 to 8.
+        d_proj: numbers kept of each bucket; `dim` keeps all, without a random matrix.
+        repetitions: partitions.
+        final_dim: length of the encoding after a count sketch; None leaves it at repetitions x 2^k_sim x d_proj.
+        seed: of all random numbers, 0 to 2^64 - 1.
+
+    Raises:
+        ConfigurationError: an argument out of range.
+
+    Example:
+        >>> muvera = Muvera(128)
+        >>> page, query = np.eye(128)[:40], np.eye(128)[:2]
+        >>> muvera.size, muvera.document(page).shape
+        (10240, (10240,))
+        >>> bool(muvera.query(query) @ muvera.document(page) > muvera.query(query) @ muvera.document(page[20:]))
+        True
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        k_sim: int = 5,
+        d_proj: int = 16,
+        repetitions: int = 20,
+        final_dim: int | None = None,
+        seed: int = 42,
+    ) -> None:
+        if not (dim >= 1 and 0 <= k_sim <= _MOST_PLANES and 1 <= d_proj <= dim and repetitions >= 1):
+            raise ConfigurationError(
+                f"Muvera: dim and repetitions must be positive, k_sim 0 to {_MOST_PLANES} and d_proj 1 to dim, got "
+                f"dim={dim}, k_sim={k_sim}, d_proj={d_proj}, repetitions={repetitions}"
+            )
+        full = repetitions * 2**k_sim * d_proj
+        if final_dim is not None and not 1 <= final_dim <= full:
+            raise ConfigurationError(f"Muvera: final_dim must be 1 to {full} (the full length), got {final_dim}")
+        if not 0 <= seed < 2**64:
+            raise ConfigurationError(f"Muvera: seed must be 0 to 2^64 - 1, got {seed}")
+        self.dim, self.k_sim, self.d_proj, self.repetitions = dim, k_sim, d_proj, repetitions
+        self.final_dim, self.seed = final_dim, seed
+        self._buckets = 2**k_sim
+        # (k_sim x repetitions, dim): row i repetitions + r is hyperplane i of repetition r
+        self._planes = _normals(f"planes {seed}", (k_sim * repetitions, dim))
+        # (dim, repetitions x d_proj): one random matrix after another
+        self._matrix = None
+        if d_proj < dim:
+            self._matrix = _signs(f"matrices {seed}", (dim, repetitions * d_proj)) / np.float32(math.sqrt(d_proj))
+        # (buckets, buckets): Hamming distance of their numbers
+        differing = np.bitwise_xor.outer(np.arange(self._buckets), np.arange(self._buckets)).astype(np.uint8)
+        self._distance = np.unpackbits(differing[:, :, None], axis=2).sum(axis=2, dtype=np.uint8)
+        self._one_hot = np.eye(self._buckets, dtype=np.float32)
+        if final_dim is not None:
+            hashes = np.frombuffer(_bytes(f"sketch {seed}", 8 * full), "<u8")
+            self._sketch_place = (hashes % np.uint64(final_dim)).astype(np.intp)
+            self._sketch_sign = _signs(f"sketch signs {seed}", (full,))
+
+    @property
+    def size(self) -> int:
+        """Length of an encoding."""
+        return self.final_dim or self.repetitions * self._buckets * self.d_proj
+
+    def document(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
+        """The encoding of a page.
+
+        Args:
+            vectors: (n_vectors, dim) of floats.
+
+        Returns:
+            float32 (size,); zeros for a page of zero vectors.
+
+        Raises:
+            InputError: not a multi-vector of `dim`.
+        """
+        return self._encode(vectors, page=True)
+
+    def query(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
+        """The encoding of a query, divided by the repetitions: its product with a page's estimates MaxSim itself.
+
+        Args:
+            vectors: (n_vectors, dim) of floats.
+
+        Returns:
+            float32 (size,).
+
+        Raises:
+            InputError: not a multi-vector of `dim`.
+        """
+        encoding = self._encode(vectors, page=False)
+        encoding /= self.repetitions
+        return encoding
+
+    def _encode(self, vectors: NDArray[Any], *, page: bool) -> NDArray[np.float32]:
+        rows = as_multi_vector(vectors).astype(np.float32, copy=False)
+        if rows.shape[1] != self.dim:
+            raise InputError(f"Muvera: expected vectors of dim {self.dim}, got {rows.shape[1]}")
+        directed = rows.any(axis=1)
+        if not directed.all():
+            rows = rows[directed]
+        buckets = self._page(rows) if page and len(rows) else self._sums(rows)[0]
+        encoding = buckets.reshape(-1)
+        if self.final_dim is not None:
+            folded = np.bincount(self._sketch_place, encoding * self._sketch_sign, minlength=self.final_dim)
+            encoding = folded.astype(np.float32)
+        return encoding
+
+    def _page(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Means of the buckets, empty ones filled: (repetitions, buckets, d_proj)."""
+        sums, projected, places = self._sums(rows)
+        # Each repetition's vectors by bucket, in the page's order within one: where a bucket starts is its first.
+        order = np.argsort(places, axis=1, kind="stable")
+        offsets = np.arange(self.repetitions)[:, None] * self._buckets
+        count = np.bincount((places + offsets).reshape(-1), minlength=offsets.size * self._buckets)
+        count = count.reshape(self.repetitions, self._buckets)
+        start = count.cumsum(axis=1) - count
+        sums /= np.maximum(count, 1)[:, :, None].astype(np.float32)
+        # The paper takes any vector of a nearest bucket: here the first one, of the first such bucket.
+        repetition, empty = np.nonzero(count == 0)
+        away = np.where(count[repetition] > 0, self._distance[empty], np.uint8(255))
+        nearest = away.argmin(axis=1)
+        sums[repetition, empty] = projected[repetition, order[repetition, start[repetition, nearest]]]
+        return sums
+
+    def _sums(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+        """Sums of buckets (repetitions, buckets, d_proj), the vectors (repetitions, n, d_proj) and their buckets."""
+        signs = (self._planes @ rows.T > 0).view(np.uint8).reshape(self.k_sim, self.repetitions, len(rows))
+        places = np.zeros((self.repetitions, len(rows)), np.uint8)
+        for plane, sign in enumerate(signs):
+            places |= sign << np.uint8(plane)
+        if self._matrix is None:
+            projected = np.broadcast_to(rows, (self.repetitions, *rows.shape))
+        else:
+            projected = (rows @ self._matrix).reshape(len(rows), self.repetitions, self.d_proj).transpose(1, 0, 2)
+        # Which bucket holds which vector, as a matrix: sums are then a product, the fastest thing that numpy does.
+        member = self._one_hot.take(places, axis=0).transpose(0, 2, 1)
+        return member @ projected, projected, places
+
+
+def _bytes(purpose: str, count: int) -> bytes:
+    return shake_256(f"muvera {purpose}".encode()).digest(count)
+
+
+def _signs(purpose: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Independent +1 and -1."""
+    count = math.prod(shape)
+    bits = np.unpackbits(np.frombuffer(_bytes(purpose, -(-count // 8)), np.uint8), count=count)
+    return (bits.astype(np.float32) * 2 - 1).reshape(shape)
+
+
+def _normals(purpose: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Nearly normal numbers, as sums of eight uniform ones: no logarithm that another C library rounds otherwise."""
+    count = math.prod(shape)
+    uniform = np.frombuffer(_bytes(purpose, 16 * count), "<u2").reshape(count, 8)
+    centred = uniform.sum(axis=1, dtype=np.int64) * 2 - 8 * 65535
+    # A uniform number of 0 to 65535, doubled and centred, has variance (65536^2 - 1) / 3.
+    normals: NDArray[np.float32] = (centred / math.sqrt(8 * (65536**2 - 1) / 3)).astype(np.float32)
+    return normals.reshape(shape)

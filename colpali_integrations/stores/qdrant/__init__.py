@@ -1,0 +1,1 @@
+"""The Qdrant engines: in a folder, and on a server."""

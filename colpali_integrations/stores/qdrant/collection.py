@@ -1,0 +1,194 @@
+"""A collection on a Qdrant server: reaching it, making it, reading what it was made for, and saying what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from colpali_integrations.errors import ConfigurationError, MissingExtraError, StoreError
+from colpali_integrations.stores.engine import FULL, WORDS, VectorSpec
+from colpali_integrations.stores.qdrant.errors import reaching
+
+try:
+    from qdrant_client import QdrantClient, models
+except ModuleNotFoundError as error:
+    raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
+
+__all__ = [
+    "QdrantClient",
+    "connect",
+    "describe",
+    "is_local",
+    "models",
+    "open_collection",
+    "read_manifest",
+    "server_version",
+]
+
+_MANIFEST = "colpali_integrations"
+_TIMEOUT = 60
+# What pages are filtered by. Float, not integer: the integer index does not see 3.0.
+_INDEXES = {
+    "group": models.PayloadSchemaType.KEYWORD,
+    "metadata.source": models.PayloadSchemaType.KEYWORD,
+    "metadata.page": models.PayloadSchemaType.FLOAT,
+}
+_QUANTIZATION: dict[str, models.QuantizationConfig] = {
+    "int8": models.ScalarQuantization(
+        scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+    ),
+    "binary": models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True)),
+}
+
+
+def connect(url: str, *, api_key: str | None = None, **options: Any) -> QdrantClient:
+    """A client of a server or cluster; nothing is asked of it yet.
+
+    Args:
+        url: such as "http://localhost:6333", or ":memory:" for qdrant-client's own imitation, for tests.
+        api_key: never shown, not in errors either.
+        options: of `qdrant_client.QdrantClient`, such as `prefer_grpc=True` (vectors travel in a quarter of the bytes,
+            if the server's port 6334 is open) or `timeout` (60 s unless given; the client's own 5 s are short for a
+            batch of pages).
+
+    Raises:
+        ConfigurationError: the URL or an option is none.
+    """
+    if url == ":memory:":
+        return QdrantClient(":memory:", **options)
+    try:
+        return QdrantClient(url=url, api_key=api_key, **{"timeout": _TIMEOUT, "check_compatibility": False, **options})
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ConfigurationError(f"no Qdrant client can be made for {_shown(url)}: {error}") from error
+
+
+def is_local(client: QdrantClient) -> bool:
+    """Whether this is qdrant-client's local mode, which imitates a server: for tests, not thread-safe."""
+    options = client.init_options
+    return options.get("location") == ":memory:" or options.get("path") is not None
+
+
+def describe(client: QdrantClient, collection: str) -> str:
+    """What and where, for messages; without what is secret in a URL."""
+    options = client.init_options
+    place = options.get("url") or options.get("location") or options.get("path")
+    if place is None:
+        place = f"{options.get('host') or 'localhost'}:{options.get('port')}"
+    return f"the Qdrant collection {collection!r} at {_shown(str(place))}"
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl() if parts.netloc else url
+
+
+def server_version(client: QdrantClient) -> tuple[int, int]:
+    """Major and minor version of the server; (0, 0) if it does not say."""
+    try:
+        major, minor, *_ = client.info().version.split(".")
+        return int(major), int(minor)
+    except Exception:  # whatever is wrong, the next request says it better
+        return 0, 0
+
+
+def read_manifest(client: QdrantClient, collection: str) -> dict[str, Any] | None:
+    """What was kept when the collection was made; None if there is no such collection.
+
+    Raises:
+        StoreError: the server cannot be asked, or the collection is somebody else's.
+    """
+    where = describe(client, collection)
+    with reaching(where):
+        if not client.collection_exists(collection):
+            return None
+        found = (client.get_collection(collection).config.metadata or {}).get(_MANIFEST)
+    if not isinstance(found, dict):
+        raise StoreError(f"{where} was not made by colpali-integrations: choose another collection name")
+    return found
+
+
+def open_collection(
+    client: QdrantClient,
+    collection: str,
+    *,
+    schema: Mapping[str, VectorSpec],
+    manifest: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Make the collection if there is none, and return its manifest.
+
+    Args:
+        client: of the server.
+        collection: its name.
+        schema: the points' vectors.
+        manifest: kept if the collection is made now.
+        options: of `QdrantClient.create_collection`, such as `shard_number` and `replication_factor`.
+
+    Raises:
+        StoreError: the server refused, is older than 1.16, or the collection has other vectors.
+    """
+    where = describe(client, collection)
+    found = read_manifest(client, collection)
+    if found is None:
+        found = _create(client, collection, schema, manifest, options, where)
+    with reaching(where):
+        info = client.get_collection(collection)
+        if not is_local(client):  # which has no indexes, and says so by a warning
+            for field, kind in _INDEXES.items():
+                if field not in info.payload_schema:
+                    client.create_payload_index(collection, field, field_schema=kind, wait=True)
+    vectors = info.config.params.vectors
+    sizes = {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
+    wanted = {name: spec.dim for name, spec in schema.items()}
+    if sizes != wanted:
+        raise StoreError(f"{where} keeps vectors of the lengths {sizes}, expected {wanted}: choose another collection")
+    return found
+
+
+def _create(
+    client: QdrantClient,
+    collection: str,
+    schema: Mapping[str, VectorSpec],
+    manifest: Mapping[str, Any],
+    options: Mapping[str, Any],
+    where: str,
+) -> dict[str, Any]:
+    with reaching(where):
+        try:
+            client.create_collection(
+                collection,
+                vectors_config={name: _vector_params(name, spec) for name, spec in schema.items()},
+                sparse_vectors_config={WORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                metadata={_MANIFEST: dict(manifest)},
+                **options,
+            )
+        except Exception:
+            # Another process may have made it since we looked: then that one holds.
+            if (made := read_manifest(client, collection)) is None:
+                raise
+            return made
+        if not (client.get_collection(collection).config.metadata or {}).get(_MANIFEST):
+            client.delete_collection(collection)
+            version = ".".join(map(str, server_version(client)))
+            raise StoreError(
+                f"{where}: the server (version {version}) keeps no metadata of collections; 1.16 and later do"
+            )
+    return dict(manifest)
+
+
+def _vector_params(name: str, spec: VectorSpec) -> models.VectorParams:
+    single: dict[str, Any] = {} if spec.multi else {"datatype": models.Datatype.FLOAT32}
+    multi: dict[str, Any] = {
+        "datatype": models.Datatype.FLOAT16,
+        "multivector_config": models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+        # A graph over multi-vectors costs minutes and gigabytes to build, and these are scanned or reranked.
+        "hnsw_config": models.HnswConfigDiff(m=0),
+    }
+    return models.VectorParams(
+        size=spec.dim,
+        distance=models.Distance.DOT,
+        on_disk=name == FULL,
+        quantization_config=None if spec.quantization is None else _QUANTIZATION[spec.quantization],
+        **(multi if spec.multi else single),
+    )

@@ -1,0 +1,232 @@
+"""The Qdrant engine inside this process: a folder on disk, no server.
+
+A folder has one owner at a time. Stores that are opened on the same folder within a process share it; another process
+gets an error that says so, because the engine's log is locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.errors import StoreError
+from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec
+from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.qdrant import shards as qdrant_shards
+from colpali_integrations.stores.qdrant.filters import EDGE, point_id, translate
+from colpali_integrations.stores.qdrant.shards import Shard, acquire, edge, release
+
+__all__ = ["EdgeEngine"]
+
+
+class EdgeEngine:
+    """Points in a folder, kept and searched by the Qdrant engine.
+
+    What was written is in the engine's log when a method returns, and survives the death of the process.
+
+    Args:
+        folder: opened if it holds a store, otherwise made.
+        schema: the points' vectors.
+        manifest: kept in the folder when it is made; afterwards the folder's own holds.
+
+    Raises:
+        StoreError: another process has it open, or it cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._shard: Shard | None = acquire(folder, schema, manifest)
+        self.manifest: Mapping[str, Any] = self._shard.manifest
+
+    @property
+    def where(self) -> str:
+        """The folder."""
+        return f"the store {self._folder}"
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Store points, in place of those with the same ids."""
+        made = [_edge_point(point) for point in points]
+        if not made:
+            return
+        self._update(edge.UpdateOperation.upsert_points(made))
+        shard = self._shard
+        if shard is not None:
+            shard.unsealed += sum(vectors.size * 2 for point in points for vectors in point.vectors.values())
+            if shard.unsealed >= qdrant_shards.SEALED_BYTES:
+                shard.unsealed = 0
+                self.optimize()
+
+    def delete(self, ids: Collection[str]) -> None:
+        """Remove points; unknown ids are passed over."""
+        if ids:
+            self._update(edge.UpdateOperation.delete_points([point_id(id_) for id_ in ids]))
+
+    def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
+        """Payloads in the order of `ids`, None for an unknown one."""
+        with self._using() as shard:
+            records = shard.retrieve([point_id(id_) for id_ in ids], True, False) if ids else []
+        found = {str(record.id): record.payload or {} for record in records}
+        return [found.get(point_id(id_)) for id_ in ids]
+
+    def vectors(self, ids: Sequence[str], name: str = FULL) -> list[NDArray[np.float32] | None]:
+        """A named vector of each point, in the order of `ids`; None for an unknown one."""
+        with self._using() as shard:
+            records = shard.retrieve([point_id(id_) for id_ in ids], False, [name]) if ids else []
+        # The engine hands vectors over as lists of Python floats.
+        found = {
+            str(record.id): np.array(record.vector[name], np.float32)
+            for record in records
+            if isinstance(record.vector, dict) and name in record.vector
+        }
+        return [found.get(point_id(id_)) for id_ in ids]
+
+    def scroll(
+        self,
+        where: Filter | None = None,
+        *,
+        limit: int = 256,
+        after: Any = None,
+        fields: Collection[str] | None = None,
+    ) -> tuple[list[Payload], Any]:
+        """Payloads, a piece at a time, in the order of the engine's own ids."""
+        wanted: Any = True if fields is None else [*{*fields, "id"}]
+        with self._using() as shard:
+            request = edge.ScrollRequest(
+                offset=after, limit=limit, filter=self._filter(where), with_payload=wanted, with_vector=False
+            )
+            records, following = shard.scroll(request)
+        return [record.payload or {} for record in records], following
+
+    def count(self, where: Filter | None = None) -> int:
+        """Number of points."""
+        with self._using() as shard:
+            return int(shard.count(edge.CountRequest(filter=self._filter(where), exact=True)))
+
+    def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
+        """Answer several searches in one pass of the engine."""
+        if not searches:
+            return []
+        known = [{point_id(id_): id_ for id_ in search.ids or ()} for search in searches]
+        requests = [self._request(search, names) for search, names in zip(searches, known, strict=True)]
+        with self._using() as shard:
+            answers = shard.query_batch(edge.QueryBatchRequest(requests))
+        return [
+            [
+                Scored(found["id"] if (found := point.payload) else names[str(point.id)], point.score, found or {})
+                for point in points
+            ]
+            for points, names in zip(answers, known, strict=True)
+        ]
+
+    def optimize(self) -> None:
+        """Seal and merge segments, give back the space of removed points, make the quantised copies, if any."""
+        with self._using() as shard:
+            shard.optimize()
+
+    def close(self) -> None:
+        """Release the folder, if no other store of this process uses it."""
+        shard, self._shard = self._shard, None
+        if shard is not None:
+            release(shard)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    # -- translation --------------------------------------------------------------------------------------------
+
+    def _request(self, search: Search, points: Collection[str]) -> Any:
+        inner = search.prefetch
+        conditions = self._filter(search.where, None if search.ids is None else points)
+        return edge.QueryRequest(
+            limit=search.limit,
+            query=self._query(search),
+            prefetches=[]
+            if inner is None
+            else [
+                edge.Prefetch(limit=inner.limit, query=self._query(inner), params=_parameters(inner), filter=conditions)
+            ],
+            filter=conditions,
+            params=_parameters(search),
+            with_payload=not (search.scores_only and search.ids is not None),
+            with_vector=False,
+        )
+
+    def _query(self, search: Search) -> Any:
+        vector: Any
+        if isinstance(search.query, SparseVector):
+            vector = _sparse(search.query)
+        else:
+            vector = np.ascontiguousarray(search.query, np.float32)
+        return edge.Query.Nearest(vector, using=search.using)
+
+    def _filter(self, where: Filter | None, points: Collection[str] | None = None) -> Any:
+        parts = []
+        if where is not None:
+            parts.append(translate(where, EDGE, self._payloads))
+        if points is not None:
+            parts.append(edge.HasIdCondition(set(points)))
+        return edge.Filter(must=parts) if parts else None
+
+    def _payloads(self, condition: Any) -> Iterator[Payload]:
+        """What the part of a filter that the engine cannot express is decided by."""
+        after = None
+        while True:
+            fields = ["id", "group", "metadata"]
+            with self._using() as shard:
+                request = edge.ScrollRequest(
+                    offset=after, limit=1024, filter=condition, with_payload=fields, with_vector=False
+                )
+                records, after = shard.scroll(request)
+            yield from (record.payload for record in records)
+            if after is None:
+                return
+
+    # -- the shard ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[Any]:
+        shard = self._shard
+        if shard is None:
+            raise StoreError(f"{self.where} was closed; open it again")
+        if shard.process != os.getpid():
+            raise StoreError(
+                f"{self.where} was opened before this process was forked, and belongs to the parent. Use a Qdrant "
+                "server (url=) for several processes"
+            )
+        try:
+            yield shard.handle
+        except StoreError:
+            raise
+        except Exception as error:  # the engine raises nothing more special
+            raise StoreError(f"{self.where}: {error}") from error
+
+    def _update(self, operation: Any) -> None:
+        with self._using() as handle:
+            handle.update(operation)
+
+
+def _edge_point(point: Point) -> Any:
+    vectors: dict[str, Any] = {name: np.ascontiguousarray(one, np.float32) for name, one in point.vectors.items()}
+    if point.words is not None:
+        vectors[WORDS] = _sparse(point.words)
+    return edge.Point(point_id(point.id), vectors, dict(point.payload))
+
+
+def _parameters(search: Search) -> Any:
+    if search.oversampling is None:
+        return edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
+    return edge.SearchParams(
+        quantization=edge.QuantizationSearchParams(ignore=False, rescore=True, oversampling=search.oversampling)
+    )
+
+
+def _sparse(words: SparseVector) -> Any:
+    return edge.SparseVector(words.indices.tolist(), words.values.tolist())

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import logging
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.document_loaders import BaseBlobParser, BaseLoader
+from langchain_core.documents import Document
+from langchain_core.documents.base import Blob
+from langchain_core.indexing import InMemoryRecordManager, index
+from langchain_core.vectorstores import InMemoryVectorStore
+from PIL import Image
+
+from colpali_integrations import pdf_pages
+from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
+from colpali_integrations.langchain import ColPaliEmbeddings, PageImageBlobParser, PdfPageLoader
+
+PDFS = Path(__file__).parents[2] / "demo" / "pdfs"
+MANUAL = PDFS / "freedoom-manual.pdf"
+SLIDES = PDFS / "metropolis-slides.pdf"
+SCAN = PDFS / "huckleberry-finn-scan.pdf"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two PDFs, one of them deeper and with its suffix in capitals, one broken PDF, one image, one text."""
+    inside = tmp_path / "reports"
+    (inside / "old").mkdir(parents=True)
+    shutil.copy(SCAN, inside / "c-scan.pdf")
+    (inside / "b-broken.pdf").write_bytes(MANUAL.read_bytes()[:2000])
+    Image.new("RGB", (30, 20), "white").save(inside / "picture.png")
+    (inside / "note.txt").write_text("not a page")
+    Image.new("RGB", (30, 20), "white").save(inside / "old" / "BLANK.PDF", "PDF")
+    return inside
+
+
+def test_it_is_a_loader_and_a_parser() -> None:
+    assert isinstance(PdfPageLoader(MANUAL), BaseLoader)
+    assert isinstance(PageImageBlobParser(), BaseBlobParser)
+
+
+def test_a_page_becomes_a_document_with_its_text_and_reference() -> None:
+    documents = PdfPageLoader(MANUAL).load()
+    assert [document.metadata["page"] for document in documents] == list(range(1, 16))
+    for document, page in zip(documents, pdf_pages(MANUAL, dpi=10), strict=True):
+        assert document.page_content == page.text.strip()
+        assert document.metadata == {
+            "source": str(MANUAL),
+            "page": page.number,
+            "page_count": 15,
+            "width": round(page.width, 2),
+            "height": round(page.height, 2),
+            "dpi": 150.0,
+            "content_hash": document.metadata["content_hash"],
+        }
+        assert json.loads(json.dumps(document.metadata)) == document.metadata
+    assert len({document.metadata["content_hash"] for document in documents}) == 15
+
+
+def test_a_page_without_text_is_called_by_its_name() -> None:
+    [document] = PdfPageLoader(str(SCAN)).load()
+    assert document.page_content == "huckleberry-finn-scan.pdf, page 1"
+
+
+def test_some_pages_in_the_order_asked_for() -> None:
+    documents = PdfPageLoader(SLIDES, pages=iter([7, 2])).load()
+    assert [document.metadata["page"] for document in documents] == [7, 2]
+    assert {document.metadata["page_count"] for document in documents} == {33}
+    with pytest.raises(PdfError, match="pages 1 to 33; page 0 was asked for"):
+        PdfPageLoader(SLIDES, pages=[0]).load()
+
+
+def test_pages_come_one_at_a_time() -> None:
+    pages = PdfPageLoader([SLIDES, "missing.pdf"]).lazy_load()
+    assert next(pages).metadata["page"] == 1
+    assert next(pages).metadata["page"] == 2
+
+
+def test_the_picture_comes_along_on_request() -> None:
+    [plain] = PdfPageLoader(SLIDES, pages=[3], dpi=40).load()
+    [full] = PdfPageLoader(SLIDES, pages=[3], dpi=40, include_image=True).load()
+    encoded, mime = full.metadata.pop("image_base64"), full.metadata.pop("image_mime_type")
+    assert (full, mime) == (plain, "image/png")
+    [page] = pdf_pages(SLIDES, pages=[3], dpi=40)
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        assert image.tobytes() == page.image.tobytes()
+
+
+def test_the_hash_is_the_contents_and_not_the_paths(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.pdf"
+    shutil.copy(SCAN, copy)
+    [first], [same] = PdfPageLoader(SCAN).load(), PdfPageLoader(copy, dpi=30).load()
+    assert same.metadata["content_hash"] == first.metadata["content_hash"]
+    copy.write_bytes(copy.read_bytes() + b"\n")
+    [edited] = PdfPageLoader(copy).load()
+    assert edited.metadata["content_hash"] != first.metadata["content_hash"]
+
+
+# -- sources ------------------------------------------------------------------------------------------------------
+
+
+def names(documents: list[Document]) -> list[tuple[str, int]]:
+    return [(Path(document.metadata["source"]).name, document.metadata["page"]) for document in documents]
+
+
+def test_a_folder_is_searched_and_bad_files_are_skipped_with_a_log_entry(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "colpali_integrations"):
+        documents = PdfPageLoader(folder, on_error="skip").load()
+    assert names(documents) == [("c-scan.pdf", 1), ("BLANK.PDF", 1)]
+    assert [record.getMessage().startswith(f"skipped {folder / 'b-broken.pdf'}: ") for record in caplog.records] == [
+        True
+    ]
+
+
+def test_a_bad_file_raises_by_default_after_what_came_before(folder: Path) -> None:
+    documents = PdfPageLoader([SCAN, folder]).lazy_load()
+    assert next(documents).metadata["source"] == str(SCAN)
+    with pytest.raises(PdfError, match=r"b-broken\.pdf is not a PDF, or is damaged"):
+        next(documents)
+
+
+def test_a_glob_chooses_and_images_are_pages_too(folder: Path) -> None:
+    [document] = PdfPageLoader(folder, glob="*.png").load()
+    assert document.page_content == "picture.png, page 1"
+    assert (document.metadata["width"], document.metadata["height"], document.metadata["page_count"]) == (30, 20, 1)
+    with pytest.raises(InputError, match=r"no file in .* matches '\*\.docx'"):
+        PdfPageLoader(folder, glob="*.docx", on_error="skip").load()
+
+
+def test_several_sources_of_several_kinds(folder: Path) -> None:
+    loader = PdfPageLoader([str(SCAN), folder / "picture.png", Blob.from_path(folder / "old" / "BLANK.PDF")])
+    expected = [(SCAN.name, 1), ("picture.png", 1), ("BLANK.PDF", 1)]
+    assert names(loader.load()) == expected
+    assert names(loader.load()) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("missing.pdf", PdfError, "no PDF at missing.pdf"),
+        ("missing.png", ImageError, "cannot read missing.png"),
+        (Blob.from_data("some text"), ImageError, "not an image"),
+        (Blob.from_data(b"%PDF-1.7 and no more", path="half.pdf"), PdfError, "damaged or cut off"),
+    ],
+)
+def test_what_is_no_page_is_refused(source: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        PdfPageLoader(source).load()
+    assert PdfPageLoader(source, on_error="skip").load() == []
+
+
+@pytest.mark.parametrize("arguments", [{"dpi": 0}, {"dpi": float("nan")}, {"on_error": "collect"}, {"unknown": 1}])
+def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises((ConfigurationError, TypeError)):
+        PdfPageLoader(SCAN, **arguments)
+
+
+# -- blobs --------------------------------------------------------------------------------------------------------
+
+
+def test_a_blob_keeps_its_metadata_and_its_source() -> None:
+    blob = Blob.from_path(SCAN, metadata={"tenant": "north", "source": "https://example.org/finn.pdf", "page": "?"})
+    [document] = PageImageBlobParser().parse(blob)
+    assert document.metadata["tenant"] == "north"
+    assert document.metadata["page"] == 1
+    assert document.metadata["source"] == "https://example.org/finn.pdf"
+    assert document.metadata["file_path"] == str(SCAN)
+    assert document.page_content == "finn.pdf, page 1"
+
+
+def test_a_blob_of_bytes_equals_the_file() -> None:
+    [by_path] = PageImageBlobParser().parse(Blob.from_path(SCAN))
+    [by_content] = PageImageBlobParser().parse(Blob.from_data(SCAN.read_bytes(), path=str(SCAN)))
+    assert by_content == by_path
+
+
+def test_a_blob_without_a_name_still_has_a_page_name() -> None:
+    content = SCAN.read_bytes()
+    [document] = PageImageBlobParser().parse(Blob.from_data(content))
+    assert document.metadata["source"] == f"{len(content)} bytes"
+    assert document.page_content == f"{len(content)} bytes, page 1"
+
+
+# -- in LangChain -------------------------------------------------------------------------------------------------
+
+
+async def test_the_loop_runs_on_while_pages_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[int] = set()
+    lazy_load = PdfPageLoader.lazy_load
+
+    def watched(self: PdfPageLoader) -> Any:
+        for document in lazy_load(self):
+            threads.add(threading.get_ident())
+            yield document
+
+    monkeypatch.setattr(PdfPageLoader, "lazy_load", watched)
+    documents = [document async for document in PdfPageLoader(SLIDES, pages=range(1, 5)).alazy_load()]
+    assert documents == await asyncio.to_thread(PdfPageLoader(SLIDES, pages=range(1, 5)).load)
+    assert threading.get_ident() not in threads
+
+
+def test_indexing_twice_adds_nothing() -> None:
+    manager = InMemoryRecordManager("pages")
+    manager.create_schema()
+    store = InMemoryVectorStore(ColPaliEmbeddings())
+    arguments: dict[str, Any] = {"cleanup": "incremental", "source_id_key": "source", "key_encoder": "sha256"}
+    first = index(PdfPageLoader(SLIDES, pages=[1, 2, 5]), manager, store, **arguments)
+    again = index(PdfPageLoader(SLIDES, pages=[1, 2, 5]), manager, store, **arguments)
+    assert (first["num_added"], again["num_added"], again["num_skipped"]) == (3, 0, 3)

@@ -1,0 +1,412 @@
+"""LangChain's own suite first, then what it does not ask: pages, places, options of a call, batches, traces."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import pickle
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import ConfigurableField, RunnableConfig, RunnableLambda
+from langchain_tests.integration_tests import RetrieversIntegrationTests
+from pydantic import ValidationError
+
+from colpali_integrations import ColPali
+from colpali_integrations.errors import ConfigurationError, FingerprintError, QueryError, StoreError
+from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliRetriever, ColPaliVectorStore, image_blocks
+from colpali_integrations.stores import MultiVectorStore
+from tests.langchain.cases import count_encoding
+from tests.stores.documents import draw, make_store
+
+FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MultiVectorStore]:
+    """Two pages of fruit.pdf and an image, indexed as the command line does it, in a folder."""
+    with ColPali.from_pretrained() as model, make_store(tmp_path_factory.mktemp("langchain"), model) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def store(index: MultiVectorStore) -> ColPaliVectorStore:
+    return ColPaliVectorStore(store=index)
+
+
+@pytest.fixture(scope="module")
+def folder(index: MultiVectorStore) -> Path:
+    return Path(index.where.removeprefix("the store "))
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    return count_encoding(monkeypatch)
+
+
+class TestStandard(RetrieversIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _store(self, store: ColPaliVectorStore) -> None:
+        self.store = store
+
+    @property
+    def retriever_constructor(self) -> type[ColPaliRetriever]:
+        return ColPaliRetriever
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        return {"store": self.store}
+
+    @property
+    def retriever_query_example(self) -> str:
+        return "prices of bananas"
+
+
+# -- what comes out -----------------------------------------------------------------------------------------------
+
+
+def test_a_page_comes_with_its_reference_and_scores(index: MultiVectorStore) -> None:
+    [found] = ColPaliRetriever(store=index, k=1).invoke("bananas in the market")
+    assert found.page_content == "fruit.pdf, page 2", "it has no text layer"
+    assert Path(found.metadata["source"]).name == "fruit.pdf"
+    assert (found.metadata["page"], found.metadata["page_count"]) == (2, 2)
+    [query] = ColPali.from_pretrained().embed_queries("bananas in the market")
+    [hit] = index.search(query, k=1)
+    assert (found.id, found.metadata["score"]) == (hit.id, pytest.approx(hit.score))
+    assert found.metadata["relevance"] == pytest.approx(hit.relevance)
+    assert 0 < found.metadata["relevance"] < 1
+    assert "regions" not in found.metadata
+    assert json.loads(json.dumps(found.metadata)) == found.metadata
+    [block] = image_blocks([found])
+    assert HumanMessage(content_blocks=[block]).content_blocks[0]["type"] == "image"
+
+
+def test_a_store_is_named_by_folder_too(folder: Path, store: ColPaliVectorStore) -> None:
+    expected = ColPaliRetriever(store=store).invoke("railway timetable")
+    assert expected[0].page_content == "train.PNG, page 1"
+    for name in (folder, str(folder)):
+        assert ColPaliRetriever(store=name).invoke("railway timetable") == expected
+    assert store.as_colpali_retriever(k=1).invoke("railway timetable") == expected[:1]
+
+
+def test_regions_tell_where_the_words_are(store: ColPaliVectorStore) -> None:
+    """`draw` writes 26 px letters: the first line 40 px below the top of 300, the second 60 px lower."""
+    retriever = ColPaliRetriever(store=store, k=1, regions=True)
+    [page] = retriever.invoke("bananas in the market")
+    boxes = {region["token"]: region for region in page.metadata["regions"]}
+    for word, top in {"bananas": 40, "market": 100}.items():
+        left, upper, right, lower = boxes[word]["box"]
+        assert 0 <= left < right <= 1
+        assert upper * 300 < top + 26
+        assert lower * 300 > top
+    assert boxes["market"]["box"][1] > boxes["bananas"]["box"][1]
+    assert boxes["market"]["points"][3] <= page.metadata["height"]
+    [image] = retriever.invoke("railway timetable")
+    assert set(image.metadata["regions"][0]) == {"token", "score", "share", "box", "pixels"}
+    assert json.loads(json.dumps(page.metadata)) == page.metadata
+    [plain] = retriever.invoke("bananas in the market", regions=False)
+    assert "regions" not in plain.metadata
+
+
+def test_a_text_has_no_places() -> None:
+    store = ColPaliVectorStore.from_texts(["the tide is low"])
+    [found] = store.as_colpali_retriever(regions=True).invoke("tide")
+    assert found.metadata["regions"] == []
+
+
+# -- options ------------------------------------------------------------------------------------------------------
+
+
+def test_k_of_the_call_goes_before_k_of_the_retriever(store: ColPaliVectorStore) -> None:
+    retriever = ColPaliRetriever(store=store, k=2)
+    assert len(retriever.invoke("apples")) == 2
+    assert len(retriever.invoke("apples", k=1)) == 1
+    assert len(retriever.invoke("apples", k=99)) == 3
+    with pytest.raises(ConfigurationError, match="k must be"):
+        retriever.invoke("apples", k=0)
+
+
+async def test_every_option_is_a_field_and_an_argument(store: ColPaliVectorStore) -> None:
+    options: list[tuple[dict[str, Any], list[str]]] = [
+        ({"filter": {"page_count": 1}}, ["train.PNG, page 1"]),
+        ({"filter": {"page": {"$gt": 1}}}, ["fruit.pdf, page 2"]),
+        ({"filter": lambda document: "train" in document.page_content}, ["train.PNG, page 1"]),
+        ({"score_threshold": 0.2}, ["fruit.pdf, page 1"]),
+        ({"score_threshold": 1.0}, []),
+        ({"mode": "exact", "k": 1}, ["fruit.pdf, page 1"]),
+        ({"oversampling": 2.0, "k": 1}, ["fruit.pdf, page 1"]),
+    ]
+    for given, expected in options:
+        question = "harvest of apples"
+        by_field = ColPaliRetriever(store=store, **given).invoke(question)
+        assert [found.page_content for found in by_field] == expected, given
+        assert ColPaliRetriever(store=store).invoke(question, **given) == by_field
+        assert await ColPaliRetriever(store=store).ainvoke(question, **given) == by_field
+        assert ColPaliRetriever(store=store).batch([question], **given) == [by_field]
+    narrow = ColPaliRetriever(store=store, filter={"page": 7})
+    assert narrow.invoke("apples") == []
+    assert len(narrow.invoke("apples", filter={})) == 3, "an empty filter leaves nothing out"
+
+
+async def test_hybrid_finds_what_only_the_text_says() -> None:
+    """Two pages whose text layers say other words than their pictures."""
+    store = ColPaliVectorStore()
+    ids = store.add_images([draw("violin"), draw("invoice")])
+    pages = store.get_by_ids(ids)
+    pages[0].page_content, pages[1].page_content = "a quartet", "a serenade for strings"
+    store.add_documents(pages)
+    question = "violin serenade"
+    assert [found.id for found in store.as_colpali_retriever(k=1).invoke(question)] == ids[:1]
+    for weight, expected in ((0.9, ids[1:]), (0.0, ids[:1])):
+        retriever = store.as_colpali_retriever(k=1, hybrid=weight)
+        found = retriever.invoke(question)
+        assert [document.id for document in found] == expected
+        assert await retriever.ainvoke(question) == found
+        assert store.as_colpali_retriever(k=1).batch([question, "violin"], hybrid=weight)[0] == found
+    fused = {document.id: document for document in store.as_colpali_retriever(hybrid=True).invoke(question)}
+    by_sight = {document.id: document for document in store.as_colpali_retriever().invoke(question)}
+    for id_ in ids:
+        assert fused[id_].metadata["relevance"] == by_sight[id_].metadata["relevance"], "it is MaxSim's in both"
+        assert fused[id_].metadata["score"] != by_sight[id_].metadata["score"]
+
+
+def test_what_cannot_work_is_refused(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such store"):
+        ColPaliRetriever(store=tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists(), "a retriever makes no store"
+    for fields in ({"top_k": 3}, {"k": 0}, {"score_threshold": 2}, {"mode": "fast"}, {"oversampling": 0.5}):
+        with pytest.raises(ValidationError):
+            ColPaliRetriever(store=store, **fields)
+    with pytest.raises(ValidationError, match=r"\$near"):
+        ColPaliRetriever(store=store, filter={"page": {"$near": 1}})
+    with pytest.raises(ValidationError, match="weight of the text"):
+        ColPaliRetriever(store=store, hybrid=2.0)
+    with pytest.raises(QueryError, match="white space"):
+        ColPaliRetriever(store=store).invoke("  ")
+    with pytest.raises(TypeError, match="top_k"):
+        ColPaliRetriever(store=store).invoke("apples", top_k=3)
+
+
+def test_another_model_is_refused_when_the_retriever_is_made(store: ColPaliVectorStore, folder: Path) -> None:
+    other = ColPaliEmbeddings(model_name=FIXTURES / "colmodernvbert")
+    for named in (store, store.store, folder):
+        with pytest.raises(FingerprintError, match="cannot be compared"):
+            ColPaliRetriever(store=named, embeddings=other)
+
+
+# -- batches ------------------------------------------------------------------------------------------------------
+
+QUESTIONS = ["harvest of apples", "prices of bananas", "railway timetable", "bananas"] * 3
+
+
+async def test_a_batch_is_encoded_and_searched_at_once(store: ColPaliVectorStore, encoded: Counter[str]) -> None:
+    retriever = ColPaliRetriever(store=store, k=2)
+    expected = [retriever.invoke(question) for question in QUESTIONS]
+    encoded.clear()
+    assert retriever.batch(QUESTIONS) == expected
+    assert (encoded["calls"], encoded["texts"]) == (1, 12)
+    assert await retriever.abatch(QUESTIONS) == expected
+    assert (encoded["calls"], encoded["texts"]) == (2, 24)
+    assert retriever.batch([]) == await retriever.abatch([]) == []
+    assert encoded["calls"] == 2
+
+
+async def test_an_error_is_its_question_s_alone(store: ColPaliVectorStore) -> None:
+    retriever = ColPaliRetriever(store=store, k=1)
+    questions: list[Any] = ["apples", " ", "bananas", 7]
+    for found in (
+        retriever.batch(questions, return_exceptions=True),
+        await retriever.abatch(questions, return_exceptions=True),
+    ):
+        assert [type(one) for one in found] == [list, QueryError, list, QueryError]
+        assert found[2] == retriever.invoke("bananas")
+    with pytest.raises(QueryError, match="white space"):
+        retriever.batch(questions)
+    with pytest.raises(QueryError, match="white space"):
+        await retriever.abatch(questions)
+
+
+async def test_an_error_of_all_is_every_question_s(tmp_path: Path) -> None:
+    store = ColPaliVectorStore(path=tmp_path / "store")
+    retriever = store.as_colpali_retriever()
+    store.close()
+    found = retriever.batch(["a", "b"], return_exceptions=True)
+    assert [type(one) for one in found] == [StoreError, StoreError]
+    with pytest.raises(StoreError, match="closed"):
+        await retriever.abatch(["a", "b"])
+    with pytest.raises(TypeError, match="top_k"):
+        retriever.batch(["a"], top_k=3)
+
+
+class Recorder(BaseCallbackHandler):
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Any]] = []
+        self.metadata: list[dict[str, Any] | None] = []
+        self.names: list[str | None] = []
+
+    def on_retriever_start(self, serialized: Any, query: str, **more: Any) -> None:
+        self.seen.append(("start", query))
+        self.metadata.append(more["metadata"])
+        self.names.append(more["name"])
+
+    def on_retriever_end(self, documents: Any, **more: Any) -> None:
+        self.seen.append(("end", [document.page_content for document in documents]))
+
+    def on_retriever_error(self, error: BaseException, **more: Any) -> None:
+        self.seen.append(("error", type(error)))
+
+
+class AsyncRecorder(AsyncCallbackHandler):
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+
+    async def on_retriever_start(self, serialized: Any, query: str, **more: Any) -> None:
+        self.recorder.on_retriever_start(serialized, query, **more)
+
+    async def on_retriever_end(self, documents: Any, **more: Any) -> None:
+        self.recorder.on_retriever_end(documents, **more)
+
+    async def on_retriever_error(self, error: BaseException, **more: Any) -> None:
+        self.recorder.on_retriever_error(error, **more)
+
+
+EXPECTED_RUNS = [
+    ("start", "apples"),
+    ("start", " "),
+    ("start", "railway"),
+    ("end", ["fruit.pdf, page 1"]),
+    ("error", QueryError),
+    ("end", ["train.PNG, page 1"]),
+]
+
+
+async def test_every_question_of_a_batch_has_a_run_of_its_own(store: ColPaliVectorStore) -> None:
+    retriever = ColPaliRetriever(store=store, k=1, tags=["mine"], metadata={"team": "north"})
+    recorder, later = Recorder(), AsyncRecorder()
+    questions = ["apples", " ", "railway"]
+    retriever.batch(questions, {"callbacks": [recorder], "metadata": {"a": 1}}, return_exceptions=True)
+    assert recorder.seen == EXPECTED_RUNS
+    configs: list[RunnableConfig] = [{"callbacks": [later], "run_name": f"run {n}"} for n in range(3)]
+    await retriever.abatch(questions, configs, return_exceptions=True)
+    assert later.recorder.seen == EXPECTED_RUNS
+    assert later.recorder.names == ["run 0", "run 1", "run 2"]
+    assert recorder.names == ["ColPaliRetriever"] * 3
+
+
+def test_a_batch_is_traced_as_single_calls_are(store: ColPaliVectorStore) -> None:
+    retriever = ColPaliRetriever(store=store, k=1, metadata={"team": "north"})
+    one, many = Recorder(), Recorder()
+    retriever.invoke("apples", {"callbacks": [one], "metadata": {"a": 1}})
+    retriever.batch(["apples"], {"callbacks": [many], "metadata": {"a": 1}})
+    assert one.seen == many.seen
+    assert one.names == many.names
+    assert (
+        many.metadata
+        == one.metadata
+        == [
+            {
+                "a": 1,
+                "team": "north",
+                "ls_retriever_name": "colpali",
+                "ls_vector_store_provider": "ColPaliVectorStore",
+                "ls_embedding_provider": "ColPaliEmbeddings",
+                "ls_embedding_model": "coltiny",
+            }
+        ]
+    )
+
+
+async def test_a_chain_s_batch_is_coalesced_too(store: ColPaliVectorStore, encoded: Counter[str]) -> None:
+    chain = ColPaliRetriever(store=store, k=1) | RunnableLambda(lambda found: found[0].page_content)
+    expected = ["fruit.pdf, page 1", "fruit.pdf, page 2", "train.PNG, page 1"]
+    assert chain.batch(QUESTIONS[:3]) == expected
+    assert encoded["calls"] == 1
+    assert await chain.abatch(QUESTIONS[:3]) == expected
+    assert encoded["calls"] == 2
+
+
+def test_who_overrides_a_search_is_asked_for_every_question(store: ColPaliVectorStore) -> None:
+    class Shouting(ColPaliRetriever):
+        def _get_relevant_documents(
+            self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
+        ) -> list[Document]:
+            return [Document(query.upper())]
+
+    shouting = Shouting(store=store)  # type: ignore[call-arg]
+    assert shouting.batch(["a", "b"]) == [[Document("A")], [Document("B")]]
+
+
+async def test_async_answers_the_same_and_does_not_block(store: ColPaliVectorStore) -> None:
+    retriever = ColPaliRetriever(store=store, k=2)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    together = await asyncio.gather(*(retriever.ainvoke(question) for question in QUESTIONS))
+    batch = await retriever.abatch(QUESTIONS)
+    ticking.cancel()
+    assert together == batch == retriever.batch(QUESTIONS)
+    assert ticks > 1
+
+
+async def test_a_cancelled_batch_ends_its_runs(store: ColPaliVectorStore) -> None:
+    recorder = AsyncRecorder()
+    searching, go_on = threading.Event(), threading.Event()
+
+    def slow(document: Document) -> bool:
+        searching.set()
+        return go_on.wait(30)
+
+    retriever = ColPaliRetriever(store=store, k=1, filter=slow)
+    task = asyncio.create_task(retriever.abatch(["apples"], {"callbacks": [recorder]}))
+    assert await asyncio.to_thread(searching.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    assert recorder.recorder.seen == [("start", "apples"), ("error", asyncio.CancelledError)]
+
+
+# -- copies -------------------------------------------------------------------------------------------------------
+
+
+def test_copies_find_the_same(folder: Path) -> None:
+    retriever = ColPaliRetriever(store=folder, embeddings=ColPaliEmbeddings(threads=1), k=1, filter={"page": 1})
+    expected = retriever.invoke("apples")
+    for twin in (copy.copy(retriever), copy.deepcopy(retriever), retriever.model_copy(deep=True)):
+        assert twin.invoke("apples") == expected
+        assert twin.store.store is retriever.store.store
+    assert pickle.loads(pickle.dumps(retriever)).invoke("apples") == expected
+
+
+def test_configurable_fields(store: ColPaliVectorStore) -> None:
+    fields = {
+        "k": ConfigurableField(id="pages", name="pages", description="how many"),
+        "filter": ConfigurableField(id="where"),
+    }
+    retriever = ColPaliRetriever(store=store).configurable_fields(**fields)
+    assert len(retriever.with_config(configurable={"pages": 2}).invoke("apples")) == 2
+    assert len(retriever.invoke("apples")) == 3
+    tenant = retriever.with_config(configurable={"where": {"page_count": 1}})
+    assert [found.page_content for found in tenant.invoke("apples")] == ["train.PNG, page 1"]
+
+
+def test_pages_added_later_are_found_at_once() -> None:
+    store = ColPaliVectorStore()
+    retriever = store.as_colpali_retriever(k=1)
+    assert retriever.invoke("violin") == []
+    store.add_images([draw("violin")], [{"source": "a.png"}])
+    assert [found.metadata["source"] for found in retriever.invoke("violin")] == ["a.png"]

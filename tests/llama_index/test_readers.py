@@ -1,0 +1,334 @@
+"""`PdfPageReader` on real PDFs: what a node is, and where it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+from llama_index.core import SimpleDirectoryReader
+from llama_index.core.ingestion import IngestionPipeline
+from llama_index.core.readers.base import BaseReader, ReaderConfig
+from llama_index.core.schema import ImageNode, MetadataMode
+from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
+from PIL import Image
+from pydantic import ValidationError
+
+from colpali_integrations import pdf_pages
+from colpali_integrations.errors import ImageError, InputError, PdfError
+from colpali_integrations.llama_index import PdfPageReader, page_node
+from colpali_integrations.llama_index.pages import PageReference, page_id
+from colpali_integrations.pages.reference import page_image
+
+PDFS = Path(__file__).parent.parent.parent / "demo" / "pdfs"
+SCAN = PDFS / "cfitsio-guide-rasterised.pdf"
+COLOURS = PDFS / "hcl-colors.pdf"
+KEYS = {"source", "page", "page_count", "width", "height", "dpi", "content_hash"}
+
+
+def test_it_is_a_reader() -> None:
+    assert isinstance(PdfPageReader(), BaseReader)
+
+
+def test_one_node_a_page_with_text_and_metadata() -> None:
+    nodes = PdfPageReader().load_data(COLOURS)
+    pages = list(pdf_pages(COLOURS, dpi=10))
+    assert [type(node) for node in nodes] == [ImageNode] * 12
+    for number, (node, page) in enumerate(zip(nodes, pages, strict=True), start=1):
+        assert node.text == page.text.strip()
+        assert node.metadata.keys() == KEYS
+        assert node.metadata["source"] == str(COLOURS)
+        assert (node.metadata["page"], node.metadata["page_count"]) == (number, 12)
+        size = node.metadata["width"], node.metadata["height"]
+        assert size == pytest.approx((page.width, page.height), abs=0.01)
+        assert json.loads(json.dumps(node.metadata)) == node.metadata
+        assert node.image is None
+    assert len({node.metadata["content_hash"] for node in nodes}) == 12
+
+
+def test_a_scan_is_called_by_its_name() -> None:
+    nodes = PdfPageReader().load_data(str(SCAN), pages=[1, 3])
+    assert [node.text for node in nodes] == [f"{SCAN.name}, page 1", f"{SCAN.name}, page 3"]
+    assert len({node.hash for node in nodes}) == 2
+
+
+def test_the_reference_draws_the_page() -> None:
+    [node] = PdfPageReader(dpi=50).load_data(COLOURS, pages=[4])
+    [page] = pdf_pages(COLOURS, dpi=50, pages=[4])
+    assert node.image_path is not None
+    assert node.image_path.startswith(f"{COLOURS}#page=4&dpi=50&")
+    reference = PageReference.parse(node.image_path)
+    assert reference is not None
+    assert reference.image.tobytes() == page.image.tobytes()
+    assert reference.draw(dpi=100).width == pytest.approx(2 * page.image.width, abs=2)
+    assert page_image(node.metadata).tobytes() == page.image.tobytes()
+
+
+def test_base64_on_request_and_not_in_the_metadata() -> None:
+    [node] = PdfPageReader(dpi=50, include_image=True).load_data(COLOURS, pages=[4])
+    [page] = pdf_pages(COLOURS, dpi=50, pages=[4])
+    assert node.image is not None
+    assert (node.image_path, node.image_mimetype) == (None, "image/png")
+    image = Image.open(io.BytesIO(base64.b64decode(node.image)))
+    assert (image.format, image.tobytes()) == ("PNG", page.image.tobytes())
+    assert node.metadata.keys() == KEYS
+
+
+def test_what_models_read_of_a_page() -> None:
+    [node] = PdfPageReader().load_data(COLOURS, pages=[2])
+    assert node.get_content(MetadataMode.EMBED) == node.text
+    shown = node.get_content(MetadataMode.LLM)
+    assert f"source: {COLOURS}\npage: 2\n\n{node.text}" == shown
+    assert "content_hash" in node.get_content(MetadataMode.ALL)
+
+
+def test_ids_are_stable_and_each_page_is_its_own_document() -> None:
+    reader = PdfPageReader()
+    first, again = reader.load_data(COLOURS), PdfPageReader(dpi=70).load_data(COLOURS)
+    assert [node.node_id for node in first] == [node.node_id for node in again]
+    assert len({node.node_id for node in first}) == 12
+    assert [node.ref_doc_id for node in first] == [node.node_id for node in first]
+    assert first[1].node_id == page_id(str(COLOURS), 2)
+    assert first[1].node_id != PdfPageReader().load_data(os.path.relpath(COLOURS), pages=[2])[0].node_id
+
+
+def test_the_hash_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "scan.pdf"
+    Image.new("RGB", (50, 50), "white").save(path)
+    [before] = PdfPageReader().load_data(path)
+    assert before.hash == PdfPageReader().load_data(path)[0].hash
+    Image.new("RGB", (50, 50), "black").save(path)
+    [after] = PdfPageReader().load_data(path)
+    assert (after.node_id, after.text) == (before.node_id, before.text)
+    assert after.hash != before.hash
+
+
+def test_nodes_survive_json_and_vector_stores() -> None:
+    for reader in (PdfPageReader(), PdfPageReader(dpi=30, include_image=True)):
+        [node] = reader.load_data(COLOURS, pages=[1])
+        assert ImageNode.from_json(node.to_json()) == node
+        stored = node_to_metadata_dict(node, flat_metadata=True)
+        assert metadata_dict_to_node(json.loads(json.dumps(stored))) == node
+
+
+def test_it_is_lazy(tmp_path: Path) -> None:
+    nodes = PdfPageReader().lazy_load_data([COLOURS, tmp_path / "missing.pdf"])
+    assert isinstance(nodes, Iterator)
+    assert [next(nodes).metadata["page"] for _ in range(12)] == list(range(1, 13))
+    with pytest.raises(PdfError, match=r"missing\.pdf"):
+        next(nodes)
+
+
+async def test_async_is_sync_beside_the_loop() -> None:
+    reader = PdfPageReader()
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.005)
+            ticks += 1
+
+    beside = asyncio.create_task(tick())
+    nodes = await reader.aload_data(COLOURS)
+    beside.cancel()
+    assert nodes == reader.load_data(COLOURS)
+    assert ticks > 2
+    assert list(await reader.alazy_load_data(COLOURS, pages=[2])) == nodes[1:2]
+
+
+def test_several_documents_and_pages_in_any_order() -> None:
+    nodes = PdfPageReader().load_data([COLOURS, str(SCAN)], pages=[3, 1])
+    assert [(Path(node.metadata["source"]).name, node.metadata["page"]) for node in nodes] == [
+        (COLOURS.name, 3),
+        (COLOURS.name, 1),
+        (SCAN.name, 3),
+        (SCAN.name, 1),
+    ]
+
+
+def test_extra_info_joins_the_metadata() -> None:
+    [node] = PdfPageReader().load_data(COLOURS, {"tenant": "a", "page": "wrong"}, pages=[1])
+    assert node.metadata["tenant"] == "a"
+    assert node.metadata["page"] == 1
+
+
+def test_bytes_carry_their_picture() -> None:
+    content = COLOURS.read_bytes()
+    [node] = PdfPageReader(dpi=20).load_data(content, pages=[1])
+    assert node.image is not None
+    assert node.image_path is None
+    [named] = PdfPageReader(dpi=20).load_data(content, pages=[1], name="upload.pdf")
+    assert named.metadata["source"] == "upload.pdf"
+    assert named.node_id == page_id("upload.pdf", 1)
+    # Without a name, equal lengths must not make equal ids.
+    [other] = PdfPageReader(dpi=20).load_data(content[:-1] + b" ", pages=[1])
+    assert other.metadata["source"] == node.metadata["source"]
+    assert other.node_id != node.node_id
+
+
+def test_an_image_is_its_own_only_page(tmp_path: Path) -> None:
+    path = tmp_path / "harbour.png"
+    Image.new("RGB", (40, 30), "red").save(path)
+    [node] = PdfPageReader().load_data(path)
+    assert (node.text, node.image_path, node.image_mimetype) == ("harbour.png, page 1", str(path), "image/png")
+    assert (node.metadata["page"], node.metadata["page_count"]) == (1, 1)
+    assert (node.metadata["width"], node.metadata["height"]) == (40, 30)
+
+
+def encrypted(path: Path) -> Path:
+    """A PDF with the password "sesame" (RC4, revision 2), written by hand: pypdfium2 cannot encrypt."""
+    import hashlib
+
+    def rc4(key: bytes, data: bytes) -> bytes:
+        box = list(range(256))
+        j = 0
+        for i in range(256):
+            j = (j + box[i] + key[i % len(key)]) % 256
+            box[i], box[j] = box[j], box[i]
+        out, i, j = bytearray(), 0, 0
+        for byte in data:
+            i = (i + 1) % 256
+            j = (j + box[i]) % 256
+            box[i], box[j] = box[j], box[i]
+            out.append(byte ^ box[(box[i] + box[j]) % 256])
+        return bytes(out)
+
+    padding = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
+    password = (b"sesame" + padding)[:32]
+    identifier, permissions = b"0123456789abcdef", -4
+    owner = rc4(hashlib.md5(password).digest()[:5], password)
+    seed = password + owner + permissions.to_bytes(4, "little", signed=True) + identifier
+    user = rc4(hashlib.md5(seed).digest()[:5], padding)
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 100 100] >>",
+        b"<< /Filter /Standard /V 1 /R 2 /O <%s> /U <%s> /P %d >>"
+        % (owner.hex().encode(), user.hex().encode(), permissions),
+    ]
+    body, offsets = b"%PDF-1.4\n", []
+    for number, content in enumerate(objects, start=1):
+        offsets.append(len(body))
+        body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    trailer = b"<< /Size 5 /Root 1 0 R /Encrypt 4 0 R /ID [<%s> <%s>] >>" % ((identifier.hex().encode(),) * 2)
+    path.write_bytes(
+        body
+        + b"xref\n0 5\n0000000000 65535 f \n"
+        + table
+        + b"trailer\n"
+        + trailer
+        + b"\nstartxref\n%d\n%%%%EOF" % len(body)
+    )
+    return path
+
+
+def test_an_encrypted_document_carries_its_pictures_and_not_the_password(tmp_path: Path) -> None:
+    path = encrypted(tmp_path / "secret.pdf")
+    with pytest.raises(PdfError, match="encrypted"):
+        PdfPageReader().load_data(path)
+    with pytest.raises(PdfError, match="password is wrong"):
+        PdfPageReader(password="open").load_data(path)
+    [node] = PdfPageReader(password="sesame").load_data(path)
+    assert node.image is not None
+    assert "sesame" not in node.to_json()
+    reader = PdfPageReader(password="sesame")
+    assert "sesame" not in reader.to_json() + repr(reader)
+    assert pickle.loads(pickle.dumps(reader)).load_data(path) == [node]
+
+
+def test_simple_directory_reader(tmp_path: Path) -> None:
+    target = tmp_path / "colours.pdf"
+    target.write_bytes(COLOURS.read_bytes())
+    reader = SimpleDirectoryReader(str(tmp_path), file_extractor={".pdf": PdfPageReader()})
+    nodes: list[Any] = reader.load_data()
+    assert [type(node) for node in nodes] == [ImageNode] * 12
+    assert nodes[0].metadata["file_name"] == "colours.pdf"
+    assert nodes[0].metadata["page"] == 1
+    # LlamaIndex adds the file's path to what is embedded; the page's metadata stay out of it.
+    assert nodes[0].get_content(MetadataMode.EMBED) == f"file_path: {target}\n\n{nodes[0].text}"
+
+
+def test_as_the_reader_of_a_pipeline() -> None:
+    config = ReaderConfig(reader=PdfPageReader(), reader_args=[str(COLOURS)], reader_kwargs={"pages": [2]})
+    made = IngestionPipeline(readers=[config], transformations=[]).run()
+    assert list(made) == PdfPageReader().load_data(COLOURS, pages=[2])
+
+
+def test_the_reader_is_a_component() -> None:
+    reader = PdfPageReader(dpi=72, include_image=True)
+    data = reader.to_dict()
+    assert data["class_name"] == "PdfPageReader"
+    assert PdfPageReader.from_dict(json.loads(json.dumps(data))).to_dict() == data
+    with pytest.raises(ValidationError, match="resolution"):
+        PdfPageReader(resolution=72)  # type: ignore[call-arg]
+
+
+def test_another_file_system() -> None:
+    files = MemoryFileSystem()
+    files.pipe_file("/shelf/colours.pdf", COLOURS.read_bytes())
+    [node] = PdfPageReader(dpi=20).load_data("/shelf/colours.pdf", pages=[2], fs=files)
+    assert node.metadata["source"] == "/shelf/colours.pdf"
+    assert node.image is not None
+
+
+@pytest.mark.parametrize("dpi", [0, -1, float("nan"), float("inf")])
+def test_an_impossible_dpi_is_refused(dpi: float) -> None:
+    with pytest.raises(ValidationError, match="dpi"):
+        PdfPageReader(dpi=dpi)
+
+
+def test_errors_name_the_document(tmp_path: Path) -> None:
+    (tmp_path / "cut.pdf").write_bytes(COLOURS.read_bytes()[:2000])
+    (tmp_path / "notes.txt").write_text("not a page")
+    with pytest.raises(PdfError, match=r"cut\.pdf"):
+        PdfPageReader().load_data(tmp_path / "cut.pdf")
+    with pytest.raises(ImageError, match=r"notes\.txt"):
+        PdfPageReader().load_data(tmp_path / "notes.txt")
+    with pytest.raises(PdfError, match="page 13 was asked for"):
+        PdfPageReader().load_data(COLOURS, pages=[13])
+
+
+@pytest.mark.parametrize(
+    ("text", "metadata"),
+    [
+        ("a.pdf#page=3", {"source": "a.pdf", "page": 3}),
+        ("/b c/a#1.pdf#page=12&dpi=72.5", {"source": "/b c/a#1.pdf", "page": 12, "dpi": 72.5}),
+        ("a.pdf#page=3&dpi=100&sha256=0123456789abcdef", {"source": "a.pdf", "page": 3, "dpi": 100.0}),
+        ("a.pdf#page=3&view=fit", {"source": "a.pdf", "page": 3}),
+        ("a.pdf", None),
+        ("a.pdf#page=", None),
+        ("a.pdf#page=x", None),
+        ("https://example.org/a.pdf#page=3", None),
+        ("data:image/png;base64,AAAA#page=1", None),
+    ],
+)
+def test_references(text: str, metadata: dict[str, Any] | None) -> None:
+    reference = PageReference.parse(text)
+    assert (reference and reference.metadata) == metadata
+    if reference is not None:
+        again = PageReference.parse(str(reference))
+        assert again is not None
+        assert again.metadata == metadata
+
+
+def test_a_reference_to_nothing() -> None:
+    reference = PageReference.parse("missing.pdf#page=1")
+    assert reference is not None
+    with pytest.raises(InputError, match=r"no file at 'missing\.pdf'"):
+        _ = reference.image
+
+
+def test_page_node_of_a_stores_metadata() -> None:
+    [node] = PdfPageReader().load_data(COLOURS, pages=[5])
+    assert page_node(node.text, node.metadata) == node
+    assert page_node(node.text, node.metadata, node_id="own").ref_doc_id == "own"

@@ -1,0 +1,341 @@
+"""`ColPaliVectorStore` by the suite, over every engine, and what it promises beyond."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import os
+import pickle
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+from llama_index.core import StorageContext
+from llama_index.core.schema import BaseNode, ImageDocument, ImageNode, MediaResource, Node, TextNode
+from llama_index.core.vector_stores.types import (
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+)
+from pydantic import ValidationError
+from qdrant_client import QdrantClient
+
+from colpali_integrations import ColPali
+from colpali_integrations.errors import (
+    ConfigurationError,
+    FingerprintError,
+    InputError,
+    QueryError,
+    StoreError,
+)
+from colpali_integrations.llama_index import (
+    ColPaliEmbedding,
+    ColPaliIndex,
+    ColPaliVectorStore,
+    PdfPageReader,
+    image_blocks,
+)
+from colpali_integrations.llama_index.persistence import copied_records
+from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
+from tests.llama_index.suite import Encoded, VectorStoreConformance, sample
+from tests.stores.documents import DPI, draw, make_store
+
+
+class TestInMemory(VectorStoreConformance):
+    @pytest.fixture
+    def vector_store(self) -> Iterator[ColPaliVectorStore]:
+        yield ColPaliVectorStore()
+
+
+class TestEmbedded(VectorStoreConformance):
+    @pytest.fixture
+    def vector_store(self, tmp_path: Path) -> Iterator[ColPaliVectorStore]:
+        store = ColPaliVectorStore(path=tmp_path / "store")
+        yield store
+        store.close()
+
+
+class TestOnAServer(VectorStoreConformance):
+    """qdrant-client's own imitation, in this process, unless QDRANT_URL names a real server."""
+
+    @pytest.fixture
+    def vector_store(self) -> Iterator[ColPaliVectorStore]:
+        url, collection = os.environ.get("QDRANT_URL"), f"test-{uuid.uuid4().hex}"
+        client = QdrantClient(url=url) if url else QdrantClient(":memory:")
+        yield ColPaliVectorStore(store=MultiVectorStore.open(client=client, collection=collection, model="coltiny"))
+        client.delete_collection(collection)
+        client.close()
+
+
+# -- pages ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(scope="module")
+def commanded(root: Path, coltiny: ColPali) -> Iterator[MultiVectorStore]:
+    """As the command line makes it: two pages of fruit.pdf and an image."""
+    with make_store(root, coltiny) as made:
+        yield made
+
+
+@pytest.fixture
+def own(commanded: MultiVectorStore) -> ColPaliVectorStore:
+    """A copy of it in memory."""
+    made = ColPaliVectorStore()
+    made.client.add(copied_records(commanded))
+    return made
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
+    return Encoded(monkeypatch)
+
+
+def ask(store: ColPaliVectorStore, question: str, k: int = 1, **options: Any) -> list[BaseNode]:
+    return list(store.query(VectorStoreQuery(query_str=question, similarity_top_k=k), **options).nodes or [])
+
+
+def base64_of(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def test_pages_of_every_kind_are_encoded_and_come_back(
+    root: Path, commanded: MultiVectorStore, encoded: Encoded
+) -> None:
+    picture, pdf = root / "documents" / "deep" / "er" / "train.PNG", root / "documents" / "fruit.pdf"
+    data = picture.read_bytes()
+    nodes: list[BaseNode] = [
+        PdfPageReader(dpi=DPI).load_data(pdf)[1],
+        ImageNode(id_="path", image_path=str(picture)),
+        ImageNode(id_="base64", image=base64_of(picture), image_mimetype="image/png", text="a scan"),
+        Node(id_="resource", image_resource=MediaResource(data=data)),
+        ImageDocument(id_="document", image_path=str(picture), text="a document"),
+        ImageNode(id_="reference", image_path=f"{pdf}#page=1&dpi={DPI}"),
+    ]
+    before = [node.to_json() for node in nodes]
+    store = ColPaliVectorStore()
+    store.add(nodes)
+    assert encoded.pages == 3, "the picture is one, by its file and by its bytes"
+    assert encoded.texts == 0
+    assert [node.to_json() for node in nodes] == before
+    found = store.get_nodes([node.node_id for node in nodes])
+    assert found == nodes
+    assert ask(store, "bananas")[0] == nodes[0]
+    assert {node.node_id for node in ask(store, "railway timetable", 4)} == {"path", "base64", "resource", "document"}
+    assert image_blocks([found[3]])[0].resolve_image().read() == data
+
+
+def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: Encoded) -> None:
+    pages = PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf")
+    own.add(pages)
+    assert encoded.pages == 0, "the command line had encoded these pages"
+    pages[0].metadata["reviewed"] = "yes"
+    own.add(pages)
+    assert encoded.pages == 0
+    reviewed = MetadataFilters(filters=[MetadataFilter(key="reviewed", value="yes")])
+    assert own.get_nodes(filters=reviewed) == pages[:1]
+    own.add([page.model_copy(update={"id_": f"again {page.metadata['page']}"}) for page in pages])
+    assert encoded.pages == 0
+    assert len(own.get_nodes()) == 7
+    finer = PdfPageReader(dpi=DPI + 20).load_data(root / "documents" / "fruit.pdf")
+    own.add(finer[:1])
+    assert encoded.pages == 1, "at another resolution it is another picture"
+
+
+def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: Encoded) -> None:
+    path, store = tmp_path / "page.png", ColPaliVectorStore()
+    for number, words in enumerate(["Harvest of apples", "Harvest of apples", "Prices of bananas"]):
+        draw(words).save(path)
+        store.add([ImageNode(id_="a", image_path=str(path), text="same")])
+        assert encoded.pages == (1, 1, 2)[number]
+    cut = PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf")[0]
+    cut.image = base64_of(path)  # with the metadata of the page that it was
+    store.add([cut])
+    assert encoded.pages == 3, "it is not the page that its metadata tell of"
+    assert {node.node_id for node in ask(store, "bananas", 2)} == {"a", cut.node_id}
+
+
+def test_places_come_with_pages(root: Path, own: ColPaliVectorStore) -> None:
+    own.add(PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf"))
+    [page] = ask(own, "bananas")
+    query = ColPaliEmbedding().get_query_multi_vector("bananas")
+    assert own.client.regions(query, [page.node_id])[page.node_id]
+
+
+def test_what_others_indexed_can_be_opened(root: Path, own: ColPaliVectorStore) -> None:
+    [page] = ask(own, "bananas")
+    assert isinstance(page, ImageNode)
+    assert (page.metadata["page"], page.text) == (2, "fruit.pdf, page 2")
+    assert own.get_nodes([page.node_id]) == [page]
+    assert ask(own, "railway")[0].class_name() == "ImageNode"
+    own.client.add(
+        [(Entry(id="text", text="a note on pears", metadata={"k": 1}, group="pears.txt"), np.ones((1, 128)))]
+    )
+    [note] = own.get_nodes(["text"])
+    assert isinstance(note, TextNode)
+    assert not isinstance(note, ImageNode)
+    assert (note.text, note.metadata, note.ref_doc_id) == ("a note on pears", {"k": 1}, "pears.txt")
+    own.delete(page.ref_doc_id or "")
+    assert len(own.get_nodes()) == 2, "both pages of fruit.pdf are gone"
+    own.delete_nodes(["text"])
+    assert len(own.get_nodes()) == 1
+
+
+def test_errors_name_the_node(root: Path, tmp_path: Path) -> None:
+    store = ColPaliVectorStore()
+    good = TextNode(text="a note")
+    bad = [
+        ImageNode(id_="bad", image_path=str(tmp_path / "gone.png")),
+        ImageNode(id_="bad", image="not base64!"),
+        ImageNode(id_="bad", image=base64.b64encode(b"no picture").decode("ascii")),
+        TextNode(id_="bad", text="  "),
+    ]
+    for node in bad:
+        with pytest.raises(InputError, match="bad") as caught:
+            store.add([good, good, node])
+        assert caught.value.index == 2
+    for value in (float("nan"), object()):
+        with pytest.raises(StoreError, match="JSON"):
+            store.add([TextNode(text="a note", metadata={"value": value})])
+    assert store.get_nodes() == [good], "what was done before a picture turned out to be none is kept"
+
+
+# -- how it is made -------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_kept(tmp_path: Path) -> None:
+    with_texts = ColPaliVectorStore(path=tmp_path / "store")
+    with_texts.add(sample())
+    with_texts.close()
+    for again in (ColPaliVectorStore(tmp_path / "store"), ColPaliVectorStore(path=str(tmp_path / "store"))):
+        assert {node.node_id for node in again.get_nodes()} == {"apples", "bananas", "train", "loose"}
+        assert again.embedding is not None
+        assert again.embedding.model_name == "coltiny", "by which model it was made"
+        again.close()
+
+
+def test_copies_look_into_the_same_store(tmp_path: Path) -> None:
+    store = ColPaliVectorStore(path=tmp_path / "store", search_mode="exact", oversampling=3)
+    store.add(sample())
+    fields = json.loads(json.dumps(store.to_dict()))
+    copies = [
+        pickle.loads(pickle.dumps(store)),
+        copy.deepcopy(store),
+        copy.copy(store),
+        store.model_copy(),
+        ColPaliVectorStore.from_dict(fields),
+        ColPaliVectorStore(**fields),
+    ]
+    for other in copies:
+        assert other.to_dict() == store.to_dict()
+        assert ask(other, "apples") == ask(store, "apples")
+    memory = ColPaliVectorStore()
+    memory.add(sample())
+    assert ask(copy.deepcopy(memory), "apples") == ask(memory, "apples")
+    with pytest.raises(ConfigurationError, match="path"):
+        pickle.dumps(memory)
+
+
+def test_secrets_stay_out_of_the_fields() -> None:
+    fields = ColPaliVectorStore.model_fields["client_options"]
+    assert fields.exclude
+    assert not fields.repr
+
+
+@pytest.mark.parametrize(
+    "options", [{"pth": "x"}, {"search_mode": "fast"}, {"oversampling": 0.5}, {"first_vectors": 0}]
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ColPaliVectorStore(**options)
+
+
+def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+    ready = MultiVectorStore.open(model="coltiny")
+    for given in ({"store": ready, "path": tmp_path}, {"store": str(tmp_path), "path": tmp_path}):
+        with pytest.raises(ConfigurationError, match="one place"):
+            ColPaliVectorStore(**given)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="is_embedding_query"):
+        ColPaliVectorStore(is_embedding_query=True)
+    other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
+    with pytest.raises(FingerprintError, match="other"):
+        ColPaliVectorStore(store=MultiVectorStore.open(model=other), embedding=ColPaliEmbedding())
+    MultiVectorStore.open(tmp_path / "other", model=other).close()
+    with pytest.raises(FingerprintError, match="other"):
+        ColPaliVectorStore(path=tmp_path / "other", embedding=ColPaliEmbedding())
+    with pytest.raises(InputError, match="clear"):
+        ColPaliVectorStore().delete_nodes()
+
+
+def test_queries_that_cannot_work_are_refused() -> None:
+    store = ColPaliVectorStore()
+    with pytest.raises(InputError, match="query_str"):
+        store.query(VectorStoreQuery(query_embedding=[0.0] * 128))
+    for mode in set(VectorStoreQueryMode) - {"default", "hybrid", "mmr"}:
+        with pytest.raises(ConfigurationError, match=mode.value):
+            store.query(VectorStoreQuery(query_str="apples", mode=mode))
+    with pytest.raises(ConfigurationError, match="alpha"):
+        store.query(VectorStoreQuery(query_str="apples", mode=VectorStoreQueryMode.HYBRID, alpha=2))
+    with pytest.raises(ConfigurationError, match="unknown nprobe"):
+        store.query(VectorStoreQuery(query_str="apples"), nprobe=3)
+    with pytest.raises(QueryError):
+        store.query(VectorStoreQuery(query_str=" "))
+
+
+def test_options_of_a_query(own: ColPaliVectorStore) -> None:
+    assert len(ask(own, "bananas", 3, search_mode="exact")) == 3
+    assert len(ask(own, "bananas", 3, min_relevance=0.05)) == 1
+    with pytest.raises(ConfigurationError, match="first_stage"):
+        ask(own, "bananas", search_mode="two_stage")
+
+
+# -- persistence ----------------------------------------------------------------------------------------------------
+
+
+def test_a_storage_context_persists_a_store_in_memory(tmp_path: Path, own: ColPaliVectorStore) -> None:
+    own.add(sample())
+    index = ColPaliIndex.from_vector_store(own)
+    index.storage_context.persist(persist_dir=tmp_path)
+    assert not (tmp_path / "default__vector_store.json").exists(), "LlamaIndex would take it for its own"
+    again = ColPaliVectorStore.from_persist_dir(str(tmp_path))
+    assert {node.node_id for node in again.get_nodes()} == {node.node_id for node in own.get_nodes()}
+    assert ask(again, "bananas", 2) == ask(own, "bananas", 2)
+    context = StorageContext.from_defaults(persist_dir=str(tmp_path), vector_store=again)
+    loaded = ColPaliIndex.from_vector_store(again, storage_context=context)
+    assert loaded.as_retriever(similarity_top_k=1).retrieve("apples")[0].node.node_id == "apples"
+    own.delete_nodes(["apples"])
+    index.storage_context.persist(persist_dir=tmp_path)
+    assert len(ColPaliVectorStore.from_persist_dir(str(tmp_path)).get_nodes()) == 6, "what is gone is gone there too"
+
+
+def test_a_folder_s_place_is_persisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = ColPaliVectorStore(path="store", search_mode="exact")
+    store.add(sample())
+    StorageContext.from_defaults(vector_store=store).persist(persist_dir=tmp_path / "context")
+    store.close()
+    monkeypatch.chdir("/")
+    again = ColPaliVectorStore.from_persist_dir(str(tmp_path / "context"))
+    assert again.search_mode == "exact"
+    assert len(again.get_nodes()) == 4
+    again.close()
+
+
+def test_what_was_not_persisted_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="persisted"):
+        ColPaliVectorStore.from_persist_dir(str(tmp_path))
+    (tmp_path / "default__colpali_store.json").write_text("[")
+    with pytest.raises(StoreError, match="damaged"):
+        ColPaliVectorStore.from_persist_dir(str(tmp_path))
+    with pytest.raises(ConfigurationError, match="local"):
+        ColPaliVectorStore().persist("default__vector_store.json", fsspec.filesystem("memory"))

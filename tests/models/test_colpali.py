@@ -1,0 +1,450 @@
+"""`ColPali`: what users may rely on, with the bundled model and with tiny ones of the real architectures."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from colpali_integrations import ColPali, max_sim
+from colpali_integrations.errors import (
+    ColPaliError,
+    ConfigurationError,
+    EncodingError,
+    ImageError,
+    ModelNotFoundError,
+    ProviderError,
+    QueryError,
+)
+from colpali_integrations.runtime.session import Engine, Runs, _Session
+from tests.runtime.threads import pipeline_threads
+
+FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
+PAGED = FIXTURES / "paligemma"
+NAMES = ("coltiny", "paligemma", "idefics3")
+
+
+@pytest.fixture(params=NAMES)
+def model(request: pytest.FixtureRequest) -> ColPali:
+    found: ColPali = request.getfixturevalue(request.param)
+    return found
+
+
+def page(text: str, size: tuple[int, int] = (300, 200)) -> Image.Image:
+    image = Image.new("RGB", size, "white")
+    ImageDraw.Draw(image).multiline_text((10, 20), text, fill="black", font=ImageFont.load_default(20))
+    return image
+
+
+PAGES = [page("harbour crane"), page("violin", (200, 300)), page("mitochondria"), page("tax return 1998", (320, 320))]
+QUERIES = ["harbour", "how do I tune a violin?", "mitochondria", "the tax return of 1998", "violin harbour"]
+
+
+def test_the_bundled_model_finds_words_on_pages(coltiny: ColPali) -> None:
+    scores = max_sim(list(coltiny.embed_queries(QUERIES[:4])), list(coltiny.embed_images(PAGES)))
+    assert scores.argmax(axis=1).tolist() == [0, 1, 2, 3]
+
+
+def test_rows_are_float32_finite_and_of_length_one_where_promised(model: ColPali) -> None:
+    arrays = [*model.embed_images(PAGES[:2]), *model.embed_queries(QUERIES[:2])]
+    for array in arrays:
+        assert array.dtype == np.float32
+        assert array.ndim == 2
+        assert array.shape[1] == model.dim == model.description.dim
+        assert array.flags.c_contiguous
+        assert array.base is None, "a view would keep the whole batch in memory"
+        assert np.isfinite(array).all()
+        if model.description.unit_length:
+            np.testing.assert_allclose(np.linalg.norm(array, axis=1), 1, atol=1e-5)
+
+
+def test_a_query_does_not_depend_on_its_batch(model: ColPali) -> None:
+    alone = [next(model.embed_queries(text)) for text in QUERIES]
+    for batch_size in (1, 2, 64):
+        for order in (list(range(len(QUERIES))), [3, 0, 4, 2, 1]):
+            together = list(model.embed_queries([QUERIES[i] for i in order], batch_size=batch_size))
+            for i, vectors in zip(order, together, strict=True):
+                assert vectors.shape == alone[i].shape
+                np.testing.assert_allclose(vectors, alone[i], atol=2e-6)
+
+
+def test_a_page_does_not_depend_on_its_batch(model: ColPali) -> None:
+    alone = [next(model.embed_images(image)) for image in PAGES]
+    for options in ({"batch_size": 4}, {"batch_size": 3, "parallel": 2}, {"batch_size": 1, "parallel": 0}):
+        for image_vectors, expected in zip(model.embed_images(PAGES, **options), alone, strict=True):  # type: ignore[call-overload]
+            assert image_vectors.shape == expected.shape
+            np.testing.assert_allclose(image_vectors, expected, atol=2e-5)
+
+
+def test_queries_in_parallel_are_the_same_queries(model: ColPali) -> None:
+    plain = list(model.embed_queries(QUERIES * 3))
+    parallel = list(model.embed_queries(iter(QUERIES * 3), batch_size=2, parallel=3))
+    for a, b in zip(plain, parallel, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_token_count_is_the_number_of_query_vectors(model: ColPali) -> None:
+    vectors = list(model.embed_queries(QUERIES))
+    assert model.token_count(QUERIES) == sum(len(array) for array in vectors)
+    assert model.token_count(QUERIES[1]) == len(vectors[1])
+    assert model.token_count(QUERIES, include_special=False) <= model.token_count(QUERIES)
+
+
+def test_token_count_and_lazy_load_make_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    original = _Session.__init__
+
+    def counting(self: _Session, graph: Any, path: Path, config: Any) -> None:
+        made.append(path.name)
+        original(self, graph, path, config)
+
+    monkeypatch.setattr(_Session, "__init__", counting)
+    lazy = ColPali.from_pretrained("Qdrant/colpali-v1.3-fp16", local_dir=FIXTURES / "paligemma", lazy_load=True)
+    assert lazy.token_count("what is it") > 3
+    assert made == []
+    next(lazy.embed_queries("what is it"))
+    assert made == ["model.onnx"], "a query needs the text half alone"
+    next(lazy.embed_images(PAGES[0]))
+    assert made == ["model.onnx", "model.onnx"]
+
+
+def test_many_threads_make_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    original = _Session.__init__
+
+    def slow(self: _Session, graph: Any, path: Path, config: Any) -> None:
+        made.append(1)
+        time.sleep(0.1)
+        original(self, graph, path, config)
+
+    monkeypatch.setattr(_Session, "__init__", slow)
+    lazy = ColPali.from_pretrained(lazy_load=True)
+    together = threading.Barrier(6)
+    results: list[np.ndarray[Any, Any]] = []
+
+    def ask() -> None:
+        together.wait()
+        results.extend(lazy.embed_queries("harbour"))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert len(results) == 6
+    for array in results[1:]:
+        np.testing.assert_array_equal(array, results[0])
+
+
+def test_generators_in_and_out(coltiny: ColPali) -> None:
+    pulled: list[int] = []
+
+    def endless() -> Iterator[Image.Image]:
+        while True:
+            pulled.append(1)
+            yield PAGES[len(pulled) % 4]
+
+    results = coltiny.embed_images(endless(), batch_size=2, parallel=2)
+    assert [next(results).shape[1] for _ in range(3)] == [128] * 3
+    results.close()
+    assert len(pulled) <= 3 + 4 * 2 + 2
+    assert not pipeline_threads()
+
+
+@pytest.mark.parametrize("images", [[], (), iter([])])
+def test_nothing_in_nothing_out(model: ColPali, images: Any) -> None:
+    assert list(model.embed_images(images)) == []
+    assert list(model.embed_queries([])) == []
+
+
+def test_one_item_may_come_without_a_list(coltiny: ColPali, tmp_path: Path) -> None:
+    path = tmp_path / "page.png"
+    PAGES[0].save(path)
+    expected = next(coltiny.embed_images([PAGES[0]]))
+    for one in (PAGES[0], path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), np.asarray(PAGES[0])):
+        [vectors] = coltiny.embed_images(one)
+        np.testing.assert_array_equal(vectors, expected)
+    with path.open("rb") as file:
+        file.read(7)
+        [vectors] = coltiny.embed_images(file)
+    np.testing.assert_array_equal(vectors, expected)
+
+
+def test_a_bad_page_is_raised_with_its_place_after_the_good_ones(coltiny: ColPali) -> None:
+    done: list[Any] = []
+    with pytest.raises(ImageError) as caught:
+        for vectors in coltiny.embed_images([PAGES[0], PAGES[1], b"not an image", PAGES[2]], batch_size=2):
+            done.append(vectors)
+    assert len(done) == 2
+    assert caught.value.index == 2
+    assert str(caught.value).startswith("item 2 (12 bytes): ")
+
+
+def test_bad_pages_are_skipped_or_collected_as_asked(coltiny: ColPali, caplog: pytest.LogCaptureFixture) -> None:
+    images: list[Any] = [PAGES[0], "no/such/file.png", PAGES[1], b""]
+    assert len(list(coltiny.embed_images(images, on_error="skip"))) == 2
+    assert [record.message.split(":")[0] for record in caplog.records if record.message.startswith("skipped")] == [
+        "skipped item 1 (no/such/file.png)",
+        "skipped item 3 (0 bytes)",
+    ]
+    good, missing, also_good, empty = coltiny.embed_images(images, on_error="collect")
+    assert isinstance(good, np.ndarray)
+    assert isinstance(also_good, np.ndarray)
+    assert isinstance(missing, ImageError)
+    assert isinstance(empty, ColPaliError)
+    assert (missing.index, empty.index) == (1, 3)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t ", "\u3000"])
+def test_an_empty_query_is_refused(model: ColPali, text: str) -> None:
+    with pytest.raises(QueryError, match=r"item 1 .*white space"):
+        list(model.embed_queries(["fine", text]))
+    with pytest.raises(QueryError):
+        model.token_count(text)
+
+
+@pytest.mark.parametrize("text", [None, 3, b"bytes", "\ud800"])
+def test_what_is_no_text_is_refused(model: ColPali, text: Any) -> None:
+    with pytest.raises(QueryError):
+        list(model.embed_queries([text]))
+
+
+def test_a_long_query_keeps_its_augmentation_and_warns_once(paligemma: ColPali) -> None:
+    long = "harbour " * 3000
+    fresh = ColPali.from_pretrained("Qdrant/colpali-v1.3-fp16", local_dir=FIXTURES / "paligemma")
+    with pytest.warns(UserWarning, match="is cut to 512"):
+        ids = fresh.family.queries.prepare(long).ids
+    again = fresh.family.queries.prepare(long).ids  # no second warning: warnings are errors here
+    np.testing.assert_array_equal(ids, again)
+    short = fresh.family.queries.prepare("harbour").ids
+    np.testing.assert_array_equal(ids[-11:], short[-11:])
+    lead = 3  # "Query", ":" and the space of the tiny tokenizer
+    assert len(ids) == 1 + lead + 512 + 11
+    assert fresh.token_count(long, include_special=False) == 512
+
+
+@pytest.mark.parametrize("spelled", ["<image>", "<pad>", "<bos>", "<eos>", "find <image><image> here"])
+def test_spelled_out_special_tokens_stay_text(paligemma: ColPali, spelled: str) -> None:
+    plain = paligemma.family.queries.prepare("x").ids
+    ids = paligemma.family.queries.prepare(spelled).ids
+    special = {0, 1, 2, int(paligemma.family.pages.prepare(PAGES[0]).ids[0])}
+    assert not special & set(ids[1:-11].tolist())
+    assert ids[0] == plain[0]
+    np.testing.assert_array_equal(ids[-11:], plain[-11:])
+
+
+@pytest.mark.parametrize("bad", [{"parallel": -1}, {"batch_size": 0}, {"batch_size": -3}, {"on_error": "ignore"}])
+def test_options_that_cannot_work_are_refused(coltiny: ColPali, bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        list(coltiny.embed_images(PAGES, **bad))
+
+
+@pytest.mark.parametrize("bad", [{"threads": 0}, {"device_ids": [0, 0]}, {"providers": []}, {"providers": "CPU"}])
+def test_load_options_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        ColPali.from_pretrained(**bad)
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_not_the_cpu() -> None:
+    with pytest.raises(ProviderError, match="onnxruntime-gpu"):
+        ColPali.from_pretrained(providers=["CUDAExecutionProvider"])
+    with pytest.raises(ProviderError):
+        ColPali.from_pretrained(device_ids=[0, 1])
+
+
+def test_cpu_by_name_with_options_and_threads_gives_the_same(coltiny: ColPali) -> None:
+    other = ColPali.from_pretrained(
+        providers=[("CPUExecutionProvider", {})], threads=1, enable_cpu_mem_arena=False, split_graph=False
+    )
+    np.testing.assert_allclose(next(other.embed_images(PAGES[0])), next(coltiny.embed_images(PAGES[0])), atol=1e-5)
+
+
+def test_an_unknown_name_suggests_a_known_one() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"Qdrant/colpali-v1\.3-fp16"):
+        ColPali.from_pretrained("qdrant/colpali-v1.3")
+
+
+def test_close_releases_and_the_next_use_loads_again() -> None:
+    with ColPali.from_pretrained() as model:
+        before = next(model.embed_queries("harbour"))
+    assert not model._engines[0]._queries._values
+    np.testing.assert_array_equal(next(model.embed_queries("harbour")), before)
+
+
+def test_values_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ColPali.from_pretrained()
+    original = Engine.queries
+    calls = 0
+
+    def poisoned(self: Engine, feed: Any, runs: Any) -> Any:
+        outputs = dict(original(self, feed, runs))
+        outputs["vectors"] = outputs["vectors"].copy()
+        outputs["vectors"][0, 0] = np.nan
+        nonlocal calls
+        calls += 1
+        return outputs
+
+    monkeypatch.setattr(Engine, "queries", poisoned)
+    with pytest.raises(EncodingError, match=r"item 0 \('harbour'\): .*not finite"):
+        next(model.embed_queries("harbour"))
+    assert calls == 1
+
+
+async def test_async_twins_give_the_same_and_leave_the_loop_free(coltiny: ColPali) -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.005)
+            ticks += 1
+
+    ticker = asyncio.create_task(tick())
+    pages = [vectors async for vectors in coltiny.aembed_images(PAGES * 3)]
+    queries = [vectors async for vectors in coltiny.aembed_queries(QUERIES)]
+    ticker.cancel()
+    assert ticks > 3
+    for mine, theirs in zip(pages, list(coltiny.embed_images(PAGES)) * 3, strict=True):
+        assert isinstance(mine, np.ndarray)
+        np.testing.assert_allclose(mine, theirs, atol=2e-5)
+    for mine, theirs in zip(queries, coltiny.embed_queries(QUERIES), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+async def test_an_abandoned_async_iteration_leaves_nothing_behind(coltiny: ColPali) -> None:
+    stream = coltiny.aembed_images(PAGES * 50, batch_size=1)
+    async for _ in stream:
+        break
+    await stream.aclose()
+    assert not pipeline_threads()
+
+
+def test_progress_goes_to_stderr(coltiny: ColPali, capsys: pytest.CaptureFixture[str]) -> None:
+    list(coltiny.embed_images(PAGES, show_progress=True))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "pages" in captured.err
+
+
+def test_a_run_can_be_ended_from_another_thread(coltiny: ColPali) -> None:
+    codec = coltiny.family.pages
+    feed = codec.feed([codec.prepare(page("harbour", (1152, 1152)))] * 16)
+    runs, errors = Runs(), list[Exception]()
+
+    def run() -> None:
+        try:
+            coltiny._engines[0].pages(feed, runs)
+        except EncodingError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not runs._active and thread.is_alive():
+        time.sleep(0.001)
+    runs.end()
+    thread.join()
+    assert "terminate" in str(errors[0])
+    with pytest.raises(EncodingError, match="terminate"):  # and no other starts
+        coltiny._engines[0].pages(feed, runs)
+    coltiny._engines[0].pages(codec.feed([codec.prepare(PAGES[0])]))
+
+
+async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
+    async def read() -> None:
+        async for _ in coltiny.aembed_images(PAGES * 50, batch_size=1):
+            pass
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for _ in range(500):
+        if not pipeline_threads():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("threads are still at work")
+
+
+def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
+    two = ColPali.from_pretrained(providers=["CPUExecutionProvider"], device_ids=[0, 1])
+    used: set[int] = set()
+    together = threading.Barrier(2, timeout=30)
+    original = Engine.pages
+
+    def pages(self: Engine, feed: Any, runs: Any) -> Any:
+        used.add(id(self))
+        together.wait()  # passes only if both devices work at the same time
+        return original(self, feed, runs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "pages", pages)
+        results = list(two.embed_images(PAGES))
+    assert used == {id(engine) for engine in two._engines}
+    for mine, theirs in zip(results, coltiny.embed_images(PAGES), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5)
+
+
+@pytest.fixture
+def page_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many page runs were under way when each began, itself included."""
+    seen: list[int] = []
+    lock, running = threading.Lock(), 0
+    original = _Session.run
+
+    def watched(self: _Session, feed: Any, runs: Runs | None = None) -> Any:
+        nonlocal running
+        if self._inputs.keys().isdisjoint({"pixel_values", "image"}):
+            return original(self, feed, runs)
+        with lock:
+            running += 1
+            seen.append(running)
+        try:
+            time.sleep(0.02)
+            return original(self, feed, runs)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(_Session, "run", watched)
+    return seen
+
+
+@pytest.mark.parametrize(("threads", "most"), [(None, 1), (3, 1), (2, 2), (1, 4), (5, 1)])
+def test_page_runs_at_once_have_cores_to_themselves(
+    page_runs: list[int], monkeypatch: pytest.MonkeyPatch, threads: int | None, most: int
+) -> None:
+    monkeypatch.setattr("colpali_integrations.runtime.session.available_cores", lambda: 4)
+    with ColPali.from_pretrained(PAGED, threads=threads) as model:
+        expected = list(model.embed_images(PAGES, parallel=1))
+        page_runs.clear()
+        found = list(model.embed_images(PAGES * 2, parallel=6))
+    assert len(page_runs) == 8
+    assert max(page_runs) <= most
+    assert most == 1 or max(page_runs) > 1
+    for vectors, other in zip(found, expected * 2, strict=True):
+        np.testing.assert_allclose(vectors, other, atol=2e-5)
+
+
+def test_a_query_does_not_wait_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ColPali.from_pretrained(PAGED) as model:
+        engine = model._engines[0]
+        with engine._page_runs:  # as long as a page runs
+            assert len(list(model.embed_queries(QUERIES[:1]))) == 1
+
+
+def test_an_abandoned_iteration_does_not_keep_the_place_of_its_run() -> None:
+    with ColPali.from_pretrained(PAGED) as model:
+        pages = model.embed_images(PAGES * 8, parallel=4)
+        next(pages)
+        pages.close()
+        assert len(list(model.embed_images(PAGES, parallel=2))) == len(PAGES)

@@ -1,0 +1,163 @@
+"""Pages through a local Ray: the same vectors as without, once each, into files and a server."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import ray
+import ray.data
+from numpy.typing import NDArray
+from PIL import Image
+
+from colpali_integrations import ColPali, find_model, mean_pool, register_model
+from colpali_integrations.errors import ConfigurationError, FingerprintError, ProviderError
+from colpali_integrations.models.hub import bundled_folder
+from colpali_integrations.ray import QdrantServer, embed_pages, parquet_pages
+from colpali_integrations.stores import Entry, MultiVectorStore, index_documents
+from tests.stores.qdrant.stand_in import stand_in
+
+DPI = 60
+pytestmark = [
+    pytest.mark.usefixtures("local_ray"),
+    # Ray's context warns of fields of its own, which it sets itself.
+    pytest.mark.filterwarnings("ignore:`use_:DeprecationWarning:ray.data.context"),
+    # It counts blocks: a test has one, and one encoder is idle.
+    pytest.mark.filterwarnings("ignore:The minimum number of concurrent actors:UserWarning"),
+]
+
+
+def files(folder: Path) -> Any:
+    return ray.data.read_binary_files(str(folder), include_paths=True)
+
+
+def parts(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
+
+
+def stored(folder: Path, model: ColPali) -> dict[str, tuple[Entry, NDArray[np.float32]]]:
+    return {entry.id: (entry, vectors) for entry, vectors in parquet_pages(folder, model=model)}
+
+
+def test_pages_are_those_of_a_store_and_bad_ones_are_named(folder: Path, tmp_path: Path, coltiny: ColPali) -> None:
+    report = embed_pages(files(folder), output=tmp_path / "out", dpi=DPI, pooled=True)
+    assert (report.added, report.present) == (3, 0)
+    assert sorted(Path(failure.name).name for failure in report.failures) == ["torn.pdf", "words.png"]
+    assert all("is not a" in failure.reason for failure in report.failures)
+
+    store = MultiVectorStore.open(model=coltiny)
+    index_documents([folder], model=coltiny, store=store, dpi=DPI)
+    found = stored(tmp_path / "out", coltiny)
+    assert len(found) == len(store) == 3
+    for entry in store.scroll():
+        made, vectors = found[entry.id]
+        assert made == entry
+        np.testing.assert_array_equal(vectors, store.vectors([entry.id])[0])
+
+    # Without this package: a page is a list of lists of 128 numbers.
+    table = pa.parquet.read_table(tmp_path / "out")
+    assert json.loads(table.schema.metadata[b"colpali_integrations"])["model"]["name"] == "coltiny"
+    for row in table.to_pylist():
+        vectors = np.array(row["vectors"], np.float32)
+        np.testing.assert_array_equal(vectors, found[row["id"]][1])
+        mean = mean_pool(vectors, normalize=coltiny.description.unit_length)
+        np.testing.assert_allclose(row["pooled"], mean, atol=2e-3 * np.abs(mean).max())
+        assert row["model"] == f"coltiny@{coltiny.description.revision}"
+
+
+def test_only_what_is_missing_is_embedded(folder: Path, tmp_path: Path, coltiny: ColPali) -> None:
+    out = tmp_path / "out"
+    assert embed_pages(files(folder), output=out, dpi=DPI, workers=1, pages_per_file=1).added == 3
+    before = parts(out)
+    assert len(before) == 3
+    # As a killed run leaves it: a page is missing, and a half of a file is there.
+    [lost] = [path for path in out.glob("*.parquet") if pa.parquet.read_table(path).column("page")[0].as_py() == 2]
+    lost.rename(out / "_0123.unfinished")
+    (folder / "words.png").unlink()
+    Image.new("RGB", (40, 40), "white").save(folder / "new.png")
+
+    report = embed_pages(files(folder), output=out, dpi=DPI, workers=1, pages_per_file=1)
+    assert (report.added, report.present) == (2, 2)
+    assert [Path(failure.name).name for failure in report.failures] == ["torn.pdf"]
+    after = parts(out)
+    assert len(after) == 4
+    assert {name: after[name] for name in before if name != lost.name}.items() <= before.items()
+    assert sorted(entry.name for entry, _ in stored(out, coltiny).values()) == [
+        "new.png, page 1",
+        "paper.pdf, page 1",
+        "paper.pdf, page 2",
+        "stripes.png, page 1",
+    ]
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_server_is_filled_as_by_any_store(folder: Path, coltiny: ColPali) -> None:
+    with stand_in() as server:
+        output = QdrantServer(server.url, "manuals", {"first_stage": "int8"})
+        paths = [{"path": str(path), "tenant": 7} for path in sorted(folder.iterdir())]
+        rows = ray.data.from_items([*paths, {"path": str(folder / "gone.pdf"), "tenant": 8}])
+        report = embed_pages(rows, output=output, dpi=DPI, workers=1, metadata=["tenant"])
+        assert report.added == 3
+        assert sorted(Path(failure.name).name for failure in report.failures) == ["gone.pdf", "torn.pdf", "words.png"]
+
+        alone = MultiVectorStore.open(model=coltiny)
+        index_documents([folder], model=coltiny, store=alone, dpi=DPI)
+        with MultiVectorStore.open(url=server.url, collection="manuals", model=coltiny) as store:
+            assert store.settings.first_stage == "int8"
+            assert store.count({"tenant": 7}) == 3
+            [query] = coltiny.embed_queries("seats in the German parliament, chroma")  # a word of either page: no tie
+            hits, expected = store.search(query, 3, where={"tenant": {"$gte": 7}}), alone.search(query, 3)
+            assert [hit.entry.name for hit in hits] == [hit.entry.name for hit in expected]
+            assert hits[0].entry.name == "paper.pdf, page 2"
+            assert hits[0].entry.metadata == {"tenant": 7, **expected[0].entry.metadata}
+            # And the other way round: what a store was given is not embedded again.
+            assert index_documents([folder], model=coltiny, store=store, dpi=DPI).added == 0
+        assert embed_pages(rows, output=output, dpi=DPI, workers=1, metadata=["tenant"]).added == 0
+        other = register_model(replace(find_model("coltiny"), name="other", query_prefix="?"))
+        with pytest.raises(FingerprintError, match="other"):
+            embed_pages(rows, output=output, model=other.name, local_dir=bundled_folder(find_model("coltiny")))
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_pictures_by_a_model_that_only_the_driver_knows(folder: Path, tmp_path: Path, coltiny: ColPali) -> None:
+    mine = register_model(replace(find_model("coltiny"), name="me/my-coltiny"))
+    images = ray.data.read_images(str(folder / "stripes.png"), include_paths=True)
+    options: dict[str, Any] = {
+        "model": mine.name,
+        "local_dir": bundled_folder(find_model("coltiny")),
+        "dtype": "float32",
+    }
+    report = embed_pages(images, output=tmp_path / "out", workers=1, **options)
+    assert report.added == 1
+    [(entry, vectors)] = parquet_pages(tmp_path / "out", model=mine)
+    [expected] = coltiny.embed_images([folder / "stripes.png"])
+    np.testing.assert_array_equal(vectors, expected)
+    assert (entry.name, entry.metadata["width"]) == ("stripes.png, page 1", 80)
+    assert embed_pages(images, output=tmp_path / "out", workers=1, **options).added == 0
+
+
+def test_a_gpu_that_does_not_come_up_is_an_error(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ray logs its errors, and the capture of logs would keep them, with all frames.
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    with pytest.raises(ProviderError, match="CUDAExecutionProvider is not in this build") as kept:
+        embed_pages(files(folder), output=tmp_path / "out", gpus=1)  # which Ray says it has
+    gc.collect()  # as the next call does
+    deadline = time.monotonic() + 10
+    while ray.available_resources().get("GPU") != 1:
+        assert time.monotonic() < deadline, f"the encoder lives as long as {kept}"
+        time.sleep(0.1)
+
+
+def test_columns_that_are_none_are_an_error(tmp_path: Path) -> None:
+    unknown = ray.data.range(1).map_batches(lambda _: {"name": np.array(["a"])})
+    with pytest.raises(ConfigurationError, match="columns are name; needed are bytes, image or path"):
+        embed_pages(unknown, output=tmp_path / "out", workers=1)

@@ -1,0 +1,185 @@
+"""The graph cut: where it falls, that nothing changes, and what happens to graphs without one."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from colpali_integrations import ColPali
+from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.family import GraphFiles
+from colpali_integrations.runtime.graph import find_cut, read_graph, subgraph
+from colpali_integrations.runtime.session import Engine, SessionConfig
+
+FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
+REAL = {"paligemma": "Qdrant/colpali-v1.3-fp16", "paligemma-fp16": "Qdrant/colpali-v1.3-fp16"} | {
+    "colmodernvbert": "Qdrant/colmodernvbert"
+}
+BATCH, SIZE, DIM = 2, 4, 3
+HALVES: tuple[Literal["pages", "text"], ...] = ("pages", "text")
+
+
+def toy(
+    path: Path, *, entangled: bool = False, pixels: str = "pixel_values", detached: bool = False, flat: bool = False
+) -> Path:
+    """A merged graph in small: pixels -> tower -> + ids -> output; the sum is masked where ids are 0.
+
+    The text side reads the *shape* of the pixels too, as exports do for the batch size.
+    """
+    tower = helper.make_tensor("tower", TensorProto.FLOAT, [SIZE, DIM], np.arange(SIZE * DIM, dtype=np.float32))
+    first = helper.make_tensor("first", TensorProto.INT64, [1], [0])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    tower_input = "mixed" if entangled else pixels
+    nodes = [
+        helper.make_node("Shape", [pixels], ["shape"]),
+        helper.make_node("Gather", ["shape", "first"], ["batch"]),
+        helper.make_node("Cast", ["batch"], ["batch_f"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["input_ids"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Add", [pixels, "mask_row"], ["mixed"]),
+        helper.make_node("MatMul", [tower_input, "tower"], ["features"]),
+        helper.make_node("Unsqueeze", ["features", "axes"], ["features_3d"]),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["mask_3d"]),
+        helper.make_node("Mul", ["features_3d", "mask_3d"], ["masked"]),
+        helper.make_node("Add", ["masked", "mask_3d"], ["summed"]),
+        helper.make_node("Add", ["mask_3d" if detached else "summed", "batch_f"], ["output"]),
+    ]
+    extra = []
+    if flat:  # the features cross the cut as one row, and the text half knows how to fold it
+        extra = [helper.make_tensor("row", TensorProto.INT64, [1], [-1])]
+        extra += [helper.make_tensor("fold", TensorProto.INT64, [2], [1, DIM])]
+        nodes[6:7] = [
+            helper.make_node("Reshape", ["features", "row"], ["flat"]),
+            helper.make_node("Shape", ["input_ids"], ["ids_shape"], end=1),
+            helper.make_node("Concat", ["ids_shape", "fold"], ["folded_shape"], axis=0),
+            helper.make_node("Reshape", ["flat", "folded_shape"], ["features_3d"]),
+        ]
+    nodes.insert(4, helper.make_node("ReduceSum", ["mask", "axes"], ["mask_row"], keepdims=1))
+    last = helper.make_tensor("last", TensorProto.INT64, [1], [2])
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [
+            helper.make_tensor_value_info(pixels, TensorProto.FLOAT, ["batch", SIZE]),
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
+        ],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", "tokens", DIM])],
+        [tower, first, axes, last, *extra],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+def feed(ids: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        "pixel_values": rng.normal(size=(BATCH, SIZE)).astype(np.float32),
+        "input_ids": np.full((BATCH, 5), ids, dtype=np.int64),
+    }
+
+
+def test_the_cut_falls_between_the_tower_and_the_rest(tmp_path: Path) -> None:
+    graph = read_graph(toy(tmp_path / "toy.onnx"))
+    cut = find_cut(graph)
+    assert not isinstance(cut, str)
+    assert [value.name for value in cut] == ["features_3d"]
+    pages, text = (subgraph(graph, cut, half=half).model.graph for half in HALVES)
+    assert [node.op_type for node in pages.node] == ["MatMul", "Unsqueeze"]
+    assert [tensor.name for tensor in pages.initializer] == ["tower", "axes"]
+    assert "tower" not in {tensor.name for tensor in text.initializer}
+    # pixel_values stays an input of the text half, for its shape alone
+    assert [value.name for value in text.input] == ["pixel_values", "input_ids", "features_3d"]
+
+
+def test_halves_equal_the_whole(tmp_path: Path) -> None:
+    files = GraphFiles(*[toy(tmp_path / "toy.onnx")] * 2)
+    split, whole = Engine(files, SessionConfig()), Engine(files, SessionConfig(split=False))
+    assert split.splits
+    assert not whole.splits
+    np.testing.assert_array_equal(split.pages(feed(1))["output"], whole.pages(feed(1))["output"])
+    np.testing.assert_array_equal(split.queries(feed(0))["output"], whole.queries(feed(0))["output"])
+
+
+def test_an_undeclared_shape_of_the_features_is_learned_once_a_batch_size(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = GraphFiles(*[toy(tmp_path / "toy.onnx", flat=True)] * 2)
+    split, whole = Engine(files, SessionConfig()), Engine(files, SessionConfig(split=False))
+    for _ in range(2):
+        np.testing.assert_array_equal(split.queries(feed(0))["output"], whole.queries(feed(0))["output"])
+    assert split.splits
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "to learn it" in caplog.text
+    np.testing.assert_array_equal(split.pages(feed(1))["output"], whole.pages(feed(1))["output"])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"entangled": True}, "nothing that depends on 'pixel_values' alone reaches the rest"),
+        ({"detached": True}, "nothing that depends on 'pixel_values' alone reaches the rest"),
+        ({"pixels": "images"}, "the graph has no input 'pixel_values'"),
+    ],
+)
+def test_a_graph_without_a_cut_runs_whole_and_the_log_says_why(
+    options: dict[str, Any], reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = toy(tmp_path / "toy.onnx", **options)
+    engine = Engine(GraphFiles(path, path), SessionConfig())
+    given = feed(1)
+    given["images"] = given["pixel_values"]
+    with caplog.at_level(logging.WARNING):
+        result = engine.queries(given)["output"]
+    assert not engine.splits
+    assert reason in caplog.text
+    np.testing.assert_array_equal(
+        result, Engine(GraphFiles(path, path), SessionConfig(split=False)).queries(given)["output"]
+    )
+
+
+@pytest.mark.parametrize("folder", list(REAL))
+def test_the_halves_of_real_exports_are_bit_identical_to_the_whole(folder: str) -> None:
+    options: dict[str, Any] = {"local_dir": FIXTURES / folder, "threads": 1}
+    split = ColPali.from_pretrained(REAL[folder], **options)
+    whole = ColPali.from_pretrained(REAL[folder], split_graph=False, **options)
+    assert split.splits_graph
+    assert not whole.splits_graph
+    image = Image.effect_noise((64, 32), 60)
+    queries = ["harbour", "how do I tune a violin?", "the tax return of 1998"]
+    for mine, theirs in zip(split.embed_queries(queries), whole.embed_queries(queries), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(next(split.embed_images(image)), next(whole.embed_images(image)))
+
+
+def test_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / "paligemma", tmp_path / "m")
+    model = onnx.load(tmp_path / "m" / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../secret"
+    onnx.save(model, tmp_path / "m" / "model.onnx")
+    with pytest.raises(ModelLoadError, match="outside its folder"):
+        read_graph(tmp_path / "m" / "model.onnx")
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    shutil.copy(FIXTURES / "paligemma" / "model.onnx", tmp_path)
+    with pytest.raises(ModelLoadError, match=r"weights in model\.onnx_data, which is not in"):
+        read_graph(tmp_path / "model.onnx")
+
+
+def test_what_is_no_onnx_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ModelLoadError, match=r"model\.onnx"):
+        Engine(GraphFiles(path, path), SessionConfig()).load()

@@ -1,0 +1,187 @@
+"""BM25 by sparse vectors: against bm25s on the same words, and which words are found by which."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import bm25s
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.scoring.bm25 import Bm25, SparseVector, bm25_scores
+
+WORDS = [f"w{number}x" for number in range(40)]
+DOCUMENT = st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join)
+
+
+def shared(bm25: Bm25, query: str, page: str) -> int:
+    return len(np.intersect1d(bm25.query(query).indices, bm25.document(page).indices))
+
+
+@given(documents=st.lists(DOCUMENT, min_size=1, max_size=12), query=DOCUMENT)
+@settings(max_examples=60, deadline=None)
+def test_scores_are_those_of_bm25s_on_the_same_words(documents: list[str], query: str) -> None:
+    bm25 = Bm25(language=None, k1=1.5, b=0.6)
+    tokens = [bm25.words(text) for text in documents]
+    bm25 = Bm25(language=None, k1=1.5, b=0.6, average_length=float(np.mean([len(words) for words in tokens])))
+    scores = bm25_scores(bm25.query(query), [bm25.document(text) for text in documents])
+
+    # bm25s counts a query's word once and leaves the constant k1 + 1 out.
+    peer = bm25s.BM25(method="lucene", k1=1.5, b=0.6)
+    peer.index(tokens, show_progress=False)
+    known = {word for words in tokens for word in words}
+    asked = [word for word in bm25.words(query) if word in known]
+    expected = np.zeros(len(documents)) if not asked else peer.get_scores(asked) * 2.5
+    np.testing.assert_allclose(scores, expected, rtol=2e-5, atol=1e-6)
+
+
+def test_the_example_computed_by_hand() -> None:
+    bm25 = Bm25(language=None, k1=1.0, b=0.5, average_length=4)
+    pages = [bm25.document("red red fox"), bm25.document("blue"), bm25.document("")]
+    # L = 3: norm = 0.5 + 0.5 * 3 / 4 = 0.875; n = 2: 2 * 2 / 2.875; idf = ln(1 + 2.5 / 1.5); asked twice
+    expected = 2 * np.log(1 + 2.5 / 1.5) * 4 / 2.875
+    np.testing.assert_allclose(bm25_scores(bm25.query("red, red!"), pages), [expected, 0, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("fork_exec", "calls fork_exec() twice"),
+        ("exec", "calls fork_exec() twice"),
+        ("E-1042", "error E-1042: paper jam"),
+        ("1042", "error E-1042: paper jam"),
+        ("e1042", "error E-1042: paper jam"),
+        ("3.14", "pi is 3.14."),
+        ("14", "pi is 3.14."),
+        ("1,024", "of 1,024 bytes"),
+        ("os.path", "import os.path"),
+        ("__init__", "def __init__(self)"),
+        ("pageCount", "the pageCount of"),
+        ("pagecount", "the pageCount of"),
+        ("page", "the pageCount of"),
+        ("C++", "in C++, not in C#"),
+        ("x86-64", "for x86-64 only"),
+        ("retrieval", "document retrie-\nval by"),
+        ("retrieval", "document retrie-\r\nval by"),
+        ("retrieval", "document retrie\ufffe\nval by"),
+        ("retrieval", "document retrie\xadval by"),
+        ("multivector", "a multi-vector store"),
+        ("multi-vector", "a multivector store"),
+        ("offices", "the oﬃce"),
+        ("Ünïcode", "unicode"),
+        ("don't", "we don’t know"),
+        ("user", "the user's page"),
+        ("東京", "東京都に住む"),
+        ("ประเทศไทย", "ในประเทศไทยมี"),
+        ("हिन्दी", "यह हिन्दी है"),
+        ("школа", "Школа №5"),
+    ],
+)
+def test_a_page_is_found_by(query: str, page: str) -> None:
+    bm25 = Bm25()
+    assert shared(bm25, query, page) > 0
+    assert shared(bm25, query, "entirely other matters") == 0
+
+
+def test_an_identifier_ranks_the_page_that_has_it_whole_first() -> None:
+    bm25 = Bm25()
+    pages = ["exec and fork, fork and exec", "see fork_exec for more", "1042 errors, class E", "code E-1042 was seen"]
+    vectors = [bm25.document(page) for page in pages]
+    assert bm25_scores(bm25.query("fork_exec"), vectors).argmax() == 1
+    assert bm25_scores(bm25.query("E-1042"), vectors).argmax() == 3
+
+
+@pytest.mark.parametrize(
+    ("language", "query", "page"),
+    [
+        ("german", "Häuser", "ein großes Haus"),
+        ("german", "Grösse", "die Größe"),
+        ("german", "uberblick", "im Überblick"),
+        ("french", "été", "l'ÉTÉ indien"),
+        ("french", "prévisions", "la prevision"),
+        ("french", "eau", "l’eau"),
+        ("english", "Überblick", "Der überblick."),
+        ("english", "l'année", "une année"),
+    ],
+)
+def test_other_languages(language: str, query: str, page: str) -> None:
+    assert shared(Bm25(language=language), query, page) > 0
+
+
+def test_english_inflections_meet_and_numbers_are_left_alone() -> None:
+    bm25 = Bm25()
+    assert shared(bm25, "indexing", "it indexes") == 1
+    assert shared(Bm25(language=None), "indexing", "it indexes") == 0
+    assert bm25.words("v2s E1042s") == ["v2s", "e1042s"]
+
+
+@given(text=st.text(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_text_gives_a_sorted_finite_vector_with_values_below_k1_plus_1(text: str) -> None:
+    bm25 = Bm25()
+    page, query = bm25.document(text), bm25.query(text)
+    assert page.indices.dtype == query.indices.dtype == np.uint32
+    assert page.values.dtype == query.values.dtype == np.float32
+    assert (np.diff(page.indices.astype(np.int64)) > 0).all()
+    np.testing.assert_array_equal(page.indices, query.indices)
+    assert ((page.values > 0) & (page.values < 2.2)).all()
+    assert query.values.sum() == len(bm25.words(text))
+    # What letters and digits a text has is found by themselves.
+    assert len(query) > 0 or not any(character.isalnum() for character in text)
+
+
+def test_indices_are_the_same_on_every_machine_and_in_every_version() -> None:
+    # python -c "from hashlib import blake2b; print(int.from_bytes(blake2b(b'page', digest_size=4).digest(), 'little'))"
+    page = Bm25(language=None).document("page Page seite")
+    assert page.indices.tolist() == [2732039421, 3772422609]
+
+
+def test_no_documents_no_words() -> None:
+    bm25 = Bm25()
+    assert len(bm25.document("")) == len(bm25.query("?!")) == len(bm25.document("______ ... --")) == 0
+    assert bm25_scores(bm25.query("page"), []).shape == (0,)
+    assert bm25_scores(bm25.query(""), [bm25.document("page")]).tolist() == [0]
+    assert bm25_scores(bm25.query("page"), [bm25.document("")]).tolist() == [0]
+    empty = SparseVector(np.zeros(0, np.uint32), np.zeros(0, np.float32))
+    assert bm25_scores(empty, [empty, empty]).tolist() == [0, 0]
+
+
+def test_threads_share_one() -> None:
+    texts = [f"stemming{letter}ing of relational{letter}ities and {letter}_{letter}" for letter in "abcdefgh" * 40]
+    alone, together = Bm25(), Bm25()
+    expected = [alone.document(text) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(together.document, texts))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one.indices, other.indices)
+        np.testing.assert_array_equal(one.values, other.values)
+
+
+def test_words_learned_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("colpali_integrations.scoring.bm25._KEPT_WORDS", 50)
+    bm25 = Bm25()
+    first = bm25.document("again")
+    for number in range(200):
+        bm25.document(f"word{number} {'long' * 40}{number}")
+        assert len(bm25._seen) <= 50
+    np.testing.assert_array_equal(bm25.document("again").indices, first.indices)
+
+
+def test_words_met_before_are_not_stemmed_again() -> None:
+    bm25 = Bm25()
+    first = bm25.document("running runners ran")
+    # What is remembered is what counts from then on: as if stemming gave something else now.
+    bm25._seen["running"] = bm25._seen["ran"]
+    assert len(bm25.document("running runners ran")) == len(first) - 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"language": "klingon"}, {"k1": -1}, {"b": 1.5}, {"average_length": 0}, {"k1": float("nan")}],
+)
+def test_constants_out_of_range_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError):
+        Bm25(**options)  # type: ignore[arg-type]

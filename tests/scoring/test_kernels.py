@@ -1,0 +1,241 @@
+"""The fast path of MaxSim against its definition in float64, in blocks, threads and forked processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from colpali_integrations import max_sim
+from colpali_integrations.errors import InputError
+from colpali_integrations.scoring import _kernels as maxsim
+from colpali_integrations.scoring import maxsim as scoring
+from colpali_integrations.scoring._kernels import best_matches
+
+
+@pytest.fixture
+def always_fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(scoring, "_LARGE", 0)
+    monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 0)
+    yield
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(maxsim, "_ROWS", 7)
+    monkeypatch.setattr(maxsim, "_PRODUCTS", 100)
+    yield
+
+
+def oracle(queries: NDArray[Any], pages: list[NDArray[Any]]) -> NDArray[np.float64]:
+    exact = queries.astype(np.float64)
+    return np.stack([(exact @ page.astype(np.float64).T).max(axis=1) for page in pages], axis=1)
+
+
+def unit(rng: np.random.Generator, rows: int, dim: int, dtype: Any = np.float32) -> NDArray[Any]:
+    vectors = rng.normal(size=(rows, dim))
+    found: NDArray[Any] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(dtype)
+    return found
+
+
+def unequal(rng: np.random.Generator, sizes: list[int], dim: int, dtypes: list[Any]) -> list[NDArray[Any]]:
+    return [unit(rng, size, dim, dtype) for size, dtype in zip(sizes, dtypes, strict=False)]
+
+
+page_dtypes = st.sampled_from([np.float32, np.float16, np.float64])
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 50),
+    pages=st.lists(st.tuples(st.integers(1, 16), page_dtypes), min_size=1, max_size=12),
+    dim=st.integers(1, 70),
+    threads=st.integers(1, 3),
+)
+@settings(max_examples=120, deadline=None)
+def test_any_pages_in_any_blocks_score_as_the_definition_says(
+    seed: int, rows: int, pages: list[tuple[int, Any]], dim: int, threads: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    sizes, dtypes = [size for size, _ in pages], [dtype for _, dtype in pages]
+    corpus = unequal(rng, sizes, dim, dtypes)
+    queries = unit(rng, rows, dim)
+    with pytest.MonkeyPatch.context() as patch:
+        # Blocks of at most 7 vectors: some hold several pages, some one of 8 to 16. Queries go 16 at a time.
+        patch.setattr(maxsim, "_ROWS", 7)
+        patch.setattr(maxsim, "_PRODUCTS", 100)
+        found = best_matches(queries, corpus, threads=threads)
+    assert found.dtype == np.float32
+    # All float32 that is left to differ is the sum of dim products of unit vectors.
+    np.testing.assert_allclose(found, oracle(queries, corpus), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_pages_of_colpali_s_size(dtype: Any) -> None:
+    rng = np.random.default_rng(1)
+    pages = unequal(rng, [1030] * 9 + [1, 700, 9000, 3], 128, [dtype] * 13)
+    query = unit(rng, 20, 128)
+    expected = oracle(query, pages).sum(axis=0)
+    np.testing.assert_allclose(best_matches(query, pages).sum(axis=0), expected, rtol=1e-5)
+    np.testing.assert_allclose(max_sim(query, pages), expected, rtol=1e-5)
+
+
+def test_max_sim_takes_the_fast_path_from_a_size_on_and_both_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    pages = unequal(rng, [200] * 30, 32, [np.float32] * 30)
+    query = unit(rng, 10, 32)
+    taken: list[int] = []
+
+    def watched(queries: NDArray[np.float32], block: list[NDArray[Any]]) -> NDArray[np.float32]:
+        taken.append(len(block))
+        return best_matches(queries, block)
+
+    monkeypatch.setattr(maxsim, "best_matches", watched)
+    assert onnx is sys.modules["onnx"]  # as after anything was encoded
+    monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 2**30)
+    slow = max_sim(query, pages)
+    assert taken == []
+    monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 10 * 32 * 200 * 30)
+    np.testing.assert_allclose(max_sim(query, pages), slow, rtol=1e-5)
+    assert taken == [30]
+    assert max_sim(query, pages[:29]).tolist() == pytest.approx(slow[:29].tolist(), rel=1e-5)
+    assert taken == [30]
+
+
+@pytest.mark.usefixtures("always_fast", "small_blocks")
+def test_several_queries_and_more_matches_than_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "_MATCHES", 100)
+    rng = np.random.default_rng(3)
+    queries = [unit(rng, size, 8) for size in (3, 1, 20, 17)]
+    pages = unequal(rng, [1, 5, 9, 2, 2, 7, 30, 1], 8, [np.float32] * 8)
+    expected = [oracle(query, pages).sum(axis=0) for query in queries]
+    np.testing.assert_allclose(max_sim(queries, pages), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("always_fast")
+def test_shapes_layouts_and_numbers_are_those_of_the_plain_path() -> None:
+    rng = np.random.default_rng(4)
+    stacked = rng.normal(size=(3, 5, 6)).astype(np.float32)
+    query = rng.normal(size=(2, 6))
+    assert max_sim(query, stacked[0]).shape == ()
+    assert max_sim([query], []).shape == (1, 0)
+    together = max_sim(query, stacked)
+    for layout in (np.asfortranarray(stacked), stacked[:, ::-1], [page.T.copy().T for page in stacked]):
+        np.testing.assert_allclose(max_sim(np.asfortranarray(query), layout), together, rtol=1e-6)
+    integers = np.array([[3, 4], [5, 2]], np.int8)
+    assert float(max_sim(np.eye(2), integers)) == 9.0
+
+
+@pytest.mark.usefixtures("always_fast")
+def test_a_longest_page_that_is_not_in_order_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maxsim, "_ROWS", 7)
+    page = np.arange(40.0).reshape(4, 10).T  # ten vectors, float64, by column
+    assert float(max_sim(np.eye(4), page)) == 9 + 19 + 29 + 39
+
+
+@pytest.mark.usefixtures("always_fast")
+def test_nan_and_infinity_are_not_lost() -> None:
+    pages = [np.array([[np.nan], [1.0]], dtype) for dtype in (np.float32, np.float16)]
+    assert np.isnan(max_sim(np.ones((1, 1)), pages)).all()
+    infinite = np.array([[np.inf], [1.0]], np.float16)
+    assert max_sim(np.ones((1, 1)), [infinite]).tolist() == [np.inf]
+    assert max_sim(np.ones((1, 1)), [-infinite]).tolist() == [-1.0]
+
+
+@pytest.mark.usefixtures("always_fast")
+def test_a_negative_best_match_stays_negative_beside_a_longer_page() -> None:
+    short, long = np.array([[-1.0, 0.0]]), np.array([[0.5, 0.0], [0.0, 1.0], [0.2, 0.0]])
+    assert max_sim(np.array([[1.0, 0.0]]), [short, long]).tolist() == [-1.0, 0.5]
+
+
+@pytest.mark.usefixtures("always_fast")
+def test_dims_are_still_checked() -> None:
+    with pytest.raises(InputError, match="were all embedded by the same"):
+        max_sim(np.ones((1, 2)), [np.ones((1, 2)), np.ones((4, 3))])
+
+
+@pytest.mark.usefixtures("always_fast", "small_blocks")
+def test_many_threads_get_their_own_scores() -> None:
+    rng = np.random.default_rng(5)
+    pages = unequal(rng, [3, 5, 9, 2] * 10, 16, [np.float32, np.float16] * 20)
+    queries = [unit(rng, 6, 16) for _ in range(24)]
+    alone = [max_sim(query, pages) for query in queries]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda query: max_sim(query, pages), queries))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_no_thread_outlives_a_call_and_a_failure_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [np.ones((5, 4), np.float32)] * 50
+    best_matches(np.ones((2, 4), np.float32), pages, threads=3)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("max_sim")]
+    begun: list[int] = []
+
+    def fail(*_: Any) -> None:
+        begun.append(1)
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(maxsim, "_score", fail)
+    with pytest.raises(MemoryError, match="no more"):
+        best_matches(np.ones((2, 4), np.float32), pages, threads=2)
+    assert len(begun) <= 2  # the blocks after the failure were not begun
+
+
+def _score_in_child(pages: list[NDArray[Any]], answers: Any) -> None:
+    answers.put(best_matches(np.eye(4, dtype=np.float32), pages, threads=2))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_scores_while_the_parent_does() -> None:
+    rng = np.random.default_rng(6)
+    pages = unequal(rng, [800] * 40, 4, [np.float32] * 40)
+    expected = best_matches(np.eye(4, dtype=np.float32), pages)
+    context = multiprocessing.get_context("fork")
+    over = threading.Event()
+
+    def busy() -> None:
+        while not over.is_set():
+            best_matches(np.eye(4, dtype=np.float32), pages, threads=1)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for _ in range(4):
+            answers = context.SimpleQueue()
+            child = context.Process(target=_score_in_child, args=(pages, answers))
+            child.start()
+            child.join(60)
+            assert child.exitcode == 0
+            np.testing.assert_array_equal(answers.get(), expected)
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_few_pages_load_neither_onnx_nor_a_session() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from colpali_integrations import max_sim\n"
+        "max_sim(np.ones((20, 128)), np.ones((20, 700, 128)))\n"
+        "from colpali_integrations.scoring import _kernels as maxsim\n"
+        "assert not maxsim._sessions\n"
+        "assert 'onnx' not in sys.modules\n"
+        "max_sim(np.ones((20, 128)), [np.ones((700, 128), np.float16)] * 160)\n"
+        "assert 'onnx' in sys.modules and maxsim._sessions\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

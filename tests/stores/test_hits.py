@@ -1,0 +1,117 @@
+"""`Hits` are a list, and show themselves."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colpali_integrations import ColPali
+from colpali_integrations.errors import InputError
+from colpali_integrations.stores import Entry, Hit, Hits, MultiVectorStore
+from tests.stores.documents import make_store
+
+QUESTION = "prices of bananas"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, coltiny: ColPali) -> Iterator[MultiVectorStore]:
+    with make_store(tmp_path_factory.mktemp("hits"), coltiny) as store:
+        yield store
+
+
+@pytest.fixture
+def hits(pages: MultiVectorStore, coltiny: ColPali) -> Hits:
+    [query] = coltiny.embed_queries(QUESTION)
+    return pages.search(query, 2, text=QUESTION)
+
+
+def test_hits_are_a_list(hits: Hits) -> None:
+    assert isinstance(hits, list)
+    assert len(hits) == 2
+    assert hits == list(hits)
+    assert isinstance(hits[0], Hit)
+    assert isinstance(hits[:1], Hits)
+    assert hits[:1].text == QUESTION
+    assert [*hits, *hits][2] == hits[0]
+    for other in (pickle.loads(pickle.dumps(hits)), copy.deepcopy(hits)):
+        assert type(other) is list
+        assert [hit.id for hit in other] == [hit.id for hit in hits]
+
+
+def test_a_search_shows_its_pages_with_the_words_of_the_question(hits: Hits, tmp_path: Path) -> None:
+    report = hits.to_html()
+    assert '<h1 dir="auto">prices of bananas</h1>' in report
+    assert report.count("<article") == 2
+    assert "fruit.pdf, page 2" in report
+    assert 'aria-label="bananas: ' in report
+    assert 'class="heat all"' in report
+    assert "not named" not in report
+    assert hits[:1].to_html("another title").count("<article") == 1
+    assert 'class="heat all"' not in hits.to_html(heatmaps=False)
+    assert hits._repr_html_().startswith("<div")
+    assert hits.to_html().save(tmp_path / "r.html").is_file()
+
+
+def test_without_the_words_it_says_how_to_name_them(pages: MultiVectorStore, coltiny: ColPali) -> None:
+    [query] = coltiny.embed_queries(QUESTION)
+    report = pages.search(query, 1).to_html()
+    assert "Found pages" in report
+    assert "The words of the question are not named" in report
+    assert 'aria-label="match: ' in report
+    named = pages.search(query, 1).to_html(QUESTION, tokens=coltiny.query_tokens(QUESTION))
+    assert 'aria-label="bananas: ' in named
+    with pytest.raises(InputError, match="tokens"):
+        pages.search(query, 1).to_html(tokens=["a"])
+    [other] = pages.search_batch([query], 1, texts=["words of another query than this"])
+    assert "not named" in other.to_html(), "vectors of another text have other names"
+    with pytest.raises(InputError, match="1 queries but 2 texts"):
+        pages.search_batch([query], 1, texts=["a", "b"])
+
+
+def test_the_maps_of_a_store_are_those_of_the_pages(pages: MultiVectorStore, coltiny: ColPali, hits: Hits) -> None:
+    [query] = coltiny.embed_queries(QUESTION)
+    tokens = coltiny.query_tokens(QUESTION)
+    found = pages.similarity_maps(query, [hits[0].id, "unknown"], tokens=tokens)
+    assert list(found) == [hits[0].id]
+    [maps] = found.values()
+    assert maps.tokens == tuple(tokens)
+    [boxes] = pages.regions(query, [hits[0].id], tokens=tokens).values()
+    best = {box["token"]: box["score"] for box in boxes}
+    assert best
+    for token, score in best.items():
+        assert float(maps.of(token).max()) == pytest.approx(score, abs=1e-5)
+
+
+def test_texts_and_hostile_entries(coltiny: ColPali) -> None:
+    with MultiVectorStore.open(model=coltiny) as store:
+        text = "<script>alert(1)</script> bananas & prices"
+        [vectors] = coltiny.embed_texts([text])
+        store.add([(Entry(id="<b>", text=text), vectors)])
+        [query] = coltiny.embed_queries(QUESTION)
+        report = store.search(query, 1, text=QUESTION).to_html()
+    assert "<script" not in report
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; <mark>bananas</mark> &amp; <mark>prices</mark>" in report
+
+
+def test_what_cannot_be_shown_is_said_in_a_notebook(tmp_path: Path, coltiny: ColPali) -> None:
+    with make_store(tmp_path, coltiny) as store:
+        [query] = coltiny.embed_queries(QUESTION)
+        hits = store.search(query, 2, text=QUESTION)
+        (tmp_path / "documents" / "fruit.pdf").unlink()
+        assert "No picture: cannot draw fruit.pdf, page 2" in hits.to_html()
+    shown = hits._repr_html_()
+    assert "fruit.pdf, page 2" in shown
+    assert "closed" in shown
+    plain = Hits([*hits])
+    with pytest.raises(InputError, match="where they were found"):
+        plain.to_html()
+    assert "where they were found" in plain._repr_html_()
+    assert "Nothing was found" in Hits().to_html()
+    assert json.dumps([hit.score for hit in hits])
+    assert np.isfinite([hit.score for hit in hits]).all()

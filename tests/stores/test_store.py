@@ -1,0 +1,422 @@
+"""One set of assertions for every kind of store: what is put in is found, by exact MaxSim, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+import pickle
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from colpali_integrations import PageGrid, max_sim
+from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
+from colpali_integrations.stores import Entry, MultiVectorStore
+from colpali_integrations.stores.settings import Settings
+from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, opening, page
+
+QUERY = page(0, seed=7, rows=4)
+# Rounding: queries and pages are float16 in the engine, and sums of a few products differ in their last bits.
+TOLERANCE = 5e-3
+
+
+def fill(store: MultiVectorStore, count: int = 20) -> MultiVectorStore:
+    assert store.add((entry(number), page(number)) for number in range(count)) == count
+    return store
+
+
+def names(found: Any) -> list[str]:
+    return [hit.id for hit in found]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), count=st.integers(0, 30), k=st.integers(1, 40), weighted=st.booleans())
+def test_search_is_brute_force_max_sim(backend: str, seed: int, count: int, k: int, weighted: bool) -> None:
+    pages = [page(number, seed=seed, weighted=weighted) for number in range(count)]
+    query = page(99, seed=seed, rows=5, weighted=True)
+    truth = max_sim(query, pages) if pages else np.zeros(0)
+    with tempfile.TemporaryDirectory() as folder, opening(backend, Path(folder)) as open_store:
+        store = open_store()
+        store.add((entry(number), vectors) for number, vectors in enumerate(pages))
+        found = store.search(query, k)
+        assert len(found) == min(k, count)
+        for hit in found:
+            assert hit.score == hit.max_sim == pytest.approx(truth[int(hit.id.split()[1])], abs=TOLERANCE)
+        assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+        best = sorted(truth.tolist(), reverse=True)[: len(found)]
+        assert [hit.score for hit in found] == pytest.approx(best, abs=TOLERANCE)
+        scores = store.score(query, [f"page {number}" for number in range(count + 1)])
+        assert len(scores) == count
+        assert [scores[f"page {number}"] for number in range(count)] == pytest.approx(truth.tolist(), abs=TOLERANCE)
+
+
+def test_what_was_stored_comes_back(open_store: Open) -> None:
+    store = open_store()
+    grid = PageGrid(2, 2, np.array([0, 3, -1], np.int32))
+    metadata = {
+        "source": "ä/ü 東京.pdf",
+        "page": 7,
+        "ratio": 1.0,
+        "none": None,
+        "list": [1, "a", None],
+        "in": {"a.b": {}},
+    }
+    rich = Entry(
+        id="any string, ünï ✓",
+        text="line\u2028line \U0001f600",
+        metadata=metadata,
+        group="g",
+        content_hash="h",
+        grid=grid,
+        extra={"framework": {"kind": "node"}},
+    )
+    poor = Entry(id="1")
+    store.add([(rich, page(1, rows=3)), (poor, page(2))])
+    store = store if "memory" in store.where else open_store()
+    found, unknown, other = store.get([rich.id, "unknown", "1"])
+    assert (found, unknown, other) == (rich, None, poor)
+    assert found is not None
+    assert {type(value) for value in found.metadata.values()} == {str, int, float, type(None), list, dict}
+    assert store.search(page(1, rows=3), 1)[0].entry == rich
+    [vectors, nothing] = store.vectors([rich.id, "unknown"])
+    np.testing.assert_array_equal(vectors, page(1, rows=3))
+    assert nothing is None
+    assert vectors is not None
+    assert vectors.dtype == np.float32
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_whatever_json_holds_comes_back(open_store: Open) -> None:
+    store = open_store()
+
+    @settings(max_examples=80, deadline=None)
+    @given(metadata=st.lists(st.dictionaries(st.text(), JSON, max_size=4), min_size=1, max_size=8), id_=st.text())
+    def comes_back(metadata: list[dict[str, Any]], id_: str) -> None:
+        made = [Entry(id=f"{id_}{number}", metadata=one, extra=one) for number, one in enumerate(metadata)]
+        store.add((one, page(1)) for one in made)
+        found = store.get([one.id for one in made])
+        assert found == made
+        assert repr(found) == repr(made), "1.0 is not 1 and True is not 1"
+        assert store.delete(one.id for one in made) == len(made)
+
+    comes_back()
+
+
+def test_adding_again_replaces(open_store: Open) -> None:
+    store = fill(open_store(), 5)
+    store.add([(entry(3, text="new", metadata={"only": "this"}), 3 * page(3))])
+    assert len(store) == 5
+    assert store.get(["page 3"])[0] == entry(3, text="new", metadata={"only": "this"})
+    [three] = store.vectors(["page 3"])
+    assert three is not None
+    np.testing.assert_allclose(three, 3 * page(3), rtol=1e-3)
+    # Twice in one call: the later one counts.
+    store.add([(entry(9, text="first"), page(1)), (entry(9, text="second"), page(2))])
+    [nine] = store.get(["page 9"])
+    assert nine is not None
+    assert nine.text == "second"
+
+
+def test_deleting(open_store: Open) -> None:
+    store = fill(open_store())
+    assert store.delete(["page 0", "page 0", "unknown"]) == 1
+    assert store.delete("page 1") == 1, "one id is one id, not its letters"
+    assert store.delete(where={"even": True, "page": {"$gte": 10}}) == 5
+    assert store.delete(group="2.pdf") == len({2, 5, 8, 11, 14, 17}) - 1
+    assert store.delete([], where={"even": True}) == 0
+    left = {number for number in range(2, 20) if not (number % 2 == 0 and number >= 10) and number % 3 != 2}
+    assert store.hashes() == {f"page {number}": f"hash {number}" for number in left}
+    assert set(names(store.search(QUERY, 30))) == {f"page {number}" for number in left}
+    assert store.groups() == {"0.pdf": sum(n % 3 == 0 for n in left), "1.pdf": sum(n % 3 == 1 for n in left)}
+    with pytest.raises(InputError, match="ids, where or group"):
+        store.delete()
+    assert store.delete(where={"$id": {"$exists": True}}) == len(left)
+    assert len(store) == 0
+    assert store.search(QUERY) == []
+
+
+def test_looking_around(open_store: Open) -> None:
+    store = open_store()
+    assert (len(store), list(store.scroll()), store.search(QUERY), store.get([]), store.vectors([])) == (
+        0,
+        [],
+        [],
+        [],
+        [],
+    )
+    assert store.score(QUERY, []) == {}
+    fill(store, 600)
+    assert len(store) == store.count() == 600
+    assert store.count({"page": {"$lt": 10}}) == 10
+    assert {one.id for one in store.scroll()} == {f"page {number}" for number in range(600)}
+    assert len(list(store.scroll({"even": True}))) == 300
+    assert "page 7" in store
+    assert "page 600" not in store
+    assert 7 not in store
+    assert "fake" in repr(store)
+
+
+def test_filters_hold_in_both_stages(open_store: Open) -> None:
+    store = fill(open_store(first_stage="ward", first_vectors=2), 40)
+    for mode in ("exact", "two_stage"):
+        found = store.search(QUERY, 30, where={"page": {"$gte": 10, "$lt": 20}}, mode=mode, oversampling=1)
+        assert set(names(found)) == {f"page {number}" for number in range(10, 20)}
+    assert store.search(QUERY, where={"page": -1}) == []
+    assert names(store.search(QUERY, where={"$id": "page 3"})) == ["page 3"]
+    with pytest.raises(InputError, match=r"\$gtt"):
+        store.search(QUERY, where={"page": {"$gtt": 1}})
+
+
+@pytest.mark.parametrize("first_stage", ["ward", "rows", "muvera"])
+def test_two_stages_that_hand_everything_on_are_exact(open_store: Open, first_stage: str) -> None:
+    store = open_store(first_stage=first_stage, first_vectors=4 if first_stage == "ward" else None)
+    grids = {number: PageGrid(4, 4, np.arange(len(page(number))) % 16) for number in range(30)}
+    store.add((entry(number, grid=grids[number]), page(number)) for number in range(29))
+    store.add([(Entry(id="text"), page(29))])
+    exact = store.search(QUERY, 10, mode="exact")
+    staged = store.search(QUERY, 10, mode="two_stage", oversampling=3)
+    assert names(staged) == names(exact)
+    assert [hit.score for hit in staged] == pytest.approx([hit.score for hit in exact], abs=1e-4)
+    assert names(store.search(QUERY, 10, mode="auto")) == names(exact), "a small store is searched whole"
+
+
+@pytest.mark.parametrize("first_stage", ["int8", "binary"])
+def test_small_copies_are_scored_again_with_all_bits(open_store: Open, first_stage: str) -> None:
+    try:
+        store = open_store(first_stage=first_stage)
+    except ConfigurationError as error:
+        assert "memory" in str(error)
+        return
+    fill(store, 30).optimize()
+    exact = store.search(QUERY, 5, mode="exact")
+    assert names(store.search(QUERY, 5, mode="two_stage", oversampling=6)) == names(exact)
+
+
+def test_a_batch_is_its_searches(open_store: Open) -> None:
+    store = fill(open_store(), 15)
+    queries = [page(number, seed=3, rows=number + 1) for number in range(4)]
+    batch = store.search_batch(queries, 4, where={"even": True})
+    singles = [store.search(query, 4, where={"even": True}) for query in queries]
+    assert [names(one) for one in batch] == [names(one) for one in singles]
+    assert store.search_batch([]) == []
+
+
+def test_relevance_is_a_share_of_the_highest_score(open_store: Open) -> None:
+    store = open_store()
+    unit = np.eye(DIM, dtype=np.float32)
+    store.add([(Entry(id="same"), unit[:2]), (Entry(id="half"), unit[1:3]), (Entry(id="opposite"), -unit[:2])])
+    found = {hit.id: hit for hit in store.search(unit[:2])}
+    assert found["same"].relevance == pytest.approx(1)
+    assert found["half"].relevance == pytest.approx(0.5)
+    assert (found["opposite"].max_sim, found["opposite"].relevance) == (0, 0)
+    assert names(store.search(unit[:2], min_relevance=0.4)) == ["same", "half"]
+    assert store.relevance(unit[:2], 1.0) == pytest.approx(0.5)
+    assert store.search(-unit[:1], 3)[-1].relevance == 0, "negative products are no share"
+
+
+def test_hybrid_search_finds_by_what_is_seen_or_said(open_store: Open) -> None:
+    store = open_store()
+    unit = np.eye(DIM, dtype=np.float32)
+    store.add(
+        [
+            (Entry(id="seen", text="nothing of the kind"), unit[:1]),
+            (Entry(id="said", text="the harbour crane lifts containers"), -unit[:1]),
+            (Entry(id="both", text="a harbour"), 0.9 * unit[:1]),
+            (Entry(id="neither", text=""), unit[3:4]),
+        ]
+    )
+    query = unit[:1]
+    assert names(store.search(query)) == ["seen", "both", "neither", "said"]
+    found = store.search(query, hybrid=True, text="harbour crane")
+    assert names(found)[0] == "both"
+    assert {hit.id: hit.bm25 is not None for hit in found} == {
+        "both": True,
+        "said": True,
+        "seen": False,
+        "neither": False,
+    }
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    assert {hit.id: hit.max_sim for hit in found} == pytest.approx(
+        {"seen": 1, "both": 0.9, "neither": 0, "said": -1}, abs=1e-3
+    )
+    assert names(store.search(query, hybrid=1.0, text="harbour crane"))[0] == "said"
+    assert names(store.search(query, hybrid=0.0, text="harbour crane"))[:2] == ["seen", "both"]
+    assert names(store.search(query, 1, hybrid=1.0, text="crane", where={"$id": {"$ne": "said"}})) != ["said"]
+    assert names(store.search(query, hybrid="rrf", text="zzz"))[0] == "seen", "words that nobody says change nothing"
+    assert names(store.search(query, hybrid=True, text="?!"))[0] == "seen", "and so do no words"
+    with pytest.raises(ConfigurationError, match="text="):
+        store.search(query, hybrid=True)
+    for wrong in (-0.1, 1.1, math.nan, "sum"):
+        with pytest.raises(ConfigurationError, match="hybrid"):
+            store.search(query, hybrid=wrong, text="x")  # type: ignore[arg-type]
+
+
+def test_what_only_its_text_finds_is_not_lost_behind_many_pages(open_store: Open) -> None:
+    store = fill(open_store(), 150)
+    store.add([(Entry(id="said", text="zeppelin"), -100 * np.abs(page(1)))])
+    # 100 candidates of 151 are seen; the one with the word is not among them.
+    assert "said" not in names(store.search(np.abs(QUERY), 100))
+    [best, *_] = store.search(np.abs(QUERY), 5, hybrid=0.9, text="zeppelin")
+    assert best.id == "said"
+    assert best.max_sim < 0
+
+
+def test_places_on_the_page(open_store: Open) -> None:
+    store = open_store()
+    unit = np.eye(DIM, dtype=np.float32)
+    grid = PageGrid(2, 2, np.array([1, 2, -1], np.int32))
+    pdf = {"source": "a.pdf", "page": 1, "width": 200.0, "height": 100.0, "dpi": 150.0}
+    store.add([(Entry(id="page", metadata=pdf, grid=grid), unit[:3]), (Entry(id="text"), unit[:2])])
+    found = store.regions(unit[:1], ["page", "text", "unknown"], tokens=["word"])
+    assert found["text"] == []
+    assert "unknown" not in found
+    [box] = found["page"]
+    assert (box["token"], box["box"], box["points"]) == ("word", [0.5, 0, 1, 0.5], [100, 0, 200, 50])
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.ones((2, DIM + 1)), r"\(n, 8\)"),
+        (np.ones(DIM), "shape"),
+        (np.ones((0, DIM)), "n > 0"),
+        (np.full((1, DIM), 1e6), "finite"),
+        (np.full((1, DIM), np.nan), "finite"),
+        (np.full((1, DIM), "x"), "<U1"),
+    ],
+)
+def test_vectors_that_cannot_be(open_store: Open, vectors: Any, message: str) -> None:
+    store = open_store()
+    with pytest.raises(StoreError, match=message) as caught:
+        store.add([(entry(1), page(1)), (entry(2), vectors)])
+    assert "page 2" in str(caught.value)
+    assert names(store.search(QUERY)) == ["page 1"], "what came before is kept"
+    if np.asarray(vectors).dtype.kind == "f" and np.isfinite(vectors).all() and np.max(vectors, initial=0) < 1e6:
+        with pytest.raises(InputError, match=r"\(n, 8\)"):
+            store.search(vectors)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metadata": {"a": object()}},
+        {"metadata": {"a": math.inf}},
+        {"extra": {"a": b"x"}},
+        {"id": ""},
+        {"id": 3},
+        {"text": "\ud800"},
+    ],
+)
+def test_entries_that_cannot_be(open_store: Open, wrong: dict[str, Any]) -> None:
+    store = open_store()
+    with pytest.raises(StoreError):
+        store.add([(entry(1, **wrong), page(1))])
+    assert len(store) == 0
+
+
+def test_a_grid_of_another_page(open_store: Open) -> None:
+    with pytest.raises(StoreError, match="places"):
+        open_store().add([(entry(1, grid=PageGrid(1, 1, np.zeros(2, np.int32))), page(1, rows=3))])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"k": 0}, {"mode": "fast"}, {"oversampling": 0.5}, {"oversampling": math.nan}, {"mode": "two_stage"}],
+)
+def test_options_that_cannot_be(open_store: Open, options: dict[str, Any]) -> None:
+    store = open_store(first_stage="exact")
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        store.search(QUERY, **options)
+
+
+def test_another_model_is_refused(open_store: Open) -> None:
+    if "memory" in open_store().where:
+        return  # nobody can open it again
+    other = replace(MODEL, description="f" * 16, name="other")
+    with pytest.raises(FingerprintError) as caught:
+        open_store(model=other)
+    for shown in ("fake", "other", "0123456789abcdef", "f" * 16, "use the model"):
+        assert shown in str(caught.value)
+    with pytest.raises(FingerprintError):
+        open_store().require(other)
+    assert open_store(model=replace(MODEL, name="a local copy", version="9")).model.name == "fake"
+
+
+def test_another_way_of_searching_is_refused(open_store: Open) -> None:
+    store = open_store(first_stage="ward", first_vectors=4, language="german")
+    if "memory" in store.where:
+        return
+    again = open_store()
+    assert (
+        again.settings
+        == store.settings
+        == Settings(model=MODEL, first_stage="ward", first_vectors=4, language="german")
+    )
+    for option, value in {"first_stage": "muvera", "first_vectors": 5, "language": "english"}.items():
+        with pytest.raises(ConfigurationError, match=f"{option}={value!r}"):
+            open_store(**{option: value})
+
+
+def test_threads_share_a_store(open_store: Open) -> None:
+    store = fill(open_store(), 30)
+    expected = names(store.search(QUERY, 5, where={"page": {"$lt": 30}}))
+    errors: list[BaseException] = []
+
+    def write(worker: int) -> None:
+        try:
+            for number in range(1000 * worker, 1000 * worker + 20):
+                store.add([(entry(number), page(number))])
+                store.delete([f"page {number - 1}"] if number % 2 else [])
+        except BaseException as error:
+            errors.append(error)
+
+    writers = [threading.Thread(target=write, args=(worker,)) for worker in (1, 2)]
+    for writer in writers:
+        writer.start()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: names(store.search(QUERY, 5, where={"page": {"$lt": 30}})), range(40)))
+    for writer in writers:
+        writer.join()
+    assert not errors
+    assert all(one == expected for one in found)
+    assert len(store) == 30 + 2 * 10
+
+
+async def test_tasks_share_a_store(open_store: Open) -> None:
+    store = fill(open_store(), 10)
+    found = await asyncio.gather(*(asyncio.to_thread(store.search, QUERY, 3) for _ in range(8)))
+    assert len({tuple(names(one)) for one in found}) == 1
+
+
+def test_a_stored_grid_is_unpacked_when_it_is_looked_at(open_store: Open) -> None:
+    store = open_store()
+    grid = PageGrid(2, 2, np.array([0, 3, -1], np.int32))
+    store.add([(entry(1, grid=grid), page(1, rows=3)), (entry(2), page(2))])
+    [one, two] = store.get(["page 1", "page 2"])
+    assert one is not None
+    assert two is not None
+    assert (one.is_page, two.is_page) == (True, False)
+    for copied in (one, pickle.loads(pickle.dumps(one)), copy.deepcopy(one), replace(one)):
+        assert copied.grid == grid
+        assert copied == entry(1, grid=grid)
+    damaged = Entry.from_payload({**entry(1).to_payload(), "grid": {"rows": 1}})
+    with pytest.raises(InputError, match="grid"):
+        damaged.grid  # noqa: B018
+    with pytest.raises(AttributeError, match="nothing"):
+        damaged.nothing  # noqa: B018

@@ -1,0 +1,68 @@
+"""The package logs as a library should: by module, without handlers, and what it warns of once."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+
+import colpali_integrations
+from colpali_integrations import ColPali
+from colpali_integrations.runtime import session
+
+PACKAGE = Path(colpali_integrations.__file__).parent
+
+
+def test_loggers_are_named_after_their_modules_and_configure_nothing() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            name = node.func.attr
+            if path.parent.name != "cli":
+                assert name not in ("basicConfig", "addHandler", "setLevel"), path
+            if name == "getLogger" and path.parent.name != "cli":
+                if not node.args:  # the root logger is the program's; one place filters a library's advice out of it
+                    assert path.name == "quantize.py", path
+                    continue
+                [argument] = node.args
+                outside = isinstance(argument, ast.Constant) and str(argument.value).startswith("pypdfium2")
+                assert outside or (isinstance(argument, ast.Name) and argument.id == "__name__"), path
+            owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            if name in ("debug", "info", "warning", "error") and owner in ("logger", "_logger"):
+                assert isinstance(node.args[0], ast.Constant), f"{path}: arguments are formatted where they are wanted"
+
+
+def test_the_import_leaves_logging_alone() -> None:
+    code = (
+        "import logging, colpali_integrations\n"
+        "package = logging.getLogger('colpali_integrations')\n"
+        "print(package.handlers, logging.getLogger().handlers, package.level)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] [] 0\n"
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+def test_a_provider_that_does_not_come_up_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where onnxruntime-gpu is installed and its libraries are not."""
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("CUDA is there, and may come up")
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(session, "_fallen_back", set())
+    with caplog.at_level(logging.INFO, "colpali_integrations"):
+        for _ in range(2):
+            with ColPali.from_pretrained() as model:
+                assert next(model.embed_queries("tide")).shape[1] == model.dim
+    [warned] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warned.getMessage() == (
+        "CUDAExecutionProvider did not come up; models run on CPUExecutionProvider. `colpali-integrations doctor` says "
+        "why, and providers=['CPUExecutionProvider'] chooses it without this warning (said once)"
+    )
