@@ -35,7 +35,7 @@ def handle_failures(results: Iterator[Item | Failure], on_error: OnError) -> Gen
     Raises:
         ConfigurationError: at once, for another word than these.
     """
-    if on_error not in ("raise", "skip", "collect"):
+    if not callable(on_error) and on_error not in ("raise", "skip", "collect"):
         raise ConfigurationError(f"on_error must be 'raise', 'skip' or 'collect', got {on_error!r}")
     return _handled(results, on_error)
 
@@ -45,6 +45,8 @@ def _handled(results: Iterator[Item | Failure], on_error: OnError) -> Generator[
         for result in results:
             if not isinstance(result, Failure):
                 yield result
+            elif callable(on_error):
+                on_error(result.error)
             elif on_error == "raise":
                 raise result.error
             elif on_error == "collect":

@@ -9,27 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from colpali_integrations.errors import StoreError
-from colpali_integrations.explain.regions import PageGrid
-from colpali_integrations.pages.reference import page_name
+from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.pages.identity import page_name
 
-__all__ = ["Entry", "Hit", "page_key"]
+__all__ = ["Entry", "Hit"]
 
 
 _PACKED = "_packed_grid"
-
-
-def page_key(content_hash: str, dpi: float | None) -> str:
-    """The id of a page's entry: drawn at another resolution it is another page.
-
-    Args:
-        content_hash: of the page, hexadecimal.
-        dpi: the resolution; None for an image, which has none.
-
-    Example:
-        >>> page_key("1f", 150.0), page_key("1f", None)
-        ('1f@150', '1f')
-    """
-    return content_hash if dpi is None else f"{content_hash}@{dpi:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +25,9 @@ class Entry:
     Attributes:
         id: any string; adding another entry with this id replaces it.
         text: what it says: the text layer of a page, or its name ("report.pdf, page 7") where it has none.
-        metadata: JSON-safe, for filters and frameworks; of a page the keys of `pages.reference`.
-        group: what it is part of, such as the path or id of its document; a group can be deleted as a whole.
-        content_hash: what tells one content from another; entries with the same are not encoded again.
+        metadata: JSON-safe, for filters and frameworks; of a page the keys of `pages.document`.
+        document_id: the document that it belongs to; a document can be deleted as a whole.
+        content_hash: equal for equal content (`pages.identity.page_key`, `text_key`), which is encoded only once.
         grid: where on the page each of its vectors stands; None for a text.
         extra: JSON-safe, an adapter's own; not for filters.
 
@@ -57,7 +43,7 @@ class Entry:
     id: str
     text: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    group: str | None = None
+    document_id: str | None = None
     content_hash: str = ""
     grid: PageGrid | None = field(default_factory=lambda: None)  # no class attribute: see __getattr__
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -109,7 +95,7 @@ class Entry:
             "id": self.id,
             "text": self.text,
             "metadata": dict(self.metadata),
-            "group": self.group,
+            "document_id": self.document_id,
             "content_hash": self.content_hash,
             "grid": None if self.grid is None else self.grid.to_json(),
             "extra": dict(self.extra),

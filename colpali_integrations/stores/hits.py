@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import Any, Protocol, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
+from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.stores.entries import Hit
-
-if TYPE_CHECKING:
-    from colpali_integrations.stores.store import MultiVectorStore
+from colpali_integrations.stores.settings import Fingerprint
 
 __all__ = ["Hits"]
 
 _SHOWN = 10
+
+
+class Explaining(Protocol):
+    """The part of a `MultiVectorStore` that shows where on its pages an answer is."""
+
+    @property
+    def model(self) -> Fingerprint:
+        """The model of the vectors."""
+        ...
+
+    def regions(
+        self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Boxes by id."""
+        ...
+
+    def similarity_maps(
+        self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
+    ) -> dict[str, SimilarityMaps]:
+        """Maps by id."""
+        ...
 
 
 class Hits(list[Hit]):
@@ -49,7 +69,7 @@ class Hits(list[Hit]):
         self,
         hits: Iterable[Hit] = (),
         *,
-        store: MultiVectorStore | None = None,
+        store: Explaining | None = None,
         query: ArrayLike | None = None,
         text: str | None = None,
         tokens: Sequence[str | None] | None = None,
@@ -69,6 +89,11 @@ class Hits(list[Hit]):
         if not isinstance(index, slice):
             return super().__getitem__(index)
         return Hits(super().__getitem__(index), store=self.store, query=self.query, text=self.text, tokens=self.tokens)
+
+    def __repr__(self) -> str:
+        """Names and relevances of the first hits: the entries themselves fill screens."""
+        shown = ", ".join(f"{hit.entry.name} ({hit.relevance:.2f})" for hit in self[:5])
+        return f"Hits({len(self)}): {shown}{', ...' if len(self) > 5 else ''}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a list: a store does not travel."""

@@ -50,7 +50,7 @@ def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
     """
     from colpali_integrations.stores.qdrant.shards import read_manifest
 
-    manifest = read_manifest(Path(path))
+    manifest = read_manifest(Path(path).expanduser())
     return None if manifest is None else Settings.from_dict(manifest, where=f"the store {path}")
 
 
@@ -58,7 +58,7 @@ def open_engine(
     path: str | os.PathLike[str] | None,
     url: str | None,
     client: Any,
-    collection: str,
+    collection_name: str,
     wanted: dict[str, Any],
     collection_options: Mapping[str, Any] | None,
     client_options: dict[str, Any],
@@ -69,7 +69,7 @@ def open_engine(
         path: a folder.
         url: of a Qdrant server.
         client: a ready `QdrantClient`.
-        collection: on the server.
+        collection_name: of the collection on the server.
         wanted: `model` (a Fingerprint or None) and the other fields of `Settings`, those that were given.
         collection_options: for the making of a collection.
         client_options: for `QdrantClient`.
@@ -90,7 +90,7 @@ def open_engine(
         from colpali_integrations.stores.qdrant.edge import EdgeEngine
         from colpali_integrations.stores.qdrant.shards import read_manifest
 
-        folder, where = Path(path), f"the store {path}"
+        folder, where = Path(path).expanduser(), f"the store {path}"
         manifest = read_manifest(folder)
         settings = _settings(manifest, wanted, where, default="ward")
         engine: Engine = EdgeEngine(folder, schema=settings.schema, manifest=settings.to_dict())
@@ -98,12 +98,12 @@ def open_engine(
         from colpali_integrations.stores.qdrant import server as qdrant_server
 
         connection = client if url is None else qdrant_server.connect(url, **client_options)
-        where = f"the collection {collection!r} at {url or 'the given client'}"
-        manifest = qdrant_server.read_manifest(connection, collection)
+        where = f"the collection {collection_name!r} at {url or 'the given client'}"
+        manifest = qdrant_server.read_manifest(connection, collection_name)
         settings = _settings(manifest, wanted, where, default="ward")
         engine = qdrant_server.QdrantServerEngine(
             connection,
-            collection,
+            collection_name,
             schema=settings.schema,
             manifest=settings.to_dict(),
             options=collection_options,
@@ -112,7 +112,7 @@ def open_engine(
     else:
         settings = _settings(None, wanted, MemoryEngine.where, default="exact")
         engine = MemoryEngine(schema=settings.schema, manifest=settings.to_dict())
-    # Of two that make a store at the same moment one comes second, and finds the other's.
+    # Two processes may create the store at the same time; the one that comes second accepts the settings of the first.
     return engine, _settings(dict(engine.manifest), wanted, engine.where, default="exact")
 
 

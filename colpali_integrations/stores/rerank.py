@@ -1,11 +1,8 @@
-"""Candidates that somebody else found -> MaxSim with a question, with as little encoding as possible.
+"""MaxSim of a question with candidates that another retriever found, with as little encoding as possible.
 
-    candidate --id known to the store--> the stored vectors --+
-              --key seen before--------> the cache -----------+--> MaxSim, relevance
-              --otherwise--------------> encoded, and cached -+
-
-The adapters' rerankers are thin skins over this. Vectors that are encoded here are rounded to float16, as stores do it,
-so that a page has the same score from either.
+A candidate whose content the store holds, under its id or another, is scored by the stored vectors; others are encoded
+once and kept in a cache. Vectors that are encoded here are rounded to float16, as stores do it, so that a page has the
+same score from either.
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.prompt import check_query
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.scoring.maxsim import max_sim, relevance
+from colpali_integrations.stores.filters import CONTENT
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["Candidate", "CandidateScore", "CandidateScorer"]
@@ -37,14 +35,14 @@ _Half: TypeAlias = "NDArray[np.float16]"
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something to be scored.
+    """A page or text to be scored.
 
     Attributes:
-        id: under which the store may know it; None for none.
-        key: what tells its content from any other's, such as a content hash; equal keys are encoded once.
-        text: what it says; encoded when it has no image.
-        image: gives its picture, when it must be encoded; None for a text.
-        name: what messages call it; the key when empty.
+        id: of its entry in the store; None for none. The entry counts only if its content is the candidate's.
+        key: equal for equal content; see `pages.identity.page_key` and `text_key`.
+        text: encoded when there is no image.
+        image: gives the picture, when it must be encoded; None for a text.
+        name: of the candidate in messages; the key when empty.
     """
 
     id: str | None
@@ -127,9 +125,10 @@ class CandidateScorer:
             self._store.require(model)
             self._checked = model
         [array] = model.embed_queries([query])
-        ids = [one.id for one in candidates if one.id is not None]
-        stored = self._store.score(array, ids) if self._store is not None and ids else {}
-        others = [index for index, one in enumerate(candidates) if one.id is None or one.id not in stored]
+        entries = self._stored(candidates)
+        by_entry = self._store.score(array, sorted(set(entries.values()))) if self._store is not None else {}
+        stored = {key: by_entry[id_] for key, id_ in entries.items() if id_ in by_entry}
+        others = [index for index, one in enumerate(candidates) if one.key not in stored]
         vectors, errors = self._vectors(model, {candidates[index].key: candidates[index] for index in others})
         for index in others:
             error = errors.get(candidates[index].key)
@@ -139,19 +138,34 @@ class CandidateScorer:
         best_match = model.description.best_match
         results = []
         for one in candidates:
-            if one.id is not None and one.id in stored:
-                score = stored[one.id]
+            if one.key in stored:
+                score = stored[one.key]
             elif one.key in encoded:
                 score = encoded[one.key]
             else:
                 error = errors[one.key]
-                logger.warning("left last, for it cannot be scored: %s: %s", _name(one), error)
+                logger.warning("ranked last because it could not be scored: %s: %s", _name(one), error)
                 results.append(CandidateScore(-math.inf, 0.0, error))
                 continue
             results.append(CandidateScore(score, float(relevance(score, array, best_match=best_match))))
         return results
 
-    # -----------------------------------------------------------------------------------------------------------
+    def needs_encoding(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether `scores` would encode a page, which takes long; the store is asked, nothing is encoded."""
+        stored = self._stored(candidates)
+        return any(one.image is not None and one.key not in stored for one in candidates)
+
+    def _stored(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        """By content key the id of an entry that has this content: the candidate's own, or another."""
+        if self._store is None:
+            return {}
+        ids = [one.id for one in candidates if one.id is not None]
+        content = {entry.id: entry.content_hash for entry in self._store.get(ids) if entry is not None}
+        found = {one.key: one.id for one in candidates if one.id is not None and content.get(one.id) == one.key}
+        if others := sorted({one.key for one in candidates} - found.keys()):
+            elsewhere = self._store.hashes({CONTENT: {"$in": others}})
+            found |= {key: id_ for id_, key in elsewhere.items()}
+        return found
 
     def _vectors(
         self, model: ColPali, wanted: dict[str, Candidate]

@@ -1,4 +1,4 @@
-"""A question's vectors (and words) -> searches of the engine -> hits, fused where both were asked for."""
+"""Searches of a store: options, the two stages, and fusion with BM25."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from colpali_integrations.scoring.bm25 import Bm25
 from colpali_integrations.scoring.maxsim import relevance
 from colpali_integrations.stores.engine import FIRST, WORDS, Engine, Scored, Search
 from colpali_integrations.stores.entries import Entry, Hit
-from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.filters import Filter, FilterLike, parse_filter
 from colpali_integrations.stores.first_stage import Stage
 from colpali_integrations.stores.fusion import Hybrid, fuse, text_weight
 from colpali_integrations.stores.settings import Settings
 
-__all__ = ["Mode", "SearchPlan", "Searcher"]
+__all__ = ["Mode", "SearchOptions", "Searcher"]
 
 Mode: TypeAlias = Literal["auto", "exact", "two_stage"]
 
@@ -29,33 +29,57 @@ _CANDIDATES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchPlan:
-    """What is asked for; see `MultiVectorStore.search`.
+class SearchOptions:
+    """The options of a search. Every entry point makes them once, at its edge.
+
+    Attributes:
+        k: number of entries at most.
+        where: only entries that fit this filter; see `filters`.
+        mode: "exact" compares with all vectors of every entry; "two_stage" scans the store's first stage and scores its
+            best with all their vectors; "auto" is two stages where the store has them and holds more than 1000 entries.
+        oversampling: the first stage hands on `oversampling * k` entries; by default 10 * k, and at least 100.
+        min_relevance: leave out entries of a lower relevance, in [0, 1].
+        hybrid: fuse the ranking with BM25's over the entries' texts: True or "rrf" by reciprocal ranks, a number in
+            [0, 1] as the weight of the text.
 
     Raises:
-        ConfigurationError: an option that cannot be.
+        ConfigurationError: an option has an invalid value.
+        InputError: a filter that cannot be read.
+
+    Example:
+        >>> SearchOptions(k=3, where={"page": 1}).limit
+        100
     """
 
-    k: int
-    where: Filter | None
-    mode: Mode
-    oversampling: float | None
-    hybrid: Hybrid
+    k: int = 10
+    where: FilterLike = None
+    mode: Mode = "auto"
+    oversampling: float | None = None
+    min_relevance: float | None = None
+    hybrid: Hybrid = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Refuse invalid values."""
         if self.k < 1:
             raise ConfigurationError(f"k must be at least 1, got {self.k}")
         if self.mode not in ("auto", "exact", "two_stage"):
             raise ConfigurationError(f"mode must be 'auto', 'exact' or 'two_stage', got {self.mode!r}")
         if self.oversampling is not None and not self.oversampling >= 1:
             raise ConfigurationError(f"oversampling must be at least 1, got {self.oversampling}")
+        if self.min_relevance is not None and not 0 <= self.min_relevance <= 1:
+            raise ConfigurationError(f"min_relevance must be between 0 and 1, got {self.min_relevance}")
         if self.hybrid is not False:
             text_weight(self.hybrid)
+        object.__setattr__(self, "where", parse_filter(self.where))
+
+    @property
+    def filter(self) -> Filter | None:
+        """`where`, parsed."""
+        return self.where if isinstance(self.where, Filter) else None
 
     @property
     def limit(self) -> int:
-        """How many candidates a first stage, or each half of a hybrid search, hands on."""
+        """Number of candidates that a first stage, or each half of a hybrid search, hands on."""
         if self.oversampling is None:
             return max(_CANDIDATES, 10 * self.k)
         return math.ceil(self.oversampling * self.k)
@@ -74,8 +98,8 @@ class Searcher:
     def __init__(self, engine: Engine, settings: Settings, stage: Stage | None, bm25: Bm25) -> None:
         self._engine, self._settings, self._stage, self._bm25 = engine, settings, stage, bm25
 
-    def run(self, queries: Sequence[ArrayLike], plan: SearchPlan, texts: Sequence[str] | None) -> list[list[Hit]]:
-        """At least `plan.k` hits a query, if there are as many, in one pass of the engine.
+    def run(self, queries: Sequence[ArrayLike], options: SearchOptions, texts: Sequence[str] | None) -> list[list[Hit]]:
+        """At least `options.k` hits a query, if there are as many, in one pass of the engine.
 
         Raises:
             InputError: a query of another shape.
@@ -83,18 +107,18 @@ class Searcher:
         """
         name = "the query" if len(queries) == 1 else "query {}"
         arrays = [self.checked(query, name.format(index)) for index, query in enumerate(queries)]
-        staged = self._two_stages(plan.mode)
-        if plan.hybrid is False:
-            answers = self._engine.search([self._search(array, plan, plan.k, staged) for array in arrays])
+        staged = self._two_stages(options.mode)
+        if options.hybrid is False:
+            answers = self._engine.search([self._search(array, options, options.k, staged) for array in arrays])
             return [self._hits(array, found) for array, found in zip(arrays, answers, strict=True)]
         if texts is None or len(texts) != len(arrays):
             raise ConfigurationError("a hybrid search needs the words of each query: pass text= (or texts=)")
-        seeing = [self._search(array, plan, plan.limit, staged) for array in arrays]
+        seeing = [self._search(array, options, options.limit, staged) for array in arrays]
         words = [self._bm25.query(text) for text in texts]
-        reading = [Search(query=word, using=WORDS, limit=plan.limit, where=plan.where) for word in words]
+        reading = [Search(query=word, using=WORDS, limit=options.limit, where=options.filter) for word in words]
         answers = self._engine.search([*seeing, *reading])
         seen, read = answers[: len(arrays)], answers[len(arrays) :]
-        weight = text_weight(plan.hybrid)
+        weight = text_weight(options.hybrid)
         return [self._fused(*one, weight) for one in zip(arrays, seen, read, strict=True)]
 
     def score(self, array: NDArray[np.float32], ids: Sequence[str]) -> dict[str, float]:
@@ -130,13 +154,13 @@ class Searcher:
             )
         return has and (mode == "two_stage" or (mode == "auto" and self._engine.count() > _EXACT_UP_TO))
 
-    def _search(self, array: NDArray[np.float32], plan: SearchPlan, k: int, staged: bool) -> Search:
+    def _search(self, array: NDArray[np.float32], options: SearchOptions, k: int, staged: bool) -> Search:
         if not staged:
-            return Search(query=array, limit=k, where=plan.where)
+            return Search(query=array, limit=k, where=options.filter)
         if self._stage is None:  # the engine scans its own copies
-            return Search(query=array, limit=k, where=plan.where, oversampling=max(1.0, plan.limit / k))
-        scan = Search(query=self._stage.query(array), using=FIRST, limit=max(plan.limit, k))
-        return Search(query=array, limit=k, where=plan.where, prefetch=scan)
+            return Search(query=array, limit=k, where=options.filter, oversampling=max(1.0, options.limit / k))
+        scan = Search(query=self._stage.query(array), using=FIRST, limit=max(options.limit, k))
+        return Search(query=array, limit=k, where=options.filter, prefetch=scan)
 
     def _hits(self, array: NDArray[np.float32], found: Sequence[Scored]) -> list[Hit]:
         shares = relevance(np.array([one.score for one in found]), array, best_match=self._settings.model.best_match)

@@ -15,7 +15,7 @@ from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
 __all__ = ["Fingerprint", "FirstStage", "Settings"]
 
 FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "binary"]
-_FORMAT = 2  # 1 was the flat file of version 0.1.0
+_FORMAT = 3  # 2 identified pages by their content, 1 was a flat file
 
 
 @dataclass(frozen=True, kw_only=True)

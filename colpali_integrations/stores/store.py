@@ -6,36 +6,47 @@ search  query vectors, text --> Search --> Engine --> Scored --fusion, relevance
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from colpali_integrations.errors import InputError, StoreError
+from colpali_integrations.errors import ConfigurationError, InputError, ModelNotFoundError, StoreError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.shared import shared_model
+from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.scoring.bm25 import Bm25
 from colpali_integrations.scoring.maxsim import relevance
 from colpali_integrations.stores.engine import FIRST, FULL, Engine, Point
 from colpali_integrations.stores.entries import Entry, Hit
-from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator, parse_filter
+from colpali_integrations.stores.filters import (
+    DOCUMENT,
+    ID,
+    And,
+    Condition,
+    Filter,
+    FilterLike,
+    Operator,
+    always,
+    parse_filter,
+)
 from colpali_integrations.stores.first_stage import first_stage
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.opening import ModelLike, fingerprint, open_engine
-from colpali_integrations.stores.search import Mode, Searcher, SearchPlan
+from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
 from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
 
-__all__ = ["Mode", "MultiVectorStore", "Where"]
-
-Where: TypeAlias = "Filter | Mapping[str, Any] | None"
+__all__ = ["MultiVectorStore"]
 
 # A batch is stored whole or not at all, and is what a kill -9 can lose.
 _BATCH_VECTORS, _BATCH_ENTRIES, _BATCH_SECONDS = 32_768, 64, 2.0
@@ -73,7 +84,7 @@ class MultiVectorStore:
         self._stage = first_stage(settings)
         self._bm25 = Bm25(language=settings.language)
         self._searcher = Searcher(engine, settings, self._stage, self._bm25)
-        self._query_tokens: Callable[[str], list[str | None]] | None = None
+        self._encoder: ColPali | None = None
 
     @classmethod
     def open(
@@ -83,7 +94,7 @@ class MultiVectorStore:
         model: ModelLike | None = None,
         url: str | None = None,
         client: Any = None,
-        collection: str = "pages",
+        collection_name: str = "pages",
         first_stage: FirstStage | None = None,
         first_vectors: int | None = None,
         language: str | None = None,
@@ -98,7 +109,7 @@ class MultiVectorStore:
                 make a store; checked when it exists. A `ColPali` also names the words in what `Hits` show.
             url: of a Qdrant server or cluster, instead of a folder. Without either the store is in memory.
             client: a ready `QdrantClient` instead of `url`.
-            collection: on the server.
+            collection_name: of the collection on the server.
             first_stage: what a two-stage search scans first; see `Settings`. By default "ward", but "exact" in memory
                 and for models with few vectors a page, such as ColTiny.
             first_vectors: how many vectors a page has there, for "ward"; 32 by default.
@@ -125,9 +136,9 @@ class MultiVectorStore:
             "first_vectors": first_vectors,
             "language": language,
         }
-        store = cls(*open_engine(path, url, client, collection, wanted, collection_options, client_options))
+        store = cls(*open_engine(path, url, client, collection_name, wanted, collection_options, client_options))
         if isinstance(model, ColPali):
-            store._query_tokens = model.query_tokens
+            store._encoder = model
         return store
 
     @property
@@ -156,7 +167,7 @@ class MultiVectorStore:
     def __contains__(self, id_: object) -> bool:
         return isinstance(id_, str) and self._engine.retrieve([id_])[0] is not None
 
-    def count(self, where: Where = None) -> int:
+    def count(self, where: FilterLike = None) -> int:
         """Number of entries that fit a filter; of all without one."""
         return self._engine.count(parse_filter(where))
 
@@ -166,20 +177,20 @@ class MultiVectorStore:
             None if payload is None else Entry.from_payload(payload) for payload in self._engine.retrieve(list(ids))
         ]
 
-    def scroll(self, where: Where = None) -> Iterator[Entry]:
+    def scroll(self, where: FilterLike = None) -> Iterator[Entry]:
         """All entries that fit a filter, read a piece at a time, in no particular order."""
         for payload in self._payloads(parse_filter(where)):
             yield Entry.from_payload(payload)
 
-    def hashes(self, where: Where = None) -> dict[str, str]:
+    def hashes(self, where: FilterLike = None) -> dict[str, str]:
         """Id and content hash of the entries that fit a filter: what need not be encoded again."""
         found = self._payloads(parse_filter(where), fields=("content_hash",))
         return {payload["id"]: payload.get("content_hash", "") for payload in found}
 
-    def groups(self) -> dict[str, int]:
-        """The groups (of pages, the paths of their documents) and how many entries each has."""
-        counts = Counter(payload.get("group") for payload in self._payloads(None, fields=("group",)))
-        return {group: number for group, number in counts.items() if group is not None}
+    def documents(self) -> dict[str, int]:
+        """The ids of the documents, and the number of entries of each."""
+        counts = Counter(payload.get("document_id") for payload in self._payloads(None, fields=("document_id",)))
+        return {document: number for document, number in counts.items() if document is not None}
 
     def vectors(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
         """All vectors of each entry, float32 (n, dim), as they were rounded to float16; None for an unknown id."""
@@ -231,30 +242,77 @@ class MultiVectorStore:
                 self._engine.upsert(list(waiting.values()))
         return stored
 
-    def delete(self, ids: Iterable[str] | None = None, *, where: Where = None, group: str | None = None) -> int:
-        """Remove entries: those that have one of the ids and fit the filter and are of the group, as far as given.
+    def delete(
+        self, ids: Iterable[str] | None = None, *, where: FilterLike = None, document_id: str | None = None
+    ) -> int:
+        """Remove the entries that match all of the given criteria.
+
+        Args:
+            ids: unknown ones are passed over.
+            where: a filter; one that holds of every entry whatever it is, such as `{"$and": []}`, is refused.
+            document_id: of a document, whose pages are removed.
 
         Returns:
-            How many were removed; unknown ids are passed over.
+            The number of removed entries.
 
         Raises:
-            InputError: nothing was given. To remove everything, pass `where={"$id": {"$exists": True}}`.
+            InputError: no criterion, or a filter that holds of everything. To remove everything, pass
+                `where={"$id": {"$exists": True}}`.
             StoreError: the engine cannot write.
         """
         wanted = None if ids is None else [ids] if isinstance(ids, str) else list(ids)
         condition = parse_filter(where)
+        if condition is not None and always(condition):
+            raise InputError(
+                f"delete: the filter {where!r} holds of every entry; to remove everything, pass "
+                "where={'$id': {'$exists': True}}"
+            )
         parts = [] if condition is None else [condition]
         if wanted is not None:
             parts.append(Condition(ID, Operator.IN, tuple(dict.fromkeys(wanted))))
-        if group is not None:
-            parts.append(Condition(GROUP, Operator.EQ, group))
+        if document_id is not None:
+            parts.append(Condition(DOCUMENT, Operator.EQ, document_id))
         if not parts:
-            raise InputError("delete: pass ids, where or group; nothing was given")
+            raise InputError("delete: pass ids, where or document_id; nothing was given")
         if wanted == []:
             return 0
         found = [payload["id"] for payload in self._payloads(And(tuple(parts)), fields=())]
         self._engine.delete(found)
         return len(found)
+
+    def update_metadata(self, document_id: str, metadata: Mapping[str, Any]) -> int:
+        """Change the caller's metadata of a document, such as its tags; its identity and vectors stay.
+
+        Args:
+            document_id: of the document.
+            metadata: new values by key; None removes a key. Keys that describe the page (`source`, `page`,
+                `content_hash` and so on) cannot be changed.
+
+        Returns:
+            The number of changed entries; 0 for an unknown document.
+
+        Raises:
+            InputError: a key that describes the page.
+            StoreError: metadata that JSON cannot hold, or the engine cannot write.
+
+        Example:
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     [document] = store.documents()
+            ...     store.update_metadata(document, {"year": 2024}), store.count({"year": 2024})
+            (2, 2)
+        """
+        if fixed := sorted(READER_KEYS & metadata.keys()):
+            raise InputError(f"update_metadata: {', '.join(fixed)} describe the page and cannot be changed")
+        changed = 0
+        for ids in _pieces(self.hashes({DOCUMENT: document_id})):
+            records = []
+            for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
+                if entry is not None and vectors is not None:
+                    values = {**entry.metadata, **metadata}
+                    kept = {key: value for key, value in values.items() if value is not None or key not in metadata}
+                    records.append((replace(entry, metadata=kept, grid=entry.grid), vectors))
+            changed += self.add(records)
+        return changed
 
     def optimize(self) -> None:
         """Give back the space of removed entries, and make quantised copies where the store has them. May take long."""
@@ -264,30 +322,27 @@ class MultiVectorStore:
 
     def search(
         self,
-        query: ArrayLike,
+        query: str | ArrayLike,
         k: int = 10,
         *,
-        where: Where = None,
+        where: FilterLike = None,
         mode: Mode = "auto",
         oversampling: float | None = None,
         min_relevance: float | None = None,
         hybrid: Hybrid = False,
         text: str | None = None,
     ) -> Hits:
-        """Find the entries that answer a query.
+        """Find the entries that answer a question.
 
         Args:
-            query: its vectors, (n, dim).
-            k: how many entries at most.
-            where: only entries that fit this filter; see `filters`.
-            mode: "exact" compares with all vectors of every entry; "two_stage" scans the store's first stage and scores
-                its best with all their vectors; "auto" is two stages where the store has them and holds more than
-                1000 entries.
-            oversampling: how many times `k` the first stage hands on; by default 10, and at least 100 entries.
+            query: the question, or its vectors (n, dim).
+            k: number of entries at most; this and the following are those of `SearchOptions`.
+            where: only entries that fit this filter.
+            mode: "auto", "exact" or "two_stage".
+            oversampling: the first stage hands on `oversampling * k` entries.
             min_relevance: leave out entries of a lower relevance, in [0, 1].
-            hybrid: fuse the ranking with BM25's over the entries' texts: True or "rrf" by reciprocal ranks, a number
-                as the weight of the text. Needs `text`.
-            text: the words of the query, for `hybrid`, and for what `Hits` show.
+            hybrid: fuse the ranking with BM25's.
+            text: the words of a question that is given as vectors, for `hybrid`, and for the words that `Hits` show.
 
         Returns:
             Hits, the best first; fewer than `k` if there are no more. A list that notebooks show with the pages'
@@ -295,36 +350,71 @@ class MultiVectorStore:
 
         Raises:
             InputError: not vectors of the store's dim, or a filter that cannot be read.
-            ConfigurationError: an option that cannot be.
+            QueryError: an empty question.
+            ConfigurationError: an option has an invalid value, or a question in words and a store that does not know
+                its model.
             StoreError: the engine cannot be read.
+
+        Example:
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     store.search("diverging palettes", 1)
+            Hits(1): report.pdf, page 1 (0.75)
         """
-        texts = None if text is None else [text]
-        options: dict[str, Any] = {"mode": mode, "oversampling": oversampling, "min_relevance": min_relevance}
-        return self.search_batch([query], k, where=where, hybrid=hybrid, texts=texts, **options)[0]
+        options = SearchOptions(
+            k=k, where=where, mode=mode, oversampling=oversampling, min_relevance=min_relevance, hybrid=hybrid
+        )
+        return self.search_batch([query], options, texts=None if text is None else [text])[0]
 
     def search_batch(
         self,
-        queries: Sequence[ArrayLike],
-        k: int = 10,
+        queries: Sequence[str | ArrayLike],
+        options: SearchOptions | None = None,
         *,
-        where: Where = None,
-        mode: Mode = "auto",
-        oversampling: float | None = None,
-        min_relevance: float | None = None,
-        hybrid: Hybrid = False,
         texts: Sequence[str] | None = None,
     ) -> list[Hits]:
-        """`search` for several queries in one pass of the engine; `texts` are their words, one a query."""
-        plan = SearchPlan(k=k, where=parse_filter(where), mode=mode, oversampling=oversampling, hybrid=hybrid)
-        found = self._searcher.run(queries, plan, texts)
-        floor = -math.inf if min_relevance is None else min_relevance
-        if texts is not None and len(texts) != len(found):
-            raise InputError(f"{len(found)} queries but {len(texts)} texts; pass one of each, or no texts")
-        words: Sequence[str | None] = [None] * len(found) if texts is None else texts
+        """Answer several questions in one pass of the engine.
+
+        Args:
+            queries: questions, or vectors (n, dim) of each.
+            options: of the search.
+            texts: the words of the questions, where `queries` are vectors.
+
+        Raises:
+            InputError: numbers of queries and texts that differ, and as `search`.
+            ConfigurationError: as `search`.
+            StoreError: as `search`.
+        """
+        options = options or SearchOptions()
+        words = [query for query in queries if isinstance(query, str)]
+        if words and len(words) == len(queries):
+            texts, queries = words, list(self.encoder.embed_queries(words))
+        if texts is not None and len(texts) != len(queries):
+            raise InputError(f"{len(queries)} queries but {len(texts)} texts; pass one of each, or no texts")
+        found = self._searcher.run(queries, options, texts)
+        shown: Sequence[str | None] = texts or [None] * len(found)
+        floor = options.min_relevance or 0.0
         return [
-            self._shown([hit for hit in hits if hit.relevance >= floor][:k], query, text)
-            for query, hits, text in zip(queries, found, words, strict=True)
+            self._shown([hit for hit in hits if hit.relevance >= floor][: options.k], query, text)
+            for query, hits, text in zip(queries, found, shown, strict=True)
         ]
+
+    @property
+    def encoder(self) -> ColPali:
+        """The model that encodes questions: the one that the store was opened with, or the registered one.
+
+        Raises:
+            ConfigurationError: the store's model is not registered here.
+        """
+        if self._encoder is None:
+            try:
+                self._encoder = shared_model(self.model.name)
+            except ModelNotFoundError as error:
+                raise ConfigurationError(
+                    f"{self.where} was made by the model {self.model.name!r}, which is not registered here; open it "
+                    "with model=ColPali.from_pretrained(<its folder>)"
+                ) from error
+            self.require(self._encoder)
+        return self._encoder
 
     def score(self, query: ArrayLike, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
@@ -400,7 +490,7 @@ class MultiVectorStore:
 
     def _shown(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
         """Hits that can be shown: the names of the words come from the model, if they are of this query."""
-        tokens = self._query_tokens(text) if self._query_tokens is not None and text and text.strip() else None
+        tokens = self._encoder.query_tokens(text) if self._encoder is not None and text and text.strip() else None
         if tokens is not None and len(tokens) != len(np.asarray(query)):
             tokens = None  # vectors of another text, such as of a hypothetical answer
         return Hits(hits, store=self, query=query, text=text, tokens=tokens)
@@ -424,3 +514,9 @@ class MultiVectorStore:
             kept[FIRST] = self._stage.page(half.astype(np.float32), entry.grid)
         words = self._bm25.document(entry.text) if entry.has_text else None
         return Point(entry.id, kept, words if words is not None and len(words) else None, entry.to_payload())
+
+
+def _pieces(ids: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(list(ids))
+    while piece := list(islice(remaining, _BATCH_ENTRIES)):
+        yield piece

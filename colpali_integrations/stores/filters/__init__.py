@@ -6,8 +6,8 @@
 The dict is the one that users of LangChain's stores write; adapters may also build the conditions themselves. What a
 filter means is written once, as `matches`; an engine's own filters are right when they agree with it:
 
-- A field is a key of an entry's metadata, taken literally: "a.b" is the key "a.b", never b within a. `$id` and
-  `$group` are the entry's own id and group (the document that it belongs to).
+- A field is a key of an entry's metadata, taken literally: "a.b" is the key "a.b", never b within a. `$id`,
+  `$document` and `$content` are the entry's own id, the id of its document and its content hash.
 - A field has values: the elements of a list, or the single value. Null and a missing key are no value; an object or a
   list within a list is a value that equals nothing. A condition holds when it holds for any of the values.
 - So a missing field fits no condition but the negative ones: `$ne`, `$nin`, `$exists: false` and `$not`, each exactly
@@ -21,12 +21,43 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeAlias
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.stores.filters.conditions import GROUP, ID, And, Condition, Filter, Not, Operator, Or, Scalar
+from colpali_integrations.stores.filters.conditions import (
+    CONTENT,
+    DOCUMENT,
+    ID,
+    RESERVED,
+    And,
+    Condition,
+    Filter,
+    Not,
+    Operator,
+    Or,
+    Scalar,
+)
 
-__all__ = ["GROUP", "ID", "And", "Condition", "Filter", "Not", "Operator", "Or", "Scalar", "matches", "parse_filter"]
+__all__ = [
+    "CONTENT",
+    "DOCUMENT",
+    "ID",
+    "RESERVED",
+    "And",
+    "Condition",
+    "Filter",
+    "FilterLike",
+    "Not",
+    "Operator",
+    "Or",
+    "Scalar",
+    "always",
+    "matches",
+    "parse_filter",
+]
+
+FilterLike: TypeAlias = "Filter | Mapping[str, Any] | None"
+"""A filter as callers write it."""
 
 _RANGES: dict[Operator, Callable[[Any, Any], bool]] = {
     Operator.GT: operator.gt,
@@ -41,7 +72,7 @@ def matches(where: Filter, payload: Mapping[str, Any]) -> bool:
 
     Args:
         where: the filter.
-        payload: what is stored: "id", "group" and "metadata" are looked at.
+        payload: of an entry; its metadata and the keys of `RESERVED` are read.
 
     >>> matches(Condition("page", Operator.GTE, 3), {"id": "a", "metadata": {"page": 3}})
     True
@@ -54,8 +85,8 @@ def matches(where: Filter, payload: Mapping[str, Any]) -> bool:
         return not matches(where.part, payload)
     if not isinstance(where, Condition):
         raise TypeError(f"expected a Condition, an And, an Or or a Not, got {where!r}")
-    if where.field in (ID, GROUP):
-        held = payload.get("id" if where.field == ID else "group")
+    if where.field in RESERVED:
+        held = payload.get(RESERVED[where.field])
     else:
         held = (payload.get("metadata") or {}).get(where.field)
     values = held if isinstance(held, list | tuple) else [] if held is None else [held]
@@ -64,6 +95,8 @@ def matches(where: Filter, payload: Mapping[str, Any]) -> bool:
         return bool(values) is wanted
     many: tuple[Any, ...] = wanted if isinstance(wanted, tuple) else (wanted,)
     if op in (Operator.EQ, Operator.CONTAINS, Operator.IN, Operator.ANY):
+        if where.field in RESERVED:  # always text, and often looked for among hundreds
+            return held in many
         return any(_equal(value, one) for value in values for one in many)
     if op in (Operator.NE, Operator.NIN):
         return not any(_equal(value, one) for value in values for one in many)
@@ -75,6 +108,22 @@ def matches(where: Filter, payload: Mapping[str, Any]) -> bool:
         folded = many[0].casefold()
         return any(isinstance(value, str) and folded in value.casefold() for value in values)
     return any(_kind(value) == _kind(wanted) and _RANGES[op](value, wanted) for value in values)
+
+
+def always(where: Filter) -> bool | None:
+    """Whether a filter holds of every entry (True) or of none (False), whatever they are; None where it depends.
+
+    >>> always(And(())), always(Not(Condition("page", Operator.IN, ()))), always(Condition("page", Operator.EQ, 1))
+    (True, True, None)
+    """
+    if isinstance(where, Not):
+        inner = always(where.part)
+        return None if inner is None else not inner
+    if isinstance(where, And | Or):
+        parts, decides = {always(part) for part in where.parts}, isinstance(where, Or)
+        return decides if decides in parts else None if None in parts else not decides
+    empty = isinstance(where, Condition) and where.value == ()
+    return where.op is Operator.NIN if empty and isinstance(where, Condition) else None
 
 
 def _kind(value: Any) -> str:
@@ -141,8 +190,8 @@ def _entry(key: Any, value: Any) -> Filter:
         if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
             raise InputError(f"the filter's {key} takes a list of filters, got {value!r}")
         return _COMBINATIONS[key](tuple(_parsed(part, key) for part in value))
-    if isinstance(key, str) and key.startswith("$") and key not in (ID, GROUP):
-        known = (*_COMBINATIONS, "$not", ID, GROUP)
+    if isinstance(key, str) and key.startswith("$") and key not in RESERVED:
+        known = (*_COMBINATIONS, "$not", *RESERVED)
         wrong = f"; {key} belongs within a field: {{'page': {{{key!r}: ...}}}}" if key in _OPERATORS else ""
         raise InputError(f"the filter's key {key!r} is unknown: {_known(key, known)}{wrong}")
     if not isinstance(value, Mapping):

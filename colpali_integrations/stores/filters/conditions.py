@@ -13,12 +13,16 @@ import numpy as np
 
 from colpali_integrations.errors import InputError
 
-__all__ = ["GROUP", "ID", "And", "Condition", "Filter", "Not", "Operator", "Or", "Scalar"]
+__all__ = ["CONTENT", "DOCUMENT", "ID", "RESERVED", "And", "Condition", "Filter", "Not", "Operator", "Or", "Scalar"]
 
 ID = "$id"
-"""The field that is the entry's id."""
-GROUP = "$group"
-"""The field that is the entry's group."""
+"""The entry's own id, as a field."""
+DOCUMENT = "$document"
+"""The id of the entry's document, as a field."""
+CONTENT = "$content"
+"""The entry's content hash, as a field."""
+RESERVED = {ID: "id", DOCUMENT: "document_id", CONTENT: "content_hash"}
+"""The fields that are not metadata, and their keys in a payload."""
 
 Scalar: TypeAlias = "str | bool | int | float"
 
@@ -68,7 +72,7 @@ class Condition(Filter):
     """One question about one field.
 
     Attributes:
-        field: a key of the metadata, `ID` or `GROUP`.
+        field: a key of the metadata, or one of `RESERVED`.
         op: what is asked.
         value: text, a bool or a finite number; a tuple of these for `IN`, `NIN`, `ANY` and `ALL`; text or a number for
             the ranges; text for `TEXT` and `TEXT_INSENSITIVE`; a bool for `EXISTS`.
@@ -86,10 +90,10 @@ class Condition(Filter):
 
     def __post_init__(self) -> None:
         field: Any = self.field
-        if not isinstance(field, str) or (field.startswith("$") and field not in (ID, GROUP)):
+        if not isinstance(field, str) or (field.startswith("$") and field not in RESERVED):
             raise InputError(
-                f"a filter's field is a key of the metadata, {ID!r} or {GROUP!r} (no other may begin with '$'), got "
-                f"{field!r}"
+                f"a filter's field is a key of the metadata or one of {', '.join(RESERVED)} (no other may begin with "
+                f"'$'), got {field!r}"
             )
         object.__setattr__(self, "op", Operator(self.op))
         object.__setattr__(self, "value", self._checked())

@@ -30,7 +30,8 @@ _MANIFEST = "colpali_integrations"
 _TIMEOUT = 60
 # What pages are filtered by. Float, not integer: the integer index does not see 3.0.
 _INDEXES = {
-    "group": models.PayloadSchemaType.KEYWORD,
+    "document_id": models.PayloadSchemaType.KEYWORD,
+    "content_hash": models.PayloadSchemaType.KEYWORD,
     "metadata.source": models.PayloadSchemaType.KEYWORD,
     "metadata.page": models.PayloadSchemaType.FLOAT,
 }

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import StoreError
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec
-from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.filters import RESERVED, Filter
 from colpali_integrations.stores.qdrant import shards as qdrant_shards
 from colpali_integrations.stores.qdrant.filters import EDGE, point_id, translate
 from colpali_integrations.stores.qdrant.shards import Shard, acquire, edge, release
@@ -179,7 +179,7 @@ class EdgeEngine:
         """What the part of a filter that the engine cannot express is decided by."""
         after = None
         while True:
-            fields = ["id", "group", "metadata"]
+            fields = [*RESERVED.values(), "metadata"]
             with self._using() as shard:
                 request = edge.ScrollRequest(
                     offset=after, limit=1024, filter=condition, with_payload=fields, with_vector=False

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha1
 from typing import Any, TypeAlias
 
-from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Not, Operator, Or, matches
+from colpali_integrations.stores.filters import ID, RESERVED, And, Condition, Filter, Not, Operator, Or, matches
 from colpali_integrations.stores.qdrant.dialects import CLIENT, EDGE, ClientDialect, Dialect, EdgeDialect
 
 __all__ = ["CLIENT", "EDGE", "ClientDialect", "Dialect", "EdgeDialect", "Payloads", "point_id", "translate"]
 
 Payloads: TypeAlias = "Callable[[Any], Iterable[Mapping[str, Any]]]"
-"""Given a Qdrant filter, or None for all points: the payloads (at least id, group and metadata) of what fits it."""
+"""Given a Qdrant filter, or None for all points: the payloads (reserved fields and metadata) that fit it."""
 
 _IDS = uuid.UUID("6f1c8d0e-54ab-5c5b-9f0e-3c1a7b6d2e90")
 _EXACT = 2**53
@@ -144,8 +144,8 @@ def _either(parts: Sequence[Any], dialect: Dialect) -> Any:
 
 def _key(field: str) -> str | None:
     """The path to a field within the payload; None if it cannot be written."""
-    if field in (ID, GROUP):
-        return field[1:]
+    if field in RESERVED:
+        return RESERVED[field]
     return None if '"' in field or "\\" in field or not _storable(field) else f'metadata."{field}"'
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec
-from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.filters import RESERVED, Filter
 from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
     connect,
@@ -200,7 +200,7 @@ class QdrantServerEngine:
         """What the part of a filter that Qdrant cannot express is decided by."""
         after = None
         while True:
-            found, after = self._scroll(conditions, _RECORDS, after, ("group", "metadata"))
+            found, after = self._scroll(conditions, _RECORDS, after, (*RESERVED.values(), "metadata"))
             yield from found
             if after is None:
                 return

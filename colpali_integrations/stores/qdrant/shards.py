@@ -36,7 +36,8 @@ _NO_GRAPH = edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10)
 # What indexing and users filter by most. Pages as floats, because the index of integers misses a 3.0.
 _INDEXES = {
     "id": edge.PayloadSchemaType.Keyword,
-    "group": edge.PayloadSchemaType.Keyword,
+    "document_id": edge.PayloadSchemaType.Keyword,
+    "content_hash": edge.PayloadSchemaType.Keyword,
     "metadata.source": edge.PayloadSchemaType.Keyword,
     "metadata.page": edge.PayloadSchemaType.Float,
 }

@@ -1,0 +1,142 @@
+"""What goes into a store: documents, whose pages are read on the way, and ready items of an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
+from colpali_integrations.pages.identity import READER_KEYS
+from colpali_integrations.pages.images import ImageSource, image_name
+from colpali_integrations.stores.entries import Entry
+
+__all__ = ["DocumentSource", "Item", "page_entry"]
+
+SourceOrLoader: TypeAlias = "Source | Callable[[], Source]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentSource:
+    """A PDF or an image to be stored, and how to read it.
+
+    Attributes:
+        source: a path, the bytes, a picture, or a function that gives one of these.
+        name: stored as `source`, instead of the path: a URL or a file name.
+        document_id: identity of the document; None derives it from the location and `metadata`.
+        metadata: the caller's own values, for every page.
+        pages: 1-based numbers; None for all.
+        dpi: resolution of PDF pages.
+        password: for an encrypted PDF.
+        include_image: whether the metadata carry each picture as base64 PNG.
+        id: of the entry, for a document of one page; None derives it from the document and the page's number.
+    """
+
+    source: SourceOrLoader
+    name: str | None = None
+    document_id: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    pages: Sequence[int] | None = None
+    dpi: float = DEFAULT_DPI
+    password: str | None = None
+    include_image: bool = False
+    id: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The document's name in messages."""
+        return self.name or ("a document" if callable(self.source) else image_name(self.source))
+
+    def open(self) -> PagedDocument:
+        """Open it.
+
+        Raises:
+            InputError: it cannot be read; see `PagedDocument`.
+        """
+        return PagedDocument(
+            self.source() if callable(self.source) else self.source,
+            name=self.name,
+            document_id=self.document_id or self.id,
+            metadata=self.metadata,
+            dpi=self.dpi,
+            password=self.password,
+        )
+
+    def items(self, document: PagedDocument) -> list[Item]:
+        """The items of the requested pages; nothing is read yet."""
+        return [self._item(page) for page in document.pages(self.pages)]
+
+    def _item(self, page: DocumentPage) -> Item:
+        id_ = self.id or page.id
+        return Item(
+            id=id_,
+            key=page.key,
+            name=page.name,
+            entry=lambda: page_entry(page, id_, include_image=self.include_image),
+            draw=page.draw,
+            tags=page.document.metadata,
+            document=page.document,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A page or a text to be stored, before it has vectors.
+
+    Attributes:
+        id: of its entry.
+        key: equal for equal vectors; see `pages.identity.page_key` and `text_key`.
+        name: of the item in messages.
+        entry: gives the entry, without a grid; a page is read by this.
+        draw: gives the picture of a page; None for a text.
+        text: encoded instead of the entry's text, such as a text with its metadata.
+        tags: the caller's metadata of a document's page, by which a stored entry is brought up to date without reading
+            the page; None compares the whole entry.
+        document: closed when its pages are done.
+        index: position in the caller's list, for error messages.
+    """
+
+    id: str
+    key: str
+    name: str
+    entry: Callable[[], Entry]
+    draw: Callable[[], ImageSource] | None = None
+    text: str = ""
+    tags: Mapping[str, Any] | None = None
+    document: PagedDocument | None = None
+    index: int | None = None
+
+    def refreshed(self, stored: Entry) -> Entry:
+        """The stored entry of equal content with the item's metadata.
+
+        An adapter's own data survive when another adapter adds the same entry, and with them its document.
+        """
+        if self.tags is not None:
+            kept = {key: value for key, value in stored.metadata.items() if key in READER_KEYS}
+            return replace(stored, metadata={**self.tags, **kept})
+        entry = replace(self.entry(), grid=stored.grid)
+        if stored.extra and not entry.extra:
+            entry = replace(entry, extra=stored.extra, document_id=stored.document_id)
+        return entry
+
+
+def page_entry(
+    page: DocumentPage, id_: str | None = None, *, grid: PageGrid | None = None, include_image: bool = False
+) -> Entry:
+    """The entry of a document's page.
+
+    Args:
+        page: of an open document.
+        id_: instead of the page's own id.
+        grid: where on the page each vector stands.
+        include_image: whether the metadata carry the picture as base64 PNG.
+    """
+    return Entry(
+        id=id_ or page.id,
+        text=page.content,
+        metadata=page.metadata_with_image() if include_image else page.metadata,
+        document_id=page.document.document_id,
+        content_hash=page.key,
+        grid=grid,
+    )
