@@ -14,10 +14,10 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.langchain.sources import ImageInput, image_sources
 from colpali_integrations.models.colpali import ColPali, OnError
-from colpali_integrations.models.family import Float32
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import is_one_image
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import collect, offload
 from colpali_integrations.scoring.single_vector import Pooling, single_vector
 

@@ -19,10 +19,10 @@ from llama_index.core.utils import get_tqdm_iterable
 
 from colpali_integrations.llama_index.sources import ImageInput, image_label, image_sources, node_image, several
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.family import Float32
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import Lane, offload, stream_in_chunks
 from colpali_integrations.scoring.single_vector import Pooling, single_vector
 

@@ -1,7 +1,7 @@
 """`ColPali`: pages and queries to multi-vectors, with any registered model.
 
 name --registry--> description --hub--> files --+--family---> codecs  --+
-                                                +--session--> engines --+--pipeline--> embed_images, embed_queries
+                                                +--session--> sessions --+--pipeline--> embed_images, embed_queries
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ import numpy as np
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError
 from colpali_integrations.explain.grid import PageEmbedding
-from colpali_integrations.models.family import Codec, Family, Feed, Float32, Outputs, Prepared
+from colpali_integrations.models.family import Codec, Family, Prepared
 from colpali_integrations.models.folder import describe_folder, revision_at
 from colpali_integrations.models.hub import resolve_files
 from colpali_integrations.models.loading import family_class
 from colpali_integrations.models.prompt import check_query
 from colpali_integrations.models.registry import ModelDescription, find_model
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
+from colpali_integrations.runtime.allocator import release_freed_memory
+from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 from colpali_integrations.runtime.batching import Coalescer
-from colpali_integrations.runtime.memory import release_freed_memory
+from colpali_integrations.runtime.cores import available_cores
 from colpali_integrations.runtime.pipeline import Stage, run_in_order, run_inline
 from colpali_integrations.runtime.session import (
-    Engine,
+    ModelSessions,
     Provider,
     Runs,
     SessionConfig,
-    available_cores,
     resolve_providers,
 )
 from colpali_integrations.runtime.streams import OnError, handle_failures, in_thread, with_progress
@@ -55,7 +56,7 @@ class ColPali:
 
     Args:
         family: the model's codecs.
-        engines: its sessions, one a device.
+        sessions: its sessions, one a device.
         description: what it is.
         image_options: passed to `load_image`.
 
@@ -73,14 +74,14 @@ class ColPali:
     def __init__(
         self,
         family: Family,
-        engines: Sequence[Engine],
+        sessions: Sequence[ModelSessions],
         description: ModelDescription,
         *,
         image_options: dict[str, Any] | None = None,
     ) -> None:
         self.family = family
-        self._engines = list(engines)
-        self._meetings: list[Coalescer[Prepared, Float32]] = [Coalescer() for _ in self._engines]
+        self._sessions = list(sessions)
+        self._meetings: list[Coalescer[Prepared, Float32]] = [Coalescer() for _ in self._sessions]
         self._description = description
         self._image_options = image_options or {}
 
@@ -156,12 +157,12 @@ class ColPali:
         )
         family = family_class(description.family)(description, directory)
         devices: list[int | None] = list(device_ids or []) or [None]
-        engines = [Engine(family.graphs, replace(config, device_id=device)) for device in devices]
+        sessions = [ModelSessions(family.graphs, replace(config, device_id=device)) for device in devices]
         if not lazy_load:
-            for engine in engines:
+            for engine in sessions:
                 engine.load()
         options = {"allow_urls": allow_urls, "timeout": url_timeout, "max_bytes": url_max_bytes}
-        return cls(family, engines, description, image_options=options)
+        return cls(family, sessions, description, image_options=options)
 
     @property
     def description(self) -> ModelDescription:
@@ -176,7 +177,7 @@ class ColPali:
     @property
     def splits_graph(self) -> bool:
         """Whether a text query skips the vision tower."""
-        return all(engine.splits for engine in self._engines)
+        return all(engine.splits for engine in self._sessions)
 
     @overload
     def embed_images(
@@ -477,7 +478,7 @@ class ColPali:
 
     def close(self) -> None:
         """Release the weights. The model stays usable: the next call loads them again."""
-        for engine in self._engines:
+        for engine in self._sessions:
             engine.close()
 
     def __enter__(self) -> ColPali:
@@ -514,7 +515,7 @@ class ColPali:
         )
         source: Iterable[Any] = [images] if is_one_image(images) else images  # type: ignore[assignment]
         workers = self._workers(parallel)
-        default = _IMAGE_BATCH_CPU if self._engines[0].on_cpu else _IMAGE_BATCH_GPU
+        default = _IMAGE_BATCH_CPU if self._sessions[0].on_cpu else _IMAGE_BATCH_GPU
         size = _positive(batch_size, default, "batch_size")
         results = run_in_order(
             with_progress(source, show_progress, "pages"),
@@ -529,10 +530,10 @@ class ColPali:
         self,
         codec: Codec[Any],
         decode: Callable[[Outputs, Sequence[Prepared]], list[Encoded]],
-        run: Callable[[Engine, Feed], Outputs],
+        run: Callable[[ModelSessions, Feed], Outputs],
     ) -> Callable[[Sequence[Prepared], int], list[Encoded]]:
         def encode(batch: Sequence[Prepared], worker: int) -> list[Encoded]:
-            engine = self._engines[worker % len(self._engines)]
+            engine = self._sessions[worker % len(self._sessions)]
             found = decode(run(engine, codec.feed(batch)), batch)
             for item in found:
                 if not np.isfinite(_vectors(item)).all():
@@ -552,7 +553,7 @@ class ColPali:
         together = self._runner(codec, codec.vectors, lambda engine, feed: engine.queries(feed))
 
         def encode(batch: Sequence[Prepared], worker: int) -> list[Float32]:
-            return self._meetings[worker % len(self._engines)].run(
+            return self._meetings[worker % len(self._sessions)].run(
                 (id(codec), batch[0].key),
                 batch,
                 alone=lambda items: alone(items, worker),
@@ -564,10 +565,10 @@ class ColPali:
 
     def _workers(self, parallel: int | None) -> int:
         if parallel is None:
-            return len(self._engines)
+            return len(self._sessions)
         if isinstance(parallel, bool) or parallel < 0:
             raise ConfigurationError(f"parallel must be None, 0 (all cores) or positive, got {parallel}")
-        return max(parallel or available_cores(), len(self._engines))
+        return max(parallel or available_cores(), len(self._sessions))
 
 
 def describe(

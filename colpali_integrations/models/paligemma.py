@@ -22,10 +22,11 @@ from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models._tokenizer import PixelScale, QueryCodec, resize, stack, unit_rows
 from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.family import Codec, Feed, Float32, GraphFiles, Outputs, PageCodec, Prepared
+from colpali_integrations.models.family import Codec, PageCodec, Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import QueryPrompt, Vocabulary
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 
 __all__ = ["PaliGemmaFamily", "PaliGemmaPages"]
 

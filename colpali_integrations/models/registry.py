@@ -67,7 +67,7 @@ class ModelDescription:
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
         parameters: number of weights.
         size_in_bytes: what must be downloaded.
-        licence: SPDX identifier, or the licence's common name.
+        license: SPDX identifier, or the license's common name.
         vidore: published figures as (benchmark and metric, value) pairs, for choosing a model.
         vidore_source: where those figures stand.
         summary: when to choose it, in one sentence.
@@ -107,7 +107,7 @@ class ModelDescription:
     best_match: float = 1.0
     parameters: int = 0
     size_in_bytes: int = 0
-    licence: str = ""
+    license: str = ""
     vidore: tuple[tuple[str, float], ...] = ()
     vidore_source: str = ""
     summary: str = ""
@@ -140,7 +140,7 @@ class ModelDescription:
         """16 hex digits over what decides an embedding: family, repository, revision, prompts and dim.
 
         The family counts with the version of its preprocessing in this package, and the revision of a folder's model
-        is a hash of its files. Figures, licence and summary do not count; the name does not either.
+        is a hash of its files. Figures, license and summary do not count; the name does not either.
         """
         keys = (
             *("family", "dim", "repository", "revision", "model_file"),
@@ -169,7 +169,7 @@ _BUILT_IN = (
         best_match=1.0727654394476893,  # of its config.json, see families.coltiny.best_match
         parameters=7_030_000,
         size_in_bytes=10_500_000,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         summary="Prototypes, tests, notebooks and machines without a network: it is inside the package. Latin script.",
     ),
     ModelDescription(
@@ -183,7 +183,7 @@ _BUILT_IN = (
         image_prompt="<image><bos>Describe the image.\n",
         parameters=2_923_000_000,
         size_in_bytes=6_500_000_000,
-        licence="gemma",
+        license="gemma",
         vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
         vidore_source=f"{_V1}; {_V3}",
         summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
@@ -199,7 +199,7 @@ _BUILT_IN = (
         image_prompt="<|begin_of_text|>User:<image>Describe the image.<end_of_utterance>\nAssistant:",
         parameters=252_000_000,
         size_in_bytes=1_000_000_000,
-        licence="MIT",
+        license="MIT",
         vidore=(("v3 nDCG@10", 44.3),),
         vidore_source=_V3,
         summary="English pages on CPUs: close to ColPali at a twelfth of its size.",
@@ -215,7 +215,7 @@ _BUILT_IN = (
         image_prompt="<image><bos>Describe the image.\n",
         parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        licence="gemma",
+        license="gemma",
         vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
         vidore_source=f"{_V1}; {_V3}",
         summary="ColPali v1.3 in another export, for those who have it already.",
@@ -231,7 +231,7 @@ _BUILT_IN = (
         image_prompt="<image><bos>Describe the image.\n",
         parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        licence="gemma",
+        license="gemma",
         vidore=(("v1 nDCG@5", 83.9),),
         vidore_source=_V1,
         summary="The checkpoint before v1.3, for indexes that were made with it.",

@@ -1,8 +1,8 @@
 """ONNX Runtime sessions: providers that are honoured, one copy of the weights, loaded once and shared by all threads.
 
-Engine (one device) -- pages()   --> pages half -> text half     (merged export, split)
-                    -- queries() --> text half
-or, for a model with a graph a direction, two sessions; or, where a merged graph cannot be split, one for both.
+`ModelSessions` holds the sessions of one model on one device. A merged export is split in two: pages run the pages half
+and then the text half, queries the text half alone. A model with one graph per direction has two sessions; a merged
+graph that cannot be split has one for both.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import numpy as np
 import onnxruntime as ort
 
 from colpali_integrations.errors import ConfigurationError, EncodingError, ModelLoadError, ProviderError
-from colpali_integrations.models.family import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.arrays import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.cores import available_cores
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
 
     from colpali_integrations.runtime.graph import Graph
 
-__all__ = ["Engine", "Provider", "Runs", "SessionConfig", "available_cores", "resolve_providers"]
+__all__ = ["ModelSessions", "Provider", "Runs", "SessionConfig", "resolve_providers"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +68,6 @@ class SessionConfig:
     split: bool = True
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which in a container is fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, ...]:
     """Check the providers asked for, or choose.
 
@@ -99,7 +93,7 @@ def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, .
     return tuple(providers)
 
 
-class Engine:
+class ModelSessions:
     """The sessions of one model on one device. Safe to use from many threads; sessions are made at first use.
 
     Args:

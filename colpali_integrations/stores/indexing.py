@@ -21,10 +21,10 @@ from PIL import Image
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.family import Float32
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.pdf import PdfPage
 from colpali_integrations.pages.reference import DEFAULT_DPI, page_name
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.documents import DocumentPlan, find_documents, plan_document
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.store import MultiVectorStore

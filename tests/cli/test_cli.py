@@ -221,7 +221,7 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     table = capsys.readouterr().out
     for model in list_supported_models():
         assert model.name in table
-        assert model.licence in table
+        assert model.license in table
 
 
 def test_interrupting_keeps_what_was_done(

@@ -24,7 +24,7 @@ from colpali_integrations.errors import (
     ProviderError,
     QueryError,
 )
-from colpali_integrations.runtime.session import Engine, Runs, _Session
+from colpali_integrations.runtime.session import ModelSessions, Runs, _Session
 from tests.runtime.threads import pipeline_threads
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
@@ -276,16 +276,16 @@ def test_an_unknown_name_suggests_a_known_one() -> None:
 def test_close_releases_and_the_next_use_loads_again() -> None:
     with ColPali.from_pretrained() as model:
         before = next(model.embed_queries("harbour"))
-    assert not model._engines[0]._queries._values
+    assert not model._sessions[0]._queries._values
     np.testing.assert_array_equal(next(model.embed_queries("harbour")), before)
 
 
 def test_values_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ColPali.from_pretrained()
-    original = Engine.queries
+    original = ModelSessions.queries
     calls = 0
 
-    def poisoned(self: Engine, feed: Any, runs: Any) -> Any:
+    def poisoned(self: ModelSessions, feed: Any, runs: Any) -> Any:
         outputs = dict(original(self, feed, runs))
         outputs["vectors"] = outputs["vectors"].copy()
         outputs["vectors"][0, 0] = np.nan
@@ -293,7 +293,7 @@ def test_values_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch
         calls += 1
         return outputs
 
-    monkeypatch.setattr(Engine, "queries", poisoned)
+    monkeypatch.setattr(ModelSessions, "queries", poisoned)
     with pytest.raises(EncodingError, match=r"item 0 \('harbour'\): .*not finite"):
         next(model.embed_queries("harbour"))
     assert calls == 1
@@ -342,7 +342,7 @@ def test_a_run_can_be_ended_from_another_thread(coltiny: ColPali) -> None:
 
     def run() -> None:
         try:
-            coltiny._engines[0].pages(feed, runs)
+            coltiny._sessions[0].pages(feed, runs)
         except EncodingError as error:
             errors.append(error)
 
@@ -354,8 +354,8 @@ def test_a_run_can_be_ended_from_another_thread(coltiny: ColPali) -> None:
     thread.join()
     assert "terminate" in str(errors[0])
     with pytest.raises(EncodingError, match="terminate"):  # and no other starts
-        coltiny._engines[0].pages(feed, runs)
-    coltiny._engines[0].pages(codec.feed([codec.prepare(PAGES[0])]))
+        coltiny._sessions[0].pages(feed, runs)
+    coltiny._sessions[0].pages(codec.feed([codec.prepare(PAGES[0])]))
 
 
 async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
@@ -379,17 +379,17 @@ def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
     two = ColPali.from_pretrained(providers=["CPUExecutionProvider"], device_ids=[0, 1])
     used: set[int] = set()
     together = threading.Barrier(2, timeout=30)
-    original = Engine.pages
+    original = ModelSessions.pages
 
-    def pages(self: Engine, feed: Any, runs: Any) -> Any:
+    def pages(self: ModelSessions, feed: Any, runs: Any) -> Any:
         used.add(id(self))
         together.wait()  # passes only if both devices work at the same time
         return original(self, feed, runs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Engine, "pages", pages)
+        patch.setattr(ModelSessions, "pages", pages)
         results = list(two.embed_images(PAGES))
-    assert used == {id(engine) for engine in two._engines}
+    assert used == {id(engine) for engine in two._sessions}
     for mine, theirs in zip(results, coltiny.embed_images(PAGES), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=2e-5)
 
@@ -437,7 +437,7 @@ def test_page_runs_at_once_have_cores_to_themselves(
 
 def test_a_query_does_not_wait_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     with ColPali.from_pretrained(PAGED) as model:
-        engine = model._engines[0]
+        engine = model._sessions[0]
         with engine._page_runs:  # as long as a page runs
             assert len(list(model.embed_queries(QUERIES[:1]))) == 1
 

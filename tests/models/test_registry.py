@@ -28,7 +28,7 @@ def test_every_description_is_complete() -> None:
     for model in models:
         assert model.family in FAMILIES
         assert model.dim > 0
-        assert model.licence
+        assert model.license
         assert model.summary.endswith(".")
         assert model.parameters > 0
         assert model.size_in_bytes > 0
@@ -116,7 +116,7 @@ def test_descriptions_are_values() -> None:
 
 def test_the_fingerprint_follows_what_decides_an_embedding_and_nothing_else() -> None:
     model = find_model("Qdrant/colpali-v1.3-fp16")
-    same = dataclasses.replace(model, name="other", summary="Other.", licence="x", vidore=())
+    same = dataclasses.replace(model, name="other", summary="Other.", license="x", vidore=())
     assert same.fingerprint == model.fingerprint
     for change in ({"query_prefix": "<bos>"}, {"dim": 64}, {"revision": "abc"}, {"family": "idefics3"}):
         assert dataclasses.replace(model, **change).fingerprint != model.fingerprint

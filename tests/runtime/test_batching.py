@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from colpali_integrations import ColPali
 from colpali_integrations.errors import EncodingError
 from colpali_integrations.runtime.batching import Coalescer
-from colpali_integrations.runtime.session import Engine
+from colpali_integrations.runtime.session import ModelSessions
 
 
 class Doubler:
@@ -187,15 +187,15 @@ QUESTIONS = ["harbour", "violin", "mitochondria", "tax"]
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the runs of queries; the first of several waits until all calls are there."""
     sizes: list[int] = []
-    original = Engine.queries
+    original = ModelSessions.queries
 
-    def watched(self: Engine, feed: Any, runs: Any = None) -> Any:
+    def watched(self: ModelSessions, feed: Any, runs: Any = None) -> Any:
         sizes.append(len(next(iter(feed.values()))))
         if len(sizes) == 1:
             time.sleep(0.3)
         return original(self, feed, runs)
 
-    monkeypatch.setattr(Engine, "queries", watched)
+    monkeypatch.setattr(ModelSessions, "queries", watched)
     return sizes
 
 
@@ -229,16 +229,16 @@ def test_a_query_that_cannot_be_encoded_fails_for_its_caller_alone(
     paligemma: ColPali, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The graph refuses one token: whichever batch it is in fails."""
-    original = Engine.queries
+    original = ModelSessions.queries
     [bad] = [paligemma.family.queries.prepare("violin").ids]
 
-    def refusing(self: Engine, feed: Any, runs: Any = None) -> Any:
+    def refusing(self: ModelSessions, feed: Any, runs: Any = None) -> Any:
         time.sleep(0.05)
         if any(np.array_equal(ids, bad) for ids in feed["input_ids"]):
             raise EncodingError("onnxruntime failed")
         return original(self, feed, runs)
 
-    monkeypatch.setattr(Engine, "queries", refusing)
+    monkeypatch.setattr(ModelSessions, "queries", refusing)
 
     def ask(text: str) -> Any:
         try:

@@ -42,8 +42,9 @@ from colpali_integrations.models.coltiny.texts import (
 )
 from colpali_integrations.models.coltiny.word_boxes import word_places
 from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.family import Feed, Float32, GraphFiles, Outputs, Prepared
+from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 from colpali_integrations.scoring._kernels import products
 
 __all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout", "best_match"]

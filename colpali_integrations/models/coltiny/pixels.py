@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 
 __all__ = ["Headline", "Sight", "even_light", "look"]
 
