@@ -227,7 +227,7 @@ class ColPaliRetriever(BaseRetriever):
         return [next(vectors) if result is None else result for result in results]
 
     def _places(self, query: str, vectors: Float32, hits: Sequence[Hit]) -> dict[str, list[dict[str, Any]]]:
-        tokens = self.embeddings.client.query_tokens(query)
+        tokens = self.embeddings.model.query_tokens(query)
         return self.store.store.regions(vectors, [hit.id for hit in hits], tokens=tokens)
 
 

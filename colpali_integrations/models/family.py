@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,14 +87,11 @@ class Family(Protocol):
     """A model family bound to the files of one model.
 
     Attributes:
-        preprocessing: name and version of this package's own part in an embedding. A change of it that gives other
-            vectors for the same files takes another version: an index then knows that it was made before.
         queries: the codec of queries.
         texts: the codec of texts that are to be found beside pages; that of queries, where a model has no other.
         pages: the codec of pages.
     """
 
-    preprocessing: ClassVar[str]
     queries: Codec[str]
     texts: Codec[str]
     pages: PageCodec

@@ -14,14 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models._tokenizer import PixelScale, QueryCodec, resize, stack, unit_rows
-from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Codec, PageCodec, Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import QueryPrompt, Vocabulary
@@ -37,7 +35,6 @@ _LONGEST_EDGE_ALLOWED = 4096
 class Idefics3Family:
     """Idefics3 tiling bound to the files of one model."""
 
-    preprocessing: ClassVar[str] = FAMILIES["idefics3"].preprocessing
     queries: Codec[str]
     texts: Codec[str]
     pages: PageCodec

@@ -296,22 +296,24 @@ def find_model(name: str) -> ModelDescription:
         name: in capitals or not.
 
     Raises:
-        ModelNotFoundError: no such model; the message lists close names.
+        ModelNotFoundError: no such model; the message lists the registered names.
 
     Example:
         >>> find_model("ColTiny").dim
         128
-        >>> find_model("colpali-v1.3")
+        >>> find_model("vidore/colqwen2-v1.0")
         Traceback (most recent call last):
-        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'colpali-v1.3' ...
+        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'vidore/colqwen2-v1.0' ...
     """
     with _lock:
         known = dict(_models)
     if name.lower() in known:
         return known[name.lower()]
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5) or list(known)
+    near = [known[key].name for key in difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)]
+    names = ", ".join(model.name for model in known.values())
     raise ModelNotFoundError(
-        f"no model is registered as {name!r} and no folder has that name. Did you mean "
-        f"{' or '.join(repr(known[key].name) for key in close)}? list_supported_models() shows all; "
-        "register_model(...) adds one; a folder with config.json, tokenizer and ONNX file works too."
+        f"no model is registered as {name!r} and no folder has that name. "
+        + "".join(f"Did you mean {one!r}? " for one in near)
+        + f"Registered are {names}. Checkpoints of the same architectures ({', '.join(FAMILIES)}) can be added with "
+        "register_model(...) or opened as a folder with config.json, tokenizer and ONNX file; others are not supported."
     )

@@ -21,6 +21,7 @@ import onnxruntime as ort
 
 from colpali_integrations.errors import ConfigurationError, EncodingError, ModelLoadError, ProviderError
 from colpali_integrations.runtime.arrays import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.batching import Coalescer
 from colpali_integrations.runtime.cores import available_cores
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ __all__ = ["ModelSessions", "Provider", "Runs", "SessionConfig", "resolve_provid
 
 logger = logging.getLogger(__name__)
 
-Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
+Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 T = TypeVar("T")
 # Page runs at once on a GPU, which has an order of its own for them.
 _UNBOUNDED = 2**16
@@ -99,6 +100,9 @@ class ModelSessions:
     Args:
         graphs: the ONNX files.
         config: how to make sessions.
+
+    Attributes:
+        coalescer: merges concurrent calls into one batch, for callers that want that.
     """
 
     def __init__(self, graphs: GraphFiles, config: SessionConfig) -> None:
@@ -110,6 +114,7 @@ class ModelSessions:
         self._whole = _Once(lambda: self._load(graphs.pages, None))
         self._queries = _Once(lambda: self._load(graphs.queries, None))
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
+        self.coalescer: Coalescer[Any, Any] = Coalescer()
         self._page_runs = threading.BoundedSemaphore(_most_page_runs(config) if self.on_cpu else _UNBOUNDED)
 
     def load(self) -> None:

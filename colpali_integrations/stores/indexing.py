@@ -188,7 +188,7 @@ def index_documents(
     run = _Run(store, dpi, on_error == "raise", listener or _Silent())
     plans = run.plan(find_documents(paths))
     run.listener.planned(sum(len(plan.missing) for plan in plans))
-    results = model.embed_pages(run.images(plans), batch_size=batch_size, parallel=parallel, on_error="collect")
+    results = model.embed_pages(run.images(plans), batch_size=batch_size, parallel=parallel, on_error=run.fail_next)
     run.report.added = store.add(run.records(results))
     run.settle(plans)
     return run.report
@@ -257,15 +257,17 @@ class _Run:
                 number, error = drawn
                 self.fail(page_name(plan.source, number), error, plan)
 
-    def records(self, results: Iterable[PageEmbedding | ColPaliError]) -> Iterator[tuple[Entry, Float32]]:
+    def fail_next(self, error: ColPaliError) -> None:
+        """Report the next page under way as one that cannot be encoded."""
+        plan, entry = self._under_way.popleft()
+        self.fail(entry.name, error, plan)
+
+    def records(self, results: Iterable[PageEmbedding]) -> Iterator[tuple[Entry, Float32]]:
         """Entries with their vectors, for the store."""
         for result in results:
-            plan, entry = self._under_way.popleft()
-            if isinstance(result, ColPaliError):
-                self.fail(entry.name, result, plan)
-            else:
-                yield replace(entry, grid=result.grid), result.vectors
-                self.listener.done(entry)
+            _, entry = self._under_way.popleft()
+            yield replace(entry, grid=result.grid), result.vectors
+            self.listener.done(entry)
 
     def settle(self, plans: Iterable[DocumentPlan]) -> None:
         """Let pages follow their documents to where these lie now, and remove those of earlier states."""

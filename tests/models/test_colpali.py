@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from colpali_integrations import ColPali, max_sim
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import (
     ColPaliError,
     ConfigurationError,
     EncodingError,
     ImageError,
     ModelNotFoundError,
+    PdfError,
     ProviderError,
     QueryError,
 )
@@ -29,6 +30,7 @@ from tests.runtime.threads import pipeline_threads
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 PAGED = FIXTURES / "paligemma"
+SLIDES = Path(__file__).parents[2] / "demo" / "pdfs" / "metropolis-slides.pdf"
 NAMES = ("coltiny", "paligemma", "idefics3")
 
 
@@ -79,7 +81,7 @@ def test_a_query_does_not_depend_on_its_batch(model: ColPali) -> None:
 def test_a_page_does_not_depend_on_its_batch(model: ColPali) -> None:
     alone = [next(model.embed_images(image)) for image in PAGES]
     for options in ({"batch_size": 4}, {"batch_size": 3, "parallel": 2}, {"batch_size": 1, "parallel": 0}):
-        for image_vectors, expected in zip(model.embed_images(PAGES, **options), alone, strict=True):  # type: ignore[call-overload]
+        for image_vectors, expected in zip(model.embed_images(PAGES, **options), alone, strict=True):  # type: ignore[arg-type]
             assert image_vectors.shape == expected.shape
             np.testing.assert_allclose(image_vectors, expected, atol=2e-5)
 
@@ -196,12 +198,35 @@ def test_bad_pages_are_skipped_or_collected_as_asked(coltiny: ColPali, caplog: p
         "skipped item 1 (no/such/file.png)",
         "skipped item 3 (0 bytes)",
     ]
-    good, missing, also_good, empty = coltiny.embed_images(images, on_error="collect")
+    seen: list[Any] = []
+    for vectors in coltiny.embed_images(images, on_error=seen.append):
+        seen.append(vectors)
+    good, missing, also_good, empty = seen
     assert isinstance(good, np.ndarray)
     assert isinstance(also_good, np.ndarray)
     assert isinstance(missing, ImageError)
     assert isinstance(empty, ColPaliError)
     assert (missing.index, empty.index) == (1, 3)
+
+
+def test_an_error_raised_by_the_callers_function_ends_the_stream(coltiny: ColPali) -> None:
+    def stop(error: ColPaliError) -> None:
+        raise StopAsyncIteration(str(error))
+
+    with pytest.raises(StopAsyncIteration, match="item 1"):
+        list(coltiny.embed_images([PAGES[0], b"", PAGES[1]], on_error=stop))
+    assert not pipeline_threads()
+
+
+def test_one_query_and_one_pdf(coltiny: ColPali) -> None:
+    np.testing.assert_array_equal(coltiny.embed_query(QUERIES[1]), next(coltiny.embed_queries(QUERIES[1])))
+    with pytest.raises(QueryError):
+        coltiny.embed_query(["a", "b"])  # type: ignore[arg-type]
+    pages = list(coltiny.embed_pdf(SLIDES.read_bytes(), dpi=60, pages=[3, 1]))
+    for mine, theirs in zip(pages, coltiny.embed_images(pdf_pages(SLIDES, dpi=60, pages=[3, 1])), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(PdfError, match="page 99"):
+        list(coltiny.embed_pdf(SLIDES, pages=[99]))
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t ", "\u3000"])
@@ -252,6 +277,23 @@ def test_options_that_cannot_work_are_refused(coltiny: ColPali, bad: dict[str, A
 def test_load_options_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         ColPali.from_pretrained(**bad)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        ({"device": "cuda"}, r'no option .device.; pass providers=\["CUDAExecutionProvider"\]'),
+        ({"cuda": True}, "CUDAExecutionProvider"),
+        ({"device_map": "auto"}, "CUDAExecutionProvider"),
+        ({"dtype": "float16"}, "precision"),
+        ({"torch_dtype": None}, "precision"),
+        ({"thread": 2}, "did you mean 'threads'"),
+        ({"lazyload": True}, "did you mean 'lazy_load'"),
+    ],
+)
+def test_options_of_other_libraries_are_refused_with_the_right_word(wrong: dict[str, Any], advice: str) -> None:
+    with pytest.raises(ConfigurationError, match=advice):
+        ColPali.from_pretrained(**wrong)
 
 
 def test_a_gpu_that_is_not_there_is_an_error_and_not_the_cpu() -> None:

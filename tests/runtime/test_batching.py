@@ -52,7 +52,7 @@ class Calls:
 
     def start(self, *items: int, key: str = "", most: int = 64) -> Future[list[int]]:
         waiting, runs = len(self.coalescer._waiting), len(self.work.batches)
-        found = self.pool.submit(self.coalescer.run, key, items, alone=self.work, together=self.work, most=most)
+        found = self.pool.submit(self.coalescer.submit, key, items, run=self.work, run_batch=self.work, most=most)
         until(lambda: len(self.coalescer._waiting) > waiting or len(self.work.batches) > runs)
         return found
 
@@ -111,7 +111,7 @@ def test_a_leader_that_is_interrupted_leaves_the_others_to_go_on(calls: Calls) -
         seen.extend(items)
         raise KeyboardInterrupt
 
-    led = calls.pool.submit(calls.coalescer.run, "", [2], alone=interrupted, together=interrupted, most=64)
+    led = calls.pool.submit(calls.coalescer.submit, "", [2], run=interrupted, run_batch=interrupted, most=64)
     until(lambda: len(calls.coalescer._waiting) == 1)
     others = [calls.start(3), calls.start(4)]
     calls.work.gate.set()
@@ -152,7 +152,7 @@ def test_any_calls_get_what_they_would_get_alone(jobs: list[tuple[list[int], str
 
     def call(job: tuple[list[int], str]) -> list[int] | str:
         try:
-            return coalescer.run(job[1], job[0], alone=work, together=work, most=6)
+            return coalescer.submit(job[1], job[0], run=work, run_batch=work, most=6)
         except ValueError as error:
             return str(error)
 
@@ -164,7 +164,7 @@ def test_any_calls_get_what_they_would_get_alone(jobs: list[tuple[list[int], str
 
 
 def _double_in_child(coalescer: Coalescer[int, int], answers: Any) -> None:
-    answers.put(coalescer.run("", [4], alone=lambda items: [2 * item for item in items], together=list, most=2))
+    answers.put(coalescer.submit("", [4], run=lambda items: [2 * item for item in items], run_batch=list, most=2))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -22,7 +22,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,6 @@ from colpali_integrations.models.coltiny.texts import (
     with_passages,
 )
 from colpali_integrations.models.coltiny.word_boxes import word_places
-from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
@@ -159,8 +157,6 @@ class ColTinyPages:
 
 class ColTinyFamily:
     """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx``, ``senses.npz`` and ``config.json``."""
-
-    preprocessing: ClassVar[str] = FAMILIES["coltiny"].preprocessing
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         self.config = ColTinyConfig.read(directory / "config.json")
