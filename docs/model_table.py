@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from colpali_integrations import ModelDescription, list_supported_models
+from colpali_integrations.models import ModelDescription, list_supported_models
 
 ROOT = Path(__file__).parents[1]
 FILES = (ROOT / "README.md", ROOT / "docs" / "models.md")

@@ -119,7 +119,8 @@ def draw_heatmap(
         InputError: no such word.
 
     Example:
-        >>> from colpali_integrations import ColPali, pdf_pages, similarity_maps
+        >>> from colpali_integrations import ColPali, pdf_pages
+        >>> from colpali_integrations.explain import similarity_maps
         >>> model = ColPali.from_pretrained()
         >>> page = next(pdf_pages("report.pdf"))
         >>> [embedded] = model.embed_pages([page])

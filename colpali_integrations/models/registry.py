@@ -4,7 +4,7 @@ A description holds everything that a checkpoint needs beside its files, above a
 ColPali changed three times between releases of colpali-engine, and a checkpoint answers well only to the string that
 it was trained with.
 
->>> from colpali_integrations import list_supported_models
+>>> from colpali_integrations.models import list_supported_models
 >>> [model.name for model in list_supported_models()][0]
 'coltiny'
 """

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from colpali_integrations import ColPali, PageGrid, Region, max_sim, regions
+from colpali_integrations import ColPali, max_sim, regions
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, QueryError
+from colpali_integrations.explain import PageGrid, Region
 from colpali_integrations.explain.regions import Box
 from colpali_integrations.models.coltiny.pixels import Sight
 from colpali_integrations.models.coltiny.word_boxes import word_places

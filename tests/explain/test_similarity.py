@@ -10,19 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from colpali_integrations import (
-    ColPali,
+from colpali_integrations import ColPali, max_sim, regions
+from colpali_integrations.errors import ImageError, InputError, MissingExtraError
+from colpali_integrations.explain import (
     PageGrid,
     Region,
     SimilarityMaps,
     draw_heatmap,
     draw_regions,
-    max_sim,
     plot_similarity_map,
-    regions,
     similarity_maps,
 )
-from colpali_integrations.errors import ImageError, InputError, MissingExtraError
 from colpali_integrations.explain.drawing import PALETTE, heat_colours, heat_limits
 from tests.explain.test_regions import Printed
 

@@ -20,11 +20,12 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
-from colpali_integrations import ColPali, max_sim, mean_pool, pdf_pages
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, ModelNotFoundError, PdfError, QueryError
 from colpali_integrations.langchain import ColPaliEmbeddings, PdfPageLoader
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import release_shared_models
+from colpali_integrations.scoring import mean_pool
 
 PDFS = Path(__file__).parents[2] / "demo" / "pdfs"
 FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"

@@ -30,12 +30,13 @@ from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
 import colpali_integrations.llama_index as adapter
-from colpali_integrations import ColPali, max_sim, mean_pool, pdf_pages
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import ColPaliError, ImageError, ModelNotFoundError, QueryError
 from colpali_integrations.llama_index import ColPaliEmbedding, PdfPageReader
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.runtime.threads import offload, stream_in_chunks
+from colpali_integrations.scoring import mean_pool
 
 PDFS = Path(__file__).parent.parent.parent / "demo" / "pdfs"
 SLIDES = PDFS / "metropolis-slides.pdf"

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from colpali_integrations import ColPali, ModelDescription, find_model, list_supported_models, register_model
+from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.models import ModelDescription, find_model, list_supported_models, register_model
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.folder import content_revision, describe_folder
 from colpali_integrations.models.hub import bundled_folder

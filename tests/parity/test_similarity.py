@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from colpali_integrations import ColPali, similarity_maps
+from colpali_integrations import ColPali
+from colpali_integrations.explain import similarity_maps
 
 from .cases import draw, page_named
 from .conftest import FIXTURES

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from colpali_integrations import ColPali, find_model, max_sim, pdf_pages
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import InputError
+from colpali_integrations.models import find_model
 from colpali_integrations.scoring.maxsim import relevance
 
 
