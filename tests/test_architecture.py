@@ -16,18 +16,8 @@ import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
 LAYERS = {
-    **{
-        "errors.py": 0,
-        "_options.py": 1,
-        "_public.py": 0,
-        "pages": 1,
-        "runtime": 1,
-        "scoring": 2,
-        "explain": 3,
-        "models": 4,
-        "stores": 5,
-        "export": 5,
-    },
+    **{"errors.py": 0, "_public.py": 0, "_options.py": 1, "pages": 1, "runtime": 1, "scoring": 2, "explain": 3},
+    **{"models": 4, "stores": 5, "export": 5},
     **{"langchain": 6, "llama_index": 6, "ray": 6, "cli": 7},
 }
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
@@ -86,20 +76,8 @@ def loaded_after(statement: str) -> set[str]:
 def test_the_import_is_light() -> None:
     loaded = loaded_after("import colpali_integrations")
     assert not loaded & FORBIDDEN
-    heavy = {
-        "numpy",
-        "PIL",
-        "onnxruntime",
-        "langchain_core",
-        "llama_index",
-        "ray",
-        "onnx",
-        "huggingface_hub",
-        "scipy",
-        "pypdfium2",
-        "tqdm",
-        "rich",
-    }
+    heavy = {"numpy", "PIL", "onnxruntime", "onnx", "tokenizers", "huggingface_hub", "scipy", "pypdfium2", "tqdm"}
+    heavy |= {"langchain_core", "llama_index", "ray", "rich"}
     assert not loaded & {*heavy, "typer"}
 
 

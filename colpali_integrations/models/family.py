@@ -79,7 +79,7 @@ class PageCodec(Codec[Image.Image], Protocol):
     """The direction of pages, which also knows where on a page its vectors stand."""
 
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
-        """As `vectors`, each page with the places of its vectors."""
+        """As `vectors`, each page with its grid."""
         ...
 
 

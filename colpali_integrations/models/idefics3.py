@@ -206,7 +206,7 @@ def token_grid(
     """Where on the page the tokens of a page's prompt stand.
 
     The tokens of a tile are its square grid row by row: the connector merges neighbouring patches and keeps their
-    order (transformers `Idefics3Connector.pixel_shuffle`). The view of the whole has no places where there are tiles,
+    order (transformers `Idefics3Connector.pixel_shuffle`). The view of the whole has no cells where there are tiles,
     which see the same in more detail; where it is all there is, it has them.
 
     Args:
@@ -227,11 +227,11 @@ def token_grid(
     tile, inner = np.divmod(token, image_seq_len)
     row, column = np.divmod(tile, tile_columns)
     inner_row, inner_column = np.divmod(inner if side > 1 else np.zeros_like(inner), side)
-    places = np.full(int(pictures.sum()), -1, np.int32)
+    placed = np.full(int(pictures.sum()), -1, np.int32)
     width = tile_columns * side
-    places[: len(token)] = (row * side + inner_row) * width + column * side + inner_column
+    placed[: len(token)] = (row * side + inner_row) * width + column * side + inner_column
     cells = np.full(len(pictures), -1, np.int32)
-    cells[pictures] = places
+    cells[pictures] = placed
     return PageGrid(tile_rows * side, width, cells)
 
 
