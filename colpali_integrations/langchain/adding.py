@@ -198,21 +198,22 @@ class _Run:
 
         if not pages:
             return
+
+        def fail(error: ColPaliError) -> None:
+            same = under_way.popleft()
+            self._fail(same[0][0], [one for _, one in same], error)
+
         options = self.embeddings
-        encoded = options.client.embed_pages(
+        encoded = options.model.embed_pages(
             pictures(),
             batch_size=options.batch_size,
             parallel=options.parallel,
-            on_error="collect",
+            on_error=fail,
             show_progress=options.show_progress,
         )
         with closing(encoded):
             for found in encoded:
-                same = under_way.popleft()
-                if isinstance(found, ColPaliError):
-                    self._fail(same[0][0], [one for _, one in same], found)
-                    continue
-                for _, one in same:
+                for _, one in under_way.popleft():
                     yield entry_of(one.document, one.id, found.grid), found.vectors
 
     def _fail(self, index: int, failed: list[New], error: ColPaliError) -> None:

@@ -96,7 +96,7 @@ class ColPaliReranker(BaseDocumentCompressor):
     def model_post_init(self, context: Any, /) -> None:
         """Make what scores and remembers."""
         known = None if self.store is None else self.store.store
-        self._scorer = CandidateScorer(lambda: self.embeddings.client, known, cache_size=self.cache_size)
+        self._scorer = CandidateScorer(lambda: self.embeddings.model, known, cache_size=self.cache_size)
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

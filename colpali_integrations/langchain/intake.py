@@ -187,10 +187,7 @@ def _image_document(
 def _in_memory(
     image: Any, name: str | None, metadata: dict[str, Any], include_image: bool, embeddings: ColPaliEmbeddings
 ) -> tuple[Document, Draw]:
-    options = embeddings
-    picture = load_image(
-        image, allow_urls=options.allow_urls, timeout=options.url_timeout, max_bytes=options.url_max_bytes
-    )
+    picture = load_image(image, **embeddings.options.image_options)
     if isinstance(image, bytes | bytearray | memoryview):
         digest = document_hash(bytes(image))  # as for a file of these bytes
     else:

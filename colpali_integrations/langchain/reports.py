@@ -78,7 +78,7 @@ def _places(
     if store is None:
         return {}, {}, ""
     [query] = store.embeddings.embed_queries_multi_vector([question])
-    tokens = store.embeddings.client.query_tokens(question)
+    tokens = store.embeddings.model.query_tokens(question)
     ids = [document.id for document in documents if document.id]
     maps = store.store.similarity_maps(query, ids, tokens=tokens)
     return store.store.regions(query, ids, tokens=tokens), maps, store.store.model.name

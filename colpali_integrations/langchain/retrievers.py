@@ -18,8 +18,8 @@ from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.pages import document_of
 from colpali_integrations.langchain.searching import Where, find
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, opened
-from colpali_integrations.models.family import Float32
 from colpali_integrations.models.prompt import check_query
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import Hit, MultiVectorStore, parse_filter
 from colpali_integrations.stores.fusion import Hybrid, text_weight
@@ -227,7 +227,7 @@ class ColPaliRetriever(BaseRetriever):
         return [next(vectors) if result is None else result for result in results]
 
     def _places(self, query: str, vectors: Float32, hits: Sequence[Hit]) -> dict[str, list[dict[str, Any]]]:
-        tokens = self.embeddings.client.query_tokens(query)
+        tokens = self.embeddings.model.query_tokens(query)
         return self.store.store.regions(vectors, [hit.id for hit in hits], tokens=tokens)
 
 

@@ -116,11 +116,11 @@ class ColPaliVectorStore(Searches):
             if options:
                 raise ConfigurationError(f"an open store= is taken as it is; it came with {', '.join(options)}")
             self._embedding = embedding or embedding_by(store.model.name, store.where)
-            store.require(self._embedding.client)
+            store.require(self._embedding.model)
             self.store = store
         else:
             self._embedding = embedding or embedding_of(path, url, client, collection, client_options)
-            self.store = MultiVectorStore.open(model=self._embedding.client, collection=collection, **options)
+            self.store = MultiVectorStore.open(model=self._embedding.model, collection=collection, **options)
         self._places = None if client is not None or not (path or url) else {"collection": collection, **options}
 
     @property
@@ -486,7 +486,7 @@ def opened(
     """
     if isinstance(store, ColPaliVectorStore):
         if embeddings is not None:
-            store.store.require(embeddings.client)
+            store.store.require(embeddings.model)
         return store
     if isinstance(store, MultiVectorStore):
         return ColPaliVectorStore(embeddings, store=store)

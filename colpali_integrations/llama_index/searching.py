@@ -12,7 +12,7 @@ from llama_index_instrumentation import get_dispatcher
 from numpy.typing import NDArray
 
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores import Hit, MultiVectorStore
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.mmr import mmr_select

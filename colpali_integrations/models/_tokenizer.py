@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from colpali_integrations.errors import EncodingError, ModelLoadError
-from colpali_integrations.models.family import Feed, Float32, Outputs, Prepared
+from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.prompt import QueryPrompt
+from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 
 __all__ = ["PixelScale", "QueryCodec", "resize", "stack", "unit_rows"]
 

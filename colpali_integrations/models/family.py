@@ -12,10 +12,10 @@ on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,10 @@ from PIL import Image
 
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 
-__all__ = ["Codec", "Family", "Feed", "Float32", "GraphFiles", "Outputs", "PageCodec", "Prepared"]
+__all__ = ["Codec", "Family", "PageCodec", "Prepared"]
 
-Float32: TypeAlias = NDArray[np.float32]
-Feed: TypeAlias = dict[str, NDArray[Any]]
-Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 Item = TypeVar("Item", contravariant=True)
 
 
@@ -81,41 +79,19 @@ class PageCodec(Codec[Image.Image], Protocol):
     """The direction of pages, which also knows where on a page its vectors stand."""
 
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
-        """As `vectors`, each page with the places of its vectors."""
+        """As `vectors`, each page with its grid."""
         ...
-
-
-@dataclass(frozen=True)
-class GraphFiles:
-    """Which ONNX files a family runs.
-
-    Attributes:
-        pages: the graph that encodes pages.
-        queries: the graph that encodes queries. The same path means a merged export, which is split so that queries
-            skip the vision tower.
-    """
-
-    pages: Path
-    queries: Path
-
-    @property
-    def merged(self) -> bool:
-        """Whether one graph serves both directions."""
-        return self.pages == self.queries
 
 
 class Family(Protocol):
     """A model family bound to the files of one model.
 
     Attributes:
-        preprocessing: name and version of this package's own part in an embedding. A change of it that gives other
-            vectors for the same files takes another version: an index then knows that it was made before.
         queries: the codec of queries.
         texts: the codec of texts that are to be found beside pages; that of queries, where a model has no other.
         pages: the codec of pages.
     """
 
-    preprocessing: ClassVar[str]
     queries: Codec[str]
     texts: Codec[str]
     pages: PageCodec

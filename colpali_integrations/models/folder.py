@@ -92,7 +92,7 @@ def describe_folder(folder: Path) -> ModelDescription:
         dim=_dim(config, base.dim),
         best_match=_best_match(config, base),
         parameters=0,
-        licence="",
+        license="",
         vidore=(),
         vidore_source="",
         summary=f"Read from {folder}.",

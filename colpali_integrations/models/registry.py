@@ -4,7 +4,7 @@ A description holds everything that a checkpoint needs beside its files, above a
 ColPali changed three times between releases of colpali-engine, and a checkpoint answers well only to the string that
 it was trained with.
 
->>> from colpali_integrations import list_supported_models
+>>> from colpali_integrations.models import list_supported_models
 >>> [model.name for model in list_supported_models()][0]
 'coltiny'
 """
@@ -67,7 +67,7 @@ class ModelDescription:
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
         parameters: number of weights.
         size_in_bytes: what must be downloaded.
-        licence: SPDX identifier, or the licence's common name.
+        license: SPDX identifier, or the license's common name.
         vidore: published figures as (benchmark and metric, value) pairs, for choosing a model.
         vidore_source: where those figures stand.
         summary: when to choose it, in one sentence.
@@ -107,7 +107,7 @@ class ModelDescription:
     best_match: float = 1.0
     parameters: int = 0
     size_in_bytes: int = 0
-    licence: str = ""
+    license: str = ""
     vidore: tuple[tuple[str, float], ...] = ()
     vidore_source: str = ""
     summary: str = ""
@@ -140,7 +140,7 @@ class ModelDescription:
         """16 hex digits over what decides an embedding: family, repository, revision, prompts and dim.
 
         The family counts with the version of its preprocessing in this package, and the revision of a folder's model
-        is a hash of its files. Figures, licence and summary do not count; the name does not either.
+        is a hash of its files. Figures, license and summary do not count; the name does not either.
         """
         keys = (
             *("family", "dim", "repository", "revision", "model_file"),
@@ -169,7 +169,7 @@ _BUILT_IN = (
         best_match=1.0727654394476893,  # of its config.json, see families.coltiny.best_match
         parameters=7_030_000,
         size_in_bytes=10_500_000,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         summary="Prototypes, tests, notebooks and machines without a network: it is inside the package. Latin script.",
     ),
     ModelDescription(
@@ -183,7 +183,7 @@ _BUILT_IN = (
         image_prompt="<image><bos>Describe the image.\n",
         parameters=2_923_000_000,
         size_in_bytes=6_500_000_000,
-        licence="gemma",
+        license="gemma",
         vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
         vidore_source=f"{_V1}; {_V3}",
         summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
@@ -199,7 +199,7 @@ _BUILT_IN = (
         image_prompt="<|begin_of_text|>User:<image>Describe the image.<end_of_utterance>\nAssistant:",
         parameters=252_000_000,
         size_in_bytes=1_000_000_000,
-        licence="MIT",
+        license="MIT",
         vidore=(("v3 nDCG@10", 44.3),),
         vidore_source=_V3,
         summary="English pages on CPUs: close to ColPali at a twelfth of its size.",
@@ -215,7 +215,7 @@ _BUILT_IN = (
         image_prompt="<image><bos>Describe the image.\n",
         parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        licence="gemma",
+        license="gemma",
         vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
         vidore_source=f"{_V1}; {_V3}",
         summary="ColPali v1.3 in another export, for those who have it already.",
@@ -231,7 +231,7 @@ _BUILT_IN = (
         image_prompt="<image><bos>Describe the image.\n",
         parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        licence="gemma",
+        license="gemma",
         vidore=(("v1 nDCG@5", 83.9),),
         vidore_source=_V1,
         summary="The checkpoint before v1.3, for indexes that were made with it.",
@@ -296,22 +296,24 @@ def find_model(name: str) -> ModelDescription:
         name: in capitals or not.
 
     Raises:
-        ModelNotFoundError: no such model; the message lists close names.
+        ModelNotFoundError: no such model; the message lists the registered names.
 
     Example:
         >>> find_model("ColTiny").dim
         128
-        >>> find_model("colpali-v1.3")
+        >>> find_model("vidore/colqwen2-v1.0")
         Traceback (most recent call last):
-        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'colpali-v1.3' ...
+        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'vidore/colqwen2-v1.0' ...
     """
     with _lock:
         known = dict(_models)
     if name.lower() in known:
         return known[name.lower()]
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5) or list(known)
+    near = [known[key].name for key in difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)]
+    names = ", ".join(model.name for model in known.values())
     raise ModelNotFoundError(
-        f"no model is registered as {name!r} and no folder has that name. Did you mean "
-        f"{' or '.join(repr(known[key].name) for key in close)}? list_supported_models() shows all; "
-        "register_model(...) adds one; a folder with config.json, tokenizer and ONNX file works too."
+        f"no model is registered as {name!r} and no folder has that name. "
+        + "".join(f"Did you mean {one!r}? " for one in near)
+        + f"Registered are {names}. Checkpoints of the same architectures ({', '.join(FAMILIES)}) can be added with "
+        "register_model(...) or opened as a folder with config.json, tokenizer and ONNX file; others are not supported."
     )

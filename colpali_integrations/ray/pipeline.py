@@ -15,7 +15,8 @@ import ray
 import ray.data
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
-from colpali_integrations.models.colpali import ColPali, describe
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.loading import describe
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.reference import DEFAULT_DPI, page_name
 from colpali_integrations.ray.cluster import Workers, cluster_nodes, plan_workers

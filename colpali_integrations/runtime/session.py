@@ -1,8 +1,8 @@
 """ONNX Runtime sessions: providers that are honoured, one copy of the weights, loaded once and shared by all threads.
 
-Engine (one device) -- pages()   --> pages half -> text half     (merged export, split)
-                    -- queries() --> text half
-or, for a model with a graph a direction, two sessions; or, where a merged graph cannot be split, one for both.
+`ModelSessions` holds the sessions of one model on one device. A merged export is split in two: pages run the pages half
+and then the text half, queries the text half alone. A model with one graph per direction has two sessions; a merged
+graph that cannot be split has one for both.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ import numpy as np
 import onnxruntime as ort
 
 from colpali_integrations.errors import ConfigurationError, EncodingError, ModelLoadError, ProviderError
-from colpali_integrations.models.family import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.arrays import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.batching import Coalescer
+from colpali_integrations.runtime.cores import available_cores
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
 
     from colpali_integrations.runtime.graph import Graph
 
-__all__ = ["Engine", "Provider", "Runs", "SessionConfig", "available_cores", "resolve_providers"]
+__all__ = ["ModelSessions", "Provider", "Runs", "SessionConfig", "resolve_providers"]
 
 logger = logging.getLogger(__name__)
 
-Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
+Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 T = TypeVar("T")
 # Page runs at once on a GPU, which has an order of its own for them.
 _UNBOUNDED = 2**16
@@ -67,13 +69,6 @@ class SessionConfig:
     split: bool = True
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which in a container is fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, ...]:
     """Check the providers asked for, or choose.
 
@@ -99,12 +94,15 @@ def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, .
     return tuple(providers)
 
 
-class Engine:
+class ModelSessions:
     """The sessions of one model on one device. Safe to use from many threads; sessions are made at first use.
 
     Args:
         graphs: the ONNX files.
         config: how to make sessions.
+
+    Attributes:
+        coalescer: merges concurrent calls into one batch, for callers that want that.
     """
 
     def __init__(self, graphs: GraphFiles, config: SessionConfig) -> None:
@@ -116,6 +114,7 @@ class Engine:
         self._whole = _Once(lambda: self._load(graphs.pages, None))
         self._queries = _Once(lambda: self._load(graphs.queries, None))
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
+        self.coalescer: Coalescer[Any, Any] = Coalescer()
         self._page_runs = threading.BoundedSemaphore(_most_page_runs(config) if self.on_cpu else _UNBOUNDED)
 
     def load(self) -> None:

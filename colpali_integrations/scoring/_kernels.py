@@ -25,7 +25,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from colpali_integrations.runtime.session import available_cores
+from colpali_integrations.runtime.cores import available_cores
 from colpali_integrations.scoring._blocks import blocks
 
 if TYPE_CHECKING:

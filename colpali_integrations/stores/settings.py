@@ -34,7 +34,7 @@ class Fingerprint:
         version: of this package, when the store was made; shown, not compared.
 
     Example:
-        >>> from colpali_integrations import find_model
+        >>> from colpali_integrations.models import find_model
         >>> coltiny = Fingerprint.of(find_model("coltiny"))
         >>> coltiny.matches(Fingerprint.of(find_model("Qdrant/colmodernvbert")))
         False
@@ -135,7 +135,7 @@ class Settings:
         ConfigurationError: an unknown first stage, or no vectors in it.
 
     Example:
-        >>> from colpali_integrations import find_model
+        >>> from colpali_integrations.models import find_model
         >>> colpali = Fingerprint.of(find_model("Qdrant/colpali-v1.3-fp16"))
         >>> settings = Settings(model=colpali, first_stage="muvera")
         >>> {name: (vectors.dim, vectors.multi) for name, vectors in settings.schema.items()}

@@ -11,10 +11,10 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from colpali_integrations import ModelDescription, register_model
 from colpali_integrations.cli import doctor
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.cli.doctor import EXTRAS, Check, Status, examine, provider_error
+from colpali_integrations.models import ModelDescription, register_model
 from colpali_integrations.models.hub import cache_state
 from colpali_integrations.models.registry import find_model
 from tests.models.test_hub import NAME, make_cache

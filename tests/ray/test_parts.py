@@ -18,7 +18,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from colpali_integrations import find_model, load_image, pdf_pages, register_model
+from colpali_integrations import pdf_pages
 from colpali_integrations.errors import (
     ConfigurationError,
     FingerprintError,
@@ -27,6 +27,8 @@ from colpali_integrations.errors import (
     StoreError,
 )
 from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.models import find_model, register_model
+from colpali_integrations.pages import load_image
 from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
 from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder

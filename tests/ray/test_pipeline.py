@@ -19,10 +19,12 @@ import ray.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations import ColPali, find_model, mean_pool, register_model
+from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, ProviderError
+from colpali_integrations.models import find_model, register_model
 from colpali_integrations.models.hub import bundled_folder
 from colpali_integrations.ray import QdrantServer, embed_pages, parquet_pages
+from colpali_integrations.scoring import mean_pool
 from colpali_integrations.stores import Entry, MultiVectorStore, index_documents
 from tests.stores.qdrant.stand_in import stand_in
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colpali_integrations import grid_pool, hierarchical_pool, mean_pool
 from colpali_integrations.errors import InputError, MissingExtraError
+from colpali_integrations.scoring import grid_pool, hierarchical_pool, mean_pool
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.scoring.pooling import ward_pool
 

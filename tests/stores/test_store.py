@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from colpali_integrations import PageGrid, max_sim
+from colpali_integrations import max_sim
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
+from colpali_integrations.explain import PageGrid
 from colpali_integrations.stores import Entry, MultiVectorStore
 from colpali_integrations.stores.settings import Settings
 from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, opening, page

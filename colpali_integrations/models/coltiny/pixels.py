@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 
 __all__ = ["Headline", "Sight", "even_light", "look"]
 
@@ -163,12 +163,12 @@ def _large_blocks(pixels: Float32) -> list[tuple[int, int, int, int, float, bool
 
 def _runs(ink: NDArray[np.bool_], across: int, gap: int) -> list[tuple[int, int]]:
     """Where the runs of lines with ink begin and end, gaps of up to `gap` included; `across` is the axis of a line."""
-    places = np.flatnonzero(ink.any(axis=across))
-    if not places.size:
+    inked = np.flatnonzero(ink.any(axis=across))
+    if not inked.size:
         return []
-    breaks = np.flatnonzero(np.diff(places) > gap + 1)
-    starts = places[np.concatenate([[0], breaks + 1])]
-    ends = places[np.concatenate([breaks, [len(places) - 1]])] + 1
+    breaks = np.flatnonzero(np.diff(inked) > gap + 1)
+    starts = inked[np.concatenate([[0], breaks + 1])]
+    ends = inked[np.concatenate([breaks, [len(inked) - 1]])] + 1
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 

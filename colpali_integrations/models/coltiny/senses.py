@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import ModelLoadError
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring._kernels import products
 
 __all__ = ["Senses", "page_rows", "passages", "query_row"]

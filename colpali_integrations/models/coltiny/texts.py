@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import ModelLoadError, QueryError
 from colpali_integrations.models.coltiny.senses import Senses, page_rows, passages, query_row
 from colpali_integrations.models.coltiny.words import MAX_WORD_FEATURES, query_words, word_features
-from colpali_integrations.models.family import Feed, Float32, Outputs, Prepared
+from colpali_integrations.models.family import Prepared
+from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 
 __all__ = ["ColTinyConfig", "ColTinyQueries", "ColTinyTexts", "best_match", "occurrence_lengths", "with_passages"]
 
