@@ -44,7 +44,7 @@ class PageGrid:
             a vector is its cell.
 
     Raises:
-        InputError: shapes, ranges or types that cannot be a page's.
+        InputError: a shape, range or type is not that of a page's grid.
     """
 
     rows: int
@@ -54,7 +54,7 @@ class PageGrid:
     margins: NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
-        """Take any integers for the cells, keep an immutable copy of them, and refuse what cannot be."""
+        """Keep immutable copies of the arrays, and refuse invalid values."""
         if not (min(self.rows, self.columns) >= 1 and self.rows * self.columns <= _MOST_CELLS):
             raise InputError(
                 f"a page's grid has from 1 to {_MOST_CELLS} cells, got {self.rows} rows and {self.columns} columns"

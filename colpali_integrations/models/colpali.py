@@ -108,9 +108,9 @@ class ColPali:
             cache_dir: instead of huggingface_hub's cache.
             local_files_only: never touch the network; HF_HUB_OFFLINE=1 does the same.
             threads: threads inside one run; None for all cores that this process may use.
-            providers: ONNX Runtime execution providers, names or (name, options); each must come up. None chooses
+            providers: ONNX Runtime execution providers, names or (name, options); each must start. None chooses
                 CUDA where onnxruntime-gpu is installed and works, otherwise the CPU, and logs which.
-            device_ids: GPUs to use, one session each; batches go round. Implies the CUDA provider unless `providers`
+            device_ids: GPUs to use, one session each; batches alternate. Implies the CUDA provider unless `providers`
                 says otherwise.
             lazy_load: make the sessions at first use. Queries alone then never load the vision tower.
             enable_cpu_mem_arena: let onnxruntime take the memory of a run from an arena, which shrinks after it.

@@ -1,13 +1,13 @@
-"""What a model family is: how queries and pages become the inputs of a graph, and its outputs multi-vectors.
+"""The interface of a model family: queries and pages to the inputs of a graph, and its outputs to multi-vectors.
 
-A family is one file in this folder. It knows prompts, token ids and pixels; it knows nothing of threads, batches'
-sizes, sessions or frameworks. It offers two codecs of the same shape, one for queries and one for pages:
+A family is one file or folder beside this one. It holds prompts, token ids and pixels; threads, batch sizes, sessions
+and frameworks are not its concern. It has codecs of the same shape for queries, texts and pages:
 
     str   --prepare--> Prepared --feed--> graph inputs --(ONNX Runtime)--> graph outputs --vectors--> multi-vectors
     Image --prepare--> Prepared --feed--> ...
 
-Items are batched only with items of the same `Prepared.key`, so no codec ever pads: what an item gets cannot depend
-on its neighbours.
+Items are batched only with items of the same `Prepared.key`, so no codec ever pads: the vectors of an item cannot
+depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Prepared:
     Attributes:
         key: items with equal keys may share a run of the graph.
         arrays: the item's own part of each graph input, without the batch axis.
-        extra: whatever the codec wants to see again in `vectors` (a page's geometry, for instance).
+        extra: data that the codec needs again in `vectors` (a page's geometry, for instance).
     """
 
     key: Hashable
@@ -71,12 +71,12 @@ class Codec(Protocol[Item]):
         ...
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """Cut the graph's outputs into one (n_vectors, dim) float32 array an item, without rows of padding."""
+        """Cut the graph's outputs into one (n_vectors, dim) float32 array per item, without rows of padding."""
         ...
 
 
 class PageCodec(Codec[Image.Image], Protocol):
-    """The direction of pages, which also knows where on a page its vectors stand."""
+    """The direction of pages, which also gives the grid of a page."""
 
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
         """As `vectors`, each page with its grid."""
@@ -88,7 +88,7 @@ class Family(Protocol):
 
     Attributes:
         queries: the codec of queries.
-        texts: the codec of texts that are to be found beside pages; that of queries, where a model has no other.
+        texts: the codec of texts that are searched beside pages; that of queries, where a model has no other.
         pages: the codec of pages.
     """
 

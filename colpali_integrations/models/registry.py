@@ -1,4 +1,4 @@
-"""The models this package knows: one frozen description each, and a way to add your own.
+"""The registry of models: one frozen description each, and a function to add your own.
 
 A description holds everything that a checkpoint needs beside its files, above all its prompts: the query string of
 ColPali changed three times between releases of colpali-engine, and a checkpoint answers well only to the string that
@@ -47,17 +47,17 @@ _V3 = "ViDoRe V3, arXiv:2601.08620"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    r"""Everything about a checkpoint that its files do not say.
+    r"""Everything about a checkpoint that is not in its files.
 
     Attributes:
-        name: what `ColPali.from_pretrained` is called with.
-        family: the module in `models` that knows its inputs: "paligemma", "idefics3" or "coltiny".
+        name: the name for `ColPali.from_pretrained`.
+        family: its architecture, a key of `models.families.FAMILIES`: "paligemma", "idefics3" or "coltiny".
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
         revision: commit, tag or branch of the repository; None follows its default branch. Of the bundled model and of
             one in a folder, a hash of its files (`models.folder.content_revision`).
         model_file: the ONNX file, relative to the repository.
-        additional_files: what must lie beside it (external data, tokenizer, processor configuration).
+        additional_files: files that must lie beside it (external data, tokenizer, processor configuration).
         query_prefix: text before the user's query. Special tokens in it (`<bos>`) become their ids.
         query_suffix: text after the user's query: the augmentation tokens ("reasoning buffer") and the end.
         image_prompt: the text that accompanies a page; `<image>` stands for the image's tokens.
@@ -66,15 +66,15 @@ class ModelDescription:
         best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
         parameters: number of weights.
-        size_in_bytes: what must be downloaded.
+        size_in_bytes: size of the download.
         license: SPDX identifier, or the license's common name.
         vidore: published figures as (benchmark and metric, value) pairs, for choosing a model.
-        vidore_source: where those figures stand.
+        vidore_source: where those figures are published.
         summary: when to choose it, in one sentence.
 
     Raises:
-        ConfigurationError: a field that cannot work: an empty name, dim or max_query_tokens below 1, a best_match that
-            is not positive.
+        ConfigurationError: a field has an invalid value: an empty name, dim or max_query_tokens below 1, a best_match
+            that is not positive.
 
     Example: a checkpoint of a known family in a repository of your own.
         >>> mine = ModelDescription(
@@ -113,7 +113,7 @@ class ModelDescription:
     summary: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, where the mistake is made and not at the first query."""
+        """Refuse invalid values here, and not at the first query."""
         if not self.name or self.name != self.name.strip():
             raise ConfigurationError(
                 f"ModelDescription: name must be a non-empty string without outer spaces, got {self.name!r}"
@@ -124,7 +124,6 @@ class ModelDescription:
             raise ConfigurationError(
                 f"ModelDescription {self.name!r}: max_query_tokens must be positive, got {self.max_query_tokens}"
             )
-
         if not (math.isfinite(self.best_match) and self.best_match > 0):
             raise ConfigurationError(
                 f"ModelDescription {self.name!r}: best_match must be positive, got {self.best_match}"
@@ -137,7 +136,7 @@ class ModelDescription:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over what decides an embedding: family, repository, revision, prompts and dim.
+        """16 hex digits over everything that determines an embedding: family, repository, revision, prompts and dim.
 
         The family counts with the version of its preprocessing in this package, and the revision of a folder's model
         is a hash of its files. Figures, license and summary do not count; the name does not either.
@@ -166,7 +165,7 @@ _BUILT_IN = (
         model_file="image.onnx",
         additional_files=("text.onnx", "senses.npz", "config.json"),
         unit_length=False,
-        best_match=1.0727654394476893,  # of its config.json, see families.coltiny.best_match
+        best_match=1.0727654394476893,  # of its config.json, see models.coltiny.texts.best_match
         parameters=7_030_000,
         size_in_bytes=10_500_000,
         license="Apache-2.0",

@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 
 Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 T = TypeVar("T")
-# Page runs at once on a GPU, which has an order of its own for them.
+# No limit on a GPU: the driver schedules concurrent runs.
 _UNBOUNDED = 2**16
-# Providers that the log has said do not come up: a model has several sessions, and a process several models.
+# Providers already reported as unavailable; each is warned about once per process.
 _fallen_back: set[str] = set()
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -70,10 +70,11 @@ class SessionConfig:
 
 
 def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, ...]:
-    """Check the providers asked for, or choose.
+    """Check the requested providers, or choose.
 
     Raises:
         ProviderError: one is not in this build of onnxruntime.
+        ConfigurationError: not a non-empty list.
     """
     available = ort.get_available_providers()
     if providers is None:
@@ -239,7 +240,7 @@ class _Session:
         asked = [_provider_name(provider) for provider in config.providers or ()]
         if missing := [name for name in asked if name not in active]:
             raise ProviderError(
-                f"{', '.join(missing)} was asked for and did not come up; onnxruntime runs on {', '.join(active)}. "
+                f"{', '.join(missing)} failed to start; onnxruntime runs on {', '.join(active)}. "
                 "Its driver or libraries are missing or too old (onnxruntime's log names them); pass "
                 "providers=['CPUExecutionProvider'] to run on the CPU."
             )
@@ -353,8 +354,8 @@ def _warn_of_fallback(wanted: str, active: str) -> None:
     _fallen_back.add(wanted)
     logger.log(
         level,
-        "%s did not come up; models run on %s. `colpali-integrations doctor` says why, and providers=[%r] chooses it "
-        "without this warning (said once)",
+        "%s failed to start; models run on %s. `colpali-integrations doctor` shows why, and providers=[%r] chooses it "
+        "without this warning (logged once)",
         wanted,
         active,
         active,

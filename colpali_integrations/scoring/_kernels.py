@@ -116,7 +116,7 @@ def share_out(tasks: Sequence[T], do: Callable[[T, Buffers], None], *, threads: 
             try:
                 do(task, buffers)
             except BaseException:
-                waiting.clear()  # the other threads need not finish what nobody will see
+                waiting.clear()  # the other threads need not finish results that are thrown away
                 raise
 
     if workers == 1:

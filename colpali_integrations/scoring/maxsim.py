@@ -235,9 +235,10 @@ def relevance(
     number of query vectors, the mean cosine of the best matches. A page that has nothing of the query does not get 0
     from such models: their vectors are never far apart, and what is a good value differs between models.
 
-    ColTiny's lengths are weights. 1 would be a page that says every word of the query without end and is read without
-    a doubt; each word counts by its weight, and one that the page does not say counts 0 or little. On the demo's 77
-    pages those that answer a question have 0.14 to 0.48 (half of them 0.31 to 0.41), the median of the others is 0.06.
+    ColTiny's lengths are weights. 1 is an upper bound that no real page reaches: every query word repeated indefinitely
+    and recognised with full confidence. Each word counts by its weight, and a missing one counts 0 or little. On the
+    demo's 77 pages those that answer a question have 0.14 to 0.48 (half of them 0.31 to 0.41), the median of the others
+    is 0.06.
 
     Args:
         score: MaxSim of the query with a page, or an array of them with several.

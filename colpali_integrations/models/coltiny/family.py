@@ -8,7 +8,7 @@ count too. Ranking wants three things that unit vectors cannot say, so here leng
 - a page vector's length is how much the page says the word: its number of occurrences n, saturated and normalised by
   the page's number of words L as in BM25 (Robertson and Zaragoza 2009),
   ``len = n (k1 + 1) / (n + k1 (1 - b + b L / mean))``;
-- the last dimension subtracts a hinge h from every cosine, and one zero vector a page stops sums at zero:
+- the last dimension subtracts a hinge h from every cosine, and one zero vector per page stops sums at zero:
   query ``[w t, -w h]``, page ``[len v, len]``, hence ``max(0, max_p w len (cos - h))`` by plain dot-product MaxSim.
 
 A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.23 with the shipped constants) a query word,
@@ -68,7 +68,7 @@ class PageLayout:
 
 
 class ColTinyPages:
-    """Page image to one vector a distinct word, one for what each passage is about, and the zero vector."""
+    """Page image to one vector per distinct word, one for what each passage is about, and the zero vector."""
 
     def __init__(self, config: ColTinyConfig, senses: Senses) -> None:
         self._config, self._senses = config, senses
@@ -83,7 +83,7 @@ class ColTinyPages:
         return {"page": np.stack([item.arrays["page"] for item in batch])}
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One float32 (n_distinct_words + n_passages + 1, dim) a page."""
+        """One float32 (n_distinct_words + n_passages + 1, dim) per page."""
         return [layout.vectors for layout in self.layouts(outputs, batch)]
 
     def layouts(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageLayout]:

@@ -1,8 +1,8 @@
-"""From a picture of a page to what ColTiny sees: its ink at the model's size, as dark print on white.
+"""Prepare the picture of a page for ColTiny: its ink at the model's size, as dark print on white.
 
-A model that looks at 16-pixel cells would see the same word otherwise a few pixels further to the right. So what it
-gets is laid out from the ink and not from the edges of the page: margins cost nothing, and white around a page changes
-nothing.
+The model looks at 16-pixel cells, so a word looks different to it a few pixels further to the right. The picture is
+therefore laid out from the ink and not from the edges of the page: margins cost nothing, and white around a page
+changes nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _GAP = 0.8  # of a block's height, as white beside it: wider than between words
 
 @dataclass(frozen=True)
 class Headline:
-    """A block of large print, made as small as the model reads it, above the rest of a :class:`Sight`.
+    """A block of large print, made as small as the model reads it, above the rest of a `Sight`.
 
     Attributes:
         start: its first row in the sight's pixels.

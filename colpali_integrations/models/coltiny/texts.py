@@ -122,7 +122,7 @@ class ColTinyQueries:
         self._warned = False
 
     def words(self, text: str) -> list[str]:
-        """The words that get a vector, in order: see :func:`~.coltiny_words.query_words`.
+        """The words that get a vector, in order: see `words.query_words`.
 
         Raises:
             QueryError: `text` is empty or only whitespace.
@@ -144,7 +144,7 @@ class ColTinyQueries:
         """What the vectors of a query stand for: its words, then None for their sense, where they have one.
 
         Raises:
-            QueryError: as :meth:`words`.
+            QueryError: as `words`.
         """
         found = self.words(text)
         return [*found, *([None] * int(self._senses.of_question(found).any()))]
