@@ -131,8 +131,9 @@ class PagedDocument:
             yield self.page(number)
 
     def close(self) -> None:
-        """Release the file. The next use of a page opens it again."""
+        """Release the file and its decoded picture. The next use of a page opens it again."""
         pdf, self._pdf = self._pdf, None
+        self.__dict__.pop("_image", None)
         if pdf is not None:
             pdf.close()
 
