@@ -154,4 +154,4 @@ class PdfPageLoader(BaseLoader):
         elif Path(source).expanduser().is_dir():
             yield from map(Blob.from_path, find_documents(source, exclude=self.exclude))
         else:
-            yield Blob.from_path(source)
+            yield Blob.from_path(os.fspath(source))

@@ -28,10 +28,11 @@ from colpali_integrations.langchain.vectorstores import (
     ColPaliVectorStore,
     check_options,
     open_vectorstore,
+    search_options,
 )
 from colpali_integrations.models.prompt import check_query
 from colpali_integrations.runtime.threads import offload
-from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions
+from colpali_integrations.stores import Hit, MultiVectorStore
 
 __all__ = ["ColPaliRetriever"]
 
@@ -99,26 +100,21 @@ class ColPaliRetriever(VectorStoreRetriever):
         options = search_kwargs or {}
         check_options("search_kwargs", options, _OPTIONS)
         where = options.get("filter")
-        SearchOptions(
-            k=options.get("k", 4),
-            where=None if callable(where) else where,
-            mode=options.get("mode", "auto"),
-            oversampling=options.get("oversampling"),
-            min_relevance=options.get("score_threshold"),
-            hybrid=options.get("hybrid", False),
-        )
+        search_options(options, None if callable(where) else where)  # refuses invalid values
         opened = open_vectorstore(vectorstore)
         super().__init__(vectorstore=opened, search_type=search_type, search_kwargs=options, **fields)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
-        return _unwrapped(self._answers([query], kwargs))[0]
+        found: list[list[Document]] = _unwrapped(self._answers([query], kwargs))
+        return found[0]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
-        return _unwrapped(await offload(lambda: self._answers([query], kwargs), "queries"))[0]
+        found: list[list[Document]] = _unwrapped(await offload(lambda: self._answers([query], kwargs), "queries"))
+        return found[0]
 
     def batch(
         self,
@@ -250,8 +246,8 @@ def _check_fields(cls: type[ColPaliRetriever], fields: dict[str, Any]) -> None:
     """Refuse fields that the retriever does not have, with the right words for the usual guesses."""
     known = cls.model_fields
     if any(name not in known for name in fields):
-        inside = {name: f"pass search_kwargs={{{name!r}: ...}}" for name in _OPTIONS}
-        raise unknown_option(cls.__name__, fields, known, {**inside, "store": "pass vectorstore=..."})
+        inside = {name: f"pass search_kwargs={{{name!r}: {fields.get(name)!r}}}" for name in _OPTIONS}
+        raise unknown_option(cls.__name__, fields, known, inside)
 
 
 def _configs(config: RunnableConfig | list[RunnableConfig] | None, inputs: list[str]) -> list[RunnableConfig]:
@@ -266,7 +262,7 @@ def _error_of(question: str) -> ColPaliError | None:
     return None
 
 
-def _unwrapped(results: Sequence[Any], return_exceptions: bool = False) -> list[Any]:
+def _unwrapped(results: Sequence[list[Document] | BaseException], return_exceptions: bool = False) -> list[Any]:
     """The results; the first error is raised, unless the caller wants errors and it is not one that ends the task."""
     for result in results:
         if isinstance(result, BaseException) and not (return_exceptions and isinstance(result, Exception)):

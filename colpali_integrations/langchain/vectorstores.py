@@ -48,12 +48,19 @@ from colpali_integrations.stores import (
     parse_filter,
     stored_settings,
 )
-from colpali_integrations.stores.filters import ID, And, Condition, Operator
+from colpali_integrations.stores.filters import ID, And, Condition, FilterLike, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import mmr_select
 from colpali_integrations.stores.settings import FirstStage
 
-__all__ = ["SEARCH_OPTIONS", "ColPaliVectorStore", "FilterInput", "check_options", "open_vectorstore"]
+__all__ = [
+    "SEARCH_OPTIONS",
+    "ColPaliVectorStore",
+    "FilterInput",
+    "check_options",
+    "open_vectorstore",
+    "search_options",
+]
 
 T = TypeVar("T")
 FilterInput: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
@@ -454,9 +461,8 @@ class ColPaliVectorStore(VectorStore):
         self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
     ) -> list[Document]:
         """`similarity_search` for vectors (n_vectors, dim), such as `embed_query_multi_vector` gives."""
-        return [
-            document for document, _ in self.similarity_search_by_multi_vector_with_score(vectors, k, filter, **options)
-        ]
+        [hits] = self.find([_multi_vector(vectors)], k=k, filter=filter, **options)
+        return [document_of(hit.entry) for hit in hits]
 
     def similarity_search_by_multi_vector_with_score(
         self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
@@ -516,14 +522,7 @@ class ColPaliVectorStore(VectorStore):
             Hits of each question.
         """
         check_options("a search", options, SEARCH_OPTIONS)
-        search = SearchOptions(
-            k=options.get("k", 4),
-            where=self.parsed_filter(options.get("filter")),
-            mode=options.get("mode", "auto"),
-            oversampling=options.get("oversampling"),
-            min_relevance=options.get("score_threshold"),
-            hybrid=options.get("hybrid", False),
-        )
+        search = search_options(options, self.parsed_filter(options.get("filter")))
         return self.store.search_batch(vectors, search, texts=None if search.hybrid is False else texts)
 
     def parsed_filter(self, *filters: FilterInput) -> Filter | None:
@@ -758,6 +757,27 @@ def check_options(where: str, given: Iterable[str], known: Sequence[str]) -> Non
     """
     if any(name not in known for name in given):
         raise unknown_option(where, given, known, _GUESSES)
+
+
+def search_options(given: Mapping[str, Any], where: FilterLike) -> SearchOptions:
+    """The options of a search, from LangChain's names for them.
+
+    Args:
+        given: options by LangChain's names; others are not read.
+        where: the filter.
+
+    Raises:
+        ConfigurationError: an option has an invalid value.
+        InputError: a filter that cannot be read.
+    """
+    return SearchOptions(
+        k=given.get("k", 4),
+        where=where,
+        mode=given.get("mode", "auto"),
+        oversampling=given.get("oversampling"),
+        min_relevance=given.get("score_threshold"),
+        hybrid=given.get("hybrid", False),
+    )
 
 
 def _check_constructor(embedding: object, options: Mapping[str, Any]) -> None:
