@@ -17,7 +17,7 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 
-from colpali_integrations.llama_index.sources import ImageInput, image_label, image_sources, node_image, several
+from colpali_integrations.llama_index._images import ImageInput, image_label, image_sources, node_image, several
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.family import Float32
 from colpali_integrations.models.registry import find_model
