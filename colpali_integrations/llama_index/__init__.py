@@ -14,7 +14,7 @@
 [1]
 >>> store.client.close()
 
-`ColPaliVectorStore` keeps all vectors of a page and compares them all. `ColPaliEmbedding` gives one pooled vector a
+`ColPaliVectorStore` keeps all vectors of a page and compares them all. `ColPaliEmbedding` gives one pooled vector per
 page, which fits any other LlamaIndex store, and finds less.
 """
 

@@ -1,4 +1,4 @@
-"""LlamaIndex's `MetadataFilters` -> the stores' filter language, with the meaning that LlamaIndex gives them.
+"""Translate LlamaIndex's `MetadataFilters` to the stores' filter language, with the meaning that LlamaIndex gives them.
 
 What counts is `llama_index.core.vector_stores.utils.build_metadata_filter_fn`, the filter of `SimpleVectorStore`. Two
 things are decided otherwise, as stores that people run have it:

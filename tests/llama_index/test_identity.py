@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ def test_all_paths_of_a_file_are_one_document(report: Path, tmp_path: Path, monk
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link.pdf").symlink_to(report)
-    paths = [str(report), "report.pdf", "~/report.pdf", "link.pdf", os.path.relpath(report, "..") and "./report.pdf"]
+    paths = [str(report), "report.pdf", "~/report.pdf", "link.pdf", "./report.pdf"]
     ids = {tuple(node.node_id for node in read(path)) for path in paths}
     assert len(ids) == 1
 
@@ -120,17 +120,15 @@ def test_a_changed_file_is_not_shown(tmp_path: Path, store: ColPaliVectorStore, 
     assert isinstance(found.node, ImageNode)
     assert image_blocks([found])
     draw("The railway timetable").save(path)
-    shown = [
+    shown: list[Callable[[], object]] = [
         lambda: image_blocks([found]),
         lambda: found.node.get_content_blocks(MetadataMode.LLM),
         lambda: PageImagePostprocessor().postprocess_nodes([found]),
         lambda: image_blocks([TextNode(text="bananas", metadata=found.node.metadata)]),
         lambda: ColPaliRerank().postprocess_nodes([found], query_str="bananas"),
-        lambda: (
-            store.add([found.node.model_copy(update={"id_": "again", "metadata": {}})]) if suffix == ".pdf" else 1 / 0
-        ),
+        lambda: ColPaliVectorStore().add([found.node]),
     ]
-    for show in shown[: 6 if suffix == ".pdf" else 5]:
+    for show in shown:
         with pytest.raises(InputError, match="has changed since it was indexed"):
             show()
     report = to_html([found], "bananas")

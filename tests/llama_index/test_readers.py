@@ -139,7 +139,7 @@ async def test_async_is_sync_beside_the_loop() -> None:
             ticks += 1
 
     beside = asyncio.create_task(tick())
-    nodes = await reader.aload_data(COLOURS)
+    nodes: Any = await reader.aload_data(COLOURS)
     beside.cancel()
     assert nodes == reader.load_data(COLOURS)
     assert ticks > 2
