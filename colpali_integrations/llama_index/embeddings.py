@@ -16,7 +16,7 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 
-from colpali_integrations.llama_index.sources import ImageInput, image_label, image_sources, node_image, several
+from colpali_integrations.llama_index._images import ImageInput, image_label, image_sources, node_image, several
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options
