@@ -249,6 +249,12 @@ BROKEN_MAP = (
 )
 
 
+def test_a_crop_box_outside_of_the_page_is_an_error_of_the_page() -> None:
+    outside = simple(b"/MediaBox[0 0 200 100]/CropBox[500 500 600 600]")
+    with pytest.raises(PdfError, match="page 1 cannot be drawn: Crop exceeds page dimensions"):
+        list(pdf_pages(outside))
+
+
 def test_text_of_broken_character_maps_can_be_stored() -> None:
     document = simple(
         drawing=b"BT /F1 20 Tf 10 40 Td (ACDEGB) Tj ET",
