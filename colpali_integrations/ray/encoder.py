@@ -98,12 +98,17 @@ class PageEncoder:
             for index in drawn
         )
         results: list[PageEmbedding | None] = [None] * len(rows)
-        for index, found in zip(drawn, self.model.embed_pages(images, on_error="collect"), strict=True):
+        remaining = iter(drawn)
+
+        def fail(error: ColPaliError) -> None:
+            rows[next(remaining)]["error"] = str(error.args[0]) if error.args else str(error)
+
+        for found in self.model.embed_pages(images, on_error=fail):
             result = self._storable(found)
             if isinstance(result, ColPaliError):
-                rows[index]["error"] = str(result.args[0]) if result.args else str(result)
+                fail(result)
             else:
-                results[index] = result
+                results[next(remaining)] = result
         columns = {name: pa.array([row[name] for row in rows], PAGE.field(name).type) for name in PAGE.names}
         columns["model"] = pa.array([self._name] * len(rows), pa.string())
         columns["vectors"] = self._lists(results)
@@ -113,8 +118,8 @@ class PageEncoder:
             columns["pooled"] = self._means(results)
         return pa.table(columns)
 
-    def _storable(self, result: PageEmbedding | ColPaliError) -> PageEmbedding | ColPaliError:
-        if not isinstance(result, ColPaliError) and self._dtype == np.float16:
+    def _storable(self, result: PageEmbedding) -> PageEmbedding | EncodingError:
+        if self._dtype == np.float16:
             highest = float(np.abs(result.vectors).max(initial=0))
             if highest > float(np.finfo(np.float16).max):
                 return EncodingError(f"its vectors reach {highest:g}, too much for float16; use dtype='float32'")
