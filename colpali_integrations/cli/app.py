@@ -69,7 +69,7 @@ _EPILOG = (
 
 app = typer.Typer(
     name=NAME,
-    help="Find pages of PDFs and images by what they show, with late-interaction models, offline.",
+    help="Find the pages of PDFs and images that answer a question, by late interaction, offline.",
     epilog=_EPILOG,
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -121,7 +121,7 @@ def options(
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Find pages of PDFs and images by what they show, with late-interaction models, offline."""
+    """Find the pages of PDFs and images that answer a question, by late interaction, offline."""
 
 
 @app.command(epilog=_EPILOG)

@@ -85,11 +85,11 @@ def test_workers_are_what_was_asked_for_or_an_error() -> None:
     growing = plan_workers([(4, 0)], count=(1, 8), gpus=1)
     assert (growing.least, growing.most, growing.gpus) == (1, 8, 1)
     assert plan_workers([(8, 1)], gpus=0.25).most == 4
-    with pytest.raises(ConfigurationError, match=r"workers=3 cannot be: 1 node\(s\) of 8 CPUs have room for 2"):
+    with pytest.raises(ConfigurationError, match=r"workers=3 is impossible: 1 node\(s\) of 8 CPUs have room for 2"):
         plan_workers([(8, 0)], count=3)
-    with pytest.raises(ConfigurationError, match=r"an encoder with gpus=1 cannot be.*workers=\(least, most\)"):
+    with pytest.raises(ConfigurationError, match=r"an encoder with gpus=1 is impossible.*workers=\(least, most\)"):
         plan_workers([(8, 0)], gpus=1)
-    with pytest.raises(ConfigurationError, match="an encoder of 9 threads cannot be"):
+    with pytest.raises(ConfigurationError, match="an encoder of 9 threads is impossible"):
         plan_workers([(8, 0)], threads=9)
     for bad in (0, -1, (0, 2), (3, 2)):
         with pytest.raises(ConfigurationError, match="workers"):
