@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from colpali_integrations._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from colpali_integrations.errors import ColPaliError
     from colpali_integrations.explain import regions
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from colpali_integrations.stores import MultiVectorStore, index_documents
 
 __all__ = ["ColPali", "ColPaliError", "MultiVectorStore", "index_documents", "max_sim", "pdf_pages", "regions"]
-
-__version__ = "0.1.0"
 
 _ROOMS = {
     "ColPali": "models",
