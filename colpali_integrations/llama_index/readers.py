@@ -84,7 +84,6 @@ class PdfPageReader(BasePydanticReader):
         Raises:
             PdfError: not a PDF, damaged, encrypted without the right password, or without a page asked for.
             ImageError: neither a PDF nor an image.
-            MissingExtraError: pypdfium2 is not installed.
         """
         wanted = None if pages is None else list(pages)
         for one in [file] if isinstance(file, (str, os.PathLike, bytes)) else file:

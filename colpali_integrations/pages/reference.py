@@ -88,7 +88,6 @@ def read_pages(
     Raises:
         PdfError: as `pdf_pages`.
         ImageError: neither a PDF nor an image that can be read, or a page other than 1 of an image.
-        MissingExtraError: pypdfium2 is not installed.
 
     Example:
         >>> for page in read_pages("report.pdf", pages=[1, 2]):
