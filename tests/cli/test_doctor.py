@@ -121,8 +121,8 @@ def test_two_builds_of_onnxruntime_are_a_problem(monkeypatch: pytest.MonkeyPatch
     assert runtime.status is Status.problem
     assert runtime.fix == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
     assert [check.status for check in of(checks, "extras")] == [Status.note] * len(EXTRAS)
-    [pdf] = of(checks, "extras", "pdf")
-    assert pdf.fix == 'pip install "colpali-integrations[pdf]"'
+    [store] = of(checks, "extras", "store")
+    assert store.fix == 'pip install "colpali-integrations[store]"'
 
 
 def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

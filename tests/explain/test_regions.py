@@ -466,6 +466,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"batch_size": 3, "parallel": 2}], ids=str)
 def test_pages_are_images_with_grids(model: ColPali, options: dict[str, Any]) -> None:
     plain, placed = list(model.embed_images(PAGES, **options)), list(model.embed_pages(PAGES, **options))

@@ -267,5 +267,5 @@ def test_without_ray_the_error_says_what_to_install() -> None:
 
 
 def test_an_error_survives_the_way_to_another_process() -> None:
-    error = pickle.loads(pickle.dumps(MissingExtraError("pypdfium2", "pdf", "Reading PDFs")))
-    assert str(error) == str(MissingExtraError("pypdfium2", "pdf", "Reading PDFs"))
+    error = pickle.loads(pickle.dumps(MissingExtraError("matplotlib", "plot", "Plotting")))
+    assert str(error) == str(MissingExtraError("matplotlib", "plot", "Plotting"))

@@ -32,6 +32,7 @@ from tests.stores.qdrant.stand_in import stand_in
 
 DPI = 60
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("local_ray"),
     # Ray's context warns of fields of its own, which it sets itself.
     pytest.mark.filterwarnings("ignore:`use_:DeprecationWarning:ray.data.context"),
