@@ -103,7 +103,6 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
             InputError: a path does not exist.
             PdfError: not a PDF, damaged, encrypted without the right password, or without a requested page.
             ImageError: neither a PDF nor an image.
-            MissingExtraError: pypdfium2 is not installed.
         """
         numbers = None if pages is None else list(pages)
         given = [file] if isinstance(file, (str, os.PathLike, bytes)) else list(file)

@@ -30,7 +30,7 @@ from colpali_integrations.llama_index._persistence import copied_records, load_s
 from colpali_integrations.llama_index._query import QueryRequest
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
 from colpali_integrations.llama_index.schema import entry_node, node_item
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import Hit, MultiVectorStore, ingest
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or

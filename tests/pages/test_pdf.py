@@ -20,6 +20,7 @@ from PIL import Image
 
 from colpali_integrations import ColPali, pdf_pages
 from colpali_integrations.errors import ImageError, PdfError
+from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.pdf import PdfPage, pdf_page_count
 
 DEMO = Path(__file__).parents[2] / "demo" / "pdfs"
@@ -241,6 +242,25 @@ def test_strange_page_sizes(box: bytes) -> None:
     else:
         assert page.image.width >= 1
         assert page.image.height >= 1
+
+
+def test_a_crop_box_outside_of_the_page_is_an_error_of_the_page() -> None:
+    outside = simple(b"/MediaBox[0 0 200 100]/CropBox[500 500 600 600]")
+    with pytest.raises(PdfError, match="page 1 cannot be drawn: Crop exceeds page dimensions"):
+        list(pdf_pages(outside))
+
+
+def test_a_damaged_page_leaves_the_others_of_its_document() -> None:
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]>>"
+    pages = b"<</Type/Pages/Kids[3 0 R 9 0 R 3 0 R]/Count 3>>"  # there is no object 9
+    damaged = write_pdf([b"<</Type/Catalog/Pages 2 0 R>>", pages, page])
+    with PagedDocument(damaged, name="torn.pdf") as document:
+        first, second, third = document.pages()
+        assert first.draw().size == third.draw().size
+        with pytest.raises(PdfError, match="page 2 cannot be drawn"):
+            second.draw()
+        with pytest.raises(PdfError, match="has pages 1 to 3; page 4"):
+            document.page(4)
 
 
 BROKEN_MAP = (
