@@ -169,7 +169,7 @@ class TestImages:
             (ImageNode(image="not base64!", id_="n2"), "must be base64"),
             (ImageBlock(), "ImageBlock has no image"),
             (TextNode(text="text", id_="n3"), "TextNode 'n3' has no image"),
-            (f"{SLIDES}#page=99", "page 99 was asked for"),
+            (f"{SLIDES}#page=99", "page 99 was requested"),
             ("missing.pdf#page=1", r"missing\.pdf"),
             (3, "int"),
         ],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core import Settings
+from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, LLMMetadata
 from llama_index.core.callbacks import CallbackManager, CBEventType
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
@@ -29,14 +29,16 @@ from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, QueryError, StoreError
 from colpali_integrations.llama_index import (
     ColPaliEmbedding,
+    ColPaliIndex,
     ColPaliRetriever,
     ColPaliVectorStore,
+    DeferredEmbedding,
     PageImagePostprocessor,
     PdfPageReader,
     image_blocks,
 )
 from colpali_integrations.stores import Fingerprint, MultiVectorStore
-from tests.llama_index.suite import Encoded
+from tests.llama_index.suite import CountingEmbedding, counting_model
 from tests.llama_index.test_conformance import Listener, Recorder
 from tests.stores.documents import DPI, make_store
 
@@ -244,8 +246,9 @@ def test_events_tell_of_it(store: MultiVectorStore) -> None:
     assert CBEventType.RETRIEVE in [kind for kind, _ in recorder.starts]
 
 
-def test_a_question_costs_one_encoding(store: MultiVectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    retriever, encoded = ColPaliRetriever(store), Encoded(monkeypatch)
+def test_a_question_costs_one_encoding(store: MultiVectorStore) -> None:
+    retriever, encoded = ColPaliRetriever(store, embed_model=CountingEmbedding()), counting_model()
+    encoded.reset()
     assert isinstance(retriever.retrieve("bananas")[0], NodeWithScore)
     assert (encoded.texts, encoded.pages) == (1, 0)
 
@@ -259,11 +262,26 @@ def test_another_model_is_refused() -> None:
         ColPaliRetriever(MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
 
 
+def test_it_takes_every_kind_of_store(store: MultiVectorStore, root: Path) -> None:
+    vector_store = ColPaliVectorStore(store, search_mode="exact")
+    kinds: list[Any] = [store, root / "store", vector_store, ColPaliIndex.from_vector_store(vector_store)]
+    expected = ColPaliRetriever(store).retrieve("bananas")
+    for kind in kinds:
+        assert ColPaliRetriever(kind).retrieve("bananas") == expected
+        assert ColPaliRetriever(kind, embed_model=CountingEmbedding()).retrieve("bananas") == expected
+    with pytest.raises(ConfigurationError, match="got int"):
+        ColPaliRetriever(3)  # type: ignore[arg-type]
+    other: Any = VectorStoreIndex([], embed_model=DeferredEmbedding())
+    with pytest.raises(ConfigurationError, match="got SimpleVectorStore"):
+        ColPaliRetriever(other)
+
+
 def test_what_cannot_work_is_refused(store: MultiVectorStore, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such store"):
         ColPaliRetriever(tmp_path / "nothing")
-    for option, value in [("similarity_top_k", 0), ("min_relevance", 2), ("hybrid", 2.0)]:
-        with pytest.raises(ConfigurationError, match=option):
+    wrong = [("similarity_top_k", 0), ("min_relevance", 2), ("hybrid", 2.0), ("oversampling", 0), ("search_mode", "x")]
+    for option, value in wrong:
+        with pytest.raises(ConfigurationError, match="mode" if option == "search_mode" else option):
             ColPaliRetriever(store, **{option: value})  # type: ignore[arg-type]
     with pytest.raises(QueryError, match="white space"):
         ColPaliRetriever(store).retrieve("  ")

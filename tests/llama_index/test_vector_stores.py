@@ -37,13 +37,14 @@ from colpali_integrations.errors import (
 from colpali_integrations.llama_index import (
     ColPaliEmbedding,
     ColPaliIndex,
+    ColPaliRerank,
     ColPaliVectorStore,
     PdfPageReader,
     image_blocks,
 )
 from colpali_integrations.llama_index._persistence import copied_records
 from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
-from tests.llama_index.suite import Encoded, VectorStoreConformance, sample
+from tests.llama_index.suite import CountingModel, VectorStoreConformance, counting_model, counting_store, sample
 from tests.stores.documents import DPI, draw, make_store
 
 
@@ -93,14 +94,16 @@ def commanded(root: Path, coltiny: ColPali) -> Iterator[MultiVectorStore]:
 @pytest.fixture
 def own(commanded: MultiVectorStore) -> ColPaliVectorStore:
     """A copy of it in memory."""
-    made = ColPaliVectorStore()
+    made = counting_store()
     made.client.add(copied_records(commanded))
     return made
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
-    return Encoded(monkeypatch)
+def encoded() -> CountingModel:
+    """What `counting_store()` encodes from here on."""
+    counting_model().reset()
+    return counting_model()
 
 
 def ask(store: ColPaliVectorStore, question: str, k: int = 1, **options: Any) -> list[BaseNode]:
@@ -112,7 +115,7 @@ def base64_of(path: Path) -> str:
 
 
 def test_pages_of_every_kind_are_encoded_and_come_back(
-    root: Path, commanded: MultiVectorStore, encoded: Encoded
+    root: Path, commanded: MultiVectorStore, encoded: CountingModel
 ) -> None:
     picture, pdf = root / "documents" / "deep" / "er" / "train.PNG", root / "documents" / "fruit.pdf"
     data = picture.read_bytes()
@@ -125,7 +128,7 @@ def test_pages_of_every_kind_are_encoded_and_come_back(
         ImageNode(id_="reference", image_path=f"{pdf}#page=1&dpi={DPI}"),
     ]
     before = [node.to_json() for node in nodes]
-    store = ColPaliVectorStore()
+    store = counting_store()
     store.add(nodes)
     assert encoded.pages == 3, "the picture is one, by its file and by its bytes"
     assert encoded.texts == 0
@@ -137,7 +140,7 @@ def test_pages_of_every_kind_are_encoded_and_come_back(
     assert image_blocks([found[3]])[0].resolve_image().read() == data
 
 
-def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: Encoded) -> None:
+def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: CountingModel) -> None:
     pages = PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf")
     own.add(pages)
     assert encoded.pages == 0, "the command line had encoded these pages"
@@ -154,8 +157,8 @@ def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: 
     assert encoded.pages == 1, "at another resolution it is another picture"
 
 
-def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: Encoded) -> None:
-    path, store = tmp_path / "page.png", ColPaliVectorStore()
+def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: CountingModel) -> None:
+    path, store = tmp_path / "page.png", counting_store()
     for number, words in enumerate(["Harvest of apples", "Harvest of apples", "Prices of bananas"]):
         draw(words).save(path)
         store.add([ImageNode(id_="a", image_path=str(path), text="same")])
@@ -260,6 +263,18 @@ def test_secrets_stay_out_of_the_fields() -> None:
 def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ColPaliVectorStore(**options)
+
+
+@pytest.mark.parametrize(
+    ("option", "right"),
+    [("collection", "collection_name"), ("persist_dir", "path"), ("persist_directory", "path"), ("location", "path"),
+     ("embedding", "embed_model"), ("serach_mode", "search_mode")],
+)  # fmt: skip
+def test_wrong_guesses_name_the_right_option(option: str, right: str) -> None:
+    for kind in (ColPaliVectorStore, ColPaliRerank):
+        if kind is ColPaliVectorStore or right in kind.model_fields:
+            with pytest.raises(ValidationError, match=rf"'{option}'.*\b{right}\b"):
+                kind(**{option: "x"})
 
 
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
