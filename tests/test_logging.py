@@ -63,6 +63,6 @@ def test_a_provider_that_does_not_come_up_is_said_once(
                 assert next(model.embed_queries("tide")).shape[1] == model.dim
     [warned] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert warned.getMessage() == (
-        "CUDAExecutionProvider did not come up; models run on CPUExecutionProvider. `colpali-integrations doctor` says "
-        "why, and providers=['CPUExecutionProvider'] chooses it without this warning (said once)"
+        "CUDAExecutionProvider failed to start; models run on CPUExecutionProvider. `colpali-integrations doctor` "
+        "shows why, and providers=['CPUExecutionProvider'] chooses it without this warning (logged once)"
     )

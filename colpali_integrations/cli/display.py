@@ -226,7 +226,7 @@ def models(descriptions: Sequence[ModelDescription]) -> None:
 
 def _facts(model: ModelDescription) -> tuple[str, str, str, str, str, str]:
     download = _size(model.size_in_bytes) if model.repository else f"bundled ({_size(model.size_in_bytes)})"
-    return model.name, model.family, str(model.dim), _count(model.parameters), download, model.licence
+    return model.name, model.family, str(model.dim), _count(model.parameters), download, model.license
 
 
 def _pages(count: int) -> str:

@@ -26,12 +26,10 @@ __all__ = ["EXTRAS", "Check", "Status", "examine"]
 EXTRAS = {
     "langchain": ("langchain-core",),
     "llama-index": ("llama-index-core",),
-    "pdf": ("pypdfium2",),
-    "store": ("qdrant-edge-py", "scipy"),
-    "qdrant": ("qdrant-client", "scipy"),
+    "store": ("qdrant-edge-py",),
+    "qdrant": ("qdrant-client",),
     "cli": ("rich", "typer"),
     "plot": ("matplotlib",),
-    "pooling": ("scipy",),
     "ray": ("ray",),
     "export": ("colpali-engine", "onnx", "onnxscript"),
 }

@@ -1,128 +1,120 @@
-"""`ColPaliRetriever`: questions to the pages that answer them, by late interaction."""
+"""`ColPaliRetriever`: the retriever of a `ColPaliVectorStore`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.callbacks import (
+    AsyncCallbackManager,
+    AsyncCallbackManagerForRetrieverRun,
+    CallbackManager,
+    CallbackManagerForRetrieverRun,
+)
 from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
+from langchain_core.retrievers import LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
-from pydantic import ConfigDict, Field, field_validator
+from langchain_core.runnables.config import get_config_list
+from langchain_core.vectorstores import VectorStoreRetriever
+from numpy.typing import ArrayLike
+from pydantic import ConfigDict
 
+from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ColPaliError
-from colpali_integrations.langchain.batching import abatch_retrievals, batch_retrievals
-from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
-from colpali_integrations.langchain.pages import document_of
-from colpali_integrations.langchain.searching import Where, find
-from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, opened
-from colpali_integrations.models.family import Float32
+from colpali_integrations.langchain._documents import document_of
+from colpali_integrations.langchain.vectorstores import (
+    SEARCH_OPTIONS,
+    ColPaliVectorStore,
+    check_options,
+    open_vectorstore,
+    search_options,
+)
 from colpali_integrations.models.prompt import check_query
 from colpali_integrations.runtime.threads import offload
-from colpali_integrations.stores import Hit, MultiVectorStore, parse_filter
-from colpali_integrations.stores.fusion import Hybrid, text_weight
-from colpali_integrations.stores.store import Mode
+from colpali_integrations.stores import Hit, MultiVectorStore
 
 __all__ = ["ColPaliRetriever"]
 
+_OPTIONS = (*SEARCH_OPTIONS, "regions", "fetch_k", "lambda_mult")
 
-class ColPaliRetriever(BaseRetriever):
-    """Finds the pages and texts of a store that answer a question: all its vectors against all of theirs.
 
-    A Document comes as it was stored, with its id, and in its metadata beside what was there:
+class ColPaliRetriever(VectorStoreRetriever):
+    """Finds the pages and texts of a store that answer a question, by late interaction.
 
-    - `score`: what it is ranked by, MaxSim or in a hybrid search the fused score. It grows with the number of the
-      question's words: it ranks the answers to one question and compares nothing else.
-    - `relevance`: MaxSim as a share of the highest possible for the question, in [0, 1].
-    - `regions`, on request: where on the page the question's words are answered, best first, each with `token`,
-      `score`, `share`, `box` (left, top, right, bottom as fractions of the page) and the box in `points` (a PDF's) or
-      `pixels` (an image's); [] for a text.
+    A Document comes as it was stored, with its id, and with these metadata:
 
-    So `image_blocks` can show the page to a multimodal chat model. Every field but the first two may also be an
-    argument of one call: `invoke(question, k=3, filter={"year": 2024})`. `batch` and `abatch` encode all questions
-    together and search once; each question keeps its own callbacks, trace and error.
+    - `score`: the value by which it is ranked, MaxSim or in a hybrid search the fused score. It grows with the number
+      of the question's words: it ranks the answers to one question and compares nothing else.
+    - `relevance_score`: MaxSim as a share of the highest possible for the question, in [0, 1].
+    - `regions`, on request: a list of the boxes on the page that answer the question's words, best first, each with
+      `token`, `score`, `share`, `box` (left, top, right, bottom as fractions of the page) and the box in `points` (of a
+      PDF) or `pixels` (of an image). It is empty for a text, and where no word matches.
+
+    Options stand in `search_kwargs`, and may be overridden per call: `invoke(question, k=3)`. Only `filter` of a call
+    does not replace the retriever's own: both must hold, so that a retriever of one tenant's pages stays one. `batch`
+    and `abatch` encode all questions together and search once; each question keeps its own callbacks, trace and error.
 
     Attributes:
-        store: a `ColPaliVectorStore`, a `MultiVectorStore`, or the folder of one.
-        embeddings: what embeds the questions; None for the store's own, or the model that the store was made by.
-        k: how many Documents at most.
-        filter: only Documents whose metadata fit; see `ColPaliVectorStore.similarity_search`.
-        score_threshold: only Documents of at least this relevance, in [0, 1]. What is a good one differs between
-            models, and is far below what single vectors make usual: see `scoring.maxsim.relevance`.
-        mode: "exact", "two_stage" or "auto"; see `MultiVectorStore.search`.
-        oversampling: how many times `k` the first of two stages hands on.
-        hybrid: fuse with BM25 over the texts: True or "rrf" by reciprocal ranks, a number as the weight of the text.
-        regions: whether Documents come with `regions`.
+        vectorstore: a `ColPaliVectorStore`, a `MultiVectorStore`, or the folder of one.
+        search_type: "similarity", "similarity_score_threshold" or "mmr".
+        search_kwargs: `k`, `filter`, `score_threshold`, `mode`, `oversampling` and `hybrid` as in
+            `ColPaliVectorStore.similarity_search`; `regions=True`; `fetch_k` and `lambda_mult` for "mmr".
 
     Raises:
         StoreError: no store in that folder.
-        FingerprintError: the store was made by another model than the embeddings'.
-        pydantic.ValidationError: an argument of the wrong kind, or an unknown one.
+        ConfigurationError: an option is unknown or has an invalid value.
+        InputError: a filter that cannot be read.
+        pydantic.ValidationError: a field of the wrong type.
 
     Example:
         >>> store = ColPaliVectorStore.from_texts(["the harbour at low tide", "rates of tax"])
-        >>> retriever = ColPaliRetriever(store=store, k=1)
+        >>> retriever = store.as_retriever(search_kwargs={"k": 1})
         >>> retriever.invoke("when is the tide low")[0].page_content
         'the harbour at low tide'
         >>> [found[0].page_content for found in retriever.batch(["tide", "tax"])]
         ['the harbour at low tide', 'rates of tax']
 
-        Pages, and where on them:
+        Pages, and the regions that answer:
 
         >>> with ColPaliVectorStore(path="my-index") as store:
-        ...     retriever = ColPaliRetriever(store=store, k=1, hybrid=True, regions=True)
+        ...     retriever = ColPaliRetriever(vectorstore=store, search_kwargs={"k": 1, "hybrid": True, "regions": True})
         ...     [page] = retriever.invoke("diverging palettes")
-        >>> page.metadata["page"], page.metadata["regions"][0]["token"] in ("diverging", "palettes")
-        (1, True)
+        >>> page.metadata["page"], [region["token"] for region in page.metadata["regions"]][:1]
+        (1, ['...'])
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    store: ColPaliVectorStore
-    embeddings: ColPaliEmbeddings
-    k: int = Field(default=5, ge=1)
-    filter: Any = None
-    score_threshold: float | None = Field(default=None, ge=0, le=1)
-    mode: Mode = "auto"
-    oversampling: float | None = Field(default=None, ge=1)
-    hybrid: bool | Literal["rrf"] | float = False
-    regions: bool = False
+    vectorstore: ColPaliVectorStore
 
     def __init__(
         self,
         *,
-        store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str],
-        embeddings: ColPaliEmbeddings | None = None,
+        vectorstore: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str],
+        search_type: str = "similarity",
+        search_kwargs: dict[str, Any] | None = None,
         **fields: Any,
     ) -> None:
-        there = opened(store, embeddings)
-        super().__init__(**fields | {"store": there, "embeddings": embeddings or there.embeddings})
-
-    @field_validator("filter")
-    @classmethod
-    def _check_filter(cls, given: Any) -> Any:
-        if not callable(given):
-            parse_filter(given)
-        return given
-
-    @field_validator("hybrid")
-    @classmethod
-    def _check_hybrid(cls, given: Hybrid) -> Hybrid:
-        if given is not False:
-            text_weight(given)
-        return given
+        _check_fields(type(self), fields)
+        options = search_kwargs or {}
+        check_options("search_kwargs", options, _OPTIONS)
+        where = options.get("filter")
+        search_options(options, None if callable(where) else where)  # refuses invalid values
+        opened = open_vectorstore(vectorstore)
+        super().__init__(vectorstore=opened, search_type=search_type, search_kwargs=options, **fields)
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
-        return self._answer(query, options)
+        found: list[list[Document]] = _unwrapped(self._answers([query], kwargs))
+        return found[0]
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
-        return await offload(lambda: self._answer(query, options), "queries")
+        found: list[list[Document]] = _unwrapped(await offload(lambda: self._answers([query], kwargs), "queries"))
+        return found[0]
 
     def batch(
         self,
@@ -132,7 +124,7 @@ class ColPaliRetriever(BaseRetriever):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Any]:
-        """`invoke` for several questions, which are encoded together and searched for in one pass.
+        """`invoke` for several questions, which are encoded together and answered in one pass.
 
         Args:
             inputs: the questions.
@@ -143,7 +135,21 @@ class ColPaliRetriever(BaseRetriever):
         """
         if type(self)._get_relevant_documents is not ColPaliRetriever._get_relevant_documents:
             return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return batch_retrievals(self, self._answers, inputs, config, return_exceptions, kwargs)
+        runs = []
+        for question, one in zip(inputs, _configs(config, inputs), strict=True):
+            manager = CallbackManager.configure(**self._callbacks(one, kwargs))
+            runs.append(manager.on_retriever_start(None, question, **self._named(one)))
+        results: Sequence[list[Document] | BaseException]
+        try:
+            results = self._answers(inputs, kwargs)
+        except BaseException as error:  # KeyboardInterrupt too: the runs end before it is raised
+            results = [error] * len(inputs)
+        for run, result in zip(runs, results, strict=True):
+            if isinstance(result, BaseException):
+                run.on_retriever_error(result)
+            else:
+                run.on_retriever_end(result)
+        return _unwrapped(results, return_exceptions)
 
     async def abatch(
         self,
@@ -156,84 +162,113 @@ class ColPaliRetriever(BaseRetriever):
         """`batch` without blocking the event loop."""
         if type(self)._aget_relevant_documents is not ColPaliRetriever._aget_relevant_documents:
             return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return await abatch_retrievals(self, self._answers, inputs, config, return_exceptions, kwargs)
-
-    def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
-        """What a trace says of the retriever."""
-        return LangSmithRetrieverParams(
-            **super()._get_ls_params(**kwargs),
-            ls_vector_store_provider=type(self.store).__name__,
-            ls_embedding_provider=type(self.embeddings).__name__,
-            ls_embedding_model=str(self.embeddings.model_name),
-        )
+        runs = []
+        for question, one in zip(inputs, _configs(config, inputs), strict=True):
+            manager = AsyncCallbackManager.configure(**self._callbacks(one, kwargs))
+            runs.append(await manager.on_retriever_start(None, question, **self._named(one)))
+        results: Sequence[list[Document] | BaseException]
+        try:
+            results = await offload(lambda: self._answers(inputs, kwargs), "queries")
+        except BaseException as error:  # CancelledError too
+            results = [error] * len(inputs)
+        for run, result in zip(runs, results, strict=True):
+            if isinstance(result, BaseException):
+                await run.on_retriever_error(result)
+            else:
+                await run.on_retriever_end(result)
+        return _unwrapped(results, return_exceptions)
 
     # -----------------------------------------------------------------------------------------------------------
 
-    def _answer(self, query: str, options: dict[str, Any]) -> list[Document]:
-        [found] = self._answers([query], options)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def _answers(self, queries: Sequence[str], options: dict[str, Any]) -> list[list[Document] | Exception]:
+    def _answers(self, questions: Sequence[str], call: dict[str, Any]) -> list[list[Document] | ColPaliError]:
         """The Documents for each question, or the error of one that cannot be encoded."""
-        return self._found(queries, **options)
+        check_options("invoke", call, _OPTIONS)
+        options = {**self.search_kwargs, **call}
+        if not questions:
+            return []
+        options["filter"] = self.vectorstore.parsed_filter(self.search_kwargs.get("filter"), call.get("filter"))
+        errors = [_error_of(question) for question in questions]
+        good = [question for question, error in zip(questions, errors, strict=True) if error is None]
+        vectors = self.vectorstore.embeddings.embed_queries_multi_vector(good)
+        answers = iter(self._search(good, vectors, **options))
+        return [next(answers) if error is None else error for error in errors]
 
-    def _found(
+    def _search(
         self,
-        queries: Sequence[str],
+        questions: Sequence[str],
+        vectors: Sequence[ArrayLike],
         *,
-        k: int | None = None,
-        filter: Where = None,
-        score_threshold: float | None = None,
-        mode: Mode | None = None,
-        oversampling: float | None = None,
-        hybrid: Hybrid | None = None,
-        regions: bool | None = None,
-    ) -> list[list[Document] | Exception]:
-        encoded = self._encoded(queries)
-        good = [index for index, one in enumerate(encoded) if not isinstance(one, Exception)]
-        vectors = [one for one in encoded if not isinstance(one, Exception)]
-        found = find(
-            self.store.store,
-            vectors,
-            self.k if k is None else k,
-            texts=[queries[index] for index in good],
-            filter=self.filter if filter is None else filter,
-            score_threshold=self.score_threshold if score_threshold is None else score_threshold,
-            mode=mode or self.mode,
-            oversampling=self.oversampling if oversampling is None else oversampling,
-            hybrid=self.hybrid if hybrid is None else hybrid,
+        k: int = 4,
+        regions: bool = False,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        **options: Any,
+    ) -> list[list[Document]]:
+        mmr = self.search_type == "mmr"
+        found: list[list[Hit]] = list(
+            self.vectorstore.find(vectors, texts=questions, k=max(k, fetch_k) if mmr else k, **options)
         )
-        with_places = self.regions if regions is None else regions
-        results: list[list[Document] | Exception] = [one if isinstance(one, Exception) else [] for one in encoded]
-        for index, array, hits in zip(good, vectors, found, strict=True):
-            places = self._places(queries[index], array, hits) if with_places else None
-            results[index] = [_document(hit, places) for hit in hits]
-        return results
+        if mmr:
+            found = [self.vectorstore.diverse(hits, k, lambda_mult) for hits in found]
+        if not regions:
+            return [[_scored(hit) for hit in hits] for hits in found]
+        answers = []
+        for question, array, hits in zip(questions, vectors, found, strict=True):
+            tokens = self.vectorstore.model.query_tokens(question)
+            boxes = self.vectorstore.store.regions(array, [hit.id for hit in hits], tokens=tokens)
+            answers.append([_scored(hit, regions=boxes.get(hit.id, [])) for hit in hits])
+        return answers
 
-    def _encoded(self, queries: Sequence[str]) -> list[Float32 | Exception]:
-        """The vectors of each question, or its error; all in one run of the encoder."""
-        results: list[Float32 | Exception | None] = []
-        for query in queries:
-            try:
-                check_query(query)
-            except ColPaliError as error:
-                results.append(error)
-            else:
-                results.append(None)
-        good = [query for query, result in zip(queries, results, strict=True) if result is None]
-        vectors = iter(self.embeddings.embed_queries_multi_vector(good))
-        return [next(vectors) if result is None else result for result in results]
+    def _callbacks(self, config: RunnableConfig, options: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with which `BaseRetriever.invoke` configures its callbacks."""
+        return {
+            "inheritable_callbacks": config.get("callbacks"),
+            "inheritable_tags": config.get("tags"),
+            "local_tags": self.tags,
+            "inheritable_metadata": {**(config.get("metadata") or {}), **self._get_ls_params(**options)},
+            "local_metadata": self.metadata,
+        }
 
-    def _places(self, query: str, vectors: Float32, hits: Sequence[Hit]) -> dict[str, list[dict[str, Any]]]:
-        tokens = self.embeddings.client.query_tokens(query)
-        return self.store.store.regions(vectors, [hit.id for hit in hits], tokens=tokens)
+    def _named(self, config: RunnableConfig) -> dict[str, Any]:
+        return {"name": config.get("run_name") or self.get_name(), "run_id": config.get("run_id")}
+
+    def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
+        """The retriever's part of a trace's metadata."""
+        params = super()._get_ls_params(**kwargs)
+        params["ls_embedding_model"] = str(self.vectorstore.embeddings.model_name)
+        return params
 
 
-def _document(hit: Hit, places: dict[str, list[dict[str, Any]]] | None) -> Document:
-    found = document_of(hit.entry)
-    found.metadata |= {"score": hit.score, "relevance": hit.relevance}
-    if places is not None:
-        found.metadata["regions"] = places.get(hit.id, [])
-    return found
+ColPaliVectorStore._retriever = ColPaliRetriever
+
+
+def _check_fields(cls: type[ColPaliRetriever], fields: dict[str, Any]) -> None:
+    """Refuse fields that the retriever does not have, with the right words for the usual guesses."""
+    known = cls.model_fields
+    if any(name not in known for name in fields):
+        inside = {name: f"pass search_kwargs={{{name!r}: {fields.get(name)!r}}}" for name in _OPTIONS}
+        raise unknown_option(cls.__name__, fields, known, inside)
+
+
+def _configs(config: RunnableConfig | list[RunnableConfig] | None, inputs: list[str]) -> list[RunnableConfig]:
+    return get_config_list(config, len(inputs)) if inputs else []
+
+
+def _error_of(question: str) -> ColPaliError | None:
+    try:
+        check_query(question)
+    except ColPaliError as error:
+        return error
+    return None
+
+
+def _unwrapped(results: Sequence[list[Document] | BaseException], return_exceptions: bool = False) -> list[Any]:
+    """The results; the first error is raised, unless the caller wants errors and it is not one that ends the task."""
+    for result in results:
+        if isinstance(result, BaseException) and not (return_exceptions and isinstance(result, Exception)):
+            raise result
+    return list(results)
+
+
+def _scored(hit: Hit, **metadata: Any) -> Document:
+    return document_of(hit.entry, score=hit.score, relevance_score=hit.relevance, **metadata)

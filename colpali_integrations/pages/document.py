@@ -62,6 +62,7 @@ class PagedDocument:
         name: stored as `source` in the metadata, instead of the path: a URL or a file name.
         document_id: instead of one derived from the location and `metadata`.
         metadata: the caller's own values, for every page. They are part of the derived identity.
+        extra_metadata: values for every page that are no part of it, such as those of a framework's reader.
         dpi: resolution of PDF pages.
         password: for an encrypted PDF. It is not kept in the metadata.
 
@@ -90,6 +91,7 @@ class PagedDocument:
         name: str | None = None,
         document_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        extra_metadata: Mapping[str, Any] | None = None,
         dpi: float = DEFAULT_DPI,
         password: str | None = None,
     ) -> None:
@@ -97,7 +99,8 @@ class PagedDocument:
             raise ConfigurationError(f"dpi must be a positive number, got {dpi}")
         self.source: str | bytes | Image.Image = os.fspath(source) if isinstance(source, os.PathLike) else source
         self.path = real_path(self.source) if isinstance(self.source, str) else None
-        self.metadata = dict(metadata or {})
+        self._own = dict(metadata or {})
+        self.metadata = {**(extra_metadata or {}), **self._own}
         self._password = password
         self._pdf: Pdf | None = None
         self.is_pdf = not isinstance(self.source, Image.Image) and is_pdf(self.path or self.source)
@@ -131,8 +134,9 @@ class PagedDocument:
             yield self.page(number)
 
     def close(self) -> None:
-        """Release the file. The next use of a page opens it again."""
+        """Release the file and its decoded picture. The next use of a page opens it again."""
         pdf, self._pdf = self._pdf, None
+        self.__dict__.pop("_image", None)
         if pdf is not None:
             pdf.close()
 
@@ -162,8 +166,8 @@ class PagedDocument:
         except UnicodeEncodeError as error:
             raise InputError("file name is not valid UTF-8 and cannot be stored; rename the file") from error
         if self.path is not None and (name is None or real_path(name) == self.path):
-            return document_id(self.path, self.metadata)
-        return document_id(name or f"sha256:{self.digest}", self.metadata)
+            return document_id(self.path, self._own)
+        return document_id(name or f"sha256:{self.digest}", self._own)
 
 
 class DocumentPage:

@@ -73,7 +73,7 @@ class IngestReport:
         replaced: of those added and copied, new content in place of old.
         removed: pages that their document no longer holds.
         failures: items that could not be stored.
-        ids: of the entries that are in the store now, in the order of the input.
+        ids: of the entries that are in the store now, one per page and item in the order of the input.
 
     Example:
         >>> report = IngestReport(documents=2, added=12, present=3)
@@ -192,6 +192,7 @@ class _Run:
         self.store, self.model, self.on_error, self.stop, self._listener = store, model, on_error, stop, listener
         self.report = IngestReport()
         self._items: dict[str, Item] = {}
+        self._order: list[str] = []  # an id per page and item, also where several have the same
         self._stored: dict[str, Entry] = {}  # by id
         self._known: dict[str, Entry] = {}  # by content key
         self._documents: list[_Document] = []
@@ -205,7 +206,7 @@ class _Run:
         opened: PagedDocument | None = None
         for source in sources:
             if isinstance(source, Item):
-                self._items[source.id] = source
+                self._plan([source])
                 continue
             if opened is not None:
                 opened.close()  # many documents cannot stay open; a single one is opened only once
@@ -219,12 +220,16 @@ class _Run:
             document = source.open()
             items = source.items(document)
         except ColPaliError as error:
-            self._fail(source.label, error)
+            self._fail(source.label, error, source.index)
             return None
-        self._items.update((item.id, item) for item in items)
+        self._plan(items)
         whole = source.pages is None and source.id is None
         self._documents.append(_Document(document.document_id, {item.id for item in items}, whole))
         return document
+
+    def _plan(self, items: Sequence[Item]) -> None:
+        self._items.update((item.id, item) for item in items)
+        self._order += [item.id for item in items]
 
     def _look_up(self, items: Sequence[Item]) -> None:
         stored = self.store.get([item.id for item in items])
@@ -381,7 +386,7 @@ class _Run:
 
     def finished(self) -> IngestReport:
         """The report, with the ids that are in the store."""
-        self.report.ids = [id_ for id_ in self._items if id_ not in self._failed]
+        self.report.ids = [id_ for id_ in self._order if id_ not in self._failed]
         if self.report.replaced or self.report.removed:
             logger.info("content changed: %d replaced, %d removed", self.report.replaced, self.report.removed)
         return self.report

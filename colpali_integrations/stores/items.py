@@ -26,22 +26,26 @@ class DocumentSource:
         name: stored as `source`, instead of the path: a URL or a file name.
         document_id: identity of the document; None derives it from the location and `metadata`.
         metadata: the caller's own values, for every page.
+        extra_metadata: values for every page that are no part of its identity.
         pages: 1-based numbers; None for all.
         dpi: resolution of PDF pages.
         password: for an encrypted PDF.
         include_image: whether the metadata carry each picture as base64 PNG.
         id: of the entry, for a document of one page; None derives it from the document and the page's number.
+        index: position in the caller's list, for error messages.
     """
 
     source: SourceOrLoader
     name: str | None = None
     document_id: str | None = None
     metadata: Mapping[str, Any] | None = None
+    extra_metadata: Mapping[str, Any] | None = None
     pages: Sequence[int] | None = None
     dpi: float = DEFAULT_DPI
     password: str | None = None
     include_image: bool = False
     id: str | None = None
+    index: int | None = None
 
     @property
     def label(self) -> str:
@@ -59,6 +63,7 @@ class DocumentSource:
             name=self.name,
             document_id=self.document_id or self.id,
             metadata=self.metadata,
+            extra_metadata=self.extra_metadata,
             dpi=self.dpi,
             password=self.password,
         )
@@ -77,6 +82,7 @@ class DocumentSource:
             draw=page.draw,
             tags=page.document.metadata,
             document=page.document,
+            index=self.index,
         )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from colpali_integrations import __version__, list_supported_models
+from colpali_integrations import __version__
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.cli.snippet import marked, snippet
+from colpali_integrations.models import list_supported_models
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore, Progress
 from tests.pages.test_pdf import encrypted
@@ -308,7 +309,7 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     table = capsys.readouterr().out
     for model in list_supported_models():
         assert model.name in table
-        assert model.licence in table
+        assert model.license in table
 
 
 def test_interrupting_keeps_what_was_done(

@@ -72,7 +72,7 @@ def filled(report: Path) -> ColPaliVectorStore:
 @pytest.fixture
 def store(filled: ColPaliVectorStore) -> ColPaliVectorStore:
     """A copy of `filled`, to be changed."""
-    from colpali_integrations.llama_index.persistence import copied_records
+    from colpali_integrations.llama_index._persistence import copied_records
 
     made = ColPaliVectorStore()
     made.client.add(copied_records(filled.client))
@@ -95,7 +95,7 @@ def found(index: VectorStoreIndex, question: str, k: int = 1, **options: Any) ->
 
 
 def test_an_index_over_a_store_needs_nobody_else(filled: ColPaliVectorStore, encoded: Encoded) -> None:
-    index = VectorStoreIndex.from_vector_store(filled, embed_model=filled.embed_model)
+    index = VectorStoreIndex.from_vector_store(filled, embed_model=DeferredEmbedding())
     assert found(index, "bananas")[0].metadata["page"] == 2
     assert (encoded.pages, encoded.texts) == (0, 1)
     async_found = asyncio.run(index.as_retriever(similarity_top_k=1).aretrieve("bananas"))
@@ -113,7 +113,7 @@ def test_an_index_of_nodes_encodes_each_once(report: Path, encoded: Encoded) -> 
     context = StorageContext.from_defaults(vector_store=store)
     nodes = [*read(report), TextNode(text="a note on pears")]
     before = [node.to_json() for node in nodes]
-    index = VectorStoreIndex(nodes, storage_context=context, embed_model=store.embed_model)
+    index = VectorStoreIndex(nodes, storage_context=context, embed_model=DeferredEmbedding())
     assert (encoded.pages, encoded.texts) == (2, 1)
     assert [node.to_json() for node in nodes] == before
     assert found(index, "bananas")[0].node == nodes[1]
@@ -122,7 +122,7 @@ def test_an_index_of_nodes_encodes_each_once(report: Path, encoded: Encoded) -> 
 
 
 def test_insert_delete_and_refresh(store: ColPaliVectorStore, encoded: Encoded) -> None:
-    index = VectorStoreIndex.from_vector_store(store, embed_model=store.embed_model)
+    index = VectorStoreIndex.from_vector_store(store, embed_model=DeferredEmbedding())
     pears = Document(id_="pears.txt", text="a note on pears")
     assert index.refresh_ref_docs([pears]) == [True]
     assert found(index, "pears")[0].node.ref_doc_id == "pears.txt"
@@ -219,7 +219,7 @@ def test_our_index_is_over_our_store() -> None:
 
 def pipeline(store: ColPaliVectorStore, docstore: SimpleDocumentStore, **options: Any) -> IngestionPipeline:
     return IngestionPipeline(
-        transformations=[store.embed_model], vector_store=store, docstore=docstore, disable_cache=True, **options
+        transformations=[DeferredEmbedding()], vector_store=store, docstore=docstore, disable_cache=True, **options
     )
 
 
@@ -267,7 +267,7 @@ def test_a_removed_document_loses_its_pages(report: Path, tmp_path: Path, encode
 def test_a_pipeline_without_docstore_encodes_nothing_twice(report: Path, encoded: Encoded) -> None:
     store = ColPaliVectorStore()
     for _ in range(2):
-        IngestionPipeline(transformations=[store.embed_model], vector_store=store).run(nodes=read(report))
+        IngestionPipeline(transformations=[DeferredEmbedding()], vector_store=store).run(nodes=read(report))
     assert encoded.pages == 2
     assert len(store.get_nodes()) == 2
 
@@ -292,6 +292,6 @@ def test_a_deferred_embedding_is_for_no_other_store() -> None:
 
 
 def test_pages_of_a_plain_index_show_their_pictures(filled: ColPaliVectorStore) -> None:
-    index = VectorStoreIndex.from_vector_store(filled, embed_model=filled.embed_model)
+    index = VectorStoreIndex.from_vector_store(filled, embed_model=DeferredEmbedding())
     [one] = found(index, "bananas")
     assert isinstance(one.node.get_content_blocks(MetadataMode.LLM)[-1], ImageBlock)

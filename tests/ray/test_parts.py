@@ -19,7 +19,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from colpali_integrations import find_model, load_image, pdf_pages, register_model
+from colpali_integrations import pdf_pages
 from colpali_integrations.errors import (
     ConfigurationError,
     FingerprintError,
@@ -28,6 +28,8 @@ from colpali_integrations.errors import (
     StoreError,
 )
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
+from colpali_integrations.models import find_model, register_model
+from colpali_integrations.pages import load_image
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
@@ -265,5 +267,5 @@ def test_without_ray_the_error_says_what_to_install() -> None:
 
 
 def test_an_error_survives_the_way_to_another_process() -> None:
-    error = pickle.loads(pickle.dumps(MissingExtraError("pypdfium2", "pdf", "Reading PDFs")))
-    assert str(error) == str(MissingExtraError("pypdfium2", "pdf", "Reading PDFs"))
+    error = pickle.loads(pickle.dumps(MissingExtraError("matplotlib", "plot", "Plotting")))
+    assert str(error) == str(MissingExtraError("matplotlib", "plot", "Plotting"))

@@ -19,17 +19,20 @@ import ray.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations import ColPali, find_model, mean_pool, register_model
+from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, ProviderError
+from colpali_integrations.models import find_model, register_model
 from colpali_integrations.models.hub import bundled_folder
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.ray import QdrantServer, embed_pages, parquet_pages
+from colpali_integrations.scoring import mean_pool
 from colpali_integrations.stores import Entry, MultiVectorStore, index_documents
 from tests.stores.documents import draw, save_pdf
 from tests.stores.qdrant.stand_in import stand_in
 
 DPI = 60
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("local_ray"),
     # Ray's context warns of fields of its own, which it sets itself.
     pytest.mark.filterwarnings("ignore:`use_:DeprecationWarning:ray.data.context"),

@@ -98,7 +98,12 @@ def test_tags_change_without_a_copy(pdf: Path, model: ColPali) -> None:
 
 def test_ids_come_in_the_order_of_the_input_without_failures(pdf: Path, model: ColPali) -> None:
     store = MultiVectorStore.open(model=model)
-    sources = [text_item("b", "low tide"), source(pdf, pages=[2]), text_item("empty", " "), text_item("a", "tax")]
+    sources: list[DocumentSource | Item] = [
+        text_item("b", "low tide"),
+        source(pdf, pages=[2]),
+        text_item("empty", " "),
+        text_item("a", "tax"),
+    ]
     report = ingest(sources, store=store, model=model, on_error="skip")
     assert [report.ids[0], report.ids[2]] == ["b", "a"]
     assert [failure.name for failure in report.failures] == ["empty"]
