@@ -377,10 +377,11 @@ class MultiVectorStore:
         if texts is not None and len(texts) != len(queries):
             raise InputError(f"{len(queries)} queries but {len(texts)} texts; pass one of each, or no texts")
         results = self._searcher.run(queries, options, texts)
+        labels: Sequence[str | None] = texts or [None] * len(results)
         lowest = options.min_relevance or 0.0
         return [
             self._attached([hit for hit in hits if hit.relevance >= lowest][: options.k], query, text)
-            for query, hits, text in zip(queries, results, texts or [None] * len(results), strict=True)
+            for query, hits, text in zip(queries, results, labels, strict=True)
         ]
 
     @property

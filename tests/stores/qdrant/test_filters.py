@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from qdrant_client import models
 
 from colpali_integrations.stores.filters import And, Condition, Filter, Not, Operator, Or, matches, parse_filter
-from colpali_integrations.stores.qdrant.filters import EDGE, ClientDialect, Dialect, point_id, translate
+from colpali_integrations.stores.qdrant.filters import EDGE, ClientDialect, point_id, translate
 from tests.stores.filter_cases import filters, payloads
 
 Point = tuple[str, dict[str, Any]]
@@ -28,7 +28,7 @@ class EdgePoints:
     def __init__(self, folder: Path, index: Any = None) -> None:
         vectors = {"v": qdrant_edge.EdgeVectorParams(1, qdrant_edge.Distance.Dot)}
         self.shard = qdrant_edge.EdgeShard.create(str(folder), qdrant_edge.EdgeConfig(vectors=vectors))
-        self.dialect: Dialect = EDGE
+        self.dialect: ClientDialect = EDGE
         for key in ("id", "document_id", *(f'metadata."{field}"' for field in ("x", "page", "a.b", "a", "tags", ""))):
             if index is not None:
                 self.shard.update(qdrant_edge.UpdateOperation.create_field_index(key, index))
@@ -56,7 +56,7 @@ class EdgePoints:
 class LocalPoints:
     """Points of the client's local mode."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: ClientDialect) -> None:
         self.client = qdrant_client.QdrantClient(":memory:")
         self.dialect = dialect
 
@@ -166,7 +166,7 @@ def none_expected(native: Any) -> Iterable[Mapping[str, Any]]:
     ],
     ids=str,
 )
-def test_common_filters_read_no_payload(where: dict[str, Any], dialect: Dialect) -> None:
+def test_common_filters_read_no_payload(where: dict[str, Any], dialect: ClientDialect) -> None:
     parsed = parse_filter(where)
     assert parsed is not None
     translate(parsed, dialect, none_expected)

@@ -26,7 +26,7 @@ from colpali_integrations.scoring.bm25 import Bm25, bm25_scores
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Point, Search, VectorSpec
 from colpali_integrations.stores.filters import Condition, Filter, Operator, matches, parse_filter
-from colpali_integrations.stores.qdrant.requests import point_size, point_struct, query_request
+from colpali_integrations.stores.qdrant.server import point_size, point_struct, query_request
 from colpali_integrations.stores.qdrant.server import QdrantServerEngine, connect, read_manifest
 from tests.stores.filter_cases import filters, payloads
 from tests.stores.qdrant.grpc_stand_in import GrpcStandIn, grpc_stand_in
