@@ -50,10 +50,6 @@ _KNOWN: frozenset[str] = frozenset(
         "colpali_integrations.llama_index.ColPaliVectorStore(collection=) -> collection_name",
         "colpali_integrations.llama_index.ColPaliVectorStore(embedding=) -> embed_model",
         "colpali_integrations.llama_index.ColPaliVectorStore.collection -> collection_name",
-        "colpali_integrations.stores.Entry(group=) -> document_id",
-        "colpali_integrations.stores.Entry.group -> document_id",
-        "colpali_integrations.stores.MultiVectorStore.delete(group=) -> document_id",
-        "colpali_integrations.stores.MultiVectorStore.open(collection=) -> collection_name",
     }
 )
 

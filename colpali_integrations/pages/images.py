@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colpali_integrations.errors import ImageError
 
-__all__ = ["HasImage", "ImageSource", "image_name", "is_one_image", "load_image", "to_rgb"]
+__all__ = ["HasImage", "ImageSource", "image_name", "is_one_image", "load_image", "read_whole", "to_rgb"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,14 @@ def load_image(
     Args:
         source: a path, `data:` URI or http(s) URL; encoded bytes; an open binary file (rewound first); a PIL image;
             an array (height, width), (height, width, 1, 3 or 4) or (1, 3 or 4, height, width) of uint8, uint16, bool,
-            or floats in [0, 1]; or an object with such a picture as `image` (a `PdfPage`). For a file with
-            several frames, the first one is read, with a log entry; for a PIL image, its current frame.
+            or floats in [0, 1]; or an object with such a picture as `image` (a `PdfPage`). For a file with several frames,
+            the first one is read, with a log entry; for a PIL image, its current frame.
         allow_urls: whether http(s) URLs may be fetched.
         timeout: seconds for a URL.
         max_bytes: the largest body accepted from a URL.
 
     Returns:
-        An RGB image of the source's size (width and height exchanged where its EXIF data says so).
+        An RGB image of the source's size (width and height exchanged for some EXIF orientations).
 
     Raises:
         ImageError: `source` cannot be read as an image, or is a decompression bomb: beyond twice
@@ -80,7 +80,7 @@ def load_image(
         return _finish(source, source, lock=_reading)
     if isinstance(source, np.ndarray):
         return to_rgb(_from_array(source))
-    return _open(_binary(source, allow_urls=allow_urls, timeout=timeout, max_bytes=max_bytes), source)
+    return _open(_content(source, allow_urls=allow_urls, timeout=timeout, max_bytes=max_bytes), source)
 
 
 def is_one_image(images: object) -> bool:
@@ -129,14 +129,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _binary(source: object, *, allow_urls: bool, timeout: float, max_bytes: int) -> IO[bytes]:
-    """Open an encoded image as a binary stream at its beginning."""
+def _content(source: object, *, allow_urls: bool, timeout: float, max_bytes: int) -> bytes:
+    """The bytes of an encoded image."""
     if isinstance(source, str):
-        scheme = source[:8].lower()  # schemes are the same in capitals (RFC 3986)
+        scheme = source[:8].lower()  # the case of schemes does not matter (RFC 3986)
         if scheme.startswith("data:"):
             from colpali_integrations.pages._fetch import read_data_uri
 
-            return io.BytesIO(read_data_uri(source))
+            return read_data_uri(source)
         if scheme.startswith(("http://", "https://")):
             if not allow_urls:
                 raise ImageError(
@@ -145,17 +145,17 @@ def _binary(source: object, *, allow_urls: bool, timeout: float, max_bytes: int)
                 )
             from colpali_integrations.pages._fetch import fetch_url
 
-            return io.BytesIO(fetch_url(source, timeout=timeout, max_bytes=max_bytes))
+            return fetch_url(source, timeout=timeout, max_bytes=max_bytes)
         if scheme.startswith("file://"):
             from colpali_integrations.pages._fetch import read_file_url
 
             source = read_file_url(source)
     if isinstance(source, (str, os.PathLike)):
-        return io.BytesIO(_file_at(source))
+        return _file_at(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return io.BytesIO(source if isinstance(source, bytes) else memoryview(source).tobytes())  # a view may have gaps
+        return source if isinstance(source, bytes) else memoryview(source).tobytes()  # a view may have gaps
     if callable(getattr(source, "read", None)):
-        return io.BytesIO(_whole_file(source))
+        return _whole_file(source)
     raise ImageError(
         f"cannot use {type(source).__name__} as an image; expected a path, bytes, an open binary file, a PIL image, "
         "an array or a data URI"
@@ -173,13 +173,17 @@ def _file_at(path: str | os.PathLike[Any]) -> bytes:
         raise ImageError(f"cannot read {image_name(path)!r}: {error}") from error
 
 
-def _whole_file(file: Any) -> bytes:
+def read_whole(file: Any) -> Any:
     """Read the whole content of an open file from its beginning, whatever its position."""
+    with _reading:
+        if getattr(file, "seekable", lambda: False)():
+            file.seek(0)
+        return file.read()
+
+
+def _whole_file(file: Any) -> bytes:
     try:
-        with _reading:
-            if getattr(file, "seekable", lambda: False)():
-                file.seek(0)
-            content = file.read()
+        content = read_whole(file)
     except (OSError, ValueError) as error:  # ValueError: closed, or not UTF-8 in text mode
         raise ImageError(f"cannot read {image_name(file)}: {error}") from error
     if not isinstance(content, (bytes, bytearray, memoryview)):
@@ -187,18 +191,16 @@ def _whole_file(file: Any) -> bytes:
     return bytes(content)
 
 
-def _open(stream: IO[bytes], source: object) -> Image.Image:
-    start = stream.read(1024)
-    stream.seek(0)
-    if not start:
+def _open(content: bytes, source: object) -> Image.Image:
+    if not content:
         raise ImageError(f"{image_name(source)} is empty")
     try:
-        with Image.open(stream) as image:
+        with Image.open(io.BytesIO(content)) as image:
             return _finish(image, source)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        if b"%PDF-" in start:  # readers accept it anywhere in the first kilobyte
+        if b"%PDF-" in content[:1024]:  # readers accept it anywhere in the first kilobyte
             raise ImageError(f"{image_name(source)} is a PDF; pass its pages: embed_images(pdf_pages(path))") from error
         raise ImageError(f"{image_name(source)} is not an image that Pillow can read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

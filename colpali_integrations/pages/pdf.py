@@ -17,7 +17,7 @@ import pypdfium2
 from PIL import Image
 
 from colpali_integrations.errors import PdfError
-from colpali_integrations.pages.images import image_name
+from colpali_integrations.pages.images import image_name, read_whole
 
 __all__ = ["Pdf", "PdfPage", "open_pdf", "pdf_page_count", "pdf_pages"]
 
@@ -183,7 +183,7 @@ def _pages(source: PdfSource, dpi: float, numbers: list[int] | None, password: s
 
 
 class _PdfiumPdf:
-    """A `Pdf` read by pdfium. The latest page stays loaded, because callers read its text, size and picture together."""
+    """A `Pdf` read by pdfium. The latest page stays loaded: callers read its text, size and picture together."""
 
     def __init__(self, source: PdfSource, password: str | None) -> None:
         self.name = image_name(source)
@@ -268,14 +268,10 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
             raise PdfError(f"{path} is empty (0 bytes)")
         opened: Any = path
     else:
-        content = source
-        if hasattr(source, "read"):
-            try:
-                if getattr(source, "seekable", lambda: False)():
-                    source.seek(0)
-                content = source.read()
-            except (OSError, ValueError) as error:  # ValueError: the file is closed
-                raise PdfError(f"cannot read {name}: {error}") from error
+        try:
+            content = read_whole(source) if hasattr(source, "read") else source
+        except (OSError, ValueError) as error:  # ValueError: the file is closed
+            raise PdfError(f"cannot read {name}: {error}") from error
         if not isinstance(content, (bytes, bytearray, memoryview)):
             raise PdfError(
                 f"cannot use {type(source).__name__} as a PDF; expected a path, bytes or an open binary file"

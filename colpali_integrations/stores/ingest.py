@@ -253,7 +253,7 @@ class _Run:
                 self._count_copy(item, stored=array is not None)
 
     def _change(self, item: Item) -> tuple[str, Entry] | None:
-        """The id whose vectors an item gets, and its entry; None if the stored entry is up to date."""
+        """The id to copy vectors from, and the new entry; None if the stored entry is up to date."""
         try:
             if not self._is_stored(item):
                 origin = self._origins[item.key]

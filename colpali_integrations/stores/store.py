@@ -187,6 +187,11 @@ class MultiVectorStore:
         """All vectors of each entry, float32 (n, dim), rounded to float16 when stored; None for an unknown id."""
         return self._engine.vectors(list(ids))
 
+    def _records(self, ids: Sequence[str]) -> Iterator[tuple[Entry, Float32]]:
+        for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
+            if entry is not None and vectors is not None:
+                yield entry, vectors
+
     def _payloads(self, where: Filter | None, fields: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         after = None
         while True:
@@ -259,7 +264,7 @@ class MultiVectorStore:
         by_document = None if document_id is None else parse_filter({DOCUMENT: document_id})
         criteria = [one for one in (condition, by_id, by_document) if one is not None]
         if not criteria:
-            raise InputError("delete: pass ids, where or document_id")
+            raise InputError("delete: pass ids, where or document_id; nothing was given")
         if ids == []:
             return 0
         matching = [payload["id"] for payload in self._payloads(And(tuple(criteria)), fields=())]
@@ -293,10 +298,9 @@ class MultiVectorStore:
         removed = {key for key, value in metadata.items() if value is None}
         for ids in pieces(self.hashes({DOCUMENT: document_id}), _BATCH_ENTRIES):
             records = []
-            for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
-                if entry is not None and vectors is not None:
-                    values = {key: value for key, value in {**entry.metadata, **metadata}.items() if key not in removed}
-                    records.append((replace(entry, metadata=values, grid=entry.grid), vectors))
+            for entry, vectors in self._records(ids):
+                values = {key: value for key, value in {**entry.metadata, **metadata}.items() if key not in removed}
+                records.append((replace(entry, metadata=values, grid=entry.grid), vectors))
             changed += self.add(records)
         return changed
 
@@ -425,9 +429,7 @@ class MultiVectorStore:
         """
         array = self._searcher.checked(query)
         boxes: dict[str, list[dict[str, Any]]] = {}
-        for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
-            if entry is None or vectors is None:
-                continue
+        for entry, vectors in self._records(ids):
             matches = [] if entry.grid is None else regions(array, vectors, entry.grid, tokens=tokens)
             width, height = entry.metadata.get("width", 1), entry.metadata.get("height", 1)
             unit: Literal["points", "pixels"] = "points" if "dpi" in entry.metadata else "pixels"
@@ -453,8 +455,8 @@ class MultiVectorStore:
         array = self._searcher.checked(query)
         return {
             entry.id: similarity_maps(array, vectors, entry.grid, tokens=tokens)
-            for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True)
-            if entry is not None and vectors is not None and entry.grid is not None
+            for entry, vectors in self._records(ids)
+            if entry.grid is not None
         }
 
     # -- the rest ------------------------------------------------------------------------------------------------------

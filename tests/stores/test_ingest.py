@@ -1,4 +1,4 @@
-"""One way into the store: identity is a document's page, and equal content is encoded once."""
+"""Ingestion: document and number identify a page, and equal content is encoded once."""
 
 from __future__ import annotations
 

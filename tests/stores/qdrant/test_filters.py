@@ -1,4 +1,4 @@
-"""Qdrant finds exactly what `matches` says: in its embedded engine, and in the client's local mode."""
+"""Translated filters agree with `matches`, in the embedded engine and in the client's local mode."""
 
 from __future__ import annotations
 
@@ -109,9 +109,7 @@ def several(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(several(), st.lists(filters, min_size=1, max_size=8))
-def test_the_engine_finds_what_the_language_says(
-    points: Points, stored: list[dict[str, Any]], wheres: list[Filter]
-) -> None:
+def test_the_engine_agrees_with_matches(points: Points, stored: list[dict[str, Any]], wheres: list[Filter]) -> None:
     points.store([(point_id(payload["id"]), payload) for payload in stored])
     for where in wheres:
         expected = {payload["id"] for payload in stored if matches(where, payload)}
@@ -172,7 +170,7 @@ def test_common_filters_read_no_payload(where: dict[str, Any], dialect: ClientDi
     translate(parsed, dialect, none_expected)
 
 
-def test_text_that_is_no_unicode_matches_nothing(points: Points) -> None:
+def test_text_with_surrogates_matches_nothing(points: Points) -> None:
     points.store([(point_id("a"), {"id": "a", "metadata": {"x": "b"}})])
     for op in (Operator.EQ, Operator.TEXT, Operator.TEXT_INSENSITIVE, Operator.CONTAINS):
         assert found(points, Condition("x", op, "\udcff"), ["a"]) == set()
@@ -192,7 +190,7 @@ class Counting:
         return answer
 
 
-def test_only_what_fits_the_native_part_is_read(points: Points) -> None:
+def test_only_payloads_that_fit_the_native_part_are_read(points: Points) -> None:
     stored = [{"id": str(n), "metadata": {"page": n, "title": f"Title {n}"}} for n in range(50)]
     points.store([(point_id(str(n)), payload) for n, payload in enumerate(stored)])
     title = Condition("title", Operator.TEXT_INSENSITIVE, "TITLE 1")
