@@ -53,8 +53,8 @@ def load_image(
     Args:
         source: a path, `data:` URI or http(s) URL; encoded bytes; an open binary file (rewound first); a PIL image;
             an array (height, width), (height, width, 1, 3 or 4) or (1, 3 or 4, height, width) of uint8, uint16, bool,
-            or floats in [0, 1]; or an object with such a picture as `image` (a `PdfPage`). For a file with several frames,
-            the first one is read, with a log entry; for a PIL image, its current frame.
+            or floats in [0, 1]; or an object with such a picture as `image` (a `PdfPage`). For a file with several
+            frames, the first one is read, with a log entry; for a PIL image, its current frame.
         allow_urls: whether http(s) URLs may be fetched.
         timeout: seconds for a URL.
         max_bytes: the largest body accepted from a URL.

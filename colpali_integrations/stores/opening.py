@@ -23,7 +23,7 @@ ModelLike: TypeAlias = "ColPali | ModelDescription | Fingerprint | str"
 
 
 def fingerprint(model: ModelLike) -> Fingerprint:
-    """The fingerprint of a model, given as itself, by its description or by its registered name.
+    """The fingerprint of a model, of its description, or of a model registered by a name.
 
     Raises:
         ModelNotFoundError: no model is registered by that name.
@@ -105,7 +105,7 @@ def open_engine(
         from colpali_integrations.stores.qdrant import server as qdrant_server
 
         connection = client if url is None else qdrant_server.connect(url, **client_options)
-        where = f"the collection {collection_name!r} at {url or 'the given client'}"
+        where = f"the collection {collection_name!r} at {url or 'the client'}"
         manifest = qdrant_server.read_manifest(connection, collection_name)
         settings = _settings(manifest, requested, where, default="ward")
         engine = qdrant_server.QdrantServerEngine(

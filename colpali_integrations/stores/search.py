@@ -71,7 +71,8 @@ class SearchOptions:
             raise ConfigurationError(f"min_relevance must be between 0 and 1, got {self.min_relevance}")
         if self.hybrid is not False:
             text_weight(self.hybrid)
-        object.__setattr__(self, "where", parse_filter(self.where))
+        if self.where is not None:
+            object.__setattr__(self, "where", parse_filter(self.where))
 
     @property
     def filter(self) -> Filter | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, ImageError, InputError, QueryError
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
@@ -39,7 +40,7 @@ class Encoder(ColPali):
     def __call__(self) -> ColPali:
         return self
 
-    def embed_images(self, images: Any, **options: Any) -> Iterator[Any]:
+    def embed_images(self, images: Any, **options: Any) -> Generator[Float32, None, None]:
         def counted() -> Iterator[Any]:
             for image in images:
                 self.pages += 1
@@ -47,11 +48,11 @@ class Encoder(ColPali):
 
         return super().embed_images(counted(), **options)
 
-    def embed_queries(self, queries: Any, **options: Any) -> Iterator[Any]:
-        self.texts += len(queries)
-        return super().embed_queries(queries, **options)
+    def embed_queries(self, texts: Any, **options: Any) -> Generator[Float32, None, None]:
+        self.texts += len(texts)
+        return super().embed_queries(texts, **options)
 
-    def embed_texts(self, texts: Any, **options: Any) -> Iterator[Any]:
+    def embed_texts(self, texts: Any, **options: Any) -> Generator[Float32, None, None]:
         texts = list(texts)
         self.texts += len(texts)
         return super().embed_texts(texts, **options)

@@ -163,9 +163,10 @@ ALWAYS = [{"$and": []}, {"$nor": []}, {"x": {"$nin": []}}, {"$and": [{}]}, {"$no
 @pytest.mark.parametrize("where", ALWAYS)
 def test_delete_refuses_filters_that_fit_every_entry(open_store: Open, where: dict[str, Any]) -> None:
     store = fill(open_store(), 3)
-    for options in ({}, {"ids": ["page 1"]}, {"document_id": "1.pdf"}):
+    choices: list[dict[str, Any]] = [{}, {"ids": ["page 1"]}, {"document_id": "1.pdf"}]
+    for options in choices:
         with pytest.raises(InputError, match="fits every entry"):
-            store.delete(where=where, **options)  # type: ignore[arg-type]
+            store.delete(where=where, **options)
     assert len(store) == store.count(where) == 3
     with pytest.raises(InputError, match="pass ids, where or document_id"):
         store.delete(where={})
@@ -265,12 +266,13 @@ def test_slow_records_are_stored_every_two_seconds() -> None:
     ],
 )
 def test_wrong_guesses_get_the_right_option(option: str, advice: str) -> None:
+    options: dict[str, Any] = {option: "x"}
     with pytest.raises(ConfigurationError, match=re.escape(advice)) as caught:
-        MultiVectorStore.open(model=MODEL, **{option: "x"})
+        MultiVectorStore.open(model=MODEL, **options)
     assert option in str(caught.value)
     if option not in ("modle", "api_key"):
         with pytest.raises(ConfigurationError, match=re.escape(advice)):
-            MultiVectorStore.open(model=MODEL, url="http://localhost:1", **{option: "x"})
+            MultiVectorStore.open(model=MODEL, url="http://localhost:1", **options)
 
 
 def test_count_scroll_and_contains(open_store: Open) -> None:
