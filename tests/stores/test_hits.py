@@ -56,7 +56,8 @@ def test_a_question_in_words_is_encoded_by_the_model_of_the_store(pages: MultiVe
     answers = pages.search(QUESTION, 2)
     assert answers == hits
     assert (answers.text, answers.tokens) == (QUESTION, hits.tokens)
-    assert pages.search(QUESTION, 2, hybrid=True)[0].bm25 is not None
+    assert hits.query is not None
+    assert pages.search(QUESTION, 2, hybrid=True) == pages.search(hits.query, 2, hybrid=True, text=QUESTION)
     with pytest.raises(QueryError):
         pages.search(" ")
     unknown = MultiVectorStore.open(model=replace(pages.model, name="not/registered"))
