@@ -45,6 +45,7 @@ __all__ = [
     "is_page",
     "item_of",
     "name_of",
+    "reference_name",
 ]
 
 DocumentInput: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
@@ -120,10 +121,16 @@ def candidate_of(document: Document) -> Candidate:
 
 def name_of(document: Document) -> str:
     """The name of a Document in messages: "report.pdf, page 7", or the start of its text."""
-    source, number, text = document.metadata.get("source"), _number(document.metadata), document.page_content
-    if is_page(document) and isinstance(source, str) and number is not None:
-        return page_name(source, number)
+    text = document.page_content
+    if is_page(document):
+        return reference_name(document.metadata)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def reference_name(metadata: Mapping[str, Any]) -> str:
+    """The name of the page that metadata refer to, or "image" where they name none."""
+    source, number = metadata.get("source"), _number(metadata)
+    return page_name(source, number) if isinstance(source, str) and number is not None else "image"
 
 
 def _content_key(document: Document) -> str:
@@ -241,14 +248,9 @@ def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
             try:
                 yield page_image(image.metadata)
             except ColPaliError as error:
-                yield _File(_reference_name(image.metadata), error)
+                yield _File(reference_name(image.metadata), error)
         else:
             yield image
-
-
-def _reference_name(metadata: Mapping[str, Any]) -> str:
-    source, number = metadata.get("source"), _number(metadata)
-    return page_name(source, number) if isinstance(source, str) and number is not None else "document"
 
 
 def _is_uri(text: str) -> bool:
