@@ -39,7 +39,8 @@ SIDE = 1024  # of the square matrices whose product gives the SGEMM rate
 def contestants(query: Any, pages: Any, halves: Any) -> dict[str, Callable[[], Any]]:
     import numpy as np
 
-    from colpali_integrations import PackedPages, max_sim, quantize_int8, top_pages
+    from colpali_integrations import max_sim
+    from colpali_integrations.scoring import PackedPages, quantize_int8, top_pages
 
     small = quantize_int8(halves)
     packed, packed_small = PackedPages(pages), PackedPages(small)
@@ -220,7 +221,8 @@ def int8_recall(corpus: Any, pages: Any, halves: Any, *, queries: int = 50, k: i
     """The part of the exact best k pages that int8 finds, alone and after a rerank of its best 20 in float16."""
     import numpy as np
 
-    from colpali_integrations import max_sim, quantize_int8, top_pages
+    from colpali_integrations import max_sim
+    from colpali_integrations.scoring import quantize_int8, top_pages
 
     small, alone, reranked = quantize_int8(halves), [], []
     for number in range(queries):

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from benchmarks import machine
 from benchmarks.stores_data import Corpus
-from colpali_integrations import PackedPages, max_sim, quantize_int8, top_pages, ward_pool
+from colpali_integrations import max_sim
+from colpali_integrations.scoring import PackedPages, quantize_int8, top_pages, ward_pool
 
 FOLDER = Path(__file__).parent / "work" / "two_stages"
 VECTORS, DIM, K = 400, 128, 10

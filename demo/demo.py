@@ -28,6 +28,7 @@ from colpali_integrations import ColPali, ColPaliError
 from colpali_integrations.cli.display import IndexProgress, failures
 from colpali_integrations.cli.snippet import marked, snippet
 from colpali_integrations.langchain.retrievers import ColPaliRetriever as LangChainRetriever
+from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever as LlamaIndexRetriever
 from colpali_integrations.stores import MultiVectorStore, index_documents
 
@@ -89,7 +90,7 @@ def demonstrate(documents: list[Path], asked: list[str], model: str, folder: Pat
 
 
 def ask(store: MultiVectorStore, asked: list[str], *, own: bool) -> None:
-    langchain = LangChainRetriever(store=store, k=TOP)
+    langchain = LangChainRetriever(vectorstore=ColPaliVectorStore(store=store), search_kwargs={"k": TOP})
     llama_index = LlamaIndexRetriever(store, similarity_top_k=TOP)
     if asked or own:
         for number, question in enumerate(map(Question, asked or typed()), 1):
@@ -102,7 +103,7 @@ def ask(store: MultiVectorStore, asked: list[str], *, own: bool) -> None:
     seconds = time.perf_counter() - started
     through_llama_index = [ask_llama_index(llama_index, question.text) for question in questions]
 
-    console.print(Rule("Through LangChain: [cyan]ColPaliRetriever(store=...).invoke(question)[/]", align="left"))
+    console.print(Rule("Through LangChain: [cyan]ColPaliRetriever(vectorstore=...).invoke(question)[/]", align="left"))
     for number, (question, found) in enumerate(zip(questions[:half], through_langchain, strict=False), 1):
         show(number, question, found)
     console.print(Rule("Through LlamaIndex: [cyan]ColPaliRetriever(store).retrieve(question)[/]", align="left"))
@@ -119,44 +120,43 @@ def ask(store: MultiVectorStore, asked: list[str], *, own: bool) -> None:
     alike = sum(one == other for one, other in zip(through_langchain, through_llama_index, strict=True))
     console.print(
         f"Right page first for [bold]{first} of {len(questions)}[/] questions, among the first {TOP} for "
-        f"[bold]{among}[/]; {1000 * seconds / len(questions):.0f} ms a question.\n"
+        f"[bold]{among}[/]; {1000 * seconds / len(questions):.0f} ms per question.\n"
         f"LangChain and LlamaIndex gave the same pages for {alike} of {len(questions)}."
     )
 
 
 def index(documents: list[Path], model_name: str, folder: Path) -> MultiVectorStore:
-    """Index documents; the model looks at the pixels only, text layers are kept to be shown."""
+    """Index documents; the model reads only the pixels, and text layers are stored for display."""
     with ColPali.from_pretrained(model_name, lazy_load=True) as model:
         parameters = f"{model.description.parameters / 1e6:,.0f} M parameters, " if model.description.parameters else ""
         console.print(f"Indexing with [bold cyan]{escape(model.description.name)}[/] ({parameters}from pixels alone)")
         store = MultiVectorStore.open(folder, model=model)
         with IndexProgress(quiet=False) as progress:
-            report = index_documents(documents, model=model, store=store, listener=progress)
+            report = index_documents(documents, model=model, store=store, progress=progress)
         failures(report.failures)
-    speed = (
-        f" in {progress.seconds:.0f} s, {report.added / progress.seconds:.1f} pages a second" if report.added else ""
-    )
-    counts = [f"{escape(Path(source).name)} ({pages})" for source, pages in store.groups().items()]
+    speed = f" in {progress.seconds:.0f} s, {report.added / progress.seconds:.1f} pages/s" if report.added else ""
+    counts = [f"{escape(Path(document).name)} ({pages})" for document, pages in store.documents().items()]
     console.print(f"{len(store)} pages{speed}: {', '.join(counts)}\n")
     return store
 
 
 def ask_langchain(retriever: LangChainRetriever, question: str) -> list[Found]:
     return [
-        Found(Path(page.metadata["source"]).name, page.metadata["page"], page.metadata["relevance"], page.page_content)
+        Found(found["file_name"], found["page"], found["relevance_score"], page.page_content)
         for page in retriever.invoke(question)
+        if (found := page.metadata)
     ]
 
 
 def ask_llama_index(retriever: LlamaIndexRetriever, question: str) -> list[Found]:
     return [
-        Found(Path(node.metadata["source"]).name, node.metadata["page"], node.score or 0.0, node.text)
+        Found(node.metadata["file_name"], node.metadata["page"], node.score or 0.0, node.text)
         for node in retriever.retrieve(question)
     ]
 
 
 def show(number: int, question: Question, found: Iterable[Found]) -> None:
-    """The question, the pages with their scores, and what the first page says of it."""
+    """The question, the pages with their scores, and the passage of the first page that answers it."""
     console.print(f"[bold]{number:2} {escape(question.text)}[/]")
     for rank, page in enumerate(found):
         mark = "[green]✓[/]" if question.answered_by(page) else " "

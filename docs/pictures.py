@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from colpali_integrations import ColPali, pdf_pages, regions, ward_pool
+from colpali_integrations import ColPali, pdf_pages, regions
+from colpali_integrations.scoring import ward_pool
 
 ROOT = Path(__file__).parents[1]
 PDF, PAGE = ROOT / "demo" / "pdfs" / "hcl-colors.pdf", 3

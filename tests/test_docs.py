@@ -93,7 +93,7 @@ def commands(page: Path) -> list[str]:
 
 def test_every_public_name_is_in_the_api_reference() -> None:
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    for module in ("", ".stores", ".langchain", ".llama_index", ".ray"):
+    for module in ("", ".models", ".pages", ".scoring", ".explain", ".stores", ".langchain", ".llama_index", ".ray"):
         for name in importlib.import_module(f"colpali_integrations{module}").__all__:
             assert f"::: colpali_integrations{module}.{name}\n" in reference, name
 

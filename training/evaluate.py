@@ -31,7 +31,7 @@ from colpali_integrations.models.coltiny import pixels as coltiny_pixels
 from colpali_integrations.models.coltiny.family import ColTinyConfig, ColTinyPages, ColTinyQueries
 from colpali_integrations.models.coltiny.senses import Senses
 from colpali_integrations.models.coltiny.words import STOP_WORDS, words
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 
 PIXELS = Path(coltiny_pixels.__file__)
 SET = Path(__file__).with_name("evaluation.json")

@@ -1,4 +1,4 @@
-"""The command line: `colpali-integrations index`, `search`, `models` and `doctor`."""
+"""The command line: `colpali-integrations index`, `search`, `remove`, `models`, `doctor` and others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and leave with its exit code; without the extra, say how to install it."""
     for stream in (sys.stdout, sys.stderr):
-        # Pages say things in any script, and some terminals know one: better a question mark than a traceback.
+        # Pages hold text in any script, which some terminals cannot print: they get question marks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:

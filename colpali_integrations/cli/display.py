@@ -1,4 +1,4 @@
-"""How things look in a terminal: results on stdout, everything else on stderr."""
+"""Output to the terminal: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from rich.text import Text
 from colpali_integrations.cli.doctor import Check, Status
 from colpali_integrations.cli.snippet import marked, snippet
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.stores import Entry, Failure, Hit, IndexReport
+from colpali_integrations.stores import Failure, Hit, IngestReport
+from colpali_integrations.stores import Progress as IngestProgress
 
 __all__ = [
     "IndexProgress",
@@ -56,7 +57,7 @@ def error(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Something worth knowing, on stderr."""
+    """A notice, on stderr."""
     _err().print(escape(message), soft_wrap=True)
 
 
@@ -75,12 +76,12 @@ def show_all_logs() -> None:
 
 
 def traceback() -> None:
-    """The traceback of the error that is being handled, on stderr."""
+    """The traceback of the current error, on stderr."""
     _err().print_exception(width=110)
 
 
 def check(found: Check, *, heading: bool) -> None:
-    """One thing that doctor looked at; the first of its kind under a heading."""
+    """One check of doctor's; the first of its group under a heading."""
     console = _out()
     if heading:
         console.print(f"\n[bold]{found.group.capitalize()}[/]")
@@ -105,9 +106,9 @@ def diagnosis(problems: int) -> None:
 
 
 class _Speed(ProgressColumn):
-    """Pages a second (seconds a page for a slow model) and the time left, both from the beginning on.
+    """Pages per second (seconds per page for a slow model) and the time left, averaged over the whole run.
 
-    rich's own columns look at the last steps, which for pages that come in batches is either 0 s or a whole batch.
+    rich's own columns average over the last steps, which for pages that come in batches is either 0 s or a whole batch.
     """
 
     def render(self, task: Task) -> Text:
@@ -122,7 +123,7 @@ class _Speed(ProgressColumn):
 
 
 class IndexProgress:
-    """A bar with rate and time left while pages are embedded; silent when stderr is no terminal, or if asked to be."""
+    """A bar with rate and time left; silent when stderr is no terminal, or when `quiet`. A progress callback."""
 
     def __init__(self, *, quiet: bool) -> None:
         console = _err()
@@ -136,7 +137,6 @@ class IndexProgress:
             disable=quiet or not console.is_terminal,
         )
         self._task = self._progress.add_task(_NAME.format("Reading documents"), total=None)
-        self._total = 0
         self._started = time.monotonic()
 
     @property
@@ -153,23 +153,17 @@ class IndexProgress:
     ) -> None:
         self._progress.stop()
 
-    def planned(self, pages: int) -> None:
-        """The bar's length is known."""
-        self._total = pages
-        self._progress.reset(self._task, total=pages, description=_NAME.format("Embedding pages"))
-
-    def done(self, page: Entry) -> None:
-        """One page further."""
-        self._progress.update(self._task, advance=1, description=escape(_NAME.format(_short(page.name))))
-
-    def failed(self, failure: Failure, pages: int) -> None:
-        """Pages that will not come; the failure itself is named at the end."""
-        self._total -= pages
-        self._progress.update(self._task, total=self._total)
+    def __call__(self, state: IngestProgress) -> None:
+        """Show the state of an ingestion."""
+        if state.done == 0:
+            self._progress.reset(self._task, total=state.total, description=_NAME.format("Embedding pages"))
+        elif state.total:  # failures come before the number of pages is known
+            name = escape(_NAME.format(_short(state.name)))
+            self._progress.update(self._task, completed=state.done, description=name)
 
 
 def failures(items: Sequence[Failure]) -> None:
-    """What could not be indexed, and why."""
+    """List the documents and pages that could not be indexed, with reasons."""
     if not items:
         return
     console = _err()
@@ -180,24 +174,20 @@ def failures(items: Sequence[Failure]) -> None:
         console.print(f"  [yellow]{escape(name)}[/]: {escape(reason)}", soft_wrap=True)
 
 
-def index_summary(report: IndexReport, store: Path, held: Mapping[str, int], seconds: float) -> None:
-    """One line: what was done and what the index holds now."""
+def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int], seconds: float) -> None:
+    """One line: the outcome, and the number of pages that the index holds now."""
     parts = [f"[bold green]{report.added}[/] {_pages(report.added)} added"]
     if report.added and seconds:
         parts[0] += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
-    if report.present:
-        parts.append(f"{report.present} there already")
-    if report.moved:
-        parts.append(f"{report.moved} of them moved")
-    if report.removed:
-        parts.append(f"{report.removed} outdated removed")
-    pages = sum(held.values())
-    shown = f"{pages} {_pages(pages)} of {len(held)} document{'' if len(held) == 1 else 's'}"
+    counts = {name: getattr(report, name) for name in ("copied", "present", "updated", "replaced", "removed")}
+    parts += [f"{number} {name}" for name, number in counts.items() if number]
+    pages = sum(documents.values())
+    shown = f"{pages} {_pages(pages)} of {len(documents)} document{'' if len(documents) == 1 else 's'}"
     _err().print(f"{', '.join(parts)}. [bold]{escape(_relative(str(store)))}[/] holds {shown}.", soft_wrap=True)
 
 
 def hits(question: str, found: Sequence[Hit]) -> None:
-    """A table of pages, the best first, with the words of the question marked in what the page says."""
+    """A table of pages, the best first, with the words of the question marked in each page's text."""
     console = _out()
     base = _common_folder([hit.entry.source or hit.id for hit in found])
     if base:
@@ -219,9 +209,9 @@ def hits(question: str, found: Sequence[Hit]) -> None:
 
 
 def models(descriptions: Sequence[ModelDescription]) -> None:
-    """For each model a row of facts, and below it what it reached and when to choose it."""
+    """A row of facts per model, and below it its published figures and when to choose it."""
     console = _out()
-    rows = [("MODEL", "FAMILY", "DIM", "WEIGHTS", "DOWNLOAD", "LICENCE"), *(_facts(model) for model in descriptions)]
+    rows = [("MODEL", "FAMILY", "DIM", "WEIGHTS", "DOWNLOAD", "LICENSE"), *(_facts(model) for model in descriptions)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     console.print(lines[0], style="dim", markup=False, soft_wrap=True)
@@ -236,7 +226,7 @@ def models(descriptions: Sequence[ModelDescription]) -> None:
 
 def _facts(model: ModelDescription) -> tuple[str, str, str, str, str, str]:
     download = _size(model.size_in_bytes) if model.repository else f"bundled ({_size(model.size_in_bytes)})"
-    return model.name, model.family, str(model.dim), _count(model.parameters), download, model.licence
+    return model.name, model.family, str(model.dim), _count(model.parameters), download, model.license
 
 
 def _pages(count: int) -> str:
@@ -249,7 +239,7 @@ def _short(name: str) -> str:
 
 
 def _relative(path: str) -> str:
-    """As seen from here, where that is shorter."""
+    """The path relative to the working directory, if it is inside."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
@@ -257,7 +247,7 @@ def _relative(path: str) -> str:
 
 
 def _common_folder(sources: Sequence[str]) -> str:
-    """The folder that all sources are in, to be said once; "" where the paths are short as seen from here."""
+    """The folder that all sources are in, to be printed once; "" where the relative paths are short."""
     if all(len(_relative(source)) <= 40 for source in sources):
         return ""
     try:

@@ -1,4 +1,4 @@
-"""What is installed, what starts, what is cached and sound: checks that each name their fix."""
+"""Checks of the installation, the execution providers and the model cache, each with its fix."""
 
 from __future__ import annotations
 
@@ -26,12 +26,10 @@ __all__ = ["EXTRAS", "Check", "Status", "examine"]
 EXTRAS = {
     "langchain": ("langchain-core",),
     "llama-index": ("llama-index-core",),
-    "pdf": ("pypdfium2",),
-    "store": ("qdrant-edge-py", "scipy"),
-    "qdrant": ("qdrant-client", "scipy"),
+    "store": ("qdrant-edge-py",),
+    "qdrant": ("qdrant-client",),
     "cli": ("rich", "typer"),
     "plot": ("matplotlib",),
-    "pooling": ("scipy",),
     "ray": ("ray",),
     "export": ("colpali-engine", "onnx", "onnxscript"),
 }
@@ -39,7 +37,7 @@ _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxrunt
 _GB = 1e9
 # Less does not hold a store of some thousand pages.
 _LEAST_DISK = 1.0
-# A model's weights are in memory once, beside what a page needs.
+# A model's weights are in memory once, beside the buffers of a page.
 _MEMORY_FACTOR = 1.2
 
 
@@ -57,11 +55,11 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        group: what it belongs to: "environment", "extras", "providers", "cache" or "models".
+        group: "environment", "extras", "providers", "cache" or "models".
         name: of the thing.
         status: how it is.
-        detail: what was found.
-        fix: a command, or what else to do; "" where there is nothing to do.
+        detail: the finding.
+        fix: a command or an instruction; "" where no fix is needed.
     """
 
     group: str
@@ -80,7 +78,7 @@ def examine(*, models: list[ModelDescription] | None = None, embed: bool = True)
 
     Args:
         models: only these, and these even where memory looks short; None for all that are registered.
-        embed: let every model that is there embed a page and a query.
+        embed: let every installed model embed a page and a query.
     """
     yield from _environment()
     yield from _extras()
@@ -158,7 +156,7 @@ def provider_error(name: str) -> str | None:
     graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "doctor", square[:2], square[2:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # what is wrong comes as an exception, and once
+    options.log_severity_level = 4  # errors are raised as well
     if name != "CPUExecutionProvider":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     a, b = np.array([[1, 2], [3, 4]], np.float32), np.array([[0, 1], [1, 0]], np.float32)
@@ -213,7 +211,7 @@ def _files(description: ModelDescription, state: CacheState) -> Iterator[Check]:
 
 
 def _embeds(description: ModelDescription, *, forced: bool) -> Check:
-    """Whether a model that is there makes vectors of a page and of a query."""
+    """Whether an installed model embeds a page and a query."""
     from PIL import Image, ImageDraw, ImageFont
 
     from colpali_integrations.models.colpali import ColPali
@@ -245,7 +243,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _free_memory() -> float | None:
-    """Bytes that a process could take; None where the system does not say."""
+    """Bytes that a process could allocate; None where the system has no figure."""
     if sys.platform == "linux":
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

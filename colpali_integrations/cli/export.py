@@ -40,7 +40,7 @@ def export(
     ] = None,
     query_prefix: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help='What the checkpoint was trained with before a query: "<bos>Query: ".'),
+        typer.Option(metavar="TEXT", help='Text before a query in the checkpoint\'s training: "<bos>Query: ".'),
     ] = None,
     query_suffix: Annotated[str | None, typer.Option(metavar="TEXT", help="Likewise after a query.")] = None,
     check: Annotated[
@@ -81,9 +81,9 @@ def _show(made: Exported) -> None:
     )
     if not made.known_prompts:
         display.note(
-            f"Queries are put as {made.prompts.query_prefix + '...' + made.prompts.query_suffix!r}, as the installed "
-            "library does. A checkpoint answers well only to what it was trained with: if that was another release, "
-            "say so with --query-prefix and --query-suffix."
+            f"Queries are written as {made.prompts.query_prefix + '...' + made.prompts.query_suffix!r}, as the "
+            "installed library does. A checkpoint works well only with the exact prompt of its training: if that "
+            "differs, pass --query-prefix and --query-suffix."
         )
     if made.difference is None:
         display.note("Not compared with the original.")

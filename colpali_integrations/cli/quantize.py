@@ -1,4 +1,4 @@
-"""The command `quantize`: a model with int8 weights, and what that changes on the user's own pages."""
+"""The command `quantize`: a model with int8 weights, compared with the original on the user's own pages."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def draw_regions(
     scores: bool = False,
     font: str | None = None,
 ) -> Image.Image:
-    """A picture of a page with boxes around the places that answer, one colour a word.
+    """Draw a page with boxes around the regions that answer, one colour per word.
 
     Args:
         page_image: anything that `load_image` takes, of any resolution.
@@ -102,7 +102,7 @@ def draw_heatmap(
     *,
     limits: tuple[float, float] | None = None,
 ) -> Image.Image:
-    """A picture of a page on which the places that match a question glow.
+    """Draw a page on which the regions that match a question glow.
 
     Args:
         page_image: anything that `load_image` takes, of any resolution.
@@ -119,7 +119,8 @@ def draw_heatmap(
         InputError: no such word.
 
     Example:
-        >>> from colpali_integrations import ColPali, pdf_pages, similarity_maps
+        >>> from colpali_integrations import ColPali, pdf_pages
+        >>> from colpali_integrations.explain import similarity_maps
         >>> model = ColPali.from_pretrained()
         >>> page = next(pdf_pages("report.pdf"))
         >>> [embedded] = model.embed_pages([page])
@@ -205,11 +206,11 @@ def _label(
     pad = max(2.0, (y1 - y0) * 0.25)
     width, height = x1 - x0 + 2 * pad, y1 - y0 + 2 * pad
     wanted = [(left, top - height), (left, bottom + 1), (right + 1, top), (left - width, top), (left, top)]
-    places = []
+    spots = []
     for x, y in wanted:
         x, y = min(max(x, 0), max(size[0] - width, 0)), min(max(y, 0), max(size[1] - height, 0))
-        places.append((x, y, x + width, y + height))
-    place = min(places, key=lambda one: sum(_common(one, other) for other in taken))
+        spots.append((x, y, x + width, y + height))
+    place = min(spots, key=lambda one: sum(_common(one, other) for other in taken))
     taken.append(place)
     pen.rounded_rectangle(place, radius=pad, fill=(*_rgb(colour), 255))
     pen.text((place[0] + pad - x0, place[1] + pad - y0), text, fill="white", font=font)

@@ -23,9 +23,9 @@ __all__ = ["Box", "PageEmbedding", "PageGrid"]
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom as fractions of the page's width and height; the origin is the top left corner."""
 
-# Of a cell, in which `reach` counts: ColTiny's cell is 16 pixels on a page of 1152, so a step is a third of a letter.
+# Parts of a cell that `margins` counts: ColTiny's cell is 16 pixels on a page of 1152, so each is a third of a letter.
 _STEPS = 4
-# What JSON from elsewhere may make us allocate; real pages have a few thousand.
+# Limits on the memory that JSON from elsewhere can make us allocate; real pages have a few thousand.
 _MOST_CELLS = _MOST_VECTORS = 2**20
 
 
@@ -36,32 +36,32 @@ class PageGrid:
     Attributes:
         rows: of the grid.
         columns: of the grid.
-        cells: int32 (n_vectors,), ``row * columns + column`` of each vector's cell, -1 for a vector without a place.
-        cover: which part (of width, of height) of the grid the page's pixels fill; the rest is padding on the right
+        cells: int32 (n_vectors,), ``row * columns + column`` of each vector's cell, -1 for a vector without a cell.
+        filled: the part (of width, of height) of the grid that the page's pixels fill; the rest is padding on the right
             and at the bottom. 1, 1 where the page is stretched over the grid.
-        reach: int32 (n_vectors, 4) or None, how far what a vector stands for goes beyond its cell to the left, the
-            top, the right and the bottom, in quarters of a cell; negative where it ends inside. None where a vector
-            stands for all of its cell and nothing else.
+        margins: int32 (n_vectors, 4) or None: how far the box of each vector extends beyond its cell to the left, the
+            top, the right and the bottom, in quarters of a cell; negative where it ends inside. None where the box of
+            a vector is its cell.
 
     Raises:
-        InputError: shapes, ranges or types that cannot be a page's.
+        InputError: a shape, range or type is not that of a page's grid.
     """
 
     rows: int
     columns: int
     cells: NDArray[np.integer[Any]]
-    cover: tuple[float, float] = (1.0, 1.0)
-    reach: NDArray[np.integer[Any]] | None = None
+    filled: tuple[float, float] = (1.0, 1.0)
+    margins: NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
-        """Take any integers for the cells, keep an immutable copy of them, and refuse what cannot be."""
+        """Keep immutable copies of the arrays, and refuse invalid values."""
         if not (min(self.rows, self.columns) >= 1 and self.rows * self.columns <= _MOST_CELLS):
             raise InputError(
                 f"a page's grid has from 1 to {_MOST_CELLS} cells, got {self.rows} rows and {self.columns} columns"
             )
-        width, height = self.cover
+        width, height = self.filled
         if not (0 < width <= 1 and 0 < height <= 1):
-            raise InputError(f"cover must hold two fractions above 0 and at most 1, got {self.cover!r}")
+            raise InputError(f"filled must hold two fractions above 0 and at most 1, got {self.filled!r}")
         cells = _integers(self.cells, "cells")
         if cells.ndim != 1 or (cells.size and not -1 <= cells.min() <= cells.max() < self.rows * self.columns):
             raise InputError(
@@ -70,11 +70,11 @@ class PageGrid:
                 + (f" from {cells.min()} to {cells.max()}" if cells.size else "")
             )
         object.__setattr__(self, "cells", cells)
-        if self.reach is not None:
-            reach = _integers(self.reach, "reach")
-            if reach.shape != (len(cells), 4):
-                raise InputError(f"reach must have shape ({len(cells)}, 4) as there are cells, got {reach.shape}")
-            object.__setattr__(self, "reach", reach)
+        if self.margins is not None:
+            margins = _integers(self.margins, "margins")
+            if margins.shape != (len(cells), 4):
+                raise InputError(f"margins must have shape ({len(cells)}, 4) as there are cells, got {margins.shape}")
+            object.__setattr__(self, "margins", margins)
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -82,40 +82,40 @@ class PageGrid:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PageGrid):
             return NotImplemented
-        if (self.rows, self.columns, self.cover) != (other.rows, other.columns, other.cover):
+        if (self.rows, self.columns, self.filled) != (other.rows, other.columns, other.filled):
             return False
-        if self.reach is None or other.reach is None:
-            same_reach = self.reach is other.reach
+        if self.margins is None or other.margins is None:
+            same_margins = self.margins is other.margins
         else:
-            same_reach = np.array_equal(self.reach, other.reach)
-        return same_reach and np.array_equal(self.cells, other.cells)
+            same_margins = np.array_equal(self.margins, other.margins)
+        return same_margins and np.array_equal(self.cells, other.cells)
 
     __hash__ = None  # type: ignore[assignment]
 
     def box(self, vector: int) -> Box | None:
-        """The part of the page that a vector stands for; None if it has no place.
+        """The box of a vector on the page; None if it has no cell.
 
         Args:
             vector: which of the page's vectors.
 
         Example:
-            >>> PageGrid(rows=1, columns=4, cells=np.array([1]), cover=(0.5, 1.0)).box(0)
+            >>> PageGrid(rows=1, columns=4, cells=np.array([1]), filled=(0.5, 1.0)).box(0)
             (0.5, 0.0, 1.0, 1.0)
         """
         edges = self._edges(vector)
         return None if edges is None else self._fractions(edges)
 
-    def covered(self, vector: int) -> NDArray[np.intp]:
-        """The cells that a vector stands for: its own, and those whose centres its reach takes in.
+    def cells_of(self, vector: int) -> NDArray[np.intp]:
+        """The cells in a vector's box: its own, and those whose centres the box contains.
 
         Args:
             vector: which of the page's vectors.
 
         Returns:
-            (n,) indices as in `cells`, in order; none for a vector without a place.
+            (n,) indices as in `cells`, in order; none for a vector without a cell.
 
-        Example: a word that takes in the cell to the right of its own, and a quarter of the next.
-            >>> PageGrid(1, 4, np.array([1]), reach=np.array([[0, 0, 5, 0]])).covered(0).tolist()
+        Example: a word whose box contains the cell to the right of its own, and a quarter of the next.
+            >>> PageGrid(1, 4, np.array([1]), margins=np.array([[0, 0, 5, 0]])).cells_of(0).tolist()
             [1, 2]
         """
         edges = self._edges(vector)
@@ -143,17 +143,17 @@ class PageGrid:
     def to_json(self) -> dict[str, Any]:
         """A small JSON-safe dict, of which `from_json` makes the grid again.
 
-        ColPali's 1030 vectors take about 100 characters, ColTiny's 175 vectors with their reach about 1,000.
+        ColPali's 1030 vectors take about 100 characters, ColTiny's 175 vectors with their margins about 1,000.
 
         Example:
             >>> PageGrid(rows=1, columns=3, cells=np.array([0, 1, 2])).to_json()["rows"]
             1
         """
         found: dict[str, Any] = {"rows": self.rows, "columns": self.columns, "n": len(self), "cells": _pack(self.cells)}
-        if self.cover != (1.0, 1.0):
-            found["cover"] = [repr(part) for part in self.cover]  # some stores round a number's last bit
-        if self.reach is not None:
-            found["reach"] = _pack(self.reach.T.reshape(-1))
+        if self.filled != (1.0, 1.0):
+            found["filled"] = [repr(part) for part in self.filled]  # some stores round a number's last bit
+        if self.margins is not None:
+            found["margins"] = _pack(self.margins.T.reshape(-1))
         return found
 
     @classmethod
@@ -167,37 +167,39 @@ class PageGrid:
             rows, columns, n = (_whole(found[key], key) for key in ("rows", "columns", "n"))
             if not 0 <= n <= _MOST_VECTORS:
                 raise InputError(f"{n} vectors")
-            width, height = (float(part) for part in found.get("cover", (1.0, 1.0)))
-            packed = found.get("reach")
-            reach = None if packed is None else _unpack(packed, 4 * n).reshape(4, n).T
-            return cls(rows=rows, columns=columns, cells=_unpack(found["cells"], n), cover=(width, height), reach=reach)
+            width, height = (float(part) for part in found.get("filled", (1.0, 1.0)))
+            packed = found.get("margins")
+            margins = None if packed is None else _unpack(packed, 4 * n).reshape(4, n).T
+            return cls(
+                rows=rows, columns=columns, cells=_unpack(found["cells"], n), filled=(width, height), margins=margins
+            )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
             raise InputError(f"this is no page's grid as PageGrid.to_json makes it: {_said(error)}") from error
 
     def _edges(self, vector: int) -> NDArray[np.float64] | None:
-        """Left, top, right, bottom of what a vector stands for, in cells."""
+        """Left, top, right, bottom of a vector's box, in cells."""
         cell = int(self.cells[vector])
         if cell < 0:
             return None
         row, column = divmod(cell, self.columns)
         edges = np.array([column, row, column + 1, row + 1], np.float64)
-        if self.reach is not None:
-            edges += self.reach[vector] * np.array([-1, -1, 1, 1]) / _STEPS
+        if self.margins is not None:
+            edges += self.margins[vector] * np.array([-1, -1, 1, 1]) / _STEPS
         return edges
 
     def _fractions(self, edges: NDArray[np.float64]) -> Box:
         """Edges in cells (left, top, right, bottom) as fractions of the page, cut at its margins."""
-        width, height = self.cover[0] * self.columns, self.cover[1] * self.rows
+        width, height = self.filled[0] * self.columns, self.filled[1] * self.rows
         left, top, right, bottom = np.clip(edges / [width, height, width, height], 0, 1).tolist()
         return left, top, right, bottom
 
 
 class PageEmbedding(NamedTuple):
-    """A page's multi-vector and where its vectors stand.
+    """A page's multi-vector and its grid.
 
     Attributes:
         vectors: float32 (n_vectors, dim).
-        grid: the place of each of them.
+        grid: the cell of each of them.
     """
 
     vectors: NDArray[np.float32]

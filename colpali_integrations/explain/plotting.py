@@ -28,7 +28,7 @@ def plot_similarity_map(
     alpha: float = 0.6,
     colorbar: bool = True,
 ) -> Axes:
-    """Plot a page with how well its places match a question.
+    """Plot a page with the strength of its match for a question.
 
     Args:
         page_image: anything that `load_image` takes.
@@ -38,7 +38,7 @@ def plot_similarity_map(
         limits: the similarities at the colour map's two ends; by default the map's median and maximum. What lies
             below the first is transparent.
         cmap: name of a matplotlib colour map.
-        alpha: opacity of the strongest places, from 0 to 1.
+        alpha: opacity of the strongest matches, from 0 to 1.
         colorbar: show which colour is which similarity.
 
     Returns:
@@ -50,7 +50,8 @@ def plot_similarity_map(
         InputError: no such word.
 
     Example:
-        >>> from colpali_integrations import ColPali, pdf_pages, similarity_maps
+        >>> from colpali_integrations import ColPali, pdf_pages
+        >>> from colpali_integrations.explain import similarity_maps
         >>> model = ColPali.from_pretrained()
         >>> page = next(pdf_pages("report.pdf"))
         >>> [embedded] = model.embed_pages([page])
@@ -73,7 +74,7 @@ def plot_similarity_map(
         values, cmap=cmap, vmin=low, vmax=max(high, low + 1e-9), alpha=alpha * heat_strength(values, (low, high))
     )
     if colorbar:
-        # Of an image without the opacity of its places, which the bar would otherwise take over.
+        # Of an image without the opacity of the overlay, which the bar would otherwise take over.
         scale = matplotlib.cm.ScalarMappable(norm=shown.norm, cmap=shown.cmap)
         bar = ax.figure.colorbar(scale, ax=ax, fraction=0.046, pad=0.02)
         bar.set_label("similarity")

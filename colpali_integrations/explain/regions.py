@@ -25,7 +25,7 @@ __all__ = ["Box", "PageEmbedding", "PageGrid", "Region", "regions"]
 
 @dataclass(frozen=True)
 class Region:
-    """A place on a page that answers a word of the question.
+    """A box on a page that answers a word of the question.
 
     Attributes:
         token: the word, or the piece of one, of the question; None where the tokens were not given.
@@ -75,17 +75,18 @@ def regions(
     min_match: float = 0.2,
     grow: float = 0.75,
 ) -> list[Region]:
-    """Where on a page the words of a question are answered.
+    """Find the boxes on a page that answer the words of a question.
 
-    Each word's place is the cell of the page vector that matches it best, among those that have a place. Where cells
+    Each word's box is the cell of the page vector that matches it best, among those that have a cell. Where cells
     are small parts of what is seen (ColPali's patches, Idefics3's), the box grows over connected neighbours that match
     nearly as well: those above `grow` of the way from the page's median match to the best one, for matches with
-    anything at all are far from 0 in these models. Where the grid says how far a word reaches (ColTiny), that is it.
+    anything at all are far from 0 in these models. Where the grid has margins (ColTiny), the box is that of the
+    printed word.
 
     Args:
         query_vectors: float (n_query_vectors, dim).
         page_vectors: float (n_vectors, dim), the page's own and not pooled ones.
-        grid: the places of the page vectors, as `ColPali.embed_pages` gives them.
+        grid: the page's grid, as `ColPali.embed_pages` gives it.
         tokens: what each query vector stands for (`ColPali.query_tokens`). Vectors without a piece of the user's text
             (prompts, augmentation) and those of punctuation give no region. None takes all of them.
         min_match: the least match that gives a region, as dot product by length of the query vector. Every patch of
@@ -95,7 +96,7 @@ def regions(
         grow: from 0 to 1, see above; 1 leaves every box at one cell.
 
     Returns:
-        At most one region a query vector, the best match first. Overlapping regions of one and the same token become
+        At most one region per query vector, the best match first. Overlapping regions of one and the same token become
         one.
 
     Raises:
@@ -131,7 +132,7 @@ def regions(
         if score <= 0 or score < weakest[index]:
             continue
         vector = int(placed[best])
-        box = grid.box(vector) if grid.reach is not None else _grown(grid, placed, row, best, grow)
+        box = grid.box(vector) if grid.margins is not None else _grown(grid, placed, row, best, grow)
         if box is not None and box[0] < box[2] and box[1] < box[3]:
             share = min(max(score / total, 0.0), 1.0) if total > 0 else 0.0
             found.append(Region(token, score, share, box))
@@ -149,7 +150,7 @@ def match_vectors(
     Args:
         query_vectors: float (n_query_vectors, dim).
         page_vectors: float (n_vectors, dim).
-        grid: the places of the page vectors.
+        grid: the page's grid.
         tokens: what each query vector stands for, or None.
 
     Returns:
@@ -164,7 +165,7 @@ def match_vectors(
     if len(page) != len(grid):
         raise InputError(
             f"{len(page)} page vectors but a grid of {len(grid)}: a grid belongs to the page's own vectors, and pooled "
-            "ones have no places"
+            "ones have no cells"
         )
     if tokens is not None and len(tokens) != len(query):
         raise InputError(f"{len(query)} query vectors but {len(tokens)} tokens; are both of the same text?")
@@ -198,14 +199,14 @@ def _grown(grid: PageGrid, placed: NDArray[np.intp], row: NDArray[np.float32], b
 
 
 def _merged(found: Sequence[Region]) -> list[Region]:
-    """One region for those of one token that overlap: a word that the question says twice is one place."""
+    """Merge overlapping regions of one token: a word that the question repeats gives one region."""
     kept: list[Region] = []
     for region in sorted(found, key=lambda region: -region.score):
-        for place, other in enumerate(kept):
+        for index, other in enumerate(kept):
             if region.token == other.token and region.token is not None and _overlap(region.box, other.box):
                 box = (*map(min, region.box[:2], other.box[:2]), *map(max, region.box[2:], other.box[2:]))
                 share = min(other.share + region.share, 1.0)
-                kept[place] = Region(other.token, other.score, share, (box[0], box[1], box[2], box[3]))
+                kept[index] = Region(other.token, other.score, share, (box[0], box[1], box[2], box[3]))
                 break
         else:
             kept.append(region)

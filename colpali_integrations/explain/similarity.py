@@ -32,13 +32,13 @@ class SimilarityMaps:
             NaN where no vector of the page stands.
         tokens: what each query vector stands for, as in `ColPali.query_tokens`; None where that is not known, or where
             it is nothing of the user's text.
-        cover: which part (of the width, of the height) of the grid the page fills; the rest is padding on the right
+        filled: the part (of the width, of the height) of the grid that the page fills; the rest is padding on the right
             and at the bottom. 1, 1 but for ColTiny, whose last row and column may be cut by the page's margin.
     """
 
     maps: NDArray[np.float32]
     tokens: tuple[str | None, ...]
-    cover: tuple[float, float] = (1.0, 1.0)
+    filled: tuple[float, float] = (1.0, 1.0)
 
     @property
     def words(self) -> list[int]:
@@ -84,7 +84,7 @@ class SimilarityMaps:
             float32 (height, width). Cells without a value have the lowest of the map.
 
         Example:
-            >>> grid = PageGrid(rows=1, columns=2, cells=np.array([0, 1]), cover=(0.5, 1.0))
+            >>> grid = PageGrid(rows=1, columns=2, cells=np.array([0, 1]), filled=(0.5, 1.0))
             >>> similarity_maps(np.ones((1, 1)), np.array([[0.5], [0.9]]), grid).on_page(size=(2, 2)).shape
             (2, 2)
         """
@@ -92,7 +92,7 @@ class SimilarityMaps:
         known = np.isfinite(found)
         filled = np.where(known, found, found[known].min() if known.any() else 0).astype(np.float32)
         rows, columns = found.shape
-        box = (0, 0, self.cover[0] * columns, self.cover[1] * rows)
+        box = (0, 0, self.filled[0] * columns, self.filled[1] * rows)
         # Bilinear: bicubic would overshoot, and show less than nothing beside a word.
         picture = Image.fromarray(filled).resize(size, Image.Resampling.BILINEAR, box=box)
         return np.asarray(picture, np.float32)
@@ -105,20 +105,20 @@ def similarity_maps(
     *,
     tokens: Sequence[str | None] | None = None,
 ) -> SimilarityMaps:
-    """For each vector of a question how well it matches each place on a page.
+    """Compute for each vector of a question how well it matches each cell of a page.
 
     A map has the page's own geometry: ColPali's 32 x 32 patches, Idefics3's tiles put back in place without the view
-    of the whole, ColTiny's cells. There a word of the page fills the cells that its print covers (the most salient
+    of the whole, ColTiny's cells. There a word of the page fills the cells that its box contains (the most salient
     occurrence, of a word printed several times), and what says nothing of the query's word is 0, the match of the
     vector that ends every page of ColTiny's.
 
     The maximum of a map is therefore what its query vector adds to MaxSim, unless the page vector that matches best has
-    no place (a token of the prompt, the view of the whole).
+    no cell (a token of the prompt, the view of the whole).
 
     Args:
         query_vectors: float (n_query_vectors, dim).
         page_vectors: float (n_vectors, dim), the page's own and not pooled ones.
-        grid: the places of the page vectors, as `ColPali.embed_pages` gives them.
+        grid: the grid of the page, as `ColPali.embed_pages` gives them.
         tokens: what each query vector stands for (`ColPali.query_tokens`); it names the maps, and decides which of
             them `SimilarityMaps.total` sums.
 
@@ -141,13 +141,13 @@ def similarity_maps(
     matches = match_vectors(query_vectors, page_vectors, grid, tokens)
     placed = np.flatnonzero(grid.cells >= 0)
     flat = np.full((grid.rows * grid.columns, len(matches)), -np.inf, np.float32)
-    if grid.reach is None:
+    if grid.margins is None:
         np.maximum.at(flat, grid.cells[placed], matches[:, placed].T)
         flat[np.isneginf(flat)] = np.nan
     else:
         flat[:] = 0
         for vector in placed.tolist():
-            covered = grid.covered(vector)
-            flat[covered] = np.maximum(flat[covered], matches[:, vector])
+            cells = grid.cells_of(vector)
+            flat[cells] = np.maximum(flat[cells], matches[:, vector])
     maps = np.ascontiguousarray(flat.T).reshape(-1, grid.rows, grid.columns)
-    return SimilarityMaps(maps, tuple(tokens) if tokens is not None else (None,) * len(maps), grid.cover)
+    return SimilarityMaps(maps, tuple(tokens) if tokens is not None else (None,) * len(maps), grid.filled)

@@ -93,7 +93,7 @@ class ColPaliReranker(BaseDocumentCompressor):
     def model_post_init(self, context: Any, /) -> None:
         """Make the scorer, which has the cache."""
         store = None if self.vectorstore is None else self.vectorstore.store
-        self._scorer = CandidateScorer(lambda: self.embedding.client, store, cache_size=self.cache_size)
+        self._scorer = CandidateScorer(lambda: self.embedding.model, store, cache_size=self.cache_size)
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

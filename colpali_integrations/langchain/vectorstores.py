@@ -185,7 +185,7 @@ class ColPaliVectorStore(VectorStore):
     @property
     def model(self) -> ColPali:
         """The model of the embeddings."""
-        return self._embedding.client
+        return self._embedding.model
 
     # -- adding -------------------------------------------------------------------------------------------------
 
@@ -295,10 +295,7 @@ class ColPaliVectorStore(VectorStore):
         one = isinstance(images, Blob | Document) or is_one_image(images)
         several: list[ImageInput] = [images] if one else list(images)  # type: ignore[list-item, arg-type]
         more, names = _per_item(metadatas, len(several), "metadatas"), _per_item(ids, len(several), "ids")
-        options = self._embedding
-        load = partial(
-            load_image, allow_urls=options.allow_urls, timeout=options.url_timeout, max_bytes=options.url_max_bytes
-        )
+        load = partial(load_image, **self._embedding.options.image_options)
         stored: list[str] = []
         for first in range(0, len(several), _IMAGES_TOGETHER):
             if (stop := _stop.get()) is not None and stop.is_set():
@@ -745,7 +742,7 @@ def open_vectorstore(
     """
     if isinstance(store, ColPaliVectorStore):
         if embedding is not None:
-            store.store.require(embedding.client)
+            store.store.require(embedding.model)
         return store
     if isinstance(store, MultiVectorStore):
         return ColPaliVectorStore(embedding, store=store)

@@ -14,7 +14,7 @@
 [1]
 >>> store.client.close()
 
-`ColPaliVectorStore` keeps all vectors of a page and compares them all. `ColPaliEmbedding` gives one pooled vector a
+`ColPaliVectorStore` keeps all vectors of a page and compares them all. `ColPaliEmbedding` gives one pooled vector per
 page, which fits any other LlamaIndex store, and finds less.
 """
 
@@ -27,15 +27,13 @@ except ModuleNotFoundError as error:
         raise  # llama-index-core is there, something that it needs is not: its own message names it
     raise MissingExtraError("llama-index-core", "llama-index", "colpali_integrations.llama_index") from error
 
-from colpali_integrations.llama_index.deferred import DeferredEmbedding
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
-from colpali_integrations.llama_index.indices import ColPaliIndex
-from colpali_integrations.llama_index.messages import PageImagePostprocessor, image_blocks, page_message
-from colpali_integrations.llama_index.pages import page_node
-from colpali_integrations.llama_index.postprocessor import ColPaliRerank
+from colpali_integrations.llama_index.indices import ColPaliIndex, DeferredEmbedding
+from colpali_integrations.llama_index.postprocessor import ColPaliRerank, PageImagePostprocessor
 from colpali_integrations.llama_index.readers import PdfPageReader
-from colpali_integrations.llama_index.reports import to_html
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever
+from colpali_integrations.llama_index.schema import page_node
+from colpali_integrations.llama_index.utils import image_blocks, page_message, to_html
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 
 __all__ = [

@@ -6,24 +6,24 @@ import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, aclosing, closing
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import BeforeValidator, ConfigDict, Field, model_validator
-from llama_index.core.callbacks.base import EventContext
+from llama_index.core.callbacks.base import CallbackManager, EventContext
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 
-from colpali_integrations.llama_index.sources import ImageInput, image_label, image_sources, node_image, several
+from colpali_integrations.llama_index._images import ImageInput, image_label, image_sources, node_image, several
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.family import Float32
-from colpali_integrations.models.registry import find_model
+from colpali_integrations.models.loading import check_name
+from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import ImageSource
-from colpali_integrations.runtime.threads import Lane, offload, stream_in_chunks
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.runtime.threads import Lane, collect, offload, stream_in_chunks
 from colpali_integrations.scoring.single_vector import Pooling, single_vector
 
 __all__ = ["ColPaliEmbedding"]
@@ -31,20 +31,8 @@ __all__ = ["ColPaliEmbedding"]
 T = TypeVar("T")
 
 
-# Fields that are `ColPali.from_pretrained`'s arguments.
-_MODEL_OPTIONS = (
-    *("local_dir", "revision", "cache_dir", "local_files_only", "threads", "providers", "device_ids"),
-    *("enable_cpu_mem_arena", "split_graph", "allow_urls", "url_timeout", "url_max_bytes"),
-)
-
-
 def _as_str(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-# Kept as a string, which JSON holds.
-_Name = Annotated[str, BeforeValidator(_as_str)]
-_Folder = Annotated[str | Path, BeforeValidator(_as_str)]
 
 
 class ColPaliEmbedding(MultiModalEmbedding):
@@ -67,26 +55,19 @@ class ColPaliEmbedding(MultiModalEmbedding):
     so hand it nodes that have been through `embedding(nodes)`.
 
     Copies, unpickled ones included, share one model in memory if their options are equal; it is loaded at first use,
-    by one thread. An unknown argument is an error.
+    by one thread.
+
+    Args:
+        options: keyword arguments of `ColPali.from_pretrained` beside the name, each of which may also be given
+            directly: `ColPaliEmbedding(threads=4)`. An unknown argument is an error.
 
     Attributes:
         model_name: a name of `list_supported_models()`, or a folder with a model's files.
-        embed_batch_size: inputs a run: 1 suits page images on a CPU, 4 or more a GPU.
+        embed_batch_size: inputs per run: 1 suits page images on a CPU, 4 or more a GPU.
         num_workers: batches that are encoded at the same time by the async methods and by image batches, on one copy
-            of the weights; None for 2 async calls and one image batch a device.
+            of the weights; None for 2 async calls and one image batch per device.
         pooling: how a multi-vector becomes one vector: "mean".
-        local_dir: a folder with the files of the model named; nothing is downloaded.
-        revision: commit, tag or branch on the Hub, instead of the model description's.
-        cache_dir: instead of huggingface_hub's cache.
-        local_files_only: never touch the network.
-        threads: threads inside one run; None for all cores.
-        providers: ONNX Runtime execution providers, names or (name, options).
-        device_ids: GPUs to use.
-        enable_cpu_mem_arena: let onnxruntime take the memory of a run from an arena, which shrinks after it.
-        split_graph: cut a merged export so that queries skip the vision tower.
-        allow_urls: let images be http(s) URLs.
-        url_timeout: seconds, for those.
-        url_max_bytes: the largest image fetched.
+        options: the model's other options.
 
     Example:
         >>> from PIL import Image
@@ -101,38 +82,40 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
     model_config = ConfigDict(extra="forbid")
 
-    model_name: _Name = Field(default="coltiny", description="A registered model, or a folder with its files.")
-    embed_batch_size: int = Field(default=1, gt=0, le=2048, description="Inputs a run; 1 suits page images on a CPU.")
+    model_name: Annotated[str, BeforeValidator(_as_str)] = Field(
+        default="coltiny", description="A registered model, or a folder with its files."
+    )
+    embed_batch_size: int = Field(default=1, gt=0, le=2048, description="Inputs per run; 1 suits page images on a CPU.")
     num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
     pooling: Pooling = Field(default="mean", description="How a multi-vector becomes one vector.")
-    local_dir: _Folder | None = Field(default=None, description="A folder with the model's files.")
-    revision: str | None = Field(default=None, description="Commit, tag or branch on the Hub.")
-    cache_dir: _Folder | None = Field(default=None, description="Instead of huggingface_hub's cache.")
-    local_files_only: bool = Field(default=False, description="Never touch the network.")
-    threads: int | None = Field(default=None, gt=0, description="Threads inside one run.")
-    providers: list[str | tuple[str, dict[str, Any]]] | None = Field(
-        default=None, description="ONNX Runtime execution providers."
-    )
-    device_ids: list[int] | None = Field(default=None, description="GPUs to use.")
-    enable_cpu_mem_arena: bool = Field(default=True, description="Let onnxruntime use a memory arena.")
-    split_graph: bool = Field(default=True, description="Let queries skip the vision tower of a merged export.")
-    allow_urls: bool = Field(default=False, description="Let images be http(s) URLs.")
-    url_timeout: float = Field(default=10.0, gt=0, description="Seconds for a URL.")
-    url_max_bytes: int = Field(default=64 * 2**20, gt=0, description="The largest image fetched from a URL.")
+    options: ModelOptions = Field(default=ModelOptions(), description="The model's other options.")
+
+    if TYPE_CHECKING:  # pydantic's signature has no place for model options that are given directly
+
+        def __init__(
+            self,
+            *,
+            model_name: str | os.PathLike[str] = ...,
+            embed_batch_size: int = ...,
+            num_workers: int | None = ...,
+            pooling: Pooling = ...,
+            callback_manager: CallbackManager = ...,
+            **options: Any,
+        ) -> None: ...
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_class_name(cls, data: Any) -> Any:
-        """Accept what `model_dump` gives: LlamaIndex adds the class's name to it."""
-        if isinstance(data, dict) and data.get("class_name") == cls.class_name():
-            return {key: value for key, value in data.items() if key != "class_name"}
-        return data
+    def _nest_options(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if data.get("class_name") == cls.class_name():  # LlamaIndex adds it to the result of `model_dump`
+            data = {key: value for key, value in data.items() if key != "class_name"}
+        return nest_options(data, where=cls.__name__, known=cls.model_fields)
 
     @model_validator(mode="after")
     def _check_model_name(self) -> ColPaliEmbedding:
         """Refuse an unknown model here, and not at the first page."""
-        if self.local_dir is not None or not Path(self.model_name).is_dir():
-            find_model(self.model_name)
+        check_name(self.model_name, self.options.local_dir)
         return self
 
     @classmethod
@@ -142,9 +125,8 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
     @property
     def model(self) -> ColPali:
-        """The model, shared with every embedding of equal options, and loaded now if it was not."""
-        options = {name: getattr(self, name) for name in _MODEL_OPTIONS}
-        return shared_model(self.model_name, **options)
+        """The model, shared by all embeddings of equal options; its sessions load at first use."""
+        return shared_model(self.model_name, self.options)
 
     # -- multi-vectors ------------------------------------------------------------------------------------------
 
@@ -208,9 +190,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         self, images: Iterable[ImageInput], *, show_progress: bool = False
     ) -> list[Float32]:
         """`get_image_multi_vectors` without blocking the event loop."""
-        stream = self._encode_images(several(images), show_progress)
-        async with aclosing(stream_in_chunks(stream, self.embed_batch_size, workers=self.num_workers)) as chunks:
-            return [vectors async for chunk in chunks for vectors in chunk]
+        return await collect(lambda: self._encode_images(several(images), show_progress), workers=self.num_workers)
 
     # -- LlamaIndex's hooks -------------------------------------------------------------------------------------
 
@@ -270,7 +250,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
     def get_image_embedding_batch(
         self, img_file_paths: Iterable[ImageInput], show_progress: bool = False
     ) -> list[Embedding]:
-        """One pooled vector an image, in order.
+        """One pooled vector per image, in order.
 
         Args:
             img_file_paths: images of any kind; see the class. `get_image_multi_vectors` takes a generator, such as

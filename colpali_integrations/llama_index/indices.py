@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+from llama_index.core.chat_engine import (
+    CondensePlusContextChatEngine,
+    CondenseQuestionChatEngine,
+    ContextChatEngine,
+    SimpleChatEngine,
+)
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.indices.vector_store.base import VectorStoreIndex
+from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -20,10 +30,58 @@ from llama_index.core.storage.storage_context import StorageContext
 from llama_index.core.utils import iter_batch
 
 from colpali_integrations.errors import ConfigurationError
-from colpali_integrations.llama_index.deferred import DeferredEmbedding
+from colpali_integrations.llama_index._components import StrictComponent
+from colpali_integrations.llama_index.retrievers import ColPaliRetriever, option_names
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 
-__all__ = ["ColPaliIndex"]
+__all__ = ["ColPaliIndex", "DeferredEmbedding"]
+
+
+class DeferredEmbedding(StrictComponent, BaseEmbedding):
+    """Tells `VectorStoreIndex` and `IngestionPipeline` that the vector store will encode.
+
+    Both want an embedding model: the one resolves OpenAI's without it, the other drops nodes without an embedding. A
+    `ColPaliVectorStore` encodes nodes by itself, and whatever was embedded before would be thrown away. This gives
+    every node the embedding `[0.0]`, at no cost; asked to embed a question, for a store that would compare it, it
+    refuses.
+
+    Example:
+        >>> DeferredEmbedding().get_text_embedding("low tide")
+        [0.0]
+    """
+
+    model_name: str = "deferred to ColPaliVectorStore"
+    embed_batch_size: int = 2048
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which this class is serialised."""
+        return "DeferredEmbedding"
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return [0.0]
+
+    async def _aget_text_embedding(self, text: str) -> Embedding:
+        return [0.0]
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        raise ConfigurationError(
+            "a DeferredEmbedding embeds no questions: it belongs to a ColPaliVectorStore, which encodes them itself. "
+            "For another vector store use ColPaliEmbedding"
+        )
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return self._get_query_embedding(query)
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """Mark the nodes as embedded; without looking at them, for a page's text may be empty."""
+        for node in nodes:
+            node.embedding = [0.0]
+        return nodes
+
+    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """`__call__`, which has nothing to wait for."""
+        return self(nodes, **kwargs)
 
 
 class _Whole(TransformComponent):
@@ -61,10 +119,10 @@ def _node(document: Document) -> BaseNode:
 class ColPaliIndex(VectorStoreIndex):
     """A `VectorStoreIndex` over a `ColPaliVectorStore` that needs no embedding model and no splitter.
 
-    `VectorStoreIndex` itself works with `embed_model=store.embed_model` and `transformations=[store.embed_model]`. Left
-    to itself it looks for OpenAI, splits the text of a page away from its picture, drops pictures without text, and
-    after `insert` of a page finds the inserted pages only. This does none of that. Retrievers, query engines, insert,
-    refresh and delete are its own:
+    `VectorStoreIndex` itself works with `embed_model=DeferredEmbedding()` and `transformations=[DeferredEmbedding()]`.
+    Left to itself it looks for OpenAI, splits the text of a page away from its picture, drops pictures without text,
+    and after `insert` of a page finds the inserted pages only. This does none of that. Query engines, insert, refresh
+    and delete are `VectorStoreIndex`'s own; `as_retriever()` gives a `ColPaliRetriever`:
 
         index = ColPaliIndex.from_vector_store(store)
         index.as_query_engine(llm=llm, multimodal=True, similarity_top_k=3).query("revenue by region")
@@ -119,6 +177,20 @@ class ColPaliIndex(VectorStoreIndex):
             **kwargs,
         )
 
+    def as_retriever(self, **kwargs: Any) -> ColPaliRetriever:
+        """A retriever over the whole vector store.
+
+        Args:
+            kwargs: options of `ColPaliRetriever`. Arguments of LlamaIndex's engines, which `as_query_engine` and
+                `as_chat_engine` pass too, are ignored.
+
+        Raises:
+            ConfigurationError: an unknown option, or an invalid value.
+        """
+        own = {"callback_manager": self._callback_manager, "object_map": self._object_map, **kwargs}
+        others = _engine_options() - option_names()
+        return ColPaliRetriever(self, **{name: value for name, value in own.items() if name not in others})
+
     def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
         """Add nodes, those with a picture and no text too."""
         return self._build_index_from_nodes(nodes, **insert_kwargs)
@@ -137,3 +209,16 @@ class ColPaliIndex(VectorStoreIndex):
     ) -> None:
         for batch in iter_batch(nodes, self._insert_batch_size):
             await self._vector_store.async_add(batch, show_progress=show_progress, **insert_kwargs)
+
+
+@cache
+def _engine_options() -> frozenset[str]:
+    """The arguments of LlamaIndex's engines."""
+    makers = (
+        RetrieverQueryEngine.from_args,
+        CondenseQuestionChatEngine.from_defaults,
+        ContextChatEngine.from_defaults,
+        CondensePlusContextChatEngine.from_defaults,
+        SimpleChatEngine.from_defaults,
+    )
+    return frozenset(name for maker in makers for name in inspect.signature(maker).parameters)

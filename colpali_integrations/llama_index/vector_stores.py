@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from threading import Event
+from typing import Annotated, Any, ClassVar
 
 import fsspec  # type: ignore[import-untyped]
-from llama_index.core.bridge.pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+import numpy as np
+from llama_index.core.bridge.pydantic import BeforeValidator, Field, PrivateAttr
+from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
@@ -16,29 +21,31 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
     VectorStoreQueryResult,
 )
+from llama_index_instrumentation import get_dispatcher
 
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
-from colpali_integrations.llama_index.adding import add_nodes
-from colpali_integrations.llama_index.deferred import DeferredEmbedding
+from colpali_integrations.llama_index._components import StrictComponent
+from colpali_integrations.llama_index._filters import store_filter
+from colpali_integrations.llama_index._persistence import copied_records, load_store, save_store
+from colpali_integrations.llama_index._query import QueryRequest
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
-from colpali_integrations.llama_index.filters import store_filter
-from colpali_integrations.llama_index.nodes import node_of
-from colpali_integrations.llama_index.persistence import copied_records, load_store, save_store
-from colpali_integrations.llama_index.querying import answer
-from colpali_integrations.runtime.threads import Lane, offload
-from colpali_integrations.stores import MultiVectorStore
-from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Operator, Or
+from colpali_integrations.llama_index.schema import entry_node, node_item
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.runtime.threads import offload
+from colpali_integrations.stores import Hit, MultiVectorStore, ingest
+from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
+from colpali_integrations.stores.mmr import mmr_select
+from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage
-from colpali_integrations.stores.store import Mode
 
 __all__ = ["ColPaliVectorStore"]
 
-T = TypeVar("T")
+dispatcher = get_dispatcher(__name__)
 
 _Folder = Annotated[str, BeforeValidator(lambda given: os.fspath(given) if isinstance(given, os.PathLike) else given)]
 
 
-class ColPaliVectorStore(BasePydanticVectorStore):
+class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
     """A vector store that keeps every vector of a page, and finds by late interaction.
 
     Nodes with a picture are encoded as images, others as texts (`MetadataMode.EMBED`); the store encodes them itself,
@@ -47,28 +54,28 @@ class ColPaliVectorStore(BasePydanticVectorStore):
     for it. A folder that `colpali-integrations index` or LangChain filled can be opened as well; a page of it that is
     added here is not encoded again, but stored a second time under its node's id.
 
-    `VectorStoreIndex` and `IngestionPipeline` want an embedding model all the same. Give them `embed_model`, which
-    costs nothing; with another one every node is encoded twice, and with none `VectorStoreIndex` looks for OpenAI.
-    `ColPaliIndex.from_vector_store(store)` needs no telling.
+    `VectorStoreIndex` and `IngestionPipeline` want an embedding model all the same. Give them a `DeferredEmbedding()`,
+    which costs nothing; with another one every node is encoded twice, and with none `VectorStoreIndex` looks for
+    OpenAI. `ColPaliIndex.from_vector_store(store)` needs no embedding model.
 
     Similarities are relevances in [0, 1]: MaxSim over the highest possible for the question. In mode HYBRID they are
     the fused scores, where 1 is the best by both. `alpha` weighs the vectors against BM25 (1: vectors only); without
     it ranks are fused. In mode MMR (`mmr_threshold`, `mmr_prefetch_k`) they are relevances, in the order of choice.
-    `query(..., min_relevance=, oversampling=, search_mode=)` go to `MultiVectorStore.search`. Empty `node_ids` and
-    `doc_ids` restrict nothing: an index that nothing was inserted into passes them.
+    Empty `node_ids` and `doc_ids` restrict nothing: an index that nothing was inserted into passes them.
 
-    Metadata filters: see `filters`. `sparse_top_k`, `output_fields` and `embedding_field` have no effect.
+    Metadata filters are LlamaIndex's; a list in the metadata fits a comparison that one of its values fits.
+    `sparse_top_k`, `output_fields` and `embedding_field` have no effect.
 
     Attributes:
-        embedding: what encodes; by default with the model that the store was made by, or else ColTiny.
+        embed_model: encodes nodes and questions; by default with the model that the store was made by, or else ColTiny.
         path: a folder, for the Qdrant engine inside this process.
         url: of a Qdrant server. Without either (and without `store`) everything is in memory.
-        collection: on the server.
+        collection_name: on the server.
         first_stage: see `MultiVectorStore.open`.
         first_vectors: likewise.
         language: likewise.
-        search_mode: "auto", "exact" or "two_stage".
-        oversampling: how many times what is wanted the first of two stages hands on.
+        search_mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
+        oversampling: the first of two stages hands on this many times the requested number.
         client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`.
 
     Args:
@@ -76,8 +83,8 @@ class ColPaliVectorStore(BasePydanticVectorStore):
 
     Raises:
         StoreError: the store cannot be opened.
-        FingerprintError: it was made by another model than `embedding`'s.
-        ValidationError: an unknown argument, or a value that cannot be.
+        FingerprintError: it was made by another model than `embed_model`'s.
+        ValidationError: an unknown argument, or an invalid value.
 
     Example:
         >>> from llama_index.core.schema import TextNode
@@ -89,30 +96,29 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         ['a']
     """
 
-    model_config = ConfigDict(extra="forbid")
+    guesses: ClassVar[Mapping[str, str]] = {
+        "collection": "the collection on a Qdrant server is collection_name=",
+        "persist_dir": "the folder is path=",
+        "persist_directory": "the folder is path=",
+        "location": "a folder is path=, a Qdrant server url=; without either the store is in memory",
+        "embedding": "the encoder is embed_model=",
+    }
 
     stores_text: bool = True
     is_embedding_query: bool = False
 
-    embedding: ColPaliEmbedding | None = Field(default=None, description="What encodes nodes and questions.")
+    embed_model: ColPaliEmbedding | None = Field(default=None, description="Encodes nodes and questions.")
     path: _Folder | None = Field(default=None, description="A folder.")
     url: str | None = Field(default=None, description="A Qdrant server.")
-    collection: str = Field(default="pages", description="On the server.")
-    first_stage: FirstStage | None = Field(default=None, description="What a two-stage search scans first.")
-    first_vectors: int | None = Field(default=None, gt=0, description="Vectors a page in the first stage.")
+    collection_name: str = Field(default="pages", description="On the server.")
+    first_stage: FirstStage | None = Field(default=None, description="Scanned first by a two-stage search.")
+    first_vectors: int | None = Field(default=None, gt=0, description="Vectors per page in the first stage.")
     language: str | None = Field(default=None, description="Of the texts, for BM25.")
     search_mode: Mode = Field(default="auto", description="Exact or in two stages.")
-    oversampling: float | None = Field(default=None, ge=1, description="What the first stage hands on.")
+    oversampling: float | None = Field(default=None, ge=1, description="Candidates per requested node.")
     client_options: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
 
     _store: MultiVectorStore = PrivateAttr()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_class_name(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("class_name") == cls.class_name():
-            return {key: value for key, value in data.items() if key != "class_name"}
-        return data
 
     def __init__(self, store: MultiVectorStore | str | os.PathLike[str] | None = None, **fields: Any) -> None:
         if isinstance(store, (str, os.PathLike)):
@@ -127,28 +133,22 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         if store is not None and (self.path is not None or self.url is not None):
             raise ConfigurationError("a store is in one place: pass store=, path= or url=")
         self._store = self._opened() if store is None else store
-        if self.embedding is None:
-            self.embedding = ColPaliEmbedding(model_name=self._store.model.name)
+        if self.embed_model is None:
+            self.embed_model = ColPaliEmbedding(model_name=self._store.model.name)
         elif store is not None:
-            self._store.require(self.embedding.model)
+            self._store.require(self.embed_model.model)
 
     def _opened(self) -> MultiVectorStore:
-        options: dict[str, Any] = {
-            "url": self.url,
-            "collection": self.collection,
-            "first_stage": self.first_stage,
-            "first_vectors": self.first_vectors,
-            "language": self.language,
-            **self.client_options,
-        }
-        if self.embedding is None:
+        names = ("url", "collection_name", "first_stage", "first_vectors", "language")
+        options = {**{name: getattr(self, name) for name in names}, **self.client_options}
+        if self.embed_model is None:
             try:
-                return MultiVectorStore.open(self.path, **options)  # what is there knows its model
+                return MultiVectorStore.open(self.path, **options)  # an existing store records its model
             except FingerprintError:
                 raise
             except StoreError:
-                self.embedding = ColPaliEmbedding()
-        return MultiVectorStore.open(self.path, model=self.embedding.model, **options)
+                self.embed_model = ColPaliEmbedding()
+        return MultiVectorStore.open(self.path, model=self.embed_model.model, **options)
 
     @classmethod
     def class_name(cls) -> str:
@@ -157,22 +157,19 @@ class ColPaliVectorStore(BasePydanticVectorStore):
 
     @property
     def client(self) -> MultiVectorStore:
-        """The `MultiVectorStore` underneath, with what LlamaIndex has no words for."""
+        """The `MultiVectorStore` underneath: the client to the data, with the operations that LlamaIndex lacks."""
         return self._store
-
-    @property
-    def embed_model(self) -> DeferredEmbedding:
-        """For `VectorStoreIndex` and `IngestionPipeline`: leaves the encoding to the store."""
-        return DeferredEmbedding()
 
     # -- changing it --------------------------------------------------------------------------------------------
 
     def add(self, nodes: Sequence[BaseNode], *, show_progress: bool = False, **kwargs: Any) -> list[str]:
         """Encode and store nodes, in place of those with the same ids.
 
+        Nodes are stored as they are encoded: those before an error or an interruption are kept, and not encoded again.
+
         Args:
-            nodes: pages and texts; left as they are.
-            show_progress: a progress bar over the pages that are encoded.
+            nodes: pages and texts; left as they are. Of several with one id the last one counts.
+            show_progress: a progress bar over the nodes that are encoded.
             kwargs: for other stores.
 
         Returns:
@@ -180,25 +177,43 @@ class ColPaliVectorStore(BasePydanticVectorStore):
 
         Raises:
             InputError: a picture that cannot be read, or a node with neither picture nor text; the error names it.
-            StoreError: the store cannot be written.
+            EncodingError: the model cannot encode a page.
+            StoreError: JSON cannot hold a node, or the store cannot be written.
         """
-        return add_nodes(nodes, store=self._store, embedding=self._embedding, show_progress=show_progress)
+        return self._ingest(nodes, show_progress, Event())
 
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """`add` without blocking the event loop."""
-        return await self._offload(lambda: self.add(nodes, **kwargs), "pages")
+    async def async_add(self, nodes: Sequence[BaseNode], *, show_progress: bool = False, **kwargs: Any) -> list[str]:
+        """`add` without blocking the event loop; when the task is cancelled, it ends after the page at hand."""
+        stop = Event()
+        try:
+            return await offload(lambda: self._ingest(nodes, show_progress, stop), "pages")
+        finally:
+            stop.set()
+
+    def _ingest(self, nodes: Sequence[BaseNode], show_progress: bool, stop: Event) -> list[str]:
+        encoder = self._encoder
+        ingest(
+            [node_item(node, index) for index, node in enumerate(nodes)],
+            store=self._store,
+            model=encoder.model,
+            batch_size=encoder.embed_batch_size,
+            parallel=encoder.num_workers,
+            progress=show_progress,
+            stop=stop,
+        )
+        return [node.node_id for node in nodes]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Remove the nodes of a document; an unknown one is passed over.
 
         A node without a source document is its own: that is how pipelines without a splitter delete a `Document`.
         """
-        itself = And((Condition(ID, Operator.EQ, ref_doc_id), Condition(GROUP, Operator.EXISTS, False)))
-        self._store.delete(where=Or((Condition(GROUP, Operator.EQ, ref_doc_id), itself)))
+        itself = And((Condition(ID, Operator.EQ, ref_doc_id), Condition(DOCUMENT, Operator.EXISTS, False)))
+        self._store.delete(where=Or((Condition(DOCUMENT, Operator.EQ, ref_doc_id), itself)))
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """`delete` without blocking the event loop."""
-        await self._offload(lambda: self.delete(ref_doc_id), "queries")
+        await offload(lambda: self.delete(ref_doc_id), "queries")
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
@@ -217,7 +232,7 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
         """`delete_nodes` without blocking the event loop."""
-        await self._offload(lambda: self.delete_nodes(node_ids, filters), "queries")
+        await offload(lambda: self.delete_nodes(node_ids, filters), "queries")
 
     def clear(self) -> None:
         """Remove everything."""
@@ -225,7 +240,7 @@ class ColPaliVectorStore(BasePydanticVectorStore):
 
     async def aclear(self) -> None:
         """`clear` without blocking the event loop."""
-        await self._offload(self.clear, "queries")
+        await offload(self.clear, "queries")
 
     # -- reading it ---------------------------------------------------------------------------------------------
 
@@ -237,27 +252,29 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         """
         where = store_filter(filters, self._store.scroll)
         if node_ids is None:
-            return [node_of(entry) for entry in self._store.scroll(where)]
+            return [entry_node(entry) for entry in self._store.scroll(where)]
         wanted = list(dict.fromkeys(node_ids))
         entries = [entry for entry in self._store.get(wanted) if entry is not None] if wanted else []
         if where is not None and entries:
             both = And((Condition(ID, Operator.IN, tuple(entry.id for entry in entries)), where))
             fitting = set(self._store.hashes(both))
             entries = [entry for entry in entries if entry.id in fitting]
-        return [node_of(entry) for entry in entries]
+        return [entry_node(entry) for entry in entries]
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
         """`get_nodes` without blocking the event loop."""
-        return await self._offload(lambda: self.get_nodes(node_ids, filters), "queries")
+        return await offload(lambda: self.get_nodes(node_ids, filters), "queries")
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find nodes; see the class.
 
         Args:
-            query: with `query_str`: a single vector is not what this store compares.
-            kwargs: `mmr_threshold`, `mmr_prefetch_k`, `min_relevance`, `oversampling`, `search_mode`.
+            query: with `query_str`: this store does not compare single vectors.
+            kwargs: `search_mode`, `oversampling`, `min_relevance` and `hybrid`: see `stores.SearchOptions`;
+                `mmr_threshold` and `mmr_prefetch_k`; `regions=True` for the boxes of the answer on each page in
+                `metadata["regions"]`; `embedding_strs`: texts that are encoded instead of the question.
 
         Returns:
             Nodes, similarities and ids, the best first.
@@ -265,19 +282,42 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         Raises:
             QueryError: the question is empty.
             InputError: a filter that cannot be read, or a query without `query_str`.
-            ConfigurationError: a mode other than DEFAULT, HYBRID and MMR, or an option that cannot be.
+            ConfigurationError: a mode other than DEFAULT, HYBRID and MMR, an unknown option, or an invalid value.
         """
-        return answer(
-            query,
-            kwargs,
-            store=self._store,
-            embedding=self._embedding,
-            defaults={"search_mode": self.search_mode, "oversampling": self.oversampling},
+        request = self.check_query(query, **kwargs)
+        if query.query_str is None:
+            raise InputError(
+                "the query has no query_str. A ColPaliVectorStore compares all vectors of a question, which it encodes "
+                "itself; a query_embedding (one vector) says too little"
+            )
+        texts = request.texts or [query.query_str]
+        vectors, hybrid = self._encode(texts), request.options.hybrid is not False
+        options = replace(request.options, where=self._where(query))
+        hits: Sequence[Hit]
+        [hits] = self._store.search_batch([vectors], options, texts=[query.query_str] if hybrid else None)
+        if request.threshold is not None:
+            hits = self._diverse(hits, request.k, request.threshold)
+        nodes = [entry_node(hit.entry) for hit in hits]
+        if request.regions:
+            self._put_regions(nodes, vectors, texts)
+        return VectorStoreQueryResult(
+            nodes=nodes,
+            similarities=[hit.score if hybrid else hit.relevance for hit in hits],
+            ids=[hit.id for hit in hits],
         )
+
+    def check_query(self, query: VectorStoreQuery, **kwargs: Any) -> QueryRequest:
+        """Check a query and its options without answering it; see `query`.
+
+        Raises:
+            ConfigurationError: as `query`.
+        """
+        defaults = {"search_mode": self.search_mode, "oversampling": self.oversampling}
+        return QueryRequest.of(query, {**defaults, **kwargs})
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query` without blocking the event loop."""
-        return await self._offload(lambda: self.query(query, **kwargs), "queries")
+        return await offload(lambda: self.query(query, **kwargs), "queries")
 
     # -- copies and files ---------------------------------------------------------------------------------------
 
@@ -350,10 +390,46 @@ class ColPaliVectorStore(BasePydanticVectorStore):
     # -----------------------------------------------------------------------------------------------------------
 
     @property
-    def _embedding(self) -> ColPaliEmbedding:
-        if self.embedding is None:
-            raise ConfigurationError("embedding was set to None")
-        return self.embedding
+    def _encoder(self) -> ColPaliEmbedding:
+        if self.embed_model is None:
+            raise ConfigurationError("embed_model was set to None")
+        return self.embed_model
 
-    async def _offload(self, call: Callable[[], T], lane: Lane) -> T:
-        return await offload(call, lane)
+    def _encode(self, texts: Sequence[str]) -> Float32:
+        """The vectors of a question, (n, dim), with the events of an embedding."""
+        encoder, chunks = self._encoder, list(texts)
+        described = encoder.to_payload()
+        dispatcher.event(EmbeddingStartEvent(model_dict=described))
+        payload: dict[Any, Any] = {EventPayload.SERIALIZED: described}
+        with encoder.callback_manager.event(CBEventType.EMBEDDING, payload=payload) as event:
+            vectors: Float32 = np.concatenate(encoder.get_query_multi_vectors(chunks))
+            # Events have one vector per text; these have many, and are left out.
+            event.on_end(payload={EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: []})
+        dispatcher.event(EmbeddingEndEvent(chunks=chunks, embeddings=[]))
+        return vectors
+
+    def _where(self, query: VectorStoreQuery) -> Filter | None:
+        parts: list[Filter] = []
+        if (condition := store_filter(query.filters, self._store.scroll)) is not None:
+            parts.append(condition)
+        if query.node_ids:
+            parts.append(Condition(ID, Operator.IN, tuple(query.node_ids)))
+        if query.doc_ids:
+            parts.append(Condition(DOCUMENT, Operator.IN, tuple(query.doc_ids)))
+        return And(tuple(parts)) if parts else None
+
+    def _diverse(self, hits: Sequence[Hit], k: int, threshold: float) -> list[Hit]:
+        """The `k` hits that are relevant and do not repeat each other, by maximal marginal relevance."""
+        arrays = self._store.vectors([hit.id for hit in hits])
+        kept = [(hit, array) for hit, array in zip(hits, arrays, strict=True) if array is not None]
+        relevances, vectors = [hit.relevance for hit, _ in kept], [array for _, array in kept]
+        return [kept[index][0] for index in mmr_select(relevances, vectors, k, lambda_mult=threshold)]
+
+    def _put_regions(self, nodes: Sequence[BaseNode], vectors: Float32, texts: Sequence[str]) -> None:
+        tokens = [token for text in texts for token in self._encoder.model.query_tokens(text)]
+        boxes = self._store.regions(vectors, [node.node_id for node in nodes], tokens=tokens)
+        for node in nodes:
+            node.metadata["regions"] = boxes.get(node.node_id, [])
+            for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
+                if "regions" not in hidden:
+                    hidden.append("regions")

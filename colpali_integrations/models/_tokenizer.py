@@ -10,16 +10,17 @@ import numpy as np
 from PIL import Image
 
 from colpali_integrations.errors import EncodingError, ModelLoadError
-from colpali_integrations.models.family import Feed, Float32, Outputs, Prepared
+from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.prompt import QueryPrompt
+from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 
 __all__ = ["PixelScale", "QueryCodec", "resize", "stack", "unit_rows"]
 
 
 class PixelScale:
-    """uint8 pixels -> the floats a model was trained on: ``(x * rescale_factor - mean) / std``, per channel.
+    """Scale uint8 pixels to the floats a model was trained on: ``(x * rescale_factor - mean) / std``, per channel.
 
-    There are only 256 values a channel, so they are computed once, in the reference's order of operations (float64
+    There are only 256 values per channel, so they are computed once, in the reference's order of operations (float64
     product, rounded to float32, then float32 arithmetic; transformers `image_transforms.rescale` and `normalize`),
     and looked up. The result equals the reference's bit for bit and costs one pass over the pixels.
 
@@ -57,7 +58,7 @@ class PixelScale:
 
 
 class QueryCodec:
-    """Queries of a merged transformer export: ids of one length a batch, and blank pixels where the graph wants some.
+    """Queries of a merged transformer export: ids of one length per batch, and blank pixels where the graph needs them.
 
     Args:
         prompt: makes the ids.
@@ -76,14 +77,14 @@ class QueryCodec:
         return Prepared(len(ids), {"input_ids": ids})
 
     def feed(self, batch: Sequence[Prepared]) -> Feed:
-        """(batch, n_tokens) ids, mask and types, and a blank image that a split graph does not look at."""
+        """(batch, n_tokens) ids, mask and types, and a blank image that a split graph ignores."""
         feed = stack(batch)
         # Broadcast, not allocated: a split graph never touches it.
         feed["pixel_values"] = np.broadcast_to(np.float32(0), (len(batch), *self._blank))
         return feed
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One (n_tokens, dim) array a query."""
+        """One (n_tokens, dim) array per query."""
         return unit_rows(outputs, batch, self._dim)
 
 
@@ -102,7 +103,7 @@ def stack(batch: Sequence[Prepared]) -> Feed:
 
 
 def unit_rows(outputs: Outputs, batch: Sequence[Prepared], dim: int) -> list[Float32]:
-    """Cut a graph's first output (batch, n_tokens, dim) into one array an item.
+    """Cut a graph's first output (batch, n_tokens, dim) into one array per item.
 
     Half-precision rows are scaled to length 1 again after the conversion, which rounding has moved by up to 1e-3.
 

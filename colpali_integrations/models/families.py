@@ -1,6 +1,6 @@
 """The table of model families: where each family's class is, and the version of its preprocessing.
 
-Only strings, so that the registry can name families without importing any: see `loading.family_class`.
+Only strings, so that the registry can name families without importing any; see `loading.family_class`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A bare folder of files -> the description of the model in it."""
+"""Describe the model in a folder by its files."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _IM_START = ("colidefics3", "colsmol", "smolvlm")
 
 
 def describe_folder(folder: Path) -> ModelDescription:
-    """Tell from its files which family a folder's model belongs to, and describe it.
+    """Describe the model in a folder: its family, prompts and dimension, read from its files.
 
-    A folder with a `colpali_integrations.json`, as `colpali-integrations export` writes it, says it all: its
+    A folder with a `colpali_integrations.json`, as `colpali-integrations export` writes it, needs no guessing: its
     "description" holds fields of `ModelDescription`. A folder made from a registered repository (config.json's
     `_name_or_path`) gets that model's prompts. Another one gets those of its family's newest checkpoint, and the log
     says so, for a wrong query prompt costs quality and nothing else would tell.
@@ -92,7 +92,7 @@ def describe_folder(folder: Path) -> ModelDescription:
         dim=_dim(config, base.dim),
         best_match=_best_match(config, base),
         parameters=0,
-        licence="",
+        license="",
         vidore=(),
         vidore_source="",
         summary=f"Read from {folder}.",

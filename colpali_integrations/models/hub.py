@@ -1,4 +1,4 @@
-"""A model description -> a folder with its files: bundled, local, cached, or downloaded from the Hugging Face Hub.
+"""Find the files of a model: bundled, local, cached, or downloaded from the Hugging Face Hub.
 
 The cache is huggingface_hub's own (HF_HOME, HF_HUB_CACHE), so a model that another tool fetched is not fetched again,
 and what is cached is used without asking the network.
@@ -86,12 +86,12 @@ def resolve_files(
 
 @dataclass(frozen=True)
 class CacheState:
-    """What the machine holds of a model, as far as can be told without the network and without reading the weights.
+    """The files of a model on this machine, found without the network and without reading the weights.
 
     Attributes:
         folder: where its files are; None where there are none.
         missing: files that it cannot be loaded without.
-        short: files that end before what the graph says they hold.
+        short: files that are shorter than the graph requires.
         partial: pieces of downloads that were cut off.
         size: bytes of the files that are there, pieces included.
     """
@@ -116,7 +116,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[str] | None = None) -> CacheState:
-    """What is there of a model: nothing, all, or too little. Never touches the network.
+    """Check which files of a model are cached. Never touches the network.
 
     Args:
         description: the model.

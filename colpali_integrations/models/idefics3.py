@@ -14,18 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models._tokenizer import PixelScale, QueryCodec, resize, stack, unit_rows
-from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.family import Codec, Feed, Float32, GraphFiles, Outputs, PageCodec, Prepared
+from colpali_integrations.models.family import Codec, PageCodec, Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import QueryPrompt, Vocabulary
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 
 __all__ = ["Idefics3Family", "Idefics3Pages", "image_text", "tiled_size", "token_grid"]
 
@@ -36,7 +35,6 @@ _LONGEST_EDGE_ALLOWED = 4096
 class Idefics3Family:
     """Idefics3 tiling bound to the files of one model."""
 
-    preprocessing: ClassVar[str] = FAMILIES["idefics3"].preprocessing
     queries: Codec[str]
     texts: Codec[str]
     pages: PageCodec
@@ -208,7 +206,7 @@ def token_grid(
     """Where on the page the tokens of a page's prompt stand.
 
     The tokens of a tile are its square grid row by row: the connector merges neighbouring patches and keeps their
-    order (transformers `Idefics3Connector.pixel_shuffle`). The view of the whole has no places where there are tiles,
+    order (transformers `Idefics3Connector.pixel_shuffle`). The view of the whole has no cells where there are tiles,
     which see the same in more detail; where it is all there is, it has them.
 
     Args:
@@ -229,11 +227,11 @@ def token_grid(
     tile, inner = np.divmod(token, image_seq_len)
     row, column = np.divmod(tile, tile_columns)
     inner_row, inner_column = np.divmod(inner if side > 1 else np.zeros_like(inner), side)
-    places = np.full(int(pictures.sum()), -1, np.int32)
+    placed = np.full(int(pictures.sum()), -1, np.int32)
     width = tile_columns * side
-    places[: len(token)] = (row * side + inner_row) * width + column * side + inner_column
+    placed[: len(token)] = (row * side + inner_row) * width + column * side + inner_column
     cells = np.full(len(pictures), -1, np.int32)
-    cells[pictures] = places
+    cells[pictures] = placed
     return PageGrid(tile_rows * side, width, cells)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -21,11 +20,11 @@ from PIL import Image
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models._tokenizer import PixelScale, QueryCodec, resize, stack, unit_rows
-from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.family import Codec, Feed, Float32, GraphFiles, Outputs, PageCodec, Prepared
+from colpali_integrations.models.family import Codec, PageCodec, Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import QueryPrompt, Vocabulary
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 
 __all__ = ["PaliGemmaFamily", "PaliGemmaPages"]
 
@@ -33,7 +32,6 @@ __all__ = ["PaliGemmaFamily", "PaliGemmaPages"]
 class PaliGemmaFamily:
     """PaliGemma bound to the files of one model."""
 
-    preprocessing: ClassVar[str] = FAMILIES["paligemma"].preprocessing
     queries: Codec[str]
     texts: Codec[str]
     pages: PageCodec

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import ConfigurationError, InputError, ModelLoadError
-from colpali_integrations.models.colpali import ColPali, describe
+from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.folder import DESCRIPTION_FILE
-from colpali_integrations.models.hub import resolve_files
-from colpali_integrations.models.loading import family_class
+from colpali_integrations.models.loading import family_class, find_files
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.scoring.maxsim import max_sim, top_pages
 
@@ -100,8 +100,8 @@ def quantize_model(
     target = Path(out).expanduser()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ConfigurationError(f"{target} is there already; name a folder that does not exist yet")
-    description, given = describe(name_or_path, local_dir)
-    source = resolve_files(description, local_dir=given, cache_dir=cache_dir, local_files_only=local_files_only)
+    options = ModelOptions(local_dir=local_dir, cache_dir=cache_dir, local_files_only=local_files_only)
+    description, source = find_files(name_or_path, options)
     family = family_class(description.family)(description, source)
     graphs = sorted({family.graphs.pages, family.graphs.queries})
     whole: dict[Path, ModelProto] = {}

@@ -1,10 +1,10 @@
-"""The models this package knows: one frozen description each, and a way to add your own.
+"""The registry of models: one frozen description each, and a function to add your own.
 
 A description holds everything that a checkpoint needs beside its files, above all its prompts: the query string of
 ColPali changed three times between releases of colpali-engine, and a checkpoint answers well only to the string that
 it was trained with.
 
->>> from colpali_integrations import list_supported_models
+>>> from colpali_integrations.models import list_supported_models
 >>> [model.name for model in list_supported_models()][0]
 'coltiny'
 """
@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
@@ -47,17 +47,17 @@ _V3 = "ViDoRe V3, arXiv:2601.08620"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    r"""Everything about a checkpoint that its files do not say.
+    r"""Everything about a checkpoint that is not in its files.
 
     Attributes:
-        name: what `ColPali.from_pretrained` is called with.
-        family: the module in `models` that knows its inputs: "paligemma", "idefics3" or "coltiny".
+        name: the name for `ColPali.from_pretrained`.
+        family: its architecture, a key of `models.families.FAMILIES`: "paligemma", "idefics3" or "coltiny".
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
         revision: commit, tag or branch of the repository; None follows its default branch. Of the bundled model and of
             one in a folder, a hash of its files (`models.folder.content_revision`).
         model_file: the ONNX file, relative to the repository.
-        additional_files: what must lie beside it (external data, tokenizer, processor configuration).
+        additional_files: files that must lie beside it (external data, tokenizer, processor configuration).
         query_prefix: text before the user's query. Special tokens in it (`<bos>`) become their ids.
         query_suffix: text after the user's query: the augmentation tokens ("reasoning buffer") and the end.
         image_prompt: the text that accompanies a page; `<image>` stands for the image's tokens.
@@ -66,15 +66,15 @@ class ModelDescription:
         best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
         parameters: number of weights.
-        size_in_bytes: what must be downloaded.
-        licence: SPDX identifier, or the licence's common name.
+        size_in_bytes: size of the download.
+        license: SPDX identifier, or the license's common name.
         vidore: published figures as (benchmark and metric, value) pairs, for choosing a model.
-        vidore_source: where those figures stand.
+        vidore_source: where those figures are published.
         summary: when to choose it, in one sentence.
 
     Raises:
-        ConfigurationError: a field that cannot work: an empty name, dim or max_query_tokens below 1, a best_match that
-            is not positive.
+        ConfigurationError: a field has an invalid value: an empty name, dim or max_query_tokens below 1, a best_match
+            that is not positive.
 
     Example: a checkpoint of a known family in a repository of your own.
         >>> mine = ModelDescription(
@@ -107,13 +107,13 @@ class ModelDescription:
     best_match: float = 1.0
     parameters: int = 0
     size_in_bytes: int = 0
-    licence: str = ""
+    license: str = ""
     vidore: tuple[tuple[str, float], ...] = ()
     vidore_source: str = ""
     summary: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, where the mistake is made and not at the first query."""
+        """Refuse invalid values here, and not at the first query."""
         if not self.name or self.name != self.name.strip():
             raise ConfigurationError(
                 f"ModelDescription: name must be a non-empty string without outer spaces, got {self.name!r}"
@@ -124,7 +124,6 @@ class ModelDescription:
             raise ConfigurationError(
                 f"ModelDescription {self.name!r}: max_query_tokens must be positive, got {self.max_query_tokens}"
             )
-
         if not (math.isfinite(self.best_match) and self.best_match > 0):
             raise ConfigurationError(
                 f"ModelDescription {self.name!r}: best_match must be positive, got {self.best_match}"
@@ -137,10 +136,10 @@ class ModelDescription:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over what decides an embedding: family, repository, revision, prompts and dim.
+        """16 hex digits over everything that determines an embedding: family, repository, revision, prompts and dim.
 
         The family counts with the version of its preprocessing in this package, and the revision of a folder's model
-        is a hash of its files. Figures, licence and summary do not count; the name does not either.
+        is a hash of its files. Figures, license and summary do not count; the name does not either.
         """
         keys = (
             *("family", "dim", "repository", "revision", "model_file"),
@@ -157,6 +156,22 @@ class ModelDescription:
         return asdict(self)
 
 
+_COLPALI = ModelDescription(
+    name="Qdrant/colpali-v1.3-fp16",
+    family="paligemma",
+    repository="Qdrant/colpali-v1.3-fp16",
+    dim=128,
+    additional_files=_PALIGEMMA_FILES,
+    query_prefix="<bos>Query: ",
+    query_suffix="<pad>" * 10 + "\n",
+    image_prompt="<image><bos>Describe the image.\n",
+    parameters=2_923_000_000,
+    size_in_bytes=6_500_000_000,
+    license="gemma",
+    vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
+    vidore_source=f"{_V1}; {_V3}",
+    summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
+)
 _BUILT_IN = (
     ModelDescription(
         name="coltiny",
@@ -166,28 +181,13 @@ _BUILT_IN = (
         model_file="image.onnx",
         additional_files=("text.onnx", "senses.npz", "config.json"),
         unit_length=False,
-        best_match=1.0727654394476893,  # of its config.json, see families.coltiny.best_match
+        best_match=1.0727654394476893,  # of its config.json, see models.coltiny.texts.best_match
         parameters=7_030_000,
         size_in_bytes=10_500_000,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         summary="Prototypes, tests, notebooks and machines without a network: it is inside the package. Latin script.",
     ),
-    ModelDescription(
-        name="Qdrant/colpali-v1.3-fp16",
-        family="paligemma",
-        repository="Qdrant/colpali-v1.3-fp16",
-        dim=128,
-        additional_files=_PALIGEMMA_FILES,
-        query_prefix="<bos>Query: ",
-        query_suffix="<pad>" * 10 + "\n",
-        image_prompt="<image><bos>Describe the image.\n",
-        parameters=2_923_000_000,
-        size_in_bytes=6_500_000_000,
-        licence="gemma",
-        vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
-        vidore_source=f"{_V1}; {_V3}",
-        summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
-    ),
+    _COLPALI,
     ModelDescription(
         name="Qdrant/colmodernvbert",
         family="idefics3",
@@ -199,39 +199,24 @@ _BUILT_IN = (
         image_prompt="<|begin_of_text|>User:<image>Describe the image.<end_of_utterance>\nAssistant:",
         parameters=252_000_000,
         size_in_bytes=1_000_000_000,
-        licence="MIT",
+        license="MIT",
         vidore=(("v3 nDCG@10", 44.3),),
         vidore_source=_V3,
         summary="English pages on CPUs: close to ColPali at a twelfth of its size.",
     ),
-    ModelDescription(
+    replace(
+        _COLPALI,
         name="AndrewOgn/colpali-v1.3-merged-onnx",
-        family="paligemma",
         repository="AndrewOgn/colpali-v1.3-merged-onnx",
-        dim=128,
-        additional_files=_PALIGEMMA_FILES,
-        query_prefix="<bos>Query: ",
-        query_suffix="<pad>" * 10 + "\n",
-        image_prompt="<image><bos>Describe the image.\n",
-        parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        licence="gemma",
-        vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
-        vidore_source=f"{_V1}; {_V3}",
         summary="ColPali v1.3 in another export, for those who have it already.",
     ),
-    ModelDescription(
+    replace(
+        _COLPALI,
         name="akshayballal/colpali-v1.2-merged-onnx",
-        family="paligemma",
         repository="akshayballal/colpali-v1.2-merged-onnx",
-        dim=128,
-        additional_files=_PALIGEMMA_FILES,
         query_prefix="<bos>Question: ",
-        query_suffix="<pad>" * 10 + "\n",
-        image_prompt="<image><bos>Describe the image.\n",
-        parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        licence="gemma",
         vidore=(("v1 nDCG@5", 83.9),),
         vidore_source=_V1,
         summary="The checkpoint before v1.3, for indexes that were made with it.",
@@ -296,22 +281,24 @@ def find_model(name: str) -> ModelDescription:
         name: in capitals or not.
 
     Raises:
-        ModelNotFoundError: no such model; the message lists close names.
+        ModelNotFoundError: no such model; the message lists the registered names.
 
     Example:
         >>> find_model("ColTiny").dim
         128
-        >>> find_model("colpali-v1.3")
+        >>> find_model("vidore/colqwen2-v1.0")
         Traceback (most recent call last):
-        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'colpali-v1.3' ...
+        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'vidore/colqwen2-v1.0' ...
     """
     with _lock:
         known = dict(_models)
     if name.lower() in known:
         return known[name.lower()]
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5) or list(known)
+    near = [known[key].name for key in difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)]
+    names = ", ".join(model.name for model in known.values())
     raise ModelNotFoundError(
-        f"no model is registered as {name!r} and no folder has that name. Did you mean "
-        f"{' or '.join(repr(known[key].name) for key in close)}? list_supported_models() shows all; "
-        "register_model(...) adds one; a folder with config.json, tokenizer and ONNX file works too."
+        f"no model is registered as {name!r} and no folder has that name. "
+        + "".join(f"Did you mean {one!r}? " for one in near)
+        + f"Registered are {names}. Checkpoints of the same architectures ({', '.join(FAMILIES)}) can be added with "
+        "register_model(...) or opened as a folder with config.json, tokenizer and ONNX file; others are not supported."
     )

@@ -122,9 +122,9 @@ class PagedDocument:
             PdfError: the PDF has no such page.
             ImageError: a page other than 1 of an image.
         """
-        if self.is_pdf:
-            self._opened.size(number)  # raises for a page that does not exist
-        elif number != 1:
+        if self.is_pdf and not 1 <= number <= self.page_count:
+            self._opened.size(number)  # raises
+        elif not self.is_pdf and number != 1:
             raise ImageError(f"{self.name} is an image, which is its own page 1; page {number} was requested")
         return DocumentPage(self, number)
 

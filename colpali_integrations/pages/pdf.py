@@ -236,7 +236,7 @@ class _PdfiumPdf:
                     self._release()
                     self._loaded = number, self._document[number - 1]
                 yield self._loaded[1]
-            except pypdfium2.PdfiumError as error:
+            except (pypdfium2.PdfiumError, ValueError) as error:  # ValueError: a page without area
                 raise PdfError(f"{self.name}, page {number} cannot be drawn: {error}") from error
 
     def _release(self) -> None:

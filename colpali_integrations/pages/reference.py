@@ -17,7 +17,7 @@ from colpali_integrations.pages.identity import file_digest, page_hash, page_nam
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.pdf import open_pdf
 
-__all__ = ["encode_base64", "encode_png", "is_pdf", "page_image"]
+__all__ = ["encode_base64", "encode_png", "is_pdf", "page_file", "page_image"]
 
 _DPI = 150.0
 
@@ -41,10 +41,28 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
         PdfError: the PDF or its page cannot be read.
         ImageError: the picture cannot be read.
     """
-    encoded, number = metadata.get("image_base64"), metadata.get("page")
-    path = next((one for one in _paths(metadata) if Path(one).is_file()), None)
-    if encoded and (dpi is None or path is None):
+    encoded = metadata.get("image_base64")
+    if encoded and (dpi is None or _existing(metadata) is None):
         return load_image(f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}")
+    path, number = page_file(metadata)
+    if not is_pdf(path):
+        if number != 1:
+            raise ImageError(f"{path} is an image, which is its own page 1; page {number} was requested")
+        return load_image(path)
+    with closing(open_pdf(path, password=password)) as pdf:
+        return pdf.render(number, dpi or metadata.get("dpi") or _DPI)
+
+
+def page_file(metadata: Mapping[str, Any]) -> tuple[str, int]:
+    """The file of a page and the page's number; with a `content_hash`, the file is still the one that was read.
+
+    Args:
+        metadata: as for `page_image`; of a content hash the first 16 digits suffice.
+
+    Raises:
+        InputError: the metadata refers to no page, or its file is missing or has changed.
+    """
+    number, path = metadata.get("page"), _existing(metadata)
     if isinstance(number, float) and number.is_integer():
         number = int(number)  # some stores keep all numbers as floats
     if not _paths(metadata) or not isinstance(number, int) or isinstance(number, bool):
@@ -59,12 +77,7 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
             "loaded; pages of content without a path carry their picture only when it was asked for"
         )
     _check_content(path, number, metadata.get("content_hash"))
-    if not is_pdf(path):
-        if number != 1:
-            raise ImageError(f"{path} is an image, which is its own page 1; page {number} was requested")
-        return load_image(path)
-    with closing(open_pdf(path, password=password)) as pdf:
-        return pdf.render(number, dpi or metadata.get("dpi") or _DPI)
+    return path, number
 
 
 def is_pdf(source: Source) -> bool:
@@ -101,15 +114,17 @@ def _paths(metadata: Mapping[str, Any]) -> list[str]:
     return [str(Path(one).expanduser()) for one in given if isinstance(one, str) and one]
 
 
+def _existing(metadata: Mapping[str, Any]) -> str | None:
+    return next((one for one in _paths(metadata) if Path(one).is_file()), None)
+
+
 def _check_content(path: str, number: int, content_hash: object) -> None:
     """Refuse a file that is not the one that was indexed: its page would be the wrong picture."""
-    if (
-        not isinstance(content_hash, str)
-        or len(content_hash) != 64
-        or page_hash(file_digest(path), number) == content_hash
-    ):
+    if not isinstance(content_hash, str) or len(content_hash) not in (16, 64):
         return
-    if not is_pdf(path) and page_hash(pixel_digest(load_image(path)), number) == content_hash:
+    if page_hash(file_digest(path), number).startswith(content_hash):
+        return
+    if not is_pdf(path) and page_hash(pixel_digest(load_image(path)), number).startswith(content_hash):
         return  # it was indexed as a picture in memory
     raise InputError(
         f"{page_name(path, number)} is not shown: {path} has changed since it was indexed. Index it again, or restore "

@@ -1,8 +1,8 @@
-"""Past one machine: pages embedded by Ray Data, into Parquet files or a Qdrant server.
+"""Pages embedded on the machines of a Ray cluster, into Parquet files or a Qdrant server.
 
     files --draw_pages--> pages --PageEncoder (actors, a model each)--> multi-vectors --write--> Parquet | Qdrant
 
-`embed_pages` is the whole of it. `draw_pages` and `PageEncoder` are its parts, for a pipeline of your own;
+`embed_pages` runs all of it. `draw_pages` and `PageEncoder` are its parts, for a pipeline of your own;
 `parquet_pages` reads the files back, for a store.
 """
 

@@ -28,15 +28,15 @@ Dtype = Literal["float16", "float32"]
 class PageEncoder:
     """A stateful encoder for `ray.data.Dataset.map_batches`, after `draw_pages`. One model is loaded in each actor.
 
-    It takes what Ray gives the actor: with `num_gpus` it runs on that GPU, and a GPU that does not come up is an
-    error; without, it runs on the CPU, on GPU machines too.
+    It runs on the resources of its actor: with `num_gpus` on that GPU, which must start; without, on the CPU, on GPU
+    machines too.
 
     Args:
         model: name or folder, as `ColPali.from_pretrained`, or a description, which is then registered in the actor. A
             folder must be there on every node.
         dtype: of the vectors.
         pooled: also give the mean vector of each page, in the column `pooled`.
-        threads: cores that a run uses, for which Ray does not care. None for the actor's `num_cpus`, at least 1.
+        threads: of a run, independent of Ray's count. None for the actor's `num_cpus`, at least 1.
         expected: refuse to start with any other model; for folders and caches that differ between nodes.
         **options: for `ColPali.from_pretrained`, such as `providers` or `local_files_only`.
 
@@ -45,8 +45,8 @@ class PageEncoder:
     where `error` is not.
 
     Raises:
-        FingerprintError: the model is not the one that was expected.
-        ProviderError: the GPU does not come up.
+        FingerprintError: the model is not the expected one.
+        ProviderError: the GPU fails to start.
         ConfigurationError: an unknown dtype.
 
     Example:
@@ -89,7 +89,7 @@ class PageEncoder:
         self._vector = pa.list_(pa.from_numpy_dtype(self._dtype), self.model.dim)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode the pages of a batch; one that the model cannot encode gets an error and the others their vectors."""
+        """Encode the pages of a batch; a page that the model cannot encode gets an error, the others their vectors."""
         rows = batch.drop_columns(["pixels"]).to_pylist()
         drawn = [index for index, row in enumerate(rows) if row["error"] is None]
         pixels = batch.column("pixels")
@@ -98,12 +98,17 @@ class PageEncoder:
             for index in drawn
         )
         results: list[PageEmbedding | None] = [None] * len(rows)
-        for index, found in zip(drawn, self.model.embed_pages(images, on_error="collect"), strict=True):
+        remaining = iter(drawn)
+
+        def fail(error: ColPaliError) -> None:
+            rows[next(remaining)]["error"] = str(error.args[0]) if error.args else str(error)
+
+        for found in self.model.embed_pages(images, on_error=fail):
             result = self._storable(found)
             if isinstance(result, ColPaliError):
-                rows[index]["error"] = str(result.args[0]) if result.args else str(result)
+                fail(result)
             else:
-                results[index] = result
+                results[next(remaining)] = result
         columns = {name: pa.array([row[name] for row in rows], PAGE.field(name).type) for name in PAGE.names}
         columns["model"] = pa.array([self._name] * len(rows), pa.string())
         columns["vectors"] = self._lists(results)
@@ -113,8 +118,8 @@ class PageEncoder:
             columns["pooled"] = self._means(results)
         return pa.table(columns)
 
-    def _storable(self, result: PageEmbedding | ColPaliError) -> PageEmbedding | ColPaliError:
-        if not isinstance(result, ColPaliError) and self._dtype == np.float16:
+    def _storable(self, result: PageEmbedding) -> PageEmbedding | EncodingError:
+        if self._dtype == np.float16:
             highest = float(np.abs(result.vectors).max(initial=0))
             if highest > float(np.finfo(np.float16).max):
                 return EncodingError(f"its vectors reach {highest:g}, too much for float16; use dtype='float32'")
@@ -139,7 +144,7 @@ class PageEncoder:
 
 
 def _given(resource: str) -> float:
-    """How much of a resource Ray gave the actor that runs this; 0 outside of one."""
+    """The amount of a resource that the current actor has; 0 outside of an actor."""
     if not ray.is_initialized():
         return 0.0
     context = ray.get_runtime_context()

@@ -1,6 +1,6 @@
-"""Where multi-vectors go: Parquet files in a folder, or a Qdrant server. Both know what they hold already.
+"""Destinations of multi-vectors: Parquet files in a folder, or a Qdrant server. Both list the pages that they hold.
 
-Their `write` is a generator because of errors: see `embedding._Worker`.
+Their `write` is a generator because of errors: see `pipeline._Worker`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -23,7 +24,10 @@ from numpy.typing import NDArray
 
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.pages.identity import READER_KEYS
+from colpali_integrations.ray.pages import PAGE
 from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.filters import DOCUMENT
 from colpali_integrations.stores.opening import ModelLike, fingerprint
 from colpali_integrations.stores.settings import Fingerprint
 from colpali_integrations.stores.store import MultiVectorStore
@@ -31,32 +35,39 @@ from colpali_integrations.stores.store import MultiVectorStore
 __all__ = ["MANIFEST", "ParquetFolder", "QdrantWriter", "parquet_pages"]
 
 MANIFEST = "_colpali_integrations.json"
-"""In a folder of Parquet files: by which model they were made. Readers of datasets pass over names that begin so."""
-_OUTCOME = ["id", "source", "page", "error"]
-_METADATA = ("source", "page", "page_count", "width", "height", "dpi", "content_hash")
-_READERS = 16  # threads that look into files: in object storage each takes a while to answer
+"""In a folder of Parquet files: the model that made them. Readers of datasets pass over names that begin so."""
+_OUTCOME = ["id", "document_id", "source", "page", "error"]
+_METADATA = [name for name in PAGE.names if name in READER_KEYS]
+_PLACE = ["run", "part", "row"]
+_READ = ["id", "key", "document_id", "page", "page_count", "run"]
+_VERSION = pa.schema([*(PAGE.field(name) for name in _READ[:-1]), *((name, pa.int64()) for name in _PLACE)])
+_READERS = 16  # threads that read files: object storage answers slowly
 
 
 class ParquetFolder:
     """Parquet files of one model's vectors, in a local folder or in object storage.
 
+    Files are only added. A page that was embedded again stands in several of them, and the row of the newest run
+    counts; rows carry the start of their run, in nanoseconds, in the column `run`.
+
     Args:
-        place: a path or a URI that pyarrow knows (s3://, gs://, hdfs://).
+        place: a path or a URI that pyarrow can open (s3://, gs://, hdfs://).
         made_by: the model.
-        kind: what else must be the same in all files, such as the vectors' type.
+        kind: other properties that all files share, such as the vectors' type.
 
     Raises:
         FingerprintError: the folder's vectors are another model's.
-        ConfigurationError: they are of another kind, or the folder holds Parquet files of somebody else.
+        ConfigurationError: they are of another kind, or the folder holds other Parquet files.
     """
 
     def __init__(self, place: str | os.PathLike[str], made_by: Fingerprint, kind: Mapping[str, Any]) -> None:
         self._files, self._root = _filesystem(place)
         found = _manifest(self._files, self._root, place)
         self._note = json.dumps({"model": made_by.to_dict(), **kind})
+        self._run = time.time_ns()
         if found is None:
             if _parts(self._files, self._root):
-                raise ConfigurationError(f"{place} holds Parquet files that are not ours; name another folder")
+                raise ConfigurationError(f"{place} holds Parquet files of another origin; name another folder")
             self._files.create_dir(self._root, recursive=True)
             with self._files.open_output_stream(f"{self._root}/{MANIFEST}") as file:
                 file.write(self._note.encode())
@@ -68,36 +79,37 @@ class ParquetFolder:
                 f"{place} was made with {_options(theirs)}, not with {_options(kind)}; name another folder"
             )
 
-    def known(self) -> set[str]:
-        """Ids of the pages that are there."""
-
-        def ids(path: str) -> list[str]:
-            found: list[str] = _read(self._files, path, ["id"]).column("id").to_pylist()
-            return found
-
-        with ThreadPoolExecutor(_READERS) as threads:
-            return {one for found in threads.map(ids, _parts(self._files, self._root)) for one in found}
+    def known(self) -> dict[str, str]:
+        """Content key by id of the pages that are there."""
+        rows = _newest(self._files, _parts(self._files, self._root))
+        self._run = max([self._run, *(1 + run for run in rows.column("run").to_pylist())])  # clocks may be set back
+        return dict(zip(rows.column("id").to_pylist(), rows.column("key").to_pylist(), strict=True))
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Write a file of the pages that are well; yields what became of each row."""
-        well = _well(batch)
-        if len(well):
-            # The same pages have the same name, so that a task that is run again replaces what it wrote.
-            digest = hashlib.sha256("\0".join(well.column("id").to_pylist()).encode()).hexdigest()[:24]
-            # Under another name until it is whole: of a run that is killed no half of a file is taken for one.
+        """Write a file of the pages that were embedded; yields the outcome of each row."""
+        embedded = _embedded(batch)
+        if len(embedded):
+            # The same pages have the same name, so that a task that is run again replaces its file.
+            digest = hashlib.sha256("\0".join(embedded.column("id").to_pylist()).encode()).hexdigest()[:24]
+            # Under another name until it is complete: a killed run leaves no half of a file that is read.
             unfinished = f"{self._root}/_{digest}.unfinished"
-            marked = well.drop_columns(["error"]).replace_schema_metadata({"colpali_integrations": self._note})
+            run = pa.array([self._run] * len(embedded), pa.int64())
+            marked = embedded.drop_columns(["error"]).append_column("run", run)
+            marked = marked.replace_schema_metadata({"colpali_integrations": self._note})
             pa.parquet.write_table(marked, unfinished, filesystem=self._files)
             self._files.move(unfinished, f"{self._root}/part-{digest}.parquet")
-        yield batch.select(_OUTCOME)
+        yield _outcome(batch)
 
 
 def parquet_pages(place: str | os.PathLike[str], *, model: ModelLike) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
     """The pages of a folder of Parquet files that `embed_pages` wrote, as a store's `add` takes them.
 
+    Of a page that was embedded several times, because its file had changed, only the newest version is given, and none
+    of a page beyond the end of the newest version of its document.
+
     Args:
-        place: the folder; a path or a URI that pyarrow knows.
-        model: what they are to be compared by: a `ColPali`, its description or its name.
+        place: the folder; a path or a URI that pyarrow can open.
+        model: the model of the questions: a `ColPali`, its description or its name.
 
     Yields:
         An entry and its vectors, float32 (n_vectors, dim).
@@ -120,60 +132,96 @@ def parquet_pages(place: str | os.PathLike[str], *, model: ModelLike) -> Iterato
     if found is None:
         raise StoreError(f"{place} is no folder that embed_pages wrote: it has no {MANIFEST}")
     found[0].require(fingerprint(model), where=str(place))
-    for path in _parts(files, root):
-        yield from _records(_read(files, path))
+    parts = _parts(files, root)
+    rows = _newest(files, parts).sort_by([("part", "ascending"), ("row", "ascending")])
+    bounds = np.searchsorted(rows.column("part").to_numpy(), np.arange(len(parts) + 1))
+    for part, path in enumerate(parts):
+        first, end = int(bounds[part]), int(bounds[part + 1])
+        if first < end:
+            yield from _records(_read(files, path).take(rows.column("row").slice(first, end - first)))
 
 
 class QdrantWriter:
     """A collection on a Qdrant server, as every other store of this package reads it.
 
     Args:
-        options: for `MultiVectorStore.open`: `url`, `collection` and so on.
+        options: for `MultiVectorStore.open`: `url`, `collection_name` and so on.
         made_by: the model.
     """
 
     def __init__(self, options: Mapping[str, Any], made_by: Fingerprint) -> None:
         self._options, self._made_by = json.dumps(dict(options), sort_keys=True), made_by
 
-    def known(self) -> set[str]:
-        """Ids of the pages that are there. Makes the collection where there is none."""
+    def known(self) -> dict[str, str]:
+        """Content key by id of the pages that are there. Makes the collection where there is none."""
         with MultiVectorStore.open(model=self._made_by, **json.loads(self._options)) as store:
-            return set(store.hashes())
+            return store.hashes()
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Store the pages that are well; yields what became of each row."""
-        _opened(self._options, self._made_by).add(_records(_well(batch)))
-        yield batch.select(_OUTCOME)
+        """Store the pages that were embedded; yields the outcome of each row."""
+        store, embedded = _opened(self._options, self._made_by), _embedded(batch)
+        lengths = dict(zip(*(embedded.column(name).to_pylist() for name in ("document_id", "page_count")), strict=True))
+        beyond = [{DOCUMENT: document, "page": {"$gt": count}} for document, count in lengths.items()]
+        # Before the others are stored: then a run that is killed in between leaves pages to embed, and comes back here.
+        removed = store.delete(where={"$or": beyond}) if beyond else 0
+        store.add(_records(embedded))
+        yield _outcome(batch, removed)
 
 
 @lru_cache(2)
 def _opened(options: str, made_by: Fingerprint) -> MultiVectorStore:
-    """A connection that the tasks of one process share, for as long as it lives."""
+    """A connection that the tasks of one process share until it ends."""
     return MultiVectorStore.open(model=made_by, **json.loads(options))
 
 
-def _well(batch: pa.Table) -> pa.Table:
+def _outcome(batch: pa.Table, removed: int = 0) -> pa.Table:
+    """The outcome of each row, and in the first one the number of removed pages."""
+    counts = pa.array([removed, *[0] * len(batch)], pa.int64()).slice(0, len(batch))
+    return batch.select(_OUTCOME).append_column("removed", counts)
+
+
+def _embedded(batch: pa.Table) -> pa.Table:
     return batch.filter(pa.compute.is_null(batch.column("error")))
+
+
+def _newest(files: Any, parts: list[str]) -> pa.Table:
+    """The rows that count: `id`, `key` and `run`, and `part` and `row`, which are indices of files and rows."""
+
+    def version(part: int) -> pa.Table:
+        rows = _read(files, parts[part], _READ).select(_READ)
+        places = [pa.array(np.full(len(rows), part)), pa.array(np.arange(len(rows)))]
+        return pa.Table.from_arrays([*rows.columns, *places], schema=_VERSION)
+
+    with ThreadPoolExecutor(_READERS) as threads:
+        found = pa.concat_tables([_VERSION.empty_table(), *threads.map(version, range(len(parts)))])
+    found = found.sort_by([("run", "descending")])
+    # `first` needs the order of the rows, and so a single thread.
+    lengths = found.group_by("document_id", use_threads=False).aggregate([("page_count", "first")])
+    rest = [name for name in found.column_names if name != "id"]
+    newest = found.group_by("id", use_threads=False).aggregate([(name, "first") for name in rest])
+    newest = newest.rename_columns([name.removesuffix("_first") for name in newest.column_names])
+    newest = newest.join(lengths, "document_id")
+    return newest.filter(pa.compute.less_equal(newest.column("page"), newest.column("page_count_first")))
 
 
 def _records(table: pa.Table) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
     for batch in table.to_batches():
         vectors = batch.column("vectors")
-        for index, said in enumerate(batch.drop_columns(["vectors"]).to_pylist()):
+        for index, row in enumerate(batch.drop_columns(["vectors"]).to_pylist()):
             rows = vectors[index].values
             numbers = rows.flatten().to_numpy(zero_copy_only=False)
-            yield _entry(said), numbers.astype(np.float32).reshape(len(rows), -1)
+            yield _entry(row), numbers.astype(np.float32).reshape(len(rows), -1)
 
 
-def _entry(said: dict[str, Any]) -> Entry:
-    own = json.loads(said["metadata"]) if said["metadata"] else {}
+def _entry(row: dict[str, Any]) -> Entry:
+    own = json.loads(row["metadata"]) if row["metadata"] else {}
     return Entry(
-        id=said["id"],
-        text=said["text"],
-        metadata={**own, **{name: said[name] for name in _METADATA if said[name] is not None}},
-        group=said["source"],
-        content_hash=said["content_hash"],
-        grid=PageGrid.from_json(json.loads(said["grid"])),
+        id=row["id"],
+        text=row["text"],
+        metadata={**own, **{name: row[name] for name in _METADATA if row[name] is not None}},
+        document_id=row["document_id"],
+        content_hash=row["key"],
+        grid=PageGrid.from_json(json.loads(row["grid"])),
     )
 
 
@@ -185,7 +233,7 @@ def _filesystem(place: str | os.PathLike[str]) -> tuple[Any, str]:
 
 
 def _manifest(files: Any, root: str, place: object) -> tuple[Fingerprint, dict[str, Any]] | None:
-    """By which model a folder's files were made, and how; None where nothing says so."""
+    """The model and the kind of a folder's files; None where there is no manifest."""
     path = f"{root}/{MANIFEST}"
     if files.get_file_info(path).type == pa.fs.FileType.NotFound:
         return None

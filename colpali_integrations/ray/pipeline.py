@@ -15,21 +15,23 @@ import ray
 import ray.data
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
-from colpali_integrations.models.colpali import ColPali, describe
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.loading import describe
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.pages.reference import DEFAULT_DPI, page_name
+from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.identity import page_name
 from colpali_integrations.ray.cluster import Workers, cluster_nodes, plan_workers
 from colpali_integrations.ray.encoder import Dtype, PageEncoder
 from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter
 from colpali_integrations.ray.pages import draw_pages
-from colpali_integrations.stores.indexing import Failure, IndexReport
+from colpali_integrations.stores.ingest import Failure, IngestReport
 from colpali_integrations.stores.settings import Fingerprint
 
 __all__ = ["QdrantServer", "embed_pages"]
 
 logger = logging.getLogger(__name__)
 
-# Pages that an encoder gets at once: on a GPU several runs of it, on a CPU few, so that no worker waits for another.
+# Pages that an encoder gets at once: several batches on a GPU; few on a CPU, so that no worker waits for another.
 _BATCH_CPU, _BATCH_GPU = 4, 16
 
 
@@ -39,16 +41,16 @@ class QdrantServer:
 
     Attributes:
         url: of the server.
-        collection: made if it is not there.
+        collection_name: of the collection, which is made if it is not there.
         options: further arguments of `MultiVectorStore.open`, such as `api_key` or `first_stage`; JSON-safe. Not shown.
 
     Example:
         >>> QdrantServer("http://qdrant:6333", "manuals", {"first_stage": "ward", "api_key": "secret"})
-        QdrantServer(url='http://qdrant:6333', collection='manuals')
+        QdrantServer(url='http://qdrant:6333', collection_name='manuals')
     """
 
     url: str
-    collection: str = "pages"
+    collection_name: str = "pages"
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -58,6 +60,7 @@ def embed_pages(
     output: str | os.PathLike[str] | QdrantServer,
     model: str | os.PathLike[str] = "coltiny",
     dpi: float = DEFAULT_DPI,
+    password: str | None = None,
     metadata: Sequence[str] = (),
     dtype: Dtype = "float16",
     pooled: bool = False,
@@ -67,39 +70,43 @@ def embed_pages(
     batch_size: int | None = None,
     pages_per_file: int = 256,
     **options: Any,
-) -> IndexReport:
+) -> IngestReport:
     """Embed the pages of a dataset of files and write their multi-vectors, on all of a Ray cluster.
 
-    Run it again after an interruption, or when files were added: what the output holds is not embedded again, and a
-    page that failed is tried again. A page that cannot be read or encoded never ends the run. A document that is in the
-    dataset twice, or whose node is lost in the middle, may be embedded twice: rows with equal ids are equal.
+    Run it again after an interruption, or when files were added or changed: pages that the output holds are not
+    embedded again, a changed document is replaced, and a page that failed is tried again. A page that cannot be read or
+    encoded never ends the run. A document that is in the dataset twice, or whose node is lost in the middle, may be
+    embedded twice.
 
     Args:
         dataset: a `ray.data.Dataset` of files, see `draw_pages`.
         output: a folder for Parquet files (a path that all nodes share, or s3://, gs://), or a `QdrantServer`.
         model: name or folder, as `ColPali.from_pretrained`; a folder must be on every node.
         dpi: resolution of PDF pages.
-        metadata: other columns of the dataset that go along with each page; for filters, on a server.
+        password: for encrypted PDFs.
+        metadata: other columns of the dataset that go along with each page and identify its document, see
+            `draw_pages`; for filters, on a server.
         dtype: of the vectors in Parquet files. A server's store keeps float16.
         pooled: also write the mean vector of each page, in the column `pooled` of Parquet files.
-        workers: encoders, a model each; None for as many as the cores, or the GPUs, are enough for; (least, most) for a
-            cluster that grows.
-        threads: cores an encoder; None for 4, or 1 beside a GPU and where nodes have fewer.
-        gpus: GPUs an encoder; 1 with `onnxruntime-gpu` on the nodes. A GPU that is asked for and does not come up is
-            an error.
-        batch_size: pages an encoder gets at once; None for 4, or 16 beside a GPU.
-        pages_per_file: pages in a Parquet file, or in a write to the server; what an interruption can lose of each
-            worker.
+        workers: number of encoders, each with its own model; None for as many as the cores, or the GPUs, suffice for;
+            (least, most) for a cluster that grows.
+        threads: cores per encoder; None for 4, or 1 beside a GPU and where nodes have fewer.
+        gpus: GPUs per encoder; 1 with `onnxruntime-gpu` on the nodes.
+        batch_size: pages that an encoder gets at once; None for 4, or 16 beside a GPU.
+        pages_per_file: pages in a Parquet file, or in a write to the server; as many can be lost per worker when the
+            run is interrupted.
         **options: for `ColPali.from_pretrained`, such as `local_files_only`.
 
     Returns:
-        How many pages were added, how many the output held before (`present`), and what failed, with reasons.
+        Numbers, and the failures. `documents` counts those of which pages were added, `present` the pages that the
+        output held before and that were not replaced or removed, `removed` those of a server (Parquet files are never
+        deleted; `parquet_pages` passes over the rows that no longer count).
 
     Raises:
         FingerprintError: the output holds vectors of another model.
         ConfigurationError: columns, workers or the output's kind do not fit.
         ModelNotFoundError: as `ColPali.from_pretrained`.
-        ProviderError: a GPU does not come up.
+        ProviderError: a requested GPU fails to start.
         StoreError: the output cannot be read or written.
 
     Example:
@@ -118,7 +125,7 @@ def embed_pages(
     if pooled and isinstance(output, QdrantServer):
         raise ConfigurationError(
             "pooled is a column of Parquet files; a server's store pools by its first stage: "
-            "QdrantServer(url, collection, {'first_stage': 'ward'})"
+            "QdrantServer(url, collection_name, {'first_stage': 'ward'})"
         )
     # Files and prompts only: where this runs there may be no GPU, and little memory.
     here = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
@@ -131,11 +138,11 @@ def embed_pages(
     plan = plan_workers(cluster_nodes(), count=workers, threads=threads, gpus=gpus)
     sink: ParquetFolder | QdrantWriter
     if isinstance(output, QdrantServer):
-        sink = QdrantWriter({"url": output.url, "collection": output.collection, **output.options}, made_by)
+        sink = QdrantWriter({"url": output.url, "collection_name": output.collection_name, **output.options}, made_by)
     else:
         sink = ParquetFolder(output, made_by, {"dtype": dtype, "pooled": pooled})
     known = sink.known()
-    encoded = draw_pages(dataset, dpi=dpi, known=known, metadata=metadata).map_batches(
+    encoded = draw_pages(dataset, dpi=dpi, password=password, known=known, metadata=metadata).map_batches(
         _Worker,
         batch_size=batch_size or (_BATCH_GPU if gpus else _BATCH_CPU),
         batch_format="pyarrow",
@@ -151,25 +158,37 @@ def embed_pages(
             **options,
         },
     )
-    report = IndexReport(present=len(known))
     # Writers wait for disks and servers: they take no slot, and so can always run.
     writing: dict[str, Any] = {"batch_size": pages_per_file, "batch_format": "pyarrow", "num_cpus": 0}
-    for row in _rows(encoded.map_batches(sink.write, **writing)):
+    return _report(_rows(encoded.map_batches(sink.write, **writing)), known)
+
+
+def _report(rows: Iterator[dict[str, Any]], known: Mapping[str, str]) -> IngestReport:
+    report, documents = IngestReport(), set()
+    for row in rows:
+        report.removed += row["removed"]
         if row["error"] is None:
             report.added += 1
+            report.replaced += row["id"] in known
+            documents.add(row["document_id"])
         else:
-            name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
-            kind_of = InputError if row["id"] is None else EncodingError
-            report.failures.append(Failure(name, kind_of(row["error"])))
-            logger.warning("%s: %s", name, row["error"])
+            report.failures.append(_failure(row))
+    report.documents = len(documents)
+    report.present = len(known) - report.replaced - report.removed
     return report
 
 
-class _Worker:
-    """A `PageEncoder` whose errors come out as what they are.
+def _failure(row: dict[str, Any]) -> Failure:
+    name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
+    logger.warning("%s: %s", name, row["error"])
+    return Failure(name, (InputError if row["id"] is None else EncodingError)(row["error"]))
 
-    Of an error in an actor's constructor, or in a function, Ray hands on nothing but the words, with a page of
-    traceback; those of a generator it hands on whole.
+
+class _Worker:
+    """A `PageEncoder` whose errors reach the driver with their type.
+
+    Of an error in an actor's constructor, or in a function, Ray hands on only the text, with a page of traceback; the
+    errors of a generator it hands on whole.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -194,7 +213,7 @@ def _pool(plan: Workers) -> Any:
 def _for_workers(
     model: str | os.PathLike[str], made_by: Fingerprint, options: Mapping[str, Any]
 ) -> str | os.PathLike[str] | ModelDescription:
-    """A model as workers can find it: a name registered here is unknown there, and a branch may have moved on."""
+    """A model as workers can find it: they lack the names registered here, and a branch may have moved on."""
     description, folder = describe(model, options.get("local_dir"))
     if folder is not None and "local_dir" not in options:
         return Path(folder).expanduser().absolute()
@@ -204,7 +223,7 @@ def _for_workers(
 
 
 def _rows(written: Any) -> Iterator[dict[str, Any]]:
-    """What became of each page, as the workers tell; an error of this package comes out of a worker as itself."""
+    """The outcome of each page; an error of this package comes out of a worker as itself."""
     batches = written.iter_batches(batch_size=None, batch_format="pyarrow")
     del written
     try:
@@ -214,8 +233,8 @@ def _rows(written: Any) -> Iterator[dict[str, Any]]:
     except Exception as error:
         if (ours := _ours(error)) is None:
             raise
-    # Ray ends its encoders when nothing refers to them any more. Whoever keeps this error, as a notebook does, must not
-    # keep with it Ray's errors, and with them the frames of its executor.
+    # Ray ends its encoders when nothing refers to them any more. A notebook that keeps this error must not keep Ray's
+    # errors with it, and with them the frames of Ray's executor.
     del batches
     raise ours.with_traceback(None)
 

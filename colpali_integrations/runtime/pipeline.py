@@ -1,4 +1,4 @@
-"""An ordered, bounded, parallel pipeline. It knows nothing of ColPali.
+"""An ordered, bounded, parallel pipeline; nothing in it depends on ColPali.
 
     source --> prepare (threads) --> batches --> run (threads) --> results, in the order of the source
 
@@ -14,16 +14,22 @@ a worker process would need its own.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
-from colpali_integrations.errors import ColPaliError, EncodingError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError
 
-__all__ = ["Failure", "Stage", "run_in_order", "run_inline"]
+__all__ = ["Failure", "OnError", "Stage", "handle_failures", "run_in_order", "run_inline", "with_progress"]
+
+logger = logging.getLogger(__name__)
+
+OnError: TypeAlias = Literal["raise", "skip"] | Callable[[ColPaliError], None]
+"""How to treat an item that fails: raise its error, skip it with a log entry, or pass its error to a function."""
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
@@ -32,20 +38,20 @@ Result = TypeVar("Result", covariant=True)
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that could not be done, in the place of its result."""
+    """An item that failed, in the place of its result."""
 
-    error: Exception
+    error: ColPaliError
 
 
 @dataclass(frozen=True)
 class Stage(Generic[Item, Ready, Result]):
-    """What the pipeline does to items.
+    """The work that the pipeline does on items.
 
     Attributes:
         prepare: work on one item, done ahead in threads.
         key: items of equal key may share a batch.
         run: work on a batch, given also the number of the worker (0 to workers - 1).
-        name: how messages call an item.
+        name: the item's name in error messages.
         abort: called when the results are no longer wanted, to end the batches that run.
     """
 
@@ -70,13 +76,13 @@ def run_in_order(
     Args:
         source: items; pulled by the thread that iterates the result, a bounded number ahead.
         stage: what to do.
-        batch_size: items a run.
+        batch_size: items per run.
         workers: threads that run batches.
         preparers: threads that prepare items.
         batches_ahead: batches under way for each worker, the one it runs included.
 
     Yields:
-        One result an item, in order; `Failure` for an item that could not be done. An error that the source itself
+        One result per item, in order; `Failure` for an item that failed. An error that the source itself
         raises comes after the results of what it gave before.
     """
     backlog = batches_ahead * workers
@@ -134,6 +140,45 @@ def run_inline(
             return
 
 
+def with_progress(source: Iterable[Item], show: bool, unit: str) -> Iterable[Item]:
+    """Count the items of a source on stderr as they are pulled."""
+    if not show:
+        return source
+    from tqdm import tqdm
+
+    total = len(source) if isinstance(source, Sized) else None
+    bar: Iterable[Item] = tqdm(source, total=total, unit=f" {unit}")
+    return bar
+
+
+def handle_failures(results: Iterator[Result | Failure], on_error: OnError) -> Generator[Result, None, None]:
+    """Yield the results, and treat each failure in its turn as the caller asks.
+
+    Raises:
+        ConfigurationError: at once, for an `on_error` of another kind.
+    """
+    if not callable(on_error) and on_error not in ("raise", "skip"):
+        raise ConfigurationError(f"on_error must be 'raise', 'skip' or a function of the error, got {on_error!r}")
+    return _handled(results, on_error)
+
+
+def _handled(results: Iterator[Result | Failure], on_error: OnError) -> Generator[Result, None, None]:
+    try:
+        for result in results:
+            if not isinstance(result, Failure):
+                yield result
+            elif callable(on_error):
+                on_error(result.error)
+            elif on_error == "raise":
+                raise result.error
+            else:
+                logger.warning("skipped %s", result.error)
+    finally:
+        close = getattr(results, "close", None)
+        if close is not None:
+            close()
+
+
 def _numbered_batches(
     source: Iterable[Item], batch_size: int
 ) -> Iterator[tuple[list[tuple[int, Item]], BaseException | None]]:
@@ -187,7 +232,7 @@ def _run_group(
     return results
 
 
-def _mark(error: Exception, index: int, name: str) -> Exception:
+def _mark(error: Exception, index: int, name: str) -> ColPaliError:
     if isinstance(error, ColPaliError):
         return error.at(index, name)
     wrapped = EncodingError(f"{type(error).__name__}: {error}").at(index, name)

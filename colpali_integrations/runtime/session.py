@@ -1,8 +1,8 @@
 """ONNX Runtime sessions: providers that are honoured, one copy of the weights, loaded once and shared by all threads.
 
-Engine (one device) -- pages()   --> pages half -> text half     (merged export, split)
-                    -- queries() --> text half
-or, for a model with a graph a direction, two sessions; or, where a merged graph cannot be split, one for both.
+`ModelSessions` holds the sessions of one model on one device. A merged export is split in two: pages run the pages half
+and then the text half, queries the text half alone. A model with one graph per direction has two sessions; a merged
+graph that cannot be split has one for both.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ import numpy as np
 import onnxruntime as ort
 
 from colpali_integrations.errors import ConfigurationError, EncodingError, ModelLoadError, ProviderError
-from colpali_integrations.models.family import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.arrays import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.batching import Coalescer
+from colpali_integrations.runtime.cores import available_cores
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
 
     from colpali_integrations.runtime.graph import Graph
 
-__all__ = ["Engine", "Provider", "Runs", "SessionConfig", "available_cores", "resolve_providers"]
+__all__ = ["ModelSessions", "Provider", "Runs", "SessionConfig", "resolve_providers"]
 
 logger = logging.getLogger(__name__)
 
-Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
+Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 T = TypeVar("T")
-# Page runs at once on a GPU, which has an order of its own for them.
+# No limit on a GPU: the driver schedules concurrent runs.
 _UNBOUNDED = 2**16
-# Providers that the log has said do not come up: a model has several sessions, and a process several models.
+# Providers already reported as unavailable; each is warned about once per process.
 _fallen_back: set[str] = set()
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -67,18 +69,12 @@ class SessionConfig:
     split: bool = True
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which in a container is fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, ...]:
-    """Check the providers asked for, or choose.
+    """Check the requested providers, or choose.
 
     Raises:
         ProviderError: one is not in this build of onnxruntime.
+        ConfigurationError: not a non-empty list.
     """
     available = ort.get_available_providers()
     if providers is None:
@@ -99,12 +95,15 @@ def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, .
     return tuple(providers)
 
 
-class Engine:
+class ModelSessions:
     """The sessions of one model on one device. Safe to use from many threads; sessions are made at first use.
 
     Args:
         graphs: the ONNX files.
         config: how to make sessions.
+
+    Attributes:
+        coalescer: merges concurrent calls into one batch, for callers that want that.
     """
 
     def __init__(self, graphs: GraphFiles, config: SessionConfig) -> None:
@@ -116,6 +115,7 @@ class Engine:
         self._whole = _Once(lambda: self._load(graphs.pages, None))
         self._queries = _Once(lambda: self._load(graphs.queries, None))
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
+        self.coalescer: Coalescer[Any, Any] = Coalescer()
         self._page_runs = threading.BoundedSemaphore(_most_page_runs(config) if self.on_cpu else _UNBOUNDED)
 
     def load(self) -> None:
@@ -240,7 +240,7 @@ class _Session:
         asked = [_provider_name(provider) for provider in config.providers or ()]
         if missing := [name for name in asked if name not in active]:
             raise ProviderError(
-                f"{', '.join(missing)} was asked for and did not come up; onnxruntime runs on {', '.join(active)}. "
+                f"{', '.join(missing)} failed to start; onnxruntime runs on {', '.join(active)}. "
                 "Its driver or libraries are missing or too old (onnxruntime's log names them); pass "
                 "providers=['CPUExecutionProvider'] to run on the CPU."
             )
@@ -354,8 +354,8 @@ def _warn_of_fallback(wanted: str, active: str) -> None:
     _fallen_back.add(wanted)
     logger.log(
         level,
-        "%s did not come up; models run on %s. `colpali-integrations doctor` says why, and providers=[%r] chooses it "
-        "without this warning (said once)",
+        "%s failed to start; models run on %s. `colpali-integrations doctor` shows why, and providers=[%r] chooses it "
+        "without this warning (logged once)",
         wanted,
         active,
         active,

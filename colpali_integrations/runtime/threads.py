@@ -1,4 +1,4 @@
-"""Blocking work off the event loop, in a bounded number of threads, and only while somebody waits for it.
+"""Blocking work off the event loop, in a bounded number of threads, and only while a task waits for it.
 
 `asyncio.to_thread` would use the loop's default executor. That one is shared with everything else in the program (DNS
 look-ups among it), and `asyncio.gather` over a hundred pages would encode up to 32 of them at once, each with memory
@@ -7,7 +7,6 @@ of its own. Queries have threads to themselves, so that a question never waits f
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import itertools
 import os
@@ -15,9 +14,9 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
-__all__ = ["Lane", "collect", "offload", "stream_in_chunks"]
+__all__ = ["Lane", "collect", "in_thread", "offload", "stream_in_chunks"]
 
 T = TypeVar("T")
 Lane: TypeAlias = Literal["queries", "pages"]
@@ -38,15 +37,18 @@ async def offload(call: Callable[[], T], lane: Lane, *, workers: int | None = No
     Returns:
         What the call returns.
     """
+    import asyncio  # slow to import, and most programs are not asynchronous
+
     executor = _executor(lane, workers or _THREADS[lane], os.getpid())
     return await asyncio.get_running_loop().run_in_executor(executor, contextvars.copy_context().run, call)
 
 
-async def collect(start: Callable[[], Iterator[T]]) -> list[T]:
+async def collect(start: Callable[[], Iterator[T]], *, workers: int | None = None) -> list[T]:
     """Exhaust an iterator in the lane of pages. When the task is cancelled, the thread stops after the item at hand.
 
     Args:
         start: makes the iterator; called in the thread too, for loading a model blocks as well.
+        workers: as for `offload`.
 
     Returns:
         Its items.
@@ -62,7 +64,7 @@ async def collect(start: Callable[[], Iterator[T]]) -> list[T]:
         return results
 
     try:
-        return await offload(work, "pages")
+        return await offload(work, "pages", workers=workers)
     finally:
         cancelled.set()
 
@@ -93,6 +95,28 @@ async def stream_in_chunks(
             executor.submit(close)
         except RuntimeError:  # the interpreter is going down, and with it the threads
             close()
+
+
+async def in_thread(results: Iterator[T]) -> AsyncGenerator[T, None]:
+    """Iterate in a thread of the event loop's own, one item at a time, and close the iterator whatever happens."""
+    import asyncio
+
+    end = object()
+    busy = threading.Lock()  # a cancelled task leaves its thread inside the generator, which cannot be closed then
+
+    def pull() -> Any:
+        with busy:
+            return next(results, end)
+
+    def close() -> None:
+        with busy:
+            getattr(results, "close", lambda: None)()
+
+    try:
+        while (result := await asyncio.to_thread(pull)) is not end:
+            yield result
+    finally:
+        await asyncio.shield(asyncio.to_thread(close))
 
 
 @cache

@@ -25,7 +25,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from colpali_integrations.runtime.session import available_cores
+from colpali_integrations.runtime.cores import available_cores
 from colpali_integrations.scoring._blocks import blocks
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def share_out(tasks: Sequence[T], do: Callable[[T, Buffers], None], *, threads: 
             try:
                 do(task, buffers)
             except BaseException:
-                waiting.clear()  # the other threads need not finish what nobody will see
+                waiting.clear()  # the other threads need not finish results that are thrown away
                 raise
 
     if workers == 1:

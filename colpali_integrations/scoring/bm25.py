@@ -1,7 +1,7 @@
 """BM25 of a page's text layer as sparse vectors, for hybrid search beside MaxSim.
 
 A page's vector holds the part of BM25 that the page alone decides, the saturated and length-normalised count of each
-word (Robertson and Zaragoza 2009); a query's vector holds counts; whoever keeps the vectors multiplies by the
+word (Robertson and Zaragoza 2009); a query's vector holds counts; the store that keeps the vectors multiplies by the
 words' rarity, so nothing needs a second pass over the pages::
 
     document value = n (k1 + 1) / (n + k1 (1 - b + b L / average_length))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -18,7 +18,7 @@ from colpali_integrations.scoring._blocks import blocks
 
 __all__ = ["MultiVectors", "PreparedPages", "as_multi_vector", "max_sim", "relevance", "top_pages"]
 
-MultiVectors: TypeAlias = "NDArray[Any] | Sequence[NDArray[Any]]"
+MultiVectors: TypeAlias = "NDArray[Any] | Iterable[NDArray[Any]]"
 
 # Multiplications from which on `scoring._kernels` is worth its start. At the first call that is 0.1 s where nothing has
 # loaded onnx yet, so it takes a hundred of ColPali's pages for a query of 20 vectors; a process that has encoded
@@ -71,16 +71,17 @@ def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArr
     may call it at once.
 
     Args:
-        queries: one (n_vectors, dim) array, or a sequence of them, of floats.
-        pages: one (n_vectors, dim) array, or a sequence of them, of any floats. float16 is converted a block at a time.
-            Or `PackedPages`, for many queries of the same pages, or `Int8Pages`, a quarter of the size.
+        queries: one (n_vectors, dim) array of floats, or any iterable of them.
+        pages: one (n_vectors, dim) array of any floats, or any iterable of them, such as `model.embed_pdf(path)`, which
+            is read whole. float16 is converted a block at a time. Or `PackedPages`, for many queries of the same pages,
+            or `Int8Pages`, a quarter of the size.
 
     Returns:
         float32 scores of shape (n_queries, n_pages); for a single query the first axis is dropped, for a single page
         the second, so two arrays give a scalar array. Prepared pages keep their axis even if there is one.
 
     Raises:
-        InputError: dims differ, an array is not two-dimensional, or it has no rows.
+        InputError: dims differ, an item is no two-dimensional array, or it has no rows.
 
     Example:
         >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -91,7 +92,7 @@ def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArr
     query_list = _as_list(queries, "queries")
     if isinstance(pages, PreparedPages):
         scores = _prepared(query_list, pages)
-        return scores[0] if isinstance(queries, np.ndarray) and queries.ndim == 2 else scores
+        return scores[0] if _is_one(queries) else scores
     page_list = _as_list(pages, "pages")
     _same_dim(query_list, page_list)
     scores = np.empty((len(query_list), len(page_list)), dtype=np.float32)
@@ -100,9 +101,9 @@ def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArr
         starts = _starts(query_list)
         for first, last, best in _best(stacked, page_list):
             scores[:, first:last] = np.add.reduceat(best, starts, axis=0)
-    if not isinstance(pages, Sequence) and pages.ndim == 2:
+    if _is_one(pages):
         scores = scores[:, 0]
-    if not isinstance(queries, Sequence) and queries.ndim == 2:
+    if _is_one(queries):
         scores = scores[0]
     return np.asarray(scores)
 
@@ -145,6 +146,10 @@ def as_multi_vector(vectors: Any, name: str = "vectors") -> NDArray[Any]:
     Raises:
         InputError: it is not.
     """
+    if hasattr(vectors, "vectors"):
+        raise InputError(
+            f"{name}: expected an array (n_vectors, dim), got a {type(vectors).__name__}; pass its .vectors"
+        )
     array = np.asarray(vectors)
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
         raise InputError(
@@ -154,8 +159,17 @@ def as_multi_vector(vectors: Any, name: str = "vectors") -> NDArray[Any]:
     return array
 
 
-def _as_list(vectors: MultiVectors, name: str) -> list[NDArray[Any]]:
-    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
+def _is_one(vectors: MultiVectors) -> bool:
+    return isinstance(vectors, np.ndarray) and vectors.ndim == 2
+
+
+def _as_list(vectors: Any, name: str) -> list[NDArray[Any]]:
+    if isinstance(vectors, (str, bytes)) or not isinstance(vectors, Iterable):
+        raise InputError(
+            f"{name}: expected an array (n_vectors, dim) or an iterable of them, got {type(vectors).__name__}; "
+            "ColPali.embed_query and embed_images make them"
+        )
+    if _is_one(vectors):
         return [as_multi_vector(vectors, name)]
     return [as_multi_vector(item, f"{name}[{index}]") for index, item in enumerate(vectors)]
 
@@ -221,9 +235,10 @@ def relevance(
     number of query vectors, the mean cosine of the best matches. A page that has nothing of the query does not get 0
     from such models: their vectors are never far apart, and what is a good value differs between models.
 
-    ColTiny's lengths are weights. 1 would be a page that says every word of the query without end and is read without
-    a doubt; each word counts by its weight, and one that the page does not say counts 0 or little. On the demo's 77
-    pages those that answer a question have 0.14 to 0.48 (half of them 0.31 to 0.41), the median of the others is 0.06.
+    ColTiny's lengths are weights. 1 is an upper bound that no real page reaches: every query word repeated indefinitely
+    and recognised with full confidence. Each word counts by its weight, and a missing one counts 0 or little. On the
+    demo's 77 pages those that answer a question have 0.14 to 0.48 (half of them 0.31 to 0.41), the median of the others
+    is 0.06.
 
     Args:
         score: MaxSim of the query with a page, or an array of them with several.

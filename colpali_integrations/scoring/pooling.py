@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.errors import InputError, MissingExtraError
+from colpali_integrations.errors import InputError
 from colpali_integrations.scoring.maxsim import as_multi_vector
 
 __all__ = ["grid_pool", "hierarchical_pool", "mean_pool", "ward_pool"]
@@ -109,7 +109,6 @@ def hierarchical_pool(
 
     Raises:
         InputError: not a multi-vector, or a factor or number below 1.
-        MissingExtraError: scipy is not installed.
 
     Example:
         >>> hierarchical_pool(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), pool_factor=2).tolist()
@@ -127,7 +126,7 @@ def hierarchical_pool(
     # X R^T, of at most dim numbers, are as far apart as those of n numbers, which are never made.
     exact = array.astype(np.float64)
     _, triangle = np.linalg.qr(exact)
-    means = _ward_means(exact @ triangle.T, array, target, "hierarchical_pool")
+    means = _ward_means(exact @ triangle.T, array, target)
     return (_unit(means) if normalize else means).astype(np.float32)
 
 
@@ -149,7 +148,6 @@ def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = 
 
     Raises:
         InputError: not a multi-vector, or n_clusters below 1 (below 2 when there is a zero vector to keep).
-        MissingExtraError: scipy is not installed.
 
     Example:
         >>> ward_pool(np.array([[1.5, 0.0], [0.0, 0.0], [0.5, 0.0], [0.0, 2.0]]), 3, normalize=False).tolist()
@@ -165,20 +163,17 @@ def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = 
     rows = array[directed]
     target = n_clusters - zeros
     if target < len(rows):
-        means = _ward_means(rows, rows, target, "ward_pool")
+        means = _ward_means(rows, rows, target)
         rows = (_unit(means) if normalize else means).astype(np.float32)
     return np.concatenate([rows, np.zeros((zeros, array.shape[1]), np.float32)])
 
 
-def _ward_means(
-    observations: NDArray[Any], vectors: NDArray[np.float32], n_clusters: int, caller: str
-) -> NDArray[np.float32]:
+def _ward_means(observations: NDArray[Any], vectors: NDArray[np.float32], n_clusters: int) -> NDArray[np.float32]:
     """Means of the vectors whose observations Ward's linkage puts together, in the order of scipy's labels."""
-    try:
-        from scipy.cluster.hierarchy import fcluster, linkage
-        from scipy.spatial.distance import pdist
-    except ImportError as error:
-        raise MissingExtraError("scipy", "pooling", caller) from error
+    # scipy takes a while to import.
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import pdist
+
     # What linkage would do itself, save its warning that a symmetric matrix looks like a distance matrix. It wants the
     # n (n - 1) / 2 distances: 4 MB for a page of ColPali, and the only thing here that grows faster than the page.
     tree = linkage(pdist(observations), method="ward")

@@ -1,5 +1,6 @@
 """Where pages and their multi-vectors are kept and searched. Stores import no framework."""
 
+from colpali_integrations._public import publish
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import Filter, parse_filter
 from colpali_integrations.stores.hits import Hits
@@ -31,3 +32,5 @@ __all__ = [
     "parse_filter",
     "stored_settings",
 ]
+
+publish(globals())

@@ -380,8 +380,8 @@ class _Run:
         for document in self._documents:
             if not document.whole or document.ids & self._failed or self.stop.is_set():
                 continue
-            stored = self.store.hashes({DOCUMENT: document.id})
-            beyond = [id_ for id_, key in stored.items() if id_ not in document.ids and not key.startswith("text:")]
+            others = self.store.hashes({DOCUMENT: document.id}).keys() - document.ids
+            beyond = [entry.id for entry in self.store.get(sorted(others)) if entry is not None and entry.is_page]
             self.report.removed += self.store.delete(beyond) if beyond else 0
 
     def finished(self) -> IngestReport:

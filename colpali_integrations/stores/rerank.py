@@ -205,8 +205,12 @@ class CandidateScorer:
                 under_way.append(key)
                 yield picture
 
-        for found in model.embed_images(pictures(), on_error="collect"):
-            yield under_way.popleft(), _of_a_candidate(found)
+        def fail(error: ColPaliError) -> None:
+            error.index = error.item = None  # its place among the pictures is not the candidate's place
+            failed.append((under_way.popleft(), error))
+
+        for vectors in model.embed_images(pictures(), on_error=fail):
+            yield under_way.popleft(), vectors
         for key, one in wanted.items():
             if one.image is None:
                 try:
@@ -233,10 +237,3 @@ class CandidateScorer:
 
 def _name(one: Candidate) -> str:
     return one.name or one.key
-
-
-def _of_a_candidate(found: Any) -> Any:
-    """Without its place in the stream of pictures, which is not the candidate's place."""
-    if isinstance(found, ColPaliError):
-        found.index = found.item = None
-    return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from colpali_integrations import __version__
+from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.scoring.muvera import Muvera
@@ -34,7 +34,7 @@ class Fingerprint:
         version: of this package, when the store was made; shown, not compared.
 
     Example:
-        >>> from colpali_integrations import find_model
+        >>> from colpali_integrations.models import find_model
         >>> coltiny = Fingerprint.of(find_model("coltiny"))
         >>> coltiny.matches(Fingerprint.of(find_model("Qdrant/colmodernvbert")))
         False
@@ -135,7 +135,7 @@ class Settings:
         ConfigurationError: an unknown first stage, or no vectors in it.
 
     Example:
-        >>> from colpali_integrations import find_model
+        >>> from colpali_integrations.models import find_model
         >>> colpali = Fingerprint.of(find_model("Qdrant/colpali-v1.3-fp16"))
         >>> settings = Settings(model=colpali, first_stage="muvera")
         >>> {name: (vectors.dim, vectors.multi) for name, vectors in settings.schema.items()}

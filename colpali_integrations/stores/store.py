@@ -85,6 +85,7 @@ class MultiVectorStore:
         self._bm25 = Bm25(language=settings.language)
         self._searcher = Searcher(engine, settings, self._stage, self._bm25)
         self._encoder: ColPali | None = None
+        self._checked: ModelLike | None = None
 
     @classmethod
     def open(
@@ -157,7 +158,9 @@ class MultiVectorStore:
         Raises:
             FingerprintError: it is another one; the message shows both and says what to do.
         """
-        self.model.require(fingerprint(model), where=self.where)
+        if model is not self._checked:
+            self.model.require(fingerprint(model), where=self.where)
+            self._checked = model
 
     # -- what is in it ------------------------------------------------------------------------------------------
 

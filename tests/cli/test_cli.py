@@ -7,15 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from colpali_integrations import __version__, list_supported_models
+from colpali_integrations import __version__
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.cli.snippet import marked, snippet
+from colpali_integrations.models import list_supported_models
 from colpali_integrations.models.registry import find_model
-from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
-from tests.stores.documents import make_folder
+from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore, Progress
+from tests.pages.test_pdf import encrypted
+from tests.stores.documents import draw, make_folder, save_pdf
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +52,15 @@ def test_index_says_what_it_did_on_stderr(
     assert run([*arguments, "--quiet"]) == ExitCode.OK
     assert capsys.readouterr() == ("", "")
     assert run(arguments) == ExitCode.OK
-    assert capsys.readouterr().err == "0 pages added, 3 there already. index holds 3 pages of 2 documents.\n"
+    assert capsys.readouterr().err == "0 pages added, 3 present. index holds 3 pages of 2 documents.\n"
 
 
 def test_search_as_json_is_one_object_a_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["search", "prices of bananas", "--store", str(store), "-k", "2", "--json"]) == ExitCode.OK
     captured = capsys.readouterr()
     first, second = map(json.loads, captured.out.splitlines())
-    assert list(first) == ["source", "page", "score", "relevance"]
+    assert list(first) == ["document_id", "source", "page", "score", "relevance"]
+    assert first["document_id"] == os.path.realpath(first["source"])
     assert (Path(first["source"]).name, first["page"]) == ("fruit.pdf", 2)
     assert first["score"] > second["score"]
     assert captured.err == ""
@@ -109,7 +113,8 @@ def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert failure["error"]
     assert report.pop("seconds") > 0
     assert report == {
-        **{"documents": 3, "added": 3, "present": 0, "moved": 0, "removed": 0, "pages": 3},
+        **{"documents": 3, "added": 3, "copied": 0, "present": 0, "updated": 0, "replaced": 0, "removed": 0},
+        "pages": 3,
         "store": str(tmp_path / "s"),
     }
     assert "broken.pdf" in captured.err
@@ -152,6 +157,84 @@ def test_search_as_a_table(store: Path, capsys: pytest.CaptureFixture[str], monk
     rank, _, document, page, *text = best.split()
     assert (rank, document, page, text) == ("1", str(Path("deep/er/train.PNG")), "1", ["no", "text", "layer"])
     assert len(others) == 2
+
+
+def indexed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """The report of an `index` without failures."""
+    assert run(["index", *map(str, arguments), "--dpi", "100", "--json"]) == ExitCode.OK
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return {name: value for name, value in report.items() if value and name not in ("seconds", "store")}
+
+
+def test_documents_of_owners_and_their_removal(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = [folder, "--store", tmp_path, "--exclude", "deep/*"]
+    assert indexed(capsys, *index, "--metadata", "tenant=north", "--metadata", "year=2024") == {
+        **{"documents": 1, "added": 2, "pages": 2}
+    }
+    assert indexed(capsys, *index, "--metadata", "tenant=south", "--pages", "2") == {
+        **{"documents": 1, "copied": 1, "pages": 3}
+    }
+    own = indexed(capsys, folder / "fruit.pdf", "--store", tmp_path, "--document-id", "fruit", "--pages", "1-2")
+    assert own == {"documents": 1, "copied": 2, "pages": 5}
+
+    search = ["search", "apples", "--store", str(tmp_path), "--json"]
+    assert run([*search, "--filter", '{"tenant": "north", "year": {"$gt": 2000}}']) == ExitCode.OK
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert run([*search, "--filter", '{"tenant": "west"}']) == ExitCode.INCOMPLETE
+    assert capsys.readouterr().err == f"The index {tmp_path} has no pages that fit the filter.\n"
+
+    remove = ["remove", "--store", str(tmp_path), "--json"]
+    for arguments, removed, left in (
+        (["--document-id", "fruit"], 2, 3),
+        (["--filter", '{"tenant": "south"}'], 1, 2),
+        (["--document-id", "fruit"], 0, 2),
+    ):
+        assert run([*remove, *arguments]) == (ExitCode.OK if removed else ExitCode.INCOMPLETE)
+        assert json.loads(capsys.readouterr().out) == {"removed": removed, "pages": left}
+    for wrong, message in (([], "pass ids, where or document_id"), (["--filter", '{"$and": []}'], "every entry")):
+        assert run([*remove, *wrong]) == ExitCode.ERROR
+        assert message in capsys.readouterr().err
+
+
+def test_a_changed_file_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paper, store = tmp_path / "paper.pdf", tmp_path / "store"
+    save_pdf(paper, draw("apples"), draw("bananas"), draw("cherries"))
+    assert indexed(capsys, paper, "--store", store)["added"] == 3
+    save_pdf(paper, draw("plums"), draw("pears"))
+    assert indexed(capsys, paper, "--store", store) == {
+        **{"documents": 1, "added": 2, "replaced": 2, "removed": 1, "pages": 2}
+    }
+    save_pdf(paper, draw("grapes"))
+    assert run(["index", str(paper), "--store", str(store), "--dpi", "100"]) == ExitCode.OK
+    assert ", 1 replaced, 1 removed. " in capsys.readouterr().err
+
+
+def test_passwords_come_from_a_file_or_the_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked.pdf").write_bytes(encrypted(user=b"sesame", owner=b"owner"))
+    (tmp_path / "password").write_text("sesame\n")
+    index = [tmp_path / "locked.pdf", "--store", tmp_path / "store"]
+    assert run(["index", *map(str, index)]) == ExitCode.INCOMPLETE
+    assert "encrypted" in capsys.readouterr().err
+    assert indexed(capsys, *index, "--password-file", tmp_path / "password")["added"] == 1
+    monkeypatch.setenv("COLPALI_PDF_PASSWORD", "sesame")
+    assert indexed(capsys, *index)["present"] == 1
+
+
+def test_a_store_in_the_home_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert indexed(capsys, folder, "--store=~/index")["added"] == 3
+    assert (tmp_path / "index").is_dir()
+    MultiVectorStore.open("~/index").close()
+    assert run(["search", "apples", "--store=~/index", "--html=~/found.html"]) == ExitCode.OK
+    assert (tmp_path / "found.html").is_file()
+    assert run(["search", "apples", "--store=~/nothing"]) == ExitCode.ERROR
 
 
 def test_broken_documents_are_named_and_the_exit_code_says_so(
@@ -198,7 +281,12 @@ def test_expected_errors_are_one_line(store: Path, tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize(
-    "arguments", [["search", "x"], ["index"], ["nonsense"], ["search", "x", "--store", "y", "-k", "0"], []]
+    "arguments",
+    [
+        *(["search", "x"], ["index"], ["nonsense"], ["search", "x", "--store", "y", "-k", "0"], []),
+        *(["search", "x", "--store", "y", "--filter", "year"], ["search", "x", "--store", "y", "--filter", "[1]"]),
+        *(["index", "x", "--store", "y", "--pages", "3-"], ["index", "x", "--store", "y", "--metadata", "tenant"]),
+    ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == ExitCode.USAGE
@@ -221,7 +309,7 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     table = capsys.readouterr().out
     for model in list_supported_models():
         assert model.name in table
-        assert model.licence in table
+        assert model.license in table
 
 
 def test_interrupting_keeps_what_was_done(
@@ -229,10 +317,11 @@ def test_interrupting_keeps_what_was_done(
 ) -> None:
     from colpali_integrations.cli import display
 
-    def interrupt(*arguments: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(_: object, state: Progress) -> None:
+        if state.done:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(display.IndexProgress, "done", interrupt)  # Ctrl-C after the first page
+    monkeypatch.setattr(display.IndexProgress, "__call__", interrupt)  # Ctrl-C after the first page
     assert run(["index", str(folder), "--store", str(tmp_path), "--dpi", "100"]) == ExitCode.INTERRUPTED
     assert "Interrupted" in capsys.readouterr().err
     with MultiVectorStore.open(tmp_path) as pages:

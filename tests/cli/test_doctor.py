@@ -11,10 +11,10 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from colpali_integrations import ModelDescription, register_model
 from colpali_integrations.cli import doctor
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.cli.doctor import EXTRAS, Check, Status, examine, provider_error
+from colpali_integrations.models import ModelDescription, register_model
 from colpali_integrations.models.hub import cache_state
 from colpali_integrations.models.registry import find_model
 from tests.models.test_hub import NAME, make_cache
@@ -121,8 +121,8 @@ def test_two_builds_of_onnxruntime_are_a_problem(monkeypatch: pytest.MonkeyPatch
     assert runtime.status is Status.problem
     assert runtime.fix == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
     assert [check.status for check in of(checks, "extras")] == [Status.note] * len(EXTRAS)
-    [pdf] = of(checks, "extras", "pdf")
-    assert pdf.fix == 'pip install "colpali-integrations[pdf]"'
+    [store] = of(checks, "extras", "store")
+    assert store.fix == 'pip install "colpali-integrations[store]"'
 
 
 def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colpali_integrations import Region, SimilarityMaps
+from colpali_integrations.explain import Region, SimilarityMaps
 from colpali_integrations.explain._report_style import STYLE, word_rules
 from colpali_integrations.explain.drawing import PALETTE
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture

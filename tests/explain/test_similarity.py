@@ -10,19 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from colpali_integrations import (
-    ColPali,
+from colpali_integrations import ColPali, max_sim, regions
+from colpali_integrations.errors import ImageError, InputError, MissingExtraError
+from colpali_integrations.explain import (
     PageGrid,
     Region,
     SimilarityMaps,
     draw_heatmap,
     draw_regions,
-    max_sim,
     plot_similarity_map,
-    regions,
     similarity_maps,
 )
-from colpali_integrations.errors import ImageError, InputError, MissingExtraError
 from colpali_integrations.explain.drawing import PALETTE, heat_colours, heat_limits
 from tests.explain.test_regions import Printed
 
@@ -44,9 +42,9 @@ def test_cells_without_a_vector_are_unknown_and_several_in_one_count_by_the_best
     np.testing.assert_allclose(found[1], [[-0.1, np.nan], [np.nan, -0.2]], rtol=1e-6)
 
 
-def test_words_fill_the_cells_that_they_reach() -> None:
-    reach = np.array([[4, 0, 5, 0], [0, 0, 2, 0], [0, 0, 0, 0]])
-    grid = PageGrid(3, 6, np.array([8, 12, -1]), cover=(0.9, 1.0), reach=reach)
+def test_words_fill_the_cells_of_their_boxes() -> None:
+    margins = np.array([[4, 0, 5, 0], [0, 0, 2, 0], [0, 0, 0, 0]])
+    grid = PageGrid(3, 6, np.array([8, 12, -1]), filled=(0.9, 1.0), margins=margins)
     query = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     page = np.array([[0.9, -0.3], [0.1, 0.6], [0.0, 0.0]], np.float32)
     found = similarity_maps(query, page, grid, tokens=["harbour", None])
@@ -55,7 +53,7 @@ def test_words_fill_the_cells_that_they_reach() -> None:
     assert found.maps[1].min() == 0, "the vector that ends a page of ColTiny's says 0"
     assert found.words == [0]
     np.testing.assert_array_equal(found.total, found.maps[0])
-    assert grid.covered(2).tolist() == []
+    assert grid.cells_of(2).tolist() == []
 
 
 @pytest.mark.parametrize("name", ["coltiny", "paligemma", "idefics3"])
@@ -81,7 +79,7 @@ def test_every_family_has_its_geometry_and_the_peaks_are_max_sim_s(name: str, re
     for region in regions(query, *embedding, tokens=tokens):
         [values] = [found.maps[i] for i in found.words if np.isclose(found.maps[i].max(), region.score, atol=1e-5)][:1]
         x, y = peak(values)
-        assert inside((x / found.cover[0], y / found.cover[1]), region.box)
+        assert inside((x / found.filled[0], y / found.filled[1]), region.box)
 
 
 def test_coltiny_glows_where_the_word_is_printed(coltiny: ColPali) -> None:

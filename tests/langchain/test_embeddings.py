@@ -20,10 +20,12 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
-from colpali_integrations import ColPali, max_sim, mean_pool, pdf_pages
-from colpali_integrations.errors import ImageError, InputError, ModelNotFoundError, PdfError, QueryError
+from colpali_integrations import ColPali, max_sim, pdf_pages
+from colpali_integrations.errors import ColPaliError, ImageError, InputError, ModelNotFoundError, PdfError, QueryError
 from colpali_integrations.langchain import ColPaliEmbeddings, PdfPageLoader
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import release_shared_models
+from colpali_integrations.scoring import mean_pool
 
 PDFS = Path(__file__).parents[2] / "demo" / "pdfs"
 FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
@@ -214,18 +216,20 @@ def test_on_error_skip_leaves_pages_out_and_logs(
     ]
 
 
-async def test_on_error_collect_puts_errors_in_place(embeddings: ColPaliEmbeddings, good_bad_good: list[Any]) -> None:
+async def test_on_error_takes_a_function_that_gets_the_errors(
+    embeddings: ColPaliEmbeddings, good_bad_good: list[Any]
+) -> None:
+    errors: list[ColPaliError] = []
     for results in (
-        embeddings.embed_images(good_bad_good, on_error="collect"),
-        await embeddings.aembed_images(good_bad_good, on_error="collect"),
+        embeddings.embed_images(good_bad_good, on_error=errors.append),
+        await embeddings.aembed_images(good_bad_good, on_error=errors.append),
+        embeddings.embed_images_multi_vector(good_bad_good, on_error=errors.append),
+        await embeddings.aembed_images_multi_vector(good_bad_good, on_error=errors.append),
     ):
-        assert [type(result) for result in results] == [list, ImageError, ImageError, list]
-        assert "no file at" in str(results[2])
-    for arrays in (
-        embeddings.embed_images_multi_vector(good_bad_good, on_error="collect"),
-        await embeddings.aembed_images_multi_vector(good_bad_good, on_error="collect"),
-    ):
-        assert [type(result) for result in arrays] == [np.ndarray, ImageError, ImageError, np.ndarray]
+        assert len(results) == 2
+    assert [error.index for error in errors] == [1, 2] * 4
+    assert {type(error) for error in errors} == {ImageError}
+    assert "no file at" in str(errors[-1])
 
 
 def test_a_generator_that_breaks_is_the_callers_error(embeddings: ColPaliEmbeddings, tmp_path: Path) -> None:
@@ -251,6 +255,14 @@ def test_a_generator_that_breaks_is_the_callers_error(embeddings: ColPaliEmbeddi
 def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ColPaliEmbeddings(**arguments)
+
+
+def test_model_options_are_one_value() -> None:
+    embeddings = ColPaliEmbeddings(model="coltiny", threads=4, options={"url_timeout": 3})
+    assert embeddings.options == ModelOptions(threads=4, url_timeout=3)
+    assert ColPaliEmbeddings(options=embeddings.options).options == embeddings.options
+    with pytest.raises(ValidationError, match=r"ColPaliEmbeddings has no option 'device'; pass providers="):
+        ColPaliEmbeddings(device="cuda")
 
 
 def test_an_attribute_is_checked_like_an_argument() -> None:

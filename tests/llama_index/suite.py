@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ from llama_index.core.vector_stores.types import (
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from colpali_integrations import ColPali
+from colpali_integrations.llama_index import ColPaliEmbedding, ColPaliVectorStore
 
 FRUIT = RelatedNodeInfo(node_id="fruit.txt", node_type=ObjectType.DOCUMENT, hash="abc", metadata={"k": "v"})
 TRAIN = RelatedNodeInfo(node_id="train.txt", node_type=ObjectType.DOCUMENT)
@@ -129,29 +131,51 @@ class Driver:
         self._call(self.store.clear, self.store.aclear)
 
 
-class Encoded:
-    """How many pages and texts (questions included) the model was asked to encode."""
+class CountingModel(ColPali):
+    """ColTiny, with the numbers of pages and texts (questions included) that it was asked to encode."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.pages = self.texts = 0
-
-        def counting(name: str, kind: str) -> None:
-            method = getattr(ColPali, name)
-
-            def counted(items: Any) -> Iterator[Any]:
-                for item in [items] if isinstance(items, str) else items:
-                    setattr(self, kind, getattr(self, kind) + 1)
-                    yield item
-
-            monkeypatch.setattr(ColPali, name, lambda model, items, **options: method(model, counted(items), **options))
-
-        for name in ("embed_images", "embed_pages"):
-            counting(name, "pages")
-        for name in ("embed_queries", "embed_texts"):
-            counting(name, "texts")
+    pages = texts = 0
 
     def reset(self) -> None:
         self.pages = self.texts = 0
+
+    def _counted(self, items: Any, kind: str) -> Iterator[Any]:
+        for item in [items] if isinstance(items, str) else items:
+            setattr(self, kind, getattr(self, kind) + 1)
+            yield item
+
+    def embed_images(self, images: Any, **options: Any) -> Any:
+        return super().embed_images(self._counted(images, "pages"), **options)
+
+    def embed_pages(self, images: Any, **options: Any) -> Any:
+        return super().embed_pages(self._counted(images, "pages"), **options)
+
+    def embed_queries(self, texts: Any, **options: Any) -> Any:
+        return super().embed_queries(self._counted(texts, "texts"), **options)
+
+    def embed_texts(self, texts: Any, **options: Any) -> Any:
+        return super().embed_texts(self._counted(texts, "texts"), **options)
+
+
+@cache
+def counting_model() -> CountingModel:
+    """The one that all `CountingEmbedding`s share."""
+    model = CountingModel.from_pretrained()
+    assert isinstance(model, CountingModel)
+    return model
+
+
+class CountingEmbedding(ColPaliEmbedding):
+    """Encodes with `counting_model()`."""
+
+    @property
+    def model(self) -> CountingModel:
+        return counting_model()
+
+
+def counting_store() -> ColPaliVectorStore:
+    """An empty store in memory that encodes with `counting_model()`."""
+    return ColPaliVectorStore(embed_model=CountingEmbedding())
 
 
 class VectorStoreConformance:

@@ -30,11 +30,13 @@ from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
 import colpali_integrations.llama_index as adapter
-from colpali_integrations import ColPali, max_sim, mean_pool, pdf_pages
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import ColPaliError, ImageError, ModelNotFoundError, QueryError
 from colpali_integrations.llama_index import ColPaliEmbedding, PdfPageReader
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.runtime.threads import offload, stream_in_chunks
+from colpali_integrations.scoring import mean_pool
 
 PDFS = Path(__file__).parent.parent.parent / "demo" / "pdfs"
 SLIDES = PDFS / "metropolis-slides.pdf"
@@ -167,7 +169,7 @@ class TestImages:
             (ImageNode(image="not base64!", id_="n2"), "must be base64"),
             (ImageBlock(), "ImageBlock has no image"),
             (TextNode(text="text", id_="n3"), "TextNode 'n3' has no image"),
-            (f"{SLIDES}#page=99", "page 99 was asked for"),
+            (f"{SLIDES}#page=99", "page 99 was requested"),
             ("missing.pdf#page=1", r"missing\.pdf"),
             (3, "int"),
         ],
@@ -305,13 +307,13 @@ def test_a_provider_with_options_survives_json() -> None:
     providers: list[Any] = [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
     embedding = ColPaliEmbedding(providers=providers)
     again = ColPaliEmbedding.from_json(embedding.to_json())
-    assert again.providers == embedding.providers == providers
+    assert again.options == embedding.options == ModelOptions(providers=providers)
     assert again.model is embedding.model
 
 
 def test_a_model_from_a_folder() -> None:
     files = Path(__file__).parent.parent / "parity" / "fixtures" / "paligemma"
-    by_path = ColPaliEmbedding(model_name=files)  # type: ignore[arg-type]  # the base class says str
+    by_path = ColPaliEmbedding(model_name=files)
     by_name = ColPaliEmbedding(model_name=str(files))
     assert by_path.to_dict() == by_name.to_dict()
     assert by_path.model is by_name.model
@@ -326,6 +328,7 @@ def test_a_model_from_a_folder() -> None:
         ({"num_workers": 0}, "num_workers"),
         ({"url_timeout": -1}, "url_timeout"),
         ({"model": "coltiny"}, "model"),
+        ({"device": "cuda"}, "CUDAExecutionProvider"),
     ],
 )
 def test_impossible_options_are_refused_at_once(options: dict[str, Any], message: str) -> None:
@@ -348,7 +351,7 @@ def test_the_public_surface() -> None:
     assert sorted(adapter.__all__) == adapter.__all__
     for name in adapter.__all__:
         assert (getattr(adapter, name).__doc__ or "").strip()
-        assert getattr(adapter, name).__module__.startswith("colpali_integrations.llama_index.")
+        assert getattr(adapter, name).__module__.startswith("colpali_integrations.llama_index")
 
 
 def test_a_missing_llama_index_names_the_command() -> None:

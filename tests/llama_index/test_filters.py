@@ -12,7 +12,7 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.llama_index.filters import store_filter
+from colpali_integrations.llama_index._filters import store_filter
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import Filter, matches
 
@@ -161,9 +161,9 @@ def test_kinds_that_cannot_be_compared_do_not_fit() -> None:
 
 def test_the_document_s_id_can_be_filtered_by() -> None:
     entries = [
-        Entry(id="a", group="report"),
-        Entry(id="b", group="letter", metadata={"doc_id": "report"}),
-        Entry(id="c", group="letter"),
+        Entry(id="a", document_id="report"),
+        Entry(id="b", document_id="letter", metadata={"doc_id": "report"}),
+        Entry(id="c", document_id="letter"),
         Entry(id="d"),
     ]
     for key in ("doc_id", "ref_doc_id"):

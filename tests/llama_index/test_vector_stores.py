@@ -37,13 +37,14 @@ from colpali_integrations.errors import (
 from colpali_integrations.llama_index import (
     ColPaliEmbedding,
     ColPaliIndex,
+    ColPaliRerank,
     ColPaliVectorStore,
     PdfPageReader,
     image_blocks,
 )
-from colpali_integrations.llama_index.persistence import copied_records
+from colpali_integrations.llama_index._persistence import copied_records
 from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
-from tests.llama_index.suite import Encoded, VectorStoreConformance, sample
+from tests.llama_index.suite import CountingModel, VectorStoreConformance, counting_model, counting_store, sample
 from tests.stores.documents import DPI, draw, make_store
 
 
@@ -68,7 +69,9 @@ class TestOnAServer(VectorStoreConformance):
     def vector_store(self) -> Iterator[ColPaliVectorStore]:
         url, collection = os.environ.get("QDRANT_URL"), f"test-{uuid.uuid4().hex}"
         client = QdrantClient(url=url) if url else QdrantClient(":memory:")
-        yield ColPaliVectorStore(store=MultiVectorStore.open(client=client, collection=collection, model="coltiny"))
+        yield ColPaliVectorStore(
+            store=MultiVectorStore.open(client=client, collection_name=collection, model="coltiny")
+        )
         client.delete_collection(collection)
         client.close()
 
@@ -91,14 +94,16 @@ def commanded(root: Path, coltiny: ColPali) -> Iterator[MultiVectorStore]:
 @pytest.fixture
 def own(commanded: MultiVectorStore) -> ColPaliVectorStore:
     """A copy of it in memory."""
-    made = ColPaliVectorStore()
+    made = counting_store()
     made.client.add(copied_records(commanded))
     return made
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
-    return Encoded(monkeypatch)
+def encoded() -> CountingModel:
+    """What `counting_store()` encodes from here on."""
+    counting_model().reset()
+    return counting_model()
 
 
 def ask(store: ColPaliVectorStore, question: str, k: int = 1, **options: Any) -> list[BaseNode]:
@@ -110,7 +115,7 @@ def base64_of(path: Path) -> str:
 
 
 def test_pages_of_every_kind_are_encoded_and_come_back(
-    root: Path, commanded: MultiVectorStore, encoded: Encoded
+    root: Path, commanded: MultiVectorStore, encoded: CountingModel
 ) -> None:
     picture, pdf = root / "documents" / "deep" / "er" / "train.PNG", root / "documents" / "fruit.pdf"
     data = picture.read_bytes()
@@ -123,7 +128,7 @@ def test_pages_of_every_kind_are_encoded_and_come_back(
         ImageNode(id_="reference", image_path=f"{pdf}#page=1&dpi={DPI}"),
     ]
     before = [node.to_json() for node in nodes]
-    store = ColPaliVectorStore()
+    store = counting_store()
     store.add(nodes)
     assert encoded.pages == 3, "the picture is one, by its file and by its bytes"
     assert encoded.texts == 0
@@ -135,7 +140,7 @@ def test_pages_of_every_kind_are_encoded_and_come_back(
     assert image_blocks([found[3]])[0].resolve_image().read() == data
 
 
-def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: Encoded) -> None:
+def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: CountingModel) -> None:
     pages = PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf")
     own.add(pages)
     assert encoded.pages == 0, "the command line had encoded these pages"
@@ -152,8 +157,8 @@ def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: 
     assert encoded.pages == 1, "at another resolution it is another picture"
 
 
-def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: Encoded) -> None:
-    path, store = tmp_path / "page.png", ColPaliVectorStore()
+def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: CountingModel) -> None:
+    path, store = tmp_path / "page.png", counting_store()
     for number, words in enumerate(["Harvest of apples", "Harvest of apples", "Prices of bananas"]):
         draw(words).save(path)
         store.add([ImageNode(id_="a", image_path=str(path), text="same")])
@@ -161,7 +166,7 @@ def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: 
     cut = PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf")[0]
     cut.image = base64_of(path)  # with the metadata of the page that it was
     store.add([cut])
-    assert encoded.pages == 3, "it is not the page that its metadata tell of"
+    assert encoded.pages == 2, "it is not the page of its metadata but the picture of the other node, which is copied"
     assert {node.node_id for node in ask(store, "bananas", 2)} == {"a", cut.node_id}
 
 
@@ -179,7 +184,7 @@ def test_what_others_indexed_can_be_opened(root: Path, own: ColPaliVectorStore) 
     assert own.get_nodes([page.node_id]) == [page]
     assert ask(own, "railway")[0].class_name() == "ImageNode"
     own.client.add(
-        [(Entry(id="text", text="a note on pears", metadata={"k": 1}, group="pears.txt"), np.ones((1, 128)))]
+        [(Entry(id="text", text="a note on pears", metadata={"k": 1}, document_id="pears.txt"), np.ones((1, 128)))]
     )
     [note] = own.get_nodes(["text"])
     assert isinstance(note, TextNode)
@@ -219,8 +224,8 @@ def test_a_folder_is_kept(tmp_path: Path) -> None:
     with_texts.close()
     for again in (ColPaliVectorStore(tmp_path / "store"), ColPaliVectorStore(path=str(tmp_path / "store"))):
         assert {node.node_id for node in again.get_nodes()} == {"apples", "bananas", "train", "loose"}
-        assert again.embedding is not None
-        assert again.embedding.model_name == "coltiny", "by which model it was made"
+        assert again.embed_model is not None
+        assert again.embed_model.model_name == "coltiny", "by which model it was made"
         again.close()
 
 
@@ -260,6 +265,18 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
         ColPaliVectorStore(**options)
 
 
+@pytest.mark.parametrize(
+    ("option", "right"),
+    [("collection", "collection_name"), ("persist_dir", "path"), ("persist_directory", "path"), ("location", "path"),
+     ("embedding", "embed_model"), ("serach_mode", "search_mode")],
+)  # fmt: skip
+def test_wrong_guesses_name_the_right_option(option: str, right: str) -> None:
+    for kind in (ColPaliVectorStore, ColPaliRerank):
+        if kind is ColPaliVectorStore or right in kind.model_fields:
+            with pytest.raises(ValidationError, match=rf"'{option}'.*\b{right}\b"):
+                kind(**{option: "x"})
+
+
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     ready = MultiVectorStore.open(model="coltiny")
     for given in ({"store": ready, "path": tmp_path}, {"store": str(tmp_path), "path": tmp_path}):
@@ -269,10 +286,10 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         ColPaliVectorStore(is_embedding_query=True)
     other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
     with pytest.raises(FingerprintError, match="other"):
-        ColPaliVectorStore(store=MultiVectorStore.open(model=other), embedding=ColPaliEmbedding())
+        ColPaliVectorStore(store=MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
     MultiVectorStore.open(tmp_path / "other", model=other).close()
     with pytest.raises(FingerprintError, match="other"):
-        ColPaliVectorStore(path=tmp_path / "other", embedding=ColPaliEmbedding())
+        ColPaliVectorStore(path=tmp_path / "other", embed_model=ColPaliEmbedding())
     with pytest.raises(InputError, match="clear"):
         ColPaliVectorStore().delete_nodes()
 
@@ -286,7 +303,7 @@ def test_queries_that_cannot_work_are_refused() -> None:
             store.query(VectorStoreQuery(query_str="apples", mode=mode))
     with pytest.raises(ConfigurationError, match="alpha"):
         store.query(VectorStoreQuery(query_str="apples", mode=VectorStoreQueryMode.HYBRID, alpha=2))
-    with pytest.raises(ConfigurationError, match="unknown nprobe"):
+    with pytest.raises(ConfigurationError, match="no option 'nprobe'"):
         store.query(VectorStoreQuery(query_str="apples"), nprobe=3)
     with pytest.raises(QueryError):
         store.query(VectorStoreQuery(query_str=" "))

@@ -14,21 +14,23 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from colpali_integrations import ColPali, max_sim
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import (
     ColPaliError,
     ConfigurationError,
     EncodingError,
     ImageError,
     ModelNotFoundError,
+    PdfError,
     ProviderError,
     QueryError,
 )
-from colpali_integrations.runtime.session import Engine, Runs, _Session
+from colpali_integrations.runtime.session import ModelSessions, Runs, _Session
 from tests.runtime.threads import pipeline_threads
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 PAGED = FIXTURES / "paligemma"
+SLIDES = Path(__file__).parents[2] / "demo" / "pdfs" / "metropolis-slides.pdf"
 NAMES = ("coltiny", "paligemma", "idefics3")
 
 
@@ -79,7 +81,7 @@ def test_a_query_does_not_depend_on_its_batch(model: ColPali) -> None:
 def test_a_page_does_not_depend_on_its_batch(model: ColPali) -> None:
     alone = [next(model.embed_images(image)) for image in PAGES]
     for options in ({"batch_size": 4}, {"batch_size": 3, "parallel": 2}, {"batch_size": 1, "parallel": 0}):
-        for image_vectors, expected in zip(model.embed_images(PAGES, **options), alone, strict=True):  # type: ignore[call-overload]
+        for image_vectors, expected in zip(model.embed_images(PAGES, **options), alone, strict=True):  # type: ignore[arg-type]
             assert image_vectors.shape == expected.shape
             np.testing.assert_allclose(image_vectors, expected, atol=2e-5)
 
@@ -196,12 +198,35 @@ def test_bad_pages_are_skipped_or_collected_as_asked(coltiny: ColPali, caplog: p
         "skipped item 1 (no/such/file.png)",
         "skipped item 3 (0 bytes)",
     ]
-    good, missing, also_good, empty = coltiny.embed_images(images, on_error="collect")
+    seen: list[Any] = []
+    for vectors in coltiny.embed_images(images, on_error=seen.append):
+        seen.append(vectors)
+    good, missing, also_good, empty = seen
     assert isinstance(good, np.ndarray)
     assert isinstance(also_good, np.ndarray)
     assert isinstance(missing, ImageError)
     assert isinstance(empty, ColPaliError)
     assert (missing.index, empty.index) == (1, 3)
+
+
+def test_an_error_raised_by_the_callers_function_ends_the_stream(coltiny: ColPali) -> None:
+    def stop(error: ColPaliError) -> None:
+        raise StopAsyncIteration(str(error))
+
+    with pytest.raises(StopAsyncIteration, match="item 1"):
+        list(coltiny.embed_images([PAGES[0], b"", PAGES[1]], on_error=stop))
+    assert not pipeline_threads()
+
+
+def test_one_query_and_one_pdf(coltiny: ColPali) -> None:
+    np.testing.assert_array_equal(coltiny.embed_query(QUERIES[1]), next(coltiny.embed_queries(QUERIES[1])))
+    with pytest.raises(QueryError):
+        coltiny.embed_query(["a", "b"])  # type: ignore[arg-type]
+    pages = list(coltiny.embed_pdf(SLIDES.read_bytes(), dpi=60, pages=[3, 1]))
+    for mine, theirs in zip(pages, coltiny.embed_images(pdf_pages(SLIDES, dpi=60, pages=[3, 1])), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(PdfError, match="page 99"):
+        list(coltiny.embed_pdf(SLIDES, pages=[99]))
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t ", "\u3000"])
@@ -254,6 +279,23 @@ def test_load_options_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
         ColPali.from_pretrained(**bad)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        ({"device": "cuda"}, r'no option .device.; pass providers=\["CUDAExecutionProvider"\]'),
+        ({"cuda": True}, "CUDAExecutionProvider"),
+        ({"device_map": "auto"}, "CUDAExecutionProvider"),
+        ({"dtype": "float16"}, "precision"),
+        ({"torch_dtype": None}, "precision"),
+        ({"thread": 2}, "did you mean 'threads'"),
+        ({"lazyload": True}, "did you mean 'lazy_load'"),
+    ],
+)
+def test_options_of_other_libraries_are_refused_with_the_right_word(wrong: dict[str, Any], advice: str) -> None:
+    with pytest.raises(ConfigurationError, match=advice):
+        ColPali.from_pretrained(**wrong)
+
+
 def test_a_gpu_that_is_not_there_is_an_error_and_not_the_cpu() -> None:
     with pytest.raises(ProviderError, match="onnxruntime-gpu"):
         ColPali.from_pretrained(providers=["CUDAExecutionProvider"])
@@ -276,16 +318,16 @@ def test_an_unknown_name_suggests_a_known_one() -> None:
 def test_close_releases_and_the_next_use_loads_again() -> None:
     with ColPali.from_pretrained() as model:
         before = next(model.embed_queries("harbour"))
-    assert not model._engines[0]._queries._values
+    assert not model._sessions[0]._queries._values
     np.testing.assert_array_equal(next(model.embed_queries("harbour")), before)
 
 
 def test_values_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ColPali.from_pretrained()
-    original = Engine.queries
+    original = ModelSessions.queries
     calls = 0
 
-    def poisoned(self: Engine, feed: Any, runs: Any) -> Any:
+    def poisoned(self: ModelSessions, feed: Any, runs: Any) -> Any:
         outputs = dict(original(self, feed, runs))
         outputs["vectors"] = outputs["vectors"].copy()
         outputs["vectors"][0, 0] = np.nan
@@ -293,7 +335,7 @@ def test_values_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch
         calls += 1
         return outputs
 
-    monkeypatch.setattr(Engine, "queries", poisoned)
+    monkeypatch.setattr(ModelSessions, "queries", poisoned)
     with pytest.raises(EncodingError, match=r"item 0 \('harbour'\): .*not finite"):
         next(model.embed_queries("harbour"))
     assert calls == 1
@@ -342,7 +384,7 @@ def test_a_run_can_be_ended_from_another_thread(coltiny: ColPali) -> None:
 
     def run() -> None:
         try:
-            coltiny._engines[0].pages(feed, runs)
+            coltiny._sessions[0].pages(feed, runs)
         except EncodingError as error:
             errors.append(error)
 
@@ -354,8 +396,8 @@ def test_a_run_can_be_ended_from_another_thread(coltiny: ColPali) -> None:
     thread.join()
     assert "terminate" in str(errors[0])
     with pytest.raises(EncodingError, match="terminate"):  # and no other starts
-        coltiny._engines[0].pages(feed, runs)
-    coltiny._engines[0].pages(codec.feed([codec.prepare(PAGES[0])]))
+        coltiny._sessions[0].pages(feed, runs)
+    coltiny._sessions[0].pages(codec.feed([codec.prepare(PAGES[0])]))
 
 
 async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
@@ -379,17 +421,17 @@ def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
     two = ColPali.from_pretrained(providers=["CPUExecutionProvider"], device_ids=[0, 1])
     used: set[int] = set()
     together = threading.Barrier(2, timeout=30)
-    original = Engine.pages
+    original = ModelSessions.pages
 
-    def pages(self: Engine, feed: Any, runs: Any) -> Any:
+    def pages(self: ModelSessions, feed: Any, runs: Any) -> Any:
         used.add(id(self))
         together.wait()  # passes only if both devices work at the same time
         return original(self, feed, runs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Engine, "pages", pages)
+        patch.setattr(ModelSessions, "pages", pages)
         results = list(two.embed_images(PAGES))
-    assert used == {id(engine) for engine in two._engines}
+    assert used == {id(engine) for engine in two._sessions}
     for mine, theirs in zip(results, coltiny.embed_images(PAGES), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=2e-5)
 
@@ -437,7 +479,7 @@ def test_page_runs_at_once_have_cores_to_themselves(
 
 def test_a_query_does_not_wait_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     with ColPali.from_pretrained(PAGED) as model:
-        engine = model._engines[0]
+        engine = model._sessions[0]
         with engine._page_runs:  # as long as a page runs
             assert len(list(model.embed_queries(QUERIES[:1]))) == 1
 

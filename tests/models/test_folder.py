@@ -57,7 +57,7 @@ def test_real_folders(folder: Path, like: str, model_file: str) -> None:
     assert described.unit_length == base.unit_length
     assert all((folder / name).is_file() for name in described.files)
     # Nothing is claimed about a checkpoint that nobody looked at.
-    assert (described.vidore, described.licence, described.parameters) == ((), "", 0)
+    assert (described.vidore, described.license, described.parameters) == ((), "", 0)
 
 
 def test_page_prompts_of_the_two_idefics3_kinds() -> None:

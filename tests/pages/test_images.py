@@ -226,7 +226,10 @@ SCALED = [0, 0, 1, 1, 1, 127, 128, 255, 255]  # sample / 257, to the nearest
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_16_bit_files_are_scaled_not_clipped(kind: str) -> None:
-    assert pixels(encoded(Image.fromarray(SAMPLES), kind))[0, :, 1].tolist() == SCALED
+    image = Image.fromarray(SAMPLES)
+    # Older Pillow writes PPM of 32 bits alone, as 16.
+    content = encoded(image.convert("I") if kind == "PPM" else image, kind)
+    assert pixels(content)[0, :, 1].tolist() == SCALED
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16L", "I;16B", "I;16N", "I"])
@@ -420,6 +423,9 @@ def test_cut_off_files_are_refused_wherever_they_end(kind: str) -> None:
     "kind", ["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM", "ICO", "TGA", "PCX", "SGI", "DDS", "QOI"]
 )
 def test_damaged_files_give_an_image_or_an_image_error(kind: str) -> None:
+    Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow reads {kind}, and does not write it")
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     content = encoded(Image.fromarray(noise), kind)
     chance = random.Random(0)

@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 from colpali_integrations import ColPali, pdf_pages
-from colpali_integrations.errors import ImageError, MissingExtraError, PdfError
+from colpali_integrations.errors import ImageError, PdfError
+from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.pdf import PdfPage, pdf_page_count
 
 DEMO = Path(__file__).parents[2] / "demo" / "pdfs"
@@ -243,6 +244,25 @@ def test_strange_page_sizes(box: bytes) -> None:
         assert page.image.height >= 1
 
 
+def test_a_crop_box_outside_of_the_page_is_an_error_of_the_page() -> None:
+    outside = simple(b"/MediaBox[0 0 200 100]/CropBox[500 500 600 600]")
+    with pytest.raises(PdfError, match="page 1 cannot be drawn: Crop exceeds page dimensions"):
+        list(pdf_pages(outside))
+
+
+def test_a_damaged_page_leaves_the_others_of_its_document() -> None:
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]>>"
+    pages = b"<</Type/Pages/Kids[3 0 R 9 0 R 3 0 R]/Count 3>>"  # there is no object 9
+    damaged = write_pdf([b"<</Type/Catalog/Pages 2 0 R>>", pages, page])
+    with PagedDocument(damaged, name="torn.pdf") as document:
+        first, second, third = document.pages()
+        assert first.draw().size == third.draw().size
+        with pytest.raises(PdfError, match="page 2 cannot be drawn"):
+            second.draw()
+        with pytest.raises(PdfError, match="has pages 1 to 3; page 4"):
+            document.page(4)
+
+
 BROKEN_MAP = (
     b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap 1 begincodespacerange <00> <FF> endcodespacerange "
     b"5 beginbfchar <41> <D83D> <43> <D83DDE00> <44> <0000> <45> <FFFE> <47> <DC00D800> endbfchar endcmap end end"
@@ -277,7 +297,7 @@ def test_pages_in_the_order_wanted() -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 2, 10**9])
 def test_pages_that_are_not_there(number: int) -> None:
-    with pytest.raises(PdfError, match=f"pages 1 to 1; page {number} was asked for"):
+    with pytest.raises(PdfError, match=f"pages 1 to 1; page {number} was requested"):
         pages(simple(), pages=[number])
 
 
@@ -465,14 +485,6 @@ def test_pages_outlive_their_document() -> None:
     gc.collect()
     assert page.image.getpixel((5, 5)) == (0, 0, 0)
     assert page.image.getpixel((199, 99)) == (255, 255, 255)
-
-
-def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pypdfium2", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "colpali-integrations\[pdf\]"'):
-        pages(simple())
-    with pytest.raises(MissingExtraError):
-        pdf_page_count(simple())
 
 
 def test_pages_go_straight_into_a_model() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from colpali_integrations import ColPali, register_model
+from colpali_integrations import ColPali
+from colpali_integrations.models import register_model
 from colpali_integrations.models.folder import describe_folder
 
 from .cases import EMBEDDED, EMBEDDED_QUERIES, PALIGEMMA_PROMPTS, draw, page_named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import pickle
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from colpali_integrations import find_model, load_image, pdf_pages, register_model
+from colpali_integrations import pdf_pages
 from colpali_integrations.errors import (
     ConfigurationError,
     FingerprintError,
@@ -26,16 +27,22 @@ from colpali_integrations.errors import (
     ProviderError,
     StoreError,
 )
-from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.explain.grid import PageEmbedding, PageGrid
+from colpali_integrations.models import find_model, register_model
+from colpali_integrations.pages import load_image
+from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
-from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder
+from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder, _entry
 from colpali_integrations.ray.pages import _among, _digests, _draw
 from colpali_integrations.ray.pipeline import _for_workers
 from colpali_integrations.stores import Fingerprint
+from colpali_integrations.stores.items import page_entry
+from tests.pages.test_pdf import encrypted, write_pdf
 
 COLTINY = Fingerprint.of(find_model("coltiny"))
 DPI = 60
+BLANK = PageGrid(1, 1, np.array([0]))
 KIND = {"dtype": "float16", "pooled": False}
 
 
@@ -80,11 +87,11 @@ def test_workers_are_what_was_asked_for_or_an_error() -> None:
     growing = plan_workers([(4, 0)], count=(1, 8), gpus=1)
     assert (growing.least, growing.most, growing.gpus) == (1, 8, 1)
     assert plan_workers([(8, 1)], gpus=0.25).most == 4
-    with pytest.raises(ConfigurationError, match=r"workers=3 cannot be: 1 node\(s\) of 8 CPUs have room for 2"):
+    with pytest.raises(ConfigurationError, match=r"workers=3 is impossible: 1 node\(s\) of 8 CPUs have room for 2"):
         plan_workers([(8, 0)], count=3)
-    with pytest.raises(ConfigurationError, match=r"an encoder with gpus=1 cannot be.*workers=\(least, most\)"):
+    with pytest.raises(ConfigurationError, match=r"an encoder with gpus=1 is impossible.*workers=\(least, most\)"):
         plan_workers([(8, 0)], gpus=1)
-    with pytest.raises(ConfigurationError, match="an encoder of 9 threads cannot be"):
+    with pytest.raises(ConfigurationError, match="an encoder of 9 threads is impossible"):
         plan_workers([(8, 0)], threads=9)
     for bad in (0, -1, (0, 2), (3, 2)):
         with pytest.raises(ConfigurationError, match="workers"):
@@ -101,12 +108,14 @@ def test_rows_are_drawn_one_by_one(folder: Path) -> None:
     assert first["source"] == second["source"]
     assert first["source"].startswith("sha256:")  # nothing says its path
     assert len(first["pixels"]) == first["columns"] * first["rows"] * 3
-    assert first["id"].endswith("@36")
-    assert drawn({"path": [str(folder / "paper.pdf")]})[0]["id"] == first["id"]
+    assert first["key"].endswith("@36")
+    assert first["document_id"] == f"sha256:{hashlib.sha256(paper).hexdigest()}"
+    assert first["file_path"] is None
 
     [picture, wrong] = drawn({"image": [stripes, stripes / 255], "path": ["a.png", "b.png"]})
     assert picture["pixels"] == stripes.tobytes()
     assert (wrong["source"], wrong["id"]) == ("b.png", None)
+    assert (picture["document_id"], picture["file_path"]) == ("a.png", None)  # no such file here
     assert "uint8 pixels, got float64" in wrong["error"]
 
     batch = {"path": [str(folder / "stripes.png")] * 2, "tenant": [np.int64(7), object()]}
@@ -115,9 +124,48 @@ def test_rows_are_drawn_one_by_one(folder: Path) -> None:
     assert "JSON cannot hold" in refused["error"]
 
 
-def test_known_ids_are_recognised() -> None:
-    ids = [f"{number:064x}@150" for number in range(200)]
-    assert _among(_digests(ids[::2]), ids) == [True, False] * 100
+def test_rows_are_the_entries_of_any_other_way(folder: Path) -> None:
+    paper = folder / "paper.pdf"
+    link = folder / "link.pdf"
+    link.symlink_to(paper)
+    ways: list[dict[str, list[Any]]] = [
+        {"path": [str(paper)]},
+        {"path": [str(paper)], "bytes": [paper.read_bytes()]},
+        {"path": [str(link)], "bytes": [paper.read_bytes()]},
+    ]
+    with PagedDocument(paper, metadata={"tenant": 7}, dpi=36) as document:
+        expected = [page_entry(page) for page in document.pages()]
+    for way in ways:
+        for row, entry in zip(drawn({**way, "tenant": [np.int64(7)]}, metadata=("tenant",)), expected, strict=True):
+            made = _entry({**row, "grid": json.dumps(BLANK.to_json())})
+            names = {} if way["path"] == [str(paper)] else {"source": str(link), "file_name": "link.pdf"}
+            assert replace(made, grid=None) == replace(entry, metadata={**entry.metadata, **names})
+    [other, _] = drawn({"path": ["bucket/paper.pdf"], "bytes": [paper.read_bytes()]})
+    assert (other["document_id"], other["file_path"], other["key"]) == (
+        "bucket/paper.pdf",
+        None,
+        expected[0].content_hash,
+    )
+
+
+def test_damaged_and_locked_documents(folder: Path) -> None:
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]>>"
+    pages = b"<</Type/Pages/Kids[3 0 R 9 0 R]/Count 2>>"  # there is no object 9
+    [well, torn] = drawn({"bytes": [write_pdf([b"<</Type/Catalog/Pages 2 0 R>>", pages, page])], "path": ["a.pdf"]})
+    assert (well["page"], well["error"]) == (1, None)
+    assert (torn["id"], torn["page"], torn["document_id"]) == (None, 2, "a.pdf")
+    assert "page 2 cannot be drawn" in torn["error"]
+    locked = {"bytes": [encrypted(user=b"sesame", owner=b"owner")]}
+    assert "encrypted" in drawn(locked)[0]["error"]
+    assert drawn(locked, password="sesame")[0]["text"] == "Secret"
+    assert "neither bytes nor image nor path" in drawn({"path": [None]})[0]["error"]
+
+
+def test_known_pages_are_recognised() -> None:
+    pages = [(f"{number:032x}", f"{number:064x}@150") for number in range(200)]
+    digests = _digests(pages[::2])
+    assert _among(digests, pages) == [True, False] * 100
+    assert not any(_among(digests, [(id_, f"{key}0") for id_, key in pages]))
 
 
 def test_columns_and_options_are_checked_at_once() -> None:
@@ -128,7 +176,8 @@ def test_columns_and_options_are_checked_at_once() -> None:
     for options, message in (
         ({"dpi": 0}, "dpi must be positive"),
         ({"metadata": ["tenant"]}, "has no column tenant; it has path, size"),
-        ({"metadata": ["path"]}, "path is what pages have already"),
+        ({"metadata": ["path"]}, "pages have path already"),
+        ({"metadata": ["file_size"]}, "pages have file_size already"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             draw_pages(Dataset(), **options)
@@ -186,7 +235,7 @@ def test_an_encoder_starts_with_what_it_should_or_not_at_all(tmp_path: Path) -> 
 
 def test_a_folder_is_of_one_model_and_kind(tmp_path: Path) -> None:
     ParquetFolder(tmp_path / "out", COLTINY, KIND)
-    assert ParquetFolder(tmp_path / "out", COLTINY, KIND).known() == set()
+    assert ParquetFolder(tmp_path / "out", COLTINY, KIND).known() == {}
     with pytest.raises(FingerprintError, match="another-model"):
         ParquetFolder(tmp_path / "out", replace(COLTINY, name="another-model", description="another"), KIND)
     with pytest.raises(ConfigurationError, match="dtype='float16', pooled=False, not with dtype='float32'"):
@@ -197,7 +246,7 @@ def test_a_folder_is_of_one_model_and_kind(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     pa.parquet.write_table(pa.table({"a": [1]}), tmp_path / "theirs.parquet")
-    with pytest.raises(ConfigurationError, match="holds Parquet files that are not ours"):
+    with pytest.raises(ConfigurationError, match="holds Parquet files of another origin"):
         ParquetFolder(tmp_path, COLTINY, KIND)
     with pytest.raises(StoreError, match=f"it has no {MANIFEST}"):
         next(parquet_pages(tmp_path, model=COLTINY))
@@ -218,5 +267,5 @@ def test_without_ray_the_error_says_what_to_install() -> None:
 
 
 def test_an_error_survives_the_way_to_another_process() -> None:
-    error = pickle.loads(pickle.dumps(MissingExtraError("pypdfium2", "pdf", "Reading PDFs")))
-    assert str(error) == str(MissingExtraError("pypdfium2", "pdf", "Reading PDFs"))
+    error = pickle.loads(pickle.dumps(MissingExtraError("matplotlib", "plot", "Plotting")))
+    assert str(error) == str(MissingExtraError("matplotlib", "plot", "Plotting"))

@@ -19,15 +19,20 @@ import ray.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations import ColPali, find_model, mean_pool, register_model
+from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, ProviderError
+from colpali_integrations.models import find_model, register_model
 from colpali_integrations.models.hub import bundled_folder
+from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.ray import QdrantServer, embed_pages, parquet_pages
+from colpali_integrations.scoring import mean_pool
 from colpali_integrations.stores import Entry, MultiVectorStore, index_documents
+from tests.stores.documents import draw, save_pdf
 from tests.stores.qdrant.stand_in import stand_in
 
 DPI = 60
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("local_ray"),
     # Ray's context warns of fields of its own, which it sets itself.
     pytest.mark.filterwarnings("ignore:`use_:DeprecationWarning:ray.data.context"),
@@ -51,7 +56,7 @@ def stored(folder: Path, model: ColPali) -> dict[str, tuple[Entry, NDArray[np.fl
 def test_pages_are_those_of_a_store_and_bad_ones_are_named(folder: Path, tmp_path: Path, coltiny: ColPali) -> None:
     report = embed_pages(files(folder), output=tmp_path / "out", dpi=DPI, pooled=True)
     assert (report.added, report.present) == (3, 0)
-    assert sorted(Path(failure.name).name for failure in report.failures) == ["torn.pdf", "words.png"]
+    assert sorted(Path(failure.name).name for failure in report.failures) == ["torn.pdf", "words.png, page 1"]
     assert all("is not a" in failure.reason for failure in report.failures)
 
     store = MultiVectorStore.open(model=coltiny)
@@ -107,24 +112,59 @@ def test_a_server_is_filled_as_by_any_store(folder: Path, coltiny: ColPali) -> N
         rows = ray.data.from_items([*paths, {"path": str(folder / "gone.pdf"), "tenant": 8}])
         report = embed_pages(rows, output=output, dpi=DPI, workers=1, metadata=["tenant"])
         assert report.added == 3
-        assert sorted(Path(failure.name).name for failure in report.failures) == ["gone.pdf", "torn.pdf", "words.png"]
+        names = sorted(Path(failure.name).name for failure in report.failures)
+        assert names == ["gone.pdf", "torn.pdf", "words.png, page 1"]
 
         alone = MultiVectorStore.open(model=coltiny)
-        index_documents([folder], model=coltiny, store=alone, dpi=DPI)
-        with MultiVectorStore.open(url=server.url, collection="manuals", model=coltiny) as store:
+        index_documents([folder], model=coltiny, store=alone, dpi=DPI, metadata={"tenant": 7})
+        with MultiVectorStore.open(url=server.url, collection_name="manuals", model=coltiny) as store:
+            assert {entry.id: entry for entry in store.scroll()} == {entry.id: entry for entry in alone.scroll()}
             assert store.settings.first_stage == "int8"
             assert store.count({"tenant": 7}) == 3
             [query] = coltiny.embed_queries("seats in the German parliament, chroma")  # a word of either page: no tie
             hits, expected = store.search(query, 3, where={"tenant": {"$gte": 7}}), alone.search(query, 3)
             assert [hit.entry.name for hit in hits] == [hit.entry.name for hit in expected]
             assert hits[0].entry.name == "paper.pdf, page 2"
-            assert hits[0].entry.metadata == {"tenant": 7, **expected[0].entry.metadata}
-            # And the other way round: what a store was given is not embedded again.
-            assert index_documents([folder], model=coltiny, store=store, dpi=DPI).added == 0
+            # And the other way round: pages of Ray's are not embedded again.
+            again = index_documents([folder], model=coltiny, store=store, dpi=DPI, metadata={"tenant": 7})
+            assert (again.added, again.copied, again.present) == (0, 0, 3)
         assert embed_pages(rows, output=output, dpi=DPI, workers=1, metadata=["tenant"]).added == 0
         other = register_model(replace(find_model("coltiny"), name="other", query_prefix="?"))
         with pytest.raises(FingerprintError, match="other"):
             embed_pages(rows, output=output, model=other.name, local_dir=bundled_folder(find_model("coltiny")))
+
+
+def test_a_changed_file_replaces_its_pages(folder: Path, tmp_path: Path, coltiny: ColPali) -> None:
+    paper, out = folder / "paper.pdf", tmp_path / "out"
+    rows = ray.data.from_items([{"path": str(paper)}])
+    first, second = paper.read_bytes(), tmp_path / "second.pdf"
+    save_pdf(second, draw("apples"))
+
+    def names(model: ColPali) -> list[str]:
+        return sorted(entry.content_hash for entry, _ in parquet_pages(out, model=model))
+
+    with stand_in() as server:
+        outputs = (out, QdrantServer(server.url, "manuals"))
+        for output in outputs:
+            assert embed_pages(rows, output=output, dpi=DPI, workers=1).added == 2
+        before = names(coltiny)
+        paper.write_bytes(second.read_bytes())
+        for output in outputs:
+            report = embed_pages(rows, output=output, dpi=DPI, workers=1)
+            assert (report.added, report.replaced) == (1, 1)
+        assert report.removed == 1
+        with PagedDocument(paper, dpi=DPI) as document:
+            keys = [page.key for page in document.pages()]
+        assert names(coltiny) == keys
+        with MultiVectorStore.open(url=server.url, collection_name="manuals", model=coltiny) as store:
+            assert list(store.hashes().values()) == keys
+
+    # The first content comes back: none of its old rows counts as present.
+    paper.write_bytes(first)
+    report = embed_pages(rows, output=out, dpi=DPI, workers=1)
+    assert (report.added, report.replaced) == (2, 1)
+    assert names(coltiny) == before
+    assert embed_pages(rows, output=out, dpi=DPI, workers=1).added == 0
 
 
 @pytest.mark.usefixtures("own_registry")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from colpali_integrations import ColPali
 from colpali_integrations.errors import EncodingError
 from colpali_integrations.runtime.batching import Coalescer
-from colpali_integrations.runtime.session import Engine
+from colpali_integrations.runtime.session import ModelSessions
 
 
 class Doubler:
@@ -52,7 +52,7 @@ class Calls:
 
     def start(self, *items: int, key: str = "", most: int = 64) -> Future[list[int]]:
         waiting, runs = len(self.coalescer._waiting), len(self.work.batches)
-        found = self.pool.submit(self.coalescer.run, key, items, alone=self.work, together=self.work, most=most)
+        found = self.pool.submit(self.coalescer.submit, key, items, run=self.work, run_batch=self.work, most=most)
         until(lambda: len(self.coalescer._waiting) > waiting or len(self.work.batches) > runs)
         return found
 
@@ -111,7 +111,7 @@ def test_a_leader_that_is_interrupted_leaves_the_others_to_go_on(calls: Calls) -
         seen.extend(items)
         raise KeyboardInterrupt
 
-    led = calls.pool.submit(calls.coalescer.run, "", [2], alone=interrupted, together=interrupted, most=64)
+    led = calls.pool.submit(calls.coalescer.submit, "", [2], run=interrupted, run_batch=interrupted, most=64)
     until(lambda: len(calls.coalescer._waiting) == 1)
     others = [calls.start(3), calls.start(4)]
     calls.work.gate.set()
@@ -152,7 +152,7 @@ def test_any_calls_get_what_they_would_get_alone(jobs: list[tuple[list[int], str
 
     def call(job: tuple[list[int], str]) -> list[int] | str:
         try:
-            return coalescer.run(job[1], job[0], alone=work, together=work, most=6)
+            return coalescer.submit(job[1], job[0], run=work, run_batch=work, most=6)
         except ValueError as error:
             return str(error)
 
@@ -164,7 +164,7 @@ def test_any_calls_get_what_they_would_get_alone(jobs: list[tuple[list[int], str
 
 
 def _double_in_child(coalescer: Coalescer[int, int], answers: Any) -> None:
-    answers.put(coalescer.run("", [4], alone=lambda items: [2 * item for item in items], together=list, most=2))
+    answers.put(coalescer.submit("", [4], run=lambda items: [2 * item for item in items], run_batch=list, most=2))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -187,15 +187,15 @@ QUESTIONS = ["harbour", "violin", "mitochondria", "tax"]
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the runs of queries; the first of several waits until all calls are there."""
     sizes: list[int] = []
-    original = Engine.queries
+    original = ModelSessions.queries
 
-    def watched(self: Engine, feed: Any, runs: Any = None) -> Any:
+    def watched(self: ModelSessions, feed: Any, runs: Any = None) -> Any:
         sizes.append(len(next(iter(feed.values()))))
         if len(sizes) == 1:
             time.sleep(0.3)
         return original(self, feed, runs)
 
-    monkeypatch.setattr(Engine, "queries", watched)
+    monkeypatch.setattr(ModelSessions, "queries", watched)
     return sizes
 
 
@@ -229,16 +229,16 @@ def test_a_query_that_cannot_be_encoded_fails_for_its_caller_alone(
     paligemma: ColPali, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The graph refuses one token: whichever batch it is in fails."""
-    original = Engine.queries
+    original = ModelSessions.queries
     [bad] = [paligemma.family.queries.prepare("violin").ids]
 
-    def refusing(self: Engine, feed: Any, runs: Any = None) -> Any:
+    def refusing(self: ModelSessions, feed: Any, runs: Any = None) -> Any:
         time.sleep(0.05)
         if any(np.array_equal(ids, bad) for ids in feed["input_ids"]):
             raise EncodingError("onnxruntime failed")
         return original(self, feed, runs)
 
-    monkeypatch.setattr(Engine, "queries", refusing)
+    monkeypatch.setattr(ModelSessions, "queries", refusing)
 
     def ask(text: str) -> Any:
         try:

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from colpali_integrations import Int8Pages, PackedPages, max_sim, quantize_int8, top_pages
+from colpali_integrations import max_sim
 from colpali_integrations.errors import InputError
-from colpali_integrations.scoring import int8, packed
+from colpali_integrations.scoring import Int8Pages, PackedPages, int8, packed, quantize_int8, top_pages
 from colpali_integrations.scoring.int8 import PAGE_LEVELS, QUERY_LEVELS, quantize_queries
 from colpali_integrations.scoring.maxsim import PreparedPages
 from tests.scoring.test_kernels import oracle, unequal, unit

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from colpali_integrations import ColPali, find_model, max_sim, pdf_pages
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import InputError
+from colpali_integrations.explain import PageEmbedding, PageGrid
+from colpali_integrations.models import find_model
 from colpali_integrations.scoring.maxsim import relevance
 
 
@@ -62,6 +64,29 @@ def test_shapes_follow_what_was_given() -> None:
     assert max_sim(one, np.stack([one, one, one])).shape == (3,)
     assert max_sim(one, []).shape == (0,)
     assert max_sim([], [one]).shape == (0, 1)
+
+
+def test_any_iterable_of_arrays_will_do() -> None:
+    query, pages = np.eye(2), [np.eye(2), -np.eye(2)]
+    expected = max_sim([query], pages)
+    np.testing.assert_array_equal(max_sim(iter([query]), (page for page in pages)), expected)
+    np.testing.assert_array_equal(max_sim(query, iter(pages)), expected[0])
+    np.testing.assert_array_equal(max_sim(np.stack([query]), np.stack(pages)), expected)
+    assert max_sim(iter([]), pages).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("a question", "queries: expected an array .* got str; ColPali.embed_query"),
+        (3, "queries: expected .* got int"),
+        ([PageEmbedding(np.eye(2, dtype=np.float32), PageGrid(1, 2, np.arange(2)))], r"pass its \.vectors"),
+        (iter([np.eye(2), np.ones(2)]), r"queries\[1\]: expected"),
+    ],
+)
+def test_other_things_are_named(wrong: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        max_sim(wrong, np.eye(2))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8])

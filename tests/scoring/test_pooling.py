@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colpali_integrations import grid_pool, hierarchical_pool, mean_pool
-from colpali_integrations.errors import InputError, MissingExtraError
+from colpali_integrations.errors import InputError
+from colpali_integrations.scoring import grid_pool, hierarchical_pool, mean_pool
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.scoring.pooling import ward_pool
 
@@ -142,10 +141,3 @@ def test_ward_pooling_of_zeros_alone() -> None:
 def test_what_cannot_be_pooled_is_refused(call: Any) -> None:
     with pytest.raises(InputError):
         call()
-
-
-def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.cluster.hierarchy", None)
-    for pool in (hierarchical_pool, ward_pool):
-        with pytest.raises(MissingExtraError, match=rf'{pool.__name__}.*pip install "colpali-integrations\[pooling\]"'):
-            pool(np.eye(6, dtype=np.float32), 2)

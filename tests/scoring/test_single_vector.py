@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from colpali_integrations import ColPali, mean_pool
+from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.scoring import mean_pool
 from colpali_integrations.scoring.single_vector import single_vector
 
 

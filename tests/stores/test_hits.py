@@ -13,7 +13,7 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import InputError
-from colpali_integrations.stores import Entry, Hit, Hits, MultiVectorStore
+from colpali_integrations.stores import Entry, Hit, Hits, MultiVectorStore, SearchOptions
 from tests.stores.documents import make_store
 
 QUESTION = "prices of bananas"
@@ -68,10 +68,10 @@ def test_without_the_words_it_says_how_to_name_them(pages: MultiVectorStore, col
     assert 'aria-label="bananas: ' in named
     with pytest.raises(InputError, match="tokens"):
         pages.search(query, 1).to_html(tokens=["a"])
-    [other] = pages.search_batch([query], 1, texts=["words of another query than this"])
+    [other] = pages.search_batch([query], SearchOptions(k=1), texts=["words of another query than this"])
     assert "not named" in other.to_html(), "vectors of another text have other names"
     with pytest.raises(InputError, match="1 queries but 2 texts"):
-        pages.search_batch([query], 1, texts=["a", "b"])
+        pages.search_batch([query], SearchOptions(k=1), texts=["a", "b"])
 
 
 def test_the_maps_of_a_store_are_those_of_the_pages(pages: MultiVectorStore, coltiny: ColPali, hits: Hits) -> None:

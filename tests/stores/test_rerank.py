@@ -75,7 +75,7 @@ def pages(coltiny: ColPali) -> dict[str, Any]:
 @pytest.fixture
 def store(coltiny: ColPali, pages: dict[str, Any]) -> MultiVectorStore:
     made = MultiVectorStore.open(model=coltiny)
-    made.add((Entry(id=word), vectors) for word, vectors in pages.items())
+    made.add((Entry(id=word, content_hash=f"key of {word}"), vectors) for word, vectors in pages.items())
     return made
 
 

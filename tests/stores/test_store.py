@@ -18,9 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from colpali_integrations import PageGrid, max_sim
+from colpali_integrations import max_sim
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
-from colpali_integrations.stores import Entry, MultiVectorStore
+from colpali_integrations.explain import PageGrid
+from colpali_integrations.stores import Entry, MultiVectorStore, SearchOptions
 from colpali_integrations.stores.settings import Settings
 from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, opening, page
 
@@ -75,7 +76,7 @@ def test_what_was_stored_comes_back(open_store: Open) -> None:
         id="any string, ünï ✓",
         text="line\u2028line \U0001f600",
         metadata=metadata,
-        group="g",
+        document_id="g",
         content_hash="h",
         grid=grid,
         extra={"framework": {"kind": "node"}},
@@ -138,13 +139,13 @@ def test_deleting(open_store: Open) -> None:
     assert store.delete(["page 0", "page 0", "unknown"]) == 1
     assert store.delete("page 1") == 1, "one id is one id, not its letters"
     assert store.delete(where={"even": True, "page": {"$gte": 10}}) == 5
-    assert store.delete(group="2.pdf") == len({2, 5, 8, 11, 14, 17}) - 1
+    assert store.delete(document_id="2.pdf") == len({2, 5, 8, 11, 14, 17}) - 1
     assert store.delete([], where={"even": True}) == 0
     left = {number for number in range(2, 20) if not (number % 2 == 0 and number >= 10) and number % 3 != 2}
     assert store.hashes() == {f"page {number}": f"hash {number}" for number in left}
     assert set(names(store.search(QUERY, 30))) == {f"page {number}" for number in left}
-    assert store.groups() == {"0.pdf": sum(n % 3 == 0 for n in left), "1.pdf": sum(n % 3 == 1 for n in left)}
-    with pytest.raises(InputError, match="ids, where or group"):
+    assert store.documents() == {"0.pdf": sum(n % 3 == 0 for n in left), "1.pdf": sum(n % 3 == 1 for n in left)}
+    with pytest.raises(InputError, match="ids, where or document_id"):
         store.delete()
     assert store.delete(where={"$id": {"$exists": True}}) == len(left)
     assert len(store) == 0
@@ -211,7 +212,7 @@ def test_small_copies_are_scored_again_with_all_bits(open_store: Open, first_sta
 def test_a_batch_is_its_searches(open_store: Open) -> None:
     store = fill(open_store(), 15)
     queries = [page(number, seed=3, rows=number + 1) for number in range(4)]
-    batch = store.search_batch(queries, 4, where={"even": True})
+    batch = store.search_batch(queries, SearchOptions(k=4, where={"even": True}))
     singles = [store.search(query, 4, where={"even": True}) for query in queries]
     assert [names(one) for one in batch] == [names(one) for one in singles]
     assert store.search_batch([]) == []

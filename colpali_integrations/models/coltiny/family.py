@@ -1,14 +1,14 @@
 """ColTiny, the bundled model: reads the words of a page from its pixels, looks words of a query up by dot product.
 
 A page becomes one vector for each distinct word that the model makes out on it; a query one vector for each word. There
-is one more for what each passage of the page is about, and one for the query (`coltiny_senses`), so that near meanings
+is one more for what each passage of the page is about, and one for the query (`senses`), so that near meanings
 count too. Ranking wants three things that unit vectors cannot say, so here lengths and one extra dimension carry them:
 
 - a query vector's length is the word's learned weight w (rare words weigh more);
 - a page vector's length is how much the page says the word: its number of occurrences n, saturated and normalised by
   the page's number of words L as in BM25 (Robertson and Zaragoza 2009),
   ``len = n (k1 + 1) / (n + k1 (1 - b + b L / mean))``;
-- the last dimension subtracts a hinge h from every cosine, and one zero vector a page stops sums at zero:
+- the last dimension subtracts a hinge h from every cosine, and one zero vector per page stops sums at zero:
   query ``[w t, -w h]``, page ``[len v, len]``, hence ``max(0, max_p w len (cos - h))`` by plain dot-product MaxSim.
 
 A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.23 with the shipped constants) a query word,
@@ -22,7 +22,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +39,10 @@ from colpali_integrations.models.coltiny.texts import (
     occurrence_lengths,
     with_passages,
 )
-from colpali_integrations.models.coltiny.word_boxes import word_places
-from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.family import Feed, Float32, GraphFiles, Outputs, Prepared
+from colpali_integrations.models.coltiny.word_boxes import word_boxes
+from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 from colpali_integrations.scoring._kernels import products
 
 __all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout", "best_match"]
@@ -54,7 +53,7 @@ _MOST_CELLS = 2048  # of about 3,700 on A4: bounds the time for noise that looks
 
 @dataclass(frozen=True)
 class PageLayout:
-    """A page's vectors and where on the page they come from.
+    """A page's vectors and the cells they come from.
 
     Attributes:
         vectors: float32 (n, dim): the words, what the passages are about, and the zero vector.
@@ -69,13 +68,13 @@ class PageLayout:
 
 
 class ColTinyPages:
-    """Page image to one vector a distinct word, one for what each passage is about, and the zero vector."""
+    """Page image to one vector per distinct word, one for what each passage is about, and the zero vector."""
 
     def __init__(self, config: ColTinyConfig, senses: Senses) -> None:
         self._config, self._senses = config, senses
 
     def prepare(self, item: Image.Image) -> Prepared:
-        """The ink of the page, float32 (1, height, width); `extra` is its :class:`~.coltiny_pixels.Sight`."""
+        """The ink of the page, float32 (1, height, width); `extra` is its `Sight`."""
         sight = look(item, self._config.longest_side)
         return Prepared(key=sight.pixels.shape, arrays={"page": sight.pixels[None]}, extra=sight)
 
@@ -84,11 +83,11 @@ class ColTinyPages:
         return {"page": np.stack([item.arrays["page"] for item in batch])}
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One float32 (n_distinct_words + n_passages + 1, dim) a page."""
+        """One float32 (n_distinct_words + n_passages + 1, dim) per page."""
         return [layout.vectors for layout in self.layouts(outputs, batch)]
 
     def layouts(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageLayout]:
-        """As :meth:`vectors`, with the place of each vector, for highlighting and citations."""
+        """As `vectors`, with the cell of each vector, for highlighting and citations."""
         height, width = batch[0].extra.pixels.shape
         rows, columns = height // self._config.cell, width // self._config.cell
         number, cells = np.divmod(outputs["cells"], rows * columns)
@@ -100,9 +99,9 @@ class ColTinyPages:
         return found
 
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
-        """As :meth:`vectors`, each with the places of the words' most salient occurrences on the page."""
+        """As `vectors`, each with the boxes of the words' most salient occurrences."""
         return [
-            PageEmbedding(layout.vectors, word_places(item.extra, layout.cells, self._config.cell))
+            PageEmbedding(layout.vectors, word_boxes(item.extra, layout.cells, self._config.cell))
             for item, layout in zip(batch, self.layouts(outputs, batch), strict=True)
         ]
 
@@ -158,8 +157,6 @@ class ColTinyPages:
 
 class ColTinyFamily:
     """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx``, ``senses.npz`` and ``config.json``."""
-
-    preprocessing: ClassVar[str] = FAMILIES["coltiny"].preprocessing
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         self.config = ColTinyConfig.read(directory / "config.json")

@@ -1,8 +1,8 @@
-"""From a picture of a page to what ColTiny sees: its ink at the model's size, as dark print on white.
+"""Prepare the picture of a page for ColTiny: its ink at the model's size, as dark print on white.
 
-A model that looks at 16-pixel cells would see the same word otherwise a few pixels further to the right. So what it
-gets is laid out from the ink and not from the edges of the page: margins cost nothing, and white around a page changes
-nothing.
+The model looks at 16-pixel cells, so a word looks different to it a few pixels further to the right. The picture is
+therefore laid out from the ink and not from the edges of the page: margins cost nothing, and white around a page
+changes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 
 __all__ = ["Headline", "Sight", "even_light", "look"]
 
@@ -40,7 +40,7 @@ _GAP = 0.8  # of a block's height, as white beside it: wider than between words
 
 @dataclass(frozen=True)
 class Headline:
-    """A block of large print, made as small as the model reads it, above the rest of a :class:`Sight`.
+    """A block of large print, made as small as the model reads it, above the rest of a `Sight`.
 
     Attributes:
         start: its first row in the sight's pixels.
@@ -163,12 +163,12 @@ def _large_blocks(pixels: Float32) -> list[tuple[int, int, int, int, float, bool
 
 def _runs(ink: NDArray[np.bool_], across: int, gap: int) -> list[tuple[int, int]]:
     """Where the runs of lines with ink begin and end, gaps of up to `gap` included; `across` is the axis of a line."""
-    places = np.flatnonzero(ink.any(axis=across))
-    if not places.size:
+    inked = np.flatnonzero(ink.any(axis=across))
+    if not inked.size:
         return []
-    breaks = np.flatnonzero(np.diff(places) > gap + 1)
-    starts = places[np.concatenate([[0], breaks + 1])]
-    ends = places[np.concatenate([breaks, [len(places) - 1]])] + 1
+    breaks = np.flatnonzero(np.diff(inked) > gap + 1)
+    starts = inked[np.concatenate([[0], breaks + 1])]
+    ends = inked[np.concatenate([breaks, [len(inked) - 1]])] + 1
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import ModelLoadError
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring._kernels import products
 
 __all__ = ["Senses", "page_rows", "passages", "query_row"]
@@ -50,7 +50,7 @@ class Senses:
     """The table of words, how they are spelt and what they mean. Read only, so any number of threads may use it.
 
     Args:
-        words: folded as in `coltiny_words`, each once.
+        words: folded as in `words`, each once.
         spellings: float32 (n_words, dim - 1), the text encoder's vectors of them, of length 1.
         vectors: float32 (n_words, n_senses), their senses; lengths are weights, 0 for words that say nothing.
     """

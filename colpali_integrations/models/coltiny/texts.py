@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import ModelLoadError, QueryError
 from colpali_integrations.models.coltiny.senses import Senses, page_rows, passages, query_row
 from colpali_integrations.models.coltiny.words import MAX_WORD_FEATURES, query_words, word_features
-from colpali_integrations.models.family import Feed, Float32, Outputs, Prepared
+from colpali_integrations.models.family import Prepared
+from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 
 __all__ = ["ColTinyConfig", "ColTinyQueries", "ColTinyTexts", "best_match", "occurrence_lengths", "with_passages"]
 
@@ -121,7 +122,7 @@ class ColTinyQueries:
         self._warned = False
 
     def words(self, text: str) -> list[str]:
-        """The words that get a vector, in order: see :func:`~.coltiny_words.query_words`.
+        """The words that get a vector, in order: see `words.query_words`.
 
         Raises:
             QueryError: `text` is empty or only whitespace.
@@ -143,7 +144,7 @@ class ColTinyQueries:
         """What the vectors of a query stand for: its words, then None for their sense, where they have one.
 
         Raises:
-            QueryError: as :meth:`words`.
+            QueryError: as `words`.
         """
         found = self.words(text)
         return [*found, *([None] * int(self._senses.of_question(found).any()))]

@@ -1,4 +1,4 @@
-"""How far the word in a cell of ColTiny's reaches: the model knows its centre only, the pixels know the rest.
+"""Word boxes for ColTiny: grow the cell that a word is centred in to the printed word, by following the ink.
 
 A printed word is ink between two gaps that are wider than those between its letters, in a line of print. Nothing here
 decides an embedding; it draws the boxes of `regions`.
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.models.coltiny.pixels import Sight
 
-__all__ = ["word_places"]
+__all__ = ["word_boxes"]
 
-_STEPS = 4  # quarters of a cell, as in `PageGrid.reach`
+_STEPS = 4  # quarters of a cell, as in `PageGrid.margins`
 _UP = 28  # pixels from the word's centre to the edge of the largest print that the model reads (em 44)
 _ASIDE = 224  # the longest words in such print are cut
 # Of a line's height, which is that of its small letters mostly: narrower gaps are between letters, wider ones between
@@ -30,21 +30,21 @@ _LITTLE = 0.15  # of the ink in a line's fullest row: less is between the lines
 _CONTRAST = 0.25  # of the range of grey levels around a word: fainter is paper
 
 
-def word_places(sight: Sight, cells: NDArray[np.int32], cell: int) -> PageGrid:
-    """Where on the page words stand.
+def word_boxes(sight: Sight, cells: NDArray[np.int32], cell: int) -> PageGrid:
+    """Find the boxes of words on a page.
 
     Args:
-        sight: what the model saw of the page.
+        sight: the page as the model saw it.
         cells: int32 (n, 2), row and column of the cell of it in which each word is centred; (-1, -1) for none.
         cell: pixels of a cell's side.
 
     Returns:
-        A grid of such cells that starts at the page's corner; each word reaches as far as its ink, or fills the cell
+        A grid of such cells that starts at the page's corner; the box of each word ends with its ink, or is the cell
         in which it was read where there is no ink.
     """
     width, height = sight.page
     rows, columns = max(1, math.ceil(height / cell)), max(1, math.ceil(width / cell))
-    places, reach = np.full(len(cells), -1, np.int32), np.zeros((len(cells), 4), np.int32)
+    home, margins = np.full(len(cells), -1, np.int32), np.zeros((len(cells), 4), np.int32)
     grey = (sight.pixels * 255).astype(np.uint8)  # a quarter of the memory to go through
     for index, (row, column) in enumerate(cells.tolist()):
         if row < 0:
@@ -56,15 +56,15 @@ def word_places(sight: Sight, cells: NDArray[np.int32], cell: int) -> PageGrid:
         x, y = sight.on_page(x, y)
         on_row = min(rows - 1, max(0, int(y // cell)))
         on_column = min(columns - 1, max(0, int(x // cell)))
-        places[index] = on_row * columns + on_column
+        home[index] = on_row * columns + on_column
         beyond = (
             on_column * cell - left,
             on_row * cell - top,
             right - (on_column + 1) * cell,
             bottom - (on_row + 1) * cell,
         )
-        reach[index] = [math.ceil(side * _STEPS / cell) for side in beyond]  # outwards
-    return PageGrid(rows, columns, places, cover=(width / (columns * cell), height / (rows * cell)), reach=reach)
+        margins[index] = [math.ceil(side * _STEPS / cell) for side in beyond]  # outwards
+    return PageGrid(rows, columns, home, filled=(width / (columns * cell), height / (rows * cell)), margins=margins)
 
 
 def _word_box(grey: NDArray[np.uint8], y: int, x: int, cell: int) -> tuple[int, int, int, int] | None:
@@ -98,17 +98,17 @@ def _word_box(grey: NDArray[np.uint8], y: int, x: int, cell: int) -> tuple[int, 
 
 def _run(inked: NDArray[np.bool_], centre: int, *, gap: float, within: int) -> tuple[int, int] | None:
     """The run of ink, gaps of up to `gap` included, at the centre or else the nearest `within` so many pixels."""
-    places = np.flatnonzero(inked)
-    if not places.size:
+    inked_at = np.flatnonzero(inked)
+    if not inked_at.size:
         return None
-    nearest = int(np.abs(places - centre).argmin())
-    if abs(int(places[nearest]) - centre) > within:
+    nearest = int(np.abs(inked_at - centre).argmin())
+    if abs(int(inked_at[nearest]) - centre) > within:
         return None
-    breaks = np.flatnonzero(np.diff(places) > gap + 1)
-    place = int(np.searchsorted(breaks, nearest))
-    first = 0 if place == 0 else int(breaks[place - 1]) + 1
-    last = len(places) - 1 if place == len(breaks) else int(breaks[place])
-    return int(places[first]), int(places[last]) + 1
+    breaks = np.flatnonzero(np.diff(inked_at) > gap + 1)
+    number = int(np.searchsorted(breaks, nearest))
+    first = 0 if number == 0 else int(breaks[number - 1]) + 1
+    last = len(inked_at) - 1 if number == len(breaks) else int(breaks[number])
+    return int(inked_at[first]), int(inked_at[last]) + 1
 
 
 def _letter_gap(line: NDArray[np.bool_], height: int) -> float:

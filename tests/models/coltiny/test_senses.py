@@ -13,7 +13,7 @@ import colpali_integrations
 from colpali_integrations import ColPali, max_sim
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.coltiny.senses import Senses, page_rows, passages, query_row
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 
 FOLDER = Path(colpali_integrations.__file__).parent / "models" / "coltiny" / "weights"
 SPELT = np.eye(5, dtype=np.float32)[:4]

@@ -29,7 +29,7 @@ class EdgePoints:
         vectors = {"v": qdrant_edge.EdgeVectorParams(1, qdrant_edge.Distance.Dot)}
         self.shard = qdrant_edge.EdgeShard.create(str(folder), qdrant_edge.EdgeConfig(vectors=vectors))
         self.dialect: Dialect = EDGE
-        for key in ("id", "group", *(f'metadata."{field}"' for field in ("x", "page", "a.b", "a", "tags", ""))):
+        for key in ("id", "document_id", *(f'metadata."{field}"' for field in ("x", "page", "a.b", "a", "tags", ""))):
             if index is not None:
                 self.shard.update(qdrant_edge.UpdateOperation.create_field_index(key, index))
 
@@ -159,7 +159,7 @@ def none_expected(native: Any) -> Iterable[Mapping[str, Any]]:
         {"draft": True, "a.b": {"$ne": 3}},
         {"x": {"$in": ["a", 1, False]}, "y": {"$nin": ["b"]}},
         {"$or": [{"tags": {"$all": ["a", "b"]}}, {"$not": {"tags": {"$exists": True}}}]},
-        {"$id": {"$in": ["a", "b"]}, "$group": "report.pdf"},
+        {"$id": {"$in": ["a", "b"]}, "$document": "report.pdf"},
         {"$and": []},
         {"$or": []},
         {"file": {"$in": ["a.pdf", "not\udcffunicode"]}},

@@ -93,7 +93,7 @@ def page(number: int, *, text: str = "", count: int = 6, **metadata: Any) -> Poi
     random = np.random.default_rng(number)
     full = unit(random.standard_normal((count, DIM))).astype(np.float16)
     words = Bm25().document(text) if text else None
-    payload = {"id": str(number), "group": f"g{number % 3}", "metadata": {"page": number, **metadata}}
+    payload = {"id": str(number), "document_id": f"g{number % 3}", "metadata": {"page": number, **metadata}}
     return Point(str(number), {FULL: full, FIRST: full[:2]}, words, payload)
 
 
@@ -234,8 +234,8 @@ def test_scroll_goes_through_everything_once(make: Make) -> None:
     seen: list[str] = []
     after = None
     for _ in range(10):
-        some, after = engine.scroll(where, limit=7, after=after, fields=["group"])
-        assert all(payload.keys() == {"id", "group"} for payload in some)
+        some, after = engine.scroll(where, limit=7, after=after, fields=["document_id"])
+        assert all(payload.keys() == {"id", "document_id"} for payload in some)
         seen += [payload["id"] for payload in some]
         if after is None:
             break
@@ -353,7 +353,12 @@ def test_collections_are_made_for_scans_of_multi_vectors(server: StandIn) -> Non
     assert isinstance(first.quantization_config, models.ScalarQuantization)
     assert params.sparse_vectors is not None
     assert params.sparse_vectors[WORDS].modifier == "idf"
-    assert server.indexes == {"group": "keyword", "metadata.source": "keyword", "metadata.page": "float"}
+    assert server.indexes == {
+        "document_id": "keyword",
+        "content_hash": "keyword",
+        "metadata.source": "keyword",
+        "metadata.page": "float",
+    }
     vector = np.random.default_rng(0).standard_normal(64).astype(np.float32)
     engine.upsert([Point("1", {FIRST: vector}, None, {"id": "1"})])
     [kept] = engine.vectors(["1"], FIRST)
@@ -470,7 +475,7 @@ def test_a_float_takes_four_bytes_over_grpc(grpc_server: GrpcStandIn) -> None:
     [kept] = engine.vectors(["1"])
     assert kept is not None
     np.testing.assert_array_equal(kept.astype(np.float16), array)
-    assert grpc_server.indexes == {"group", "metadata.source", "metadata.page"}
+    assert grpc_server.indexes == {"document_id", "content_hash", "metadata.source", "metadata.page"}
     client.delete_collection("bytes")
     engine.close()
 

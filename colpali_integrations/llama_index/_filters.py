@@ -1,4 +1,4 @@
-"""LlamaIndex's `MetadataFilters` -> the stores' filter language, with the meaning that LlamaIndex gives them.
+"""Translate LlamaIndex's `MetadataFilters` to the stores' filter language, with the meaning that LlamaIndex gives them.
 
 What counts is `llama_index.core.vector_stores.utils.build_metadata_filter_fn`, the filter of `SimpleVectorStore`. Two
 things are decided otherwise, as stores that people run have it:
@@ -21,7 +21,7 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 
 from colpali_integrations.errors import InputError
 from colpali_integrations.stores.entries import Entry
-from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Not, Operator, Or, Scalar
+from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Not, Operator, Or, Scalar
 
 __all__ = ["Scan", "store_filter"]
 
@@ -86,7 +86,7 @@ def _part(one: MetadataFilter | MetadataFilters, scan: Scan) -> Filter:
 
 
 def _any_field(one: MetadataFilter, operator: FilterOperator, scan: Scan) -> Filter:
-    fields = (GROUP, one.key) if one.key in _DOCUMENT_KEYS else (one.key,)
+    fields = (DOCUMENT, one.key) if one.key in _DOCUMENT_KEYS else (one.key,)
     if operator is FilterOperator.IS_EMPTY:
         empty = tuple(_empty(field, scan) for field in fields)
         return empty[0] if len(empty) == 1 else And(empty)
@@ -167,10 +167,12 @@ def _contains(field: str, value: Scalar, scan: Scan) -> Filter:
 
 
 def _decided(candidates: Filter, field: str, fits: Callable[[Any], bool], scan: Scan) -> Filter:
-    """What the language cannot say, decided over the entries that come into question."""
-    ids = tuple(
-        entry.id for entry in scan(candidates) if fits(entry.group if field == GROUP else entry.metadata.get(field))
-    )
+    """A condition that the language lacks, decided over the entries that come into question."""
+
+    def held(entry: Entry) -> Any:
+        return entry.document_id if field == DOCUMENT else entry.metadata.get(field)
+
+    ids = tuple(entry.id for entry in scan(candidates) if fits(held(entry)))
     return Condition(ID, Operator.IN, ids) if ids else _NOTHING
 
 
