@@ -131,22 +131,10 @@ class ColPali:
             >>> model.embed_query("how tall is the tower").shape[1] == model.dim
             True
         """
+        arguments = locals()
         if unknown:
             raise unknown_option("ColPali.from_pretrained", unknown, OPTION_NAMES | {"lazy_load"}, WRONG_GUESSES)
-        options = ModelOptions(
-            local_dir=local_dir,
-            revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            threads=threads,
-            providers=providers,
-            device_ids=device_ids,
-            enable_cpu_mem_arena=enable_cpu_mem_arena,
-            split_graph=split_graph,
-            allow_urls=allow_urls,
-            url_timeout=url_timeout,
-            url_max_bytes=url_max_bytes,
-        )
+        options = ModelOptions(**{name: arguments[name] for name in OPTION_NAMES})
         return cls(*load_parts(name_or_path, options, lazy_load=lazy_load))
 
     @property

@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
@@ -156,6 +156,22 @@ class ModelDescription:
         return asdict(self)
 
 
+_COLPALI = ModelDescription(
+    name="Qdrant/colpali-v1.3-fp16",
+    family="paligemma",
+    repository="Qdrant/colpali-v1.3-fp16",
+    dim=128,
+    additional_files=_PALIGEMMA_FILES,
+    query_prefix="<bos>Query: ",
+    query_suffix="<pad>" * 10 + "\n",
+    image_prompt="<image><bos>Describe the image.\n",
+    parameters=2_923_000_000,
+    size_in_bytes=6_500_000_000,
+    license="gemma",
+    vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
+    vidore_source=f"{_V1}; {_V3}",
+    summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
+)
 _BUILT_IN = (
     ModelDescription(
         name="coltiny",
@@ -171,22 +187,7 @@ _BUILT_IN = (
         license="Apache-2.0",
         summary="Prototypes, tests, notebooks and machines without a network: it is inside the package. Latin script.",
     ),
-    ModelDescription(
-        name="Qdrant/colpali-v1.3-fp16",
-        family="paligemma",
-        repository="Qdrant/colpali-v1.3-fp16",
-        dim=128,
-        additional_files=_PALIGEMMA_FILES,
-        query_prefix="<bos>Query: ",
-        query_suffix="<pad>" * 10 + "\n",
-        image_prompt="<image><bos>Describe the image.\n",
-        parameters=2_923_000_000,
-        size_in_bytes=6_500_000_000,
-        license="gemma",
-        vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
-        vidore_source=f"{_V1}; {_V3}",
-        summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
-    ),
+    _COLPALI,
     ModelDescription(
         name="Qdrant/colmodernvbert",
         family="idefics3",
@@ -203,34 +204,19 @@ _BUILT_IN = (
         vidore_source=_V3,
         summary="English pages on CPUs: close to ColPali at a twelfth of its size.",
     ),
-    ModelDescription(
+    replace(
+        _COLPALI,
         name="AndrewOgn/colpali-v1.3-merged-onnx",
-        family="paligemma",
         repository="AndrewOgn/colpali-v1.3-merged-onnx",
-        dim=128,
-        additional_files=_PALIGEMMA_FILES,
-        query_prefix="<bos>Query: ",
-        query_suffix="<pad>" * 10 + "\n",
-        image_prompt="<image><bos>Describe the image.\n",
-        parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        license="gemma",
-        vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
-        vidore_source=f"{_V1}; {_V3}",
         summary="ColPali v1.3 in another export, for those who have it already.",
     ),
-    ModelDescription(
+    replace(
+        _COLPALI,
         name="akshayballal/colpali-v1.2-merged-onnx",
-        family="paligemma",
         repository="akshayballal/colpali-v1.2-merged-onnx",
-        dim=128,
-        additional_files=_PALIGEMMA_FILES,
         query_prefix="<bos>Question: ",
-        query_suffix="<pad>" * 10 + "\n",
-        image_prompt="<image><bos>Describe the image.\n",
-        parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        license="gemma",
         vidore=(("v1 nDCG@5", 83.9),),
         vidore_source=_V1,
         summary="The checkpoint before v1.3, for indexes that were made with it.",

@@ -27,6 +27,7 @@ from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.ray.pages import PAGE
 from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.filters import DOCUMENT
 from colpali_integrations.stores.opening import ModelLike, fingerprint
 from colpali_integrations.stores.settings import Fingerprint
 from colpali_integrations.stores.store import MultiVectorStore
@@ -35,7 +36,7 @@ __all__ = ["MANIFEST", "ParquetFolder", "QdrantWriter", "parquet_pages"]
 
 MANIFEST = "_colpali_integrations.json"
 """In a folder of Parquet files: the model that made them. Readers of datasets pass over names that begin so."""
-_OUTCOME = ["id", "document_id", "source", "page", "page_count", "error"]
+_OUTCOME = ["id", "document_id", "source", "page", "error"]
 _METADATA = [name for name in PAGE.names if name in READER_KEYS]
 _PLACE = ["run", "part", "row"]
 _READ = ["id", "key", "document_id", "page", "page_count", "run"]
@@ -97,11 +98,7 @@ class ParquetFolder:
             marked = marked.replace_schema_metadata({"colpali_integrations": self._note})
             pa.parquet.write_table(marked, unfinished, filesystem=self._files)
             self._files.move(unfinished, f"{self._root}/part-{digest}.parquet")
-        yield batch.select(_OUTCOME)
-
-    def clean_up(self, documents: Mapping[str, int]) -> int:
-        """Do nothing: readers pass over the pages that a document no longer holds."""
-        return 0
+        yield _outcome(batch)
 
 
 def parquet_pages(place: str | os.PathLike[str], *, model: ModelLike) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
@@ -162,26 +159,25 @@ class QdrantWriter:
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Store the pages that were embedded; yields the outcome of each row."""
-        _opened(self._options, self._made_by).add(_records(_embedded(batch)))
-        yield batch.select(_OUTCOME)
-
-    def clean_up(self, documents: Mapping[str, int]) -> int:
-        """Remove the pages that documents no longer hold.
-
-        Args:
-            documents: number of pages by id, of documents that changed.
-
-        Returns:
-            The number of removed pages.
-        """
-        with MultiVectorStore.open(model=self._made_by, **json.loads(self._options)) as store:
-            return sum(store.delete(document_id=id_, where={"page": {"$gt": n}}) for id_, n in documents.items())
+        store, embedded = _opened(self._options, self._made_by), _embedded(batch)
+        lengths = dict(zip(*(embedded.column(name).to_pylist() for name in ("document_id", "page_count")), strict=True))
+        beyond = [{DOCUMENT: document, "page": {"$gt": count}} for document, count in lengths.items()]
+        # Before the others are stored: then a run that is killed in between leaves pages to embed, and comes back here.
+        removed = store.delete(where={"$or": beyond}) if beyond else 0
+        store.add(_records(embedded))
+        yield _outcome(batch, removed)
 
 
 @lru_cache(2)
 def _opened(options: str, made_by: Fingerprint) -> MultiVectorStore:
     """A connection that the tasks of one process share until it ends."""
     return MultiVectorStore.open(model=made_by, **json.loads(options))
+
+
+def _outcome(batch: pa.Table, removed: int = 0) -> pa.Table:
+    """The outcome of each row, and in the first one the number of removed pages."""
+    counts = pa.array([removed, *[0] * len(batch)], pa.int64()).slice(0, len(batch))
+    return batch.select(_OUTCOME).append_column("removed", counts)
 
 
 def _embedded(batch: pa.Table) -> pa.Table:

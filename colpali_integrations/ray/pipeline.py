@@ -160,34 +160,28 @@ def embed_pages(
     )
     # Writers wait for disks and servers: they take no slot, and so can always run.
     writing: dict[str, Any] = {"batch_size": pages_per_file, "batch_format": "pyarrow", "num_cpus": 0}
-    return _report(_rows(encoded.map_batches(sink.write, **writing)), sink, known)
+    return _report(_rows(encoded.map_batches(sink.write, **writing)), known)
 
 
-def _report(
-    rows: Iterator[dict[str, Any]], sink: ParquetFolder | QdrantWriter, known: Mapping[str, str]
-) -> IngestReport:
-    """Count the outcomes, and remove the pages that changed documents no longer hold."""
-    report = IngestReport()
-    lengths: dict[str, int] = {}
-    changed: set[str] = set()
-    failed: set[str] = set()
+def _report(rows: Iterator[dict[str, Any]], known: Mapping[str, str]) -> IngestReport:
+    report, documents = IngestReport(), set()
     for row in rows:
+        report.removed += row["removed"]
         if row["error"] is None:
             report.added += 1
-            lengths[row["document_id"]] = row["page_count"]
-            if row["id"] in known:
-                report.replaced += 1
-                changed.add(row["document_id"])
-            continue
-        failed.add(row["document_id"])
-        name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
-        kind_of = InputError if row["id"] is None else EncodingError
-        report.failures.append(Failure(name, kind_of(row["error"])))
-        logger.warning("%s: %s", name, row["error"])
-    report.documents = len(lengths)
-    report.removed = sink.clean_up({document: lengths[document] for document in changed - failed})
+            report.replaced += row["id"] in known
+            documents.add(row["document_id"])
+        else:
+            report.failures.append(_failure(row))
+    report.documents = len(documents)
     report.present = len(known) - report.replaced - report.removed
     return report
+
+
+def _failure(row: dict[str, Any]) -> Failure:
+    name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
+    logger.warning("%s: %s", name, row["error"])
+    return Failure(name, (InputError if row["id"] is None else EncodingError)(row["error"]))
 
 
 class _Worker:

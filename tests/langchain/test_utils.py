@@ -1,3 +1,5 @@
+"""Found pages as blocks of a chat message, and as a report."""
+
 from __future__ import annotations
 
 import base64
@@ -5,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,16 @@ from langchain_core.messages.content import create_text_block
 from langchain_core.runnables import RunnableLambda
 from PIL import Image
 
-from colpali_integrations import pdf_pages
+from colpali_integrations import ColPali, pdf_pages
 from colpali_integrations.errors import InputError
-from colpali_integrations.langchain import PdfPageLoader, image_blocks
+from colpali_integrations.langchain import (
+    ColPaliEmbeddings,
+    ColPaliVectorStore,
+    PdfPageLoader,
+    image_blocks,
+    to_html,
+)
+from tests.stores.documents import make_store
 
 SLIDES = Path(__file__).parents[2] / "demo" / "pdfs" / "metropolis-slides.pdf"
 
@@ -130,3 +140,39 @@ def test_a_missing_langchain_is_an_error_that_names_the_command() -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("colpali_integrations.errors.MissingExtraError: ")
     assert 'pip install "colpali-integrations[langchain]"' in last
+
+
+# -- reports ---------------------------------------------------------------------------------------------------------
+
+QUESTION = "prices of bananas"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, coltiny: ColPali) -> Iterator[ColPaliVectorStore]:
+    with make_store(tmp_path_factory.mktemp("reports"), coltiny) as pages:
+        yield ColPaliVectorStore(ColPaliEmbeddings(), store=pages)
+
+
+def test_documents_are_shown_with_their_places(store: ColPaliVectorStore) -> None:
+    found = store.as_retriever(search_kwargs={"k": 2, "regions": True}).invoke(QUESTION)
+    report = to_html(found, QUESTION)
+    assert report.count("<article") == 2
+    assert report.count("<figure") == 2
+    assert "fruit.pdf, page 2" in report
+    assert f"score <b>{found[0].metadata['score']:.2f}</b>" in report
+    assert 'aria-label="bananas: ' in report
+    assert 'class="heat' not in report
+    with_heat = to_html(found, QUESTION, vectorstore=store)
+    assert 'class="heat all"' in with_heat
+    assert "coltiny" in with_heat
+    bare = store.as_retriever(search_kwargs={"k": 1}).invoke(QUESTION)
+    assert 'aria-label="bananas: ' in to_html(bare, QUESTION, vectorstore=store)
+    assert to_html(found, QUESTION, limit=1).count("<article") == 1
+
+
+def test_documents_of_others() -> None:
+    report = to_html([Document("<script>x</script> a text", metadata={"source": "a.pdf", "page": 0})], "<b>")
+    assert "<script" not in report
+    assert "<b>&lt;" not in report
+    assert "&lt;script&gt;x&lt;/script&gt; a text" in report
+    assert "<figure" not in report
