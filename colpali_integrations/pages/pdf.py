@@ -73,6 +73,12 @@ class Pdf(Protocol):
 
     Raises:
         PdfError: from every method, for a page that does not exist or cannot be read.
+
+    Example:
+        >>> pdf: Pdf = open_pdf("report.pdf")
+        >>> pdf.name, pdf.label(1), len(pdf.size(1))
+        ('report.pdf', '1', 2)
+        >>> pdf.close()
     """
 
     name: str
@@ -114,7 +120,7 @@ def open_pdf(source: PdfSource, *, password: str | None = None) -> Pdf:
 
     Example:
         >>> pdf = open_pdf("report.pdf")
-        >>> pdf.page_count, pdf.render(2, dpi=72).size, "seats" in pdf.text(2)
+        >>> pdf.page_count, pdf.render(2, dpi=72).size, len(pdf.text(2)) > 100
         (2, (596, 842), True)
         >>> pdf.close()
     """

@@ -40,6 +40,10 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
         InputError: the metadata refers to no page, or its file is missing or has changed.
         PdfError: the PDF or its page cannot be read.
         ImageError: the picture cannot be read.
+
+    Example:
+        >>> page_image({"source": "report.pdf", "page": 2}, dpi=72).size
+        (596, 842)
     """
     encoded = metadata.get("image_base64")
     if encoded and (dpi is None or _existing(metadata) is None):

@@ -105,9 +105,10 @@ def index_documents(
     Example:
         >>> from colpali_integrations import ColPali
         >>> with ColPali.from_pretrained() as model:
-        ...     report = index_documents(["reports/", "report.pdf"], model=model, store="my-index")
-        >>> report.added, report.present, report.failures  # report.pdf was in the store
-        (1, 2, [])
+        ...     first = index_documents("report.pdf", model=model, store="new-index")
+        ...     report = index_documents(["reports/", "report.pdf"], model=model, store="new-index")
+        >>> first.added, report.added, report.present, report.failures
+        (2, 1, 2, [])
     """
     documents = find_documents(paths, exclude=exclude)
     if document_id is not None and len(documents) != 1:

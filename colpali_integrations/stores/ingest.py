@@ -109,6 +109,11 @@ class Progress:
         total: pages and texts to encode.
         name: of the latest one, "" at the beginning.
         failure: of the latest one; None for success.
+
+    Example:
+        >>> state = Progress(done=3, total=12, name="report.pdf, page 3")
+        >>> f"{state.done}/{state.total} {state.name}"
+        '3/12 report.pdf, page 3'
     """
 
     done: int
@@ -158,6 +163,15 @@ def ingest(
         EncodingError: the model cannot encode a page.
         StoreError: metadata that cannot be written as JSON, or the store cannot be written.
         FingerprintError: the store was made by another model.
+
+    Example:
+        >>> with ColPali.from_pretrained() as model, MultiVectorStore.open(model=model) as store:
+        ...     for tenant in ("north", "south"):
+        ...         source = DocumentSource(source="report.pdf", metadata={"tenant": tenant})
+        ...         report = ingest([source], store=store, model=model)
+        ...         print(report.added, report.copied)
+        2 0
+        0 2
     """
     if on_error not in ("raise", "skip"):
         raise ConfigurationError(f"on_error must be 'raise' or 'skip', got {on_error!r}")

@@ -33,6 +33,12 @@ class DocumentSource:
         include_image: whether the metadata carry each picture as base64 PNG.
         id: of the entry, for a document of one page; None derives it from the document and the page's number.
         index: position in the caller's list, for error messages.
+
+    Example:
+        >>> source = DocumentSource(source="report.pdf", metadata={"tenant": "north"})
+        >>> with source.open() as document:
+        ...     [item.name for item in source.items(document)]
+        ['report.pdf, page 1', 'report.pdf, page 2']
     """
 
     source: SourceOrLoader
@@ -101,6 +107,12 @@ class Item:
             compares the whole entry.
         document: closed after its last page.
         index: position in the caller's list, for error messages.
+
+    Example:
+        >>> from colpali_integrations.pages.identity import text_key
+        >>> note = Entry(id="note", text="Low tide at six", content_hash=text_key("Low tide at six"))
+        >>> Item(id=note.id, key=note.content_hash, name="a note", entry=lambda: note).entry().text
+        'Low tide at six'
     """
 
     id: str

@@ -348,7 +348,7 @@ class MultiVectorStore:
         Example:
             >>> with MultiVectorStore.open("my-index") as store:
             ...     store.search("diverging palettes", 1)
-            Hits(1): report.pdf, page 1 (0.75)
+            Hits(1): report.pdf, page 1 (0.52)
         """
         options = SearchOptions(
             k=k, where=where, mode=mode, oversampling=oversampling, min_relevance=min_relevance, hybrid=hybrid
