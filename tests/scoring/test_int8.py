@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations import max_sim
 from colpali_integrations.errors import InputError
-from colpali_integrations.scoring import Int8Pages, PackedPages, int8, packed, quantize_int8, top_pages
+from colpali_integrations.scoring import Int8Pages, PackedPages, _kernels, int8, packed, quantize_int8, top_pages
 from colpali_integrations.scoring.int8 import PAGE_LEVELS, QUERY_LEVELS, quantize_queries
 from colpali_integrations.scoring.maxsim import PreparedPages
 from tests.scoring.test_kernels import oracle, unequal, unit
@@ -29,10 +29,9 @@ seeds = st.integers(0, 2**32 - 1)
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 7 vectors or 2,000 bytes together, queries 16 at a time: every seam is crossed."""
-    monkeypatch.setattr(int8, "_ROWS", 7)
-    monkeypatch.setattr(int8, "_PRODUCTS", 100)
+    monkeypatch.setattr(int8, "ROWS", 7)
+    monkeypatch.setattr(_kernels, "_PRODUCTS", 100)
     monkeypatch.setattr(packed, "_CHUNK", 2000)
-    monkeypatch.setattr(packed, "_PRODUCTS", 100)
 
 
 def whole_products(queries: NDArray[np.int8], pages: Int8Pages) -> NDArray[np.int64]:
@@ -246,6 +245,12 @@ def test_top_pages_are_those_of_a_stable_sort(scores: list[float], k: int) -> No
     expected = sorted(range(len(scores)), key=lambda i: (np.isnan(array[i]), 0 if np.isnan(array[i]) else -array[i]))
     assert top_pages(array, k).tolist() == expected[:k]
     assert top_pages(np.stack([array, array]), k).tolist() == [expected[:k]] * 2
+
+
+@pytest.mark.parametrize("k", [1, 40, 500, 2000])
+def test_top_pages_rank_many_equal_scores_in_the_order_of_the_pages(k: int) -> None:
+    scores = np.random.default_rng(7).integers(0, 3, 2000).astype(np.float32)  # more ties than an insertion sort takes
+    np.testing.assert_array_equal(top_pages(scores, k), np.argsort(-scores, kind="stable")[:k])
 
 
 @pytest.mark.parametrize(("scores", "k"), [(np.ones(3), 0), (np.float32(1), 1)])

@@ -150,7 +150,7 @@ def test_random_numbers_are_the_same_on_every_machine() -> None:
     digest = hashlib.sha256()
     for array in (muvera._planes, muvera._matrix, muvera._sketch_sign):
         digest.update(array.astype("<f4").tobytes())
-    digest.update(muvera._sketch_place.astype("<i8").tobytes())
+    digest.update(muvera._sketch_index.astype("<i8").tobytes())
     assert digest.hexdigest()[:16] == "02cebbcd51840890"
     np.testing.assert_array_equal(muvera._planes, Muvera(128, final_dim=1000)._planes)
     assert not np.array_equal(muvera._planes, Muvera(128, seed=43)._planes)
