@@ -5,19 +5,19 @@ Run `python -m tests.test_vocabulary` for the offences of today.
 
 from __future__ import annotations
 
+import dis
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import colpali_integrations
 
 ROOT = "colpali_integrations"
-APART = {"cli", "export"}  # a command, and a part that needs PyTorch: neither is called from a caller's code
+APART = {"cli", "export"}  # a command, and a part that needs PyTorch: callers import neither
 
-# Wrong name: right name. A parameter is one of any public function, method or constructor.
+# Wrong name: right name. They apply to parameters of public functions, methods and constructors, and to attributes.
 EVERYWHERE = {
     "collection": "collection_name",
     "cover": "boxes",
@@ -34,27 +34,7 @@ PARAMETERS = {
 
 # Offences of today; the integrator empties this set.
 _KNOWN: frozenset[str] = frozenset(
-    {
-        "colpali_integrations.ModelDescription(licence=) -> license",
-        "colpali_integrations.ModelDescription.licence -> license",
-        "colpali_integrations.PageGrid(cover=) -> boxes",
-        "colpali_integrations.PageGrid(reach=) -> boxes",
-        "colpali_integrations.PageGrid.cover -> boxes",
-        "colpali_integrations.PageGrid.reach -> boxes",
-        "colpali_integrations.SimilarityMaps(cover=) -> boxes",
-        "colpali_integrations.SimilarityMaps.cover -> boxes",
-        "colpali_integrations.langchain.ColPaliReranker(embeddings=) -> embedding",
-        "colpali_integrations.langchain.ColPaliRetriever(embeddings=) -> embedding",
-        "colpali_integrations.langchain.ColPaliVectorStore(collection=) -> collection_name",
-        "colpali_integrations.llama_index.ColPaliRerank(embedding=) -> embed_model",
-        "colpali_integrations.llama_index.ColPaliVectorStore(collection=) -> collection_name",
-        "colpali_integrations.llama_index.ColPaliVectorStore(embedding=) -> embed_model",
-        "colpali_integrations.llama_index.ColPaliVectorStore.collection -> collection_name",
-        "colpali_integrations.stores.Entry(group=) -> document_id",
-        "colpali_integrations.stores.Entry.group -> document_id",
-        "colpali_integrations.stores.MultiVectorStore.delete(group=) -> document_id",
-        "colpali_integrations.stores.MultiVectorStore.open(collection=) -> collection_name",
-    }
+    {"colpali_integrations.langchain.ColPaliVectorStore.parsed_filter(filters=) -> filter"}
 )
 
 
@@ -65,7 +45,7 @@ def packages() -> list[str]:
 
 
 def parameters(value: Any) -> Iterator[str]:
-    """Names of what is passed to a function or a constructor."""
+    """Names of the parameters of a function or constructor."""
     try:
         yield from inspect.signature(value).parameters
     except (TypeError, ValueError):  # a builtin's, such as that of an exception
@@ -73,16 +53,17 @@ def parameters(value: Any) -> Iterator[str]:
 
 
 def members(owner: type) -> Iterator[tuple[str, Any]]:
-    """Public methods and attributes that our own classes give a class, with those that its methods set."""
+    """Public methods and attributes of a class from this package's classes, including those that methods assign."""
     for base in owner.__mro__:
         if base.__module__.partition(".")[0] in (ROOT, "tests"):
             yield from ((name, value) for name, value in vars(base).items() if not name.startswith("_"))
             yield from ((name, None) for name in inspect.get_annotations(base))
-            yield from ((name, None) for name in re.findall(r"\bself\.(\w+)(?::.*)? = ", inspect.getsource(base)))
+            for method in filter(inspect.isfunction, vars(base).values()):
+                yield from ((step.argval, None) for step in dis.get_instructions(method) if step.opname == "STORE_ATTR")
 
 
 def names(value: Any) -> Iterator[tuple[str, str, bool]]:
-    """Where a name stands, the name, and whether it is a parameter's."""
+    """Location of each name, the name, and whether it is a parameter's."""
     yield from (("", name, True) for name in parameters(value))
     if inspect.isclass(value):
         for name, member in members(value):

@@ -1,4 +1,4 @@
-"""The pipeline: order, bounds, errors in their place, and nothing left behind."""
+"""The pipeline: order, bounds, positions of errors, and no threads left behind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def values(results: Iterator[int | Failure]) -> list[int | str]:
     bad=st.sets(st.integers(0, 9)),
 )
 @settings(max_examples=60, deadline=None)
-def test_threads_give_what_a_plain_loop_gives(
+def test_threads_and_a_plain_loop_have_equal_results(
     items: list[int], batch_size: int, workers: int, keys: int, bad: set[int]
 ) -> None:
     def prepare(item: int) -> int:
@@ -192,7 +192,7 @@ def test_workers_run_at_the_same_time_and_have_numbers() -> None:
     assert seen == {0, 1, 2}
 
 
-def test_nothing_is_aborted_when_everything_was_wanted() -> None:
+def test_a_complete_iteration_aborts_nothing() -> None:
     aborted: list[int] = []
     stage = dataclasses.replace(make_stage(), abort=lambda: aborted.append(1))
     list(run_in_order(range(7), stage, batch_size=2, workers=2, preparers=1))

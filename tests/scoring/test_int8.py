@@ -1,4 +1,4 @@
-"""Pages of int8 and packed pages: whole numbers bit for bit, scores against their definition in float64."""
+"""Pages of int8 and packed pages: exact integers, and scores against their definition in float64."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def whole(values: NDArray[np.int8], lengths: NDArray[Any]) -> Int8Pages:
 
 @given(seed=seeds, rows=st.integers(1, 40), pages=sizes, dim=st.integers(1, 70), threads=st.integers(1, 3))
 @settings(max_examples=50, deadline=None)
-def test_products_of_whole_numbers_are_exact(seed: int, rows: int, pages: list[int], dim: int, threads: int) -> None:
+def test_products_of_integers_are_exact(seed: int, rows: int, pages: list[int], dim: int, threads: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.integers(-PAGE_LEVELS, PAGE_LEVELS + 1, (sum(pages), dim), np.int8)
     queries = rng.integers(-QUERY_LEVELS, QUERY_LEVELS + 1, (rows, dim), np.int8)
@@ -64,7 +64,7 @@ def test_products_of_whole_numbers_are_exact(seed: int, rows: int, pages: list[i
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 31, 32, 33, 64, 127, 128, 320])
 @pytest.mark.parametrize("rows", [1, 4, 20, 23])
-def test_the_greatest_numbers_there_are_do_not_saturate(dim: int, rows: int) -> None:
+def test_the_greatest_numbers_do_not_saturate(dim: int, rows: int) -> None:
     # In every kernel two neighbouring products must fit 16 bits; here all are as large as they can be, of equal sign.
     assert np.iinfo(np.int16).max >= 2 * (128 + PAGE_LEVELS) * QUERY_LEVELS
     assert np.iinfo(np.int16).max >= 2 * (64 + QUERY_LEVELS) * PAGE_LEVELS
@@ -100,7 +100,7 @@ def test_a_number_is_off_by_at_most_half_a_scale(
 
 @given(seed=seeds, queries=sizes, pages=sizes, dim=st.integers(1, 40))
 @settings(max_examples=40, deadline=None)
-def test_scores_are_max_sim_of_what_was_rounded(seed: int, queries: list[int], pages: list[int], dim: int) -> None:
+def test_scores_are_max_sim_of_the_rounded_numbers(seed: int, queries: list[int], pages: list[int], dim: int) -> None:
     rng = np.random.default_rng(seed)
     asked = unequal(rng, queries, dim, [np.float32] * len(queries))
     corpus = quantize_int8(unequal(rng, pages, dim, [np.float32] * len(pages)))
@@ -119,7 +119,7 @@ def test_scores_are_max_sim_of_what_was_rounded(seed: int, queries: list[int], p
 
 @given(seed=seeds, queries=sizes, pages=sizes, dim=st.integers(1, 40), dtype=st.sampled_from("efd"))
 @settings(max_examples=40, deadline=None)
-def test_packed_floats_score_as_the_definition_says(
+def test_packed_floats_score_by_the_definition(
     seed: int, queries: list[int], pages: list[int], dim: int, dtype: str
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -166,7 +166,7 @@ def test_prepared_pages_take_the_place_of_arrays(
         prepare([np.ones(3)])
 
 
-def test_int8_finds_what_floats_find_and_a_rerank_restores_their_order() -> None:
+def test_int8_ranks_nearly_as_floats_and_a_rerank_restores_their_order() -> None:
     rng = np.random.default_rng(2)
     topics = unit(rng, 40, 128) + 0.75 * unit(rng, 1, 128)  # a direction that all vectors share, as models' do
     pages = [unit(rng, 60, 128) * 0.4 + topics[rng.choice(40, 3)].repeat(20, axis=0) for _ in range(300)]
@@ -254,7 +254,7 @@ def test_top_pages_rank_many_equal_scores_in_the_order_of_the_pages(k: int) -> N
 
 
 @pytest.mark.parametrize(("scores", "k"), [(np.ones(3), 0), (np.float32(1), 1)])
-def test_top_pages_refuses_what_has_none(scores: Any, k: int) -> None:
+def test_top_pages_refuses_invalid_arguments(scores: Any, k: int) -> None:
     with pytest.raises(InputError, match="top_pages"):
         top_pages(scores, k)
 

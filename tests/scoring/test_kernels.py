@@ -65,7 +65,7 @@ page_dtypes = st.sampled_from([np.float32, np.float16, np.float64])
     threads=st.integers(1, 3),
 )
 @settings(max_examples=120, deadline=None)
-def test_any_pages_in_any_blocks_score_as_the_definition_says(
+def test_any_pages_in_any_blocks_score_by_the_definition(
     seed: int, rows: int, pages: list[tuple[int, Any]], dim: int, threads: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -115,7 +115,7 @@ def test_max_sim_takes_the_fast_path_from_a_size_on_and_both_agree(monkeypatch: 
 
 
 @pytest.mark.usefixtures("always_fast", "small_blocks")
-def test_several_queries_and_more_matches_than_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_queries_with_more_matches_than_fit_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_MATCHES", 100)
     rng = np.random.default_rng(3)
     queries = [unit(rng, size, 8) for size in (3, 1, 20, 17)]
