@@ -175,7 +175,7 @@ class PageGrid:
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else f"{error}"
-            raise InputError(f"expected the dict of PageGrid.to_json: {reason}") from error
+            raise InputError(f"not a page's grid from PageGrid.to_json: {reason}") from error
 
     def _edges(self, vector: int) -> NDArray[np.float64] | None:
         """Compute left, top, right, bottom of a vector's box, in cells."""

@@ -94,7 +94,7 @@ def test_a_batch_is_limited_by_the_smallest_limit_of_its_calls(calls: Calls) -> 
 def test_an_error_reaches_only_the_call_that_causes_it(calls: Calls) -> None:
     futures = [calls.start(0), calls.start(1), calls.start(2, -1), calls.start(3)]
     calls.work.gate.set()
-    assert [futures[place].result(20) for place in (0, 1, 3)] == [[0], [2], [6]]
+    assert [futures[position].result(20) for position in (0, 1, 3)] == [[0], [2], [6]]
     with pytest.raises(ValueError, match=r"cannot double \[2, -1\]"):
         futures[2].result(20)
     assert calls.work.batches == [[0], [1, 2, -1, 3], [1], [2, -1], [3]]

@@ -111,7 +111,7 @@ def test_other_languages(language: str, query: str, page: str) -> None:
     assert shared(Bm25(language=language), query, page) > 0
 
 
-def test_english_inflections_meet_and_numbers_are_left_alone() -> None:
+def test_english_inflections_share_a_stem_and_numbers_stay() -> None:
     bm25 = Bm25()
     assert shared(bm25, "indexing", "it indexes") == 1
     assert shared(Bm25(language=None), "indexing", "it indexes") == 0
@@ -149,7 +149,7 @@ def test_no_documents_no_words() -> None:
     assert bm25_scores(empty, [empty, empty]).tolist() == [0, 0]
 
 
-def test_threads_share_one() -> None:
+def test_threads_can_share_an_encoder() -> None:
     texts = [f"stemming{letter}ing of relational{letter}ities and {letter}_{letter}" for letter in "abcdefgh" * 40]
     alone, together = Bm25(), Bm25()
     expected = [alone.document(text) for text in texts]

@@ -212,7 +212,7 @@ good = (np.ones((3, 2), np.int8), np.array([1, 2]), np.ones(2, np.float32), np.z
 
 
 @pytest.mark.parametrize(
-    ("place", "wrong"),
+    ("position", "wrong"),
     [
         (0, np.ones((3, 2), np.uint8)),
         (0, np.ones(3, np.int8)),
@@ -227,10 +227,10 @@ good = (np.ones((3, 2), np.int8), np.array([1, 2]), np.ones(2, np.float32), np.z
         (3, np.full((2, 2), np.inf)),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(place: int, wrong: NDArray[Any]) -> None:
+def test_arrays_that_do_not_fit_are_refused(position: int, wrong: NDArray[Any]) -> None:
     Int8Pages(*good)
     parts: list[Any] = list(good)
-    parts[place] = wrong
+    parts[position] = wrong
     with pytest.raises(InputError, match="Int8Pages: expected int8 values"):
         Int8Pages(*parts)
 
