@@ -19,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 _CLEAN: tuple[str, ...] = (
     *("colpali_integrations/stores/**/*.py", "colpali_integrations/pages/**/*.py"),
     *("tests/stores/**/*.py", "tests/pages/**/*.py"),
+    *("colpali_integrations/*.py", "colpali_integrations/runtime/*.py", "colpali_integrations/scoring/*.py"),
+    *("colpali_integrations/explain/*.py", "tests/runtime/*.py", "tests/scoring/*.py", "tests/explain/*.py"),
+    *("tests/parity/*.py", "tests/test_*.py", "benchmarks/*.py"),
 )
 _ALL = (
     *("colpali_integrations/**/*.py", "benchmarks/**/*.py", "training/**/*.py", "tests/**/*.py", "demo/*.py"),
