@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import StoreError
-from colpali_integrations.explain.regions import PageGrid
+from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.scoring.pooling import ward_pool
 from colpali_integrations.stores.settings import Settings
