@@ -167,7 +167,7 @@ def _measured(tracer: Tracer, folder: Path, listed: bool) -> dict[str, str]:
 
 
 def _retriever(store: Any, options: dict[str, Any]) -> Any:
-    if hasattr(store, "as_colpali_retriever"):  # until the vector store's own retriever is ColPaliRetriever
+    if hasattr(store, "as_colpali_retriever"):  # in checkouts before the rooms
         return store.as_colpali_retriever(**options)
     return store.as_retriever(search_kwargs=options)
 

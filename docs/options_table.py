@@ -62,7 +62,7 @@ ENTRY_POINTS = (
     EntryPoint("LangChain `add_images`", (ColPaliVectorStore.add_images,), ColPaliEmbeddings),
     EntryPoint("LangChain `PdfPageLoader`", (PdfPageLoader,)),
     EntryPoint("LlamaIndex `PdfPageReader`", (PdfPageReader, PdfPageReader.lazy_load_data)),
-    EntryPoint("LlamaIndex `ColPaliVectorStore.add`", (LlamaIndexStore.add,), ColPaliEmbedding),
+    EntryPoint("LlamaIndex `add`", (LlamaIndexStore.add,), ColPaliEmbedding),
     EntryPoint("command line `index`", (index,)),
     EntryPoint("Ray `embed_pages`", (embed_pages,)),
 )

@@ -13,7 +13,7 @@ import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
 # Twins that differ today.
-_KNOWN = {"colpali_integrations.llama_index.readers.PdfPageReader.alazy_load_data"}
+_KNOWN: set[str] = set()
 
 
 def package_classes() -> list[type]:

@@ -12,17 +12,9 @@ from benchmarks.calls import Tracer
 
 PACKAGE = Path(colpali_integrations.__file__).parent
 
-# Circles still to be removed; the integrator empties this set.
-_KNOWN: frozenset[frozenset[str]] = frozenset(
-    {
-        frozenset({"colpali_integrations.langchain.retrievers", "colpali_integrations.langchain.vectorstores"}),
-        frozenset({"colpali_integrations.stores.hits", "colpali_integrations.stores.store"}),
-    }
-)
-
 
 def test_no_module_imports_in_a_circle() -> None:
-    assert structure.circles(structure.import_graph(PACKAGE)) == _KNOWN
+    assert structure.circles(structure.import_graph(PACKAGE)) == set()
 
 
 def test_functions_are_short() -> None:

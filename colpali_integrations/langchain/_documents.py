@@ -45,6 +45,7 @@ __all__ = [
     "is_page",
     "item_of",
     "name_of",
+    "reference_name",
 ]
 
 DocumentInput: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
@@ -67,12 +68,9 @@ def is_page(document: Document) -> bool:
     False
     """
     metadata = document.metadata
-    text_hash, content_hash = metadata.get("text_hash"), metadata.get("content_hash")
-    unchanged = text_hash == text_key(document.page_content)
     if _text(metadata.get("image_base64")):
-        return unchanged or text_hash is None
-    known = isinstance(content_hash, str) and _PAGE_HASH.fullmatch(content_hash) is not None
-    return unchanged and known and _text(metadata.get("source")) and _number(metadata) is not None
+        return "text_hash" not in metadata or _is_as_read(document)
+    return _is_as_read(document) and _text(metadata.get("source")) and _number(metadata) is not None
 
 
 def item_of(document: Document, index: int | None = None, id_: str | None = None) -> Item:
@@ -120,10 +118,16 @@ def candidate_of(document: Document) -> Candidate:
 
 def name_of(document: Document) -> str:
     """The name of a Document in messages: "report.pdf, page 7", or the start of its text."""
-    source, number, text = document.metadata.get("source"), _number(document.metadata), document.page_content
-    if is_page(document) and isinstance(source, str) and number is not None:
-        return page_name(source, number)
+    text = document.page_content
+    if is_page(document):
+        return reference_name(document.metadata)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def reference_name(metadata: Mapping[str, Any]) -> str:
+    """The name of the page that metadata refer to, or "image" where they name none."""
+    source, number = metadata.get("source"), _number(metadata)
+    return page_name(source, number) if isinstance(source, str) and number is not None else "image"
 
 
 def _content_key(document: Document) -> str:
@@ -131,10 +135,17 @@ def _content_key(document: Document) -> str:
     if not is_page(document):
         return text_key(document.page_content)
     metadata = document.metadata
-    content_hash, dpi = metadata.get("content_hash"), metadata.get("dpi")
-    if not isinstance(content_hash, str) or not content_hash:
-        content_hash = file_digest(metadata["image_base64"].encode())
+    dpi = metadata.get("dpi")
+    # Other readers may give all pages of a file one `content_hash`.
+    content_hash = metadata["content_hash"] if _is_as_read(document) else file_digest(metadata["image_base64"].encode())
     return page_key(content_hash, float(dpi) if isinstance(dpi, int | float) else None)
+
+
+def _is_as_read(document: Document) -> bool:
+    """Whether the readers of this package made a Document, and its text is unchanged."""
+    text_hash, content_hash = document.metadata.get("text_hash"), document.metadata.get("content_hash")
+    unchanged = text_hash == text_key(document.page_content)
+    return unchanged and isinstance(content_hash, str) and _PAGE_HASH.fullmatch(content_hash) is not None
 
 
 def _page_identity(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -241,14 +252,9 @@ def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
             try:
                 yield page_image(image.metadata)
             except ColPaliError as error:
-                yield _File(_reference_name(image.metadata), error)
+                yield _File(reference_name(image.metadata), error)
         else:
             yield image
-
-
-def _reference_name(metadata: Mapping[str, Any]) -> str:
-    source, number = metadata.get("source"), _number(metadata)
-    return page_name(source, number) if isinstance(source, str) and number is not None else "document"
 
 
 def _is_uri(text: str) -> bool:

@@ -10,9 +10,8 @@ from langchain_core.messages.content import ContentBlock, create_image_block, cr
 
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
-from colpali_integrations.langchain._documents import is_page, name_of
+from colpali_integrations.langchain._documents import is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
-from colpali_integrations.pages.identity import page_name
 from colpali_integrations.pages.reference import encode_base64, page_image
 
 __all__ = ["image_blocks", "to_html"]
@@ -55,7 +54,7 @@ def image_blocks(
     for document in documents:
         image = page_image(document.metadata, dpi=dpi, password=password)
         if captions:
-            blocks.append(create_text_block(page_name(document.metadata["source"], int(document.metadata["page"]))))
+            blocks.append(create_text_block(reference_name(document.metadata)))
         blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
     return blocks
 

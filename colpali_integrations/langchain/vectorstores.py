@@ -81,7 +81,7 @@ _CONSTRUCTOR_GUESSES = {
 }
 # Images in memory and from the network are read to be identified; more of them are not held at a time.
 _IMAGES_TOGETHER = 16
-# Set in the thread of a coroutine's work; the event is set when the coroutine is cancelled.
+# In the thread of a coroutine's work: an event that is set when the coroutine is cancelled.
 _stop: ContextVar[Event | None] = ContextVar("_stop", default=None)
 
 
@@ -90,7 +90,9 @@ class ColPaliVectorStore(VectorStore):
 
     A Document is a page, and is encoded as an image, when `PdfPageLoader` or `PageImageBlobParser` made it, or when it
     carries its picture as `image_base64`. Any other Document is a text, and so is a page's Document whose text was
-    changed, such as a splitter's chunk. Documents come out as they went in, with their ids; metadata must be JSON-safe.
+    changed, such as a splitter's chunk. (To give a page another text, of an OCR for instance, let it carry its picture
+    and remove `text_hash` from its metadata.) Documents come out as they went in, with their ids; metadata must be
+    JSON-safe.
 
     A page is identified by its document (`document_id` in the metadata: the file's real path together with the caller's
     `metadata=`) and its number. Adding a document again is idempotent, and replaces it where the file changed. Pages
@@ -296,6 +298,8 @@ class ColPaliVectorStore(VectorStore):
         load = partial(load_image, **self._embedding.options.image_options)
         stored: list[str] = []
         for first in range(0, len(several), _IMAGES_TOGETHER):
+            if (stop := _stop.get()) is not None and stop.is_set():
+                break
             sources = [
                 image_source(several[at], load, metadata=more[at], id_=names[at], index=at, include_image=include_image)
                 for at in range(first, min(first + _IMAGES_TOGETHER, len(several)))
@@ -868,11 +872,14 @@ def _with_scores(hits: Iterable[Hit]) -> _Scored:
 async def _cancellable(call: Callable[[], T]) -> T:
     """Run a call in a thread, whose ingestion stops after the page at hand when the task is cancelled."""
     stop = Event()
-    token = _stop.set(stop)
+
+    def work() -> T:
+        _stop.set(stop)  # of this call alone: `offload` runs it in a context of its own
+        return call()
+
     try:
-        return await offload(call, "pages")
+        return await offload(work, "pages")
     finally:
-        _stop.reset(token)
         stop.set()
 
 

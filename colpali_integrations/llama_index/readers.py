@@ -120,10 +120,6 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         """Read all pages at once; see `lazy_load_data`."""
         return list(self.lazy_load_data(*args, **load_kwargs))
 
-    async def alazy_load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
-        """`load_data` without blocking the event loop: its type leaves no room for an asynchronous iterator."""
-        return await self.aload_data(*args, **load_kwargs)  # type: ignore[return-value]
-
     def _read(
         self,
         source: Path | bytes,
@@ -133,7 +129,9 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         extra: Mapping[str, Any],
     ) -> Iterator[ImageNode]:
         try:
-            document = PagedDocument(source, name=name, metadata=metadata, dpi=self.dpi, password=self.password)
+            document = PagedDocument(
+                source, name=name, metadata=metadata, extra_metadata=extra, dpi=self.dpi, password=self.password
+            )
         except ColPaliError as error:
             return self._skip(name or image_name(source), error)
         drawn = self.include_image
@@ -143,8 +141,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
             for number in range(1, document.page_count + 1) if pages is None else pages:
                 try:
                     page = document.page(number)
-                    described = page.metadata_with_image() if drawn else page.metadata
-                    node = page_node(page.content, {**extra, **described})
+                    node = page_node(page.content, page.metadata_with_image() if drawn else page.metadata)
                 except ColPaliError as error:
                     self._skip(page_name(document.name, number), error)
                 else:

@@ -153,15 +153,14 @@ def node_item(node: BaseNode, index: int) -> Item:
             key = f"{key}:{uuid.uuid4().hex}"  # the picture may have changed: it is fetched every time
         if not is_page:
             check_query(text)
-        entry = node_entry(node, key)
-        entry.to_payload()
+        node_entry(node, key).to_payload()  # not kept: it would hold a second copy of every embedded picture
     except ColPaliError as error:
         raise error.at(index, name) from error.__cause__
     return Item(
-        id=entry.id,
+        id=node.node_id,
         key=key,
         name=name,
-        entry=lambda: entry,
+        entry=lambda: node_entry(node, key),
         draw=(lambda: _picture(node)) if is_page else None,
         text=text,
         index=index,

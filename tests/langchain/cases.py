@@ -73,7 +73,7 @@ class CountingEmbeddings(ColPaliEmbeddings):
         self.counts.clear()
 
     @property
-    def client(self) -> ColPali:
+    def model(self) -> ColPali:
         return counting_model()
 
     @property

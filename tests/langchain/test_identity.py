@@ -19,7 +19,7 @@ from colpali_integrations.langchain import (
     to_html,
 )
 from colpali_integrations.stores import Progress, index_documents
-from tests.langchain.cases import word_pdf
+from tests.langchain.cases import with_texts, word_pdf
 from tests.stores.documents import DPI, draw, save_pdf
 
 PAPER = Path(__file__).parents[2] / "demo" / "pdfs" / "hcl-colors.pdf"
@@ -139,6 +139,14 @@ def test_chunks_of_pages_that_carry_their_pictures_are_texts(store: ColPaliVecto
     pages = PdfPageLoader(PAPER, pages=[1], dpi=30, include_image=True).load()
     chunks = RecursiveCharacterTextSplitter(chunk_size=400, chunk_overlap=0).split_documents(pages)
     assert len(set(store.add_documents([*pages, *chunks]))) == len(chunks) + 1
+
+
+def test_pictures_with_one_foreign_hash_are_different_pages(store: ColPaliVectorStore) -> None:
+    pages = with_texts([draw("violin"), draw("invoice")], ["first", "second"])
+    for page in pages:
+        page.metadata |= {"content_hash": "of-the-file", "source": "a.pdf"}
+    first, second = store.add_documents(pages)
+    assert [store.similarity_search(word, k=1)[0].id for word in ("violin", "invoice")] == [first, second]
 
 
 def test_a_stored_page_with_another_text_does_not_replace_the_page(store: ColPaliVectorStore, tmp_path: Path) -> None:

@@ -86,6 +86,13 @@ def test_base64_that_a_page_carries_is_used_where_there_is_no_file() -> None:
     assert len(image_blocks(documents, dpi=100)) == 1
 
 
+def test_a_picture_without_a_source_has_a_caption() -> None:
+    [document] = PdfPageLoader(SLIDES, pages=[2], dpi=30, include_image=True).load()
+    bare = Document("a scan", metadata={"image_base64": document.metadata["image_base64"]})
+    [text, _] = image_blocks([bare], captions=True)
+    assert dict(text)["text"] == "image"
+
+
 def test_an_image_file_is_its_own_page(tmp_path: Path) -> None:
     Image.new("RGB", (9, 7), "red").save(tmp_path / "red.jpg", quality=100)
     [image] = pictures(HumanMessage(content_blocks=image_blocks(PdfPageLoader(tmp_path / "red.jpg").load())))

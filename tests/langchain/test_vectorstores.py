@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -463,7 +463,7 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
         (lambda store: store.delete(), InputError, "nothing was given"),
         (lambda store: store.delete(filter=lambda document: True), InputError, "as a dict"),
         (lambda store: store.delete(filter={"$and": []}), InputError, "holds of every entry"),
-        (lambda store: ColPaliVectorStore("my-index"), ConfigurationError, "pass path='my-index'"),
+        (lambda store: ColPaliVectorStore(cast(Any, "my-index")), ConfigurationError, "pass path='my-index'"),
         (lambda store: ColPaliVectorStore(collection="a"), ConfigurationError, "use collection_name="),
         (lambda store: ColPaliVectorStore(persist_directory="a"), ConfigurationError, "use path="),
         (lambda store: ColPaliVectorStore(location="a"), ConfigurationError, "use path= for a folder, or url="),

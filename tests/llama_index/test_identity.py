@@ -64,6 +64,9 @@ def test_the_same_file_in_two_folders_is_two_documents(report: Path, tmp_path: P
     assert len({node.node_id for node in nodes}) == 4
     store.add(nodes)
     assert len(store.get_nodes()) == 4
+    copy = str(tmp_path.resolve() / "other" / "report.pdf")
+    for key, value, count in (("file_name", "report.pdf", 4), ("file_path", copy, 2), ("source", copy, 2)):
+        assert len(store.get_nodes(filters=only(key, value))) == count
     stored = list(store.client.scroll())
     assert len({entry.content_hash for entry in stored}) == 2, "equal pages are copied"
 
