@@ -125,6 +125,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert drawn or (page.parent / target).exists(), target
 
 
+def test_the_pages_fetch_nothing_from_the_network() -> None:
+    hooks = load("docs/hooks.py")
+    assert (ROOT / "docs" / hooks.LOCAL).is_file()
+    assert hooks.on_post_page(f'<script src="{hooks.REMOTE}">') == f'<script src="{hooks.LOCAL}">'
+    with pytest.raises(ValueError, match="from the network"):
+        hooks.on_post_page('<script src="https://example.org/script.js">')
+
+
 def test_the_concepts_pictures_are_drawn(tmp_path: Path) -> None:
     load("docs/pictures.py").draw(tmp_path / "pictures")
     drawn = {f"pictures/{path.name}" for path in (tmp_path / "pictures").iterdir()}
