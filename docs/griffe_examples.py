@@ -1,6 +1,7 @@
 """Griffe: show doctests as code wherever a docstring has them.
 
-Griffe takes the heading `Example:` for a note of that title, and Markdown takes `>>>` in running text for three quotations.
+Griffe takes the heading `Example:` for a note of that title, and Markdown takes `>>>` in running text
+for three quotations.
 """
 
 from __future__ import annotations
