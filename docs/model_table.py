@@ -1,6 +1,6 @@
-"""Write the model tables of README and docs/models.md from the registry: `python docs/model_table.py`.
+"""Write the model table of docs/models.md from the registry: `python docs/model_table.py`.
 
-A test checks that they are current.
+A test checks that it is current.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from pathlib import Path
 
 from colpali_integrations.models import ModelDescription, list_supported_models
 
-ROOT = Path(__file__).parents[1]
-FILES = (ROOT / "README.md", ROOT / "docs" / "models.md")
+PAGE = Path(__file__).parent / "models.md"
 BEGIN, END = "<!-- models: begin -->\n", "<!-- models: end -->\n"
 
 
@@ -41,5 +40,4 @@ def _row(model: ModelDescription) -> str:
 
 
 if __name__ == "__main__":
-    for page in FILES:
-        page.write_text(with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

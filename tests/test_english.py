@@ -22,6 +22,7 @@ _CLEAN: tuple[str, ...] = (
     *("colpali_integrations/*.py", "colpali_integrations/runtime/*.py", "colpali_integrations/scoring/*.py"),
     *("colpali_integrations/explain/*.py", "tests/runtime/*.py", "tests/scoring/*.py", "tests/explain/*.py"),
     *("tests/parity/*.py", "tests/test_*.py", "benchmarks/*.py"),
+    *("docs/*.py", "docs/*.md", "README.md", "CONTRIBUTING.md"),
 )
 _ALL = (
     *("colpali_integrations/**/*.py", "benchmarks/**/*.py", "training/**/*.py", "tests/**/*.py", "demo/*.py"),

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.explain.regions import Box, Region
+from colpali_integrations.explain.grid import Box
+from colpali_integrations.explain.regions import Region
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.pages.images import ImageSource, load_image
 

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.explain.grid import Box, PageEmbedding, PageGrid
+from colpali_integrations.explain.grid import Box, PageGrid
 from colpali_integrations.scoring.maxsim import as_multi_vector
 
-__all__ = ["Box", "PageEmbedding", "PageGrid", "Region", "regions"]
+__all__ = ["Region", "regions"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from colpali_integrations import ColPali, max_sim, regions
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, QueryError
 from colpali_integrations.explain import PageGrid, Region
-from colpali_integrations.explain.regions import Box
+from colpali_integrations.explain.grid import Box
 from colpali_integrations.models.coltiny.pixels import Sight
 from colpali_integrations.models.coltiny.word_boxes import word_boxes
 from colpali_integrations.models.family import Family
