@@ -25,8 +25,8 @@ from rich.markup import escape
 from rich.rule import Rule
 
 from colpali_integrations import ColPali, ColPaliError
-from colpali_integrations.cli.display import IndexProgress, failures
-from colpali_integrations.cli.snippet import marked, snippet
+from colpali_integrations.cli.display import IndexProgress, failures, marked
+from colpali_integrations.explain.snippet import snippet
 from colpali_integrations.langchain.retrievers import ColPaliRetriever as LangChainRetriever
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever as LlamaIndexRetriever
