@@ -101,7 +101,7 @@ def main(
 
 @app.command(epilog=_EPILOG)
 def index(
-    paths: Annotated[list[Path], Argument(metavar="PATH", help="PDFs, images, and folders to search for them.")],
+    paths: Annotated[list[Path], Argument(metavar="PATH", help="PDFs and images, or folders with them.")],
     store: StoreOption,
     model: Annotated[
         str | None,

@@ -40,7 +40,7 @@ _PROVIDER_FIXES = {
     "CUDAExecutionProvider": f"install the NVIDIA driver, CUDA and cuDNN of onnxruntime's requirements ({_CUDA_DOCS})",
 }
 _OTHER_FIX = "pass providers=['CPUExecutionProvider'], or install what the message names"
-_LEAST_DISK = 1e9  # bytes; less is too little for a store of some thousand pages
+_LEAST_DISK = 1e9  # bytes; a store of some thousand pages needs more
 _MEMORY_FACTOR = 1.2  # a model's weights are in memory once, beside the buffers of a page
 
 
