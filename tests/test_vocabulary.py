@@ -35,8 +35,6 @@ PARAMETERS = {
 # Offences of today; the integrator empties this set.
 _KNOWN: frozenset[str] = frozenset(
     {
-        "colpali_integrations.ModelDescription(licence=) -> license",
-        "colpali_integrations.ModelDescription.licence -> license",
         "colpali_integrations.PageGrid(cover=) -> boxes",
         "colpali_integrations.PageGrid(reach=) -> boxes",
         "colpali_integrations.PageGrid.cover -> boxes",
