@@ -42,6 +42,14 @@ _CLEAN: tuple[str, ...] = (
     "demo/*.py",
     "docs/cli.md",
     "docs/ray.md",
+    "colpali_integrations/models/**/*.py",
+    "colpali_integrations/export/*.py",
+    "colpali_integrations/cli/quantize.py",
+    "colpali_integrations/cli/export.py",
+    "tests/models/**/*.py",
+    "tests/export/*.py",
+    "training/*.py",
+    "docs/adding_a_model.md",
 )
 _ALL = (
     *("colpali_integrations/**/*.py", "benchmarks/**/*.py", "training/**/*.py", "tests/**/*.py", "demo/*.py"),

@@ -197,7 +197,7 @@ class Encoder:
 def maxsim(
     encoder: Encoder, config: ColTinyConfig, raw: list[Raw], texts: list[str]
 ) -> tuple[NDArray[np.float32], float]:
-    """Plain dot-product MaxSim scores (queries, pages) under ``config``, and the mean number of vectors a page."""
+    """Plain dot-product MaxSim scores (queries, pages) under ``config``, and the mean number of vectors per page."""
     codec = ColTinyPages(config, encoder.senses)
     queries = [encoder.query(text, config) for text in texts]
     every, starts = np.concatenate(queries), np.cumsum([0, *(len(query) for query in queries[:-1])])

@@ -20,7 +20,7 @@ from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.pdf import pdf_pages
 from colpali_integrations.runtime.allocator import release_freed_memory
-from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
+from colpali_integrations.runtime.arrays import Float32, Outputs
 from colpali_integrations.runtime.cores import available_cores
 from colpali_integrations.runtime.pipeline import (
     OnError,
@@ -35,8 +35,8 @@ from colpali_integrations.runtime.threads import in_thread
 
 __all__ = ["ColPali", "OnError"]
 
-# On a CPU a batch of 4 was no faster than 1, and took two and a half times its memory, on a ColPali of a quarter of the
-# real width (python -m benchmarks.encode images --batches 1 4). A GPU wants more to do at a time.
+# On a CPU a batch of 4 was no faster than 1 and took two and a half times its memory, on a ColPali of a quarter of the
+# real width (python -m benchmarks.encode images --batches 1 4). A GPU needs more work per run.
 _IMAGE_BATCH_CPU, _IMAGE_BATCH_GPU = 1, 4
 _QUERY_BATCH = 64
 
@@ -103,7 +103,7 @@ class ColPali:
         Args:
             name_or_path: a name of `list_supported_models()`, or a folder whose config.json names the family. A string
                 that is both is the name; write "./name" for the folder.
-            local_dir: a folder with the files of the model named; nothing is downloaded.
+            local_dir: a folder with the files of the named model; nothing is downloaded.
             revision: commit, tag or branch on the Hub, instead of the description's.
             cache_dir: instead of huggingface_hub's cache.
             local_files_only: never touch the network; HF_HUB_OFFLINE=1 does the same.
@@ -118,11 +118,11 @@ class ColPali:
             allow_urls: let images be http(s) URLs.
             url_timeout: seconds, for those.
             url_max_bytes: the largest image fetched.
-            unknown: refused, with the name of the right option where it is known.
+            unknown: refused, with a suggestion of the right option.
 
         Raises:
             ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
-            ModelLoadError: the files do not make a model of the family.
+            ModelLoadError: a file is damaged or does not fit the family.
             ProviderError: a requested provider failed to start.
             ConfigurationError: an option is unknown or has an invalid value.
 
@@ -161,7 +161,7 @@ class ColPali:
         on_error: OnError = "raise",
         show_progress: bool = False,
     ) -> Generator[Float32, None, None]:
-        """Encode pages, in order, as they come.
+        """Encode pages, in order, one by one.
 
         Decoding and resizing run ahead in threads. `images` may be a generator (such as `pdf_pages(...)`): it is read
         a bounded number of batches ahead, by the thread that iterates the result.
@@ -254,7 +254,7 @@ class ColPali:
         Args:
             source: a path, the bytes, or an open binary file.
             dpi: resolution of the rendered pages.
-            pages: 1-based numbers, in the order wanted; None for all.
+            pages: 1-based numbers, in any order; None for all.
             password: for an encrypted document.
             batch_size: as for `embed_images`.
             parallel: as for `embed_images`.
@@ -265,7 +265,7 @@ class ColPali:
             float32 (n_vectors, dim), one per page. For grids too call `embed_pages(pdf_pages(source, ...))`.
 
         Raises:
-            PdfError: not a PDF, damaged, encrypted without the right password, or without a page asked for.
+            PdfError: not a PDF, damaged, encrypted without the right password, or without a requested page.
             EncodingError: as `embed_images`.
             ConfigurationError: as `embed_images`.
             MissingExtraError: pypdfium2 is not installed.
@@ -315,7 +315,7 @@ class ColPali:
 
         Args:
             texts: any iterable of queries; a string is one query, and still gives a generator.
-            batch_size: queries per batch; those of equal length share a run. None for 64.
+            batch_size: queries per batch; queries of equal length share a run. None for 64.
             parallel: runs at the same time. None: one, shared by concurrent calls; 0: one per core. Given a number, a
                 call has its runs to itself.
             show_progress: a progress bar on stderr.
@@ -345,7 +345,7 @@ class ColPali:
     ) -> Generator[Float32, None, None]:
         """Encode texts that are searched beside pages, in order. The vision tower does not run.
 
-        ColTiny encodes a text as a page that prints it, so that the scores of texts and pages compare. The other
+        ColTiny encodes a text as a page that prints it, so that the scores of texts and pages are comparable. The other
         families encode texts as queries: a text is cut to a query's length, and its scores and those of pages are on
         different scales. Give them pages where you can.
 
@@ -381,14 +381,27 @@ class ColPali:
         *,
         unit: str,
     ) -> Generator[Float32, None, None]:
+        size, workers = self._batching(batch_size, _QUERY_BATCH, parallel)
         runs = Runs()
-        size = _positive(batch_size, _QUERY_BATCH, "batch_size")
-        workers = self._workers(parallel)
-        run = self._encoder(codec, codec.vectors, lambda sessions, feed: sessions.queries(feed, runs))
+
+        def encode(batch: Sequence[Prepared], worker: int, runs: Runs | None = runs) -> list[Float32]:
+            outputs = self._sessions[worker % len(self._sessions)].queries(codec.feed(batch), runs)
+            return _finite(codec.vectors(outputs, batch))
+
+        def coalesce(batch: Sequence[Prepared], worker: int) -> list[Float32]:
+            return self._sessions[worker % len(self._sessions)].coalescer.submit(
+                (id(codec), batch[0].key),
+                batch,
+                run=lambda items: encode(items, worker),
+                # A run for several callers must not end when one of them stops.
+                run_batch=lambda items: encode(items, worker, None),
+                most=size,
+            )
+
         stage: Stage[str, Prepared, Float32] = Stage(
             prepare=lambda text: codec.prepare(check_query(text)),
             key=lambda ready: ready.key,
-            run=self._coalesced(codec, run, size) if parallel is None else run,
+            run=coalesce if parallel is None else encode,
             name=lambda text: repr(text if len(str(text)) <= 60 else f"{text[:57]}..."),
             abort=runs.end,
         )
@@ -445,15 +458,14 @@ class ColPali:
         return sum(self.family.token_count(check_query(text), include_special=include_special) for text in source)
 
     def query_tokens(self, text: str) -> list[str | None]:
-        """Pieces of the text that the vectors of a query stand for. Loads no session.
+        """The piece of the text that each vector of a query stands for. Loads no session.
 
         Args:
             text: one query.
 
         Returns:
-            One entry per vector of `embed_query(text)`, in its order: the piece of the text (a word of ColTiny's, a
-            word or a part of one of a tokenizer's), or None for tokens of the prompt, augmentation and white space, and
-            for what a query of ColTiny is about as a whole.
+            One entry per vector of `embed_query(text)`, in its order: a word (ColTiny) or a token of a word (other
+            families); None for the prompt, augmentation and white space, and for ColTiny's vector of the whole query.
 
         Raises:
             QueryError: the query is empty or not a string.
@@ -489,100 +501,60 @@ class ColPali:
         on_error: OnError,
         show_progress: bool,
     ) -> Generator[Encoded, None, None]:
-        runs = Runs()
-        run = self._encoder(self.family.pages, decode, lambda sessions, feed: sessions.pages(feed, runs))
+        default = _IMAGE_BATCH_CPU if self._sessions[0].on_cpu else _IMAGE_BATCH_GPU
+        size, workers = self._batching(batch_size, default, parallel)
+        codec, runs = self.family.pages, Runs()
+
+        def encode(batch: Sequence[Prepared], worker: int) -> list[Encoded]:
+            try:
+                outputs = self._sessions[worker % len(self._sessions)].pages(codec.feed(batch), runs)
+                return _finite(decode(outputs, batch))
+            finally:
+                release_freed_memory()
+
         stage: Stage[Any, Prepared, Encoded] = Stage(
-            prepare=lambda source: self.family.pages.prepare(load_image(source, **self._image_options)),
+            prepare=lambda source: codec.prepare(load_image(source, **self._image_options)),
             key=lambda ready: ready.key,
-            run=_releasing(run),
+            run=encode,
             name=_source_name,
             abort=runs.end,
         )
         source: Iterable[Any] = [images] if is_one_image(images) else images  # type: ignore[assignment]
-        workers = self._workers(parallel)
-        default = _IMAGE_BATCH_CPU if self._sessions[0].on_cpu else _IMAGE_BATCH_GPU
         results = run_in_order(
             with_progress(source, show_progress, "pages"),
             stage,
-            batch_size=_positive(batch_size, default, "batch_size"),
+            batch_size=size,
             workers=workers,
             preparers=min(max(available_cores(), 2), 2 * workers),
         )
         return handle_failures(results, on_error)
 
-    def _encoder(
-        self,
-        codec: Codec[Any],
-        decode: Callable[[Outputs, Sequence[Prepared]], list[Encoded]],
-        run_graph: Callable[[ModelSessions, Feed], Outputs],
-    ) -> Callable[[Sequence[Prepared], int], list[Encoded]]:
-        """The function that encodes a batch on the sessions of a worker."""
+    def _batching(self, batch_size: int | None, default: int, parallel: int | None) -> tuple[int, int]:
+        """Items per batch, and batches in flight.
 
-        def encode(batch: Sequence[Prepared], worker: int) -> list[Encoded]:
-            outputs = run_graph(self._sessions_of(worker), codec.feed(batch))
-            encoded = decode(outputs, batch)
-            for item in encoded:
-                if not np.isfinite(_vectors(item)).all():
-                    raise EncodingError(
-                        "the model gave values that are not finite (half precision overflows on some CPUs, "
-                        "microsoft/onnxruntime#32600); use another execution provider or a float32 export"
-                    )
-            return encoded
-
-        return encode
-
-    def _coalesced(
-        self, codec: Codec[str], run: Callable[[Sequence[Prepared], int], list[Float32]], most: int
-    ) -> Callable[[Sequence[Prepared], int], list[Float32]]:
-        """Wrap `run` so that concurrent calls are merged into one batch."""
-        # A run for several callers must not end when one of them stops.
-        run_batch = self._encoder(codec, codec.vectors, lambda sessions, feed: sessions.queries(feed))
-
-        def encode(batch: Sequence[Prepared], worker: int) -> list[Float32]:
-            return self._sessions_of(worker).coalescer.submit(
-                (id(codec), batch[0].key),
-                batch,
-                run=lambda items: run(items, worker),
-                run_batch=lambda items: run_batch(items, worker),
-                most=most,
-            )
-
-        return encode
-
-    def _sessions_of(self, worker: int) -> ModelSessions:
-        return self._sessions[worker % len(self._sessions)]
-
-    def _workers(self, parallel: int | None) -> int:
-        if parallel is None:
-            return len(self._sessions)
-        if isinstance(parallel, bool) or parallel < 0:
+        Raises:
+            ConfigurationError: an option has an invalid value.
+        """
+        if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
+            raise ConfigurationError(f"batch_size must be at least 1, got {batch_size}")
+        if parallel is not None and (isinstance(parallel, bool) or parallel < 0):
             raise ConfigurationError(f"parallel must be None, 0 (all cores) or positive, got {parallel}")
-        return max(parallel or available_cores(), len(self._sessions))
+        workers = available_cores() if parallel == 0 else parallel or 1
+        return batch_size or default, max(workers, len(self._sessions))
 
 
-def _releasing(run: Callable[[Sequence[Prepared], int], list[Encoded]]) -> Callable[..., list[Encoded]]:
-    def encode(batch: Sequence[Prepared], worker: int) -> list[Encoded]:
-        try:
-            return run(batch, worker)
-        finally:
-            release_freed_memory()
-
-    return encode
-
-
-def _vectors(item: Float32 | PageEmbedding) -> Float32:
-    return item.vectors if isinstance(item, PageEmbedding) else item
+def _finite(encoded: list[Encoded]) -> list[Encoded]:
+    arrays: list[Any] = list(encoded)
+    for array in arrays:
+        if not np.isfinite(getattr(array, "vectors", array)).all():
+            raise EncodingError(
+                "the model gave values that are not finite (half precision overflows on some CPUs, "
+                "microsoft/onnxruntime#32600); use another execution provider or a float32 export"
+            )
+    return encoded
 
 
 def _source_name(source: object) -> str:
-    # A page of a PDF has a name; that of a Path is not all of it.
+    # A page of a PDF has a name; the name of a Path is only its last part.
     name = None if isinstance(source, os.PathLike) else getattr(source, "name", None)
     return name if isinstance(name, str) and name else image_name(source)
-
-
-def _positive(value: int | None, default: int, name: str) -> int:
-    if value is None:
-        return default
-    if isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name} must be at least 1, got {value}")
-    return value

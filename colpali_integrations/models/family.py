@@ -1,7 +1,12 @@
 """The interface of a model family: queries and pages to the inputs of a graph, and its outputs to multi-vectors.
 
-A family is one file or folder beside this one. It holds prompts, token ids and pixels; threads, batch sizes, sessions
-and frameworks are not its concern. It has codecs of the same shape for queries, texts and pages:
+A new family is one file or one folder beside this one, plus one line in `families.py`; nothing else names it. It holds
+prompts, token ids and pixels; threads, batch sizes, sessions and frameworks are not its concern. A family of one
+merged transformer graph derives from `transformer.TransformerFamily`. Files beside the graph (tables, adapters) are
+read by the family's constructor from the model's folder; `graphs` may return any paths, so a graph that is built
+instead of downloaded is written there first.
+
+A family has codecs of the same shape for queries, texts and pages:
 
     str   --prepare--> Prepared --feed--> graph inputs --(ONNX Runtime)--> graph outputs --vectors--> multi-vectors
     Image --prepare--> Prepared --feed--> ...
@@ -12,20 +17,22 @@ depend on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 
-__all__ = ["Codec", "Family", "PageCodec", "Prepared"]
+__all__ = ["Codec", "Family", "PageCodec", "Prepared", "family_class"]
 
 Item = TypeVar("Item", contravariant=True)
 
@@ -61,8 +68,7 @@ class Codec(Protocol[Item]):
     def prepare(self, item: Item) -> Prepared:
         """Do the CPU work for one item. Called from several threads at once.
 
-        Raises:
-            InputError: the item cannot be encoded.
+        A text has passed `prompt.check_query` before.
         """
         ...
 
@@ -104,6 +110,17 @@ class Family(Protocol):
         """
         ...
 
+    @staticmethod
+    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+        """Adapt the description of a registered model to a folder of the family without a description of its own.
+
+        Args:
+            base: the description to start from.
+            config: the folder's config.json.
+            hints: type and class names of all its configuration files, in lower case.
+        """
+        ...
+
     @property
     def graphs(self) -> GraphFiles:
         """The ONNX files to run."""
@@ -114,5 +131,16 @@ class Family(Protocol):
         ...
 
     def query_tokens(self, text: str) -> list[str | None]:
-        """For each query vector the piece of the user's text that it stands for; None for those of the prompt."""
+        """The piece of the user's text that each query vector stands for; None for tokens of the prompt."""
         ...
+
+
+def family_class(name: str) -> type[Family]:
+    """Import the module of a family and return the family's class.
+
+    Args:
+        name: a key of `families.FAMILIES`.
+    """
+    reference = FAMILIES[name]
+    module = import_module(f"colpali_integrations.models.{reference.module}")
+    return cast("type[Family]", getattr(module, reference.class_name))

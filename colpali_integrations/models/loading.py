@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from colpali_integrations.errors import ModelNotFoundError
-from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.family import Family
+from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, revision_at
 from colpali_integrations.models.hub import resolve_files
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription, find_model
+from colpali_integrations.models.registry import ModelDescription, find_model, registered_model
 from colpali_integrations.runtime.session import ModelSessions, SessionConfig, resolve_providers
 
-__all__ = ["ModelParts", "check_name", "describe", "family_class", "find_files", "load_parts", "registered"]
+__all__ = ["ModelParts", "check_name", "describe", "find_files", "load_parts"]
 
 NameOrPath = str | os.PathLike[str]
 
@@ -47,7 +45,7 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
     if providers is None and options.device_ids:
         providers = ("CUDAExecutionProvider",)
     if providers is not None:
-        resolve_providers(providers)  # before a download: a provider that this build lacks is an error at once
+        resolve_providers(providers)  # before a download, so that a missing provider is an error at once
     description, directory = find_files(name_or_path, options)
     family = family_class(description.family)(description, directory)
     config = SessionConfig(
@@ -72,7 +70,7 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDe
 
     Raises:
         ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
-        ModelLoadError: the files do not make a model of the family.
+        ModelLoadError: a file is damaged or does not fit the family.
     """
     description, folder = describe(name_or_path, options.local_dir)
     if options.revision is not None:
@@ -93,22 +91,12 @@ def describe(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> tuple[Mo
         ModelNotFoundError: the name is unknown and there is no such folder.
         ModelLoadError: the files of the folder cannot be described.
     """
+    description = registered_model(name_or_path, local_dir)
+    if description is not None:
+        return description, local_dir
     check_name(name_or_path, local_dir)
-    found = registered(name_or_path, local_dir)
-    if found is not None:
-        return found, local_dir
     folder = Path(name_or_path).expanduser()
     return describe_folder(folder), folder
-
-
-def registered(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> ModelDescription | None:
-    """The description registered under a name; None for a path, or a string that is no registered name."""
-    if local_dir is None and isinstance(name_or_path, os.PathLike):
-        return None
-    try:
-        return find_model(os.fspath(name_or_path))
-    except ModelNotFoundError:
-        return None
 
 
 def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:
@@ -117,20 +105,10 @@ def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:
     Raises:
         ModelNotFoundError: it is neither.
     """
-    if registered(name_or_path, local_dir) is None and (
-        local_dir is not None or not Path(name_or_path).expanduser().is_dir()
-    ):
-        if isinstance(name_or_path, os.PathLike):
-            raise ModelNotFoundError(f"no folder at {os.fspath(name_or_path)}")
-        find_model(name_or_path)
-
-
-def family_class(name: str) -> type[Family]:
-    """The class of a family; its module is imported when a model of it is loaded.
-
-    Args:
-        name: a key of `families.FAMILIES`.
-    """
-    reference = FAMILIES[name]
-    module = import_module(f"colpali_integrations.models.{reference.module}")
-    return cast("type[Family]", getattr(module, reference.class_name))
+    if registered_model(name_or_path, local_dir) is not None:
+        return
+    if local_dir is None and Path(name_or_path).expanduser().is_dir():
+        return
+    if isinstance(name_or_path, os.PathLike):
+        raise ModelNotFoundError(f"no folder at {os.fspath(name_or_path)}")
+    find_model(name_or_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from colpali_integrations._options import unknown_option
@@ -25,7 +25,7 @@ WRONG_GUESSES = {
     **dict.fromkeys(("num_threads", "n_threads"), "use threads="),
     "cache_folder": "use cache_dir=",
 }
-"""Options of other libraries that users try, and the option to use instead."""
+"""Options of other libraries, and the option to use instead."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ModelOptions:
     cache_dir: str | os.PathLike[str] | None = None
     local_files_only: bool = False
     threads: int | None = None
-    providers: Sequence[Provider] | None = None
+    providers: Sequence[Provider] | None = field(default=None, hash=False)  # may hold dictionaries
     device_ids: Sequence[int] | None = None
     enable_cpu_mem_arena: bool = True
     split_graph: bool = True
@@ -56,7 +56,7 @@ class ModelOptions:
     url_max_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:
-        """Normalise the values, and refuse those that cannot work."""
+        """Normalise the values, and refuse invalid ones."""
         for name in ("local_dir", "cache_dir"):
             if (path := getattr(self, name)) is not None:
                 # Path.resolve would follow symlinks.
@@ -76,28 +76,25 @@ class ModelOptions:
                 )
             object.__setattr__(self, "providers", tuple(map(_provider, self.providers)))
 
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
     @property
     def image_options(self) -> dict[str, Any]:
         """The keyword arguments for `load_image`."""
         return {"allow_urls": self.allow_urls, "timeout": self.url_timeout, "max_bytes": self.url_max_bytes}
 
 
-OPTION_NAMES = frozenset(field.name for field in fields(ModelOptions))
+OPTION_NAMES = frozenset(one.name for one in fields(ModelOptions))
 
 
 def nest_options(arguments: Mapping[str, Any], *, where: str, known: Iterable[str]) -> dict[str, Any]:
-    """Move model options that were given flat among a constructor's arguments into its argument `options`.
+    """Move the model options among a constructor's arguments into its argument `options`.
 
     Args:
         arguments: the constructor's keyword arguments.
         where: the class, for messages.
-        known: names of its own arguments.
+        known: names of the class's other arguments.
 
     Raises:
-        ConfigurationError: an argument is neither of its own nor a model option.
+        ConfigurationError: an argument is neither one of these nor a model option.
 
     Example:
         >>> nest_options({"batch_size": 4, "threads": 2}, where="Embeddings", known=["batch_size", "options"])
@@ -106,12 +103,12 @@ def nest_options(arguments: Mapping[str, Any], *, where: str, known: Iterable[st
     known = frozenset(known)
     if not arguments.keys() <= known | OPTION_NAMES:
         raise unknown_option(where, arguments, known | OPTION_NAMES, WRONG_GUESSES)
-    rest = {name: value for name, value in arguments.items() if name in known}
     flat = {name: value for name, value in arguments.items() if name not in known}
-    if flat:
-        given = rest.get("options") or {}
-        rest["options"] = {**(asdict(given) if isinstance(given, ModelOptions) else given), **flat}
-    return rest
+    if not flat:
+        return dict(arguments)
+    nested = arguments.get("options") or {}
+    options = {**(asdict(nested) if isinstance(nested, ModelOptions) else nested), **flat}
+    return {**{name: value for name, value in arguments.items() if name in known}, "options": options}
 
 
 def _provider(provider: Provider) -> Provider:

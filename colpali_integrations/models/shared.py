@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Hashable
 
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.loading import load_parts, registered
+from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import registered_model
 
 __all__ = ["release_shared_models", "shared_model"]
 
@@ -24,7 +26,7 @@ _DEFAULTS = ModelOptions()
 
 
 class _Slot:
-    """The place of one model. Its own lock lets a slow download of one model not hold up the others."""
+    """The place of one model. Its own lock prevents a slow download of one model from delaying the others."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -32,7 +34,7 @@ class _Slot:
 
 
 _lock = threading.Lock()
-_slots: dict[Hashable, _Slot] = {}
+_slots: defaultdict[Hashable, _Slot] = defaultdict(_Slot)
 
 
 def shared_model(name_or_path: str | os.PathLike[str] = "coltiny", options: ModelOptions = _DEFAULTS) -> ColPali:
@@ -46,12 +48,12 @@ def shared_model(name_or_path: str | os.PathLike[str] = "coltiny", options: Mode
         options: the other arguments.
 
     Raises:
-        ColPaliError: as `ColPali.from_pretrained`. Nothing is kept then; the next call tries again.
+        ColPaliError: as `ColPali.from_pretrained`. No model is kept then; the next call tries again.
     """
     # The description and not its name: a model registered anew under the same name is another model.
-    model = registered(name_or_path, options.local_dir) or os.path.abspath(name_or_path)  # noqa: PTH100
+    model = registered_model(name_or_path, options.local_dir) or os.path.abspath(name_or_path)  # noqa: PTH100
     with _lock:
-        slot = _slots.setdefault((model, options), _Slot())
+        slot = _slots[model, options]
     if slot.model is not None:
         return slot.model
     with slot.lock:
@@ -77,11 +79,11 @@ def _after_fork() -> None:
     """Let a forked child (gunicorn --preload, multiprocessing on older Pythons) make its own models.
 
     The sessions that it inherits lost their threads in the fork: they run on one core, and destroying one waits for
-    ever for threads that are not there. So they are set aside.
+    ever for these threads. So they are kept, unused.
     """
     global _lock, _slots
     _inherited.append(_slots)
-    _lock, _slots = threading.Lock(), {}
+    _lock, _slots = threading.Lock(), defaultdict(_Slot)
 
 
 if hasattr(os, "register_at_fork"):

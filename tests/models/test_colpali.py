@@ -1,12 +1,13 @@
-"""`ColPali`: what users may rely on, with the bundled model and with tiny ones of the real architectures."""
+"""`ColPali`: its documented behaviour, with the bundled model and with tiny ones of the real architectures."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from colpali_integrations.errors import (
     ProviderError,
     QueryError,
 )
-from colpali_integrations.runtime.session import ModelSessions, Runs, _Session
+from colpali_integrations.runtime.session import ModelSessions, Runs, SessionConfig, _Session
 from tests.runtime.threads import pipeline_threads
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
@@ -100,34 +101,24 @@ def test_token_count_is_the_number_of_query_vectors(model: ColPali) -> None:
     assert model.token_count(QUERIES, include_special=False) <= model.token_count(QUERIES)
 
 
-def test_token_count_and_lazy_load_make_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
-    original = _Session.__init__
+@pytest.fixture
+def session_log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """A function that lists the graphs of the sessions made in this test; each session logs its graph and provider."""
+    caplog.set_level(logging.INFO, "colpali_integrations.runtime.session")
+    return lambda: [record.message.split()[0] for record in caplog.records if " runs on " in record.message]
 
-    def counting(self: _Session, graph: Any, path: Path, config: Any) -> None:
-        made.append(path.name)
-        original(self, graph, path, config)
 
-    monkeypatch.setattr(_Session, "__init__", counting)
+def test_token_count_and_lazy_load_make_no_session(session_log: Callable[[], list[str]]) -> None:
     lazy = ColPali.from_pretrained("Qdrant/colpali-v1.3-fp16", local_dir=FIXTURES / "paligemma", lazy_load=True)
     assert lazy.token_count("what is it") > 3
-    assert made == []
+    assert session_log() == []
     next(lazy.embed_queries("what is it"))
-    assert made == ["model.onnx"], "a query needs the text half alone"
+    assert session_log() == ["model.onnx"], "a query needs the text half alone"
     next(lazy.embed_images(PAGES[0]))
-    assert made == ["model.onnx", "model.onnx"]
+    assert session_log() == ["model.onnx", "model.onnx"]
 
 
-def test_many_threads_make_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    original = _Session.__init__
-
-    def slow(self: _Session, graph: Any, path: Path, config: Any) -> None:
-        made.append(1)
-        time.sleep(0.1)
-        original(self, graph, path, config)
-
-    monkeypatch.setattr(_Session, "__init__", slow)
+def test_many_threads_make_one_session(session_log: Callable[[], list[str]]) -> None:
     lazy = ColPali.from_pretrained(lazy_load=True)
     together = threading.Barrier(6)
     results: list[np.ndarray[Any, Any]] = []
@@ -141,7 +132,7 @@ def test_many_threads_make_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(made) == 1
+    assert len(session_log()) == 1
     assert len(results) == 6
     for array in results[1:]:
         np.testing.assert_array_equal(array, results[0])
@@ -163,7 +154,7 @@ def test_generators_in_and_out(coltiny: ColPali) -> None:
 
 
 @pytest.mark.parametrize("images", [[], (), iter([])])
-def test_nothing_in_nothing_out(model: ColPali, images: Any) -> None:
+def test_no_input_gives_no_output(model: ColPali, images: Any) -> None:
     assert list(model.embed_images(images)) == []
     assert list(model.embed_queries([])) == []
 
@@ -181,7 +172,7 @@ def test_one_item_may_come_without_a_list(coltiny: ColPali, tmp_path: Path) -> N
     np.testing.assert_array_equal(vectors, expected)
 
 
-def test_a_bad_page_is_raised_with_its_place_after_the_good_ones(coltiny: ColPali) -> None:
+def test_the_error_of_a_bad_page_comes_after_the_good_pages_and_has_its_position(coltiny: ColPali) -> None:
     done: list[Any] = []
     with pytest.raises(ImageError) as caught:
         for vectors in coltiny.embed_images([PAGES[0], PAGES[1], b"not an image", PAGES[2]], batch_size=2):
@@ -238,7 +229,7 @@ def test_an_empty_query_is_refused(model: ColPali, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [None, 3, b"bytes", "\ud800"])
-def test_what_is_no_text_is_refused(model: ColPali, text: Any) -> None:
+def test_a_query_that_is_no_text_is_refused(model: ColPali, text: Any) -> None:
     with pytest.raises(QueryError):
         list(model.embed_queries([text]))
 
@@ -268,13 +259,13 @@ def test_spelled_out_special_tokens_stay_text(paligemma: ColPali, spelled: str) 
 
 
 @pytest.mark.parametrize("bad", [{"parallel": -1}, {"batch_size": 0}, {"batch_size": -3}, {"on_error": "ignore"}])
-def test_options_that_cannot_work_are_refused(coltiny: ColPali, bad: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(coltiny: ColPali, bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         list(coltiny.embed_images(PAGES, **bad))
 
 
 @pytest.mark.parametrize("bad", [{"threads": 0}, {"device_ids": [0, 0]}, {"providers": []}, {"providers": "CPU"}])
-def test_load_options_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
+def test_invalid_load_options_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         ColPali.from_pretrained(**bad)
 
@@ -291,7 +282,7 @@ def test_load_options_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
         ({"lazyload": True}, "did you mean 'lazy_load'"),
     ],
 )
-def test_options_of_other_libraries_are_refused_with_the_right_word(wrong: dict[str, Any], advice: str) -> None:
+def test_options_of_other_libraries_are_refused_with_the_right_option(wrong: dict[str, Any], advice: str) -> None:
     with pytest.raises(ConfigurationError, match=advice):
         ColPali.from_pretrained(**wrong)
 
@@ -322,23 +313,24 @@ def test_close_releases_and_the_next_use_loads_again() -> None:
     np.testing.assert_array_equal(next(model.embed_queries("harbour")), before)
 
 
-def test_values_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ColPali.from_pretrained()
-    original = ModelSessions.queries
+class NotFinite(ModelSessions):
+    """Sessions whose vectors of queries have a NaN."""
+
     calls = 0
 
-    def poisoned(self: ModelSessions, feed: Any, runs: Any) -> Any:
-        outputs = dict(original(self, feed, runs))
+    def queries(self, feed: Any, runs: Any = None) -> Any:
+        self.calls += 1
+        outputs = dict(super().queries(feed, runs))
         outputs["vectors"] = outputs["vectors"].copy()
         outputs["vectors"][0, 0] = np.nan
-        nonlocal calls
-        calls += 1
         return outputs
 
-    monkeypatch.setattr(ModelSessions, "queries", poisoned)
+
+def test_values_that_are_not_finite_are_an_error(coltiny: ColPali) -> None:
+    sessions = NotFinite(coltiny.family.graphs, SessionConfig())
     with pytest.raises(EncodingError, match=r"item 0 \('harbour'\): .*not finite"):
-        next(model.embed_queries("harbour"))
-    assert calls == 1
+        next(ColPali(coltiny.family, [sessions], coltiny.description).embed_queries("harbour"))
+    assert sessions.calls == 1
 
 
 async def test_async_twins_give_the_same_and_leave_the_loop_free(coltiny: ColPali) -> None:
@@ -417,28 +409,31 @@ async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
     raise AssertionError("threads are still at work")
 
 
-def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
-    two = ColPali.from_pretrained(providers=["CPUExecutionProvider"], device_ids=[0, 1])
-    used: set[int] = set()
+class Meeting(ModelSessions):
+    """Sessions whose page runs pass only if those of two devices are at work at the same time."""
+
     together = threading.Barrier(2, timeout=30)
-    original = ModelSessions.pages
+    runs = 0
 
-    def pages(self: ModelSessions, feed: Any, runs: Any) -> Any:
-        used.add(id(self))
-        together.wait()  # passes only if both devices work at the same time
-        return original(self, feed, runs)
+    def pages(self, feed: Any, runs: Any = None) -> Any:
+        self.runs += 1
+        self.together.wait()
+        return super().pages(feed, runs)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ModelSessions, "pages", pages)
-        results = list(two.embed_images(PAGES))
-    assert used == {id(engine) for engine in two._sessions}
-    for mine, theirs in zip(results, coltiny.embed_images(PAGES), strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=2e-5)
+
+def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
+    with ColPali.from_pretrained(providers=["CPUExecutionProvider"], device_ids=[0, 1], lazy_load=True) as two:
+        assert [sessions._config.device_id for sessions in two._sessions] == [0, 1]
+    devices = [Meeting(coltiny.family.graphs, SessionConfig()) for _ in range(2)]
+    results = list(ColPali(coltiny.family, devices, coltiny.description).embed_images(PAGES))
+    assert [sessions.runs for sessions in devices] == [2, 2]
+    for vectors, expected in zip(results, coltiny.embed_images(PAGES), strict=True):
+        np.testing.assert_allclose(vectors, expected, atol=2e-5)
 
 
 @pytest.fixture
 def page_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many page runs were under way when each began, itself included."""
+    """Number of page runs at the same time when each began, itself included."""
     seen: list[int] = []
     lock, running = threading.Lock(), 0
     original = _Session.run
@@ -477,7 +472,7 @@ def test_page_runs_at_once_have_cores_to_themselves(
         np.testing.assert_allclose(vectors, other, atol=2e-5)
 
 
-def test_a_query_does_not_wait_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_does_not_wait_for_a_page() -> None:
     with ColPali.from_pretrained(PAGED) as model:
         engine = model._sessions[0]
         with engine._page_runs:  # as long as a page runs

@@ -1,4 +1,4 @@
-"""`ModelOptions`: one value for everything that `from_pretrained` takes beside the name."""
+"""`ModelOptions`: one value for all arguments of `from_pretrained` beside the name."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_equal_options_are_equal_values(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("bad", [{"url_timeout": 0}, {"url_max_bytes": -1}, {"threads": 0}, {"device_ids": [1, 1]}])
-def test_options_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(bad))):
         ModelOptions(**bad)
 
 
-def test_options_given_flat_win_over_the_nested_ones() -> None:
+def test_direct_options_win_over_nested_ones() -> None:
     arguments = {"options": ModelOptions(threads=2, allow_urls=True), "threads": 3, "batch_size": 1}
     nested = nest_options(arguments, where="X", known=["options", "batch_size"])
     assert ModelOptions(**nested["options"]) == ModelOptions(threads=3, allow_urls=True)

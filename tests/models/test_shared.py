@@ -92,7 +92,7 @@ def test_a_model_registered_anew_is_another_model(folder: Path) -> None:
     assert (before.description.max_query_tokens, after.description.max_query_tokens) == (512, 2)
 
 
-def test_what_from_pretrained_refuses_is_refused_and_not_remembered() -> None:
+def test_an_error_of_from_pretrained_is_raised_at_every_call() -> None:
     for _ in range(2):
         with pytest.raises(ConfigurationError):
             shared(threads=0)
@@ -111,7 +111,7 @@ def test_many_threads_make_one_model() -> None:
         assert len(set(pool.map(work, range(8)))) == 1
 
 
-def test_a_released_model_stays_usable_for_who_holds_it() -> None:
+def test_a_released_model_stays_usable_for_its_callers() -> None:
     model = shared_model()
     before = next(model.embed_queries("violin"))
     release_shared_models()
@@ -124,7 +124,7 @@ def test_asking_is_cheap_enough_for_every_call() -> None:
     started = time.perf_counter()
     for _ in range(100):
         shared("coltiny", threads=None)
-    # About 15 us a call; loading takes hundreds of milliseconds, so this only fails if something loads or hashes.
+    # About 15 us per call; loading takes hundreds of milliseconds, so this only fails if a model is loaded or hashed.
     assert (time.perf_counter() - started) / 100 < 0.01
 
 

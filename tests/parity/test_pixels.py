@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colpali_integrations.models.family import family_class
 from colpali_integrations.models.folder import describe_folder
-from colpali_integrations.models.loading import family_class
 from colpali_integrations.pages.images import load_image
 
 from .cases import PAGES, Page, draw, page_named
