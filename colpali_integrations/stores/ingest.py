@@ -264,6 +264,7 @@ class _Run:
             copies = list(zip(changes, vectors, strict=True))
             self.store.add((entry, array) for (_, _, entry), array in copies if array is not None)
             for (item, _, _), array in copies:
+                _close(item)  # reading its text has opened the document
                 self._count_copy(item, stored=array is not None)
 
     def _change(self, item: Item) -> tuple[str, Entry] | None:

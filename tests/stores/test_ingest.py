@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, InputError, QueryError, StoreError
+from colpali_integrations.pages import PagedDocument
 from colpali_integrations.pages.identity import text_key
 from colpali_integrations.stores import DocumentSource, Entry, Item, MultiVectorStore, ingest
 from tests.stores.documents import DPI, draw, save_pdf
@@ -67,6 +68,24 @@ def test_a_url_keeps_its_pages_beside_a_local_copy(pdf: Path, model: ColPali) ->
     ingest([DocumentSource(source=pdf.read_bytes(), name=url, dpi=DPI)], store=store, model=model)
     assert ingest([source(pdf)], store=store, model=model).copied == 2
     assert store.documents() == {url: 2, str(pdf): 2}
+
+
+def test_copied_documents_are_closed(tmp_path: Path, pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    ingest([source(pdf)], store=store, model=model)
+    copies = [tmp_path / f"{number}.pdf" for number in range(3)]
+    for copy in copies:
+        copy.write_bytes(pdf.read_bytes())
+    opened: list[PagedDocument] = []
+
+    class Recorded(DocumentSource):
+        def open(self) -> PagedDocument:
+            opened.append(super().open())
+            return opened[-1]
+
+    report = ingest([Recorded(source=copy, dpi=DPI) for copy in copies], store=store, model=model)
+    assert report.copied == 6
+    assert [document._pdf for document in opened] == [None, None, None]
 
 
 def test_a_given_identity_and_other_metadata(pdf: Path, model: ColPali) -> None:
