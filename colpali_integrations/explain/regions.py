@@ -161,9 +161,7 @@ def match_vectors(
     if query.shape[1] != page.shape[1]:
         raise InputError(f"query_vectors have dim {query.shape[1]} and page_vectors {page.shape[1]}; same model?")
     if len(page) != len(grid):
-        raise InputError(
-            f"{len(page)} page vectors but a grid of {len(grid)}: a grid is of the page's vectors before pooling"
-        )
+        raise InputError(f"{len(page)} page vectors but a grid of {len(grid)}: pooled vectors have no grid")
     if tokens is not None and len(tokens) != len(query):
         raise InputError(f"{len(query)} query vectors but {len(tokens)} tokens; are both of the same text?")
     return np.asarray(query.astype(np.float32, copy=False) @ page.astype(np.float32, copy=False).T)
