@@ -32,7 +32,7 @@ class Tracer:
         self.entered: set[CodeType] = set()
 
     def install(self) -> None:
-        """Trace this thread and all threads started from now on."""
+        """Trace this thread and all threads that start later."""
         threading.setprofile(self._enter)
         sys.setprofile(self._enter)
 

@@ -1,4 +1,4 @@
-"""MUVERA: ours against fastembed's and muvera-python's (Rust), 10,240 numbers a page: time of a page, what is found.
+"""MUVERA: ours against fastembed's and muvera-python's (Rust), 10,240 numbers per page: time per page and recall.
 
 From the repository's root::
 

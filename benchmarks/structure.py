@@ -1,4 +1,4 @@
-"""How large and how tangled the package is: lines of code, import circles, files and functions behind one call.
+"""Size and structure of the package: lines of code, import circles, files and functions behind one call.
 
 From the repository's root::
 

@@ -39,7 +39,7 @@ def rows(name: str, pages: int, each: int, mode: Any) -> np.memmap[Any, np.dtype
 
 
 def build(pages: int) -> None:
-    """Continues where an earlier build stopped."""
+    """Continue where an earlier build stopped."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     corpus, progress = Corpus(pages, VECTORS, DIM), FOLDER / f"done-{pages}"
     done = int(progress.read_text()) if progress.exists() else 0

@@ -7,7 +7,7 @@
 >>> print("page", max_sim(query, pages).argmax() + 1)
 page 1
 
-These few names are loaded at first use. The others are in `colpali_integrations.errors`, `.pages`, `.models`,
+These names are loaded at first use. All others are in `colpali_integrations.errors`, `.pages`, `.models`,
 `.scoring`, `.explain`, `.stores`, `.langchain`, `.llama_index` and `.ray`.
 """
 

@@ -1,4 +1,4 @@
-"""Errors about keyword arguments that do not exist, shared by models, stores and adapters."""
+"""Errors about unknown keyword arguments, shared by models, stores and adapters."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _NO_GUESSES: Mapping[str, str] = {}
 
 
 def unknown_option(
-    where: str, given: Iterable[str], known: Iterable[str], guesses: Mapping[str, str] = _NO_GUESSES
+    where: str, names: Iterable[str], options: Iterable[str], guesses: Mapping[str, str] = _NO_GUESSES
 ) -> ConfigurationError:
-    """Make the error about the first option in `given` that is not in `known`.
+    """Make the error about the first of `names` that is not in `options`.
 
     Args:
-        where: the function or class that was called.
-        given: the names passed to it, or only the unknown ones; at least one is unknown.
-        known: the names that it has.
-        guesses: for names known from other libraries, the option to use instead.
+        where: the function or class of the call.
+        names: the names in the call, or only the unknown ones; at least one is unknown.
+        options: the names of the existing options.
+        guesses: for names from other libraries, the option to use instead.
 
     Example:
         >>> print(unknown_option("open", ["threds"], ["path", "threads"]))
@@ -30,8 +30,8 @@ def unknown_option(
     """
     import difflib
 
-    options = sorted(known)
-    name = next(name for name in given if name not in options)
-    near = difflib.get_close_matches(name, options, n=1)
-    advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(options)}"
+    existing = sorted(options)
+    name = next(name for name in names if name not in existing)
+    near = difflib.get_close_matches(name, existing, n=1)
+    advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(existing)}"
     return ConfigurationError(f"{where} has no option {name!r}; {guesses.get(name, advice)}")

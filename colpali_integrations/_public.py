@@ -1,4 +1,4 @@
-"""Public names report the package that users import them from, not the file that defines them."""
+"""Make public names report the package that users import them from, instead of the file that defines them."""
 
 from __future__ import annotations
 

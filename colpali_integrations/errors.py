@@ -1,4 +1,4 @@
-"""Every error that this package raises on purpose.
+"""The errors that this package raises.
 
     ColPaliError
     ├── ConfigurationError (ValueError)   an option is unknown or has an invalid value
@@ -7,10 +7,10 @@
     │   ├── ModelNotFoundError            unknown name, missing file, or no network
     │   └── ModelLoadError                files that cannot be read or do not fit the family
     ├── InputError (ValueError)           invalid input
-    │   ├── ImageError                    not readable as an image
-    │   ├── PdfError                      not readable as a PDF
-    │   └── QueryError                    not usable as a query
-    ├── EncodingError                     the model ran, but its output cannot be used
+    │   ├── ImageError                    the input cannot be read as an image
+    │   ├── PdfError                      the input cannot be read as a PDF
+    │   └── QueryError                    the input cannot be used as a query
+    ├── EncodingError                     the model ran, but its output is unusable
     ├── StoreError                        a store cannot be opened, read or written
     │   └── FingerprintError              a store made by another model
     └── MissingExtraError (ImportError)   an optional dependency is not installed
@@ -39,11 +39,11 @@ __all__ = [
 
 
 class ColPaliError(Exception):
-    """Base class of all errors that this package raises on purpose.
+    """Base class of all errors that this package raises.
 
     Attributes:
         index: 0-based position of the offending item in the caller's input, when the error is about one item.
-        item: a short name of that item (a path, a URL, "report.pdf, page 3", the start of a text).
+        item: short name of that item (a path, a URL, "report.pdf, page 3", the start of a text).
 
     Example:
         >>> from colpali_integrations import ColPali
@@ -59,9 +59,9 @@ class ColPaliError(Exception):
     item: str | None = None
 
     def at(self, index: int, item: str) -> ColPaliError:
-        """Mark this error with the item that it is about, and return it.
+        """Add the position and name of the offending item, and return this error.
 
-        The mark appears in the message, because the traceback of a worker thread does not show the input.
+        They appear in the message, because the traceback of a worker thread does not show the input.
         """
         if self.index is None:
             self.index, self.item = index, item
@@ -109,7 +109,7 @@ class QueryError(InputError):
 
 
 class EncodingError(ColPaliError):
-    """The model ran, but its output cannot be used (not finite, wrong shape)."""
+    """The model ran, but its output is unusable (not finite, wrong shape)."""
 
 
 class StoreError(ColPaliError):
@@ -124,11 +124,11 @@ class MissingExtraError(ColPaliError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        self._given = package, extra, purpose
+        self._arguments = package, extra, purpose
         super().__init__(
             f'{purpose} needs {package}, which is not installed. Run: pip install "colpali-integrations[{extra}]"'
         )
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
-        """Pickle the arguments: by default only the message is passed to the constructor again."""
-        return type(self), self._given
+        """Pickle the arguments, because by default unpickling calls the constructor with the message alone."""
+        return type(self), self._arguments

@@ -40,7 +40,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_arrows_point_one_way(path: Path) -> None:
+def test_packages_import_in_one_direction(path: Path) -> None:
     layer = path.relative_to(PACKAGE).parts[0]
     if layer not in LAYERS:
         return
@@ -60,7 +60,7 @@ def test_only_the_command_imports_what_needs_pytorch() -> None:
 
 
 @pytest.mark.parametrize("layer", ["pages", "runtime", "scoring", "explain", "models", "stores"])
-def test_the_engine_knows_no_framework(layer: str) -> None:
+def test_the_shared_packages_import_no_framework(layer: str) -> None:
     frameworks = ("langchain", "llama_index", "ray", "typer", "rich")
     for path in (PACKAGE / layer).rglob("*.py"):
         for name in imports(path):

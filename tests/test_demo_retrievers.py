@@ -73,7 +73,7 @@ def recall(ask: Ask) -> tuple[int, int]:
     return first, among
 
 
-def test_the_documents_are_what_their_licence_file_says() -> None:
+def test_the_documents_agree_with_their_licence_file() -> None:
     licences = (DEMO / "pdfs" / "LICENSES.md").read_text(encoding="utf-8")
     documents = sorted((DEMO / "pdfs").glob("*.pdf"))
     assert sum(document.stat().st_size for document in documents) < 2_000_000
@@ -120,7 +120,7 @@ def test_every_way_gives_the_same_pages(
     assert [(line["source"], line["page"]) for line in lines] == expected
 
 
-def test_the_demo_says_that_both_frameworks_agree(folder: Path) -> None:
+def test_the_demo_reports_that_both_frameworks_agree(folder: Path) -> None:
     command = [sys.executable, str(DEMO / "demo.py"), "--store", str(folder.with_name("copy"))]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr

@@ -78,7 +78,7 @@ def test_a_page_s_code_runs_from_top_to_bottom(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
-def test_every_block_is_run_or_says_that_it_is_not(page: Path) -> None:
+def test_every_block_runs_or_is_marked_as_not_run(page: Path) -> None:
     for block in blocks(page):
         assert block.language in {"python", "sh"} | OTHERS or "not run here" in block.title, f"{page.name}: {block}"
     for command in commands(page):

@@ -65,7 +65,7 @@ def classes(module: ModuleType) -> set[str]:
 
 
 @pytest.mark.parametrize("name", public_names())
-def test_every_public_name_says_what_it_is_and_shows_it(name: str) -> None:
+def test_every_public_name_has_a_description_and_an_example(name: str) -> None:
     documented = named(name)
     assert len(inspect.getdoc(documented) or "") > 40
     documented = named(ELSEWHERE.get(name, name))

@@ -49,7 +49,7 @@ def test_the_import_leaves_logging_alone() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
-def test_a_provider_that_does_not_come_up_is_said_once(
+def test_a_provider_that_fails_to_start_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As where onnxruntime-gpu is installed and its libraries are not."""

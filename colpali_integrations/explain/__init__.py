@@ -1,4 +1,4 @@
-"""Where on a page the answer is: grids, regions, similarity maps, pictures and reports."""
+"""The regions of a page that answer a question: grids, boxes, similarity maps, pictures and reports."""
 
 from colpali_integrations._public import publish
 from colpali_integrations.explain.drawing import draw_heatmap, draw_regions

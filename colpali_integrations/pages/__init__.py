@@ -1,4 +1,4 @@
-"""Pages as pictures: images, PDFs, and references from which a page is drawn again."""
+"""Pages as pictures: images, PDFs, and metadata from which a page is drawn again."""
 
 from colpali_integrations._public import publish
 from colpali_integrations.pages.document import PagedDocument

@@ -1,8 +1,8 @@
-"""A PDF or an image as pages: identity, text, metadata and picture of each.
+"""Documents as pages: identity, text, metadata and picture of each page of a PDF or an image.
 
-Frameworks copy, hash, store and trace metadata, and drop fields of their documents' subclasses. Pixels do not survive
-that, so a page travels as metadata from which `reference.page_image` draws it again. Base64 comes along only on
-request, because it floods traces and stores.
+Frameworks copy, hash, store and trace metadata, and drop fields of subclasses of their documents. Pixels do not survive
+that, so `reference.page_image` draws a page again from its metadata. Base64 is included only on request, because it
+floods traces and stores.
 
 | key | value |
 |---|---|
@@ -13,9 +13,9 @@ request, because it floods traces and stores.
 | page, page_count | 1-based number within the document, and how many pages it has; 1, 1 for an image |
 | page_label | the printed number, such as "iv" |
 | width, height | in points (1/72 inch) for a PDF page, in pixels for an image |
-| dpi | the resolution at which a PDF page is to be drawn; an image has none |
+| dpi | the resolution of the picture of a PDF page; an image has none |
 | content_hash | 64 hex digits, see `identity.page_hash` |
-| text_hash | hash of the page's text; a splitter's chunk has the metadata of its page but another text |
+| text_hash | hash of the page's text; the chunks of a splitter have the metadata of their page but another text |
 | image_base64, image_mime_type | the picture itself, on request |
 """
 
@@ -26,7 +26,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import PurePath
-from types import TracebackType
 from typing import Any, TypeAlias
 
 from PIL import Image
@@ -45,26 +44,24 @@ from colpali_integrations.pages.identity import (
 )
 from colpali_integrations.pages.images import image_name, load_image
 from colpali_integrations.pages.pdf import Pdf, open_pdf
-from colpali_integrations.pages.reference import encode_base64, is_pdf
+from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64, is_pdf
 
 __all__ = ["DEFAULT_DPI", "DocumentPage", "PagedDocument", "Source"]
-
-DEFAULT_DPI = 150.0
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
 
 
 class PagedDocument:
-    """An open PDF, or an image, which is the one page of itself. The file is opened once.
+    """An open PDF or image; an image is a document of one page. The file is opened once.
 
     Args:
-        source: a path, the bytes, or a picture that is in memory already.
+        source: a path, the bytes, or a picture in memory.
         name: stored as `source` in the metadata, instead of the path: a URL or a file name.
         document_id: instead of one derived from the location and `metadata`.
         metadata: the caller's own values, for every page. They are part of the derived identity.
-        extra_metadata: values for every page that are no part of it, such as those of a framework's reader.
+        extra_metadata: values for every page that are no part of the identity, such as those of a framework's reader.
         dpi: resolution of PDF pages.
-        password: for an encrypted PDF. It is not kept in the metadata.
+        password: for an encrypted PDF. The metadata do not contain it.
 
     Attributes:
         document_id: identity of the document.
@@ -74,8 +71,8 @@ class PagedDocument:
     Raises:
         ConfigurationError: dpi is not positive.
         InputError: the file cannot be read, or its name is not valid Unicode.
-        PdfError: a PDF that cannot be opened.
-        ImageError: a picture in memory that cannot be used.
+        PdfError: the PDF cannot be opened.
+        ImageError: the picture in memory cannot be used.
 
     Example:
         >>> with PagedDocument("report.pdf", metadata={"tenant": "north"}) as document:
@@ -99,8 +96,8 @@ class PagedDocument:
             raise ConfigurationError(f"dpi must be a positive number, got {dpi}")
         self.source: str | bytes | Image.Image = os.fspath(source) if isinstance(source, os.PathLike) else source
         self.path = real_path(self.source) if isinstance(self.source, str) else None
-        self._own = dict(metadata or {})
-        self.metadata = {**(extra_metadata or {}), **self._own}
+        self._tags = dict(metadata or {})
+        self.metadata = {**(extra_metadata or {}), **self._tags}
         self._password = password
         self._pdf: Pdf | None = None
         self.is_pdf = not isinstance(self.source, Image.Image) and is_pdf(self.path or self.source)
@@ -113,7 +110,7 @@ class PagedDocument:
         self.document_id = document_id or self._identity(name)
 
     def page(self, number: int) -> DocumentPage:
-        """A page, not yet read.
+        """A page, which is read on first use.
 
         Args:
             number: 1-based.
@@ -125,7 +122,7 @@ class PagedDocument:
         if self.is_pdf and not 1 <= number <= self.page_count:
             self._opened.size(number)  # raises
         elif not self.is_pdf and number != 1:
-            raise ImageError(f"{self.name} is an image, which is its own page 1; page {number} was requested")
+            raise ImageError(f"{self.name} is an image and has only page 1; page {number} was requested")
         return DocumentPage(self, number)
 
     def pages(self, numbers: Iterable[int] | None = None) -> Iterator[DocumentPage]:
@@ -143,9 +140,7 @@ class PagedDocument:
     def __enter__(self) -> PagedDocument:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -166,12 +161,12 @@ class PagedDocument:
         except UnicodeEncodeError as error:
             raise InputError("file name is not valid UTF-8 and cannot be stored; rename the file") from error
         if self.path is not None and (name is None or real_path(name) == self.path):
-            return document_id(self.path, self._own)
-        return document_id(name or f"sha256:{self.digest}", self._own)
+            return document_id(self.path, self._tags)
+        return document_id(name or f"sha256:{self.digest}", self._tags)
 
 
 class DocumentPage:
-    """One page of a `PagedDocument`. Text and picture are read when they are asked for.
+    """One page of a `PagedDocument`. Text and picture are read on first use.
 
     Args:
         document: the open document.
@@ -198,7 +193,7 @@ class DocumentPage:
 
     @cached_property
     def content(self) -> str:
-        """The text layer, or the page's name: frameworks take documents of equal content for duplicates."""
+        """The text layer, or the page's name, because frameworks treat documents of equal content as duplicates."""
         text = self.document._opened.text(self.number).strip() if self.document.is_pdf else ""
         return text or self.name
 
@@ -211,9 +206,9 @@ class DocumentPage:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The caller's metadata and those of the page, JSON-safe; see the module."""
+        """The caller's metadata and those of the page, JSON-safe; see the table of the module."""
         document, (width, height) = self.document, self.size
-        own: dict[str, Any] = {
+        values: dict[str, Any] = {
             "source": document.name,
             "file_path": document.path,
             "file_name": PurePath(document.name).name or document.name,
@@ -227,7 +222,7 @@ class DocumentPage:
             "content_hash": page_hash(document.digest, self.number),
             "text_hash": text_key(self.content),
         }
-        return {**document.metadata, **{key: value for key, value in own.items() if value is not None}}
+        return {**document.metadata, **{key: value for key, value in values.items() if value is not None}}
 
     def metadata_with_image(self) -> dict[str, Any]:
         """`metadata` with the picture as base64 PNG."""

@@ -1,8 +1,7 @@
-"""Identity of documents and pages, and the hashes by which equal content is recognised.
+"""Identity of documents and pages, and content hashes.
 
-A page is identified by its document and its number, never by its content: the same file of another owner, in another
-folder or with other metadata is another document. Content hashes only save work: pages of equal content need to be
-encoded once.
+Document and number identify a page, never its content: the same file of another owner, in another folder or with other
+metadata is another document. Content hashes only save work: pages of equal content are encoded once.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -42,8 +41,6 @@ READER_KEYS = frozenset(
         *("creator", "total_pages"),
     }
 )
-_REMEMBERED = 1024
-_digests: OrderedDict[tuple[str, int, int, int], str] = OrderedDict()
 
 
 def real_path(path: str | os.PathLike[str]) -> str:
@@ -52,7 +49,7 @@ def real_path(path: str | os.PathLike[str]) -> str:
 
 
 def document_id(location: str, metadata: Mapping[str, Any] | None = None) -> str:
-    """The id of a document: its location, with a hash of the caller's metadata where there are some.
+    """The id of a document: its location, with a hash of the caller's metadata if there are any.
 
     Args:
         location: real path, URL or name of the document.
@@ -65,11 +62,11 @@ def document_id(location: str, metadata: Mapping[str, Any] | None = None) -> str
         >>> document_id("/data/report.pdf", {"tenant": "north"})
         '/data/report.pdf#521ded7f0127735e'
     """
-    own = {key: value for key, value in (metadata or {}).items() if key not in READER_KEYS}
-    if not own:
+    tags = {key: value for key, value in (metadata or {}).items() if key not in READER_KEYS}
+    if not tags:
         return location
-    written = json.dumps(own, sort_keys=True, default=str)
-    return f"{location}#{hashlib.sha256(written.encode()).hexdigest()[:16]}"
+    serialized = json.dumps(tags, sort_keys=True, default=str)
+    return f"{location}#{hashlib.sha256(serialized.encode()).hexdigest()[:16]}"
 
 
 def page_id(document: str, number: int) -> str:
@@ -82,7 +79,7 @@ def page_id(document: str, number: int) -> str:
 
 
 def page_name(source: str, number: int) -> str:
-    """The page as a person would name it.
+    """The name of a page in messages and reports.
 
     >>> page_name("reports/2024.pdf", 7)
     '2024.pdf, page 7'
@@ -93,9 +90,9 @@ def page_name(source: str, number: int) -> str:
 def page_hash(digest: str, number: int) -> str:
     """The content hash of a page: SHA-256 over its document's digest and its number, as 64 hex digits.
 
-    The bytes of the document count and not the pixels: the hash needs no drawing, and neither a new version of the
-    renderer nor another resolution changes it. Copies of a file have equal hashes; a document that was edited has new
-    hashes on all its pages.
+    It is a hash of the document's bytes, not of pixels: it needs no drawing, and neither a new version of the renderer
+    nor another resolution changes it. Copies of a file have equal hashes; editing a document changes the hashes of all
+    its pages.
 
     Args:
         digest: of the document's bytes, see `file_digest`.
@@ -105,7 +102,7 @@ def page_hash(digest: str, number: int) -> str:
 
 
 def page_key(content_hash: str, dpi: float | None) -> str:
-    """Equal for pages of equal vectors: the content hash, with the resolution for a page of a PDF.
+    """The key of a page, equal for equal vectors: the content hash, with the resolution for a page of a PDF.
 
     Args:
         content_hash: of the page, hexadecimal.
@@ -119,7 +116,7 @@ def page_key(content_hash: str, dpi: float | None) -> str:
 
 
 def text_key(text: str) -> str:
-    """Equal for equal texts, and different from every `page_key`.
+    """The key of a text, equal for equal texts and different from every `page_key`.
 
     >>> text_key("low tide")
     'text:a343315686a9916144c18241a12683f2'
@@ -130,8 +127,8 @@ def text_key(text: str) -> str:
 def file_digest(source: str | os.PathLike[str] | bytes) -> str:
     """SHA-256 of a document's bytes, as 64 hex digits.
 
-    A file is read in pieces. The digests of the last 1024 files are remembered by path, size, modification time and
-    inode, so that drawing the pages of a search result reads no file twice.
+    A file is read in chunks. The digests of the last 1024 files are cached by path, size, modification time and inode:
+    drawing the pages of a search result reads each file once.
 
     Raises:
         InputError: the file cannot be read.
@@ -141,21 +138,20 @@ def file_digest(source: str | os.PathLike[str] | bytes) -> str:
     try:
         path = real_path(source)
         status = os.stat(path)  # noqa: PTH116 - a string of os.path.realpath
-        key = (path, status.st_size, status.st_mtime_ns, status.st_ino)
-        if (known := _digests.get(key)) is not None:
-            return known
-        digest = hashlib.sha256()
-        with Path(path).open("rb") as file:
-            while piece := file.read(2**20):
-                digest.update(piece)
+        return _digest(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {image_name(source)}: {error}") from error
-    _digests[key] = digest.hexdigest()
-    while len(_digests) > _REMEMBERED:
-        _digests.popitem(last=False)
-    return digest.hexdigest()
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """SHA-256 over the size and pixels of an RGB picture that has no file, as 64 hex digits."""
+    """SHA-256 over the size and pixels of an RGB picture without a file, as 64 hex digits."""
     return hashlib.sha256(f"{image.width}x{image.height}\n".encode() + image.tobytes()).hexdigest()
+
+
+@lru_cache(1024)
+def _digest(path: str, size: int, modified: int, inode: int) -> str:
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""PDFs: an open document gives the text, size and picture of each page (pypdfium2)."""
+"""PDFs: text, size and picture of each page, read by pypdfium2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pypdfium2
 from PIL import Image
 
 from colpali_integrations.errors import PdfError
-from colpali_integrations.pages.images import image_name
+from colpali_integrations.pages.images import image_name, read_whole
 
 __all__ = ["Pdf", "PdfPage", "open_pdf", "pdf_page_count", "pdf_pages"]
 
@@ -27,7 +27,7 @@ PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
 
 # pdfium is not thread-safe, not even for two documents: every call into it holds this lock.
 _pdfium = threading.RLock()
-# A poster of 5 m at 150 dpi would be a gigapixel; beyond this the page is drawn at a lower resolution.
+# A poster of 5 m at 150 dpi would be a gigapixel; larger pages are drawn at a lower resolution.
 _MAX_PIXELS = 50_000_000
 
 
@@ -41,7 +41,7 @@ class PdfPage:
         text: the text layer, "" for a scan without one.
         width: in points (1/72 inch), as displayed (after the page's own rotation).
         height: in points.
-        source: the path, or a short name of what was handed in.
+        source: the path, or a short name of the content.
         page_count: number of pages of the document.
 
     Example:
@@ -60,7 +60,7 @@ class PdfPage:
 
     @property
     def name(self) -> str:
-        """How messages call this page."""
+        """The name of the page in messages."""
         return f"{self.source}, page {self.number}"
 
 
@@ -73,6 +73,12 @@ class Pdf(Protocol):
 
     Raises:
         PdfError: from every method, for a page that does not exist or cannot be read.
+
+    Example:
+        >>> pdf: Pdf = open_pdf("report.pdf")
+        >>> pdf.name, pdf.label(1), len(pdf.size(1))
+        ('report.pdf', '1', 2)
+        >>> pdf.close()
     """
 
     name: str
@@ -110,11 +116,11 @@ def open_pdf(source: PdfSource, *, password: str | None = None) -> Pdf:
         The open document; close it when its pages are done.
 
     Raises:
-        PdfError: not a PDF, damaged, encrypted without the right password, or empty.
+        PdfError: `source` is not a PDF, damaged, empty, or encrypted and the password is wrong or missing.
 
     Example:
         >>> pdf = open_pdf("report.pdf")
-        >>> pdf.page_count, pdf.render(2, dpi=72).size, "seats" in pdf.text(2)
+        >>> pdf.page_count, pdf.render(2, dpi=72).size, len(pdf.text(2)) > 100
         (2, (596, 842), True)
         >>> pdf.close()
     """
@@ -124,7 +130,7 @@ def open_pdf(source: PdfSource, *, password: str | None = None) -> Pdf:
 def pdf_pages(
     source: PdfSource, *, dpi: float = 150, pages: Iterable[int] | None = None, password: str | None = None
 ) -> Iterator[PdfPage]:
-    """Render the pages of a PDF one by one, so that a long document never stands in memory whole.
+    """Render the pages of a PDF one by one, so that a long document never fills the memory.
 
     Args:
         source: a path, the bytes, or an open binary file (rewound first).
@@ -136,7 +142,7 @@ def pdf_pages(
         Pages, in order.
 
     Raises:
-        PdfError: not a PDF, damaged, encrypted without the right password, empty, or without a requested page.
+        PdfError: `source` cannot be opened (see `open_pdf`), or lacks a requested page.
 
     Example:
         >>> for page in pdf_pages("report.pdf", pages=range(1, 3)):
@@ -174,16 +180,16 @@ def _numbers(pages: Iterable[int]) -> list[int]:
         raise PdfError(f"pages must be 1-based numbers, such as [1, 3] or range(1, 4), got {pages!r}") from error
 
 
-def _pages(source: PdfSource, dpi: float, wanted: list[int] | None, password: str | None) -> Iterator[PdfPage]:
+def _pages(source: PdfSource, dpi: float, numbers: list[int] | None, password: str | None) -> Iterator[PdfPage]:
     with closing(open_pdf(source, password=password)) as pdf:
-        for number in wanted if wanted is not None else range(1, pdf.page_count + 1):
+        for number in range(1, pdf.page_count + 1) if numbers is None else numbers:
             width, height = pdf.size(number)
             image, text = pdf.render(number, dpi), pdf.text(number)
             yield PdfPage(image, number, text, width, height, pdf.name, pdf.page_count)
 
 
 class _PdfiumPdf:
-    """A `Pdf` read by pdfium. It keeps the page at hand loaded, for text, size and picture of a page come together."""
+    """A `Pdf` read by pdfium. The latest page stays loaded: callers read its text, size and picture together."""
 
     def __init__(self, source: PdfSource, password: str | None) -> None:
         self.name = image_name(source)
@@ -266,25 +272,21 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
             raise PdfError(f"no PDF at {path}")
         if path.stat().st_size == 0:
             raise PdfError(f"{path} is empty (0 bytes)")
-        handed: Any = path
+        opened: Any = path
     else:
-        content = source
-        if hasattr(source, "read"):
-            try:
-                if getattr(source, "seekable", lambda: False)():
-                    source.seek(0)
-                content = source.read()
-            except (OSError, ValueError) as error:  # ValueError: it is closed
-                raise PdfError(f"cannot read {name}: {error}") from error
+        try:
+            content = read_whole(source) if hasattr(source, "read") else source
+        except (OSError, ValueError) as error:  # ValueError: the file is closed
+            raise PdfError(f"cannot read {name}: {error}") from error
         if not isinstance(content, (bytes, bytearray, memoryview)):
             raise PdfError(
                 f"cannot use {type(source).__name__} as a PDF; expected a path, bytes or an open binary file"
             )
         if not memoryview(content).nbytes:
             raise PdfError(f"{name} is empty (0 bytes)")
-        handed = content if isinstance(content, bytes) else memoryview(content).tobytes()
+        opened = content if isinstance(content, bytes) else memoryview(content).tobytes()
     try:
-        document = pypdfium2.PdfDocument(handed, password=password)
+        document = pypdfium2.PdfDocument(opened, password=password)
     except pypdfium2.PdfiumError as error:
         text = str(error).lower()
         if "password" in text:
@@ -292,7 +294,7 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
             raise PdfError(f"{name} is encrypted; {hint}") from error
         raise PdfError(f"{name} is not a PDF, or is damaged or cut off ({error})") from error
     try:
-        # Without this the values of filled-in forms are not drawn.
+        # Without this, pdfium does not draw the values of filled-in forms.
         with _quiet_about_xfa():
             document.init_forms()
         if len(document) == 0:
@@ -307,24 +309,23 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
 
 @contextmanager
 def _quiet_about_xfa() -> Iterator[None]:
-    """Keep pypdfium2 from logging, for every XFA form, how to build pdfium; the form's own pages are drawn anyway."""
+    """Keep pypdfium2 from logging build instructions for each XFA form; the pages of the form are drawn anyway."""
     helpers = logging.getLogger("pypdfium2._helpers.document")
 
-    def other(record: logging.LogRecord) -> bool:
+    def is_other(record: logging.LogRecord) -> bool:
         return "XFA" not in record.getMessage()
 
-    helpers.addFilter(other)
+    helpers.addFilter(is_other)
     try:
         yield
     finally:
-        helpers.removeFilter(other)
+        helpers.removeFilter(is_other)
 
 
 def _clean(text: str) -> str:
-    """Text that any store can hold.
+    """Replace characters that some stores cannot hold.
 
-    pdfium marks a hyphen at a line's end, where it joins the lines, with U+FFFE, which is no character; NULs and
-    surrogates come out of broken character maps.
+    pdfium joins lines at a hyphen by U+FFFE, which is no character; broken character maps yield NULs and surrogates.
     """
     text = text.replace("\r\n", "\n").replace("\ufffe", "-").replace("\x00", "")
     return text.encode("utf-8", "ignore").decode("utf-8")

@@ -1,4 +1,4 @@
-"""From the metadata of a page back to its picture; see `document` for the keys."""
+"""Drawing a page again from its metadata; `document` lists their keys."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from colpali_integrations.pages.identity import file_digest, page_hash, page_nam
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.pdf import open_pdf
 
-__all__ = ["encode_base64", "encode_png", "is_pdf", "page_file", "page_image"]
+__all__ = ["DEFAULT_DPI", "encode_base64", "encode_png", "is_pdf", "page_file", "page_image"]
 
-_DPI = 150.0
+DEFAULT_DPI = 150.0
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
 
 
 def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, password: str | None = None) -> Image.Image:
-    """The picture of a page, from the base64 in its metadata or drawn again from its file.
+    """Draw a page again from its file, or decode the base64 in its metadata.
 
     Args:
         metadata: with `file_path` or `source`, and `page` (and perhaps `dpi`), or with `image_base64`. With a
-            `content_hash` the file must still be the one that was read.
-        dpi: draw a PDF page at this resolution instead of the metadata's; None also takes a picture that is there.
+            `content_hash` the file must not have changed.
+        dpi: draw a PDF page at this resolution instead of the metadata's; None prefers a picture in the metadata.
         password: for an encrypted PDF.
 
     Returns:
@@ -40,6 +40,10 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
         InputError: the metadata refers to no page, or its file is missing or has changed.
         PdfError: the PDF or its page cannot be read.
         ImageError: the picture cannot be read.
+
+    Example:
+        >>> page_image({"source": "report.pdf", "page": 2}, dpi=72).size
+        (596, 842)
     """
     encoded = metadata.get("image_base64")
     if encoded and (dpi is None or _existing(metadata) is None):
@@ -47,24 +51,24 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
     path, number = page_file(metadata)
     if not is_pdf(path):
         if number != 1:
-            raise ImageError(f"{path} is an image, which is its own page 1; page {number} was requested")
+            raise ImageError(f"{path} is an image and has only page 1; page {number} was requested")
         return load_image(path)
     with closing(open_pdf(path, password=password)) as pdf:
-        return pdf.render(number, dpi or metadata.get("dpi") or _DPI)
+        return pdf.render(number, dpi or metadata.get("dpi") or DEFAULT_DPI)
 
 
 def page_file(metadata: Mapping[str, Any]) -> tuple[str, int]:
-    """The file of a page and the page's number; with a `content_hash`, the file is still the one that was read.
+    """The file of a page and the page's number, after checking that the file has not changed.
 
     Args:
-        metadata: as for `page_image`; of a content hash the first 16 digits suffice.
+        metadata: as for `page_image`; the first 16 digits of a content hash suffice.
 
     Raises:
         InputError: the metadata refers to no page, or its file is missing or has changed.
     """
     number, path = metadata.get("page"), _existing(metadata)
     if isinstance(number, float) and number.is_integer():
-        number = int(number)  # some stores keep all numbers as floats
+        number = int(number)  # some stores return all numbers as floats
     if not _paths(metadata) or not isinstance(number, int) or isinstance(number, bool):
         raise InputError(
             "the metadata refers to no page: it needs 'source' or 'file_path' and 'page' (1-based), or 'image_base64'; "
@@ -73,15 +77,15 @@ def page_file(metadata: Mapping[str, Any]) -> tuple[str, int]:
     if path is None:
         first = _paths(metadata)[0]
         raise InputError(
-            f"cannot draw {page_name(first, number)}: no file at {first!r}. A relative path holds where the page was "
-            "loaded; pages of content without a path carry their picture only when it was asked for"
+            f"cannot draw {page_name(first, number)}: no file at {first!r}. A relative path is valid only in the "
+            "folder where the page was loaded; pages without a file include their picture only on request"
         )
     _check_content(path, number, metadata.get("content_hash"))
     return path, number
 
 
 def is_pdf(source: Source) -> bool:
-    """Whether something is meant as a PDF, by its suffix or by its first bytes (readers allow 1 KiB before `%PDF-`).
+    """Whether a file is a PDF, by its suffix or by its first bytes (readers allow 1 KiB before `%PDF-`).
 
     Unreadable files are classified by suffix; reading them then raises the specific error.
     """
@@ -98,35 +102,35 @@ def is_pdf(source: Source) -> bool:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """An image as the bytes of a PNG file."""
+    """Encode an image as the bytes of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def encode_base64(image: Image.Image) -> str:
-    """An image as base64 of a PNG file, ASCII, without a data URI's head."""
+    """Encode an image as base64 of a PNG file, without the head of a data URI."""
     return base64.b64encode(encode_png(image)).decode("ascii")
 
 
 def _paths(metadata: Mapping[str, Any]) -> list[str]:
-    given = (metadata.get("file_path"), metadata.get("source"))
-    return [str(Path(one).expanduser()) for one in given if isinstance(one, str) and one]
+    names = (metadata.get("file_path"), metadata.get("source"))
+    return [str(Path(name).expanduser()) for name in names if isinstance(name, str) and name]
 
 
 def _existing(metadata: Mapping[str, Any]) -> str | None:
-    return next((one for one in _paths(metadata) if Path(one).is_file()), None)
+    return next((path for path in _paths(metadata) if Path(path).is_file()), None)
 
 
 def _check_content(path: str, number: int, content_hash: object) -> None:
-    """Refuse a file that is not the one that was indexed: its page would be the wrong picture."""
+    """Refuse a file that has changed since it was indexed: its page would be the wrong picture."""
     if not isinstance(content_hash, str) or len(content_hash) not in (16, 64):
         return
-    if page_hash(file_digest(path), number).startswith(content_hash):
-        return
-    if not is_pdf(path) and page_hash(pixel_digest(load_image(path)), number).startswith(content_hash):
-        return  # it was indexed as a picture in memory
-    raise InputError(
-        f"{page_name(path, number)} is not shown: {path} has changed since it was indexed. Index it again, or restore "
-        "the file"
-    )
+    unchanged = page_hash(file_digest(path), number).startswith(content_hash)
+    if not unchanged and not is_pdf(path):  # it may have been indexed as a picture in memory
+        unchanged = page_hash(pixel_digest(load_image(path)), number).startswith(content_hash)
+    if not unchanged:
+        raise InputError(
+            f"{page_name(path, number)} is not shown: {path} has changed since it was indexed. Index it again, or "
+            "restore the file"
+        )

@@ -1,9 +1,9 @@
-"""Give freed memory back to the operating system.
+"""Return freed memory to the operating system.
 
-A page run takes and frees blocks of tens of megabytes whose sizes follow the page's shape. glibc learns from the first
-ones to keep such blocks in its heap, where blocks of other sizes then do not fit: over pages of mixed shapes a process
-grows without holding anything (365 to 585 MiB over 300 pages of ColTiny, and on; benchmarks/memory.py).
-`malloc_trim` returns the unused pages of the heap, in milliseconds. Other C libraries do not need it.
+The run of a page allocates and frees blocks of tens of megabytes whose sizes depend on the page's shape. glibc adapts
+to the first blocks and keeps such sizes in its heap, where later blocks do not fit: over pages of mixed shapes the
+process grows by freed memory (from 365 to 585 MiB over 300 pages of ColTiny, and further; benchmarks/memory.py).
+`malloc_trim` returns the unused parts of the heap within milliseconds. Other C libraries do not need it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["release_freed_memory"]
 
 
 def release_freed_memory() -> None:
-    """Return what the C library keeps of freed memory, where it is known to keep too much (glibc)."""
+    """Make the C library return freed memory, where it keeps too much (glibc)."""
     trim = _malloc_trim()
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""Types of the arrays that go into a graph and come out of it, and the files of the graphs."""
+"""Types of the inputs and outputs of graphs, and the files of the graphs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GraphFiles:
 
     Attributes:
         pages: the graph that encodes pages.
-        queries: the graph that encodes queries. The same path means a merged export, which is split so that queries
+        queries: the graph that encodes queries. An equal path means a merged export, which is split so that queries
             skip the vision tower.
     """
 
@@ -32,5 +32,5 @@ class GraphFiles:
 
     @property
     def merged(self) -> bool:
-        """Whether one graph serves both directions."""
+        """Whether one graph encodes both pages and queries."""
         return self.pages == self.queries

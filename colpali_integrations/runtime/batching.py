@@ -1,13 +1,13 @@
-"""Concurrent calls share a batch: a service that answers many questions at once runs the model once for several.
+"""Merge concurrent calls into batches, so that a service runs the model once for several questions.
 
-    call A --runs alone, at once------------> |
-    call B     --waits---------------------- >| B leads: runs B + C + D -->
-    call C       --waits-------------------- >|    C, D get their results from B
-    call D              --waits------------- >|
+    call A  runs alone, at once               |
+    call B      waits                         | B leads: runs B + C + D
+    call C        waits                       |    C and D get their results from B
+    call D               waits                |
 
 A call that finds the model idle runs immediately. Calls that arrive during a run wait for its end, and are then run as
-one batch by the thread of the first of them. All work is done in the callers' own threads: there is nothing to start,
-to close or to lose in a fork. Nothing here depends on models.
+one batch by the thread of the first of them. All work is done in the callers' threads, so there are no threads to start
+or to close, and a fork loses none. Nothing here depends on models.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ class _Call(Generic[Item, Result]):
     """A call that waits or runs.
 
     Attributes:
+        key: calls of equal key may share a batch.
+        items: the items of the call.
+        most: maximum number of items in a shared batch.
         woken: set when the call has an outcome or becomes the leader of a batch.
         batch: the calls that a leader runs, itself first; empty for a call that does not lead.
-        outcome: its results or its error.
+        outcome: the results or the error.
     """
 
     key: Hashable
@@ -45,7 +48,7 @@ class _Call(Generic[Item, Result]):
 
 
 class Coalescer(Generic[Item, Result]):
-    """Runs one batch at a time, made of all calls of equal key that wait when it begins. Any thread may call it."""
+    """Runs one batch at a time: all calls of equal key that wait when it begins. Any thread may call it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,15 +65,15 @@ class Coalescer(Generic[Item, Result]):
         run_batch: Work[Item, Result],
         most: int,
     ) -> list[Result]:
-        """Run a call's items, in one batch with those of other calls that wait.
+        """Run the items of a call, in one batch with those of other calls that wait.
 
         Args:
             key: calls of equal key may share a batch.
             items: the items, at least one.
-            run: runs the items of this call alone. An error goes to this caller.
-            run_batch: runs items of several calls. When it fails, the items of each call are run by themselves, so
-                that an error reaches only the caller whose items cause it.
-            most: items of a batch that this call may share; the smallest of the calls' values counts.
+            run: runs the items of this call alone; its errors reach this caller.
+            run_batch: runs the items of several calls. When it fails, it runs again for the items of each call, so that
+                an error reaches only the caller whose items cause it.
+            most: maximum number of items in a batch with other calls; the smallest value of the batch's calls counts.
 
         Returns:
             One result per item, in order.
@@ -109,23 +112,23 @@ class Coalescer(Generic[Item, Result]):
                     call.outcome = _attempt(run_batch, call.items)
                     call.woken.set()
         finally:
-            # After a KeyboardInterrupt some have no outcome: they wait on, before those that came later.
+            # After a KeyboardInterrupt, calls without an outcome wait again, before the calls that arrived later.
             self._pass_on([call for call in leader.batch if call.outcome is None and call is not leader])
 
     def _share(self, batch: list[_Call[Item, Result]], run_batch: Work[Item, Result]) -> None:
         """Give every call of a batch its results, or none of them when the batch fails."""
         try:
-            found = list(run_batch([item for call in batch for item in call.items]))
+            results = list(run_batch([item for call in batch for item in call.items]))
         except Exception:
             return
         start = 0
         for call in batch:
-            call.outcome = found[start : start + len(call.items)]
+            call.outcome = results[start : start + len(call.items)]
             start += len(call.items)
             call.woken.set()
 
     def _pass_on(self, first: list[_Call[Item, Result]]) -> None:
-        """End a run: the first call that waits leads the next one, with all calls that may share its batch."""
+        """End a run, and make the first waiting call lead the next one, with all calls that may share its batch."""
         with self._lock:
             self._waiting[:0] = first
             if not self._waiting:
@@ -138,8 +141,7 @@ class Coalescer(Generic[Item, Result]):
                 if call is leader or (call.key == leader.key and size + len(call.items) <= least):
                     leader.batch.append(call)
                     size, most = size + len(call.items), least
-            taken = set(map(id, leader.batch))
-            self._waiting = [call for call in self._waiting if id(call) not in taken]
+            self._waiting = [call for call in self._waiting if call not in leader.batch]
             leader.woken.set()
 
     def _leave(self, call: _Call[Item, Result]) -> None:
@@ -149,7 +151,7 @@ class Coalescer(Generic[Item, Result]):
                 self._waiting.remove(call)
                 return
             others = call.batch[1:]
-        if call.batch:  # it was to lead just then
+        if call.batch:  # it became the leader at the same moment
             self._pass_on(others)
 
     def _reset(self) -> None:

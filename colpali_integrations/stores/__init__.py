@@ -1,4 +1,4 @@
-"""Where pages and their multi-vectors are kept and searched. Stores import no framework."""
+"""Stores of pages and their multi-vectors, without an import of any framework."""
 
 from colpali_integrations._public import publish
 from colpali_integrations.stores.entries import Entry, Hit

@@ -1,4 +1,4 @@
-"""Files and folders into a store."""
+"""Indexing of files and folders."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".png", ".ppm", 
 
 
 def find_documents(paths: Paths, *, exclude: Iterable[str] = ()) -> list[Path]:
-    """The PDFs and images among `paths`: files as given, folders searched through, each file once.
+    """List the PDFs and images among `paths`, which may be files and folders, each file once.
 
-    In folders, hidden files and folders are passed over, as are files that are neither PDF nor image by their suffix.
+    In folders, hidden files and folders are skipped, as are files whose suffix is neither of a PDF nor of an image.
 
     Args:
         paths: one or several files and folders; `~` is the home folder.
@@ -35,7 +35,7 @@ def find_documents(paths: Paths, *, exclude: Iterable[str] = ()) -> list[Path]:
             file's name.
 
     Returns:
-        Paths as given, in the order of `paths`, within a folder by name.
+        Paths in the order of `paths`, within a folder by name.
 
     Raises:
         InputError: a path does not exist.
@@ -45,14 +45,14 @@ def find_documents(paths: Paths, *, exclude: Iterable[str] = ()) -> list[Path]:
         ['report.pdf', 'reports/2024.pdf']
     """
     patterns = [exclude] if isinstance(exclude, str) else list(exclude)
-    found: dict[str, Path] = {}
-    for given in [paths] if isinstance(paths, str | os.PathLike) else paths:
-        path = Path(given).expanduser()
+    files: dict[str, Path] = {}
+    for name in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        path = Path(name).expanduser()
         if not path.exists():
-            raise InputError(f"no such file or folder: {given}")
-        for one in _inside(path, patterns) if path.is_dir() else [path]:
-            found.setdefault(real_path(one), one)
-    return list(found.values())
+            raise InputError(f"no such file or folder: {name}")
+        for file in _files_in(path, patterns) if path.is_dir() else [path]:
+            files.setdefault(real_path(file), file)
+    return list(files.values())
 
 
 def index_documents(
@@ -72,7 +72,7 @@ def index_documents(
     progress: ProgressCallback | bool = False,
     stop: Event | None = None,
 ) -> IngestReport:
-    """Store the pages of PDFs, images and folders; pages that are stored already are not encoded again.
+    """Store the pages of PDFs, images and folders, encoding only pages that are new to the store.
 
     A document is its real path together with `metadata`: the same file with other metadata, or in another folder, is
     another document. A document that changed is replaced; see `ingest`.
@@ -81,7 +81,7 @@ def index_documents(
         paths: one or several files and folders.
         model: the encoder.
         store: the destination; a folder is opened, or made, as a store of this model.
-        exclude: patterns of files in folders to pass over; see `find_documents`.
+        exclude: patterns of files in folders to skip; see `find_documents`.
         metadata: the caller's own values, for every page.
         document_id: identity of a single document, instead of the one derived from its path and `metadata`.
         pages: 1-based numbers of the pages of each document; None for all.
@@ -91,13 +91,13 @@ def index_documents(
         parallel: as `ColPali.embed_images`.
         on_error: "skip" documents and pages that cannot be read, or "raise".
         progress: a function that is called after each page, or True for a progress bar on stderr.
-        stop: when set, the work ends after the page at hand.
+        stop: once it is set, the run ends after the current page.
 
     Returns:
         Numbers, and the failures.
 
     Raises:
-        InputError: a path does not exist; with `on_error="raise"` also a document that cannot be read.
+        InputError: a path does not exist; with `on_error="raise"` also if a document cannot be read.
         ConfigurationError: an option has an invalid value.
         StoreError: the store cannot be written.
         FingerprintError: the store was made by another model.
@@ -105,9 +105,10 @@ def index_documents(
     Example:
         >>> from colpali_integrations import ColPali
         >>> with ColPali.from_pretrained() as model:
-        ...     report = index_documents(["reports/", "report.pdf"], model=model, store="my-index")
-        >>> report.added, report.present, report.failures  # report.pdf was in the store
-        (1, 2, [])
+        ...     first = index_documents("report.pdf", model=model, store="new-index")
+        ...     report = index_documents(["reports/", "report.pdf"], model=model, store="new-index")
+        >>> first.added, report.added, report.present, report.failures
+        (2, 1, 2, [])
     """
     documents = find_documents(paths, exclude=exclude)
     if document_id is not None and len(documents) != 1:
@@ -121,11 +122,11 @@ def index_documents(
     options: dict[str, Any] = {"batch_size": batch_size, "parallel": parallel, "on_error": on_error}
     if isinstance(store, MultiVectorStore):
         return ingest(sources, store=store, model=model, progress=progress, stop=stop, **options)
-    with MultiVectorStore.open(store, model=model) as opened:
-        return ingest(sources, store=opened, model=model, progress=progress, stop=stop, **options)
+    with MultiVectorStore.open(store, model=model) as destination:
+        return ingest(sources, store=destination, model=model, progress=progress, stop=stop, **options)
 
 
-def _inside(folder: Path, exclude: Sequence[str]) -> Iterator[Path]:
+def _files_in(folder: Path, exclude: Sequence[str]) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
         if path.suffix.lower() not in _SUFFIXES or any(part.startswith(".") for part in below.parts):

@@ -1,4 +1,4 @@
-"""What goes into a store: documents, whose pages are read on the way, and ready items of an adapter."""
+"""Input of an ingestion: documents, whose pages are read during it, and items of an adapter."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SourceOrLoader: TypeAlias = "Source | Callable[[], Source]"
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentSource:
-    """A PDF or an image to be stored, and how to read it.
+    """A PDF or an image to be stored, with the options of its reading.
 
     Attributes:
-        source: a path, the bytes, a picture, or a function that gives one of these.
+        source: a path, the bytes, a picture, or a function that returns one of these.
         name: stored as `source`, instead of the path: a URL or a file name.
         document_id: identity of the document; None derives it from the location and `metadata`.
         metadata: the caller's own values, for every page.
@@ -33,6 +33,12 @@ class DocumentSource:
         include_image: whether the metadata carry each picture as base64 PNG.
         id: of the entry, for a document of one page; None derives it from the document and the page's number.
         index: position in the caller's list, for error messages.
+
+    Example:
+        >>> source = DocumentSource(source="report.pdf", metadata={"tenant": "north"})
+        >>> with source.open() as document:
+        ...     [item.name for item in source.items(document)]
+        ['report.pdf, page 1', 'report.pdf, page 2']
     """
 
     source: SourceOrLoader
@@ -53,7 +59,7 @@ class DocumentSource:
         return self.name or ("a document" if callable(self.source) else image_name(self.source))
 
     def open(self) -> PagedDocument:
-        """Open it.
+        """Open the document.
 
         Raises:
             InputError: it cannot be read; see `PagedDocument`.
@@ -69,7 +75,7 @@ class DocumentSource:
         )
 
     def items(self, document: PagedDocument) -> list[Item]:
-        """The items of the requested pages; nothing is read yet."""
+        """The items of the requested pages, which are not read yet."""
         return [self._item(page) for page in document.pages(self.pages)]
 
     def _item(self, page: DocumentPage) -> Item:
@@ -93,14 +99,20 @@ class Item:
     Attributes:
         id: of its entry.
         key: equal for equal vectors; see `pages.identity.page_key` and `text_key`.
-        name: of the item in messages.
-        entry: gives the entry, without a grid; a page is read by this.
-        draw: gives the picture of a page; None for a text.
+        name: the item's name in messages.
+        entry: a function that reads a page or text and returns its entry, without a grid.
+        draw: a function that returns the picture of a page; None for a text.
         text: encoded instead of the entry's text, such as a text with its metadata.
-        tags: the caller's metadata of a document's page, by which a stored entry is brought up to date without reading
-            the page; None compares the whole entry.
-        document: closed when its pages are done.
+        tags: the caller's metadata of a document's page; they update a stored entry without reading the page. None
+            compares the whole entry.
+        document: closed after its last page.
         index: position in the caller's list, for error messages.
+
+    Example:
+        >>> from colpali_integrations.pages.identity import text_key
+        >>> note = Entry(id="note", text="Low tide at six", content_hash=text_key("Low tide at six"))
+        >>> Item(id=note.id, key=note.content_hash, name="a note", entry=lambda: note).entry().text
+        'Low tide at six'
     """
 
     id: str
@@ -116,11 +128,11 @@ class Item:
     def refreshed(self, stored: Entry) -> Entry:
         """The stored entry of equal content with the item's metadata.
 
-        An adapter's own data survive when another adapter adds the same entry, and with them its document.
+        If another adapter adds the same entry, the first adapter's data stay, and with them its document.
         """
         if self.tags is not None:
-            kept = {key: value for key, value in stored.metadata.items() if key in READER_KEYS}
-            return replace(stored, metadata={**self.tags, **kept})
+            page_values = {key: value for key, value in stored.metadata.items() if key in READER_KEYS}
+            return replace(stored, metadata={**self.tags, **page_values})
         entry = replace(self.entry(), grid=stored.grid)
         if stored.extra and not entry.extra:
             entry = replace(entry, extra=stored.extra, document_id=stored.document_id)
@@ -135,7 +147,7 @@ def page_entry(
     Args:
         page: of an open document.
         id_: instead of the page's own id.
-        grid: where on the page each vector stands.
+        grid: the position of each vector on the page.
         include_image: whether the metadata carry the picture as base64 PNG.
     """
     return Entry(

@@ -50,7 +50,7 @@ def grids(draw: st.DrawFn) -> PageGrid:
 
 @given(grids())
 @settings(max_examples=200, deadline=None)
-def test_a_grid_comes_back_from_json(grid: PageGrid) -> None:
+def test_a_grid_is_restored_from_json(grid: PageGrid) -> None:
     assert PageGrid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
 
 
@@ -65,7 +65,7 @@ def test_json_is_small() -> None:
 
 @given(grids(), st.data())
 @settings(max_examples=200, deadline=None)
-def test_damaged_json_is_refused_and_nothing_else_happens(grid: PageGrid, data: st.DataObject) -> None:
+def test_damaged_json_raises_nothing_but_an_input_error(grid: PageGrid, data: st.DataObject) -> None:
     found = grid.to_json()
     key = data.draw(st.sampled_from(sorted(found)))
     kind = data.draw(st.sampled_from(["missing", "none", "text", "cut", "number"]))
@@ -105,7 +105,7 @@ def packed(data: bytes) -> str:
     ],
     ids=str,
 )
-def test_json_that_no_grid_made(wrong: dict[str, Any]) -> None:
+def test_other_json_is_refused(wrong: dict[str, Any]) -> None:
     good = PageGrid(2, 2, np.array([0, 3])).to_json()
     with pytest.raises(InputError, match=r"grid"):
         PageGrid.from_json({**good, **wrong})
@@ -128,12 +128,12 @@ def test_json_that_no_grid_made(wrong: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_grids_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_grids_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         PageGrid(**{"rows": 2, "columns": 2, "cells": np.array([0]), **wrong})
 
 
-def test_a_grid_is_a_value_of_its_own() -> None:
+def test_a_grid_is_an_immutable_copy() -> None:
     cells = np.array([0, 1])
     grid = PageGrid(1, 2, cells)
     cells[0] = 1
@@ -147,7 +147,7 @@ def test_a_grid_is_a_value_of_its_own() -> None:
     assert (grid == "grid") is False
 
 
-def test_boxes_know_padding_reach_and_margins() -> None:
+def test_boxes_respect_padding_and_margins() -> None:
     grid = PageGrid(4, 4, np.array([5, 15, -1]), filled=(0.75, 1.0))
     assert grid.box(0) == pytest.approx((1 / 3, 1 / 4, 2 / 3, 1 / 2))
     assert grid.box(1) == (1.0, 0.75, 1.0, 1.0)  # all of it in the padding
@@ -161,7 +161,7 @@ def test_boxes_know_padding_reach_and_margins() -> None:
 
 
 def marked(at: tuple[int, int], size: tuple[int, int] = (816, 1152)) -> NDArray[np.uint8]:
-    """A white page with a square of noise, 40 pixels wide, around a place."""
+    """A white page with a square of noise, 40 pixels wide, around a point."""
     page = np.full((size[1], size[0], 3), 255, np.uint8)
     noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
     page[at[1] - 20 : at[1] + 20, at[0] - 20 : at[0] + 20] = noise
@@ -170,7 +170,7 @@ def marked(at: tuple[int, int], size: tuple[int, int] = (816, 1152)) -> NDArray[
 
 @pytest.mark.parametrize("name", ["paligemma", "idefics3"])
 @pytest.mark.parametrize("at", [(30, 30), (790, 30), (400, 600), (130, 900), (700, 1120)], ids=str)
-def test_the_vector_that_changes_is_the_one_whose_box_was_painted(
+def test_painting_a_box_changes_the_vector_of_the_box(
     name: str, at: tuple[int, int], request: pytest.FixtureRequest
 ) -> None:
     """Random weights: attention carries little of a patch to the others, so its own vector changes most."""
@@ -196,9 +196,7 @@ def test_paligemma_s_grid(paligemma: ColPali) -> None:
 @pytest.mark.parametrize(
     ("size", "tiles"), [((816, 1152), (4, 3)), ((1000, 700), (3, 4)), ((90, 100), (4, 4)), ((512, 2048), (4, 1))]
 )
-def test_idefics3_s_tokens_stand_where_their_tile_says(
-    idefics3: ColPali, size: tuple[int, int], tiles: tuple[int, int]
-) -> None:
+def test_idefics3_s_cells_follow_the_tiles(idefics3: ColPali, size: tuple[int, int], tiles: tuple[int, int]) -> None:
     """Against the markers in the prompt: <row_r_col_c> comes before its tile's tokens, <global-img> before the view."""
     rows, columns = tiles
     ready = idefics3.family.pages.prepare(Image.new("RGB", size, "white"))
@@ -218,7 +216,7 @@ def test_idefics3_s_tokens_stand_where_their_tile_says(
             tile, inner = markers.get(token), 0
             continue
         if tile is None:
-            assert cell == -1, "the view of the whole has no place"
+            assert cell == -1, "the view of the whole page has no cell"
         else:
             assert divmod(cell, columns * 8) == (tile[0] * 8 + inner // 8, tile[1] * 8 + inner % 8)
             placed += 1
@@ -238,7 +236,7 @@ def test_an_untiled_page_s_only_view_has_cells() -> None:
 
 
 class Printed:
-    """A page with words at known places."""
+    """A page with words at known positions."""
 
     def __init__(self, words: dict[str, tuple[int, int]], *, size: tuple[int, int] = (816, 1152), em: int = 20) -> None:
         self.image = Image.new("L", size, 255)
@@ -270,7 +268,7 @@ WORDS = {
 
 @pytest.mark.parametrize("size", [(816, 1152), (1000, 1130), (1632, 2304)], ids=str)
 @pytest.mark.parametrize("inverse", [False, True], ids=["black on white", "white on black"])
-def test_words_are_found_where_they_are_printed(coltiny: ColPali, size: tuple[int, int], inverse: bool) -> None:
+def test_regions_are_the_printed_words(coltiny: ColPali, size: tuple[int, int], inverse: bool) -> None:
     """Also on a page whose width is no whole number of cells, and at twice the resolution."""
     scale = size[0] / 816
     page = Printed(
@@ -287,7 +285,7 @@ def test_words_are_found_where_they_are_printed(coltiny: ColPali, size: tuple[in
     for region in found:
         assert overlap(region.box, page.boxes[region.token or ""]) > 0.6, region
     assert [region.score for region in found] == sorted((region.score for region in found), reverse=True)
-    # What the question is about as a whole has no place; the words have the rest.
+    # The vector of the whole question has no cell; the words share the rest.
     whole, words = (float(max_sim(asked, embedding.vectors)) for asked in (query, query[: len(WORDS)]))
     assert sum(region.score for region in found) == pytest.approx(words, abs=1e-5)
     assert sum(region.share for region in found) == pytest.approx(words / whole, abs=1e-5)
@@ -302,7 +300,7 @@ def test_words_that_the_page_does_not_have_give_no_region(coltiny: ColPali) -> N
     assert regions(query, *blank) == []
 
 
-def test_reach_stops_at_gaps_rules_and_the_margins_of_the_page() -> None:
+def test_boxes_stop_at_gaps_rules_and_the_margins_of_the_page() -> None:
     page = np.ones((160, 640), np.float32)
     page[70:82, 100:150] = 0  # a word of one bar
     page[70:82, 152:180] = 0  # after a gap between letters: the same word
@@ -322,7 +320,7 @@ def test_reach_stops_at_gaps_rules_and_the_margins_of_the_page() -> None:
     assert len(word_boxes(Sight(edge, 0.0, 0.0, (32.0, 16.0)), np.array([[0, 0]], np.int32), 16)) == 1
 
 
-def test_words_stand_where_the_page_has_them_wherever_the_ink_begins() -> None:
+def test_boxes_do_not_depend_on_the_position_of_the_first_ink() -> None:
     page = np.ones((64, 160), np.float32)
     page[24:36, 40:90] = 0
     cells = np.array([[1, 4]], np.int32)  # x 64 to 80, y 16 to 32 of what the model saw
@@ -380,7 +378,7 @@ def test_prompt_tokens_and_punctuation_give_no_region_and_twins_are_one() -> Non
     assert len(regions(query, page, grid)) == 5
 
 
-def test_vectors_without_a_place_are_passed_over() -> None:
+def test_vectors_without_a_cell_give_no_region() -> None:
     page = np.array([[1.0], [0.5], [0.2]], np.float32)
     grid = PageGrid(1, 2, np.array([-1, 1, 0]))
     [region] = regions(np.ones((1, 1), np.float32), page, grid)
@@ -398,7 +396,7 @@ def test_weak_matches_give_no_region() -> None:
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
-def test_every_region_is_on_the_page_and_holds_its_best_cell(seed: int) -> None:
+def test_every_region_is_on_the_page_and_contains_its_best_cell(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows, columns, n = rng.integers(1, [9, 9, 40]).tolist()
     grid = PageGrid(rows, columns, rng.integers(-1, rows * columns, n))
@@ -430,7 +428,7 @@ def test_every_region_is_on_the_page_and_holds_its_best_cell(seed: int) -> None:
         ({"min_match": float("nan")}, "min_match"),
     ],
 )
-def test_what_does_not_fit_is_refused(change: dict[str, Any], says: str) -> None:
+def test_arrays_that_do_not_fit_are_refused(change: dict[str, Any], says: str) -> None:
     good = {"query_vectors": np.ones((2, 3)), "page_vectors": np.ones((3, 3)), "grid": PageGrid(1, 3, np.arange(3))}
     with pytest.raises(InputError, match=says):
         regions(**{**good, **change})

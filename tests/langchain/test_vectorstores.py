@@ -394,7 +394,7 @@ def test_images_have_the_metadata_of_the_loader_and_those_given(store: ColPaliVe
     assert named.page_content == "scan, page 1"
     assert bare.page_content.startswith("sha256:")
     assert len(image_blocks([file])) == 1
-    with pytest.raises(InputError, match="only when it was asked for"):
+    with pytest.raises(InputError, match="include their picture only on request"):
         image_blocks([bare])
     store.add_images([draw("invoice")], ids=["d"], include_image=True)
     assert len(image_blocks(store.get_by_ids(["d"]))) == 1
@@ -446,7 +446,7 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
             StoreError,
             r"item 1 \('b'\).* metadata must",
         ),
-        (lambda store: store.add_texts(["a"], [{"x": float("nan")}]), StoreError, "metadata must be what JSON"),
+        (lambda store: store.add_texts(["a"], [{"x": float("nan")}]), StoreError, "metadata cannot be written as JSON"),
         (lambda store: store.add_texts(["a"], on_error="ignore"), ConfigurationError, "on_error must be"),
         (lambda store: store.add_texts(["a"], bulk=True), TypeError, "bulk"),
         (lambda store: store.similarity_search("a", top_k=3), ConfigurationError, "no option 'top_k'; use k="),
@@ -462,7 +462,7 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
         (lambda store: store.similarity_search("a", filter={"$near": 1}), InputError, r"\$near"),
         (lambda store: store.delete(), InputError, "nothing was given"),
         (lambda store: store.delete(filter=lambda document: True), InputError, "as a dict"),
-        (lambda store: store.delete(filter={"$and": []}), InputError, "holds of every entry"),
+        (lambda store: store.delete(filter={"$and": []}), InputError, "fits every entry"),
         (lambda store: ColPaliVectorStore(cast(Any, "my-index")), ConfigurationError, "pass path='my-index'"),
         (lambda store: ColPaliVectorStore(collection="a"), ConfigurationError, "use collection_name="),
         (lambda store: ColPaliVectorStore(persist_directory="a"), ConfigurationError, "use path="),

@@ -1,4 +1,4 @@
-"""Documents as pages: the same from every kind of source, with metadata that travel."""
+"""Documents as pages: equal from all kinds of source, with JSON-safe metadata."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_kind_of_path_gives_the_same_pages(kind: Callable[[Path], Any]) ->
         assert metadata["document_id"] == str(SLIDES)
 
 
-def test_content_without_a_file_is_the_same_but_for_its_place() -> None:
+def test_content_without_a_file_gives_the_same_pages() -> None:
     places = {"source", "file_path", "file_name", "document_id"}
     with PagedDocument(SLIDES) as file, PagedDocument(SLIDES.read_bytes(), name="https://example.org/a.pdf") as content:
         theirs, ours = file.page(2).metadata, content.page(2).metadata
@@ -100,7 +100,7 @@ def test_errors_name_the_document(tmp_path: Path) -> None:
         document.page(34)
 
 
-def test_only_the_caller_s_metadata_identify() -> None:
+def test_only_the_caller_s_metadata_identify_a_document() -> None:
     plain = document_id("/a.pdf")
     assert plain == document_id("/a.pdf", {}) == document_id("/a.pdf", {"file_size": 3, "page_label": "iv", "dpi": 72})
     north, south = document_id("/a.pdf", {"tenant": "north"}), document_id("/a.pdf", {"tenant": "south"})

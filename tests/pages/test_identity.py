@@ -1,4 +1,4 @@
-"""Hashes and ids, whose recipes stores rely on."""
+"""Hashes and ids, whose recipes must stay because stores contain them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_hashes_are_of_content_and_page() -> None:
         file_digest("a\0b")
 
 
-def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
+def test_a_digest_is_cached_until_the_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
     first, status = file_digest(path), path.stat()
@@ -44,12 +44,12 @@ def test_pages_of_a_document_differ_and_documents_do() -> None:
     assert len(ids) == 57
 
 
-def test_keys_of_pages_images_and_texts_never_meet() -> None:
+def test_keys_of_pages_images_and_texts_differ() -> None:
     assert len({page_key("ab", None), page_key("ab", 72), page_key("ab", 150.0), text_key("ab")}) == 4
     assert page_key("ab", 150) == page_key("ab", 150.0)
     assert text_key("\ud800") != text_key("\ud801")
 
 
-def test_a_name_is_the_files_and_not_the_folders() -> None:
+def test_a_name_contains_the_file_and_not_the_folder() -> None:
     assert page_name("reports/2024.pdf", 7) == "2024.pdf, page 7"
     assert page_name("slides.pdf", 1) == "slides.pdf, page 1"

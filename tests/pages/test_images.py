@@ -1,4 +1,4 @@
-"""Whatever a user calls an image looks to the model as it looks to a person, or fails with a clear ImageError."""
+"""Images of all kinds become RGB as a viewer shows them, or an ImageError."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_open_file_is_rewound_and_stays_open(tmp_path: Path) -> None:
         assert not file.closed
 
 
-def test_source_is_left_as_it_is() -> None:
+def test_the_source_is_not_changed() -> None:
     picture, array = PICTURE.copy(), PIXELS.copy()
     array.flags.writeable = False
     result = load_image(picture)
@@ -165,7 +165,7 @@ def test_cmyk_file_is_not_inverted() -> None:
 
 @pytest.mark.parametrize(("alpha", "expected"), [(0, 255), (255, 40), (51, 212)])
 @pytest.mark.parametrize("mode", ["LA", "La", "PA", "RGBA", "RGBa"])
-def test_transparency_lies_on_white(mode: str, alpha: int, expected: int) -> None:
+def test_transparency_is_composited_on_white(mode: str, alpha: int, expected: int) -> None:
     """By hand: 40 at alpha 51/255 = 0.2 on white is 0.2 * 40 + 0.8 * 255 = 212."""
     image = Image.new("RGBA", (3, 2), (40, 40, 40, alpha))
     if mode in ("LA", "La"):
@@ -316,7 +316,7 @@ def test_arrays_are_scaled_to_the_nearest_level(array: NDArray[Any]) -> None:
 
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(4))))
-def test_arrays_with_alpha_lie_on_white(array: NDArray[np.uint8]) -> None:
+def test_arrays_with_alpha_are_composited_on_white(array: NDArray[np.uint8]) -> None:
     alpha = array[..., 3:].astype(np.float64) / 255
     exact = alpha * array[..., :3] + (1 - alpha) * 255
     assert np.abs(pixels(array) - exact).max() <= 1  # Pillow composites in integers

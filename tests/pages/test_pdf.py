@@ -1,4 +1,4 @@
-"""Pages come out as a viewer shows them; whatever is wrong with a PDF ends in a PdfError, never in a crash."""
+"""Pages look as in a viewer, and faults of a PDF end in a PdfError, never in a crash."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_turned_pages(turn: int, corner: str) -> None:
     assert (right - left) * (bottom - top) == pytest.approx(20 * 20 / (200 * 100))
 
 
-def test_crop_box_is_what_is_shown() -> None:
+def test_only_the_crop_box_is_shown() -> None:
     [page] = pages(simple(b"/MediaBox[0 0 200 100]/CropBox[10 50 110 100]", drawing=CORNER), dpi=72)
     assert page.image.size == (page.width, page.height) == (100, 50)
     assert dark(page) == (0, 0, 10 / 100, 20 / 50)
@@ -286,7 +286,7 @@ def test_text_of_broken_character_maps_can_be_stored() -> None:
 # Which pages
 
 
-def test_pages_in_the_order_wanted() -> None:
+def test_pages_come_in_the_requested_order() -> None:
     path = DEMO / "metropolis-slides.pdf"
     assert [page.number for page in pages(path, dpi=5, pages=[3, 1, 3])] == [3, 1, 3]
     assert [page.number for page in pages(path, dpi=5, pages=(n for n in range(2, 4)))] == [2, 3]
@@ -296,12 +296,12 @@ def test_pages_in_the_order_wanted() -> None:
 
 
 @pytest.mark.parametrize("number", [0, -1, 2, 10**9])
-def test_pages_that_are_not_there(number: int) -> None:
+def test_missing_pages_are_errors(number: int) -> None:
     with pytest.raises(PdfError, match=f"pages 1 to 1; page {number} was requested"):
         pages(simple(), pages=[number])
 
 
-def test_the_pages_before_a_missing_one_are_given() -> None:
+def test_the_pages_before_a_missing_one_are_returned() -> None:
     read = pdf_pages(simple(), pages=[1, 2])
     assert next(read).number == 1
     with pytest.raises(PdfError):
@@ -309,7 +309,7 @@ def test_the_pages_before_a_missing_one_are_given() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["1", "1-3", [1.0], ["1"], [None], 1])
-def test_page_numbers_that_are_none(wanted: Any) -> None:
+def test_invalid_page_numbers_are_refused(wanted: Any) -> None:
     with pytest.raises(PdfError, match="pages must be 1-based numbers"):
         pdf_pages(simple(), pages=wanted)
 
@@ -480,7 +480,7 @@ def test_threads_read_documents_at_the_same_time() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_pages_outlive_their_document() -> None:
+def test_pages_stay_valid_after_their_document() -> None:
     [page] = pages(simple(), dpi=72)
     gc.collect()
     assert page.image.getpixel((5, 5)) == (0, 0, 0)

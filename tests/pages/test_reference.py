@@ -52,19 +52,19 @@ def test_a_store_that_turns_whole_numbers_into_floats_does_no_harm() -> None:
         {"image_base64": ""},
     ],
 )
-def test_metadata_without_a_page_say_what_is_missing(metadata: dict[str, Any]) -> None:
+def test_metadata_without_a_page_are_an_error(metadata: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="the metadata refers to no page"):
         page_image(metadata)
 
 
-def test_a_page_that_went_away_is_an_error_of_its_own(tmp_path: Path) -> None:
+def test_a_missing_page_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot draw gone\.pdf, page 3: no file at"):
         page_image({"source": str(tmp_path / "gone.pdf"), "page": 3})
     with pytest.raises(PdfError, match="page 34 was requested"):
         page_image({"source": str(SLIDES), "page": 34})
 
 
-def test_what_is_meant_as_a_pdf(tmp_path: Path) -> None:
+def test_pdfs_are_recognised_by_suffix_or_content(tmp_path: Path) -> None:
     (tmp_path / "late").write_bytes(b"\n" * 1000 + b"%PDF-1.4")
     (tmp_path / "text").write_bytes(b"plain")
     assert is_pdf("Missing.PDF")
@@ -83,7 +83,7 @@ def test_png_is_lossless() -> None:
     assert base64.b64decode(encode_base64(image)) == encode_png(image)
 
 
-def test_a_reference_draws_the_very_page_at_the_very_resolution() -> None:
+def test_metadata_draw_the_same_page_at_the_same_resolution() -> None:
     with PagedDocument(SLIDES, dpi=40) as document:
         for page, drawn in zip(document.pages([2, 5]), pdf_pages(SLIDES, pages=[2, 5], dpi=40), strict=True):
             assert same(page_image(page.metadata), drawn.image)
@@ -91,7 +91,7 @@ def test_a_reference_draws_the_very_page_at_the_very_resolution() -> None:
     assert abs(larger.width - 2 * drawn.image.width) <= 1
 
 
-def test_a_carried_picture_is_the_drawn_one(tmp_path: Path) -> None:
+def test_a_picture_in_the_metadata_is_the_drawn_one(tmp_path: Path) -> None:
     copy = tmp_path / "slides.pdf"
     copy.write_bytes(SLIDES.read_bytes())
     with PagedDocument(copy, dpi=40) as document:
@@ -105,7 +105,7 @@ def test_a_carried_picture_is_the_drawn_one(tmp_path: Path) -> None:
     assert same(page_image(metadata, dpi=80), drawn)
 
 
-def test_a_file_that_changed_is_not_shown(tmp_path: Path) -> None:
+def test_a_changed_file_is_not_shown(tmp_path: Path) -> None:
     copy = tmp_path / "slides.pdf"
     copy.write_bytes(SLIDES.read_bytes())
     with PagedDocument(copy, dpi=20) as document:
@@ -118,7 +118,7 @@ def test_a_file_that_changed_is_not_shown(tmp_path: Path) -> None:
     assert page_image(metadata).width > 0
 
 
-def test_a_picture_that_was_in_memory_may_be_drawn_from_its_file(tmp_path: Path) -> None:
+def test_a_picture_from_memory_may_be_drawn_from_its_file(tmp_path: Path) -> None:
     picture = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10)).convert("RGB")
     picture.save(tmp_path / "scan.png")
     metadata = {"source": str(tmp_path / "scan.png"), "page": 1, "content_hash": page_hash(pixel_digest(picture), 1)}

@@ -34,7 +34,7 @@ def test_pixels(golden: Callable[[str], Golden], name: str, page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["paligemma", "colmodernvbert"])
-def test_another_filter_would_show(golden: Callable[[str], Golden], name: str) -> None:
+def test_another_filter_gives_other_pixels(golden: Callable[[str], Golden], name: str) -> None:
     """The check above can fail: bilinear resizing gives other bytes."""
     reference = golden(name)
     facts = reference.facts["pages"]["a4-portrait"]

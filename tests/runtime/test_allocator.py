@@ -1,4 +1,4 @@
-"""Freed memory goes back to the operating system."""
+"""Freed memory is returned to the operating system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATUS = Path("/proc/self/status")
 
 
 @pytest.fixture
-def forgetful() -> Iterator[None]:
+def fresh_lookup() -> Iterator[None]:
     allocator._malloc_trim.cache_clear()
     yield
     allocator._malloc_trim.cache_clear()
@@ -37,8 +37,8 @@ def test_holes_in_the_heap_are_returned() -> None:
     assert len(kept) == 700
 
 
-@pytest.mark.usefixtures("forgetful")
-def test_elsewhere_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("fresh_lookup")
+def test_on_other_platforms_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     allocator.release_freed_memory()
     assert allocator._malloc_trim() is None

@@ -1,4 +1,4 @@
-"""The graph cut: where it falls, that nothing changes, and what happens to graphs without one."""
+"""The graph cut: its position, equal results, and graphs without a cut."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def feed(ids: int) -> dict[str, Any]:
     }
 
 
-def test_the_cut_falls_between_the_tower_and_the_rest(tmp_path: Path) -> None:
+def test_the_cut_is_between_the_tower_and_the_rest(tmp_path: Path) -> None:
     graph = read_graph(toy(tmp_path / "toy.onnx"))
     cut = find_cut(graph)
     assert not isinstance(cut, str)
@@ -109,7 +109,7 @@ def test_halves_equal_the_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(split.queries(feed(0))["output"], whole.queries(feed(0))["output"])
 
 
-def test_an_undeclared_shape_of_the_features_is_learned_once_a_batch_size(
+def test_an_undeclared_shape_of_the_features_is_learned_once_per_batch_size(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = GraphFiles(*[toy(tmp_path / "toy.onnx", flat=True)] * 2)
@@ -130,7 +130,7 @@ def test_an_undeclared_shape_of_the_features_is_learned_once_a_batch_size(
         ({"pixels": "images"}, "the graph has no input 'pixel_values'"),
     ],
 )
-def test_a_graph_without_a_cut_runs_whole_and_the_log_says_why(
+def test_a_graph_without_a_cut_runs_whole_and_logs_the_reason(
     options: dict[str, Any], reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = toy(tmp_path / "toy.onnx", **options)
@@ -178,7 +178,7 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
         read_graph(tmp_path / "model.onnx")
 
 
-def test_what_is_no_onnx_file_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_onnx_is_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(ModelLoadError, match=r"model\.onnx"):

@@ -60,7 +60,7 @@ def test_hierarchical_pooling_gives_at_most_a_factor_th_of_the_vectors(seed: int
     np.testing.assert_allclose(np.linalg.norm(pooled, axis=1), 1, atol=1e-5)
 
 
-def test_hierarchical_pooling_can_be_told_the_number_of_clusters() -> None:
+def test_hierarchical_pooling_takes_a_number_of_clusters() -> None:
     rng = np.random.default_rng(1)
     groups = np.repeat(np.eye(4, 16, dtype=np.float32), 5, axis=0) + 0.01 * rng.normal(size=(20, 16)).astype(np.float32)
     assert hierarchical_pool(groups, n_clusters=4).shape == (4, 16)
@@ -138,6 +138,6 @@ def test_ward_pooling_of_zeros_alone() -> None:
         lambda: ward_pool(np.ones(6)),
     ],
 )
-def test_what_cannot_be_pooled_is_refused(call: Any) -> None:
+def test_invalid_vectors_and_options_are_refused(call: Any) -> None:
     with pytest.raises(InputError):
         call()

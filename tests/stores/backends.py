@@ -1,4 +1,4 @@
-"""The stores that every search assertion runs over: in memory, in a folder, on a server.
+"""The stores that all search tests run over: in memory, in a folder, on a server.
 
 The server is qdrant-client's own imitation, in this process, unless QDRANT_URL names a real one.
 """

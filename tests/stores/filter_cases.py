@@ -1,4 +1,4 @@
-"""Random payloads and filters that meet: few fields, few values, every kind of value and operator."""
+"""Random payloads and filters over few fields and values, so that they often match; all kinds of value and operator."""
 
 from __future__ import annotations
 

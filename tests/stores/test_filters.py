@@ -1,4 +1,4 @@
-"""The filter language: what it means, what it reads, what it refuses."""
+"""The filter language: meaning, parsing and refusals."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def fits(where: dict[str, Any], metadata: dict[str, Any]) -> bool:
         ({"$not": {"x": 1, "y": 2}}, {"x": 1, "y": 3}, True),
     ],
 )
-def test_meaning(where: dict[str, Any], metadata: dict[str, Any], expected: bool) -> None:
+def test_each_operator_matches_as_documented(where: dict[str, Any], metadata: dict[str, Any], expected: bool) -> None:
     assert fits(where, metadata) is expected
 
 
@@ -89,7 +89,7 @@ def test_the_ids_of_entry_and_document_are_not_metadata() -> None:
     assert matches(Condition("document_id", Operator.EQ, "other"), given)
 
 
-def test_nothing_is_no_filter_and_a_filter_is_itself() -> None:
+def test_empty_filters_become_none_and_parsed_ones_stay() -> None:
     assert parse_filter(None) is None
     assert parse_filter({}) is None
     where = Or((Condition("x", Operator.EQ, 1),))
@@ -200,7 +200,7 @@ def holds(op: str, one: Any, wanted: Any) -> bool:
 
 
 @given(filters, payloads())
-def test_matches_means_what_is_described(where: Filter, payload: dict[str, Any]) -> None:
+def test_matches_agrees_with_the_description(where: Filter, payload: dict[str, Any]) -> None:
     assert matches(where, payload) is plain(where, payload)
 
 

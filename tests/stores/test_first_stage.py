@@ -1,4 +1,4 @@
-"""What a first stage scans is smaller than the page and still points to it."""
+"""First stages are smaller than their pages and still find them."""
 
 from __future__ import annotations
 

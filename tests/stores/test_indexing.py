@@ -1,4 +1,4 @@
-"""Documents find their way into a store: each once, again only when changed, and one that is broken harms no other."""
+"""Indexing of files and folders: documents are stored once, again after changes, and a broken one harms no other."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_documents_are_found_in_order_and_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["*.PNG", "deep/*", "train.PNG"])
-def test_excluded_files_are_passed_over(pattern: str, folder: Path) -> None:
+def test_excluded_files_are_skipped(pattern: str, folder: Path) -> None:
     assert find_documents(folder, exclude=[pattern]) == [folder / "fruit.pdf"]
     assert find_documents(folder, exclude=pattern) == [folder / "fruit.pdf"]
     assert find_documents(folder / "deep" / "er" / "train.PNG", exclude=[pattern]), "a named file is not excluded"
@@ -113,7 +113,7 @@ def test_pages_are_found_by_their_words(folder: Path, tmp_path: Path, model: Col
     assert train.grid == alone.grid
 
 
-def test_metadata_tell_file_and_folder(folder: Path, model: ColPali, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_contain_file_and_folder(folder: Path, model: ColPali, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     store = MultiVectorStore.open(model=model)
     index_documents("documents", model=model, store=store, dpi=DPI, metadata={"tenant": "north"})
@@ -148,7 +148,7 @@ def test_a_changed_document_replaces_its_pages(folder: Path, tmp_path: Path, mod
     assert len(store) == 2
 
 
-def test_a_file_that_went_away_keeps_its_pages(folder: Path, model: ColPali) -> None:
+def test_a_missing_file_keeps_its_pages(folder: Path, model: ColPali) -> None:
     """The path may be another machine's, or on a drive that is not mounted."""
     store = MultiVectorStore.open(model=model)
     index(folder, model, store)
@@ -204,7 +204,7 @@ def test_raise_stops_and_keeps_earlier_pages(folder: Path, tmp_path: Path, model
         index(folder, model, store, on_error="raise")
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path, model: ColPali) -> None:
+def test_an_interrupted_run_continues(folder: Path, tmp_path: Path, model: ColPali) -> None:
     store = MultiVectorStore.open(tmp_path / "store", model=model)
     with pytest.raises(KeyboardInterrupt):
         index(folder, model, store, progress=Recorder(stop_after=2))
@@ -226,7 +226,9 @@ def test_another_resolution_replaces_the_page(folder: Path, tmp_path: Path, mode
     assert counts(report) == {"present": 1, "added": 2, "replaced": 2}
 
 
-def test_a_folder_will_do_and_another_models_store_will_not(folder: Path, tmp_path: Path, model: ColPali) -> None:
+def test_a_folder_is_opened_and_a_store_of_another_model_is_refused(
+    folder: Path, tmp_path: Path, model: ColPali
+) -> None:
     assert index_documents([folder / "deep"], model=model, store=tmp_path / "new").added == 1
     assert len(MultiVectorStore.open(tmp_path / "new", model=model)) == 1
     other = Fingerprint(name="other", family="coltiny", dim=model.dim, description="0" * 16)
