@@ -1,4 +1,4 @@
-"""The number of encoders that a cluster has room for, beside the tasks that read and draw."""
+"""The number of encoders that fit into a cluster, beside the tasks that read and draw."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Workers:
 
 
 def cluster_nodes() -> list[tuple[int, float]]:
-    """CPUs and GPUs of each node that is up, as Ray counts them."""
+    """Return CPUs and GPUs of each running node, as Ray counts them."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [(int(of.get("CPU", 0)), float(of.get("GPU", 0))) for of in resources]
+    return [(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in resources]
 
 
 def plan_workers(
@@ -48,7 +48,7 @@ def plan_workers(
     threads: int | None = None,
     gpus: float = 0,
 ) -> Workers:
-    """As many encoders as the cores or GPUs suffice for, with less CPU requested for each than it uses.
+    """Plan as many encoders as the cores or GPUs suffice for, with less CPU requested for each than it uses.
 
     Ray starts the encoders first. If they took every CPU of the cluster, no file would ever be read (ray #44687). So
     the share of each leaves a whole CPU on a node that is full of encoders. This wastes no cores: Ray only counts
@@ -81,16 +81,16 @@ def plan_workers(
         raise ConfigurationError(f"workers must be a number from 1 up, or (least, most), got {count!r}")
     # A cluster that grows may have no nodes yet; Ray requests them for the encoders.
     if not isinstance(count, tuple) and not 1 <= least <= fits:
-        asked = f"an encoder with gpus={gpus:g}" if gpus else f"an encoder of {threads} threads"
+        encoder = f"an encoder with gpus={gpus:g}" if gpus else f"an encoder of {threads} threads"
         raise ConfigurationError(
-            f"{asked if count is None else f'workers={count}'} is impossible: {_described(nodes)} have room for {fits} "
-            f"(threads={threads}, gpus={gpus:g} for each). For a cluster that grows pass workers=(least, most)"
+            f"{encoder if count is None else f'workers={count}'} is impossible: {_description(nodes)} have room for "
+            f"{fits} (threads={threads}, gpus={gpus:g} for each). For a cluster that grows pass workers=(least, most)"
         )
-    shares = [(cores - 1) / held for (cores, _), held in zip(nodes, room, strict=True) if held]
+    shares = [(cores - 1) / number for (cores, _), number in zip(nodes, room, strict=True) if number]
     cpus = max(0.0, min([float(threads), *shares]))
     return Workers(least, most, int(cpus * _SHARE) / _SHARE, threads, gpus)
 
 
-def _described(nodes: Sequence[tuple[int, float]]) -> str:
-    shown = sorted({f"{cores} CPUs" + (f" and {cards:g} GPUs" if cards else "") for cores, cards in nodes})
-    return f"{len(nodes)} node(s) of {' or '.join(shown) or 'nothing'}"
+def _description(nodes: Sequence[tuple[int, float]]) -> str:
+    sizes = sorted({f"{cores} CPUs" + (f" and {cards:g} GPUs" if cards else "") for cores, cards in nodes})
+    return f"{len(nodes)} node(s) of {' or '.join(sizes) or 'nothing'}"

@@ -1,6 +1,6 @@
-"""Destinations of multi-vectors: Parquet files in a folder, or a Qdrant server. Both list the pages that they hold.
+"""Destinations of multi-vectors: Parquet files in a folder, or a Qdrant server.
 
-Their `write` is a generator because of errors: see `pipeline._Worker`.
+`keys` lists the stored pages. `write` is a generator because of errors: see `pipeline._Worker`.
 """
 
 from __future__ import annotations
@@ -35,87 +35,87 @@ from colpali_integrations.stores.store import MultiVectorStore
 __all__ = ["MANIFEST", "ParquetFolder", "QdrantWriter", "parquet_pages"]
 
 MANIFEST = "_colpali_integrations.json"
-"""In a folder of Parquet files: the model that made them. Readers of datasets pass over names that begin so."""
+"""The file that records a folder's model. Readers of datasets ignore names that begin with an underscore."""
 _OUTCOME = ["id", "document_id", "source", "page", "error"]
 _METADATA = [name for name in PAGE.names if name in READER_KEYS]
-_PLACE = ["run", "part", "row"]
 _READ = ["id", "key", "document_id", "page", "page_count", "run"]
-_VERSION = pa.schema([*(PAGE.field(name) for name in _READ[:-1]), *((name, pa.int64()) for name in _PLACE)])
+_NUMBERS = ((name, pa.int64()) for name in ("run", "part", "row"))
+_VERSION = pa.schema([*(PAGE.field(name) for name in _READ[:-1]), *_NUMBERS])
 _READERS = 16  # threads that read files: object storage answers slowly
 
 
 class ParquetFolder:
     """Parquet files of one model's vectors, in a local folder or in object storage.
 
-    Files are only added. A page that was embedded again stands in several of them, and the row of the newest run
-    counts; rows carry the start of their run, in nanoseconds, in the column `run`.
+    Files are only added. A page that was embedded again has rows in several of them, and the row of the newest run
+    counts; the column `run` holds the start of the row's run, in nanoseconds.
 
     Args:
-        place: a path or a URI that pyarrow can open (s3://, gs://, hdfs://).
+        folder: a path or a URI that pyarrow can open (s3://, gs://, hdfs://).
         made_by: the model.
         kind: other properties that all files share, such as the vectors' type.
 
     Raises:
         FingerprintError: the folder's vectors are another model's.
-        ConfigurationError: they are of another kind, or the folder holds other Parquet files.
+        ConfigurationError: the vectors are of another kind, or the folder holds other Parquet files.
     """
 
-    def __init__(self, place: str | os.PathLike[str], made_by: Fingerprint, kind: Mapping[str, Any]) -> None:
-        self._files, self._root = _filesystem(place)
-        found = _manifest(self._files, self._root, place)
+    def __init__(self, folder: str | os.PathLike[str], made_by: Fingerprint, kind: Mapping[str, Any]) -> None:
+        self._files, self._root = _filesystem(folder)
+        manifest = _manifest(self._files, self._root, folder)
         self._note = json.dumps({"model": made_by.to_dict(), **kind})
         self._run = time.time_ns()
-        if found is None:
+        if manifest is None:
             if _parts(self._files, self._root):
-                raise ConfigurationError(f"{place} holds Parquet files of another origin; name another folder")
+                raise ConfigurationError(f"{folder} holds Parquet files of another origin; name another folder")
             self._files.create_dir(self._root, recursive=True)
             with self._files.open_output_stream(f"{self._root}/{MANIFEST}") as file:
                 file.write(self._note.encode())
             return
-        there, theirs = found
-        there.require(made_by, where=str(place))
-        if theirs != dict(kind):
+        stored_model, stored_kind = manifest
+        stored_model.require(made_by, where=str(folder))
+        if stored_kind != dict(kind):
             raise ConfigurationError(
-                f"{place} was made with {_options(theirs)}, not with {_options(kind)}; name another folder"
+                f"{folder} was made with {_options(stored_kind)}, not with {_options(kind)}; name another folder"
             )
 
-    def known(self) -> dict[str, str]:
-        """Content key by id of the pages that are there."""
+    def keys(self) -> dict[str, str]:
+        """Return the content key by id of the stored pages."""
         rows = _newest(self._files, _parts(self._files, self._root))
         self._run = max([self._run, *(1 + run for run in rows.column("run").to_pylist())])  # clocks may be set back
         return dict(zip(rows.column("id").to_pylist(), rows.column("key").to_pylist(), strict=True))
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Write a file of the pages that were embedded; yields the outcome of each row."""
+        """Write a file of the pages that were embedded, and yield the outcome of each row."""
         embedded = _embedded(batch)
         if len(embedded):
-            # The same pages have the same name, so that a task that is run again replaces its file.
+            # The name depends on the pages alone, so that a task that is run again replaces its file.
             digest = hashlib.sha256("\0".join(embedded.column("id").to_pylist()).encode()).hexdigest()[:24]
-            # Under another name until it is complete: a killed run leaves no half of a file that is read.
+            # Under another name until it is complete: readers never see the half of a file of a killed run.
             unfinished = f"{self._root}/_{digest}.unfinished"
             run = pa.array([self._run] * len(embedded), pa.int64())
-            marked = embedded.drop_columns(["error"]).append_column("run", run)
-            marked = marked.replace_schema_metadata({"colpali_integrations": self._note})
-            pa.parquet.write_table(marked, unfinished, filesystem=self._files)
+            table = embedded.drop_columns(["error"]).append_column("run", run)
+            table = table.replace_schema_metadata({"colpali_integrations": self._note})
+            pa.parquet.write_table(table, unfinished, filesystem=self._files)
             self._files.move(unfinished, f"{self._root}/part-{digest}.parquet")
         yield _outcome(batch)
 
 
-def parquet_pages(place: str | os.PathLike[str], *, model: ModelLike) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
-    """The pages of a folder of Parquet files that `embed_pages` wrote, as a store's `add` takes them.
+def parquet_pages(folder: str | os.PathLike[str], *, model: ModelLike) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
+    """Read the pages of a folder of Parquet files that `embed_pages` wrote, for a store's `add`.
 
-    Of a page that was embedded several times, because its file had changed, only the newest version is given, and none
-    of a page beyond the end of the newest version of its document.
+    Of a page that was embedded several times, because its file had changed, only the newest version counts; pages
+    beyond the end of the newest version of their document are left out.
 
     Args:
-        place: the folder; a path or a URI that pyarrow can open.
+        folder: a path or a URI that pyarrow can open.
         model: the model of the questions: a `ColPali`, its description or its name.
 
     Yields:
         An entry and its vectors, float32 (n_vectors, dim).
 
     Raises:
-        StoreError: there is no such folder, or a file cannot be read.
+        StoreError: the folder does not exist, or a file cannot be read.
         FingerprintError: the vectors are another model's.
 
     Example:
@@ -127,11 +127,11 @@ def parquet_pages(place: str | os.PathLike[str], *, model: ModelLike) -> Iterato
         ...     store.add(parquet_pages("made-by-ray", model="coltiny"))
         2
     """
-    files, root = _filesystem(place)
-    found = _manifest(files, root, place)
-    if found is None:
-        raise StoreError(f"{place} is no folder that embed_pages wrote: it has no {MANIFEST}")
-    found[0].require(fingerprint(model), where=str(place))
+    files, root = _filesystem(folder)
+    manifest = _manifest(files, root, folder)
+    if manifest is None:
+        raise StoreError(f"{folder} was not written by embed_pages: it has no {MANIFEST}")
+    manifest[0].require(fingerprint(model), where=str(folder))
     parts = _parts(files, root)
     rows = _newest(files, parts).sort_by([("part", "ascending"), ("row", "ascending")])
     bounds = np.searchsorted(rows.column("part").to_numpy(), np.arange(len(parts) + 1))
@@ -142,7 +142,7 @@ def parquet_pages(place: str | os.PathLike[str], *, model: ModelLike) -> Iterato
 
 
 class QdrantWriter:
-    """A collection on a Qdrant server, as every other store of this package reads it.
+    """A collection on a Qdrant server, which every store of this package can open.
 
     Args:
         options: for `MultiVectorStore.open`: `url`, `collection_name` and so on.
@@ -152,30 +152,30 @@ class QdrantWriter:
     def __init__(self, options: Mapping[str, Any], made_by: Fingerprint) -> None:
         self._options, self._made_by = json.dumps(dict(options), sort_keys=True), made_by
 
-    def known(self) -> dict[str, str]:
-        """Content key by id of the pages that are there. Makes the collection where there is none."""
+    def keys(self) -> dict[str, str]:
+        """Return the content key by id of the stored pages. Makes the collection if there is none."""
         with MultiVectorStore.open(model=self._made_by, **json.loads(self._options)) as store:
             return store.hashes()
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Store the pages that were embedded; yields the outcome of each row."""
-        store, embedded = _opened(self._options, self._made_by), _embedded(batch)
+        """Store the pages that were embedded, and yield the outcome of each row."""
+        store, embedded = _open(self._options, self._made_by), _embedded(batch)
         lengths = dict(zip(*(embedded.column(name).to_pylist() for name in ("document_id", "page_count")), strict=True))
         beyond = [{DOCUMENT: document, "page": {"$gt": count}} for document, count in lengths.items()]
-        # Before the others are stored: then a run that is killed in between leaves pages to embed, and comes back here.
+        # Before the others are stored: a run that is killed in between then still has pages to embed, and comes back.
         removed = store.delete(where={"$or": beyond}) if beyond else 0
         store.add(_records(embedded))
         yield _outcome(batch, removed)
 
 
 @lru_cache(2)
-def _opened(options: str, made_by: Fingerprint) -> MultiVectorStore:
-    """A connection that the tasks of one process share until it ends."""
+def _open(options: str, made_by: Fingerprint) -> MultiVectorStore:
+    """Open the connection that the tasks of one process share until it ends."""
     return MultiVectorStore.open(model=made_by, **json.loads(options))
 
 
 def _outcome(batch: pa.Table, removed: int = 0) -> pa.Table:
-    """The outcome of each row, and in the first one the number of removed pages."""
+    """Return the outcome of each row, with the number of removed pages in the first one."""
     counts = pa.array([removed, *[0] * len(batch)], pa.int64()).slice(0, len(batch))
     return batch.select(_OUTCOME).append_column("removed", counts)
 
@@ -185,20 +185,20 @@ def _embedded(batch: pa.Table) -> pa.Table:
 
 
 def _newest(files: Any, parts: list[str]) -> pa.Table:
-    """The rows that count: `id`, `key` and `run`, and `part` and `row`, which are indices of files and rows."""
+    """Return the rows that count: `id`, `key` and `run`, and `part` and `row`, which are indices of files and rows."""
 
     def version(part: int) -> pa.Table:
         rows = _read(files, parts[part], _READ).select(_READ)
-        places = [pa.array(np.full(len(rows), part)), pa.array(np.arange(len(rows)))]
-        return pa.Table.from_arrays([*rows.columns, *places], schema=_VERSION)
+        position = [pa.array(np.full(len(rows), part)), pa.array(np.arange(len(rows)))]
+        return pa.Table.from_arrays([*rows.columns, *position], schema=_VERSION)
 
     with ThreadPoolExecutor(_READERS) as threads:
-        found = pa.concat_tables([_VERSION.empty_table(), *threads.map(version, range(len(parts)))])
-    found = found.sort_by([("run", "descending")])
+        rows = pa.concat_tables([_VERSION.empty_table(), *threads.map(version, range(len(parts)))])
+    rows = rows.sort_by([("run", "descending")])
     # `first` needs the order of the rows, and so a single thread.
-    lengths = found.group_by("document_id", use_threads=False).aggregate([("page_count", "first")])
-    rest = [name for name in found.column_names if name != "id"]
-    newest = found.group_by("id", use_threads=False).aggregate([(name, "first") for name in rest])
+    lengths = rows.group_by("document_id", use_threads=False).aggregate([("page_count", "first")])
+    rest = [name for name in rows.column_names if name != "id"]
+    newest = rows.group_by("id", use_threads=False).aggregate([(name, "first") for name in rest])
     newest = newest.rename_columns([name.removesuffix("_first") for name in newest.column_names])
     newest = newest.join(lengths, "document_id")
     return newest.filter(pa.compute.less_equal(newest.column("page"), newest.column("page_count_first")))
@@ -214,26 +214,26 @@ def _records(table: pa.Table) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    own = json.loads(row["metadata"]) if row["metadata"] else {}
+    tags = json.loads(row["metadata"]) if row["metadata"] else {}
     return Entry(
         id=row["id"],
         text=row["text"],
-        metadata={**own, **{name: row[name] for name in _METADATA if row[name] is not None}},
+        metadata={**tags, **{name: row[name] for name in _METADATA if row[name] is not None}},
         document_id=row["document_id"],
         content_hash=row["key"],
         grid=PageGrid.from_json(json.loads(row["grid"])),
     )
 
 
-def _filesystem(place: str | os.PathLike[str]) -> tuple[Any, str]:
-    if "://" in (text := os.fspath(place)):
-        found: tuple[Any, str] = pa.fs.FileSystem.from_uri(text)
-        return found
+def _filesystem(folder: str | os.PathLike[str]) -> tuple[Any, str]:
+    if "://" in (text := os.fspath(folder)):
+        files, root = pa.fs.FileSystem.from_uri(text)
+        return files, root
     return pa.fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
 
 
-def _manifest(files: Any, root: str, place: object) -> tuple[Fingerprint, dict[str, Any]] | None:
-    """The model and the kind of a folder's files; None where there is no manifest."""
+def _manifest(files: Any, root: str, folder: object) -> tuple[Fingerprint, dict[str, Any]] | None:
+    """Return the model and the kind of a folder's files; None if there is no manifest."""
     path = f"{root}/{MANIFEST}"
     if files.get_file_info(path).type == pa.fs.FileType.NotFound:
         return None
@@ -242,7 +242,7 @@ def _manifest(files: Any, root: str, place: object) -> tuple[Fingerprint, dict[s
             content = json.loads(file.read())
         return Fingerprint.from_dict(content.pop("model")), content
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{place} has a damaged {MANIFEST} ({error}); name another folder") from error
+        raise StoreError(f"{folder} has a damaged {MANIFEST} ({error}); name another folder") from error
 
 
 def _parts(files: Any, root: str) -> list[str]:

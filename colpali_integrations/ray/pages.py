@@ -1,4 +1,4 @@
-"""Rows of files to rows of drawn pages, one at a time, so that a long document never stands in memory whole."""
+"""The stage that draws the pages of files, one at a time, so that a long document is never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,23 +23,10 @@ __all__ = ["PAGE", "draw_pages"]
 
 PAGE = pa.schema(
     [
-        ("id", pa.string()),
-        ("key", pa.string()),
-        ("document_id", pa.string()),
-        ("source", pa.string()),
-        ("file_path", pa.string()),
-        ("file_name", pa.string()),
-        ("page", pa.int32()),
-        ("page_label", pa.string()),
-        ("page_count", pa.int32()),
-        ("width", pa.float64()),
-        ("height", pa.float64()),
-        ("dpi", pa.float64()),
-        ("content_hash", pa.string()),
-        ("text_hash", pa.string()),
-        ("text", pa.string()),
-        ("metadata", pa.string()),
-        ("error", pa.string()),
+        *((name, pa.string()) for name in ("id", "key", "document_id", "source", "file_path", "file_name")),
+        *(("page", pa.int32()), ("page_label", pa.string()), ("page_count", pa.int32())),
+        *((name, pa.float64()) for name in ("width", "height", "dpi")),
+        *((name, pa.string()) for name in ("content_hash", "text_hash", "text", "metadata", "error")),
     ]
 )
 """Columns of a page; see `pages.document`. `key` is its `page_key`; `error` is null for pages that were read."""
@@ -69,8 +56,8 @@ def draw_pages(
         password: for encrypted PDFs.
         known: pages to leave out, as content key by id, such as `MultiVectorStore.hashes()`. A page of another content
             key has changed, and is drawn.
-        metadata: other columns of the dataset that go along with each page, such as a customer's number; their values
-            must be JSON-safe.
+        metadata: other columns of the dataset to store with each page, such as a customer's number; their values must
+            be JSON-safe.
 
     Returns:
         A lazy `ray.data.Dataset`, one row per page: `id`, `key`, `document_id`, `source`, `file_path`, `file_name`,
@@ -90,18 +77,13 @@ def draw_pages(
     """
     if not 0 < dpi < math.inf:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
-    if taken := sorted(set(metadata) & {*READER_KEYS, *PAGE.names, *_INPUTS}):
-        raise ConfigurationError(f"metadata: pages have {', '.join(taken)} already; rename the column")
+    if reserved := sorted(set(metadata) & {*READER_KEYS, *PAGE.names, *_INPUTS}):
+        raise ConfigurationError(f"metadata: pages have {', '.join(reserved)} already; rename the column")
     # Not fetched: for that Ray would read the first file, a second time before all others.
-    columns = dataset.columns(fetch_if_missing=False)
-    if columns:
+    if columns := dataset.columns(fetch_if_missing=False):
         _check_columns(columns, metadata)
-    options = {
-        "dpi": dpi,
-        "password": password,
-        "known": ray.put(_digests(known.items())) if known else None,
-        "metadata": tuple(metadata),
-    }
+    hashes = ray.put(np.sort(_hashes(known.items()))) if known else None
+    options = {"dpi": dpi, "password": password, "known": hashes, "metadata": tuple(metadata)}
     return dataset.map_batches(_draw, batch_size=1, fn_kwargs=options, zero_copy_batch=True)
 
 
@@ -117,54 +99,52 @@ def _check_columns(columns: Collection[str], metadata: Sequence[str]) -> None:
         )
 
 
-def _digests(pages: Collection[tuple[str, str]]) -> NDArray[Any]:
-    """Ids and keys as sorted hashes: 16 bytes each, in memory that all tasks of a node share; there may be millions."""
-    return np.sort(np.fromiter(map(_hashed, pages), "S16", len(pages)))
+def _hashes(pages: Collection[tuple[str, str]]) -> NDArray[Any]:
+    """Hash ids and keys to 16 bytes each: there may be millions, in memory that all tasks of a node share."""
+    digests = (hashlib.blake2b(" ".join(page).encode(), digest_size=16).digest() for page in pages)
+    return np.fromiter(digests, "S16", len(pages))
 
 
-def _hashed(page: tuple[str, str]) -> bytes:
-    return hashlib.blake2b(" ".join(page).encode(), digest_size=16).digest()
-
-
-def _among(digests: NDArray[Any], pages: Iterable[tuple[str, str]]) -> list[bool]:
-    asked = np.array([_hashed(page) for page in pages], "S16")
-    places = np.minimum(np.searchsorted(digests, asked), len(digests) - 1)
-    found: list[bool] = (digests[places] == asked).tolist()
-    return found
+def _present(hashes: NDArray[Any], pages: Collection[tuple[str, str]]) -> list[bool]:
+    """Tell for each page whether its hash is among the sorted ones."""
+    requested = _hashes(pages)
+    present = np.searchsorted(hashes, requested) < np.searchsorted(hashes, requested, "right")
+    return [bool(each) for each in present]
 
 
 def _draw(
     batch: dict[str, Any], *, dpi: float, known: Any, metadata: Sequence[str], password: str | None = None
 ) -> Iterator[pa.Table]:
     _check_columns(list(batch), metadata)
-    digests = None if known is None else ray.get(known)
-    for index in range(len(next(iter(batch.values())))):
-        row = {name: values[index] for name, values in batch.items()}
+    hashes = _hashes([]) if known is None else ray.get(known)
+    for values in zip(*batch.values(), strict=True):
+        row = dict(zip(batch, values, strict=True))
         try:
-            own = _tags(row, metadata)
-            with _opened(row, own, dpi, password) as document:
-                for page in _new_pages(document, digests):
-                    yield _table({**_drawn(page), "metadata": json.dumps(own) if own else None})
+            tags = _tags(row, metadata)
+            with _open(row, tags, dpi, password) as document:
+                pages = list(document.pages())
+                present = _present(hashes, [(page.id, page.key) for page in pages])
+                for page in (page for page, is_present in zip(pages, present, strict=True) if not is_present):
+                    drawn = {**_drawn(page), "metadata": json.dumps(tags) if tags else None}
+                    yield pa.Table.from_pylist([drawn], _DRAWN)
         except (InputError, OSError) as error:
-            yield _table({"source": _name(row), "error": str(error)})
+            yield pa.Table.from_pylist([{"source": _name(row), "error": str(error)}], _DRAWN)
 
 
-def _opened(row: dict[str, Any], own: Mapping[str, Any], dpi: float, password: str | None) -> PagedDocument:
-    """The document of a row."""
+def _open(row: dict[str, Any], tags: Mapping[str, Any], dpi: float, password: str | None) -> PagedDocument:
+    """Open the document of a row."""
     content, path = _content(row), None if row.get("path") is None else str(row["path"])
-    if content is None and path is None:
+    source, identity = path if content is None else content, None
+    if source is None:
         raise InputError("the row has neither bytes nor image nor path")
-    if content is None or path is None:
-        return PagedDocument(path if content is None else content, metadata=own, dpi=dpi, password=password)  # type: ignore[arg-type]
-    identity = None
-    if os.path.isfile(path):  # noqa: PTH113 - for Path.is_file a URL may be too long
-        own = {**own, "file_path": real_path(path)}
-        identity = document_id(real_path(path), own)
-    return PagedDocument(content, name=path, document_id=identity, metadata=own, dpi=dpi, password=password)
+    if content is not None and path is not None and os.path.isfile(path):  # noqa: PTH113 - a URL may be too long
+        tags = {**tags, "file_path": real_path(path)}
+        identity = document_id(real_path(path), tags)
+    return PagedDocument(source, name=path, document_id=identity, metadata=tags, dpi=dpi, password=password)
 
 
 def _content(row: dict[str, Any]) -> Source | None:
-    """The bytes or pixels of a row; None where there is only a path."""
+    """Return the bytes or pixels of a row; None if there is only a path."""
     if row.get("image") is None:
         return None if row.get("bytes") is None else bytes(row["bytes"])
     pixels = np.ascontiguousarray(row["image"])
@@ -174,15 +154,15 @@ def _content(row: dict[str, Any]) -> Source | None:
 
 
 def _name(row: dict[str, Any]) -> str:
-    """The name of a row that cannot be read."""
+    """Name a row that cannot be read."""
     if row.get("path") is not None:
         return str(row["path"])
-    content = row.get("bytes") if row.get("bytes") is not None else row.get("image")
-    return "sha256:" + hashlib.sha256(b"" if content is None else bytes(content)).hexdigest()[:16]
+    content = next((row[name] for name in ("bytes", "image") if row.get(name) is not None), b"")
+    return "sha256:" + hashlib.sha256(bytes(content)).hexdigest()[:16]
 
 
 def _tags(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """The row's own metadata, as JSON gives them back: identity is derived from these."""
+    """Return the row's own metadata, after a round trip through JSON: the identity is derived from these values."""
     values = {name: row[name].tolist() if hasattr(row[name], "tolist") else row[name] for name in names}
     try:
         tags: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
@@ -191,23 +171,13 @@ def _tags(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"its metadata has values that JSON cannot hold ({error})") from error
 
 
-def _new_pages(document: PagedDocument, known: NDArray[Any] | None) -> Iterator[DocumentPage]:
-    pages = list(document.pages())
-    there = [False] * len(pages) if known is None else _among(known, [(page.id, page.key) for page in pages])
-    yield from (page for page, present in zip(pages, there, strict=True) if not present)
-
-
 def _drawn(page: DocumentPage) -> dict[str, Any]:
-    """The row of a page. One that cannot be drawn has an error, and no id."""
+    """Return the row of a page. One that cannot be drawn has an error, and no id."""
     document = page.document
     try:
         image = page.draw()
         picture = {"pixels": image.tobytes(), "columns": image.width, "rows": image.height}
         return {**page.metadata, "id": page.id, "key": page.key, "text": page.content, **picture}
     except InputError as error:
-        place = {"source": document.name, "page": page.number, "page_count": document.page_count}
-        return {"document_id": document.document_id, **place, "error": str(error)}
-
-
-def _table(row: dict[str, Any]) -> pa.Table:
-    return pa.table({name: pa.array([row.get(name)], _DRAWN.field(name).type) for name in _DRAWN.names}, schema=_DRAWN)
+        position = {"source": document.name, "page": page.number, "page_count": document.page_count}
+        return {"document_id": document.document_id, **position, "error": str(error)}

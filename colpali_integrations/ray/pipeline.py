@@ -1,4 +1,4 @@
-"""`embed_pages`: the whole pipeline, and a report at the end."""
+"""The whole pipeline, `embed_pages`, with its report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from colpali_integrations.models.loading import describe
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import page_name
-from colpali_integrations.ray.cluster import Workers, cluster_nodes, plan_workers
+from colpali_integrations.ray.cluster import cluster_nodes, plan_workers
 from colpali_integrations.ray.encoder import Dtype, PageEncoder
 from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter
 from colpali_integrations.ray.pages import draw_pages
@@ -31,7 +31,7 @@ __all__ = ["QdrantServer", "embed_pages"]
 
 logger = logging.getLogger(__name__)
 
-# Pages that an encoder gets at once: several batches on a GPU; few on a CPU, so that no worker waits for another.
+# Pages per call of an encoder: several batches on a GPU; few on a CPU, so that no worker waits for another.
 _BATCH_CPU, _BATCH_GPU = 4, 16
 
 
@@ -41,7 +41,7 @@ class QdrantServer:
 
     Attributes:
         url: of the server.
-        collection_name: of the collection, which is made if it is not there.
+        collection_name: of the collection, which is made if it does not exist.
         options: further arguments of `MultiVectorStore.open`, such as `api_key` or `first_stage`; JSON-safe. Not shown.
 
     Example:
@@ -84,27 +84,28 @@ def embed_pages(
         model: name or folder, as `ColPali.from_pretrained`; a folder must be on every node.
         dpi: resolution of PDF pages.
         password: for encrypted PDFs.
-        metadata: other columns of the dataset that go along with each page and identify its document, see
-            `draw_pages`; for filters, on a server.
+        metadata: other columns of the dataset to store with each page, see `draw_pages`. They identify its document,
+            and serve for filters on a server.
         dtype: of the vectors in Parquet files. A server's store keeps float16.
         pooled: also write the mean vector of each page, in the column `pooled` of Parquet files.
         workers: number of encoders, each with its own model; None for as many as the cores, or the GPUs, suffice for;
             (least, most) for a cluster that grows.
         threads: cores per encoder; None for 4, or 1 beside a GPU and where nodes have fewer.
         gpus: GPUs per encoder; 1 with `onnxruntime-gpu` on the nodes.
-        batch_size: pages that an encoder gets at once; None for 4, or 16 beside a GPU.
-        pages_per_file: pages in a Parquet file, or in a write to the server; as many can be lost per worker when the
-            run is interrupted.
+        batch_size: pages per call of an encoder; None for 4, or 16 beside a GPU.
+        pages_per_file: pages in a Parquet file, or in a write to the server; an interrupted run loses at most as many
+            per worker.
         **options: for `ColPali.from_pretrained`, such as `local_files_only`.
 
     Returns:
-        Numbers, and the failures. `documents` counts those of which pages were added, `present` the pages that the
-        output held before and that were not replaced or removed, `removed` those of a server (Parquet files are never
+        Numbers, and the failures. `documents` counts documents with added pages, `present` earlier pages of the output
+        that were neither replaced nor removed, `removed` the pages deleted on a server (Parquet files are never
         deleted; `parquet_pages` passes over the rows that no longer count).
 
     Raises:
         FingerprintError: the output holds vectors of another model.
-        ConfigurationError: columns, workers or the output's kind do not fit.
+        ConfigurationError: an option has an invalid value, the dataset lacks columns, the cluster has no room for the
+            workers, or the output's files are of another kind.
         ModelNotFoundError: as `ColPali.from_pretrained`.
         ProviderError: a requested GPU fails to start.
         StoreError: the output cannot be read or written.
@@ -127,93 +128,79 @@ def embed_pages(
             "pooled is a column of Parquet files; a server's store pools by its first stage: "
             "QdrantServer(url, collection_name, {'first_stage': 'ward'})"
         )
-    # Files and prompts only: where this runs there may be no GPU, and little memory.
-    here = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
-    with ColPali.from_pretrained(model, lazy_load=True, **here) as light:
-        made_by = Fingerprint.of(light.description)
+    # Only the small files are read: the driver may have no GPU, and little memory.
+    driver_options = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
+    with ColPali.from_pretrained(model, lazy_load=True, **driver_options) as encoder:
+        made_by = Fingerprint.of(encoder.description)
     if not ray.is_initialized():
         ray.init()
-    # Encoders of a run that failed live, and have CPUs, until the ring of objects that refers to them is collected.
+    # The encoders of a failed run keep their CPUs until the reference cycle that holds them is collected.
     gc.collect()
     plan = plan_workers(cluster_nodes(), count=workers, threads=threads, gpus=gpus)
+    storage = {"dtype": dtype, "pooled": pooled}
+    worker_options = {"model": _for_workers(model, made_by, options), **options}
     sink: ParquetFolder | QdrantWriter
     if isinstance(output, QdrantServer):
         sink = QdrantWriter({"url": output.url, "collection_name": output.collection_name, **output.options}, made_by)
     else:
-        sink = ParquetFolder(output, made_by, {"dtype": dtype, "pooled": pooled})
-    known = sink.known()
-    encoded = draw_pages(dataset, dpi=dpi, password=password, known=known, metadata=metadata).map_batches(
+        sink = ParquetFolder(output, made_by, storage)
+    stored = sink.keys()
+    encoded = draw_pages(dataset, dpi=dpi, password=password, known=stored, metadata=metadata).map_batches(
         _Worker,
         batch_size=batch_size or (_BATCH_GPU if gpus else _BATCH_CPU),
         batch_format="pyarrow",
-        compute=_pool(plan),
+        compute=ray.data.ActorPoolStrategy(min_size=plan.least, max_size=plan.most),
         num_cpus=plan.cpus,
         num_gpus=plan.gpus or None,
-        fn_constructor_kwargs={
-            "model": _for_workers(model, made_by, options),
-            "dtype": dtype,
-            "pooled": pooled,
-            "threads": plan.threads,
-            "expected": made_by,
-            **options,
-        },
+        fn_constructor_kwargs={**storage, "threads": plan.threads, "expected": made_by, **worker_options},
     )
-    # Writers wait for disks and servers: they take no slot, and so can always run.
+    # Writers wait for disks and servers: they request no CPU, and so can always run.
     writing: dict[str, Any] = {"batch_size": pages_per_file, "batch_format": "pyarrow", "num_cpus": 0}
-    return _report(_rows(encoded.map_batches(sink.write, **writing)), known)
+    return _report(_rows(encoded.map_batches(sink.write, **writing)), stored)
 
 
-def _report(rows: Iterator[dict[str, Any]], known: Mapping[str, str]) -> IngestReport:
+def _report(rows: Iterator[dict[str, Any]], stored: Mapping[str, str]) -> IngestReport:
     report, documents = IngestReport(), set()
     for row in rows:
         report.removed += row["removed"]
         if row["error"] is None:
             report.added += 1
-            report.replaced += row["id"] in known
+            report.replaced += row["id"] in stored
             documents.add(row["document_id"])
         else:
-            report.failures.append(_failure(row))
+            name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
+            logger.warning("%s: %s", name, row["error"])
+            error = (InputError if row["id"] is None else EncodingError)(row["error"])
+            report.failures.append(Failure(name, error))
     report.documents = len(documents)
-    report.present = len(known) - report.replaced - report.removed
+    report.present = len(stored) - report.replaced - report.removed
     return report
-
-
-def _failure(row: dict[str, Any]) -> Failure:
-    name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
-    logger.warning("%s: %s", name, row["error"])
-    return Failure(name, (InputError if row["id"] is None else EncodingError)(row["error"]))
 
 
 class _Worker:
     """A `PageEncoder` whose errors reach the driver with their type.
 
-    Of an error in an actor's constructor, or in a function, Ray hands on only the text, with a page of traceback; the
-    errors of a generator it hands on whole.
+    Ray passes on only the text of an error in an actor's constructor, or in a function, with a page of traceback; the
+    error of a generator reaches the driver as an object.
     """
 
     def __init__(self, **options: Any) -> None:
-        self._made: PageEncoder | ColPaliError
+        self._encoder: PageEncoder | ColPaliError
         try:
-            self._made = PageEncoder(**options)
+            self._encoder = PageEncoder(**options)
         except ColPaliError as error:
-            self._made = error
+            self._encoder = error
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        if isinstance(self._made, ColPaliError):
-            raise self._made
-        yield self._made(batch)
-
-
-def _pool(plan: Workers) -> Any:
-    if plan.least == plan.most:
-        return ray.data.ActorPoolStrategy(size=plan.least)
-    return ray.data.ActorPoolStrategy(min_size=plan.least, max_size=plan.most)
+        if isinstance(self._encoder, ColPaliError):
+            raise self._encoder
+        yield self._encoder(batch)
 
 
 def _for_workers(
     model: str | os.PathLike[str], made_by: Fingerprint, options: Mapping[str, Any]
 ) -> str | os.PathLike[str] | ModelDescription:
-    """A model as workers can find it: they lack the names registered here, and a branch may have moved on."""
+    """Describe a model for workers: they lack the driver's registered names, and a branch may have moved on."""
     description, folder = describe(model, options.get("local_dir"))
     if folder is not None and "local_dir" not in options:
         return Path(folder).expanduser().absolute()
@@ -223,7 +210,7 @@ def _for_workers(
 
 
 def _rows(written: Any) -> Iterator[dict[str, Any]]:
-    """The outcome of each page; an error of this package comes out of a worker as itself."""
+    """Yield the outcome of each page; an error of this package in a worker is raised as itself."""
     batches = written.iter_batches(batch_size=None, batch_format="pyarrow")
     del written
     try:
@@ -231,16 +218,16 @@ def _rows(written: Any) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
         return
     except Exception as error:
-        if (ours := _ours(error)) is None:
+        if (cause := _cause(error)) is None:
             raise
-    # Ray ends its encoders when nothing refers to them any more. A notebook that keeps this error must not keep Ray's
-    # errors with it, and with them the frames of Ray's executor.
+    # Ray ends its encoders once nothing refers to them. A notebook that keeps this error must not keep Ray's errors
+    # with it, and with them the frames of Ray's executor.
     del batches
-    raise ours.with_traceback(None)
+    raise cause.with_traceback(None)
 
 
-def _ours(error: BaseException | None) -> ColPaliError | None:
-    """The error of this package that an error of Ray's is about."""
+def _cause(error: BaseException | None) -> ColPaliError | None:
+    """Find the error of this package inside an error of Ray's."""
     while error is not None:
         # Ray's own errors may be of our class too, with a traceback for a message; the cause is ours alone.
         for inner in (getattr(error, "cause", None), error):

@@ -1,4 +1,4 @@
-"""The parts, without a running Ray."""
+"""The parts of the pipeline, without a running Ray."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from colpali_integrations import pdf_pages
@@ -34,7 +34,7 @@ from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
 from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder, _entry
-from colpali_integrations.ray.pages import _among, _digests, _draw
+from colpali_integrations.ray.pages import _draw, _hashes, _present
 from colpali_integrations.ray.pipeline import _for_workers
 from colpali_integrations.stores import Fingerprint
 from colpali_integrations.stores.items import page_entry
@@ -55,12 +55,13 @@ def drawn(batch: dict[str, list[Any]], **options: Any) -> list[dict[str, Any]]:
     return [row for table in tables for row in table.to_pylist()]
 
 
+@settings(deadline=None)  # thousands of placements take longer on a busy machine
 @given(
     nodes=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=3),
     threads=st.one_of(st.none(), st.integers(1, 4)),
     gpus=st.sampled_from([0, 0, 0.5, 1]),
 )
-def test_wherever_ray_puts_the_encoders_a_cpu_is_left(
+def test_a_cpu_is_left_wherever_ray_places_the_encoders(
     nodes: list[tuple[int, int]], threads: int | None, gpus: float
 ) -> None:
     try:
@@ -81,7 +82,7 @@ def test_wherever_ray_puts_the_encoders_a_cpu_is_left(
             assert max(left) >= 1, placed
 
 
-def test_workers_are_what_was_asked_for_or_an_error() -> None:
+def test_the_plan_has_the_requested_workers_or_is_an_error() -> None:
     assert plan_workers([(16, 0)], count=2, threads=8).cpus == 7.5
     assert plan_workers([(1, 0)]).cpus == 0
     growing = plan_workers([(4, 0)], count=(1, 8), gpus=1)
@@ -106,7 +107,7 @@ def test_rows_are_drawn_one_by_one(folder: Path) -> None:
     first, second = drawn({"bytes": [paper]})
     assert (first["page"], second["page"], second["page_count"]) == (1, 2, 2)
     assert first["source"] == second["source"]
-    assert first["source"].startswith("sha256:")  # nothing says its path
+    assert first["source"].startswith("sha256:")  # the row has no path
     assert len(first["pixels"]) == first["columns"] * first["rows"] * 3
     assert first["key"].endswith("@36")
     assert first["document_id"] == f"sha256:{hashlib.sha256(paper).hexdigest()}"
@@ -119,12 +120,12 @@ def test_rows_are_drawn_one_by_one(folder: Path) -> None:
     assert "uint8 pixels, got float64" in wrong["error"]
 
     batch = {"path": [str(folder / "stripes.png")] * 2, "tenant": [np.int64(7), object()]}
-    [kept, refused] = drawn(batch, metadata=("tenant",))
-    assert json.loads(kept["metadata"]) == {"tenant": 7}
+    [accepted, refused] = drawn(batch, metadata=("tenant",))
+    assert json.loads(accepted["metadata"]) == {"tenant": 7}
     assert "JSON cannot hold" in refused["error"]
 
 
-def test_rows_are_the_entries_of_any_other_way(folder: Path) -> None:
+def test_rows_equal_the_entries_of_other_entry_points(folder: Path) -> None:
     paper = folder / "paper.pdf"
     link = folder / "link.pdf"
     link.symlink_to(paper)
@@ -137,9 +138,9 @@ def test_rows_are_the_entries_of_any_other_way(folder: Path) -> None:
         expected = [page_entry(page) for page in document.pages()]
     for way in ways:
         for row, entry in zip(drawn({**way, "tenant": [np.int64(7)]}, metadata=("tenant",)), expected, strict=True):
-            made = _entry({**row, "grid": json.dumps(BLANK.to_json())})
+            result = _entry({**row, "grid": json.dumps(BLANK.to_json())})
             names = {} if way["path"] == [str(paper)] else {"source": str(link), "file_name": "link.pdf"}
-            assert replace(made, grid=None) == replace(entry, metadata={**entry.metadata, **names})
+            assert replace(result, grid=None) == replace(entry, metadata={**entry.metadata, **names})
     [other, _] = drawn({"path": ["bucket/paper.pdf"], "bytes": [paper.read_bytes()]})
     assert (other["document_id"], other["file_path"], other["key"]) == (
         "bucket/paper.pdf",
@@ -148,7 +149,7 @@ def test_rows_are_the_entries_of_any_other_way(folder: Path) -> None:
     )
 
 
-def test_damaged_and_locked_documents(folder: Path) -> None:
+def test_damaged_and_encrypted_documents_become_rows_with_an_error(folder: Path) -> None:
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]>>"
     pages = b"<</Type/Pages/Kids[3 0 R 9 0 R]/Count 2>>"  # there is no object 9
     [well, torn] = drawn({"bytes": [write_pdf([b"<</Type/Catalog/Pages 2 0 R>>", pages, page])], "path": ["a.pdf"]})
@@ -161,14 +162,15 @@ def test_damaged_and_locked_documents(folder: Path) -> None:
     assert "neither bytes nor image nor path" in drawn({"path": [None]})[0]["error"]
 
 
-def test_known_pages_are_recognised() -> None:
+def test_known_pages_are_recognised_by_id_and_key() -> None:
     pages = [(f"{number:032x}", f"{number:064x}@150") for number in range(200)]
-    digests = _digests(pages[::2])
-    assert _among(digests, pages) == [True, False] * 100
-    assert not any(_among(digests, [(id_, f"{key}0") for id_, key in pages]))
+    hashes = np.sort(_hashes(pages[::2]))
+    assert _present(hashes, pages) == [True, False] * 100
+    assert not any(_present(hashes, [(id_, f"{key}0") for id_, key in pages]))
+    assert not any(_present(_hashes([]), pages))
 
 
-def test_columns_and_options_are_checked_at_once() -> None:
+def test_columns_and_options_are_checked_before_the_run() -> None:
     class Dataset:
         def columns(self, fetch_if_missing: bool) -> list[str]:
             return ["path", "size"]
@@ -183,7 +185,7 @@ def test_columns_and_options_are_checked_at_once() -> None:
             draw_pages(Dataset(), **options)
 
 
-def test_options_that_cannot_be_leave_nothing_behind(tmp_path: Path) -> None:
+def test_an_invalid_option_writes_no_files(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"dtype": "int8"}, "dtype must be one of 'float16', 'float32', got 'int8'"),
         ({"batch_size": 0}, "must be at least 1, got 256 and 0"),
@@ -197,24 +199,31 @@ def test_options_that_cannot_be_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("own_registry")
-def test_workers_take_the_commit_that_the_driver_has(tmp_path: Path) -> None:
+def test_workers_load_the_same_commit_as_the_driver(tmp_path: Path) -> None:
     mine = register_model(replace(find_model("Qdrant/colmodernvbert"), name="mine"))
     made_by = Fingerprint.of(replace(mine, revision="0123abcd"))
     assert _for_workers("mine", made_by, {}) == replace(mine, revision="0123abcd")
     assert _for_workers("mine", replace(made_by, revision="sha256:00"), {"local_dir": tmp_path}) == mine
 
 
-def test_a_page_that_cannot_be_encoded_is_alone_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Damaged:
+    """A codec whose vectors are multiplied by one factor per page."""
+
+    def __init__(self, codec: Any, factors: list[float]) -> None:
+        self._codec, self._factors = codec, factors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def embeddings(self, outputs: Any, batch: Any) -> list[PageEmbedding]:
+        [page] = self._codec.embeddings(outputs, batch)
+        return [PageEmbedding(page.vectors * np.float32(self._factors.pop(0)), page.grid)]
+
+
+def test_a_page_that_cannot_be_encoded_leaves_the_others_intact(folder: Path) -> None:
     [table, _] = _draw({"path": np.array([str(folder / "paper.pdf")])}, dpi=DPI, known=None, metadata=())
     encode = PageEncoder(threads=1)
-    codec, factors = type(encode.model.family.pages), [np.float32(np.nan), np.float32(1e6), np.float32(1)]
-    original = codec.embeddings
-
-    def poisoned(self: Any, outputs: Any, batch: Any) -> list[PageEmbedding]:
-        [page] = original(self, outputs, batch)
-        return [PageEmbedding(page.vectors * factors.pop(0), page.grid)]
-
-    monkeypatch.setattr(codec, "embeddings", poisoned)
+    encode.model.family.pages = Damaged(encode.model.family.pages, [np.nan, 1e6, 1])
     bad, large, good = encode(pa.concat_tables([table] * 3)).to_pylist()
     assert "not finite" in bad["error"]
     assert "too much for float16; use dtype='float32'" in large["error"]
@@ -224,7 +233,7 @@ def test_a_page_that_cannot_be_encoded_is_alone_in_it(folder: Path, monkeypatch:
     np.testing.assert_array_equal(np.array(good["vectors"]), expected.astype(np.float16))
 
 
-def test_an_encoder_starts_with_what_it_should_or_not_at_all(tmp_path: Path) -> None:
+def test_an_encoder_refuses_a_wrong_dtype_provider_or_model() -> None:
     with pytest.raises(ConfigurationError, match="dtype must be 'float16' or 'float32', got 'int8'"):
         PageEncoder(dtype="int8")  # type: ignore[arg-type]
     with pytest.raises(ProviderError):
@@ -233,9 +242,9 @@ def test_an_encoder_starts_with_what_it_should_or_not_at_all(tmp_path: Path) -> 
         PageEncoder(expected=replace(COLTINY, description="another"))
 
 
-def test_a_folder_is_of_one_model_and_kind(tmp_path: Path) -> None:
+def test_a_folder_holds_vectors_of_one_model_and_kind(tmp_path: Path) -> None:
     ParquetFolder(tmp_path / "out", COLTINY, KIND)
-    assert ParquetFolder(tmp_path / "out", COLTINY, KIND).known() == {}
+    assert ParquetFolder(tmp_path / "out", COLTINY, KIND).keys() == {}
     with pytest.raises(FingerprintError, match="another-model"):
         ParquetFolder(tmp_path / "out", replace(COLTINY, name="another-model", description="another"), KIND)
     with pytest.raises(ConfigurationError, match="dtype='float16', pooled=False, not with dtype='float32'"):
@@ -244,28 +253,28 @@ def test_a_folder_is_of_one_model_and_kind(tmp_path: Path) -> None:
         list(parquet_pages(tmp_path / "out", model=replace(COLTINY, description="another")))
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_errors_name_the_file_that_cannot_be_read(tmp_path: Path) -> None:
     pa.parquet.write_table(pa.table({"a": [1]}), tmp_path / "theirs.parquet")
     with pytest.raises(ConfigurationError, match="holds Parquet files of another origin"):
         ParquetFolder(tmp_path, COLTINY, KIND)
     with pytest.raises(StoreError, match=f"it has no {MANIFEST}"):
         next(parquet_pages(tmp_path, model=COLTINY))
-    made = ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    output = ParquetFolder(tmp_path / "out", COLTINY, KIND)
     (tmp_path / "out" / "part-1.parquet").write_bytes(b"half")
     with pytest.raises(StoreError, match=r"part-1.parquet.*Remove it and run again"):
-        made.known()
+        output.keys()
     (tmp_path / "out" / MANIFEST).write_text("{")
     with pytest.raises(StoreError, match=f"damaged {MANIFEST}"):
         ParquetFolder(tmp_path / "out", COLTINY, KIND)
 
 
-def test_without_ray_the_error_says_what_to_install() -> None:
+def test_without_ray_the_error_names_the_extra_to_install() -> None:
     code = "import sys; sys.modules['ray'] = None; import colpali_integrations.ray"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "MissingExtraError: Embedding with Ray needs ray, which is not installed" in done.stderr
-    assert 'pip install "colpali-integrations[ray]"' in done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "MissingExtraError: Embedding with Ray needs ray, which is not installed" in process.stderr
+    assert 'pip install "colpali-integrations[ray]"' in process.stderr
 
 
-def test_an_error_survives_the_way_to_another_process() -> None:
+def test_an_error_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(MissingExtraError("matplotlib", "plot", "Plotting")))
     assert str(error) == str(MissingExtraError("matplotlib", "plot", "Plotting"))
