@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 from langchain_core.callbacks import Callbacks
@@ -135,17 +136,10 @@ class ColPaliReranker(BaseDocumentCompressor):
 
     def __copy__(self) -> ColPaliReranker:
         """Another one with the same options, on the same store; its cache is its own."""
-        return type(self)(**self._fields())
+        return type(self)(**dict(self))
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ColPaliReranker:
         return self.__copy__()
 
     def __reduce__(self) -> Any:
-        return _made, (type(self), self._fields())
-
-    def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
-
-def _made(cls: type[ColPaliReranker], fields: dict[str, Any]) -> ColPaliReranker:
-    return cls(**fields)
+        return partial(type(self), **dict(self)), ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from colpali_integrations.errors import InputError
 from colpali_integrations.langchain._documents import ImageInput, image_sources
+from colpali_integrations.langchain._threads import async_twin, in_pages_lane, in_queries_lane
 from colpali_integrations.models.colpali import ColPali, OnError
 from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import is_one_image
 from colpali_integrations.runtime.arrays import Float32
-from colpali_integrations.runtime.threads import collect, offload
+from colpali_integrations.runtime.threads import collect
 from colpali_integrations.scoring.single_vector import Pooling, single_vector
 
 __all__ = ["ColPaliEmbeddings"]
@@ -196,30 +198,22 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     # -- the same without blocking the event loop ---------------------------------------------------------------
 
     async def aembed_query(self, text: str) -> list[float]:
-        """`embed_query` in a thread."""
-        return await offload(lambda: self.embed_query(text), "queries")
+        """`embed_query` in a thread, without blocking the event loop."""
+        return await in_queries_lane(partial(self.embed_query, text))
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
-        """`embed_documents` in a thread."""
-        return await offload(lambda: self.embed_documents(texts), "pages")
+        """`embed_documents` in a thread, without blocking the event loop."""
+        return await in_pages_lane(partial(self.embed_documents, texts))
+
+    aembed_query_multi_vector = async_twin(embed_query_multi_vector, in_queries_lane)
+    aembed_queries_multi_vector = async_twin(embed_queries_multi_vector, in_queries_lane)
+    aembed_documents_multi_vector = async_twin(embed_documents_multi_vector, in_pages_lane)
 
     async def aembed_images(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
     ) -> list[list[float]]:
         """`embed_images` in a thread. A cancelled call stops encoding after the page at hand."""
         return await collect(lambda: map(self._pool, self._images(images, on_error)))
-
-    async def aembed_query_multi_vector(self, text: str) -> Float32:
-        """`embed_query_multi_vector` in a thread."""
-        return await offload(lambda: self.embed_query_multi_vector(text), "queries")
-
-    async def aembed_queries_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
-        """`embed_queries_multi_vector` in a thread."""
-        return await offload(lambda: self.embed_queries_multi_vector(texts), "queries")
-
-    async def aembed_documents_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
-        """`embed_documents_multi_vector` in a thread."""
-        return await offload(lambda: self.embed_documents_multi_vector(texts), "pages")
 
     async def aembed_images_multi_vector(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import numpy as np
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
-from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from numpy.typing import ArrayLike, NDArray
 
@@ -29,6 +28,7 @@ from colpali_integrations.langchain._documents import (
     image_source,
     item_of,
 )
+from colpali_integrations.langchain._threads import async_twin, in_queries_lane
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
@@ -48,16 +48,16 @@ from colpali_integrations.stores import (
     parse_filter,
     stored_settings,
 )
-from colpali_integrations.stores.filters import ID, And, Condition, FilterLike, Operator
+from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import mmr_select
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = [
+    "OPTION_GUESSES",
     "SEARCH_OPTIONS",
     "ColPaliVectorStore",
     "FilterInput",
-    "check_options",
     "open_vectorstore",
     "search_options",
 ]
@@ -66,8 +66,12 @@ T = TypeVar("T")
 FilterInput: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
 _Scored: TypeAlias = "list[tuple[Document, float]]"
 
-SEARCH_OPTIONS = ("k", "filter", "score_threshold", "mode", "oversampling", "hybrid")
-_GUESSES = {
+# The options of a search and their defaults.
+SEARCH_OPTIONS: dict[str, Any] = {
+    **{"k": 4, "filter": None, "score_threshold": None},
+    **{"mode": "auto", "oversampling": None, "hybrid": False},
+}
+OPTION_GUESSES = {
     **dict.fromkeys(("filters", "where"), "use filter={...}"),
     **dict.fromkeys(("top_k", "similarity_top_k", "limit", "n_results"), "use k=..."),
     **dict.fromkeys(("min_relevance", "similarity_cutoff"), "use score_threshold=..."),
@@ -83,6 +87,20 @@ _CONSTRUCTOR_GUESSES = {
 _IMAGES_TOGETHER = 16
 # In the thread of a coroutine's work: an event that is set when the coroutine is cancelled.
 _stop: ContextVar[Event | None] = ContextVar("_stop", default=None)
+
+
+async def _cancellable(call: Callable[[], T]) -> T:
+    """Run a call in a thread, whose ingestion stops after the page at hand when the task is cancelled."""
+    stop = Event()
+
+    def work() -> T:
+        _stop.set(stop)  # of this call alone: `offload` runs it in a context of its own
+        return call()
+
+    try:
+        return await offload(work, "pages")
+    finally:
+        stop.set()
 
 
 class ColPaliVectorStore(VectorStore):
@@ -160,20 +178,18 @@ class ColPaliVectorStore(VectorStore):
         **client_options: Any,
     ) -> None:
         _check_constructor(embedding, client_options)
-        given: dict[str, Any] = {
-            **{"path": path, "url": url, "client": client, "first_stage": first_stage},
-            **{"first_vectors": first_vectors, "language": language, **client_options},
-        }
-        options = {name: value for name, value in given.items() if value is not None}
+        places: dict[str, Any] = {"path": path, "url": url, "client": client}
+        ways: dict[str, Any] = {"first_stage": first_stage, "first_vectors": first_vectors, "language": language}
+        options = {name: one for name, one in {**places, **ways, **client_options}.items() if one is not None}
         if store is not None:
             if options:
                 raise ConfigurationError(f"an open store= is taken as it is; it came with {', '.join(options)}")
             self._embedding = embedding or _registered(store.settings, store.where)
             store.require(self.model)
-            self.store = store
         else:
             self._embedding = embedding or _stored(path, url, client, collection_name, client_options)
-            self.store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
+            store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
+        self.store = store
         place = {"collection_name": collection_name, **options}
         self._place = None if client is not None or not (path or url) else place
 
@@ -352,16 +368,15 @@ class ColPaliVectorStore(VectorStore):
             >>> store.similarity_search("seats", filter={"tenant": "north"})[0].metadata["page"]
             2
         """
-        several: list[Any] = [source]
+        files: list[Any] = [source]
         if isinstance(source, str | os.PathLike) and Path(source).expanduser().is_dir():
-            several = find_documents(source, exclude=exclude)
+            files = find_documents(source, exclude=exclude)
             if document_id is not None:
                 raise ConfigurationError(f"document_id names one document, and {source} is a folder")
-        options: dict[str, Any] = {
-            **{"dpi": dpi, "pages": None if pages is None else list(pages), "password": password},
-            **{"metadata": metadata, "document_id": document_id, "include_image": include_image},
-        }
-        sources = [document_source(one, **options) for one in several]
+        options: dict[str, Any] = {"dpi": dpi, "password": password, "include_image": include_image}
+        identity: dict[str, Any] = {"metadata": metadata, "document_id": document_id}
+        numbers = None if pages is None else list(pages)
+        sources = [document_source(file, pages=numbers, **identity, **options) for file in files]
         return self._ingest(sources, on_error=on_error, progress=progress)
 
     def delete(  # type: ignore[override]
@@ -413,7 +428,7 @@ class ColPaliVectorStore(VectorStore):
             InputError: a filter that cannot be read.
             ConfigurationError: an option is unknown or has an invalid value.
         """
-        return [document_of(hit.entry) for hit in self._hits(query, k, filter, **options)]
+        return _documents_of(self._hits(query, k=k, filter=filter, **options))
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, filter: FilterInput = None, **options: Any
@@ -424,11 +439,11 @@ class ColPaliVectorStore(VectorStore):
         words: it ranks the answers to one question, and a fixed threshold on it has no meaning. For thresholds use
         `similarity_search_with_relevance_scores`.
         """
-        return _with_scores(self._hits(query, k, filter, **options))
+        return _with_scores(self._hits(query, k=k, filter=filter, **options))
 
     def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
         """MaxSim as a share of the highest possible for this question; see `scoring.maxsim.relevance`."""
-        return [(document_of(hit.entry), hit.relevance) for hit in self._hits(query, k, **kwargs)]
+        return [(document_of(hit.entry), hit.relevance) for hit in self._hits(query, k=k, **kwargs)]
 
     def max_marginal_relevance_search(
         self,
@@ -453,50 +468,43 @@ class ColPaliVectorStore(VectorStore):
             Documents in the order in which they were chosen; the first is the most relevant. The similarity of two
             pages is measured over all their vectors; see `stores.mmr`.
         """
-        hits = self._hits(query, max(fetch_k, k), filter, **options)
-        return [document_of(hit.entry) for hit in self.diverse(hits, k, lambda_mult)]
+        hits = self._hits(query, k=max(fetch_k, k), filter=filter, **options)
+        return _documents_of(self.diverse(hits, k, lambda_mult))
 
     # -- searching by vectors and images ------------------------------------------------------------------------
-
-    def similarity_search_by_multi_vector(
-        self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> list[Document]:
-        """`similarity_search` for vectors (n_vectors, dim), such as `embed_query_multi_vector` gives."""
-        [hits] = self.find([_multi_vector(vectors)], k=k, filter=filter, **options)
-        return [document_of(hit.entry) for hit in hits]
-
-    def similarity_search_by_multi_vector_with_score(
-        self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
-        """`similarity_search_by_multi_vector` with MaxSim."""
-        return _with_scores(self.find([_multi_vector(vectors)], k=k, filter=filter, **options)[0])
 
     def similarity_search_by_vector(
         self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
     ) -> list[Document]:
-        """The same as `similarity_search_by_multi_vector`, under LangChain's name.
+        """Do `similarity_search` for vectors (n_vectors, dim), the result of `embed_query_multi_vector`.
 
         Raises:
             InputError: a single pooled vector, which this store does not compare.
         """
-        return self.similarity_search_by_multi_vector(embedding, k, filter, **options)
+        return _documents_of(self.find([_multi_vector(embedding)], k=k, filter=filter, **options)[0])
+
+    def similarity_search_by_vector_with_score(
+        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> _Scored:
+        """Do `similarity_search_by_vector` with MaxSim as the score."""
+        return _with_scores(self.find([_multi_vector(embedding)], k=k, filter=filter, **options)[0])
 
     def similarity_search_by_image(
         self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
     ) -> list[Document]:
-        """The Documents most like an image, which may be any input of `ColPaliEmbeddings.embed_images`.
+        """Find the Documents most like an image, which may be any input of `ColPaliEmbeddings.embed_images`.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the image cannot be read.
         """
         return [document for document, _ in self.similarity_search_by_image_with_score(image, k, filter, **options)]
 
     def similarity_search_by_image_with_score(
         self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
     ) -> _Scored:
-        """`similarity_search_by_image` with MaxSim."""
+        """Do `similarity_search_by_image` with MaxSim as the score."""
         [vectors] = self._embedding.embed_images_multi_vector([image])
-        return self.similarity_search_by_multi_vector_with_score(vectors, k, filter, **options)
+        return self.similarity_search_by_vector_with_score(vectors, k, filter, **options)
 
     def max_marginal_relevance_search_by_vector(
         self,
@@ -507,40 +515,48 @@ class ColPaliVectorStore(VectorStore):
         filter: FilterInput = None,
         **options: Any,
     ) -> list[Document]:
-        """`max_marginal_relevance_search` for vectors (n_vectors, dim)."""
+        """Do `max_marginal_relevance_search` for vectors (n_vectors, dim)."""
         [hits] = self.find([_multi_vector(embedding)], k=max(fetch_k, k), filter=filter, **options)
-        return [document_of(hit.entry) for hit in self.diverse(hits, k, lambda_mult)]
+        return _documents_of(self.diverse(hits, k, lambda_mult))
 
-    def find(self, vectors: Sequence[ArrayLike], *, texts: Sequence[str] | None = None, **options: Any) -> list[Hits]:
+    def find(
+        self,
+        vectors: Sequence[ArrayLike],
+        *,
+        texts: Sequence[str] | None = None,
+        filter: FilterInput = None,
+        **options: Any,
+    ) -> list[Hits]:
         """Search for several questions in one pass, with the scores and entries of the store.
 
         Args:
-            vectors: (n_vectors, dim) of each question.
+            vectors: (n_vectors, dim) per question.
             texts: the questions' words; needed for `hybrid`.
-            **options: `k` (4 by default), `filter` and the options of `similarity_search`.
+            filter: as for `similarity_search`.
+            **options: `k` (4 by default) and the options of `similarity_search`.
 
         Returns:
-            Hits of each question.
+            Hits per question.
         """
-        check_options("a search", options, SEARCH_OPTIONS)
-        search = search_options(options, self.parsed_filter(options.get("filter")))
+        if options.keys() - SEARCH_OPTIONS.keys():
+            raise unknown_option("a search", options, SEARCH_OPTIONS, OPTION_GUESSES)
+        search = search_options({**options, "filter": self.parsed_filter(filter) if callable(filter) else filter})
         return self.store.search_batch(vectors, search, texts=None if search.hybrid is False else texts)
 
-    def parsed_filter(self, *filters: FilterInput) -> Filter | None:
-        """One filter that holds where all of `filters` hold; a function is called with every Document of the store."""
+    def parsed_filter(self, *filters: FilterInput) -> Filter:
+        """Make one filter that holds where all `filters` hold; a function is called with every stored Document."""
         parsed = [
             Condition(ID, Operator.IN, tuple(entry.id for entry in self.store.scroll() if one(document_of(entry))))
             if callable(one)
             else parse_filter(one)
             for one in filters
         ]
-        parts = tuple(one for one in parsed if one is not None)
-        return And(parts) if len(parts) > 1 else parts[0] if parts else None
+        return And(tuple(one for one in parsed if one is not None))
 
     def diverse(self, hits: Sequence[Hit], k: int, lambda_mult: float) -> list[Hit]:
-        """The `k` hits that are relevant and unlike each other, by maximal marginal relevance; see `stores.mmr`."""
-        found = zip(hits, self.store.vectors([hit.id for hit in hits]), strict=True)
-        stored = [(hit, array) for hit, array in found if array is not None]  # None: removed since it was found
+        """Choose the `k` hits that are relevant and unlike each other; see `stores.mmr`."""
+        pairs = zip(hits, self.store.vectors([hit.id for hit in hits]), strict=True)
+        stored = [(hit, array) for hit, array in pairs if array is not None]  # None: removed since the search
         relevance = [hit.relevance for hit, _ in stored]
         chosen = mmr_select(relevance, [array for _, array in stored], k, lambda_mult=lambda_mult)
         return [stored[index][0] for index in chosen]
@@ -574,6 +590,8 @@ class ColPaliVectorStore(VectorStore):
 
     # -- without blocking the event loop; LangChain supplies the others -----------------------------------------
 
+    # A cancelled addition stops after the page at hand, and the stored pages stay.
+
     async def aadd_documents(  # type: ignore[override]
         self,
         documents: Iterable[Document],
@@ -583,10 +601,8 @@ class ColPaliVectorStore(VectorStore):
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
     ) -> list[str]:
-        """`add_documents` in a thread. A cancelled call stops after the page at hand, and keeps the stored ones."""
-        return await _cancellable(
-            lambda: self.add_documents(documents, ids=ids, batch_size=batch_size, on_error=on_error, progress=progress)
-        )
+        """`add_documents` in a thread, without blocking the event loop."""
+        return await _cancellable(partial(self.add_documents, documents, ids=ids, on_error=on_error, progress=progress))
 
     async def aadd_texts(
         self,
@@ -596,80 +612,17 @@ class ColPaliVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
         **options: Any,
     ) -> list[str]:
-        """`add_texts` in a thread; LangChain's own loses the texts of a generator."""
-        return await _cancellable(lambda: self.add_texts(texts, metadatas, ids=ids, **options))
-
-    async def aadd_images(
-        self,
-        images: Iterable[ImageInput] | ImageInput,
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        include_image: bool = False,
-        on_error: OnError = "raise",
-    ) -> list[str]:
-        """`add_images` in a thread. A cancelled call stops after the image at hand, and keeps the stored ones."""
-        return await _cancellable(
-            lambda: self.add_images(images, metadatas, ids=ids, include_image=include_image, on_error=on_error)
-        )
-
-    async def aadd_pdf(
-        self,
-        source: DocumentInput,
-        *,
-        dpi: float = DEFAULT_DPI,
-        pages: Iterable[int] | None = None,
-        password: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        document_id: str | None = None,
-        include_image: bool = False,
-        exclude: Iterable[str] = (),
-        on_error: OnError = "raise",
-        progress: ProgressCallback | bool = False,
-    ) -> list[str]:
-        """`add_pdf` in a thread. A cancelled call stops after the page at hand, and keeps the stored ones."""
-        return await _cancellable(
-            lambda: self.add_pdf(
-                source,
-                dpi=dpi,
-                pages=pages,
-                password=password,
-                metadata=metadata,
-                document_id=document_id,
-                include_image=include_image,
-                exclude=exclude,
-                on_error=on_error,
-                progress=progress,
-            )
-        )
+        """`add_texts` in a thread, without blocking the event loop; LangChain's own loses the texts of a generator."""
+        return await _cancellable(partial(self.add_texts, texts, metadatas, ids=ids, **options))
 
     async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
-        return await offload(lambda: self._similarity_search_with_relevance_scores(query, k, **kwargs), "queries")
+        return await in_queries_lane(partial(self._similarity_search_with_relevance_scores, query, k, **kwargs))
 
-    async def asimilarity_search_by_multi_vector(
-        self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> list[Document]:
-        """`similarity_search_by_multi_vector` in a thread."""
-        return await offload(lambda: self.similarity_search_by_multi_vector(vectors, k, filter, **options), "queries")
-
-    async def asimilarity_search_by_multi_vector_with_score(
-        self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
-        """`similarity_search_by_multi_vector_with_score` in a thread."""
-        search = partial(self.similarity_search_by_multi_vector_with_score, vectors, k, filter, **options)
-        return await offload(search, "queries")
-
-    async def asimilarity_search_by_image(
-        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> list[Document]:
-        """`similarity_search_by_image` in a thread."""
-        return await offload(lambda: self.similarity_search_by_image(image, k, filter, **options), "queries")
-
-    async def asimilarity_search_by_image_with_score(
-        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
-        """`similarity_search_by_image_with_score` in a thread."""
-        return await offload(lambda: self.similarity_search_by_image_with_score(image, k, filter, **options), "queries")
+    aadd_images = async_twin(add_images, _cancellable)
+    aadd_pdf = async_twin(add_pdf, _cancellable)
+    asimilarity_search_by_vector_with_score = async_twin(similarity_search_by_vector_with_score, in_queries_lane)
+    asimilarity_search_by_image = async_twin(similarity_search_by_image, in_queries_lane)
+    asimilarity_search_by_image_with_score = async_twin(similarity_search_by_image_with_score, in_queries_lane)
 
     # -- copies, and the end ------------------------------------------------------------------------------------
 
@@ -703,28 +656,19 @@ class ColPaliVectorStore(VectorStore):
                 f"{self!r} cannot be pickled: it has no place from which it could be opened again. Make it with path= "
                 "or url="
             )
-        return _opened, (type(self), self._embedding, self._place)
+        return partial(type(self), self._embedding, **self._place), ()
 
     # -----------------------------------------------------------------------------------------------------------
 
     def _ingest(self, sources: Iterable[DocumentSource | Item], **options: Any) -> list[str]:
-        """The one way into the store; gives the ids."""
-        encoding = self._embedding
-        options["progress"] = options.get("progress") or encoding.show_progress
-        report = ingest(
-            sources,
-            store=self.store,
-            model=self.model,
-            batch_size=encoding.batch_size,
-            parallel=encoding.parallel,
-            stop=_stop.get(),
-            **options,
-        )
-        return report.ids
+        """Encode and store; return the ids."""
+        encoder = self._embedding
+        options["progress"] = options.get("progress") or encoder.show_progress
+        options |= {"batch_size": encoder.batch_size, "parallel": encoder.parallel}
+        return ingest(sources, store=self.store, model=encoder.model, stop=_stop.get(), **options).ids
 
-    def _hits(self, query: str, k: int, filter: FilterInput = None, **options: Any) -> Hits:
-        vectors = self._embedding.embed_query_multi_vector(query)
-        return self.find([vectors], texts=[query], k=k, filter=filter, **options)[0]
+    def _hits(self, query: str, **options: Any) -> Hits:
+        return self.find([self._embedding.embed_query_multi_vector(query)], texts=[query], **options)[0]
 
 
 def open_vectorstore(
@@ -750,34 +694,24 @@ def open_vectorstore(
         return ColPaliVectorStore(embedding, path=store)
 
 
-def check_options(where: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse an option that a search does not have.
-
-    Raises:
-        ConfigurationError: it names the right one.
-    """
-    if any(name not in known for name in given):
-        raise unknown_option(where, given, known, _GUESSES)
-
-
-def search_options(given: Mapping[str, Any], where: FilterLike) -> SearchOptions:
-    """The options of a search, from LangChain's names for them.
-
-    Args:
-        given: options by LangChain's names; others are not read.
-        where: the filter.
+def search_options(given: Mapping[str, Any]) -> SearchOptions:
+    """Make the options of a search from LangChain's names for them; other names are not read.
 
     Raises:
         ConfigurationError: an option has an invalid value.
         InputError: a filter that cannot be read.
     """
+    threshold = given.get("score_threshold")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ConfigurationError(f"score_threshold must be between 0 and 1, got {threshold}")
+    read = {**SEARCH_OPTIONS, **given}
     return SearchOptions(
-        k=given.get("k", 4),
-        where=where,
-        mode=given.get("mode", "auto"),
-        oversampling=given.get("oversampling"),
-        min_relevance=given.get("score_threshold"),
-        hybrid=given.get("hybrid", False),
+        k=read["k"],
+        where=read["filter"],
+        mode=read["mode"],
+        oversampling=read["oversampling"],
+        min_relevance=threshold,
+        hybrid=read["hybrid"],
     )
 
 
@@ -865,23 +799,9 @@ def _multi_vector(vectors: ArrayLike) -> NDArray[Any]:
     return array
 
 
+def _documents_of(hits: Iterable[Hit]) -> list[Document]:
+    return [document_of(hit.entry) for hit in hits]
+
+
 def _with_scores(hits: Iterable[Hit]) -> _Scored:
     return [(document_of(hit.entry), hit.score) for hit in hits]
-
-
-async def _cancellable(call: Callable[[], T]) -> T:
-    """Run a call in a thread, whose ingestion stops after the page at hand when the task is cancelled."""
-    stop = Event()
-
-    def work() -> T:
-        _stop.set(stop)  # of this call alone: `offload` runs it in a context of its own
-        return call()
-
-    try:
-        return await offload(work, "pages")
-    finally:
-        stop.set()
-
-
-def _opened(cls: type[ColPaliVectorStore], embedding: Embeddings, place: dict[str, Any]) -> ColPaliVectorStore:
-    return cls(embedding, **place)  # type: ignore[arg-type]

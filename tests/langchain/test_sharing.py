@@ -1,4 +1,4 @@
-"""One model a process, whatever LangChain does with the object: copies, pickles, rebuilt runnables, threads."""
+"""One model per process, whatever LangChain does with the object: copies, pickles, rebuilt runnables, threads."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_pages_of_the_loader_are_encoded_as_images(pdf: Path, counting: Counting
     [
         {"source": "gone.pdf", "page": 0, "page_label": "1"},  # PyPDFLoader: pages from 0
         {"source": "gone.pdf", "page": 3},
-        {"source": "gone.pdf", "page": 3, "content_hash": "d41d8cd98f00b204e9800998ecf8427e"},  # somebody's MD5
+        {"source": "gone.pdf", "page": 3, "content_hash": "d41d8cd98f00b204e9800998ecf8427e"},  # an MD5
         {"source": "gone.pdf", "page": "iii", "content_hash": "0" * 64},
         {"source": "gone.txt", "content_hash": "0" * 64},
         {"page": 3, "content_hash": "0" * 64},
@@ -458,6 +458,7 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
         (lambda store: store.as_retriever(hybrid=True), ConfigurationError, r"search_kwargs=\{'hybrid': True\}"),
         (lambda store: store.as_retriever(search_kwargs={"filters": 1}), ConfigurationError, "use filter="),
         (lambda store: store.similarity_search("a", k=0), ConfigurationError, "k must be at least 1"),
+        (lambda store: store.similarity_search("a", score_threshold=2), ConfigurationError, "score_threshold must be"),
         (lambda store: store.similarity_search(" "), QueryError, "white space"),
         (lambda store: store.similarity_search("a", filter={"$near": 1}), InputError, r"\$near"),
         (lambda store: store.delete(), InputError, "nothing was given"),
@@ -504,9 +505,9 @@ def test_relevance_is_between_0_and_1_and_has_a_threshold(filled: ColPaliVectorS
 def test_multi_vectors_and_images_are_questions_too(filled: ColPaliVectorStore) -> None:
     query = filled.embeddings.embed_query_multi_vector("mitochondria")
     expected = filled.similarity_search_with_score("mitochondria", k=2)
-    assert filled.similarity_search_by_multi_vector_with_score(query, k=2) == expected
-    assert filled.similarity_search_by_multi_vector(query.tolist(), k=2) == [document for document, _ in expected]
+    assert filled.similarity_search_by_vector_with_score(query, k=2) == expected
     assert filled.similarity_search_by_vector(query, k=2) == [document for document, _ in expected]
+    assert filled.similarity_search_by_vector(query.tolist(), k=2) == [document for document, _ in expected]
     [(found, score)] = filled.similarity_search_by_image_with_score(draw("invoice"), k=1)
     assert pages_of([found]) == [("words.pdf", 3)]
     assert score > 0
@@ -517,7 +518,7 @@ def test_a_pooled_vector_is_refused_with_words(filled: ColPaliVectorStore) -> No
     with pytest.raises(InputError, match=r"one vector of length 128\. Pass the result of embed_query"):
         filled.similarity_search_by_vector(filled.embeddings.embed_query("violin"))
     with pytest.raises(InputError, match=r"expected vectors \(n, 128\)"):
-        filled.similarity_search_by_multi_vector([[1.0, 2.0]])
+        filled.similarity_search_by_vector([[1.0, 2.0]])
 
 
 @pytest.mark.parametrize(
@@ -597,8 +598,7 @@ async def test_async_twins_answer_the_same(filled: ColPaliVectorStore) -> None:
         ("similarity_search_with_score", "violin"),
         ("similarity_search_with_relevance_scores", "violin"),
         ("similarity_search_by_vector", query),
-        ("similarity_search_by_multi_vector", query),
-        ("similarity_search_by_multi_vector_with_score", query),
+        ("similarity_search_by_vector_with_score", query),
         ("similarity_search_by_image", image),
         ("similarity_search_by_image_with_score", image),
         ("max_marginal_relevance_search", "violin"),
