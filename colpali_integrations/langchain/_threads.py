@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from functools import partial, wraps
+from threading import Event
 from typing import Any, ParamSpec, TypeVar
 
-from colpali_integrations.runtime.threads import offload
+from colpali_integrations.runtime.threads import Lane, offload
 
-__all__ = ["async_twin", "in_pages_lane", "in_queries_lane"]
+__all__ = ["async_twin", "in_lane", "stop_event"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-
-async def in_queries_lane(call: Callable[[], T]) -> T:
-    """Run a call in a thread of the lane of queries."""
-    return await offload(call, "queries")
+# In a call that runs for a coroutine: an event that is set when the coroutine is cancelled.
+stop_event: ContextVar[Event | None] = ContextVar("stop_event", default=None)
 
 
-async def in_pages_lane(call: Callable[[], T]) -> T:
-    """Run a call in a thread of the lane of pages."""
-    return await offload(call, "pages")
+async def in_lane(call: Callable[[], T], lane: Lane) -> T:
+    """Run a call in a thread of a lane; an ingestion in it stops after the page at hand when the task is cancelled."""
+    stop = Event()
+
+    def work() -> T:
+        stop_event.set(stop)  # of this call alone: `offload` runs it in a context of its own
+        return call()
+
+    try:
+        return await offload(work, lane)
+    finally:
+        stop.set()
 
 
-def async_twin(
-    method: Callable[P, T], run: Callable[[Callable[[], T]], Awaitable[T]]
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Make a method that runs another one, by its name, in a thread.
-
-    Args:
-        method: the synchronous method; an override of it in a subclass is run instead.
-        run: awaits a call in a thread.
-    """
+def async_twin(method: Callable[P, T], lane: Lane) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Make the asynchronous form of a method; it runs the method, or a subclass's override, in a thread of `lane`."""
 
     @wraps(method)
     async def twin(*args: P.args, **kwargs: P.kwargs) -> T:
         owner, *others = args
-        return await run(partial(getattr(owner, method.__name__), *others, **kwargs))
+        return await in_lane(partial(getattr(owner, method.__name__), *others, **kwargs), lane)
 
     twin.__doc__ = f"`{method.__name__}` in a thread, without blocking the event loop."
     twin.__name__ = f"a{method.__name__}"

@@ -37,26 +37,29 @@ T = TypeVar("T")
 # The answers to each question of a batch; a question may be asked several times.
 _Answers: TypeAlias = "dict[str, list[list[Document]]]"
 
-_OPTIONS = {**SEARCH_OPTIONS, "regions": False, "fetch_k": 20, "lambda_mult": 0.5}
+# Defaults of `k` and of the options that only a retriever has.
+_DEFAULTS = {"k": 4, "regions": False, "fetch_k": 20, "lambda_mult": 0.5}
+_OPTIONS = SEARCH_OPTIONS.keys() | _DEFAULTS.keys()
 # The option by which a batch passes its answers to the run of each question.
 _BATCH = "_batch"
 
 
 class ColPaliRetriever(VectorStoreRetriever):
-    """Finds the pages and texts of a store that answer a question, by late interaction.
+    """Retriever of the pages and texts that answer a question best, by late interaction.
 
-    A Document comes as it was stored, with its id, and with these metadata:
+    A Document is returned as it was stored, with its id and these additional metadata:
 
-    - `score`: the value by which it is ranked, MaxSim or in a hybrid search the fused score. It grows with the number
-      of the question's words: it ranks the answers to one question and compares nothing else.
+    - `score`: the ranking score, MaxSim or in a hybrid search the fused score. It grows with the number of words in
+      the question, so it ranks the answers to one question and compares nothing else.
     - `relevance_score`: MaxSim as a share of the highest possible for the question, in [0, 1].
-    - `regions`, on request: a list of the boxes on the page that answer the question's words, best first, each with
+    - `regions`, on request: a list of the boxes on the page that match the question's words, best first, each with
       `token`, `score`, `share`, `box` (left, top, right, bottom as fractions of the page) and the box in `points` (of a
       PDF) or `pixels` (of an image). It is empty for a text, and where no word matches.
 
-    Options stand in `search_kwargs`, and may be overridden per call: `invoke(question, k=3)`. Only `filter` of a call
-    does not replace the retriever's own: both must hold, so that a retriever of one tenant's pages stays one. `batch`
-    and `abatch` encode all questions together and search once; each question keeps its own callbacks, trace and error.
+    Options are set in `search_kwargs` and may be overridden per call: `invoke(question, k=3)`. Only the `filter` of a
+    call does not replace the retriever's own: Documents must fit both, so that a call cannot leave the tenant of its
+    retriever. `batch` and `abatch` encode all questions together and search once; each question keeps its own
+    callbacks, trace and error.
 
     Attributes:
         vectorstore: a `ColPaliVectorStore`, a `MultiVectorStore`, or the folder of one.
@@ -65,20 +68,20 @@ class ColPaliRetriever(VectorStoreRetriever):
             `ColPaliVectorStore.similarity_search`; `regions=True`; `fetch_k` and `lambda_mult` for "mmr".
 
     Raises:
-        StoreError: no store in that folder.
+        StoreError: the folder has no store.
         ConfigurationError: an option is unknown or has an invalid value.
-        InputError: a filter that cannot be read.
-        pydantic.ValidationError: a field of the wrong type.
+        InputError: the filter is invalid.
+        pydantic.ValidationError: a field has the wrong type.
 
     Example:
         >>> store = ColPaliVectorStore.from_texts(["the harbour at low tide", "rates of tax"])
         >>> retriever = store.as_retriever(search_kwargs={"k": 1})
         >>> retriever.invoke("when is the tide low")[0].page_content
         'the harbour at low tide'
-        >>> [found[0].page_content for found in retriever.batch(["tide", "tax"])]
+        >>> [documents[0].page_content for documents in retriever.batch(["tide", "tax"])]
         ['the harbour at low tide', 'rates of tax']
 
-        Pages, and the regions that answer:
+        Pages with regions:
 
         >>> with ColPaliVectorStore(path="my-index") as store:
         ...     retriever = ColPaliRetriever(vectorstore=store, search_kwargs={"k": 1, "hybrid": True, "regions": True})
@@ -103,7 +106,7 @@ class ColPaliRetriever(VectorStoreRetriever):
             inside = {name: f"pass search_kwargs={{{name!r}: {fields.get(name)!r}}}" for name in _OPTIONS}
             raise unknown_option(type(self).__name__, fields, type(self).model_fields, inside)
         options = search_kwargs or {}
-        if options.keys() - _OPTIONS.keys():
+        if options.keys() - _OPTIONS:
             raise unknown_option("search_kwargs", options, _OPTIONS, OPTION_GUESSES)
         where = options.get("filter")
         search_options({**options, "filter": None if callable(where) else where})  # refuses invalid values
@@ -138,7 +141,7 @@ class ColPaliRetriever(VectorStoreRetriever):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Any]:
-        """`invoke` for several questions, which are encoded together and answered in one pass.
+        """Do `invoke` for several questions, which are encoded together and answered in one pass.
 
         Args:
             inputs: the questions.
@@ -175,12 +178,12 @@ class ColPaliRetriever(VectorStoreRetriever):
         return answers
 
     def _answers(self, questions: Sequence[str], call: dict[str, Any]) -> list[list[Document]]:
-        """The Documents per question."""
-        if call.keys() - _OPTIONS.keys():
+        """Find the Documents per question."""
+        if call.keys() - _OPTIONS:
             raise unknown_option("invoke", call, _OPTIONS, OPTION_GUESSES)
         for question in questions:
             check_query(question)  # an error of its own, without a position
-        store, options = self.vectorstore, {**_OPTIONS, **self.search_kwargs, **call}
+        store, options = self.vectorstore, {**_DEFAULTS, **self.search_kwargs, **call}
         ours, theirs = self.search_kwargs.get("filter"), call.get("filter")
         options["filter"] = store.parsed_filter(ours, theirs) if ours and theirs else ours or theirs
         k, fetch_k, lambda_mult, regions = (options.pop(name) for name in ("k", "fetch_k", "lambda_mult", "regions"))
@@ -200,7 +203,7 @@ class ColPaliRetriever(VectorStoreRetriever):
         return answers
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
-        """The retriever's part of a trace's metadata."""
+        """Add the model to the metadata of a trace."""
         params = super()._get_ls_params(**kwargs)
         params["ls_embedding_model"] = str(self.vectorstore.embeddings.model_name)
         return params
