@@ -50,6 +50,8 @@ _CLEAN: tuple[str, ...] = (
     "tests/export/*.py",
     "training/*.py",
     "docs/adding_a_model.md",
+    "colpali_integrations/langchain/*.py",
+    "tests/langchain/*.py",
 )
 _ALL = (
     *("colpali_integrations/**/*.py", "benchmarks/**/*.py", "training/**/*.py", "tests/**/*.py", "demo/*.py"),

@@ -1,4 +1,4 @@
-"""LangChain: pages (and texts) in a vector store, found by late interaction, reranked, and shown to a chat model.
+"""LangChain: a vector store of pages and texts with late interaction, a retriever, a reranker and message blocks.
 
 | name | is a |
 |---|---|
@@ -6,11 +6,11 @@
 | `ColPaliVectorStore` | `VectorStore`, in memory, in a folder, or on a Qdrant server |
 | `ColPaliRetriever` | `VectorStoreRetriever`, with scores and regions |
 | `ColPaliReranker` | `BaseDocumentCompressor` |
-| `ColPaliEmbeddings` | `Embeddings`, with all vectors too |
+| `ColPaliEmbeddings` | `Embeddings`, also as multi-vectors |
 | `image_blocks` | content blocks of a `HumanMessage` |
-| `to_html` | found pages with their regions, for people |
+| `to_html` | an HTML report of the results with their regions |
 
-A question answered from the pictures of pages, by any chat model that sees:
+A chat model that accepts images answers a question from the pictures of pages:
 
 >>> from langchain_core.messages import HumanMessage
 >>> from langchain_core.runnables import RunnableLambda

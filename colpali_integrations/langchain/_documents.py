@@ -1,7 +1,6 @@
-"""LangChain's Documents and Blobs, and images of all kinds, to and from the items and entries of a store.
+"""Conversion of LangChain's Documents and Blobs, and of images, to and from the items and entries of a store.
 
-A Document is a page, encoded as an image, or a text; see `is_page`. Nothing is added to its metadata on the way into a
-store and back.
+A Document is a page, encoded as an image, or a text; see `is_page`. Its metadata are stored and returned unchanged.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ __all__ = [
     "DocumentInput",
     "ImageInput",
     "candidate_of",
+    "checked_documents",
     "document_of",
     "document_source",
     "image_source",
@@ -57,11 +57,29 @@ _PAGE_HASH = re.compile("[0-9a-f]{64}")
 # -- Documents and entries ------------------------------------------------------------------------------------------
 
 
+def checked_documents(documents: Iterable[Document]) -> list[Document]:
+    """Return a list of Documents.
+
+    Raises:
+        InputError: one Document, or something else in the list.
+    """
+    if isinstance(documents, Document):
+        raise InputError("expected a list of Documents, got one Document; pass [document]")
+    several = list(documents)
+    for index, document in enumerate(several):
+        if not isinstance(document, Document):
+            raise InputError(
+                f"expected Documents, and item {index} is a {type(document).__name__}; add_texts takes texts, "
+                "add_images images and add_pdf PDFs"
+            )
+    return several
+
+
 def is_page(document: Document) -> bool:
     """Whether a Document is a page and not a text.
 
-    A page carries its picture as `image_base64`, or has `source`, `page`, `content_hash` and `text_hash` as
-    `PdfPageLoader`, `PageImageBlobParser` and the command line make them. A Document whose text is not that of its
+    The metadata of a page contain its picture as `image_base64`, or `source`, `page`, `content_hash` and `text_hash` as
+    `PdfPageLoader`, `PageImageBlobParser` and the command line write them. A Document whose text does not fit its
     `text_hash` is a text: splitters copy a page's metadata to the chunks of its text.
 
     >>> is_page(Document("chunk", metadata={"source": "a.pdf", "page": 0}))
@@ -74,10 +92,10 @@ def is_page(document: Document) -> bool:
 
 
 def item_of(document: Document, index: int | None = None, id_: str | None = None) -> Item:
-    """A Document as it goes into a store.
+    """Make the item of a Document.
 
     Its id is `id_`, the Document's own, that of the page in its document, or a new one. A Document with an id of its
-    own is a document of its own, which the replacement of its `source` does not touch.
+    own is a separate document, which the replacement of its `source` does not change.
 
     Args:
         document: a page or a text.
@@ -87,26 +105,26 @@ def item_of(document: Document, index: int | None = None, id_: str | None = None
     page = is_page(document)
     owner, of_page = _page_identity(document.metadata)
     own = id_ or (document.id if page or document.id != of_page else None)  # an edited page does not replace the page
-    found = own or (of_page if page else None) or str(uuid.uuid4())
+    new_id = own or (of_page if page else None) or str(uuid.uuid4())
     entry = Entry(
-        id=found,
+        id=new_id,
         text=document.page_content,
         metadata=dict(document.metadata),
-        document_id=owner if page and found == of_page else own,
+        document_id=owner if page and new_id == of_page else own,
         content_hash=_content_key(document),
     )
     draw = partial(page_image, document.metadata) if page else None
-    return Item(id=found, key=entry.content_hash, name=name_of(document), entry=lambda: entry, draw=draw, index=index)
+    return Item(id=new_id, key=entry.content_hash, name=name_of(document), entry=lambda: entry, draw=draw, index=index)
 
 
 def document_of(entry: Entry, **metadata: Any) -> Document:
-    """The Document of an entry, with its id, and with further metadata."""
+    """Make the Document of an entry, with its id and with additional metadata."""
     # A deep copy, because a store in memory hands out its own objects.
     return Document(id=entry.id, page_content=entry.text, metadata={**copy.deepcopy(dict(entry.metadata)), **metadata})
 
 
 def candidate_of(document: Document) -> Candidate:
-    """A Document as it is reranked."""
+    """Make the reranking candidate of a Document."""
     return Candidate(
         id=document.id,
         key=_content_key(document),
@@ -117,7 +135,7 @@ def candidate_of(document: Document) -> Candidate:
 
 
 def name_of(document: Document) -> str:
-    """The name of a Document in messages: "report.pdf, page 7", or the start of its text."""
+    """Name a Document in messages: "report.pdf, page 7", or the start of its text."""
     text = document.page_content
     if is_page(document):
         return reference_name(document.metadata)
@@ -125,13 +143,13 @@ def name_of(document: Document) -> str:
 
 
 def reference_name(metadata: Mapping[str, Any]) -> str:
-    """The name of the page that metadata refer to, or "image" where they name none."""
+    """Name the page that metadata refer to; "image" if they refer to none."""
     source, number = metadata.get("source"), _number(metadata)
     return page_name(source, number) if isinstance(source, str) and number is not None else "image"
 
 
 def _content_key(document: Document) -> str:
-    """Equal for equal vectors."""
+    """Compute the key that is equal for equal vectors."""
     if not is_page(document):
         return text_key(document.page_content)
     metadata = document.metadata
@@ -142,14 +160,14 @@ def _content_key(document: Document) -> str:
 
 
 def _is_as_read(document: Document) -> bool:
-    """Whether the readers of this package made a Document, and its text is unchanged."""
+    """Whether a reader of this package made a Document and its text is unchanged."""
     text_hash, content_hash = document.metadata.get("text_hash"), document.metadata.get("content_hash")
     unchanged = text_hash == text_key(document.page_content)
     return unchanged and isinstance(content_hash, str) and _PAGE_HASH.fullmatch(content_hash) is not None
 
 
 def _page_identity(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """The id of the document, and that of its page; None where the metadata do not name them."""
+    """Return the ids of the document and of its page; None where the metadata do not identify them."""
     owner, number = metadata.get("document_id"), _number(metadata)
     if not _text(owner):
         location = metadata.get("file_path") or metadata.get("source")
@@ -162,7 +180,7 @@ def _page_identity(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]
 
 
 def _number(metadata: Mapping[str, Any]) -> int | None:
-    """The 1-based number of a page; some stores keep all numbers as floats."""
+    """Return the 1-based number of a page; some stores return all numbers as floats."""
     number = metadata.get("page")
     if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 1 or number != number // 1:
         return None
@@ -183,22 +201,21 @@ def document_source(
     metadata: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> DocumentSource:
-    """A PDF or image as it goes into a store.
+    """Make the document source of a PDF or image.
 
     Args:
-        source: a path, the bytes, a Blob of either, or a function that gives a picture.
-        name: stored as `source`, where neither `metadata` nor the Blob have one.
+        source: a path, the bytes, a Blob of either, or a function that returns a picture.
+        name: stored as `source` if `metadata` have none.
         metadata: the caller's own; those of a Blob are stored too, but do not identify the document.
         **options: of `DocumentSource`.
     """
-    own = dict(metadata or {})
-    given = own["source"] if _text(own.get("source")) else name
+    location = (metadata or {}).get("source")
+    name = location if isinstance(location, str) and location else name
     if not isinstance(source, Blob):
-        return DocumentSource(source=source, name=given, metadata=own, **options)
+        return DocumentSource(source=source, name=name, metadata=metadata, **options)
     content = os.fspath(source.path) if source.data is None and source.path is not None else source.as_bytes()
-    return DocumentSource(
-        source=content, name=given or source.source, metadata=own, extra_metadata=source.metadata, **options
-    )
+    name = name or source.source
+    return DocumentSource(source=content, name=name, metadata=metadata, extra_metadata=source.metadata, **options)
 
 
 def image_source(
@@ -210,7 +227,7 @@ def image_source(
     index: int,
     include_image: bool,
 ) -> DocumentSource | Item:
-    """An image as it goes into a store.
+    """Make the document source of an image, or the item of a page's Document.
 
     Args:
         image: see `ColPaliVectorStore.add_images`.
@@ -218,7 +235,7 @@ def image_source(
         metadata: the caller's own.
         id_: of the entry.
         index: position in the caller's list.
-        include_image: whether the metadata carry the picture.
+        include_image: whether the metadata contain the picture.
 
     Raises:
         InputError: a PDF, or a Document that is a text.
@@ -233,16 +250,16 @@ def image_source(
     if not isinstance(image, Blob | bytes | os.PathLike) and (not isinstance(image, str) or _is_uri(image)):
         name = image if isinstance(image, str) and not image.lower().startswith("data:") else None
         return document_source(partial(load, image), name=name, **options)
-    found = document_source(image, **options)
-    if not callable(found.source) and not isinstance(found.source, Image.Image) and is_pdf(found.source):
-        raise InputError(f"{found.label} is a PDF; use add_pdf").at(index, found.label)
-    return found
+    source = document_source(image, **options)
+    if not callable(source.source) and not isinstance(source.source, Image.Image) and is_pdf(source.source):
+        raise InputError(f"{source.label} is a PDF; use add_pdf").at(index, source.label)
+    return source
 
 
 def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
-    """Translate one image at a time for `ColPali.embed_images`; a page's Document is drawn when its turn comes.
+    """Translate one image at a time for `ColPali.embed_images`; the page of a Document is drawn in its turn.
 
-    A page that cannot be drawn does not end the stream: reading it fails with its error.
+    A page that cannot be drawn does not end the stream: reading its image raises the error.
     """
     for image in images:
         if isinstance(image, Blob):
@@ -262,7 +279,7 @@ def _is_uri(text: str) -> bool:
 
 
 class _File(io.BytesIO):
-    """A named file of given content, or one that raises a given error when it is read."""
+    """A named file with some content, or one that raises an error when it is read."""
 
     def __init__(self, name: str, content: bytes | ColPaliError) -> None:
         self._error = content if isinstance(content, ColPaliError) else None

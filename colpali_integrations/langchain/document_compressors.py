@@ -1,15 +1,17 @@
-"""`ColPaliReranker`: documents that any retriever found, ordered by late interaction."""
+"""`ColPaliReranker`: a reranker by late interaction for the results of any retriever."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from colpali_integrations._options import unknown_option
 from colpali_integrations.langchain._documents import candidate_of
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
@@ -19,35 +21,38 @@ from colpali_integrations.stores.rerank import CandidateScorer
 
 __all__ = ["ColPaliReranker"]
 
+_GUESSES = {"store": "use vectorstore=", "k": "use top_n=", "model": "use embedding=ColPaliEmbeddings(model_name=...)"}
+
 
 class ColPaliReranker(BaseDocumentCompressor):
-    """Orders documents by how well they answer a question, by late interaction.
+    """Reranker of the Documents of any retriever, by late interaction.
 
-    Documents whose content the store holds, whichever retriever found them, are scored by its vectors: no page is
-    encoded. Others are encoded once, a page as an image and anything else as a text, and kept in a cache. An id decides
-    nothing: an entry under a Document's id counts only if its content is the Document's.
+    Documents whose content is in the store are scored by its vectors, without encoding. Others are encoded once, a page
+    as an image and anything else as a text, and cached. Ids do not matter: an entry under a Document's id counts only
+    if its content is that of the Document.
 
-    Documents come as copies, the best first, with `metadata["relevance_score"]`: MaxSim as a share of the highest
+    The results are copies, the best first, with `metadata["relevance_score"]`: MaxSim as a share of the highest
     possible for the question, in [0, 1].
 
     Attributes:
         vectorstore: a `ColPaliVectorStore`, a `MultiVectorStore` or the folder of one; None to encode everything.
         embedding: encodes the question; None for that of the vector store, or ColTiny without one.
-        top_n: how many documents are kept; None for all.
+        top_n: maximum number of results; None for all.
         score_threshold: only documents of at least this relevance, in [0, 1].
         on_error: "raise" the error of a document that cannot be read or encoded, which names it, or "skip" it: it
             comes last, with relevance 0 and a log entry.
-        cache_size: how many encoded documents are kept.
+        cache_size: number of encoded documents in the cache.
 
     Raises:
-        StoreError: no store in that folder.
-        FingerprintError: the store was made by another model than the embeddings'.
-        pydantic.ValidationError: an argument has an invalid value or is unknown.
+        StoreError: the folder has no store.
+        FingerprintError: another model than that of the embeddings made the store.
+        ConfigurationError: an unknown argument.
+        pydantic.ValidationError: an argument has an invalid value.
 
     Example:
         >>> reranker = ColPaliReranker(top_n=1)
-        >>> found = [Document("rates of tax"), Document("the harbour at low tide")]
-        >>> [best] = reranker.compress_documents(found, "when is the tide low")
+        >>> documents = [Document("rates of tax"), Document("the harbour at low tide")]
+        >>> [best] = reranker.compress_documents(documents, "when is the tide low")
         >>> best.page_content, 0 < best.metadata["relevance_score"] <= 1
         ('the harbour at low tide', True)
 
@@ -86,12 +91,14 @@ class ColPaliReranker(BaseDocumentCompressor):
         embedding: ColPaliEmbeddings | None = None,
         **fields: Any,
     ) -> None:
+        if fields.keys() - type(self).model_fields:
+            raise unknown_option(type(self).__name__, fields, type(self).model_fields, _GUESSES)
         opened = None if vectorstore is None else open_vectorstore(vectorstore, embedding)
         chosen = embedding or (ColPaliEmbeddings() if opened is None else opened.embeddings)
         super().__init__(**fields | {"vectorstore": opened, "embedding": chosen})
 
     def model_post_init(self, context: Any, /) -> None:
-        """Make the scorer, which has the cache."""
+        """Make the scorer and its cache."""
         store = None if self.vectorstore is None else self.vectorstore.store
         self._scorer = CandidateScorer(lambda: self.embedding.model, store, cache_size=self.cache_size)
 
@@ -101,12 +108,12 @@ class ColPaliReranker(BaseDocumentCompressor):
         """Order documents.
 
         Args:
-            documents: pages and texts; they are not changed.
+            documents: pages and texts, which stay unchanged.
             query: the question.
             callbacks: not used.
 
         Returns:
-            Copies of the best, with `relevance_score` in their metadata; [] for none.
+            Copies of the best, with `relevance_score` in their metadata.
 
         Raises:
             QueryError: the question is empty.
@@ -126,7 +133,7 @@ class ColPaliReranker(BaseDocumentCompressor):
     ) -> list[Document]:
         """`compress_documents` in a thread."""
         candidates = list(map(candidate_of, documents))
-        # Encoding pages takes long, and must not hold up the questions.
+        # Encoding pages is slow and must not block the threads of queries.
         encodes = await offload(lambda: self._scorer.needs_encoding(candidates), "queries")
         lane: Lane = "pages" if encodes else "queries"
         return await offload(lambda: self.compress_documents(documents, query, callbacks), lane)
@@ -134,18 +141,11 @@ class ColPaliReranker(BaseDocumentCompressor):
     # -- copies -------------------------------------------------------------------------------------------------
 
     def __copy__(self) -> ColPaliReranker:
-        """Another one with the same options, on the same store; its cache is its own."""
-        return type(self)(**self._fields())
+        """Make a reranker with the same options and store, and a cache of its own."""
+        return type(self)(**dict(self))
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ColPaliReranker:
         return self.__copy__()
 
     def __reduce__(self) -> Any:
-        return _made, (type(self), self._fields())
-
-    def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
-
-def _made(cls: type[ColPaliReranker], fields: dict[str, Any]) -> ColPaliReranker:
-    return cls(**fields)
+        return partial(type(self), **dict(self)), ()

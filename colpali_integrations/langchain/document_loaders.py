@@ -1,17 +1,19 @@
-"""PDFs and images as Documents, one per page, which refer to their picture instead of carrying it."""
+"""Loader and parser of PDFs and images: one Document per page, with a reference to its picture."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from langchain_core.document_loaders import BaseBlobParser, BaseLoader
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
+from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.langchain._documents import document_source
 from colpali_integrations.pages.document import DEFAULT_DPI
@@ -22,20 +24,25 @@ __all__ = ["PageImageBlobParser", "PdfPageLoader"]
 logger = logging.getLogger(__name__)
 
 Source: TypeAlias = "str | os.PathLike[str] | Blob"
+# Arguments of LangChain's other loaders.
+_GUESSES = {
+    "glob": "a folder gives its PDFs and images; use exclude=[...] to leave files out",
+    "silent_errors": "use on_error='skip'",
+}
 
 
 class PageImageBlobParser(BaseBlobParser):
-    """Parses a PDF into one Document per page, and an image into one Document.
+    """Parser of a PDF into one Document per page, and of an image into one Document.
 
-    `page_content` is the page's text layer, or "report.pdf, page 7" where there is none: LangChain takes documents of
-    equal content for duplicates. The metadata are JSON-safe:
+    `page_content` is the page's text layer, or "report.pdf, page 7" without one, because LangChain treats documents of
+    equal content as duplicates. The metadata are JSON-safe:
 
     - `source`: the path, or the URL or name of the content; `file_name`: its last part; `file_path`: the real path of
       a file; `document_id`: the path or name together with `metadata`.
     - `page`: **1-based** (PyPDFLoader counts from 0); `page_label`: the printed number; `page_count`.
     - `width`, `height`: in points (1/72 inch) for PDFs, in pixels for images; `dpi`: the resolution of a PDF page.
     - `content_hash`: 64 hex digits over the file's bytes and the page number; `text_hash`: of `page_content`. A
-      Document whose text was changed is a text, and no longer the page.
+      Document with a changed text is stored as a text, not as the page.
     - `image_base64`, `image_mime_type`: only with `include_image=True`.
 
     The blob's other metadata are kept. A page of a blob without a file can be drawn again only with
@@ -44,13 +51,13 @@ class PageImageBlobParser(BaseBlobParser):
     Args:
         metadata: the caller's own values, for every page. They are part of the identity of the document: a store keeps
             the pages of one file with `{"tenant": "north"}` and with `{"tenant": "south"}` apart.
-        dpi: resolution at which pages are to be drawn.
+        dpi: resolution of PDF pages.
         pages: 1-based numbers of the requested pages; None for all.
         password: for encrypted PDFs.
-        include_image: whether to carry the picture as base64, which enlarges stores and traces.
+        include_image: whether to include the picture as base64, which enlarges stores and traces.
 
     Raises:
-        ConfigurationError: dpi is not positive.
+        ConfigurationError: an option has an invalid value.
 
     Example:
         >>> pages = PageImageBlobParser(pages=[2]).parse(Blob.from_path("report.pdf"))
@@ -76,8 +83,8 @@ class PageImageBlobParser(BaseBlobParser):
         """Read pages one at a time.
 
         Raises:
-            PdfError: not a PDF, damaged, encrypted, empty, or without a requested page.
-            ImageError: neither a PDF nor an image.
+            PdfError: the PDF is damaged, encrypted or empty, or has no page of a requested number.
+            ImageError: the blob is neither a PDF nor an image.
         """
         source = document_source(blob, metadata=self.metadata, dpi=self.dpi, password=self.password)
         with source.open() as document:
@@ -87,23 +94,23 @@ class PageImageBlobParser(BaseBlobParser):
 
 
 class PdfPageLoader(BaseLoader):
-    """Loads PDFs and images as one Document per page; `PageImageBlobParser` lists their metadata.
+    """Loader of PDFs and images as one Document per page; `PageImageBlobParser` lists their metadata.
 
-    Pages are not drawn while loading, unless `include_image` asks for it.
+    Pages are drawn only with `include_image=True`.
 
     Args:
         source: a file, a folder, a Blob, or several of them. Of a folder, all PDFs and images in it and below are
-            loaded, by name.
-        exclude: patterns of files in folders to pass over, such as "drafts/*".
+            loaded, sorted by name.
+        exclude: patterns of files in folders to leave out, such as "drafts/*".
         metadata: the caller's own values, for every page; see `PageImageBlobParser`.
-        dpi: resolution at which pages are to be drawn.
-        pages: 1-based numbers of the requested pages of each file; None for all.
+        dpi: resolution of PDF pages.
+        pages: 1-based numbers of the requested pages per file; None for all.
         password: for encrypted PDFs.
-        include_image: whether to carry each picture as base64 in the metadata.
+        include_image: whether to include each picture as base64 in the metadata.
         on_error: "raise" the error of a file that cannot be read, or "skip" the rest of the file with a log entry.
 
     Raises:
-        ConfigurationError: an option has an invalid value.
+        ConfigurationError: an option is unknown or has an invalid value.
 
     Example:
         >>> loader = PdfPageLoader("reports/", on_error="skip")
@@ -123,7 +130,11 @@ class PdfPageLoader(BaseLoader):
         password: str | None = None,
         include_image: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
+        **unknown: NoReturn,
     ) -> None:
+        if unknown:
+            known = inspect.signature(type(self)).parameters.keys() - {"unknown"}
+            raise unknown_option(type(self).__name__, unknown, known, _GUESSES)
         if on_error not in ("raise", "skip"):
             raise ConfigurationError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         self.sources = [source] if isinstance(source, str | os.PathLike | Blob) else list(source)
@@ -136,8 +147,8 @@ class PdfPageLoader(BaseLoader):
         """Read pages one at a time, file by file. `alazy_load` does the same in a thread.
 
         Raises:
-            PdfError: a PDF that cannot be read.
-            ImageError: a file that is neither PDF nor image.
+            PdfError: a PDF cannot be read.
+            ImageError: a file is neither a PDF nor an image.
         """
         for source in self.sources:
             for blob in self._blobs(source):

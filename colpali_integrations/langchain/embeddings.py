@@ -1,8 +1,9 @@
-"""`ColPaliEmbeddings`: pages, queries and texts to vectors, as LangChain wants them and as late interaction does."""
+"""`ColPaliEmbeddings`: single vectors for LangChain and multi-vectors for late interaction."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +14,29 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from colpali_integrations.errors import InputError
 from colpali_integrations.langchain._documents import ImageInput, image_sources
+from colpali_integrations.langchain._threads import async_twin, in_lane
 from colpali_integrations.models.colpali import ColPali, OnError
 from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import is_one_image
 from colpali_integrations.runtime.arrays import Float32
-from colpali_integrations.runtime.threads import collect, offload
+from colpali_integrations.runtime.threads import collect
 from colpali_integrations.scoring.single_vector import Pooling, single_vector
 
 __all__ = ["ColPaliEmbeddings"]
 
 
 class ColPaliEmbeddings(BaseModel, Embeddings):
-    """Embeds queries, texts and page images with a ColPali-family model, without PyTorch.
+    """Embeddings of queries, texts and page images by a ColPali-family model, without PyTorch.
 
-    LangChain's own methods (`embed_query`, `embed_documents`) and `embed_images` give one pooled vector of unit
-    length as Python floats, which any vector store and cache can hold. Late interaction needs all vectors: the
-    `..._multi_vector` methods give float32 arrays (n_vectors, dim) for `max_sim`, and rank far better.
+    LangChain's own methods (`embed_query`, `embed_documents`) and `embed_images` return one pooled vector of unit
+    length as Python floats, which any vector store and cache accepts. Late interaction needs all vectors: the
+    `..._multi_vector` methods return float32 arrays (n_vectors, dim) for `max_sim`, and rank far better.
 
-    The vectors of a text are those of a page that prints it, where the model can encode texts so (ColTiny): texts and
-    pages then share one ranking. Other models encode a text as a query, cut to the length of one. The one pooled vector
-    of a text is always made of its vectors as a query.
+    ColTiny encodes a text as it encodes a page that prints the text, so that texts and pages share one ranking. Other
+    models encode a text as a query and cut it to the length of one. The pooled vector of a text always comes from its
+    vectors as a query.
 
     An image may be anything that `colpali_integrations.pages.load_image` takes (a path, bytes, an open file, a PIL
     image, an array, a data URI, a URL with `allow_urls=True`), a `PdfPage`, a Blob of an image, or a page's Document
@@ -42,24 +44,24 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     read or encoded; "skip" it with a log entry; or a function that is called with the error. The result then has no
     entry for that image.
 
-    The object holds options only. All objects of equal options in a process, copies and unpickled ones included, share
-    one model. It is loaded at first use, by one thread, and kept until
+    The object holds options only. All objects with equal options in a process, copies and unpickled ones included,
+    share one model. It is loaded at first use, by one thread, and stays loaded until
     `colpali_integrations.models.shared.release_shared_models()`.
 
     Args:
-        options: keyword arguments of `ColPali.from_pretrained` beside the name, each of which may also be given
-            directly: `ColPaliEmbeddings(threads=4)`. An unknown argument is an error.
+        options: keyword arguments of `ColPali.from_pretrained` beside the name; each may also be passed directly:
+            `ColPaliEmbeddings(threads=4)`. An unknown argument is an error.
 
     Attributes:
         model_name: a name of `list_supported_models()`, or a folder with a model's files. May be passed as `model`.
-        pooling: how a multi-vector becomes one vector: "mean", the mean of all vectors, scaled to length 1.
+        pooling: of a multi-vector to a single vector: "mean", the mean of all vectors, scaled to length 1.
         batch_size: pages per run; None for the default of `ColPali.embed_images`.
         parallel: runs at the same time, on one copy of the weights. None: one per device; 0: one per core.
         show_progress: a progress bar on stderr.
         options: the model's other options.
 
     Raises:
-        ModelNotFoundError: no model of that name.
+        ModelNotFoundError: no model has that name.
         pydantic.ValidationError: an argument has an invalid value or is unknown.
 
     Example:
@@ -83,7 +85,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     show_progress: bool = False
     options: ModelOptions = ModelOptions()
 
-    if TYPE_CHECKING:  # pydantic's signature has no place for model options that are given directly
+    if TYPE_CHECKING:  # pydantic's own signature has no model options
 
         def __init__(
             self,
@@ -104,7 +106,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
 
     @model_validator(mode="after")
     def _check_model_name(self) -> ColPaliEmbeddings:
-        """Refuse an unknown model here, and not at the first query."""
+        """Refuse an unknown model at once instead of at the first query."""
         check_name(self.model_name, self.options.local_dir)
         return self
 
@@ -121,7 +123,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     # -- one vector each ----------------------------------------------------------------------------------------
 
     def embed_query(self, text: str) -> list[float]:
-        """One pooled vector of a query: `dim` Python floats.
+        """Encode a query as one pooled vector of `dim` Python floats.
 
         Raises:
             QueryError: the query is empty or not a string.
@@ -129,38 +131,38 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         return self._pool(self.embed_query_multi_vector(text))
 
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
-        """One pooled vector of each text, encoded as a query is.
+        """Encode texts as one pooled vector each, in the way of queries.
 
         Raises:
             QueryError: a text is empty or not a string; `index` and `item` name it.
         """
-        # Not `embed_texts`: the mean of what ColTiny makes of a text as a page lies far from the mean of a query.
+        # Not `embed_texts`: the mean of ColTiny's vectors of a text as a page is far from the mean of a query's.
         vectors = self.model.embed_queries(_several(texts), parallel=self.parallel, show_progress=self.show_progress)
         return [self._pool(one) for one in vectors]
 
     def embed_images(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
     ) -> list[list[float]]:
-        """One pooled vector of each page.
+        """Encode pages as one pooled vector each.
 
         Args:
             images: one image, or any iterable of them.
             on_error: "raise", "skip" or a function of the error; see the class.
 
         Raises:
-            ImageError: a page that cannot be read; `index` and `item` name it.
-            EncodingError: a page that cannot be encoded.
+            ImageError: a page cannot be read; `index` and `item` name it.
+            EncodingError: a page cannot be encoded.
         """
         return [self._pool(vectors) for vectors in self._images(images, on_error)]
 
     def embed_image(self, uris: list[str]) -> list[list[float]]:
-        """`embed_images`, under the name and argument by which Chroma's `add_images` calls it."""
+        """Do `embed_images`, under the name and argument that Chroma's `add_images` uses."""
         return self.embed_images(uris)
 
     # -- all vectors --------------------------------------------------------------------------------------------
 
     def embed_query_multi_vector(self, text: str) -> Float32:
-        """All vectors of a query, float32 (n_vectors, dim), for `max_sim`.
+        """Encode a query as all its vectors, float32 (n_vectors, dim), for `max_sim`.
 
         Raises:
             QueryError: the query is empty or not a string.
@@ -168,7 +170,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         return self.model.embed_query(text)
 
     def embed_queries_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
-        """All vectors of each query, encoded together: float32 (n_vectors, dim) each.
+        """Encode queries together as all their vectors, float32 (n_vectors, dim) each.
 
         Raises:
             QueryError: a query is empty or not a string; `index` and `item` name it.
@@ -176,7 +178,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         return list(self.model.embed_queries(_several(texts), parallel=self.parallel))
 
     def embed_documents_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
-        """All vectors of each text to search: float32 (n_vectors, dim) each; see `ColPali.embed_texts`.
+        """Encode texts to be searched as all their vectors, float32 (n_vectors, dim) each; see `ColPali.embed_texts`.
 
         Raises:
             QueryError: a text is empty or not a string; `index` and `item` name it.
@@ -186,40 +188,32 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     def embed_images_multi_vector(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
     ) -> list[Float32]:
-        """All vectors of each page: float32 (n_vectors, dim) each. Arguments and errors as `embed_images`.
+        """Encode pages as all their vectors, float32 (n_vectors, dim) each; arguments and errors as `embed_images`.
 
-        A page of ColPali has about 1030 vectors, half a megabyte. For more pages than memory holds, iterate over
-        `model.embed_images(...)`, which gives them one by one.
+        A page of ColPali has about 1030 vectors, half a megabyte. For more pages than fit in memory, iterate over
+        `model.embed_images(...)`, which yields them one by one.
         """
         return list(self._images(images, on_error))
 
-    # -- the same without blocking the event loop ---------------------------------------------------------------
+    # -- without blocking the event loop ------------------------------------------------------------------------
 
     async def aembed_query(self, text: str) -> list[float]:
-        """`embed_query` in a thread."""
-        return await offload(lambda: self.embed_query(text), "queries")
+        """`embed_query` in a thread, without blocking the event loop."""
+        return await in_lane(partial(self.embed_query, text), "queries")
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
-        """`embed_documents` in a thread."""
-        return await offload(lambda: self.embed_documents(texts), "pages")
+        """`embed_documents` in a thread, without blocking the event loop."""
+        return await in_lane(partial(self.embed_documents, texts), "pages")
+
+    aembed_query_multi_vector = async_twin(embed_query_multi_vector, "queries")
+    aembed_queries_multi_vector = async_twin(embed_queries_multi_vector, "queries")
+    aembed_documents_multi_vector = async_twin(embed_documents_multi_vector, "pages")
 
     async def aembed_images(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
     ) -> list[list[float]]:
         """`embed_images` in a thread. A cancelled call stops encoding after the page at hand."""
         return await collect(lambda: map(self._pool, self._images(images, on_error)))
-
-    async def aembed_query_multi_vector(self, text: str) -> Float32:
-        """`embed_query_multi_vector` in a thread."""
-        return await offload(lambda: self.embed_query_multi_vector(text), "queries")
-
-    async def aembed_queries_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
-        """`embed_queries_multi_vector` in a thread."""
-        return await offload(lambda: self.embed_queries_multi_vector(texts), "queries")
-
-    async def aembed_documents_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
-        """`embed_documents_multi_vector` in a thread."""
-        return await offload(lambda: self.embed_documents_multi_vector(texts), "pages")
 
     async def aembed_images_multi_vector(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
@@ -228,8 +222,8 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         return await collect(lambda: self._images(images, on_error))
 
     def _images(self, images: Iterable[ImageInput] | ImageInput, on_error: OnError) -> Generator[Float32, None, None]:
-        one = isinstance(images, (Blob, Document)) or is_one_image(images)
-        several: Iterable[ImageInput] = [images] if one else images  # type: ignore[list-item, assignment]
+        single = isinstance(images, (Blob, Document)) or is_one_image(images)
+        several: Iterable[ImageInput] = [images] if single else images  # type: ignore[list-item, assignment]
         return self.model.embed_images(
             image_sources(several),
             batch_size=self.batch_size,

@@ -1,4 +1,4 @@
-"""Found pages for chat models (`image_blocks`) and for people (`to_html`)."""
+"""Presentation of results: `image_blocks` for chat models, `to_html` for readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from langchain_core.messages.content import ContentBlock, create_image_block, cr
 
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
-from colpali_integrations.langchain._documents import is_page, name_of, reference_name
+from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.reference import encode_base64, page_image
 
@@ -20,17 +20,16 @@ __all__ = ["image_blocks", "to_html"]
 def image_blocks(
     documents: Iterable[Document], *, dpi: float | None = None, captions: bool = False, password: str | None = None
 ) -> list[ContentBlock]:
-    """Make the image blocks of a chat message from the pages that a retriever found.
+    """Make the image blocks of a chat message from the results of a retriever.
 
-    Pages are drawn from their file, or taken from the base64 that they carry. A file that changed since its page was
-    indexed is refused, because its picture would be another page's. Drawing takes some tens of milliseconds per page:
-    in a coroutine write `await asyncio.to_thread(image_blocks, documents)`.
+    Pages are drawn from their file, or taken from `image_base64` in their metadata. A file that has changed since its
+    page was indexed is refused, because the picture would show another page. Drawing takes some tens of milliseconds
+    per page; in a coroutine, call `await asyncio.to_thread(image_blocks, documents)`.
 
     Args:
         documents: pages, such as `PdfPageLoader` makes.
         dpi: draw PDF pages at this resolution instead of the one they were loaded with.
-        captions: put a text block with the page's name ("report.pdf, page 7") before each image, which a chat model
-            can cite.
+        captions: put a text block with the page's name ("report.pdf, page 7") before each image, for citations.
         password: for encrypted PDFs.
 
     Returns:
@@ -51,7 +50,7 @@ def image_blocks(
         (['text', 'text', 'image'], 'report.pdf, page 1')
     """
     blocks: list[ContentBlock] = []
-    for document in documents:
+    for document in checked_documents(documents):
         image = page_image(document.metadata, dpi=dpi, password=password)
         if captions:
             blocks.append(create_text_block(reference_name(document.metadata)))
@@ -67,25 +66,24 @@ def to_html(
     limit: int = 10,
     max_side: int = 1100,
 ) -> HtmlReport:
-    """Show the results of a retriever: the pages with their scores and the regions that answer.
+    """Make a report of a retriever's results: the pages with their scores and matching regions.
 
-    Scores and regions are those of the Documents' metadata. Pictures are drawn from the pages' files; where a file is
-    missing or has changed, the report shows the reason in place of the picture.
+    Scores and regions come from the Documents' metadata. Pictures are drawn from the pages' files; for a file that is
+    missing or has changed, the report shows the reason instead of the picture.
 
     Args:
         documents: the results, the best first.
-        question: their question.
-        vectorstore: the store in which they were found. With it the report has heatmaps, and regions where the
-            Documents have none.
-        limit: how many at most.
-        max_side: of a picture, in pixels.
+        question: the question.
+        vectorstore: the store of the results. It adds heatmaps, and regions for Documents without them.
+        limit: maximum number of Documents.
+        max_side: longest side of a picture, in pixels.
 
     Returns:
-        A string that notebooks show; `.save(path)` writes it.
+        A string that notebooks display; `.save(path)` writes it to a file.
 
     Raises:
-        InputError: `metadata["regions"]` of another form than a retriever's.
-        QueryError: with `vectorstore`, a question that is empty.
+        InputError: `metadata["regions"]` do not have the form of a retriever's.
+        QueryError: the question is empty, and `vectorstore` is given.
 
     Example:
         >>> from colpali_integrations.langchain import ColPaliVectorStore
@@ -93,12 +91,12 @@ def to_html(
         ...     pages = store.as_retriever().invoke("diverging palettes")
         ...     saved = to_html(pages, "diverging palettes", vectorstore=store).save("answers.html")
     """
-    shown = list(documents)[:limit]
+    shown = checked_documents(documents)[:limit]
     boxes, maps, model = _explained(shown, question, vectorstore)
     pages = []
     for document in shown:
         metadata = document.metadata
-        image, why = report_picture(metadata, max_side=max_side) if is_page(document) else (None, "")
+        image, note = report_picture(metadata, max_side=max_side) if is_page(document) else (None, "")
         source = metadata.get("source")
         pages.append(
             ReportPage(
@@ -106,7 +104,7 @@ def to_html(
                 score=_number(metadata.get("score")),
                 relevance=_number(metadata.get("relevance_score")),
                 image=image,
-                note=why,
+                note=note,
                 regions=metadata.get("regions") or boxes.get(document.id or "", []),
                 maps=maps.get(document.id or ""),
                 text=document.page_content,
@@ -119,7 +117,7 @@ def to_html(
 def _explained(
     documents: Sequence[Document], question: str, vectorstore: ColPaliVectorStore | None
 ) -> tuple[dict[str, Any], dict[str, SimilarityMaps], str]:
-    """Regions and heatmaps by id, and the model's name."""
+    """Compute regions and heatmaps by id, and return the model's name too."""
     if vectorstore is None:
         return {}, {}, ""
     [query] = vectorstore.embeddings.embed_queries_multi_vector([question])

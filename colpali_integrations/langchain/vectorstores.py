@@ -1,21 +1,17 @@
-"""`ColPaliVectorStore`: pages and texts in a LangChain vector store, found by late interaction."""
+"""`ColPaliVectorStore`: a LangChain vector store of pages and texts, searched by late interaction."""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from threading import Event
-from types import TracebackType
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
-from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from numpy.typing import ArrayLike, NDArray
 
@@ -24,16 +20,17 @@ from colpali_integrations.errors import ConfigurationError, InputError, ModelNot
 from colpali_integrations.langchain._documents import (
     DocumentInput,
     ImageInput,
+    checked_documents,
     document_of,
     document_source,
     image_source,
     item_of,
 )
+from colpali_integrations.langchain._threads import async_twin, in_lane, stop_event
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
-from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import (
     DocumentSource,
     Filter,
@@ -48,16 +45,16 @@ from colpali_integrations.stores import (
     parse_filter,
     stored_settings,
 )
-from colpali_integrations.stores.filters import ID, And, Condition, FilterLike, Operator
+from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import mmr_select
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = [
+    "OPTION_GUESSES",
     "SEARCH_OPTIONS",
     "ColPaliVectorStore",
     "FilterInput",
-    "check_options",
     "open_vectorstore",
     "search_options",
 ]
@@ -66,8 +63,12 @@ T = TypeVar("T")
 FilterInput: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
 _Scored: TypeAlias = "list[tuple[Document, float]]"
 
-SEARCH_OPTIONS = ("k", "filter", "score_threshold", "mode", "oversampling", "hybrid")
-_GUESSES = {
+# LangChain's names of a search's options, and those of `SearchOptions`.
+SEARCH_OPTIONS = {
+    **{"k": "k", "filter": "where", "score_threshold": "min_relevance"},
+    **{"mode": "mode", "oversampling": "oversampling", "hybrid": "hybrid"},
+}
+OPTION_GUESSES = {
     **dict.fromkeys(("filters", "where"), "use filter={...}"),
     **dict.fromkeys(("top_k", "similarity_top_k", "limit", "n_results"), "use k=..."),
     **dict.fromkeys(("min_relevance", "similarity_cutoff"), "use score_threshold=..."),
@@ -79,38 +80,36 @@ _CONSTRUCTOR_GUESSES = {
     "location": "path= for a folder, or url= for a server",
     **dict.fromkeys(("embeddings", "embedding_function", "embed_model"), "embedding="),
 }
-# Images in memory and from the network are read to be identified; more of them are not held at a time.
+# Images in memory and from the network are read before the ingestion to identify them; this many at a time.
 _IMAGES_TOGETHER = 16
-# In the thread of a coroutine's work: an event that is set when the coroutine is cancelled.
-_stop: ContextVar[Event | None] = ContextVar("_stop", default=None)
 
 
 class ColPaliVectorStore(VectorStore):
-    """Pages and texts, each with all its vectors, in a folder, on a Qdrant server or in memory.
+    """Vector store of pages and texts with all their vectors, in a folder, on a Qdrant server or in memory.
 
-    A Document is a page, and is encoded as an image, when `PdfPageLoader` or `PageImageBlobParser` made it, or when it
-    carries its picture as `image_base64`. Any other Document is a text, and so is a page's Document whose text was
-    changed, such as a splitter's chunk. (To give a page another text, of an OCR for instance, let it carry its picture
-    and remove `text_hash` from its metadata.) Documents come out as they went in, with their ids; metadata must be
-    JSON-safe.
+    A Document is a page, and is encoded as an image, if `PdfPageLoader` or `PageImageBlobParser` made it, or if its
+    metadata contain its picture as `image_base64`. Any other Document is a text, and so is a page's Document with a
+    changed text, such as a splitter's chunk. (To replace a page's text, by that of an OCR for instance, add
+    `image_base64` to its metadata and remove `text_hash`.) Searches return Documents as they were added, with their
+    ids. Metadata must be JSON-safe.
 
     A page is identified by its document (`document_id` in the metadata: the file's real path together with the caller's
-    `metadata=`) and its number. Adding a document again is idempotent, and replaces it where the file changed. Pages
-    and texts of equal content are encoded once: another document gets a copy of their vectors. An interrupted run
-    continues with the pages that are missing.
+    `metadata=`) and its number. Adding a document again is idempotent, and replaces it if the file has changed. Pages
+    and texts of equal content are encoded once; other documents get copies of their vectors. An interrupted run
+    continues with the missing pages.
 
-    The folder is the one that `colpali-integrations index` makes and the LlamaIndex adapter reads. Threads may share
-    the object; a folder belongs to one process at a time. Copies share the store; a pickle opens it again.
+    `colpali-integrations index` and the LlamaIndex adapter use the same folders. Threads may share the object; only one
+    process at a time can open a folder. Copies share the store; unpickling opens it again.
 
     Args:
-        embedding: the encoder; None for the registered model that the store was made by, ColTiny for a new one.
-        store: an open `MultiVectorStore`, instead of the places below.
-        path: a folder, opened or made. Without a place the store is in memory, and gone with the object.
+        embedding: the encoder; None for the registered model that made the store, ColTiny for a new one.
+        store: an open `MultiVectorStore`, instead of `path`, `url` or `client`.
+        path: a folder, which is made if it is missing. Without a place the store is in memory.
         url: of a Qdrant server or cluster.
         client: a ready `QdrantClient`.
         collection_name: on the server.
         first_stage: the vectors that a two-stage search scans first; see `stores.settings.Settings`.
-        first_vectors: how many of them a page has.
+        first_vectors: number of first-stage vectors per page.
         language: of the texts, for the hybrid search's BM25.
         **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
 
@@ -119,15 +118,15 @@ class ColPaliVectorStore(VectorStore):
         model: the `ColPali` that encodes.
 
     Raises:
-        FingerprintError: the store was made by another model; both are shown.
-        StoreError: it cannot be opened, or another process has it open.
+        FingerprintError: another model made the store; the message names both.
+        StoreError: the store cannot be opened, or another process has it open.
         ConfigurationError: embeddings of single vectors, or arguments that contradict each other or the store.
 
     Example:
         >>> store = ColPaliVectorStore()
         >>> ids = store.add_texts(["the harbour at low tide", "rates of tax"], [{"year": 2023}, {"year": 2024}])
-        >>> [found] = store.similarity_search("when is the tide low", k=1)
-        >>> found.page_content, found.metadata
+        >>> [best] = store.similarity_search("when is the tide low", k=1)
+        >>> best.page_content, best.metadata
         ('the harbour at low tide', {'year': 2023})
         >>> store.similarity_search("tide", filter={"year": {"$gte": 2024}})[0].page_content
         'rates of tax'
@@ -160,26 +159,24 @@ class ColPaliVectorStore(VectorStore):
         **client_options: Any,
     ) -> None:
         _check_constructor(embedding, client_options)
-        given: dict[str, Any] = {
-            **{"path": path, "url": url, "client": client, "first_stage": first_stage},
-            **{"first_vectors": first_vectors, "language": language, **client_options},
-        }
-        options = {name: value for name, value in given.items() if value is not None}
+        places: dict[str, Any] = {"path": path, "url": url, "client": client}
+        ways: dict[str, Any] = {"first_stage": first_stage, "first_vectors": first_vectors, "language": language}
+        options = {name: one for name, one in {**places, **ways, **client_options}.items() if one is not None}
         if store is not None:
             if options:
-                raise ConfigurationError(f"an open store= is taken as it is; it came with {', '.join(options)}")
+                raise ConfigurationError(f"store= is open already and cannot be combined with {', '.join(options)}")
             self._embedding = embedding or _registered(store.settings, store.where)
             store.require(self.model)
-            self.store = store
         else:
             self._embedding = embedding or _stored(path, url, client, collection_name, client_options)
-            self.store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
+            store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
+        self.store = store
         place = {"collection_name": collection_name, **options}
         self._place = None if client is not None or not (path or url) else place
 
     @property
     def embeddings(self) -> ColPaliEmbeddings:
-        """The encoder, and its options."""
+        """The encoder and its options."""
         return self._embedding
 
     @property
@@ -199,14 +196,14 @@ class ColPaliVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
         **options: Any,
     ) -> ColPaliVectorStore:
-        """A store of texts; `options` are those of the constructor and of `add_documents`."""
+        """Make a store of texts; `options` are those of the constructor and of `add_documents`."""
         return cls.from_documents(_documents(texts, metadatas), embedding, ids=ids, **options)
 
     @classmethod
     def from_documents(  # type: ignore[override]
         cls, documents: Iterable[Document], embedding: ColPaliEmbeddings | None = None, **options: Any
     ) -> ColPaliVectorStore:
-        """A store of Documents; `options` are those of the constructor and of `add_documents`.
+        """Make a store of Documents; `options` are those of the constructor and of `add_documents`.
 
         Example:
             >>> from colpali_integrations.langchain import PdfPageLoader
@@ -216,9 +213,9 @@ class ColPaliVectorStore(VectorStore):
             1
         """
         adding = {name: options.pop(name) for name in ("ids", "batch_size", "on_error", "progress") if name in options}
-        made = cls(embedding, **options)
-        made.add_documents(documents, **adding)
-        return made
+        store = cls(embedding, **options)
+        store.add_documents(documents, **adding)
+        return store
 
     def add_documents(  # type: ignore[override]
         self,
@@ -229,28 +226,28 @@ class ColPaliVectorStore(VectorStore):
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
     ) -> list[str]:
-        """Store pages and texts, in place of those with the same ids.
+        """Store pages and texts; they replace those with the same ids.
 
-        A Document with an id of its own is a document of its own: neither `add_pdf` nor `index_documents` of the file
-        in its `source` removes it.
+        A Document with an id of its own is a separate document: neither `add_pdf` nor `index_documents` of the file in
+        its `source` removes it.
 
         Args:
-            documents: of a loader, a retriever or your own code; the class explains which are pages.
-            ids: of each; None for the Document's own, else that of the page in its document, or a new id for a text.
-            batch_size: given by LangChain's `index`, and without effect: pages are encoded in batches of
-                `embedding.batch_size`.
+            documents: from a loader, a retriever or the caller's code; the class explains which are pages.
+            ids: one per Document; None for the Document's own, else that of the page in its document, or a new id for
+                a text.
+            batch_size: passed by LangChain's `index`, without effect: `embedding.batch_size` counts.
             on_error: "raise" the error of a Document that cannot be read or encoded, after storing those before it;
                 or "skip" it with a log entry.
             progress: a function that is called after each encoded Document, or True for a progress bar on stderr.
 
         Returns:
-            The ids, in the order of the Documents; without those skipped.
+            The ids, in the order of the Documents, without those skipped.
 
         Raises:
-            InputError: a page that cannot be drawn, an empty text, or another number of ids.
-            StoreError: metadata that JSON cannot hold, or the store cannot be written.
+            InputError: a page cannot be drawn, a text is empty, or the number of ids is wrong.
+            StoreError: metadata are not JSON-safe, or the store cannot be written.
         """
-        several = _checked(documents)
+        several = checked_documents(documents)
         items = map(item_of, several, range(len(several)), _per_item(ids, len(several), "ids"))
         return self._ingest(items, on_error=on_error, progress=progress)
 
@@ -279,18 +276,18 @@ class ColPaliVectorStore(VectorStore):
         Args:
             images: one or several of the inputs of `ColPaliEmbeddings.embed_images`: paths, bytes, PIL images, arrays,
                 Blobs, URLs with `allow_urls`.
-            metadatas: of each; they identify an image together with its path, URL or content.
-            ids: of each; None derives it from that identity.
-            include_image: whether to carry each picture as base64 in the metadata. Without it only images in files can
+            metadatas: one per image; they identify an image together with its path, URL or content.
+            ids: one per image; None derives it from that identity.
+            include_image: whether to store each picture as base64 in the metadata. Without it only images in files can
                 be shown again, to a chat model for instance.
             on_error: as for `add_documents`.
 
         Returns:
-            The ids, in the order of the images; without those skipped.
+            The ids, in the order of the images, without those skipped.
 
         Raises:
-            ImageError: an image that cannot be read.
-            InputError: a PDF, a Document that is a text, or another number of metadatas or ids.
+            ImageError: an image cannot be read.
+            InputError: a PDF, a Document that is a text, or a wrong number of metadatas or ids.
         """
         one = isinstance(images, Blob | Document) or is_one_image(images)
         several: list[ImageInput] = [images] if one else list(images)  # type: ignore[list-item, arg-type]
@@ -298,7 +295,7 @@ class ColPaliVectorStore(VectorStore):
         load = partial(load_image, **self._embedding.options.image_options)
         stored: list[str] = []
         for first in range(0, len(several), _IMAGES_TOGETHER):
-            if (stop := _stop.get()) is not None and stop.is_set():
+            if (stop := stop_event.get()) is not None and stop.is_set():
                 break
             sources = [
                 image_source(several[at], load, metadata=more[at], id_=names[at], index=at, include_image=include_image)
@@ -323,8 +320,8 @@ class ColPaliVectorStore(VectorStore):
     ) -> list[str]:
         """Store the pages of a PDF, or of all PDFs and images of a folder.
 
-        Pages that are stored already are not encoded again; a document that changed is replaced. Pages are stored as
-        they are encoded, so that an interrupted call can be repeated for the rest.
+        Stored pages are not encoded again; a changed document is replaced. Pages are stored while others are encoded,
+        so a repeated call continues an interrupted one.
 
         Args:
             source: a path, the bytes, a Blob, or a folder.
@@ -334,8 +331,8 @@ class ColPaliVectorStore(VectorStore):
             metadata: the caller's own values, for every page. They are part of the identity: the same file with other
                 metadata is another document.
             document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
-            include_image: whether to carry the picture of each page as base64 in the metadata.
-            exclude: patterns of files in a folder to pass over, such as "drafts/*".
+            include_image: whether to store the picture of each page as base64 in the metadata.
+            exclude: patterns of files in a folder to leave out, such as "drafts/*".
             on_error: as for `add_documents`; a document that cannot be read in full keeps its earlier pages.
             progress: as for `add_documents`.
 
@@ -343,7 +340,7 @@ class ColPaliVectorStore(VectorStore):
             The ids of the pages, in order.
 
         Raises:
-            PdfError: it cannot be read.
+            PdfError: a PDF cannot be read.
             ConfigurationError: an option has an invalid value.
 
         Example:
@@ -352,32 +349,31 @@ class ColPaliVectorStore(VectorStore):
             >>> store.similarity_search("seats", filter={"tenant": "north"})[0].metadata["page"]
             2
         """
-        several: list[Any] = [source]
+        files: list[Any] = [source]
         if isinstance(source, str | os.PathLike) and Path(source).expanduser().is_dir():
-            several = find_documents(source, exclude=exclude)
+            files = find_documents(source, exclude=exclude)
             if document_id is not None:
                 raise ConfigurationError(f"document_id names one document, and {source} is a folder")
-        options: dict[str, Any] = {
-            **{"dpi": dpi, "pages": None if pages is None else list(pages), "password": password},
-            **{"metadata": metadata, "document_id": document_id, "include_image": include_image},
-        }
-        sources = [document_source(one, **options) for one in several]
+        options: dict[str, Any] = {"dpi": dpi, "password": password, "include_image": include_image}
+        identity: dict[str, Any] = {"metadata": metadata, "document_id": document_id}
+        numbers = None if pages is None else list(pages)
+        sources = [document_source(file, pages=numbers, **identity, **options) for file in files]
         return self._ingest(sources, on_error=on_error, progress=progress)
 
     def delete(  # type: ignore[override]
         self, ids: Sequence[str] | None = None, *, filter: FilterInput = None
     ) -> bool:
-        """Remove Documents by id, by metadata, or those that have one of the ids and fit the filter.
+        """Remove the Documents that have one of the ids and fit the filter; either criterion may be missing.
 
         Args:
-            ids: unknown ones are passed over.
-            filter: as for `similarity_search`, but no function; `{"document_id": ...}` removes a document.
+            ids: unknown ones are ignored.
+            filter: as for `similarity_search`, but not a function; `{"document_id": ...}` removes a document.
 
         Returns:
             True.
 
         Raises:
-            InputError: no criterion, or a filter that holds of everything. To remove everything:
+            InputError: no criterion, or a filter that every Document fits. To remove everything, pass
                 `filter={"$id": {"$exists": True}}`.
         """
         if callable(filter):
@@ -386,21 +382,21 @@ class ColPaliVectorStore(VectorStore):
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Documents in the order of `ids`; unknown ones are left out."""
-        wanted = [ids] if isinstance(ids, str) else ids
-        return [document_of(entry) for entry in self.store.get(wanted) if entry is not None]
+        """Return Documents in the order of `ids`, without unknown ones."""
+        requested = [ids] if isinstance(ids, str) else ids
+        return [document_of(entry) for entry in self.store.get(requested) if entry is not None]
 
     # -- searching by the words of a question -------------------------------------------------------------------
 
     def similarity_search(self, query: str, k: int = 4, filter: FilterInput = None, **options: Any) -> list[Document]:
-        """The Documents that answer a question best.
+        """Find the Documents that answer a question best.
 
         Args:
             query: the question.
-            k: how many at most.
+            k: maximum number of Documents.
             filter: only Documents whose metadata fit: `{"source": "a.pdf", "page": {"$gte": 3}}`, with `$and`, `$or`,
                 `$not`, `$in` and so on (see `stores.filters`); or a function of a Document, which is called with every
-                Document of the store and suits small ones.
+                stored Document and suits small stores.
             **options: `score_threshold`, the lowest relevance in [0, 1]; `hybrid=True` to fuse with BM25 over the
                 Documents' texts ("rrf", or a number as the weight of the text); `mode` and `oversampling` of a
                 two-stage search, see `SearchOptions`.
@@ -410,169 +406,146 @@ class ColPaliVectorStore(VectorStore):
 
         Raises:
             QueryError: the question is empty.
-            InputError: a filter that cannot be read.
+            InputError: the filter is invalid.
             ConfigurationError: an option is unknown or has an invalid value.
         """
-        return [document_of(hit.entry) for hit in self._hits(query, k, filter, **options)]
+        return _documents_of(self._hits(query, k=k, filter=filter, **options))
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, filter: FilterInput = None, **options: Any
     ) -> _Scored:
-        """`similarity_search` with the scores by which the Documents are ranked, the higher the better.
+        """Do `similarity_search` and return the ranking scores too, the higher the better.
 
-        The score is MaxSim, or in a hybrid search the fused score. MaxSim grows with the number of the question's
-        words: it ranks the answers to one question, and a fixed threshold on it has no meaning. For thresholds use
-        `similarity_search_with_relevance_scores`.
+        The score is MaxSim, or in a hybrid search the fused score. MaxSim grows with the number of words in the
+        question, so it ranks the answers to one question, and a fixed threshold on it has no meaning. For thresholds
+        use `similarity_search_with_relevance_scores`.
         """
-        return _with_scores(self._hits(query, k, filter, **options))
+        return _with_scores(self._hits(query, k=k, filter=filter, **options))
 
     def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
-        """MaxSim as a share of the highest possible for this question; see `scoring.maxsim.relevance`."""
-        return [(document_of(hit.entry), hit.relevance) for hit in self._hits(query, k, **kwargs)]
+        """Score by MaxSim as a share of the highest possible for the question; see `scoring.maxsim.relevance`."""
+        return [(document_of(hit.entry), hit.relevance) for hit in self._hits(query, k=k, **kwargs)]
 
     def max_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        filter: FilterInput = None,
-        **options: Any,
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
     ) -> list[Document]:
-        """Documents that answer a question and do not repeat each other.
+        """Find Documents that answer a question and do not repeat each other.
 
         Args:
             query: the question.
-            k: how many at most.
-            fetch_k: number of the best Documents among which they are chosen.
-            lambda_mult: from 0, only unlike each other, to 1, only relevant.
-            filter: as for `similarity_search`.
-            **options: as for `similarity_search`.
+            k: maximum number of Documents.
+            fetch_k: number of the best Documents to choose from.
+            lambda_mult: weight of relevance against diversity, from 0 (diversity alone) to 1 (relevance alone).
+            **options: as for `similarity_search`, with `filter`.
 
         Returns:
-            Documents in the order in which they were chosen; the first is the most relevant. The similarity of two
-            pages is measured over all their vectors; see `stores.mmr`.
+            Documents in the order of choice; the first is the most relevant. The similarity of two pages is measured
+            over all their vectors; see `stores.mmr`.
         """
-        hits = self._hits(query, max(fetch_k, k), filter, **options)
-        return [document_of(hit.entry) for hit in self.diverse(hits, k, lambda_mult)]
+        hits = self._hits(query, k=max(fetch_k, k), **options)
+        return _documents_of(self.diverse(hits, k, lambda_mult))
 
     # -- searching by vectors and images ------------------------------------------------------------------------
-
-    def similarity_search_by_multi_vector(
-        self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> list[Document]:
-        """`similarity_search` for vectors (n_vectors, dim), such as `embed_query_multi_vector` gives."""
-        [hits] = self.find([_multi_vector(vectors)], k=k, filter=filter, **options)
-        return [document_of(hit.entry) for hit in hits]
-
-    def similarity_search_by_multi_vector_with_score(
-        self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
-        """`similarity_search_by_multi_vector` with MaxSim."""
-        return _with_scores(self.find([_multi_vector(vectors)], k=k, filter=filter, **options)[0])
 
     def similarity_search_by_vector(
         self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
     ) -> list[Document]:
-        """The same as `similarity_search_by_multi_vector`, under LangChain's name.
+        """Do `similarity_search` for vectors (n_vectors, dim), the result of `embed_query_multi_vector`.
 
         Raises:
             InputError: a single pooled vector, which this store does not compare.
         """
-        return self.similarity_search_by_multi_vector(embedding, k, filter, **options)
+        return _documents_of(self.find([_multi_vector(embedding)], k=k, filter=filter, **options)[0])
+
+    def similarity_search_by_vector_with_score(
+        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> _Scored:
+        """Do `similarity_search_by_vector` with MaxSim as the score."""
+        return _with_scores(self.find([_multi_vector(embedding)], k=k, filter=filter, **options)[0])
 
     def similarity_search_by_image(
         self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
     ) -> list[Document]:
-        """The Documents most like an image, which may be any input of `ColPaliEmbeddings.embed_images`.
+        """Find the Documents most like an image, which may be any input of `ColPaliEmbeddings.embed_images`.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the image cannot be read.
         """
         return [document for document, _ in self.similarity_search_by_image_with_score(image, k, filter, **options)]
 
     def similarity_search_by_image_with_score(
         self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
     ) -> _Scored:
-        """`similarity_search_by_image` with MaxSim."""
+        """Do `similarity_search_by_image` with MaxSim as the score."""
         [vectors] = self._embedding.embed_images_multi_vector([image])
-        return self.similarity_search_by_multi_vector_with_score(vectors, k, filter, **options)
+        return self.similarity_search_by_vector_with_score(vectors, k, filter, **options)
 
     def max_marginal_relevance_search_by_vector(
+        self, embedding: ArrayLike, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
+    ) -> list[Document]:
+        """Do `max_marginal_relevance_search` for vectors (n_vectors, dim)."""
+        [hits] = self.find([_multi_vector(embedding)], k=max(fetch_k, k), **options)
+        return _documents_of(self.diverse(hits, k, lambda_mult))
+
+    def find(
         self,
-        embedding: ArrayLike,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
+        vectors: Sequence[ArrayLike],
+        *,
+        texts: Sequence[str] | None = None,
         filter: FilterInput = None,
         **options: Any,
-    ) -> list[Document]:
-        """`max_marginal_relevance_search` for vectors (n_vectors, dim)."""
-        [hits] = self.find([_multi_vector(embedding)], k=max(fetch_k, k), filter=filter, **options)
-        return [document_of(hit.entry) for hit in self.diverse(hits, k, lambda_mult)]
-
-    def find(self, vectors: Sequence[ArrayLike], *, texts: Sequence[str] | None = None, **options: Any) -> list[Hits]:
+    ) -> list[Hits]:
         """Search for several questions in one pass, with the scores and entries of the store.
 
         Args:
-            vectors: (n_vectors, dim) of each question.
+            vectors: (n_vectors, dim) per question.
             texts: the questions' words; needed for `hybrid`.
-            **options: `k` (4 by default), `filter` and the options of `similarity_search`.
+            filter: as for `similarity_search`.
+            **options: `k` (4 by default) and the options of `similarity_search`.
 
         Returns:
-            Hits of each question.
+            Hits per question.
         """
-        check_options("a search", options, SEARCH_OPTIONS)
-        search = search_options(options, self.parsed_filter(options.get("filter")))
+        if options.keys() - SEARCH_OPTIONS.keys():
+            raise unknown_option("a search", options, SEARCH_OPTIONS, OPTION_GUESSES)
+        search = search_options({**options, "filter": self.parsed_filter(filter) if callable(filter) else filter})
         return self.store.search_batch(vectors, search, texts=None if search.hybrid is False else texts)
 
-    def parsed_filter(self, *filters: FilterInput) -> Filter | None:
-        """One filter that holds where all of `filters` hold; a function is called with every Document of the store."""
+    def parsed_filter(self, *filters: FilterInput) -> Filter:
+        """Make one filter that holds where all `filters` hold; a function is called with every stored Document."""
         parsed = [
             Condition(ID, Operator.IN, tuple(entry.id for entry in self.store.scroll() if one(document_of(entry))))
             if callable(one)
             else parse_filter(one)
             for one in filters
         ]
-        parts = tuple(one for one in parsed if one is not None)
-        return And(parts) if len(parts) > 1 else parts[0] if parts else None
+        return And(tuple(one for one in parsed if one is not None))
 
     def diverse(self, hits: Sequence[Hit], k: int, lambda_mult: float) -> list[Hit]:
-        """The `k` hits that are relevant and unlike each other, by maximal marginal relevance; see `stores.mmr`."""
-        found = zip(hits, self.store.vectors([hit.id for hit in hits]), strict=True)
-        stored = [(hit, array) for hit, array in found if array is not None]  # None: removed since it was found
+        """Choose the `k` hits that are relevant and unlike each other; see `stores.mmr`."""
+        pairs = zip(hits, self.store.vectors([hit.id for hit in hits]), strict=True)
+        stored = [(hit, array) for hit, array in pairs if array is not None]  # None: removed since the search
         relevance = [hit.relevance for hit, _ in stored]
         chosen = mmr_select(relevance, [array for _, array in stored], k, lambda_mult=lambda_mult)
         return [stored[index][0] for index in chosen]
 
-    def as_retriever(
-        self,
-        *,
-        search_type: str = "similarity",
-        search_kwargs: dict[str, Any] | None = None,
-        tags: list[str] | None = None,
-        **fields: Any,
-    ) -> VectorStoreRetriever:
-        """A `ColPaliRetriever` of this store.
+    def as_retriever(self, **fields: Any) -> VectorStoreRetriever:
+        """Make a `ColPaliRetriever` of this store.
 
         Args:
-            search_type: "similarity", "similarity_score_threshold" or "mmr".
-            search_kwargs: options of the search, such as `{"k": 3, "hybrid": True}`; see `ColPaliRetriever`.
-            tags: of its runs.
-            **fields: other fields of LangChain's retrievers, such as `metadata`.
+            **fields: `search_type`: "similarity", "similarity_score_threshold" or "mmr"; `search_kwargs`: options of
+                the search, such as `{"k": 3, "hybrid": True}`, see `ColPaliRetriever`; and other fields of LangChain's
+                retrievers, such as `tags` and `metadata`.
 
         Raises:
-            ConfigurationError: an unknown field or option.
+            ConfigurationError: an unknown field or option, or an invalid value.
         """
-        return self._retriever(
-            vectorstore=self,
-            search_type=search_type,
-            search_kwargs=search_kwargs or {},
-            tags=tags or self._get_retriever_tags(),
-            **fields,
-        )
+        fields["tags"] = fields.get("tags") or self._get_retriever_tags()
+        return self._retriever(vectorstore=self, **fields)
 
     # -- without blocking the event loop; LangChain supplies the others -----------------------------------------
+
+    # A cancelled addition stops after the page at hand, and the stored pages stay.
 
     async def aadd_documents(  # type: ignore[override]
         self,
@@ -583,10 +556,9 @@ class ColPaliVectorStore(VectorStore):
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
     ) -> list[str]:
-        """`add_documents` in a thread. A cancelled call stops after the page at hand, and keeps the stored ones."""
-        return await _cancellable(
-            lambda: self.add_documents(documents, ids=ids, batch_size=batch_size, on_error=on_error, progress=progress)
-        )
+        """`add_documents` in a thread, without blocking the event loop."""
+        add = partial(self.add_documents, documents, ids=ids, on_error=on_error, progress=progress)
+        return await in_lane(add, "pages")
 
     async def aadd_texts(
         self,
@@ -596,100 +568,35 @@ class ColPaliVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
         **options: Any,
     ) -> list[str]:
-        """`add_texts` in a thread; LangChain's own loses the texts of a generator."""
-        return await _cancellable(lambda: self.add_texts(texts, metadatas, ids=ids, **options))
-
-    async def aadd_images(
-        self,
-        images: Iterable[ImageInput] | ImageInput,
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        include_image: bool = False,
-        on_error: OnError = "raise",
-    ) -> list[str]:
-        """`add_images` in a thread. A cancelled call stops after the image at hand, and keeps the stored ones."""
-        return await _cancellable(
-            lambda: self.add_images(images, metadatas, ids=ids, include_image=include_image, on_error=on_error)
-        )
-
-    async def aadd_pdf(
-        self,
-        source: DocumentInput,
-        *,
-        dpi: float = DEFAULT_DPI,
-        pages: Iterable[int] | None = None,
-        password: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        document_id: str | None = None,
-        include_image: bool = False,
-        exclude: Iterable[str] = (),
-        on_error: OnError = "raise",
-        progress: ProgressCallback | bool = False,
-    ) -> list[str]:
-        """`add_pdf` in a thread. A cancelled call stops after the page at hand, and keeps the stored ones."""
-        return await _cancellable(
-            lambda: self.add_pdf(
-                source,
-                dpi=dpi,
-                pages=pages,
-                password=password,
-                metadata=metadata,
-                document_id=document_id,
-                include_image=include_image,
-                exclude=exclude,
-                on_error=on_error,
-                progress=progress,
-            )
-        )
+        """`add_texts` in a thread, without blocking the event loop; LangChain's own loses the texts of a generator."""
+        return await in_lane(partial(self.add_texts, texts, metadatas, ids=ids, **options), "pages")
 
     async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
-        return await offload(lambda: self._similarity_search_with_relevance_scores(query, k, **kwargs), "queries")
+        return await in_lane(partial(self._similarity_search_with_relevance_scores, query, k, **kwargs), "queries")
 
-    async def asimilarity_search_by_multi_vector(
-        self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> list[Document]:
-        """`similarity_search_by_multi_vector` in a thread."""
-        return await offload(lambda: self.similarity_search_by_multi_vector(vectors, k, filter, **options), "queries")
-
-    async def asimilarity_search_by_multi_vector_with_score(
-        self, vectors: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
-        """`similarity_search_by_multi_vector_with_score` in a thread."""
-        search = partial(self.similarity_search_by_multi_vector_with_score, vectors, k, filter, **options)
-        return await offload(search, "queries")
-
-    async def asimilarity_search_by_image(
-        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> list[Document]:
-        """`similarity_search_by_image` in a thread."""
-        return await offload(lambda: self.similarity_search_by_image(image, k, filter, **options), "queries")
-
-    async def asimilarity_search_by_image_with_score(
-        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
-        """`similarity_search_by_image_with_score` in a thread."""
-        return await offload(lambda: self.similarity_search_by_image_with_score(image, k, filter, **options), "queries")
+    aadd_images = async_twin(add_images, "pages")
+    aadd_pdf = async_twin(add_pdf, "pages")
+    asimilarity_search_by_vector_with_score = async_twin(similarity_search_by_vector_with_score, "queries")
+    asimilarity_search_by_image = async_twin(similarity_search_by_image, "queries")
+    asimilarity_search_by_image_with_score = async_twin(similarity_search_by_image_with_score, "queries")
 
     # -- copies, and the end ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Release the folder or the connection. A store in memory is gone then."""
+        """Release the folder or the connection; a store in memory is lost."""
         self.store.close()
 
     def __enter__(self) -> ColPaliVectorStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.store!r})"
 
     def __copy__(self) -> ColPaliVectorStore:
-        """Another object on the same store, like a copy of a connection."""
+        """Make another object on the same store, like a copy of a connection."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
@@ -700,45 +607,36 @@ class ColPaliVectorStore(VectorStore):
     def __reduce__(self) -> Any:
         if self._place is None:
             raise TypeError(
-                f"{self!r} cannot be pickled: it has no place from which it could be opened again. Make it with path= "
-                "or url="
+                f"{self!r} cannot be pickled, because it has no place from which it could be opened again; make it "
+                "with path= or url="
             )
-        return _opened, (type(self), self._embedding, self._place)
+        return partial(type(self), self._embedding, **self._place), ()
 
     # -----------------------------------------------------------------------------------------------------------
 
     def _ingest(self, sources: Iterable[DocumentSource | Item], **options: Any) -> list[str]:
-        """The one way into the store; gives the ids."""
-        encoding = self._embedding
-        options["progress"] = options.get("progress") or encoding.show_progress
-        report = ingest(
-            sources,
-            store=self.store,
-            model=self.model,
-            batch_size=encoding.batch_size,
-            parallel=encoding.parallel,
-            stop=_stop.get(),
-            **options,
-        )
-        return report.ids
+        """Encode and store; return the ids."""
+        encoder = self._embedding
+        options["progress"] = options.get("progress") or encoder.show_progress
+        options |= {"batch_size": encoder.batch_size, "parallel": encoder.parallel}
+        return ingest(sources, store=self.store, model=encoder.model, stop=stop_event.get(), **options).ids
 
-    def _hits(self, query: str, k: int, filter: FilterInput = None, **options: Any) -> Hits:
-        vectors = self._embedding.embed_query_multi_vector(query)
-        return self.find([vectors], texts=[query], k=k, filter=filter, **options)[0]
+    def _hits(self, query: str, **options: Any) -> Hits:
+        return self.find([self._embedding.embed_query_multi_vector(query)], texts=[query], **options)[0]
 
 
 def open_vectorstore(
     store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str], embedding: ColPaliEmbeddings | None = None
 ) -> ColPaliVectorStore:
-    """An existing store, however it is given; none is made.
+    """Open an existing store; never make one.
 
     Args:
         store: the vector store, the store in it, or its folder.
         embedding: the encoder; None for the store's own.
 
     Raises:
-        StoreError: no store in that folder.
-        FingerprintError: it was made by another model than the embeddings'.
+        StoreError: the folder has no store.
+        FingerprintError: another model than that of the embeddings made the store.
     """
     if isinstance(store, ColPaliVectorStore):
         if embedding is not None:
@@ -750,39 +648,22 @@ def open_vectorstore(
         return ColPaliVectorStore(embedding, path=store)
 
 
-def check_options(where: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse an option that a search does not have.
-
-    Raises:
-        ConfigurationError: it names the right one.
-    """
-    if any(name not in known for name in given):
-        raise unknown_option(where, given, known, _GUESSES)
-
-
-def search_options(given: Mapping[str, Any], where: FilterLike) -> SearchOptions:
-    """The options of a search, from LangChain's names for them.
-
-    Args:
-        given: options by LangChain's names; others are not read.
-        where: the filter.
+def search_options(options: Mapping[str, Any]) -> SearchOptions:
+    """Make the options of a search from LangChain's names for them; other names are not read.
 
     Raises:
         ConfigurationError: an option has an invalid value.
-        InputError: a filter that cannot be read.
+        InputError: the filter is invalid.
     """
-    return SearchOptions(
-        k=given.get("k", 4),
-        where=where,
-        mode=given.get("mode", "auto"),
-        oversampling=given.get("oversampling"),
-        min_relevance=given.get("score_threshold"),
-        hybrid=given.get("hybrid", False),
-    )
+    threshold = options.get("score_threshold")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ConfigurationError(f"score_threshold must be between 0 and 1, got {threshold}")
+    names = options.keys() & SEARCH_OPTIONS.keys()
+    return SearchOptions(**{"k": 4, **{SEARCH_OPTIONS[name]: options[name] for name in names}})
 
 
 def _check_constructor(embedding: object, options: Mapping[str, Any]) -> None:
-    """Refuse arguments of other vector stores with the right words."""
+    """Refuse arguments of other vector stores, and name the right ones."""
     for name in options:
         if name in _CONSTRUCTOR_GUESSES:
             raise ConfigurationError(f"ColPaliVectorStore has no argument {name}=; use {_CONSTRUCTOR_GUESSES[name]}")
@@ -798,23 +679,22 @@ def _check_constructor(embedding: object, options: Mapping[str, Any]) -> None:
 def _stored(
     path: str | os.PathLike[str] | None, url: str | None, client: Any, collection_name: str, options: dict[str, Any]
 ) -> ColPaliEmbeddings:
-    """Embeddings of the model that a store was made by; of ColTiny where there is no store yet."""
-    found: Settings | None = None
-    if path is not None:
-        found = stored_settings(path) if Path(path).expanduser().is_dir() else None
-    elif url is not None or client is not None:
+    """Make the embeddings of the model that made a store; of ColTiny where there is no store yet."""
+    settings, where = None if path is None else stored_settings(path), f"the store {path}"
+    if path is None and (url is not None or client is not None):
         from colpali_integrations.stores.qdrant.server import connect, read_manifest
 
+        where = f"the collection {collection_name!r}"
         connection = client if client is not None else connect(url or "", **options)
-        manifest = read_manifest(connection, collection_name)
-        found = None if manifest is None else Settings.from_dict(manifest, where=f"the collection {collection_name!r}")
+        if (manifest := read_manifest(connection, collection_name)) is not None:
+            settings = Settings.from_dict(manifest, where=where)
         if client is None:
             connection.close()
-    return ColPaliEmbeddings() if found is None else _registered(found, f"the store at {path or url or 'the client'}")
+    return ColPaliEmbeddings() if settings is None else _registered(settings, where)
 
 
 def _registered(settings: Settings, where: str) -> ColPaliEmbeddings:
-    """Embeddings of a store's model by its name, which a model from a folder does not have."""
+    """Make the embeddings of a store's model by its name, under which a model from a folder is not registered."""
     name = settings.model.name
     try:
         return ColPaliEmbeddings(model_name=name)
@@ -825,63 +705,36 @@ def _registered(settings: Settings, where: str) -> ColPaliEmbeddings:
         ) from error
 
 
-def _per_item(given: Sequence[T] | None, number: int, name: str) -> Sequence[T | None]:
-    """One of `given` per item; None for each when nothing was given."""
-    if given is None:
+def _per_item(values: Sequence[T] | None, number: int, name: str) -> Sequence[T | None]:
+    """Return one value per item; None per item where there are no values."""
+    if values is None:
         return [None] * number
-    if isinstance(given, str) or len(given) != number:
-        raise InputError(f"{name}: expected {number}, one per item, got {len(given)}")
-    return given
-
-
-def _checked(documents: Iterable[Document]) -> list[Document]:
-    if isinstance(documents, Document):
-        raise InputError("expected a list of Documents, got one Document; pass [document]")
-    several = list(documents)
-    for index, document in enumerate(several):
-        if not isinstance(document, Document):
-            raise InputError(
-                f"expected Documents, and item {index} is a {type(document).__name__}; add_texts takes texts, "
-                "add_images images and add_pdf PDFs"
-            )
-    return several
+    if isinstance(values, str) or len(values) != number:
+        raise InputError(f"{name}: expected {number}, one per item, got {len(values)}")
+    return values
 
 
 def _documents(texts: Iterable[str], metadatas: Sequence[Mapping[str, Any]] | None) -> list[Document]:
     if isinstance(texts, str):
         raise InputError(f"expected a list of texts, got one str; pass [{texts[:20]!r}]")
     several = list(texts)
-    given = _per_item(metadatas, len(several), "metadatas")
-    return [Document(text, metadata=dict(one or {})) for text, one in zip(several, given, strict=True)]
+    values = _per_item(metadatas, len(several), "metadatas")
+    return [Document(text, metadata=dict(one or {})) for text, one in zip(several, values, strict=True)]
 
 
 def _multi_vector(vectors: ArrayLike) -> NDArray[Any]:
     array = np.asarray(vectors)
     if array.ndim == 1 and array.dtype.kind in "fiu":
         raise InputError(
-            f"this store compares multi-vectors (n_vectors, dim), and got one vector of length {len(array)}. Pass the "
+            f"this store compares multi-vectors (n_vectors, dim), got one vector of length {len(array)}. Pass the "
             "result of embed_query_multi_vector, or the question itself to similarity_search"
         )
     return array
 
 
+def _documents_of(hits: Iterable[Hit]) -> list[Document]:
+    return [document_of(hit.entry) for hit in hits]
+
+
 def _with_scores(hits: Iterable[Hit]) -> _Scored:
     return [(document_of(hit.entry), hit.score) for hit in hits]
-
-
-async def _cancellable(call: Callable[[], T]) -> T:
-    """Run a call in a thread, whose ingestion stops after the page at hand when the task is cancelled."""
-    stop = Event()
-
-    def work() -> T:
-        _stop.set(stop)  # of this call alone: `offload` runs it in a context of its own
-        return call()
-
-    try:
-        return await offload(work, "pages")
-    finally:
-        stop.set()
-
-
-def _opened(cls: type[ColPaliVectorStore], embedding: Embeddings, place: dict[str, Any]) -> ColPaliVectorStore:
-    return cls(embedding, **place)  # type: ignore[arg-type]

@@ -112,7 +112,7 @@ def test_many_questions_at_once(store: ColPaliVectorStore) -> None:
     assert answers == ["It is on dd-form-293.pdf, page 1.", "It is on metropolis-slides.pdf, page 1."]
 
 
-def test_an_agent_s_tool_tells_which_pages(store: ColPaliVectorStore) -> None:
+def test_an_agent_s_tool_names_the_pages(store: ColPaliVectorStore) -> None:
     """What `create_retriever_tool` gives an agent, with and without the Documents themselves."""
     retriever = store.as_retriever(search_kwargs={"k": 1})
     tool = create_retriever_tool(retriever, "pages", "Finds pages.", response_format="content_and_artifact")

@@ -9,7 +9,7 @@ import pickle
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langchain_classic.retrievers import ContextualCompressionRetriever, EnsembleRetriever
@@ -21,7 +21,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
-from colpali_integrations.errors import FingerprintError, InputError, QueryError, StoreError
+from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, QueryError, StoreError
 from colpali_integrations.langchain import (
     ColPaliEmbeddings,
     ColPaliReranker,
@@ -82,7 +82,7 @@ def relevance(documents: Sequence[Document]) -> list[float]:
     return [document.metadata["relevance_score"] for document in documents]
 
 
-# -- what comes out -----------------------------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------------------------
 
 
 async def test_pages_and_texts_are_ordered_together(pages: list[Document]) -> None:
@@ -101,7 +101,7 @@ async def test_pages_and_texts_are_ordered_together(pages: list[Document]) -> No
     assert await reranker.acompress_documents(given, "a violin in the orchestra") == found
 
 
-async def test_nothing_in_nothing_out(
+async def test_empty_input_gives_empty_output(
     store: ColPaliVectorStore, counting: CountingEmbeddings, encoded: Counter[str]
 ) -> None:
     for reranker in (ColPaliReranker(embedding=counting), ColPaliReranker(vectorstore=store, embedding=counting)):
@@ -128,7 +128,7 @@ def test_a_document_keeps_its_id_and_its_class(store: ColPaliVectorStore) -> Non
 # -- what is encoded, and what is not -----------------------------------------------------------------------------
 
 
-async def test_what_the_store_holds_is_not_encoded(
+async def test_stored_content_is_not_encoded(
     store: ColPaliVectorStore, pages: list[Document], counting: CountingEmbeddings, encoded: Counter[str]
 ) -> None:
     reranker = ColPaliReranker(vectorstore=store, embedding=counting)
@@ -161,7 +161,7 @@ def test_stored_and_encoded_vectors_give_the_same_scores(store: ColPaliVectorSto
     assert near(by_store, by_encoding)
 
 
-def test_what_it_does_not_hold_is_encoded_once(
+def test_other_content_is_encoded_once(
     pages: list[Document], counting: CountingEmbeddings, encoded: Counter[str]
 ) -> None:
     reranker = ColPaliReranker(embedding=counting)
@@ -172,7 +172,7 @@ def test_what_it_does_not_hold_is_encoded_once(
     assert encoded["pages"] == 6
 
 
-def test_an_id_of_another_store_does_not_meet_other_vectors(store: ColPaliVectorStore) -> None:
+def test_an_equal_id_with_other_content_is_encoded(store: ColPaliVectorStore) -> None:
     """Chroma's "1" is not the "1" of this store, nor is a page's id its text's."""
     stranger = Document("a violin in the orchestra", id="1")
     page = store.similarity_search("invoice", k=1)[0]
@@ -186,7 +186,7 @@ def test_an_id_of_another_store_does_not_meet_other_vectors(store: ColPaliVector
 # -- what cannot work ---------------------------------------------------------------------------------------------
 
 
-def test_a_document_that_cannot_be_drawn_is_named_or_left_last(
+def test_a_document_that_cannot_be_drawn_is_named_or_ranked_last(
     pages: list[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = pages[0].model_copy(
@@ -205,10 +205,13 @@ def test_a_document_that_cannot_be_drawn_is_named_or_left_last(
         ColPaliReranker().compress_documents(TEXTS, " ")
 
 
-def test_what_cannot_be_is_refused(store: ColPaliVectorStore, tmp_path: Path) -> None:
-    for fields in ({"top_n": 0}, {"score_threshold": 1.5}, {"on_error": "ignore"}, {"model": "x"}):
+def test_invalid_arguments_are_refused(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    for fields in ({"top_n": 0}, {"score_threshold": 1.5}, {"on_error": "ignore"}):
         with pytest.raises(ValidationError):
             ColPaliReranker(**fields)
+    for guess, right in {"store": "vectorstore=", "k": "top_n=", "model": "embedding=", "topn": "'top_n'"}.items():
+        with pytest.raises(ConfigurationError, match=f"no option '{guess}'; .*{right}"):
+            ColPaliReranker(**cast(Any, {guess: 1}))
     with pytest.raises(StoreError, match="no such store"):
         ColPaliReranker(vectorstore=tmp_path / "nowhere")
     other = ColPaliEmbeddings(model_name=FIXTURES / "colmodernvbert")
@@ -233,7 +236,7 @@ async def test_in_a_contextual_compression_retriever(
     assert len(image_blocks(retriever.invoke("violin"))) == 1
 
 
-def test_it_puts_right_what_pooled_vectors_found(store: ColPaliVectorStore, pages: list[Document]) -> None:
+def test_it_corrects_the_ranking_of_pooled_vectors(store: ColPaliVectorStore, pages: list[Document]) -> None:
     """A first stage that anybody has: pages as single vectors, in a store of single vectors."""
     embeddings = ColPaliEmbeddings()
 

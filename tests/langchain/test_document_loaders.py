@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return inside
 
 
-def test_it_is_a_loader_and_a_parser() -> None:
+def test_the_classes_are_a_loader_and_a_parser() -> None:
     assert isinstance(PdfPageLoader(MANUAL), BaseLoader)
     assert isinstance(PageImageBlobParser(), BaseBlobParser)
 
@@ -76,7 +76,7 @@ def test_a_page_without_text_is_called_by_its_name() -> None:
     assert document.page_content == "huckleberry-finn-scan.pdf, page 1"
 
 
-def test_some_pages_in_the_order_asked_for() -> None:
+def test_requested_pages_come_in_the_requested_order() -> None:
     documents = PdfPageLoader(SLIDES, pages=iter([7, 2])).load()
     assert [document.metadata["page"] for document in documents] == [7, 2]
     assert {document.metadata["page_count"] for document in documents} == {33}
@@ -90,7 +90,7 @@ def test_pages_come_one_at_a_time() -> None:
     assert next(pages).metadata["page"] == 2
 
 
-def test_the_picture_comes_along_on_request() -> None:
+def test_the_picture_is_included_on_request() -> None:
     [plain] = PdfPageLoader(SLIDES, pages=[3], dpi=40).load()
     [full] = PdfPageLoader(SLIDES, pages=[3], dpi=40, include_image=True).load()
     encoded, mime = full.metadata.pop("image_base64"), full.metadata.pop("image_mime_type")
@@ -135,7 +135,7 @@ def test_a_bad_file_raises_by_default_after_what_came_before(folder: Path) -> No
         next(documents)
 
 
-def test_images_are_pages_and_patterns_pass_files_over(folder: Path) -> None:
+def test_images_are_pages_and_patterns_exclude_files(folder: Path) -> None:
     [document] = PdfPageLoader(folder, exclude=["*.pdf", "old/*"]).load()
     assert document.page_content == "picture.png, page 1"
     assert (document.metadata["width"], document.metadata["height"], document.metadata["page_count"]) == (30, 20, 1)
@@ -167,16 +167,24 @@ def test_several_sources_of_several_kinds(folder: Path) -> None:
         (Blob.from_data(b"%PDF-1.7 and no more", path="half.pdf"), PdfError, "damaged or cut off"),
     ],
 )
-def test_what_is_no_page_is_refused(source: Any, error: type[Exception], message: str) -> None:
+def test_other_files_are_refused(source: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         PdfPageLoader(source).load()
     assert PdfPageLoader(source, on_error="skip").load() == []
 
 
 @pytest.mark.parametrize("arguments", [{"dpi": 0}, {"dpi": float("nan")}, {"on_error": "collect"}, {"unknown": 1}])
-def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises((ConfigurationError, TypeError)):
+def test_invalid_arguments_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
         PdfPageLoader(SCAN, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("guess", "right"), [("glob", "exclude="), ("silent_errors", "on_error="), ("page", "'pages'")]
+)
+def test_arguments_of_other_loaders_are_refused_with_the_right_name(guess: str, right: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"PdfPageLoader has no option '{guess}'; .*{right}"):
+        PdfPageLoader(SCAN, **{guess: "*.pdf"})  # type: ignore[arg-type]
 
 
 # -- blobs --------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def png(text: str) -> bytes:
     return buffer.getvalue()
 
 
-# -- what comes out -----------------------------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------------------------
 
 
 def test_pooled_vectors_are_unit_means_as_python_floats(embeddings: ColPaliEmbeddings, core: ColPali) -> None:
@@ -117,14 +117,14 @@ def test_multi_vectors_are_those_of_the_core_and_rank_pages(embeddings: ColPaliE
             np.testing.assert_array_equal(vectors, expected)
 
 
-def test_nothing_in_nothing_out(embeddings: ColPaliEmbeddings) -> None:
+def test_empty_input_gives_empty_output(embeddings: ColPaliEmbeddings) -> None:
     assert embeddings.embed_documents([]) == []
     assert embeddings.embed_images([]) == []
     assert embeddings.embed_documents_multi_vector([]) == []
     assert embeddings.embed_images_multi_vector([]) == []
 
 
-# -- what goes in -------------------------------------------------------------------------------------------------
+# -- inputs ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_kind_of_image_gives_the_same_vectors(embeddings: ColPaliEmbeddings, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_every_kind_of_image_gives_the_same_vectors(embeddings: ColPaliEmbedding
         np.testing.assert_array_equal(vectors, first)
 
 
-def test_one_image_is_as_good_as_a_list_of_one(embeddings: ColPaliEmbeddings, tmp_path: Path) -> None:
+def test_a_single_image_equals_a_list_of_one(embeddings: ColPaliEmbeddings, tmp_path: Path) -> None:
     path = tmp_path / "violin.png"
     path.write_bytes(png("violin"))
     expected = embeddings.embed_images([path])
@@ -177,7 +177,7 @@ def test_a_text_longer_than_a_query_is_cut_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \n", None, 7])
-def test_what_is_no_query_is_refused(embeddings: ColPaliEmbeddings, text: Any) -> None:
+def test_invalid_queries_are_refused(embeddings: ColPaliEmbeddings, text: Any) -> None:
     with pytest.raises(QueryError):
         embeddings.embed_query(text)
     with pytest.raises(QueryError, match="item 1 "):
@@ -252,7 +252,7 @@ def test_a_generator_that_breaks_is_the_callers_error(embeddings: ColPaliEmbeddi
         {"model": "coltiny", "model_kwargs": {}},
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ColPaliEmbeddings(**arguments)
 
@@ -287,7 +287,7 @@ def test_a_folder_is_a_model(core: ColPali) -> None:
     np.testing.assert_array_equal(tiny.embed_query_multi_vector("violin"), expected)
 
 
-def test_urls_are_off_unless_asked_for(embeddings: ColPaliEmbeddings) -> None:
+def test_urls_are_off_by_default(embeddings: ColPaliEmbeddings) -> None:
     with pytest.raises(ImageError, match="allow_urls=True"):
         embeddings.embed_images(["https://example.invalid/page.png"])
 

@@ -52,7 +52,7 @@ def test_pages_are_drawn_into_a_message_that_round_trips() -> None:
 
 
 @pytest.mark.parametrize("form", ["openai", "anthropic-like"])
-def test_blocks_are_what_providers_translate(form: str) -> None:
+def test_blocks_are_translated_for_providers(form: str) -> None:
     """The standard block, from which LangChain's partner packages make their providers' own."""
     [block] = image_blocks(PdfPageLoader(SLIDES, pages=[1], dpi=20).load())
     if form == "openai":
@@ -77,7 +77,7 @@ def test_another_resolution_and_captions() -> None:
     assert image.size == next(pdf_pages(SLIDES, dpi=20)).image.size
 
 
-def test_base64_that_a_page_carries_is_used_where_there_is_no_file() -> None:
+def test_base64_in_the_metadata_is_used_without_a_file() -> None:
     blob = Blob.from_data(SLIDES.read_bytes(), path="no/such/file.pdf")
     documents = PdfPageLoader(blob, pages=[2], dpi=30, include_image=True).load()
     [image] = pictures(HumanMessage(content_blocks=image_blocks(documents, captions=True)))
@@ -117,9 +117,12 @@ def test_a_file_path_beside_a_foreign_source_is_followed() -> None:
         (Document("text", metadata={"source": str(SLIDES), "page": 0}), "pages 1 to 33; page 0"),
     ],
 )
-def test_what_is_no_page_is_refused_with_words(document: Document, message: str) -> None:
+def test_other_documents_are_refused_with_a_remedy(document: Document, message: str) -> None:
     with pytest.raises(InputError, match=message):
         image_blocks([document])
+    for present in (image_blocks, to_html):
+        with pytest.raises(InputError, match=r"got one Document; pass \[document\]"):
+            present(document)  # type: ignore[arg-type]
 
 
 def test_no_documents_make_no_blocks() -> None:
@@ -160,7 +163,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, coltiny: ColPali) -> Iterato
         yield ColPaliVectorStore(ColPaliEmbeddings(), store=pages)
 
 
-def test_documents_are_shown_with_their_places(store: ColPaliVectorStore) -> None:
+def test_documents_are_shown_with_their_regions(store: ColPaliVectorStore) -> None:
     found = store.as_retriever(search_kwargs={"k": 2, "regions": True}).invoke(QUESTION)
     report = to_html(found, QUESTION)
     assert report.count("<article") == 2
@@ -177,7 +180,7 @@ def test_documents_are_shown_with_their_places(store: ColPaliVectorStore) -> Non
     assert to_html(found, QUESTION, limit=1).count("<article") == 1
 
 
-def test_documents_of_others() -> None:
+def test_documents_of_other_loaders_are_shown() -> None:
     report = to_html([Document("<script>x</script> a text", metadata={"source": "a.pdf", "page": 0})], "<b>")
     assert "<script" not in report
     assert "<b>&lt;" not in report

@@ -1,4 +1,4 @@
-"""What LangChain's suite does not ask: pages, what is encoded and what is not, scores, filters, copies, threads."""
+"""Tests beyond LangChain's suite: pages, encoding, scores, filters, copies and threads."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_pages_of_the_loader_are_encoded_as_images(pdf: Path, counting: Counting
     [
         {"source": "gone.pdf", "page": 0, "page_label": "1"},  # PyPDFLoader: pages from 0
         {"source": "gone.pdf", "page": 3},
-        {"source": "gone.pdf", "page": 3, "content_hash": "d41d8cd98f00b204e9800998ecf8427e"},  # somebody's MD5
+        {"source": "gone.pdf", "page": 3, "content_hash": "d41d8cd98f00b204e9800998ecf8427e"},  # an MD5
         {"source": "gone.pdf", "page": "iii", "content_hash": "0" * 64},
         {"source": "gone.txt", "content_hash": "0" * 64},
         {"page": 3, "content_hash": "0" * 64},
@@ -115,7 +115,7 @@ def test_pages_of_the_loader_are_encoded_as_images(pdf: Path, counting: Counting
         {"image_base64": "gone", "text_hash": "of another text"},
     ],
 )
-def test_what_other_loaders_make_are_texts(
+def test_documents_of_other_loaders_are_texts(
     store: ColPaliVectorStore, encoded: Counter[str], metadata: dict[str, Any]
 ) -> None:
     chunk = Document("prices of violins", metadata=metadata)
@@ -158,7 +158,7 @@ def test_the_command_line_s_index_and_this_store_are_one(
     assert counting.counts["pages"] == 0, "the pages are stored"
 
 
-def test_what_another_adapter_keeps_about_a_page_stays(
+def test_data_of_another_adapter_about_a_page_stays(
     store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]
 ) -> None:
     [id_] = store.add_pdf(pdf, dpi=DPI, pages=[1])
@@ -193,7 +193,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ColPaliVectorSt
 @given(
     metadata=st.dictionaries(TEXT, VALUES, max_size=4), text=TEXT.filter(str.strip), id_=st.text(min_size=1, max_size=5)
 )
-def test_what_comes_out_equals_what_went_in(
+def test_documents_are_returned_as_they_were_added(
     where: str,
     filled: ColPaliVectorStore,
     folder: ColPaliVectorStore,
@@ -213,7 +213,7 @@ def test_what_comes_out_equals_what_went_in(
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])
-def test_what_is_found_can_be_changed_without_harm(where: str, folder: ColPaliVectorStore) -> None:
+def test_changing_a_result_does_not_change_the_store(where: str, folder: ColPaliVectorStore) -> None:
     store = ColPaliVectorStore() if where == "memory" else folder
     store.add_texts(["tide"], [{"tags": ["a"]}], ids=["changed"])
     [found] = store.get_by_ids("changed")
@@ -231,12 +231,12 @@ def test_ids_are_the_documents_own_the_pages_or_new_ones(store: ColPaliVectorSto
     assert [document.id for document in documents] == ["own", None, None, None]
 
 
-def test_of_two_with_one_id_the_later_one_counts(store: ColPaliVectorStore) -> None:
+def test_the_later_of_two_documents_with_one_id_counts(store: ColPaliVectorStore) -> None:
     assert store.add_texts(["violin", "tide"], ids=["1", "1"]) == ["1", "1"]
     assert [found.page_content for found in store.similarity_search("violin")] == ["tide"]
 
 
-def test_any_iterable_will_do(store: ColPaliVectorStore, pdf: Path) -> None:
+def test_any_iterable_is_accepted(store: ColPaliVectorStore, pdf: Path) -> None:
     assert len(store.add_texts(text for text in ["a violin", "an invoice"])) == 2
     assert len(store.add_documents(PdfPageLoader(pdf, pages=[1], dpi=DPI).lazy_load())) == 1
     assert store.add_documents([]) == store.add_texts([]) == store.add_images([]) == []
@@ -245,7 +245,7 @@ def test_any_iterable_will_do(store: ColPaliVectorStore, pdf: Path) -> None:
 # -- what is encoded, and what is not -----------------------------------------------------------------------------
 
 
-def test_what_is_there_is_not_encoded_again(store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]) -> None:
+def test_stored_content_is_not_encoded_again(store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]) -> None:
     documents = [*PdfPageLoader(pdf, dpi=DPI).load(), Document("the tide", id="tide")]
     ids = store.add_documents(documents)
     assert (encoded["pages"], encoded["texts"]) == (3, 1)
@@ -254,7 +254,7 @@ def test_what_is_there_is_not_encoded_again(store: ColPaliVectorStore, pdf: Path
     assert (encoded["pages"], encoded["texts"]) == (3, 1)
 
 
-def test_new_metadata_and_new_ids_take_the_stored_vectors(
+def test_new_metadata_and_new_ids_reuse_the_stored_vectors(
     store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]
 ) -> None:
     pages = PdfPageLoader(pdf, dpi=DPI).load()
@@ -297,7 +297,9 @@ def test_another_resolution_replaces_the_page(store: ColPaliVectorStore, pdf: Pa
     assert len(store.store) == 1
 
 
-def test_an_interrupted_run_goes_on_where_it_was(store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]) -> None:
+def test_a_repeated_call_continues_an_interrupted_run(
+    store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]
+) -> None:
     def interrupt(state: Progress) -> None:
         if state.done == 2:
             raise KeyboardInterrupt
@@ -310,7 +312,7 @@ def test_an_interrupted_run_goes_on_where_it_was(store: ColPaliVectorStore, pdf:
     assert encoded["pages"] == 1
 
 
-def test_progress_and_failures_are_told(store: ColPaliVectorStore, pdf: Path) -> None:
+def test_progress_and_failures_are_reported(store: ColPaliVectorStore, pdf: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     store.add_pdf(pdf, dpi=DPI, progress=lambda state: seen.append((state.done, state.total, state.name)))
     assert seen == [(0, 3, ""), *((number, 3, f"words.pdf, page {number}") for number in (1, 2, 3))]
@@ -381,7 +383,7 @@ def test_images_of_every_kind(store: ColPaliVectorStore, tmp_path: Path, encoded
     assert store.similarity_search("mitochondria", k=1)[0].id == array
 
 
-def test_images_have_the_metadata_of_the_loader_and_those_given(store: ColPaliVectorStore, tmp_path: Path) -> None:
+def test_images_have_the_metadata_of_the_loader_and_of_the_caller(store: ColPaliVectorStore, tmp_path: Path) -> None:
     path = tmp_path / "violin.png"
     draw("violin").save(path)
     store.add_images(
@@ -400,7 +402,7 @@ def test_images_have_the_metadata_of_the_loader_and_those_given(store: ColPaliVe
     assert len(image_blocks(store.get_by_ids(["d"]))) == 1
 
 
-def test_what_is_no_image_is_named_or_skipped(
+def test_an_unreadable_image_is_named_or_skipped(
     store: ColPaliVectorStore, pdf: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ImageError, match=r"item 1 \(sha256:.*8 bytes is not an image"):
@@ -458,6 +460,7 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
         (lambda store: store.as_retriever(hybrid=True), ConfigurationError, r"search_kwargs=\{'hybrid': True\}"),
         (lambda store: store.as_retriever(search_kwargs={"filters": 1}), ConfigurationError, "use filter="),
         (lambda store: store.similarity_search("a", k=0), ConfigurationError, "k must be at least 1"),
+        (lambda store: store.similarity_search("a", score_threshold=2), ConfigurationError, "score_threshold must be"),
         (lambda store: store.similarity_search(" "), QueryError, "white space"),
         (lambda store: store.similarity_search("a", filter={"$near": 1}), InputError, r"\$near"),
         (lambda store: store.delete(), InputError, "nothing was given"),
@@ -470,7 +473,7 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
         (lambda store: ColPaliVectorStore(embeddings=store.embeddings), ConfigurationError, "use embedding="),
     ],
 )
-def test_what_cannot_work_is_refused_with_words(call: Any, error: type[Exception], message: str) -> None:
+def test_invalid_calls_are_refused_with_a_remedy(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(ColPaliVectorStore())
 
@@ -501,23 +504,23 @@ def test_relevance_is_between_0_and_1_and_has_a_threshold(filled: ColPaliVectorS
     assert filled.similarity_search("a violin in the orchestra", k=5, score_threshold=floor) == [found[0][0]]
 
 
-def test_multi_vectors_and_images_are_questions_too(filled: ColPaliVectorStore) -> None:
+def test_search_by_vectors_and_by_image(filled: ColPaliVectorStore) -> None:
     query = filled.embeddings.embed_query_multi_vector("mitochondria")
     expected = filled.similarity_search_with_score("mitochondria", k=2)
-    assert filled.similarity_search_by_multi_vector_with_score(query, k=2) == expected
-    assert filled.similarity_search_by_multi_vector(query.tolist(), k=2) == [document for document, _ in expected]
+    assert filled.similarity_search_by_vector_with_score(query, k=2) == expected
     assert filled.similarity_search_by_vector(query, k=2) == [document for document, _ in expected]
+    assert filled.similarity_search_by_vector(query.tolist(), k=2) == [document for document, _ in expected]
     [(found, score)] = filled.similarity_search_by_image_with_score(draw("invoice"), k=1)
     assert pages_of([found]) == [("words.pdf", 3)]
     assert score > 0
     assert filled.similarity_search_by_image(draw("invoice"), k=1) == [found]
 
 
-def test_a_pooled_vector_is_refused_with_words(filled: ColPaliVectorStore) -> None:
+def test_a_pooled_vector_is_refused_with_a_remedy(filled: ColPaliVectorStore) -> None:
     with pytest.raises(InputError, match=r"one vector of length 128\. Pass the result of embed_query"):
         filled.similarity_search_by_vector(filled.embeddings.embed_query("violin"))
     with pytest.raises(InputError, match=r"expected vectors \(n, 128\)"):
-        filled.similarity_search_by_multi_vector([[1.0, 2.0]])
+        filled.similarity_search_by_vector([[1.0, 2.0]])
 
 
 @pytest.mark.parametrize(
@@ -545,7 +548,7 @@ def test_filters(filled: ColPaliVectorStore, where: Any, expected: set[Any]) -> 
     assert told([document for document, _ in scored]) == expected
 
 
-def test_hybrid_finds_what_only_the_text_says(store: ColPaliVectorStore) -> None:
+def test_hybrid_search_finds_words_that_only_the_text_has(store: ColPaliVectorStore) -> None:
     """Pages whose texts have other words than their pictures."""
     pages = with_texts([draw("violin"), draw("invoice")], ["a quartet", "a serenade for strings"])
     store.add_documents(pages, ids=["violin", "invoice"])
@@ -573,7 +576,7 @@ def test_marginal_relevance_does_not_repeat_itself(store: ColPaliVectorStore) ->
         store.max_marginal_relevance_search("violin", lambda_mult=2)
 
 
-async def test_the_stock_retriever_in_all_three_ways(filled: ColPaliVectorStore) -> None:
+async def test_the_retriever_with_all_search_types(filled: ColPaliVectorStore) -> None:
     question = "a violin in the orchestra"
     plain = filled.as_retriever(search_kwargs={"k": 2, "filter": {"kind": "text"}})
     assert [found.id for found in plain.invoke(question)] == ["violin", "tide"]
@@ -597,8 +600,7 @@ async def test_async_twins_answer_the_same(filled: ColPaliVectorStore) -> None:
         ("similarity_search_with_score", "violin"),
         ("similarity_search_with_relevance_scores", "violin"),
         ("similarity_search_by_vector", query),
-        ("similarity_search_by_multi_vector", query),
-        ("similarity_search_by_multi_vector_with_score", query),
+        ("similarity_search_by_vector_with_score", query),
         ("similarity_search_by_image", image),
         ("similarity_search_by_image_with_score", image),
         ("max_marginal_relevance_search", "violin"),
@@ -684,10 +686,10 @@ def test_a_moved_file_is_indexed_anew_without_encoding(
     assert {name for name, _ in pages_of(store.similarity_search("violin", k=9))} == {"b.pdf"}
 
 
-# -- places, models, copies ---------------------------------------------------------------------------------------
+# -- models, places, copies ---------------------------------------------------------------------------------------
 
 
-def test_a_folder_belongs_to_the_model_it_was_made_by(tmp_path: Path) -> None:
+def test_a_folder_belongs_to_its_model(tmp_path: Path) -> None:
     other = ColPaliEmbeddings(model_name=FIXTURES / "colmodernvbert")
     with ColPaliVectorStore(other, path=tmp_path / "store") as store:
         store.add_texts(["the tide"], ids=["tide"])
@@ -699,18 +701,18 @@ def test_a_folder_belongs_to_the_model_it_was_made_by(tmp_path: Path) -> None:
         ColPaliVectorStore(path=tmp_path / "store")
 
 
-def test_an_open_store_is_taken_as_it_is(filled: ColPaliVectorStore) -> None:
+def test_an_open_store_is_used_unchanged(filled: ColPaliVectorStore) -> None:
     twin = ColPaliVectorStore(store=filled.store)
     assert twin.similarity_search("violin") == filled.similarity_search("violin")
     assert twin.embeddings == filled.embeddings
     other = ColPaliEmbeddings(model_name=FIXTURES / "colmodernvbert")
     with pytest.raises(FingerprintError, match="cannot be compared"):
         ColPaliVectorStore(other, store=filled.store)
-    with pytest.raises(ConfigurationError, match="it came with path"):
+    with pytest.raises(ConfigurationError, match="cannot be combined with path"):
         ColPaliVectorStore(store=filled.store, path="x")
 
 
-def test_what_cannot_be_a_store_is_refused() -> None:
+def test_contradicting_places_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="DeterministicFakeEmbedding has none"):
         ColPaliVectorStore(DeterministicFakeEmbedding(size=3))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="one place"):
@@ -790,7 +792,7 @@ async def test_the_loop_runs_on_while_pages_are_added(store: ColPaliVectorStore,
     assert len(store.store) == 4
 
 
-async def test_a_cancelled_call_keeps_what_was_done_and_stops(store: ColPaliVectorStore, tmp_path: Path) -> None:
+async def test_a_cancelled_call_stops_and_keeps_the_stored_pages(store: ColPaliVectorStore, tmp_path: Path) -> None:
     pdf = word_pdf(tmp_path / "long.pdf", [f"word {n}" for n in range(40)])
     started = threading.Event()
     done: list[int] = []
@@ -841,7 +843,7 @@ def test_threads_add_and_search_at_once(store: ColPaliVectorStore) -> None:
     assert len(store.store) == 9
 
 
-def test_a_saved_page_is_what_is_searched(tmp_path: Path, store: ColPaliVectorStore) -> None:
+def test_a_turned_photo_is_found(tmp_path: Path, store: ColPaliVectorStore) -> None:
     """An image that was turned by its EXIF orientation is read as a person sees it, here as everywhere."""
     page = draw("violin").rotate(90, expand=True)
     exif = Image.Exif()
