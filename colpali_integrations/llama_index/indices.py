@@ -46,7 +46,7 @@ class _Whole(TransformComponent):
 def _node(document: Document) -> BaseNode:
     """The node of a whole document. It has the document's id, so that a changed document replaces itself."""
     fields: dict[str, Any] = {
-        **dict(document),
+        **{name: value for name, value in document if not name.endswith("_resource")},
         "text": document.get_content(MetadataMode.NONE),
         "relationships": {**document.relationships, NodeRelationship.SOURCE: document.as_related_node_info()},
     }

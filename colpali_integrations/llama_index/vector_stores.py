@@ -83,7 +83,7 @@ class StoreComponent(StrictComponent):
         if self._store is not None and self.path is None and getattr(self, "url", None) is None:
             raise ConfigurationError(
                 f"a {type(self).__name__} over a store in memory, or made with store=, cannot be pickled: "
-                "give the store a path or a url"
+                "store the pages in a folder and pass it as path="
             )
         return {"__dict__": {name: value for name, value in self.__dict__.items() if name != "callback_manager"}}
 
