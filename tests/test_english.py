@@ -52,6 +52,8 @@ _CLEAN: tuple[str, ...] = (
     "docs/adding_a_model.md",
     "colpali_integrations/langchain/*.py",
     "tests/langchain/*.py",
+    "colpali_integrations/llama_index/**/*.py",
+    "tests/llama_index/**/*.py",
 )
 _ALL = (
     *("colpali_integrations/**/*.py", "benchmarks/**/*.py", "training/**/*.py", "tests/**/*.py", "demo/*.py"),

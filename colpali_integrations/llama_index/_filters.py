@@ -1,19 +1,19 @@
-"""Translate LlamaIndex's `MetadataFilters` to the stores' filter language, with the meaning that LlamaIndex gives them.
+"""Translate LlamaIndex's `MetadataFilters` to the stores' filter language, with LlamaIndex's meaning.
 
-What counts is `llama_index.core.vector_stores.utils.build_metadata_filter_fn`, the filter of `SimpleVectorStore`. Two
-things are decided otherwise, as stores that people run have it:
+`llama_index.core.vector_stores.utils.build_metadata_filter_fn`, the filter of `SimpleVectorStore`, defines the meaning.
+Two cases differ, as in the vector stores of servers:
 
-- Metadata of several values (lists) fit a comparison that one of the values fits: `==`, `in`, `>`, `text_match` and the
-  rest; there `SimpleVectorStore` compares the list as a whole, or fails. `contains`, `any`, `all` and `is_empty` are
+- Metadata of several values (lists) match a comparison that one of the values matches: `==`, `in`, `>`, `text_match`
+  and the rest; `SimpleVectorStore` compares the list as a whole, or fails. `contains`, `any`, `all` and `is_empty` are
   about lists in both.
-- Values that cannot be compared, such as a text with a number, do not fit; `SimpleVectorStore` fails.
+- Values that cannot be compared, such as a text with a number, do not match; `SimpleVectorStore` fails.
 
-`doc_id`, `ref_doc_id` and `document_id` are the source document's id, as in LlamaIndex; metadata that are called so
-count too.
+`doc_id`, `ref_doc_id` and `document_id` are the source document's id, as in LlamaIndex, or metadata of that name.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -26,20 +26,19 @@ from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Fi
 __all__ = ["Scan", "store_filter"]
 
 Scan = Callable[[Filter], Iterable[Entry]]
-"""The entries that fit a filter: `MultiVectorStore.scroll`."""
+"""The entries that match a filter: `MultiVectorStore.scroll`."""
 
 _DOCUMENT_KEYS = frozenset({"doc_id", "ref_doc_id", "document_id"})
-_RANGES = {
-    FilterOperator.GT: Operator.GT,
-    FilterOperator.GTE: Operator.GTE,
-    FilterOperator.LT: Operator.LT,
-    FilterOperator.LTE: Operator.LTE,
+_RANGES: dict[FilterOperator, tuple[Operator, Callable[[Any, Any], bool]]] = {
+    FilterOperator.GT: (Operator.GT, operator.gt),
+    FilterOperator.GTE: (Operator.GTE, operator.ge),
+    FilterOperator.LT: (Operator.LT, operator.lt),
+    FilterOperator.LTE: (Operator.LTE, operator.le),
 }
 _TEXTS = {
     FilterOperator.TEXT_MATCH: Operator.TEXT,
     FilterOperator.TEXT_MATCH_INSENSITIVE: Operator.TEXT_INSENSITIVE,
 }
-_EVERYTHING, _NOTHING = And(()), Or(())
 
 
 def store_filter(filters: MetadataFilters | None, scan: Scan) -> Filter | None:
@@ -47,27 +46,30 @@ def store_filter(filters: MetadataFilters | None, scan: Scan) -> Filter | None:
 
     Args:
         filters: LlamaIndex's.
-        scan: looks at entries, where an operator needs it: `contains`, `any` and `all` mean membership in a list and,
-            for a text, part of it; the stores' language cannot tell a list from a text.
+        scan: reads entries for `contains`, `any` and `all`. These mean membership in a list and a part of a text, and
+            the stores' language does not distinguish lists from texts.
 
     Returns:
-        The filter; None for one that leaves nothing out.
+        The filter; None if it matches everything.
 
     Raises:
-        InputError: a value that its operator does not take.
+        InputError: an operator does not take its value.
 
     Example:
-        >>> wanted = MetadataFilters(filters=[MetadataFilter(key="page", value=3, operator=FilterOperator.GTE)])
-        >>> store_filter(wanted, scan=lambda where: [])
+        >>> pages = MetadataFilters(filters=[MetadataFilter(key="page", value=3, operator=FilterOperator.GTE)])
+        >>> store_filter(pages, scan=lambda where: [])
         Condition(field='page', op=<Operator.GTE: '$gte'>, value=3)
     """
     if filters is None:
         return None
     if not isinstance(filters, MetadataFilters):
-        raise InputError(f"filters must be MetadataFilters, got {type(filters).__name__}: {filters!r}")
+        raise InputError(
+            f"filters must be MetadataFilters, got {type(filters).__name__}: {filters!r}; for equalities write "
+            "MetadataFilters.from_dict({'page': 3})"
+        )
     if not filters.filters:
         return None
-    parts = tuple(_part(one, scan) for one in filters.filters)
+    parts = tuple(_part(part, scan) for part in filters.filters)
     condition = filters.condition or FilterCondition.AND
     if condition is FilterCondition.NOT:
         return Not(Or(parts))  # none of them
@@ -76,105 +78,93 @@ def store_filter(filters: MetadataFilters | None, scan: Scan) -> Filter | None:
     return Or(parts) if condition is FilterCondition.OR else And(parts)
 
 
-def _part(one: MetadataFilter | MetadataFilters, scan: Scan) -> Filter:
-    if isinstance(one, MetadataFilters):
-        return store_filter(one, scan) or _EVERYTHING
-    if one.operator in (FilterOperator.NE, FilterOperator.NIN):
-        positive = FilterOperator.EQ if one.operator is FilterOperator.NE else FilterOperator.IN
-        return Not(_any_field(one, positive, scan))
-    return _any_field(one, one.operator, scan)
+def _part(part: MetadataFilter | MetadataFilters, scan: Scan) -> Filter:
+    if isinstance(part, MetadataFilters):
+        return store_filter(part, scan) or And(())
+    if part.operator is FilterOperator.NE:
+        return Not(_any_field(part, FilterOperator.EQ, scan))
+    if part.operator is FilterOperator.NIN:
+        return Not(_any_field(part, FilterOperator.IN, scan))
+    return _any_field(part, part.operator, scan)
 
 
-def _any_field(one: MetadataFilter, operator: FilterOperator, scan: Scan) -> Filter:
-    fields = (DOCUMENT, one.key) if one.key in _DOCUMENT_KEYS else (one.key,)
-    if operator is FilterOperator.IS_EMPTY:
-        empty = tuple(_empty(field, scan) for field in fields)
-        return empty[0] if len(empty) == 1 else And(empty)
-    parts = tuple(_positive(field, operator, one, scan) for field in fields)
-    return parts[0] if len(parts) == 1 else Or(parts)
+def _any_field(part: MetadataFilter, op: FilterOperator, scan: Scan) -> Filter:
+    fields = (DOCUMENT, part.key) if part.key in _DOCUMENT_KEYS else (part.key,)
+    conditions = tuple(_condition(field, op, part, scan) for field in fields)
+    if len(conditions) == 1:
+        return conditions[0]
+    return And(conditions) if op is FilterOperator.IS_EMPTY else Or(conditions)
 
 
-def _empty(field: str, scan: Scan) -> Filter:
-    """Missing, null, "" or []; a list with an empty text in it is not empty."""
-    blank = Condition(field, Operator.EQ, "")
-    return Or((Condition(field, Operator.EXISTS, False), _decided(blank, field, lambda held: held == "", scan)))
-
-
-def _positive(field: str, operator: FilterOperator, one: MetadataFilter, scan: Scan) -> Filter:
-    value: Any = one.value
+def _condition(field: str, op: FilterOperator, part: MetadataFilter, scan: Scan) -> Filter:
+    value: Any = part.value
+    if op is FilterOperator.IS_EMPTY:
+        # Missing, null, "" or []; a list that contains an empty text is not empty.
+        empty_text = _scanned(Condition(field, Operator.EQ, ""), field, lambda stored: stored == "", scan)
+        return Or((Condition(field, Operator.EXISTS, False), empty_text))
     if value is None:
-        raise _refused(one, "a value; for a missing one ask with FilterOperator.IS_EMPTY")
-    if operator in _RANGES:
+        raise _refused(part, "a value; use FilterOperator.IS_EMPTY for a missing one")
+    if op in _RANGES:
         if isinstance(value, list):
-            raise _refused(one, "a number or text")
-        return _range(field, operator, value)
-    if operator in _TEXTS:
+            raise _refused(part, "a number or text")
+        return _range(field, *_RANGES[op], value)
+    if op in _TEXTS:
         if not isinstance(value, str):
-            raise _refused(one, "text")
-        return Condition(field, _TEXTS[operator], value)
-    if operator is FilterOperator.EQ:
+            raise _refused(part, "text")
+        return Condition(field, _TEXTS[op], value)
+    if op is FilterOperator.EQ:
         return _equal_list(field, value, scan) if isinstance(value, list) else _equal(field, [value])
-    if operator is FilterOperator.CONTAINS:
+    if op is FilterOperator.CONTAINS:
         if isinstance(value, list):
-            raise _refused(one, "one value; for several use FilterOperator.ANY or ALL")
+            raise _refused(part, "one value; for several use FilterOperator.ANY or ALL")
         return _contains(field, value, scan)
     if not isinstance(value, list):
-        raise _refused(one, "a list of values")
-    if operator is FilterOperator.IN:
+        raise _refused(part, "a list of values")
+    if op is FilterOperator.IN:
         return _equal(field, value)
-    parts = tuple(_contains(field, member, scan) for member in value)
-    if operator is FilterOperator.ANY:
-        return Or(parts)
-    if operator is FilterOperator.ALL:
-        # Of no values all are there, if there is anything to look at, be it [].
-        return And(parts) if parts else Or((Condition(field, Operator.EXISTS, True), _equal_list(field, [], scan)))
-    raise InputError(f"the filter on {one.key!r}: unknown operator {one.operator!r}")
+    members = tuple(_contains(field, member, scan) for member in value)
+    if op is FilterOperator.ANY:
+        return Or(members)
+    if op is FilterOperator.ALL:
+        # ALL of no values matches every value, [] included.
+        return And(members) if members else Or((Condition(field, Operator.EXISTS, True), _equal_list(field, [], scan)))
+    raise InputError(f"the filter on {part.key!r}: unknown operator {op!r}")
 
 
 def _equal(field: str, values: Sequence[Scalar]) -> Filter:
-    """Any of the values; 1 and 0 are true and false too, as in Python: `MetadataFilter` takes no bools."""
+    """Any of the values. As in Python, 1 and 0 equal true and false, because `MetadataFilter` takes no bools."""
     several = [*values, *(bool(value) for value in values if not isinstance(value, str) and value in (0, 1))]
     return Condition(field, Operator.EQ, several[0]) if len(several) == 1 else Condition(field, Operator.IN, several)
 
 
-def _range(field: str, operator: FilterOperator, value: Scalar) -> Filter:
-    condition = Condition(field, _RANGES[operator], value)
-    if isinstance(value, str):
-        return condition
-    compare: Callable[[Any, Any], bool] = {
-        FilterOperator.GT: lambda held, wanted: held > wanted,
-        FilterOperator.GTE: lambda held, wanted: held >= wanted,
-        FilterOperator.LT: lambda held, wanted: held < wanted,
-        FilterOperator.LTE: lambda held, wanted: held <= wanted,
-    }[operator]
-    fitting = [held for held in (False, True) if compare(held, value)]
-    return Or((condition, Condition(field, Operator.IN, fitting))) if fitting else condition
+def _range(field: str, op: Operator, compare: Callable[[Any, Any], bool], value: Scalar) -> Filter:
+    condition = Condition(field, op, value)
+    bools = [] if isinstance(value, str) else [stored for stored in (False, True) if compare(stored, value)]
+    return Or((condition, Condition(field, Operator.IN, bools))) if bools else condition
 
 
 def _equal_list(field: str, values: Sequence[Scalar], scan: Scan) -> Filter:
-    if not values:
-        return _decided(Condition(field, Operator.EXISTS, False), field, lambda held: held == [], scan)
     members = And(tuple(_equal(field, [value]) for value in values))
-    return _decided(members, field, lambda held: held == list(values), scan)
+    candidates = members if values else Condition(field, Operator.EXISTS, False)
+    return _scanned(candidates, field, lambda stored: stored == list(values), scan)
 
 
 def _contains(field: str, value: Scalar, scan: Scan) -> Filter:
-    """A list that has the value, or a text of which it is a part."""
-    if not isinstance(value, str):
-        return _decided(_equal(field, [value]), field, lambda held: isinstance(held, list) and value in held, scan)
-    part = Condition(field, Operator.TEXT, value)
-    return _decided(part, field, lambda held: isinstance(held, list | str) and value in held, scan)
+    """A list that contains the value, or a text of which it is a part."""
+    candidates = Condition(field, Operator.TEXT, value) if isinstance(value, str) else _equal(field, [value])
+    kinds = (list, str) if isinstance(value, str) else list
+    return _scanned(candidates, field, lambda stored: isinstance(stored, kinds) and value in stored, scan)
 
 
-def _decided(candidates: Filter, field: str, fits: Callable[[Any], bool], scan: Scan) -> Filter:
-    """A condition that the language lacks, decided over the entries that come into question."""
+def _scanned(candidates: Filter, field: str, matches: Callable[[Any], bool], scan: Scan) -> Filter:
+    """A condition that the stores' language lacks, evaluated over the candidates."""
 
-    def held(entry: Entry) -> Any:
+    def stored(entry: Entry) -> Any:
         return entry.document_id if field == DOCUMENT else entry.metadata.get(field)
 
-    ids = tuple(entry.id for entry in scan(candidates) if fits(held(entry)))
-    return Condition(ID, Operator.IN, ids) if ids else _NOTHING
+    ids = tuple(entry.id for entry in scan(candidates) if matches(stored(entry)))
+    return Condition(ID, Operator.IN, ids) if ids else Or(())
 
 
-def _refused(one: MetadataFilter, expected: str) -> InputError:
-    return InputError(f"the filter on {one.key!r}: {one.operator.value!r} takes {expected}, got {one.value!r}")
+def _refused(part: MetadataFilter, expected: str) -> InputError:
+    return InputError(f"the filter on {part.key!r}: {part.operator.value!r} takes {expected}, got {part.value!r}")

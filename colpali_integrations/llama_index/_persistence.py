@@ -1,4 +1,4 @@
-"""A vector store to and from the folder of a `StorageContext`."""
+"""Save a vector store in the folder of a `StorageContext`, and load it again."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ from colpali_integrations.stores import Entry, MultiVectorStore
 
 __all__ = ["copied_records", "load_store", "save_store"]
 
-# `StorageContext` reads every file that ends so as a SimpleVectorStore.
-_THEIRS, _OURS, _PAGES = "vector_store.json", "colpali_store.json", "colpali_pages"
+# `StorageContext` reads every file with this ending as a SimpleVectorStore.
+_LLAMA_INDEX = "vector_store.json"
+_FILE, _PAGES = "colpali_store.json", "colpali_pages"
 
 
 def save_store(
     fields: Mapping[str, Any], store: MultiVectorStore, persist_path: str, fs: fsspec.AbstractFileSystem | None
 ) -> None:
-    """Write down what `ColPaliVectorStore.from_persist_path` needs.
+    """Write the data that `ColPaliVectorStore.from_persist_path` needs.
 
     Args:
         fields: of the vector store, JSON-safe.
         store: copied, if it is in memory.
-        persist_path: the name that `StorageContext` has for it.
+        persist_path: the path that `StorageContext` passes.
         fs: None for the local one.
 
     Raises:
-        ConfigurationError: a store in memory and a file system that is not local.
+        ConfigurationError: the store is in memory, and the file system is not local.
     """
-    path, written = _file(persist_path), dict(fields)
-    local = fs is None or isinstance(fs, LocalFileSystem)
-    if written.get("path") is not None:
-        written["path"] = os.path.abspath(written["path"])  # noqa: PTH100 - Path.resolve would follow symlinks
-    elif written.get("url") is None:
-        if not local:
+    path, saved = _file(persist_path), dict(fields)
+    if saved.get("path") is not None:
+        saved["path"] = os.path.abspath(saved["path"])  # noqa: PTH100 - Path.resolve would follow symlinks
+    elif saved.get("url") is None:
+        if not (fs is None or isinstance(fs, LocalFileSystem)):
             raise ConfigurationError("a store in memory is persisted to a local folder; give the store a path or a url")
         _save_pages(store, _pages(path))
     system = fs or fsspec.filesystem("file")
     system.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH120 - of any file system
     with system.open(path, "w", encoding="utf-8") as file:
-        json.dump(written, file, indent=1)
+        json.dump(saved, file, indent=1)
 
 
 def load_store(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> tuple[dict[str, Any], Path | None]:
-    """What `save_store` wrote.
+    """Read the data that `save_store` wrote.
 
     Returns:
         The fields, and the folder with the pages of a store in memory.
 
     Raises:
-        StoreError: nothing was written there, or it is damaged.
+        StoreError: no store was written there, or the file is damaged.
     """
     path, system = _file(persist_path), fs or fsspec.filesystem("file")
     if not system.exists(path):
@@ -79,7 +79,7 @@ def copied_records(store: MultiVectorStore) -> Iterator[tuple[Entry, NDArray[Any
 
 
 def _save_pages(store: MultiVectorStore, folder: Path) -> None:
-    """A copy of the store as it is now, in place of an earlier one."""
+    """Bring the copy of a store in a folder up to date."""
     settings = store.settings
     with MultiVectorStore.open(
         folder, model=settings.model, first_stage=settings.first_stage, language=settings.language
@@ -89,10 +89,10 @@ def _save_pages(store: MultiVectorStore, folder: Path) -> None:
 
 
 def _file(persist_path: str) -> str:
-    text = os.fspath(persist_path)
-    return text.removesuffix(_THEIRS) + _OURS if text.endswith(_THEIRS) else text
+    path = os.fspath(persist_path)
+    return path.removesuffix(_LLAMA_INDEX) + _FILE if path.endswith(_LLAMA_INDEX) else path
 
 
 def _pages(path: str) -> Path:
-    given = Path(path)
-    return given.with_name(given.name.removesuffix(_OURS).removesuffix(".json") + _PAGES)
+    file = Path(path)
+    return file.with_name(file.name.removesuffix(_FILE).removesuffix(".json") + _PAGES)

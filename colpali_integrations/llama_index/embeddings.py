@@ -1,41 +1,39 @@
-"""`ColPaliEmbedding`: pages, queries and texts to vectors, as LlamaIndex wants them and as late interaction does."""
+"""Pages, queries and texts as single vectors for LlamaIndex and as multi-vectors for late interaction."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, aclosing, closing
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.bridge.pydantic import BeforeValidator, ConfigDict, Field, model_validator
-from llama_index.core.callbacks.base import CallbackManager, EventContext
+from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+from llama_index.core.bridge.pydantic import Field, model_validator
+from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 
-from colpali_integrations.llama_index._images import ImageInput, image_label, image_sources, node_image, several
+from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.llama_index._components import PathString, StrictComponent
+from colpali_integrations.llama_index.schema import ImageInput, image_label, image_sources, node_image, several
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
-from colpali_integrations.runtime.threads import Lane, collect, offload, stream_in_chunks
+from colpali_integrations.runtime.threads import Lane, collect, offload
 from colpali_integrations.scoring.single_vector import Pooling, single_vector
 
-__all__ = ["ColPaliEmbedding"]
+__all__ = ["ColPaliEmbedding", "DeferredEmbedding"]
 
 T = TypeVar("T")
 
 
-def _as_str(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-class ColPaliEmbedding(MultiModalEmbedding):
+class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
     """Embeds page images, queries and texts with a ColPali-family model, without PyTorch.
 
     LlamaIndex's own methods (`get_query_embedding`, `get_text_embedding`, `get_image_embedding`, their batches and
@@ -80,11 +78,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         128
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    model_name: Annotated[str, BeforeValidator(_as_str)] = Field(
-        default="coltiny", description="A registered model, or a folder with its files."
-    )
+    model_name: PathString = Field(default="coltiny", description="A registered model, or a folder with its files.")
     embed_batch_size: int = Field(default=1, gt=0, le=2048, description="Inputs per run; 1 suits page images on a CPU.")
     num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
     pooling: Pooling = Field(default="mean", description="How a multi-vector becomes one vector.")
@@ -103,25 +97,15 @@ class ColPaliEmbedding(MultiModalEmbedding):
             **options: Any,
         ) -> None: ...
 
-    @model_validator(mode="before")
     @classmethod
-    def _nest_options(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        if data.get("class_name") == cls.class_name():  # LlamaIndex adds it to the result of `model_dump`
-            data = {key: value for key, value in data.items() if key != "class_name"}
-        return nest_options(data, where=cls.__name__, known=cls.model_fields)
+    def _checked(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        return nest_options(arguments, where=cls.__name__, known=cls.model_fields)
 
     @model_validator(mode="after")
     def _check_model_name(self) -> ColPaliEmbedding:
-        """Refuse an unknown model here, and not at the first page."""
+        """Refuse an unknown model now, not at the first page."""
         check_name(self.model_name, self.options.local_dir)
         return self
-
-    @classmethod
-    def class_name(cls) -> str:
-        """The name under which this class is serialised."""
-        return "ColPaliEmbedding"
 
     @property
     def model(self) -> ColPali:
@@ -206,10 +190,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         return [single_vector(vectors, self.pooling) for vectors in self.model.embed_queries(texts)]
 
     def _get_image_embedding(self, img_file_path: ImageInput) -> Embedding:
-        return self._get_image_embeddings([img_file_path])[0]
-
-    def _get_image_embeddings(self, img_file_paths: Sequence[ImageInput]) -> list[Embedding]:
-        return list(self._pool_images(img_file_paths))
+        return next(self._pooled([img_file_path]))
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
         return await self._offload(lambda: self._get_query_embedding(query), "queries")
@@ -222,9 +203,6 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
     async def _aget_image_embedding(self, img_file_path: ImageInput) -> Embedding:
         return await self._offload(lambda: self._get_image_embedding(img_file_path), "pages")
-
-    async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageInput]) -> list[Embedding]:
-        return await self._offload(lambda: self._get_image_embeddings(img_file_paths), "pages")
 
     # -- batches of images --------------------------------------------------------------------------------------
 
@@ -260,30 +238,14 @@ class ColPaliEmbedding(MultiModalEmbedding):
         Raises:
             ImageError: an image cannot be read; `index` and `item` name it.
         """
-        images = list(several(img_file_paths))
-        embeddings: list[Embedding] = []
-        with closing(self._pool_images(images, show_progress)) as stream:
-            for labels in self._batches_of_labels(images):
-                with self._embedding_event() as event:
-                    batch = list(itertools.islice(stream, len(labels)))
-                    event.on_end(payload={EventPayload.CHUNKS: labels, EventPayload.EMBEDDINGS: batch})
-                embeddings += batch
-        return embeddings
+        return list(self._with_events(list(several(img_file_paths)), show_progress))
 
     async def aget_image_embedding_batch(
         self, img_file_paths: Iterable[ImageInput], show_progress: bool = False
     ) -> list[Embedding]:
         """`get_image_embedding_batch` without blocking the event loop."""
         images = list(several(img_file_paths))
-        embeddings: list[Embedding] = []
-        stream = self._pool_images(images, show_progress)
-        async with aclosing(stream_in_chunks(stream, self.embed_batch_size, workers=self.num_workers)) as batches:
-            for labels in self._batches_of_labels(images):
-                with self._embedding_event() as event:
-                    batch = await anext(batches)
-                    event.on_end(payload={EventPayload.CHUNKS: labels, EventPayload.EMBEDDINGS: batch})
-                embeddings += batch
-        return embeddings
+        return await collect(lambda: self._with_events(images, show_progress), workers=self.num_workers)
 
     # -- as a transformation ------------------------------------------------------------------------------------
 
@@ -315,17 +277,9 @@ class ColPaliEmbedding(MultiModalEmbedding):
         _assign(texts, await self.aget_text_embedding_batch([text for _, text in texts], **kwargs))
         return nodes
 
-    # -----------------------------------------------------------------------------------------------------------
-
     def to_payload(self) -> dict[str, Any]:
-        """What observability tools see."""
-        # Written out, because releases of llama-index-core before 0.14.23 have no such method to build on.
-        return {
-            "class_name": self.class_name(),
-            "model_name": self.model_name,
-            "embed_batch_size": self.embed_batch_size,
-            "pooling": self.pooling,
-        }
+        """The fields for observability tools."""
+        return {**super().to_payload(), "pooling": self.pooling}
 
     def _encode_images(self, images: Iterable[ImageInput], show_progress: bool) -> Iterator[Float32]:
         watched = get_tqdm_iterable(images, show_progress, "Generating image embeddings")
@@ -333,32 +287,71 @@ class ColPaliEmbedding(MultiModalEmbedding):
             image_sources(watched), batch_size=self.embed_batch_size, parallel=self.num_workers
         )
 
-    def _pool_images(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
+    def _pooled(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
         for vectors in self._encode_images(images, show_progress):
             yield single_vector(vectors, self.pooling)
 
-    def _batches_of_labels(self, images: Sequence[ImageInput]) -> Iterator[list[str]]:
-        for start in range(0, len(images), self.embed_batch_size):
-            yield [image_label(image) for image in images[start : start + self.embed_batch_size]]
-
-    def _embedding_event(self) -> AbstractContextManager[EventContext]:
-        return self.callback_manager.event(CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: self.to_payload()})
+    def _with_events(self, images: Sequence[ImageInput], show_progress: bool) -> Iterator[Embedding]:
+        """One pooled vector per image, with one event of LlamaIndex per batch."""
+        payload: dict[Any, Any] = {EventPayload.SERIALIZED: self.to_payload()}
+        with closing(self._pooled(images, show_progress)) as stream:
+            for start in range(0, len(images), self.embed_batch_size):
+                labels = [image_label(image) for image in images[start : start + self.embed_batch_size]]
+                with self.callback_manager.event(CBEventType.EMBEDDING, payload=payload) as event:
+                    batch = list(itertools.islice(stream, len(labels)))
+                    event.on_end(payload={EventPayload.CHUNKS: labels, EventPayload.EMBEDDINGS: batch})
+                yield from batch
 
     async def _offload(self, call: Callable[[], T], lane: Lane) -> T:
         return await offload(call, lane, workers=self.num_workers)
 
 
+class DeferredEmbedding(StrictComponent, BaseEmbedding):
+    """A stand-in for LlamaIndex classes that require an embedding model although the vector store encodes.
+
+    `VectorStoreIndex` resolves OpenAI's model if it gets none, and `IngestionPipeline` drops nodes without an
+    embedding. A `ColPaliVectorStore` encodes nodes and ignores the embeddings that they bring. This class gives every
+    node the embedding `[0.0]`, at no cost; it refuses to embed a question, which another vector store would compare.
+    `ColPaliVectorStore.deferred_embedding` returns one.
+
+    Example:
+        >>> DeferredEmbedding().get_text_embedding("low tide")
+        [0.0]
+    """
+
+    model_name: str = "deferred to ColPaliVectorStore"
+    embed_batch_size: int = 2048
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return [0.0]
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        raise ConfigurationError(
+            "a DeferredEmbedding embeds no questions: a ColPaliVectorStore encodes them itself. For another vector "
+            "store use ColPaliEmbedding"
+        )
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return self._get_query_embedding(query)
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """Mark the nodes as embedded without reading them, because a page may have no text."""
+        for node in nodes:
+            node.embedding = [0.0]
+        return nodes
+
+    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """`__call__`, which does not block."""
+        return self(nodes, **kwargs)
+
+
 def _split(
     nodes: Sequence[BaseNode],
 ) -> tuple[list[tuple[BaseNode, ImageSource]], list[tuple[BaseNode, str]]]:
-    pages: list[tuple[BaseNode, ImageSource]] = []
-    texts: list[tuple[BaseNode, str]] = []
-    for node in nodes:
-        image = node_image(node)
-        if image is not None:
-            pages.append((node, image))
-        else:
-            texts.append((node, node.get_content(metadata_mode=MetadataMode.EMBED)))
+    """Nodes that have a picture, with the pictures, and the other nodes with their texts."""
+    images = [(node, node_image(node)) for node in nodes]
+    pages = [(node, image) for node, image in images if image is not None]
+    texts = [(node, node.get_content(metadata_mode=MetadataMode.EMBED)) for node, image in images if image is None]
     return pages, texts
 
 

@@ -1,4 +1,4 @@
-"""`ColPaliRetriever`: questions to pages, by late interaction."""
+"""`ColPaliRetriever`: finds the pages that answer a question, by late interaction."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _GUESSES: Mapping[str, str] = {
 class ColPaliRetriever(BaseRetriever):
     """Finds the pages that answer a question: every vector of the question against every vector of a page.
 
-    It asks `ColPaliVectorStore.query`. Nodes come as they were added; pages that the command line or LangChain indexed
-    come as `PdfPageReader` gives them: an `ImageNode` with the text layer, or "report.pdf, page 7" where it has none,
-    and `source` and `page` (1-based) in the metadata. A page draws its picture when a multimodal model asks for it, so
-    that `RetrieverQueryEngine.from_args(retriever, llm=llm, multimodal=True)` works as it is.
+    It calls `ColPaliVectorStore.query`. Nodes are equal to those that were added. Pages that the command line or
+    LangChain indexed are like `PdfPageReader`'s: an `ImageNode` with the text layer, or "report.pdf, page 7" for a
+    scan, and `source` and `page` (1-based) in the metadata. A page draws its picture when a multimodal model needs it,
+    so that `RetrieverQueryEngine.from_args(retriever, llm=llm, multimodal=True)` works without a postprocessor.
 
-    The score is the relevance, in [0, 1]: MaxSim over the highest possible for the question. A fixed cutoff
-    (`SimilarityPostprocessor`, `min_relevance`) is to be chosen for the model: relevant pages have higher values with
-    some than others. In a hybrid search the score is the fused one, where 1 is the best by both.
+    The score is the relevance, in [0, 1]: MaxSim over the highest possible for the question. Choose a fixed cutoff
+    (`SimilarityPostprocessor`, `min_relevance`) per model, because relevant pages have higher values with some models
+    than with others. In a hybrid search the score is the fused one, where 1 is the best by both.
 
     A `QueryBundle` with `custom_embedding_strs`, such as of a `HyDEQueryTransform`, is searched for by the vectors of
     all of these.
@@ -55,33 +55,33 @@ class ColPaliRetriever(BaseRetriever):
         similarity_top_k: number of nodes at most.
         vector_store_query_mode: "default", "hybrid" or "mmr".
         alpha: in mode "hybrid" the weight of the vectors, in [0, 1]; None fuses ranks.
-        filters: only nodes that fit.
+        filters: only nodes that match them.
         node_ids: only these nodes.
         doc_ids: only nodes of these source documents.
         hybrid_top_k: number of nodes in mode "hybrid", instead of `similarity_top_k`.
-        sparse_top_k: as every retriever's; without effect.
+        sparse_top_k: without effect.
         vector_store_kwargs: more options of `ColPaliVectorStore.query`, such as `mmr_threshold`.
         hybrid: fuse with BM25 over the texts, in mode "default": True or "rrf" by ranks, a number as the weight of the
             text.
         min_relevance: leave out nodes of a lower relevance, in [0, 1].
         search_mode: "exact", "two_stage" or "auto"; None for the vector store's. See `stores.SearchOptions`.
-        oversampling: the first of two stages hands on this many times the requested number.
-        regions: put into `metadata["regions"]` where on the page the answer is: boxes as fractions of the page and in
-            points (pixels for images). Models do not see it.
+        oversampling: number of candidates of a two-stage search, as a multiple of the requested number of nodes.
+        regions: put the boxes of the answer on the page into `metadata["regions"]`, as fractions of the page and in
+            points (pixels for images). Language models do not see them.
         callback_manager: as every retriever's.
         object_map: as every retriever's.
         verbose: as every retriever's.
         unknown: refused, with the right name for common guesses.
 
     Raises:
-        StoreError: no store in that folder.
-        ConfigurationError: an unknown option, or an invalid value.
+        StoreError: the folder holds no store.
+        ConfigurationError: an option is unknown or has an invalid value.
         FingerprintError: `embed_model` is not the store's model.
 
     Example:
         >>> with MultiVectorStore.open("my-index") as store:  # or its folder as it is: ColPaliRetriever("my-index")
-        ...     [found] = ColPaliRetriever(store, similarity_top_k=1).retrieve("diverging palettes")
-        >>> found.metadata["page"], 0 < found.score <= 1
+        ...     [best] = ColPaliRetriever(store, similarity_top_k=1).retrieve("diverging palettes")
+        >>> best.metadata["page"], 0 < best.score <= 1
         (1, True)
     """
 
@@ -122,9 +122,9 @@ class ColPaliRetriever(BaseRetriever):
             hybrid_top_k=hybrid_top_k,
             sparse_top_k=sparse_top_k,
         )
-        own = {"search_mode": search_mode, "oversampling": oversampling, "min_relevance": min_relevance}
+        options = {"search_mode": search_mode, "oversampling": oversampling, "min_relevance": min_relevance}
         self.options = {
-            **{name: value for name, value in own.items() if value is not None},
+            **{name: value for name, value in options.items() if value is not None},
             **{"hybrid": hybrid, "regions": regions},
             **(vector_store_kwargs or {}),
         }
@@ -133,8 +133,8 @@ class ColPaliRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         query = replace(self.query, query_str=query_bundle.query_str)
-        found = self.vector_store.query(query, **self.options, embedding_strs=query_bundle.custom_embedding_strs)
-        pairs = zip(found.nodes or [], found.similarities or [], strict=True)
+        result = self.vector_store.query(query, **self.options, embedding_strs=query_bundle.custom_embedding_strs)
+        pairs = zip(result.nodes or [], result.similarities or [], strict=True)
         return [NodeWithScore(node=node, score=score) for node, score in pairs]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -146,18 +146,18 @@ def option_names() -> frozenset[str]:
     return frozenset(inspect.signature(ColPaliRetriever).parameters) - {"store", "unknown"}
 
 
-def _vector_store(given: Any, embed_model: ColPaliEmbedding | None) -> ColPaliVectorStore:
-    if isinstance(given, (str, os.PathLike)):
-        given = MultiVectorStore.open(given)
-    if isinstance(given, MultiVectorStore):
-        return ColPaliVectorStore(given, embed_model=embed_model)
-    store = given.vector_store if isinstance(given, VectorStoreIndex) else given
-    if not isinstance(store, ColPaliVectorStore):
+def _vector_store(store: Any, embed_model: ColPaliEmbedding | None) -> ColPaliVectorStore:
+    if isinstance(store, (str, os.PathLike)):
+        store = MultiVectorStore.open(store)
+    if isinstance(store, MultiVectorStore):
+        return ColPaliVectorStore(store, embed_model=embed_model)
+    vector_store = store.vector_store if isinstance(store, VectorStoreIndex) else store
+    if not isinstance(vector_store, ColPaliVectorStore):
         raise ConfigurationError(
             "a ColPaliRetriever searches a ColPaliVectorStore, an index over one, a MultiVectorStore or the folder of "
-            f"one, got {type(store).__name__}"
+            f"one, got {type(vector_store).__name__}"
         )
     if embed_model is None:
-        return store
-    store.client.require(embed_model.model)
-    return store.model_copy(update={"embed_model": embed_model})
+        return vector_store
+    vector_store.client.require(embed_model.model)
+    return vector_store.model_copy(update={"embed_model": embed_model})

@@ -1,4 +1,4 @@
-"""Found pages for a multimodal chat model (`image_blocks`, `page_message`) and for readers (`to_html`)."""
+"""Retrieved pages for a multimodal chat model (`image_blocks`, `page_message`) and for a person (`to_html`)."""
 
 from __future__ import annotations
 
@@ -6,60 +6,56 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.base.response.schema import Response
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 from PIL import Image
 
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
-from colpali_integrations.llama_index._images import PageReference, image_block, image_label, node_image
+from colpali_integrations.llama_index.schema import PageReference, image_block, image_label, node_image
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.images import load_image
 
 __all__ = ["image_blocks", "page_message", "to_html"]
 
-AnyNode: TypeAlias = "BaseNode | NodeWithScore"
+AnyNodes: TypeAlias = "BaseNode | NodeWithScore | Response | Iterable[BaseNode | NodeWithScore]"
 
 
-def image_blocks(
-    nodes: Iterable[AnyNode] | AnyNode, *, dpi: float | None = None, detail: str | None = None
-) -> list[ImageBlock]:
+def image_blocks(nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None) -> list[ImageBlock]:
     """The pictures of nodes for a `ChatMessage`.
 
-    A node that carries its picture hands it over; a page that is referred to is drawn; a URL stays one, and the chat
-    model's provider fetches it.
+    A block contains the node's embedded picture, or the drawn page, or a URL, which the chat model's provider fetches.
 
     Args:
-        nodes: nodes, with or without score, with an image or with `source` and `page` in their metadata.
+        nodes: one or more nodes, with or without score, that have an image or `source` and `page` in their metadata; or
+            the response of a query engine.
         dpi: draw PDF pages at this resolution instead of the reference's; fewer pixels cost fewer tokens.
-        detail: for chat models that know levels of detail ("low", "high").
+        detail: level of detail ("low", "high"), for chat models that have such levels.
 
     Returns:
-        One block a node, in order.
+        One block per node, in order.
 
     Raises:
-        InputError: a node without image and without a page, or a page whose file is not there.
-        PdfError: a page that cannot be drawn.
-        ImageError: an image that cannot be read.
+        InputError: a node has neither image nor page, or the page's file is missing or has changed.
+        PdfError: a page cannot be drawn.
+        ImageError: an image cannot be read.
 
     Example:
         >>> from colpali_integrations.llama_index import PdfPageReader
-        >>> nodes = PdfPageReader().load_data("report.pdf", pages=[1])  # or what a retriever found
+        >>> nodes = PdfPageReader().load_data("report.pdf", pages=[1])  # or a retriever's nodes
         >>> message = ChatMessage(role="user", blocks=[TextBlock(text="What is shown?"), *image_blocks(nodes)])
         >>> [block.block_type for block in message.blocks]
         ['text', 'image']
     """
-    given = [nodes] if isinstance(nodes, (BaseNode, NodeWithScore)) else nodes
-    return [image_block(_node(one), dpi=dpi, detail=detail) for one in given]
+    return [image_block(result.node, dpi=dpi, detail=detail) for result in _results(nodes)]
 
 
-def page_message(
-    question: str, nodes: Iterable[AnyNode] | AnyNode, *, dpi: float | None = None, detail: str | None = None
-) -> ChatMessage:
-    """A user's message with a question and the pages to answer it from, each under its name, so that it can be cited.
+def page_message(question: str, nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None) -> ChatMessage:
+    """A user's message with a question and the pages to answer it from, each under its name for citations.
 
     Args:
-        question: what is asked.
+        question: the question.
         nodes: as for `image_blocks`.
         dpi: as for `image_blocks`.
         detail: as for `image_blocks`.
@@ -78,37 +74,37 @@ def page_message(
         ['Which function makes diverging palettes?', 'report.pdf, page 1']
     """
     message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=question)])
-    for node in [nodes] if isinstance(nodes, (BaseNode, NodeWithScore)) else nodes:
-        message.blocks += [TextBlock(text=image_label(node)), *image_blocks(node, dpi=dpi, detail=detail)]
+    for result in _results(nodes):
+        message.blocks += [TextBlock(text=image_label(result)), *image_blocks(result, dpi=dpi, detail=detail)]
     return message
 
 
 def to_html(
-    nodes: Sequence[NodeWithScore | BaseNode],
+    nodes: AnyNodes,
     question: str = "",
     *,
     store: ColPaliVectorStore | None = None,
     limit: int = 10,
     max_side: int = 1100,
 ) -> HtmlReport:
-    """Show what a retriever or a query engine (`response.source_nodes`) found: pages, scores, the places that answer.
+    """Show the results of a retriever or a query engine: pages, scores and the regions that answer.
 
-    Places are those of the nodes' metadata (`ColPaliRetriever(regions=True)`); pictures are the nodes' own. A picture
+    Regions are those of the nodes' metadata (`ColPaliRetriever(regions=True)`); pictures are the nodes' own. A picture
     behind a URL is not fetched.
 
     Args:
-        nodes: what was found, the best first.
-        question: what was asked.
-        store: where it was found. With it the report has heatmaps, and places where the nodes have none.
-        limit: how many at most.
-        max_side: of a picture, in pixels.
+        nodes: nodes, the best first, or the response of a query engine.
+        question: the question.
+        store: the store of the nodes, for heatmaps and for the regions of nodes that have none.
+        limit: number of nodes at most.
+        max_side: longest side of a picture, in pixels.
 
     Returns:
         A string that notebooks show; `.save(path)` writes it.
 
     Raises:
-        InputError: `metadata["regions"]` are none.
-        QueryError: with `store`, a question that is empty.
+        InputError: `metadata["regions"]` of a node are no regions.
+        QueryError: the question is empty, and `store` is given.
 
     Example:
         >>> from colpali_integrations.llama_index import ColPaliRetriever, ColPaliVectorStore
@@ -117,19 +113,19 @@ def to_html(
         >>> path = to_html(nodes, "diverging palettes", store=store).save("answers.html")
         >>> store.close()
     """
-    shown = [one if isinstance(one, NodeWithScore) else NodeWithScore(node=one) for one in nodes][:limit]
-    boxes, maps, model = _places(shown, question, store)
+    results = _results(nodes)[:limit]
+    boxes, maps, model = _explained(results, question, store)
     pages = []
-    for found in shown:
-        node = found.node
-        image, why = _picture(node, max_side)
+    for result in results:
+        node = result.node
+        image, note = _picture(node, max_side)
         source = node.metadata.get("source")
         pages.append(
             ReportPage(
                 name=image_label(node),
-                score=found.score,
+                score=result.score,
                 image=image,
-                note=why,
+                note=note,
                 regions=node.metadata.get("regions") or boxes.get(node.node_id, []),
                 maps=maps.get(node.node_id),
                 text=node.get_content(MetadataMode.NONE),
@@ -139,22 +135,30 @@ def to_html(
     return render_report(question, pages, model=model, max_side=max_side)
 
 
-def _places(
-    found: Sequence[NodeWithScore], question: str, store: ColPaliVectorStore | None
+def _results(nodes: AnyNodes) -> list[NodeWithScore]:
+    if isinstance(nodes, Response):
+        nodes = nodes.source_nodes
+    several = [nodes] if isinstance(nodes, (BaseNode, NodeWithScore)) else nodes
+    return [node if isinstance(node, NodeWithScore) else NodeWithScore(node=node) for node in several]
+
+
+def _explained(
+    results: Sequence[NodeWithScore], question: str, store: ColPaliVectorStore | None
 ) -> tuple[dict[str, Any], dict[str, SimilarityMaps], str]:
+    """Regions and similarity maps by node id, and the name of the model."""
     if store is None:
         return {}, {}, ""
     encoder = store.embed_model
-    assert encoder is not None  # since the store was made
+    assert encoder is not None  # the store's constructor sets it
     query = encoder.get_query_multi_vector(question)
     tokens = encoder.model.query_tokens(question)
-    ids = [one.node.node_id for one in found]
+    ids = [result.node.node_id for result in results]
     maps = store.client.similarity_maps(query, ids, tokens=tokens)
     return store.client.regions(query, ids, tokens=tokens), maps, store.client.model.name
 
 
 def _picture(node: BaseNode, max_side: int) -> tuple[Image.Image | None, str]:
-    """A node's picture and "", or None and why; "" for a text, which has none."""
+    """A node's picture and "", or None and the reason why there is none; the reason is "" for a text."""
     try:
         image = node_image(node)
         if image is None:
@@ -164,7 +168,3 @@ def _picture(node: BaseNode, max_side: int) -> tuple[Image.Image | None, str]:
         return load_image(image), ""
     except ColPaliError as error:
         return None, str(error)
-
-
-def _node(node: AnyNode) -> BaseNode:
-    return node.node if isinstance(node, NodeWithScore) else node

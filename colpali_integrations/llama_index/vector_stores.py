@@ -1,17 +1,19 @@
-"""`ColPaliVectorStore`: pages and texts with all their vectors, behind LlamaIndex's vector store interface."""
+"""`ColPaliVectorStore`: pages and texts with all their vectors, behind LlamaIndex's vector store interface.
+
+`ColPaliVectorStore.check_query` translates LlamaIndex's query modes.
+"""
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Event
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import fsspec  # type: ignore[import-untyped]
 import numpy as np
-from llama_index.core.bridge.pydantic import BeforeValidator, Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from llama_index.core.schema import BaseNode
@@ -19,72 +21,116 @@ from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
+    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 from llama_index_instrumentation import get_dispatcher
 
+from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
-from colpali_integrations.llama_index._components import StrictComponent
+from colpali_integrations.llama_index._components import PathString, StrictComponent
 from colpali_integrations.llama_index._filters import store_filter
 from colpali_integrations.llama_index._persistence import copied_records, load_store, save_store
-from colpali_integrations.llama_index._query import QueryRequest
-from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
+from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, DeferredEmbedding
 from colpali_integrations.llama_index.schema import entry_node, node_item
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import offload
-from colpali_integrations.stores import Hit, MultiVectorStore, ingest
+from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.mmr import mmr_select
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage
 
-__all__ = ["ColPaliVectorStore"]
+__all__ = ["ColPaliVectorStore", "StoreComponent"]
 
 dispatcher = get_dispatcher(__name__)
 
-_Folder = Annotated[str, BeforeValidator(lambda given: os.fspath(given) if isinstance(given, os.PathLike) else given)]
+_MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
+_OPTIONS = (
+    *("search_mode", "oversampling", "min_relevance", "hybrid", "mmr_threshold", "mmr_prefetch_k", "regions"),
+    "embedding_strs",
+)
+# Candidates of a diverse search, at least and as a multiple of the requested number.
+_CANDIDATES, _FACTOR = 20, 4
 
 
-class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
-    """A vector store that keeps every vector of a page, and finds by late interaction.
+class StoreComponent(StrictComponent):
+    """A component with an encoder and an open store. Copies share the store; an unpickled copy opens it again."""
 
-    Nodes with a picture are encoded as images, others as texts (`MetadataMode.EMBED`); the store encodes them itself,
-    and a question too, so it needs no embedding from outside. A node whose content is stored already is not encoded
-    again. Nodes come back as they went in, without `embedding`; pages draw their picture when a multimodal model asks
-    for it. A folder that `colpali-integrations index` or LangChain filled can be opened as well; a page of it that is
-    added here is not encoded again, but stored a second time under its node's id.
+    embed_model: ColPaliEmbedding | None = Field(default=None, description="Encodes nodes and questions.")
+    path: PathString | None = Field(default=None, description="The folder of the store.")
 
-    `VectorStoreIndex` and `IngestionPipeline` want an embedding model all the same. Give them a `DeferredEmbedding()`,
-    which costs nothing; with another one every node is encoded twice, and with none `VectorStoreIndex` looks for
-    OpenAI. `ColPaliIndex.from_vector_store(store)` needs no embedding model.
+    _store: MultiVectorStore | None = PrivateAttr(default=None)
+
+    def __init__(self, store: MultiVectorStore | str | os.PathLike[str] | None = None, **fields: Any) -> None:
+        if sum(place is not None for place in (store, fields.get("path"), fields.get("url"))) > 1:
+            raise ConfigurationError("a store is in one place: pass store=, path= or url=")
+        if isinstance(store, (str, os.PathLike)):
+            fields, store = {**fields, "path": store}, None
+        super().__init__(**fields)
+        self._store = store
+
+    @property
+    def _encoder(self) -> ColPaliEmbedding:
+        if self.embed_model is None:
+            raise ConfigurationError("embed_model was set to None")
+        return self.embed_model
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
+        return self.model_copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._store is not None and self.path is None and getattr(self, "url", None) is None:
+            raise ConfigurationError(
+                f"a {type(self).__name__} over a store in memory, or made with store=, cannot be pickled: "
+                "store the pages in a folder and pass it as path="
+            )
+        return {"__dict__": {name: value for name, value in self.__dict__.items() if name != "callback_manager"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["__dict__"])  # type: ignore[misc]
+
+
+class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
+    """A vector store that keeps every vector of a page, and finds pages by late interaction.
+
+    The store encodes nodes and questions itself, so it needs no embedding from outside: nodes with a picture as images,
+    others as texts (`MetadataMode.EMBED`). A node whose content is stored already is not encoded again. The nodes that
+    it returns are equal to those that were added, without `embedding`; pages draw their picture when a multimodal model
+    needs it. It also opens a folder that `colpali-integrations index` or LangChain filled. Adding a page of such a
+    folder copies the vectors, and stores the page a second time under its node's id.
+
+    `ColPaliIndex.from_vector_store(store)` needs no embedding model. `VectorStoreIndex` and `IngestionPipeline` do:
+    pass them `store.deferred_embedding`, which costs nothing. With another one every node is encoded twice, and
+    without one `VectorStoreIndex` looks for OpenAI's.
 
     Similarities are relevances in [0, 1]: MaxSim over the highest possible for the question. In mode HYBRID they are
     the fused scores, where 1 is the best by both. `alpha` weighs the vectors against BM25 (1: vectors only); without
     it ranks are fused. In mode MMR (`mmr_threshold`, `mmr_prefetch_k`) they are relevances, in the order of choice.
-    Empty `node_ids` and `doc_ids` restrict nothing: an index that nothing was inserted into passes them.
+    Empty `node_ids` and `doc_ids` restrict nothing, because `VectorStoreIndex` passes them before its first insert.
 
     Metadata filters are LlamaIndex's; a list in the metadata fits a comparison that one of its values fits.
     `sparse_top_k`, `output_fields` and `embedding_field` have no effect.
 
     Attributes:
-        embed_model: encodes nodes and questions; by default with the model that the store was made by, or else ColTiny.
+        embed_model: encodes nodes and questions; by default with the store's model, and with ColTiny for a new store.
         path: a folder, for the Qdrant engine inside this process.
         url: of a Qdrant server. Without either (and without `store`) everything is in memory.
-        collection_name: on the server.
+        collection_name: of the collection on the server.
         first_stage: see `MultiVectorStore.open`.
-        first_vectors: likewise.
-        language: likewise.
+        first_vectors: see `MultiVectorStore.open`.
+        language: see `MultiVectorStore.open`.
         search_mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
         oversampling: the first of two stages hands on this many times the requested number.
         client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`.
 
     Args:
-        store: a ready `MultiVectorStore`, or the folder of one.
+        store: an open `MultiVectorStore`, or the folder of one.
 
     Raises:
         StoreError: the store cannot be opened.
-        FingerprintError: it was made by another model than `embed_model`'s.
-        ValidationError: an unknown argument, or an invalid value.
+        FingerprintError: the store was made by another model than `embed_model`'s.
+        ValidationError: an argument is unknown or has an invalid value.
 
     Example:
         >>> from llama_index.core.schema import TextNode
@@ -98,8 +144,7 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
 
     guesses: ClassVar[Mapping[str, str]] = {
         "collection": "the collection on a Qdrant server is collection_name=",
-        "persist_dir": "the folder is path=",
-        "persist_directory": "the folder is path=",
+        **dict.fromkeys(("persist_dir", "persist_directory"), "the folder is path="),
         "location": "a folder is path=, a Qdrant server url=; without either the store is in memory",
         "embedding": "the encoder is embed_model=",
     }
@@ -107,8 +152,6 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
     stores_text: bool = True
     is_embedding_query: bool = False
 
-    embed_model: ColPaliEmbedding | None = Field(default=None, description="Encodes nodes and questions.")
-    path: _Folder | None = Field(default=None, description="A folder.")
     url: str | None = Field(default=None, description="A Qdrant server.")
     collection_name: str = Field(default="pages", description="On the server.")
     first_stage: FirstStage | None = Field(default=None, description="Scanned first by a two-stage search.")
@@ -121,22 +164,15 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
     _store: MultiVectorStore = PrivateAttr()
 
     def __init__(self, store: MultiVectorStore | str | os.PathLike[str] | None = None, **fields: Any) -> None:
-        if isinstance(store, (str, os.PathLike)):
-            if fields.get("path") is not None:
-                raise ConfigurationError(
-                    f"a store is in one place: got {os.fspath(store)!r} and path={fields['path']!r}"
-                )
-            fields, store = {**fields, "path": os.fspath(store)}, None
-        super().__init__(**fields)
+        super().__init__(store, **fields)
         if not self.stores_text or self.is_embedding_query:
             raise ConfigurationError("stores_text is True and is_embedding_query False: the store encodes by itself")
-        if store is not None and (self.path is not None or self.url is not None):
-            raise ConfigurationError("a store is in one place: pass store=, path= or url=")
-        self._store = self._opened() if store is None else store
+        if self._store is None:
+            self._store = self._opened()
+        elif self.embed_model is not None:
+            self._store.require(self.embed_model.model)
         if self.embed_model is None:
             self.embed_model = ColPaliEmbedding(model_name=self._store.model.name)
-        elif store is not None:
-            self._store.require(self.embed_model.model)
 
     def _opened(self) -> MultiVectorStore:
         names = ("url", "collection_name", "first_stage", "first_vectors", "language")
@@ -150,40 +186,47 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
                 self.embed_model = ColPaliEmbedding()
         return MultiVectorStore.open(self.path, model=self.embed_model.model, **options)
 
-    @classmethod
-    def class_name(cls) -> str:
-        """The name under which this class is serialised."""
-        return "ColPaliVectorStore"
-
     @property
     def client(self) -> MultiVectorStore:
-        """The `MultiVectorStore` underneath: the client to the data, with the operations that LlamaIndex lacks."""
+        """The `MultiVectorStore` underneath, with the operations that LlamaIndex lacks."""
         return self._store
 
-    # -- changing it --------------------------------------------------------------------------------------------
+    @property
+    def deferred_embedding(self) -> DeferredEmbedding:
+        """The `embed_model` for LlamaIndex classes that require one although this store encodes.
+
+        Example:
+            >>> from llama_index.core import VectorStoreIndex
+            >>> store = ColPaliVectorStore()
+            >>> index = VectorStoreIndex.from_vector_store(store, embed_model=store.deferred_embedding)
+        """
+        return DeferredEmbedding()
+
+    # -- changes ------------------------------------------------------------------------------------------------
 
     def add(self, nodes: Sequence[BaseNode], *, show_progress: bool = False, **kwargs: Any) -> list[str]:
-        """Encode and store nodes, in place of those with the same ids.
+        """Encode and store nodes. A node replaces a stored one of the same id.
 
-        Nodes are stored as they are encoded: those before an error or an interruption are kept, and not encoded again.
+        Each batch is stored once it is encoded: after an error or an interruption, a second call encodes the rest only.
 
         Args:
-            nodes: pages and texts; left as they are. Of several with one id the last one counts.
-            show_progress: a progress bar over the nodes that are encoded.
-            kwargs: for other stores.
+            nodes: pages and texts; they stay unchanged. Of several with one id the last one is stored.
+            show_progress: show a progress bar over the nodes that are encoded.
+            kwargs: ignored; LlamaIndex passes options of other stores.
 
         Returns:
-            Their ids.
+            The ids of the nodes.
 
         Raises:
-            InputError: a picture that cannot be read, or a node with neither picture nor text; the error names it.
+            InputError: an item is no node, a picture cannot be read, or a node has neither picture nor text; the error
+                names the node.
             EncodingError: the model cannot encode a page.
             StoreError: JSON cannot hold a node, or the store cannot be written.
         """
         return self._ingest(nodes, show_progress, Event())
 
     async def async_add(self, nodes: Sequence[BaseNode], *, show_progress: bool = False, **kwargs: Any) -> list[str]:
-        """`add` without blocking the event loop; when the task is cancelled, it ends after the page at hand."""
+        """`add` without blocking the event loop. A cancelled task stops after the current page."""
         stop = Event()
         try:
             return await offload(lambda: self._ingest(nodes, show_progress, stop), "pages")
@@ -204,9 +247,10 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
         return [node.node_id for node in nodes]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Remove the nodes of a document; an unknown one is passed over.
+        """Remove the nodes of a document. An unknown id is ignored.
 
-        A node without a source document is its own: that is how pipelines without a splitter delete a `Document`.
+        A node without a source document is its own source, so that pipelines without a splitter can delete a
+        `Document`.
         """
         itself = And((Condition(ID, Operator.EQ, ref_doc_id), Condition(DOCUMENT, Operator.EXISTS, False)))
         self._store.delete(where=Or((Condition(DOCUMENT, Operator.EQ, ref_doc_id), itself)))
@@ -218,10 +262,10 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """Remove nodes that have one of the ids and fit the filters, as far as given; unknown ids are passed over.
+        """Remove the nodes that match all of the given criteria. Unknown ids are ignored.
 
         Raises:
-            InputError: nothing was given; `clear()` removes everything.
+            InputError: the caller passes neither ids nor filters; `clear()` removes everything.
         """
         where = store_filter(filters, self._store.scroll)
         if node_ids is None and where is None:
@@ -242,23 +286,22 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
         """`clear` without blocking the event loop."""
         await offload(self.clear, "queries")
 
-    # -- reading it ---------------------------------------------------------------------------------------------
+    # -- reads --------------------------------------------------------------------------------------------------
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Nodes that have one of the ids and fit the filters, as far as given; everything without either.
+        """The nodes that match all of the given criteria; all nodes without any.
 
         Returns:
-            In the order of `node_ids`, without unknown ones; in no particular order without ids.
+            Nodes in the order of `node_ids`, without unknown ones; in no particular order without ids.
         """
         where = store_filter(filters, self._store.scroll)
         if node_ids is None:
             return [entry_node(entry) for entry in self._store.scroll(where)]
-        wanted = list(dict.fromkeys(node_ids))
-        entries = [entry for entry in self._store.get(wanted) if entry is not None] if wanted else []
+        entries = [entry for entry in self._store.get(list(dict.fromkeys(node_ids))) if entry is not None]
         if where is not None and entries:
             both = And((Condition(ID, Operator.IN, tuple(entry.id for entry in entries)), where))
-            fitting = set(self._store.hashes(both))
-            entries = [entry for entry in entries if entry.id in fitting]
+            matching_ids = self._store.hashes(both).keys()
+            entries = [entry for entry in entries if entry.id in matching_ids]
         return [entry_node(entry) for entry in entries]
 
     async def aget_nodes(
@@ -271,7 +314,7 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
         """Find nodes; see the class.
 
         Args:
-            query: with `query_str`: this store does not compare single vectors.
+            query: with `query_str`, because this store does not compare single vectors.
             kwargs: `search_mode`, `oversampling`, `min_relevance` and `hybrid`: see `stores.SearchOptions`;
                 `mmr_threshold` and `mmr_prefetch_k`; `regions=True` for the boxes of the answer on each page in
                 `metadata["regions"]`; `embedding_strs`: texts that are encoded instead of the question.
@@ -281,24 +324,25 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
 
         Raises:
             QueryError: the question is empty.
-            InputError: a filter that cannot be read, or a query without `query_str`.
-            ConfigurationError: a mode other than DEFAULT, HYBRID and MMR, an unknown option, or an invalid value.
+            InputError: the filters are invalid, or the query has no `query_str`.
+            ConfigurationError: the mode is none of DEFAULT, HYBRID and MMR, or an option is unknown or has an invalid
+                value.
         """
-        request = self.check_query(query, **kwargs)
+        options, k, threshold = self.check_query(query, **kwargs)
         if query.query_str is None:
             raise InputError(
                 "the query has no query_str. A ColPaliVectorStore compares all vectors of a question, which it encodes "
-                "itself; a query_embedding (one vector) says too little"
+                "itself; it cannot search by a query_embedding (one vector)"
             )
-        texts = request.texts or [query.query_str]
-        vectors, hybrid = self._encode(texts), request.options.hybrid is not False
-        options = replace(request.options, where=self._where(query))
+        texts = kwargs.get("embedding_strs") or [query.query_str]
+        vectors, hybrid = self._encode(texts), options.hybrid is not False
+        options = replace(options, where=self._where(query))
         hits: Sequence[Hit]
         [hits] = self._store.search_batch([vectors], options, texts=[query.query_str] if hybrid else None)
-        if request.threshold is not None:
-            hits = self._diverse(hits, request.k, request.threshold)
+        if threshold is not None:
+            hits = self._diverse(hits, k, threshold)
         nodes = [entry_node(hit.entry) for hit in hits]
-        if request.regions:
+        if kwargs.get("regions"):
             self._put_regions(nodes, vectors, texts)
         return VectorStoreQueryResult(
             nodes=nodes,
@@ -306,14 +350,45 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
             ids=[hit.id for hit in hits],
         )
 
-    def check_query(self, query: VectorStoreQuery, **kwargs: Any) -> QueryRequest:
-        """Check a query and its options without answering it; see `query`.
+    def check_query(self, query: VectorStoreQuery, **kwargs: Any) -> tuple[SearchOptions, int, float | None]:
+        """Check a query and its options without answering it; see `query`. The filters are not read.
+
+        Returns:
+            Options of the search without a filter, where `k` is the number of candidates; the number of nodes at most;
+            the threshold of MMR, from 0 (only unlike each other) to 1 (only relevant), and None in other modes.
 
         Raises:
             ConfigurationError: as `query`.
         """
-        defaults = {"search_mode": self.search_mode, "oversampling": self.oversampling}
-        return QueryRequest.of(query, {**defaults, **kwargs})
+        if kwargs.keys() - _OPTIONS:
+            raise unknown_option("query", kwargs, _OPTIONS)
+        mode, k, hybrid = query.mode, query.similarity_top_k, kwargs.get("hybrid", False)
+        # Modes are compared by value: a caller may write "hybrid".
+        if mode not in _MODES:
+            modes = ", ".join(repr(mode.value) for mode in _MODES)
+            raise ConfigurationError(
+                f"query mode {getattr(mode, 'value', mode)!r}: a ColPaliVectorStore answers {modes}"
+            )
+        if hybrid is not False and mode != VectorStoreQueryMode.DEFAULT:
+            raise ConfigurationError("hybrid= and a query mode: pass one of them")
+        if mode == VectorStoreQueryMode.HYBRID:
+            k = query.hybrid_top_k or k
+            hybrid = True if query.alpha is None else 1 - _share("alpha", query.alpha)
+        if k < 1:
+            raise ConfigurationError(f"similarity_top_k must be at least 1, got {k}")
+        candidates, threshold = k, None
+        if mode == VectorStoreQueryMode.MMR:
+            thresholds = (query.mmr_threshold, kwargs.get("mmr_threshold"), 0.5)
+            threshold = _share("mmr_threshold", next(value for value in thresholds if value is not None))
+            candidates = max(k, kwargs.get("mmr_prefetch_k") or max(_CANDIDATES, _FACTOR * k))
+        options = SearchOptions(
+            k=candidates,
+            mode=kwargs.get("search_mode", self.search_mode),
+            oversampling=kwargs.get("oversampling", self.oversampling),
+            min_relevance=kwargs.get("min_relevance"),
+            hybrid=hybrid,
+        )
+        return options, k, threshold
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query` without blocking the event loop."""
@@ -322,18 +397,18 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
     # -- copies and files ---------------------------------------------------------------------------------------
 
     def persist(self, persist_path: str, fs: fsspec.AbstractFileSystem | None = None) -> None:
-        """Write down where the store is, and what is in it if that is this process's memory.
+        """Write the location of the store to a file, and for a store in memory its pages too.
 
-        A folder or server keeps everything by itself. Instead of "default__vector_store.json", which `StorageContext`
-        would take for its own, the file is called "default__colpali_store.json".
+        The file is called "default__colpali_store.json", because `StorageContext` would read a
+        "default__vector_store.json" as its own.
 
         Args:
             persist_path: as `StorageContext.persist` passes it.
             fs: another file system; not for a store in memory.
 
         Raises:
-            ConfigurationError: a store in memory and another file system.
-            MissingExtraError: a store in memory needs qdrant-edge-py to be written.
+            ConfigurationError: the store is in memory, and `fs` is not local.
+            MissingExtraError: the store is in memory, and qdrant-edge-py is not installed.
         """
         save_store(self.to_dict(), self._store, persist_path, fs)
 
@@ -341,23 +416,22 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
     def from_persist_path(
         cls, persist_path: str, fs: fsspec.AbstractFileSystem | None = None, **fields: Any
     ) -> ColPaliVectorStore:
-        """Open what `persist` wrote down.
+        """Open a store that `persist` wrote.
 
         Args:
-            persist_path: as it was given to `persist`.
-            fs: likewise.
-            fields: in place of those written, such as `client_options`.
+            persist_path: the path that was passed to `persist`.
+            fs: the file system that was passed to `persist`.
+            fields: in place of those in the file, such as `client_options`.
 
         Raises:
-            StoreError: nothing was written there.
+            StoreError: no store was written there, or the file is damaged.
         """
-        written, pages = load_store(persist_path, fs)
-        if pages is None:
-            return cls(**{**written, **fields})
-        made = cls(**{**written, **fields})
-        with MultiVectorStore.open(pages) as kept:
-            made._store.add(copied_records(kept))
-        return made
+        saved, pages = load_store(persist_path, fs)
+        store = cls(**{**saved, **fields})
+        if pages is not None:
+            with MultiVectorStore.open(pages) as source:
+                store._store.add(copied_records(source))
+        return store
 
     @classmethod
     def from_persist_dir(
@@ -367,63 +441,40 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
         fs: fsspec.AbstractFileSystem | None = None,
         **fields: Any,
     ) -> ColPaliVectorStore:
-        """Open what `StorageContext.persist(persist_dir)` wrote down; hand it to `from_defaults(vector_store=...)`."""
+        """Open a store that `StorageContext.persist(persist_dir)` wrote, for `from_defaults(vector_store=...)`."""
         return cls.from_persist_path(f"{persist_dir}/{namespace}__vector_store.json", fs, **fields)
 
     def close(self) -> None:
-        """Release the folder or the connection. What was in memory is gone then."""
+        """Release the folder or the connection. The pages of a store in memory are gone then."""
         self._store.close()
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ColPaliVectorStore:
-        return copy.copy(self)  # a copy looks into the same store
-
-    def __getstate__(self) -> dict[str, Any]:
-        if self.path is None and self.url is None:
-            raise ConfigurationError(
-                "a store in memory, or made with store=, cannot be pickled: give it a path or a url"
-            )
-        return {"__dict__": dict(self.__dict__)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state["__dict__"])  # type: ignore[misc]
 
     # -----------------------------------------------------------------------------------------------------------
 
-    @property
-    def _encoder(self) -> ColPaliEmbedding:
-        if self.embed_model is None:
-            raise ConfigurationError("embed_model was set to None")
-        return self.embed_model
-
     def _encode(self, texts: Sequence[str]) -> Float32:
-        """The vectors of a question, (n, dim), with the events of an embedding."""
+        """Encode a question, (n, dim), and emit LlamaIndex's embedding events."""
         encoder, chunks = self._encoder, list(texts)
-        described = encoder.to_payload()
-        dispatcher.event(EmbeddingStartEvent(model_dict=described))
-        payload: dict[Any, Any] = {EventPayload.SERIALIZED: described}
-        with encoder.callback_manager.event(CBEventType.EMBEDDING, payload=payload) as event:
+        model = encoder.to_payload()
+        dispatcher.event(EmbeddingStartEvent(model_dict=model))
+        with encoder.callback_manager.event(CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: model}) as event:
             vectors: Float32 = np.concatenate(encoder.get_query_multi_vectors(chunks))
-            # Events have one vector per text; these have many, and are left out.
+            # An event has room for one vector per text, so the multi-vectors are left out.
             event.on_end(payload={EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: []})
         dispatcher.event(EmbeddingEndEvent(chunks=chunks, embeddings=[]))
         return vectors
 
     def _where(self, query: VectorStoreQuery) -> Filter | None:
-        parts: list[Filter] = []
+        ids = {ID: query.node_ids, DOCUMENT: query.doc_ids}
+        parts: list[Filter] = [Condition(field, Operator.IN, tuple(values)) for field, values in ids.items() if values]
         if (condition := store_filter(query.filters, self._store.scroll)) is not None:
             parts.append(condition)
-        if query.node_ids:
-            parts.append(Condition(ID, Operator.IN, tuple(query.node_ids)))
-        if query.doc_ids:
-            parts.append(Condition(DOCUMENT, Operator.IN, tuple(query.doc_ids)))
         return And(tuple(parts)) if parts else None
 
     def _diverse(self, hits: Sequence[Hit], k: int, threshold: float) -> list[Hit]:
-        """The `k` hits that are relevant and do not repeat each other, by maximal marginal relevance."""
+        """Select the `k` hits that are relevant and unlike each other, by maximal marginal relevance."""
         arrays = self._store.vectors([hit.id for hit in hits])
-        kept = [(hit, array) for hit, array in zip(hits, arrays, strict=True) if array is not None]
-        relevances, vectors = [hit.relevance for hit, _ in kept], [array for _, array in kept]
-        return [kept[index][0] for index in mmr_select(relevances, vectors, k, lambda_mult=threshold)]
+        stored = [(hit, array) for hit, array in zip(hits, arrays, strict=True) if array is not None]
+        relevances, vectors = [hit.relevance for hit, _ in stored], [array for _, array in stored]
+        return [stored[index][0] for index in mmr_select(relevances, vectors, k, lambda_mult=threshold)]
 
     def _put_regions(self, nodes: Sequence[BaseNode], vectors: Float32, texts: Sequence[str]) -> None:
         tokens = [token for text in texts for token in self._encoder.model.query_tokens(text)]
@@ -433,3 +484,9 @@ class ColPaliVectorStore(StrictComponent, BasePydanticVectorStore):
             for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
                 if "regions" not in hidden:
                     hidden.append("regions")
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ConfigurationError(f"{name} must be between 0 and 1, got {value}")
+    return float(value)

@@ -8,7 +8,6 @@ have separate threads, so that a question never waits for the encoding of a fold
 from __future__ import annotations
 
 import contextvars
-import itertools
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar
 
-__all__ = ["Lane", "collect", "in_thread", "offload", "stream_in_chunks"]
+__all__ = ["Lane", "collect", "in_thread", "offload"]
 
 T = TypeVar("T")
 Lane: TypeAlias = Literal["queries", "pages"]
@@ -68,34 +67,6 @@ async def collect(start: Callable[[], Iterator[T]], *, workers: int | None = Non
         return await offload(work, "pages", workers=workers)
     finally:
         cancelled.set()
-
-
-async def stream_in_chunks(
-    stream: Iterator[T], size: int, *, workers: int | None = None
-) -> AsyncGenerator[list[T], None]:
-    """Pull lists of up to `size` items from a blocking iterator, in the lane of pages, and close it in every case.
-
-    When the task is cancelled while a thread works, the thread finishes its chunk before the iterator is closed.
-    """
-    lock = threading.Lock()  # a generator must not be closed while another thread runs it
-
-    def pull() -> list[T]:
-        with lock:
-            return list(itertools.islice(stream, size))
-
-    def close() -> None:
-        with lock:
-            getattr(stream, "close", lambda: None)()
-
-    executor = _executor("pages", workers)
-    try:
-        while chunk := await offload(pull, "pages", workers=workers):
-            yield chunk
-    finally:
-        try:
-            executor.submit(close)
-        except RuntimeError:  # the interpreter is shutting down, and with it the threads
-            close()
 
 
 async def in_thread(results: Iterator[T]) -> AsyncGenerator[T, None]:

@@ -83,7 +83,7 @@ def test_two_owners_of_a_file_keep_their_pages(report: Path, store: ColPaliVecto
     ]
 
 
-def test_metadata_of_readers_do_not_count(report: Path) -> None:
+def test_metadata_of_readers_are_not_part_of_the_identity(report: Path) -> None:
     plain = read(report)
     described = PdfPageReader(dpi=DPI).load_data(report, {"file_size": 7, "last_modified_date": "today", "note": "x"})
     assert [node.node_id for node in described] == [node.node_id for node in plain]
@@ -171,7 +171,7 @@ def test_a_reranker_uses_no_vectors_of_other_content(store: ColPaliVectorStore) 
     assert best.node.node_id == "b"
 
 
-def test_pictures_behind_urls_are_never_taken_for_known(tmp_path: Path, store: ColPaliVectorStore) -> None:
+def test_pictures_behind_urls_are_always_encoded(tmp_path: Path, store: ColPaliVectorStore) -> None:
     path = tmp_path / "page.png"
     for words in ("Harvest of apples", "Prices of bananas"):
         draw(words).save(path)

@@ -1,4 +1,4 @@
-"""What a LlamaIndex user does first: an index over the store, documents that change, a pipeline."""
+"""First steps of a LlamaIndex user: an index over the store, documents that change, a pipeline."""
 
 from __future__ import annotations
 
@@ -30,20 +30,13 @@ from colpali_integrations.llama_index import (
     DeferredEmbedding,
     PdfPageReader,
 )
-from tests.llama_index.suite import CountingEmbedding, CountingModel, counting_model, counting_store
+from tests.llama_index.suite import CountingEmbedding, CountingModel, counting_store
 from tests.llama_index.test_retrievers import SeeingLLM
 from tests.stores.documents import DPI, draw, save_pdf
 
 
-@pytest.fixture
-def encoded() -> CountingModel:
-    """What `counting_store()` encodes from here on."""
-    counting_model().reset()
-    return counting_model()
-
-
 @pytest.fixture(autouse=True)
-def nobody_else(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_other_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No other model is resolved, and nothing is asked over a network."""
 
     def refuse(*_: Any) -> None:
@@ -102,7 +95,7 @@ def found(index: VectorStoreIndex, question: str, k: int = 1, **options: Any) ->
 # -- VectorStoreIndex -----------------------------------------------------------------------------------------------
 
 
-def test_an_index_over_a_store_needs_nobody_else(filled: ColPaliVectorStore, encoded: CountingModel) -> None:
+def test_a_plain_index_over_a_store_needs_no_other_model(filled: ColPaliVectorStore, encoded: CountingModel) -> None:
     index = VectorStoreIndex.from_vector_store(filled, embed_model=DeferredEmbedding())
     assert found(index, "bananas")[0].metadata["page"] == 2
     assert (encoded.pages, encoded.texts) == (0, 1)
@@ -127,6 +120,20 @@ def test_an_index_of_nodes_encodes_each_once(report: Path, encoded: CountingMode
     assert found(index, "bananas")[0].node == nodes[1]
     # Its own retriever is restricted to the pictures, of which an index keeps a list; the store's is not.
     assert found(ColPaliIndex.from_vector_store(store), "pears")[0].text == "a note on pears"
+
+
+def test_a_plain_index_encodes_inserted_nodes_once(store: ColPaliVectorStore, encoded: CountingModel) -> None:
+    index = VectorStoreIndex.from_vector_store(store, embed_model=store.deferred_embedding)
+    index.insert_nodes([TextNode(text="a note on pears")])
+    assert (encoded.pages, encoded.texts) == (0, 1)
+
+
+def test_a_plain_index_shows_inserted_pages(tmp_path: Path) -> None:
+    """`VectorStoreIndex` keeps copies of pictures, which are `ImageNode`s without a file."""
+    store, llm = counting_store(), SeeingLLM(max_tokens=None)
+    index = VectorStoreIndex.from_vector_store(store, embed_model=store.deferred_embedding)
+    index.insert_nodes(read(save_pdf(tmp_path / "train.pdf", draw("The railway timetable"))))
+    assert str(index.as_query_engine(llm=llm, multimodal=True).query("railway")) == "seen"
 
 
 def test_an_index_works_with_the_store_s_encoder_too(filled: ColPaliVectorStore) -> None:
@@ -263,9 +270,20 @@ def test_wrong_guesses_name_the_right_option(filled: ColPaliVectorStore, option:
         ColPaliIndex.from_vector_store(filled).as_retriever(**{option: 1})
 
 
-def test_our_index_is_over_our_store() -> None:
+def test_our_index_requires_our_store(filled: ColPaliVectorStore) -> None:
     with pytest.raises(ConfigurationError, match="SimpleVectorStore"):
         ColPaliIndex(storage_context=StorageContext.from_defaults())
+    with pytest.raises(ConfigurationError, match="from_vector_store"):
+        ColPaliIndex(filled)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="not both"):
+        ColPaliIndex(storage_context=counting_context(), vector_store=filled)
+
+
+def test_our_index_adds_to_a_vector_store(store: ColPaliVectorStore) -> None:
+    pears = Document(text="a note on pears")
+    for index in (ColPaliIndex.from_documents([pears], vector_store=store), ColPaliIndex([], vector_store=store)):
+        assert index.vector_store is store
+        assert found(index, "pears")[0].text == "a note on pears"
 
 
 # -- pipelines ------------------------------------------------------------------------------------------------------
@@ -333,7 +351,7 @@ def test_our_embedding_in_a_pipeline_works_too(report: Path, encoded: CountingMo
     assert found(ColPaliIndex.from_vector_store(store), "bananas")[0].metadata["page"] == 2
 
 
-# -- the embedding that is none -------------------------------------------------------------------------------------
+# -- DeferredEmbedding ----------------------------------------------------------------------------------------------
 
 
 def test_a_deferred_embedding_is_for_no_other_store() -> None:

@@ -38,7 +38,7 @@ from colpali_integrations.llama_index import (
 )
 from colpali_integrations.llama_index._persistence import copied_records
 from colpali_integrations.stores import Fingerprint, MultiVectorStore
-from tests.llama_index.suite import CountingEmbedding, CountingModel, counting_model
+from tests.llama_index.suite import CountingEmbedding, CountingModel
 from tests.llama_index.test_conformance import Listener, Recorder
 from tests.llama_index.test_utils import COLOURS, drawn, jpeg, opened
 from tests.stores.documents import DPI, make_store
@@ -55,13 +55,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(root: Path, coltiny: ColPali) -> Iterator[MultiVectorStore]:
     with make_store(root, coltiny) as made:
         yield made
-
-
-@pytest.fixture
-def encoded() -> CountingModel:
-    """What `counting_store()` encodes from here on."""
-    counting_model().reset()
-    return counting_model()
 
 
 @pytest.fixture
@@ -126,7 +119,7 @@ def test_others_are_encoded_once(root: Path, encoded: CountingModel) -> None:
     assert encoded.pages == 2
     copied = copy.deepcopy(reranker)
     assert copied.postprocess_nodes(pages(root), query_str="bananas") == first
-    assert encoded.pages == 2, "a copy shares what was encoded"
+    assert encoded.pages == 2, "a copy shares the cache"
 
 
 def test_stored_and_encoded_scores_agree(store: MultiVectorStore) -> None:
@@ -164,7 +157,7 @@ async def test_async_ranks_the_same(store: MultiVectorStore) -> None:
     assert together == [reranker.postprocess_nodes(found, query_str=words) for words in ("apples", "bananas") * 3]
 
 
-# -- what is left as it was -----------------------------------------------------------------------------------------
+# -- unchanged nodes ------------------------------------------------------------------------------------------------
 
 
 def test_the_earlier_score_can_be_kept() -> None:
@@ -185,7 +178,7 @@ def test_nothing_in_nothing_out(encoded: CountingModel, listener: Listener) -> N
 # -- as a component -------------------------------------------------------------------------------------------------
 
 
-def test_events_tell_of_it(listener: Listener) -> None:
+def test_events_are_emitted(listener: Listener) -> None:
     recorder = Recorder()
     reranker = ColPaliRerank(top_n=1, callback_manager=CallbackManager([recorder]))
     found = reranker.postprocess_nodes(texts(), query_str="harbour")
@@ -247,12 +240,12 @@ def test_a_bad_node_is_named_or_comes_last(caplog: pytest.LogCaptureFixture, tmp
 @pytest.mark.parametrize(
     "options", [{"top_n": 0}, {"cache_size": -1}, {"on_error": "ignore"}, {"topn": 3}, {"model": "coltiny"}]
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ColPaliRerank(**options)
 
 
-def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="question"):
         ColPaliRerank().postprocess_nodes(texts())
     with pytest.raises(StoreError, match="no such store"):
@@ -294,7 +287,7 @@ def test_the_postprocessor_is_a_component() -> None:
 
 
 class Reader(MockLLM):
-    """A chat model that keeps what it was shown."""
+    """A chat model that keeps its messages."""
 
     _seen: list[ChatMessage] = PrivateAttr(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""`PdfPageReader` on real PDFs: what a node is, and where it goes."""
+"""`PdfPageReader` on real PDFs: its nodes and their ways into LlamaIndex."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_it_is_a_reader() -> None:
     assert isinstance(PdfPageReader(), BaseReader)
 
 
-def test_one_node_a_page_with_text_and_metadata() -> None:
+def test_one_node_per_page_with_text_and_metadata() -> None:
     nodes = PdfPageReader().load_data(COLOURS)
     pages = list(pdf_pages(COLOURS, dpi=10))
     assert {node.class_name() for node in nodes} == {"ImageNode"}
@@ -56,7 +56,7 @@ def test_one_node_a_page_with_text_and_metadata() -> None:
     assert len({node.metadata["content_hash"] for node in nodes}) == 12
 
 
-def test_a_scan_is_called_by_its_name() -> None:
+def test_the_text_of_a_scan_is_its_name() -> None:
     nodes = PdfPageReader().load_data(str(SCAN), pages=[1, 3])
     assert [node.text for node in nodes] == [f"{SCAN.name}, page 1", f"{SCAN.name}, page 3"]
     assert len({node.hash for node in nodes}) == 2
@@ -84,7 +84,7 @@ def test_base64_on_request_and_not_in_the_metadata() -> None:
     assert node.metadata.keys() == KEYS
 
 
-def test_what_models_read_of_a_page() -> None:
+def test_models_read_source_page_and_text() -> None:
     [node] = PdfPageReader().load_data(COLOURS, pages=[2])
     assert node.get_content(MetadataMode.EMBED) == node.text
     shown = node.get_content(MetadataMode.LLM)
@@ -299,6 +299,8 @@ def test_the_reader_is_a_component() -> None:
     assert PdfPageReader.from_dict(json.loads(json.dumps(data))).to_dict() == data
     with pytest.raises(ValidationError, match="resolution"):
         PdfPageReader(resolution=72)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="load_data"):
+        PdfPageReader(input_dir="reports")  # type: ignore[call-arg]
 
 
 def test_another_file_system() -> None:

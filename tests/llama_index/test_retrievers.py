@@ -59,7 +59,7 @@ def only(key: str, operator: FilterOperator, value: Any) -> MetadataFilters:
     return MetadataFilters(filters=[MetadataFilter(key=key, operator=operator, value=value)])
 
 
-# -- what comes -----------------------------------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------------------------
 
 
 def test_a_page_comes_as_an_image_node_with_its_reference(
@@ -104,7 +104,7 @@ def test_scores_fall_within_0_and_1_and_top_k_bounds(store: MultiVectorStore) ->
     assert len({node.node.node_id for node in found}) == 3
 
 
-def test_a_similarity_cutoff_means_something(store: MultiVectorStore) -> None:
+def test_a_similarity_cutoff_drops_worse_pages(store: MultiVectorStore) -> None:
     [best, *_] = everything = ColPaliRetriever(store, similarity_top_k=9).retrieve("bananas")
     cutoff = SimilarityPostprocessor(similarity_cutoff=best.score or 1.0)
     assert cutoff.postprocess_nodes(everything) == [best]
@@ -121,7 +121,7 @@ def test_filters_and_modes(store: MultiVectorStore) -> None:
 
 
 def test_hybrid_reads_the_text_too(coltiny: ColPali) -> None:
-    """A page whose picture says nothing of what its text layer says."""
+    """A page whose picture shows none of the words of its text layer."""
     made = ColPaliVectorStore(embed_model=ColPaliEmbedding())
     hidden = TextNode(id_="hidden", text="appendix\n\ncontract of 1997", excluded_embed_metadata_keys=["k"])
     made.add([hidden, TextNode(id_="other", text="contracts and other papers")])
@@ -132,7 +132,7 @@ def test_hybrid_reads_the_text_too(coltiny: ColPali) -> None:
     assert ranks[0].score == pytest.approx(1), "the first by both"
 
 
-def test_regions_say_where(store: MultiVectorStore) -> None:
+def test_regions_lie_on_the_words(store: MultiVectorStore) -> None:
     [found] = ColPaliRetriever(store, similarity_top_k=1, regions=True).retrieve("bananas")
     [region] = found.metadata["regions"]
     left, top, right, bottom = region["box"]
@@ -228,7 +228,7 @@ def test_rankings_can_be_fused(store: MultiVectorStore) -> None:
     assert fusion.retrieve("bananas")[0].metadata["page"] == 2
 
 
-def test_events_tell_of_it(store: MultiVectorStore) -> None:
+def test_events_are_emitted(store: MultiVectorStore) -> None:
     recorder, listener = Recorder(), Listener()
     dispatcher = get_dispatcher()
     dispatcher.add_event_handler(listener)
@@ -276,7 +276,7 @@ def test_it_takes_every_kind_of_store(store: MultiVectorStore, root: Path) -> No
         ColPaliRetriever(other)
 
 
-def test_what_cannot_work_is_refused(store: MultiVectorStore, tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(store: MultiVectorStore, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such store"):
         ColPaliRetriever(tmp_path / "nothing")
     wrong = [("similarity_top_k", 0), ("min_relevance", 2), ("hybrid", 2.0), ("oversampling", 0), ("search_mode", "x")]

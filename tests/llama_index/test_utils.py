@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from llama_index.core.base.llms.types import ImageBlock, TextBlock
+from llama_index.core.base.response.schema import Response
 from llama_index.core.schema import BaseNode, ImageDocument, ImageNode, NodeWithScore, TextNode
 from PIL import Image
 
@@ -90,7 +91,7 @@ def test_a_url_stays_one() -> None:
     assert (str(block.url), block.image) == ("https://example.org/a.png", None)
 
 
-def test_a_text_node_that_tells_its_page() -> None:
+def test_a_text_node_with_a_page_is_drawn() -> None:
     [page] = PdfPageReader(dpi=30).load_data(COLOURS, pages=[2])
     [block] = image_blocks(TextNode(text=page.text, metadata=page.metadata))
     assert opened(block).tobytes() == drawn(2, 30)
@@ -127,7 +128,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, coltiny: ColPali) -> Iterato
         yield store
 
 
-def test_nodes_are_shown_with_their_places(pages: MultiVectorStore) -> None:
+def test_nodes_are_shown_with_their_regions(pages: MultiVectorStore) -> None:
     found = ColPaliRetriever(pages, similarity_top_k=3, regions=True).retrieve(QUESTION)
     report = to_html(found, QUESTION)
     assert report.count("<article") == 3
@@ -141,7 +142,15 @@ def test_nodes_are_shown_with_their_places(pages: MultiVectorStore) -> None:
     assert to_html(found, QUESTION, limit=1).count("<article") == 1
 
 
-def test_nodes_of_others() -> None:
+def test_the_response_of_a_query_engine_stands_for_its_nodes(pages: MultiVectorStore) -> None:
+    found = ColPaliRetriever(pages, similarity_top_k=2).retrieve(QUESTION)
+    response = Response("bananas", source_nodes=found)
+    assert to_html(response, QUESTION) == to_html(found, QUESTION)
+    assert image_blocks(response) == image_blocks(found)
+    assert page_message(QUESTION, response) == page_message(QUESTION, found)
+
+
+def test_nodes_without_pages_are_shown() -> None:
     nodes: list[NodeWithScore | BaseNode] = [
         NodeWithScore(node=TextNode(text="<script>x</script>"), score=None),
         TextNode(text="bare"),

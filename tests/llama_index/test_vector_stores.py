@@ -1,4 +1,4 @@
-"""`ColPaliVectorStore` by the suite, over every engine, and what it promises beyond."""
+"""`ColPaliVectorStore` in the suite, over every engine, and its own features."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from colpali_integrations.llama_index import (
 )
 from colpali_integrations.llama_index._persistence import copied_records
 from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
-from tests.llama_index.suite import CountingModel, VectorStoreConformance, counting_model, counting_store, sample
+from tests.llama_index.suite import CountingModel, VectorStoreConformance, counting_store, sample
 from tests.stores.documents import DPI, draw, make_store
 
 
@@ -97,13 +97,6 @@ def own(commanded: MultiVectorStore) -> ColPaliVectorStore:
     made = counting_store()
     made.client.add(copied_records(commanded))
     return made
-
-
-@pytest.fixture
-def encoded() -> CountingModel:
-    """What `counting_store()` encodes from here on."""
-    counting_model().reset()
-    return counting_model()
 
 
 def ask(store: ColPaliVectorStore, question: str, k: int = 1, **options: Any) -> list[BaseNode]:
@@ -170,14 +163,14 @@ def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: 
     assert {node.node_id for node in ask(store, "bananas", 2)} == {"a", cut.node_id}
 
 
-def test_places_come_with_pages(root: Path, own: ColPaliVectorStore) -> None:
+def test_regions_come_with_pages(root: Path, own: ColPaliVectorStore) -> None:
     own.add(PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf"))
     [page] = ask(own, "bananas")
     query = ColPaliEmbedding().get_query_multi_vector("bananas")
     assert own.client.regions(query, [page.node_id])[page.node_id]
 
 
-def test_what_others_indexed_can_be_opened(root: Path, own: ColPaliVectorStore) -> None:
+def test_pages_of_the_command_line_can_be_opened(root: Path, own: ColPaliVectorStore) -> None:
     [page] = ask(own, "bananas")
     assert isinstance(page, ImageNode)
     assert (page.metadata["page"], page.text) == (2, "fruit.pdf, page 2")
@@ -209,10 +202,13 @@ def test_errors_name_the_node(root: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="bad") as caught:
             store.add([good, good, node])
         assert caught.value.index == 2
+    for wrong in ("report.pdf", good):
+        with pytest.raises(InputError, match="expected a list of nodes"):
+            store.add(wrong)  # type: ignore[arg-type]
     for value in (float("nan"), object()):
         with pytest.raises(StoreError, match="JSON"):
             store.add([TextNode(text="a note", metadata={"value": value})])
-    assert store.get_nodes() == [good], "what was done before a picture turned out to be none is kept"
+    assert store.get_nodes() == [good], "nodes before an unreadable picture are stored"
 
 
 # -- how it is made -------------------------------------------------------------------------------------------------
@@ -260,7 +256,7 @@ def test_secrets_stay_out_of_the_fields() -> None:
 @pytest.mark.parametrize(
     "options", [{"pth": "x"}, {"search_mode": "fast"}, {"oversampling": 0.5}, {"first_vectors": 0}]
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ColPaliVectorStore(**options)
 
@@ -277,7 +273,7 @@ def test_wrong_guesses_name_the_right_option(option: str, right: str) -> None:
                 kind(**{option: "x"})
 
 
-def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     ready = MultiVectorStore.open(model="coltiny")
     for given in ({"store": ready, "path": tmp_path}, {"store": str(tmp_path), "path": tmp_path}):
         with pytest.raises(ConfigurationError, match="one place"):
@@ -294,7 +290,7 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         ColPaliVectorStore().delete_nodes()
 
 
-def test_queries_that_cannot_work_are_refused() -> None:
+def test_invalid_queries_are_refused() -> None:
     store = ColPaliVectorStore()
     with pytest.raises(InputError, match="query_str"):
         store.query(VectorStoreQuery(query_embedding=[0.0] * 128))
@@ -332,7 +328,7 @@ def test_a_storage_context_persists_a_store_in_memory(tmp_path: Path, own: ColPa
     assert loaded.as_retriever(similarity_top_k=1).retrieve("apples")[0].node.node_id == "apples"
     own.delete_nodes(["apples"])
     index.storage_context.persist(persist_dir=tmp_path)
-    assert len(ColPaliVectorStore.from_persist_dir(str(tmp_path)).get_nodes()) == 6, "what is gone is gone there too"
+    assert len(ColPaliVectorStore.from_persist_dir(str(tmp_path)).get_nodes()) == 6, "the copy follows"
 
 
 def test_a_folder_s_place_is_persisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +344,7 @@ def test_a_folder_s_place_is_persisted(tmp_path: Path, monkeypatch: pytest.Monke
     again.close()
 
 
-def test_what_was_not_persisted_is_not_found(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="persisted"):
         ColPaliVectorStore.from_persist_dir(str(tmp_path))
     (tmp_path / "default__colpali_store.json").write_text("[")
