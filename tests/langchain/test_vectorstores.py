@@ -446,7 +446,7 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
         (
             lambda store: store.add_texts(["a", "b"], [{}, {"at": {1}}]),
             StoreError,
-            r"item 1 \('b'\).* metadata must",
+            r"item 1 \('b'\).* metadata cannot",
         ),
         (lambda store: store.add_texts(["a"], [{"x": float("nan")}]), StoreError, "metadata cannot be written as JSON"),
         (lambda store: store.add_texts(["a"], on_error="ignore"), ConfigurationError, "on_error must be"),
