@@ -114,7 +114,17 @@ def item_of(document: Document, index: int | None = None, id_: str | None = None
         content_hash=_content_key(document),
     )
     draw = partial(page_image, document.metadata) if page else None
-    return Item(id=new_id, key=entry.content_hash, name=name_of(document), entry=lambda: entry, draw=draw, index=index)
+    count = document.metadata.get("page_count")
+    page_of = (owner, int(count)) if owner and page and new_id == of_page and isinstance(count, int | float) else None
+    return Item(
+        id=new_id,
+        key=entry.content_hash,
+        name=name_of(document),
+        entry=lambda: entry,
+        draw=draw,
+        page_of=page_of,
+        index=index,
+    )
 
 
 def document_of(entry: Entry, **metadata: Any) -> Document:

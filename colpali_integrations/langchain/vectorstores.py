@@ -511,13 +511,13 @@ class ColPaliVectorStore(VectorStore):
         search = search_options({**options, "filter": self.parsed_filter(filter) if callable(filter) else filter})
         return self.store.search_batch(vectors, search, texts=None if search.hybrid is False else texts)
 
-    def parsed_filter(self, *filters: FilterInput) -> Filter:
-        """Make one filter that holds where all `filters` hold; a function is called with every stored Document."""
+    def parsed_filter(self, *conditions: FilterInput) -> Filter:
+        """Make one filter that holds where all `conditions` hold; a function is called with every stored Document."""
         parsed = [
             Condition(ID, Operator.IN, tuple(entry.id for entry in self.store.scroll() if one(document_of(entry))))
             if callable(one)
             else parse_filter(one)
-            for one in filters
+            for one in conditions
         ]
         return And(tuple(one for one in parsed if one is not None))
 

@@ -213,6 +213,11 @@ class _Run:
             if opened is not None:
                 opened.close()  # too many open files; a single document stays open for reading
             opened = self._open(source)
+        parts: dict[tuple[str, int], set[str]] = {}
+        for item in self._items.values():
+            if item.page_of is not None:
+                parts.setdefault(item.page_of, set()).add(item.id)
+        self._whole += [(document, ids) for (document, count), ids in parts.items() if len(ids) == count]
         for items in pieces(self._items.values(), _TOGETHER):
             self._look_up(items)
 

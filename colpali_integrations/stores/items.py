@@ -106,6 +106,8 @@ class Item:
         tags: the caller's metadata of a document's page; they update a stored entry without reading the page. None
             compares the whole entry.
         document: closed after its last page.
+        page_of: the document's id and its number of pages, for a page that comes without its document. A run that has
+            all pages of the document removes pages beyond its end.
         index: position in the caller's list, for error messages.
 
     Example:
@@ -123,6 +125,7 @@ class Item:
     text: str = ""
     tags: Mapping[str, Any] | None = None
     document: PagedDocument | None = None
+    page_of: tuple[str, int] | None = None
     index: int | None = None
 
     def refreshed(self, stored: Entry) -> Entry:

@@ -215,6 +215,18 @@ def test_a_changed_file_is_not_shown_and_is_replaced(store: ColPaliVectorStore, 
     assert len(image_blocks([now])) == 1
 
 
+def test_documents_of_a_loader_replace_a_shorter_file(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    pdf = word_pdf(tmp_path / "a.pdf", ["violin", "mitochondria"])
+    store.add_documents(PdfPageLoader(pdf, dpi=DPI).load())
+    word_pdf(pdf, ["invoice"])
+    [page] = PdfPageLoader(pdf, dpi=DPI).load()
+    store.add_documents([page])
+    assert [found.page_content for found in store.similarity_search("invoice")] == [page.page_content]
+    word_pdf(pdf, ["violin", "mitochondria"])
+    store.add_documents(PdfPageLoader(pdf, dpi=DPI, pages=[2]).load())
+    assert len(store.store) == 2, "some pages remove no other"
+
+
 def test_a_document_that_is_read_in_part_keeps_its_pages(store: ColPaliVectorStore, tmp_path: Path) -> None:
     pdf = word_pdf(tmp_path / "a.pdf")
     store.add_pdf(pdf, dpi=DPI)
