@@ -24,6 +24,7 @@ from colpali_integrations.llama_index import (
 )
 from colpali_integrations.llama_index.schema import PageReference
 from colpali_integrations.stores import index_documents
+from tests.llama_index.suite import CountingModel, counting_store
 from tests.stores.documents import DPI, draw, save_pdf
 
 
@@ -183,16 +184,17 @@ def test_pictures_behind_urls_are_always_encoded(tmp_path: Path, store: ColPaliV
 # -- interruptions --------------------------------------------------------------------------------------------------
 
 
-async def test_a_cancelled_task_stops_after_the_page_at_hand(tmp_path: Path, store: ColPaliVectorStore) -> None:
+async def test_a_cancelled_task_stops_after_the_page_at_hand(tmp_path: Path, encoded: CountingModel) -> None:
     path = save_pdf(tmp_path / "long.pdf", *(draw(f"page {number}") for number in range(40)))
-    nodes = read(path)
+    store, nodes = counting_store(), read(path)
     task = asyncio.create_task(store.async_add(nodes))
-    while not len(store.client) and not task.done():
-        await asyncio.sleep(0.01)
+    while not encoded.pages:
+        await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.5)
-    stored = len(store.client)
-    await asyncio.sleep(0.5)
-    assert len(store.client) == stored < 40
+    pages = -1
+    while encoded.pages != pages:  # until the thread has ended
+        pages = encoded.pages
+        await asyncio.sleep(0.5)
+    assert 0 < len(store.client) < 40
