@@ -1,6 +1,8 @@
 # Every target makes its own environment in .venv; nothing but make and Python 3.10+ is needed beforehand.
 #   make demo [PDF="a.pdf b.pdf"]   index real pages, ask questions through LangChain and LlamaIndex
-#   make test                       the test suite
+#   make test                       the test suite, but for the tests marked slow
+#   make test-all                   the whole test suite
+#   make test-lowest                as make test, with the lowest versions that pyproject.toml declares
 #   make lint                       ruff and mypy
 #   make docs                       the documentation, in build/docs (open build/docs/index.html)
 #   make notebooks                  run all notebooks and save them with their outputs
@@ -9,13 +11,19 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint format docs notebooks parity clean
+.PHONY: demo test test-all test-lowest lint format docs notebooks parity clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py $(PDF)
 
 test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-lowest: $(VENV)/.lowest
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -48,6 +56,11 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml
 	$(PIP) install -e ".[all,ray]" --group dev
+	@touch $@
+
+$(VENV)/.lowest: $(VENV)/.pip pyproject.toml .ci/lowest.py
+	$(BIN)/python .ci/lowest.py build/lowest.txt
+	$(PIP) install -c build/lowest.txt -e ".[all,ray]" --group test
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.pip pyproject.toml

@@ -1,4 +1,4 @@
-"""Where the time of a ColTiny page goes: drawing it from a PDF, resizing, the network, gathering words.
+"""Time per ColTiny page, by part: drawing it from a PDF, resizing, the network, gathering words.
 
 From the repository's root::
 
@@ -37,7 +37,7 @@ def stopwatch(times: Times, stage: str) -> Iterator[None]:
 
 
 def chosen(count: int) -> list[tuple[Path, int]]:
-    """Pages of the demo's PDFs, documents taking turns."""
+    """Pages of the demo's PDFs, one document after the other in turn."""
     every = [(number, path) for path in sorted(PDFS.glob("*.pdf")) for number in range(1, pdf_page_count(path) + 1)]
     return [(path, number) for number, path in sorted(every)[:count]]
 

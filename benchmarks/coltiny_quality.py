@@ -1,4 +1,4 @@
-"""ColTiny on real pages it never saw, beside BM25, Tesseract and MiniLM: quality, speed and size.
+"""ColTiny on real pages outside its training data, against BM25, Tesseract and MiniLM: quality, speed and size.
 
 From the repository's root, on Debian 12 (the documents' packages come by apt-get)::
 
@@ -46,7 +46,7 @@ def digest(folder: Path) -> str:
 
 
 def encode(model: ColPali, images: Sequence[Path], kept: Path) -> list[Array]:
-    """Encode the pages, or read what an earlier run kept."""
+    """Encode the pages, or read those of an earlier run."""
     if not kept.exists():
         vectors = list(model.embed_images(images))
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def hybrids(
 
 
 def rounded(vectors: Array) -> Array:
-    """Each vector as int8 with a scale of its own, and back."""
+    """Each vector as int8 with its own scale, converted back."""
     scale = np.abs(vectors).max(axis=1, keepdims=True) / 127
     whole: Array = np.round(vectors / np.where(scale > 0, scale, 1)) * scale
     return whole
@@ -143,7 +143,7 @@ def coltiny(
 
 
 def minilm(texts: dict[str, list[str]], asked: Sequence[str]) -> dict[str, Rankings]:
-    """Scores by `benchmarks.minilm` for these texts; its input is written where they are missing or of others."""
+    """Scores by `benchmarks.minilm` for these texts; writes its input where scores are missing or of other texts."""
     data = json.dumps({"questions": list(asked), "pages": texts}, sort_keys=True).encode()
     (WORK / "pages.json").write_bytes(data)
     scores = WORK / "minilm.npz"

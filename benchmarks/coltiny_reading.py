@@ -29,7 +29,7 @@ from colpali_integrations.models.coltiny.words import _WORD
 from training.evaluate import Encoder
 from training.reading import Word, printed_words, read_as
 
-# Its text layer has lost the ligatures: what is printed as "confidence" is "condence" there.
+# Its text layer lacks the ligatures: the printed word "confidence" is "condence" in it.
 _UNTRUE = ("survival",)
 FONTS = ("serif", "sans", "mono", "bold", "italic")
 
@@ -40,7 +40,7 @@ def vocabulary(texts: list[str]) -> list[str]:
 
 
 def groups(word: Word) -> Iterator[str]:
-    """What a word counts for: fonts and digits at 9 to 20 pixels, and sizes."""
+    """The groups of a word: fonts and digits at 9 to 20 pixels, and sizes."""
     classes = set(word.classes)
     yield "all"
     yield from (name for name in classes if name.startswith("em ") or name == "turned")
@@ -52,7 +52,7 @@ def groups(word: Word) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Misread:
-    """A printed word, the picture of its page, and what it was read as (None: nothing was read there)."""
+    """A printed word, the picture of its page, and the word that ColTiny read (None: no word)."""
 
     word: Word
     image: Path
@@ -63,7 +63,7 @@ class Misread:
 
 
 def sheet(wrong: dict[str, list[Misread]], longest_side: int, path: Path, *, each: int = 6) -> None:
-    """Misread words as the model saw them, twice enlarged, a row a group; written as WebP."""
+    """Misread words as the model gets them, twice enlarged, one row per group; written as WebP."""
     width, height = 260, 92
     named = [group for group in wrong if group not in {"all", "em 9 to 20"}]
     picture = Image.new("L", (width * each, (height + 26) * len(named)), 255)

@@ -21,7 +21,7 @@ Values = NDArray[np.float64]
 
 @dataclass
 class Measured:
-    """What was found: rankings by condition and system, and what a page costs."""
+    """Results: rankings by condition and system, and the cost per page."""
 
     pages: list[Page]
     asked: list[Question]

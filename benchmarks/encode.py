@@ -43,7 +43,7 @@ def contestant(name: str, folder: Path, **more: Any) -> dict[str, Any]:
 
 
 def queries(count: int) -> list[str]:
-    """Questions of mixed length; none so long that fastembed would cut off its end."""
+    """Questions of mixed length; all short enough for fastembed not to truncate them."""
     texts = [entry["question"] for entry in json.loads(QUESTIONS.read_text(encoding="utf-8"))["questions"]]
     short = [text for text in texts if len(text) <= 60]
     short += [" ".join(text.split()[: 2 + place % 4]) for place, text in enumerate(short)]
@@ -67,7 +67,7 @@ def pages(count: int) -> list[str]:
 
 
 def difference(ours: Path, theirs: Path) -> float:
-    """Greatest difference of a coordinate. Rows that the peer returns for padding come after the real ones."""
+    """Greatest difference of a coordinate. The peer also returns rows for padding, after the real ones."""
     with np.load(ours) as a, np.load(theirs) as b:
         assert sorted(a) == sorted(b)
         return max(float(np.abs(a[name] - b[name][: len(a[name])]).max()) for name in a)
@@ -134,7 +134,7 @@ def images(folder: Path, options: argparse.Namespace) -> str:
 
 
 def bulk(folder: Path, options: argparse.Namespace) -> str:
-    """The settings for long work: a thread a run, as many runs as cores."""
+    """The settings for long work: one thread per run, as many runs as cores."""
     return compare(folder, options, [(ONE, 2, 1), (PEER, 2, 1), (OURS, 2, 1)], WORK / "bulk.jsonl")
 
 

@@ -32,7 +32,7 @@ Encode = Callable[[Float], Float]
 
 
 def stages(corpus: Corpus) -> dict[str, tuple[Encode, Encode]]:
-    """Name -> what a page becomes, what a query becomes. One row each is compared by dot product, more by MaxSim."""
+    """Encodings of a page and of a query, by name. Single rows are compared by dot product, several by MaxSim."""
     muvera, folded = Muvera(corpus.dim), Muvera(corpus.dim, final_dim=2560)
     side = corpus.side
     return {

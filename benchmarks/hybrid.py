@@ -1,4 +1,4 @@
-"""MaxSim, BM25 and both fused, on real pages with a text layer, and with some of the text layers taken away.
+"""MaxSim, BM25 and their fusion, on real pages with a text layer, and without some of the text layers.
 
 From the repository's root::
 

@@ -51,7 +51,7 @@ def once(statement: str) -> list[float]:
 
 
 def wheel() -> tuple[float, float, list[str]]:
-    """Megabytes of the wheel and of what is in it, and its largest files."""
+    """Megabytes of the wheel, packed and unpacked, and its largest files."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, str(ROOT)]
         subprocess.run(command, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""What int8 MaxSim spends on a page whatever is asked, and what each vector of a question adds.
+"""The fixed cost of int8 MaxSim per page, and the cost of each query vector.
 
 From the repository's root::
 

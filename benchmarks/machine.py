@@ -1,4 +1,4 @@
-"""What a table was measured on, and where its numbers go."""
+"""The machine of a measurement, and the files of its tables."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def spread(values: Sequence[float], *, unit: float = 1.0, digits: int = 0) -> str:
-    """Median, and the least and the greatest where there are several."""
+    """Median, with minimum and maximum of several values."""
     scaled = [value * unit for value in values]
     if len(scaled) < 2:
         return f"{scaled[0]:,.{digits}f}"

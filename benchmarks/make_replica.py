@@ -1,4 +1,4 @@
-"""Writes a ColPali of a quarter of the real width, for measurements: `work/colpali-quarter/`.
+"""Write a ColPali of a quarter of the real width, for measurements: `work/colpali-quarter/`.
 
 The public models are gated or 6.5 GB large; speed and memory depend on shapes, not on trained weights. This model is
 made by the reference's own class with random weights, exported as the public ones were, and laid out as on the Hub,
@@ -30,7 +30,7 @@ from tests.parity import configs, tiny_tokenizers
 
 WORK = Path(__file__).parent / "work"
 NAME = "colpali-quarter"
-# Ids of the Gemma vocabulary that fastembed has in its code, and those of the page's prompt.
+# Ids of the Gemma vocabulary in fastembed's code, and those of the page's prompt.
 FIXED = {
     "<pad>": 0,
     "<eos>": 1,

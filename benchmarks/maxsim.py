@@ -39,13 +39,14 @@ SIDE = 1024  # of the square matrices whose product gives the SGEMM rate
 def contestants(query: Any, pages: Any, halves: Any) -> dict[str, Callable[[], Any]]:
     import numpy as np
 
-    from colpali_integrations import PackedPages, max_sim, quantize_int8, top_pages
+    from colpali_integrations import max_sim
+    from colpali_integrations.scoring import PackedPages, quantize_int8, top_pages
 
     small = quantize_int8(halves)
     packed, packed_small = PackedPages(pages), PackedPages(small)
 
     def reranked() -> Any:
-        """The scores of int8, those of the best 20 replaced by those of their floats."""
+        """Scores of int8, with those of the best 20 pages replaced by scores of their floats."""
         scores = max_sim(query, packed_small)
         best = top_pages(scores, 20)
         scores[best] = max_sim(query, [halves[index] for index in best])
@@ -131,7 +132,7 @@ def torch_contestants(query: Any, pages: Any) -> dict[str, Callable[[], Any]]:
 
 
 def sgemm_rates() -> dict[str, Callable[[], Any]]:
-    """Square products, by whoever can: the best of them is taken for the machine's rate."""
+    """Square products by all libraries that have them; the fastest is the machine's rate."""
     import numpy as np
 
     left, right = (np.random.default_rng(seed).random((SIDE, SIDE), np.float32) for seed in (0, 1))
@@ -145,7 +146,7 @@ def sgemm_rates() -> dict[str, Callable[[], Any]]:
 
 
 def added_memory(call: Callable[[], Any]) -> tuple[int, Any]:
-    """Bytes that a call adds to the process's resident memory at its highest, and what it returns."""
+    """Bytes that a call adds to the process's resident memory at its peak, and its result."""
     import psutil
 
     process, over, peaks = psutil.Process(), threading.Event(), [0]
@@ -220,7 +221,8 @@ def int8_recall(corpus: Any, pages: Any, halves: Any, *, queries: int = 50, k: i
     """The part of the exact best k pages that int8 finds, alone and after a rerank of its best 20 in float16."""
     import numpy as np
 
-    from colpali_integrations import max_sim, quantize_int8, top_pages
+    from colpali_integrations import max_sim
+    from colpali_integrations.scoring import quantize_int8, top_pages
 
     small, alone, reranked = quantize_int8(halves), [], []
     for number in range(queries):

@@ -1,4 +1,4 @@
-"""Memory over many pages: does it stay flat? Pages of many sizes go through one model, PSS is read as they come.
+"""Memory over many pages of many sizes through one model, to see whether it stays flat (PSS, read after each page).
 
 From the repository's root::
 
@@ -29,7 +29,7 @@ LATEST = 100  # pages over which a median is taken: one look falls into a run, a
 
 
 def source(count: int, seed: int = 1) -> Iterator[Image.Image]:
-    """Real pages, each scaled and cropped by chance, so that hardly two are of one size."""
+    """Real pages, each scaled and cropped at random, so that few have equal sizes."""
     chance = random.Random(seed)
     paths = pages(24)
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""MUVERA: ours against fastembed's and muvera-python's (Rust), 10,240 numbers a page: time of a page, what is found.
+"""MUVERA: ours against fastembed's and muvera-python's (Rust), 10,240 numbers per page: time per page and recall.
 
 From the repository's root::
 
@@ -27,7 +27,8 @@ from muvera import Muvera as Rust
 
 from benchmarks import machine
 from benchmarks.stores_data import Corpus
-from colpali_integrations import Muvera, max_sim, top_pages
+from colpali_integrations import max_sim
+from colpali_integrations.scoring import Muvera, top_pages
 
 ROWS, DIM = 1030, 128
 OURS, PEER, RUST = "ours", "fastembed", "muvera-python"

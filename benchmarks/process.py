@@ -1,4 +1,4 @@
-"""One measurement in a process of its own, with the memory of the whole process tree watched from outside.
+"""One measurement in a separate process, with the memory of its process tree read from outside.
 
 Memory is PSS (proportional set size): pages that several processes share are counted once in all, so that a mapped
 weight file does not count twice for two workers, and a copy of it does.
@@ -25,7 +25,7 @@ LEAST_FREE = 2.5 * 2**30  # bytes of free memory below which a measurement is st
 
 @dataclass
 class Outcome:
-    """What a worker said and what was seen of it.
+    """The output of a worker, and the measurements of its process.
 
     Attributes:
         result: the worker's own numbers; empty when it was stopped.

@@ -1,4 +1,4 @@
-"""How good rankings are, with several relevant documents a query, and how sure that is."""
+"""Quality of rankings with several relevant documents per query, with confidence intervals."""
 
 from __future__ import annotations
 

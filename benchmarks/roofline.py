@@ -1,4 +1,4 @@
-"""What bounds the pages a second: operations of a page's graph, and the rate at which each kind of node does them.
+"""The limit of pages per second: operations of a page's graph, and their rate by kind of node.
 
 From the repository's root, after `python -m benchmarks.make_replica`::
 
@@ -6,8 +6,8 @@ From the repository's root, after `python -m benchmarks.make_replica`::
 
 ONNX Runtime's own profile says how long each node takes and what shapes it works on; multiplications and additions of
 matrix products and convolutions follow from the shapes. They are compared with the rate of a square product (1024) in
-the same runtime, process and threads. Whoever runs this graph in float32 on these cores, in whatever batches and
-workers, has those operations to do: the time they would take at that rate bounds every contestant from below.
+the same runtime, process and threads. Every contestant that runs this graph in float32 on these cores must do these
+operations, in any batches and workers, so their time at that rate is a lower bound for all contestants.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def shapes(told: list[dict[str, list[int]]]) -> Shapes:
 
 
 def read(profile: Path, runs: int) -> dict[str, tuple[float, float]]:
-    """Kind of node -> seconds and operations a page, of all runs but the first, which warms up."""
+    """Seconds and operations per page, of all runs but the first, which warms up, by kind of node."""
     events = json.loads(profile.read_text())
     starts = [event["ts"] for event in events if event["name"] == "model_run"]
     assert len(starts) == runs + 1, f"{len(starts)} runs in the profile"

@@ -61,7 +61,7 @@ def points(corpus: Corpus, spent: dict[str, float], start: int) -> Iterator[list
 
 
 def build(pages: int) -> None:
-    """Continues where an earlier build stopped."""
+    """Continue where an earlier build stopped."""
     corpus = Corpus(pages=pages)
     manifest = read_manifest(FOLDER) or {"pages": pages}
     engine = EdgeEngine(FOLDER, schema=SCHEMA, manifest=manifest)

@@ -1,4 +1,4 @@
-"""Pages and queries that look like ColPali's to a store: any number of them, none held in memory.
+"""Pages and queries that look like ColPali's to a store: any number of them, none of them in memory.
 
 From the repository's root::
 
@@ -80,12 +80,12 @@ class Corpus:
 
     @cached_property
     def _world(self) -> dict[str, Any]:
-        """What all pages share."""
+        """The direction that all pages share."""
         rng = np.random.default_rng([self.seed, 0])
         topics = self._draw(rng, TOPICS)
         meanings = TOPIC * topics[:, None] + MEANING * self._draw(rng, TOPICS, MEANINGS)
         shared = math.hypot(TOPIC, MEANING) * self._draw(rng, SHARED)
-        # Every table row is a meaning: the topics' first, then everybody's, then blank as the last, so -1.
+        # Each row of the table is a meaning: first those of topics, then those of all pages, last blank (-1).
         table = np.concatenate([meanings.reshape(-1, self.dim), shared, 0.5 * self._draw(rng, 1)])
         zipf = 1 / np.arange(1, MEANINGS + 1)
         return {
@@ -98,7 +98,7 @@ class Corpus:
         }
 
     def layout(self, number: int) -> NDArray[np.intp]:
-        """Which meaning each patch of a page shows: (side, side), -1 for blank."""
+        """Meaning of each patch of a page: (side, side), -1 for blank."""
         return self._layout(np.random.default_rng([self.seed, 1, number]))
 
     def page(self, number: int) -> NDArray[np.float16]:
@@ -164,7 +164,7 @@ class Corpus:
         return np.concatenate([content, _unit(padding + 0.1 * self._draw(rng, others))])
 
     def truth(self, queries: Sequence[Float], *, top: int = 10, block: int = 32) -> tuple[NDArray[np.intp], Float]:
-        """The best pages of each query by exact MaxSim, a block of pages at a time.
+        """The best pages of each query by exact MaxSim, block by block.
 
         Returns:
             Numbers (n_queries, top), best first, and the scores (n_queries, pages).
@@ -182,7 +182,7 @@ def _unit(rows: Float) -> Float:
 
 
 def cosines(corpus: Corpus, pages: int = 20) -> list[tuple[str, str]]:
-    """Quantiles of cosines between patches of a page, by what they are to each other."""
+    """Quantiles of cosines between patches of a page, by the relation of the patches."""
     seen: dict[str, list[NDArray[Any]]] = {}
     for number in range(pages):
         shown = corpus.layout(number).reshape(-1)

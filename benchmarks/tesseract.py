@@ -1,4 +1,4 @@
-"""Tesseract over pictures of pages, one thread, one process a page, with the CPU time that each took."""
+"""Tesseract over pictures of pages, one thread, one process per page, with the CPU time per page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(program: str, image: Path, language: str, dpi: int) -> tuple[str, float
 def read_all(
     program: str, images: Sequence[Path], languages: Sequence[str], kept: Path, dpi: int
 ) -> list[tuple[str, float]]:
-    """`read` of each picture; what was read once is kept in a folder."""
+    """`read` of each picture; a folder caches the texts."""
     kept.mkdir(parents=True, exist_ok=True)
     found = []
     for image, language in zip(images, languages, strict=True):

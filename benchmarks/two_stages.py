@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from benchmarks import machine
 from benchmarks.stores_data import Corpus
-from colpali_integrations import PackedPages, max_sim, quantize_int8, top_pages, ward_pool
+from colpali_integrations import max_sim
+from colpali_integrations.scoring import PackedPages, quantize_int8, top_pages, ward_pool
 
 FOLDER = Path(__file__).parent / "work" / "two_stages"
 VECTORS, DIM, K = 400, 128, 10
@@ -38,7 +39,7 @@ def rows(name: str, pages: int, each: int, mode: Any) -> np.memmap[Any, np.dtype
 
 
 def build(pages: int) -> None:
-    """Continues where an earlier build stopped."""
+    """Continue where an earlier build stopped."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     corpus, progress = Corpus(pages, VECTORS, DIM), FOLDER / f"done-{pages}"
     done = int(progress.read_text()) if progress.exists() else 0

@@ -1,4 +1,4 @@
-"""One contestant at one task, in a process of its own; started by `process.measure` and by nobody else."""
+"""One contestant at one task, in a separate process that `process.measure` starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def say(**what: Any) -> None:
 
 
 def phase(name: str) -> None:
-    """Tell the parent that a phase begins, and wait until it has looked at the memory."""
+    """Announce a phase to the parent process, and wait until it has read the memory."""
     say(phase=name)
     sys.stdin.readline()
 
@@ -59,7 +59,7 @@ class FastEmbed:
 
 
 def cpu_seconds() -> float:
-    """Of this process and its descendants, those that have ended included."""
+    """CPU seconds of this process and its descendants, including those that have ended."""
     import psutil
 
     me = psutil.Process()
@@ -98,7 +98,7 @@ def text_memory(model: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def images(model: Any, task: dict[str, Any]) -> dict[str, Any]:
-    """Pages from files, through a generator so that nobody takes a short list for a special case."""
+    """Pages from files, as a generator, so that no contestant treats a short list as a special case."""
     if task["parallel"] is None or task["who"] == "ours":
         next(iter(model.images([task["paths"][0]], 1)))  # warm up; a pool of processes is made anew for each call
     phase("run")

@@ -1,58 +1,50 @@
 """Visual document retrieval for LangChain and LlamaIndex: ColPali multi-vectors on ONNX Runtime, without PyTorch.
 
->>> from colpali_integrations import ColPali, max_sim, pdf_pages
+>>> from colpali_integrations import ColPali, max_sim
 >>> model = ColPali.from_pretrained()                            # ColTiny, bundled; or "Qdrant/colpali-v1.3-fp16"
->>> pages = list(model.embed_images(pdf_pages("report.pdf")))
->>> [query] = model.embed_queries(["diverging palettes"])
+>>> pages = list(model.embed_pdf("report.pdf"))
+>>> query = model.embed_query("diverging palettes")
 >>> print("page", max_sim(query, pages).argmax() + 1)
 page 1
+
+These names are loaded at first use. All others are in `colpali_integrations.errors`, `.pages`, `.models`,
+`.scoring`, `.explain`, `.stores`, `.langchain`, `.llama_index` and `.ray`.
 """
 
-from colpali_integrations.errors import ColPaliError
-from colpali_integrations.explain.drawing import draw_heatmap, draw_regions
-from colpali_integrations.explain.plotting import plot_similarity_map
-from colpali_integrations.explain.regions import PageEmbedding, PageGrid, Region, regions
-from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
-from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.registry import ModelDescription, find_model, list_supported_models, register_model
-from colpali_integrations.pages.images import load_image
-from colpali_integrations.pages.pdf import PdfPage, pdf_page_count, pdf_pages
-from colpali_integrations.scoring.int8 import Int8Pages, quantize_int8
-from colpali_integrations.scoring.maxsim import max_sim, top_pages
-from colpali_integrations.scoring.muvera import Muvera
-from colpali_integrations.scoring.packed import PackedPages
-from colpali_integrations.scoring.pooling import grid_pool, hierarchical_pool, mean_pool, ward_pool
+from __future__ import annotations
 
-__all__ = [
-    "ColPali",
-    "ColPaliError",
-    "Int8Pages",
-    "ModelDescription",
-    "Muvera",
-    "PackedPages",
-    "PageEmbedding",
-    "PageGrid",
-    "PdfPage",
-    "Region",
-    "SimilarityMaps",
-    "draw_heatmap",
-    "draw_regions",
-    "find_model",
-    "grid_pool",
-    "hierarchical_pool",
-    "list_supported_models",
-    "load_image",
-    "max_sim",
-    "mean_pool",
-    "pdf_page_count",
-    "pdf_pages",
-    "plot_similarity_map",
-    "quantize_int8",
-    "regions",
-    "register_model",
-    "similarity_maps",
-    "top_pages",
-    "ward_pool",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from colpali_integrations._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from colpali_integrations.errors import ColPaliError
+    from colpali_integrations.explain import regions
+    from colpali_integrations.models import ColPali
+    from colpali_integrations.pages import pdf_pages
+    from colpali_integrations.scoring import max_sim
+    from colpali_integrations.stores import MultiVectorStore, index_documents
+
+__all__ = ["ColPali", "ColPaliError", "MultiVectorStore", "index_documents", "max_sim", "pdf_pages", "regions"]
+
+_ROOMS = {
+    "ColPali": "models",
+    "ColPaliError": "errors",
+    "MultiVectorStore": "stores",
+    "index_documents": "stores",
+    "max_sim": "scoring",
+    "pdf_pages": "pages",
+    "regions": "explain",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,21 +1,21 @@
-"""Every error that this package raises on purpose.
+"""The errors that this package raises.
 
     ColPaliError
-    ├── ConfigurationError (ValueError)   an argument, a description or an environment that cannot work
-    │   └── ProviderError                 an execution provider was asked for and did not come up
-    ├── ModelError                        the files of a model
+    ├── ConfigurationError (ValueError)   an option is unknown or has an invalid value
+    │   └── ProviderError                 a requested ONNX Runtime execution provider failed to start
+    ├── ModelError                        a problem with the files of a model
     │   ├── ModelNotFoundError            unknown name, missing file, or no network
-    │   └── ModelLoadError                files are there but cannot be read or do not fit the family
-    ├── InputError (ValueError)           something the caller handed in
-    │   ├── ImageError                    not readable as an image
-    │   ├── PdfError                      not readable as a PDF
-    │   └── QueryError                    not usable as a query
-    ├── EncodingError                     the model ran and what came out cannot be used
-    ├── StoreError                        a page store
-    │   └── FingerprintError              an index made by another model
+    │   └── ModelLoadError                files that cannot be read or do not fit the family
+    ├── InputError (ValueError)           invalid input
+    │   ├── ImageError                    the input cannot be read as an image
+    │   ├── PdfError                      the input cannot be read as a PDF
+    │   └── QueryError                    the input cannot be used as a query
+    ├── EncodingError                     the model ran, but its output is unusable
+    ├── StoreError                        a store cannot be opened, read or written
+    │   └── FingerprintError              a store made by another model
     └── MissingExtraError (ImportError)   an optional dependency is not installed
 
-An error about one item of a stream carries that item's position as `index` (0-based) and its name as `item`.
+An error about one item of a stream has the item's position (0-based) as `index` and its name as `item`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ __all__ = [
 
 
 class ColPaliError(Exception):
-    """Base of every error raised on purpose by this package.
+    """Base class of all errors that this package raises.
 
     Attributes:
         index: 0-based position of the offending item in the caller's input, when the error is about one item.
-        item: a short name of that item (a path, a URL, "PDF page 3 of report.pdf", the start of a text).
+        item: short name of that item (a path, a URL, "report.pdf, page 3", the start of a text).
 
     Example:
         >>> from colpali_integrations import ColPali
@@ -59,9 +59,9 @@ class ColPaliError(Exception):
     item: str | None = None
 
     def at(self, index: int, item: str) -> ColPaliError:
-        """Return this error, marked with the item that it is about.
+        """Add the position and name of the offending item, and return this error.
 
-        The mark appears in the message, because a traceback out of a worker thread says nothing of the input.
+        They appear in the message, because the traceback of a worker thread does not show the input.
         """
         if self.index is None:
             self.index, self.item = index, item
@@ -73,15 +73,15 @@ class ColPaliError(Exception):
 
 
 class ConfigurationError(ColPaliError, ValueError):
-    """An argument, a model description or an environment that cannot work."""
+    """An option, a model description or the environment has an invalid value, or an option is unknown."""
 
 
 class ProviderError(ConfigurationError):
-    """An execution provider was asked for and did not come up."""
+    """The requested ONNX Runtime execution provider failed to start."""
 
 
 class ModelError(ColPaliError):
-    """Base of the errors about a model's files."""
+    """Base class of the errors about a model's files."""
 
 
 class ModelNotFoundError(ModelError):
@@ -89,46 +89,46 @@ class ModelNotFoundError(ModelError):
 
 
 class ModelLoadError(ModelError):
-    """The files are there but cannot be read, or do not fit the family."""
+    """The files exist but cannot be read, or do not fit the family."""
 
 
 class InputError(ColPaliError, ValueError):
-    """Base of the errors about something the caller handed in."""
+    """Base class of the errors about invalid input."""
 
 
 class ImageError(InputError):
-    """Something that cannot be read as an image."""
+    """The input cannot be read as an image."""
 
 
 class PdfError(InputError):
-    """Something that cannot be read as a PDF."""
+    """The input cannot be read as a PDF."""
 
 
 class QueryError(InputError):
-    """Something that cannot be used as a query."""
+    """The input cannot be used as a query."""
 
 
 class EncodingError(ColPaliError):
-    """The model ran, but its output cannot be used (not finite, wrong shape)."""
+    """The model ran, but its output is unusable (not finite, wrong shape)."""
 
 
 class StoreError(ColPaliError):
-    """A page store cannot be opened, read or written."""
+    """A store cannot be opened, read or written."""
 
 
 class FingerprintError(StoreError):
-    """A store was made by another model than the one at hand."""
+    """A store was made by another model than the one in use."""
 
 
 class MissingExtraError(ColPaliError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        self._given = package, extra, purpose
+        self._arguments = package, extra, purpose
         super().__init__(
             f'{purpose} needs {package}, which is not installed. Run: pip install "colpali-integrations[{extra}]"'
         )
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
-        """For other processes: by default an exception is made anew of its message alone."""
-        return type(self), self._given
+        """Pickle the arguments, because by default unpickling calls the constructor with the message alone."""
+        return type(self), self._arguments

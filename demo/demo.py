@@ -1,7 +1,7 @@
-"""Real PDF pages found by typed questions, through LangChain and through LlamaIndex, offline.
+"""Find pages of real PDFs by typed questions, through LangChain and through LlamaIndex, offline.
 
 python demo/demo.py                                  the demo's documents and questions (see pdfs/LICENSES.md)
-python demo/demo.py report.pdf                       your own documents; asks you for questions
+python demo/demo.py report.pdf                       your own documents; prompts for questions
 python demo/demo.py report.pdf -q "revenue in 2024"  your own documents and questions
 
 `make demo` and `make demo PDF=report.pdf` make an environment first and then do the same.
@@ -25,9 +25,10 @@ from rich.markup import escape
 from rich.rule import Rule
 
 from colpali_integrations import ColPali, ColPaliError
-from colpali_integrations.cli.display import IndexProgress, failures
-from colpali_integrations.cli.snippet import marked, snippet
+from colpali_integrations.cli.display import IndexProgress, failures, marked
+from colpali_integrations.explain.snippet import snippet
 from colpali_integrations.langchain.retrievers import ColPaliRetriever as LangChainRetriever
+from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever as LlamaIndexRetriever
 from colpali_integrations.stores import MultiVectorStore, index_documents
 
@@ -39,19 +40,19 @@ console = Console(highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and the pages that answer it where that is known."""
+    """A question, with the pages that answer it for the questions of the demo."""
 
     text: str
     file: str = ""
     pages: tuple[int, ...] = ()
 
-    def answered_by(self, found: Found) -> bool:
-        return found.file == self.file and found.page in self.pages
+    def answered_by(self, result: Result) -> bool:
+        return result.file == self.file and result.page in self.pages
 
 
 @dataclass(frozen=True)
-class Found:
-    """A page as a framework's retriever gave it."""
+class Result:
+    """A page that a framework's retriever returned."""
 
     file: str
     page: int
@@ -62,12 +63,12 @@ class Found:
 def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # of forms, whose pages are drawn all the same
+    logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # it warns of forms, whose pages are drawn anyway
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("documents", nargs="*", type=Path, metavar="PDF", help="PDFs, images or folders of your own")
     parser.add_argument("-q", "--question", action="append", default=[], help="may be given several times")
     parser.add_argument("--model", default="coltiny", help="a model's name or folder (default: %(default)s)")
-    parser.add_argument("--store", type=Path, help="keep the index in this folder and use it again")
+    parser.add_argument("--store", type=Path, help="keep the index in this folder, for further runs")
     options = parser.parse_args()
     try:
         with folder(options.store) as store_folder:
@@ -81,84 +82,81 @@ def main() -> int:
     return 0
 
 
-def demonstrate(documents: list[Path], asked: list[str], model: str, folder: Path) -> None:
+def demonstrate(documents: list[Path], questions: list[str], model: str, folder: Path) -> None:
     with index(documents or [HERE / "pdfs"], model, folder) as store:
         if not len(store):
             raise ColPaliError("there is no page to search")
-        ask(store, asked, own=bool(documents))
+        langchain = LangChainRetriever(vectorstore=ColPaliVectorStore(store=store), search_kwargs={"k": TOP})
+        if questions or documents:
+            for number, question in enumerate(map(Question, questions or typed_questions()), 1):
+                show(number, question, ask_langchain(langchain, question.text))
+        else:
+            compare(langchain, LlamaIndexRetriever(store, similarity_top_k=TOP))
 
 
-def ask(store: MultiVectorStore, asked: list[str], *, own: bool) -> None:
-    langchain = LangChainRetriever(store=store, k=TOP)
-    llama_index = LlamaIndexRetriever(store, similarity_top_k=TOP)
-    if asked or own:
-        for number, question in enumerate(map(Question, asked or typed()), 1):
-            show(number, question, ask_langchain(langchain, question.text))
-        return
-    questions = known_questions()
+def compare(langchain: LangChainRetriever, llama_index: LlamaIndexRetriever) -> None:
+    """Ask the questions of the demo through both frameworks, and count right answers and equal results."""
+    questions = demo_questions()
     half = len(questions) // 2
     started = time.perf_counter()
     through_langchain = [ask_langchain(langchain, question.text) for question in questions]
     seconds = time.perf_counter() - started
     through_llama_index = [ask_llama_index(llama_index, question.text) for question in questions]
 
-    console.print(Rule("Through LangChain: [cyan]ColPaliRetriever(store=...).invoke(question)[/]", align="left"))
-    for number, (question, found) in enumerate(zip(questions[:half], through_langchain, strict=False), 1):
-        show(number, question, found)
+    console.print(Rule("Through LangChain: [cyan]ColPaliRetriever(vectorstore=...).invoke(question)[/]", align="left"))
+    for number, (question, results) in enumerate(zip(questions[:half], through_langchain, strict=False), 1):
+        show(number, question, results)
     console.print(Rule("Through LlamaIndex: [cyan]ColPaliRetriever(store).retrieve(question)[/]", align="left"))
-    for number, (question, found) in enumerate(
+    for number, (question, results) in enumerate(
         zip(questions[half:], through_llama_index[half:], strict=True), half + 1
     ):
-        show(number, question, found)
+        show(number, question, results)
 
     console.print(Rule("In short", align="left"))
-    first = sum(question.answered_by(found[0]) for question, found in zip(questions, through_langchain, strict=True))
-    among = sum(
-        any(map(question.answered_by, found)) for question, found in zip(questions, through_langchain, strict=True)
-    )
-    alike = sum(one == other for one, other in zip(through_langchain, through_llama_index, strict=True))
+    answers = list(zip(questions, through_langchain, strict=True))
+    first = sum(question.answered_by(results[0]) for question, results in answers)
+    among = sum(any(map(question.answered_by, results)) for question, results in answers)
+    equal = sum(one == other for one, other in zip(through_langchain, through_llama_index, strict=True))
     console.print(
         f"Right page first for [bold]{first} of {len(questions)}[/] questions, among the first {TOP} for "
-        f"[bold]{among}[/]; {1000 * seconds / len(questions):.0f} ms a question.\n"
-        f"LangChain and LlamaIndex gave the same pages for {alike} of {len(questions)}."
+        f"[bold]{among}[/]; {1000 * seconds / len(questions):.0f} ms per question.\n"
+        f"LangChain and LlamaIndex gave the same pages for {equal} of {len(questions)}."
     )
 
 
 def index(documents: list[Path], model_name: str, folder: Path) -> MultiVectorStore:
-    """Index documents; the model looks at the pixels only, text layers are kept to be shown."""
+    """Index documents; the model reads only the pixels, and text layers are stored for display."""
     with ColPali.from_pretrained(model_name, lazy_load=True) as model:
         parameters = f"{model.description.parameters / 1e6:,.0f} M parameters, " if model.description.parameters else ""
         console.print(f"Indexing with [bold cyan]{escape(model.description.name)}[/] ({parameters}from pixels alone)")
         store = MultiVectorStore.open(folder, model=model)
         with IndexProgress(quiet=False) as progress:
-            report = index_documents(documents, model=model, store=store, listener=progress)
+            report = index_documents(documents, model=model, store=store, progress=progress)
         failures(report.failures)
-    speed = (
-        f" in {progress.seconds:.0f} s, {report.added / progress.seconds:.1f} pages a second" if report.added else ""
-    )
-    counts = [f"{escape(Path(source).name)} ({pages})" for source, pages in store.groups().items()]
+    speed = f" in {progress.seconds:.0f} s, {report.added / progress.seconds:.1f} pages/s" if report.added else ""
+    counts = [f"{escape(Path(document).name)} ({pages})" for document, pages in store.documents().items()]
     console.print(f"{len(store)} pages{speed}: {', '.join(counts)}\n")
     return store
 
 
-def ask_langchain(retriever: LangChainRetriever, question: str) -> list[Found]:
+def ask_langchain(retriever: LangChainRetriever, question: str) -> list[Result]:
     return [
-        Found(Path(page.metadata["source"]).name, page.metadata["page"], page.metadata["relevance"], page.page_content)
+        Result(page.metadata["file_name"], page.metadata["page"], page.metadata["relevance_score"], page.page_content)
         for page in retriever.invoke(question)
     ]
 
 
-def ask_llama_index(retriever: LlamaIndexRetriever, question: str) -> list[Found]:
+def ask_llama_index(retriever: LlamaIndexRetriever, question: str) -> list[Result]:
     return [
-        Found(Path(node.metadata["source"]).name, node.metadata["page"], node.score or 0.0, node.text)
+        Result(node.metadata["file_name"], node.metadata["page"], node.score or 0.0, node.text)
         for node in retriever.retrieve(question)
     ]
 
 
-def show(number: int, question: Question, found: Iterable[Found]) -> None:
-    """The question, the pages with their scores, and what the first page says of it."""
+def show(number: int, question: Question, results: Iterable[Result]) -> None:
+    """Print the question, the pages with their scores, and a passage of the first page."""
     console.print(f"[bold]{number:2} {escape(question.text)}[/]")
-    for rank, page in enumerate(found):
+    for rank, page in enumerate(results):
         mark = "[green]✓[/]" if question.answered_by(page) else " "
         console.print(f"   {mark} [cyan]{page.score:5.2f}[/]  {escape(page.file)}, page {page.page}")
         if rank == 0 and page.text != f"{page.file}, page {page.page}":
@@ -167,13 +165,13 @@ def show(number: int, question: Question, found: Iterable[Found]) -> None:
     console.print()
 
 
-def known_questions() -> list[Question]:
+def demo_questions() -> list[Question]:
     entries = json.loads((HERE / "questions.json").read_text(encoding="utf-8"))["questions"]
     return [Question(entry["question"], entry["file"], tuple(entry["pages"])) for entry in entries]
 
 
-def typed() -> Iterator[str]:
-    """Questions from the keyboard (or a pipe), until an empty line or the end."""
+def typed_questions() -> Iterator[str]:
+    """Read questions from the keyboard (or a pipe), until an empty line or the end."""
     while True:
         prompt = "[bold]Your question[/] (empty to end): " if sys.stdin.isatty() else ""
         try:
@@ -186,9 +184,9 @@ def typed() -> Iterator[str]:
 
 
 @contextmanager
-def folder(kept: Path | None) -> Iterator[Path]:
-    if kept is not None:
-        yield kept
+def folder(path: Path | None) -> Iterator[Path]:
+    if path is not None:
+        yield path
         return
     # Windows does not remove a file that is still mapped; the system clears its temporary files itself.
     with tempfile.TemporaryDirectory(prefix="colpali-demo-", ignore_cleanup_errors=True) as temporary:

@@ -1,7 +1,7 @@
 """Griffe: show doctests as code wherever a docstring has them.
 
-The package writes `Example:`, which Griffe takes for a note of that title, and examples in running text, in which
-Markdown takes `>>>` for three quotations.
+Griffe takes the heading `Example:` for a note of that title, and Markdown takes `>>>` in running text
+for three quotations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DOCTEST = re.compile(r"^(?P<indent> *)>>> .*(?:\n(?P=indent)\S.*|\n(?P=indent) 
 
 
 class ShowExamples(griffe.Extension):
-    """Turns both into fenced code."""
+    """Turn both into fenced code."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Rewrite the docstring of an object that was read."""
@@ -25,16 +25,16 @@ class ShowExamples(griffe.Extension):
 
 
 def shown(text: str) -> str:
-    """A docstring whose examples are fenced code under a bold word."""
+    """Put the examples of a docstring into fenced code under a bold word."""
     head, *examples = re.split(r"^(?=Example:)", text, maxsplit=1, flags=re.MULTILINE)
     if examples:
         title, _, body = examples[0].partition("\n")
         lines = body.splitlines()
-        # What stands below the heading, at its indentation; a section after it would begin at the margin.
+        # The indented lines below the heading; a section after it begins at the margin.
         end = next((i for i, line in enumerate(lines) if line and not line.startswith(" ")), len(lines))
         inside = "\n".join(line[4:] for line in lines[:end])
         rest = "\n".join(lines[end:])
-        # A heading's own words end the sections of Griffe before it.
+        # The heading's own words end Griffe's section before it.
         return f"{_fenced(head)}**Example**{title[len('Example') :].rstrip(':')}\n\n{_fenced(inside)}\n{rest}".rstrip()
     return _fenced(text)
 

@@ -1,22 +1,21 @@
-"""Write the model tables of README and docs/models.md from the registry: `python docs/model_table.py`.
+"""Write the model table of docs/models.md from the registry: `python docs/model_table.py`.
 
-A test checks that they are current.
+A test checks that it is current.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from colpali_integrations import ModelDescription, list_supported_models
+from colpali_integrations.models import ModelDescription, list_supported_models
 
-ROOT = Path(__file__).parents[1]
-FILES = (ROOT / "README.md", ROOT / "docs" / "models.md")
+PAGE = Path(__file__).parent / "models.md"
 BEGIN, END = "<!-- models: begin -->\n", "<!-- models: end -->\n"
 
 
 def model_table() -> str:
     """The table, in Markdown."""
-    names = "| model | download | parameters | dim | licence | ViDoRe, published | choose it for |"
+    names = "| model | download | parameters | dim | license | ViDoRe, published | choose it for |"
     head = f"{names}\n{'|---' * 7}|\n"
     sources = sorted(
         {source for model in list_supported_models() for source in model.vidore_source.split("; ") if source}
@@ -36,10 +35,9 @@ def _row(model: ModelDescription) -> str:
     download = "none" if not model.repository else f"{model.size_in_bytes / 1e9:.1f} GB"
     figures = "; ".join(f"{metric} {value}" for metric, value in model.vidore) or "-"
     parameters = f"{model.parameters / 1e6:,.0f} M"
-    cells = (name, download, parameters, str(model.dim), model.licence, figures, model.summary)
+    cells = (name, download, parameters, str(model.dim), model.license, figures, model.summary)
     return "| " + " | ".join(cells) + " |\n"
 
 
 if __name__ == "__main__":
-    for page in FILES:
-        page.write_text(with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

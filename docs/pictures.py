@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from colpali_integrations import ColPali, pdf_pages, regions, ward_pool
+from colpali_integrations import ColPali, pdf_pages, regions
+from colpali_integrations.scoring import ward_pool
 
 ROOT = Path(__file__).parents[1]
 PDF, PAGE = ROOT / "demo" / "pdfs" / "hcl-colors.pdf", 3
@@ -39,7 +40,7 @@ def draw(folder: Path) -> None:
 def _boxed(
     picture: Image.Image, boxes: list[tuple[tuple[float, float, float, float], tuple[int, int, int], int]]
 ) -> Image.Image:
-    """A copy in few colours, with boxes given as fractions of the page."""
+    """Copy a picture in few colours, with boxes given as fractions of the page."""
     marked = picture.copy()
     pen = ImageDraw.Draw(marked)
     for (left, top, right, bottom), colour, line in boxes:
@@ -51,7 +52,7 @@ def _boxed(
 
 
 def _matrix(vectors: np.ndarray, pooled: np.ndarray) -> Image.Image:
-    """Both multi-vectors as grey matrices, a row a vector and four pixels a number."""
+    """Draw both multi-vectors as grey matrices, one row per vector and four pixels per number."""
     rows = []
     for array in (vectors, pooled):
         grey = np.clip(128 + 400 * array, 0, 255).astype(np.uint8)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from colpali_integrations import ColPali, draw_heatmap, draw_regions, pdf_pages, regions, similarity_maps
+from colpali_integrations import ColPali, pdf_pages, regions
+from colpali_integrations.explain import draw_heatmap, draw_regions, similarity_maps
 
 HERE = Path(__file__).parent
 QUESTION = "which palettes suit ordered data, sequential or diverging?"

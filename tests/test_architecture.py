@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
 LAYERS = {
-    **{"errors.py": 0, "pages": 1, "runtime": 1, "scoring": 2, "explain": 3, "models": 4, "stores": 5, "export": 5},
+    **{"errors.py": 0, "_public.py": 0, "_options.py": 1, "pages": 1, "runtime": 1, "scoring": 2, "explain": 3},
+    **{"models": 4, "stores": 5, "export": 5},
     **{"langchain": 6, "llama_index": 6, "ray": 6, "cli": 7},
 }
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
@@ -38,7 +40,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_arrows_point_one_way(path: Path) -> None:
+def test_packages_import_in_one_direction(path: Path) -> None:
     layer = path.relative_to(PACKAGE).parts[0]
     if layer not in LAYERS:
         return
@@ -58,7 +60,7 @@ def test_only_the_command_imports_what_needs_pytorch() -> None:
 
 
 @pytest.mark.parametrize("layer", ["pages", "runtime", "scoring", "explain", "models", "stores"])
-def test_the_engine_knows_no_framework(layer: str) -> None:
+def test_the_shared_packages_import_no_framework(layer: str) -> None:
     frameworks = ("langchain", "llama_index", "ray", "typer", "rich")
     for path in (PACKAGE / layer).rglob("*.py"):
         for name in imports(path):
@@ -74,8 +76,13 @@ def loaded_after(statement: str) -> set[str]:
 def test_the_import_is_light() -> None:
     loaded = loaded_after("import colpali_integrations")
     assert not loaded & FORBIDDEN
-    heavy = {"langchain_core", "llama_index", "ray", "onnx", "huggingface_hub", "scipy", "pypdfium2", "tqdm", "rich"}
+    heavy = {"numpy", "PIL", "onnxruntime", "onnx", "tokenizers", "huggingface_hub", "scipy", "pypdfium2", "tqdm"}
+    heavy |= {"langchain_core", "llama_index", "ray", "rich"}
     assert not loaded & {*heavy, "typer"}
+
+
+def test_pages_need_no_onnxruntime() -> None:
+    assert not loaded_after("import colpali_integrations.pages") & {"onnxruntime", "onnx", "tokenizers"}
 
 
 def test_encoding_loads_no_framework_and_no_torch() -> None:
@@ -96,12 +103,33 @@ def test_an_adapter_loads_neither_torch_nor_the_others(adapter: str) -> None:
     assert not loaded & others
 
 
-@pytest.mark.parametrize("name", ["", ".errors", ".langchain", ".llama_index", ".ray", ".stores"])
+PUBLIC = ["", ".errors", ".explain", ".langchain", ".llama_index", ".models", ".pages", ".ray", ".scoring", ".stores"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_are_sorted_and_exist_and_are_documented(name: str) -> None:
     module = importlib.import_module(f"colpali_integrations{name}")
     assert list(module.__all__) == sorted(module.__all__)
     for public in module.__all__:
         assert getattr(module, public).__doc__, f"{public} has no docstring"
+
+
+@pytest.mark.parametrize("room", ["errors", "explain", "models", "pages", "scoring"])
+def test_public_names_report_the_package_that_they_are_imported_from(room: str) -> None:
+    module = importlib.import_module(f"colpali_integrations.{room}")
+    for name in module.__all__:
+        assert getattr(module, name).__module__ == module.__name__
+        assert pickle.loads(pickle.dumps(getattr(module, name))) is getattr(module, name)
+
+
+def test_the_first_names_are_loaded_at_first_use() -> None:
+    assert set(colpali_integrations.__all__) <= set(dir(colpali_integrations))
+    for name in colpali_integrations.__all__:
+        assert getattr(colpali_integrations, name).__name__ == name
+    with pytest.raises(AttributeError, match="'colpali_integrations' has no attribute 'mean_pool'"):
+        colpali_integrations.mean_pool  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from colpali_integrations import mean_pool")
 
 
 def test_the_error_tree_in_the_docstring_is_the_error_tree() -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from colpali_integrations import ColPali
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.langchain.retrievers import ColPaliRetriever as LangChainRetriever
+from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever as LlamaIndexRetriever
 from colpali_integrations.stores import MultiVectorStore
 
@@ -58,10 +58,8 @@ def store(folder: Path) -> Iterator[MultiVectorStore]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def model() -> Iterator[ColPali]:
-    with ColPali.from_pretrained("coltiny") as loaded:
-        yield loaded
+def langchain_retriever(store: MultiVectorStore, k: int) -> LangChainRetriever:
+    return LangChainRetriever(vectorstore=ColPaliVectorStore(store=store), search_kwargs={"k": k})
 
 
 def recall(ask: Ask) -> tuple[int, int]:
@@ -75,7 +73,7 @@ def recall(ask: Ask) -> tuple[int, int]:
     return first, among
 
 
-def test_the_documents_are_what_their_licence_file_says() -> None:
+def test_the_documents_agree_with_their_licence_file() -> None:
     licences = (DEMO / "pdfs" / "LICENSES.md").read_text(encoding="utf-8")
     documents = sorted((DEMO / "pdfs").glob("*.pdf"))
     assert sum(document.stat().st_size for document in documents) < 2_000_000
@@ -86,7 +84,7 @@ def test_the_documents_are_what_their_licence_file_says() -> None:
 
 
 def test_the_questions_are_of_pages_that_exist(store: MultiVectorStore) -> None:
-    counts = {Path(source).name: pages for source, pages in store.groups().items()}
+    counts = {Path(document).name: pages for document, pages in store.documents().items()}
     assert sum(counts.values()) == 77
     assert len({question.text for question in QUESTIONS}) == len(QUESTIONS) >= 12
     assert {question.file for question in QUESTIONS} == set(counts)
@@ -96,10 +94,9 @@ def test_the_questions_are_of_pages_that_exist(store: MultiVectorStore) -> None:
     assert {question.kind for question in QUESTIONS} == {"wording", "keyword", "table", "figure"}
 
 
-def test_recall_of_the_store(store: MultiVectorStore, model: ColPali) -> None:
+def test_recall_of_the_store(store: MultiVectorStore) -> None:
     def ask(question: str) -> list[tuple[str, int]]:
-        [query] = model.embed_queries(question)
-        return [(Path(hit.entry.source or "").name, hit.entry.page or 0) for hit in store.search(query, k=3)]
+        return [(hit.entry.metadata["file_name"], hit.entry.page or 0) for hit in store.search(question, 3)]
 
     first, among = recall(ask)
     assert first >= FIRST
@@ -107,13 +104,12 @@ def test_recall_of_the_store(store: MultiVectorStore, model: ColPali) -> None:
 
 
 def test_every_way_gives_the_same_pages(
-    store: MultiVectorStore, folder: Path, model: ColPali, capsys: pytest.CaptureFixture[str]
+    store: MultiVectorStore, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    langchain = LangChainRetriever(store=store, k=3)
+    langchain = langchain_retriever(store, 3)
     llama_index = LlamaIndexRetriever(store, similarity_top_k=3)
     for question in QUESTIONS:
-        [query] = model.embed_queries(question.text)
-        expected = [(hit.entry.source, hit.entry.page) for hit in store.search(query, k=3)]
+        expected = [(hit.entry.source, hit.entry.page) for hit in store.search(question.text, 3)]
         documents = langchain.invoke(question.text)
         assert [(page.metadata["source"], page.metadata["page"]) for page in documents] == expected
         nodes = llama_index.retrieve(question.text)
@@ -124,7 +120,7 @@ def test_every_way_gives_the_same_pages(
     assert [(line["source"], line["page"]) for line in lines] == expected
 
 
-def test_the_demo_says_that_both_frameworks_agree(folder: Path) -> None:
+def test_the_demo_reports_that_both_frameworks_agree(folder: Path) -> None:
     command = [sys.executable, str(DEMO / "demo.py"), "--store", str(folder.with_name("copy"))]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
@@ -132,5 +128,5 @@ def test_the_demo_says_that_both_frameworks_agree(folder: Path) -> None:
 
 
 def test_a_page_without_text_layer_is_found_by_its_pixels(store: MultiVectorStore) -> None:
-    [found] = LangChainRetriever(store=store, k=1).invoke("What did Miss Watson say about praying?")
+    [found] = langchain_retriever(store, 1).invoke("What did Miss Watson say about praying?")
     assert found.page_content == "huckleberry-finn-scan.pdf, page 1"

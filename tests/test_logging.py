@@ -28,7 +28,7 @@ def test_loggers_are_named_after_their_modules_and_configure_nothing() -> None:
                 assert name not in ("basicConfig", "addHandler", "setLevel"), path
             if name == "getLogger" and path.parent.name != "cli":
                 if not node.args:  # the root logger is the program's; one place filters a library's advice out of it
-                    assert path.name == "quantize.py", path
+                    assert path.name == "quantizing.py", path
                     continue
                 [argument] = node.args
                 outside = isinstance(argument, ast.Constant) and str(argument.value).startswith("pypdfium2")
@@ -49,7 +49,7 @@ def test_the_import_leaves_logging_alone() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
-def test_a_provider_that_does_not_come_up_is_said_once(
+def test_a_provider_that_fails_to_start_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As where onnxruntime-gpu is installed and its libraries are not."""
@@ -63,6 +63,6 @@ def test_a_provider_that_does_not_come_up_is_said_once(
                 assert next(model.embed_queries("tide")).shape[1] == model.dim
     [warned] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert warned.getMessage() == (
-        "CUDAExecutionProvider did not come up; models run on CPUExecutionProvider. `colpali-integrations doctor` says "
-        "why, and providers=['CPUExecutionProvider'] chooses it without this warning (said once)"
+        "CUDAExecutionProvider failed to start; models run on CPUExecutionProvider. `colpali-integrations doctor` "
+        "shows why, and providers=['CPUExecutionProvider'] chooses it without this warning (logged once)"
     )

@@ -18,6 +18,7 @@ def test_there_are_notebooks() -> None:
     assert len(NOTEBOOKS) >= 4
 
 
+@pytest.mark.slow
 @by_name
 def test_it_runs_from_top_to_bottom(path: Path) -> None:
     spec = importlib.util.spec_from_file_location("run", FOLDER / "run.py")

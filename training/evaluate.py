@@ -31,7 +31,7 @@ from colpali_integrations.models.coltiny import pixels as coltiny_pixels
 from colpali_integrations.models.coltiny.family import ColTinyConfig, ColTinyPages, ColTinyQueries
 from colpali_integrations.models.coltiny.senses import Senses
 from colpali_integrations.models.coltiny.words import STOP_WORDS, words
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 
 PIXELS = Path(coltiny_pixels.__file__)
 SET = Path(__file__).with_name("evaluation.json")
@@ -197,7 +197,7 @@ class Encoder:
 def maxsim(
     encoder: Encoder, config: ColTinyConfig, raw: list[Raw], texts: list[str]
 ) -> tuple[NDArray[np.float32], float]:
-    """Plain dot-product MaxSim scores (queries, pages) under ``config``, and the mean number of vectors a page."""
+    """Plain dot-product MaxSim scores (queries, pages) under ``config``, and the mean number of vectors per page."""
     codec = ColTinyPages(config, encoder.senses)
     queries = [encoder.query(text, config) for text in texts]
     every, starts = np.concatenate(queries), np.cumsum([0, *(len(query) for query in queries[:-1])])

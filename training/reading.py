@@ -25,7 +25,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from colpali_integrations.models.coltiny.words import _WORD
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 from training.evaluate import SET, Encoder, Raw, load
 
 _MONO = re.compile(r"mono|courier|typewriter|cmtt|cmsltt|cmitt|consol|tt\d|nimbusmon|lmtt", re.IGNORECASE)

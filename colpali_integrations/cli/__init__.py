@@ -1,4 +1,4 @@
-"""The command line: `colpali-integrations index`, `search`, `models` and `doctor`."""
+"""The command line: `colpali-integrations index`, `search`, `remove`, `models`, `doctor` and others."""
 
 from __future__ import annotations
 
@@ -11,19 +11,14 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code; without the extra, say how to install it."""
+    """Run the command line and leave with its exit code; without the extra, print how to install it."""
     for stream in (sys.stdout, sys.stderr):
-        # Pages say things in any script, and some terminals know one: better a question mark than a traceback.
+        # Pages hold text in any script, which some terminals cannot print: they get question marks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        import rich
-        import typer
-    except ImportError as error:
+        from colpali_integrations.cli.app import run
+    except ModuleNotFoundError as error:
         missing = MissingExtraError(str(error.name), "cli", "The command line")
-        sys.stderr.write(f"colpali-integrations: {missing}\n")
-        raise SystemExit(1) from None
-    del rich, typer
-    from colpali_integrations.cli.app import run
-
-    raise SystemExit(run())
+        sys.exit(f"colpali-integrations: {missing}")
+    sys.exit(run())

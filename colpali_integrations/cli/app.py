@@ -1,37 +1,57 @@
-"""The commands. They read arguments, call the package and choose the exit code; `display` knows how things look."""
+"""The commands. They read arguments, call the package and choose the exit code; `display` writes to the terminal."""
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
-import os
+import sys
 import tempfile
 import webbrowser
-from collections.abc import Callable
+from contextlib import nullcontext
 from enum import Enum, IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
+from colpali_integrations import __version__
 from colpali_integrations.cli import display
+from colpali_integrations.cli.doctor import Status, examine
 from colpali_integrations.cli.export import export
-from colpali_integrations.cli.options import DebugOption, JsonOption, StoreOption, debugging
+from colpali_integrations.cli.options import (
+    PASSWORD,
+    DebugOption,
+    DocumentIdOption,
+    FilterOption,
+    JsonOption,
+    StoreOption,
+    expand_home,
+    json_filter,
+    page_numbers,
+    pdf_password,
+    tags,
+)
 from colpali_integrations.cli.quantize import quantize
 from colpali_integrations.errors import ColPaliError, StoreError
-
-if TYPE_CHECKING:
-    from colpali_integrations.stores import Hits
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.registry import find_model, list_supported_models
+from colpali_integrations.stores import (
+    Hits,
+    IngestReport,
+    MultiVectorStore,
+    find_documents,
+    index_documents,
+    stored_settings,
+)
 
 __all__ = ["ExitCode", "app", "run"]
 
 NAME = "colpali-integrations"
-Arguments = ParamSpec("Arguments")
 
 
 class ExitCode(IntEnum):
-    """What a script may rely on."""
+    """Exit codes, for scripts."""
 
     OK = 0
     ERROR = 1
@@ -41,7 +61,7 @@ class ExitCode(IntEnum):
 
 
 class OnError(str, Enum):
-    """What becomes of a document that cannot be read."""
+    """The reaction to a document that cannot be read."""
 
     skip = "skip"
     raise_ = "raise"
@@ -54,7 +74,6 @@ _EPILOG = (
 
 app = typer.Typer(
     name=NAME,
-    help="Find pages of PDFs and images by what they show, with late-interaction models, offline.",
     epilog=_EPILOG,
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -64,132 +83,113 @@ app = typer.Typer(
 )
 
 
-def _guarded(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Let errors of a command become one line and an exit code; with `--debug` the traceback comes first."""
-
-    @functools.wraps(command)
-    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except typer.Exit:
-            raise
-        except (ColPaliError, OSError) as error:
-            if debugging.get():
-                display.traceback()
-            display.error(str(error))
-            raise typer.Exit(ExitCode.ERROR) from error
-        except Exception as error:  # a bug, of ours or of a library: its reader still deserves a sentence
-            if debugging.get():
-                display.traceback()
-            advice = "" if debugging.get() else "; run it again with --debug to see where, and please report it"
-            display.error(f"unexpected {type(error).__name__}: {error}{advice}")
-            raise typer.Exit(ExitCode.ERROR) from error
-        except KeyboardInterrupt:
-            display.note("Interrupted. What was done is kept; the same command goes on from there.")
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
-
-    return guarded
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from colpali_integrations import __version__
-
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"{NAME} {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def options(
+def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Find pages of PDFs and images by what they show, with late-interaction models, offline."""
+    """Find the pages of PDFs and images that answer a question, by late interaction, offline."""
 
 
 @app.command(epilog=_EPILOG)
-@_guarded
 def index(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH", help="PDFs, images, and folders that are searched through.")
-    ],
+    paths: Annotated[list[Path], Argument(metavar="PATH", help="PDFs and images, or folders with them.")],
     store: StoreOption,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."
-        ),
+        Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."),
     ] = None,
-    dpi: Annotated[
-        float, typer.Option(min=10, max=1200, metavar="N", help="Resolution at which PDF pages are drawn.")
-    ] = 150,
+    exclude: Annotated[
+        list[str] | None,
+        Option(metavar="PATTERN", help="Pass over files in folders: 'drafts/*', '*.tif'. Repeatable."),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None, Option(metavar="KEY=VALUE", help="Stored with each page, for filters. Repeatable.")
+    ] = None,
+    document_id: DocumentIdOption = None,
+    pages: Annotated[str | None, Option(metavar="RANGES", help="Only these pages, such as 1-3,7.")] = None,
+    password_file: Annotated[
+        Path | None,
+        Option(metavar="FILE", callback=expand_home, help=f"With the password of the PDFs. Default: ${PASSWORD}."),
+    ] = None,
+    dpi: Annotated[float, Option(min=10, max=1200, metavar="N", help="Resolution of rendered PDF pages.")] = 150,
     parallel: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Batches at the same time; 0 for one a core.")
+        int | None, Option(min=0, metavar="N", help="Batches at the same time; 0 for one per core.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, metavar="N", help="Pages a batch.")] = None,
+    batch_size: Annotated[int | None, Option(min=1, metavar="N", help="Pages per batch.")] = None,
     on_error: Annotated[
-        OnError, typer.Option(help="Skip documents that cannot be read, or stop at the first.")
+        OnError, Option(help="Skip documents that cannot be read, or stop at the first.")
     ] = OnError.skip,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors still show.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The summary as a JSON object on stdout.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress, no summary; errors still show.")] = False,
+    as_json: Annotated[bool, Option("--json", help="The summary as a JSON object on stdout.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Add PDFs, images and folders to an index. What is there already is skipped.
+    """Add PDFs, images and folders to an index. Pages that are in the index already are not embedded again.
 
     [dim]Example:[/]  colpali-integrations index reports/ scan.png --store my-index
     """
-    from colpali_integrations.models.colpali import ColPali
-    from colpali_integrations.stores import IndexReport, MultiVectorStore, find_documents, index_documents
-
-    documents = find_documents(paths)
+    options: dict[str, Any] = {"metadata": tags(metadata), "pages": page_numbers(pages)}
+    password = pdf_password(password_file)  # an error before the work
+    documents = find_documents(paths, exclude=exclude or ())
     if not documents:
-        display.note(f"No PDFs or images in {', '.join(str(path) for path in paths)}.")
+        display.note(f"No PDFs or images in {', '.join(map(str, paths))}.")
         if as_json:
-            typer.echo(json.dumps({**IndexReport().to_dict(), "seconds": 0.0, "store": str(store)}))
+            typer.echo(json.dumps({**IngestReport().to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
-    encoder = ColPali.from_pretrained(model or _model_of(store), lazy_load=True)
-    with encoder, MultiVectorStore.open(store, model=encoder) as pages:
+    if model is None:  # only the first run needs --model
+        settings = stored_settings(store)
+        model = "coltiny" if settings is None else settings.model.name
+    encoder = ColPali.from_pretrained(model, lazy_load=True)
+    with encoder, MultiVectorStore.open(store, model=encoder) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
                 documents,
                 model=encoder,
-                store=pages,
+                store=opened,
+                document_id=document_id,
                 dpi=dpi,
+                password=password,
                 parallel=parallel,
                 batch_size=batch_size,
                 on_error="raise" if on_error is OnError.raise_ else "skip",
-                listener=progress,
+                progress=progress,
+                **options,
             )
         display.failures(report.failures)
         if as_json:
             counts = {**report.to_dict(), "seconds": round(progress.seconds, 3), "store": str(store)}
-            typer.echo(json.dumps({**counts, "pages": len(pages)}))
+            typer.echo(json.dumps({**counts, "pages": len(opened)}))
         elif not quiet:
-            display.index_summary(report, store, pages.groups(), progress.seconds)
+            display.index_summary(report, store, opened.documents(), progress.seconds)
     if report.failures:
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
 @app.command(epilog=_EPILOG)
-@_guarded
 def search(
-    question: Annotated[list[str], typer.Argument(metavar="QUESTION", help="What to look for, in your own words.")],
+    question: Annotated[list[str], Argument(metavar="QUESTION", help="The question, in your own words.")],
     store: StoreOption,
-    k: Annotated[int, typer.Option("-k", "--top", min=1, metavar="N", help="How many pages.")] = 5,
+    k: Annotated[int, Option("-k", "--top", min=1, metavar="N", help="How many pages.")] = 5,
     model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's."),
+        str | None, Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's.")
     ] = None,
+    where: FilterOption = None,
     hybrid: Annotated[
-        bool, typer.Option("--hybrid", help="Rank by the words of the text layer too (BM25), where pages have one.")
+        bool, Option("--hybrid", help="Rank by the words of the text layer too (BM25), where pages have one.")
     ] = False,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a report: pages, the places that match, heatmaps."),
+        Option(metavar="FILE", callback=expand_home, help="Write a report: pages, boxes that match, heatmaps."),
     ] = None,
-    open_: Annotated[bool, typer.Option("--open", "-o", help="Write the report and open it in a browser.")] = False,
+    open_: Annotated[bool, Option("--open", "-o", help="Write the report and open it in a browser.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -197,48 +197,67 @@ def search(
 
     [dim]Example:[/]  colpali-integrations search "revenue by region" --store my-index -k 3 --open
     """
-    from colpali_integrations.models.colpali import ColPali
-    from colpali_integrations.stores import MultiVectorStore, stored_settings
-
-    text = " ".join(question)
-    if stored_settings(store) is None:
-        raise StoreError(f"there is no store at {store}: make one with {NAME} index PATH --store {store}")
-    with MultiVectorStore.open(store) as pages:
-        with ColPali.from_pretrained(model or pages.model.name, lazy_load=True) as encoder:
-            pages.require(encoder)
-            [query] = encoder.embed_queries(text)
-            tokens = encoder.query_tokens(text)
-        hits = pages.search(query, k=k, hybrid=hybrid, text=text)
+    text, parsed = " ".join(question), json_filter(where)
+    encoder = None if model is None else ColPali.from_pretrained(model, lazy_load=True)
+    with encoder or nullcontext(), _open(store, encoder) as opened:
+        hits = opened.search(text, k, where=parsed, hybrid=hybrid)
         if as_json:
             for hit in hits:
-                found = {"source": hit.entry.source, "page": hit.entry.page}
-                typer.echo(json.dumps({**found, "score": round(hit.score, 4), "relevance": round(hit.relevance, 4)}))
+                page = {"document_id": hit.entry.document_id, "source": hit.entry.source, "page": hit.entry.page}
+                scores = {"score": round(hit.score, 4), "relevance": round(hit.relevance, 4)}
+                typer.echo(json.dumps({**page, **scores}))
         elif hits:
             display.hits(text, hits)
         if hits and (html is not None or open_):
-            _report(hits, tokens, html, open_=open_)
+            _report(hits, html, open_=open_)
     if not hits:
-        display.note(f"The index {store} has no pages.")
+        display.note(f"The index {store} has no pages{' that match the filter' if parsed else ''}.")
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-def _report(hits: Hits, tokens: list[str | None], target: Path | None, *, open_: bool) -> None:
+@app.command(epilog=_EPILOG)
+def remove(
+    store: StoreOption,
+    document_id: DocumentIdOption = None,
+    where: FilterOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Remove a document from an index, or all pages that match a filter.
+
+    [dim]Example:[/]  colpali-integrations remove --store my-index --filter '{"file_name": "report.pdf"}'
+    """
+    parsed = json_filter(where)
+    with _open(store) as opened:
+        removed = opened.delete(where=parsed, document_id=document_id)
+        if as_json:
+            typer.echo(json.dumps({"removed": removed, "pages": len(opened)}))
+        else:
+            display.note(f"{removed} removed; {len(opened)} left.")
+    if not removed:
+        raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def _open(store: Path, model: ColPali | None = None) -> MultiVectorStore:
+    """Open an existing store."""
+    if stored_settings(store) is None:
+        raise StoreError(f"there is no store at {store}: make one with {NAME} index PATH --store {store}")
+    return MultiVectorStore.open(store, model=model)
+
+
+def _report(hits: Hits, target: Path | None, *, open_: bool) -> None:
     if target is None:
-        handle, name = tempfile.mkstemp(prefix="colpali-", suffix=".html")
-        os.close(handle)
-        target = Path(name)
-    written = hits.to_html(tokens=tokens, limit=len(hits)).save(target)
+        with tempfile.NamedTemporaryFile(prefix="colpali-", suffix=".html", delete=False) as file:
+            target = Path(file.name)
+    written = hits.to_html(limit=len(hits)).save(target)
     display.note(f"Report: {written}")
     if open_ and not webbrowser.open(written.as_uri()):
         display.note("No browser could be opened; open that file yourself, or set BROWSER.")
 
 
 @app.command(epilog=_EPILOG)
-@_guarded
 def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the models that can be used."""
-    from colpali_integrations.models.registry import list_supported_models
-
     descriptions = list_supported_models()
     if as_json:
         for description in descriptions:
@@ -247,31 +266,25 @@ def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
         display.models(descriptions)
 
 
-app.command("export", epilog=_EPILOG)(_guarded(export))
-app.command("quantize", epilog=_EPILOG)(_guarded(quantize))
+app.command(epilog=_EPILOG)(export)
+app.command(epilog=_EPILOG)(quantize)
 
 
 @app.command(epilog=_EPILOG)
-@_guarded
 def doctor(
     model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", metavar="NAME", help="Only this model; may be given several times."),
+        list[str] | None, Option("--model", "-m", metavar="NAME", help="Only this model. Repeatable.")
     ] = None,
-    embed: Annotated[bool, typer.Option(help="Let each model that is here embed a page.")] = True,
+    embed: Annotated[bool, Option(help="Let each installed model embed a page.")] = True,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Check what is installed, what starts and what is cached, and name the fix of what is wrong.
+    """Check the installation, the execution providers and the model cache, and name the fix of each problem.
 
     [dim]Example:[/]  colpali-integrations doctor --json
     """
-    from colpali_integrations.cli.doctor import Status, examine
-    from colpali_integrations.models.registry import find_model
-
-    chosen = None if not model else [find_model(name) for name in model]
     problems, group = 0, ""
-    for check in examine(models=chosen, embed=embed):
+    for check in examine(models=[find_model(name) for name in model] if model else None, embed=embed):
         problems += check.status is Status.problem
         if as_json:
             typer.echo(json.dumps(check.to_dict()))
@@ -284,35 +297,42 @@ def doctor(
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-def _model_of(store: Path) -> str:
-    """The model of an existing store, so that `--model` is said once and not at every run."""
-    from colpali_integrations.stores import stored_settings
-
-    settings = stored_settings(store)
-    return "coltiny" if settings is None else settings.model.name
-
-
 def run(arguments: list[str] | None = None) -> int:
-    """Run a command.
+    """Run a command. An error becomes one line on stderr, after its traceback with `--debug`.
 
     Args:
-        arguments: instead of the process's own.
+        arguments: of the command line; None for those of the process.
 
     Returns:
         The exit code.
     """
-    handler = display.log_handler()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    handler = display.log_handler(logging.DEBUG if debug else logging.WARNING)
     root, package = logging.getLogger(), logging.getLogger("colpali_integrations")
-    level, debug = package.level, debugging.set(False)
+    level = package.level
     root.addHandler(handler)
-    # pdfium's binding warns about forms of a kind (XFA) whose plain pages are drawn all the same.
+    if debug:
+        package.setLevel(logging.DEBUG)
+    # pypdfium2 warns about XFA forms, whose plain pages are drawn anyway.
     logging.getLogger("pypdfium2").setLevel(logging.ERROR)
     try:
         app(arguments, prog_name=NAME)
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else ExitCode.OK
+        code = exit_.code if isinstance(exit_.code, int) else ExitCode.OK
+        if code == ExitCode.INTERRUPTED:
+            display.note("Interrupted. Finished pages are kept; the same command continues from there.")
+        return code
+    except Exception as error:
+        if debug:
+            display.traceback()
+        message = str(error)
+        if not isinstance(error, ColPaliError | OSError):  # a bug, here or in a library
+            advice = "" if debug else "; run it again with --debug to see where, and please report it"
+            message = f"unexpected {type(error).__name__}: {error}{advice}"
+        display.error(message)
+        return ExitCode.ERROR
     finally:
         root.removeHandler(handler)
         package.setLevel(level)
-        debugging.reset(debug)
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""How things look in a terminal: results on stdout, everything else on stderr."""
+"""Output to the terminal: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 
+import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
@@ -17,10 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from colpali_integrations.cli.doctor import Check, Status
-from colpali_integrations.cli.snippet import marked, snippet
+from colpali_integrations.cli.doctor import Check, Status, size_text
+from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.stores import Entry, Failure, Hit, IndexReport
+from colpali_integrations.stores import Failure, Hit, IngestReport
+from colpali_integrations.stores import Progress as IngestProgress
 
 __all__ = [
     "IndexProgress",
@@ -31,12 +33,11 @@ __all__ = [
     "hits",
     "index_summary",
     "log_handler",
+    "marked",
     "models",
     "note",
-    "show_all_logs",
     "traceback",
 ]
-
 
 # All names are as long as this, so that the bar beside them does not jump.
 _NAME = "{:<28}"
@@ -51,63 +52,56 @@ def _err() -> Console:
 
 
 def error(message: str) -> None:
-    """An error, on stderr."""
+    """Print an error, on stderr."""
     _err().print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
 
 
 def note(message: str) -> None:
-    """Something worth knowing, on stderr."""
+    """Print a notice, on stderr."""
     _err().print(escape(message), soft_wrap=True)
 
 
-def log_handler() -> logging.Handler:
-    """Warnings of the package, on stderr, above a progress bar that may be running."""
-    handler = RichHandler(console=_err(), show_time=False, show_path=False, markup=False)
-    handler.setLevel(logging.WARNING)
-    return handler
-
-
-def show_all_logs() -> None:
-    """Let the handlers of `log_handler` show everything from now on."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, RichHandler):
-            handler.setLevel(logging.DEBUG)
+def log_handler(level: int) -> logging.Handler:
+    """Return a handler that prints log entries on stderr, above a progress bar that may be running."""
+    return RichHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
 
 
 def traceback() -> None:
-    """The traceback of the error that is being handled, on stderr."""
-    _err().print_exception(width=110)
+    """Print the traceback of the current error, on stderr."""
+    _err().print_exception(width=110, suppress=[typer])
 
 
-def check(found: Check, *, heading: bool) -> None:
-    """One thing that doctor looked at; the first of its kind under a heading."""
+def check(result: Check, *, heading: bool) -> None:
+    """Print one check of `doctor`; the first of its group under a heading."""
     console = _out()
     if heading:
-        console.print(f"\n[bold]{found.group.capitalize()}[/]")
-    signs = {Status.ok: ("✓", "green"), Status.note: ("·", "dim"), Status.problem: ("✗", "bold red")}
-    sign, style = signs[found.status]
+        console.print(f"\n[bold]{result.group.capitalize()}[/]")
+    sign, ascii_sign, style = {
+        Status.ok: ("✓", "+", "green"),
+        Status.note: ("·", "-", "dim"),
+        Status.problem: ("✗", "!", "bold red"),
+    }[result.status]
     if not console.encoding.lower().startswith("utf"):
-        sign = {"✓": "+", "·": "-", "✗": "!"}[sign]
-    line = Text.assemble("  ", (sign, style), " ", (found.name, "cyan"), "  ", found.detail)
+        sign = ascii_sign
+    line = Text.assemble("  ", (sign, style), " ", (result.name, "cyan"), "  ", result.detail)
     console.print(line, soft_wrap=True)
-    if found.fix:
-        console.print(
-            Text(f"      {found.fix}", style="yellow" if found.status is Status.problem else "dim"), soft_wrap=True
-        )
+    if result.fix:
+        style = "yellow" if result.status is Status.problem else "dim"
+        console.print(Text(f"      {result.fix}", style), soft_wrap=True)
 
 
 def diagnosis(problems: int) -> None:
-    """Doctor's last line."""
+    """Print the last line of `doctor`."""
     if problems:
-        _out().print(f"\n[bold red]{problems} problem{'' if problems == 1 else 's'}[/]; the fix is below each.")
+        _out().print(f"\n[bold red]{_number(problems, 'problem')}[/]; the fix is below each.")
     else:
         _out().print("\n[bold green]No problems.[/]")
 
 
 class _Speed(ProgressColumn):
-    """Pages a second (seconds a page for a slow model) and the time left, both from the beginning on.
+    """Pages per second (seconds per page for a slow model) and the time left, averaged over the whole run.
 
-    rich's own columns look at the last steps, which for pages that come in batches is either 0 s or a whole batch.
+    rich's own columns average over the last steps, which for pages that come in batches is either 0 s or a whole batch.
     """
 
     def render(self, task: Task) -> Text:
@@ -115,28 +109,25 @@ class _Speed(ProgressColumn):
             return Text("")
         speed = task.completed / task.elapsed
         shown = f"{speed:.1f} pages/s" if speed >= 1 else f"{1 / speed:.1f} s/page"
-        minutes, seconds = divmod(round((task.total - task.completed) / speed), 60)
-        hours, minutes = divmod(minutes, 60)
-        left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        left = timedelta(seconds=round((task.total - task.completed) / speed))
         return Text.assemble((f"{shown:>11}", "cyan"), f"  {left} left", no_wrap=True)
 
 
-class IndexProgress:
-    """A bar with rate and time left while pages are embedded; silent when stderr is no terminal, or if asked to be."""
+class IndexProgress(Progress):
+    """A bar with rate and time left, and a progress callback; silent when stderr is no terminal, or when `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
         console = _err()
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=min(40, max(8, console.width - 66))),
+            BarColumn(bar_width=min(40, max(8, console.width - 69))),
             MofNCompleteColumn(),
             _Speed(),
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,
         )
-        self._task = self._progress.add_task(_NAME.format("Reading documents"), total=None)
-        self._total = 0
+        self._task = self.add_task(_NAME.format("Reading documents"), total=None)
         self._started = time.monotonic()
 
     @property
@@ -144,32 +135,16 @@ class IndexProgress:
         """Since the beginning."""
         return time.monotonic() - self._started
 
-    def __enter__(self) -> IndexProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def planned(self, pages: int) -> None:
-        """The bar's length is known."""
-        self._total = pages
-        self._progress.reset(self._task, total=pages, description=_NAME.format("Embedding pages"))
-
-    def done(self, page: Entry) -> None:
-        """One page further."""
-        self._progress.update(self._task, advance=1, description=escape(_NAME.format(_short(page.name))))
-
-    def failed(self, failure: Failure, pages: int) -> None:
-        """Pages that will not come; the failure itself is named at the end."""
-        self._total -= pages
-        self._progress.update(self._task, total=self._total)
+    def __call__(self, state: IngestProgress) -> None:
+        """Show the state of an ingestion."""
+        if state.done == 0:
+            self.reset(self._task, total=state.total, description=_NAME.format("Embedding pages"))
+        elif state.total:  # failures come before the number of pages is known
+            self.update(self._task, completed=state.done, description=escape(_NAME.format(_short(state.name))))
 
 
 def failures(items: Sequence[Failure]) -> None:
-    """What could not be indexed, and why."""
+    """List the documents and pages that could not be indexed, with reasons."""
     if not items:
         return
     console = _err()
@@ -180,26 +155,21 @@ def failures(items: Sequence[Failure]) -> None:
         console.print(f"  [yellow]{escape(name)}[/]: {escape(reason)}", soft_wrap=True)
 
 
-def index_summary(report: IndexReport, store: Path, held: Mapping[str, int], seconds: float) -> None:
-    """One line: what was done and what the index holds now."""
-    parts = [f"[bold green]{report.added}[/] {_pages(report.added)} added"]
+def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int], seconds: float) -> None:
+    """Print one line: the outcome, and the number of pages that the index holds now."""
+    added = f"[bold green]{_number(report.added, 'page')}[/] added"
     if report.added and seconds:
-        parts[0] += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
-    if report.present:
-        parts.append(f"{report.present} there already")
-    if report.moved:
-        parts.append(f"{report.moved} of them moved")
-    if report.removed:
-        parts.append(f"{report.removed} outdated removed")
-    pages = sum(held.values())
-    shown = f"{pages} {_pages(pages)} of {len(held)} document{'' if len(held) == 1 else 's'}"
-    _err().print(f"{', '.join(parts)}. [bold]{escape(_relative(str(store)))}[/] holds {shown}.", soft_wrap=True)
+        added += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
+    counts = {name: getattr(report, name) for name in ("copied", "present", "updated", "replaced", "removed")}
+    outcome = ", ".join([added, *(f"{count} {name}" for name, count in counts.items() if count)])
+    content = f"{_number(sum(documents.values()), 'page')} of {_number(len(documents), 'document')}"
+    _err().print(f"{outcome}. [bold]{escape(_relative(str(store)))}[/] holds {content}.", soft_wrap=True)
 
 
-def hits(question: str, found: Sequence[Hit]) -> None:
-    """A table of pages, the best first, with the words of the question marked in what the page says."""
+def hits(question: str, results: Sequence[Hit]) -> None:
+    """Print a table of pages, the best first, with the words of the question marked in each page's text."""
     console = _out()
-    base = _common_folder([hit.entry.source or hit.id for hit in found])
+    base = _common_folder([hit.entry.source or hit.id for hit in results])
     if base:
         console.print(f"in {base}", style="dim", markup=False, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
@@ -209,7 +179,7 @@ def hits(question: str, found: Sequence[Hit]) -> None:
     table.add_column("Page", justify="right", style="bold")
     table.add_column("On the page", overflow="fold", ratio=1)
     room = max(40, console.width - 70)
-    for rank, hit in enumerate(found, 1):
+    for rank, hit in enumerate(results, 1):
         entry, source = hit.entry, hit.entry.source or hit.id
         text = "" if entry.text == entry.name else snippet(entry.text, question, width=2 * room)
         shown = marked(text, question) if text else Text("no text layer", style="dim italic")
@@ -218,38 +188,39 @@ def hits(question: str, found: Sequence[Hit]) -> None:
     console.print(table)
 
 
+def marked(text: str, question: str) -> Text:
+    """Return the text with the words of the question in bold; words of one or two letters are not marked."""
+    result = Text(text)
+    for start, end in mark_words(text, question):
+        result.stylize("bold yellow", start, end)
+    return result
+
+
 def models(descriptions: Sequence[ModelDescription]) -> None:
-    """For each model a row of facts, and below it what it reached and when to choose it."""
+    """Print the facts of each model, when to choose it, and its published figures."""
     console = _out()
-    rows = [("MODEL", "FAMILY", "DIM", "WEIGHTS", "DOWNLOAD", "LICENCE"), *(_facts(model) for model in descriptions)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    console.print(lines[0], style="dim", markup=False, soft_wrap=True)
-    for line, model in zip(lines[1:], descriptions, strict=True):
-        text = Text(line)
-        text.stylize("bold cyan", 0, len(model.name))
-        console.print(text, soft_wrap=True)
+    for model in descriptions:
+        size = size_text(model.size_in_bytes)
+        download = f"{size} to download" if model.repository else f"bundled ({size})"
+        parameters = f"{_count(model.parameters)} parameters"
+        facts = f"{model.family}, {parameters}, dim {model.dim}, {download}, license {model.license}"
         scores = ", ".join(f"{name} {value}" for name, value in model.vidore)
         notes = f"{model.summary} ViDoRe: {scores}." if scores else model.summary
-        console.print(Padding(Text(notes, style="dim"), (0, 0, 1, 4)))
+        console.print(Text(model.name, "bold cyan"))
+        console.print(Padding(Text.assemble(facts, "\n", (notes, "dim")), (0, 0, 1, 4)))
 
 
-def _facts(model: ModelDescription) -> tuple[str, str, str, str, str, str]:
-    download = _size(model.size_in_bytes) if model.repository else f"bundled ({_size(model.size_in_bytes)})"
-    return model.name, model.family, str(model.dim), _count(model.parameters), download, model.licence
-
-
-def _pages(count: int) -> str:
-    return "page" if count == 1 else "pages"
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _short(name: str) -> str:
-    """A page's name in 28 characters, without its middle."""
+    """Shorten a page's name to 28 characters by cutting out its middle."""
     return name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}"
 
 
 def _relative(path: str) -> str:
-    """As seen from here, where that is shorter."""
+    """Make a path relative to the working directory, if it is inside."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
@@ -257,17 +228,13 @@ def _relative(path: str) -> str:
 
 
 def _common_folder(sources: Sequence[str]) -> str:
-    """The folder that all sources are in, to be said once; "" where the paths are short as seen from here."""
+    """Return the folder of all sources, which is printed once; "" if their relative paths are short."""
     if all(len(_relative(source)) <= 40 for source in sources):
         return ""
     try:
         return os.path.commonpath([os.path.dirname(source) for source in sources])  # noqa: PTH120 - these are strings
-    except ValueError:  # several drives, or sources that are no paths
+    except ValueError:  # several drives, or sources that are not paths
         return ""
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _count(parameters: int) -> str:

@@ -1,4 +1,4 @@
-"""What is installed, what starts, what is cached and sound: checks that each name their fix."""
+"""Checks of the installation, the execution providers and the model cache, each with its fix."""
 
 from __future__ import annotations
 
@@ -20,48 +20,49 @@ from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.hub import CacheState, cache_folder, cache_state
 from colpali_integrations.models.registry import ModelDescription, list_supported_models
 
-__all__ = ["EXTRAS", "Check", "Status", "examine"]
+__all__ = ["EXTRAS", "Check", "Status", "examine", "provider_error", "size_text"]
 
-# Distributions that the extras of pyproject.toml bring; a test compares.
+# Distributions that the extras of pyproject.toml install; a test compares.
 EXTRAS = {
     "langchain": ("langchain-core",),
     "llama-index": ("llama-index-core",),
-    "pdf": ("pypdfium2",),
-    "store": ("qdrant-edge-py", "scipy"),
-    "qdrant": ("qdrant-client", "scipy"),
+    "store": ("qdrant-edge-py",),
+    "qdrant": ("qdrant-client",),
     "cli": ("rich", "typer"),
     "plot": ("matplotlib",),
-    "pooling": ("scipy",),
     "ray": ("ray",),
     "export": ("colpali-engine", "onnx", "onnxscript"),
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
-_GB = 1e9
-# Less does not hold a store of some thousand pages.
-_LEAST_DISK = 1.0
-# A model's weights are in memory once, beside what a page needs.
-_MEMORY_FACTOR = 1.2
+_CUDA_DOCS = "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html"
+_PROVIDER_FIXES = {
+    "CPUExecutionProvider": "pip install --force-reinstall onnxruntime",
+    "CUDAExecutionProvider": f"install the NVIDIA driver, CUDA and cuDNN of onnxruntime's requirements ({_CUDA_DOCS})",
+}
+_OTHER_FIX = "pass providers=['CPUExecutionProvider'], or install what the message names"
+_LEAST_DISK = 1e9  # bytes; a store of some thousand pages needs more
+_MEMORY_FACTOR = 1.2  # a model's weights are in memory once, beside the buffers of a page
 
 
 class Status(str, Enum):
-    """How a check came out."""
+    """The outcome of a check."""
 
     ok = "ok"
     note = "note"
-    """Nothing is wrong; something is not there that may be wanted."""
+    """Nothing is wrong, but something optional is missing."""
     problem = "problem"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        group: what it belongs to: "environment", "extras", "providers", "cache" or "models".
-        name: of the thing.
-        status: how it is.
-        detail: what was found.
-        fix: a command, or what else to do; "" where there is nothing to do.
+        group: "environment", "extras", "providers", "cache" or "models".
+        name: of the package, extra, provider, folder or model.
+        status: the outcome.
+        detail: the reason, in words.
+        fix: a command or an instruction; "" where no fix is needed.
     """
 
     group: str
@@ -71,16 +72,16 @@ class Check:
     fix: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe."""
+        """Return the attributes, JSON-safe."""
         return {**asdict(self), "status": self.status.value}
 
 
 def examine(*, models: list[ModelDescription] | None = None, embed: bool = True) -> Iterator[Check]:
-    """Check everything, each as soon as it is known.
+    """Run all checks, and yield each result at once.
 
     Args:
-        models: only these, and these even where memory looks short; None for all that are registered.
-        embed: let every model that is there embed a page and a query.
+        models: only these, even where memory looks short; None for all registered models.
+        embed: let every installed model embed a page and a query.
     """
     yield from _environment()
     yield from _extras()
@@ -102,8 +103,7 @@ def _environment() -> Iterator[Check]:
     shown = ", ".join(f"{name} {version}" for name, version in runtimes.items()) or "not by pip"
     if len(runtimes) > 1:
         # They write into one folder, and the last one wins in part.
-        wanted = next(name for name in reversed(runtimes))
-        fix = f"pip uninstall -y {' '.join(runtimes)} && pip install {wanted}"
+        fix = f"pip uninstall -y {' '.join(runtimes)} && pip install {list(runtimes)[-1]}"
         yield Check("environment", "onnxruntime", Status.problem, f"{shown}: they overwrite each other", fix)
     else:
         yield Check("environment", "onnxruntime", Status.ok, shown)
@@ -112,41 +112,32 @@ def _environment() -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     for extra, distributions in EXTRAS.items():
         versions = {name: _version(name) for name in distributions}
-        absent = [name for name, version in versions.items() if version is None]
-        if absent:
+        if missing := [name for name, version in versions.items() if version is None]:
             fix = f'pip install "colpali-integrations[{extra}]"'
-            yield Check("extras", extra, Status.note, f"not installed: {', '.join(absent)}", fix)
+            yield Check("extras", extra, Status.note, f"not installed: {', '.join(missing)}", fix)
         else:
             shown = ", ".join(f"{name} {version}" for name, version in versions.items())
             yield Check("extras", extra, Status.ok, shown)
 
 
 def _providers() -> Iterator[Check]:
-    """Whether each provider of this onnxruntime computes; a build lists providers whose libraries it cannot load."""
+    """Check that each provider computes; a build of onnxruntime lists some whose libraries it cannot load."""
     import onnxruntime as ort
 
     for name in ort.get_available_providers():
         if name == "AzureExecutionProvider":  # in every build; it calls a service, and computes nothing
             continue
-        error = provider_error(name)
-        if error is None:
+        if (error := provider_error(name)) is None:
             yield Check("providers", name, Status.ok, "computes")
-            continue
-        fix = "pass providers=['CPUExecutionProvider'], or install what the message names"
-        if name == "CUDAExecutionProvider":
-            fix = (
-                "install the NVIDIA driver, CUDA and cuDNN of onnxruntime's requirements "
-                "(https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)"
-            )
-        elif name == "CPUExecutionProvider":
-            fix = "pip install --force-reinstall onnxruntime"
-        yield Check("providers", name, Status.problem, f"does not start: {error}", fix)
+        else:
+            fix = _PROVIDER_FIXES.get(name, _OTHER_FIX)
+            yield Check("providers", name, Status.problem, f"does not start: {error}", fix)
 
 
 def provider_error(name: str) -> str | None:
-    """Why an execution provider does not compute; None where it does.
+    """Return the reason why an execution provider does not compute; None if it does.
 
-    A session falls back to the CPU without an error otherwise: here it must not.
+    By default a session falls back to the CPU without an error; here that is forbidden.
 
     Args:
         name: such as "CUDAExecutionProvider".
@@ -158,7 +149,7 @@ def provider_error(name: str) -> str | None:
     graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "doctor", square[:2], square[2:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # what is wrong comes as an exception, and once
+    options.log_severity_level = 4  # errors are raised as well
     if name != "CPUExecutionProvider":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     a, b = np.array([[1, 2], [3, 4]], np.float32), np.array([[0, 1], [1, 0]], np.float32)
@@ -166,54 +157,52 @@ def provider_error(name: str) -> str | None:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=[name], enable_fallback=0)
         if session.get_providers()[:1] != [name]:
             return f"onnxruntime chose {', '.join(session.get_providers())} instead"
-        [found] = session.run(None, {"a": a, "b": b})
+        [product] = session.run(None, {"a": a, "b": b})
     except Exception as error:  # onnxruntime's exceptions share no base class but Exception
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return None if np.allclose(found, a @ b) else "it computes a wrong product of two matrices"
+    return None if np.allclose(product, a @ b) else "it computes a wrong product of two matrices"
 
 
 def _cache() -> Iterator[Check]:
     folder = cache_folder()
-    there = next(parent for parent in [folder, *folder.parents] if parent.exists())
-    free = shutil.disk_usage(there).free / _GB
-    detail = f"{folder}, {free:.1f} GB free"
-    if not os.access(there, os.W_OK):
-        yield Check(
-            "cache", "folder", Status.problem, f"{detail}; it cannot be written", "set HF_HOME to another folder"
-        )
+    existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
+    free = shutil.disk_usage(existing).free
+    detail = f"{folder}, {free / 1e9:.1f} GB free"
+    status, fix = Status.ok, ""
+    if not os.access(existing, os.W_OK):
+        status, fix, detail = Status.problem, "set HF_HOME to another folder", f"{detail}; it is not writable"
     elif free < _LEAST_DISK:
-        yield Check("cache", "folder", Status.problem, detail, "hf cache prune, or set HF_HOME to a larger disk")
-    else:
-        yield Check("cache", "folder", Status.ok, detail)
+        status, fix = Status.problem, "hf cache prune, or set HF_HOME to a larger disk"
+    yield Check("cache", "folder", status, detail, fix)
 
 
 def _files(description: ModelDescription, state: CacheState) -> Iterator[Check]:
-    name, size = description.name, _size(state.size)
+    name, size = description.name, size_text(state.size)
     fetch = f"hf download {description.repository}" if description.repository else "reinstall colpali-integrations"
     if description.repository and description.revision:
         fetch += f" --revision {description.revision}"
     if state.folder is None and not state.partial:
-        detail = f"not here; {_size(description.size_in_bytes)} to download at first use"
+        detail = f"not here; {size_text(description.size_in_bytes)} to download at first use"
         yield Check("models", name, Status.note, detail, fetch)
         return
-    wrong = []
+    damage = []
     if state.missing:
-        wrong.append(f"lacks {', '.join(state.missing)}")
+        damage.append(f"lacks {', '.join(state.missing)}")
     if state.short:
-        wrong.append(f"cut off: {', '.join(state.short)}")
-        # huggingface_hub takes a file that is there for whole.
-        broken = " ".join(str((state.folder or Path()) / one) for one in state.short)
+        damage.append(f"cut off: {', '.join(state.short)}")
+        # huggingface_hub takes an existing file for complete.
+        broken = " ".join(str((state.folder or Path()) / file) for file in state.short)
         fetch = f"delete {broken}, then {fetch} --force-download"
     if state.partial and not state.complete:
-        wrong.append(f"{len(state.partial)} download{'s' * (len(state.partial) > 1)} cut off")
-    if wrong:
-        yield Check("models", name, Status.problem, f"{'; '.join(wrong)} ({size} here)", fetch)
+        damage.append(f"{len(state.partial)} download{'s' * (len(state.partial) > 1)} cut off")
+    if damage:
+        yield Check("models", name, Status.problem, f"{'; '.join(damage)} ({size} here)", fetch)
     else:
         yield Check("models", name, Status.ok, f"{'bundled' if description.repository is None else 'cached'}, {size}")
 
 
 def _embeds(description: ModelDescription, *, forced: bool) -> Check:
-    """Whether a model that is there makes vectors of a page and of a query."""
+    """Let an installed model embed a page and a query."""
     from PIL import Image, ImageDraw, ImageFont
 
     from colpali_integrations.models.colpali import ColPali
@@ -221,10 +210,10 @@ def _embeds(description: ModelDescription, *, forced: bool) -> Check:
     name = description.name
     needed, free = _MEMORY_FACTOR * description.size_in_bytes, _free_memory()
     if free is not None and needed > free and not forced:
-        detail = f"not tried: it needs about {needed / _GB:.0f} GB of memory, {free / _GB:.1f} are free"
+        detail = f"not tried: it needs about {needed / 1e9:.0f} GB of memory, {free / 1e9:.1f} are free"
         return Check("models", name, Status.note, detail, f"colpali-integrations doctor --model {name}")
     picture = Image.new("RGB", (640, 400), "white")
-    ImageDraw.Draw(picture).text((60, 160), "Is anybody there?", fill="black", font=ImageFont.load_default(32))
+    ImageDraw.Draw(picture).text((60, 160), "Revenue by region", fill="black", font=ImageFont.load_default(32))
     started = time.perf_counter()
     try:
         with ColPali.from_pretrained(name, local_files_only=True, lazy_load=True) as model:
@@ -245,7 +234,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _free_memory() -> float | None:
-    """Bytes that a process could take; None where the system does not say."""
+    """Return the bytes that a process could allocate; None if the system has no figure."""
     if sys.platform == "linux":
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -253,5 +242,10 @@ def _free_memory() -> float | None:
     return None
 
 
-def _size(size: float) -> str:
-    return f"{size / _GB:.1f} GB" if size >= _GB else f"{size / 1e6:.0f} MB"
+def size_text(size: float) -> str:
+    """Write a number of bytes.
+
+    >>> size_text(6.5e9), size_text(10e6)
+    ('6.5 GB', '10 MB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

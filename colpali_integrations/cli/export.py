@@ -1,4 +1,4 @@
-"""The command `export`: a PyTorch checkpoint as an ONNX folder, compared with the original at the end."""
+"""The command `export`: write a PyTorch checkpoint as an ONNX folder, and compare it with the original."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ __all__ = ["export"]
 
 
 class Precision(str, Enum):
-    """Of weights."""
+    """Type of the weights."""
 
     float32 = "float32"
     float16 = "float16"
@@ -33,20 +33,20 @@ def export(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, which must not exist yet.")],
     precision: Annotated[
-        Precision, typer.Option(help="Of the weights; float16 halves the folder and is no faster on CPUs.")
+        Precision, typer.Option(help="Type of the weights; float16 halves the folder and is no faster on CPUs.")
     ] = Precision.float32,
     revision: Annotated[
         str | None, typer.Option(metavar="REV", help="Commit, tag or branch of the repository.")
     ] = None,
     query_prefix: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help='What the checkpoint was trained with before a query: "<bos>Query: ".'),
+        typer.Option(metavar="TEXT", help='Text before a query in the checkpoint\'s training: "<bos>Query: ".'),
     ] = None,
-    query_suffix: Annotated[str | None, typer.Option(metavar="TEXT", help="Likewise after a query.")] = None,
+    query_suffix: Annotated[str | None, typer.Option(metavar="TEXT", help="The same after a query.")] = None,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Compare with the original on random pages and questions.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Write a checkpoint of colpali-engine or transformers, adapters merged, as an ONNX folder. Needs PyTorch.
@@ -55,7 +55,7 @@ def export(
     """
     from colpali_integrations.export import export_model
 
-    made = export_model(
+    exported = export_model(
         source,
         out,
         precision=precision.value,
@@ -66,31 +66,29 @@ def export(
         progress=display.note,
     )
     if as_json:
-        typer.echo(json.dumps(_record(made)))
+        typer.echo(json.dumps({**asdict(exported), "folder": str(exported.folder)}))
     else:
-        _show(made)
+        _show(exported)
 
 
-def _record(made: Exported) -> dict[str, Any]:
-    return {**asdict(made), "folder": str(made.folder)}
-
-
-def _show(made: Exported) -> None:
+def _show(exported: Exported) -> None:
     display.note(
-        f"{made.kind}, {made.size_in_bytes / 1e6:,.1f} MB. Load it with ColPali.from_pretrained({str(made.folder)!r})."
+        f"{exported.kind}, {exported.size_in_bytes / 1e6:,.1f} MB. "
+        f"Load it with ColPali.from_pretrained({str(exported.folder)!r})."
     )
-    if not made.known_prompts:
+    if not exported.known_prompts:
+        prompts = exported.prompts
         display.note(
-            f"Queries are put as {made.prompts.query_prefix + '...' + made.prompts.query_suffix!r}, as the installed "
-            "library does. A checkpoint answers well only to what it was trained with: if that was another release, "
-            "say so with --query-prefix and --query-suffix."
+            f"Queries are written as {prompts.query_prefix + '...' + prompts.query_suffix!r}, as the "
+            "installed library does. A checkpoint works well only with the exact prompt of its training: if that "
+            "differs, pass --query-prefix and --query-suffix."
         )
-    if made.difference is None:
+    if exported.difference is None:
         display.note("Not compared with the original.")
         return
-    found = made.difference
+    difference = exported.difference
     typer.echo(
-        f"against the original, on random pages and questions: components differ by at most {found.pages:.1e} (pages) "
-        f"and {found.questions:.1e} (questions), least cosine {found.least_cosine:.6f}, token ids equal, "
-        f"pixels by at most {found.pixels:.2f} of 2"
+        f"against the original, on random pages and questions: components differ by at most {difference.pages:.1e} "
+        f"(pages) and {difference.questions:.1e} (questions), least cosine {difference.least_cosine:.6f}, "
+        f"token ids equal, pixels by at most {difference.pixels:.2f} of 2"
     )

@@ -1,33 +1,90 @@
-"""Options that several commands have."""
+"""Options that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
-import logging
-from contextvars import ContextVar
+import json
+import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+from typer import BadParameter, Option
 
-from colpali_integrations.cli import display
+__all__ = ["DebugOption", "DocumentIdOption", "FilterOption", "JsonOption", "StoreOption"]
 
-__all__ = ["DebugOption", "JsonOption", "StoreOption", "debugging"]
-
-StoreOption = Annotated[Path, typer.Option("--store", "-s", metavar="DIR", help="The folder of the index.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, for scripts.")]
-
-debugging: ContextVar[bool] = ContextVar("debug", default=False)
-"""Whether `--debug` was given."""
+PASSWORD = "COLPALI_PDF_PASSWORD"
 
 
-def _set_debug(wanted: bool) -> bool:
-    if wanted:
-        debugging.set(True)
-        logging.getLogger("colpali_integrations").setLevel(logging.DEBUG)
-        display.show_all_logs()
-    return wanted
+def expand_home(path: Path | None) -> Path | None:
+    """Expand `~`, which shells leave alone in `--store=~/index`."""
+    return None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111 - an unknown user is no error
 
 
-DebugOption = Annotated[
-    bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error, and all log entries.")
+def page_numbers(text: str | None) -> list[int] | None:
+    """Parse numbers and ranges.
+
+    >>> page_numbers("1-3,7")
+    [1, 2, 3, 7]
+    """
+    if text is None:
+        return None
+    ranges = text.replace(" ", "").split(",")
+    if not all(re.fullmatch(r"\d+(-\d+)?", each) for each in ranges):
+        raise BadParameter(f"{text!r} is not a list of pages; write them like 1-3,7")
+    bounds = [each.split("-") for each in ranges]
+    return [number for bound in bounds for number in range(int(bound[0]), int(bound[-1]) + 1)]
+
+
+def tags(pairs: Iterable[str] | None) -> dict[str, Any]:
+    """Parse metadata; values are JSON, or else text.
+
+    >>> tags(["tenant=north", "year=2024", 'topics=["a", "b"]'])
+    {'tenant': 'north', 'year': 2024, 'topics': ['a', 'b']}
+    """
+    metadata: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise BadParameter(f"{pair!r} is not of the form KEY=VALUE")
+        try:
+            metadata[key] = json.loads(value, parse_constant=str)  # NaN is not JSON
+        except ValueError:
+            metadata[key] = value
+    return metadata
+
+
+def pdf_password(file: Path | None) -> str | None:
+    """Read the password of encrypted PDFs from a file or the environment: every user can read command lines."""
+    if file is None:
+        return os.environ.get(PASSWORD) or None
+    return file.read_text(encoding="utf-8").rstrip("\r\n")
+
+
+def json_filter(text: str | None) -> dict[str, Any] | None:
+    """Parse a filter.
+
+    >>> json_filter('{"year": {"$gte": 2020}}')
+    {'year': {'$gte': 2020}}
+    """
+    try:
+        parsed = None if text is None else json.loads(text)
+    except ValueError as error:
+        raise BadParameter(f"{text!r} is not JSON ({error})") from error
+    if not isinstance(parsed, dict | None):
+        raise BadParameter('a filter is a JSON object such as {"year": {"$gte": 2020}}')
+    return parsed
+
+
+StoreOption = Annotated[
+    Path, Option("--store", "-s", metavar="DIR", callback=expand_home, help="The folder of the index.")
 ]
+FilterOption = Annotated[
+    str | None, Option("--filter", metavar="JSON", help='Only matching pages, such as {"tenant": "north"}.')
+]
+DocumentIdOption = Annotated[
+    str | None, Option(metavar="ID", help="A document's id; by default its path and metadata.")
+]
+JsonOption = Annotated[bool, Option("--json", help="One JSON object per line on stdout, for scripts.")]
+# `app.run` looks for `--debug` before the arguments are parsed.
+DebugOption = Annotated[bool, Option("--debug", help="Show the traceback of an error, and all log entries.")]

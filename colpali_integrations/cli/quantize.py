@@ -1,10 +1,11 @@
-"""The command `quantize`: a model with int8 weights, and what that changes on the user's own pages."""
+"""The command `quantize`: write a model with int8 weights, and compare it with the original on the user's pages."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,14 +31,14 @@ def quantize(
     questions: Annotated[
         list[str] | None, typer.Option("--question", "-q", metavar="TEXT", help="A question to rank the pages by.")
     ] = None,
-    most: Annotated[int, typer.Option(min=1, metavar="N", help="Compare on so many pages at most.")] = 50,
+    most: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of pages to compare on.")] = 50,
     dpi: Annotated[
         float, typer.Option(min=10, max=1200, metavar="N", help="Resolution at which PDF pages are drawn.")
     ] = 150,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a model with int8 weights, a quarter of the size, and report how near its outputs are to the original's.
+    """Write a model with int8 weights, a quarter of the size, and report how close its outputs are to the original's.
 
     [dim]Example:[/]  colpali-integrations quantize my-export my-export-int8 -p report.pdf -q "revenue by region"
     """
@@ -46,17 +47,17 @@ def quantize(
     from colpali_integrations.models.quantizing import compare, quantize_model
 
     if questions and not pages:
-        raise InputError("questions rank pages: name some with --pages")
-    shown = _pages(pages, most, dpi) if pages else None  # a path that is not there is an error before the work
-    made = quantize_model(model, out)
+        raise InputError("questions rank pages: pass some with --pages")
+    sample = _pages(pages, most, dpi) if pages else None  # a missing path is an error before the work
+    quantized = quantize_model(model, out)
     agreement = None
-    if shown is not None:
-        with ColPali.from_pretrained(model) as original, made.load() as other:
-            agreement = compare(original, other, shown, questions or [])
+    if sample is not None:
+        with ColPali.from_pretrained(model) as original, quantized.load() as other:
+            agreement = compare(original, other, sample, questions or [])
     if as_json:
-        typer.echo(json.dumps(_record(made, agreement)))
+        typer.echo(json.dumps(_record(quantized, agreement)))
     else:
-        _show(made, agreement)
+        _show(quantized, agreement)
 
 
 def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[Any]]:
@@ -78,13 +79,9 @@ def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[An
     return lambda: islice(every(), most)
 
 
-def _record(made: Quantized, agreement: Agreement | None) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "folder": str(made.folder),
-        "products": made.products,
-        "bytes_before": made.bytes_before,
-        "bytes_after": made.bytes_after,
-    }
+def _record(quantized: Quantized, agreement: Agreement | None) -> dict[str, Any]:
+    record = {**asdict(quantized), "folder": str(quantized.folder)}
+    del record["registered"]
     if agreement is not None:
         record |= {"pages": agreement.pages, "questions": agreement.questions, "k": agreement.k}
         for name in ("page", "query"):
@@ -97,23 +94,23 @@ def _record(made: Quantized, agreement: Agreement | None) -> dict[str, Any]:
     return {name: round(value, 5) if isinstance(value, float) else value for name, value in record.items()}
 
 
-def _show(made: Quantized, agreement: Agreement | None) -> None:
-    how = repr(str(made.folder))
-    if made.registered is not None:
-        how = f"{made.registered!r}, local_dir={how}"
+def _show(quantized: Quantized, agreement: Agreement | None) -> None:
+    arguments = repr(str(quantized.folder))
+    if quantized.registered is not None:
+        arguments = f"{quantized.registered!r}, local_dir={arguments}"
     display.note(
-        f"{made.products} matrix products in int8: {made.bytes_before / 1e6:,.1f} MB became "
-        f"{made.bytes_after / 1e6:,.1f} MB. Load it with ColPali.from_pretrained({how})."
+        f"{quantized.products} matrix products in int8: {quantized.bytes_before / 1e6:,.1f} MB became "
+        f"{quantized.bytes_after / 1e6:,.1f} MB. Load it with ColPali.from_pretrained({arguments})."
     )
     if agreement is None:
-        display.note("Not compared with the original: name pages with --pages, and questions with --question.")
+        display.note("Not compared with the original: pass pages with --pages, and questions with --question.")
         return
     for name, cosines in (("pages", agreement.page_cosines), ("questions", agreement.query_cosines)):
         if len(cosines):
             low = float(sorted(cosines)[len(cosines) // 100])
             typer.echo(
                 f"{len(cosines):,} vectors of {getattr(agreement, name)} {name}: cosine with the original "
-                f"{cosines.mean():.4f} on average, {low:.4f} at the lowest hundredth, {cosines.min():.4f} at the least"
+                f"{cosines.mean():.4f} on average, {low:.4f} at the lowest percentile, {cosines.min():.4f} at least"
             )
     if agreement.questions:
         correlation = agreement.rank_correlation

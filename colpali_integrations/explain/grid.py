@@ -1,7 +1,7 @@
-"""For each vector of a page the cell of a grid that it stands for, and how a page store keeps that.
+"""The grid of a page, with the cell that each vector stands for, and its form in JSON for stores.
 
-Every family sees a page as a grid of cells: PaliGemma's patches, the tokens of Idefics3's tiles, ColTiny's squares of
-16 pixels. A vector stands for one cell, or for none: prompt tokens, Idefics3's small view of the whole.
+Every model divides a page into a grid of cells: PaliGemma's patches, the tokens of Idefics3's tiles, ColTiny's squares
+of 16 pixels. A vector stands for one cell, or for none (prompt tokens, Idefics3's small view of the whole page).
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ __all__ = ["Box", "PageEmbedding", "PageGrid"]
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom as fractions of the page's width and height; the origin is the top left corner."""
 
-# Of a cell, in which `reach` counts: ColTiny's cell is 16 pixels on a page of 1152, so a step is a third of a letter.
+# Units of `margins` per cell: ColTiny's cell is 16 pixels on a page of 1152, so a unit is a third of a letter.
 _STEPS = 4
-# What JSON from elsewhere may make us allocate; real pages have a few thousand.
+# Limits on the memory that untrusted JSON can allocate; real pages have a few thousand.
 _MOST_CELLS = _MOST_VECTORS = 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class PageGrid:
-    """For each vector of a page the cell of a grid that it stands for.
+    """The grid of a page, with the cell that each vector stands for.
 
     Attributes:
-        rows: of the grid.
-        columns: of the grid.
-        cells: int32 (n_vectors,), ``row * columns + column`` of each vector's cell, -1 for a vector without a place.
-        cover: which part (of width, of height) of the grid the page's pixels fill; the rest is padding on the right
-            and at the bottom. 1, 1 where the page is stretched over the grid.
-        reach: int32 (n_vectors, 4) or None, how far what a vector stands for goes beyond its cell to the left, the
-            top, the right and the bottom, in quarters of a cell; negative where it ends inside. None where a vector
-            stands for all of its cell and nothing else.
+        rows: number of rows of the grid.
+        columns: number of columns of the grid.
+        cells: int32 (n_vectors,), ``row * columns + column`` of each vector's cell, -1 for a vector without a cell.
+        filled: the fractions of the grid's width and height that the page's pixels fill; the rest is padding on the
+            right and at the bottom. 1, 1 where the page is stretched over the grid.
+        margins: int32 (n_vectors, 4) or None: how far the box of each vector extends beyond its cell to the left, the
+            top, the right and the bottom, in quarters of a cell; negative where it ends inside. None where the box of
+            a vector is its cell.
 
     Raises:
-        InputError: shapes, ranges or types that cannot be a page's.
+        InputError: an attribute has an invalid shape, range or type.
     """
 
     rows: int
     columns: int
     cells: NDArray[np.integer[Any]]
-    cover: tuple[float, float] = (1.0, 1.0)
-    reach: NDArray[np.integer[Any]] | None = None
+    filled: tuple[float, float] = (1.0, 1.0)
+    margins: NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
-        """Take any integers for the cells, keep an immutable copy of them, and refuse what cannot be."""
+        """Keep immutable copies of the arrays, and refuse invalid values."""
         if not (min(self.rows, self.columns) >= 1 and self.rows * self.columns <= _MOST_CELLS):
             raise InputError(
                 f"a page's grid has from 1 to {_MOST_CELLS} cells, got {self.rows} rows and {self.columns} columns"
             )
-        width, height = self.cover
+        width, height = self.filled
         if not (0 < width <= 1 and 0 < height <= 1):
-            raise InputError(f"cover must hold two fractions above 0 and at most 1, got {self.cover!r}")
+            raise InputError(f"filled must hold two fractions above 0 and at most 1, got {self.filled!r}")
         cells = _integers(self.cells, "cells")
         if cells.ndim != 1 or (cells.size and not -1 <= cells.min() <= cells.max() < self.rows * self.columns):
             raise InputError(
@@ -70,11 +70,11 @@ class PageGrid:
                 + (f" from {cells.min()} to {cells.max()}" if cells.size else "")
             )
         object.__setattr__(self, "cells", cells)
-        if self.reach is not None:
-            reach = _integers(self.reach, "reach")
-            if reach.shape != (len(cells), 4):
-                raise InputError(f"reach must have shape ({len(cells)}, 4) as there are cells, got {reach.shape}")
-            object.__setattr__(self, "reach", reach)
+        if self.margins is not None:
+            margins = _integers(self.margins, "margins")
+            if margins.shape != (len(cells), 4):
+                raise InputError(f"margins must have shape ({len(cells)}, 4), one row per vector, got {margins.shape}")
+            object.__setattr__(self, "margins", margins)
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -82,122 +82,125 @@ class PageGrid:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PageGrid):
             return NotImplemented
-        if (self.rows, self.columns, self.cover) != (other.rows, other.columns, other.cover):
+        if (self.rows, self.columns, self.filled) != (other.rows, other.columns, other.filled):
             return False
-        if self.reach is None or other.reach is None:
-            same_reach = self.reach is other.reach
+        if self.margins is None or other.margins is None:
+            same_margins = self.margins is other.margins
         else:
-            same_reach = np.array_equal(self.reach, other.reach)
-        return same_reach and np.array_equal(self.cells, other.cells)
+            same_margins = np.array_equal(self.margins, other.margins)
+        return same_margins and np.array_equal(self.cells, other.cells)
 
     __hash__ = None  # type: ignore[assignment]
 
     def box(self, vector: int) -> Box | None:
-        """The part of the page that a vector stands for; None if it has no place.
+        """Get the box of a vector on the page; None if it has no cell.
 
         Args:
-            vector: which of the page's vectors.
+            vector: index of the vector.
 
         Example:
-            >>> PageGrid(rows=1, columns=4, cells=np.array([1]), cover=(0.5, 1.0)).box(0)
+            >>> PageGrid(rows=1, columns=4, cells=np.array([1]), filled=(0.5, 1.0)).box(0)
             (0.5, 0.0, 1.0, 1.0)
         """
         edges = self._edges(vector)
         return None if edges is None else self._fractions(edges)
 
-    def covered(self, vector: int) -> NDArray[np.intp]:
-        """The cells that a vector stands for: its own, and those whose centres its reach takes in.
+    def cells_of(self, vector: int) -> NDArray[np.intp]:
+        """List the cells of a vector: its cell, and those whose centres its box contains.
 
         Args:
-            vector: which of the page's vectors.
+            vector: index of the vector.
 
         Returns:
-            (n,) indices as in `cells`, in order; none for a vector without a place.
+            (n,) ascending indices as in `cells`; empty for a vector without a cell.
 
-        Example: a word that takes in the cell to the right of its own, and a quarter of the next.
-            >>> PageGrid(1, 4, np.array([1]), reach=np.array([[0, 0, 5, 0]])).covered(0).tolist()
+        Example: the box of a word contains the cell to the right of the word's cell, and a quarter of the next.
+            >>> PageGrid(1, 4, np.array([1]), margins=np.array([[0, 0, 5, 0]])).cells_of(0).tolist()
             [1, 2]
         """
         edges = self._edges(vector)
         if edges is None:
             return np.empty(0, np.intp)
-        own = int(self.cells[vector])
+        cell = int(self.cells[vector])
         left, top, right, bottom = edges
         across, down = np.arange(self.columns) + 0.5, np.arange(self.rows) + 0.5
         columns = np.flatnonzero((left <= across) & (across <= right))
         rows = np.flatnonzero((top <= down) & (down <= bottom))
-        # A thin line of print may miss the centres of its row.
-        rows = rows if rows.size else np.array([own // self.columns])
-        columns = columns if columns.size else np.array([own % self.columns])
-        return np.union1d(rows[:, None] * self.columns + columns, own).astype(np.intp)
+        # The box of a thin line of print can miss the centres of its row.
+        rows = rows if rows.size else np.array([cell // self.columns])
+        columns = columns if columns.size else np.array([cell % self.columns])
+        return np.union1d(rows[:, None] * self.columns + columns, cell).astype(np.intp)
 
     def cells_box(self, cells: NDArray[np.integer[Any]]) -> Box:
-        """The smallest box around some cells.
+        """Get the smallest box around cells.
 
         Args:
-            cells: (n,) indices as in `cells`, none of them -1, n at least 1.
+            cells: (n,) indices as in `cells`, at least one, none of them -1.
         """
         row, column = np.divmod(cells, self.columns)
         return self._fractions(np.array([column.min(), row.min(), column.max() + 1, row.max() + 1], np.float64))
 
     def to_json(self) -> dict[str, Any]:
-        """A small JSON-safe dict, of which `from_json` makes the grid again.
+        """Convert to a small JSON-safe dict for `from_json`.
 
-        ColPali's 1030 vectors take about 100 characters, ColTiny's 175 vectors with their reach about 1,000.
+        ColPali's 1030 vectors take about 100 characters, ColTiny's 175 vectors with their margins about 1,000.
 
         Example:
             >>> PageGrid(rows=1, columns=3, cells=np.array([0, 1, 2])).to_json()["rows"]
             1
         """
-        found: dict[str, Any] = {"rows": self.rows, "columns": self.columns, "n": len(self), "cells": _pack(self.cells)}
-        if self.cover != (1.0, 1.0):
-            found["cover"] = [repr(part) for part in self.cover]  # some stores round a number's last bit
-        if self.reach is not None:
-            found["reach"] = _pack(self.reach.T.reshape(-1))
-        return found
+        data: dict[str, Any] = {"rows": self.rows, "columns": self.columns, "n": len(self), "cells": _pack(self.cells)}
+        if self.filled != (1.0, 1.0):
+            data["filled"] = [repr(part) for part in self.filled]  # some stores round a number's last bit
+        if self.margins is not None:
+            data["margins"] = _pack(self.margins.T.reshape(-1))
+        return data
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> PageGrid:
-        """The grid that `to_json` made into a dict.
+    def from_json(cls, data: Mapping[str, Any]) -> PageGrid:
+        """Restore a grid from the dict of `to_json`.
 
         Raises:
-            InputError: it is damaged, or was never a grid.
+            InputError: the dict is damaged, or is not of a grid.
         """
         try:
-            rows, columns, n = (_whole(found[key], key) for key in ("rows", "columns", "n"))
+            rows, columns, n = (_whole(data[key], key) for key in ("rows", "columns", "n"))
             if not 0 <= n <= _MOST_VECTORS:
                 raise InputError(f"{n} vectors")
-            width, height = (float(part) for part in found.get("cover", (1.0, 1.0)))
-            packed = found.get("reach")
-            reach = None if packed is None else _unpack(packed, 4 * n).reshape(4, n).T
-            return cls(rows=rows, columns=columns, cells=_unpack(found["cells"], n), cover=(width, height), reach=reach)
+            width, height = (float(part) for part in data.get("filled", (1.0, 1.0)))
+            packed = data.get("margins")
+            margins = None if packed is None else _unpack(packed, 4 * n).reshape(4, n).T
+            return cls(
+                rows=rows, columns=columns, cells=_unpack(data["cells"], n), filled=(width, height), margins=margins
+            )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
-            raise InputError(f"this is no page's grid as PageGrid.to_json makes it: {_said(error)}") from error
+            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else f"{error}"
+            raise InputError(f"not a page's grid from PageGrid.to_json: {reason}") from error
 
     def _edges(self, vector: int) -> NDArray[np.float64] | None:
-        """Left, top, right, bottom of what a vector stands for, in cells."""
+        """Compute left, top, right, bottom of a vector's box, in cells."""
         cell = int(self.cells[vector])
         if cell < 0:
             return None
         row, column = divmod(cell, self.columns)
         edges = np.array([column, row, column + 1, row + 1], np.float64)
-        if self.reach is not None:
-            edges += self.reach[vector] * np.array([-1, -1, 1, 1]) / _STEPS
+        if self.margins is not None:
+            edges += self.margins[vector] * np.array([-1, -1, 1, 1]) / _STEPS
         return edges
 
     def _fractions(self, edges: NDArray[np.float64]) -> Box:
-        """Edges in cells (left, top, right, bottom) as fractions of the page, cut at its margins."""
-        width, height = self.cover[0] * self.columns, self.cover[1] * self.rows
+        """Convert edges in cells (left, top, right, bottom) to fractions of the page, cut at its margins."""
+        width, height = self.filled[0] * self.columns, self.filled[1] * self.rows
         left, top, right, bottom = np.clip(edges / [width, height, width, height], 0, 1).tolist()
         return left, top, right, bottom
 
 
 class PageEmbedding(NamedTuple):
-    """A page's multi-vector and where its vectors stand.
+    """A page's multi-vector and its grid.
 
     Attributes:
         vectors: float32 (n_vectors, dim).
-        grid: the place of each of them.
+        grid: the grid with the cell of each vector.
     """
 
     vectors: NDArray[np.float32]
@@ -210,13 +213,13 @@ def _integers(values: Any, name: str) -> NDArray[np.int32]:
         raise InputError(f"{name} must be integers, got {array.dtype}")
     if array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
         raise InputError(f"{name} must fit into 32 bits")
-    own = array.astype(np.int32)  # a copy: the caller may go on to change its array
-    own.setflags(write=False)
-    return own
+    copy = array.astype(np.int32)  # the caller may change its own array later
+    copy.setflags(write=False)
+    return copy
 
 
 def _pack(values: NDArray[np.integer[Any]]) -> str:
-    """Differences with their sign in the last bit, their low bytes before their high ones: zeros that zlib likes."""
+    """Compress differences, with the sign in the last bit and all low bytes before the high ones, which are zeros."""
     steps = np.diff(values.astype(np.int64), prepend=0)
     unsigned = np.where(steps < 0, -2 * steps - 1, 2 * steps).astype("<u8")
     planes = unsigned.view(np.uint8).reshape(-1, 8)[:, :5].T  # a difference of two int32 and its sign take 34 bits
@@ -227,7 +230,7 @@ def _unpack(packed: str, n: int) -> NDArray[np.int64]:
     inflate = zlib.decompressobj()
     data = inflate.decompress(base64.b64decode(packed, validate=True), 5 * n + 1)
     if len(data) != 5 * n or not inflate.eof or inflate.unused_data:
-        raise InputError(f"not the {n} numbers announced")
+        raise InputError(f"the data does not have {n} numbers")
     wide = np.zeros((n, 8), np.uint8)
     wide[:, :5] = np.frombuffer(data, np.uint8).reshape(5, n).T
     unsigned = wide.view("<u8").reshape(n).astype(np.int64)
@@ -238,7 +241,3 @@ def _whole(value: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or int(value) != value:
         raise InputError(f"{key} is {value!r}")
     return int(value)
-
-
-def _said(error: Exception) -> str:
-    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else f"{error}"

@@ -1,4 +1,4 @@
-"""Heatmaps as matplotlib figures, for notebooks and papers. Needs the extra `plot`; `drawing` needs Pillow alone."""
+"""Heatmaps as matplotlib figures, for notebooks and papers. They need the extra `plot`; `drawing` does not."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def plot_similarity_map(
     alpha: float = 0.6,
     colorbar: bool = True,
 ) -> Axes:
-    """Plot a page with how well its places match a question.
+    """Plot a heatmap of a question's matches on a page.
 
     Args:
         page_image: anything that `load_image` takes.
-        maps: what `similarity_maps` gives for the page.
+        maps: the page's maps, from `similarity_maps`.
         word: a token of the question or its index; None for all of its words together.
-        ax: where to; None for a new figure of pyplot's, which notebooks show and the caller closes.
-        limits: the similarities at the colour map's two ends; by default the map's median and maximum. What lies
-            below the first is transparent.
+        ax: the axes to plot on; None for a new figure of pyplot, which notebooks show and the caller closes.
+        limits: the similarities at the ends of the colour map; by default the map's median and maximum. Values below
+            the first are transparent.
         cmap: name of a matplotlib colour map.
-        alpha: opacity of the strongest places, from 0 to 1.
-        colorbar: show which colour is which similarity.
+        alpha: opacity of the strongest matches, from 0 to 1.
+        colorbar: add a bar with the similarity of each colour.
 
     Returns:
         The axes; `ax.figure.savefig("map.png")` saves them.
@@ -47,10 +47,11 @@ def plot_similarity_map(
     Raises:
         MissingExtraError: matplotlib is not installed.
         ImageError: the page cannot be read.
-        InputError: no such word.
+        InputError: the question does not have the word.
 
     Example:
-        >>> from colpali_integrations import ColPali, pdf_pages, similarity_maps
+        >>> from colpali_integrations import ColPali, pdf_pages
+        >>> from colpali_integrations.explain import similarity_maps
         >>> model = ColPali.from_pretrained()
         >>> page = next(pdf_pages("report.pdf"))
         >>> [embedded] = model.embed_pages([page])
@@ -73,7 +74,7 @@ def plot_similarity_map(
         values, cmap=cmap, vmin=low, vmax=max(high, low + 1e-9), alpha=alpha * heat_strength(values, (low, high))
     )
     if colorbar:
-        # Of an image without the opacity of its places, which the bar would otherwise take over.
+        # Made from an image without the opacity of the overlay, which the bar would otherwise have too.
         scale = matplotlib.cm.ScalarMappable(norm=shown.norm, cmap=shown.cmap)
         bar = ax.figure.colorbar(scale, ax=ax, fraction=0.046, pad=0.02)
         bar.set_label("similarity")

@@ -1,7 +1,7 @@
-"""Found pages as one HTML file: pictures, scores, boxes and heatmaps, without a script and without the network.
+"""Search results as one HTML file: pictures, scores, boxes and heatmaps, without scripts and without the network.
 
-A page's text and a question may say anything. Every text is escaped, and the file's own Content-Security-Policy lets a
-browser run no script and fetch nothing, whatever it holds: toggles and tooltips are CSS alone (`report_style`).
+Texts of pages and questions are untrusted: every text is escaped, and the file's Content-Security-Policy forbids
+scripts and fetches. Toggles and tooltips are CSS alone (`_report_style`).
 
 >>> page = ReportPage(name="report.pdf, page 1", score=1.5, image=Image.new("RGB", (60, 80), "white"))
 >>> report = render_report("revenue", [page])
@@ -42,16 +42,16 @@ __all__ = ["HtmlReport", "ReportPage", "render_report", "report_picture"]
 
 _MAX_SIDE = 1100
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_HEAT_SIDE = 200  # pixels of a heatmap's longest side; the browser makes it smooth
+_HEAT_SIDE = 200  # pixels of a heatmap's longest side; the browser interpolates
 
 
 class HtmlReport(str):
-    """A page of HTML: a string that notebooks show, and that saves itself."""
+    """A page of HTML: a string that notebooks display, with a method that saves it."""
 
     __slots__ = ()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write it to a file, as UTF-8.
+        """Write the page to a file, as UTF-8.
 
         Returns:
             The file's absolute path.
@@ -61,7 +61,7 @@ class HtmlReport(str):
         return target
 
     def _repr_html_(self) -> str:
-        """In a frame of its own, so that neither its styles nor the notebook's reach the other."""
+        """Embed the page in a frame, which separates its styles from the notebook's."""
         return (
             '<div style="resize:vertical;overflow:hidden;height:680px;min-height:200px">'
             f'<iframe title="Found pages" sandbox="" srcdoc="{escape(self)}" '
@@ -71,18 +71,18 @@ class HtmlReport(str):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportPage:
-    """A page (or a text) that was found.
+    """A page or text among the search results.
 
     Attributes:
-        name: as a person would name it.
-        score: what it is ranked by, if there is such a number.
-        relevance: in [0, 1], if known.
-        image: its picture; None for a text, or where it cannot be drawn.
-        note: why there is no picture.
-        regions: as of `explain.regions.regions`, or their dicts.
-        maps: of the question on this page.
-        text: what it says.
-        source: the path of its document.
+        name: the name for readers, such as "report.pdf, page 1".
+        score: the score of the ranking, if there is one.
+        relevance: the relevance, from 0 to 1, if known.
+        image: the picture; None for a text, or where the page cannot be drawn.
+        note: the reason why there is no picture.
+        regions: regions from `explain.regions`, or their dicts.
+        maps: similarity maps of the question and this page.
+        text: the text of the page.
+        source: the path of the document.
     """
 
     name: str
@@ -97,10 +97,10 @@ class ReportPage:
 
 
 def report_picture(metadata: Mapping[str, Any], *, max_side: int = _MAX_SIDE) -> tuple[Image.Image | None, str]:
-    """The picture of a page from its metadata (see `pages.reference`), no larger than wanted.
+    """Draw a page from its metadata (see `pages.reference`), with sides of at most about `max_side` pixels.
 
     Returns:
-        The picture and "", or None and the reason why it cannot be drawn, which the report shows in its place.
+        The picture and "", or None and the reason why it cannot be drawn, which the report shows instead.
     """
     try:
         sides = [float(metadata[key]) for key in ("width", "height")] if "dpi" in metadata else []
@@ -116,17 +116,17 @@ def report_picture(metadata: Mapping[str, Any], *, max_side: int = _MAX_SIDE) ->
 def render_report(
     question: str, pages: Sequence[ReportPage], *, model: str = "", note: str = "", max_side: int = _MAX_SIDE
 ) -> HtmlReport:
-    """One self-contained HTML file of what was found.
+    """Make a self-contained HTML file of search results.
 
     Args:
-        question: what was asked; "" where it is not known.
-        pages: the best first.
-        model: its name, to be shown.
-        note: something that the reader should know.
-        max_side: of a page's picture, in pixels; it is embedded as WebP (JPEG, where Pillow was built without).
+        question: the question; "" if it is unknown.
+        pages: the pages, the best first.
+        model: the name of the model, for display.
+        note: a note to the reader.
+        max_side: maximum side of a page's picture, in pixels; pictures are WebP (or JPEG, if Pillow lacks WebP).
 
     Raises:
-        InputError: a region that is none.
+        InputError: a region has no box of four fractions.
     """
     return _Report(question, pages, max_side).render(model, note)
 
@@ -134,10 +134,10 @@ def render_report(
 class _Report:
     def __init__(self, question: str, pages: Sequence[ReportPage], max_side: int) -> None:
         self.question, self.pages, self.max_side = question, pages, max_side
-        # The question's words in their order where maps tell it, then any that only regions name.
-        named = [page.maps.tokens[index] for page in pages if page.maps for index in page.maps.words]
-        self.found = dict.fromkeys(region_parts(region)[0] for page in pages for region in page.regions)
-        words = [word for word in dict.fromkeys([*named, *self.found]) if word is not None]
+        # The question's words in the order of the maps, then those of the regions alone.
+        mapped = [page.maps.tokens[index] for page in pages if page.maps for index in page.maps.words]
+        self.matched = dict.fromkeys(region_parts(region)[0] for page in pages for region in page.regions)
+        words = [word for word in dict.fromkeys([*mapped, *self.matched]) if word is not None]
         self.words = {word: index for index, word in enumerate(words)}
         self.colours = word_colours(words)
         self.limits = {word: self._limits(word) for word in [None, *words]}
@@ -171,7 +171,7 @@ class _Report:
         if self.words:
             chips = [_choice("word", "wall", "All words", on=True)]
             chips += [
-                _choice("word", f"w{index}", word, on=False, colour=self.colours[word], absent=word not in self.found)
+                _choice("word", f"w{index}", word, on=False, colour=self.colours[word], absent=word not in self.matched)
                 for word, index in self.words.items()
             ]
             words = f"<fieldset><legend>Words</legend>{''.join(chips)}</fieldset>"
@@ -193,11 +193,11 @@ class _Report:
                 f'<span>relevance <b>{share}%</b></span><span class="bar" aria-hidden="true">'
                 f'<i style="width:{share}%"></i></span>'
             )
-        where = f'<p class="source">{escape(page.source)}</p>' if page.source else ""
+        source = f'<p class="source">{escape(page.source)}</p>' if page.source else ""
         return (
             f'<article aria-labelledby="page{rank}"><div class="head"><h2 id="page{rank}" dir="auto">'
             f'<span class="rank">{rank}</span> {escape(page.name)}</h2><p class="numbers">{"".join(numbers)}</p></div>'
-            f"{self._figure(page)}{self._found(page)}{self._text(page)}{where}</article>\n"
+            f"{self._figure(page)}{self._matches(page)}{self._text(page)}{source}</article>\n"
         )
 
     def _figure(self, page: ReportPage) -> str:
@@ -221,12 +221,12 @@ class _Report:
         word, score, (left, top, right, bottom) = region_parts(region)
         name = "" if word is None else f" w{self.words[word]}"
         label = f"{word or 'match'}: {score:.2f}"
-        place = f"left:{100 * left:.2f}%;top:{100 * top:.2f}%;width:{100 * (right - left):.2f}%;"
-        place += f"height:{100 * (bottom - top):.2f}%;--c:{self.colours.get(word, '#0067a5')}"
+        style = f"left:{100 * left:.2f}%;top:{100 * top:.2f}%;width:{100 * (right - left):.2f}%;"
+        style += f"height:{100 * (bottom - top):.2f}%;--c:{self.colours.get(word, '#0067a5')}"
         side = " below" if top < 0.08 else ""
         side += " leftward" if left > 0.6 else ""
         return (
-            f'<span class="box{name}{side}" tabindex="0" role="img" aria-label="{escape(label)}" style="{place}">'
+            f'<span class="box{name}{side}" tabindex="0" role="img" aria-label="{escape(label)}" style="{style}">'
             f'<span class="tip" aria-hidden="true" dir="auto">{escape(word or "match")} <b>{score:.2f}</b></span>'
             "</span>"
         )
@@ -235,17 +235,17 @@ class _Report:
         scale = min(1.0, _HEAT_SIDE / max(size))
         small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
         strength = heat_strength(maps.on_page(word, size=small), self.limits[word])
-        # A few steps look the same and take a third of the bytes.
+        # 24 steps look the same as more, and take a third of the bytes.
         return _data_uri(Image.fromarray(heat_colours(np.round(strength * 24) / 24)), lossless=True)
 
     def _limits(self, word: str | None) -> tuple[float, float]:
-        """Of all pages together: one that matches less glows less."""
+        """Get the limits of a word's heatmaps on all pages, so that weaker matches have weaker colours."""
         maps: list[NDArray[np.float32]] = [
             page.maps.of(word) for page in self.pages if page.maps and (word is None or word in page.maps.tokens)
         ]
         return heat_limits(maps) if maps else (0.0, 1.0)
 
-    def _found(self, page: ReportPage) -> str:
+    def _matches(self, page: ReportPage) -> str:
         best: dict[str, float] = {}
         for region in page.regions:
             word, score, _ = region_parts(region)

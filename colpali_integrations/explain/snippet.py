@@ -1,4 +1,4 @@
-"""The part of a page's text that speaks most of a question, for people to see why a page was found."""
+"""Find the part of a page's text with the most words of a question, which shows why the page matches."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _WORD = re.compile(r"\w+")
 
 
 def snippet(text: str, question: str, *, width: int) -> str:
-    """The window of `text` with the most telling words of the question.
+    """Find the window of `text` with the most specific words of the question.
 
-    A word counts its length divided by how often the page says it, so that "the" counts next to nothing in whatever
-    language. Of equal windows the first is taken.
+    The weight of a word is its length divided by its count on the page, so that words such as "the" count little in
+    every language. Of equal windows the first is returned.
 
     Args:
         text: a page's text; its line breaks and runs of blanks become single blanks.
-        question: what was looked for.
-        width: about how many characters.
+        question: the question.
+        width: approximate number of characters of the window.
 
     Returns:
-        The window, with "…" where it was cut; "" for a text without content.
+        The window, with "…" where the text is cut; "" for a text without content.
 
     Example:
         >>> snippet("One two three four five six seven eight nine ten", "where is SEVEN?", width=18)
@@ -31,9 +31,9 @@ def snippet(text: str, question: str, *, width: int) -> str:
     flat = " ".join(text.split())
     if len(flat) <= width:
         return flat
-    wanted = _words(question)
-    found = [(match.start(), match.group().casefold()) for match in _WORD.finditer(flat)]
-    positions = [(start, word) for start, word in found if word in wanted]
+    words = _words(question)
+    matches = ((match.start(), match.group().casefold()) for match in _WORD.finditer(flat))
+    positions = [(start, word) for start, word in matches if word in words]
     counts = Counter(word for _, word in positions)
     best, best_weight = 0, 0.0
     for index, (start, _) in enumerate(positions):
@@ -51,17 +51,17 @@ def snippet(text: str, question: str, *, width: int) -> str:
 
 
 def mark_words(text: str, question: str) -> list[tuple[int, int]]:
-    """Where a text says words of the question; words of one or two letters do not count.
+    """Find the words of a question in a text, without words of one or two letters.
 
     Returns:
-        Start and end of each, in order.
+        Start and end of each occurrence, in order.
 
     Example:
         >>> mark_words("Low tide and high tide", "the TIDE?")
         [(4, 8), (18, 22)]
     """
-    wanted = {word for word in _words(question) if len(word) > 2}
-    return [match.span() for match in _WORD.finditer(text) if match.group().casefold() in wanted]
+    words = {word for word in _words(question) if len(word) > 2}
+    return [match.span() for match in _WORD.finditer(text) if match.group().casefold() in words]
 
 
 def _words(question: str) -> set[str]:

@@ -1,7 +1,7 @@
-"""From a PyTorch checkpoint to an ONNX folder that this package loads: ColPali, ColModernVBERT, ColSmol and their kin.
+"""Export a PyTorch checkpoint (ColPali, ColModernVBERT, ColSmol) to an ONNX folder that this package loads.
 
-The one part of the package that uses PyTorch, in an extra of its own: ``pip install "colpali-integrations[export]"``.
-Nothing else imports it, and what it writes needs none of it.
+The only part of the package that uses PyTorch, in an extra of its own: ``pip install "colpali-integrations[export]"``.
+Only the command `export` imports it, and exported folders load without it.
 """
 
 from __future__ import annotations

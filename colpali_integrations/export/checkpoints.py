@@ -1,13 +1,8 @@
-"""What a checkpoint is, and the original class with its weights: transformers' own, colpali-engine's, or adapters.
-
-folder or Hub name -> files -> Kind (which class) -> Original (class with weights, processor, prompts)
-"""
+"""Find a checkpoint's files, recognise its class, and load it: of transformers, of colpali-engine, or adapters."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Mapping
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +10,9 @@ from typing import Any
 import torch
 
 from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
+from colpali_integrations.models.hub import read_json
 
 __all__ = ["Kind", "Original", "Prompts", "find_checkpoint", "kind_of", "load_original"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,10 +20,10 @@ class Kind:
     """A class of checkpoints.
 
     Attributes:
-        library: the module that has the classes.
+        library: the module of the classes.
         model: the name of the model's class.
         processor: the name of the processor's class.
-        family: the module of `core/families` that knows its inputs.
+        family: the model family that makes its inputs, a key of `models.families.FAMILIES`.
     """
 
     library: str
@@ -48,7 +42,7 @@ _KINDS: dict[str, Kind] = {
         Kind("colpali_engine.models", "ColModernVBert", "ColModernVBertProcessor", "idefics3"),
     )
 }
-# What an adapter is put on: its base says only which architecture it has, and is often no ColPali by itself.
+# Classes of adapters by model type of their base, which is often no ColPali by itself.
 _OF_BASE = {"paligemma": "ColPali", "idefics3": "ColIdefics3", "modernvbert": "ColModernVBert"}
 
 
@@ -61,19 +55,14 @@ class Prompts:
     image_prompt: str
 
 
-# The query's string changed between releases of colpali-engine, and a checkpoint answers well only to the one it was
-# trained with: of these it is known (the table in tests/parity/README.md). Others get what the installed
-# release has.
+# The query prompt changed between releases of colpali-engine, and a checkpoint works well only with the exact prompt it
+# was trained with. These are on record (the table in tests/parity/README.md). Others get the prompt of the installed
+# release.
 _PADS = "<pad>" * 10
-_TRAINED_WITH: dict[str, tuple[str, str]] = {
-    "vidore/colpali": ("<bos>Question: ", _PADS + "\n"),
-    "vidore/colpali-v1.1": ("<bos>Question: ", _PADS + "\n"),
-    "vidore/colpali-v1.2": ("<bos>Question: ", _PADS + "\n"),
-    "vidore/colpali-v1.2-merged": ("<bos>Question: ", _PADS + "\n"),
-    "vidore/colpali-v1.3": ("<bos>Query: ", _PADS + "\n"),
-    "vidore/colpali-v1.3-merged": ("<bos>Query: ", _PADS + "\n"),
-    # the same weights, though the class of transformers says "Question: "
-    "vidore/colpali-v1.3-hf": ("<bos>Query: ", _PADS + "\n"),
+_TRAINED_WITH: dict[str, str] = {
+    **dict.fromkeys(("", "-v1.1", "-v1.2", "-v1.2-merged"), "<bos>Question: "),
+    # -hf has the same weights, although the class of transformers has "Question: ".
+    **dict.fromkeys(("-v1.3", "-v1.3-merged", "-v1.3-hf"), "<bos>Query: "),
 }
 
 
@@ -85,8 +74,8 @@ class Original:
         kind: its classes.
         model: the torch module, float32, in evaluation mode, adapters merged into its weights.
         processor: of the same library.
-        prompts: that it should be used with.
-        known_prompts: whether those are on record for this checkpoint; otherwise they are the library's of today.
+        prompts: the prompts of its training.
+        known_prompts: whether the prompts are on record; otherwise they are those of the installed library.
     """
 
     kind: Kind
@@ -96,11 +85,11 @@ class Original:
     known_prompts: bool
 
 
-def find_checkpoint(source: str | Path, revision: str | None) -> Path:
-    """The folder of a checkpoint, downloaded if it is no folder.
+def find_checkpoint(source: str, revision: str | None) -> Path:
+    """The folder of a checkpoint, which is downloaded from the Hub if necessary.
 
     Raises:
-        ModelNotFoundError: neither a folder nor a repository that can be reached.
+        ModelNotFoundError: `source` is neither a folder nor a readable repository.
     """
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser()
@@ -108,74 +97,72 @@ def find_checkpoint(source: str | Path, revision: str | None) -> Path:
 
     try:
         unused = ["*.onnx*", "*.gguf", "*.msgpack", "*.h5"]
-        return Path(snapshot_download(str(source), revision=revision, ignore_patterns=unused))
+        return Path(snapshot_download(source, revision=revision, ignore_patterns=unused))
     except Exception as error:  # its errors have no common base
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelNotFoundError(
-            f"{source}: no such folder, and no repository of the Hub that can be read ({reason})"
+            f"{source}: no such folder, and no readable repository of the Hub ({reason})"
         ) from error
 
 
 def kind_of(folder: Path) -> Kind:
-    """Which class a checkpoint's files are of.
+    """Recognise the class of a checkpoint by its files.
 
     Raises:
-        ModelLoadError: they are of no class that this package has a family for.
+        ModelLoadError: this package has no family for the class.
     """
-    config = _read(folder / "config.json")
-    adapter = _read(folder / "adapter_config.json")
+    config = read_json(folder, "config.json", optional=True)
+    adapter = read_json(folder, "adapter_config.json", optional=True)
     for name in config.get("architectures") or []:
         if name in _KINDS:
             return _KINDS[name]
-    found = str(config.get("model_type", ""))
+    model_type = str(config.get("model_type", ""))
     if adapter:
         from transformers import AutoConfig
 
         base = str(adapter.get("base_model_name_or_path", ""))
         try:
-            found = str(AutoConfig.from_pretrained(base).model_type)
+            model_type = str(AutoConfig.from_pretrained(base).model_type)
         except (OSError, ValueError) as error:
             raise ModelNotFoundError(
-                f"{folder} is an adapter on {base!r}, whose config.json cannot be read: {error}. Put the base where "
-                "adapter_config.json's base_model_name_or_path says, or change that entry"
+                f"{folder} is an adapter on {base!r}, whose config.json cannot be read: {error}. Put the base at "
+                "that path, or change base_model_name_or_path in adapter_config.json"
             ) from error
-        if found in _OF_BASE:
-            return _KINDS[_OF_BASE[found]]
+        if model_type in _OF_BASE:
+            return _KINDS[_OF_BASE[model_type]]
+    architecture = config.get("architectures") or model_type or "files without config.json"
     raise ModelLoadError(
-        f"{folder}: cannot export {config.get('architectures') or found or 'files without config.json'}; known are "
-        f"{', '.join(_KINDS)}, and adapters on {', '.join(_OF_BASE)}"
+        f"{folder}: cannot export {architecture}; known are {', '.join(_KINDS)}, and adapters on {', '.join(_OF_BASE)}"
     )
 
 
-def load_original(source: str | Path, folder: Path, kind: Kind) -> Original:
+def load_original(source: str, folder: Path, kind: Kind) -> Original:
     """Load the original class with its weights, in float32.
 
     Raises:
-        ModelLoadError: the library cannot load it; the message says why.
+        ModelLoadError: the library cannot load it.
     """
-    import importlib
-
     library = importlib.import_module(kind.library)
-    adapter = _read(folder / "adapter_config.json")
+    adapter = read_json(folder, "adapter_config.json", optional=True)
     try:
         model = getattr(library, kind.model).from_pretrained(str(folder), dtype=torch.float32).eval()
         parts = folder if _has_processor(folder) else adapter.get("base_model_name_or_path", folder)
         processor = getattr(library, kind.processor).from_pretrained(str(parts))
-    except Exception as error:  # whatever the two libraries raise
+    except Exception as error:  # the libraries raise errors of many kinds
         raise ModelLoadError(f"{kind.library}.{kind.model} cannot load {source}: {error}") from error
     merge_adapters(model)
     if kind.model == "ColPali":
-        # Logits over 257,152 tokens are computed and thrown away, and the head may have no weights after loading.
+        # Its logits over 257,152 tokens are not used, and the head may have no weights after loading.
         model.model.lm_head = torch.nn.Identity()
-    query = _TRAINED_WITH.get(str(source))
+    prefix = _TRAINED_WITH.get(source.removeprefix("vidore/colpali")) if source.startswith("vidore/colpali") else None
     prompts = _prompts(kind, processor)
-    if query is not None:
-        prompts = Prompts(*query, prompts.image_prompt)
-    return Original(kind, model, processor, prompts, known_prompts=query is not None or kind.family == "idefics3")
+    if prefix is not None:
+        prompts = Prompts(prefix, _PADS + "\n", prompts.image_prompt)
+    return Original(kind, model, processor, prompts, known_prompts=prefix is not None or kind.family == "idefics3")
 
 
 def merge_adapters(model: torch.nn.Module) -> int:
-    """Add LoRA's products to the weights that they adapt and take the adapters out; returns how many there were."""
+    """Merge LoRA adapters into the weights that they adapt, and return their number."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted = [name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
@@ -196,21 +183,11 @@ def _prompts(kind: Kind, processor: Any) -> Prompts:
     if kind.library == "transformers":
         prompt = f"<image><bos>{processor.visual_prompt_prefix}\n"
         return Prompts(f"<bos>{processor.query_prefix}", _PADS + "\n", prompt)
-    # PaliGemma's processor puts a <bos> of its own between image and text, beside the one that colpali-engine writes.
+    # PaliGemma's processor adds a <bos> of its own between image and text, beside the one of colpali-engine.
     prompt = str(processor.visual_prompt_prefix).replace("<image>", "<image><bos>", 1) + "\n"
     return Prompts(f"<bos>{processor.query_prefix}", _PADS, prompt)
 
 
 def _has_processor(folder: Path) -> bool:
-    known = ("preprocessor_config.json", "processor_config.json")
-    return (folder / "tokenizer.json").is_file() and any((folder / name).is_file() for name in known)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelLoadError(f"cannot read {path}: {error}") from error
-    return content if isinstance(content, dict) else {}
+    configs = (folder / name for name in ("preprocessor_config.json", "processor_config.json"))
+    return (folder / "tokenizer.json").is_file() and any(path.is_file() for path in configs)

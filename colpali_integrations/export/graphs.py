@@ -1,6 +1,6 @@
-"""What is exported: token ids, pixels and mask in, multi-vectors out, as the original classes compute them.
+"""The exported graphs: token ids, pixels and mask in, multi-vectors out, as the original classes compute them.
 
-Both wrappers take and give what the public ONNX exports do. `tests/parity` exports its fixtures with them.
+Both wrappers have the inputs and outputs of the public ONNX exports. `tests/parity` exports its fixtures with them.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class PaliGemmaGraph(nn.Module):  # type: ignore[misc]  # torch is not installed
         """
         # All tokens are prefix (token type 0), so attention is bidirectional, as it was in training; only padding is
         # masked.
-        made = self.model(
+        outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
             attention_mask=attention_mask,
             token_type_ids=torch.zeros_like(input_ids),
             use_cache=False,
         )
-        embeddings: Tensor = made if isinstance(made, Tensor) else made.embeddings
+        embeddings: Tensor = outputs if isinstance(outputs, Tensor) else outputs.embeddings
         return embeddings
 
 
@@ -54,8 +54,8 @@ class TiledGraph(nn.Module):  # type: ignore[misc]
     """ColModernVBERT and ColIdefics3 (ColSmol): pixels of tiles, blank tiles dropped.
 
     The classes' own forward cannot be traced (it splits the tiles by a Python list of counts and unfolds a mask of
-    ones), so the same modules are called in the same order here. As in the public export no tile need be left: a
-    query's one blank tile is dropped, and the vision encoder runs on an empty batch.
+    ones), so the same modules are called in the same order here. As in the public export the batch of tiles may be
+    empty: the one blank tile of a query is dropped.
 
     Args:
         model: colpali-engine's `ColIdefics3` or `ColModernVBert`, or transformers' `ColModernVBertForRetrieval`.
@@ -95,7 +95,7 @@ class TiledGraph(nn.Module):  # type: ignore[misc]
 
 
 def graph_of(family: str, model: Any) -> PaliGemmaGraph | TiledGraph:
-    """The wrapper of a family's model, which it changes where the class could not be exported."""
+    """Wrap a model of a family; changes the parts of the model that cannot be exported."""
     if family == "idefics3":
         return TiledGraph(model)
     _without_check(model)
@@ -103,7 +103,7 @@ def graph_of(family: str, model: Any) -> PaliGemmaGraph | TiledGraph:
 
 
 def image_token(model: Any) -> int:
-    """Id of `<image>`, whatever the configuration calls it."""
+    """Id of `<image>`, which has two names in configurations."""
     config = model.config
     for part in (config, getattr(config, "vlm_config", None)):
         for name in ("image_token_id", "image_token_index"):
@@ -113,7 +113,7 @@ def image_token(model: Any) -> int:
 
 
 def _without_check(model: Any) -> None:
-    """Leave out PaliGemma's check that image tokens and features are equally many.
+    """Leave out PaliGemma's check that the numbers of image tokens and features are equal.
 
     torch.export turns it into an operator that ONNX lacks, and a query, which has no image tokens, fails it.
     """

@@ -1,4 +1,4 @@
-"""A torch module as an ONNX file, weights beside it, without what the exporter says of the machine it ran on."""
+"""Write a torch module as an ONNX file with its weights beside it and without paths of the exporting machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["slim", "write_onnx"]
 
 
 def write_onnx(graph: PaliGemmaGraph | TiledGraph, example: dict[str, torch.Tensor], target: Path) -> None:
-    """Export by torch.export; weights go to `<target>.data`, so that no size is too large.
+    """Export by torch.export; weights go to `<target>.data`, which has no limit of size.
 
     Args:
-        graph: what is exported.
-        example: inputs to trace with; batch and tiles greater than 1, or they would be taken for constants.
-        target: file to write.
+        graph: the module.
+        example: inputs to trace with; a batch or number of tiles of 1 would become a constant of the graph.
+        target: the file to write.
     """
     dynamic = torch.export.Dim.DYNAMIC
     free = {"input_ids": 2, "attention_mask": 2, "pixel_values": 2 if isinstance(graph, TiledGraph) else 1}
@@ -42,16 +42,10 @@ def write_onnx(graph: PaliGemmaGraph | TiledGraph, example: dict[str, torch.Tens
 
 
 def slim(model: onnx.ModelProto) -> None:
-    """Take out stack traces and scopes: most of a small file, and they carry paths of the machine."""
-    model.doc_string = ""
-    del model.metadata_props[:]
+    """Remove stack traces and scopes: most of a small file, and they hold paths of the machine."""
     del model.graph.value_info[:]
-    for proto in [model.graph, *model.functions]:
+    graphs = [model.graph, *model.functions]
+    nodes = [node for graph in graphs for node in graph.node]
+    for proto in [model, *graphs, *nodes, *model.graph.input, *model.graph.output, *model.graph.initializer]:
         proto.doc_string = ""
         del proto.metadata_props[:]
-        for node in proto.node:
-            node.doc_string = ""
-            del node.metadata_props[:]
-    for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
-        value.doc_string = ""
-        del value.metadata_props[:]

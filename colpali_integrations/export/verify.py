@@ -1,4 +1,4 @@
-"""Does the exported folder give what the original class gives? Asked of random pages and questions."""
+"""Compare an exported folder with the original class, on random pages and questions."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from colpali_integrations.models.family import Family, Prepared
 __all__ = ["QUESTIONS", "Difference", "Reference", "compare", "random_pages", "reference"]
 
 QUESTIONS = ("revenue by region in 2019", "Größe, naïve café: 42 %", "fork_exec E-1042 <image> x")
-"""Words, accents and numbers, and a special token that a user may not smuggle in."""
+"""Words, accents and numbers, and a special token, which must be encoded as text."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the original makes of the probes.
+    """The outputs of the original class.
 
     Attributes:
-        pages: float32 (n_tokens, dim) a page.
-        questions: float32 (n_tokens, dim) a question.
-        same_ids: whether the library's own processor has the token ids that this package feeds.
-        pixels: the greatest difference of a pixel from the library's own processor, on the scale that the model sees
+        pages: float32 (n_tokens, dim) per page.
+        questions: float32 (n_tokens, dim) per question.
+        same_ids: whether the library's own processor gives the token ids of this package.
+        pixels: the greatest difference of a pixel from the library's own processor, on the scale of the model's input
             (-1 to 1); NaN where the shapes differ.
     """
 
@@ -41,14 +41,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an exported folder is from the original class.
+    """The differences of an exported folder from the original class.
 
     Attributes:
         pages: the greatest difference of a component of a page's vectors, which have length 1.
         questions: the same of questions.
-        least_cosine: of all vectors with their counterparts.
+        least_cosine: the least cosine of a vector with its counterpart.
         same_ids: see `Reference`.
-        pixels: see `Reference`. Torchvision's resizing and Pillow's are not the same: 0.07 was seen, on sharp edges.
+        pixels: see `Reference`. Torchvision and Pillow resize differently: by up to 0.07, on sharp edges.
 
     Example:
         >>> Difference(pages=2e-6, questions=1e-6, least_cosine=1.0, same_ids=True, pixels=0.0).agrees("float32")
@@ -66,16 +66,16 @@ class Difference:
     pixels: float
 
     def agrees(self, precision: str) -> bool:
-        """Whether that is rounding: 1e-3 of a component in float32, a cosine of 0.99 in float16.
+        """Whether rounding explains the differences: 1e-3 per component in float32, a cosine of 0.99 in float16.
 
-        And the token ids must be the same, and pixels be resized and scaled alike, to 0.15.
+        Token ids must be the same, and pixels must differ by at most 0.15.
         """
         near = max(self.pages, self.questions) <= 1e-3 if precision == "float32" else self.least_cosine >= 0.99
-        return near and self.same_ids and self.pixels <= 0.15  # NaN is not
+        return near and self.same_ids and self.pixels <= 0.15  # false for NaN
 
 
 def random_pages(seed: int = 0) -> list[Image.Image]:
-    """A tall, a wide and a small page: noise in blocks, so that resizing leaves something to tell apart."""
+    """A tall, a wide and a small page: noise in blocks, so that pages differ after resizing."""
     rng = np.random.default_rng(seed)
     pages = []
     for width, height in ((620, 877), (960, 540), (200, 200)):
@@ -85,7 +85,7 @@ def random_pages(seed: int = 0) -> list[Image.Image]:
 
 
 def reference(original: Original, family: Family, pages: Sequence[Image.Image]) -> Reference:
-    """Run the original class on what the package feeds, one page and one question at a time."""
+    """Run the original class on the inputs of this package, one page and one question at a time."""
     same_ids, pixels, page_vectors, question_vectors = True, 0.0, [], []
     for page in pages:
         ours = family.pages.prepare(page)
@@ -98,7 +98,7 @@ def reference(original: Original, family: Family, pages: Sequence[Image.Image]) 
     template = original.kind.family == "idefics3"
     for question in QUESTIONS:
         ours = family.queries.prepare(question)
-        if "<image>" not in question:  # the library takes it for an image
+        if "<image>" not in question:  # the library would replace it by an image
             text = original.prompts.query_prefix + question + original.prompts.query_suffix
             theirs = original.processor.tokenizer(text, add_special_tokens=template)
             same_ids &= theirs["input_ids"] == ours.ids.tolist()
@@ -112,20 +112,20 @@ def _run(original: Original, item: Prepared, *, typed: bool, pixels: bool) -> ND
     if typed and original.kind.family == "paligemma":
         more["token_type_ids"] = torch.zeros_like(ids)
     with torch.no_grad():
-        made = original.model(input_ids=ids, attention_mask=torch.ones_like(ids), **more)
-    vectors = made if isinstance(made, torch.Tensor) else made.embeddings
+        outputs = original.model(input_ids=ids, attention_mask=torch.ones_like(ids), **more)
+    vectors = outputs if isinstance(outputs, torch.Tensor) else outputs.embeddings
     return np.asarray(vectors[0].float().numpy(), np.float32)
 
 
-def compare(known: Reference, model: ColPali, pages: Sequence[Image.Image]) -> Difference:
-    """Embed the same probes with the exported folder."""
+def compare(expected: Reference, model: ColPali, pages: Sequence[Image.Image]) -> Difference:
+    """Embed the same pages and questions with the exported folder, and compare."""
     differences, cosines = [], []
     for ours, theirs in (
-        (list(model.embed_images(pages)), known.pages),
-        (list(model.embed_queries(list(QUESTIONS))), known.questions),
+        (list(model.embed_images(pages)), expected.pages),
+        (list(model.embed_queries(QUESTIONS)), expected.questions),
     ):
-        pairs = [(np.asarray(a, np.float32), b) for a, b in zip(ours, theirs, strict=True)]
+        pairs = list(zip(ours, theirs, strict=True))
         whole = all(a.shape == b.shape for a, b in pairs)
         differences.append(max(float(np.abs(a - b).max()) for a, b in pairs) if whole else float("inf"))
         cosines.append(min(float((a * b).sum(1).min()) for a, b in pairs) if whole else float("nan"))
-    return Difference(differences[0], differences[1], min(cosines), known.same_ids, known.pixels)
+    return Difference(differences[0], differences[1], min(cosines), expected.same_ids, expected.pixels)

@@ -1,19 +1,16 @@
-"""LangChain: pages (and texts) in a vector store, found by late interaction, reranked, and shown to a chat model.
-
-    PdfPageLoader -> ColPaliVectorStore -> ColPaliRetriever -> image_blocks -> a multimodal chat model
-                                      any retriever -> ColPaliReranker -^
+"""LangChain: a vector store of pages and texts with late interaction, a retriever, a reranker and message blocks.
 
 | name | is a |
 |---|---|
-| `PdfPageLoader`, `PageImageBlobParser` | `BaseLoader`, `BaseBlobParser`: one Document a page |
+| `PdfPageLoader`, `PageImageBlobParser` | `BaseLoader`, `BaseBlobParser`: one Document per page |
 | `ColPaliVectorStore` | `VectorStore`, in memory, in a folder, or on a Qdrant server |
-| `ColPaliRetriever` | `BaseRetriever`, with scores and places |
+| `ColPaliRetriever` | `VectorStoreRetriever`, with scores and regions |
 | `ColPaliReranker` | `BaseDocumentCompressor` |
-| `ColPaliEmbeddings` | `Embeddings`, with all vectors too |
+| `ColPaliEmbeddings` | `Embeddings`, also as multi-vectors |
 | `image_blocks` | content blocks of a `HumanMessage` |
-| `to_html` | found pages with their places, for people |
+| `to_html` | an HTML report of the results with their regions |
 
-A question answered from the pictures of pages, by any chat model that sees:
+A chat model that accepts images answers a question from the pictures of pages:
 
 >>> from langchain_core.messages import HumanMessage
 >>> from langchain_core.runnables import RunnableLambda
@@ -21,12 +18,12 @@ A question answered from the pictures of pages, by any chat model that sees:
 >>> from langchain_core.language_models import FakeListChatModel
 >>> store = ColPaliVectorStore(path="my-index")
 >>> ids = store.add_pdf("report.pdf")
->>> retriever = store.as_colpali_retriever(k=1)
+>>> retriever = store.as_retriever(search_kwargs={"k": 1})
 >>> def show(question):
 ...     pages = retriever.invoke(question)
 ...     blocks = image_blocks(pages, captions=True)
 ...     return [HumanMessage(content_blocks=[{"type": "text", "text": question}, *blocks])]
->>> chat_model = FakeListChatModel(responses=["divergingx, says page 1."])  # in its place yours, such as ChatAnthropic
+>>> chat_model = FakeListChatModel(responses=["divergingx, says page 1."])  # or your own, such as ChatAnthropic
 >>> answer = RunnableLambda(show) | chat_model
 >>> print(answer.invoke("Which function makes diverging palettes?").text)
 divergingx, says page 1.
@@ -43,9 +40,8 @@ except ModuleNotFoundError as error:
 from colpali_integrations.langchain.document_compressors import ColPaliReranker
 from colpali_integrations.langchain.document_loaders import PageImageBlobParser, PdfPageLoader
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
-from colpali_integrations.langchain.messages import image_blocks
-from colpali_integrations.langchain.reports import to_html
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
+from colpali_integrations.langchain.utils import image_blocks, to_html
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""`ColPaliReranker`: documents that any retriever found, ordered by late interaction."""
+"""`ColPaliReranker`: a reranker by late interaction for the results of any retriever."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from colpali_integrations.langchain.adding import stored_content, stored_pages
+from colpali_integrations._options import unknown_option
+from colpali_integrations.langchain._documents import candidate_of
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
-from colpali_integrations.langchain.pages import content_of, name_of
-from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, opened
-from colpali_integrations.pages.reference import page_image
+from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
 from colpali_integrations.runtime.threads import Lane, offload
 from colpali_integrations.stores import MultiVectorStore
-from colpali_integrations.stores.rerank import Candidate, CandidateScore, CandidateScorer
+from colpali_integrations.stores.rerank import CandidateScorer
 
 __all__ = ["ColPaliReranker"]
 
+_GUESSES = {"store": "use vectorstore=", "k": "use top_n=", "model": "use embedding=ColPaliEmbeddings(model_name=...)"}
+
 
 class ColPaliReranker(BaseDocumentCompressor):
-    """Orders documents by how well they answer a question, all its vectors against all of theirs.
+    """Reranker of the Documents of any retriever, by late interaction.
 
-    Documents that the store holds, whoever found them, are scored by their stored vectors: no page is encoded. What
-    it does not hold is encoded once, a page as an image and anything else as a text, and kept in a cache. A document
-    of another store does not meet the vectors of another one here that happens to have its id.
+    Documents whose content is in the store are scored by its vectors, without encoding. Others are encoded once, a page
+    as an image and anything else as a text, and cached. Ids do not matter: an entry under a Document's id counts only
+    if its content is that of the Document.
 
-    Documents come as copies, the best first, with `metadata["relevance_score"]`: MaxSim as a share of the highest
+    The results are copies, the best first, with `metadata["relevance_score"]`: MaxSim as a share of the highest
     possible for the question, in [0, 1].
 
     Attributes:
-        store: a `ColPaliVectorStore`, a `MultiVectorStore` or the folder of one; None to encode everything.
-        embeddings: what encodes the question; None for the store's own, ColTiny without a store.
-        top_n: how many documents are kept; None for all.
+        vectorstore: a `ColPaliVectorStore`, a `MultiVectorStore` or the folder of one; None to encode everything.
+        embedding: encodes the question; None for that of the vector store, or ColTiny without one.
+        top_n: maximum number of results; None for all.
         score_threshold: only documents of at least this relevance, in [0, 1].
-        on_error: what becomes of a document that cannot be read or encoded: "raise" its error, which names it, or
-            "skip": it comes last, with relevance 0, and the log says why.
-        cache_size: how many encoded documents are kept.
+        on_error: "raise" the error of a document that cannot be read or encoded, which names it, or "skip" it: it
+            comes last, with relevance 0 and a log entry.
+        cache_size: number of encoded documents in the cache.
 
     Raises:
-        StoreError: no store in that folder.
-        FingerprintError: the store was made by another model than the embeddings'.
-        pydantic.ValidationError: an argument of the wrong kind, or an unknown one.
+        StoreError: the folder has no store.
+        FingerprintError: another model than that of the embeddings made the store.
+        ConfigurationError: an unknown argument.
+        pydantic.ValidationError: an argument has an invalid value.
 
     Example:
         >>> reranker = ColPaliReranker(top_n=1)
-        >>> found = [Document("rates of tax"), Document("the harbour at low tide")]
-        >>> [best] = reranker.compress_documents(found, "when is the tide low")
+        >>> documents = [Document("rates of tax"), Document("the harbour at low tide")]
+        >>> [best] = reranker.compress_documents(documents, "when is the tide low")
         >>> best.page_content, 0 < best.metadata["relevance_score"] <= 1
         ('the harbour at low tide', True)
 
@@ -62,7 +64,7 @@ class ColPaliReranker(BaseDocumentCompressor):
         >>> pooled = InMemoryVectorStore(ColPaliEmbeddings())
         >>> ids = pooled.add_documents(PdfPageLoader("report.pdf").load())
         >>> with ColPaliVectorStore(path="my-index") as store:
-        ...     reranker = ColPaliReranker(store=store, top_n=1)
+        ...     reranker = ColPaliReranker(vectorstore=store, top_n=1)
         ...     retriever = ContextualCompressionRetriever(
         ...         base_compressor=reranker, base_retriever=pooled.as_retriever()
         ...     )
@@ -73,8 +75,8 @@ class ColPaliReranker(BaseDocumentCompressor):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    store: ColPaliVectorStore | None = None
-    embeddings: ColPaliEmbeddings
+    vectorstore: ColPaliVectorStore | None = None
+    embedding: ColPaliEmbeddings
     top_n: int | None = Field(default=3, ge=1)
     score_threshold: float | None = Field(default=None, ge=0, le=1)
     on_error: Literal["raise", "skip"] = "raise"
@@ -85,18 +87,20 @@ class ColPaliReranker(BaseDocumentCompressor):
     def __init__(
         self,
         *,
-        store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str] | None = None,
-        embeddings: ColPaliEmbeddings | None = None,
+        vectorstore: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str] | None = None,
+        embedding: ColPaliEmbeddings | None = None,
         **fields: Any,
     ) -> None:
-        there = None if store is None else opened(store, embeddings)
-        chosen = embeddings or (ColPaliEmbeddings() if there is None else there.embeddings)
-        super().__init__(**fields | {"store": there, "embeddings": chosen})
+        if fields.keys() - type(self).model_fields:
+            raise unknown_option(type(self).__name__, fields, type(self).model_fields, _GUESSES)
+        opened = None if vectorstore is None else open_vectorstore(vectorstore, embedding)
+        chosen = embedding or (ColPaliEmbeddings() if opened is None else opened.embeddings)
+        super().__init__(**fields | {"vectorstore": opened, "embedding": chosen})
 
     def model_post_init(self, context: Any, /) -> None:
-        """Make what scores and remembers."""
-        known = None if self.store is None else self.store.store
-        self._scorer = CandidateScorer(lambda: self.embeddings.client, known, cache_size=self.cache_size)
+        """Make the scorer and its cache."""
+        store = None if self.vectorstore is None else self.vectorstore.store
+        self._scorer = CandidateScorer(lambda: self.embedding.model, store, cache_size=self.cache_size)
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -104,84 +108,44 @@ class ColPaliReranker(BaseDocumentCompressor):
         """Order documents.
 
         Args:
-            documents: pages and texts; they are not changed.
+            documents: pages and texts, which stay unchanged.
             query: the question.
             callbacks: not used.
 
         Returns:
-            Copies of the best, with `relevance_score` in their metadata; [] for none.
+            Copies of the best, with `relevance_score` in their metadata.
 
         Raises:
             QueryError: the question is empty.
             ColPaliError: a document cannot be read or encoded, unless `on_error="skip"`.
         """
-        candidates = self._candidates(documents)
-        return self._best(documents, self._scores(query, candidates))
-
-    async def acompress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
-    ) -> list[Document]:
-        """`compress_documents` in a thread."""
-        candidates = await offload(lambda: self._candidates(documents), "queries")
-        # Encoding pages takes long, and must not stand in the way of questions.
-        encodes = any(one.id is None and one.image is not None for one in candidates)
-        lane: Lane = "pages" if encodes else "queries"
-        return self._best(documents, await offload(lambda: self._scores(query, candidates), lane))
-
-    # -- copies -------------------------------------------------------------------------------------------------
-
-    def __copy__(self) -> ColPaliReranker:
-        """Another one with the same options, on the same store; its cache is its own."""
-        return type(self)(**self._fields())
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ColPaliReranker:
-        return self.__copy__()
-
-    def __reduce__(self) -> Any:
-        return _made, (type(self), self._fields())
-
-    def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
-    # -----------------------------------------------------------------------------------------------------------
-
-    def _scores(self, query: str, candidates: Sequence[Candidate]) -> list[CandidateScore]:
-        return self._scorer.scores(query, candidates, on_error=self.on_error)
-
-    def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
-        several = list(documents)
-        contents = [content_of(document) for document in several]
-        ids: list[str | None] = [None] * len(several)
-        if self.store is not None and several:
-            store = self.store.store
-            entries = store.get([one.id or content.key for one, content in zip(several, contents, strict=True)])
-            under_id = [
-                entry.id if entry is not None and stored_content(entry) == content else None
-                for entry, content in zip(entries, contents, strict=True)
-            ]
-            others = [document for document, id_ in zip(several, under_id, strict=True) if id_ is None]
-            elsewhere = {content: entry.id for content, entry in stored_pages(store, others).items()}
-            ids = [id_ or elsewhere.get(content) for id_, content in zip(under_id, contents, strict=True)]
-        return [
-            Candidate(
-                id=id_,
-                key=f"{'page' if content.is_page else 'text'} {content.key}",
-                text=document.page_content,
-                image=partial(page_image, document.metadata) if content.is_page else None,
-                name=name_of(document),
-            )
-            for id_, content, document in zip(ids, contents, several, strict=True)
-        ]
-
-    def _best(self, documents: Sequence[Document], scores: Sequence[CandidateScore]) -> list[Document]:
+        scores = self._scorer.scores(query, list(map(candidate_of, documents)), on_error=self.on_error)
         ranked = sorted(zip(documents, scores, strict=True), key=lambda pair: -pair[1].max_sim)
-        floor = 0.0 if self.score_threshold is None else self.score_threshold
+        floor = self.score_threshold or 0.0
         return [
             document.model_copy(update={"metadata": {**document.metadata, "relevance_score": score.relevance}})
             for document, score in ranked
             if score.relevance >= floor
         ][: self.top_n]
 
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """`compress_documents` in a thread."""
+        candidates = list(map(candidate_of, documents))
+        # Encoding pages is slow and must not block the threads of queries.
+        encodes = await offload(lambda: self._scorer.needs_encoding(candidates), "queries")
+        lane: Lane = "pages" if encodes else "queries"
+        return await offload(lambda: self.compress_documents(documents, query, callbacks), lane)
 
-def _made(cls: type[ColPaliReranker], fields: dict[str, Any]) -> ColPaliReranker:
-    return cls(**fields)
+    # -- copies -------------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> ColPaliReranker:
+        """Make a reranker with the same options and store, and a cache of its own."""
+        return type(self)(**dict(self))
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ColPaliReranker:
+        return self.__copy__()
+
+    def __reduce__(self) -> Any:
+        return partial(type(self), **dict(self)), ()

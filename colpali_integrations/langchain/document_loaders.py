@@ -1,48 +1,63 @@
-"""PDFs and images -> one Document a page, which refers to its picture instead of carrying it."""
+"""Loader and parser of PDFs and images: one Document per page, with a reference to its picture."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from langchain_core.document_loaders import BaseBlobParser, BaseLoader
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
+from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, InputError
-from colpali_integrations.pages.reference import DEFAULT_DPI, read_pages
+from colpali_integrations.langchain._documents import document_source
+from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.stores import find_documents
 
 __all__ = ["PageImageBlobParser", "PdfPageLoader"]
 
 logger = logging.getLogger(__name__)
 
 Source: TypeAlias = "str | os.PathLike[str] | Blob"
+# Arguments of LangChain's other loaders.
+_GUESSES = {
+    "glob": "a folder gives its PDFs and images; use exclude=[...] to leave files out",
+    "silent_errors": "use on_error='skip'",
+}
 
 
 class PageImageBlobParser(BaseBlobParser):
-    """Parses a PDF into one Document a page, and an image into one Document.
+    """Parser of a PDF into one Document per page, and of an image into one Document.
 
-    `page_content` is the page's text layer, or "report.pdf, page 7" where there is none: it is never empty, because
-    LangChain takes documents of equal content for duplicates. Metadata is JSON-safe:
+    `page_content` is the page's text layer, or "report.pdf, page 7" without one, because LangChain treats documents of
+    equal content as duplicates. The metadata are JSON-safe:
 
-    - `source`: the blob's source; `file_path`: its path, where that is something else.
-    - `page`: **1-based**, as people and PDF viewers count (PyPDFLoader counts from 0); `page_count`.
-    - `width`, `height`: in points (1/72 inch) for PDFs, in pixels for images; `dpi`: how the page is to be drawn.
-    - `content_hash`: 64 hex digits over the file's bytes and the page number; equal for copies of a file.
+    - `source`: the path, or the URL or name of the content; `file_name`: its last part; `file_path`: the real path of
+      a file; `document_id`: the path or name together with `metadata`.
+    - `page`: **1-based** (PyPDFLoader counts from 0); `page_label`: the printed number; `page_count`.
+    - `width`, `height`: in points (1/72 inch) for PDFs, in pixels for images; `dpi`: the resolution of a PDF page.
+    - `content_hash`: 64 hex digits over the file's bytes and the page number; `text_hash`: of `page_content`. A
+      Document with a changed text is stored as a text, not as the page.
     - `image_base64`, `image_mime_type`: only with `include_image=True`.
 
-    What else the blob's metadata holds is kept. `ColPaliEmbeddings.embed_images` and `image_blocks` draw the page
-    again from `source` and `page`. A blob of bytes without a file has nothing to be drawn from again: use
-    `include_image=True` for those.
+    The blob's other metadata are kept. A page of a blob without a file can be drawn again only with
+    `include_image=True`.
 
     Args:
-        dpi: resolution at which pages are to be drawn.
-        pages: 1-based numbers of the pages wanted; None for all.
+        metadata: the caller's own values, for every page. They are part of the identity of the document: a store keeps
+            the pages of one file with `{"tenant": "north"}` and with `{"tenant": "south"}` apart.
+        dpi: resolution of PDF pages.
+        pages: 1-based numbers of the requested pages; None for all.
         password: for encrypted PDFs.
-        include_image: carry the picture as base64. It swells stores and traces.
+        include_image: whether to include the picture as base64, which enlarges stores and traces.
+
+    Raises:
+        ConfigurationError: an option has an invalid value.
 
     Example:
         >>> pages = PageImageBlobParser(pages=[2]).parse(Blob.from_path("report.pdf"))
@@ -53,6 +68,7 @@ class PageImageBlobParser(BaseBlobParser):
     def __init__(
         self,
         *,
+        metadata: Mapping[str, Any] | None = None,
         dpi: float = DEFAULT_DPI,
         pages: Iterable[int] | None = None,
         password: str | None = None,
@@ -60,45 +76,41 @@ class PageImageBlobParser(BaseBlobParser):
     ) -> None:
         if not dpi > 0:
             raise ConfigurationError(f"dpi must be positive, got {dpi}")
-        self.dpi = dpi
+        self.metadata, self.dpi, self.password, self.include_image = metadata, dpi, password, include_image
         self.pages = None if pages is None else list(pages)
-        self.password = password
-        self.include_image = include_image
 
     def lazy_parse(self, blob: Blob) -> Iterator[Document]:
         """Read pages one at a time.
 
         Raises:
-            PdfError: not a PDF, damaged, encrypted, empty, or without a page asked for.
-            ImageError: neither a PDF nor an image.
+            PdfError: the PDF is damaged, encrypted or empty, or has no page of a requested number.
+            ImageError: the blob is neither a PDF nor an image.
         """
-        by_path = blob.data is None and blob.path is not None
-        pages = read_pages(
-            os.fspath(blob.path) if by_path and blob.path is not None else blob.as_bytes(),
-            name=blob.source,
-            dpi=self.dpi,
-            pages=self.pages,
-            password=self.password,
-            include_image=self.include_image,
-        )
-        for page in pages:
-            yield Document(page_content=page.content, metadata={**blob.metadata, **page.metadata})
+        source = document_source(blob, metadata=self.metadata, dpi=self.dpi, password=self.password)
+        with source.open() as document:
+            for page in document.pages(self.pages):
+                metadata = page.metadata_with_image() if self.include_image else page.metadata
+                yield Document(page_content=page.content, metadata=metadata)
 
 
 class PdfPageLoader(BaseLoader):
-    """Loads PDFs (and images) as one Document a page; `PageImageBlobParser` tells what is in it.
+    """Loader of PDFs and images as one Document per page; `PageImageBlobParser` lists their metadata.
 
-    Nothing is drawn while loading, unless `include_image` asks for it, so a long document loads in moments.
+    Pages are drawn only with `include_image=True`.
 
     Args:
-        source: a file, a folder, a Blob, or several of them.
-        glob: which files of a folder are loaded, in alphabetical order; the default takes PDFs in it and below.
-        dpi: resolution at which pages are to be drawn.
-        pages: 1-based numbers of the pages wanted of each file; None for all.
+        source: a file, a folder, a Blob, or several of them. Of a folder, all PDFs and images in it and below are
+            loaded, sorted by name.
+        exclude: patterns of files in folders to leave out, such as "drafts/*".
+        metadata: the caller's own values, for every page; see `PageImageBlobParser`.
+        dpi: resolution of PDF pages.
+        pages: 1-based numbers of the requested pages per file; None for all.
         password: for encrypted PDFs.
-        include_image: carry each picture as base64 in the metadata.
-        on_error: what becomes of a file that cannot be read: "raise" the error, or "skip" the rest of the file with a
-            log entry and go on with the next.
+        include_image: whether to include each picture as base64 in the metadata.
+        on_error: "raise" the error of a file that cannot be read, or "skip" the rest of the file with a log entry.
+
+    Raises:
+        ConfigurationError: an option is unknown or has an invalid value.
 
     Example:
         >>> loader = PdfPageLoader("reports/", on_error="skip")
@@ -111,28 +123,32 @@ class PdfPageLoader(BaseLoader):
         self,
         source: Source | Iterable[Source],
         *,
-        glob: str = "**/*.[pP][dD][fF]",
+        exclude: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
         dpi: float = DEFAULT_DPI,
         pages: Iterable[int] | None = None,
         password: str | None = None,
         include_image: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
+        **unknown: NoReturn,
     ) -> None:
+        if unknown:
+            known = inspect.signature(type(self)).parameters.keys() - {"unknown"}
+            raise unknown_option(type(self).__name__, unknown, known, _GUESSES)
         if on_error not in ("raise", "skip"):
             raise ConfigurationError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-        one = isinstance(source, (str, os.PathLike, Blob))
-        self.sources: list[Source] = [source] if one else list(source)  # type: ignore[arg-type, list-item]
-        self.glob = glob
-        self.on_error = on_error
-        self.parser = PageImageBlobParser(dpi=dpi, pages=pages, password=password, include_image=include_image)
+        self.sources = [source] if isinstance(source, str | os.PathLike | Blob) else list(source)
+        self.exclude, self.on_error = exclude if isinstance(exclude, str) else list(exclude), on_error
+        self.parser = PageImageBlobParser(
+            metadata=metadata, dpi=dpi, pages=pages, password=password, include_image=include_image
+        )
 
     def lazy_load(self) -> Iterator[Document]:
         """Read pages one at a time, file by file. `alazy_load` does the same in a thread.
 
         Raises:
-            PdfError: a PDF that cannot be read.
-            ImageError: a file that is neither PDF nor image.
-            InputError: a folder in which no file matches `glob`.
+            PdfError: a PDF cannot be read.
+            ImageError: a file is neither a PDF nor an image.
         """
         for source in self.sources:
             for blob in self._blobs(source):
@@ -146,13 +162,7 @@ class PdfPageLoader(BaseLoader):
     def _blobs(self, source: Source) -> Iterator[Blob]:
         if isinstance(source, Blob):
             yield source
-            return
-        path = Path(source)
-        if not path.is_dir():
-            yield Blob.from_path(path)
-            return
-        files = sorted(file for file in path.glob(self.glob) if file.is_file())
-        if not files:
-            raise InputError(f"no file in {path} matches {self.glob!r}")
-        for file in files:
-            yield Blob.from_path(file)
+        elif Path(source).expanduser().is_dir():
+            yield from map(Blob.from_path, find_documents(source, exclude=self.exclude))
+        else:
+            yield Blob.from_path(os.fspath(source))

@@ -1,128 +1,137 @@
-"""`ColPaliRetriever`: questions to the pages that answer them, by late interaction."""
+"""`ColPaliRetriever`: the retriever of a `ColPaliVectorStore`."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from threading import Lock
+from typing import Any, TypeAlias, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
+from langchain_core.retrievers import LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
-from pydantic import ConfigDict, Field, field_validator
+from langchain_core.vectorstores import VectorStoreRetriever
+from pydantic import ConfigDict
 
-from colpali_integrations.errors import ColPaliError
-from colpali_integrations.langchain.batching import abatch_retrievals, batch_retrievals
-from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
-from colpali_integrations.langchain.pages import document_of
-from colpali_integrations.langchain.searching import Where, find
-from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, opened
-from colpali_integrations.models.family import Float32
+from colpali_integrations._options import unknown_option
+from colpali_integrations.errors import QueryError
+from colpali_integrations.langchain._documents import document_of
+from colpali_integrations.langchain.vectorstores import (
+    OPTION_GUESSES,
+    SEARCH_OPTIONS,
+    ColPaliVectorStore,
+    open_vectorstore,
+    search_options,
+)
 from colpali_integrations.models.prompt import check_query
 from colpali_integrations.runtime.threads import offload
-from colpali_integrations.stores import Hit, MultiVectorStore, parse_filter
-from colpali_integrations.stores.fusion import Hybrid, text_weight
-from colpali_integrations.stores.store import Mode
+from colpali_integrations.stores import MultiVectorStore
 
 __all__ = ["ColPaliRetriever"]
 
+T = TypeVar("T")
+# The answers to each question of a batch; a question may be asked several times.
+_Answers: TypeAlias = "dict[str, list[list[Document]]]"
 
-class ColPaliRetriever(BaseRetriever):
-    """Finds the pages and texts of a store that answer a question: all its vectors against all of theirs.
+# Defaults of `k` and of the options that only a retriever has.
+_DEFAULTS = {"k": 4, "regions": False, "fetch_k": 20, "lambda_mult": 0.5}
+_OPTIONS = SEARCH_OPTIONS.keys() | _DEFAULTS.keys()
+# The option by which a batch passes its answers to the run of each question.
+_BATCH = "_batch"
 
-    A Document comes as it was stored, with its id, and in its metadata beside what was there:
 
-    - `score`: what it is ranked by, MaxSim or in a hybrid search the fused score. It grows with the number of the
-      question's words: it ranks the answers to one question and compares nothing else.
-    - `relevance`: MaxSim as a share of the highest possible for the question, in [0, 1].
-    - `regions`, on request: where on the page the question's words are answered, best first, each with `token`,
-      `score`, `share`, `box` (left, top, right, bottom as fractions of the page) and the box in `points` (a PDF's) or
-      `pixels` (an image's); [] for a text.
+class ColPaliRetriever(VectorStoreRetriever):
+    """Retriever of the pages and texts that answer a question best, by late interaction.
 
-    So `image_blocks` can show the page to a multimodal chat model. Every field but the first two may also be an
-    argument of one call: `invoke(question, k=3, filter={"year": 2024})`. `batch` and `abatch` encode all questions
-    together and search once; each question keeps its own callbacks, trace and error.
+    A Document is returned as it was stored, with its id and these additional metadata:
+
+    - `score`: the ranking score, MaxSim or in a hybrid search the fused score. It grows with the number of words in
+      the question, so it ranks the answers to one question and compares nothing else.
+    - `relevance_score`: MaxSim as a share of the highest possible for the question, in [0, 1].
+    - `regions`, on request: a list of the boxes on the page that match the question's words, best first, each with
+      `token`, `score`, `share`, `box` (left, top, right, bottom as fractions of the page) and the box in `points` (of a
+      PDF) or `pixels` (of an image). It is empty for a text, and where no word matches.
+
+    Options are set in `search_kwargs` and may be overridden per call: `invoke(question, k=3)`. Only the `filter` of a
+    call does not replace the retriever's own: Documents must fit both, so that a call cannot leave the tenant of its
+    retriever. `batch` and `abatch` encode all questions together and search once; each question keeps its own
+    callbacks, trace and error.
 
     Attributes:
-        store: a `ColPaliVectorStore`, a `MultiVectorStore`, or the folder of one.
-        embeddings: what embeds the questions; None for the store's own, or the model that the store was made by.
-        k: how many Documents at most.
-        filter: only Documents whose metadata fit; see `ColPaliVectorStore.similarity_search`.
-        score_threshold: only Documents of at least this relevance, in [0, 1]. What is a good one differs between
-            models, and is far below what single vectors make usual: see `scoring.maxsim.relevance`.
-        mode: "exact", "two_stage" or "auto"; see `MultiVectorStore.search`.
-        oversampling: how many times `k` the first of two stages hands on.
-        hybrid: fuse with BM25 over the texts: True or "rrf" by reciprocal ranks, a number as the weight of the text.
-        regions: whether Documents come with `regions`.
+        vectorstore: a `ColPaliVectorStore`, a `MultiVectorStore`, or the folder of one.
+        search_type: "similarity", "similarity_score_threshold" or "mmr".
+        search_kwargs: `k`, `filter`, `score_threshold`, `mode`, `oversampling` and `hybrid` as in
+            `ColPaliVectorStore.similarity_search`; `regions=True`; `fetch_k` and `lambda_mult` for "mmr".
 
     Raises:
-        StoreError: no store in that folder.
-        FingerprintError: the store was made by another model than the embeddings'.
-        pydantic.ValidationError: an argument of the wrong kind, or an unknown one.
+        StoreError: the folder has no store.
+        ConfigurationError: an option is unknown or has an invalid value.
+        InputError: the filter is invalid.
+        pydantic.ValidationError: a field has the wrong type.
 
     Example:
         >>> store = ColPaliVectorStore.from_texts(["the harbour at low tide", "rates of tax"])
-        >>> retriever = ColPaliRetriever(store=store, k=1)
+        >>> retriever = store.as_retriever(search_kwargs={"k": 1})
         >>> retriever.invoke("when is the tide low")[0].page_content
         'the harbour at low tide'
-        >>> [found[0].page_content for found in retriever.batch(["tide", "tax"])]
+        >>> [documents[0].page_content for documents in retriever.batch(["tide", "tax"])]
         ['the harbour at low tide', 'rates of tax']
 
-        Pages, and where on them:
+        Pages with regions:
 
         >>> with ColPaliVectorStore(path="my-index") as store:
-        ...     retriever = ColPaliRetriever(store=store, k=1, hybrid=True, regions=True)
+        ...     retriever = ColPaliRetriever(vectorstore=store, search_kwargs={"k": 1, "hybrid": True, "regions": True})
         ...     [page] = retriever.invoke("diverging palettes")
-        >>> page.metadata["page"], page.metadata["regions"][0]["token"] in ("diverging", "palettes")
+        >>> page.metadata["page"], {region["token"] for region in page.metadata["regions"]} <= {"diverging", "palettes"}
         (1, True)
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    store: ColPaliVectorStore
-    embeddings: ColPaliEmbeddings
-    k: int = Field(default=5, ge=1)
-    filter: Any = None
-    score_threshold: float | None = Field(default=None, ge=0, le=1)
-    mode: Mode = "auto"
-    oversampling: float | None = Field(default=None, ge=1)
-    hybrid: bool | Literal["rrf"] | float = False
-    regions: bool = False
+    vectorstore: ColPaliVectorStore
 
     def __init__(
         self,
         *,
-        store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str],
-        embeddings: ColPaliEmbeddings | None = None,
+        vectorstore: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str],
+        search_type: str = "similarity",
+        search_kwargs: dict[str, Any] | None = None,
         **fields: Any,
     ) -> None:
-        there = opened(store, embeddings)
-        super().__init__(**fields | {"store": there, "embeddings": embeddings or there.embeddings})
-
-    @field_validator("filter")
-    @classmethod
-    def _check_filter(cls, given: Any) -> Any:
-        if not callable(given):
-            parse_filter(given)
-        return given
-
-    @field_validator("hybrid")
-    @classmethod
-    def _check_hybrid(cls, given: Hybrid) -> Hybrid:
-        if given is not False:
-            text_weight(given)
-        return given
+        if fields.keys() - type(self).model_fields:
+            inside = {name: f"pass search_kwargs={{{name!r}: {fields.get(name)!r}}}" for name in _OPTIONS}
+            raise unknown_option(type(self).__name__, fields, type(self).model_fields, inside)
+        options = search_kwargs or {}
+        if options.keys() - _OPTIONS:
+            raise unknown_option("search_kwargs", options, _OPTIONS, OPTION_GUESSES)
+        where = options.get("filter")
+        search_options({**options, "filter": None if callable(where) else where})  # refuses invalid values
+        opened = open_vectorstore(vectorstore)
+        super().__init__(vectorstore=opened, search_type=search_type, search_kwargs=options, **fields)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
-        return self._answer(query, options)
+        batch: Callable[[], _Answers] | None = options.pop(_BATCH, None)
+        if batch is not None and _is_question(query):
+            return batch()[query].pop()
+        return self._answers([query], options)[0]
 
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
-        return await offload(lambda: self._answer(query, options), "queries")
+        batch: asyncio.Future[_Answers] | None = options.pop(_BATCH, None)
+        try:
+            if batch is not None and _is_question(query):
+                return (await asyncio.shield(batch))[query].pop()
+            return await offload(lambda: self._answers([query], options)[0], "queries")
+        except asyncio.CancelledError as error:
+            await run_manager.on_retriever_error(error)  # LangChain ends a run only at an `Exception`
+            raise
 
     def batch(
         self,
@@ -132,18 +141,17 @@ class ColPaliRetriever(BaseRetriever):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Any]:
-        """`invoke` for several questions, which are encoded together and searched for in one pass.
+        """Do `invoke` for several questions, which are encoded together and answered in one pass.
 
         Args:
             inputs: the questions.
-            config: for all, or of each. `max_concurrency` has no meaning here.
-            return_exceptions: put the error of a question in the place of its Documents; otherwise the first is
-                raised, after all questions were answered.
+            config: for all questions, or one per question.
+            return_exceptions: put the error of a question in the place of its Documents, instead of raising the first.
             **kwargs: options of `invoke`, for all.
         """
-        if type(self)._get_relevant_documents is not ColPaliRetriever._get_relevant_documents:
-            return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return batch_retrievals(self, self._answers, inputs, config, return_exceptions, kwargs)
+        if inputs and type(self)._get_relevant_documents is ColPaliRetriever._get_relevant_documents:
+            kwargs[_BATCH] = _once(partial(self._batch, inputs, dict(kwargs)))
+        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
         self,
@@ -154,86 +162,75 @@ class ColPaliRetriever(BaseRetriever):
         **kwargs: Any,
     ) -> list[Any]:
         """`batch` without blocking the event loop."""
-        if type(self)._aget_relevant_documents is not ColPaliRetriever._aget_relevant_documents:
-            return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return await abatch_retrievals(self, self._answers, inputs, config, return_exceptions, kwargs)
-
-    def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
-        """What a trace says of the retriever."""
-        return LangSmithRetrieverParams(
-            **super()._get_ls_params(**kwargs),
-            ls_vector_store_provider=type(self.store).__name__,
-            ls_embedding_provider=type(self.embeddings).__name__,
-            ls_embedding_model=str(self.embeddings.model_name),
-        )
+        if inputs and type(self)._aget_relevant_documents is ColPaliRetriever._aget_relevant_documents:
+            answers = offload(partial(self._batch, inputs, dict(kwargs)), "queries")
+            kwargs[_BATCH] = asyncio.ensure_future(answers)
+        return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     # -----------------------------------------------------------------------------------------------------------
 
-    def _answer(self, query: str, options: dict[str, Any]) -> list[Document]:
-        [found] = self._answers([query], options)
-        if isinstance(found, Exception):
-            raise found
-        return found
+    def _batch(self, questions: Sequence[str], call: dict[str, Any]) -> _Answers:
+        """Answer several questions in one pass, without the invalid ones, whose runs raise errors of their own."""
+        questions = [question for question in questions if _is_question(question)]
+        answers: _Answers = {}
+        for question, documents in zip(questions, self._answers(questions, call) if questions else [], strict=True):
+            answers.setdefault(question, []).append(documents)
+        return answers
 
-    def _answers(self, queries: Sequence[str], options: dict[str, Any]) -> list[list[Document] | Exception]:
-        """The Documents for each question, or the error of one that cannot be encoded."""
-        return self._found(queries, **options)
+    def _answers(self, questions: Sequence[str], call: dict[str, Any]) -> list[list[Document]]:
+        """Find the Documents per question."""
+        if call.keys() - _OPTIONS:
+            raise unknown_option("invoke", call, _OPTIONS, OPTION_GUESSES)
+        for question in questions:
+            check_query(question)  # an error of its own, without a position
+        store, options = self.vectorstore, {**_DEFAULTS, **self.search_kwargs, **call}
+        ours, theirs = self.search_kwargs.get("filter"), call.get("filter")
+        options["filter"] = store.parsed_filter(ours, theirs) if ours and theirs else ours or theirs
+        k, fetch_k, lambda_mult, regions = (options.pop(name) for name in ("k", "fetch_k", "lambda_mult", "regions"))
+        mmr = self.search_type == "mmr"
+        vectors = store.embeddings.embed_queries_multi_vector(questions)
+        results = store.find(vectors, texts=questions, k=max(k, fetch_k) if mmr else k, **options)
+        answers = []
+        for question, array, hits in zip(questions, vectors, results, strict=True):
+            chosen = store.diverse(hits, k, lambda_mult) if mmr else hits
+            documents = [document_of(hit.entry, score=hit.score, relevance_score=hit.relevance) for hit in chosen]
+            if regions:
+                tokens = store.model.query_tokens(question)
+                boxes = store.store.regions(array, [hit.id for hit in chosen], tokens=tokens)
+                for hit, document in zip(chosen, documents, strict=True):
+                    document.metadata["regions"] = boxes.get(hit.id, [])
+            answers.append(documents)
+        return answers
 
-    def _found(
-        self,
-        queries: Sequence[str],
-        *,
-        k: int | None = None,
-        filter: Where = None,
-        score_threshold: float | None = None,
-        mode: Mode | None = None,
-        oversampling: float | None = None,
-        hybrid: Hybrid | None = None,
-        regions: bool | None = None,
-    ) -> list[list[Document] | Exception]:
-        encoded = self._encoded(queries)
-        good = [index for index, one in enumerate(encoded) if not isinstance(one, Exception)]
-        vectors = [one for one in encoded if not isinstance(one, Exception)]
-        found = find(
-            self.store.store,
-            vectors,
-            self.k if k is None else k,
-            texts=[queries[index] for index in good],
-            filter=self.filter if filter is None else filter,
-            score_threshold=self.score_threshold if score_threshold is None else score_threshold,
-            mode=mode or self.mode,
-            oversampling=self.oversampling if oversampling is None else oversampling,
-            hybrid=self.hybrid if hybrid is None else hybrid,
-        )
-        with_places = self.regions if regions is None else regions
-        results: list[list[Document] | Exception] = [one if isinstance(one, Exception) else [] for one in encoded]
-        for index, array, hits in zip(good, vectors, found, strict=True):
-            places = self._places(queries[index], array, hits) if with_places else None
-            results[index] = [_document(hit, places) for hit in hits]
-        return results
-
-    def _encoded(self, queries: Sequence[str]) -> list[Float32 | Exception]:
-        """The vectors of each question, or its error; all in one run of the encoder."""
-        results: list[Float32 | Exception | None] = []
-        for query in queries:
-            try:
-                check_query(query)
-            except ColPaliError as error:
-                results.append(error)
-            else:
-                results.append(None)
-        good = [query for query, result in zip(queries, results, strict=True) if result is None]
-        vectors = iter(self.embeddings.embed_queries_multi_vector(good))
-        return [next(vectors) if result is None else result for result in results]
-
-    def _places(self, query: str, vectors: Float32, hits: Sequence[Hit]) -> dict[str, list[dict[str, Any]]]:
-        tokens = self.embeddings.client.query_tokens(query)
-        return self.store.store.regions(vectors, [hit.id for hit in hits], tokens=tokens)
+    def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
+        """Add the model to the metadata of a trace."""
+        params = super()._get_ls_params(**kwargs)
+        params["ls_embedding_model"] = str(self.vectorstore.embeddings.model_name)
+        return params
 
 
-def _document(hit: Hit, places: dict[str, list[dict[str, Any]]] | None) -> Document:
-    found = document_of(hit.entry)
-    found.metadata |= {"score": hit.score, "relevance": hit.relevance}
-    if places is not None:
-        found.metadata["regions"] = places.get(hit.id, [])
-    return found
+ColPaliVectorStore._retriever = ColPaliRetriever
+
+
+def _is_question(query: object) -> bool:
+    try:
+        check_query(query)
+    except QueryError:
+        return False
+    return True
+
+
+def _once(call: Callable[[], T]) -> Callable[[], T]:
+    """Make a function whose first caller runs `call`; callers in other threads wait, and share result or error."""
+    lock, future = Lock(), Future[T]()
+
+    def result() -> T:
+        with lock:
+            if not future.done():
+                try:
+                    future.set_result(call())
+                except Exception as error:
+                    future.set_exception(error)
+        return future.result()
+
+    return result

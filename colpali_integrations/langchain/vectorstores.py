@@ -1,79 +1,132 @@
-"""`ColPaliVectorStore`: pages and texts in a LangChain vector store, found by late interaction."""
+"""`ColPaliVectorStore`: a LangChain vector store of pages and texts, searched by late interaction."""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from threading import Event
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
+import numpy as np
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
-from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
+from numpy.typing import ArrayLike, NDArray
 
-from colpali_integrations.errors import ConfigurationError, InputError
-from colpali_integrations.langchain.adding import New, OnError, add_documents
+from colpali_integrations._options import unknown_option
+from colpali_integrations.errors import ConfigurationError, InputError, ModelNotFoundError
+from colpali_integrations.langchain._documents import (
+    DocumentInput,
+    ImageInput,
+    checked_documents,
+    document_of,
+    document_source,
+    image_source,
+    item_of,
+)
+from colpali_integrations.langchain._threads import async_twin, in_lane, stop_event
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
-from colpali_integrations.langchain.intake import images_to_add, of_texts, paired, pdf_to_add, with_ids
-from colpali_integrations.langchain.opening import embedding_by, embedding_of
-from colpali_integrations.langchain.pages import document_of
-from colpali_integrations.langchain.searching import Searches, Where
-from colpali_integrations.langchain.sources import ImageInput
-from colpali_integrations.pages.images import is_one_image
-from colpali_integrations.pages.reference import DEFAULT_DPI
-from colpali_integrations.runtime.threads import offload
-from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.images import is_one_image, load_image
+from colpali_integrations.stores import (
+    DocumentSource,
+    Filter,
+    Hit,
+    Hits,
+    Item,
+    MultiVectorStore,
+    SearchOptions,
+    Settings,
+    find_documents,
+    ingest,
+    parse_filter,
+    stored_settings,
+)
+from colpali_integrations.stores.filters import ID, And, Condition, Operator
+from colpali_integrations.stores.ingest import OnError, ProgressCallback
+from colpali_integrations.stores.mmr import mmr_select
 from colpali_integrations.stores.settings import FirstStage
 
-if TYPE_CHECKING:
-    from colpali_integrations.langchain.retrievers import ColPaliRetriever
-
-__all__ = ["ColPaliVectorStore", "opened"]
+__all__ = [
+    "OPTION_GUESSES",
+    "SEARCH_OPTIONS",
+    "ColPaliVectorStore",
+    "FilterInput",
+    "open_vectorstore",
+    "search_options",
+]
 
 T = TypeVar("T")
+FilterInput: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
+_Scored: TypeAlias = "list[tuple[Document, float]]"
 
-_IMAGES_AT_ONCE = 16
+# LangChain's names of a search's options, and those of `SearchOptions`.
+SEARCH_OPTIONS = {
+    **{"k": "k", "filter": "where", "score_threshold": "min_relevance"},
+    **{"mode": "mode", "oversampling": "oversampling", "hybrid": "hybrid"},
+}
+OPTION_GUESSES = {
+    **dict.fromkeys(("filters", "where"), "use filter={...}"),
+    **dict.fromkeys(("top_k", "similarity_top_k", "limit", "n_results"), "use k=..."),
+    **dict.fromkeys(("min_relevance", "similarity_cutoff"), "use score_threshold=..."),
+    "alpha": "use hybrid=..., the weight of the text",
+}
+_CONSTRUCTOR_GUESSES = {
+    "collection": "collection_name=",
+    "persist_directory": "path=",
+    "location": "path= for a folder, or url= for a server",
+    **dict.fromkeys(("embeddings", "embedding_function", "embed_model"), "embedding="),
+}
+# Images in memory and from the network are read before the ingestion to identify them; this many at a time.
+_IMAGES_TOGETHER = 16
 
 
-class ColPaliVectorStore(Searches):
-    """Pages and texts, each with all its vectors, in a folder, on a Qdrant server or in memory.
+class ColPaliVectorStore(VectorStore):
+    """Vector store of pages and texts with all their vectors, in a folder, on a Qdrant server or in memory.
 
-    A Document is a page, and is encoded as an image, when `PdfPageLoader` or `PageImageBlobParser` made it (it has
-    `content_hash`, `source` and `page`) or when it carries its picture as `image_base64`. Any other Document is a
-    text, encoded as `ColPaliEmbeddings.embed_documents_multi_vector` does it. What comes out equals what went in, with
-    its id; nothing is added to the metadata, which must be what JSON can hold. A text splitter copies a page's metadata
-    to its chunks, and so makes them that page: split what a text loader gives.
+    A Document is a page, and is encoded as an image, if `PdfPageLoader` or `PageImageBlobParser` made it, or if its
+    metadata contain its picture as `image_base64`. Any other Document is a text, and so is a page's Document with a
+    changed text, such as a splitter's chunk. (To replace a page's text, by that of an OCR for instance, add
+    `image_base64` to its metadata and remove `text_hash`.) Searches return Documents as they were added, with their
+    ids. Metadata must be JSON-safe.
 
-    What the store holds already is not encoded again: a Document with its id and content, or a page with its content
-    hash under any id. So adding the same pages twice costs nothing, and an interrupted run goes on where it was.
+    A page is identified by its document (`document_id` in the metadata: the file's real path together with the caller's
+    `metadata=`) and its number. Adding a document again is idempotent, and replaces it if the file has changed. Pages
+    and texts of equal content are encoded once; other documents get copies of their vectors. An interrupted run
+    continues with the missing pages.
 
-    The folder is the one that `colpali-integrations index` makes and the LlamaIndex adapter reads. Threads may share
-    the object; a folder belongs to one process at a time. Copies share the store; a pickle opens it again.
+    `colpali-integrations index` and the LlamaIndex adapter use the same folders. Threads may share the object; only one
+    process at a time can open a folder. Copies share the store; unpickling opens it again.
 
     Args:
-        embedding: what encodes; None for the registered model that the store was made by, ColTiny for a new one.
-        store: a `MultiVectorStore` that is open already, instead of the places below.
-        path: a folder, opened or made. Without a place the store is in memory, and gone with the object.
+        embedding: the encoder; None for the registered model that made the store, ColTiny for a new one.
+        store: an open `MultiVectorStore`, instead of `path`, `url` or `client`.
+        path: a folder, which is made if it is missing. Without a place the store is in memory.
         url: of a Qdrant server or cluster.
         client: a ready `QdrantClient`.
-        collection: on the server.
-        first_stage: what a two-stage search scans first; see `stores.settings.Settings`.
-        first_vectors: how many vectors a page has there.
+        collection_name: on the server.
+        first_stage: the vectors that a two-stage search scans first; see `stores.settings.Settings`.
+        first_vectors: number of first-stage vectors per page.
         language: of the texts, for the hybrid search's BM25.
         **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
 
+    Attributes:
+        store: the `MultiVectorStore`.
+        model: the `ColPali` that encodes.
+
     Raises:
-        FingerprintError: the store was made by another model; both are shown.
-        StoreError: it cannot be opened, or another process has it open.
+        FingerprintError: another model made the store; the message names both.
+        StoreError: the store cannot be opened, or another process has it open.
         ConfigurationError: embeddings of single vectors, or arguments that contradict each other or the store.
 
     Example:
         >>> store = ColPaliVectorStore()
         >>> ids = store.add_texts(["the harbour at low tide", "rates of tax"], [{"year": 2023}, {"year": 2024}])
-        >>> [found] = store.similarity_search("when is the tide low", k=1)
-        >>> found.page_content, found.metadata
+        >>> [best] = store.similarity_search("when is the tide low", k=1)
+        >>> best.page_content, best.metadata
         ('the harbour at low tide', {'year': 2023})
         >>> store.similarity_search("tide", filter={"year": {"$gte": 2024}})[0].page_content
         'rates of tax'
@@ -81,12 +134,15 @@ class ColPaliVectorStore(Searches):
         Pages of PDFs, in a folder:
 
         >>> with ColPaliVectorStore(path="my-index") as store:
-        ...     ids = store.add_pdf("report.pdf")  # which is there already, so that nothing is encoded
+        ...     ids = store.add_pdf("report.pdf")  # it is stored already, so nothing is encoded
         ...     retriever = store.as_retriever(search_kwargs={"k": 1, "hybrid": True})
         ...     [page] = retriever.invoke("diverging palettes")
-        >>> page.metadata["source"], page.metadata["page"]
-        ('...report.pdf', 1)
+        >>> page.metadata["file_name"], page.metadata["page"]
+        ('report.pdf', 1)
     """
+
+    # Set by `retrievers`, which imports this module.
+    _retriever: ClassVar[type[VectorStoreRetriever]] = VectorStoreRetriever
 
     def __init__(
         self,
@@ -96,37 +152,37 @@ class ColPaliVectorStore(Searches):
         path: str | os.PathLike[str] | None = None,
         url: str | None = None,
         client: Any = None,
-        collection: str = "pages",
+        collection_name: str = "pages",
         first_stage: FirstStage | None = None,
         first_vectors: int | None = None,
         language: str | None = None,
         **client_options: Any,
     ) -> None:
-        if embedding is not None and not isinstance(embedding, ColPaliEmbeddings):
-            raise ConfigurationError(
-                f"ColPaliVectorStore compares multi-vectors, which {type(embedding).__name__} does not give; pass "
-                "ColPaliEmbeddings(), or nothing"
-            )
-        given: dict[str, Any] = {
-            **{"path": path, "url": url, "client": client, "first_stage": first_stage},
-            **{"first_vectors": first_vectors, "language": language, **client_options},
-        }
-        options = {name: value for name, value in given.items() if value is not None}
+        _check_constructor(embedding, client_options)
+        places: dict[str, Any] = {"path": path, "url": url, "client": client}
+        ways: dict[str, Any] = {"first_stage": first_stage, "first_vectors": first_vectors, "language": language}
+        options = {name: one for name, one in {**places, **ways, **client_options}.items() if one is not None}
         if store is not None:
             if options:
-                raise ConfigurationError(f"an open store= is taken as it is; it came with {', '.join(options)}")
-            self._embedding = embedding or embedding_by(store.model.name, store.where)
-            store.require(self._embedding.client)
-            self.store = store
+                raise ConfigurationError(f"store= is open already and cannot be combined with {', '.join(options)}")
+            self._embedding = embedding or _registered(store.settings, store.where)
+            store.require(self.model)
         else:
-            self._embedding = embedding or embedding_of(path, url, client, collection, client_options)
-            self.store = MultiVectorStore.open(model=self._embedding.client, collection=collection, **options)
-        self._places = None if client is not None or not (path or url) else {"collection": collection, **options}
+            self._embedding = embedding or _stored(path, url, client, collection_name, client_options)
+            store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
+        self.store = store
+        place = {"collection_name": collection_name, **options}
+        self._place = None if client is not None or not (path or url) else place
 
     @property
     def embeddings(self) -> ColPaliEmbeddings:
-        """What encodes questions, texts and pages."""
+        """The encoder and its options."""
         return self._embedding
+
+    @property
+    def model(self) -> ColPali:
+        """The model of the embeddings."""
+        return self._embedding.model
 
     # -- adding -------------------------------------------------------------------------------------------------
 
@@ -135,21 +191,19 @@ class ColPaliVectorStore(Searches):
         cls,
         texts: Iterable[str],
         embedding: ColPaliEmbeddings | None = None,
-        metadatas: list[dict[str, Any]] | None = None,
+        metadatas: Sequence[Mapping[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
         **options: Any,
     ) -> ColPaliVectorStore:
-        """A store of some texts; `options` are those of the constructor and of `add_documents`."""
-        made, adding = cls._made(embedding, options)
-        made.add_texts(texts, metadatas, ids=ids, **adding)
-        return made
+        """Make a store of texts; `options` are those of the constructor and of `add_documents`."""
+        return cls.from_documents(_documents(texts, metadatas), embedding, ids=ids, **options)
 
     @classmethod
     def from_documents(  # type: ignore[override]
         cls, documents: Iterable[Document], embedding: ColPaliEmbeddings | None = None, **options: Any
     ) -> ColPaliVectorStore:
-        """A store of some Documents; `options` are those of the constructor and of `add_documents`.
+        """Make a store of Documents; `options` are those of the constructor and of `add_documents`.
 
         Example:
             >>> from colpali_integrations.langchain import PdfPageLoader
@@ -158,9 +212,10 @@ class ColPaliVectorStore(Searches):
             >>> len(store.similarity_search("palettes", k=3))
             1
         """
-        made, adding = cls._made(embedding, options, "ids")
-        made.add_documents(documents, **adding)
-        return made
+        adding = {name: options.pop(name) for name in ("ids", "batch_size", "on_error", "progress") if name in options}
+        store = cls(embedding, **options)
+        store.add_documents(documents, **adding)
+        return store
 
     def add_documents(  # type: ignore[override]
         self,
@@ -169,25 +224,32 @@ class ColPaliVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         batch_size: int | None = None,
         on_error: OnError = "raise",
+        progress: ProgressCallback | bool = False,
     ) -> list[str]:
-        """Store pages and texts, in place of those with the same ids.
+        """Store pages and texts; they replace those with the same ids.
+
+        A Document with an id of its own is a separate document: neither `add_pdf` nor `index_documents` of the file in
+        its `source` removes it.
 
         Args:
-            documents: whatever came of a loader, a retriever or your own code; see the class for which are pages.
-            ids: of each; None to take the Document's own, and where it has none a page's `content_hash@dpi`, a new id
-                for a text.
-            batch_size: how many are looked up and encoded as one group.
+            documents: from a loader, a retriever or the caller's code; the class explains which are pages.
+            ids: one per Document; None for the Document's own, else that of the page in its document, or a new id for
+                a text.
+            batch_size: passed by LangChain's `index`, without effect: `embedding.batch_size` counts.
             on_error: "raise" the error of a Document that cannot be read or encoded, after storing those before it;
                 or "skip" it with a log entry.
+            progress: a function that is called after each encoded Document, or True for a progress bar on stderr.
 
         Returns:
-            The ids, in the order of the Documents; without those skipped.
+            The ids, in the order of the Documents, without those skipped.
 
         Raises:
-            InputError: a page that cannot be drawn, an empty text, or another number of ids.
-            StoreError: metadata that JSON cannot hold, or the store cannot be written.
+            InputError: a page cannot be drawn, a text is empty, or the number of ids is wrong.
+            StoreError: metadata are not JSON-safe, or the store cannot be written.
         """
-        return self._add(with_ids(documents, ids), batch_size, on_error)
+        several = checked_documents(documents)
+        items = map(item_of, several, range(len(several)), _per_item(ids, len(several), "ids"))
+        return self._ingest(items, on_error=on_error, progress=progress)
 
     def add_texts(
         self,
@@ -198,7 +260,7 @@ class ColPaliVectorStore(Searches):
         **options: Any,
     ) -> list[str]:
         """Store texts; `options` are those of `add_documents`."""
-        return self.add_documents(of_texts(texts, metadatas), ids=ids, **options)
+        return self.add_documents(_documents(texts, metadatas), ids=ids, **options)
 
     def add_images(
         self,
@@ -212,51 +274,74 @@ class ColPaliVectorStore(Searches):
         """Store images as pages, with the metadata that `PdfPageLoader` gives an image file.
 
         Args:
-            images: one or several of what `ColPaliEmbeddings.embed_images` takes: paths, bytes, PIL images, arrays,
+            images: one or several of the inputs of `ColPaliEmbeddings.embed_images`: paths, bytes, PIL images, arrays,
                 Blobs, URLs with `allow_urls`.
-            metadatas: of each, beside what tells the image.
-            ids: of each; None for its content hash.
-            include_image: carry each picture as base64 in the metadata. Without it only images in files can be shown
-                again, to a chat model for instance.
+            metadatas: one per image; they identify an image together with its path, URL or content.
+            ids: one per image; None derives it from that identity.
+            include_image: whether to store each picture as base64 in the metadata. Without it only images in files can
+                be shown again, to a chat model for instance.
             on_error: as for `add_documents`.
 
         Returns:
-            The ids, in the order of the images; without those skipped.
+            The ids, in the order of the images, without those skipped.
 
         Raises:
-            ImageError: an image that cannot be read.
+            ImageError: an image cannot be read.
+            InputError: a PDF, a Document that is a text, or a wrong number of metadatas or ids.
         """
-        return self._add_images(images, metadatas, ids, include_image, on_error, None)
+        one = isinstance(images, Blob | Document) or is_one_image(images)
+        several: list[ImageInput] = [images] if one else list(images)  # type: ignore[list-item, arg-type]
+        more, names = _per_item(metadatas, len(several), "metadatas"), _per_item(ids, len(several), "ids")
+        load = partial(load_image, **self._embedding.options.image_options)
+        stored: list[str] = []
+        for first in range(0, len(several), _IMAGES_TOGETHER):
+            if (stop := stop_event.get()) is not None and stop.is_set():
+                break
+            sources = [
+                image_source(several[at], load, metadata=more[at], id_=names[at], index=at, include_image=include_image)
+                for at in range(first, min(first + _IMAGES_TOGETHER, len(several)))
+            ]
+            stored += self._ingest(sources, on_error=on_error)
+        return stored
 
     def add_pdf(
         self,
-        source: str | os.PathLike[str] | bytes | Blob,
+        source: DocumentInput,
         *,
         dpi: float = DEFAULT_DPI,
         pages: Iterable[int] | None = None,
         password: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        document_id: str | None = None,
         include_image: bool = False,
+        exclude: Iterable[str] = (),
         on_error: OnError = "raise",
+        progress: ProgressCallback | bool = False,
     ) -> list[str]:
-        """Store the pages of a PDF. Those that are there already, by content hash and resolution, are not encoded.
+        """Store the pages of a PDF, or of all PDFs and images of a folder.
 
-        Pages are stored as they are encoded, so that an interrupted call goes on where it was.
+        Stored pages are not encoded again; a changed document is replaced. Pages are stored while others are encoded,
+        so a repeated call continues an interrupted one.
 
         Args:
-            source: a path, the bytes, or a Blob.
+            source: a path, the bytes, a Blob, or a folder.
             dpi: resolution at which the pages are drawn.
-            pages: 1-based numbers of those wanted; None for all.
+            pages: 1-based numbers of the requested pages; None for all.
             password: for an encrypted PDF; it is not stored.
-            metadata: for every page, beside what tells the page.
-            include_image: carry the picture of each page as base64 in the metadata.
-            on_error: as for `add_documents`.
+            metadata: the caller's own values, for every page. They are part of the identity: the same file with other
+                metadata is another document.
+            document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
+            include_image: whether to store the picture of each page as base64 in the metadata.
+            exclude: patterns of files in a folder to leave out, such as "drafts/*".
+            on_error: as for `add_documents`; a document that cannot be read in full keeps its earlier pages.
+            progress: as for `add_documents`.
 
         Returns:
-            The ids, `content_hash@dpi`, in the order of the pages.
+            The ids of the pages, in order.
 
         Raises:
-            PdfError: it cannot be read.
+            PdfError: a PDF cannot be read.
+            ConfigurationError: an option has an invalid value.
 
         Example:
             >>> store = ColPaliVectorStore()
@@ -264,88 +349,203 @@ class ColPaliVectorStore(Searches):
             >>> store.similarity_search("seats", filter={"tenant": "north"})[0].metadata["page"]
             2
         """
-        made = pdf_to_add(
-            source, dpi=dpi, pages=pages, password=password, metadata=metadata, include_image=include_image
-        )
-        return self._add(made, None, on_error)
-
-    # -- the rest -----------------------------------------------------------------------------------------------
+        files: list[Any] = [source]
+        if isinstance(source, str | os.PathLike) and Path(source).expanduser().is_dir():
+            files = find_documents(source, exclude=exclude)
+            if document_id is not None:
+                raise ConfigurationError(f"document_id names one document, and {source} is a folder")
+        options: dict[str, Any] = {"dpi": dpi, "password": password, "include_image": include_image}
+        identity: dict[str, Any] = {"metadata": metadata, "document_id": document_id}
+        numbers = None if pages is None else list(pages)
+        sources = [document_source(file, pages=numbers, **identity, **options) for file in files]
+        return self._ingest(sources, on_error=on_error, progress=progress)
 
     def delete(  # type: ignore[override]
-        self, ids: Sequence[str] | None = None, *, filter: Where = None
+        self, ids: Sequence[str] | None = None, *, filter: FilterInput = None
     ) -> bool:
-        """Remove Documents by id, by metadata, or those that have one of the ids and fit the filter.
+        """Remove the Documents that have one of the ids and fit the filter; either criterion may be missing.
 
         Args:
-            ids: unknown ones are passed over.
-            filter: as for `similarity_search`, but no function.
+            ids: unknown ones are ignored.
+            filter: as for `similarity_search`, but not a function; `{"document_id": ...}` removes a document.
 
         Returns:
             True.
 
         Raises:
-            InputError: neither was given. To remove everything: `filter={"$id": {"$exists": True}}`.
+            InputError: no criterion, or a filter that every Document fits. To remove everything, pass
+                `filter={"$id": {"$exists": True}}`.
         """
         if callable(filter):
-            raise InputError("delete: a filter must say in a dict what is removed, such as {'source': 'a.pdf'}")
+            raise InputError("delete: pass the filter as a dict, such as {'file_name': 'a.pdf'}, not as a function")
         self.store.delete(ids, where=filter)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Documents in the order of `ids`; unknown ones are left out."""
-        wanted = [ids] if isinstance(ids, str) else ids
-        return [document_of(entry) for entry in self.store.get(wanted) if entry is not None]
+        """Return Documents in the order of `ids`, without unknown ones."""
+        requested = [ids] if isinstance(ids, str) else ids
+        return [document_of(entry) for entry in self.store.get(requested) if entry is not None]
 
-    def as_colpali_retriever(self, **fields: Any) -> ColPaliRetriever:
-        """A `ColPaliRetriever` of this store; `fields` are its own: `k`, `filter`, `hybrid`, `regions` and so on.
+    # -- searching by the words of a question -------------------------------------------------------------------
 
-        What it gives over `as_retriever()`: scores and places in the metadata, options at every call, and `batch`
-        that encodes all questions together.
+    def similarity_search(self, query: str, k: int = 4, filter: FilterInput = None, **options: Any) -> list[Document]:
+        """Find the Documents that answer a question best.
+
+        Args:
+            query: the question.
+            k: maximum number of Documents.
+            filter: only Documents whose metadata fit: `{"source": "a.pdf", "page": {"$gte": 3}}`, with `$and`, `$or`,
+                `$not`, `$in` and so on (see `stores.filters`); or a function of a Document, which is called with every
+                stored Document and suits small stores.
+            **options: `score_threshold`, the lowest relevance in [0, 1]; `hybrid=True` to fuse with BM25 over the
+                Documents' texts ("rrf", or a number as the weight of the text); `mode` and `oversampling` of a
+                two-stage search, see `SearchOptions`.
+
+        Returns:
+            Documents as they were added, with their ids; [] from an empty store.
+
+        Raises:
+            QueryError: the question is empty.
+            InputError: the filter is invalid.
+            ConfigurationError: an option is unknown or has an invalid value.
         """
-        from colpali_integrations.langchain.retrievers import ColPaliRetriever
+        return _documents_of(self._hits(query, k=k, filter=filter, **options))
 
-        return ColPaliRetriever(store=self, **fields)
+    def similarity_search_with_score(
+        self, query: str, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> _Scored:
+        """Do `similarity_search` and return the ranking scores too, the higher the better.
 
-    def close(self) -> None:
-        """Release the folder or the connection. A store in memory is gone then."""
-        self.store.close()
+        The score is MaxSim, or in a hybrid search the fused score. MaxSim grows with the number of words in the
+        question, so it ranks the answers to one question, and a fixed threshold on it has no meaning. For thresholds
+        use `similarity_search_with_relevance_scores`.
+        """
+        return _with_scores(self._hits(query, k=k, filter=filter, **options))
 
-    def __enter__(self) -> ColPaliVectorStore:
-        return self
+    def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
+        """Score by MaxSim as a share of the highest possible for the question; see `scoring.maxsim.relevance`."""
+        return [(document_of(hit.entry), hit.relevance) for hit in self._hits(query, k=k, **kwargs)]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def max_marginal_relevance_search(
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
+    ) -> list[Document]:
+        """Find Documents that answer a question and do not repeat each other.
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.store!r})"
+        Args:
+            query: the question.
+            k: maximum number of Documents.
+            fetch_k: number of the best Documents to choose from.
+            lambda_mult: weight of relevance against diversity, from 0 (diversity alone) to 1 (relevance alone).
+            **options: as for `similarity_search`, with `filter`.
 
-    # -- the same without blocking the event loop ---------------------------------------------------------------
+        Returns:
+            Documents in the order of choice; the first is the most relevant. The similarity of two pages is measured
+            over all their vectors; see `stores.mmr`.
+        """
+        hits = self._hits(query, k=max(fetch_k, k), **options)
+        return _documents_of(self.diverse(hits, k, lambda_mult))
 
-    @classmethod
-    async def afrom_texts(  # type: ignore[override]
-        cls,
-        texts: Iterable[str],
-        embedding: ColPaliEmbeddings | None = None,
-        metadatas: list[dict[str, Any]] | None = None,
+    # -- searching by vectors and images ------------------------------------------------------------------------
+
+    def similarity_search_by_vector(
+        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> list[Document]:
+        """Do `similarity_search` for vectors (n_vectors, dim), the result of `embed_query_multi_vector`.
+
+        Raises:
+            InputError: a single pooled vector, which this store does not compare.
+        """
+        return _documents_of(self.find([_multi_vector(embedding)], k=k, filter=filter, **options)[0])
+
+    def similarity_search_by_vector_with_score(
+        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> _Scored:
+        """Do `similarity_search_by_vector` with MaxSim as the score."""
+        return _with_scores(self.find([_multi_vector(embedding)], k=k, filter=filter, **options)[0])
+
+    def similarity_search_by_image(
+        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> list[Document]:
+        """Find the Documents most like an image, which may be any input of `ColPaliEmbeddings.embed_images`.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        return [document for document, _ in self.similarity_search_by_image_with_score(image, k, filter, **options)]
+
+    def similarity_search_by_image_with_score(
+        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> _Scored:
+        """Do `similarity_search_by_image` with MaxSim as the score."""
+        [vectors] = self._embedding.embed_images_multi_vector([image])
+        return self.similarity_search_by_vector_with_score(vectors, k, filter, **options)
+
+    def max_marginal_relevance_search_by_vector(
+        self, embedding: ArrayLike, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
+    ) -> list[Document]:
+        """Do `max_marginal_relevance_search` for vectors (n_vectors, dim)."""
+        [hits] = self.find([_multi_vector(embedding)], k=max(fetch_k, k), **options)
+        return _documents_of(self.diverse(hits, k, lambda_mult))
+
+    def find(
+        self,
+        vectors: Sequence[ArrayLike],
         *,
-        ids: Sequence[str | None] | None = None,
+        texts: Sequence[str] | None = None,
+        filter: FilterInput = None,
         **options: Any,
-    ) -> ColPaliVectorStore:
-        """`from_texts` in a thread."""
-        made, adding = await offload(lambda: cls._made(embedding, options), "pages")
-        await made.aadd_texts(texts, metadatas, ids=ids, **adding)
-        return made
+    ) -> list[Hits]:
+        """Search for several questions in one pass, with the scores and entries of the store.
 
-    @classmethod
-    async def afrom_documents(  # type: ignore[override]
-        cls, documents: Iterable[Document], embedding: ColPaliEmbeddings | None = None, **options: Any
-    ) -> ColPaliVectorStore:
-        """`from_documents` in a thread."""
-        made, adding = await offload(lambda: cls._made(embedding, options, "ids"), "pages")
-        await made.aadd_documents(documents, **adding)
-        return made
+        Args:
+            vectors: (n_vectors, dim) per question.
+            texts: the questions' words; needed for `hybrid`.
+            filter: as for `similarity_search`.
+            **options: `k` (4 by default) and the options of `similarity_search`.
+
+        Returns:
+            Hits per question.
+        """
+        if options.keys() - SEARCH_OPTIONS.keys():
+            raise unknown_option("a search", options, SEARCH_OPTIONS, OPTION_GUESSES)
+        search = search_options({**options, "filter": self.parsed_filter(filter) if callable(filter) else filter})
+        return self.store.search_batch(vectors, search, texts=None if search.hybrid is False else texts)
+
+    def parsed_filter(self, *conditions: FilterInput) -> Filter:
+        """Make one filter that holds where all `conditions` hold; a function is called with every stored Document."""
+        parsed = [
+            Condition(ID, Operator.IN, tuple(entry.id for entry in self.store.scroll() if one(document_of(entry))))
+            if callable(one)
+            else parse_filter(one)
+            for one in conditions
+        ]
+        return And(tuple(one for one in parsed if one is not None))
+
+    def diverse(self, hits: Sequence[Hit], k: int, lambda_mult: float) -> list[Hit]:
+        """Choose the `k` hits that are relevant and unlike each other; see `stores.mmr`."""
+        pairs = zip(hits, self.store.vectors([hit.id for hit in hits]), strict=True)
+        stored = [(hit, array) for hit, array in pairs if array is not None]  # None: removed since the search
+        relevance = [hit.relevance for hit, _ in stored]
+        chosen = mmr_select(relevance, [array for _, array in stored], k, lambda_mult=lambda_mult)
+        return [stored[index][0] for index in chosen]
+
+    def as_retriever(self, **fields: Any) -> VectorStoreRetriever:
+        """Make a `ColPaliRetriever` of this store.
+
+        Args:
+            **fields: `search_type`: "similarity", "similarity_score_threshold" or "mmr"; `search_kwargs`: options of
+                the search, such as `{"k": 3, "hybrid": True}`, see `ColPaliRetriever`; and other fields of LangChain's
+                retrievers, such as `tags` and `metadata`.
+
+        Raises:
+            ConfigurationError: an unknown field or option, or an invalid value.
+        """
+        fields["tags"] = fields.get("tags") or self._get_retriever_tags()
+        return self._retriever(vectorstore=self, **fields)
+
+    # -- without blocking the event loop; LangChain supplies the others -----------------------------------------
+
+    # A cancelled addition stops after the page at hand, and the stored pages stay.
 
     async def aadd_documents(  # type: ignore[override]
         self,
@@ -354,9 +554,11 @@ class ColPaliVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         batch_size: int | None = None,
         on_error: OnError = "raise",
+        progress: ProgressCallback | bool = False,
     ) -> list[str]:
-        """`add_documents` in a thread. A cancelled call stops after the page at hand, and keeps what was done."""
-        return await _stoppable(lambda stop: self._add(with_ids(documents, ids), batch_size, on_error, stop))
+        """`add_documents` in a thread, without blocking the event loop."""
+        add = partial(self.add_documents, documents, ids=ids, on_error=on_error, progress=progress)
+        return await in_lane(add, "pages")
 
     async def aadd_texts(
         self,
@@ -366,56 +568,35 @@ class ColPaliVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         **options: Any,
     ) -> list[str]:
-        """`add_texts` in a thread."""
-        return await self.aadd_documents(of_texts(texts, metadatas), ids=ids, **options)
+        """`add_texts` in a thread, without blocking the event loop; LangChain's own loses the texts of a generator."""
+        return await in_lane(partial(self.add_texts, texts, metadatas, ids=ids, **options), "pages")
 
-    async def aadd_images(
-        self,
-        images: Iterable[ImageInput] | ImageInput,
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        include_image: bool = False,
-        on_error: OnError = "raise",
-    ) -> list[str]:
-        """`add_images` in a thread. A cancelled call stops after the image at hand, and keeps what was done."""
-        return await _stoppable(lambda stop: self._add_images(images, metadatas, ids, include_image, on_error, stop))
+    async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
+        return await in_lane(partial(self._similarity_search_with_relevance_scores, query, k, **kwargs), "queries")
 
-    async def aadd_pdf(
-        self,
-        source: str | os.PathLike[str] | bytes | Blob,
-        *,
-        dpi: float = DEFAULT_DPI,
-        pages: Iterable[int] | None = None,
-        password: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        include_image: bool = False,
-        on_error: OnError = "raise",
-    ) -> list[str]:
-        """`add_pdf` in a thread. A cancelled call stops after the page at hand, and keeps what was done."""
+    aadd_images = async_twin(add_images, "pages")
+    aadd_pdf = async_twin(add_pdf, "pages")
+    asimilarity_search_by_vector_with_score = async_twin(similarity_search_by_vector_with_score, "queries")
+    asimilarity_search_by_image = async_twin(similarity_search_by_image, "queries")
+    asimilarity_search_by_image_with_score = async_twin(similarity_search_by_image_with_score, "queries")
 
-        def work(stop: Event) -> list[str]:
-            made = pdf_to_add(
-                source, dpi=dpi, pages=pages, password=password, metadata=metadata, include_image=include_image
-            )
-            return self._add(made, None, on_error, stop)
+    # -- copies, and the end ------------------------------------------------------------------------------------
 
-        return await _stoppable(work)
+    def close(self) -> None:
+        """Release the folder or the connection; a store in memory is lost."""
+        self.store.close()
 
-    async def adelete(  # type: ignore[override]
-        self, ids: Sequence[str] | None = None, *, filter: Where = None
-    ) -> bool:
-        """`delete` in a thread."""
-        return await offload(lambda: self.delete(ids, filter=filter), "queries")
+    def __enter__(self) -> ColPaliVectorStore:
+        return self
 
-    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """`get_by_ids` in a thread."""
-        return await offload(lambda: self.get_by_ids(ids), "queries")
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
-    # -- copies -------------------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.store!r})"
 
     def __copy__(self) -> ColPaliVectorStore:
-        """Another object on the same store, which is what a copy of a connection is."""
+        """Make another object on the same store, like a copy of a connection."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
@@ -424,83 +605,136 @@ class ColPaliVectorStore(Searches):
         return copy.copy(self)
 
     def __reduce__(self) -> Any:
-        if self._places is None:
+        if self._place is None:
             raise TypeError(
-                f"{self!r} cannot be pickled: it has no place from which it could be opened again. Make it with path= "
-                "or url="
+                f"{self!r} cannot be pickled, because it has no place from which it could be opened again; make it "
+                "with path= or url="
             )
-        return _opened, (type(self), self._embedding, self._places)
+        return partial(type(self), self._embedding, **self._place), ()
 
     # -----------------------------------------------------------------------------------------------------------
 
-    @classmethod
-    def _made(
-        cls, embedding: ColPaliEmbeddings | None, options: dict[str, Any], *more: str
-    ) -> tuple[ColPaliVectorStore, dict[str, Any]]:
-        adding = {name: options[name] for name in ("batch_size", "on_error", *more) if name in options}
-        return cls(embedding, **{name: value for name, value in options.items() if name not in adding}), adding
+    def _ingest(self, sources: Iterable[DocumentSource | Item], **options: Any) -> list[str]:
+        """Encode and store; return the ids."""
+        encoder = self._embedding
+        options["progress"] = options.get("progress") or encoder.show_progress
+        options |= {"batch_size": encoder.batch_size, "parallel": encoder.parallel}
+        return ingest(sources, store=self.store, model=encoder.model, stop=stop_event.get(), **options).ids
 
-    def _add(self, new: list[New], batch_size: int | None, on_error: OnError, stop: Event | None = None) -> list[str]:
-        return add_documents(
-            new, store=self.store, embeddings=self._embedding, together=batch_size, on_error=on_error, stop=stop
-        )
-
-    def _add_images(
-        self,
-        images: Iterable[ImageInput] | ImageInput,
-        metadatas: Sequence[Mapping[str, Any]] | None,
-        ids: Sequence[str | None] | None,
-        include_image: bool,
-        on_error: OnError,
-        stop: Event | None,
-    ) -> list[str]:
-        one = isinstance(images, Blob | Document) or is_one_image(images)
-        several: list[ImageInput] = [images] if one else list(images)  # type: ignore[list-item, arg-type]
-        more = paired(metadatas, len(several), "metadatas")
-        names = paired(ids, len(several), "ids")
-        stored: list[str] = []
-        # Images in memory and from the network are read to be told apart; a few at a time, or all would be held.
-        for first in range(0, len(several), _IMAGES_AT_ONCE):
-            part = slice(first, first + _IMAGES_AT_ONCE)
-            found = images_to_add(
-                several[part],
-                more[part],
-                names[part],
-                embeddings=self._embedding,
-                include_image=include_image,
-                on_error=on_error,
-                first=first,
-            )
-            stored += self._add(found, None, on_error, stop)
-        return stored
+    def _hits(self, query: str, **options: Any) -> Hits:
+        return self.find([self._embedding.embed_query_multi_vector(query)], texts=[query], **options)[0]
 
 
-def opened(
-    store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str], embeddings: ColPaliEmbeddings | None
+def open_vectorstore(
+    store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str], embedding: ColPaliEmbeddings | None = None
 ) -> ColPaliVectorStore:
-    """A store that is there, however it was named; none is made.
+    """Open an existing store; never make one.
+
+    Args:
+        store: the vector store, the store in it, or its folder.
+        embedding: the encoder; None for the store's own.
 
     Raises:
-        StoreError: no store in that folder.
-        FingerprintError: it was made by another model than the embeddings'.
+        StoreError: the folder has no store.
+        FingerprintError: another model than that of the embeddings made the store.
     """
     if isinstance(store, ColPaliVectorStore):
-        if embeddings is not None:
-            store.store.require(embeddings.client)
+        if embedding is not None:
+            store.store.require(embedding.model)
         return store
     if isinstance(store, MultiVectorStore):
-        return ColPaliVectorStore(embeddings, store=store)
+        return ColPaliVectorStore(embedding, store=store)
     with MultiVectorStore.open(store):  # raises where there is none
-        return ColPaliVectorStore(embeddings, path=store)
+        return ColPaliVectorStore(embedding, path=store)
 
 
-async def _stoppable(call: Callable[[Event], T]) -> T:
-    stop = Event()
+def search_options(options: Mapping[str, Any]) -> SearchOptions:
+    """Make the options of a search from LangChain's names for them; other names are not read.
+
+    Raises:
+        ConfigurationError: an option has an invalid value.
+        InputError: the filter is invalid.
+    """
+    threshold = options.get("score_threshold")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ConfigurationError(f"score_threshold must be between 0 and 1, got {threshold}")
+    names = options.keys() & SEARCH_OPTIONS.keys()
+    return SearchOptions(**{"k": 4, **{SEARCH_OPTIONS[name]: options[name] for name in names}})
+
+
+def _check_constructor(embedding: object, options: Mapping[str, Any]) -> None:
+    """Refuse arguments of other vector stores, and name the right ones."""
+    for name in options:
+        if name in _CONSTRUCTOR_GUESSES:
+            raise ConfigurationError(f"ColPaliVectorStore has no argument {name}=; use {_CONSTRUCTOR_GUESSES[name]}")
+    if isinstance(embedding, str | os.PathLike):
+        raise ConfigurationError(f"the first argument is the embedding; pass path={os.fspath(embedding)!r}")
+    if embedding is not None and not isinstance(embedding, ColPaliEmbeddings):
+        raise ConfigurationError(
+            f"ColPaliVectorStore compares multi-vectors, and {type(embedding).__name__} has none; pass "
+            "ColPaliEmbeddings(), or nothing"
+        )
+
+
+def _stored(
+    path: str | os.PathLike[str] | None, url: str | None, client: Any, collection_name: str, options: dict[str, Any]
+) -> ColPaliEmbeddings:
+    """Make the embeddings of the model that made a store; of ColTiny where there is no store yet."""
+    settings, where = None if path is None else stored_settings(path), f"the store {path}"
+    if path is None and (url is not None or client is not None):
+        from colpali_integrations.stores.qdrant.server import connect, read_manifest
+
+        where = f"the collection {collection_name!r}"
+        connection = client if client is not None else connect(url or "", **options)
+        if (manifest := read_manifest(connection, collection_name)) is not None:
+            settings = Settings.from_dict(manifest, where=where)
+        if client is None:
+            connection.close()
+    return ColPaliEmbeddings() if settings is None else _registered(settings, where)
+
+
+def _registered(settings: Settings, where: str) -> ColPaliEmbeddings:
+    """Make the embeddings of a store's model by its name, under which a model from a folder is not registered."""
+    name = settings.model.name
     try:
-        return await offload(lambda: call(stop), "pages")
-    finally:
-        stop.set()
+        return ColPaliEmbeddings(model_name=name)
+    except ModelNotFoundError as error:
+        raise ConfigurationError(
+            f"{where} was made by the model {name!r}, which is not registered here; pass "
+            "embedding=ColPaliEmbeddings(model_name=<folder of the model>)"
+        ) from error
 
 
-def _opened(cls: type[ColPaliVectorStore], embedding: Embeddings, places: dict[str, Any]) -> ColPaliVectorStore:
-    return cls(embedding, **places)  # type: ignore[arg-type]
+def _per_item(values: Sequence[T] | None, number: int, name: str) -> Sequence[T | None]:
+    """Return one value per item; None per item where there are no values."""
+    if values is None:
+        return [None] * number
+    if isinstance(values, str) or len(values) != number:
+        raise InputError(f"{name}: expected {number}, one per item, got {len(values)}")
+    return values
+
+
+def _documents(texts: Iterable[str], metadatas: Sequence[Mapping[str, Any]] | None) -> list[Document]:
+    if isinstance(texts, str):
+        raise InputError(f"expected a list of texts, got one str; pass [{texts[:20]!r}]")
+    several = list(texts)
+    values = _per_item(metadatas, len(several), "metadatas")
+    return [Document(text, metadata=dict(one or {})) for text, one in zip(several, values, strict=True)]
+
+
+def _multi_vector(vectors: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(vectors)
+    if array.ndim == 1 and array.dtype.kind in "fiu":
+        raise InputError(
+            f"this store compares multi-vectors (n_vectors, dim), got one vector of length {len(array)}. Pass the "
+            "result of embed_query_multi_vector, or the question itself to similarity_search"
+        )
+    return array
+
+
+def _documents_of(hits: Iterable[Hit]) -> list[Document]:
+    return [document_of(hit.entry) for hit in hits]
+
+
+def _with_scores(hits: Iterable[Hit]) -> _Scored:
+    return [(document_of(hit.entry), hit.score) for hit in hits]

@@ -1,4 +1,4 @@
-"""ColPali for LlamaIndex: page reader, vector store, retriever, reranker, embedding class, pictures for a chat.
+"""ColPali for LlamaIndex: page reader, vector store, index, retriever, reranker, embedding class, pictures for a chat.
 
 >>> from colpali_integrations.llama_index import ColPaliRetriever, ColPaliVectorStore, PdfPageReader
 >>> store = ColPaliVectorStore(path="llama-index")
@@ -8,14 +8,14 @@
 1
 >>> from llama_index.core.llms import MockLLM
 >>> from llama_index.core.query_engine import RetrieverQueryEngine
->>> llm = MockLLM(is_chat_model=True)  # in its place one that sees, such as OpenAI or Anthropic
+>>> llm = MockLLM(is_chat_model=True)  # replace it by a model that reads images, such as OpenAI or Anthropic
 >>> engine = RetrieverQueryEngine.from_args(retriever, llm=llm, multimodal=True)
->>> [found.metadata["page"] for found in engine.query("diverging palettes").source_nodes]
+>>> [node.metadata["page"] for node in engine.query("diverging palettes").source_nodes]
 [1]
 >>> store.client.close()
 
-`ColPaliVectorStore` keeps all vectors of a page and compares them all. `ColPaliEmbedding` gives one pooled vector a
-page, which fits any other LlamaIndex store, and finds less.
+`ColPaliVectorStore` keeps all vectors of a page and compares them all. `ColPaliEmbedding` gives one pooled vector per
+page, which fits any other LlamaIndex store and ranks worse.
 """
 
 from colpali_integrations.errors import MissingExtraError
@@ -24,18 +24,16 @@ try:
     import llama_index.core  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "llama_index":
-        raise  # llama-index-core is there, something that it needs is not: its own message names it
+        raise  # llama-index-core is installed, and the error names the missing package that it needs
     raise MissingExtraError("llama-index-core", "llama-index", "colpali_integrations.llama_index") from error
 
-from colpali_integrations.llama_index.deferred import DeferredEmbedding
-from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
+from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, DeferredEmbedding
 from colpali_integrations.llama_index.indices import ColPaliIndex
-from colpali_integrations.llama_index.messages import PageImagePostprocessor, image_blocks, page_message
-from colpali_integrations.llama_index.pages import page_node
-from colpali_integrations.llama_index.postprocessor import ColPaliRerank
+from colpali_integrations.llama_index.postprocessor import ColPaliRerank, PageImagePostprocessor
 from colpali_integrations.llama_index.readers import PdfPageReader
-from colpali_integrations.llama_index.reports import to_html
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever
+from colpali_integrations.llama_index.schema import page_node
+from colpali_integrations.llama_index.utils import image_blocks, page_message, to_html
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 
 __all__ = [

@@ -1,53 +1,39 @@
-"""`ColPaliEmbedding`: pages, queries and texts to vectors, as LlamaIndex wants them and as late interaction does."""
+"""Pages, queries and texts as single vectors for LlamaIndex and as multi-vectors for late interaction."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, aclosing, closing
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_index.core.base.embeddings.base import Embedding
-from llama_index.core.bridge.pydantic import BeforeValidator, ConfigDict, Field, model_validator
-from llama_index.core.callbacks.base import EventContext
+from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+from llama_index.core.bridge.pydantic import Field, model_validator
+from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 
-from colpali_integrations.llama_index.sources import ImageInput, image_label, image_sources, node_image, several
+from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.llama_index._components import PathString, StrictComponent
+from colpali_integrations.llama_index.schema import ImageInput, image_label, image_sources, node_image, several
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.family import Float32
-from colpali_integrations.models.registry import find_model
+from colpali_integrations.models.loading import check_name
+from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import ImageSource
-from colpali_integrations.runtime.threads import Lane, offload, stream_in_chunks
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.runtime.threads import Lane, collect, offload
 from colpali_integrations.scoring.single_vector import Pooling, single_vector
 
-__all__ = ["ColPaliEmbedding"]
+__all__ = ["ColPaliEmbedding", "DeferredEmbedding"]
 
 T = TypeVar("T")
 
 
-# Fields that are `ColPali.from_pretrained`'s arguments.
-_MODEL_OPTIONS = (
-    *("local_dir", "revision", "cache_dir", "local_files_only", "threads", "providers", "device_ids"),
-    *("enable_cpu_mem_arena", "split_graph", "allow_urls", "url_timeout", "url_max_bytes"),
-)
-
-
-def _as_str(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-# Kept as a string, which JSON holds.
-_Name = Annotated[str, BeforeValidator(_as_str)]
-_Folder = Annotated[str | Path, BeforeValidator(_as_str)]
-
-
-class ColPaliEmbedding(MultiModalEmbedding):
+class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
     """Embeds page images, queries and texts with a ColPali-family model, without PyTorch.
 
     LlamaIndex's own methods (`get_query_embedding`, `get_text_embedding`, `get_image_embedding`, their batches and
@@ -67,26 +53,19 @@ class ColPaliEmbedding(MultiModalEmbedding):
     so hand it nodes that have been through `embedding(nodes)`.
 
     Copies, unpickled ones included, share one model in memory if their options are equal; it is loaded at first use,
-    by one thread. An unknown argument is an error.
+    by one thread.
+
+    Args:
+        options: keyword arguments of `ColPali.from_pretrained` beside the name, each of which may also be given
+            directly: `ColPaliEmbedding(threads=4)`. An unknown argument is an error.
 
     Attributes:
         model_name: a name of `list_supported_models()`, or a folder with a model's files.
-        embed_batch_size: inputs a run: 1 suits page images on a CPU, 4 or more a GPU.
+        embed_batch_size: inputs per run: 1 suits page images on a CPU, 4 or more a GPU.
         num_workers: batches that are encoded at the same time by the async methods and by image batches, on one copy
-            of the weights; None for 2 async calls and one image batch a device.
+            of the weights; None for 2 async calls and one image batch per device.
         pooling: how a multi-vector becomes one vector: "mean".
-        local_dir: a folder with the files of the model named; nothing is downloaded.
-        revision: commit, tag or branch on the Hub, instead of the model description's.
-        cache_dir: instead of huggingface_hub's cache.
-        local_files_only: never touch the network.
-        threads: threads inside one run; None for all cores.
-        providers: ONNX Runtime execution providers, names or (name, options).
-        device_ids: GPUs to use.
-        enable_cpu_mem_arena: let onnxruntime take the memory of a run from an arena, which shrinks after it.
-        split_graph: cut a merged export so that queries skip the vision tower.
-        allow_urls: let images be http(s) URLs.
-        url_timeout: seconds, for those.
-        url_max_bytes: the largest image fetched.
+        options: the model's other options.
 
     Example:
         >>> from PIL import Image
@@ -99,52 +78,39 @@ class ColPaliEmbedding(MultiModalEmbedding):
         128
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    model_name: _Name = Field(default="coltiny", description="A registered model, or a folder with its files.")
-    embed_batch_size: int = Field(default=1, gt=0, le=2048, description="Inputs a run; 1 suits page images on a CPU.")
+    model_name: PathString = Field(default="coltiny", description="A registered model, or a folder with its files.")
+    embed_batch_size: int = Field(default=1, gt=0, le=2048, description="Inputs per run; 1 suits page images on a CPU.")
     num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
     pooling: Pooling = Field(default="mean", description="How a multi-vector becomes one vector.")
-    local_dir: _Folder | None = Field(default=None, description="A folder with the model's files.")
-    revision: str | None = Field(default=None, description="Commit, tag or branch on the Hub.")
-    cache_dir: _Folder | None = Field(default=None, description="Instead of huggingface_hub's cache.")
-    local_files_only: bool = Field(default=False, description="Never touch the network.")
-    threads: int | None = Field(default=None, gt=0, description="Threads inside one run.")
-    providers: list[str | tuple[str, dict[str, Any]]] | None = Field(
-        default=None, description="ONNX Runtime execution providers."
-    )
-    device_ids: list[int] | None = Field(default=None, description="GPUs to use.")
-    enable_cpu_mem_arena: bool = Field(default=True, description="Let onnxruntime use a memory arena.")
-    split_graph: bool = Field(default=True, description="Let queries skip the vision tower of a merged export.")
-    allow_urls: bool = Field(default=False, description="Let images be http(s) URLs.")
-    url_timeout: float = Field(default=10.0, gt=0, description="Seconds for a URL.")
-    url_max_bytes: int = Field(default=64 * 2**20, gt=0, description="The largest image fetched from a URL.")
+    options: ModelOptions = Field(default=ModelOptions(), description="The model's other options.")
 
-    @model_validator(mode="before")
+    if TYPE_CHECKING:  # pydantic's signature has no place for model options that are given directly
+
+        def __init__(
+            self,
+            *,
+            model_name: str | os.PathLike[str] = ...,
+            embed_batch_size: int = ...,
+            num_workers: int | None = ...,
+            pooling: Pooling = ...,
+            callback_manager: CallbackManager = ...,
+            **options: Any,
+        ) -> None: ...
+
     @classmethod
-    def _drop_class_name(cls, data: Any) -> Any:
-        """Accept what `model_dump` gives: LlamaIndex adds the class's name to it."""
-        if isinstance(data, dict) and data.get("class_name") == cls.class_name():
-            return {key: value for key, value in data.items() if key != "class_name"}
-        return data
+    def _checked(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        return nest_options(arguments, where=cls.__name__, known=cls.model_fields)
 
     @model_validator(mode="after")
     def _check_model_name(self) -> ColPaliEmbedding:
-        """Refuse an unknown model here, and not at the first page."""
-        if self.local_dir is not None or not Path(self.model_name).is_dir():
-            find_model(self.model_name)
+        """Refuse an unknown model now, not at the first page."""
+        check_name(self.model_name, self.options.local_dir)
         return self
-
-    @classmethod
-    def class_name(cls) -> str:
-        """The name under which this class is serialised."""
-        return "ColPaliEmbedding"
 
     @property
     def model(self) -> ColPali:
-        """The model, shared with every embedding of equal options, and loaded now if it was not."""
-        options = {name: getattr(self, name) for name in _MODEL_OPTIONS}
-        return shared_model(self.model_name, **options)
+        """The model, shared by all embeddings of equal options; its sessions load at first use."""
+        return shared_model(self.model_name, self.options)
 
     # -- multi-vectors ------------------------------------------------------------------------------------------
 
@@ -208,9 +174,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         self, images: Iterable[ImageInput], *, show_progress: bool = False
     ) -> list[Float32]:
         """`get_image_multi_vectors` without blocking the event loop."""
-        stream = self._encode_images(several(images), show_progress)
-        async with aclosing(stream_in_chunks(stream, self.embed_batch_size, workers=self.num_workers)) as chunks:
-            return [vectors async for chunk in chunks for vectors in chunk]
+        return await collect(lambda: self._encode_images(several(images), show_progress), workers=self.num_workers)
 
     # -- LlamaIndex's hooks -------------------------------------------------------------------------------------
 
@@ -226,10 +190,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
         return [single_vector(vectors, self.pooling) for vectors in self.model.embed_queries(texts)]
 
     def _get_image_embedding(self, img_file_path: ImageInput) -> Embedding:
-        return self._get_image_embeddings([img_file_path])[0]
-
-    def _get_image_embeddings(self, img_file_paths: Sequence[ImageInput]) -> list[Embedding]:
-        return list(self._pool_images(img_file_paths))
+        return next(self._pooled([img_file_path]))
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
         return await self._offload(lambda: self._get_query_embedding(query), "queries")
@@ -242,9 +203,6 @@ class ColPaliEmbedding(MultiModalEmbedding):
 
     async def _aget_image_embedding(self, img_file_path: ImageInput) -> Embedding:
         return await self._offload(lambda: self._get_image_embedding(img_file_path), "pages")
-
-    async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageInput]) -> list[Embedding]:
-        return await self._offload(lambda: self._get_image_embeddings(img_file_paths), "pages")
 
     # -- batches of images --------------------------------------------------------------------------------------
 
@@ -270,7 +228,7 @@ class ColPaliEmbedding(MultiModalEmbedding):
     def get_image_embedding_batch(
         self, img_file_paths: Iterable[ImageInput], show_progress: bool = False
     ) -> list[Embedding]:
-        """One pooled vector an image, in order.
+        """One pooled vector per image, in order.
 
         Args:
             img_file_paths: images of any kind; see the class. `get_image_multi_vectors` takes a generator, such as
@@ -280,30 +238,14 @@ class ColPaliEmbedding(MultiModalEmbedding):
         Raises:
             ImageError: an image cannot be read; `index` and `item` name it.
         """
-        images = list(several(img_file_paths))
-        embeddings: list[Embedding] = []
-        with closing(self._pool_images(images, show_progress)) as stream:
-            for labels in self._batches_of_labels(images):
-                with self._embedding_event() as event:
-                    batch = list(itertools.islice(stream, len(labels)))
-                    event.on_end(payload={EventPayload.CHUNKS: labels, EventPayload.EMBEDDINGS: batch})
-                embeddings += batch
-        return embeddings
+        return list(self._with_events(list(several(img_file_paths)), show_progress))
 
     async def aget_image_embedding_batch(
         self, img_file_paths: Iterable[ImageInput], show_progress: bool = False
     ) -> list[Embedding]:
         """`get_image_embedding_batch` without blocking the event loop."""
         images = list(several(img_file_paths))
-        embeddings: list[Embedding] = []
-        stream = self._pool_images(images, show_progress)
-        async with aclosing(stream_in_chunks(stream, self.embed_batch_size, workers=self.num_workers)) as batches:
-            for labels in self._batches_of_labels(images):
-                with self._embedding_event() as event:
-                    batch = await anext(batches)
-                    event.on_end(payload={EventPayload.CHUNKS: labels, EventPayload.EMBEDDINGS: batch})
-                embeddings += batch
-        return embeddings
+        return await collect(lambda: self._with_events(images, show_progress), workers=self.num_workers)
 
     # -- as a transformation ------------------------------------------------------------------------------------
 
@@ -335,17 +277,9 @@ class ColPaliEmbedding(MultiModalEmbedding):
         _assign(texts, await self.aget_text_embedding_batch([text for _, text in texts], **kwargs))
         return nodes
 
-    # -----------------------------------------------------------------------------------------------------------
-
     def to_payload(self) -> dict[str, Any]:
-        """What observability tools see."""
-        # Written out, because releases of llama-index-core before 0.14.23 have no such method to build on.
-        return {
-            "class_name": self.class_name(),
-            "model_name": self.model_name,
-            "embed_batch_size": self.embed_batch_size,
-            "pooling": self.pooling,
-        }
+        """The fields for observability tools."""
+        return {**super().to_payload(), "pooling": self.pooling}
 
     def _encode_images(self, images: Iterable[ImageInput], show_progress: bool) -> Iterator[Float32]:
         watched = get_tqdm_iterable(images, show_progress, "Generating image embeddings")
@@ -353,32 +287,71 @@ class ColPaliEmbedding(MultiModalEmbedding):
             image_sources(watched), batch_size=self.embed_batch_size, parallel=self.num_workers
         )
 
-    def _pool_images(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
+    def _pooled(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
         for vectors in self._encode_images(images, show_progress):
             yield single_vector(vectors, self.pooling)
 
-    def _batches_of_labels(self, images: Sequence[ImageInput]) -> Iterator[list[str]]:
-        for start in range(0, len(images), self.embed_batch_size):
-            yield [image_label(image) for image in images[start : start + self.embed_batch_size]]
-
-    def _embedding_event(self) -> AbstractContextManager[EventContext]:
-        return self.callback_manager.event(CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: self.to_payload()})
+    def _with_events(self, images: Sequence[ImageInput], show_progress: bool) -> Iterator[Embedding]:
+        """One pooled vector per image, with one event of LlamaIndex per batch."""
+        payload: dict[Any, Any] = {EventPayload.SERIALIZED: self.to_payload()}
+        with closing(self._pooled(images, show_progress)) as stream:
+            for start in range(0, len(images), self.embed_batch_size):
+                labels = [image_label(image) for image in images[start : start + self.embed_batch_size]]
+                with self.callback_manager.event(CBEventType.EMBEDDING, payload=payload) as event:
+                    batch = list(itertools.islice(stream, len(labels)))
+                    event.on_end(payload={EventPayload.CHUNKS: labels, EventPayload.EMBEDDINGS: batch})
+                yield from batch
 
     async def _offload(self, call: Callable[[], T], lane: Lane) -> T:
         return await offload(call, lane, workers=self.num_workers)
 
 
+class DeferredEmbedding(StrictComponent, BaseEmbedding):
+    """A stand-in for LlamaIndex classes that require an embedding model although the vector store encodes.
+
+    `VectorStoreIndex` resolves OpenAI's model if it gets none, and `IngestionPipeline` drops nodes without an
+    embedding. A `ColPaliVectorStore` encodes nodes and ignores the embeddings that they bring. This class gives every
+    node the embedding `[0.0]`, at no cost; it refuses to embed a question, which another vector store would compare.
+    `ColPaliVectorStore.deferred_embedding` returns one.
+
+    Example:
+        >>> DeferredEmbedding().get_text_embedding("low tide")
+        [0.0]
+    """
+
+    model_name: str = "deferred to ColPaliVectorStore"
+    embed_batch_size: int = 2048
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return [0.0]
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        raise ConfigurationError(
+            "a DeferredEmbedding embeds no questions: a ColPaliVectorStore encodes them itself. For another vector "
+            "store use ColPaliEmbedding"
+        )
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return self._get_query_embedding(query)
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """Mark the nodes as embedded without reading them, because a page may have no text."""
+        for node in nodes:
+            node.embedding = [0.0]
+        return nodes
+
+    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """`__call__`, which does not block."""
+        return self(nodes, **kwargs)
+
+
 def _split(
     nodes: Sequence[BaseNode],
 ) -> tuple[list[tuple[BaseNode, ImageSource]], list[tuple[BaseNode, str]]]:
-    pages: list[tuple[BaseNode, ImageSource]] = []
-    texts: list[tuple[BaseNode, str]] = []
-    for node in nodes:
-        image = node_image(node)
-        if image is not None:
-            pages.append((node, image))
-        else:
-            texts.append((node, node.get_content(metadata_mode=MetadataMode.EMBED)))
+    """Nodes that have a picture, with the pictures, and the other nodes with their texts."""
+    images = [(node, node_image(node)) for node in nodes]
+    pages = [(node, image) for node, image in images if image is not None]
+    texts = [(node, node.get_content(metadata_mode=MetadataMode.EMBED)) for node, image in images if image is None]
     return pages, texts
 
 

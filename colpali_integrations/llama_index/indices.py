@@ -1,12 +1,21 @@
-"""`ColPaliIndex`: LlamaIndex's `VectorStoreIndex` for a store that encodes by itself and keeps pages whole."""
+"""`ColPaliIndex`: LlamaIndex's `VectorStoreIndex` for a store that encodes pages itself and keeps them whole."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+from llama_index.core.chat_engine import (
+    CondensePlusContextChatEngine,
+    CondenseQuestionChatEngine,
+    ContextChatEngine,
+    SimpleChatEngine,
+)
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.indices.vector_store.base import VectorStoreIndex
+from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -20,30 +29,25 @@ from llama_index.core.storage.storage_context import StorageContext
 from llama_index.core.utils import iter_batch
 
 from colpali_integrations.errors import ConfigurationError
-from colpali_integrations.llama_index.deferred import DeferredEmbedding
+from colpali_integrations.llama_index.embeddings import DeferredEmbedding
+from colpali_integrations.llama_index.retrievers import ColPaliRetriever, option_names
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 
 __all__ = ["ColPaliIndex"]
 
 
 class _Whole(TransformComponent):
-    """Makes one node of each document: without any transformation LlamaIndex takes its default splitter."""
+    """Makes one node of each document. Without any transformation LlamaIndex applies its default splitter."""
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        return [_node(one) if isinstance(one, Document) else one for one in nodes]
+        return [_node(node) if isinstance(node, Document) else node for node in nodes]
 
 
 def _node(document: Document) -> BaseNode:
-    """What a splitter would make of it, in one piece. The id stays, so that a changed document replaces itself."""
+    """The node of a whole document. It has the document's id, so that a changed document replaces itself."""
     fields: dict[str, Any] = {
-        "id_": document.id_,
+        **{name: value for name, value in document if not name.endswith("_resource")},
         "text": document.get_content(MetadataMode.NONE),
-        "metadata": dict(document.metadata),
-        "excluded_embed_metadata_keys": list(document.excluded_embed_metadata_keys),
-        "excluded_llm_metadata_keys": list(document.excluded_llm_metadata_keys),
-        "metadata_separator": document.metadata_separator,
-        "metadata_template": document.metadata_template,
-        "text_template": document.text_template,
         "relationships": {**document.relationships, NodeRelationship.SOURCE: document.as_related_node_info()},
     }
     resource = document.image_resource
@@ -51,9 +55,9 @@ def _node(document: Document) -> BaseNode:
         return TextNode(**fields)
     return ImageNode(
         **fields,
-        image=bytes(resource.data).decode("ascii") if resource.data else None,  # base64 already
-        image_path=None if resource.path is None else str(resource.path),
-        image_url=None if resource.url is None else str(resource.url),
+        image=resource.data and bytes(resource.data).decode("ascii"),  # base64 already
+        image_path=resource.path and str(resource.path),
+        image_url=resource.url and str(resource.url),
         image_mimetype=resource.mimetype,
     )
 
@@ -61,23 +65,24 @@ def _node(document: Document) -> BaseNode:
 class ColPaliIndex(VectorStoreIndex):
     """A `VectorStoreIndex` over a `ColPaliVectorStore` that needs no embedding model and no splitter.
 
-    `VectorStoreIndex` itself works with `embed_model=store.embed_model` and `transformations=[store.embed_model]`. Left
-    to itself it looks for OpenAI, splits the text of a page away from its picture, drops pictures without text, and
-    after `insert` of a page finds the inserted pages only. This does none of that. Retrievers, query engines, insert,
-    refresh and delete are its own:
+    A plain `VectorStoreIndex` looks for OpenAI's embedding model, splits the text of a page away from its picture,
+    drops pictures without text, and after `insert` of a page finds the inserted pages only. It works for a filled store
+    with `embed_model=store.deferred_embedding`. `ColPaliIndex` does none of that. Query engines, insert, refresh and
+    delete are `VectorStoreIndex`'s own; `as_retriever()` gives a `ColPaliRetriever`:
 
         index = ColPaliIndex.from_vector_store(store)
         index.as_query_engine(llm=llm, multimodal=True, similarity_top_k=3).query("revenue by region")
 
-    A document becomes one node: hand over chunks of long texts, or pass `transformations`.
+    A document becomes one node: pass chunks of long texts, or `transformations`.
 
     Args:
         nodes: to be added.
         storage_context: with a `ColPaliVectorStore`; None for one in memory.
+        vector_store: the store, instead of `storage_context`.
         kwargs: as for `VectorStoreIndex`.
 
     Raises:
-        ConfigurationError: another vector store.
+        ConfigurationError: the vector store is of another class.
 
     Example:
         >>> from llama_index.core.schema import TextNode
@@ -87,44 +92,65 @@ class ColPaliIndex(VectorStoreIndex):
     """
 
     def __init__(
-        self, nodes: Sequence[BaseNode] | None = None, storage_context: StorageContext | None = None, **kwargs: Any
+        self,
+        nodes: Sequence[BaseNode] | None = None,
+        storage_context: StorageContext | None = None,
+        *,
+        vector_store: ColPaliVectorStore | None = None,
+        **kwargs: Any,
     ) -> None:
-        storage_context = storage_context or StorageContext.from_defaults(vector_store=ColPaliVectorStore())
-        if not isinstance(storage_context.vector_store, ColPaliVectorStore):
-            found = type(storage_context.vector_store).__name__
-            raise ConfigurationError(f"a ColPaliIndex is over a ColPaliVectorStore, got {found}")
-        if kwargs.get("embed_model") is None:
-            kwargs["embed_model"] = DeferredEmbedding()
-        if not kwargs.get("transformations"):
-            kwargs["transformations"] = [_Whole()]
+        if isinstance(nodes, ColPaliVectorStore):
+            raise ConfigurationError(
+                "the first argument is nodes; for a store use ColPaliIndex.from_vector_store(store)"
+            )
+        context = _context(storage_context, vector_store)
+        kwargs["embed_model"] = kwargs.get("embed_model") or DeferredEmbedding()
+        kwargs["transformations"] = kwargs.get("transformations") or [_Whole()]
         if nodes is None and kwargs.get("index_struct") is None:
             nodes = []
-        super().__init__(nodes=nodes, storage_context=storage_context, **kwargs)
+        super().__init__(nodes=nodes, storage_context=context, **kwargs)
 
     @classmethod
     def from_documents(  # type: ignore[override]  # pages are nodes
-        cls, documents: Sequence[BaseNode], storage_context: StorageContext | None = None, **kwargs: Any
+        cls,
+        documents: Sequence[BaseNode],
+        storage_context: StorageContext | None = None,
+        *,
+        vector_store: ColPaliVectorStore | None = None,
+        **kwargs: Any,
     ) -> ColPaliIndex:
-        """An index of the pages of `PdfPageReader` (or of other documents), whose hashes `refresh_ref_docs` looks at.
+        """Make an index of the pages of `PdfPageReader` (or of other documents), which `refresh_ref_docs` recognises.
 
         Args:
-            documents: kept whole, unless `transformations` say otherwise.
+            documents: kept whole, unless `transformations` split them.
             storage_context: as for the class.
+            vector_store: as for the class.
             kwargs: as for `VectorStoreIndex.from_documents`.
         """
         kwargs["transformations"] = kwargs.get("transformations") or [_Whole()]
-        return super().from_documents(
-            documents,  # type: ignore[arg-type]
-            storage_context=storage_context or StorageContext.from_defaults(vector_store=ColPaliVectorStore()),
-            **kwargs,
-        )
+        context = _context(storage_context, vector_store)
+        return super().from_documents(documents, storage_context=context, **kwargs)  # type: ignore[arg-type]
+
+    def as_retriever(self, **kwargs: Any) -> ColPaliRetriever:
+        """Make a retriever over the whole vector store.
+
+        Args:
+            kwargs: options of `ColPaliRetriever`. Arguments of LlamaIndex's engines, which `as_query_engine` and
+                `as_chat_engine` pass too, are ignored.
+
+        Raises:
+            ConfigurationError: an option is unknown or has an invalid value.
+        """
+        options = {"callback_manager": self._callback_manager, "object_map": self._object_map, **kwargs}
+        ignored = _engine_options() - option_names()
+        return ColPaliRetriever(self, **{name: value for name, value in options.items() if name not in ignored})
 
     def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
         """Add nodes, those with a picture and no text too."""
         return self._build_index_from_nodes(nodes, **insert_kwargs)
 
-    # `VectorStoreIndex` embeds here, and then keeps pictures in the document store too, from where it fetches them in
-    # place of what the vector store found. The store has it all.
+    # `VectorStoreIndex` embeds the nodes here, and stores pictures in the document store too, whose copies then replace
+    # the nodes that the vector store returns. The vector store holds all that is needed.
 
     def _add_nodes_to_index(
         self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
@@ -137,3 +163,32 @@ class ColPaliIndex(VectorStoreIndex):
     ) -> None:
         for batch in iter_batch(nodes, self._insert_batch_size):
             await self._vector_store.async_add(batch, show_progress=show_progress, **insert_kwargs)
+
+
+def _context(storage_context: StorageContext | None, vector_store: ColPaliVectorStore | None) -> StorageContext:
+    """A storage context over a `ColPaliVectorStore`.
+
+    Raises:
+        ConfigurationError: the caller passes both, or the vector store is of another class.
+    """
+    if storage_context is None:
+        return StorageContext.from_defaults(vector_store=vector_store or ColPaliVectorStore())
+    if vector_store is not None:
+        raise ConfigurationError("pass storage_context= or vector_store=, not both")
+    if not isinstance(storage_context.vector_store, ColPaliVectorStore):
+        name = type(storage_context.vector_store).__name__
+        raise ConfigurationError(f"a ColPaliIndex needs a ColPaliVectorStore, got {name}")
+    return storage_context
+
+
+@cache
+def _engine_options() -> frozenset[str]:
+    """The arguments of LlamaIndex's engines."""
+    makers = (
+        RetrieverQueryEngine.from_args,
+        CondenseQuestionChatEngine.from_defaults,
+        ContextChatEngine.from_defaults,
+        CondensePlusContextChatEngine.from_defaults,
+        SimpleChatEngine.from_defaults,
+    )
+    return frozenset(name for maker in makers for name in inspect.signature(maker).parameters)

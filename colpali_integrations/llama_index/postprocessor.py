@@ -1,101 +1,97 @@
-"""`ColPaliRerank`: nodes that another retriever found, ranked by late interaction."""
+"""Postprocessors that rank nodes by late interaction and that put pictures into them."""
 
 from __future__ import annotations
 
+import base64
 import os
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle
+from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
-from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.errors import ColPaliError, ConfigurationError
+from colpali_integrations.llama_index._components import StrictComponent
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
-from colpali_integrations.llama_index.sources import image_label, image_sources
-from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
-from colpali_integrations.runtime.threads import offload
+from colpali_integrations.llama_index.schema import (
+    PageReference,
+    content_key,
+    has_image,
+    image_label,
+    node_image,
+    node_picture,
+)
+from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore, StoreComponent
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
 
-__all__ = ["ColPaliRerank"]
+__all__ = ["ColPaliRerank", "PageImagePostprocessor"]
 
 dispatcher = get_dispatcher(__name__)
 
 
-class ColPaliRerank(BaseNodePostprocessor):
-    """Ranks nodes by MaxSim with the question, whoever found them.
+class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
+    """Ranks nodes of any retriever by MaxSim with the question.
 
-    Nodes that are in `store` are scored by their stored vectors: no page is encoded. Others are encoded once, as
-    images if they have a picture and as texts otherwise, and kept for the next question. The score is the relevance,
-    in [0, 1].
+    A node whose content is in `store`, under its id or another, is scored by the stored vectors, without encoding.
+    Other nodes are encoded, as images if they have a picture and as texts otherwise, and cached for the next question.
+    The score is the relevance, in [0, 1].
 
     Attributes:
-        top_n: how many nodes are kept.
-        keep_retrieval_score: put the score that a node came with into `metadata["retrieval_score"]`.
-        embedding: what encodes; None for the store's, or ColTiny without one.
+        top_n: number of nodes to return.
+        keep_retrieval_score: put the retriever's score into `metadata["retrieval_score"]`.
+        embed_model: encodes questions and nodes; None for the store's, or ColTiny without a store.
         path: the folder of the store.
-        cache_size: how many encoded nodes are kept.
-        on_error: what becomes of a node that cannot be read: "raise" an error that names it, or "skip" it: it is
-            ranked last, and the log says why.
+        cache_size: number of encoded nodes in the cache.
+        on_error: "raise" an error that names a node that cannot be read, or "skip" the node: it is ranked last, with a
+            log entry.
 
     Args:
         store: a `ColPaliVectorStore`, a `MultiVectorStore` or the folder of one; None to encode everything.
 
     Raises:
-        StoreError: no store in that folder.
-        ValidationError: an unknown argument, or a value that cannot be.
+        StoreError: the folder holds no store.
+        ValidationError: an argument is unknown or has an invalid value.
 
     Example:
         >>> from llama_index.core.schema import TextNode
-        >>> found = [NodeWithScore(node=TextNode(text=text)) for text in ("tax return", "low tide in the harbour")]
-        >>> [best] = ColPaliRerank(top_n=1).postprocess_nodes(found, query_str="harbour")
+        >>> nodes = [NodeWithScore(node=TextNode(text=text)) for text in ("tax return", "low tide in the harbour")]
+        >>> [best] = ColPaliRerank(top_n=1).postprocess_nodes(nodes, query_str="harbour")
         >>> best.text
         'low tide in the harbour'
     """
 
-    model_config = ConfigDict(extra="forbid")
+    guesses: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("embedding", "model"), "the encoder is embed_model="),
+        **dict.fromkeys(("k", "top_k"), "the number of nodes is top_n="),
+        **dict.fromkeys(("persist_dir", "persist_directory", "location"), "the folder is path="),
+    }
 
-    top_n: int = Field(default=5, gt=0, description="How many nodes are kept.")
-    keep_retrieval_score: bool = Field(default=False, description="Put the earlier score into the metadata.")
-    embedding: ColPaliEmbedding | None = Field(default=None, description="What encodes.")
-    path: str | None = Field(default=None, description="The folder of the store.")
-    cache_size: int = Field(default=256, ge=0, description="How many encoded nodes are kept.")
-    on_error: Literal["raise", "skip"] = Field(default="raise", description="What becomes of unreadable nodes.")
+    top_n: int = Field(default=5, gt=0, description="Number of nodes to return.")
+    keep_retrieval_score: bool = Field(default=False, description="Put the retriever's score into the metadata.")
+    cache_size: int = Field(default=256, ge=0, description="Number of encoded nodes in the cache.")
+    on_error: Literal["raise", "skip"] = Field(default="raise", description="Raise or skip unreadable nodes.")
 
-    _store: MultiVectorStore | None = PrivateAttr(default=None)
     _scorer: CandidateScorer = PrivateAttr()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_class_name(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("class_name") == cls.class_name():
-            return {key: value for key, value in data.items() if key != "class_name"}
-        return data
 
     def __init__(
         self, store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str] | None = None, **fields: Any
     ) -> None:
-        if isinstance(store, (str, os.PathLike)):
-            fields, store = {**fields, "path": os.fspath(store)}, None
         if isinstance(store, ColPaliVectorStore):
-            # By its path a copy in another process finds it again.
-            fields = {"embedding": store.embedding, "path": store.path, **fields}
-            store = store.client
-        super().__init__(**fields)
-        self._store = store if store is not None or self.path is None else MultiVectorStore.open(self.path)
-        if self.embedding is None:
+            super().__init__(store.client, **{"embed_model": store.embed_model, **fields})
+            self.path = store.path  # from which a copy in another process opens the store
+        else:
+            super().__init__(store, **fields)
+        if self._store is None and self.path is not None:
+            self._store = MultiVectorStore.open(self.path)
+        if self.embed_model is None:
             name = "coltiny" if self._store is None else self._store.model.name
-            self.embedding = ColPaliEmbedding(model_name=name)
-        self._scorer = CandidateScorer(self._model, self._store, cache_size=self.cache_size)
-
-    @classmethod
-    def class_name(cls) -> str:
-        """The name under which this class is serialised."""
-        return "ColPaliRerank"
+            self.embed_model = ColPaliEmbedding(model_name=name)
+        self._scorer = CandidateScorer(lambda: self._encoder.model, self._store, cache_size=self.cache_size)
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -104,7 +100,7 @@ class ColPaliRerank(BaseNodePostprocessor):
             raise ConfigurationError("ColPaliRerank needs the question: pass query_str or query_bundle")
         if not nodes:
             return []
-        name = self._embedding.model_name
+        name = self._encoder.model_name
         dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=self.top_n, model_name=name))
         payload: dict[Any, Any] = {
             EventPayload.NODES: nodes,
@@ -115,73 +111,60 @@ class ColPaliRerank(BaseNodePostprocessor):
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
             candidates = [_candidate(one.node) for one in nodes]
             scores = self._scorer.scores(query_bundle.query_str, candidates, on_error=self.on_error)
-            # Sorted by MaxSim: relevance is cut off at 1. Equal ones stay in the order in which they were found.
+            # Sorted by MaxSim, because relevance is cut off at 1. Equal nodes stay in the retriever's order.
             order = sorted(range(len(nodes)), key=lambda index: -scores[index].max_sim)[: self.top_n]
             ranked = [self._scored(nodes[index], scores[index].relevance) for index in order]
             event.on_end(payload={EventPayload.NODES: ranked})
         dispatcher.event(ReRankEndEvent(nodes=ranked))
         return ranked
 
-    async def _apostprocess_nodes(
-        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
-    ) -> list[NodeWithScore]:
-        lane: Literal["queries", "pages"] = "pages" if self._store is None else "queries"
-        return await offload(lambda: self._postprocess_nodes(nodes, query_bundle), lane)
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ColPaliRerank:
-        return self.model_copy()  # a copy shares the store and the cache
-
-    def __getstate__(self) -> dict[str, Any]:
-        if self._store is not None and self.path is None:
-            raise ConfigurationError(
-                "a ColPaliRerank with a store that has no path cannot be pickled: give it a folder"
-            )
-        return {"__dict__": {key: value for key, value in self.__dict__.items() if key != "callback_manager"}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state["__dict__"])  # type: ignore[misc]
-
-    @property
-    def _embedding(self) -> ColPaliEmbedding:
-        if self.embedding is None:
-            raise ConfigurationError("embedding was set to None")
-        return self.embedding
-
-    def _model(self) -> Any:
-        return self._embedding.model
-
-    def _scored(self, found: NodeWithScore, score: float) -> NodeWithScore:
+    def _scored(self, result: NodeWithScore, score: float) -> NodeWithScore:
         if not self.keep_retrieval_score:
-            return NodeWithScore(node=found.node, score=score)
-        metadata = {**found.node.metadata, "retrieval_score": found.score}
-        return NodeWithScore(node=found.node.model_copy(update={"metadata": metadata}), score=score)
+            return NodeWithScore(node=result.node, score=score)
+        metadata = {**result.node.metadata, "retrieval_score": result.score}
+        return NodeWithScore(node=result.node.model_copy(update={"metadata": metadata}), score=score)
 
 
 def _candidate(node: BaseNode) -> Candidate:
-    """The node without a look at its picture, which the store may make needless."""
-    text = node.get_content(MetadataMode.EMBED)
-    place = _image_place(node)
-    picture = None if place is None else lambda: next(iter(image_sources([node])))
-    # A node's hash covers its text and its picture, or where that is; a file may change in its place.
-    return Candidate(node.node_id, f"{node.hash} {_stamp(place or '')}", text, picture, image_label(node))
-
-
-def _image_place(node: BaseNode) -> str | None:
-    """Where the picture is, "" for one inside the node, None without one."""
-    embedded: Any
-    places: tuple[Any, ...]
-    if isinstance(node, ImageNode):
-        embedded, places = node.image, (node.image_path, node.image_url)
-    elif isinstance(node, Node) and node.image_resource is not None:
-        embedded, places = node.image_resource.data, (node.image_resource.path, node.image_resource.url)
-    else:
-        return None
-    return "" if embedded else next((str(place) for place in places if place), None)
-
-
-def _stamp(place: str) -> str:
+    """Translate a node without reading its picture, which stored vectors may make needless."""
     try:
-        found = Path(place.partition("#page=")[0]).stat() if place else None
-    except (OSError, ValueError):
-        found = None
-    return "" if found is None else f"{found.st_mtime_ns} {found.st_size}"
+        key = content_key(node)
+    except ColPaliError:
+        key = f"unreadable:{node.node_id}"  # encoding it raises the error, or skips the node
+    picture = (lambda: node_picture(node)) if has_image(node) else None
+    return Candidate(node.node_id, key, node.get_content(MetadataMode.EMBED), picture, image_label(node))
+
+
+class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
+    """Puts its picture into each page, for query engines that read images from nodes.
+
+    An index holds references to pages, and a multimodal query engine needs pictures. This postprocessor draws the pages
+    that a retriever returned. Other nodes pass unchanged, and so do the nodes in the index. Nodes of `ColPaliRetriever`
+    and `ColPaliVectorStore` draw themselves, and need it only for another resolution.
+
+    Attributes:
+        dpi: draw PDF pages at this resolution instead of the reference's.
+
+    Example:
+        >>> from colpali_integrations.llama_index import PdfPageReader
+        >>> [node] = PdfPageReader().load_data("report.pdf", pages=[1])
+        >>> [drawn] = PageImagePostprocessor(dpi=50).postprocess_nodes([NodeWithScore(node=node, score=1.0)])
+        >>> drawn.node.image[:8], node.image is None  # base64 of a PNG; the node in the index is unchanged
+        ('iVBORw0K', True)
+    """
+
+    dpi: float | None = Field(default=None, gt=0, description="Resolution, instead of the reference's.")
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        return [self._with_image(node) for node in nodes]
+
+    def _with_image(self, result: NodeWithScore) -> NodeWithScore:
+        reference = node_image(result.node) if isinstance(result.node, ImageNode) else None
+        if not isinstance(reference, PageReference):
+            return result
+        content, kind = reference.encode(dpi=self.dpi)
+        # Without image_path: ImageNode.get_content_blocks refuses one that is not a file.
+        update = {"image": base64.b64encode(content).decode("ascii"), "image_path": None, "image_mimetype": kind}
+        return NodeWithScore(node=result.node.model_copy(update=update), score=result.score)

@@ -1,46 +1,59 @@
-"""`PdfPageReader`: one `ImageNode` a page."""
+"""`PdfPageReader`: one node per page."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from llama_index.core.bridge.pydantic import ConfigDict, Field
+from llama_index.core.bridge.pydantic import Field
 from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import ImageNode
 
-from colpali_integrations.llama_index.pages import page_id, page_node
-from colpali_integrations.pages.reference import DEFAULT_DPI, read_pages
-from colpali_integrations.runtime.threads import offload
+from colpali_integrations.errors import ColPaliError
+from colpali_integrations.llama_index._components import StrictComponent
+from colpali_integrations.llama_index.schema import page_node
+from colpali_integrations.pages.document import DEFAULT_DPI, PagedDocument
+from colpali_integrations.pages.identity import page_name
+from colpali_integrations.pages.images import image_name
+from colpali_integrations.stores.indexing import find_documents
 
 __all__ = ["PdfPageReader"]
 
+logger = logging.getLogger(__name__)
 
-class PdfPageReader(BasePydanticReader):
-    """Reads PDFs (and image files, which are their own only page) as one `ImageNode` a page.
 
-    The node's text is the page's text layer, or "report.pdf, page 3" for a scan: a node without text is dropped by
-    index building, and two of them collide in the cache of an `IngestionPipeline`. Its metadata (JSON-safe) are
-    source, page (1-based), page_count, width, height, dpi and content_hash. The picture is a reference in
-    `image_path` ("report.pdf#page=3&dpi=150..."), drawn when `ColPaliEmbedding` or `image_blocks` need it; what else
-    expects a readable `image_path` wants `include_image=True`. Ids are the same at every reading, so that an index is
-    updated and does not grow. Hand the nodes on whole: a text splitter would separate pages from their pictures.
+class PdfPageReader(StrictComponent, BasePydanticReader):
+    """Reads PDFs, images (documents of one page) and folders of these as one `ImageNode` per page.
+
+    The node's text is the page's text layer, or "report.pdf, page 3" for a scan, because index building drops nodes
+    without text, and the cache of an `IngestionPipeline` confuses them. Its metadata (JSON-safe) are those of
+    `pages.document`: source, file_name, page (1-based), page_label, page_count and so on. The picture is a reference in
+    `image_path` ("report.pdf#page=3&dpi=150..."), from which the classes of this package draw the page. Other consumers
+    of `image_path` expect a file and need `include_image=True`. A text splitter would separate pages from their
+    pictures, so leave the nodes whole.
+
+    Ids are derived from the file's real path, the values of `metadata` and the page's number, so that reading a file
+    again updates an index. The same file in two folders, or with two values of `metadata`, is two documents.
 
     A page is its own source document, by which pipelines and indexes recognise and delete it. With
     `DocstoreStrategy.UPSERTS_AND_DELETE` LlamaIndex's document store fails to delete such a node: set its
-    `relationships` to {} for that, with which `ColPaliVectorStore` does as well.
+    `relationships` to {} for that strategy; `ColPaliVectorStore` stores it all the same.
 
-    `MultiModalVectorStoreIndex` and vector stores know `ImageNode` and turn `ImageDocument` into plain text, hence
-    nodes. `SimpleDirectoryReader(..., file_extractor={".pdf": PdfPageReader()})` and
+    The class gives nodes, because `MultiModalVectorStoreIndex` and vector stores support `ImageNode` and turn
+    `ImageDocument` into plain text. `SimpleDirectoryReader(..., file_extractor={".pdf": PdfPageReader()})` and
     `IngestionPipeline(readers=[ReaderConfig(reader=PdfPageReader(), reader_args=["report.pdf"])])` work too.
 
     Attributes:
-        dpi: resolution at which pages are drawn.
-        include_image: put the picture into each node as base64 PNG; None does so only where a reference cannot be
-            followed: for bytes and for encrypted PDFs.
-        password: for encrypted PDFs. It is kept neither in the nodes nor in `to_dict()`.
+        metadata: the caller's own values, such as a tenant, for every node; they are part of a document's identity.
+        dpi: resolution of PDF pages.
+        include_image: put the picture into each node as base64 PNG; None does so for bytes and encrypted PDFs only,
+            whose pages cannot be drawn from a reference.
+        password: for encrypted PDFs. Neither the nodes nor `to_dict()` contain it.
+        on_error: "raise" the error of a document or page that cannot be read, or "skip" it with a log entry.
 
     Example:
         >>> nodes = PdfPageReader().load_data("report.pdf")
@@ -48,79 +61,89 @@ class PdfPageReader(BasePydanticReader):
         (2, 'report.pdf#page=2&dpi=150&sha256=...')
     """
 
-    model_config = ConfigDict(extra="forbid")
+    guesses: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("file", "file_path", "path", "input_dir", "input_files"), "files and folders are arguments of load_data()"
+    )
 
+    metadata: dict[str, Any] = Field(default_factory=dict, description="The caller's own values, for every node.")
     dpi: float = Field(default=DEFAULT_DPI, gt=0, allow_inf_nan=False, description="Resolution of the drawn pages.")
     include_image: bool | None = Field(default=None, description="Put the picture into each node as base64 PNG.")
     password: str | None = Field(default=None, exclude=True, repr=False, description="For encrypted PDFs.")
-
-    @classmethod
-    def class_name(cls) -> str:
-        """The name under which this class is serialised."""
-        return "PdfPageReader"
+    on_error: Literal["raise", "skip"] = Field(default="raise", description="Raise or skip unreadable pages.")
 
     def lazy_load_data(  # type: ignore[override]  # nodes, which BaseReader's signature does not foresee
         self,
         file: str | os.PathLike[str] | bytes | Iterable[str | os.PathLike[str]],
-        extra_info: dict[str, Any] | None = None,
+        extra_info: Mapping[str, Any] | None = None,
         *,
+        metadata: Mapping[str, Any] | None = None,
         pages: Iterable[int] | None = None,
+        exclude: Iterable[str] = (),
         name: str | None = None,
         fs: Any = None,
     ) -> Iterator[ImageNode]:
-        """Read pages one by one.
+        """Read pages one by one. A document is opened once; its pages are drawn for `include_image` only.
 
         Args:
-            file: a path, several, or the content of a document.
-            extra_info: metadata to add to each node.
-            pages: 1-based numbers of the pages wanted; None for all.
-            name: what `source` says for content without a path.
-            fs: an fsspec file system to read paths from, as `SimpleDirectoryReader` passes it. What is not a local
-                file then carries its picture.
+            file: a file or a folder, several of these, or the content of a document.
+            extra_info: more metadata for each node, such as the sizes and dates that `SimpleDirectoryReader` passes.
+                They are not part of the node's identity.
+            metadata: the caller's own values, added to the reader's.
+            pages: 1-based numbers of the pages of each document; None for all.
+            exclude: patterns of files in folders to ignore; see `stores.find_documents`.
+            name: stored as `source` for content without a path, and its identity.
+            fs: an fsspec file system to read paths from, as `SimpleDirectoryReader` passes it. A page of a file that is
+                not local carries its picture.
 
         Yields:
             Nodes, in order.
 
         Raises:
-            PdfError: not a PDF, damaged, encrypted without the right password, or without a page asked for.
-            ImageError: neither a PDF nor an image.
-            MissingExtraError: pypdfium2 is not installed.
+            InputError: a path does not exist.
+            PdfError: a PDF is damaged, is encrypted and the password is wrong, or has no requested page.
+            ImageError: a file is neither a PDF nor an image.
         """
-        wanted = None if pages is None else list(pages)
-        for one in [file] if isinstance(file, (str, os.PathLike, bytes)) else file:
-            yield from self._read(one, extra_info or {}, wanted, name, fs)
+        read = partial(
+            self._read,
+            metadata={**self.metadata, **(metadata or {})},
+            extra_metadata=extra_info or {},
+            pages=None if pages is None else list(pages),
+        )
+        sources = [file] if isinstance(file, (str, os.PathLike, bytes)) else list(file)
+        local = [one for one in sources if not isinstance(one, bytes) and (fs is None or Path(one).exists())]
+        for path in find_documents(local, exclude=exclude):
+            yield from read(path, name)
+        for source in sources:
+            if isinstance(source, bytes):
+                yield from read(source, name)
+            elif source not in local:
+                yield from read(fs.cat_file(os.fspath(source)), os.fspath(source))
 
     def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
         """Read all pages at once; see `lazy_load_data`."""
         return list(self.lazy_load_data(*args, **load_kwargs))
 
-    async def aload_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
-        """`load_data` without blocking the event loop."""
-        return await offload(lambda: self.load_data(*args, **load_kwargs), "pages")
-
-    async def alazy_load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
-        """`load_data` without blocking the event loop: its type leaves no room for an asynchronous iterator."""
-        return await self.aload_data(*args, **load_kwargs)
-
     def _read(
-        self,
-        one: str | os.PathLike[str] | bytes,
-        extra: dict[str, Any],
-        pages: list[int] | None,
-        name: str | None,
-        fs: Any,
+        self, source: Path | bytes, name: str | None, *, pages: list[int] | None, **options: Any
     ) -> Iterator[ImageNode]:
-        source: str | bytes = one if isinstance(one, bytes) else os.fspath(one)
-        if isinstance(source, str) and fs is not None and not Path(source).is_file():
-            name = name or source
-            source = fs.cat_file(source)
-        include = self.include_image
-        if include is None:
-            include = isinstance(source, bytes) or self.password is not None
-        for page in read_pages(
-            source, name=name, dpi=self.dpi, pages=pages, password=self.password, include_image=include
-        ):
-            # Content without a name has no path that could tell it apart.
-            anonymous = isinstance(source, bytes) and name is None
-            node_id = page_id(page.metadata["content_hash"], page.metadata["page"]) if anonymous else None
-            yield page_node(page.content, {**extra, **page.metadata}, node_id=node_id)
+        try:
+            document = PagedDocument(source, name=name, dpi=self.dpi, password=self.password, **options)
+        except ColPaliError as error:
+            return self._skip(name or image_name(source), error)
+        include_image = self.include_image
+        if include_image is None:
+            include_image = isinstance(source, bytes) or self.password is not None
+        with document:
+            for number in range(1, document.page_count + 1) if pages is None else pages:
+                try:
+                    page = document.page(number)
+                    node = page_node(page.content, page.metadata_with_image() if include_image else page.metadata)
+                except ColPaliError as error:
+                    self._skip(page_name(document.name, number), error)
+                else:
+                    yield node
+
+    def _skip(self, name: str, error: ColPaliError) -> None:
+        if self.on_error == "raise":
+            raise error
+        logger.warning("skipped %s: %s", name, error)

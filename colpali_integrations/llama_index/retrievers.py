@@ -1,141 +1,163 @@
-"""`ColPaliRetriever`: questions to pages, by late interaction."""
+"""`ColPaliRetriever`: finds the pages that answer a question, by late interaction."""
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
-from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
-from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index.core.indices.vector_store.base import VectorStoreIndex
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryMode
 
+from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
-from colpali_integrations.llama_index.filters import store_filter
-from colpali_integrations.llama_index.nodes import node_of
-from colpali_integrations.llama_index.searching import encode_question, search
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
-from colpali_integrations.stores.fusion import Hybrid, text_weight
-from colpali_integrations.stores.store import Mode
+from colpali_integrations.stores.fusion import Hybrid
+from colpali_integrations.stores.search import Mode
 
 __all__ = ["ColPaliRetriever"]
+
+_GUESSES: Mapping[str, str] = {
+    **dict.fromkeys(("k", "top_k"), "the number of nodes is similarity_top_k="),
+    **dict.fromkeys(("filter", "where"), "metadata filters are filters=MetadataFilters(...)"),
+    **dict.fromkeys(("score_threshold", "similarity_cutoff"), "the lowest relevance is min_relevance="),
+    "mode": "exact or two-stage search is search_mode=, hybrid search or MMR vector_store_query_mode=",
+    "embedding": "the encoder is embed_model=",
+}
 
 
 class ColPaliRetriever(BaseRetriever):
     """Finds the pages that answer a question: every vector of the question against every vector of a page.
 
-    Nodes come as they were added; pages that the command line or LangChain indexed come as `PdfPageReader` gives them:
-    an `ImageNode` with the text layer, or "report.pdf, page 7" where it has none, and `source` and `page` (1-based) in
-    the metadata. A page draws its picture when a multimodal model asks for it, so that
-    `RetrieverQueryEngine.from_args(retriever, llm=llm, multimodal=True)` works as it is.
+    It calls `ColPaliVectorStore.query`. Nodes are equal to those that were added. Pages that the command line or
+    LangChain indexed are like `PdfPageReader`'s: an `ImageNode` with the text layer, or "report.pdf, page 7" for a
+    scan, and `source` and `page` (1-based) in the metadata. A page draws its picture when a multimodal model needs it,
+    so that `RetrieverQueryEngine.from_args(retriever, llm=llm, multimodal=True)` works without a postprocessor.
 
-    The score is the relevance, in [0, 1]: MaxSim over the highest possible for the question. A fixed cutoff
-    (`SimilarityPostprocessor`, `min_relevance`) is to be chosen for the model: relevant pages have higher values with
-    some than others. In a hybrid search the score is the fused one, where 1 is the best by both.
+    The score is the relevance, in [0, 1]: MaxSim over the highest possible for the question. Choose a fixed cutoff
+    (`SimilarityPostprocessor`, `min_relevance`) per model, because relevant pages have higher values with some models
+    than with others. In a hybrid search the score is the fused one, where 1 is the best by both.
 
     A `QueryBundle` with `custom_embedding_strs`, such as of a `HyDEQueryTransform`, is searched for by the vectors of
     all of these.
 
     Args:
-        store: a `ColPaliVectorStore`, a `MultiVectorStore`, or the folder of one.
-        embed_model: what embeds the questions; None for the store's model.
-        similarity_top_k: how many nodes at most.
-        filters: only nodes that fit.
+        store: a `ColPaliVectorStore`, an index over one, a `MultiVectorStore`, or the folder of one.
+        embed_model: encodes the questions; None for the store's model.
+        similarity_top_k: number of nodes at most.
+        vector_store_query_mode: "default", "hybrid" or "mmr".
+        alpha: in mode "hybrid" the weight of the vectors, in [0, 1]; None fuses ranks.
+        filters: only nodes that match them.
+        node_ids: only these nodes.
+        doc_ids: only nodes of these source documents.
+        hybrid_top_k: number of nodes in mode "hybrid", instead of `similarity_top_k`.
+        sparse_top_k: without effect.
+        vector_store_kwargs: more options of `ColPaliVectorStore.query`, such as `mmr_threshold`.
+        hybrid: fuse with BM25 over the texts, in mode "default": True or "rrf" by ranks, a number as the weight of the
+            text.
         min_relevance: leave out nodes of a lower relevance, in [0, 1].
-        mode: "exact", "two_stage", or "auto", which is two stages for large stores that have them.
-        oversampling: how many times `similarity_top_k` the first of two stages hands on.
-        hybrid: fuse with BM25 over the texts: True or "rrf" by ranks, a number as the weight of the text.
-        regions: put into `metadata["regions"]` where on the page the answer is: boxes as fractions of the page and in
-            points (pixels for images). Models do not see it.
+        search_mode: "exact", "two_stage" or "auto"; None for the vector store's. See `stores.SearchOptions`.
+        oversampling: number of candidates of a two-stage search, as a multiple of the requested number of nodes.
+        regions: put the boxes of the answer on the page into `metadata["regions"]`, as fractions of the page and in
+            points (pixels for images). Language models do not see them.
         callback_manager: as every retriever's.
         object_map: as every retriever's.
         verbose: as every retriever's.
+        unknown: refused, with the right name for common guesses.
 
     Raises:
-        StoreError: no store in that folder.
-        ConfigurationError: an option that cannot be.
-        FingerprintError: `embed_model` is not the store's model; raised at the first question.
+        StoreError: the folder holds no store.
+        ConfigurationError: an option is unknown or has an invalid value.
+        FingerprintError: `embed_model` is not the store's model.
 
     Example:
         >>> with MultiVectorStore.open("my-index") as store:  # or its folder as it is: ColPaliRetriever("my-index")
-        ...     [found] = ColPaliRetriever(store, similarity_top_k=1).retrieve("diverging palettes")
-        >>> found.metadata["page"], 0 < found.score <= 1
+        ...     [best] = ColPaliRetriever(store, similarity_top_k=1).retrieve("diverging palettes")
+        >>> best.metadata["page"], 0 < best.score <= 1
         (1, True)
     """
 
     def __init__(
         self,
-        store: ColPaliVectorStore | MultiVectorStore | str | os.PathLike[str],
+        store: ColPaliVectorStore | VectorStoreIndex | MultiVectorStore | str | os.PathLike[str],
         *,
         embed_model: ColPaliEmbedding | None = None,
         similarity_top_k: int = 5,
+        vector_store_query_mode: VectorStoreQueryMode | str = VectorStoreQueryMode.DEFAULT,
+        alpha: float | None = None,
         filters: MetadataFilters | None = None,
-        min_relevance: float | None = None,
-        mode: Mode = "auto",
-        oversampling: float | None = None,
+        node_ids: list[str] | None = None,
+        doc_ids: list[str] | None = None,
+        hybrid_top_k: int | None = None,
+        sparse_top_k: int | None = None,
+        vector_store_kwargs: Mapping[str, Any] | None = None,
         hybrid: Hybrid = False,
+        min_relevance: float | None = None,
+        search_mode: Mode | None = None,
+        oversampling: float | None = None,
         regions: bool = False,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
         verbose: bool = False,
+        **unknown: Any,
     ) -> None:
-        if similarity_top_k < 1:
-            raise ConfigurationError(f"similarity_top_k must be at least 1, got {similarity_top_k}")
-        if min_relevance is not None and not 0 <= min_relevance <= 1:
-            raise ConfigurationError(f"min_relevance must be between 0 and 1, got {min_relevance}")
-        if hybrid is not False:
-            text_weight(hybrid)
-        if isinstance(store, ColPaliVectorStore):
-            self.store, embed_model = store.client, embed_model or store.embedding
-        else:
-            self.store = store if isinstance(store, MultiVectorStore) else MultiVectorStore.open(store)
-        self.embed_model = embed_model or ColPaliEmbedding(model_name=self.store.model.name)
-        self.similarity_top_k = similarity_top_k
-        self.filters, self.min_relevance = filters, min_relevance
-        self.mode, self.oversampling, self.hybrid, self.regions = mode, oversampling, hybrid, regions
-        self._checked: object = None
+        if unknown:
+            raise unknown_option("ColPaliRetriever", unknown, option_names(), _GUESSES)
+        self.vector_store = _vector_store(store, embed_model)
+        self.query = VectorStoreQuery(
+            similarity_top_k=similarity_top_k,
+            mode=vector_store_query_mode,  # type: ignore[arg-type]  # compared by value
+            alpha=alpha,
+            filters=filters,
+            node_ids=node_ids,
+            doc_ids=doc_ids,
+            hybrid_top_k=hybrid_top_k,
+            sparse_top_k=sparse_top_k,
+        )
+        options = {"search_mode": search_mode, "oversampling": oversampling, "min_relevance": min_relevance}
+        self.options = {
+            **{name: value for name, value in options.items() if value is not None},
+            **{"hybrid": hybrid, "regions": regions},
+            **(vector_store_kwargs or {}),
+        }
+        self.vector_store.check_query(self.query, **self.options)
         super().__init__(callback_manager=callback_manager, object_map=object_map, verbose=verbose)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        model = self.embed_model.model
-        if model is not self._checked:
-            self.store.require(model)
-            self._checked = model
-        texts = query_bundle.custom_embedding_strs or [query_bundle.query_str]
-        vectors = encode_question(self.embed_model, texts)
-        found = search(
-            self.store,
-            vectors,
-            query_bundle.query_str,
-            self.similarity_top_k,
-            where=store_filter(self.filters, self.store.scroll),
-            mode=self.mode,
-            oversampling=self.oversampling,
-            min_relevance=self.min_relevance,
-            hybrid=self.hybrid,
-        )
-        places: Mapping[str, Any] = {}
-        if self.regions:
-            tokens = [token for text in texts for token in model.query_tokens(text)]
-            places = self.store.regions(vectors, [one.hit.id for one in found], tokens=tokens)
-        nodes = []
-        for one in found:
-            node = node_of(one.hit.entry)
-            if self.regions:
-                _put_regions(node, places.get(one.hit.id, []))
-            nodes.append(NodeWithScore(node=node, score=one.similarity))
-        return nodes
+        query = replace(self.query, query_str=query_bundle.query_str)
+        result = self.vector_store.query(query, **self.options, embedding_strs=query_bundle.custom_embedding_strs)
+        pairs = zip(result.nodes or [], result.similarities or [], strict=True)
+        return [NodeWithScore(node=node, score=score) for node, score in pairs]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await offload(lambda: self._retrieve(query_bundle), "queries")
 
 
-def _put_regions(node: BaseNode, boxes: list[dict[str, Any]]) -> None:
-    node.metadata["regions"] = boxes
-    for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
-        if "regions" not in hidden:
-            hidden.append("regions")
+def option_names() -> frozenset[str]:
+    """The options of `ColPaliRetriever`."""
+    return frozenset(inspect.signature(ColPaliRetriever).parameters) - {"store", "unknown"}
+
+
+def _vector_store(store: Any, embed_model: ColPaliEmbedding | None) -> ColPaliVectorStore:
+    if isinstance(store, (str, os.PathLike)):
+        store = MultiVectorStore.open(store)
+    if isinstance(store, MultiVectorStore):
+        return ColPaliVectorStore(store, embed_model=embed_model)
+    vector_store = store.vector_store if isinstance(store, VectorStoreIndex) else store
+    if not isinstance(vector_store, ColPaliVectorStore):
+        raise ConfigurationError(
+            "a ColPaliRetriever searches a ColPaliVectorStore, an index over one, a MultiVectorStore or the folder of "
+            f"one, got {type(vector_store).__name__}"
+        )
+    if embed_model is None:
+        return vector_store
+    vector_store.client.require(embed_model.model)
+    return vector_store.model_copy(update={"embed_model": embed_model})

@@ -1,83 +1,136 @@
-"""`ColPaliVectorStore`: pages and texts with all their vectors, behind LlamaIndex's vector store interface."""
+"""`ColPaliVectorStore`: pages and texts with all their vectors, behind LlamaIndex's vector store interface.
+
+`ColPaliVectorStore.check_query` translates LlamaIndex's query modes.
+"""
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from threading import Event
+from typing import Any, ClassVar
 
 import fsspec  # type: ignore[import-untyped]
-from llama_index.core.bridge.pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+import numpy as np
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
+    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
+from llama_index_instrumentation import get_dispatcher
 
+from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
-from colpali_integrations.llama_index.adding import add_nodes
-from colpali_integrations.llama_index.deferred import DeferredEmbedding
-from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
-from colpali_integrations.llama_index.filters import store_filter
-from colpali_integrations.llama_index.nodes import node_of
-from colpali_integrations.llama_index.persistence import copied_records, load_store, save_store
-from colpali_integrations.llama_index.querying import answer
-from colpali_integrations.runtime.threads import Lane, offload
-from colpali_integrations.stores import MultiVectorStore
-from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Operator, Or
+from colpali_integrations.llama_index._components import PathString, StrictComponent
+from colpali_integrations.llama_index._filters import store_filter
+from colpali_integrations.llama_index._persistence import copied_records, load_store, save_store
+from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, DeferredEmbedding
+from colpali_integrations.llama_index.schema import entry_node, node_item
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.runtime.threads import offload
+from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest
+from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
+from colpali_integrations.stores.mmr import mmr_select
+from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage
-from colpali_integrations.stores.store import Mode
 
-__all__ = ["ColPaliVectorStore"]
+__all__ = ["ColPaliVectorStore", "StoreComponent"]
 
-T = TypeVar("T")
+dispatcher = get_dispatcher(__name__)
 
-_Folder = Annotated[str, BeforeValidator(lambda given: os.fspath(given) if isinstance(given, os.PathLike) else given)]
+_MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
+_OPTIONS = (
+    *("search_mode", "oversampling", "min_relevance", "hybrid", "mmr_threshold", "mmr_prefetch_k", "regions"),
+    "embedding_strs",
+)
+# Candidates of a diverse search, at least and as a multiple of the requested number.
+_CANDIDATES, _FACTOR = 20, 4
 
 
-class ColPaliVectorStore(BasePydanticVectorStore):
-    """A vector store that keeps every vector of a page, and finds by late interaction.
+class StoreComponent(StrictComponent):
+    """A component with an encoder and an open store. Copies share the store; an unpickled copy opens it again."""
 
-    Nodes with a picture are encoded as images, others as texts (`MetadataMode.EMBED`); the store encodes them itself,
-    and a question too, so it needs no embedding from outside. A node whose content is stored already is not encoded
-    again. Nodes come back as they went in, without `embedding`; pages draw their picture when a multimodal model asks
-    for it. A folder that `colpali-integrations index` or LangChain filled can be opened as well; a page of it that is
-    added here is not encoded again, but stored a second time under its node's id.
+    embed_model: ColPaliEmbedding | None = Field(default=None, description="Encodes nodes and questions.")
+    path: PathString | None = Field(default=None, description="The folder of the store.")
 
-    `VectorStoreIndex` and `IngestionPipeline` want an embedding model all the same. Give them `embed_model`, which
-    costs nothing; with another one every node is encoded twice, and with none `VectorStoreIndex` looks for OpenAI.
-    `ColPaliIndex.from_vector_store(store)` needs no telling.
+    _store: MultiVectorStore | None = PrivateAttr(default=None)
+
+    def __init__(self, store: MultiVectorStore | str | os.PathLike[str] | None = None, **fields: Any) -> None:
+        if sum(place is not None for place in (store, fields.get("path"), fields.get("url"))) > 1:
+            raise ConfigurationError("a store is in one place: pass store=, path= or url=")
+        if isinstance(store, (str, os.PathLike)):
+            fields, store = {**fields, "path": store}, None
+        super().__init__(**fields)
+        self._store = store
+
+    @property
+    def _encoder(self) -> ColPaliEmbedding:
+        if self.embed_model is None:
+            raise ConfigurationError("embed_model was set to None")
+        return self.embed_model
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
+        return self.model_copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._store is not None and self.path is None and getattr(self, "url", None) is None:
+            raise ConfigurationError(
+                f"a {type(self).__name__} over a store in memory, or made with store=, cannot be pickled: "
+                "store the pages in a folder and pass it as path="
+            )
+        return {"__dict__": {name: value for name, value in self.__dict__.items() if name != "callback_manager"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["__dict__"])  # type: ignore[misc]
+
+
+class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
+    """A vector store that keeps every vector of a page, and finds pages by late interaction.
+
+    The store encodes nodes and questions itself, so it needs no embedding from outside: nodes with a picture as images,
+    others as texts (`MetadataMode.EMBED`). A node whose content is stored already is not encoded again. The nodes that
+    it returns are equal to those that were added, without `embedding`; pages draw their picture when a multimodal model
+    needs it. It also opens a folder that `colpali-integrations index` or LangChain filled. Adding a page of such a
+    folder copies the vectors, and stores the page a second time under its node's id.
+
+    `ColPaliIndex.from_vector_store(store)` needs no embedding model. `VectorStoreIndex` and `IngestionPipeline` do:
+    pass them `store.deferred_embedding`, which costs nothing. With another one every node is encoded twice, and
+    without one `VectorStoreIndex` looks for OpenAI's.
 
     Similarities are relevances in [0, 1]: MaxSim over the highest possible for the question. In mode HYBRID they are
     the fused scores, where 1 is the best by both. `alpha` weighs the vectors against BM25 (1: vectors only); without
     it ranks are fused. In mode MMR (`mmr_threshold`, `mmr_prefetch_k`) they are relevances, in the order of choice.
-    `query(..., min_relevance=, oversampling=, search_mode=)` go to `MultiVectorStore.search`. Empty `node_ids` and
-    `doc_ids` restrict nothing: an index that nothing was inserted into passes them.
+    Empty `node_ids` and `doc_ids` restrict nothing, because `VectorStoreIndex` passes them before its first insert.
 
-    Metadata filters: see `filters`. `sparse_top_k`, `output_fields` and `embedding_field` have no effect.
+    Metadata filters are LlamaIndex's; a list in the metadata fits a comparison that one of its values fits.
+    `sparse_top_k`, `output_fields` and `embedding_field` have no effect.
 
     Attributes:
-        embedding: what encodes; by default with the model that the store was made by, or else ColTiny.
+        embed_model: encodes nodes and questions; by default with the store's model, and with ColTiny for a new store.
         path: a folder, for the Qdrant engine inside this process.
         url: of a Qdrant server. Without either (and without `store`) everything is in memory.
-        collection: on the server.
+        collection_name: of the collection on the server.
         first_stage: see `MultiVectorStore.open`.
-        first_vectors: likewise.
-        language: likewise.
-        search_mode: "auto", "exact" or "two_stage".
-        oversampling: how many times what is wanted the first of two stages hands on.
+        first_vectors: see `MultiVectorStore.open`.
+        language: see `MultiVectorStore.open`.
+        search_mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
+        oversampling: the first of two stages hands on this many times the requested number.
         client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`.
 
     Args:
-        store: a ready `MultiVectorStore`, or the folder of one.
+        store: an open `MultiVectorStore`, or the folder of one.
 
     Raises:
         StoreError: the store cannot be opened.
-        FingerprintError: it was made by another model than `embedding`'s.
-        ValidationError: an unknown argument, or a value that cannot be.
+        FingerprintError: the store was made by another model than `embed_model`'s.
+        ValidationError: an argument is unknown or has an invalid value.
 
     Example:
         >>> from llama_index.core.schema import TextNode
@@ -89,124 +142,130 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         ['a']
     """
 
-    model_config = ConfigDict(extra="forbid")
+    guesses: ClassVar[Mapping[str, str]] = {
+        "collection": "the collection on a Qdrant server is collection_name=",
+        **dict.fromkeys(("persist_dir", "persist_directory"), "the folder is path="),
+        "location": "a folder is path=, a Qdrant server url=; without either the store is in memory",
+        "embedding": "the encoder is embed_model=",
+    }
 
     stores_text: bool = True
     is_embedding_query: bool = False
 
-    embedding: ColPaliEmbedding | None = Field(default=None, description="What encodes nodes and questions.")
-    path: _Folder | None = Field(default=None, description="A folder.")
     url: str | None = Field(default=None, description="A Qdrant server.")
-    collection: str = Field(default="pages", description="On the server.")
-    first_stage: FirstStage | None = Field(default=None, description="What a two-stage search scans first.")
-    first_vectors: int | None = Field(default=None, gt=0, description="Vectors a page in the first stage.")
+    collection_name: str = Field(default="pages", description="On the server.")
+    first_stage: FirstStage | None = Field(default=None, description="Scanned first by a two-stage search.")
+    first_vectors: int | None = Field(default=None, gt=0, description="Vectors per page in the first stage.")
     language: str | None = Field(default=None, description="Of the texts, for BM25.")
     search_mode: Mode = Field(default="auto", description="Exact or in two stages.")
-    oversampling: float | None = Field(default=None, ge=1, description="What the first stage hands on.")
+    oversampling: float | None = Field(default=None, ge=1, description="Candidates per requested node.")
     client_options: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
 
     _store: MultiVectorStore = PrivateAttr()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_class_name(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("class_name") == cls.class_name():
-            return {key: value for key, value in data.items() if key != "class_name"}
-        return data
-
     def __init__(self, store: MultiVectorStore | str | os.PathLike[str] | None = None, **fields: Any) -> None:
-        if isinstance(store, (str, os.PathLike)):
-            if fields.get("path") is not None:
-                raise ConfigurationError(
-                    f"a store is in one place: got {os.fspath(store)!r} and path={fields['path']!r}"
-                )
-            fields, store = {**fields, "path": os.fspath(store)}, None
-        super().__init__(**fields)
+        super().__init__(store, **fields)
         if not self.stores_text or self.is_embedding_query:
             raise ConfigurationError("stores_text is True and is_embedding_query False: the store encodes by itself")
-        if store is not None and (self.path is not None or self.url is not None):
-            raise ConfigurationError("a store is in one place: pass store=, path= or url=")
-        self._store = self._opened() if store is None else store
-        if self.embedding is None:
-            self.embedding = ColPaliEmbedding(model_name=self._store.model.name)
-        elif store is not None:
-            self._store.require(self.embedding.model)
+        if self._store is None:
+            self._store = self._opened()
+        elif self.embed_model is not None:
+            self._store.require(self.embed_model.model)
+        if self.embed_model is None:
+            self.embed_model = ColPaliEmbedding(model_name=self._store.model.name)
 
     def _opened(self) -> MultiVectorStore:
-        options: dict[str, Any] = {
-            "url": self.url,
-            "collection": self.collection,
-            "first_stage": self.first_stage,
-            "first_vectors": self.first_vectors,
-            "language": self.language,
-            **self.client_options,
-        }
-        if self.embedding is None:
+        names = ("url", "collection_name", "first_stage", "first_vectors", "language")
+        options = {**{name: getattr(self, name) for name in names}, **self.client_options}
+        if self.embed_model is None:
             try:
-                return MultiVectorStore.open(self.path, **options)  # what is there knows its model
+                return MultiVectorStore.open(self.path, **options)  # an existing store records its model
             except FingerprintError:
                 raise
             except StoreError:
-                self.embedding = ColPaliEmbedding()
-        return MultiVectorStore.open(self.path, model=self.embedding.model, **options)
-
-    @classmethod
-    def class_name(cls) -> str:
-        """The name under which this class is serialised."""
-        return "ColPaliVectorStore"
+                self.embed_model = ColPaliEmbedding()
+        return MultiVectorStore.open(self.path, model=self.embed_model.model, **options)
 
     @property
     def client(self) -> MultiVectorStore:
-        """The `MultiVectorStore` underneath, with what LlamaIndex has no words for."""
+        """The `MultiVectorStore` underneath, with the operations that LlamaIndex lacks."""
         return self._store
 
     @property
-    def embed_model(self) -> DeferredEmbedding:
-        """For `VectorStoreIndex` and `IngestionPipeline`: leaves the encoding to the store."""
+    def deferred_embedding(self) -> DeferredEmbedding:
+        """The `embed_model` for LlamaIndex classes that require one although this store encodes.
+
+        Example:
+            >>> from llama_index.core import VectorStoreIndex
+            >>> store = ColPaliVectorStore()
+            >>> index = VectorStoreIndex.from_vector_store(store, embed_model=store.deferred_embedding)
+        """
         return DeferredEmbedding()
 
-    # -- changing it --------------------------------------------------------------------------------------------
+    # -- changes ------------------------------------------------------------------------------------------------
 
     def add(self, nodes: Sequence[BaseNode], *, show_progress: bool = False, **kwargs: Any) -> list[str]:
-        """Encode and store nodes, in place of those with the same ids.
+        """Encode and store nodes. A node replaces a stored one of the same id.
+
+        Each batch is stored once it is encoded: after an error or an interruption, a second call encodes the rest only.
 
         Args:
-            nodes: pages and texts; left as they are.
-            show_progress: a progress bar over the pages that are encoded.
-            kwargs: for other stores.
+            nodes: pages and texts; they stay unchanged. Of several with one id the last one is stored.
+            show_progress: show a progress bar over the nodes that are encoded.
+            kwargs: ignored; LlamaIndex passes options of other stores.
 
         Returns:
-            Their ids.
+            The ids of the nodes.
 
         Raises:
-            InputError: a picture that cannot be read, or a node with neither picture nor text; the error names it.
-            StoreError: the store cannot be written.
+            InputError: an item is no node, a picture cannot be read, or a node has neither picture nor text; the error
+                names the node.
+            EncodingError: the model cannot encode a page.
+            StoreError: JSON cannot hold a node, or the store cannot be written.
         """
-        return add_nodes(nodes, store=self._store, embedding=self._embedding, show_progress=show_progress)
+        return self._ingest(nodes, show_progress, Event())
 
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """`add` without blocking the event loop."""
-        return await self._offload(lambda: self.add(nodes, **kwargs), "pages")
+    async def async_add(self, nodes: Sequence[BaseNode], *, show_progress: bool = False, **kwargs: Any) -> list[str]:
+        """`add` without blocking the event loop. A cancelled task stops after the current page."""
+        stop = Event()
+        try:
+            return await offload(lambda: self._ingest(nodes, show_progress, stop), "pages")
+        finally:
+            stop.set()
+
+    def _ingest(self, nodes: Sequence[BaseNode], show_progress: bool, stop: Event) -> list[str]:
+        encoder = self._encoder
+        ingest(
+            [node_item(node, index) for index, node in enumerate(nodes)],
+            store=self._store,
+            model=encoder.model,
+            batch_size=encoder.embed_batch_size,
+            parallel=encoder.num_workers,
+            progress=show_progress,
+            stop=stop,
+        )
+        return [node.node_id for node in nodes]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Remove the nodes of a document; an unknown one is passed over.
+        """Remove the nodes of a document. An unknown id is ignored.
 
-        A node without a source document is its own: that is how pipelines without a splitter delete a `Document`.
+        A node without a source document is its own source, so that pipelines without a splitter can delete a
+        `Document`.
         """
-        itself = And((Condition(ID, Operator.EQ, ref_doc_id), Condition(GROUP, Operator.EXISTS, False)))
-        self._store.delete(where=Or((Condition(GROUP, Operator.EQ, ref_doc_id), itself)))
+        itself = And((Condition(ID, Operator.EQ, ref_doc_id), Condition(DOCUMENT, Operator.EXISTS, False)))
+        self._store.delete(where=Or((Condition(DOCUMENT, Operator.EQ, ref_doc_id), itself)))
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """`delete` without blocking the event loop."""
-        await self._offload(lambda: self.delete(ref_doc_id), "queries")
+        await offload(lambda: self.delete(ref_doc_id), "queries")
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """Remove nodes that have one of the ids and fit the filters, as far as given; unknown ids are passed over.
+        """Remove the nodes that match all of the given criteria. Unknown ids are ignored.
 
         Raises:
-            InputError: nothing was given; `clear()` removes everything.
+            InputError: the caller passes neither ids nor filters; `clear()` removes everything.
         """
         where = store_filter(filters, self._store.scroll)
         if node_ids is None and where is None:
@@ -217,7 +276,7 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
         """`delete_nodes` without blocking the event loop."""
-        await self._offload(lambda: self.delete_nodes(node_ids, filters), "queries")
+        await offload(lambda: self.delete_nodes(node_ids, filters), "queries")
 
     def clear(self) -> None:
         """Remove everything."""
@@ -225,75 +284,131 @@ class ColPaliVectorStore(BasePydanticVectorStore):
 
     async def aclear(self) -> None:
         """`clear` without blocking the event loop."""
-        await self._offload(self.clear, "queries")
+        await offload(self.clear, "queries")
 
-    # -- reading it ---------------------------------------------------------------------------------------------
+    # -- reads --------------------------------------------------------------------------------------------------
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Nodes that have one of the ids and fit the filters, as far as given; everything without either.
+        """The nodes that match all of the given criteria; all nodes without any.
 
         Returns:
-            In the order of `node_ids`, without unknown ones; in no particular order without ids.
+            Nodes in the order of `node_ids`, without unknown ones; in no particular order without ids.
         """
         where = store_filter(filters, self._store.scroll)
         if node_ids is None:
-            return [node_of(entry) for entry in self._store.scroll(where)]
-        wanted = list(dict.fromkeys(node_ids))
-        entries = [entry for entry in self._store.get(wanted) if entry is not None] if wanted else []
+            return [entry_node(entry) for entry in self._store.scroll(where)]
+        entries = [entry for entry in self._store.get(list(dict.fromkeys(node_ids))) if entry is not None]
         if where is not None and entries:
             both = And((Condition(ID, Operator.IN, tuple(entry.id for entry in entries)), where))
-            fitting = set(self._store.hashes(both))
-            entries = [entry for entry in entries if entry.id in fitting]
-        return [node_of(entry) for entry in entries]
+            matching_ids = self._store.hashes(both).keys()
+            entries = [entry for entry in entries if entry.id in matching_ids]
+        return [entry_node(entry) for entry in entries]
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
         """`get_nodes` without blocking the event loop."""
-        return await self._offload(lambda: self.get_nodes(node_ids, filters), "queries")
+        return await offload(lambda: self.get_nodes(node_ids, filters), "queries")
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find nodes; see the class.
 
         Args:
-            query: with `query_str`: a single vector is not what this store compares.
-            kwargs: `mmr_threshold`, `mmr_prefetch_k`, `min_relevance`, `oversampling`, `search_mode`.
+            query: with `query_str`, because this store does not compare single vectors.
+            kwargs: `search_mode`, `oversampling`, `min_relevance` and `hybrid`: see `stores.SearchOptions`;
+                `mmr_threshold` and `mmr_prefetch_k`; `regions=True` for the boxes of the answer on each page in
+                `metadata["regions"]`; `embedding_strs`: texts that are encoded instead of the question.
 
         Returns:
             Nodes, similarities and ids, the best first.
 
         Raises:
             QueryError: the question is empty.
-            InputError: a filter that cannot be read, or a query without `query_str`.
-            ConfigurationError: a mode other than DEFAULT, HYBRID and MMR, or an option that cannot be.
+            InputError: the filters are invalid, or the query has no `query_str`.
+            ConfigurationError: the mode is none of DEFAULT, HYBRID and MMR, or an option is unknown or has an invalid
+                value.
         """
-        return answer(
-            query,
-            kwargs,
-            store=self._store,
-            embedding=self._embedding,
-            defaults={"search_mode": self.search_mode, "oversampling": self.oversampling},
+        options, k, threshold = self.check_query(query, **kwargs)
+        if query.query_str is None:
+            raise InputError(
+                "the query has no query_str. A ColPaliVectorStore compares all vectors of a question, which it encodes "
+                "itself; it cannot search by a query_embedding (one vector)"
+            )
+        texts = kwargs.get("embedding_strs") or [query.query_str]
+        vectors, hybrid = self._encode(texts), options.hybrid is not False
+        options = replace(options, where=self._where(query))
+        hits: Sequence[Hit]
+        [hits] = self._store.search_batch([vectors], options, texts=[query.query_str] if hybrid else None)
+        if threshold is not None:
+            hits = self._diverse(hits, k, threshold)
+        nodes = [entry_node(hit.entry) for hit in hits]
+        if kwargs.get("regions"):
+            self._put_regions(nodes, vectors, texts)
+        return VectorStoreQueryResult(
+            nodes=nodes,
+            similarities=[hit.score if hybrid else hit.relevance for hit in hits],
+            ids=[hit.id for hit in hits],
         )
+
+    def check_query(self, query: VectorStoreQuery, **kwargs: Any) -> tuple[SearchOptions, int, float | None]:
+        """Check a query and its options without answering it; see `query`. The filters are not read.
+
+        Returns:
+            Options of the search without a filter, where `k` is the number of candidates; the number of nodes at most;
+            the threshold of MMR, from 0 (only unlike each other) to 1 (only relevant), and None in other modes.
+
+        Raises:
+            ConfigurationError: as `query`.
+        """
+        if kwargs.keys() - _OPTIONS:
+            raise unknown_option("query", kwargs, _OPTIONS)
+        mode, k, hybrid = query.mode, query.similarity_top_k, kwargs.get("hybrid", False)
+        # Modes are compared by value: a caller may write "hybrid".
+        if mode not in _MODES:
+            modes = ", ".join(repr(mode.value) for mode in _MODES)
+            raise ConfigurationError(
+                f"query mode {getattr(mode, 'value', mode)!r}: a ColPaliVectorStore answers {modes}"
+            )
+        if hybrid is not False and mode != VectorStoreQueryMode.DEFAULT:
+            raise ConfigurationError("hybrid= and a query mode: pass one of them")
+        if mode == VectorStoreQueryMode.HYBRID:
+            k = query.hybrid_top_k or k
+            hybrid = True if query.alpha is None else 1 - _share("alpha", query.alpha)
+        if k < 1:
+            raise ConfigurationError(f"similarity_top_k must be at least 1, got {k}")
+        candidates, threshold = k, None
+        if mode == VectorStoreQueryMode.MMR:
+            thresholds = (query.mmr_threshold, kwargs.get("mmr_threshold"), 0.5)
+            threshold = _share("mmr_threshold", next(value for value in thresholds if value is not None))
+            candidates = max(k, kwargs.get("mmr_prefetch_k") or max(_CANDIDATES, _FACTOR * k))
+        options = SearchOptions(
+            k=candidates,
+            mode=kwargs.get("search_mode", self.search_mode),
+            oversampling=kwargs.get("oversampling", self.oversampling),
+            min_relevance=kwargs.get("min_relevance"),
+            hybrid=hybrid,
+        )
+        return options, k, threshold
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query` without blocking the event loop."""
-        return await self._offload(lambda: self.query(query, **kwargs), "queries")
+        return await offload(lambda: self.query(query, **kwargs), "queries")
 
     # -- copies and files ---------------------------------------------------------------------------------------
 
     def persist(self, persist_path: str, fs: fsspec.AbstractFileSystem | None = None) -> None:
-        """Write down where the store is, and what is in it if that is this process's memory.
+        """Write the location of the store to a file, and for a store in memory its pages too.
 
-        A folder or server keeps everything by itself. Instead of "default__vector_store.json", which `StorageContext`
-        would take for its own, the file is called "default__colpali_store.json".
+        The file is called "default__colpali_store.json", because `StorageContext` would read a
+        "default__vector_store.json" as its own.
 
         Args:
             persist_path: as `StorageContext.persist` passes it.
             fs: another file system; not for a store in memory.
 
         Raises:
-            ConfigurationError: a store in memory and another file system.
-            MissingExtraError: a store in memory needs qdrant-edge-py to be written.
+            ConfigurationError: the store is in memory, and `fs` is not local.
+            MissingExtraError: the store is in memory, and qdrant-edge-py is not installed.
         """
         save_store(self.to_dict(), self._store, persist_path, fs)
 
@@ -301,23 +416,22 @@ class ColPaliVectorStore(BasePydanticVectorStore):
     def from_persist_path(
         cls, persist_path: str, fs: fsspec.AbstractFileSystem | None = None, **fields: Any
     ) -> ColPaliVectorStore:
-        """Open what `persist` wrote down.
+        """Open a store that `persist` wrote.
 
         Args:
-            persist_path: as it was given to `persist`.
-            fs: likewise.
-            fields: in place of those written, such as `client_options`.
+            persist_path: the path that was passed to `persist`.
+            fs: the file system that was passed to `persist`.
+            fields: in place of those in the file, such as `client_options`.
 
         Raises:
-            StoreError: nothing was written there.
+            StoreError: no store was written there, or the file is damaged.
         """
-        written, pages = load_store(persist_path, fs)
-        if pages is None:
-            return cls(**{**written, **fields})
-        made = cls(**{**written, **fields})
-        with MultiVectorStore.open(pages) as kept:
-            made._store.add(copied_records(kept))
-        return made
+        saved, pages = load_store(persist_path, fs)
+        store = cls(**{**saved, **fields})
+        if pages is not None:
+            with MultiVectorStore.open(pages) as source:
+                store._store.add(copied_records(source))
+        return store
 
     @classmethod
     def from_persist_dir(
@@ -327,33 +441,52 @@ class ColPaliVectorStore(BasePydanticVectorStore):
         fs: fsspec.AbstractFileSystem | None = None,
         **fields: Any,
     ) -> ColPaliVectorStore:
-        """Open what `StorageContext.persist(persist_dir)` wrote down; hand it to `from_defaults(vector_store=...)`."""
+        """Open a store that `StorageContext.persist(persist_dir)` wrote, for `from_defaults(vector_store=...)`."""
         return cls.from_persist_path(f"{persist_dir}/{namespace}__vector_store.json", fs, **fields)
 
     def close(self) -> None:
-        """Release the folder or the connection. What was in memory is gone then."""
+        """Release the folder or the connection. The pages of a store in memory are gone then."""
         self._store.close()
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ColPaliVectorStore:
-        return copy.copy(self)  # a copy looks into the same store
-
-    def __getstate__(self) -> dict[str, Any]:
-        if self.path is None and self.url is None:
-            raise ConfigurationError(
-                "a store in memory, or made with store=, cannot be pickled: give it a path or a url"
-            )
-        return {"__dict__": dict(self.__dict__)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state["__dict__"])  # type: ignore[misc]
 
     # -----------------------------------------------------------------------------------------------------------
 
-    @property
-    def _embedding(self) -> ColPaliEmbedding:
-        if self.embedding is None:
-            raise ConfigurationError("embedding was set to None")
-        return self.embedding
+    def _encode(self, texts: Sequence[str]) -> Float32:
+        """Encode a question, (n, dim), and emit LlamaIndex's embedding events."""
+        encoder, chunks = self._encoder, list(texts)
+        model = encoder.to_payload()
+        dispatcher.event(EmbeddingStartEvent(model_dict=model))
+        with encoder.callback_manager.event(CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: model}) as event:
+            vectors: Float32 = np.concatenate(encoder.get_query_multi_vectors(chunks))
+            # An event has room for one vector per text, so the multi-vectors are left out.
+            event.on_end(payload={EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: []})
+        dispatcher.event(EmbeddingEndEvent(chunks=chunks, embeddings=[]))
+        return vectors
 
-    async def _offload(self, call: Callable[[], T], lane: Lane) -> T:
-        return await offload(call, lane)
+    def _where(self, query: VectorStoreQuery) -> Filter | None:
+        ids = {ID: query.node_ids, DOCUMENT: query.doc_ids}
+        parts: list[Filter] = [Condition(field, Operator.IN, tuple(values)) for field, values in ids.items() if values]
+        if (condition := store_filter(query.filters, self._store.scroll)) is not None:
+            parts.append(condition)
+        return And(tuple(parts)) if parts else None
+
+    def _diverse(self, hits: Sequence[Hit], k: int, threshold: float) -> list[Hit]:
+        """Select the `k` hits that are relevant and unlike each other, by maximal marginal relevance."""
+        arrays = self._store.vectors([hit.id for hit in hits])
+        stored = [(hit, array) for hit, array in zip(hits, arrays, strict=True) if array is not None]
+        relevances, vectors = [hit.relevance for hit, _ in stored], [array for _, array in stored]
+        return [stored[index][0] for index in mmr_select(relevances, vectors, k, lambda_mult=threshold)]
+
+    def _put_regions(self, nodes: Sequence[BaseNode], vectors: Float32, texts: Sequence[str]) -> None:
+        tokens = [token for text in texts for token in self._encoder.model.query_tokens(text)]
+        boxes = self._store.regions(vectors, [node.node_id for node in nodes], tokens=tokens)
+        for node in nodes:
+            node.metadata["regions"] = boxes.get(node.node_id, [])
+            for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
+                if "regions" not in hidden:
+                    hidden.append("regions")
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ConfigurationError(f"{name} must be between 0 and 1, got {value}")
+    return float(value)

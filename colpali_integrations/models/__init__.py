@@ -1,1 +1,9 @@
 """Models: from a name or folder to `ColPali`, which encodes pages and queries."""
+
+from colpali_integrations._public import publish
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.registry import ModelDescription, find_model, list_supported_models, register_model
+
+__all__ = ["ColPali", "ModelDescription", "find_model", "list_supported_models", "register_model"]
+
+publish(globals())

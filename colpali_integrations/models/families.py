@@ -1,7 +1,4 @@
-"""The table of model families: where each family's class is, and the version of its preprocessing.
-
-Only strings, so that the registry can name families without importing any: see `loading.family_class`.
-"""
+"""The table of model families. It holds only strings, so that the registry can name families without importing them."""
 
 from __future__ import annotations
 
@@ -18,15 +15,20 @@ class FamilyReference(NamedTuple):
         class_name: the name of the class, a `family.Family`.
         preprocessing: name and version of this package's own part in an embedding. A change that gives other vectors
             for the same files takes another version, so that existing indexes are refused.
+        hints: words in the configuration files of a folder that identify the family. The first family of the table
+            with a matching word is chosen.
     """
 
     module: str
     class_name: str
     preprocessing: str
+    hints: tuple[str, ...]
 
 
 FAMILIES = {
-    "coltiny": FamilyReference("coltiny.family", "ColTinyFamily", "coltiny-6"),
-    "idefics3": FamilyReference("idefics3", "Idefics3Family", "idefics3-1"),
-    "paligemma": FamilyReference("paligemma", "PaliGemmaFamily", "paligemma-1"),
+    "coltiny": FamilyReference("coltiny.family", "ColTinyFamily", "coltiny-6", ("coltiny",)),
+    "idefics3": FamilyReference(
+        "idefics3", "Idefics3Family", "idefics3-1", ("vbert", "colsmol", "idefics3", "smolvlm")
+    ),
+    "paligemma": FamilyReference("paligemma", "PaliGemmaFamily", "paligemma-1", ("colpali", "paligemma")),
 }

@@ -1,34 +1,39 @@
-"""What a model family is: how queries and pages become the inputs of a graph, and its outputs multi-vectors.
+"""The interface of a model family: queries and pages to the inputs of a graph, and its outputs to multi-vectors.
 
-A family is one file in this folder. It knows prompts, token ids and pixels; it knows nothing of threads, batches'
-sizes, sessions or frameworks. It offers two codecs of the same shape, one for queries and one for pages:
+A new family is one file or one folder beside this one, plus one line in `families.py`; nothing else names it. It holds
+prompts, token ids and pixels; threads, batch sizes, sessions and frameworks are not its concern. A family of one
+merged transformer graph derives from `transformer.TransformerFamily`. Files beside the graph (tables, adapters) are
+read by the family's constructor from the model's folder; `graphs` may return any paths, so a graph that is built
+instead of downloaded is written there first.
+
+A family has codecs of the same shape for queries, texts and pages:
 
     str   --prepare--> Prepared --feed--> graph inputs --(ONNX Runtime)--> graph outputs --vectors--> multi-vectors
     Image --prepare--> Prepared --feed--> ...
 
-Items are batched only with items of the same `Prepared.key`, so no codec ever pads: what an item gets cannot depend
-on its neighbours.
+Items are batched only with items of the same `Prepared.key`, so no codec ever pads: the vectors of an item cannot
+depend on its neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 
-__all__ = ["Codec", "Family", "Feed", "Float32", "GraphFiles", "Outputs", "PageCodec", "Prepared"]
+__all__ = ["Codec", "Family", "PageCodec", "Prepared", "family_class"]
 
-Float32: TypeAlias = NDArray[np.float32]
-Feed: TypeAlias = dict[str, NDArray[Any]]
-Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 Item = TypeVar("Item", contravariant=True)
 
 
@@ -39,7 +44,7 @@ class Prepared:
     Attributes:
         key: items with equal keys may share a run of the graph.
         arrays: the item's own part of each graph input, without the batch axis.
-        extra: whatever the codec wants to see again in `vectors` (a page's geometry, for instance).
+        extra: data that the codec needs again in `vectors` (a page's geometry, for instance).
     """
 
     key: Hashable
@@ -63,8 +68,7 @@ class Codec(Protocol[Item]):
     def prepare(self, item: Item) -> Prepared:
         """Do the CPU work for one item. Called from several threads at once.
 
-        Raises:
-            InputError: the item cannot be encoded.
+        A text has passed `prompt.check_query` before.
         """
         ...
 
@@ -73,49 +77,27 @@ class Codec(Protocol[Item]):
         ...
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """Cut the graph's outputs into one (n_vectors, dim) float32 array an item, without rows of padding."""
+        """Cut the graph's outputs into one (n_vectors, dim) float32 array per item, without rows of padding."""
         ...
 
 
 class PageCodec(Codec[Image.Image], Protocol):
-    """The direction of pages, which also knows where on a page its vectors stand."""
+    """The direction of pages, which also gives the grid of a page."""
 
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
-        """As `vectors`, each page with the places of its vectors."""
+        """As `vectors`, each page with its grid."""
         ...
-
-
-@dataclass(frozen=True)
-class GraphFiles:
-    """Which ONNX files a family runs.
-
-    Attributes:
-        pages: the graph that encodes pages.
-        queries: the graph that encodes queries. The same path means a merged export, which is split so that queries
-            skip the vision tower.
-    """
-
-    pages: Path
-    queries: Path
-
-    @property
-    def merged(self) -> bool:
-        """Whether one graph serves both directions."""
-        return self.pages == self.queries
 
 
 class Family(Protocol):
     """A model family bound to the files of one model.
 
     Attributes:
-        preprocessing: name and version of this package's own part in an embedding. A change of it that gives other
-            vectors for the same files takes another version: an index then knows that it was made before.
         queries: the codec of queries.
-        texts: the codec of texts that are to be found beside pages; that of queries, where a model has no other.
+        texts: the codec of texts that are searched beside pages; that of queries, where a model has no other.
         pages: the codec of pages.
     """
 
-    preprocessing: ClassVar[str]
     queries: Codec[str]
     texts: Codec[str]
     pages: PageCodec
@@ -125,6 +107,17 @@ class Family(Protocol):
 
         Raises:
             ModelLoadError: a file is missing or does not fit the family.
+        """
+        ...
+
+    @staticmethod
+    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+        """Adapt the description of a registered model to a folder of the family without a description of its own.
+
+        Args:
+            base: the description to start from.
+            config: the folder's config.json.
+            hints: type and class names of all its configuration files, in lower case.
         """
         ...
 
@@ -138,5 +131,16 @@ class Family(Protocol):
         ...
 
     def query_tokens(self, text: str) -> list[str | None]:
-        """For each query vector the piece of the user's text that it stands for; None for those of the prompt."""
+        """The piece of the user's text that each query vector stands for; None for tokens of the prompt."""
         ...
+
+
+def family_class(name: str) -> type[Family]:
+    """Import the module of a family and return the family's class.
+
+    Args:
+        name: a key of `families.FAMILIES`.
+    """
+    reference = FAMILIES[name]
+    module = import_module(f"colpali_integrations.models.{reference.module}")
+    return cast("type[Family]", getattr(module, reference.class_name))

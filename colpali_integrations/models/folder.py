@@ -1,4 +1,4 @@
-"""A bare folder of files -> the description of the model in it."""
+"""Folders of models: their descriptions, the hash of their content, and new ones."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
+from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
+from colpali_integrations.models.families import FAMILIES
+from colpali_integrations.models.family import family_class
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.registry import ModelDescription, list_supported_models
 
-__all__ = ["DESCRIPTION_FILE", "content_revision", "describe_folder", "revision_at"]
+__all__ = ["DESCRIPTION_FILE", "content_revision", "describe_folder", "new_folder", "revision_at", "weight_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,135 +29,144 @@ DESCRIPTION_FILE = "colpali_integrations.json"
 
 _HASHED_WHOLE = 64 * 2**20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-# The words by which config.json (model_type) and the processor configurations (processor_class) tell the family, and
-# the registered model whose prompts a folder of that family gets. The first word found decides.
-_TELLTALES: tuple[tuple[str, str], ...] = (
-    ("coltiny", "coltiny"),
-    ("vbert", "Qdrant/colmodernvbert"),
-    ("colsmol", "Qdrant/colmodernvbert"),
-    ("idefics3", "Qdrant/colmodernvbert"),
-    ("smolvlm", "Qdrant/colmodernvbert"),
-    ("colpali", "Qdrant/colpali-v1.3-fp16"),
-    ("paligemma", "Qdrant/colpali-v1.3-fp16"),
-)
-# ColSmol's and ColIdefics3's page prompt begins differently; their processors say so.
-_IM_START = ("colidefics3", "colsmol", "smolvlm")
+_HINT_KEYS = ("model_type", "processor_class", "image_processor_type", "_name_or_path", "family", "architectures")
 
 
 def describe_folder(folder: Path) -> ModelDescription:
-    """Tell from its files which family a folder's model belongs to, and describe it.
+    """Describe the model in a folder: its family, prompts and dimension, read from its files.
 
-    A folder with a `colpali_integrations.json`, as `colpali-integrations export` writes it, says it all: its
+    A folder with a `colpali_integrations.json`, as `colpali-integrations export` writes it, needs no guessing: its
     "description" holds fields of `ModelDescription`. A folder made from a registered repository (config.json's
-    `_name_or_path`) gets that model's prompts. Another one gets those of its family's newest checkpoint, and the log
-    says so, for a wrong query prompt costs quality and nothing else would tell.
+    `_name_or_path`) gets that model's prompts. Another one gets those of its family's newest checkpoint, with a log
+    entry where checkpoints of the family have different query prompts: a wrong one costs quality without an error.
 
     Raises:
         ModelNotFoundError: there is no such folder.
-        ModelLoadError: its files do not tell the family, or it holds no ONNX file, or its description cannot be used.
+        ModelLoadError: the family cannot be recognised, there is no ONNX file, or the description is invalid.
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"no folder at {folder}")
-    said = _said(folder)
-    if said:
-        return _finished(folder, _from_file(folder, said))
-    config = read_json(folder, "config.json")
-    processors = [
-        read_json(folder, name, optional=True) for name in ("processor_config.json", "preprocessor_config.json")
-    ]
-    hints = " ".join(_hints(config, *processors)).lower()
-    base_name = next((name for word, name in _TELLTALES if word in hints), None)
-    if base_name is None:
-        raise ModelLoadError(
-            f"cannot tell the family of {folder} from config.json (model_type {config.get('model_type')!r}) or its "
-            "processor configuration; call register_model(ModelDescription(...)) and pass local_dir="
-        )
-    known = {model.name: model for model in list_supported_models()}
-    base = known[base_name]
-    origin = str(config.get("_name_or_path", ""))
-    exact = next((model for model in known.values() if origin and origin in (model.repository, model.name)), None)
-    if exact is not None and exact.family == base.family:
-        base = exact
-    elif base.family == "paligemma":  # the other families have had one prompt each, ever
-        logger.warning(
-            "%s does not say which query prompt it was trained with; using that of %s (%r). If it is another "
-            "checkpoint, register_model(ModelDescription(...)) with its own and pass local_dir=",
-            folder,
-            base.name,
-            base.query_prefix,
-        )
-    prompt = base.image_prompt
-    if base.family == "idefics3" and any(word in hints for word in _IM_START):
-        prompt = prompt.replace("<|begin_of_text|>", "<|im_start|>")
-    guessed = replace(
-        base,
-        image_prompt=prompt,
-        dim=_dim(config, base.dim),
-        best_match=_best_match(config, base),
-        parameters=0,
-        licence="",
-        vidore=(),
-        vidore_source="",
-        summary=f"Read from {folder}.",
-    )
-    return _finished(folder, guessed)
-
-
-def _finished(folder: Path, model: ModelDescription) -> ModelDescription:
-    """The description with what the folder's files are called, hold and weigh."""
+    described = (folder / DESCRIPTION_FILE).exists()
+    model = _read_description(folder) if described else _guess_description(folder)
     model_file = _onnx_file(folder, model.model_file)
     present = tuple(name for name in model.additional_files if (folder / name).exists())
-    # Exports name the file of their weights after the graph's: model.onnx_data, model.onnx.data, model.onnx_data_1.
-    weights = sorted((folder / model_file).parent.glob(f"{glob.escape(PurePosixPath(model_file).name)}?*"))
-    contents = {*present, model_file, *(path.relative_to(folder).as_posix() for path in weights if path.is_file())}
+    weights = (path.relative_to(folder).as_posix() for path in weight_files(folder / model_file))
     return replace(
         model,
         name=folder.resolve().name.strip() or "model",
         repository=None,
-        revision=content_revision(folder, contents),
+        revision=content_revision(folder, {*present, model_file, *weights}),
         model_file=model_file,
         additional_files=present,
         size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
     )
 
 
-def _said(folder: Path) -> Mapping[str, Any]:
-    content = read_json(folder, DESCRIPTION_FILE, optional=True)
-    said = content.get("description", {})
-    if not isinstance(said, Mapping) or ("family" not in said and (folder / DESCRIPTION_FILE).exists()):
-        raise ModelLoadError(f'{folder / DESCRIPTION_FILE} must hold {{"description": {{"family": ..., ...}}}}')
-    return said
+def weight_files(graph: Path) -> list[Path]:
+    """Files beside a graph that hold its weights.
+
+    Exports name them after the graph: model.onnx_data, model.onnx.data, model.onnx_data_1.
+    """
+    return [file for file in sorted(graph.parent.glob(f"{glob.escape(graph.name)}?*")) if file.is_file()]
 
 
-def _from_file(folder: Path, said: Mapping[str, Any]) -> ModelDescription:
-    path, family = folder / DESCRIPTION_FILE, said["family"]
+@contextmanager
+def new_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder that becomes `out` when the block ends without an error.
+
+    Args:
+        out: a folder that does not exist yet, or is empty.
+
+    Raises:
+        ConfigurationError: `out` exists and is not an empty folder.
+    """
+    target = Path(out).expanduser()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ConfigurationError(f"{target} exists already; name a folder that does not exist yet")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        draft = Path(temporary) / "model"
+        draft.mkdir()
+        yield draft
+        if target.exists():
+            target.rmdir()
+        draft.rename(target)
+
+
+def _read_description(folder: Path) -> ModelDescription:
+    path = folder / DESCRIPTION_FILE
+    entry = read_json(folder, DESCRIPTION_FILE).get("description")
+    if not isinstance(entry, Mapping) or "family" not in entry:
+        raise ModelLoadError(f'{path} must hold {{"description": {{"family": ..., ...}}}}')
     allowed = {field.name for field in fields(ModelDescription)} - {"name", "repository", "revision"}
-    if unknown := sorted(set(said) - allowed):
+    if unknown := sorted(set(entry) - allowed):
         raise ModelLoadError(f"{path}: unknown {', '.join(unknown)}; known are {', '.join(sorted(allowed))}")
-    base = next((model for model in list_supported_models() if model.family == family), None)
-    if base is None:
-        known = sorted({model.family for model in list_supported_models()})
-        raise ModelLoadError(f"{path}: unknown family {family!r}; known are {', '.join(known)}")
+    if entry["family"] not in FAMILIES:
+        raise ModelLoadError(f"{path}: unknown family {entry['family']!r}; known are {', '.join(FAMILIES)}")
+    base = next((model for model in list_supported_models() if model.family == entry["family"]), None)
+    defaults = ("additional_files", "dim", "unit_length", "best_match") if base is not None else ()
+    values = {**{name: getattr(base, name) for name in defaults}, "summary": f"Read from {folder}.", **entry}
     try:
-        files = {"additional_files": base.additional_files, "dim": base.dim, "unit_length": base.unit_length}
-        made = {**files, "best_match": base.best_match, "summary": f"Read from {folder}.", **said}
-        made["additional_files"] = tuple(made["additional_files"])
-        return ModelDescription(name=folder.resolve().name.strip() or "model", **made)
+        values["additional_files"] = tuple(values.get("additional_files", ()))
+        return ModelDescription(name="model", **values)
     except (TypeError, ValueError) as error:
         raise ModelLoadError(f"{path}: {error}") from error
 
 
-def content_revision(folder: Path, names: Iterable[str]) -> str:
-    """What files hold, as "sha256:" and 12 hex digits: two checkpoints differ in it, copies of one do not.
+def _guess_description(folder: Path) -> ModelDescription:
+    config = read_json(folder, "config.json")
+    hints = _hints(folder, config)
+    family = next((name for name, entry in FAMILIES.items() if any(word in hints for word in entry.hints)), None)
+    models = [model for model in list_supported_models() if model.family == family]
+    if family is None or not models:
+        raise ModelLoadError(
+            f"cannot tell the family of {folder} from config.json (model_type {config.get('model_type')!r}) or its "
+            "processor configuration; call register_model(ModelDescription(...)) and pass local_dir="
+        )
+    origin = str(config.get("_name_or_path", ""))
+    base = next((model for model in models if origin and origin in (model.repository, model.name)), None)
+    if base is None:
+        base = models[0]
+        if len({model.query_prefix for model in models}) > 1:
+            logger.warning(
+                "the files of %s do not record the query prompt of the model's training; using that of %s (%r). For "
+                "another checkpoint call register_model(ModelDescription(...)) with its own and pass local_dir=",
+                folder,
+                base.name,
+                base.query_prefix,
+            )
+    sizes = (config.get(key) for key in ("embedding_dim", "dim"))
+    return replace(
+        family_class(family).adapt(base, config, hints),
+        dim=next((size for size in sizes if isinstance(size, int) and size > 0), base.dim),
+        parameters=0,
+        license="",
+        vidore=(),
+        vidore_source="",
+        summary=f"Read from {folder}.",
+    )
 
-    Names, sizes and all the bytes of files of up to 64 MiB count (graphs, tokenizers, configurations); of larger ones,
-    which are weights, the first and the last MiB and 64 samples in between: a checkpoint that was trained further
-    differs almost everywhere, and no model should take a minute to open for the sake of a checksum.
+
+def _hints(folder: Path, config: Mapping[str, Any]) -> str:
+    """Type and class names of a folder's configuration files, in lower case."""
+    configs = [config]
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        configs.append(read_json(folder, name, optional=True))
+    if isinstance(inner := config.get("vlm_config"), Mapping):
+        configs.append({"model_type": inner.get("model_type", "")})
+    return " ".join(str(one.get(key, "")) for one in configs for key in _HINT_KEYS).lower()
+
+
+def content_revision(folder: Path, names: Iterable[str]) -> str:
+    """Hash the content of files to "sha256:" and 12 hex digits: equal for copies, different for two checkpoints.
+
+    Names, sizes and all the bytes of files of up to 64 MiB count (graphs, tokenizers, configurations). Of larger ones,
+    which are weights, only the first and the last MiB and 64 samples in between count: a checkpoint that was trained
+    further differs almost everywhere, and opening a model should not take a minute for a checksum.
 
     Args:
         folder: where the files are.
-        names: relative to it, with forward slashes; those that are not there are passed over.
+        names: relative to it, with forward slashes; missing files are skipped.
 
     Raises:
         ModelLoadError: a file cannot be read.
@@ -175,15 +188,15 @@ def content_revision(folder: Path, names: Iterable[str]) -> str:
 
 
 def revision_at(description: ModelDescription, directory: Path) -> str | None:
-    """Which revision of a model a folder really holds: a description may follow a branch, and a branch moves on.
+    """The exact revision of the files in a folder: a description may follow a branch, and a branch moves on.
 
     Args:
-        description: what was asked for.
+        description: the model.
         directory: where its files are.
 
     Returns:
         The commit, for a snapshot of huggingface_hub's cache; a `content_revision` for another folder with the files of
-        a repository; for a bundled model or a bare folder what the description says, which is their content already.
+        a repository; the description's revision for a bundled model or a bare folder, which is a content hash already.
 
     Raises:
         ModelLoadError: a file cannot be read.
@@ -203,40 +216,11 @@ def _samples(size: int) -> list[tuple[int, int]]:
     return [(0, 2**20), *between, (size - 2**20, 2**20)]
 
 
-def _best_match(config: Mapping[str, Any], base: ModelDescription) -> float:
-    if base.family != "coltiny":
-        return base.best_match
-    from colpali_integrations.models.coltiny.family import best_match
-
-    k1, hinge = config.get("k1"), config.get("hinge")
-    # The family says what is wrong with a configuration, when the model is loaded.
-    return best_match(k1, hinge) if isinstance(k1, int | float) and isinstance(hinge, int | float) else base.best_match
-
-
-def _hints(*configs: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
-    for config in configs:
-        for key in ("model_type", "processor_class", "image_processor_type", "_name_or_path", "family"):
-            found.append(str(config.get(key, "")))
-        found.append(str(config.get("architectures", "")))
-        if isinstance(inner := config.get("vlm_config"), Mapping):
-            found.append(str(inner.get("model_type", "")))
-    return found
-
-
 def _onnx_file(folder: Path, preferred: str) -> str:
     for name in (preferred, "model.onnx", "onnx/model.onnx"):
         if (folder / name).is_file():
             return name
-    found = sorted(path.name for path in folder.glob("*.onnx"))
-    if len(found) == 1:
-        return found[0]
-    raise ModelLoadError(f"{folder} should hold {preferred}; ONNX files there: {', '.join(found) or 'none'}")
-
-
-def _dim(config: Mapping[str, Any], default: int) -> int:
-    for key in ("embedding_dim", "dim"):
-        value = config.get(key)
-        if isinstance(value, int) and value > 0:
-            return value
-    return default
+    graphs = sorted(path.name for path in folder.glob("*.onnx"))
+    if len(graphs) == 1:
+        return graphs[0]
+    raise ModelLoadError(f"{folder} should hold {preferred}; ONNX files there: {', '.join(graphs) or 'none'}")

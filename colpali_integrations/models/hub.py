@@ -1,7 +1,7 @@
-"""A model description -> a folder with its files: bundled, local, cached, or downloaded from the Hugging Face Hub.
+"""Find the files of a model: bundled, local, cached, or downloaded from the Hugging Face Hub.
 
 The cache is huggingface_hub's own (HF_HOME, HF_HUB_CACHE), so a model that another tool fetched is not fetched again,
-and what is cached is used without asking the network.
+and cached files are used without a request to the network.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["CacheState", "bundled_folder", "cache_folder", "cache_state", "read_
 logger = logging.getLogger(__name__)
 
 
-# Small configuration files differ between exports of one family; the family says so when it misses one.
+# Small configuration files differ between exports of one family; the family raises an error if it needs a missing one.
 _OPTIONAL = {"special_tokens_map.json", "tokenizer_config.json", "processor_config.json"}
-# Seconds for the Hub's first answer, for huggingface_hub would wait minutes for a network that swallows packets. (It
-# may spend three of its own on a registry of agents before that.) HF_HUB_ETAG_TIMEOUT overrides it.
+# Seconds until the Hub's first answer; huggingface_hub would wait minutes where the network drops packets. (It may
+# spend three of its own on a registry of agents before.) HF_HUB_ETAG_TIMEOUT overrides it.
 _FIRST_ANSWER = 4.0
 
 
 def bundled_folder(description: ModelDescription) -> Path:
-    """The folder of a model that is inside this package."""
+    """The folder of a model inside this package."""
     return Path(__file__).parent / description.name / "weights"
 
 
@@ -40,16 +40,16 @@ def resolve_files(
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder that holds the files of a model, after downloading what is missing.
+    """The folder that holds the files of a model, after downloading missing ones.
 
     Args:
         description: the model; its `revision` is honoured.
-        local_dir: a folder that holds the files already.
+        local_dir: a folder with the files; nothing is downloaded.
         cache_dir: instead of huggingface_hub's default cache.
         local_files_only: never touch the network (as HF_HUB_OFFLINE=1 does).
 
     Raises:
-        ModelNotFoundError: a file is missing and cannot be fetched; the message says why and what to do.
+        ModelNotFoundError: a file is missing and cannot be fetched.
     """
     if local_dir is not None:
         return _complete(Path(local_dir).expanduser(), description)
@@ -62,38 +62,40 @@ def resolve_files(
     if local_files_only or _offline():
         if folder is not None and not absent:
             return folder
+        revision = f" --revision {description.revision}" if description.revision else ""
         raise ModelNotFoundError(
             f"{description.name} is not in the cache (missing: {', '.join(absent)}) and downloading is off "
             f"({'local_files_only=True' if local_files_only else 'HF_HUB_OFFLINE is set'}). Fetch it once on a machine "
-            f"with a network: hf download {_hf_arguments(description)}; or pass local_dir= with a folder that holds it."
+            f"with a network: hf download {description.repository}{revision}; or pass local_dir= with a folder that "
+            "holds it."
         )
     logger.info(
         "downloading %s from the Hugging Face Hub (%.1f GB)", description.repository, description.size_in_bytes / 1e9
     )
     try:
-        fetched = _download(description, cache_dir)
-    except Exception as error:  # the HTTP library's, the Hub's, the file system's: they share no base
+        downloaded = _download(description, cache_dir)
+    except Exception as error:  # errors of HTTP library, Hub and file system share no base class
         if folder is not None and not absent:
-            logger.warning("using the cached files of %s; the Hub says: %s", description.name, _first_line(error))
+            logger.warning("using the cached files of %s; the Hub failed: %s", description.name, _first_line(error))
             return folder
         raise ModelNotFoundError(
             f"cannot fetch {description.repository} from the Hugging Face Hub: {_first_line(error)}. Check the "
             "network, the name and (for gated repositories) `hf auth login`; or pass local_dir= with a folder that "
             "holds the files."
         ) from error
-    return _complete(fetched, description)
+    return _complete(downloaded, description)
 
 
 @dataclass(frozen=True)
 class CacheState:
-    """What the machine holds of a model, as far as can be told without the network and without reading the weights.
+    """The files of a model on this machine, found without the network and without reading the weights.
 
     Attributes:
-        folder: where its files are; None where there are none.
-        missing: files that it cannot be loaded without.
-        short: files that end before what the graph says they hold.
-        partial: pieces of downloads that were cut off.
-        size: bytes of the files that are there, pieces included.
+        folder: the folder of its files; None without any.
+        missing: required files that are missing.
+        short: files that are shorter than the graph requires.
+        partial: pieces of interrupted downloads.
+        size: bytes of the present files, pieces included.
     """
 
     folder: Path | None
@@ -109,50 +111,47 @@ class CacheState:
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that models are kept in: huggingface_hub's, unless another is given."""
+    """The folder of downloaded models: `cache_dir`, or huggingface_hub's default."""
     from huggingface_hub import constants
 
     return Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE).expanduser()
 
 
 def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[str] | None = None) -> CacheState:
-    """What is there of a model: nothing, all, or too little. Never touches the network.
+    """Check which files of a model are cached. Never touches the network.
 
     Args:
         description: the model.
         cache_dir: instead of huggingface_hub's default cache.
     """
-    if description.repository is None:
-        partial: tuple[Path, ...] = ()
-        folder = bundled_folder(description)
-        kept = list(folder.rglob("*")) if folder.is_dir() else []
-    else:
-        found, _ = _cached(description, cache_dir)
-        place = cache_folder(cache_dir) / f"models--{description.repository.replace('/', '--')}"
-        kept = list(place.rglob("*")) if place.is_dir() else []
-        partial = tuple(path for path in kept if path.suffix == ".incomplete")
-        if found is None:
-            return CacheState(None, partial=partial, size=_bytes(kept))
-        folder = found
-    needed = {PurePosixPath(name).name: size for name, size in _external_data(folder / description.model_file).items()}
-    short = [
+    root = bundled_folder(description)
+    folder: Path | None = root
+    if description.repository is not None:
+        root = cache_folder(cache_dir) / f"models--{description.repository.replace('/', '--')}"
+        folder, _ = _cached(description, cache_dir)
+    files = list(root.rglob("*"))
+    partial = tuple(path for path in files if path.suffix == ".incomplete")
+    if folder is None:
+        return CacheState(None, partial=partial, size=_bytes(files))
+    sizes = _external_data(folder / description.model_file)
+    short = tuple(
         name
         for name in description.files
-        if (folder / name).is_file() and (folder / name).stat().st_size < needed.get(PurePosixPath(name).name, 1)
-    ]
-    return CacheState(folder, tuple(_missing(folder, description)), tuple(short), partial, _bytes(kept))
+        if (folder / name).is_file() and (folder / name).stat().st_size < sizes.get(PurePosixPath(name).name, 1)
+    )
+    return CacheState(folder, tuple(_missing(folder, description)), short, partial, _bytes(files))
 
 
 def _bytes(paths: list[Path]) -> int:
-    # A snapshot's files are links to blobs, and these perhaps to a store that repositories share: each counts once.
+    # A snapshot's files are links to blobs, and these may be links to a store of several repositories: count each once.
     return sum(path.stat().st_size for path in {path.resolve() for path in paths if path.is_file()})
 
 
 def read_json(directory: Path, name: str, *, optional: bool = False) -> dict[str, Any]:
-    """A JSON object from a model's folder; {} when it is optional and absent.
+    """Read a JSON object from a model's folder; {} when it is optional and absent.
 
     Raises:
-        ModelLoadError: absent, not JSON, or not an object.
+        ModelLoadError: the file is absent, not JSON, or not an object.
     """
     path = directory / name
     if optional and not path.is_file():
@@ -167,23 +166,23 @@ def read_json(directory: Path, name: str, *, optional: bool = False) -> dict[str
 
 
 def _cached(description: ModelDescription, cache_dir: str | os.PathLike[str] | None) -> tuple[Path | None, bool]:
-    """The folder of the cached files, and whether they are all there as far as huggingface_hub knows."""
+    """The folder of the cached files, and whether huggingface_hub considers it complete."""
     # Imported here: huggingface_hub costs more import time than the rest of this package.
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(**_request(description, cache_dir), local_files_only=True)), True
     except (OSError, ValueError) as error:  # LocalEntryNotFoundError is both; a malformed name is a ValueError
-        # huggingface_hub >= 1.32 knows which files a repository has, and refuses a snapshot that lacks one.
+        # huggingface_hub >= 1.32 keeps the list of a repository's files, and refuses a snapshot that lacks one.
         incomplete = getattr(error, "snapshot_path", None)
         return (None if incomplete is None else Path(incomplete)), False
 
 
 def _download(description: ModelDescription, cache_dir: str | os.PathLike[str] | None) -> Path:
-    """Fetch what is missing, with huggingface_hub's progress bars.
+    """Download missing files, with huggingface_hub's progress bars.
 
     Raises:
-        Exception: whatever keeps it from doing so.
+        Exception: any error of the network or the file system.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
@@ -203,30 +202,30 @@ def _request(description: ModelDescription, cache_dir: str | os.PathLike[str] | 
 
 
 def _offline() -> bool:
-    """Whether the user forbade the network, before huggingface_hub was imported or after."""
+    """Whether the environment forbids the network; the variable may be set after huggingface_hub is imported."""
     from huggingface_hub import constants
 
     return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def _missing(directory: Path, description: ModelDescription) -> list[str]:
-    """The files without which the model cannot be loaded."""
+    """The absent files that the model requires."""
     absent = [name for name in description.files if name not in _OPTIONAL and not (directory / name).is_file()]
     weights = [name for name in absent if name.endswith(("_data", ".data"))]
     if weights and description.model_file not in absent:
-        # Some exports of a family hold their weights in the graph, others beside it: the graph itself says.
-        wanted = _external_data(directory / description.model_file)
-        absent = [name for name in absent if name not in weights or PurePosixPath(name).name in wanted]
+        # Some exports of a family hold their weights in the graph, others beside it.
+        required = _external_data(directory / description.model_file)
+        absent = [name for name in absent if name not in weights or PurePosixPath(name).name in required]
     return absent
 
 
 def _external_data(model: Path) -> dict[str, int]:
-    """Files beside a graph that hold its weights, and how many bytes; none where the graph cannot be read."""
+    """Files beside a graph that hold its weights, and their sizes in bytes; {} if the graph cannot be read."""
     import onnx
 
     try:
         graph = onnx.load(os.fspath(model), load_external_data=False).graph
-    except Exception:  # protobuf's DecodeError has no stable import path; loading the session names the damage
+    except Exception:  # protobuf's DecodeError has no stable import path; loading the session reports the damage
         return {}
     sizes: dict[str, int] = {}
     for tensor in graph.initializer:
@@ -246,11 +245,6 @@ def _complete(directory: Path, description: ModelDescription) -> Path:
             f"{description.name}: {directory} lacks {', '.join(missing)}; it should hold {', '.join(description.files)}"
         )
     return directory
-
-
-def _hf_arguments(description: ModelDescription) -> str:
-    revision = f" --revision {description.revision}" if description.revision else ""
-    return f"{description.repository}{revision}"
 
 
 def _first_line(error: Exception) -> str:

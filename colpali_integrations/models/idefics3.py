@@ -1,6 +1,6 @@
 """ColModernVBERT and ColSmol: Idefics3's tiling, where a page becomes tiles of 512 x 512 and a small view of the whole.
 
-    page:   prompt with, for each tile, <fake_token_around_image><row_r_col_c><image> x 64, a newline a row,
+    page:   prompt with <fake_token_around_image><row_r_col_c><image> x 64 per tile, a newline per row,
             then newline <fake_token_around_image><global-img><image> x 64 <fake_token_around_image>
     query:  "...", <end_of_utterance> x 10
 
@@ -12,110 +12,72 @@ picture returns to 8 bits between the two steps, as in the reference (transforme
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
-from colpali_integrations.models._tokenizer import PixelScale, QueryCodec, resize, stack, unit_rows
-from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.family import Codec, Feed, Float32, GraphFiles, Outputs, PageCodec, Prepared
+from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.prompt import QueryPrompt, Vocabulary
+from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.transformer import PixelScale, QueryCodec, TransformerCodec, TransformerFamily
+from colpali_integrations.runtime.arrays import Outputs
 
 __all__ = ["Idefics3Family", "Idefics3Pages", "image_text", "tiled_size", "token_grid"]
 
-# The reference never lets an edge grow beyond this, whatever its configuration says.
+# The reference never lets an edge grow beyond this, whatever its configuration holds.
 _LONGEST_EDGE_ALLOWED = 4096
+# The page prompt of ColSmol and ColIdefics3 begins with another token; only the class of the processor tells.
+_IM_START = ("colidefics3", "colsmol", "smolvlm")
 
 
-class Idefics3Family:
+class Idefics3Family(TransformerFamily):
     """Idefics3 tiling bound to the files of one model."""
 
-    preprocessing: ClassVar[str] = FAMILIES["idefics3"].preprocessing
-    queries: Codec[str]
-    texts: Codec[str]
-    pages: PageCodec
-
     def __init__(self, description: ModelDescription, directory: Path) -> None:
-        config = read_json(directory, "preprocessor_config.json")
-        processor = read_json(directory, "processor_config.json", optional=True)
-        # transformers 5 keeps the image processor's settings inside processor_config.json.
-        config = {**processor.get("image_processor", {}), **config}
-        tile = int(config.get("max_image_size", {}).get("longest_edge", 512))
         vocabulary = Vocabulary(directory)
-        self.graphs = GraphFiles(directory / description.model_file, directory / description.model_file)
-        self.pages = Idefics3Pages(
-            vocabulary,
-            prompt=description.image_prompt,
-            image_seq_len=int(processor.get("image_seq_len", 64)),
-            scale=PixelScale(config, directory / "preprocessor_config.json"),
-            longest_edge=int(config.get("size", {}).get("longest_edge", 2048)),
-            tile=tile,
-            split=bool(config.get("do_image_splitting", True)),
-            resample=int(config.get("resample", Image.Resampling.LANCZOS)),
-            dim=description.dim,
-        )
-        self._prompt = QueryPrompt(
-            vocabulary,
-            prefix=description.query_prefix,
-            suffix=description.query_suffix,
-            max_tokens=description.max_query_tokens,
-            template=True,
-        )
-        self.queries = QueryCodec(self._prompt, blank_pixels=(1, 3, tile, tile), dim=description.dim)
-        self.texts = self.queries  # these models have no other encoder of text
+        pages = Idefics3Pages(description, directory, vocabulary)
+        queries = QueryCodec(vocabulary, description, blank_pixels=(1, 3, pages.tile, pages.tile), template=True)
+        super().__init__(description, directory, queries=queries, pages=pages)
 
-    def token_count(self, text: str, *, include_special: bool = True) -> int:
-        """Number of tokens of a query, after truncation."""
-        return self._prompt.count(text, include_special=include_special)
-
-    def query_tokens(self, text: str) -> list[str | None]:
-        """The piece of `text` that each query vector stands for; None for the prompt and the augmentation."""
-        return self._prompt.pieces(text)
+    @staticmethod
+    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+        """Choose the page prompt of ColSmol and ColIdefics3 or of ColModernVBERT."""
+        if not any(word in hints for word in _IM_START):
+            return base
+        return replace(base, image_prompt=base.image_prompt.replace("<|begin_of_text|>", "<|im_start|>"))
 
 
-class Idefics3Pages:
+class Idefics3Pages(TransformerCodec):
     """Pages: as many tiles as the shape asks for; pages with equal rows and columns share a run.
 
     Args:
+        description: the page prompt, with `<image>` where the picture stands.
+        directory: the folder with preprocessor_config.json and processor_config.json.
         vocabulary: the model's tokenizer.
-        prompt: the page prompt, with `<image>` where the picture stands.
-        image_seq_len: tokens a tile.
-        scale: from uint8 to floats.
-        longest_edge: pixels of the longest edge before tiling.
+
+    Attributes:
         tile: pixels of a tile's edge.
-        split: whether to tile at all.
-        resample: Pillow's number of the filter.
-        dim: length of a vector.
     """
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        *,
-        prompt: str,
-        image_seq_len: int,
-        scale: PixelScale,
-        longest_edge: int,
-        tile: int,
-        split: bool,
-        resample: int,
-        dim: int,
-    ) -> None:
+    def __init__(self, description: ModelDescription, directory: Path, vocabulary: Vocabulary) -> None:
+        super().__init__(description.dim)
+        processor = read_json(directory, "processor_config.json", optional=True)
+        # transformers 5 keeps the image processor's settings inside processor_config.json.
+        config = {**processor.get("image_processor", {}), **read_json(directory, "preprocessor_config.json")}
+        self.tile = int(config.get("max_image_size", {}).get("longest_edge", 512))
         self._vocabulary = vocabulary
-        self._prompt = prompt
-        self._image_seq_len = image_seq_len
-        self._scale = scale
-        self._longest_edge = min(longest_edge, _LONGEST_EDGE_ALLOWED)
-        self._tile = tile
-        self._split = split
-        self._resample = resample
-        self._dim = dim
+        self._prompt = description.image_prompt
+        self._image_seq_len = int(processor.get("image_seq_len", 64))
+        self._scale = PixelScale(config, directory / "preprocessor_config.json")
+        self._longest_edge = min(int(config.get("size", {}).get("longest_edge", 2048)), _LONGEST_EDGE_ALLOWED)
+        self._split = bool(config.get("do_image_splitting", True))
+        self._resample = Image.Resampling(int(config.get("resample", Image.Resampling.LANCZOS)))
         self._image_id = vocabulary.token_id("<image>")
         self._ids: dict[tuple[int, int], np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
         self._grids: dict[tuple[int, int], PageGrid] = {}
@@ -132,36 +94,23 @@ class Idefics3Pages:
         pixels = np.stack([self._scale(tile) for tile in tiles])
         return Prepared(grid, {"input_ids": self._ids[grid], "pixel_values": pixels}, extra=grid)
 
-    def feed(self, batch: Sequence[Prepared]) -> Feed:
-        """(batch, n_tokens) ids and (batch, tiles, 3, tile, tile) pixels."""
-        return stack(batch)
-
-    def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One (n_tokens, dim) array a page, prompt tokens included, as the reference gives."""
-        return unit_rows(outputs, batch, self._dim)
-
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
         """As `vectors`, each with the grid that the tiles' tokens make when the tiles are put back in place."""
-        found = []
-        for item, vectors in zip(batch, self.vectors(outputs, batch), strict=True):
-            if item.extra not in self._grids:
-                self._grids[item.extra] = token_grid(
-                    item.ids == self._image_id,
-                    rows=item.extra[0],
-                    columns=item.extra[1],
-                    image_seq_len=self._image_seq_len,
-                )
-            found.append(PageEmbedding(vectors, self._grids[item.extra]))
-        return found
+        tiles = batch[0].extra
+        if tiles not in self._grids:
+            pictures = batch[0].ids == self._image_id
+            self._grids[tiles] = token_grid(
+                pictures, rows=tiles[0], columns=tiles[1], image_seq_len=self._image_seq_len
+            )
+        return [PageEmbedding(rows, self._grids[tiles]) for rows in self.vectors(outputs, batch)]
 
     def _tiles(self, image: Image.Image) -> tuple[list[Image.Image], tuple[int, int]]:
-        side = self._tile
-        image = resize(image, *edge_size(*image.size, self._longest_edge), self._resample)
+        side, square = self.tile, (self.tile, self.tile)
+        image = image.resize(edge_size(*image.size, self._longest_edge), self._resample)
         if not self._split:
-            return [resize(image, side, side, self._resample)], (0, 0)
-        width, height = tiled_size(*image.size, side)
-        image = resize(image, width, height, self._resample)
-        rows, columns = height // side, width // side
+            return [image.resize(square, self._resample)], (0, 0)
+        image = image.resize(tiled_size(*image.size, side), self._resample)
+        rows, columns = image.height // side, image.width // side
         if rows * columns == 1:
             return [image], (0, 0)
         tiles = [
@@ -169,7 +118,7 @@ class Idefics3Pages:
             for row in range(rows)
             for column in range(columns)
         ]
-        return [*tiles, resize(image, side, side, self._resample)], (rows, columns)
+        return [*tiles, image.resize(square, self._resample)], (rows, columns)
 
 
 def edge_size(width: int, height: int, longest: int) -> tuple[int, int]:
@@ -205,17 +154,17 @@ def tiled_size(width: int, height: int, tile: int) -> tuple[int, int]:
 def token_grid(
     pictures: np.ndarray[tuple[int], np.dtype[np.bool_]], *, rows: int, columns: int, image_seq_len: int
 ) -> PageGrid:
-    """Where on the page the tokens of a page's prompt stand.
+    """The cells of the page that the tokens of its prompt stand for.
 
     The tokens of a tile are its square grid row by row: the connector merges neighbouring patches and keeps their
-    order (transformers `Idefics3Connector.pixel_shuffle`). The view of the whole has no places where there are tiles,
-    which see the same in more detail; where it is all there is, it has them.
+    order (transformers `Idefics3Connector.pixel_shuffle`). The view of the whole has no cells where there are tiles,
+    which show the same in more detail; alone, it has them.
 
     Args:
-        pictures: bool (n_tokens,), which tokens of the prompt stand for the picture.
-        rows: of tiles; 0 where the page is not tiled.
-        columns: likewise.
-        image_seq_len: tokens a tile.
+        pictures: bool (n_tokens,), True for tokens of the prompt that stand for the picture.
+        rows: rows of tiles; 0 where the page is not tiled.
+        columns: columns of tiles.
+        image_seq_len: tokens per tile.
 
     Example: two tiles of 2 x 2 tokens side by side, then the view of the whole.
         >>> token_grid(np.array([False] + [True] * 12), rows=1, columns=2, image_seq_len=4).cells.tolist()
@@ -223,22 +172,22 @@ def token_grid(
     """
     tile_rows, tile_columns = max(rows, 1), max(columns, 1)
     side = math.isqrt(image_seq_len)
-    if side * side != image_seq_len:  # of no Idefics3 that we know: then a tile is one cell
+    if side * side != image_seq_len:  # true of no known Idefics3; a tile is then one cell
         side = 1
     token = np.arange(tile_rows * tile_columns * image_seq_len)
     tile, inner = np.divmod(token, image_seq_len)
     row, column = np.divmod(tile, tile_columns)
     inner_row, inner_column = np.divmod(inner if side > 1 else np.zeros_like(inner), side)
-    places = np.full(int(pictures.sum()), -1, np.int32)
+    placed = np.full(int(pictures.sum()), -1, np.int32)
     width = tile_columns * side
-    places[: len(token)] = (row * side + inner_row) * width + column * side + inner_column
+    placed[: len(token)] = (row * side + inner_row) * width + column * side + inner_column
     cells = np.full(len(pictures), -1, np.int32)
-    cells[pictures] = places
+    cells[pictures] = placed
     return PageGrid(tile_rows * side, width, cells)
 
 
 def image_text(rows: int, columns: int, image_seq_len: int) -> str:
-    """What `<image>` in a page prompt stands for: the tiles row by row, then the view of the whole.
+    """The tokens that replace `<image>` in a page prompt: the tiles row by row, then the view of the whole.
 
     Example:
         >>> image_text(0, 0, 2)

@@ -1,22 +1,114 @@
-"""From a model's name or folder to the class of its family."""
+"""Loading a model: from a name or folder and options to its family, its sessions and its description."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import cast
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.family import Family
+from colpali_integrations.errors import ModelNotFoundError
+from colpali_integrations.models.family import Family, family_class
+from colpali_integrations.models.folder import describe_folder, revision_at
+from colpali_integrations.models.hub import resolve_files
+from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import ModelDescription, find_model, registered_model
+from colpali_integrations.runtime.session import ModelSessions, SessionConfig, resolve_providers
 
-__all__ = ["family_class"]
+__all__ = ["ModelParts", "check_name", "describe", "find_files", "load_parts"]
+
+NameOrPath = str | os.PathLike[str]
 
 
-def family_class(name: str) -> type[Family]:
-    """The class of a family; its module is imported when a model of it is loaded.
+class ModelParts(NamedTuple):
+    """The arguments of `ColPali`."""
+
+    family: Family
+    sessions: list[ModelSessions]
+    description: ModelDescription
+    image_options: dict[str, Any]
+
+
+def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bool = False) -> ModelParts:
+    """Find or download the files of a model, and open them.
 
     Args:
-        name: a key of `families.FAMILIES`.
+        name_or_path: as for `ColPali.from_pretrained`.
+        options: as for `ColPali.from_pretrained`.
+        lazy_load: make the sessions at first use.
+
+    Raises:
+        ColPaliError: as `ColPali.from_pretrained`.
     """
-    reference = FAMILIES[name]
-    module = import_module(f"colpali_integrations.models.{reference.module}")
-    return cast("type[Family]", getattr(module, reference.class_name))
+    providers = options.providers
+    if providers is None and options.device_ids:
+        providers = ("CUDAExecutionProvider",)
+    if providers is not None:
+        resolve_providers(providers)  # before a download, so that a missing provider is an error at once
+    description, directory = find_files(name_or_path, options)
+    family = family_class(description.family)(description, directory)
+    config = SessionConfig(
+        providers=None if providers is None else tuple(providers),
+        threads=options.threads,
+        enable_cpu_mem_arena=options.enable_cpu_mem_arena,
+        split=options.split_graph,
+    )
+    devices: Sequence[int | None] = options.device_ids or (None,)
+    sessions = [ModelSessions(family.graphs, replace(config, device_id=device)) for device in devices]
+    if not lazy_load:
+        for one in sessions:
+            one.load()
+    return ModelParts(family, sessions, description, options.image_options)
+
+
+def find_files(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescription, Path]:
+    """Describe a model by its exact revision, and find or download its files.
+
+    Returns:
+        The description and the folder.
+
+    Raises:
+        ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
+        ModelLoadError: a file is damaged or does not fit the family.
+    """
+    description, folder = describe(name_or_path, options.local_dir)
+    if options.revision is not None:
+        description = replace(description, revision=options.revision)
+    directory = resolve_files(
+        description, local_dir=folder, cache_dir=options.cache_dir, local_files_only=options.local_files_only
+    )
+    return replace(description, revision=revision_at(description, directory)), directory
+
+
+def describe(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> tuple[ModelDescription, NameOrPath | None]:
+    """Describe the model of a name or folder.
+
+    Returns:
+        The description, and the folder with the model's files where the caller gave one.
+
+    Raises:
+        ModelNotFoundError: the name is unknown and there is no such folder.
+        ModelLoadError: the files of the folder cannot be described.
+    """
+    description = registered_model(name_or_path, local_dir)
+    if description is not None:
+        return description, local_dir
+    check_name(name_or_path, local_dir)
+    folder = Path(name_or_path).expanduser()
+    return describe_folder(folder), folder
+
+
+def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:
+    """Refuse a name that is neither registered nor a folder, without reading any file.
+
+    Raises:
+        ModelNotFoundError: it is neither.
+    """
+    if registered_model(name_or_path, local_dir) is not None:
+        return
+    if local_dir is None and Path(name_or_path).expanduser().is_dir():
+        return
+    if isinstance(name_or_path, os.PathLike):
+        raise ModelNotFoundError(f"no folder at {os.fspath(name_or_path)}")
+    find_model(name_or_path)

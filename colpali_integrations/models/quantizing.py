@@ -1,16 +1,15 @@
-"""A model's weights as int8: a quarter of the size and of the memory, faster where the processor multiplies bytes well.
+"""Quantise a model's weights to int8: a quarter of the size and memory, faster on processors with byte products.
 
-onnxruntime's dynamic quantization: weights of matrix products become int8, one scale a column; what they are multiplied
-by is measured and rounded at every run. Nothing is calibrated, so nothing is fitted to particular pages. What it costs
-differs between models: `compare` tells it on pages and questions of the user's own.
+onnxruntime's dynamic quantization: weights of matrix products become int8, with one scale per column; their inputs are
+measured and rounded at every run. No step is calibrated on particular pages. The loss in quality depends on the model;
+measure it with `compare` on your own pages and questions.
 
-Weights keep 7 bits (`reduce_range`). Processors with AVX2 and no VNNI add two products of bytes in 16 bits and cut off
-what does not fit; with 8 bits a model would give other embeddings on them than elsewhere.
+Weights keep 7 bits (`reduce_range`). Processors with AVX2 and no VNNI add two products of bytes in 16 bits with
+saturation; with 8 bits, embeddings would differ between processors.
 """
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import shutil
@@ -24,12 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.errors import ConfigurationError, InputError, ModelLoadError
-from colpali_integrations.models.colpali import ColPali, describe
-from colpali_integrations.models.folder import DESCRIPTION_FILE
-from colpali_integrations.models.hub import resolve_files
-from colpali_integrations.models.loading import family_class
+from colpali_integrations.errors import InputError, ModelLoadError
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.family import family_class
+from colpali_integrations.models.folder import DESCRIPTION_FILE, new_folder, weight_files
+from colpali_integrations.models.loading import find_files
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.maxsim import max_sim, top_pages
 
 if TYPE_CHECKING:
@@ -37,21 +38,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Agreement", "Quantized", "compare", "quantize_model"]
 
-# What onnxruntime has no float kernel for and a quantised export is made of.
+# Operators of quantised exports.
 _QUANTIZED = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "MatMulNBits", "QLinearMatMul", "QuantizeLinear"})
 _PRODUCTS = ("MatMul", "Gemm")
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What `quantize_model` made.
+    """The result of `quantize_model`.
 
     Attributes:
-        folder: where the model is.
+        folder: the folder of the quantised model.
         registered: the name to load it by, with `local_dir=folder`; None when the folder alone suffices.
-        products: matrix products whose weights are int8 now.
-        bytes_before: of the model's ONNX files and their weights.
-        bytes_after: the same, of the quantised model.
+        products: number of matrix products with int8 weights.
+        bytes_before: size of the original ONNX files and their weights.
+        bytes_after: size of those of the quantised model.
     """
 
     folder: Path
@@ -61,7 +62,7 @@ class Quantized:
     bytes_after: int
 
     def load(self, **options: Any) -> ColPali:
-        """The model; options are those of `ColPali.from_pretrained`."""
+        """Load the model; options are those of `ColPali.from_pretrained`."""
         if self.registered is None:
             return ColPali.from_pretrained(self.folder, **options)
         return ColPali.from_pretrained(self.registered, local_dir=self.folder, **options)
@@ -77,8 +78,8 @@ def quantize_model(
 ) -> Quantized:
     """Write a model with int8 weights into a folder of its own.
 
-    The model is in memory about three times while this works. Vectors of the two models must not meet in one index:
-    their fingerprints differ, so a store refuses it.
+    Needs memory for about three copies of the model. Vectors of the two models must not be mixed in one index; their
+    fingerprints differ, so a store refuses the other model.
 
     Args:
         name_or_path: as in `ColPali.from_pretrained`.
@@ -88,92 +89,91 @@ def quantize_model(
         local_files_only: as in `ColPali.from_pretrained`.
 
     Raises:
-        ConfigurationError: `out` is there and not empty.
+        ConfigurationError: `out` exists and is not an empty folder.
         ModelNotFoundError: as `ColPali.from_pretrained`.
-        ModelLoadError: the model cannot be quantised; the message says why.
+        ModelLoadError: the model cannot be quantised.
+    """
+    import onnx
+
+    from colpali_integrations.runtime.graph import read_graph
+
+    with new_folder(out) as folder:
+        options = ModelOptions(local_dir=local_dir, cache_dir=cache_dir, local_files_only=local_files_only)
+        description, source = find_files(name_or_path, options)
+        family = family_class(description.family)(description, source)
+        paths = sorted({family.graphs.pages, family.graphs.queries})
+        models: dict[Path, ModelProto] = {}
+        for path in paths:
+            graph = read_graph(path)
+            _check(graph.model, path)
+            models[path] = graph.model
+            if graph.weights is not None:
+                onnx.load_external_data_for_model(graph.model, os.fspath(graph.weights))
+        weights = [file for path in paths for file in weight_files(path)]
+        for name in {*description.files, "config.json", DESCRIPTION_FILE}:
+            file = source / name
+            if file.is_file() and file not in (*paths, *weights):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, folder / name)
+        products = 0
+        for path, model in models.items():
+            target = folder / path.relative_to(source)
+            # A description that lists a file of weights beside the graph requires one again.
+            products += _write_quantized(model, target, apart=any(file.name.startswith(path.name) for file in weights))
+        bytes_after = sum(file.stat().st_size for file in folder.rglob("*.onnx*"))
+    return Quantized(
+        folder=Path(out).expanduser(),
+        registered=description.name if description.repository is not None else None,
+        products=products,
+        bytes_before=sum(file.stat().st_size for file in (*paths, *weights)),
+        bytes_after=bytes_after,
+    )
+
+
+def _write_quantized(model: ModelProto, target: Path, *, apart: bool) -> int:
+    """Write a graph with int8 weights, and return the number of its quantised products.
+
+    Args:
+        model: the graph with its weights in memory; changed.
+        target: the file to write.
+        apart: write the weights into a file beside it, even where one file can hold both.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    from colpali_integrations.runtime.graph import read_graph
-
-    target = Path(out).expanduser()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigurationError(f"{target} is there already; name a folder that does not exist yet")
-    description, given = describe(name_or_path, local_dir)
-    source = resolve_files(description, local_dir=given, cache_dir=cache_dir, local_files_only=local_files_only)
-    family = family_class(description.family)(description, source)
-    graphs = sorted({family.graphs.pages, family.graphs.queries})
-    whole: dict[Path, ModelProto] = {}
-    for path in graphs:
-        graph = read_graph(path)
-        _check(graph.model, path)
-        whole[path] = graph.model
-        if graph.weights is not None:
-            onnx.load_external_data_for_model(graph.model, os.fspath(graph.weights))
-    weights = {file.relative_to(source).as_posix() for path in graphs for file in _weights_of(path)}
+    # A protobuf message cannot be larger than 2 GiB.
+    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > 2**30
     target.parent.mkdir(parents=True, exist_ok=True)
-    products = 0
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-        made = Path(temporary) / "model"
-        for name in {*description.files, "config.json", DESCRIPTION_FILE} - weights:
-            file = source / name
-            if file.is_file() and file not in graphs:
-                (made / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, made / name)
-        for path, model in whole.items():
-            # A message of protobuf's cannot be larger than 2 GiB, with anything in it.
-            large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > 2**30
-            draft = Path(temporary) / "draft" / path.name
-            draft.parent.mkdir(exist_ok=True)
-            with _without_advice():
-                quantize_dynamic(
-                    model,
-                    draft,
-                    op_types_to_quantize=list(_PRODUCTS),
-                    per_channel=True,
-                    reduce_range=True,
-                    weight_type=QuantType.QInt8,
-                    use_external_data_format=large,
-                    extra_options={"MatMulConstBOnly": True},
-                )
-            quantized = onnx.load(os.fspath(draft))
-            found = sum(node.op_type == "MatMulInteger" for node in quantized.graph.node)
-            if not found:
-                raise ModelLoadError(f"onnxruntime's quantization changed nothing in {path}")
-            products += found
-            place = made / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            # A description that lists a file of weights beside the graph finds one again.
-            apart = large or any(name.startswith(path.relative_to(source).as_posix()) for name in weights)
-            onnx.save_model(
-                quantized,
-                os.fspath(place),
-                save_as_external_data=apart,
-                location=f"{path.name}_data" if apart else None,
-            )
-            shutil.rmtree(draft.parent)
-        if target.exists():
-            target.rmdir()
-        made.rename(target)
-    return Quantized(
-        folder=target,
-        registered=description.name if description.repository is not None else None,
-        products=products,
-        bytes_before=sum(file.stat().st_size for path in graphs for file in (path, *_weights_of(path))),
-        bytes_after=sum(file.stat().st_size for file in target.rglob("*.onnx*")),
-    )
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary, _without_advice():
+        draft = Path(temporary) / target.name
+        quantize_dynamic(
+            model,
+            draft,
+            op_types_to_quantize=list(_PRODUCTS),
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=large,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        quantized = onnx.load(os.fspath(draft))
+    products: int = sum(node.op_type == "MatMulInteger" for node in quantized.graph.node)
+    if not products:
+        raise ModelLoadError(f"onnxruntime's quantization changed nothing in {target.name}")
+    location = f"{target.name}_data" if large or apart else None
+    onnx.save_model(quantized, os.fspath(target), save_as_external_data=location is not None, location=location)
+    return products
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a model's outputs are those of another, on some pages and questions.
+    """How far the outputs of two models agree, on some pages and questions.
 
     Attributes:
-        pages: how many were compared.
-        questions: how many were compared.
-        page_cosines: float64 (n,), of each vector of all pages with its counterpart.
-        query_cosines: float64 (n,), of each vector of all questions.
+        pages: number of pages.
+        questions: number of questions.
+        page_cosines: float64 (n,), cosine of each vector of all pages with its counterpart.
+        query_cosines: float64 (n,), the same of all questions.
         same_first: share of the questions for which both rank the same page first; NaN without questions.
         overlap: mean share of the first `k` pages that both have in common, whatever their order.
         k: 10, or the number of pages where there are fewer.
@@ -193,16 +193,16 @@ class Agreement:
 def compare(
     original: ColPali, other: ColPali, pages: Callable[[], Iterable[ImageSource]], questions: Sequence[str]
 ) -> Agreement:
-    """Encode pages and questions with two models and compare what comes out.
+    """Encode pages and questions with two models and compare the vectors and the ranking.
 
     Args:
-        original: what should be met.
-        other: what is judged, such as the quantised model.
+        original: the reference.
+        other: the model to judge, such as the quantised one.
         pages: makes an iterable of the pages; called twice, and read page by page. All vectors are held in memory.
         questions: to rank the pages by; may be empty.
 
     Raises:
-        InputError: there is no page, or the two give different numbers of vectors, which are no versions of one model.
+        InputError: there is no page, or the models give different numbers of vectors.
         ColPaliError: a page or a question cannot be encoded.
 
     Example:
@@ -211,33 +211,33 @@ def compare(
         >>> round(float(compare(model, model, lambda: [page], ["tower"]).query_cosines.min()), 3)
         1.0
     """
-    of_pages, of_questions = [], []
-    for model in (original, other):
-        of_pages.append(list(model.embed_images(pages())))
-        of_questions.append(list(model.embed_queries(questions)))
-    if not of_pages[0]:
+    models = (original, other)
+    page_vectors = [list(model.embed_images(pages())) for model in models]
+    query_vectors = [list(model.embed_queries(questions)) for model in models]
+    if not page_vectors[0]:
         raise InputError("compare: expected at least one page, got none")
-    scores = [max_sim(asked, shown) for asked, shown in zip(of_questions, of_pages, strict=True)]
-    k = min(10, len(of_pages[0]))
-    overlap = [np.isin(top_pages(a, k), top_pages(b, k)).mean() for a, b in zip(*scores, strict=True)]
+    scores = [max_sim(one, several) for one, several in zip(query_vectors, page_vectors, strict=True)]
+    k = min(10, len(page_vectors[0]))
     return Agreement(
-        pages=len(of_pages[0]),
+        pages=len(page_vectors[0]),
         questions=len(questions),
-        page_cosines=_cosines(of_pages[0], of_pages[1], "page"),
-        query_cosines=_cosines(of_questions[0], of_questions[1], "question"),
+        page_cosines=_cosines("page", *page_vectors),
+        query_cosines=_cosines("question", *query_vectors),
         same_first=_mean([a.argmax() == b.argmax() for a, b in zip(*scores, strict=True)]),
-        overlap=_mean(overlap),
+        overlap=_mean([np.isin(top_pages(a, k), top_pages(b, k)).mean() for a, b in zip(*scores, strict=True)]),
         k=k,
         rank_correlation=_mean([_spearman(a, b) for a, b in zip(*scores, strict=True)]),
     )
 
 
 def _check(model: ModelProto, path: Path) -> None:
-    """Refuse what dynamic quantization cannot do, or would do badly."""
+    """Refuse a graph without float32 weights to quantise."""
     from onnx import TensorProto
 
-    if found := sorted({node.op_type for node in model.graph.node} & _QUANTIZED):
-        raise ModelLoadError(f"{path} is quantised already (it has {', '.join(found)}); start from a float32 export")
+    if operators := sorted({node.op_type for node in model.graph.node} & _QUANTIZED):
+        raise ModelLoadError(
+            f"{path} is quantised already (it has {', '.join(operators)}); start from a float32 export"
+        )
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     weights = [
         types[node.input[1]] for node in model.graph.node if node.op_type in _PRODUCTS and node.input[1] in types
@@ -254,42 +254,37 @@ def _check(model: ModelProto, path: Path) -> None:
         )
 
 
-def _weights_of(graph: Path) -> list[Path]:
-    """Files that hold weights of a graph: they are named after it."""
-    return [file for file in graph.parent.glob(f"{glob.escape(graph.name)}?*") if file.is_file()]
-
-
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Keep onnxruntime's advice to preprocess the model, given to the root logger at every call, from the user."""
+    """Suppress onnxruntime's advice to preprocess the model, which it logs to the root logger at every call."""
     root = logging.getLogger()
 
-    def keep(record: logging.LogRecord) -> bool:
+    def is_other(record: logging.LogRecord) -> bool:
         return "pre-processing" not in record.getMessage()
 
-    root.addFilter(keep)
+    root.addFilter(is_other)
     try:
         yield
     finally:
-        root.removeFilter(keep)
+        root.removeFilter(is_other)
 
 
-def _cosines(one: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]], what: str) -> NDArray[np.float64]:
-    found = []
-    for number, (a, b) in enumerate(zip(one, other, strict=True), start=1):
+def _cosines(kind: str, originals: Sequence[Float32], others: Sequence[Float32]) -> NDArray[np.float64]:
+    cosines = [np.empty(0)]
+    for number, (a, b) in enumerate(zip(originals, others, strict=True), start=1):
         if a.shape != b.shape:
             raise InputError(
-                f"compare: {what} {number} has vectors {a.shape} by one model and {b.shape} by the other, so they "
+                f"compare: {kind} {number} has vectors {a.shape} by one model and {b.shape} by the other, so they "
                 "cannot be paired; are these versions of one model?"
             )
         a, b = a.astype(np.float64), b.astype(np.float64)
         lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        found.append(np.where(lengths > 0, (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1), 1.0))
-    return np.concatenate(found) if found else np.empty(0)
+        cosines.append(np.where(lengths > 0, (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1), 1.0))
+    return np.concatenate(cosines)
 
 
 def _spearman(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Correlation of ranks; of equal scores the first counts as the better."""
+    """Correlation of ranks; of equal scores the first ranks higher."""
     if len(a) < 2:
         return float("nan")
     first, second = (

@@ -1,10 +1,10 @@
-"""The models this package knows: one frozen description each, and a way to add your own.
+"""The registry of models: one frozen description per model, and a function to add others.
 
-A description holds everything that a checkpoint needs beside its files, above all its prompts: the query string of
-ColPali changed three times between releases of colpali-engine, and a checkpoint answers well only to the string that
+A description holds everything that a checkpoint needs beside its files, above all its prompts: the query prompt of
+ColPali changed three times between releases of colpali-engine, and a checkpoint works well only with the exact prompt
 it was trained with.
 
->>> from colpali_integrations import list_supported_models
+>>> from colpali_integrations.models import list_supported_models
 >>> [model.name for model in list_supported_models()][0]
 'coltiny'
 """
@@ -15,66 +15,59 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.families import FAMILIES
 
-__all__ = ["ModelDescription", "find_model", "list_supported_models", "register_model"]
+__all__ = ["ModelDescription", "find_model", "list_supported_models", "register_model", "registered_model"]
 
 
-_PALIGEMMA_FILES = (
-    "model.onnx_data",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "preprocessor_config.json",
-    "config.json",
-)
-_IDEFICS3_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "config.json",
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_PALIGEMMA_FILES = ("model.onnx_data", *_TOKENIZER_FILES, "preprocessor_config.json", "config.json")
+_IDEFICS3_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
+# The fields that decide an embedding.
+_FINGERPRINTED = (
+    *("family", "dim", "repository", "revision", "model_file"),
+    *("query_prefix", "query_suffix", "image_prompt", "max_query_tokens"),
 )
 _V1 = "README of illuin-tech/colpali"
-_V3 = "ViDoRe V3, arXiv:2601.08620"
+_V3 = "ViDoRe V3, arXiv:2601.08620, means of its 8 public sets by the results repository of mteb (f4cc6c8)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    r"""Everything about a checkpoint that its files do not say.
+    r"""Everything about a checkpoint that is not in its files.
 
     Attributes:
-        name: what `ColPali.from_pretrained` is called with.
-        family: the module in `models` that knows its inputs: "paligemma", "idefics3" or "coltiny".
+        name: the name for `ColPali.from_pretrained`.
+        family: its architecture, a key of `models.families.FAMILIES`: "paligemma", "idefics3" or "coltiny".
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
-        revision: commit, tag or branch of the repository; None follows its default branch. Of the bundled model and of
-            one in a folder, a hash of its files (`models.folder.content_revision`).
+        revision: commit, tag or branch of the repository; None follows its default branch. For the bundled model and
+            models in folders, a hash of the files (`models.folder.content_revision`).
         model_file: the ONNX file, relative to the repository.
-        additional_files: what must lie beside it (external data, tokenizer, processor configuration).
+        additional_files: files required beside it (external data, tokenizer, processor configuration).
         query_prefix: text before the user's query. Special tokens in it (`<bos>`) become their ids.
         query_suffix: text after the user's query: the augmentation tokens ("reasoning buffer") and the end.
         image_prompt: the text that accompanies a page; `<image>` stands for the image's tokens.
-        max_query_tokens: the user's own tokens are cut to this number, prefix and suffix excluded.
+        max_query_tokens: maximum number of the user's tokens, prefix and suffix excluded; longer queries are cut.
         unit_length: whether every vector has length 1. Otherwise lengths carry weights and scores are dot products.
         best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
         parameters: number of weights.
-        size_in_bytes: what must be downloaded.
-        licence: SPDX identifier, or the licence's common name.
+        size_in_bytes: size of the download.
+        license: SPDX identifier, or the license's common name.
         vidore: published figures as (benchmark and metric, value) pairs, for choosing a model.
-        vidore_source: where those figures stand.
+        vidore_source: the publication of those figures.
         summary: when to choose it, in one sentence.
 
     Raises:
-        ConfigurationError: a field that cannot work: an empty name, dim or max_query_tokens below 1, a best_match that
-            is not positive.
+        ConfigurationError: a field has an invalid value: an empty name, dim or max_query_tokens below 1, a best_match
+            that is not positive.
 
     Example: a checkpoint of a known family in a repository of your own.
         >>> mine = ModelDescription(
@@ -107,28 +100,23 @@ class ModelDescription:
     best_match: float = 1.0
     parameters: int = 0
     size_in_bytes: int = 0
-    licence: str = ""
+    license: str = ""
     vidore: tuple[tuple[str, float], ...] = ()
     vidore_source: str = ""
     summary: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, where the mistake is made and not at the first query."""
-        if not self.name or self.name != self.name.strip():
-            raise ConfigurationError(
-                f"ModelDescription: name must be a non-empty string without outer spaces, got {self.name!r}"
-            )
-        if self.dim <= 0:
-            raise ConfigurationError(f"ModelDescription {self.name!r}: dim must be positive, got {self.dim}")
-        if self.max_query_tokens <= 0:
-            raise ConfigurationError(
-                f"ModelDescription {self.name!r}: max_query_tokens must be positive, got {self.max_query_tokens}"
-            )
-
-        if not (math.isfinite(self.best_match) and self.best_match > 0):
-            raise ConfigurationError(
-                f"ModelDescription {self.name!r}: best_match must be positive, got {self.best_match}"
-            )
+        """Refuse invalid values here, and not at the first query."""
+        positive = math.isfinite(self.best_match) and self.best_match > 0
+        for name, valid, requirement in (
+            ("name", self.name and self.name == self.name.strip(), "a non-empty string without outer spaces"),
+            ("dim", self.dim > 0, "positive"),
+            ("max_query_tokens", self.max_query_tokens > 0, "positive"),
+            ("best_match", positive, "positive"),
+        ):
+            if not valid:
+                value = getattr(self, name)
+                raise ConfigurationError(f"ModelDescription {self.name!r}: {name} must be {requirement}, got {value!r}")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -137,57 +125,54 @@ class ModelDescription:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over what decides an embedding: family, repository, revision, prompts and dim.
+        """16 hex digits of a hash of everything that determines an embedding.
 
-        The family counts with the version of its preprocessing in this package, and the revision of a folder's model
-        is a hash of its files. Figures, licence and summary do not count; the name does not either.
+        That is family, repository, revision, prompts, dim and the version of the family's preprocessing in this
+        package. The revision of a folder's model is a hash of its files. Name, figures, license and summary do not
+        count.
         """
-        keys = (
-            *("family", "dim", "repository", "revision", "model_file"),
-            *("query_prefix", "query_suffix", "image_prompt", "max_query_tokens"),
-        )
-        decided = {key: getattr(self, key) for key in keys}
+        values = {key: getattr(self, key) for key in _FINGERPRINTED}
         if self.family in FAMILIES:
-            decided["preprocessing"] = FAMILIES[self.family].preprocessing
-        decisive = json.dumps(decided, sort_keys=True)
-        return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+            values["preprocessing"] = FAMILIES[self.family].preprocessing
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, JSON-safe."""
         return asdict(self)
 
 
+_COLPALI = ModelDescription(
+    name="Qdrant/colpali-v1.3-fp16",
+    family="paligemma",
+    repository="Qdrant/colpali-v1.3-fp16",
+    dim=128,
+    additional_files=_PALIGEMMA_FILES,
+    query_prefix="<bos>Query: ",
+    query_suffix="<pad>" * 10 + "\n",
+    image_prompt="<image><bos>Describe the image.\n",
+    parameters=2_923_000_000,
+    size_in_bytes=6_500_000_000,
+    license="gemma",
+    vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10, English", 47.5), ("six languages", 43.0)),
+    vidore_source=f"{_V1}; {_V3}",
+    summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
+)
 _BUILT_IN = (
     ModelDescription(
         name="coltiny",
         family="coltiny",
         dim=128,
-        revision="sha256:438334eb7225",  # content_revision of its files: an index made with other weights is told apart
+        revision="sha256:438334eb7225",  # content_revision of its files
         model_file="image.onnx",
         additional_files=("text.onnx", "senses.npz", "config.json"),
         unit_length=False,
-        best_match=1.0727654394476893,  # of its config.json, see families.coltiny.best_match
+        best_match=1.0727654394476893,  # of its config.json, see models.coltiny.texts.best_match
         parameters=7_030_000,
         size_in_bytes=10_500_000,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         summary="Prototypes, tests, notebooks and machines without a network: it is inside the package. Latin script.",
     ),
-    ModelDescription(
-        name="Qdrant/colpali-v1.3-fp16",
-        family="paligemma",
-        repository="Qdrant/colpali-v1.3-fp16",
-        dim=128,
-        additional_files=_PALIGEMMA_FILES,
-        query_prefix="<bos>Query: ",
-        query_suffix="<pad>" * 10 + "\n",
-        image_prompt="<image><bos>Describe the image.\n",
-        parameters=2_923_000_000,
-        size_in_bytes=6_500_000_000,
-        licence="gemma",
-        vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
-        vidore_source=f"{_V1}; {_V3}",
-        summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
-    ),
+    _COLPALI,
     ModelDescription(
         name="Qdrant/colmodernvbert",
         family="idefics3",
@@ -199,39 +184,24 @@ _BUILT_IN = (
         image_prompt="<|begin_of_text|>User:<image>Describe the image.<end_of_utterance>\nAssistant:",
         parameters=252_000_000,
         size_in_bytes=1_000_000_000,
-        licence="MIT",
-        vidore=(("v3 nDCG@10", 44.3),),
+        license="MIT",
+        vidore=(("v3 nDCG@10, English", 44.3), ("six languages", 26.1)),
         vidore_source=_V3,
-        summary="English pages on CPUs: close to ColPali at a twelfth of its size.",
+        summary="English questions on CPUs: close to ColPali at a twelfth of its size; not in other languages.",
     ),
-    ModelDescription(
+    replace(
+        _COLPALI,
         name="AndrewOgn/colpali-v1.3-merged-onnx",
-        family="paligemma",
         repository="AndrewOgn/colpali-v1.3-merged-onnx",
-        dim=128,
-        additional_files=_PALIGEMMA_FILES,
-        query_prefix="<bos>Query: ",
-        query_suffix="<pad>" * 10 + "\n",
-        image_prompt="<image><bos>Describe the image.\n",
-        parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        licence="gemma",
-        vidore=(("v1 nDCG@5", 84.8), ("v3 nDCG@10", 47.5)),
-        vidore_source=f"{_V1}; {_V3}",
         summary="ColPali v1.3 in another export, for those who have it already.",
     ),
-    ModelDescription(
+    replace(
+        _COLPALI,
         name="akshayballal/colpali-v1.2-merged-onnx",
-        family="paligemma",
         repository="akshayballal/colpali-v1.2-merged-onnx",
-        dim=128,
-        additional_files=_PALIGEMMA_FILES,
         query_prefix="<bos>Question: ",
-        query_suffix="<pad>" * 10 + "\n",
-        image_prompt="<image><bos>Describe the image.\n",
-        parameters=2_923_000_000,
         size_in_bytes=5_850_000_000,
-        licence="gemma",
         vidore=(("v1 nDCG@5", 83.9),),
         vidore_source=_V1,
         summary="The checkpoint before v1.3, for indexes that were made with it.",
@@ -243,7 +213,7 @@ _models: dict[str, ModelDescription] = {model.name.lower(): model for model in _
 
 
 def list_supported_models() -> list[ModelDescription]:
-    """Every registered model: the bundled one first, then those of the Hub, then yours.
+    """Every registered model: the bundled one first, then those of the Hub, then added ones.
 
     Returns:
         Frozen descriptions, in the order of registration.
@@ -289,6 +259,15 @@ def register_model(description: ModelDescription, *, replace: bool = False) -> M
     return description
 
 
+def registered_model(
+    name_or_path: str | os.PathLike[str], local_dir: str | os.PathLike[str] | None
+) -> ModelDescription | None:
+    """The description registered under a name; None for a path without `local_dir`, or an unknown string."""
+    if local_dir is None and isinstance(name_or_path, os.PathLike):
+        return None
+    return _models.get(os.fspath(name_or_path).lower())
+
+
 def find_model(name: str) -> ModelDescription:
     """The description registered under a name.
 
@@ -296,22 +275,23 @@ def find_model(name: str) -> ModelDescription:
         name: in capitals or not.
 
     Raises:
-        ModelNotFoundError: no such model; the message lists close names.
+        ModelNotFoundError: no such model; the message lists the registered names.
 
     Example:
         >>> find_model("ColTiny").dim
         128
-        >>> find_model("colpali-v1.3")
+        >>> find_model("vidore/colqwen2-v1.0")
         Traceback (most recent call last):
-        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'colpali-v1.3' ...
+        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'vidore/colqwen2-v1.0' ...
     """
-    with _lock:
-        known = dict(_models)
-    if name.lower() in known:
-        return known[name.lower()]
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5) or list(known)
+    if (model := _models.get(name.lower())) is not None:
+        return model
+    names = {model.name.lower(): model.name for model in list_supported_models()}
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     raise ModelNotFoundError(
-        f"no model is registered as {name!r} and no folder has that name. Did you mean "
-        f"{' or '.join(repr(known[key].name) for key in close)}? list_supported_models() shows all; "
-        "register_model(...) adds one; a folder with config.json, tokenizer and ONNX file works too."
+        f"no model is registered as {name!r} and no folder has that name. "
+        + "".join(f"Did you mean {names[key]!r}? " for key in near)
+        + f"Registered are {', '.join(names.values())}. Checkpoints of the same architectures ({', '.join(FAMILIES)}) "
+        "can be added with register_model(...) or opened as a folder with config.json, tokenizer and ONNX file; others "
+        "are not supported."
     )

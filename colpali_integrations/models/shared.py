@@ -1,34 +1,32 @@
-"""One model a process for equal options, however many adapter objects, copies and threads ask for it.
+"""One model per process for equal options, however many adapter objects, copies and threads ask for it.
 
 Frameworks copy, pickle and rebuild their components freely (LangChain's `configurable_fields` runs the constructor at
 every call), and an ONNX Runtime session can be neither pickled nor copied. So an adapter holds options, not a model,
 and asks here whenever it needs one.
 
->>> shared_model("coltiny") is shared_model("coltiny", threads=None)
+>>> shared_model("coltiny") is shared_model("coltiny", ModelOptions(threads=None))
 True
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
-from collections.abc import Hashable, Mapping
-from pathlib import Path
-from typing import Any
+from collections import defaultdict
+from collections.abc import Hashable
 
-from colpali_integrations.errors import ModelNotFoundError
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.registry import ModelDescription, find_model
+from colpali_integrations.models.loading import load_parts
+from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import registered_model
 
 __all__ = ["release_shared_models", "shared_model"]
 
-_SIGNATURE = inspect.signature(ColPali.from_pretrained)
-_PATHS = ("local_dir", "cache_dir")
+_DEFAULTS = ModelOptions()
 
 
 class _Slot:
-    """The place of one model. Its own lock lets a slow download of one model not hold up the others."""
+    """The place of one model. Its own lock prevents a slow download of one model from delaying the others."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -36,35 +34,31 @@ class _Slot:
 
 
 _lock = threading.Lock()
-_slots: dict[Hashable, _Slot] = {}
+_slots: defaultdict[Hashable, _Slot] = defaultdict(_Slot)
 
 
-def shared_model(name_or_path: str | os.PathLike[str] = "coltiny", **options: Any) -> ColPali:
+def shared_model(name_or_path: str | os.PathLike[str] = "coltiny", options: ModelOptions = _DEFAULTS) -> ColPali:
     """The process's model with these options, made at the first call.
 
     It is kept until `release_shared_models()`. Its sessions are made at first use, so that a process which only asks
     questions never loads the vision tower. Safe to call from any number of threads; cheap enough to call every time.
 
     Args:
-        name_or_path: as in `ColPali.from_pretrained`.
-        options: its keyword arguments. Left out or given as the default is the same; relative folders are told apart
-            by the directory they are in. `lazy_load` has no effect.
+        name_or_path: as in `ColPali.from_pretrained`. A relative folder is one below the present directory.
+        options: the other arguments.
 
     Raises:
-        TypeError: an option that `ColPali.from_pretrained` does not have.
-        ColPaliError: as `ColPali.from_pretrained`. Nothing is kept then; the next call tries again.
+        ColPaliError: as `ColPali.from_pretrained`. No model is kept then; the next call tries again.
     """
-    bound = _SIGNATURE.bind(name_or_path, **options)
-    bound.apply_defaults()
-    arguments = {**bound.arguments, "lazy_load": True}
-    key = _key(arguments)
+    # The description and not its name: a model registered anew under the same name is another model.
+    model = registered_model(name_or_path, options.local_dir) or os.path.abspath(name_or_path)  # noqa: PTH100
     with _lock:
-        slot = _slots.setdefault(key, _Slot())
+        slot = _slots[model, options]
     if slot.model is not None:
         return slot.model
     with slot.lock:
         if slot.model is None:
-            slot.model = ColPali.from_pretrained(**arguments)
+            slot.model = ColPali(*load_parts(name_or_path, options, lazy_load=True))
         return slot.model
 
 
@@ -78,39 +72,6 @@ def release_shared_models() -> None:
             slot.model.close()
 
 
-def _key(arguments: Mapping[str, Any]) -> Hashable:
-    normal = dict(arguments)
-    for name in _PATHS:
-        if normal[name] is not None:
-            normal[name] = os.path.abspath(normal[name])  # noqa: PTH100 - Path.resolve would follow symlinks
-    given = normal.pop("name_or_path")
-    name = os.fspath(given)
-    description = _registered(name)
-    if description is None or (normal["local_dir"] is None and (isinstance(given, Path) or Path(name).is_dir())):
-        normal["name_or_path"] = os.path.abspath(name)  # noqa: PTH100
-    else:
-        # The description and not its name: a model registered anew under the same name is another model.
-        normal["name_or_path"] = description
-    return _freeze(normal)
-
-
-def _registered(name: str) -> ModelDescription | None:
-    try:
-        return find_model(name)
-    except ModelNotFoundError:
-        return None
-
-
-def _freeze(value: Any) -> Hashable:
-    """A hashable stand-in for options made of lists, tuples, dicts and scalars."""
-    if isinstance(value, Mapping):
-        return tuple(sorted((str(key), _freeze(item)) for key, item in value.items()))
-    if isinstance(value, (list, tuple)):
-        return tuple(_freeze(item) for item in value)
-    hash(value)
-    return value  # type: ignore[no-any-return]
-
-
 _inherited: list[dict[Hashable, _Slot]] = []
 
 
@@ -118,11 +79,11 @@ def _after_fork() -> None:
     """Let a forked child (gunicorn --preload, multiprocessing on older Pythons) make its own models.
 
     The sessions that it inherits lost their threads in the fork: they run on one core, and destroying one waits for
-    ever for threads that are not there. So they are set aside.
+    ever for these threads. So they are kept, unused.
     """
     global _lock, _slots
     _inherited.append(_slots)
-    _lock, _slots = threading.Lock(), {}
+    _lock, _slots = threading.Lock(), defaultdict(_Slot)
 
 
 if hasattr(os, "register_at_fork"):

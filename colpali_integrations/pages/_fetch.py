@@ -1,4 +1,4 @@
-"""The bytes behind a URL: `data:` and `file:` at once, `http(s):` when asked for, within a time and a size."""
+"""Content of URLs: `data:` and `file:`, and `http(s):` within limits of time and size."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from colpali_integrations.errors import ImageError
 
 __all__ = ["fetch_url", "read_data_uri", "read_file_url"]
 
-# A URL with a token in its query must not fill a message, nor a data URI its megabytes.
+# Messages show no more of a URI: it may hold megabytes of data, or a token in its query.
 _SHOWN = 40
 _CHUNK = 64 * 1024
 
 
 def read_data_uri(uri: str) -> bytes:
-    """The content of a `data:` URI, base64 or percent-encoded (RFC 2397).
+    """Decode a `data:` URI, base64 or percent-encoded (RFC 2397).
 
-    As browsers do, white space in base64 is passed over and missing `=` at its end are made up for.
+    As in browsers, base64 may contain white space and lack `=` at its end.
 
     Raises:
-        ImageError: malformed.
+        ImageError: the URI is malformed.
     """
     head, comma, body = uri.partition(",")
     if not comma:
@@ -46,7 +46,7 @@ def read_file_url(url: str) -> Path:
     Raises:
         ImageError: it names another machine.
     """
-    from urllib.request import url2pathname  # knows drive letters; slow to import
+    from urllib.request import url2pathname  # handles drive letters; slow to import
 
     parts = urllib.parse.urlsplit(url)
     if parts.netloc not in ("", "localhost"):
@@ -55,12 +55,12 @@ def read_file_url(url: str) -> Path:
 
 
 def fetch_url(url: str, *, timeout: float, max_bytes: int) -> bytes:
-    """The body of an http or https URL.
+    """Fetch the body of an http or https URL.
 
     Args:
         url: http or https. Redirects are followed, to http and https only. Proxies are taken from the environment.
-        timeout: seconds for the whole body; and for each step before it (connection, answer), which a server that
-            sends its headers drop by drop can repeat.
+        timeout: seconds for the whole body, and for each step before it (connection, answer); a server that sends its
+            headers byte by byte can repeat these steps.
         max_bytes: the largest body accepted.
 
     Raises:
@@ -70,7 +70,7 @@ def fetch_url(url: str, *, timeout: float, max_bytes: int) -> bytes:
     import http.client
     import urllib.request
 
-    # Only these handlers: a redirect to file: or ftp: finds nobody who would follow it.
+    # Install only the http(s) handlers, so that redirects to file: or ftp: are refused.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -87,7 +87,7 @@ def fetch_url(url: str, *, timeout: float, max_bytes: int) -> bytes:
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "colpali-integrations"})
         with opener.open(request, timeout=timeout) as response:
-            # read1 gives what has come, so that a slow server is noticed between its drops.
+            # read1 returns the bytes received so far, so the deadline is checked for slow servers too.
             while chunk := response.read1(_CHUNK):
                 body += chunk
                 if len(body) > max_bytes:
@@ -97,7 +97,7 @@ def fetch_url(url: str, *, timeout: float, max_bytes: int) -> bytes:
     except urllib.error.HTTPError as error:
         error.close()
         raise ImageError(f"cannot fetch {url}: HTTP {error.code} {error.reason}") from error
-    # HTTPException: an answer that is not HTTP, or a URL with a space in it; ValueError: a URL that is none.
+    # HTTPException: an answer that is not HTTP, or a URL with a space in it; ValueError: an invalid URL.
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, ImageError):
             raise

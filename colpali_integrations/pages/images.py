@@ -1,7 +1,7 @@
-"""Whatever a user calls an image -> one RGB page.
+"""Loading images of many kinds as RGB.
 
-The references read an image as `Image.open(path).convert("RGB")`, which turns transparent pages black, clips 16-bit
-scans to white and ignores the orientation that cameras write. Here a page looks to the model as it looks to a person.
+The reference implementations read an image as `Image.open(path).convert("RGB")`, which turns transparent pages black,
+clips 16-bit scans to white and ignores the orientation that cameras write. `load_image` handles all three.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colpali_integrations.errors import ImageError
 
-__all__ = ["HasImage", "ImageSource", "image_name", "is_one_image", "load_image", "to_rgb"]
+__all__ = ["HasImage", "ImageSource", "image_name", "is_one_image", "load_image", "read_whole", "to_rgb"]
 
 logger = logging.getLogger(__name__)
 
-# Images are decoded by several threads, and a caller may hand in one open file, or one image that Pillow has opened but
-# not yet read, many times: two threads reading it at once would get each other's bytes.
+# Several threads decode images, and a caller may pass one open file, or one image that Pillow has opened but not yet
+# read, many times: two threads reading it at once would mix up their bytes.
 _reading = threading.Lock()
 _NO_LOCK: AbstractContextManager[None] = nullcontext()
 
 
 @runtime_checkable
 class HasImage(Protocol):
-    """Anything that carries a picture as `image`, such as a `PdfPage`."""
+    """An object with a picture as `image`, such as a `PdfPage`."""
 
     @property
     def image(self) -> Image.Image:
@@ -53,20 +53,21 @@ def load_image(
     Args:
         source: a path, `data:` URI or http(s) URL; encoded bytes; an open binary file (rewound first); a PIL image;
             an array (height, width), (height, width, 1, 3 or 4) or (1, 3 or 4, height, width) of uint8, uint16, bool,
-            or floats in [0, 1]; or an object with such a picture as `image` (a `PdfPage`). Of a file with several
-            frames the first is read, and the log says so; of a PIL image the frame that it stands at.
+            or floats in [0, 1]; or an object with such a picture as `image` (a `PdfPage`). For a file with several
+            frames, the first one is read, with a log entry; for a PIL image, its current frame.
         allow_urls: whether http(s) URLs may be fetched.
         timeout: seconds for a URL.
         max_bytes: the largest body accepted from a URL.
 
     Returns:
-        An RGB image of the source's size (width and height exchanged where its EXIF data says so).
+        An RGB image of the source's size (width and height exchanged for some EXIF orientations).
 
     Raises:
-        ImageError: not readable as an image, or a decompression bomb: beyond twice `PIL.Image.MAX_IMAGE_PIXELS`, which
-            is 179 megapixels. Between once and twice that limit an image is read and Pillow's own
-            DecompressionBombWarning stands: warning filters belong to the process, and are not for a library's threads
-            to change. To read such scans silently, raise MAX_IMAGE_PIXELS; to refuse them, make the warning an error.
+        ImageError: `source` cannot be read as an image, or is a decompression bomb: beyond twice
+            `PIL.Image.MAX_IMAGE_PIXELS`, which is 179 megapixels. Between once and twice that limit an image is read
+            with Pillow's own DecompressionBombWarning, because warning filters belong to the process and not to the
+            threads of a library. To read such scans silently, raise MAX_IMAGE_PIXELS; to refuse them, make the warning
+            an error.
 
     Example:
         >>> import numpy as np
@@ -79,18 +80,18 @@ def load_image(
         return _finish(source, source, lock=_reading)
     if isinstance(source, np.ndarray):
         return to_rgb(_from_array(source))
-    return _open(_binary(source, allow_urls=allow_urls, timeout=timeout, max_bytes=max_bytes), source)
+    return _open(_content(source, allow_urls=allow_urls, timeout=timeout, max_bytes=max_bytes), source)
 
 
 def is_one_image(images: object) -> bool:
-    """Whether something is one image: files iterate by line and arrays by row, but are not meant as sequences."""
+    """Whether `images` is one image. Files iterate by line and arrays by row, but are single images too."""
     if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, HasImage)):
         return True
     return hasattr(images, "read") or (isinstance(images, np.ndarray) and images.ndim in (2, 3))
 
 
 def image_name(source: object) -> str:
-    """A short name of an image source for messages: the path or URL, else what it is."""
+    """A short name of an image source for messages: the path or URL, otherwise the kind of object."""
     if isinstance(source, str):
         return source if len(source) <= 300 and not source.lower().startswith("data:") else f"{source[:40]}..."
     if isinstance(source, os.PathLike):
@@ -112,13 +113,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     value is greater, otherwise as [0, 255].
 
     Raises:
-        ImageError: values outside those ranges.
+        ImageError: the values are outside these ranges.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bit(image)
-    elif image.mode == "La":  # premultiplied: Pillow converts it to LA alone
+    elif image.mode == "La":  # premultiplied: Pillow converts it only to LA
         image = image.convert("LA")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
@@ -128,14 +129,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _binary(source: object, *, allow_urls: bool, timeout: float, max_bytes: int) -> IO[bytes]:
-    """An open, rewound binary stream of an encoded image."""
+def _content(source: object, *, allow_urls: bool, timeout: float, max_bytes: int) -> bytes:
+    """The bytes of an encoded image."""
     if isinstance(source, str):
-        scheme = source[:8].lower()  # schemes are the same in capitals (RFC 3986)
+        scheme = source[:8].lower()  # the case of schemes does not matter (RFC 3986)
         if scheme.startswith("data:"):
             from colpali_integrations.pages._fetch import read_data_uri
 
-            return io.BytesIO(read_data_uri(source))
+            return read_data_uri(source)
         if scheme.startswith(("http://", "https://")):
             if not allow_urls:
                 raise ImageError(
@@ -144,17 +145,17 @@ def _binary(source: object, *, allow_urls: bool, timeout: float, max_bytes: int)
                 )
             from colpali_integrations.pages._fetch import fetch_url
 
-            return io.BytesIO(fetch_url(source, timeout=timeout, max_bytes=max_bytes))
+            return fetch_url(source, timeout=timeout, max_bytes=max_bytes)
         if scheme.startswith("file://"):
             from colpali_integrations.pages._fetch import read_file_url
 
             source = read_file_url(source)
     if isinstance(source, (str, os.PathLike)):
-        return io.BytesIO(_file_at(source))
+        return _file_at(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return io.BytesIO(source if isinstance(source, bytes) else memoryview(source).tobytes())  # it may have gaps
+        return source if isinstance(source, bytes) else memoryview(source).tobytes()  # a view may have gaps
     if callable(getattr(source, "read", None)):
-        return io.BytesIO(_whole_file(source))
+        return _whole_file(source)
     raise ImageError(
         f"cannot use {type(source).__name__} as an image; expected a path, bytes, an open binary file, a PIL image, "
         "an array or a data URI"
@@ -165,39 +166,41 @@ def _file_at(path: str | os.PathLike[Any]) -> bytes:
     try:
         return Path(os.fsdecode(path)).read_bytes()
     except OSError as error:
-        # strerror: the full message repeats the path, and base64 that was taken for one is long.
+        # strerror: the full message repeats the path, which is long if it is base64 by mistake.
         hint = "; is it base64? Pass a data URI, or the decoded bytes" if len(os.fsdecode(path)) > 300 else ""
         raise ImageError(f"cannot read {image_name(path)}: {error.strerror or error}{hint}") from error
     except ValueError as error:  # a null byte, or a lone surrogate
         raise ImageError(f"cannot read {image_name(path)!r}: {error}") from error
 
 
+def read_whole(file: Any) -> Any:
+    """Read the whole content of an open file from its beginning, whatever its position."""
+    with _reading:
+        if getattr(file, "seekable", lambda: False)():
+            file.seek(0)
+        return file.read()
+
+
 def _whole_file(file: Any) -> bytes:
-    """The whole content of an open file, from its beginning: a file that was read before gives the same image again."""
     try:
-        with _reading:
-            if getattr(file, "seekable", lambda: False)():
-                file.seek(0)
-            content = file.read()
-    except (OSError, ValueError) as error:  # ValueError: it is closed, or not UTF-8 in text mode
+        content = read_whole(file)
+    except (OSError, ValueError) as error:  # ValueError: closed, or not UTF-8 in text mode
         raise ImageError(f"cannot read {image_name(file)}: {error}") from error
     if not isinstance(content, (bytes, bytearray, memoryview)):
-        raise ImageError(f"{image_name(file)} does not give bytes; open it in binary mode ('rb')")
+        raise ImageError(f"{image_name(file)} does not return bytes; open it in binary mode ('rb')")
     return bytes(content)
 
 
-def _open(stream: IO[bytes], source: object) -> Image.Image:
-    start = stream.read(1024)
-    stream.seek(0)
-    if not start:
+def _open(content: bytes, source: object) -> Image.Image:
+    if not content:
         raise ImageError(f"{image_name(source)} is empty")
     try:
-        with Image.open(stream) as image:
+        with Image.open(io.BytesIO(content)) as image:
             return _finish(image, source)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        if b"%PDF-" in start:  # readers accept it anywhere in the first kilobyte
+        if b"%PDF-" in content[:1024]:  # readers accept it anywhere in the first kilobyte
             raise ImageError(f"{image_name(source)} is a PDF; pass its pages: embed_images(pdf_pages(path))") from error
         raise ImageError(f"{image_name(source)} is not an image that Pillow can read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -218,14 +221,14 @@ def _finish(image: Image.Image, source: object, *, lock: AbstractContextManager[
             image.load()
         if frames > 1:
             logger.warning(
-                "%s has %d frames; the first is used. Hand in the others as images of their own (PIL.ImageSequence)",
+                "%s has %d frames; the first is used. Pass the others as separate images (PIL.ImageSequence)",
                 image_name(source),
                 frames,
             )
         return to_rgb(ImageOps.exif_transpose(image))
     except ImageError:
         raise
-    # A broken file shows itself in many ways, depending on its format's decoder: OSError, SyntaxError, ValueError,
+    # The exceptions for a broken file depend on the decoder of its format: OSError, SyntaxError, ValueError,
     # EOFError, IndexError, KeyError, RuntimeError, struct.error and more.
     except Exception as error:
         raise _undecodable(source, error) from error
@@ -241,7 +244,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
             raise ImageError("a float image must hold values in [0, 1] or [0, 255]")
         scale = 255.0 if values.max() <= 1 else 1.0
-    else:  # I;16 and its byte orders, and I, which holds 16-bit samples of some formats
+    else:  # I;16 and its byte orders, and I, which has 16-bit samples in some formats
         if values.min() < 0 or values.max() > 65535:
             raise ImageError("an integer image must hold values in 0..65535")
         scale = 255.0 / 65535.0

@@ -1,4 +1,4 @@
-"""A PDF -> its pages, one at a time, with page number, text layer and size (pypdfium2)."""
+"""PDFs: text, size and picture of each page, read by pypdfium2."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import operator
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol, TypeAlias
 
+import pypdfium2
 from PIL import Image
 
-from colpali_integrations.errors import MissingExtraError, PdfError
-from colpali_integrations.pages.images import image_name
+from colpali_integrations.errors import PdfError
+from colpali_integrations.pages.images import image_name, read_whole
 
-if TYPE_CHECKING:
-    import pypdfium2
-
-__all__ = ["PdfPage", "pdf_page_count", "pdf_pages"]
+__all__ = ["Pdf", "PdfPage", "open_pdf", "pdf_page_count", "pdf_pages"]
 
 logger = logging.getLogger(__name__)
 
+PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
+
 # pdfium is not thread-safe, not even for two documents: every call into it holds this lock.
 _pdfium = threading.RLock()
-# A poster of 5 m at 150 dpi would be a gigapixel; beyond this the page is drawn at a lower resolution.
+# A poster of 5 m at 150 dpi would be a gigapixel; larger pages are drawn at a lower resolution.
 _MAX_PIXELS = 50_000_000
 
 
@@ -41,7 +41,7 @@ class PdfPage:
         text: the text layer, "" for a scan without one.
         width: in points (1/72 inch), as displayed (after the page's own rotation).
         height: in points.
-        source: the path, or a short name of what was handed in.
+        source: the path, or a short name of the content.
         page_count: number of pages of the document.
 
     Example:
@@ -60,31 +60,89 @@ class PdfPage:
 
     @property
     def name(self) -> str:
-        """How messages call this page."""
+        """The name of the page in messages."""
         return f"{self.source}, page {self.number}"
 
 
-def pdf_pages(
-    source: str | os.PathLike[str] | bytes | IO[bytes],
-    *,
-    dpi: float = 150,
-    pages: Iterable[int] | None = None,
-    password: str | None = None,
-) -> Iterator[PdfPage]:
-    """Render the pages of a PDF one by one, so that a long document never stands in memory whole.
+class Pdf(Protocol):
+    """An open PDF. Page numbers are 1-based; any thread may call it.
+
+    Attributes:
+        name: the document's name in messages.
+        page_count: number of pages.
+
+    Raises:
+        PdfError: from every method, for a page that does not exist or cannot be read.
+
+    Example:
+        >>> pdf: Pdf = open_pdf("report.pdf")
+        >>> pdf.name, pdf.label(1), len(pdf.size(1))
+        ('report.pdf', '1', 2)
+        >>> pdf.close()
+    """
+
+    name: str
+    page_count: int
+
+    def size(self, number: int) -> tuple[float, float]:
+        """Width and height of a page in points (1/72 inch), as displayed (after the page's own rotation)."""
+        ...
+
+    def text(self, number: int) -> str:
+        """The text layer of a page; "" for a scan without one."""
+        ...
+
+    def label(self, number: int) -> str:
+        """The printed number of a page, such as "iv"; the number itself where the document names no label."""
+        ...
+
+    def render(self, number: int, dpi: float) -> Image.Image:
+        """The picture of a page, RGB. A page beyond 50 megapixels is drawn smaller, and the log names it."""
+        ...
+
+    def close(self) -> None:
+        """Release the document. Calling it twice does nothing."""
+        ...
+
+
+def open_pdf(source: PdfSource, *, password: str | None = None) -> Pdf:
+    """Open a PDF.
 
     Args:
         source: a path, the bytes, or an open binary file (rewound first).
-        dpi: resolution of the rendered page. A page beyond 50 megapixels is drawn smaller, and the log says so.
-        pages: 1-based numbers, in the order wanted; None for all.
+        password: for an encrypted document.
+
+    Returns:
+        The open document; close it when its pages are done.
+
+    Raises:
+        PdfError: `source` is not a PDF, damaged, empty, or encrypted and the password is wrong or missing.
+
+    Example:
+        >>> pdf = open_pdf("report.pdf")
+        >>> pdf.page_count, pdf.render(2, dpi=72).size, len(pdf.text(2)) > 100
+        (2, (596, 842), True)
+        >>> pdf.close()
+    """
+    return _PdfiumPdf(source, password)
+
+
+def pdf_pages(
+    source: PdfSource, *, dpi: float = 150, pages: Iterable[int] | None = None, password: str | None = None
+) -> Iterator[PdfPage]:
+    """Render the pages of a PDF one by one, so that a long document never fills the memory.
+
+    Args:
+        source: a path, the bytes, or an open binary file (rewound first).
+        dpi: resolution of the rendered page. A page beyond 50 megapixels is drawn smaller, and the log names it.
+        pages: 1-based numbers, in the requested order; None for all.
         password: for an encrypted document.
 
     Yields:
         Pages, in order.
 
     Raises:
-        PdfError: not a PDF, damaged, encrypted without the right password, empty, or without a page asked for.
-        MissingExtraError: pypdfium2 is not installed.
+        PdfError: `source` cannot be opened (see `open_pdf`), or lacks a requested page.
 
     Example:
         >>> for page in pdf_pages("report.pdf", pages=range(1, 3)):
@@ -97,7 +155,7 @@ def pdf_pages(
     return _pages(source, dpi, None if pages is None else _numbers(pages), password)
 
 
-def pdf_page_count(source: str | os.PathLike[str] | bytes | IO[bytes], *, password: str | None = None) -> int:
+def pdf_page_count(source: PdfSource, *, password: str | None = None) -> int:
     """Number of pages of a PDF, without rendering any.
 
     Args:
@@ -106,18 +164,13 @@ def pdf_page_count(source: str | os.PathLike[str] | bytes | IO[bytes], *, passwo
 
     Raises:
         PdfError: as `pdf_pages`.
-        MissingExtraError: pypdfium2 is not installed.
 
     Example:
         >>> pdf_page_count("report.pdf")
         2
     """
-    with _pdfium:
-        document = _open(source, password)
-        try:
-            return len(document)
-        finally:
-            document.close()
+    with closing(open_pdf(source, password=password)) as pdf:
+        return pdf.page_count
 
 
 def _numbers(pages: Iterable[int]) -> list[int]:
@@ -127,54 +180,113 @@ def _numbers(pages: Iterable[int]) -> list[int]:
         raise PdfError(f"pages must be 1-based numbers, such as [1, 3] or range(1, 4), got {pages!r}") from error
 
 
-def _pages(source: Any, dpi: float, wanted: list[int] | None, password: str | None) -> Iterator[PdfPage]:
-    name = image_name(source)
-    with _pdfium:
-        document = _open(source, password)
-        total = len(document)
-    try:
-        for number in wanted if wanted is not None else range(1, total + 1):
-            if not 1 <= number <= total:
-                raise PdfError(f"{name} has pages 1 to {total}; page {number} was asked for (numbers are 1-based)")
-            with _pdfium:
-                page = _page(document, number, total, dpi, name)
-            yield page
-    finally:
+def _pages(source: PdfSource, dpi: float, numbers: list[int] | None, password: str | None) -> Iterator[PdfPage]:
+    with closing(open_pdf(source, password=password)) as pdf:
+        for number in range(1, pdf.page_count + 1) if numbers is None else numbers:
+            width, height = pdf.size(number)
+            image, text = pdf.render(number, dpi), pdf.text(number)
+            yield PdfPage(image, number, text, width, height, pdf.name, pdf.page_count)
+
+
+class _PdfiumPdf:
+    """A `Pdf` read by pdfium. The latest page stays loaded: callers read its text, size and picture together."""
+
+    def __init__(self, source: PdfSource, password: str | None) -> None:
+        self.name = image_name(source)
         with _pdfium:
-            document.close()
+            self._document: pypdfium2.PdfDocument | None = _open(source, password)
+            self.page_count = len(self._document)
+        self._loaded: tuple[int, pypdfium2.PdfPage] | None = None
+
+    def size(self, number: int) -> tuple[float, float]:
+        with self._page(number) as page:
+            width, height = page.get_size()
+        return float(width), float(height)
+
+    def text(self, number: int) -> str:
+        with self._page(number) as page:
+            text_page = page.get_textpage()
+            try:
+                return _clean(text_page.get_text_range())
+            finally:
+                text_page.close()
+
+    def label(self, number: int) -> str:
+        with self._page(number) as page:
+            assert page.pdf is not None
+            return page.pdf.get_page_label(number - 1) or str(number)
+
+    def render(self, number: int, dpi: float) -> Image.Image:
+        with self._page(number) as page:
+            image: Image.Image = page.render(scale=self._scale(number, page.get_size(), dpi)).to_pil().convert("RGB")
+        return image
+
+    def close(self) -> None:
+        with _pdfium:
+            document, self._document = self._document, None
+            if document is not None:
+                self._release()
+                document.close()
+
+    @contextmanager
+    def _page(self, number: int) -> Iterator[pypdfium2.PdfPage]:
+        with _pdfium:
+            if self._document is None:
+                raise PdfError(f"{self.name} was closed; open it again")
+            if not 1 <= number <= self.page_count:
+                raise PdfError(
+                    f"{self.name} has pages 1 to {self.page_count}; page {number} was requested (numbers are 1-based)"
+                )
+            try:
+                if self._loaded is None or self._loaded[0] != number:
+                    self._release()
+                    self._loaded = number, self._document[number - 1]
+                yield self._loaded[1]
+            except (pypdfium2.PdfiumError, ValueError) as error:  # ValueError: a page without area
+                raise PdfError(f"{self.name}, page {number} cannot be drawn: {error}") from error
+
+    def _release(self) -> None:
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            loaded[1].close()
+
+    def _scale(self, number: int, size: tuple[float, float], dpi: float) -> float:
+        width, height = size
+        scale = dpi / 72
+        pixels = width * height * scale * scale
+        if pixels <= _MAX_PIXELS:
+            return scale
+        smaller: float = scale * (_MAX_PIXELS / pixels) ** 0.5
+        logger.warning(
+            "%s, page %d is %.0f x %.0f points; drawn at %.0f dpi instead of %g, which is 50 megapixels",
+            *(self.name, number, width, height, smaller * 72, dpi),
+        )
+        return smaller
 
 
 def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
-    try:
-        import pypdfium2
-    except ImportError as error:
-        raise MissingExtraError("pypdfium2", "pdf", "Reading PDFs") from error
     name = image_name(source)
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        path = Path(source).expanduser()
         if not path.is_file():
             raise PdfError(f"no PDF at {path}")
         if path.stat().st_size == 0:
             raise PdfError(f"{path} is empty (0 bytes)")
-        handed: Any = path
+        opened: Any = path
     else:
-        content = source
-        if hasattr(source, "read"):
-            try:
-                if getattr(source, "seekable", lambda: False)():
-                    source.seek(0)
-                content = source.read()
-            except (OSError, ValueError) as error:  # ValueError: it is closed
-                raise PdfError(f"cannot read {name}: {error}") from error
+        try:
+            content = read_whole(source) if hasattr(source, "read") else source
+        except (OSError, ValueError) as error:  # ValueError: the file is closed
+            raise PdfError(f"cannot read {name}: {error}") from error
         if not isinstance(content, (bytes, bytearray, memoryview)):
             raise PdfError(
                 f"cannot use {type(source).__name__} as a PDF; expected a path, bytes or an open binary file"
             )
         if not memoryview(content).nbytes:
             raise PdfError(f"{name} is empty (0 bytes)")
-        handed = content if isinstance(content, bytes) else memoryview(content).tobytes()
+        opened = content if isinstance(content, bytes) else memoryview(content).tobytes()
     try:
-        document = pypdfium2.PdfDocument(handed, password=password)
+        document = pypdfium2.PdfDocument(opened, password=password)
     except pypdfium2.PdfiumError as error:
         text = str(error).lower()
         if "password" in text:
@@ -182,7 +294,7 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
             raise PdfError(f"{name} is encrypted; {hint}") from error
         raise PdfError(f"{name} is not a PDF, or is damaged or cut off ({error})") from error
     try:
-        # Without this the values of filled-in forms are not drawn.
+        # Without this, pdfium does not draw the values of filled-in forms.
         with _quiet_about_xfa():
             document.init_forms()
         if len(document) == 0:
@@ -197,53 +309,23 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
 
 @contextmanager
 def _quiet_about_xfa() -> Iterator[None]:
-    """Keep pypdfium2 from logging, for every XFA form, how to build pdfium; the form's own pages are drawn anyway."""
+    """Keep pypdfium2 from logging build instructions for each XFA form; the pages of the form are drawn anyway."""
     helpers = logging.getLogger("pypdfium2._helpers.document")
 
-    def other(record: logging.LogRecord) -> bool:
+    def is_other(record: logging.LogRecord) -> bool:
         return "XFA" not in record.getMessage()
 
-    helpers.addFilter(other)
+    helpers.addFilter(is_other)
     try:
         yield
     finally:
-        helpers.removeFilter(other)
-
-
-def _page(document: pypdfium2.PdfDocument, number: int, total: int, dpi: float, name: str) -> PdfPage:
-    import pypdfium2
-
-    try:
-        page = document[number - 1]
-        width, height = page.get_size()
-        scale = dpi / 72
-        pixels = width * height * scale * scale
-        if pixels > _MAX_PIXELS:
-            scale *= (_MAX_PIXELS / pixels) ** 0.5
-            logger.warning(
-                "%s, page %d is %.0f x %.0f points; drawn at %.0f dpi instead of %g, which is 50 megapixels",
-                name,
-                number,
-                width,
-                height,
-                scale * 72,
-                dpi,
-            )
-        image = page.render(scale=scale).to_pil().convert("RGB")
-        text_page = page.get_textpage()
-        text = _clean(text_page.get_text_range())
-        text_page.close()
-        page.close()
-    except pypdfium2.PdfiumError as error:
-        raise PdfError(f"{name}, page {number} cannot be drawn: {error}") from error
-    return PdfPage(image, number, text, float(width), float(height), name, total)
+        helpers.removeFilter(is_other)
 
 
 def _clean(text: str) -> str:
-    """Text that any store can hold.
+    """Replace characters that some stores cannot hold.
 
-    pdfium marks a hyphen at a line's end, where it joins the lines, with U+FFFE, which is no character; NULs and
-    surrogates come out of broken character maps.
+    pdfium joins lines at a hyphen by U+FFFE, which is no character; broken character maps yield NULs and surrogates.
     """
     text = text.replace("\r\n", "\n").replace("\ufffe", "-").replace("\x00", "")
     return text.encode("utf-8", "ignore").decode("utf-8")

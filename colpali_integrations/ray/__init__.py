@@ -1,8 +1,7 @@
-"""Past one machine: pages embedded by Ray Data, into Parquet files or a Qdrant server.
+"""Embedding on the machines of a Ray cluster, into Parquet files or a Qdrant server.
 
-    files --draw_pages--> pages --PageEncoder (actors, a model each)--> multi-vectors --write--> Parquet | Qdrant
-
-`embed_pages` is the whole of it. `draw_pages` and `PageEncoder` are its parts, for a pipeline of your own;
+`embed_pages` runs the whole pipeline: `draw_pages` draws the pages of files, actors with a `PageEncoder` each embed
+them, and tasks write the multi-vectors. `draw_pages` and `PageEncoder` also serve pipelines of your own;
 `parquet_pages` reads the files back, for a store.
 """
 

@@ -1,4 +1,4 @@
-"""How many encoders a cluster has room for, when those that read and draw must have room too."""
+"""The number of encoders that fit into a cluster, beside the tasks that read and draw."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["Workers", "cluster_nodes", "plan_workers"]
 
-# Runs of a page gain little from more threads, and an encoder more is an encoder more.
+# More threads make the run of a page little faster; more encoders raise the throughput.
 _THREADS = 4
 _SHARE = 10_000  # Ray counts resources in ten thousandths
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Encoders, as Ray is asked for them.
+    """Encoders, as requested from Ray.
 
     Attributes:
-        least: how many at first.
-        most: how many there may be; more than `least` where the cluster grows.
-        cpus: what Ray keeps for each, its `num_cpus`.
-        threads: that a run of the model uses.
-        gpus: of each, its `num_gpus`.
+        least: number at the start.
+        most: highest number; more than `least` where the cluster grows.
+        cpus: Ray's `num_cpus` for each.
+        threads: of a run of the model.
+        gpus: Ray's `num_gpus` for each.
     """
 
     least: int
@@ -36,9 +36,9 @@ class Workers:
 
 
 def cluster_nodes() -> list[tuple[int, float]]:
-    """CPUs and GPUs of each node that is up, as Ray counts them."""
+    """Return CPUs and GPUs of each running node, as Ray counts them."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [(int(of.get("CPU", 0)), float(of.get("GPU", 0))) for of in resources]
+    return [(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in resources]
 
 
 def plan_workers(
@@ -48,20 +48,20 @@ def plan_workers(
     threads: int | None = None,
     gpus: float = 0,
 ) -> Workers:
-    """As many encoders as cores or GPUs are enough for, and less CPU for each than it uses.
+    """Plan as many encoders as the cores or GPUs suffice for, with less CPU requested for each than it uses.
 
-    Ray starts the encoders first. If they took every CPU of the cluster, nothing would be read, ever (ray #44687). So
-    the share of each is such that a node full of encoders has a whole CPU left. Cores are not wasted by it: a share is
-    only what Ray counts by, and an encoder runs as many threads as it should.
+    Ray starts the encoders first. If they took every CPU of the cluster, no file would ever be read (ray #44687). So
+    the share of each leaves a whole CPU on a node that is full of encoders. This wastes no cores: Ray only counts
+    shares, and an encoder runs all its threads.
 
     Args:
         nodes: CPUs and GPUs of each node.
-        count: encoders; (least, most) for a cluster that grows; None for as many as fit.
+        count: number of encoders; (least, most) for a cluster that grows; None for as many as fit.
         threads: of each; None for 4, or 1 beside a GPU and where nodes have fewer cores.
         gpus: of each; may be a fraction.
 
     Raises:
-        ConfigurationError: no node has room for one, or there is no room for as many as were asked for.
+        ConfigurationError: an option has an invalid value, or there is no room for the requested number.
 
     Example:
         >>> plan_workers([(2, 0)])
@@ -79,18 +79,18 @@ def plan_workers(
     least, most = count if isinstance(count, tuple) else (count, count) if count is not None else (fits, fits)
     if count is not None and not 1 <= least <= most:
         raise ConfigurationError(f"workers must be a number from 1 up, or (least, most), got {count!r}")
-    # A cluster that grows may have nothing yet; Ray asks for what the encoders want.
+    # A cluster that grows may have no nodes yet; Ray requests them for the encoders.
     if not isinstance(count, tuple) and not 1 <= least <= fits:
-        asked = f"an encoder with gpus={gpus:g}" if gpus else f"an encoder of {threads} threads"
+        encoder = f"an encoder with gpus={gpus:g}" if gpus else f"an encoder of {threads} threads"
         raise ConfigurationError(
-            f"{asked if count is None else f'workers={count}'} cannot be: {_described(nodes)} have room for {fits} "
-            f"(threads={threads}, gpus={gpus:g} for each). For a cluster that grows say workers=(least, most)"
+            f"{encoder if count is None else f'workers={count}'} is impossible: {_description(nodes)} have room for "
+            f"{fits} (threads={threads}, gpus={gpus:g} for each). For a cluster that grows pass workers=(least, most)"
         )
-    shares = [(cores - 1) / held for (cores, _), held in zip(nodes, room, strict=True) if held]
+    shares = [(cores - 1) / number for (cores, _), number in zip(nodes, room, strict=True) if number]
     cpus = max(0.0, min([float(threads), *shares]))
     return Workers(least, most, int(cpus * _SHARE) / _SHARE, threads, gpus)
 
 
-def _described(nodes: Sequence[tuple[int, float]]) -> str:
-    shown = sorted({f"{cores} CPUs" + (f" and {cards:g} GPUs" if cards else "") for cores, cards in nodes})
-    return f"{len(nodes)} node(s) of {' or '.join(shown) or 'nothing'}"
+def _description(nodes: Sequence[tuple[int, float]]) -> str:
+    sizes = sorted({f"{cores} CPUs" + (f" and {cards:g} GPUs" if cards else "") for cores, cards in nodes})
+    return f"{len(nodes)} node(s) of {' or '.join(sizes) or 'nothing'}"

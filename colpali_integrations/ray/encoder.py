@@ -1,4 +1,4 @@
-"""A model in each actor: drawn pages in, multi-vectors out."""
+"""The stage that embeds drawn pages, with one model in each actor."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Dtype = Literal["float16", "float32"]
 class PageEncoder:
     """A stateful encoder for `ray.data.Dataset.map_batches`, after `draw_pages`. One model is loaded in each actor.
 
-    It takes what Ray gives the actor: with `num_gpus` it runs on that GPU, and a GPU that does not come up is an
-    error; without, it runs on the CPU, on GPU machines too.
+    It runs on the resources of its actor: with `num_gpus` on that GPU, which must start; otherwise on the CPU, also on
+    machines with GPUs.
 
     Args:
         model: name or folder, as `ColPali.from_pretrained`, or a description, which is then registered in the actor. A
-            folder must be there on every node.
+            folder must exist on every node.
         dtype: of the vectors.
         pooled: also give the mean vector of each page, in the column `pooled`.
-        threads: cores that a run uses, for which Ray does not care. None for the actor's `num_cpus`, at least 1.
+        threads: per run, independent of Ray's count. None for the actor's `num_cpus`, at least 1.
         expected: refuse to start with any other model; for folders and caches that differ between nodes.
         **options: for `ColPali.from_pretrained`, such as `providers` or `local_files_only`.
 
@@ -45,9 +45,9 @@ class PageEncoder:
     where `error` is not.
 
     Raises:
-        FingerprintError: the model is not the one that was expected.
-        ProviderError: the GPU does not come up.
-        ConfigurationError: an unknown dtype.
+        FingerprintError: the model is not the expected one.
+        ProviderError: the GPU fails to start.
+        ConfigurationError: the dtype is unknown.
 
     Example:
         >>> import numpy as np, ray
@@ -75,13 +75,13 @@ class PageEncoder:
         if isinstance(model, ModelDescription):
             model = register_model(model, replace=True).name
         if "device_ids" not in options:
-            options.setdefault("providers", ["CUDAExecutionProvider" if _given("GPU") else "CPUExecutionProvider"])
-        self.model = ColPali.from_pretrained(model, threads=threads or max(1, int(_given("CPU"))), **options)
+            options.setdefault("providers", ["CUDAExecutionProvider" if _assigned("GPU") else "CPUExecutionProvider"])
+        self.model = ColPali.from_pretrained(model, threads=threads or max(1, int(_assigned("CPU"))), **options)
         made_by = Fingerprint.of(self.model.description)
         if expected is not None and not expected.matches(made_by):
             raise FingerprintError(
-                f"a worker on {platform.node()} has {made_by}, and the pages are to be embedded by {expected}. The "
-                "model's files must be the same on every node"
+                f"a worker on {platform.node()} has {made_by}, but {expected} is expected. The model's files must be "
+                "the same on every node"
             )
         self._name = f"{made_by.name}@{made_by.revision}" if made_by.revision else made_by.name
         self._dtype = np.dtype(dtype)
@@ -89,7 +89,7 @@ class PageEncoder:
         self._vector = pa.list_(pa.from_numpy_dtype(self._dtype), self.model.dim)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode the pages of a batch; one that the model cannot encode gets an error and the others their vectors."""
+        """Encode the pages of a batch; a page that the model cannot encode gets an error, the others their vectors."""
         rows = batch.drop_columns(["pixels"]).to_pylist()
         drawn = [index for index, row in enumerate(rows) if row["error"] is None]
         pixels = batch.column("pixels")
@@ -98,30 +98,26 @@ class PageEncoder:
             for index in drawn
         )
         results: list[PageEmbedding | None] = [None] * len(rows)
-        for index, found in zip(drawn, self.model.embed_pages(images, on_error="collect"), strict=True):
-            result = self._storable(found)
-            if isinstance(result, ColPaliError):
-                rows[index]["error"] = str(result.args[0]) if result.args else str(result)
-            else:
-                results[index] = result
-        columns = {name: pa.array([row[name] for row in rows], PAGE.field(name).type) for name in PAGE.names}
-        columns["model"] = pa.array([self._name] * len(rows), pa.string())
-        columns["vectors"] = self._lists(results)
-        grids = [None if result is None else json.dumps(result.grid.to_json()) for result in results]
-        columns["grid"] = pa.array(grids, pa.string())
-        if self._pooled:
-            columns["pooled"] = self._means(results)
-        return pa.table(columns)
+        remaining = iter(drawn)
 
-    def _storable(self, result: PageEmbedding | ColPaliError) -> PageEmbedding | ColPaliError:
-        if not isinstance(result, ColPaliError) and self._dtype == np.float16:
+        def fail(error: ColPaliError) -> None:
+            rows[next(remaining)]["error"] = str(error.args[0]) if error.args else str(error)
+
+        for result in self.model.embed_pages(images, on_error=fail):
             highest = float(np.abs(result.vectors).max(initial=0))
-            if highest > float(np.finfo(np.float16).max):
-                return EncodingError(f"its vectors reach {highest:g}, too much for float16; use dtype='float32'")
-        return result
+            if highest > float(np.finfo(self._dtype).max):
+                fail(EncodingError(f"its vectors reach {highest:g}, too much for {self._dtype}; use dtype='float32'"))
+            else:
+                results[next(remaining)] = result
+        grids = [None if result is None else json.dumps(result.grid.to_json()) for result in results]
+        table = pa.Table.from_pylist(rows, PAGE)
+        table = table.append_column("model", pa.array([self._name] * len(rows), pa.string()))
+        table = table.append_column("vectors", self._lists(results))
+        table = table.append_column("grid", pa.array(grids, pa.string()))
+        return table.append_column("pooled", self._means(results)) if self._pooled else table
 
     def _lists(self, results: list[PageEmbedding | None]) -> pa.ListArray:
-        """Arrays (n, dim) as lists of lists, without a Python object for each number."""
+        """Return arrays (n, dim) as lists of lists, without a Python object for each number."""
         arrays = [np.empty((0, self.model.dim)) if one is None else one.vectors for one in results]
         offsets = pa.array(np.cumsum([0, *map(len, arrays)]), pa.int32())
         missing = pa.array([one is None for one in results], pa.bool_())
@@ -138,8 +134,8 @@ class PageEncoder:
         return pa.FixedSizeListArray.from_arrays(numbers, type=self._vector, mask=mask)
 
 
-def _given(resource: str) -> float:
-    """How much of a resource Ray gave the actor that runs this; 0 outside of one."""
+def _assigned(resource: str) -> float:
+    """Return the amount of a resource that the current actor has; 0 outside of an actor."""
     if not ray.is_initialized():
         return 0.0
     context = ray.get_runtime_context()

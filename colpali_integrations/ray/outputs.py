@@ -1,6 +1,6 @@
-"""Where multi-vectors go: Parquet files in a folder, or a Qdrant server. Both know what they hold already.
+"""Destinations of multi-vectors: Parquet files in a folder, or a Qdrant server.
 
-Their `write` is a generator because of errors: see `embedding._Worker`.
+`keys` lists the stored pages. `write` is a generator because of errors: see `pipeline._Worker`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -23,7 +24,10 @@ from numpy.typing import NDArray
 
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.pages.identity import READER_KEYS
+from colpali_integrations.ray.pages import PAGE
 from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.filters import DOCUMENT
 from colpali_integrations.stores.opening import ModelLike, fingerprint
 from colpali_integrations.stores.settings import Fingerprint
 from colpali_integrations.stores.store import MultiVectorStore
@@ -31,79 +35,87 @@ from colpali_integrations.stores.store import MultiVectorStore
 __all__ = ["MANIFEST", "ParquetFolder", "QdrantWriter", "parquet_pages"]
 
 MANIFEST = "_colpali_integrations.json"
-"""In a folder of Parquet files: by which model they were made. Readers of datasets pass over names that begin so."""
-_OUTCOME = ["id", "source", "page", "error"]
-_METADATA = ("source", "page", "page_count", "width", "height", "dpi", "content_hash")
-_READERS = 16  # threads that look into files: in object storage each takes a while to answer
+"""The file that records a folder's model. Readers of datasets ignore names that begin with an underscore."""
+_OUTCOME = ["id", "document_id", "source", "page", "error"]
+_METADATA = [name for name in PAGE.names if name in READER_KEYS]
+_READ = ["id", "key", "document_id", "page", "page_count", "run"]
+_NUMBERS = ((name, pa.int64()) for name in ("run", "part", "row"))
+_VERSION = pa.schema([*(PAGE.field(name) for name in _READ[:-1]), *_NUMBERS])
+_READERS = 16  # threads that read files: object storage answers slowly
 
 
 class ParquetFolder:
     """Parquet files of one model's vectors, in a local folder or in object storage.
 
+    Files are only added. A page that was embedded again has rows in several of them, and the row of the newest run
+    counts; the column `run` holds the start of the row's run, in nanoseconds.
+
     Args:
-        place: a path or a URI that pyarrow knows (s3://, gs://, hdfs://).
+        folder: a path or a URI that pyarrow can open (s3://, gs://, hdfs://).
         made_by: the model.
-        kind: what else must be the same in all files, such as the vectors' type.
+        kind: other properties that all files share, such as the vectors' type.
 
     Raises:
         FingerprintError: the folder's vectors are another model's.
-        ConfigurationError: they are of another kind, or the folder holds Parquet files of somebody else.
+        ConfigurationError: the vectors are of another kind, or the folder holds other Parquet files.
     """
 
-    def __init__(self, place: str | os.PathLike[str], made_by: Fingerprint, kind: Mapping[str, Any]) -> None:
-        self._files, self._root = _filesystem(place)
-        found = _manifest(self._files, self._root, place)
+    def __init__(self, folder: str | os.PathLike[str], made_by: Fingerprint, kind: Mapping[str, Any]) -> None:
+        self._files, self._root = _filesystem(folder)
+        manifest = _manifest(self._files, self._root, folder)
         self._note = json.dumps({"model": made_by.to_dict(), **kind})
-        if found is None:
+        self._run = time.time_ns()
+        if manifest is None:
             if _parts(self._files, self._root):
-                raise ConfigurationError(f"{place} holds Parquet files that are not ours; name another folder")
+                raise ConfigurationError(f"{folder} holds Parquet files of another origin; name another folder")
             self._files.create_dir(self._root, recursive=True)
             with self._files.open_output_stream(f"{self._root}/{MANIFEST}") as file:
                 file.write(self._note.encode())
             return
-        there, theirs = found
-        there.require(made_by, where=str(place))
-        if theirs != dict(kind):
+        stored_model, stored_kind = manifest
+        stored_model.require(made_by, where=str(folder))
+        if stored_kind != dict(kind):
             raise ConfigurationError(
-                f"{place} was made with {_options(theirs)}, not with {_options(kind)}; name another folder"
+                f"{folder} was made with {_options(stored_kind)}, not with {_options(kind)}; name another folder"
             )
 
-    def known(self) -> set[str]:
-        """Ids of the pages that are there."""
-
-        def ids(path: str) -> list[str]:
-            found: list[str] = _read(self._files, path, ["id"]).column("id").to_pylist()
-            return found
-
-        with ThreadPoolExecutor(_READERS) as threads:
-            return {one for found in threads.map(ids, _parts(self._files, self._root)) for one in found}
+    def keys(self) -> dict[str, str]:
+        """Return the content key by id of the stored pages."""
+        rows = _newest(self._files, _parts(self._files, self._root))
+        self._run = max([self._run, *(1 + run for run in rows.column("run").to_pylist())])  # clocks may be set back
+        return dict(zip(rows.column("id").to_pylist(), rows.column("key").to_pylist(), strict=True))
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Write a file of the pages that are well; yields what became of each row."""
-        well = _well(batch)
-        if len(well):
-            # The same pages have the same name, so that a task that is run again replaces what it wrote.
-            digest = hashlib.sha256("\0".join(well.column("id").to_pylist()).encode()).hexdigest()[:24]
-            # Under another name until it is whole: of a run that is killed no half of a file is taken for one.
+        """Write a file of the pages that were embedded, and yield the outcome of each row."""
+        embedded = _embedded(batch)
+        if len(embedded):
+            # The name depends on the pages alone, so that a task that is run again replaces its file.
+            digest = hashlib.sha256("\0".join(embedded.column("id").to_pylist()).encode()).hexdigest()[:24]
+            # Under another name until it is complete: readers never see the half of a file of a killed run.
             unfinished = f"{self._root}/_{digest}.unfinished"
-            marked = well.drop_columns(["error"]).replace_schema_metadata({"colpali_integrations": self._note})
-            pa.parquet.write_table(marked, unfinished, filesystem=self._files)
+            run = pa.array([self._run] * len(embedded), pa.int64())
+            table = embedded.drop_columns(["error"]).append_column("run", run)
+            table = table.replace_schema_metadata({"colpali_integrations": self._note})
+            pa.parquet.write_table(table, unfinished, filesystem=self._files)
             self._files.move(unfinished, f"{self._root}/part-{digest}.parquet")
-        yield batch.select(_OUTCOME)
+        yield _outcome(batch)
 
 
-def parquet_pages(place: str | os.PathLike[str], *, model: ModelLike) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
-    """The pages of a folder of Parquet files that `embed_pages` wrote, as a store's `add` takes them.
+def parquet_pages(folder: str | os.PathLike[str], *, model: ModelLike) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
+    """Read the pages of a folder of Parquet files that `embed_pages` wrote, for a store's `add`.
+
+    Of a page that was embedded several times, because its file had changed, only the newest version counts; pages
+    beyond the end of the newest version of their document are left out.
 
     Args:
-        place: the folder; a path or a URI that pyarrow knows.
-        model: what they are to be compared by: a `ColPali`, its description or its name.
+        folder: a path or a URI that pyarrow can open.
+        model: the model of the questions: a `ColPali`, its description or its name.
 
     Yields:
         An entry and its vectors, float32 (n_vectors, dim).
 
     Raises:
-        StoreError: there is no such folder, or a file cannot be read.
+        StoreError: the folder does not exist, or a file cannot be read.
         FingerprintError: the vectors are another model's.
 
     Example:
@@ -115,77 +127,113 @@ def parquet_pages(place: str | os.PathLike[str], *, model: ModelLike) -> Iterato
         ...     store.add(parquet_pages("made-by-ray", model="coltiny"))
         2
     """
-    files, root = _filesystem(place)
-    found = _manifest(files, root, place)
-    if found is None:
-        raise StoreError(f"{place} is no folder that embed_pages wrote: it has no {MANIFEST}")
-    found[0].require(fingerprint(model), where=str(place))
-    for path in _parts(files, root):
-        yield from _records(_read(files, path))
+    files, root = _filesystem(folder)
+    manifest = _manifest(files, root, folder)
+    if manifest is None:
+        raise StoreError(f"{folder} was not written by embed_pages: it has no {MANIFEST}")
+    manifest[0].require(fingerprint(model), where=str(folder))
+    parts = _parts(files, root)
+    rows = _newest(files, parts).sort_by([("part", "ascending"), ("row", "ascending")])
+    bounds = np.searchsorted(rows.column("part").to_numpy(), np.arange(len(parts) + 1))
+    for part, path in enumerate(parts):
+        first, end = int(bounds[part]), int(bounds[part + 1])
+        if first < end:
+            yield from _records(_read(files, path).take(rows.column("row").slice(first, end - first)))
 
 
 class QdrantWriter:
-    """A collection on a Qdrant server, as every other store of this package reads it.
+    """A collection on a Qdrant server, which every store of this package can open.
 
     Args:
-        options: for `MultiVectorStore.open`: `url`, `collection` and so on.
+        options: for `MultiVectorStore.open`: `url`, `collection_name` and so on.
         made_by: the model.
     """
 
     def __init__(self, options: Mapping[str, Any], made_by: Fingerprint) -> None:
         self._options, self._made_by = json.dumps(dict(options), sort_keys=True), made_by
 
-    def known(self) -> set[str]:
-        """Ids of the pages that are there. Makes the collection where there is none."""
+    def keys(self) -> dict[str, str]:
+        """Return the content key by id of the stored pages. Makes the collection if there is none."""
         with MultiVectorStore.open(model=self._made_by, **json.loads(self._options)) as store:
-            return set(store.hashes())
+            return store.hashes()
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Store the pages that are well; yields what became of each row."""
-        _opened(self._options, self._made_by).add(_records(_well(batch)))
-        yield batch.select(_OUTCOME)
+        """Store the pages that were embedded, and yield the outcome of each row."""
+        store, embedded = _open(self._options, self._made_by), _embedded(batch)
+        lengths = dict(zip(*(embedded.column(name).to_pylist() for name in ("document_id", "page_count")), strict=True))
+        beyond = [{DOCUMENT: document, "page": {"$gt": count}} for document, count in lengths.items()]
+        # Before the others are stored: a run that is killed in between then still has pages to embed, and comes back.
+        removed = store.delete(where={"$or": beyond}) if beyond else 0
+        store.add(_records(embedded))
+        yield _outcome(batch, removed)
 
 
 @lru_cache(2)
-def _opened(options: str, made_by: Fingerprint) -> MultiVectorStore:
-    """A connection that the tasks of one process share, for as long as it lives."""
+def _open(options: str, made_by: Fingerprint) -> MultiVectorStore:
+    """Open the connection that the tasks of one process share until it ends."""
     return MultiVectorStore.open(model=made_by, **json.loads(options))
 
 
-def _well(batch: pa.Table) -> pa.Table:
+def _outcome(batch: pa.Table, removed: int = 0) -> pa.Table:
+    """Return the outcome of each row, with the number of removed pages in the first one."""
+    counts = pa.array([removed, *[0] * len(batch)], pa.int64()).slice(0, len(batch))
+    return batch.select(_OUTCOME).append_column("removed", counts)
+
+
+def _embedded(batch: pa.Table) -> pa.Table:
     return batch.filter(pa.compute.is_null(batch.column("error")))
+
+
+def _newest(files: Any, parts: list[str]) -> pa.Table:
+    """Return the rows that count: `id`, `key` and `run`, and `part` and `row`, which are indices of files and rows."""
+
+    def version(part: int) -> pa.Table:
+        rows = _read(files, parts[part], _READ).select(_READ)
+        position = [pa.array(np.full(len(rows), part)), pa.array(np.arange(len(rows)))]
+        return pa.Table.from_arrays([*rows.columns, *position], schema=_VERSION)
+
+    with ThreadPoolExecutor(_READERS) as threads:
+        rows = pa.concat_tables([_VERSION.empty_table(), *threads.map(version, range(len(parts)))])
+    rows = rows.sort_by([("run", "descending")])
+    # `first` needs the order of the rows, and so a single thread.
+    lengths = rows.group_by("document_id", use_threads=False).aggregate([("page_count", "first")])
+    rest = [name for name in rows.column_names if name != "id"]
+    newest = rows.group_by("id", use_threads=False).aggregate([(name, "first") for name in rest])
+    newest = newest.rename_columns([name.removesuffix("_first") for name in newest.column_names])
+    newest = newest.join(lengths, "document_id")
+    return newest.filter(pa.compute.less_equal(newest.column("page"), newest.column("page_count_first")))
 
 
 def _records(table: pa.Table) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
     for batch in table.to_batches():
         vectors = batch.column("vectors")
-        for index, said in enumerate(batch.drop_columns(["vectors"]).to_pylist()):
+        for index, row in enumerate(batch.drop_columns(["vectors"]).to_pylist()):
             rows = vectors[index].values
             numbers = rows.flatten().to_numpy(zero_copy_only=False)
-            yield _entry(said), numbers.astype(np.float32).reshape(len(rows), -1)
+            yield _entry(row), numbers.astype(np.float32).reshape(len(rows), -1)
 
 
-def _entry(said: dict[str, Any]) -> Entry:
-    own = json.loads(said["metadata"]) if said["metadata"] else {}
+def _entry(row: dict[str, Any]) -> Entry:
+    tags = json.loads(row["metadata"]) if row["metadata"] else {}
     return Entry(
-        id=said["id"],
-        text=said["text"],
-        metadata={**own, **{name: said[name] for name in _METADATA if said[name] is not None}},
-        group=said["source"],
-        content_hash=said["content_hash"],
-        grid=PageGrid.from_json(json.loads(said["grid"])),
+        id=row["id"],
+        text=row["text"],
+        metadata={**tags, **{name: row[name] for name in _METADATA if row[name] is not None}},
+        document_id=row["document_id"],
+        content_hash=row["key"],
+        grid=PageGrid.from_json(json.loads(row["grid"])),
     )
 
 
-def _filesystem(place: str | os.PathLike[str]) -> tuple[Any, str]:
-    if "://" in (text := os.fspath(place)):
-        found: tuple[Any, str] = pa.fs.FileSystem.from_uri(text)
-        return found
+def _filesystem(folder: str | os.PathLike[str]) -> tuple[Any, str]:
+    if "://" in (text := os.fspath(folder)):
+        files, root = pa.fs.FileSystem.from_uri(text)
+        return files, root
     return pa.fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
 
 
-def _manifest(files: Any, root: str, place: object) -> tuple[Fingerprint, dict[str, Any]] | None:
-    """By which model a folder's files were made, and how; None where nothing says so."""
+def _manifest(files: Any, root: str, folder: object) -> tuple[Fingerprint, dict[str, Any]] | None:
+    """Return the model and the kind of a folder's files; None if there is no manifest."""
     path = f"{root}/{MANIFEST}"
     if files.get_file_info(path).type == pa.fs.FileType.NotFound:
         return None
@@ -194,7 +242,7 @@ def _manifest(files: Any, root: str, place: object) -> tuple[Fingerprint, dict[s
             content = json.loads(file.read())
         return Fingerprint.from_dict(content.pop("model")), content
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{place} has a damaged {MANIFEST} ({error}); name another folder") from error
+        raise StoreError(f"{folder} has a damaged {MANIFEST} ({error}); name another folder") from error
 
 
 def _parts(files: Any, root: str) -> list[str]:

@@ -1,69 +1,72 @@
-"""Rows of files -> rows of drawn pages, one at a time, so that a long document never stands in memory whole."""
+"""The stage that draws the pages of files, one at a time, so that a long document is never in memory as a whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+import math
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
-from PIL import Image
 
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
+from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
+from colpali_integrations.pages.identity import READER_KEYS, document_id, real_path
 from colpali_integrations.pages.images import load_image
-from colpali_integrations.pages.pdf import PdfPage
-from colpali_integrations.pages.reference import DEFAULT_DPI, page_hash
-from colpali_integrations.stores.documents import DocumentPlan, plan_document
-from colpali_integrations.stores.entries import Entry, page_key
 
 __all__ = ["PAGE", "draw_pages"]
 
 PAGE = pa.schema(
     [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("page", pa.int32()),
-        ("page_count", pa.int32()),
-        ("width", pa.float64()),
-        ("height", pa.float64()),
-        ("dpi", pa.float64()),
-        ("content_hash", pa.string()),
-        ("text", pa.string()),
-        ("metadata", pa.string()),
-        ("error", pa.string()),
+        *((name, pa.string()) for name in ("id", "key", "document_id", "source", "file_path", "file_name")),
+        *(("page", pa.int32()), ("page_label", pa.string()), ("page_count", pa.int32())),
+        *((name, pa.float64()) for name in ("width", "height", "dpi")),
+        *((name, pa.string()) for name in ("content_hash", "text_hash", "text", "metadata", "error")),
     ]
 )
-"""What is said of every page; see `pages.reference`. `error` is null for a page that is well."""
+"""Columns of a page; see `pages.document`. `key` is its `page_key`; `error` is null for pages that were read."""
 _DRAWN = pa.schema([*PAGE, ("pixels", pa.binary()), ("columns", pa.int32()), ("rows", pa.int32())])
 _INPUTS = ("bytes", "image", "path")
 
 
 def draw_pages(
-    dataset: Any, *, dpi: float = DEFAULT_DPI, known: Collection[str] = (), metadata: Sequence[str] = ()
+    dataset: Any,
+    *,
+    dpi: float = DEFAULT_DPI,
+    password: str | None = None,
+    known: Mapping[str, str] | None = None,
+    metadata: Sequence[str] = (),
 ) -> Any:
     """Turn a dataset of files into one of pages: PDFs are drawn, images are read.
+
+    A page is identified as everywhere in this package: by its document and its number. A document is its path, or its
+    content where it has no path, together with the values of the `metadata` columns. The real path counts for a file
+    that the node can open, and the path as given for any other, such as one in object storage.
 
     Args:
         dataset: a `ray.data.Dataset` with the columns of `read_binary_files(..., include_paths=True)` ("bytes" and
             "path"), of `read_images(..., include_paths=True)` ("image" and "path"), or "path" alone, for files that
             every node can read. "path" may be missing beside the first two; a hash is then the name.
         dpi: resolution of PDF pages.
-        known: ids of pages that are not wanted again.
-        metadata: other columns of the dataset that go along with each page, such as a customer's number; their values
-            must be what JSON can hold.
+        password: for encrypted PDFs.
+        known: pages to leave out, as content key by id, such as `MultiVectorStore.hashes()`. A page of another content
+            key has changed, and is drawn.
+        metadata: other columns of the dataset to store with each page, such as a customer's number; their values must
+            be JSON-safe.
 
     Returns:
-        A lazy `ray.data.Dataset`, one row a page: `id`, `source`, `page`, `page_count`, `width`, `height`, `dpi`,
-        `content_hash`, `text`, `metadata` (JSON), `error`, and `pixels` (RGB bytes) of `rows` x `columns`. A document
-        or page that cannot be read is a row whose `error` says why.
+        A lazy `ray.data.Dataset`, one row per page: `id`, `key`, `document_id`, `source`, `file_path`, `file_name`,
+        `page`, `page_label`, `page_count`, `width`, `height`, `dpi`, `content_hash`, `text_hash`, `text`, `metadata`
+        (JSON), `error`, and `pixels` (RGB bytes) of `rows` x `columns`. A document or page that cannot be read is a row
+        whose `error` gives the reason.
 
     Raises:
-        ConfigurationError: the dataset lacks columns (when it is run, if it does not know them before), or dpi is not
+        ConfigurationError: the dataset lacks columns (when it is run, if they are unknown before), or dpi is not
             positive.
 
     Example:
@@ -72,15 +75,15 @@ def draw_pages(
         >>> [(row["page"], row["columns"], row["rows"]) for row in draw_pages(files, dpi=72).take_all()]
         [(1, 596, 842), (2, 596, 842)]
     """
-    if not dpi > 0:
+    if not 0 < dpi < math.inf:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
-    if taken := sorted(set(metadata) & {*PAGE.names, *_INPUTS}):
-        raise ConfigurationError(f"metadata: {', '.join(taken)} is what pages have already; rename the column")
+    if reserved := sorted(set(metadata) & {*READER_KEYS, *PAGE.names, *_INPUTS}):
+        raise ConfigurationError(f"metadata: pages have {', '.join(reserved)} already; rename the column")
     # Not fetched: for that Ray would read the first file, a second time before all others.
-    columns = dataset.columns(fetch_if_missing=False)
-    if columns:
+    if columns := dataset.columns(fetch_if_missing=False):
         _check_columns(columns, metadata)
-    options = {"dpi": dpi, "known": ray.put(_digests(known)) if known else None, "metadata": tuple(metadata)}
+    hashes = ray.put(np.sort(_hashes(known.items()))) if known else None
+    options = {"dpi": dpi, "password": password, "known": hashes, "metadata": tuple(metadata)}
     return dataset.map_batches(_draw, batch_size=1, fn_kwargs=options, zero_copy_batch=True)
 
 
@@ -96,88 +99,85 @@ def _check_columns(columns: Collection[str], metadata: Sequence[str]) -> None:
         )
 
 
-def _digests(ids: Collection[str]) -> NDArray[Any]:
-    """Ids as sorted hashes: 16 bytes each, in memory that all tasks of a node share, for there may be millions."""
-    hashes = (hashlib.blake2b(one.encode(), digest_size=16).digest() for one in ids)
-    return np.sort(np.fromiter(hashes, "S16", len(ids)))
+def _hashes(pages: Collection[tuple[str, str]]) -> NDArray[Any]:
+    """Hash ids and keys to 16 bytes each: there may be millions, in memory that all tasks of a node share."""
+    digests = (hashlib.blake2b(" ".join(page).encode(), digest_size=16).digest() for page in pages)
+    return np.fromiter(digests, "S16", len(pages))
 
 
-def _among(digests: NDArray[Any], ids: Sequence[str]) -> list[bool]:
-    asked = np.array([hashlib.blake2b(one.encode(), digest_size=16).digest() for one in ids], "S16")
-    places = np.minimum(np.searchsorted(digests, asked), len(digests) - 1)
-    found: list[bool] = (digests[places] == asked).tolist()
-    return found
+def _present(hashes: NDArray[Any], pages: Collection[tuple[str, str]]) -> list[bool]:
+    """Tell for each page whether its hash is among the sorted ones."""
+    requested = _hashes(pages)
+    present = np.searchsorted(hashes, requested) < np.searchsorted(hashes, requested, "right")
+    return [bool(each) for each in present]
 
 
-def _draw(batch: dict[str, Any], *, dpi: float, known: Any, metadata: Sequence[str]) -> Iterator[pa.Table]:
+def _draw(
+    batch: dict[str, Any], *, dpi: float, known: Any, metadata: Sequence[str], password: str | None = None
+) -> Iterator[pa.Table]:
     _check_columns(list(batch), metadata)
-    digests = None if known is None else ray.get(known)
-    for index in range(len(next(iter(batch.values())))):
-        row = {name: values[index] for name, values in batch.items()}
-        said: dict[str, Any] = {}
+    hashes = _hashes([]) if known is None else ray.get(known)
+    for values in zip(*batch.values(), strict=True):
+        row = dict(zip(batch, values, strict=True))
         try:
-            if metadata:
-                said["metadata"] = _json(row, metadata)
-            for page in _pages_of(row, dpi, digests):
-                yield _table({**page, **said})
+            tags = _tags(row, metadata)
+            with _open(row, tags, dpi, password) as document:
+                pages = list(document.pages())
+                present = _present(hashes, [(page.id, page.key) for page in pages])
+                for page in (page for page, is_present in zip(pages, present, strict=True) if not is_present):
+                    drawn = {**_drawn(page), "metadata": json.dumps(tags) if tags else None}
+                    yield pa.Table.from_pylist([drawn], _DRAWN)
         except (InputError, OSError) as error:
-            yield _table({"source": _name(row), "error": str(error), **said})
+            yield pa.Table.from_pylist([{"source": _name(row), "error": str(error)}], _DRAWN)
 
 
-def _pages_of(row: dict[str, Any], dpi: float, known: NDArray[Any] | None) -> Iterator[dict[str, Any]]:
-    if row.get("image") is not None:
-        plan, pixels = _picture(row)
-    else:
-        content = row.get("bytes")
-        document = Path(str(row["path"])) if content is None else bytes(content)
-        plan, pixels = plan_document(document, dpi, name=_name(row)), document
-    if known is not None:
-        there = _among(known, plan.keys)
-        plan.missing = [number for number in plan.missing if not there[number - 1]]
-    if plan.dpi is None:
-        if plan.missing:
-            image = load_image(pixels)
-            yield _page(plan.entry(1, width=image.width, height=image.height, text=""), image)
-        return
-    for drawn in plan.drawn():
-        if isinstance(drawn, PdfPage):
-            entry = plan.entry(drawn.number, width=drawn.width, height=drawn.height, text=drawn.text)
-            yield _page(entry, drawn.image)
-        else:
-            number, error = drawn
-            said = {"source": plan.source, "page": number, "page_count": len(plan.keys)}
-            yield {"id": plan.keys[number - 1], **said, "error": str(error)}
+def _open(row: dict[str, Any], tags: Mapping[str, Any], dpi: float, password: str | None) -> PagedDocument:
+    """Open the document of a row."""
+    content, path = _content(row), None if row.get("path") is None else str(row["path"])
+    source, identity = path if content is None else content, None
+    if source is None:
+        raise InputError("the row has neither bytes nor image nor path")
+    if content is not None and path is not None and os.path.isfile(path):  # noqa: PTH113 - a URL may be too long
+        tags = {**tags, "file_path": real_path(path)}
+        identity = document_id(real_path(path), tags)
+    return PagedDocument(source, name=path, document_id=identity, metadata=tags, dpi=dpi, password=password)
 
 
-def _picture(row: dict[str, Any]) -> tuple[DocumentPlan, Any]:
-    """A page that comes as pixels; it is recognised by them."""
+def _content(row: dict[str, Any]) -> Source | None:
+    """Return the bytes or pixels of a row; None if there is only a path."""
+    if row.get("image") is None:
+        return None if row.get("bytes") is None else bytes(row["bytes"])
     pixels = np.ascontiguousarray(row["image"])
     if pixels.dtype != np.uint8:
         raise ImageError(f"the column image must hold uint8 pixels, got {pixels.dtype}")
-    digest = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-    return DocumentPlan(b"", None, digest, [page_key(page_hash(digest, 1), None)], [1], _name(row)), pixels
+    return load_image(pixels)
 
 
 def _name(row: dict[str, Any]) -> str:
-    """What a row's document is called."""
+    """Name a row that cannot be read."""
     if row.get("path") is not None:
         return str(row["path"])
-    content = row.get("bytes") if row.get("bytes") is not None else row.get("image")
-    return "sha256:" + hashlib.sha256(b"" if content is None else bytes(content)).hexdigest()[:16]
+    content = next((row[name] for name in ("bytes", "image") if row.get(name) is not None), b"")
+    return "sha256:" + hashlib.sha256(bytes(content)).hexdigest()[:16]
 
 
-def _json(row: dict[str, Any], names: Sequence[str]) -> str:
+def _tags(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return the row's own metadata, after a round trip through JSON: the identity is derived from these values."""
     values = {name: row[name].tolist() if hasattr(row[name], "tolist") else row[name] for name in names}
     try:
-        return json.dumps(values, allow_nan=False)
+        tags: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
+        return tags
     except (TypeError, ValueError) as error:
         raise InputError(f"its metadata has values that JSON cannot hold ({error})") from error
 
 
-def _page(entry: Entry, image: Image.Image) -> dict[str, Any]:
-    said = {"id": entry.id, "content_hash": entry.content_hash, "text": entry.text, **entry.metadata}
-    return {**said, "pixels": image.tobytes(), "columns": image.width, "rows": image.height}
-
-
-def _table(row: dict[str, Any]) -> pa.Table:
-    return pa.table({name: pa.array([row.get(name)], _DRAWN.field(name).type) for name in _DRAWN.names}, schema=_DRAWN)
+def _drawn(page: DocumentPage) -> dict[str, Any]:
+    """Return the row of a page. One that cannot be drawn has an error, and no id."""
+    document = page.document
+    try:
+        image = page.draw()
+        picture = {"pixels": image.tobytes(), "columns": image.width, "rows": image.height}
+        return {**page.metadata, "id": page.id, "key": page.key, "text": page.content, **picture}
+    except InputError as error:
+        position = {"source": document.name, "page": page.number, "page_count": document.page_count}
+        return {"document_id": document.document_id, **position, "error": str(error)}

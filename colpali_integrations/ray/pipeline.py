@@ -1,4 +1,4 @@
-"""`embed_pages`: the whole pipeline, and a report at the end."""
+"""The whole pipeline, `embed_pages`, with its report."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ import ray
 import ray.data
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
-from colpali_integrations.models.colpali import ColPali, describe
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.loading import describe
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.pages.reference import DEFAULT_DPI, page_name
-from colpali_integrations.ray.cluster import Workers, cluster_nodes, plan_workers
+from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.identity import page_name
+from colpali_integrations.ray.cluster import cluster_nodes, plan_workers
 from colpali_integrations.ray.encoder import Dtype, PageEncoder
 from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter
 from colpali_integrations.ray.pages import draw_pages
-from colpali_integrations.stores.indexing import Failure, IndexReport
+from colpali_integrations.stores.ingest import Failure, IngestReport
 from colpali_integrations.stores.settings import Fingerprint
 
 __all__ = ["QdrantServer", "embed_pages"]
 
 logger = logging.getLogger(__name__)
 
-# Pages that an encoder gets at once: on a GPU several runs of it, on a CPU few, so that no worker waits for another.
+# Pages per call of an encoder: several batches on a GPU; few on a CPU, so that no worker waits for another.
 _BATCH_CPU, _BATCH_GPU = 4, 16
 
 
@@ -39,16 +41,16 @@ class QdrantServer:
 
     Attributes:
         url: of the server.
-        collection: made if it is not there.
+        collection_name: of the collection, which is made if it does not exist.
         options: further arguments of `MultiVectorStore.open`, such as `api_key` or `first_stage`; JSON-safe. Not shown.
 
     Example:
         >>> QdrantServer("http://qdrant:6333", "manuals", {"first_stage": "ward", "api_key": "secret"})
-        QdrantServer(url='http://qdrant:6333', collection='manuals')
+        QdrantServer(url='http://qdrant:6333', collection_name='manuals')
     """
 
     url: str
-    collection: str = "pages"
+    collection_name: str = "pages"
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -58,6 +60,7 @@ def embed_pages(
     output: str | os.PathLike[str] | QdrantServer,
     model: str | os.PathLike[str] = "coltiny",
     dpi: float = DEFAULT_DPI,
+    password: str | None = None,
     metadata: Sequence[str] = (),
     dtype: Dtype = "float16",
     pooled: bool = False,
@@ -67,39 +70,44 @@ def embed_pages(
     batch_size: int | None = None,
     pages_per_file: int = 256,
     **options: Any,
-) -> IndexReport:
+) -> IngestReport:
     """Embed the pages of a dataset of files and write their multi-vectors, on all of a Ray cluster.
 
-    Run it again after an interruption, or when files were added: what the output holds is not embedded again, and a
-    page that failed is tried again. A page that cannot be read or encoded never ends the run. A document that is in the
-    dataset twice, or whose node is lost in the middle, may be embedded twice: rows with equal ids are equal.
+    Run it again after an interruption, or when files were added or changed: pages that the output holds are not
+    embedded again, a changed document is replaced, and a page that failed is tried again. A page that cannot be read or
+    encoded never ends the run. A document that is in the dataset twice, or whose node is lost in the middle, may be
+    embedded twice.
 
     Args:
         dataset: a `ray.data.Dataset` of files, see `draw_pages`.
         output: a folder for Parquet files (a path that all nodes share, or s3://, gs://), or a `QdrantServer`.
         model: name or folder, as `ColPali.from_pretrained`; a folder must be on every node.
         dpi: resolution of PDF pages.
-        metadata: other columns of the dataset that go along with each page; for filters, on a server.
+        password: for encrypted PDFs.
+        metadata: other columns of the dataset to store with each page, see `draw_pages`. They identify its document,
+            and serve for filters on a server.
         dtype: of the vectors in Parquet files. A server's store keeps float16.
         pooled: also write the mean vector of each page, in the column `pooled` of Parquet files.
-        workers: encoders, a model each; None for as many as the cores, or the GPUs, are enough for; (least, most) for a
-            cluster that grows.
-        threads: cores an encoder; None for 4, or 1 beside a GPU and where nodes have fewer.
-        gpus: GPUs an encoder; 1 with `onnxruntime-gpu` on the nodes. A GPU that is asked for and does not come up is
-            an error.
-        batch_size: pages an encoder gets at once; None for 4, or 16 beside a GPU.
-        pages_per_file: pages in a Parquet file, or in a write to the server; what an interruption can lose of each
-            worker.
+        workers: number of encoders, each with its own model; None for as many as the cores, or the GPUs, suffice for;
+            (least, most) for a cluster that grows.
+        threads: cores per encoder; None for 4, or 1 beside a GPU and where nodes have fewer.
+        gpus: GPUs per encoder; 1 with `onnxruntime-gpu` on the nodes.
+        batch_size: pages per call of an encoder; None for 4, or 16 beside a GPU.
+        pages_per_file: pages in a Parquet file, or in a write to the server; an interrupted run loses at most as many
+            per worker.
         **options: for `ColPali.from_pretrained`, such as `local_files_only`.
 
     Returns:
-        How many pages were added, how many the output held before (`present`), and what failed, with reasons.
+        Numbers, and the failures. `documents` counts documents with added pages, `present` earlier pages of the output
+        that were neither replaced nor removed, `removed` the pages deleted on a server (Parquet files are never
+        deleted; `parquet_pages` passes over the rows that no longer count).
 
     Raises:
         FingerprintError: the output holds vectors of another model.
-        ConfigurationError: columns, workers or the output's kind do not fit.
+        ConfigurationError: an option has an invalid value, the dataset lacks columns, the cluster has no room for the
+            workers, or the output's files are of another kind.
         ModelNotFoundError: as `ColPali.from_pretrained`.
-        ProviderError: a GPU does not come up.
+        ProviderError: a requested GPU fails to start.
         StoreError: the output cannot be read or written.
 
     Example:
@@ -118,83 +126,81 @@ def embed_pages(
     if pooled and isinstance(output, QdrantServer):
         raise ConfigurationError(
             "pooled is a column of Parquet files; a server's store pools by its first stage: "
-            "QdrantServer(url, collection, {'first_stage': 'ward'})"
+            "QdrantServer(url, collection_name, {'first_stage': 'ward'})"
         )
-    # Files and prompts only: where this runs there may be no GPU, and little memory.
-    here = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
-    with ColPali.from_pretrained(model, lazy_load=True, **here) as light:
-        made_by = Fingerprint.of(light.description)
+    # Only the small files are read: the driver may have no GPU, and little memory.
+    driver_options = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
+    with ColPali.from_pretrained(model, lazy_load=True, **driver_options) as encoder:
+        made_by = Fingerprint.of(encoder.description)
     if not ray.is_initialized():
         ray.init()
-    # Encoders of a run that failed live, and have CPUs, until the ring of objects that refers to them is collected.
+    # The encoders of a failed run keep their CPUs until the reference cycle that holds them is collected.
     gc.collect()
     plan = plan_workers(cluster_nodes(), count=workers, threads=threads, gpus=gpus)
+    storage = {"dtype": dtype, "pooled": pooled}
+    worker_options = {"model": _for_workers(model, made_by, options), **options}
     sink: ParquetFolder | QdrantWriter
     if isinstance(output, QdrantServer):
-        sink = QdrantWriter({"url": output.url, "collection": output.collection, **output.options}, made_by)
+        sink = QdrantWriter({"url": output.url, "collection_name": output.collection_name, **output.options}, made_by)
     else:
-        sink = ParquetFolder(output, made_by, {"dtype": dtype, "pooled": pooled})
-    known = sink.known()
-    encoded = draw_pages(dataset, dpi=dpi, known=known, metadata=metadata).map_batches(
+        sink = ParquetFolder(output, made_by, storage)
+    stored = sink.keys()
+    encoded = draw_pages(dataset, dpi=dpi, password=password, known=stored, metadata=metadata).map_batches(
         _Worker,
         batch_size=batch_size or (_BATCH_GPU if gpus else _BATCH_CPU),
         batch_format="pyarrow",
-        compute=_pool(plan),
+        compute=ray.data.ActorPoolStrategy(min_size=plan.least, max_size=plan.most),
         num_cpus=plan.cpus,
         num_gpus=plan.gpus or None,
-        fn_constructor_kwargs={
-            "model": _for_workers(model, made_by, options),
-            "dtype": dtype,
-            "pooled": pooled,
-            "threads": plan.threads,
-            "expected": made_by,
-            **options,
-        },
+        fn_constructor_kwargs={**storage, "threads": plan.threads, "expected": made_by, **worker_options},
     )
-    report = IndexReport(present=len(known))
-    # Writers wait for disks and servers: they take no slot, and so can always run.
+    # Writers wait for disks and servers: they request no CPU, and so can always run.
     writing: dict[str, Any] = {"batch_size": pages_per_file, "batch_format": "pyarrow", "num_cpus": 0}
-    for row in _rows(encoded.map_batches(sink.write, **writing)):
+    return _report(_rows(encoded.map_batches(sink.write, **writing)), stored)
+
+
+def _report(rows: Iterator[dict[str, Any]], stored: Mapping[str, str]) -> IngestReport:
+    report, documents = IngestReport(), set()
+    for row in rows:
+        report.removed += row["removed"]
         if row["error"] is None:
             report.added += 1
+            report.replaced += row["id"] in stored
+            documents.add(row["document_id"])
         else:
             name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
-            kind_of = InputError if row["id"] is None else EncodingError
-            report.failures.append(Failure(name, kind_of(row["error"])))
             logger.warning("%s: %s", name, row["error"])
+            error = (InputError if row["id"] is None else EncodingError)(row["error"])
+            report.failures.append(Failure(name, error))
+    report.documents = len(documents)
+    report.present = len(stored) - report.replaced - report.removed
     return report
 
 
 class _Worker:
-    """A `PageEncoder` whose errors come out as what they are.
+    """A `PageEncoder` whose errors reach the driver with their type.
 
-    Of an error in an actor's constructor, or in a function, Ray hands on nothing but the words, with a page of
-    traceback; those of a generator it hands on whole.
+    Ray passes on only the text of an error in an actor's constructor, or in a function, with a page of traceback; the
+    error of a generator reaches the driver as an object.
     """
 
     def __init__(self, **options: Any) -> None:
-        self._made: PageEncoder | ColPaliError
+        self._encoder: PageEncoder | ColPaliError
         try:
-            self._made = PageEncoder(**options)
+            self._encoder = PageEncoder(**options)
         except ColPaliError as error:
-            self._made = error
+            self._encoder = error
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        if isinstance(self._made, ColPaliError):
-            raise self._made
-        yield self._made(batch)
-
-
-def _pool(plan: Workers) -> Any:
-    if plan.least == plan.most:
-        return ray.data.ActorPoolStrategy(size=plan.least)
-    return ray.data.ActorPoolStrategy(min_size=plan.least, max_size=plan.most)
+        if isinstance(self._encoder, ColPaliError):
+            raise self._encoder
+        yield self._encoder(batch)
 
 
 def _for_workers(
     model: str | os.PathLike[str], made_by: Fingerprint, options: Mapping[str, Any]
 ) -> str | os.PathLike[str] | ModelDescription:
-    """A model as workers can find it: a name registered here is unknown there, and a branch may have moved on."""
+    """Describe a model for workers: they lack the driver's registered names, and a branch may have moved on."""
     description, folder = describe(model, options.get("local_dir"))
     if folder is not None and "local_dir" not in options:
         return Path(folder).expanduser().absolute()
@@ -204,7 +210,7 @@ def _for_workers(
 
 
 def _rows(written: Any) -> Iterator[dict[str, Any]]:
-    """What became of each page, as the workers tell; an error of this package comes out of a worker as itself."""
+    """Yield the outcome of each page; an error of this package in a worker is raised as itself."""
     batches = written.iter_batches(batch_size=None, batch_format="pyarrow")
     del written
     try:
@@ -212,16 +218,16 @@ def _rows(written: Any) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
         return
     except Exception as error:
-        if (ours := _ours(error)) is None:
+        if (cause := _cause(error)) is None:
             raise
-    # Ray ends its encoders when nothing refers to them any more. Whoever keeps this error, as a notebook does, must not
-    # keep with it Ray's errors, and with them the frames of its executor.
+    # Ray ends its encoders once nothing refers to them. A notebook that keeps this error must not keep Ray's errors
+    # with it, and with them the frames of Ray's executor.
     del batches
-    raise ours.with_traceback(None)
+    raise cause.with_traceback(None)
 
 
-def _ours(error: BaseException | None) -> ColPaliError | None:
-    """The error of this package that an error of Ray's is about."""
+def _cause(error: BaseException | None) -> ColPaliError | None:
+    """Find the error of this package inside an error of Ray's."""
     while error is not None:
         # Ray's own errors may be of our class too, with a traceback for a message; the cause is ours alone.
         for inner in (getattr(error, "cause", None), error):

@@ -1,15 +1,13 @@
-"""Calls that meet share a batch: a service that answers many questions at once runs the model once for several.
+"""Merge concurrent calls into batches, so that a service runs the model once for several questions.
 
-    call A --runs alone, at once------------> |
-    call B     --waits---------------------- >| B leads: runs B + C + D -->
-    call C       --waits-------------------- >|    C, D get their results from B
-    call D              --waits------------- >|
+    call A  runs alone, at once               |
+    call B      waits                         | B leads: runs B + C + D
+    call C        waits                       |    C and D get their results from B
+    call D               waits                |
 
-Whoever finds nobody at work runs at once, so a single caller waits for nothing. Who comes during a run waits for its
-end, as it would have for the processor; then the one that came first runs for all that wait and may share its batch.
-All work is done in the callers' own threads: there is nothing to start, to close or to lose in a fork.
-
-It knows nothing of models.
+A call that finds the model idle runs immediately. Calls that arrive during a run wait for its end, and are then run as
+one batch by the thread of the first of them. All work is done in the callers' threads, so there are no threads to start
+or to close, and a fork loses none. Nothing here depends on models.
 """
 
 from __future__ import annotations
@@ -30,12 +28,15 @@ Work: TypeAlias = "Callable[[Sequence[Item]], Sequence[Result]]"
 
 @dataclass(eq=False)
 class _Call(Generic[Item, Result]):
-    """A call that waits or is worked on.
+    """A call that waits or runs.
 
     Attributes:
-        woken: set when it has an outcome, or is to lead.
-        batch: the calls that it is to run, itself the first; empty as long as it does not lead.
-        outcome: its results or its error.
+        key: calls of equal key may share a batch.
+        items: the items of the call.
+        most: maximum number of items in a shared batch.
+        woken: set when the call has an outcome or becomes the leader of a batch.
+        batch: the calls that a leader runs, itself first; empty for a call that does not lead.
+        outcome: the results or the error.
     """
 
     key: Hashable
@@ -47,7 +48,7 @@ class _Call(Generic[Item, Result]):
 
 
 class Coalescer(Generic[Item, Result]):
-    """Runs one batch at a time, made of all calls of equal key that wait when it begins. Any thread may call it."""
+    """Runs one batch at a time: all calls of equal key that wait when it begins. Any thread may call it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,30 +56,30 @@ class Coalescer(Generic[Item, Result]):
         self._busy = False
         _living.add(self)
 
-    def run(
+    def submit(
         self,
         key: Hashable,
         items: Sequence[Item],
         *,
-        alone: Work[Item, Result],
-        together: Work[Item, Result],
+        run: Work[Item, Result],
+        run_batch: Work[Item, Result],
         most: int,
     ) -> list[Result]:
-        """Do a call's items, with those of other calls where they meet.
+        """Run the items of a call, in one batch with those of other calls that wait.
 
         Args:
             key: calls of equal key may share a batch.
-            items: what to do, at least one.
-            alone: does these items. An error goes to this caller.
-            together: does items of several calls. When it fails, each call's items are done by themselves, so that
-                an error goes to those whose items make it and to nobody else.
-            most: items of a batch that this call may share; the least of the calls' counts.
+            items: the items, at least one.
+            run: runs the items of this call alone; its errors reach this caller.
+            run_batch: runs the items of several calls. When it fails, it runs again for the items of each call, so that
+                an error reaches only the caller whose items cause it.
+            most: maximum number of items in a batch with other calls; the smallest value of the batch's calls counts.
 
         Returns:
-            One result an item, in order.
+            One result per item, in order.
 
         Raises:
-            Exception: what `alone`, or `together` with these items only, raised.
+            Exception: the error of `run`, or of `run_batch` with these items only.
         """
         call: _Call[Item, Result] = _Call(key, items, most)
         with self._lock:
@@ -94,40 +95,40 @@ class Coalescer(Generic[Item, Result]):
                 self._leave(call)
                 raise
         if call.batch:
-            self._lead(call, alone, together)
+            self._lead(call, run, run_batch)
         if isinstance(call.outcome, Exception):
             raise call.outcome
         assert call.outcome is not None
         return call.outcome
 
-    def _lead(self, leader: _Call[Item, Result], alone: Work[Item, Result], together: Work[Item, Result]) -> None:
+    def _lead(self, leader: _Call[Item, Result], run: Work[Item, Result], run_batch: Work[Item, Result]) -> None:
         try:
             if len(leader.batch) > 1:
-                self._share(leader.batch, together)
+                self._share(leader.batch, run_batch)
             if leader.outcome is None:
-                leader.outcome = _attempt(alone, leader.items)
+                leader.outcome = _attempt(run, leader.items)
             for call in leader.batch[1:]:
                 if call.outcome is None:
-                    call.outcome = _attempt(together, call.items)
+                    call.outcome = _attempt(run_batch, call.items)
                     call.woken.set()
         finally:
-            # After a KeyboardInterrupt some have no outcome: they wait on, before those that came later.
+            # After a KeyboardInterrupt, calls without an outcome wait again, before the calls that arrived later.
             self._pass_on([call for call in leader.batch if call.outcome is None and call is not leader])
 
-    def _share(self, batch: list[_Call[Item, Result]], together: Work[Item, Result]) -> None:
+    def _share(self, batch: list[_Call[Item, Result]], run_batch: Work[Item, Result]) -> None:
         """Give every call of a batch its results, or none of them when the batch fails."""
         try:
-            found = list(together([item for call in batch for item in call.items]))
+            results = list(run_batch([item for call in batch for item in call.items]))
         except Exception:
             return
         start = 0
         for call in batch:
-            call.outcome = found[start : start + len(call.items)]
+            call.outcome = results[start : start + len(call.items)]
             start += len(call.items)
             call.woken.set()
 
     def _pass_on(self, first: list[_Call[Item, Result]]) -> None:
-        """End a run: the first that waits leads the next, of all that it may share a batch with."""
+        """End a run, and make the first waiting call lead the next one, with all calls that may share its batch."""
         with self._lock:
             self._waiting[:0] = first
             if not self._waiting:
@@ -140,18 +141,17 @@ class Coalescer(Generic[Item, Result]):
                 if call is leader or (call.key == leader.key and size + len(call.items) <= least):
                     leader.batch.append(call)
                     size, most = size + len(call.items), least
-            taken = set(map(id, leader.batch))
-            self._waiting = [call for call in self._waiting if id(call) not in taken]
+            self._waiting = [call for call in self._waiting if call not in leader.batch]
             leader.woken.set()
 
     def _leave(self, call: _Call[Item, Result]) -> None:
-        """Withdraw a call whose thread goes away."""
+        """Withdraw a call whose thread ends."""
         with self._lock:
             if call in self._waiting:
                 self._waiting.remove(call)
                 return
             others = call.batch[1:]
-        if call.batch:  # it was to lead just then
+        if call.batch:  # it became the leader at the same moment
             self._pass_on(others)
 
     def _reset(self) -> None:
@@ -169,7 +169,7 @@ _living: weakref.WeakSet[Coalescer[Any, Any]] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In a forked child nobody is at work: the threads that were are not there."""
+    """Reset every coalescer in a forked child: the threads that ran batches were not copied."""
     for one in list(_living):
         one._reset()
 

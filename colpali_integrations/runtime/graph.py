@@ -1,17 +1,17 @@
 """Read an ONNX graph without its weights, and split a merged export so that queries skip the vision tower.
 
-A merged ColPali export has one graph for both directions, and running it for a text query runs the vision tower on a
-blank image: nine tenths of the arithmetic for nothing. But everything the tower computes depends on `pixel_values`
-alone, so the graph falls into two:
+A merged ColPali export has one graph for pages and queries, and running it for a text query runs the vision tower on a
+blank image: nine tenths of the arithmetic are wasted. But everything that the tower computes depends on `pixel_values`
+alone, so the graph can be cut in two:
 
     pixel_values --[ pages half ]--> image features --+
                                                       +--[ text half ]--> embeddings
     input_ids, attention_mask ------------------------+
 
 A page runs both halves; a query runs the text half with zeros for the image features, which the graph masks out
-because a query has no image tokens. Both halves hold the nodes of the whole graph in their order, so results are the
-whole graph's, bit for bit. Nodes that need only the *shape* of pixel_values stay in the text half, for they are cheap
-and feeding their outputs would need the tower again.
+because a query has no image tokens. Both halves have the nodes of the whole graph in their order, so their results are
+bit-identical to those of the whole graph. Nodes that need only the *shape* of pixel_values stay in the text half: they
+are cheap, and feeding their outputs would need the tower again.
 """
 
 from __future__ import annotations
@@ -29,24 +29,15 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from colpali_integrations.errors import ModelLoadError
 
-__all__ = ["PIXELS", "Graph", "find_cut", "read_graph", "subgraph"]
+__all__ = ["PIXELS", "Graph", "find_cut", "plain_session", "read_graph", "subgraph"]
 
 logger = logging.getLogger(__name__)
 
 PIXELS = "pixel_values"
-# Operators whose output tells the shape of their input and nothing of its values.
+# Operators whose output depends on the shape of their input alone.
 _SHAPE_ONLY = {"Shape", "Size"}
-# Initializers below this many bytes may be shapes, which type inference wants to know.
+# Initializers below this many bytes may be shapes, which type inference needs.
 _SMALL = 1024
-_ELEMENT_TYPES = {
-    "tensor(float)": TensorProto.FLOAT,
-    "tensor(float16)": TensorProto.FLOAT16,
-    "tensor(bfloat16)": TensorProto.BFLOAT16,
-    "tensor(double)": TensorProto.DOUBLE,
-    "tensor(int64)": TensorProto.INT64,
-    "tensor(int32)": TensorProto.INT32,
-    "tensor(bool)": TensorProto.BOOL,
-}
 
 
 @dataclass(frozen=True)
@@ -65,12 +56,12 @@ class Graph:
 def read_graph(path: Path) -> Graph:
     """Read an ONNX file, pointing its external data at the real files.
 
-    The Hub's cache is a folder of symbolic links into a store of blobs, and onnxruntime >= 1.24 refuses external data
-    outside the model's folder (microsoft/onnxruntime#27353). The graph is handed over as bytes anyway, so its external
-    locations are rewritten to the blobs themselves.
+    The Hub's cache is a folder of symbolic links to files elsewhere, and onnxruntime >= 1.24 refuses external data
+    outside the model's folder (microsoft/onnxruntime#27353). onnxruntime gets the graph as bytes anyway, so its
+    external locations are rewritten to the linked files.
 
     Raises:
-        ModelLoadError: not an ONNX file, or its external data is missing, or lies outside the model's folder.
+        ModelLoadError: the file is not an ONNX file, or its external data is missing or outside the model's folder.
     """
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
@@ -79,20 +70,31 @@ def read_graph(path: Path) -> Graph:
             f"{path} is not an ONNX file, or is damaged ({error}). If it was cut off, delete it and download it again"
         ) from error
     external = [tensor for tensor in _tensors(model.graph) if tensor.data_location == TensorProto.EXTERNAL]
-    if not external:
+    locations = [entry for tensor in external for entry in tensor.external_data if entry.key == "location"]
+    if not locations:
         return Graph(model, None)
-    files: dict[str, Path] = {}
-    for tensor in external:
-        location = next(entry.value for entry in tensor.external_data if entry.key == "location")
-        if location not in files:
-            files[location] = _external_file(path, location)
-    # resolve() above followed every link, so onnxruntime finds plain files inside one folder.
+    files = {location: _external_file(path, location) for location in dict.fromkeys(entry.value for entry in locations)}
+    # _external_file() followed every link, so onnxruntime finds plain files inside one folder.
     folder = Path(os.path.commonpath([file.parent for file in files.values()]))
-    for tensor in external:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = files[entry.value].relative_to(folder).as_posix()
+    for entry in locations:
+        entry.value = files[entry.value].relative_to(folder).as_posix()
     return Graph(model, folder)
+
+
+def plain_session(model: ModelProto, *, arena: bool = True) -> ort.InferenceSession:
+    """Make a session on the CPU that runs a small graph as it stands, in its caller's thread.
+
+    Args:
+        model: the graph.
+        arena: let the session keep memory from one run to the next.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = arena
+    # Optimizations save nothing in graphs of a few operators, and take long in graphs with a weight per page.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def find_cut(whole: Graph) -> tuple[ValueInfoProto, ...] | str:
@@ -105,7 +107,7 @@ def find_cut(whole: Graph) -> tuple[ValueInfoProto, ...] | str:
     inputs = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
     if PIXELS not in inputs:
         return f"the graph has no input {PIXELS!r} (inputs: {', '.join(sorted(inputs))})"
-    # What each tensor depends on: the values of the pixels, only their shape, or another input.
+    # Names of the tensors that depend on the values of the pixels, only on their shape, or on another input.
     values, shapes, others = {PIXELS}, set[str](), inputs - {PIXELS}
     made_by_pages: set[str] = set()
     for node in graph.node:
@@ -119,28 +121,28 @@ def find_cut(whole: Graph) -> tuple[ValueInfoProto, ...] | str:
             made_by_pages.update(node.output)
         elif read & shapes:
             shapes.update(node.output)
-    wanted = {value.name for value in graph.output}
-    if wanted & made_by_pages:
+    needed = {value.name for value in graph.output}
+    if needed & made_by_pages:
         return "an output of the graph depends on the pixels alone"
     for node in reversed(graph.node):
-        if wanted & set(node.output) and not made_by_pages & set(node.output):
-            wanted |= _inputs(node)
-    cut = sorted(wanted & made_by_pages)
+        if needed & set(node.output) and not made_by_pages & set(node.output):
+            needed |= _inputs(node)
+    cut = sorted(needed & made_by_pages)
     if not cut:
         return f"nothing that depends on {PIXELS!r} alone reaches the rest of the graph"
     return _typed(whole.model, cut)
 
 
 def subgraph(graph: Graph, cut: Sequence[ValueInfoProto], *, half: Literal["pages", "text"]) -> Graph:
-    """One half of a merged graph, with the weights that it uses.
+    """Make one half of a merged graph, with the weights that it uses.
 
     Args:
-        graph: the whole graph. It is left as it is.
-        cut: from `find_cut`.
-        half: which one.
+        graph: the whole graph, which does not change.
+        cut: the tensors between the halves, from `find_cut`.
+        half: which half.
 
     Returns:
-        A graph whose missing tensors are inputs: the cut's for the text half.
+        The half as a graph; the tensors of the cut are inputs of the text half.
     """
     source = graph.model.graph
     borders = {value.name for value in cut}
@@ -165,29 +167,28 @@ def subgraph(graph: Graph, cut: Sequence[ValueInfoProto], *, half: Literal["page
     else:
         part.input.extend(cut)
         part.output.extend(source.output)
-    made = {name for node in nodes for name in node.output}
-    part.value_info.extend(value for value in source.value_info if value.name in made)
+    computed = {name for node in nodes for name in node.output}
+    part.value_info.extend(value for value in source.value_info if value.name in computed)
     return Graph(model, graph.weights)
 
 
 def _needed(graph: GraphProto, outputs: set[str], stop: set[str]) -> list[NodeProto]:
-    """The nodes that `outputs` need, in the graph's order, going no further back than `stop`."""
-    wanted = outputs - stop
-    kept: list[NodeProto] = []
+    """List the nodes that `outputs` need, in the graph's order, going no further back than `stop`."""
+    needed = outputs - stop
+    nodes: list[NodeProto] = []
     # Nodes are stored in topological order, so one pass from the end suffices.
     for node in reversed(graph.node):
-        if not wanted.isdisjoint(node.output):
-            kept.append(node)
-            wanted |= _inputs(node) - stop
-    return kept[::-1]
+        if not needed.isdisjoint(node.output):
+            nodes.append(node)
+            needed |= _inputs(node) - stop
+    return nodes[::-1]
 
 
 def _typed(model: ModelProto, names: Sequence[str]) -> tuple[ValueInfoProto, ...]:
-    """Types and shapes of inner tensors, as onnxruntime infers them.
+    """Infer types and shapes of inner tensors with onnxruntime.
 
-    An input must have a type, and exports rarely record those of inner tensors. onnxruntime knows its own operators
-    too, which onnx's inference does not; it is shown the graph with its weights turned into inputs, so that none is
-    read.
+    An input must have a type, and exports rarely record those of inner tensors. Unlike onnx's inference, onnxruntime's
+    handles its own operators too. It gets the graph with inputs in the place of the weights, so that it reads none.
     """
     source = model.graph
     nodes = _needed(source, set(names), set())
@@ -205,22 +206,18 @@ def _typed(model: ModelProto, names: Sequence[str]) -> tuple[ValueInfoProto, ...
             bare.graph.initializer.append(tensor)  # perhaps the target of a Reshape
         else:
             bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = ort.InferenceSession(bare.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return tuple(
         onnx.helper.make_tensor_value_info(
             value.name,
-            _ELEMENT_TYPES[value.type],
+            TensorProto.DataType.Value(value.type.removeprefix("tensor(").removesuffix(")").upper()),
             [size if isinstance(size, int) else str(size) for size in value.shape],
         )
-        for value in session.get_outputs()
+        for value in plain_session(bare).get_outputs()
     )
 
 
 def _inputs(node: NodeProto) -> set[str]:
-    """Names a node reads, those read inside its subgraphs (If, Loop) included."""
+    """Collect the names that a node reads, also inside its subgraphs (If, Loop)."""
     names = {name for name in node.input if name}
     for attribute in node.attribute:
         for inner in _graphs(attribute):
@@ -243,7 +240,7 @@ def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Every tensor of a graph: weights and constants, in subgraphs too."""
+    """Yield every tensor of a graph: weights and constants, also those of subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -256,11 +253,11 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
 def _external_file(model: Path, location: str) -> Path:
     relative = PurePosixPath(location)
     if relative.is_absolute() or ".." in relative.parts:
-        raise ModelLoadError(f"{model} names external data outside its folder ({location!r}); refused")
+        raise ModelLoadError(f"{model} refers to external data outside its folder ({location!r}), which is refused")
     file = model.parent / relative
     if not file.is_file():
         raise ModelLoadError(
-            f"{model} keeps its weights in {location}, which is not in {model.parent}. Download that file too; a "
+            f"{model} has its weights in {location}, which is not in {model.parent}. Download that file too; a model "
             "description of your own must list it in additional_files"
         )
     return file.resolve()

@@ -1,29 +1,37 @@
-"""An ordered, bounded, parallel pipeline. It knows nothing of ColPali.
+"""An ordered, bounded, parallel pipeline, independent of ColPali.
 
     source --> prepare (threads) --> batches --> run (threads) --> results, in the order of the source
 
-The caller's own thread pulls the source and hands results out: it tops up the work under way whenever it is asked for
-the next result, and stops topping up as soon as that result is there. So the first result comes after one batch, not
-after the backlog; the source (often a generator that reads a PDF) runs in the caller's thread; a slow consumer bounds
-what is read ahead; and closing the generator, an exception or Ctrl-C ends everything from one place.
+The caller's thread pulls the source and yields the results. For each result it submits more work, until the result is
+ready. So the first result comes after one batch and not after the backlog; the source (often a generator that reads a
+PDF) runs in the caller's thread; a slow consumer limits how far the source is read ahead; and closing the generator, an
+exception or Ctrl-C ends everything in one place.
 
-Threads suffice: decoding, resizing and ONNX Runtime all release the GIL, and they share one copy of the weights, where
-a worker process would need its own.
+Threads suffice: decoding, resizing and ONNX Runtime release the GIL, and threads share one copy of the weights, where
+each worker process would need its own.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, Literal, TypeAlias, TypeVar
 
-from colpali_integrations.errors import ColPaliError, EncodingError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError
 
-__all__ = ["Failure", "Stage", "run_in_order", "run_inline"]
+__all__ = ["Failure", "OnError", "Stage", "handle_failures", "run_in_order", "run_inline", "with_progress"]
+
+logger = logging.getLogger(__name__)
+
+OnError: TypeAlias = Literal["raise", "skip"] | Callable[[ColPaliError], None]
+"""Treatment of an item that fails: raise its error, skip it with a log entry, or pass its error to a function."""
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
@@ -32,21 +40,21 @@ Result = TypeVar("Result", covariant=True)
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that could not be done, in the place of its result."""
+    """The error of an item that failed, which takes the position of its result."""
 
-    error: Exception
+    error: ColPaliError
 
 
 @dataclass(frozen=True)
 class Stage(Generic[Item, Ready, Result]):
-    """What the pipeline does to items.
+    """The work that the pipeline does on items.
 
     Attributes:
-        prepare: work on one item, done ahead in threads.
+        prepare: works on one item, ahead of its batch, in threads.
         key: items of equal key may share a batch.
-        run: work on a batch, given also the number of the worker (0 to workers - 1).
-        name: how messages call an item.
-        abort: called when the results are no longer wanted, to end the batches that run.
+        run: works on a batch; its second argument is the number of the worker (0 to workers - 1).
+        name: returns the item's name in error messages.
+        abort: ends the batches that run, when the iteration ends early.
     """
 
     prepare: Callable[[Item], Ready]
@@ -64,20 +72,20 @@ def run_in_order(
     workers: int,
     preparers: int,
     batches_ahead: int = 2,
-) -> Iterator[Result | Failure]:
+) -> Generator[Result | Failure, None, None]:
     """Run a source through a stage, in order.
 
     Args:
-        source: items; pulled by the thread that iterates the result, a bounded number ahead.
-        stage: what to do.
-        batch_size: items a run.
+        source: items; the thread that iterates the results pulls a bounded number of them ahead.
+        stage: the work on the items.
+        batch_size: items per run.
         workers: threads that run batches.
         preparers: threads that prepare items.
-        batches_ahead: batches under way for each worker, the one it runs included.
+        batches_ahead: batches under way per worker, including the one that runs.
 
     Yields:
-        One result an item, in order; `Failure` for an item that could not be done. An error that the source itself
-        raises comes after the results of what it gave before.
+        One result per item, in order; `Failure` for an item that failed. An error of the source itself is raised
+        after the results of the items before it.
     """
     backlog = batches_ahead * workers
     preparing = ThreadPoolExecutor(preparers, thread_name_prefix="colpali-pipeline-prepare")
@@ -89,7 +97,7 @@ def run_in_order(
     exhausted = False
     stopped = threading.Event()
 
-    def work(items: list[tuple[int, Item, Future[Ready]]]) -> list[Result | Failure]:
+    def work(items: Sequence[tuple[int, Item, Callable[[], Ready]]]) -> list[Result | Failure]:
         worker = free_workers.popleft()
         try:
             if stopped.is_set():
@@ -104,7 +112,7 @@ def run_in_order(
                 batch, source_error = next(batches)
                 exhausted = source_error is not None or len(batch) < batch_size
                 if batch:
-                    prepared = [(index, item, preparing.submit(stage.prepare, item)) for index, item in batch]
+                    prepared = [(index, item, preparing.submit(stage.prepare, item).result) for index, item in batch]
                     under_way.append(running.submit(work, prepared))
             if not under_way:
                 break
@@ -112,7 +120,7 @@ def run_in_order(
         if source_error is not None:
             raise source_error
     finally:
-        # Whatever ended us (a close(), an exception, Ctrl-C): nothing queued starts, what runs is ended and waited for.
+        # After a close(), an exception or Ctrl-C: queued work does not start, and running work is ended and awaited.
         stopped.set()
         if under_way:
             stage.abort()
@@ -123,10 +131,10 @@ def run_in_order(
 
 def run_inline(
     source: Iterable[Item], stage: Stage[Item, Ready, Result], *, batch_size: int
-) -> Iterator[Result | Failure]:
-    """The same without threads, for few and cheap items: `batch_size` items are grouped by key and run."""
+) -> Generator[Result | Failure, None, None]:
+    """Run a source through a stage without threads, for few and cheap items: `batch_size` items at a time."""
     for batch, source_error in _numbered_batches(source, batch_size):
-        prepared = [(index, item, _done(stage.prepare, item)) for index, item in batch]
+        prepared = [(index, item, partial(stage.prepare, item)) for index, item in batch]
         yield from _run_batch(prepared, stage, 0)
         if source_error is not None:
             raise source_error
@@ -134,10 +142,47 @@ def run_inline(
             return
 
 
+def with_progress(source: Iterable[Item], show: bool, unit: str) -> Iterable[Item]:
+    """Count the items of a source on stderr as they are pulled."""
+    if not show:
+        return source
+    from tqdm import tqdm
+
+    total = len(source) if isinstance(source, Sized) else None
+    bar: Iterable[Item] = tqdm(source, total=total, unit=f" {unit}")
+    return bar
+
+
+def handle_failures(
+    results: Generator[Result | Failure, None, None], on_error: OnError
+) -> Generator[Result, None, None]:
+    """Yield the results, and treat each failure by `on_error`.
+
+    Raises:
+        ConfigurationError: `on_error` has an invalid value; raised by the call, not by the iteration.
+    """
+    if not callable(on_error) and on_error not in ("raise", "skip"):
+        raise ConfigurationError(f"on_error must be 'raise', 'skip' or a function of the error, got {on_error!r}")
+    return _handled(results, on_error)
+
+
+def _handled(results: Generator[Result | Failure, None, None], on_error: OnError) -> Generator[Result, None, None]:
+    with closing(results):
+        for result in results:
+            if not isinstance(result, Failure):
+                yield result
+            elif callable(on_error):
+                on_error(result.error)
+            elif on_error == "raise":
+                raise result.error
+            else:
+                logger.warning("skipped %s", result.error)
+
+
 def _numbered_batches(
     source: Iterable[Item], batch_size: int
 ) -> Iterator[tuple[list[tuple[int, Item]], BaseException | None]]:
-    """Batches of (index, item); the last is short, perhaps empty, and carries the error that ended the source."""
+    """Yield batches of (index, item) and None; the last is short or empty, with the error that ended the source."""
     items = enumerate(source)
     while True:
         batch: list[tuple[int, Item]] = []
@@ -151,54 +196,40 @@ def _numbered_batches(
 
 
 def _run_batch(
-    items: Sequence[tuple[int, Item, Future[Ready]]], stage: Stage[Item, Ready, Result], worker: int
+    items: Sequence[tuple[int, Item, Callable[[], Ready]]], stage: Stage[Item, Ready, Result], worker: int
 ) -> list[Result | Failure]:
-    """Run the items of a batch that could be prepared, those of equal key together."""
+    """Run the items of a batch whose preparation succeeds, grouped by key."""
     results: dict[int, Result | Failure] = {}
     groups: dict[Hashable, list[tuple[int, Item, Ready]]] = {}
-    for index, item, future in items:
+    for index, item, prepare in items:
         try:
-            ready = future.result()
+            ready = prepare()
         except Exception as error:
             results[index] = Failure(_mark(error, index, stage.name(item)))
         else:
             groups.setdefault(stage.key(ready), []).append((index, item, ready))
     for group in groups.values():
-        for index, result in _run_group(group, stage, worker).items():
-            results[index] = result
+        results.update(zip((index for index, _, _ in group), _run_group(group, stage, worker), strict=True))
     return [results[index] for index, _, _ in items]
 
 
 def _run_group(
     group: list[tuple[int, Item, Ready]], stage: Stage[Item, Ready, Result], worker: int
-) -> dict[int, Result | Failure]:
+) -> list[Result | Failure]:
     try:
-        made = stage.run([ready for _, _, ready in group], worker)
-        return {index: result for (index, _, _), result in zip(group, made, strict=True)}
+        results = stage.run([ready for _, _, ready in group], worker)
+        return [result for result, _ in zip(results, group, strict=True)]
     except Exception as error:
         if len(group) == 1:
             index, item, _ = group[0]
-            return {index: Failure(_mark(error, index, stage.name(item)))}
-    # One item may have spoilt the batch (or the batch was too large for the memory): the others need not suffer.
-    results: dict[int, Result | Failure] = {}
-    for entry in group:
-        for index, result in _run_group([entry], stage, worker).items():
-            results[index] = result
-    return results
+            return [Failure(_mark(error, index, stage.name(item)))]
+    # One item may have caused the error, or the batch was too large for the memory: run the items one by one.
+    return [result for entry in group for result in _run_group([entry], stage, worker)]
 
 
-def _mark(error: Exception, index: int, name: str) -> Exception:
+def _mark(error: Exception, index: int, name: str) -> ColPaliError:
     if isinstance(error, ColPaliError):
         return error.at(index, name)
     wrapped = EncodingError(f"{type(error).__name__}: {error}").at(index, name)
     wrapped.__cause__ = error
     return wrapped
-
-
-def _done(prepare: Callable[[Item], Ready], item: Item) -> Future[Ready]:
-    future: Future[Ready] = Future()
-    try:
-        future.set_result(prepare(item))
-    except Exception as error:
-        future.set_exception(error)
-    return future

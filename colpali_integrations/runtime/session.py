@@ -1,8 +1,8 @@
-"""ONNX Runtime sessions: providers that are honoured, one copy of the weights, loaded once and shared by all threads.
+"""ONNX Runtime sessions: checked providers, and one copy of the weights, loaded once and shared by all threads.
 
-Engine (one device) -- pages()   --> pages half -> text half     (merged export, split)
-                    -- queries() --> text half
-or, for a model with a graph a direction, two sessions; or, where a merged graph cannot be split, one for both.
+`ModelSessions` has the sessions of one model on one device. A merged export is split in two: pages run the pages half
+and then the text half, queries the text half alone. A model with one graph for pages and one for queries has two
+sessions; a merged graph without a cut has one for both.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ import numpy as np
 import onnxruntime as ort
 
 from colpali_integrations.errors import ConfigurationError, EncodingError, ModelLoadError, ProviderError
-from colpali_integrations.models.family import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.arrays import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.batching import Coalescer
+from colpali_integrations.runtime.cores import available_cores
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
 
     from colpali_integrations.runtime.graph import Graph
 
-__all__ = ["Engine", "Provider", "Runs", "SessionConfig", "available_cores", "resolve_providers"]
+__all__ = ["ModelSessions", "Provider", "Runs", "SessionConfig", "resolve_providers"]
 
 logger = logging.getLogger(__name__)
 
-Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
+Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 T = TypeVar("T")
-# Page runs at once on a GPU, which has an order of its own for them.
+# No limit on a GPU: the driver schedules concurrent runs.
 _UNBOUNDED = 2**16
-# Providers that the log has said do not come up: a model has several sessions, and a process several models.
+# Providers already reported as unavailable; each is warned about once per process.
 _fallen_back: set[str] = set()
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -49,14 +51,14 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class SessionConfig:
-    """How sessions are made.
+    """Options of the sessions.
 
     Attributes:
-        providers: execution providers in order of preference, each a name or (name, options); None chooses: CUDA when
+        providers: execution providers in order of preference, each a name or (name, options). None selects CUDA where
             this build of onnxruntime has it, otherwise the CPU.
-        device_id: which device the first provider uses; None leaves it to the provider.
-        threads: threads inside one run; None for all cores this process may use.
-        enable_cpu_mem_arena: take the memory of a run from an arena. Faster; it shrinks after each run.
+        device_id: the device of the first provider; None leaves the choice to the provider.
+        threads: threads per run; None for one per core that this process may use.
+        enable_cpu_mem_arena: take the memory of a run from an arena, which is faster. It shrinks after each run.
         split: cut merged exports so that queries skip the vision tower.
     """
 
@@ -67,24 +69,18 @@ class SessionConfig:
     split: bool = True
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which in a container is fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, ...]:
-    """Check the providers asked for, or choose.
+    """Check the requested providers, or choose some for None.
 
     Raises:
-        ProviderError: one is not in this build of onnxruntime.
+        ProviderError: this build of onnxruntime does not have a provider.
+        ConfigurationError: `providers` is not a non-empty list.
     """
     available = ort.get_available_providers()
     if providers is None:
-        present = _automatic_providers()
-        logger.debug("execution providers chosen: %s", ", ".join(present))
-        return present
+        chosen = _automatic_providers()
+        logger.debug("execution providers chosen: %s", ", ".join(chosen))
+        return chosen
     if isinstance(providers, str) or not providers:
         raise ConfigurationError(
             f"providers must be a non-empty list, such as ['CUDAExecutionProvider'], got {providers!r}"
@@ -99,12 +95,15 @@ def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, .
     return tuple(providers)
 
 
-class Engine:
-    """The sessions of one model on one device. Safe to use from many threads; sessions are made at first use.
+class ModelSessions:
+    """The sessions of one model on one device, made at first use. Any number of threads may use them.
 
     Args:
         graphs: the ONNX files.
-        config: how to make sessions.
+        config: the options of the sessions.
+
+    Attributes:
+        coalescer: merges concurrent calls into one batch.
     """
 
     def __init__(self, graphs: GraphFiles, config: SessionConfig) -> None:
@@ -114,28 +113,26 @@ class Engine:
         self._pages = _Once(lambda: self._load(graphs.pages, "pages"))
         self._text = _Once(lambda: self._load(graphs.pages, "text"))
         self._whole = _Once(lambda: self._load(graphs.pages, None))
-        self._queries = _Once(lambda: self._load(graphs.queries, None))
+        self._queries = self._whole if graphs.merged else _Once(lambda: self._load(graphs.queries, None))
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
-        self._page_runs = threading.BoundedSemaphore(_most_page_runs(config) if self.on_cpu else _UNBOUNDED)
+        self.coalescer: Coalescer[Any, Any] = Coalescer()
+        cores = available_cores()
+        self._page_runs = threading.BoundedSemaphore(
+            max(1, cores // (config.threads or cores)) if self.on_cpu else _UNBOUNDED
+        )
 
     def load(self) -> None:
         """Make the sessions now instead of at first use."""
-        if not self._graphs.merged:
-            self._queries.get()
-            self._whole.get()
-        elif self._cut.get():
-            self._text.get()
-            self._pages.get()
-        else:
-            self._whole.get()
+        for session in (self._text, self._pages) if self._cut.get() else (self._queries, self._whole):
+            session.get()
 
     def pages(self, feed: Feed, runs: Runs | None = None) -> Outputs:
-        """Run a batch of pages, when there are cores for it.
+        """Run a batch of pages as soon as there are cores for it.
 
-        A second run on cores that are all at work is not faster. It would hold memory of its own meanwhile, which is
-        most of what a page costs: on a ColPali of a quarter of the real width 125 MiB beside the 140 of the first.
+        A second run on busy cores is not faster and takes as much memory again: on a ColPali of a quarter of the real
+        width 125 MiB, beside the 140 MiB of the first.
         """
-        cut = self._cut.get() if self._graphs.merged else ()
+        cut = self._cut.get()
         with self._page_runs:
             if not cut:
                 return self._whole.get().run(feed, runs)
@@ -143,17 +140,15 @@ class Engine:
             return self._text.get().run({**feed, **features}, runs)
 
     def queries(self, feed: Feed, runs: Runs | None = None) -> Outputs:
-        """Run a batch of queries; `feed` holds blank pixels too, which a split graph does not look at."""
-        if not self._graphs.merged:
-            return self._queries.get().run(feed, runs)
+        """Run a batch of queries; `feed` has blank pixels too, which a split graph does not read."""
         cut = self._cut.get()
         if not cut:
-            return self._whole.get().run(feed, runs)
+            return self._queries.get().run(feed, runs)
         return self._run_text_half(feed, [value.name for value in cut], runs)
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the provider preferred is the CPU's."""
+        """Whether the preferred provider is the CPU's."""
         providers = self._config.providers or _automatic_providers()
         return _provider_name(providers[0]) == "CPUExecutionProvider"
 
@@ -178,8 +173,8 @@ class Engine:
                 raise
             reason = error
         logger.warning(
-            "%s does not say the shape of its image features, and a guess failed (%s); the vision tower runs once for "
-            "batches of %d queries to learn it",
+            "%s does not declare the shape of its image features, and a guess failed (%s); the vision tower runs once "
+            "for batches of %d queries to learn it",
             self._graphs.pages.name,
             reason,
             batch,
@@ -189,20 +184,20 @@ class Engine:
         return text.run({**feed, **features}, runs)
 
     def _find_cut(self) -> tuple[ValueInfoProto, ...]:
-        if not self._config.split:
+        if not (self._config.split and self._graphs.merged):
             return ()
         from colpali_integrations.runtime.graph import find_cut, read_graph  # onnx is slow to import
 
-        found = find_cut(read_graph(self._graphs.pages))
-        if isinstance(found, str):
+        cut = find_cut(read_graph(self._graphs.pages))
+        if isinstance(cut, str):
             logger.warning(
                 "%s: queries run the vision tower too, because %s. Their vectors are right, but take long; another "
                 "export of the model may be split",
                 self._graphs.pages.name,
-                found,
+                cut,
             )
             return ()
-        return found
+        return cut
 
     def _load(self, path: Path, half: Literal["pages", "text"] | None) -> _Session:
         from colpali_integrations.runtime.graph import read_graph, subgraph
@@ -214,7 +209,7 @@ class Engine:
 
 
 class _Session:
-    """An onnxruntime session that takes any superset of its inputs and casts floats to what it wants."""
+    """An onnxruntime session that accepts unused inputs and casts arrays to the types of its inputs."""
 
     def __init__(self, graph: Graph, path: Path, config: SessionConfig) -> None:
         options = ort.SessionOptions()
@@ -222,7 +217,7 @@ class _Session:
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = config.enable_cpu_mem_arena
         options.log_severity_level = 3
-        # Threads that wait by spinning take the cores from those that decode the next pages, and from the user's own.
+        # Spinning threads would take cores from the threads that decode the next pages, and from the caller's.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if graph.weights is not None:
             options.add_session_config_entry(
@@ -231,16 +226,16 @@ class _Session:
         providers = _with_device(resolve_providers(config.providers), config.device_id)
         try:
             self._session = ort.InferenceSession(graph.model.SerializeToString(), options, providers=list(providers))
-        except Exception as error:  # onnxruntime's exceptions share no base class but Exception
+        except Exception as error:  # onnxruntime's exceptions have no other common base class
             raise ModelLoadError(
                 f"onnxruntime {ort.__version__} cannot load {path}: {error}. If the file was cut off, delete it and "
                 "download it again."
             ) from error
         active = self._session.get_providers()
-        asked = [_provider_name(provider) for provider in config.providers or ()]
-        if missing := [name for name in asked if name not in active]:
+        requested = map(_provider_name, config.providers or ())
+        if missing := [name for name in requested if name not in active]:
             raise ProviderError(
-                f"{', '.join(missing)} was asked for and did not come up; onnxruntime runs on {', '.join(active)}. "
+                f"{', '.join(missing)} failed to start; onnxruntime runs on {', '.join(active)}. "
                 "Its driver or libraries are missing or too old (onnxruntime's log names them); pass "
                 "providers=['CPUExecutionProvider'] to run on the CPU."
             )
@@ -248,8 +243,8 @@ class _Session:
             _warn_of_fallback(_provider_name(providers[0]), active[0])
         else:
             logger.info("%s runs on %s", path.name, active[0])
-        # Without this the arena keeps the largest run's memory for ever: it was half as much again on a ColPali of a
-        # quarter of the real width, where shrinking cost no time that could be measured.
+        # Otherwise the arena keeps the largest run's memory for ever: half as much again on a ColPali of a quarter of
+        # the real width, where the time that shrinking takes was too short to measure.
         self._shrinks = config.enable_cpu_mem_arena and active[0] == "CPUExecutionProvider"
         self._inputs = {value.name: value for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
@@ -257,7 +252,7 @@ class _Session:
     def run(self, feed: Feed, runs: Runs | None = None) -> dict[str, Any]:
         if missing := self._inputs.keys() - feed.keys():
             raise ModelLoadError(
-                f"the graph wants inputs that its family does not make: {', '.join(sorted(missing))}; "
+                f"the graph has inputs that its family does not provide: {', '.join(sorted(missing))}; "
                 "is the description's family right?"
             )
         arrays = {
@@ -269,40 +264,43 @@ class _Session:
                 if self._shrinks:
                     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
                 return dict(zip(self._outputs, self._session.run(None, arrays, options), strict=True))
-        except Exception as error:  # onnxruntime's exceptions share no base class but Exception
+        except Exception as error:  # onnxruntime's exceptions have no other common base class
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise EncodingError(f"onnxruntime failed on {shapes}: {error}") from error
 
     def guess_shape(self, name: str, batch: int) -> tuple[int, ...]:
-        """A shape for an input that a query does not use: the batch first, and 1 for an axis of unknown length."""
-        known = self._inputs[name].shape
-        shape = [size if isinstance(size, int) and size > 0 else 1 for size in known]
-        if known and not isinstance(known[0], int):
+        """Guess a shape for an input that a query does not use: the batch first, 1 for an axis of unknown length."""
+        declared = self._inputs[name].shape
+        shape = [size if isinstance(size, int) and size > 0 else 1 for size in declared]
+        if declared and not isinstance(declared[0], int):
             shape[0] = batch
         return tuple(shape)
 
     def zeros(self, name: str, shape: tuple[int, ...]) -> Any:
-        """Zeros of an input's type."""
+        """Make zeros of an input's type."""
         return np.zeros(shape, dtype=_DTYPES.get(self._inputs[name].type, np.float32))
 
 
 class Runs:
-    """The runs under way for one caller, which can be ended from another thread.
+    """The runs under way for one caller, which another thread can end.
 
     Without this, leaving a loop over pages early (or Ctrl-C) would wait for a run that can take half a minute.
+
+    Attributes:
+        ended: whether `end` was called.
     """
 
     def __init__(self) -> None:
+        self.ended = False
         self._lock = threading.Lock()
         self._active: set[ort.RunOptions] = set()
-        self._ended = False
 
     @contextmanager
     def one(self) -> Iterator[ort.RunOptions]:
-        """Options for one run; it is one of the runs under way as long as the context lasts."""
+        """Make the options of a run, which is under way as long as the context lasts."""
         options = ort.RunOptions()
         with self._lock:
-            options.terminate = self._ended
+            options.terminate = self.ended
             self._active.add(options)
         try:
             yield options
@@ -310,21 +308,16 @@ class Runs:
             with self._lock:
                 self._active.discard(options)
 
-    @property
-    def ended(self) -> bool:
-        """Whether `end` was called."""
-        return self._ended
-
     def end(self) -> None:
-        """End the runs under way at their next operator, and those to come at once; they raise EncodingError."""
+        """End the runs under way at their next operator, and later runs at once; they raise EncodingError."""
         with self._lock:
-            self._ended = True
+            self.ended = True
             for options in self._active:
                 options.terminate = True
 
 
 class _Once(Generic[T]):
-    """A value made at first use, once, however many threads ask."""
+    """A value that is made once, at first use, even by concurrent threads."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
@@ -332,9 +325,8 @@ class _Once(Generic[T]):
         self._values: list[T] = []
 
     def get(self) -> T:
-        values = self._values
-        if values:
-            return values[0]
+        for value in self._values:  # without the lock where it was made before
+            return value
         with self._lock:
             if not self._values:
                 self._values = [self._make()]
@@ -345,18 +337,14 @@ class _Once(Generic[T]):
             self._values = []
 
 
-def _most_page_runs(config: SessionConfig) -> int:
-    return max(1, available_cores() // (config.threads or available_cores()))
-
-
-def _warn_of_fallback(wanted: str, active: str) -> None:
-    level = logging.DEBUG if wanted in _fallen_back else logging.WARNING
-    _fallen_back.add(wanted)
+def _warn_of_fallback(requested: str, active: str) -> None:
+    level = logging.DEBUG if requested in _fallen_back else logging.WARNING
+    _fallen_back.add(requested)
     logger.log(
         level,
-        "%s did not come up; models run on %s. `colpali-integrations doctor` says why, and providers=[%r] chooses it "
-        "without this warning (said once)",
-        wanted,
+        "%s failed to start; models run on %s. `colpali-integrations doctor` shows why, and providers=[%r] chooses it "
+        "without this warning (logged once)",
+        requested,
         active,
         active,
     )

@@ -1,28 +1,26 @@
-"""Blocking work off the event loop, in a bounded number of threads, and only while somebody waits for it.
+"""Run blocking work off the event loop, in a bounded number of threads, and only while a task waits for it.
 
-`asyncio.to_thread` would use the loop's default executor. That one is shared with everything else in the program (DNS
-look-ups among it), and `asyncio.gather` over a hundred pages would encode up to 32 of them at once, each with memory
-of its own. Queries have threads to themselves, so that a question never waits for a folder of pages to be encoded.
+`asyncio.to_thread` would use the loop's default executor. The whole program shares it (DNS look-ups, for example), and
+`asyncio.gather` over a hundred pages would encode up to 32 of them at the same time, each with its own memory. Queries
+have separate threads, so that a question never waits for the encoding of a folder of pages.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import itertools
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
-__all__ = ["Lane", "collect", "offload", "stream_in_chunks"]
+__all__ = ["Lane", "collect", "in_thread", "offload"]
 
 T = TypeVar("T")
 Lane: TypeAlias = Literal["queries", "pages"]
 
-# A run uses every core by itself. A second call reads and resizes its pages meanwhile; more only adds memory.
+# One run uses all cores. A second call can read and resize its pages meanwhile; a third would only take memory.
 _THREADS: dict[Lane, int] = {"queries": 4, "pages": 2}
 
 
@@ -30,26 +28,30 @@ async def offload(call: Callable[[], T], lane: Lane, *, workers: int | None = No
     """Run a blocking call in one of the lane's threads; wait while all are busy.
 
     Args:
-        call: what to run, in a copy of the caller's context variables.
+        call: the call, which runs in a copy of the caller's context variables.
         lane: "queries" for short calls, "pages" for long ones.
-        workers: how many may run at the same time; None for 4 queries or 2 calls about pages. Calls with equal lanes
+        workers: number of threads; None for 4 in the lane of queries and 2 in the lane of pages. Calls with equal lanes
             and numbers share threads.
 
     Returns:
-        What the call returns.
+        The result of the call.
     """
-    executor = _executor(lane, workers or _THREADS[lane], os.getpid())
-    return await asyncio.get_running_loop().run_in_executor(executor, contextvars.copy_context().run, call)
+    import asyncio  # slow to import, and unused by most programs
+
+    return await asyncio.get_running_loop().run_in_executor(
+        _executor(lane, workers), contextvars.copy_context().run, call
+    )
 
 
-async def collect(start: Callable[[], Iterator[T]]) -> list[T]:
-    """Exhaust an iterator in the lane of pages. When the task is cancelled, the thread stops after the item at hand.
+async def collect(start: Callable[[], Iterator[T]], *, workers: int | None = None) -> list[T]:
+    """Exhaust an iterator in the lane of pages. When the task is cancelled, the thread stops after the current item.
 
     Args:
-        start: makes the iterator; called in the thread too, for loading a model blocks as well.
+        start: makes the iterator; it runs in the thread too, because loading a model blocks as well.
+        workers: as in `offload`.
 
     Returns:
-        Its items.
+        The items.
     """
     cancelled = threading.Event()
 
@@ -62,40 +64,38 @@ async def collect(start: Callable[[], Iterator[T]]) -> list[T]:
         return results
 
     try:
-        return await offload(work, "pages")
+        return await offload(work, "pages", workers=workers)
     finally:
         cancelled.set()
 
 
-async def stream_in_chunks(
-    stream: Iterator[T], size: int, *, workers: int | None = None
-) -> AsyncGenerator[list[T], None]:
-    """Pull lists of up to `size` items from a blocking iterator, in the lane of pages, and close it whatever happens.
+async def in_thread(results: Iterator[T]) -> AsyncGenerator[T, None]:
+    """Iterate in a thread of the event loop, one item at a time, and close the iterator in every case."""
+    import asyncio
 
-    When the task is cancelled while a thread works, the thread finishes its chunk, and then the stream is closed.
-    """
-    lock = threading.Lock()  # a generator must not be closed while another thread runs it
+    end = object()
+    busy = threading.Lock()  # a cancelled task leaves its thread inside the generator, which cannot be closed meanwhile
 
-    def pull() -> list[T]:
-        with lock:
-            return list(itertools.islice(stream, size))
+    def pull() -> Any:
+        with busy:
+            return next(results, end)
 
     def close() -> None:
-        with lock:
-            getattr(stream, "close", lambda: None)()
+        with busy:
+            getattr(results, "close", lambda: None)()
 
-    executor = _executor("pages", workers or _THREADS["pages"], os.getpid())
     try:
-        while chunk := await offload(pull, "pages", workers=workers):
-            yield chunk
+        while (result := await asyncio.to_thread(pull)) is not end:
+            yield result
     finally:
-        try:
-            executor.submit(close)
-        except RuntimeError:  # the interpreter is going down, and with it the threads
-            close()
+        await asyncio.shield(asyncio.to_thread(close))
+
+
+def _executor(lane: Lane, workers: int | None) -> ThreadPoolExecutor:
+    return _threads(lane, workers or _THREADS[lane], os.getpid())
 
 
 @cache
-def _executor(lane: Lane, workers: int, process: int) -> ThreadPoolExecutor:
-    """A lane's threads; `process` is part of the key because a forked child inherits none of them."""
+def _threads(lane: Lane, workers: int, process: int) -> ThreadPoolExecutor:
+    """Make the threads of a lane, once per `process`, because a forked child inherits none."""
     return ThreadPoolExecutor(workers, thread_name_prefix=f"colpali-async-{lane}")

@@ -1,4 +1,4 @@
-"""Pages of unequal lengths in blocks of a bounded number of vectors."""
+"""Group pages of unequal lengths into blocks of a bounded number of vectors."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["blocks"]
 
 
 def blocks(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
-    """Ranges of pages of so many vectors each, with at most `most` together, or one page that has more."""
-    found: list[tuple[int, int]] = []
+    """Split pages with these numbers of vectors into ranges of at most `most` vectors, or of one longer page."""
+    ranges: list[tuple[int, int]] = []
     first = size = 0
     for index, length in enumerate(lengths):
         if size and size + length > most:
-            found.append((first, index))
+            ranges.append((first, index))
             first, size = index, 0
         size += length
-    return [*found, (first, len(lengths))]
+    return [*ranges, (first, len(lengths))]

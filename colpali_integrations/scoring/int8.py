@@ -1,21 +1,21 @@
-"""Pages of int8: a quarter of float32's memory, and MaxSim of whole numbers, which no order of adding can change.
+"""Pages of int8: a quarter of float32's memory, and MaxSim of integers, which does not depend on the order of adding.
 
-    page    x = centre + scale x value,   value -127 to 127, one centre and one scale a page
-    query   q = scale x value,            value  -63 to  63, one scale a vector
+    page    x = centre + scale x value,   value -127 to 127, one centre and one scale per page
+    query   q = scale x value,            value  -63 to  63, one scale per vector
 
-MaxSim = sum over q of (q . centre + scale x scale of q x max over the page's vectors of a product of whole numbers)
+MaxSim = sum over q of (q . centre + scale x scale of q x max over the page's vectors of a product of integers)
 
-The centre is the mean of a page's vectors, which have much in common. What is left is shorter, so its numbers are finer
-and a query's rounding weighs less; the product with the centre is one for a page and is made of floats.
+The centre is the mean of a page's vectors, which have much in common. The differences from it are short, so their
+integers are finer and a query's rounding counts less. The product with the centre is computed in floats, once per page.
 
-A query has 7 bits because of processors that have AVX2 and no VNNI: they multiply bytes of an unsigned by those of a
-signed vector and add two products in 16 bits, where more than 32767 is cut off without a word (`vpmaddubsw`; "S8S8
-faster, U8S8 may saturate" in onnxruntime's notes on quantization). 255 x 63 x 2 = 32130 fits, and so does 127 x 127 x 2
-= 32258 the other way round; hence the products are exact on every processor. Documents keep 8 bits, since the score
-takes the best of a thousand of their errors and of a query's only one.
+A query has 7 bits because of processors with AVX2 and without VNNI: they multiply unsigned by signed bytes and add two
+products in 16 bits, where a sum above 32767 saturates silently (`vpmaddubsw`; "S8S8 faster, U8S8 may saturate" in
+onnxruntime's notes on quantization). 255 x 63 x 2 = 32130 fits, and so does 127 x 127 x 2 = 32258 for packed pages, so
+the products are exact on every processor. Pages have 8 bits, because a score takes the best of a thousand page vectors
+with their errors, but only one query vector.
 
-One scale a page lets the best match be found among whole numbers, without a multiplication for each product. It suits
-vectors of like lengths, as models of this kind make them.
+With one scale per page, the best match is found among integers, without a multiplication per product. This suits
+vectors of similar lengths, such as those of late interaction models.
 """
 
 from __future__ import annotations
@@ -28,32 +28,37 @@ from numpy.typing import NDArray
 
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring._blocks import blocks
-from colpali_integrations.scoring._kernels import Buffers, share_out, shared_session, single_threaded
-from colpali_integrations.scoring.maxsim import PreparedPages, as_multi_vector
+from colpali_integrations.scoring._kernels import (
+    ROWS,
+    Buffers,
+    query_slices,
+    run,
+    share_out,
+    shared_session,
+    single_threaded,
+)
+from colpali_integrations.scoring.maxsim import PreparedPages, float_pages
 
 __all__ = ["Int8Pages", "quantize_int8", "quantize_queries", "scaled_matches"]
 
 PAGE_LEVELS, QUERY_LEVELS = 127, 63
-# Page vectors in a block, and products held at once by a thread: as for floats (`maxsim.py`).
-_ROWS = 4200
-_PRODUCTS = 2**20
-# Centres made float64 at a time, 2 MB of them: those of 50,000 pages at once took longer than their products.
+# Centres converted to float64 at a time, 2 MB: converting those of 50,000 pages at once took longer than the products.
 _CENTRES = 2048
 
 
 class Int8Pages(PreparedPages):
-    """Pages as whole numbers, made by `quantize_int8`; `max_sim` takes them as it takes arrays.
+    """Pages as integers, made by `quantize_int8`; `max_sim` takes them in the place of arrays.
 
-    Its four arrays are all there is to it: save them with `numpy.savez` and give them to the constructor again.
+    Four arrays hold everything: save them with `numpy.savez`, and pass them to the constructor to load them.
 
     Args:
         values: int8 (vectors of all pages, dim), -127 to 127.
-        lengths: vectors of each page, of sum `len(values)`.
-        scales: what a page's values are multiplied by.
-        centres: float32 (pages, dim), what is added to them.
+        lengths: integers (n_pages,), the number of vectors per page; their sum is `len(values)`.
+        scales: float32 (n_pages,), the factor of each page's values.
+        centres: float32 (n_pages, dim), the vector that is added to each page's scaled values.
 
     Raises:
-        InputError: the arrays do not fit each other, or hold what quantize_int8 does not make.
+        InputError: the arrays do not fit each other, or have values that `quantize_int8` does not make.
 
     Example:
         >>> from colpali_integrations import max_sim
@@ -93,7 +98,7 @@ class Int8Pages(PreparedPages):
         return len(self.lengths)
 
     def __getitem__(self, pages: slice) -> Int8Pages:
-        """A range of pages, without a copy."""
+        """Select a range of pages, without a copy."""
         if not isinstance(pages, slice):
             raise TypeError(f"Int8Pages takes slices, got {pages!r}; dequantize({pages!r}) gives one page's floats")
         first, last, step = pages.indices(len(self))
@@ -107,36 +112,36 @@ class Int8Pages(PreparedPages):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the four arrays."""
+        """Total bytes of the four arrays."""
         return self.values.nbytes + self.lengths.nbytes + self.scales.nbytes + self.centres.nbytes
 
     def page(self, index: int) -> NDArray[np.int8]:
-        """The values of a page, int8 (n_vectors, dim)."""
+        """Get the values of a page, int8 (n_vectors, dim)."""
         start = self._starts[index]
         return self.values[start : start + self.lengths[index]]
 
     def dequantize(self, index: int) -> NDArray[np.float32]:
-        """A page's vectors, each number off by at most half the page's scale: float32 (n_vectors, dim)."""
+        """Restore a page's vectors, float32 (n_vectors, dim); a number is off by at most half the page's scale."""
         floats: NDArray[np.float32] = self.page(index) * self.scales[index] + self.centres[index]
         return floats
 
     def best_matches(self, queries: NDArray[Any], *, threads: int | None = None) -> NDArray[np.float64]:
-        """As `PreparedPages.best_matches`: exact for the quantised queries and pages, but for a last rounding."""
+        """Compute `PreparedPages.best_matches`, exact for the quantised queries and pages up to a last rounding."""
         values, scales = quantize_queries(queries)
         return scaled_matches(self.best_products(values, threads=threads), queries, scales, self.scales, self.centres)
 
     def best_products(self, queries: NDArray[np.int8], *, threads: int | None = None) -> NDArray[np.int32]:
-        """The highest product of whole numbers, exact: int32 (n_query_vectors, n_pages).
+        """Compute the highest products of integers, exactly: int32 (n_query_vectors, n_pages).
 
         Args:
             queries: int8 (n_query_vectors, dim) of -63 to 63, at least one.
-            threads: as `best_matches`.
+            threads: as in `best_matches`.
         """
         best = np.empty((len(queries), len(self)), np.int32)
         columns = np.ascontiguousarray(queries.T)
-        # Pages are shown as 0 to 255, so a product is larger by 128 times the sum of the query vector.
+        # The product takes pages as 0 to 255, so it is larger by 128 times the sum of the query vector.
         excess = 128 * queries.sum(axis=1, dtype=np.int32)
-        _product()  # made once, here, rather than waited for by every thread
+        session = shared_session(np.int8, lambda: single_threaded(_graph()))
 
         def score(block: tuple[int, int], buffers: Buffers) -> None:
             first, last = block
@@ -144,18 +149,15 @@ class Int8Pages(PreparedPages):
             size = int(stop - start)
             buffer = buffers.get(np.uint8)
             if buffer is None or len(buffer) < size:
-                buffer = buffers[np.uint8] = np.empty((max(_ROWS, size), self.dim), np.uint8)
+                buffer = buffers[np.uint8] = np.empty((max(ROWS, size), self.dim), np.uint8)
             rows = np.bitwise_xor(self.values[start:stop].view(np.uint8), np.uint8(128), out=buffer[:size])
-            step = max(16, _PRODUCTS // size)
-            for at in range(0, len(queries), step):
-                feed = {"pages": rows, "queries": columns[:, at : at + step]}
-                [products] = _product().run(None, feed)
-                np.maximum.reduceat(
-                    products, self._starts[first:last] - start, axis=1, out=best[at : at + step, first:last]
-                )
+            starts = self._starts[first:last] - start
+            for part in query_slices(len(queries), size):
+                products = run(session, {"pages": rows, "queries": columns[:, part]})
+                np.maximum.reduceat(products, starts, axis=1, out=best[part, first:last])
 
         if best.size:
-            share_out(blocks(self.lengths.tolist(), _ROWS), score, threads=threads)
+            share_out(blocks(self.lengths.tolist(), ROWS), score, threads=threads)
         best -= excess[:, None]
         return best
 
@@ -164,9 +166,9 @@ class Int8Pages(PreparedPages):
 
 
 def quantize_int8(pages: Iterable[NDArray[Any]]) -> Int8Pages:
-    """Pages as whole numbers of 8 bits around their mean, one scale a page.
+    """Quantise pages to integers of 8 bits around their mean, with one scale per page.
 
-    On pages of unit vectors the order of the best changes little, and a rerank of the best by their floats restores it
+    On pages of unit vectors the order of the best pages changes little, and a rerank by their floats restores it
     (`benchmarks/maxsim.py` measures how far)::
 
         small = quantize_int8(pages)
@@ -174,14 +176,15 @@ def quantize_int8(pages: Iterable[NDArray[Any]]) -> Int8Pages:
         best = best[top_pages(max_sim(query, [pages[index] for index in best]), 10)]
 
     Args:
-        pages: (n_vectors, dim) arrays of floats, a page each, or one (n_pages, n_vectors, dim) array; a generator is
-            read a page at a time.
+        pages: (n_vectors, dim) arrays of floats, one per page, or one (n_pages, n_vectors, dim) array; a generator is
+            read page by page.
 
     Returns:
-        The pages; the number of each that is farthest from the mean became 127 or -127.
+        The pages; in each, the number farthest from the mean becomes 127 or -127.
 
     Raises:
-        InputError: a page is no multi-vector, has another dim than the first, holds NaN or infinity, or there is none.
+        InputError: a page is not a multi-vector, has another dim than the first, or has NaN or infinity; or there is
+            no page.
 
     Example:
         >>> small = quantize_int8([np.array([[0.6, 0.8], [-1.0, 0.0]])])
@@ -193,16 +196,10 @@ def quantize_int8(pages: Iterable[NDArray[Any]]) -> Int8Pages:
     values: list[NDArray[np.int8]] = []
     scales: list[np.float32] = []
     centres: list[NDArray[np.float32]] = []
-    for index, page in enumerate(pages):
-        array = as_multi_vector(page, f"pages[{index}]").astype(np.float32, copy=False)
-        if values and array.shape[1] != values[0].shape[1]:
-            raise InputError(
-                f"quantize_int8: pages[0] has dim {values[0].shape[1]}, pages[{index}] has dim {array.shape[1]}; were "
-                "all embedded by the same model?"
-            )
-        with np.errstate(invalid="ignore", over="ignore"):  # _quantized refuses what comes of it
-            centre = array.mean(axis=0, dtype=np.float64).astype(np.float32)
-            array = array - centre
+    for index, page in enumerate(float_pages(pages, "quantize_int8")):
+        centre = page.mean(axis=0, dtype=np.float64).astype(np.float32)
+        with np.errstate(over="ignore"):  # _quantized refuses infinity
+            array = page - centre
         rows, scale = _quantized(array, np.abs(array).max(keepdims=True), PAGE_LEVELS, f"pages[{index}]")
         values.append(rows)
         scales.append(scale[0, 0])
@@ -214,7 +211,7 @@ def quantize_int8(pages: Iterable[NDArray[Any]]) -> Int8Pages:
 
 
 def quantize_queries(queries: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Query vectors as whole numbers of 7 bits, one scale a vector.
+    """Quantise query vectors to integers of 7 bits, with one scale per vector.
 
     Args:
         queries: (n_vectors, dim) of floats.
@@ -237,40 +234,30 @@ def scaled_matches(
     page_scales: NDArray[np.float32],
     centres: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    """Best products of whole numbers as products of vectors: float64 (n_query_vectors, n_pages)."""
+    """Convert the best products of integers to products of vectors: float64 (n_query_vectors, n_pages)."""
     scaled = products * (query_scales[:, None] * page_scales.astype(np.float64))
-    asked = np.asarray(queries, np.float64)
+    floats = np.asarray(queries, np.float64)
     for first in range(0, len(centres), _CENTRES):
-        scaled[:, first : first + _CENTRES] += asked @ centres[first : first + _CENTRES].astype(np.float64).T
+        scaled[:, first : first + _CENTRES] += floats @ centres[first : first + _CENTRES].astype(np.float64).T
     return scaled
 
 
 def _quantized(
     array: NDArray[np.float32], greatest: NDArray[np.float32], levels: int, name: str
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    if not np.isfinite(greatest).all():  # NaN and infinity are the greatest of whatever they are among
-        raise InputError(f"{name}: NaN or infinity cannot be written as whole numbers")
+    if not np.isfinite(greatest).all():  # the greatest is NaN or infinity where any number is
+        raise InputError(f"{name}: NaN or infinity cannot be quantised")
     scales = greatest / np.float32(levels)
-    # What is all zeros, or so small that its scale is none, has values of 0.
+    # The values are 0 where all numbers are 0, or so small that the scale underflows to 0.
     rounded = np.rint(array / np.where(scales > 0, scales, np.float32(np.inf)))
     return np.clip(rounded, -levels, levels).astype(np.int8), scales
 
 
-def _product() -> Any:
-    return shared_session(np.int8, lambda: single_threaded(_graph()))
-
-
 def _graph() -> Any:
-    """Pages by queries, and the result transposed, so that a page's products lie side by side."""
-    from onnx import TensorProto, helper
+    """Make the graph of pages by queries; its output is transposed, so that a page's products are adjacent."""
+    from onnx import parser
 
-    inputs = [
-        helper.make_tensor_value_info("pages", TensorProto.UINT8, ["n", "dim"]),
-        helper.make_tensor_value_info("queries", TensorProto.INT8, ["dim", "m"]),
-    ]
-    nodes = [
-        helper.make_node("MatMulInteger", ["pages", "queries"], ["columns"]),
-        helper.make_node("Transpose", ["columns"], ["products"], perm=[1, 0]),
-    ]
-    outputs = [helper.make_tensor_value_info("products", TensorProto.INT32, ["m", "n"])]
-    return helper.make_graph(nodes, "max_sim_int8", inputs, outputs)
+    return parser.parse_graph(
+        "max_sim_int8 (uint8[n, dim] pages, int8[dim, m] queries) => (int32[m, n] products) {"
+        "columns = MatMulInteger(pages, queries) products = Transpose<perm = [1, 0]>(columns)}"
+    )

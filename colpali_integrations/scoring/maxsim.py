@@ -1,4 +1,4 @@
-"""MaxSim, the score of late interaction: for each query vector its best match on the page, summed.
+"""MaxSim, the score of late interaction: the sum over the query vectors of their best matches on the page.
 
 MaxSim(Q, P) = sum over q in Q of max over p in P of q . p        (ColBERT, arXiv 2004.12832; ColPali, 2407.01449)
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring._blocks import blocks
 
-__all__ = ["MultiVectors", "PreparedPages", "as_multi_vector", "max_sim", "relevance", "top_pages"]
+__all__ = ["MultiVectors", "PreparedPages", "as_multi_vector", "float_pages", "max_sim", "relevance", "top_pages"]
 
-MultiVectors: TypeAlias = "NDArray[Any] | Sequence[NDArray[Any]]"
+MultiVectors: TypeAlias = "NDArray[Any] | Iterable[NDArray[Any]]"
 
-# Multiplications from which on `scoring._kernels` is worth its start. At the first call that is 0.1 s where nothing has
-# loaded onnx yet, so it takes a hundred of ColPali's pages for a query of 20 vectors; a process that has encoded
-# anything has loaded it, and then two such pages suffice.
+# Multiplications from which on `scoring._kernels` pays for its start. The first call costs 0.1 s where onnx is not
+# loaded yet, which pays from a hundred of ColPali's pages on for a query of 20 vectors. A process that has encoded
+# something has loaded onnx, and then two such pages suffice.
 _LARGE = 2**28
 _LARGE_AFTER_ONNX = 2**22
-# Page vectors multiplied at once by numpy: 8192 x 128 floats are 4 MB.
+# Page vectors that numpy multiplies at once: 8192 x 128 floats are 4 MB.
 _BLOCK = 8192
-# Best matches held at once, 64 MB of floats: 800,000 pages for a query of 20 vectors, 16,000 for 50 such queries.
+# Best matches in memory at once, 64 MB of floats: 800,000 pages for a query of 20 vectors, 16,000 for 50 such queries.
 _MATCHES = 2**24
 
 
 class PreparedPages(ABC):
-    """Pages in a form of their own, which `max_sim` takes in the place of arrays: `Int8Pages`, `PackedPages`.
+    """Base class of pages in a form other than arrays, which `max_sim` takes too: `Int8Pages`, `PackedPages`.
 
     Attributes:
         dim: length of a vector.
@@ -42,15 +42,15 @@ class PreparedPages(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """The number of pages."""
+        """Count the pages."""
 
     @abstractmethod
     def best_matches(self, queries: NDArray[Any], *, threads: int | None = None) -> NDArray[np.floating[Any]]:
-        """The highest product of each query vector with a vector of each page.
+        """Compute the highest product of each query vector with a vector of each page.
 
         Args:
             queries: (n_vectors, dim) of numbers, at least one.
-            threads: how many parts are worked on at once; None for as many as the cores this process may use.
+            threads: parts in work at the same time; None for one per core that this process may use.
 
         Returns:
             (n_vectors, n_pages) of floats.
@@ -61,26 +61,27 @@ class PreparedPages(ABC):
 
 
 def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArray[np.float32]:
-    """Exact MaxSim of every query with every page, whatever their numbers of vectors.
+    """Compute the exact MaxSim of every query with every page, of any numbers of vectors.
 
     Nothing is padded: padding with zeros, as colpali-engine's `score_multi_vector` does, lifts a negative best match
     to 0 when the page shares a batch with a longer one.
 
-    Exact up to the order in which float32 products are added. Few pages go through numpy, many through onnxruntime on
-    all cores that the process may use (`scoring._kernels`); the two differ by that order alone. Any number of threads
-    may call it at once.
+    Scores are exact up to the order in which float32 products are added. numpy scores few pages, onnxruntime scores
+    many on all cores that the process may use (`scoring._kernels`); the two differ by that order alone. Any number of
+    threads may call this function at the same time.
 
     Args:
-        queries: one (n_vectors, dim) array, or a sequence of them, of floats.
-        pages: one (n_vectors, dim) array, or a sequence of them, of any floats. float16 is converted a block at a time.
-            Or `PackedPages`, for many queries of the same pages, or `Int8Pages`, a quarter of the size.
+        queries: one (n_vectors, dim) array of floats, or any iterable of them.
+        pages: one (n_vectors, dim) array of any floats, or any iterable of them, such as `model.embed_pdf(path)`, which
+            is read to its end; float16 is converted block by block. Or `PackedPages`, for many queries of the same
+            pages, or `Int8Pages`, a quarter of the size.
 
     Returns:
         float32 scores of shape (n_queries, n_pages); for a single query the first axis is dropped, for a single page
-        the second, so two arrays give a scalar array. Prepared pages keep their axis even if there is one.
+        the second, so two arrays give a scalar array. Prepared pages keep their axis even for one page.
 
     Raises:
-        InputError: dims differ, an array is not two-dimensional, or it has no rows.
+        InputError: dims differ, an item is not a two-dimensional array, or it has no rows.
 
     Example:
         >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -91,7 +92,7 @@ def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArr
     query_list = _as_list(queries, "queries")
     if isinstance(pages, PreparedPages):
         scores = _prepared(query_list, pages)
-        return scores[0] if isinstance(queries, np.ndarray) and queries.ndim == 2 else scores
+        return scores[0] if _is_one(queries) else scores
     page_list = _as_list(pages, "pages")
     _same_dim(query_list, page_list)
     scores = np.empty((len(query_list), len(page_list)), dtype=np.float32)
@@ -100,22 +101,22 @@ def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArr
         starts = _starts(query_list)
         for first, last, best in _best(stacked, page_list):
             scores[:, first:last] = np.add.reduceat(best, starts, axis=0)
-    if not isinstance(pages, Sequence) and pages.ndim == 2:
+    if _is_one(pages):
         scores = scores[:, 0]
-    if not isinstance(queries, Sequence) and queries.ndim == 2:
+    if _is_one(queries):
         scores = scores[0]
     return np.asarray(scores)
 
 
 def top_pages(scores: NDArray[Any], k: int) -> NDArray[np.intp]:
-    """The k best pages, best first, without sorting the others.
+    """Find the k best pages, best first, without sorting the others.
 
     Args:
-        scores: (..., n_pages), such as `max_sim` returns. NaN is worse than anything.
-        k: how many; all when there are fewer.
+        scores: (..., n_pages), such as `max_sim` returns. NaN ranks last.
+        k: the number of pages; all where there are fewer.
 
     Returns:
-        Indices (..., min(k, n_pages)). Of equal scores the page that comes first is the better.
+        Indices (..., min(k, n_pages)). Of pages with equal scores the first ranks higher.
 
     Raises:
         InputError: k is below 1, or `scores` has no axis.
@@ -128,23 +129,27 @@ def top_pages(scores: NDArray[Any], k: int) -> NDArray[np.intp]:
     if k < 1 or scores.ndim < 1:
         raise InputError(f"top_pages: k must be at least 1 and scores an array of pages, got {k}, {scores.shape}")
     k = min(k, scores.shape[-1])
-    found = np.empty((*scores.shape[:-1], k), np.intp)
+    best = np.empty((*scores.shape[:-1], k), np.intp)
     if k:
-        for place in np.ndindex(scores.shape[:-1]):
-            row = -scores[place]  # of which NaN sorts last, as it should
-            # Ties at the border are settled by place, which a partition alone would leave to chance.
+        for query in np.ndindex(scores.shape[:-1]):
+            row = -scores[query]  # NaN sorts last
+            # Every page that ties with the last of the k stays in: a partition alone would pick any of them.
             least = np.partition(row, k - 1)[k - 1]
             near = np.arange(len(row)) if np.isnan(least) else np.flatnonzero(row <= least)
-            found[place] = near[np.argsort(row[near], kind="stable")[:k]]
-    return found
+            best[query] = near[np.argsort(row[near], kind="stable")[:k]]
+    return best
 
 
 def as_multi_vector(vectors: Any, name: str = "vectors") -> NDArray[Any]:
-    """Check that something is a multi-vector: a non-empty (n_vectors, dim) array of floats.
+    """Check that a value is a multi-vector: a non-empty (n_vectors, dim) array of numbers.
 
     Raises:
         InputError: it is not.
     """
+    if hasattr(vectors, "vectors"):
+        raise InputError(
+            f"{name}: expected an array (n_vectors, dim), got a {type(vectors).__name__}; pass its .vectors"
+        )
     array = np.asarray(vectors)
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
         raise InputError(
@@ -154,8 +159,41 @@ def as_multi_vector(vectors: Any, name: str = "vectors") -> NDArray[Any]:
     return array
 
 
-def _as_list(vectors: MultiVectors, name: str) -> list[NDArray[Any]]:
-    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
+def float_pages(pages: Iterable[NDArray[Any]], name: str) -> Iterator[NDArray[np.float32]]:
+    """Yield pages as float32, after a check that all have one dim and finite numbers only.
+
+    Args:
+        pages: (n_vectors, dim) arrays.
+        name: the caller's name in error messages.
+
+    Raises:
+        InputError: a page is not a multi-vector, has another dim than the first, or has NaN or infinity.
+    """
+    dim = 0
+    for index, page in enumerate(pages):
+        array = as_multi_vector(page, f"pages[{index}]").astype(np.float32, copy=False)
+        dim = dim or array.shape[1]
+        if array.shape[1] != dim:
+            raise InputError(
+                f"{name}: pages[0] has dim {dim}, pages[{index}] has dim {array.shape[1]}; were all embedded by the "
+                "same model?"
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"{name}: pages[{index}] has NaN or infinity")
+        yield array
+
+
+def _is_one(vectors: MultiVectors) -> bool:
+    return isinstance(vectors, np.ndarray) and vectors.ndim == 2
+
+
+def _as_list(vectors: Any, name: str) -> list[NDArray[Any]]:
+    if isinstance(vectors, (str, bytes)) or not isinstance(vectors, Iterable):
+        raise InputError(
+            f"{name}: expected an array (n_vectors, dim) or an iterable of them, got {type(vectors).__name__}; "
+            "ColPali.embed_query and embed_images return them"
+        )
+    if _is_one(vectors):
         return [as_multi_vector(vectors, name)]
     return [as_multi_vector(item, f"{name}[{index}]") for index, item in enumerate(vectors)]
 
@@ -179,12 +217,12 @@ def _same_dim(queries: list[NDArray[Any]], pages: list[NDArray[Any]]) -> None:
     dims = {array.shape[1]: f"queries[{index}]" for index, array in enumerate(queries)}
     dims |= {array.shape[1]: f"pages[{index}]" for index, array in enumerate(pages) if array.shape[1] not in dims}
     if len(dims) > 1:
-        found = ", ".join(f"{name} has dim {dim}" for dim, name in dims.items())
-        raise InputError(f"max_sim: {found}; were all embedded by the same model?")
+        named = ", ".join(f"{name} has dim {dim}" for dim, name in dims.items())
+        raise InputError(f"max_sim: {named}; were all embedded by the same model?")
 
 
 def _best(queries: NDArray[np.float32], pages: list[NDArray[Any]]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """The best match of each query vector on each page, for one range of pages after the other."""
+    """Yield ranges of pages with the best match of each query vector on each of their pages."""
     large = _LARGE_AFTER_ONNX if "onnx" in sys.modules else _LARGE
     if queries.size * sum(len(page) for page in pages) >= large:
         from colpali_integrations.scoring._kernels import best_matches
@@ -215,26 +253,27 @@ def relevance(score: NDArray[Any], query_vectors: NDArray[Any], *, best_match: f
 def relevance(
     score: float | NDArray[Any], query_vectors: NDArray[Any], *, best_match: float = 1.0
 ) -> float | NDArray[np.float64]:
-    """MaxSim as a part of the highest possible, from 0 to 1, so that scores of different queries can be compared.
+    """Divide MaxSim by its upper bound, so that scores of different queries can be compared.
 
-    That is ``score / (best_match * sum of the query vectors' lengths)``, cut to [0, 1]; for unit vectors MaxSim by
-    number of query vectors, the mean cosine of the best matches. A page that has nothing of the query does not get 0
-    from such models: their vectors are never far apart, and what is a good value differs between models.
+    The result is ``score / (best_match * sum of the query vectors' lengths)``, cut to [0, 1]; for unit vectors that is
+    the mean cosine of the best matches. Models with unit vectors do not give 0 to a page without any match, because
+    their vectors are never far apart, and a good value differs between models.
 
-    ColTiny's lengths are weights. 1 would be a page that says every word of the query without end and is read without
-    a doubt; each word counts by its weight, and one that the page does not say counts 0 or little. On the demo's 77
-    pages those that answer a question have 0.14 to 0.48 (half of them 0.31 to 0.41), the median of the others is 0.06.
+    ColTiny's lengths are weights. 1 is an upper bound that no real page reaches: every query word repeated indefinitely
+    and recognised with full confidence. Each word counts by its weight, and a missing word counts 0 or little. On the
+    demo's 77 pages those that answer a question have 0.14 to 0.48 (half of them 0.31 to 0.41); the median of the others
+    is 0.06.
 
     Args:
-        score: MaxSim of the query with a page, or an array of them with several.
-        query_vectors: float (n_vectors, dim), the query's.
+        score: MaxSim of the query with a page, or an array of scores.
+        query_vectors: float (n_vectors, dim), the vectors of the query.
         best_match: `ModelDescription.best_match` of the model.
 
     Returns:
-        A float, or float64 of the shape of `score`.
+        A float, or a float64 array of the shape of `score`.
 
     Raises:
-        InputError: `query_vectors` is no multi-vector, or `best_match` is not positive.
+        InputError: `query_vectors` is not a multi-vector, or `best_match` is not positive.
 
     Example:
         >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -246,6 +285,6 @@ def relevance(
     if not (np.isfinite(best_match) and best_match > 0):
         raise InputError(f"best_match must be positive, got {best_match}")
     lengths = np.linalg.norm(as_multi_vector(query_vectors, "query_vectors").astype(np.float64), axis=1)
-    most = best_match * float(lengths.sum())
-    parts = np.clip(np.asarray(score, np.float64) / most if most > 0 else np.zeros_like(score, np.float64), 0, 1)
+    bound = best_match * float(lengths.sum())
+    parts = np.clip(np.asarray(score, np.float64) / bound if bound > 0 else np.zeros_like(score, np.float64), 0, 1)
     return parts if isinstance(score, np.ndarray) and score.ndim else float(parts)

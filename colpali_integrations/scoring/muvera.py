@@ -1,11 +1,11 @@
-"""MUVERA: one long vector from many, whose dot product estimates MaxSim (Dhulipala et al. 2024, arXiv 2405.19504).
+"""MUVERA: one long vector per page whose dot product estimates MaxSim (Dhulipala et al. 2024, arXiv 2405.19504).
 
 A first stage for stores of single vectors: rank pages by the dot product of their fixed dimensional encodings, then
-rank the best again by exact MaxSim. Each of `repetitions` random partitions of space cuts it into 2^k_sim buckets by
-the signs of k_sim products with random hyperplanes (SimHash). In every bucket a query holds the sum of its vectors, a
-page the mean of its own, both shrunk to d_proj numbers by a random matrix of +-1 / sqrt(d_proj). A bucket in which a
-page has no vector takes one from the page's nearest bucket that has some, so that no query vector meets nothing. The
-buckets of all repetitions, laid end to end, are the encoding; a count sketch may fold it to `final_dim` numbers.
+rank the best pages again by exact MaxSim. Each of `repetitions` random partitions divides space into 2^k_sim buckets by
+the signs of k_sim products with random hyperplanes (SimHash). A query's bucket is the sum of its vectors in it, a
+page's bucket the mean of its own, both reduced to d_proj numbers by a random matrix of +-1 / sqrt(d_proj). A page's
+empty bucket takes a vector from the nearest bucket that has some, so that every query vector has a counterpart. The
+encoding concatenates the buckets of all repetitions; a count sketch may fold it to `final_dim` numbers.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _MOST_PLANES = 8  # 256 buckets; the paper stops at 6
 
 
 class Muvera:
-    """Encoder of pages and queries; both must come from one with the same arguments.
+    """Encoder of pages and queries, which must come from encoders with the same arguments.
 
-    Every random number is taken from SHAKE-256 of the seed by exact arithmetic, hence the same on every machine and
-    with every version of numpy. Safe to share between threads.
+    Random numbers come from SHAKE-256 of the seed by exact arithmetic, so they are the same on every machine and with
+    every version of numpy. Threads can share an encoder.
 
-    Vectors need not be of unit length. Zero vectors have no direction to be put in a bucket by, and no product with
-    anything: they are left out, and neither thin out a mean nor stand in for a neighbour.
+    Vectors need not be of unit length. Zero vectors are left out: they have no direction that selects a bucket, and
+    their products are zero.
 
     Args:
         dim: length of a vector.
-        k_sim: hyperplanes of a partition, 0 to 8.
-        d_proj: numbers kept of each bucket; `dim` keeps all, without a random matrix.
-        repetitions: partitions.
+        k_sim: hyperplanes per partition, 0 to 8.
+        d_proj: numbers per bucket; with `dim`, vectors are not reduced by a random matrix.
+        repetitions: number of partitions.
         final_dim: length of the encoding after a count sketch; None leaves it at repetitions x 2^k_sim x d_proj.
-        seed: of all random numbers, 0 to 2^64 - 1.
+        seed: seed of all random numbers, 0 to 2^64 - 1.
 
     Raises:
-        ConfigurationError: an argument out of range.
+        ConfigurationError: an argument has an invalid value.
 
     Example:
         >>> muvera = Muvera(128)
@@ -79,17 +79,17 @@ class Muvera:
         self._buckets = 2**k_sim
         # (k_sim x repetitions, dim): row i repetitions + r is hyperplane i of repetition r
         self._planes = _normals(f"planes {seed}", (k_sim * repetitions, dim))
-        # (dim, repetitions x d_proj): one random matrix after another
+        # (dim, repetitions x d_proj): the random matrices side by side
         self._matrix = None
         if d_proj < dim:
             self._matrix = _signs(f"matrices {seed}", (dim, repetitions * d_proj)) / np.float32(math.sqrt(d_proj))
-        # (buckets, buckets): Hamming distance of their numbers
+        # (buckets, buckets): Hamming distances between bucket numbers
         differing = np.bitwise_xor.outer(np.arange(self._buckets), np.arange(self._buckets)).astype(np.uint8)
         self._distance = np.unpackbits(differing[:, :, None], axis=2).sum(axis=2, dtype=np.uint8)
         self._one_hot = np.eye(self._buckets, dtype=np.float32)
         if final_dim is not None:
             hashes = np.frombuffer(_bytes(f"sketch {seed}", 8 * full), "<u8")
-            self._sketch_place = (hashes % np.uint64(final_dim)).astype(np.intp)
+            self._sketch_index = (hashes % np.uint64(final_dim)).astype(np.intp)
             self._sketch_sign = _signs(f"sketch signs {seed}", (full,))
 
     @property
@@ -98,7 +98,7 @@ class Muvera:
         return self.final_dim or self.repetitions * self._buckets * self.d_proj
 
     def document(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
-        """The encoding of a page.
+        """Encode a page.
 
         Args:
             vectors: (n_vectors, dim) of floats.
@@ -107,12 +107,12 @@ class Muvera:
             float32 (size,); zeros for a page of zero vectors.
 
         Raises:
-            InputError: not a multi-vector of `dim`.
+            InputError: `vectors` is not a multi-vector of `dim`.
         """
         return self._encode(vectors, page=True)
 
     def query(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
-        """The encoding of a query, divided by the repetitions: its product with a page's estimates MaxSim itself.
+        """Encode a query, divided by the repetitions, so that its product with a page's encoding estimates MaxSim.
 
         Args:
             vectors: (n_vectors, dim) of floats.
@@ -121,7 +121,7 @@ class Muvera:
             float32 (size,).
 
         Raises:
-            InputError: not a multi-vector of `dim`.
+            InputError: `vectors` is not a multi-vector of `dim`.
         """
         encoding = self._encode(vectors, page=False)
         encoding /= self.repetitions
@@ -137,21 +137,21 @@ class Muvera:
         buckets = self._page(rows) if page and len(rows) else self._sums(rows)[0]
         encoding = buckets.reshape(-1)
         if self.final_dim is not None:
-            folded = np.bincount(self._sketch_place, encoding * self._sketch_sign, minlength=self.final_dim)
+            folded = np.bincount(self._sketch_index, encoding * self._sketch_sign, minlength=self.final_dim)
             encoding = folded.astype(np.float32)
         return encoding
 
     def _page(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Means of the buckets, empty ones filled: (repetitions, buckets, d_proj)."""
-        sums, projected, places = self._sums(rows)
-        # Each repetition's vectors by bucket, in the page's order within one: where a bucket starts is its first.
-        order = np.argsort(places, axis=1, kind="stable")
+        """Average each bucket and fill the empty ones: (repetitions, buckets, d_proj)."""
+        sums, projected, numbers = self._sums(rows)
+        # Each repetition's vectors sorted by bucket, in the page's order within a bucket.
+        order = np.argsort(numbers, axis=1, kind="stable")
         offsets = np.arange(self.repetitions)[:, None] * self._buckets
-        count = np.bincount((places + offsets).reshape(-1), minlength=offsets.size * self._buckets)
+        count = np.bincount((numbers + offsets).reshape(-1), minlength=offsets.size * self._buckets)
         count = count.reshape(self.repetitions, self._buckets)
         start = count.cumsum(axis=1) - count
         sums /= np.maximum(count, 1)[:, :, None].astype(np.float32)
-        # The paper takes any vector of a nearest bucket: here the first one, of the first such bucket.
+        # The paper takes any vector of a nearest bucket; here it is the first vector of the first such bucket.
         repetition, empty = np.nonzero(count == 0)
         away = np.where(count[repetition] > 0, self._distance[empty], np.uint8(255))
         nearest = away.argmin(axis=1)
@@ -159,18 +159,18 @@ class Muvera:
         return sums
 
     def _sums(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-        """Sums of buckets (repetitions, buckets, d_proj), the vectors (repetitions, n, d_proj) and their buckets."""
+        """Sum buckets (repetitions, buckets, d_proj); also return the reduced vectors and their bucket numbers."""
         signs = (self._planes @ rows.T > 0).view(np.uint8).reshape(self.k_sim, self.repetitions, len(rows))
-        places = np.zeros((self.repetitions, len(rows)), np.uint8)
+        numbers = np.zeros((self.repetitions, len(rows)), np.uint8)
         for plane, sign in enumerate(signs):
-            places |= sign << np.uint8(plane)
+            numbers |= sign << np.uint8(plane)
         if self._matrix is None:
             projected = np.broadcast_to(rows, (self.repetitions, *rows.shape))
         else:
             projected = (rows @ self._matrix).reshape(len(rows), self.repetitions, self.d_proj).transpose(1, 0, 2)
-        # Which bucket holds which vector, as a matrix: sums are then a product, the fastest thing that numpy does.
-        member = self._one_hot.take(places, axis=0).transpose(0, 2, 1)
-        return member @ projected, projected, places
+        # Membership of vectors in buckets as a matrix: the sums are a matrix product, which numpy computes fastest.
+        member = self._one_hot.take(numbers, axis=0).transpose(0, 2, 1)
+        return member @ projected, projected, numbers
 
 
 def _bytes(purpose: str, count: int) -> bytes:
@@ -178,17 +178,17 @@ def _bytes(purpose: str, count: int) -> bytes:
 
 
 def _signs(purpose: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Independent +1 and -1."""
+    """Draw independent +1 and -1."""
     count = math.prod(shape)
     bits = np.unpackbits(np.frombuffer(_bytes(purpose, -(-count // 8)), np.uint8), count=count)
     return (bits.astype(np.float32) * 2 - 1).reshape(shape)
 
 
 def _normals(purpose: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Nearly normal numbers, as sums of eight uniform ones: no logarithm that another C library rounds otherwise."""
+    """Draw nearly normal numbers as sums of eight uniform ones: C libraries round logarithms differently."""
     count = math.prod(shape)
     uniform = np.frombuffer(_bytes(purpose, 16 * count), "<u2").reshape(count, 8)
     centred = uniform.sum(axis=1, dtype=np.int64) * 2 - 8 * 65535
-    # A uniform number of 0 to 65535, doubled and centred, has variance (65536^2 - 1) / 3.
+    # The variance of a uniform number of 0 to 65535, doubled and centred, is (65536^2 - 1) / 3.
     normals: NDArray[np.float32] = (centred / math.sqrt(8 * (65536**2 - 1) / 3)).astype(np.float32)
     return normals.reshape(shape)

@@ -2,16 +2,16 @@
 
 A matrix product first copies its right operand into the order in which its inner loop reads it. For a query of 20
 vectors that copy costs as much as the product, and `max_sim` pays it for every page at every query. onnxruntime makes
-it once for weights: so here pages are weights, a graph for every few of them::
+it once for weights, so here pages are weights of graphs, with a few pages per graph::
 
     query --+-- MatMul page 0 -- ReduceMax --+
-            +-- MatMul page 1 -- ReduceMax --+-- Concat --> best match of each vector on each page
+            +-- MatMul page 1 -- ReduceMax --+-- Concat -- best match of each vector on each page
             +-- ...                          +
 
-Neighbours of one length share a product and a maximum, as each costs a microsecond or two beside its work: that is most
-of the time for pages of 16 or 32 pooled vectors.
+Neighbouring pages of equal length share a product and a maximum, because each operator has an overhead of one or two
+microseconds, which is most of the time for pages of 16 or 32 pooled vectors.
 
-The page's own array is not kept. Packed pages are as large as the pages in float32, or in int8 if they are `Int8Pages`.
+The pages' own arrays are released. Packed pages are as large as the pages in float32, or in int8 for `Int8Pages`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.runtime.memory import release_freed_memory
-from colpali_integrations.scoring._kernels import Buffers, share_out, single_threaded
+from colpali_integrations.runtime.allocator import release_freed_memory
+from colpali_integrations.scoring._kernels import Buffers, query_slices, run, share_out, single_threaded
 from colpali_integrations.scoring.int8 import Int8Pages, quantize_queries, scaled_matches
-from colpali_integrations.scoring.maxsim import PreparedPages, as_multi_vector
+from colpali_integrations.scoring.maxsim import PreparedPages, float_pages
 
 __all__ = ["PackedPages"]
 
-# Bytes of pages in a graph. While it is made they are in memory three times.
+# Bytes of pages per graph. They are in memory three times while the graph is made.
 _CHUNK = 2**24
-# Products held at once by a thread.
-_PRODUCTS = 2**20
 # Rows of pages that share a product.
 _SHARED = 1024
-# What is added to a query of int8, whose left operand must be unsigned to be fast: -63 to 63 become 1 to 127.
+# Offset of int8 queries: the left operand must be unsigned to be fast, so -63 to 63 become 1 to 127.
 _ZERO = 64
 
 
@@ -52,16 +50,17 @@ class _Chunk:
 class PackedPages(PreparedPages):
     """Pages laid out for many queries: `max_sim(query, packed)` scores them faster than the arrays they came from.
 
-    Any number of threads may use it at once. It cannot be pickled, and no page can be added: keep the arrays where
-    pages come and go, and pack them again.
+    Any number of threads may use it at the same time, and so may forked processes. It cannot be pickled, and pages
+    cannot be added: where pages come and go, keep the arrays and pack them again.
 
     Args:
-        pages: (n_vectors, dim) arrays of finite numbers, a page each; a generator is read a few pages at a time.
-            Scores are then those of `max_sim` with the arrays as float32, but for the order in which products are
-            added. Or `Int8Pages`: scores are then the same, bit for bit.
+        pages: (n_vectors, dim) arrays of finite numbers, one per page; a generator is read a few pages at a time.
+            Scores are those of `max_sim` with the arrays as float32, up to the order in which products are added. Or
+            `Int8Pages`: scores are bit-identical to theirs.
 
     Raises:
-        InputError: a page is no multi-vector, has another dim than the first, holds NaN or infinity, or there is none.
+        InputError: a page is not a multi-vector, has another dim than the first, or has NaN or infinity; or there is
+            no page.
 
     Example:
         >>> from colpali_integrations import max_sim
@@ -78,7 +77,7 @@ class PackedPages(PreparedPages):
             self._scales = pages.scales, pages.centres
             source = (pages.page(index) for index in range(len(pages)))
         else:
-            source = _floats(pages)
+            source = float_pages(pages, "PackedPages")
         self._chunks: list[_Chunk] = []
         waiting: list[NDArray[Any]] = []
         for page in source:
@@ -96,61 +95,44 @@ class PackedPages(PreparedPages):
 
     @property
     def int8(self) -> bool:
-        """Whether these are `Int8Pages`, packed."""
+        """Whether the packed pages are `Int8Pages`."""
         return self._scales is not None
 
     def best_matches(self, queries: NDArray[Any], *, threads: int | None = None) -> NDArray[np.floating[Any]]:
-        """As `PreparedPages.best_matches`: float32, or float64 of int8 pages."""
+        """Compute `PreparedPages.best_matches`, as float32, or as float64 for int8 pages."""
         if self._scales is not None:
             values, scales = quantize_queries(queries)
             shifted = (values.astype(np.int16) + _ZERO).astype(np.uint8)
             return scaled_matches(self._best(shifted, np.int32, threads), queries, scales, *self._scales)
         rows = np.ascontiguousarray(queries, np.float32)
         if not np.isfinite(rows).all():
-            raise InputError("queries: packed pages cannot be compared with NaN or infinity")
+            raise InputError("queries have NaN or infinity, which packed pages cannot be compared with")
         return self._best(rows, np.float32, threads)
 
     def _best(self, queries: NDArray[Any], dtype: type[np.generic], threads: int | None) -> NDArray[Any]:
         best = np.empty((len(queries), len(self)), dtype)
 
         def score(chunk: _Chunk, _: Buffers) -> None:
-            step = max(16, _PRODUCTS // chunk.longest)
-            for at in range(0, len(queries), step):
-                [found] = chunk.session.run(None, {"queries": queries[at : at + step]})
-                best[at : at + step, chunk.first : chunk.last] = found
+            for part in query_slices(len(queries), chunk.longest):
+                best[part, chunk.first : chunk.last] = run(chunk.session, {"queries": queries[part]})
 
         share_out(self._chunks, score, threads=threads)
         return best
 
     def _pack(self, pages: list[NDArray[Any]]) -> None:
         first = self._chunks[-1].last if self._chunks else 0
-        # Without an arena, whose lock another thread could hold while the process forks. The products are small.
+        # Without an arena, because each chunk would have its own, and the products are small.
         session = single_threaded(_graph(pages), arena=False)
         self._chunks.append(_Chunk(first, first + len(pages), max(_SHARED, *map(len, pages)), session))
         self.nbytes += sum(page.nbytes for page in pages)
-        release_freed_memory()  # of the pages' other copies, which were half as much again without this
+        release_freed_memory()  # the pages' other copies, which otherwise cost half as much memory again
 
     def __repr__(self) -> str:
         return f"PackedPages({len(self)} pages, dim={self.dim}, {'int8' if self.int8 else 'float32'})"
 
 
-def _floats(pages: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
-    dim = 0
-    for index, page in enumerate(pages):
-        array = as_multi_vector(page, f"pages[{index}]").astype(np.float32, copy=False)
-        dim = dim or array.shape[1]
-        if array.shape[1] != dim:
-            raise InputError(
-                f"PackedPages: pages[0] has dim {dim}, pages[{index}] has dim {array.shape[1]}; were all embedded by "
-                "the same model?"
-            )
-        if not np.isfinite(array).all():
-            raise InputError(f"pages[{index}]: NaN or infinity in a page that was to be packed")
-        yield array
-
-
 def _neighbours(pages: list[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
-    """Runs of pages of one length, of `_SHARED` rows at most or of one page."""
+    """Group neighbouring pages of one length, up to `_SHARED` rows or one longer page per group."""
     group: list[NDArray[Any]] = []
     for page in pages:
         if group and (len(page) != len(group[0]) or (len(group) + 1) * len(page) > _SHARED):
@@ -161,29 +143,25 @@ def _neighbours(pages: list[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
 
 
 def _graph(pages: list[NDArray[Any]]) -> Any:
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, helper, parser
 
     small = pages[0].dtype == np.int8
-    page_type, query_type, best_type = (
-        (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32) if small else (TensorProto.FLOAT,) * 3
-    )
-    weights, nodes = [], []
-    if small:
-        weights.append(helper.make_tensor("zero", TensorProto.UINT8, (), [_ZERO]))
+    weights = [helper.make_tensor("zero", TensorProto.UINT8, (), [_ZERO])] if small else []
+    product = "MatMulInteger(queries, pages{0}, zero)" if small else "MatMul(queries, pages{0})"
+    node = f"product{{0}} = {product} apart{{0}} = Reshape(product{{0}}, shape{{0}}) "
+    node += "best{0} = ReduceMax <axes = [2], keepdims = 0> (apart{0})"
     groups = list(_neighbours(pages))
     for number, group in enumerate(groups):
         columns = np.concatenate(group).T
+        page_type = TensorProto.INT8 if small else TensorProto.FLOAT
         weights.append(helper.make_tensor(f"pages{number}", page_type, columns.shape, columns.tobytes(), raw=True))
         weights.append(helper.make_tensor(f"shape{number}", TensorProto.INT64, (3,), [-1, len(group), len(group[0])]))
-        inputs = ["queries", f"pages{number}"]
-        nodes += [
-            helper.make_node("MatMulInteger", [*inputs, "zero"], [f"products{number}"])
-            if small
-            else helper.make_node("MatMul", inputs, [f"products{number}"]),
-            helper.make_node("Reshape", [f"products{number}", f"shape{number}"], [f"apart{number}"]),
-            helper.make_node("ReduceMax", [f"apart{number}"], [f"best{number}"], axes=[2], keepdims=0),
-        ]
-    nodes.append(helper.make_node("Concat", [f"best{number}" for number in range(len(groups))], ["best"], axis=1))
-    asked = helper.make_tensor_value_info("queries", query_type, ["m", pages[0].shape[1]])
-    answer = helper.make_tensor_value_info("best", best_type, ["m", len(pages)])
-    return helper.make_graph(nodes, "max_sim_packed", [asked], [answer], initializer=weights)
+    nodes = "\n".join(node.format(number) for number in range(len(groups)))
+    together = ", ".join(f"best{number}" for number in range(len(groups)))
+    graph = parser.parse_graph(
+        f"max_sim_packed ({'uint8' if small else 'float'}[m, {pages[0].shape[1]}] queries)"
+        f" => ({'int32' if small else 'float'}[m, {len(pages)}] best)"
+        f"{{{nodes}\nbest = Concat <axis = 1> ({together})}}"
+    )
+    graph.initializer.extend(weights)
+    return graph

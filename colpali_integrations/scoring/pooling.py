@@ -1,11 +1,11 @@
-"""Fewer vectors from many: one vector a page for ordinary vector stores, or a few for a fast first stage.
+"""Reduce a page's vectors: to one vector per page for ordinary vector stores, or to a few for a fast first stage.
 
-| function | page of 1030 vectors becomes | for |
+| function | vectors left of 1030 | for |
 |---|---|---|
-| `mean_pool` | 1 vector | stores that hold single vectors; much of the quality is lost |
+| `mean_pool` | 1 | stores of single vectors; much of the quality is lost |
 | `grid_pool` | 32 row or column means + 6 | a prefetch stage (Qdrant's recipe) |
 | `hierarchical_pool` | 343 at factor 3 | a smaller index at 97.8% of the score (colpali-engine's figure) |
-| `ward_pool` | 32 | a prefetch stage, whatever the order and the lengths of the vectors |
+| `ward_pool` | 32 | a prefetch stage, for vectors of any order and lengths |
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.errors import InputError, MissingExtraError
+from colpali_integrations.errors import InputError
 from colpali_integrations.scoring.maxsim import as_multi_vector
 
 __all__ = ["grid_pool", "hierarchical_pool", "mean_pool", "ward_pool"]
 
 
 def mean_pool(vectors: NDArray[Any], *, normalize: bool = True) -> NDArray[np.float32]:
-    """The mean of a multi-vector.
+    """Average a multi-vector.
 
     Args:
         vectors: (n_vectors, dim).
@@ -32,13 +32,13 @@ def mean_pool(vectors: NDArray[Any], *, normalize: bool = True) -> NDArray[np.fl
         float32 (dim,).
 
     Raises:
-        InputError: not a multi-vector.
+        InputError: `vectors` is not a multi-vector.
 
     Example:
         >>> mean_pool(np.array([[3.0, 0.0], [0.0, 4.0]])).tolist()
         [0.6000000238418579, 0.800000011920929]
     """
-    # Summed in float64: the result then does not depend on the order of the rows' blocks.
+    # Summed in float64, so that the result does not depend on the order in which numpy adds.
     mean = as_multi_vector(vectors).mean(axis=0, dtype=np.float64)[None]
     pooled: NDArray[np.float32] = (_unit(mean) if normalize else mean)[0].astype(np.float32)
     return pooled
@@ -52,20 +52,20 @@ def grid_pool(
     over: Literal["columns", "rows"] = "columns",
     normalize: bool = True,
 ) -> NDArray[np.float32]:
-    """Means along a page's grid of patches; the vectors after the grid (the prompt's) are kept as they are.
+    """Average along a page's grid of patches; the vectors after the grid (the prompt's) stay as they are.
 
     Args:
-        vectors: (n_vectors, dim), the first rows x columns of which stand row by row, as ColPali gives them.
+        vectors: (n_vectors, dim), of which the first rows x columns are the grid, row by row, as in ColPali's output.
         rows: rows of the grid.
         columns: columns of the grid.
-        over: what is averaged away: "columns" leaves one vector a row, "rows" one vector a column.
+        over: the averaged axis: "columns" leaves one vector per row, "rows" one vector per column.
         normalize: scale each mean to length 1.
 
     Returns:
         float32 (rows or columns + the rest, dim).
 
     Raises:
-        InputError: fewer vectors than the grid has patches.
+        InputError: there are fewer vectors than the grid has patches, or an option has an invalid value.
 
     Example:
         >>> grid = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1], [0.5, 0.5]])
@@ -75,7 +75,7 @@ def grid_pool(
     array = as_multi_vector(vectors)
     if rows < 1 or columns < 1 or over not in ("columns", "rows"):
         raise InputError(
-            "grid_pool: rows and columns must be positive and over 'columns' or 'rows', got "
+            "grid_pool: rows and columns must be positive, and over must be 'columns' or 'rows'; got "
             f"{rows}, {columns}, {over!r}"
         )
     if len(array) < rows * columns:
@@ -93,23 +93,22 @@ def hierarchical_pool(
     n_clusters: int | None = None,
     normalize: bool = True,
 ) -> NDArray[np.float32]:
-    """Means of similar vectors, found by Ward's linkage.
+    """Average similar vectors, clustered by Ward's linkage.
 
-    The same as `colpali_engine.compression.HierarchicalTokenPooler`: the rows of 1 - X X^T are clustered as
+    Equivalent to `colpali_engine.compression.HierarchicalTokenPooler`: the rows of 1 - X X^T are clustered as
     observations (not as distances), cut into at most n_vectors // pool_factor clusters, averaged and normalised.
 
     Args:
         vectors: (n_vectors, dim), unit rows.
-        pool_factor: by how much to shrink; 1 returns the vectors as they are.
-        n_clusters: the number of clusters instead of a factor.
-        normalize: scale each mean to length 1; turn off where lengths carry weights.
+        pool_factor: vectors per cluster, on average; 1 returns the vectors as they are.
+        n_clusters: the number of clusters, instead of a factor.
+        normalize: scale each mean to length 1; turn it off where lengths are weights.
 
     Returns:
         float32 (n_clusters, dim), in the order of scipy's cluster labels.
 
     Raises:
-        InputError: not a multi-vector, or a factor or number below 1.
-        MissingExtraError: scipy is not installed.
+        InputError: `vectors` is not a multi-vector, or a factor or number is below 1.
 
     Example:
         >>> hierarchical_pool(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), pool_factor=2).tolist()
@@ -123,33 +122,32 @@ def hierarchical_pool(
     target = n_clusters if n_clusters is not None else max(len(array) // pool_factor, 1)
     if target >= len(array) or (n_clusters is None and pool_factor == 1):
         return array
-    # Two rows of 1 - X X^T differ by X (x_i - x_j), whose length is that of R (x_i - x_j) where X = Q R. So rows of
-    # X R^T, of at most dim numbers, are as far apart as those of n numbers, which are never made.
+    # Two rows of 1 - X X^T differ by X (x_i - x_j), whose length is that of R (x_i - x_j) where X = Q R. So the rows
+    # of X R^T (at most dim numbers each) have the same distances as the rows of 1 - X X^T (n numbers each).
     exact = array.astype(np.float64)
     _, triangle = np.linalg.qr(exact)
-    means = _ward_means(exact @ triangle.T, array, target, "hierarchical_pool")
+    means = _ward_means(exact @ triangle.T, array, target)
     return (_unit(means) if normalize else means).astype(np.float32)
 
 
 def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = True) -> NDArray[np.float32]:
-    """Means of similar vectors by Ward's linkage of the vectors themselves: a first stage for exact MaxSim.
+    """Average similar vectors, clustered by Ward's linkage of the vectors themselves: a first stage for exact MaxSim.
 
-    `hierarchical_pool` compares rows of cosines; this compares the vectors themselves.
+    `hierarchical_pool` compares rows of cosines instead.
 
-    A zero vector, by which a model keeps every best match at 0 or more, is no vector to average: zero vectors are
-    left out and one is kept as the last row. Where lengths carry weights, turn `normalize` off.
+    Zero vectors, by which a model keeps every best match at 0 or more, are not averaged: one of them becomes the last
+    row. Where lengths are weights, turn `normalize` off.
 
     Args:
         vectors: (n_vectors, dim).
-        n_clusters: the most vectors to return, the zero vector included.
+        n_clusters: the maximum number of vectors to return, the zero vector included.
         normalize: scale each mean to length 1.
 
     Returns:
-        float32 (at most n_clusters, dim); of a page with no more vectors than that, those vectors unchanged.
+        float32 (at most n_clusters, dim); a page with no more vectors than that is returned unchanged.
 
     Raises:
-        InputError: not a multi-vector, or n_clusters below 1 (below 2 when there is a zero vector to keep).
-        MissingExtraError: scipy is not installed.
+        InputError: `vectors` is not a multi-vector, or n_clusters is below 1 (below 2 where there is a zero vector).
 
     Example:
         >>> ward_pool(np.array([[1.5, 0.0], [0.0, 0.0], [0.5, 0.0], [0.0, 2.0]]), 3, normalize=False).tolist()
@@ -165,25 +163,22 @@ def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = 
     rows = array[directed]
     target = n_clusters - zeros
     if target < len(rows):
-        means = _ward_means(rows, rows, target, "ward_pool")
+        means = _ward_means(rows, rows, target)
         rows = (_unit(means) if normalize else means).astype(np.float32)
     return np.concatenate([rows, np.zeros((zeros, array.shape[1]), np.float32)])
 
 
-def _ward_means(
-    observations: NDArray[Any], vectors: NDArray[np.float32], n_clusters: int, caller: str
-) -> NDArray[np.float32]:
-    """Means of the vectors whose observations Ward's linkage puts together, in the order of scipy's labels."""
-    try:
-        from scipy.cluster.hierarchy import fcluster, linkage
-        from scipy.spatial.distance import pdist
-    except ImportError as error:
-        raise MissingExtraError("scipy", "pooling", caller) from error
-    # What linkage would do itself, save its warning that a symmetric matrix looks like a distance matrix. It wants the
-    # n (n - 1) / 2 distances: 4 MB for a page of ColPali, and the only thing here that grows faster than the page.
+def _ward_means(observations: NDArray[Any], vectors: NDArray[np.float32], n_clusters: int) -> NDArray[np.float32]:
+    """Average the vectors whose observations Ward's linkage clusters, in the order of scipy's labels."""
+    # scipy is slow to import.
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import pdist
+
+    # linkage(observations) would do the same, but warn that a symmetric matrix looks like a distance matrix. The
+    # n (n - 1) / 2 distances take 4 MB for a page of ColPali, and are all that grows faster than the page.
     tree = linkage(pdist(observations), method="ward")
     labels = fcluster(tree, t=n_clusters, criterion="maxclust")
-    # Ties can leave fewer clusters than asked for; labels are 1, 2, ... without gaps.
+    # Ties can leave fewer clusters than requested; labels are 1, 2, ... without gaps.
     return np.stack([vectors[labels == label].mean(axis=0) for label in range(1, labels.max() + 1)])
 
 

@@ -1,28 +1,36 @@
-"""Where pages and their multi-vectors are kept and searched. Stores know the core and no framework."""
+"""Stores of pages and their multi-vectors, without an import of any framework."""
 
-from colpali_integrations.stores.documents import find_documents
-from colpali_integrations.stores.entries import Entry, Hit, page_key
+from colpali_integrations._public import publish
+from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import Filter, parse_filter
 from colpali_integrations.stores.hits import Hits
-from colpali_integrations.stores.indexing import Failure, IndexListener, IndexReport, index_documents
+from colpali_integrations.stores.indexing import find_documents, index_documents
+from colpali_integrations.stores.ingest import Failure, IngestReport, Progress, ingest
+from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.opening import stored_settings
+from colpali_integrations.stores.search import SearchOptions
 from colpali_integrations.stores.settings import Fingerprint, Settings
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = [
+    "DocumentSource",
     "Entry",
     "Failure",
     "Filter",
     "Fingerprint",
     "Hit",
     "Hits",
-    "IndexListener",
-    "IndexReport",
+    "IngestReport",
+    "Item",
     "MultiVectorStore",
+    "Progress",
+    "SearchOptions",
     "Settings",
     "find_documents",
     "index_documents",
-    "page_key",
+    "ingest",
     "parse_filter",
     "stored_settings",
 ]
+
+publish(globals())

@@ -1,26 +1,24 @@
-"""The seam between `MultiVectorStore` and whatever keeps the vectors: what an engine is asked, and nothing more.
-
-    MultiVectorStore --Point, Search, Filter--> Engine (memory | embedded Qdrant | Qdrant server | yours)
+"""The interface between `MultiVectorStore` and the engines: memory, embedded Qdrant, a Qdrant server.
 
 An engine keeps points of several named vectors and a JSON payload, and scores them by dot product: MaxSim for
-multi-vectors, the plain product for single vectors, BM25's sum for sparse ones. It knows nothing of pages, models,
-fusion or frameworks. Another engine is one class with these methods, and a line in `opening`; the assertions of
-`tests/stores/test_store.py`, which run over every engine, say when it is right.
+multi-vectors, the plain product for single vectors, BM25's sum for sparse ones. Pages, models, fusion and frameworks
+are no part of it. A new engine is one class with these methods and a line in `opening`; `tests/stores/test_store.py`
+runs the same assertions over every engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.filters import Filter
 
-__all__ = ["FIRST", "FULL", "WORDS", "Engine", "Payload", "Point", "Scored", "Search", "VectorSpec"]
+__all__ = ["FIRST", "FULL", "WORDS", "Engine", "Payload", "Point", "Scored", "Search", "VectorSpec", "pieces"]
 
 # Names of the vectors of a point.
 FULL = "full"
@@ -31,16 +29,17 @@ WORDS = "words"
 """The page's text for BM25: a sparse vector, whose dimensions the engine weighs by their IDF."""
 
 Payload: TypeAlias = "dict[str, Any]"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VectorSpec:
-    """How one named vector is kept.
+    """The format of one named vector.
 
     Attributes:
         dim: length of a vector.
-        multi: whether a point has several of them, compared by MaxSim, or one.
-        quantization: a smaller copy to scan first, "int8" or "binary".
+        multi: whether a point has several vectors of this name, compared by MaxSim, or one.
+        quantization: "int8" or "binary" for a smaller copy that is scanned first.
     """
 
     dim: int
@@ -50,12 +49,12 @@ class VectorSpec:
 
 @dataclass(frozen=True)
 class Point:
-    """What is stored under an id.
+    """A record of an engine.
 
     Attributes:
         id: any string.
         vectors: by name: float16 (n, dim) for a multi-vector, float32 (dim,) for a single one.
-        words: the sparse vector of its text; None for none.
+        words: the sparse vector of its text; None for a point without text.
         payload: JSON-safe.
     """
 
@@ -67,22 +66,22 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """One search. Points that lack the vector `using` are not found.
+    """One search, among the points that have the vector `using`.
 
     Attributes:
         query: float32 (n, dim) for a multi-vector, (dim,) for a single one, or a sparse vector.
         using: name of the vector that it is compared with.
-        limit: how many points, the best first.
+        limit: number of points, the best first.
         where: only points whose payload fits.
         ids: only these points.
-        prefetch: a search that chooses the candidates; this one scores them. Its `where` and `ids` are ignored: these
-            hold for both stages.
-        oversampling: for a quantised vector, how many times `limit` the scan of the small copies hands on to exact
-            scoring; None for exact scoring of all.
-        scores_only: leave the payloads out, where the ids are known and only the scores wanted.
+        prefetch: a search that chooses the candidates for this one. Its own `where` and `ids` are ignored: those of
+            the outer search hold for both stages.
+        oversampling: for a quantised vector, the scan of the small copies passes `oversampling * limit` points on to
+            exact scoring; None scores all points exactly.
+        scores_only: leave the payloads out of the results.
     """
 
-    query: NDArray[np.float32] | SparseVector
+    query: Float32 | SparseVector
     using: str = FULL
     limit: int
     where: Filter | None = None
@@ -94,12 +93,12 @@ class Search:
 
 @dataclass(frozen=True)
 class Scored:
-    """A point that was found.
+    """A result of a search.
 
     Attributes:
-        id: its id.
-        score: dot product, MaxSim or BM25, by what was searched.
-        payload: as stored; empty when scores only were asked for.
+        id: of the point.
+        score: dot product, MaxSim or BM25, depending on the vector that was searched.
+        payload: as stored; empty with `scores_only`.
     """
 
     id: str
@@ -108,23 +107,23 @@ class Scored:
 
 
 class Engine(Protocol):
-    """Where points are kept.
+    """Storage and search of points.
 
-    Methods may be called from any thread. What `upsert` and `delete` did is there when they return: for later
+    Methods may be called from any thread. When `upsert` and `delete` return, their changes are visible to later
     searches, and on disk for an engine that persists. A batch is stored whole or not at all.
 
     Raises:
-        StoreError: from every method, when the engine cannot do it.
+        StoreError: from every method, when the engine fails.
     """
 
     @property
     def where(self) -> str:
-        """What and where this is, for messages: "the store my-index"."""
+        """The kind and place of the store, for messages: "the store my-index"."""
         ...
 
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """What was stored when the collection was made, JSON-safe."""
+        """The mapping that was stored when the collection was created, JSON-safe."""
         ...
 
     def upsert(self, points: Sequence[Point]) -> None:
@@ -132,23 +131,23 @@ class Engine(Protocol):
         ...
 
     def delete(self, ids: Collection[str]) -> None:
-        """Remove points; unknown ids are passed over."""
+        """Remove points; unknown ids are ignored."""
         ...
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
         ...
 
-    def vectors(self, ids: Sequence[str], name: str = FULL) -> list[NDArray[np.float32] | None]:
+    def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
         ...
 
     def scroll(
         self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
     ) -> tuple[list[Payload], Any]:
-        """Payloads, a piece at a time, and what to pass as `after` for the next piece; None at the end.
+        """Read one batch of payloads, with the value of `after` for the next batch; None at the end.
 
-        `fields` are the top-level keys of the payload that are wanted; None for all.
+        `fields` restricts each payload to these top-level keys and the id; None reads all.
         """
         ...
 
@@ -157,13 +156,32 @@ class Engine(Protocol):
         ...
 
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
-        """Answer several searches: for each the points found, by falling score, equal scores in any order."""
+        """Answer several searches: for each its points by falling score, equal scores in any order."""
         ...
 
     def optimize(self) -> None:
-        """Reorganise what is on disk, after many changes. May take long; searches go on meanwhile."""
+        """Reorganise the files on disk after many changes. It may take long; searches go on meanwhile."""
         ...
 
     def close(self) -> None:
         """Release files and connections. Calling it twice does nothing."""
         ...
+
+
+def pieces(items: Iterable[T], limit: int, size: Callable[[T], int] = lambda _: 1) -> Iterator[list[T]]:
+    """Split items into lists whose sizes add up to at most `limit`; a larger item gets a list of its own.
+
+    >>> list(pieces("abc", 2))
+    [['a', 'b'], ['c']]
+    """
+    piece: list[T] = []
+    total = 0
+    for item in items:
+        added = size(item)
+        if piece and total + added > limit:
+            yield piece
+            piece, total = [], 0
+        piece.append(item)
+        total += added
+    if piece:
+        yield piece

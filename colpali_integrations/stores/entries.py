@@ -1,4 +1,4 @@
-"""What a store keeps beside the vectors, and what it answers with."""
+"""Entries of a store, without their vectors, and hits of a search."""
 
 from __future__ import annotations
 
@@ -9,61 +9,47 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from colpali_integrations.errors import StoreError
-from colpali_integrations.explain.regions import PageGrid
-from colpali_integrations.pages.reference import page_name
+from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.pages.identity import page_name
 
-__all__ = ["Entry", "Hit", "page_key"]
+__all__ = ["Entry", "Hit"]
 
 
 _PACKED = "_packed_grid"
 
 
-def page_key(content_hash: str, dpi: float | None) -> str:
-    """The id of a page's entry: drawn at another resolution it is another page.
-
-    Args:
-        content_hash: of the page, hexadecimal.
-        dpi: the resolution; None for an image, which has none.
-
-    Example:
-        >>> page_key("1f", 150.0), page_key("1f", None)
-        ('1f@150', '1f')
-    """
-    return content_hash if dpi is None else f"{content_hash}@{dpi:g}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A page, or a text, without its vectors: what is searched for, filtered by and shown.
+    """A page, or a text, without its vectors.
 
     Attributes:
         id: any string; adding another entry with this id replaces it.
-        text: what it says: the text layer of a page, or its name ("report.pdf, page 7") where it has none.
-        metadata: JSON-safe, for filters and frameworks; of a page the keys of `pages.reference`.
-        group: what it is part of, such as the path or id of its document; a group can be deleted as a whole.
-        content_hash: what tells one content from another; entries with the same are not encoded again.
-        grid: where on the page each of its vectors stands; None for a text.
-        extra: JSON-safe, an adapter's own; not for filters.
+        text: the text layer of a page, or its name ("report.pdf, page 7") if it has none.
+        metadata: JSON-safe, for filters and frameworks; for a page the keys of `pages.document`.
+        document_id: the document that it belongs to; a document can be deleted as a whole.
+        content_hash: equal for equal content (`pages.identity.page_key`, `text_key`), which is encoded only once.
+        grid: the position of each vector on the page; None for a text.
+        extra: JSON-safe data of an adapter; not for filters.
 
     Raises:
         StoreError: when it is stored: an empty id, or metadata that JSON cannot hold.
 
     Example:
         >>> entry = Entry(id="a", text="Low tide at six", metadata={"source": "harbour.pdf", "page": 3})
-        >>> entry.name, entry.page, entry.is_page  # no grid: a text, for all that its metadata say
+        >>> entry.name, entry.page, entry.is_page  # no grid: a text, though its metadata name a page
         ('harbour.pdf, page 3', 3, False)
     """
 
     id: str
     text: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    group: str | None = None
+    document_id: str | None = None
     content_hash: str = ""
     grid: PageGrid | None = field(default_factory=lambda: None)  # no class attribute: see __getattr__
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
-        """Unpack the grid of a stored entry when somebody looks at it: a reranker of hundreds never does."""
+        """Unpack the grid of a stored entry on first use; rerankers load hundreds of entries and use none."""
         if name == "grid" and _PACKED in self.__dict__:
             object.__setattr__(self, "grid", PageGrid.from_json(self.__dict__[_PACKED]))
             return self.grid
@@ -71,63 +57,63 @@ class Entry:
 
     @property
     def is_page(self) -> bool:
-        """Whether its vectors stand for places on a page, which those of a text do not."""
+        """Whether the entry is a page: its vectors have positions, those of a text do not."""
         return _PACKED in self.__dict__ or self.grid is not None
 
     @property
     def source(self) -> str | None:
-        """The path or URI of the document, where the metadata tell."""
+        """The path or URI of the document; None if the metadata do not contain it."""
         source = self.metadata.get("source")
         return source if isinstance(source, str) else None
 
     @property
     def page(self) -> int | None:
-        """The page's 1-based number, where the metadata tell."""
+        """The page's 1-based number; None if the metadata do not contain it."""
         page = self.metadata.get("page")
         return page if isinstance(page, int) and not isinstance(page, bool) else None
 
     @property
     def name(self) -> str:
-        """The entry as a person would name it: "report.pdf, page 7", or its id."""
+        """The name in messages and reports: "report.pdf, page 7", or the id."""
         return self.id if self.source is None or self.page is None else page_name(self.source, self.page)
 
     @property
     def has_text(self) -> bool:
-        """Whether it says something: a page without a text layer has only its name."""
+        """Whether the entry has a text: a page without a text layer has only its name."""
         return bool(self.text) and self.text != self.name
 
     def to_payload(self) -> dict[str, Any]:
-        """JSON-safe fields as engines keep them; what is empty is left out.
+        """JSON-safe fields as engines keep them, without empty ones.
 
         Raises:
-            StoreError: the id is empty or no string, or metadata or extra hold what JSON cannot.
+            StoreError: the id is empty or no string, or metadata or extra cannot be written as JSON.
         """
-        given: object = self.id  # whoever has no types may hand in a number
-        if not isinstance(given, str) or not given:
+        id_: object = self.id  # callers without type checks may pass a number
+        if not isinstance(id_, str) or not id_:
             raise StoreError(f"an entry's id must be a string that is not empty, got {self.id!r}")
         payload = {
             "id": self.id,
             "text": self.text,
             "metadata": dict(self.metadata),
-            "group": self.group,
+            "document_id": self.document_id,
             "content_hash": self.content_hash,
             "grid": None if self.grid is None else self.grid.to_json(),
             "extra": dict(self.extra),
         }
         try:
-            kept: dict[str, Any] = json.loads(json.dumps(payload, allow_nan=False))
+            copy: dict[str, Any] = json.loads(json.dumps(payload, allow_nan=False))
             json.dumps(payload, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:
-            raise StoreError(f"{self.name}: metadata must be what JSON can hold ({error})") from error
-        kept = {key: value for key, value in kept.items() if value or key == "id"}
-        if delicate := {key: value for key, value in kept.items() if _delicate(value)}:
-            kept[_EXACT] = json.dumps(delicate)
-            kept.update((key, _sturdy(value)) for key, value in delicate.items())
-        return kept
+            raise StoreError(f"{self.name}: metadata cannot be written as JSON ({error})") from error
+        copy = {key: value for key, value in copy.items() if value or key == "id"}
+        if inexact := {key: value for key, value in copy.items() if _is_inexact(value)}:
+            copy[_EXACT] = json.dumps(inexact)
+            copy.update((key, _within_64_bits(value)) for key, value in inexact.items())
+        return copy
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Entry:
-        """The entry that `to_payload` was called on."""
+        """Read the result of `to_payload`."""
         fields = dict(payload)
         if exact := fields.pop(_EXACT, None):
             fields.update(json.loads(exact))
@@ -141,15 +127,15 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """An entry that was found.
+    """A result of a search.
 
     Attributes:
-        entry: what was found.
-        score: what it is ranked by: MaxSim, or in a hybrid search the fused score, in [0, 1].
+        entry: the page or text.
+        score: the rank's score: MaxSim, or in a hybrid search the fused score, in [0, 1].
         max_sim: the sum over the query's vectors of their best dot product on the page. It grows with the number of
-            query vectors: it ranks the answers to one query and compares nothing else.
+            query vectors, so it ranks the answers to one query and is not comparable between queries.
         relevance: MaxSim over the highest that any page could have for this query, in [0, 1]; see `scoring.maxsim`.
-        bm25: the text's score, in a hybrid search, if it shares a word with the query.
+        bm25: score of the text, in a hybrid search, if it shares a word with the query.
 
     Example:
         >>> from colpali_integrations import ColPali
@@ -174,28 +160,28 @@ class Hit:
         return self.entry.id
 
 
-# Qdrant reads JSON by a fast route that is right for floats of up to 15 digits and moderate size, and off by the last
-# bit for a tenth of the others; integers beyond 64 bits it does not keep at all. Filters can live with the nearest
-# value, a document that must come back as it was cannot: payloads with such numbers hold the exact text beside them.
+# Qdrant's fast JSON reader is right for floats of up to 15 digits and moderate size, and off by the last bit for a
+# tenth of the others; it loses integers beyond 64 bits. The nearest value is good enough for filters, but not for
+# documents, which must be returned unchanged: payloads with such numbers also contain the exact JSON text.
 _EXACT = "exact"
 
 
-def _delicate(value: Any) -> bool:
+def _is_inexact(value: Any) -> bool:
     if isinstance(value, dict):
-        return any(map(_delicate, value.values()))
+        return any(map(_is_inexact, value.values()))
     if isinstance(value, list):
-        return any(map(_delicate, value))
+        return any(map(_is_inexact, value))
     if isinstance(value, float):
         return value != 0 and (float(f"{value:.15g}") != value or not 1e-7 <= abs(value) <= 1e22)
     return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
-def _sturdy(value: Any) -> Any:
+def _within_64_bits(value: Any) -> Any:
     """The value with integers beyond 64 bits as floats."""
     if isinstance(value, dict):
-        return {key: _sturdy(one) for key, one in value.items()}
+        return {key: _within_64_bits(one) for key, one in value.items()}
     if isinstance(value, list):
-        return list(map(_sturdy, value))
+        return list(map(_within_64_bits, value))
     if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
         return float(value) if abs(value) < 1e300 else math.copysign(1e300, value)
     return value

@@ -1,15 +1,15 @@
-"""Two rankings of the same entries -> one: what the page shows (MaxSim) and what its text says (BM25).
+"""Fusion of two rankings of the same entries: MaxSim, by the look of a page, and BM25, by its text.
 
 - Reciprocal rank fusion: ``sum over rankings of 1 / (60 + rank)``, rank from 1 (Cormack, Clarke and Buettcher, SIGIR
-  2009), as a share of what the first of both rankings has. It needs no common scale, and is what to take without a set
-  of questions to tune a weight on.
-- A weight w: ``(1 - w) sight + w bm25 / best bm25``, where ``sight`` is MaxSim's way from the lowest (0) to the highest
-  (1) of the candidates: models differ in how far apart their scores lie.
+  2009), as a share of the score of an entry that leads both rankings. It needs no common scale, and suits a user
+  without a set of questions to tune a weight on.
+- A weight w: ``(1 - w) sight + w bm25 / best bm25``, where ``sight`` is MaxSim scaled from the lowest (0) to the
+  highest (1) of the candidates, because the spread of scores differs between models.
 
-A page without a text layer has nothing that BM25 could rank, and must not fall behind for that: its part by MaxSim
-stands for both. nDCG@5 of ColTiny on manuals (benchmarks/results/hybrid.md; the weight chosen on one half of the
-documents, these figures from the other): MaxSim .948, BM25 .946, reciprocal ranks .952, weight 0.2 .958; with the text
-layers of every second document taken away .948, .928, .948 and .952.
+Pages without a text layer are not penalised: BM25 cannot rank them, so their MaxSim part counts for both. nDCG@5 of
+ColTiny on manuals (benchmarks/results/hybrid.md; the weight chosen on one half of the documents, these figures from the
+other): MaxSim .948, BM25 .946, reciprocal ranks .952, weight 0.2 .958; without the text layers of every second document
+.948, .928, .948 and .952.
 """
 
 from __future__ import annotations
@@ -42,22 +42,18 @@ def text_weight(hybrid: Hybrid) -> float | None:
 
 
 def fuse(
-    seen: Mapping[str, float],
-    read: Mapping[str, float],
-    *,
-    weight: float | None,
-    textless: Collection[str] = (),
+    sight: Mapping[str, float], text: Mapping[str, float], *, weight: float | None, textless: Collection[str] = ()
 ) -> dict[str, float]:
     """Fuse two rankings.
 
     Args:
-        seen: MaxSim of each entry.
-        read: BM25 of each entry that shares a word with the query; a subset of the former.
+        sight: MaxSim of each entry.
+        text: BM25 of each entry that shares a word with the query; a subset of the former.
         weight: of the text; None for reciprocal ranks.
         textless: entries that have no text.
 
     Returns:
-        The fused score of every entry of `seen`, in [0, 1], the best first; of equal scores, the higher MaxSim first.
+        The fused score of every entry of `sight`, in [0, 1], the best first; of equal scores, the higher MaxSim first.
 
     Example:
         >>> fuse({"a": 8.0, "b": 6.0, "c": 4.0}, {"b": 7.0}, weight=0.5)
@@ -65,16 +61,16 @@ def fuse(
         >>> fuse({"a": 8.0, "b": 6.0, "c": 4.0}, {"b": 7.0}, weight=0.5, textless=["a"])
         {'a': 1.0, 'b': 0.75, 'c': 0.0}
     """
-    order = sorted(seen, key=lambda id_: (-seen[id_], id_))
+    order = sorted(sight, key=lambda id_: (-sight[id_], id_))
     if weight is None:
         by_sight = _ranks(order)
-        by_text = _ranks(sorted(read, key=lambda id_: (-read[id_], id_)))
+        by_text = _ranks(sorted(text, key=lambda id_: (-text[id_], id_)))
         weight = 0.5
     else:
-        by_sight = _shares(seen, lowest=min(seen.values(), default=0.0))
-        by_text = _shares(read, lowest=0.0)
-    if not read:
-        weight = 0.0  # nobody says a word of the query: its words tell nothing
+        by_sight = _shares(sight, lowest=min(sight.values(), default=0.0))
+        by_text = _shares(text, lowest=0.0)
+    if not text:
+        weight = 0.0  # no entry holds a word of the query, so all would lose the same part
     blank = frozenset(textless)
     fused = {
         id_: (1 - weight) * by_sight[id_] + weight * (by_sight[id_] if id_ in blank else by_text.get(id_, 0.0))
@@ -88,6 +84,6 @@ def _ranks(order: Sequence[str]) -> dict[str, float]:
 
 
 def _shares(scores: Mapping[str, float], *, lowest: float) -> dict[str, float]:
-    """From `lowest`, which is 0, to the best, which is 1."""
+    """Scale scores so that `lowest` is 0 and the best is 1."""
     span = max(scores.values(), default=lowest) - lowest
     return {id_: (score - lowest) / span if span > 0 else 1.0 for id_, score in scores.items()}

@@ -1,37 +1,57 @@
-"""`Hits`: what a search found, a list that can show itself in a notebook and as an HTML file."""
+"""`Hits`: the result list of a search, with a report for notebooks and HTML files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
+from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.stores.entries import Hit
-
-if TYPE_CHECKING:
-    from colpali_integrations.stores.store import MultiVectorStore
+from colpali_integrations.stores.settings import Fingerprint
 
 __all__ = ["Hits"]
 
 _SHOWN = 10
 
 
+class Explaining(Protocol):
+    """The methods of a `MultiVectorStore` that a report needs."""
+
+    @property
+    def model(self) -> Fingerprint:
+        """The fingerprint of the store's model."""
+        ...
+
+    def regions(
+        self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Boxes by id."""
+        ...
+
+    def similarity_maps(
+        self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
+    ) -> dict[str, SimilarityMaps]:
+        """Maps by id."""
+        ...
+
+
 class Hits(list[Hit]):
     """Hits, the best first: a list, and equal to one.
 
-    As the last line of a notebook's cell it shows the pages with boxes and heatmap. It looks into the store when it is
-    shown, so the store must still be open; copies by pickle are plain lists.
+    As the last line of a notebook's cell it shows the pages with boxes and heatmaps. These are computed from the store,
+    which must still be open. Pickled copies are plain lists.
 
     Args:
-        hits: what was found.
-        store: where.
+        hits: the list.
+        store: the store that was searched.
         query: the question's vectors, (n, dim).
-        text: the question, if known: the title of what is shown.
-        tokens: what the query's vectors stand for, if known: the names of the boxes.
+        text: the question, if known: the title of reports.
+        tokens: the words of the query's vectors, if known: the names of the boxes.
 
     Example:
         >>> from colpali_integrations import ColPali
@@ -49,7 +69,7 @@ class Hits(list[Hit]):
         self,
         hits: Iterable[Hit] = (),
         *,
-        store: MultiVectorStore | None = None,
+        store: Explaining | None = None,
         query: ArrayLike | None = None,
         text: str | None = None,
         tokens: Sequence[str | None] | None = None,
@@ -65,13 +85,18 @@ class Hits(list[Hit]):
     def __getitem__(self, index: slice) -> Hits: ...
 
     def __getitem__(self, index: SupportsIndex | slice) -> Hit | Hits:
-        """A hit, or some of them, which can be shown too."""
+        """A hit, or a slice, which has reports too."""
         if not isinstance(index, slice):
             return super().__getitem__(index)
         return Hits(super().__getitem__(index), store=self.store, query=self.query, text=self.text, tokens=self.tokens)
 
+    def __repr__(self) -> str:
+        """Names and relevances of the first hits; the entries themselves would fill screens."""
+        shown = ", ".join(f"{hit.entry.name} ({hit.relevance:.2f})" for hit in self[:5])
+        return f"Hits({len(self)}): {shown}{', ...' if len(self) > 5 else ''}"
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """As a list: a store does not travel."""
+        """Pickle as a list: a store cannot be pickled."""
         return list, (list(self),)
 
     def to_html(
@@ -83,15 +108,15 @@ class Hits(list[Hit]):
         max_side: int = 1100,
         heatmaps: bool = True,
     ) -> HtmlReport:
-        """The pages that were found as one HTML file, with boxes and heatmaps of the question's words.
+        """Show the pages as one HTML file, with boxes and heatmaps of the question's words.
 
-        Pictures are drawn from the pages' references; where a document is gone, the report says so in its place.
+        Pictures are drawn from the pages' files; a note replaces the picture of a file that is missing or has changed.
 
         Args:
             question: the title; by default the `text` of the search.
             tokens: `ColPali.query_tokens(question)`: the names of the words. By default those of the model that the
                 store was opened with, if it was a `ColPali` and the search had a `text`.
-            limit: how many pages at most.
+            limit: the largest number of pages.
             max_side: of a picture, in pixels.
             heatmaps: whether to include them; they are a third of the file.
 
@@ -99,12 +124,12 @@ class Hits(list[Hit]):
             A string; `.save(path)` writes it.
 
         Raises:
-            InputError: the hits know of no store, or `tokens` do not fit the query.
+            InputError: the hits are not attached to a store, or `tokens` do not fit the query.
             StoreError: the store cannot be read, or was closed.
         """
         if self and (self.store is None or self.query is None):
             raise InputError(
-                "these hits do not know where they were found; take them from MultiVectorStore.search, or pass store= "
+                "these hits are not attached to a store; take them from MultiVectorStore.search, or pass store= "
                 "and query="
             )
         names = self.tokens if tokens is None else list(tokens)
@@ -112,45 +137,36 @@ class Hits(list[Hit]):
             raise InputError(
                 f"{len(np.asarray(self.query))} query vectors but {len(names)} tokens; are both of the same text?"
             )
-        note = "" if names is not None else _UNNAMED
-        return self._report(question, names, limit, max_side, note, heatmaps=heatmaps, places=True)
+        ids = [hit.id for hit in self[:limit] if hit.entry.is_page]
+        boxes: Mapping[str, Any] = {}
+        maps: Mapping[str, Any] = {}
+        if ids and self.store is not None and self.query is not None:
+            boxes = self.store.regions(self.query, ids, tokens=names)
+            maps = self.store.similarity_maps(self.query, ids, tokens=names) if heatmaps else {}
+        title = (self.text or "") if question is None else question
+        return self._report(title, limit, max_side, "" if names is not None else _UNNAMED, boxes, maps)
 
     def _repr_html_(self) -> str:
-        """For notebooks, where an error would be a page of traceback: what cannot be shown is said."""
+        """The report in notebooks; an error becomes a note instead of a traceback."""
         try:
             return self.to_html()._repr_html_()
         except ColPaliError as error:
-            return self._report(None, None, _SHOWN, 600, str(error), heatmaps=False, places=False)._repr_html_()
+            return self._report(self.text or "", _SHOWN, 600, str(error), {}, {})._repr_html_()
 
     def _report(
-        self,
-        question: str | None,
-        tokens: list[str | None] | None,
-        limit: int,
-        max_side: int,
-        note: str,
-        *,
-        heatmaps: bool,
-        places: bool,
+        self, title: str, limit: int, max_side: int, note: str, boxes: Mapping[str, Any], maps: Mapping[str, Any]
     ) -> HtmlReport:
-        shown = list(self)[:limit]
-        ids = [hit.id for hit in shown if hit.entry.is_page]
-        boxes: dict[str, Any] = {}
-        maps: dict[str, Any] = {}
-        if ids and places and self.store is not None and self.query is not None:
-            boxes = self.store.regions(self.query, ids, tokens=tokens)
-            maps = self.store.similarity_maps(self.query, ids, tokens=tokens) if heatmaps else {}
         pages = []
-        for hit in shown:
+        for hit in self[:limit]:
             entry = hit.entry
-            image, why = report_picture(entry.metadata, max_side=max_side) if entry.is_page else (None, "")
+            image, problem = report_picture(entry.metadata, max_side=max_side) if entry.is_page else (None, "")
             pages.append(
                 ReportPage(
                     name=entry.name,
                     score=hit.score,
                     relevance=hit.relevance,
                     image=image,
-                    note=why,
+                    note=problem,
                     regions=boxes.get(hit.id, []),
                     maps=maps.get(hit.id),
                     text=entry.text if entry.has_text else "",
@@ -158,7 +174,6 @@ class Hits(list[Hit]):
                 )
             )
         model = "" if self.store is None else self.store.model.name
-        title = question if question is not None else self.text or ""
         return render_report(title, pages, model=model, note=note, max_side=max_side)
 
 

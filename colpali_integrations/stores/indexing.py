@@ -1,303 +1,135 @@
-"""PDFs, images and folders -> pages in a store. What is there already is skipped, what cannot be read is named.
-
-    paths --find_documents--> documents --plan--> pages that are missing --render, embed_pages--> store
-
-A page is recognised by the bytes of its document, its number and the resolution, so a document that did not change is
-skipped before anything of it is drawn, and an interrupted run goes on where it stopped. A document that was moved is
-not embedded again: its pages follow it.
-"""
+"""Indexing of files and folders."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from threading import Event
+from typing import Any
 
-from PIL import Image
-
-from colpali_integrations.errors import ColPaliError, ConfigurationError
-from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.family import Float32
-from colpali_integrations.pages.images import load_image
-from colpali_integrations.pages.pdf import PdfPage
-from colpali_integrations.pages.reference import DEFAULT_DPI, page_name
-from colpali_integrations.stores.documents import DocumentPlan, find_documents, plan_document
-from colpali_integrations.stores.entries import Entry
+from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.identity import real_path
+from colpali_integrations.stores.ingest import IngestReport, OnError, ProgressCallback, ingest
+from colpali_integrations.stores.items import DocumentSource
 from colpali_integrations.stores.store import MultiVectorStore
 
-__all__ = ["Failure", "IndexListener", "IndexReport", "index_documents"]
+__all__ = ["Paths", "find_documents", "index_documents"]
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A document or page that could not be indexed.
+def find_documents(paths: Paths, *, exclude: Iterable[str] = ()) -> list[Path]:
+    """List the PDFs and images among `paths`, which may be files and folders, each file once.
 
-    Attributes:
-        name: the path, or "path, page n".
-        error: why.
+    In folders, hidden files and folders are skipped, as are files whose suffix is neither of a PDF nor of an image.
 
-    Example:
-        >>> from colpali_integrations.errors import PdfError
-        >>> Failure("torn.pdf", PdfError("torn.pdf is damaged").at(3, "torn.pdf")).reason
-        'torn.pdf is damaged'
-    """
+    Args:
+        paths: one or several files and folders; `~` is the home folder.
+        exclude: patterns such as "drafts/*" or "*.tif", compared with the path below a searched folder and with the
+            file's name.
 
-    name: str
-    error: ColPaliError
+    Returns:
+        Paths in the order of `paths`, within a folder by name.
 
-    @property
-    def reason(self) -> str:
-        """The error's message without the position in the stream, which says nothing to the reader of a list."""
-        return str(self.error.args[0]) if self.error.args else str(self.error)
-
-
-@dataclass
-class IndexReport:
-    """What `index_documents` did.
-
-    Attributes:
-        documents: how many documents were looked at.
-        added: pages embedded and stored.
-        present: pages that were there already.
-        moved: of these, pages whose document lies elsewhere now.
-        removed: pages of an earlier state of a document, replaced by its present one.
-        failures: what could not be indexed.
+    Raises:
+        InputError: a path does not exist.
 
     Example:
-        >>> report = IndexReport(documents=2, added=12, present=3)
-        >>> f"{report.added} pages embedded, {report.present} known, {len(report.failures)} failures"
-        '12 pages embedded, 3 known, 0 failures'
+        >>> [path.as_posix() for path in find_documents(["report.pdf", "reports/", "report.pdf"])]
+        ['report.pdf', 'reports/2024.pdf']
     """
-
-    documents: int = 0
-    added: int = 0
-    present: int = 0
-    moved: int = 0
-    removed: int = 0
-    failures: list[Failure] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: the numbers, and name and error of each failure.
-
-        >>> IndexReport(documents=1, added=3).to_dict()["added"]
-        3
-        """
-        counts = {one.name: getattr(self, one.name) for one in fields(self)}
-        failures = [{"name": failure.name, "error": failure.reason} for failure in self.failures]
-        return {**counts, "failures": failures}
-
-
-class IndexListener(Protocol):
-    """Who wants to follow the work, such as a progress bar: any object with these three methods.
-
-    Example:
-        >>> from colpali_integrations import ColPali
-        >>> class Dots:
-        ...     def planned(self, pages):
-        ...         print(pages, "pages:", end=" ")
-        ...     def done(self, page):
-        ...         print(page.page, end=" ")
-        ...     def failed(self, failure, pages):
-        ...         print(failure.name, failure.reason)
-        >>> with MultiVectorStore.open(model="coltiny") as store, ColPali.from_pretrained() as model:
-        ...     report = index_documents(["report.pdf"], model=model, store=store, listener=Dots())
-        2 pages: 1 2
-    """
-
-    def planned(self, pages: int) -> None:
-        """So many pages are to be embedded."""
-
-    def done(self, page: Entry) -> None:
-        """A page was embedded."""
-
-    def failed(self, failure: Failure, pages: int) -> None:
-        """A document or page could not be indexed; `pages` of those planned fall away."""
-
-
-class _Silent:
-    def planned(self, pages: int) -> None: ...
-
-    def done(self, page: Entry) -> None: ...
-
-    def failed(self, failure: Failure, pages: int) -> None: ...
+    patterns = [exclude] if isinstance(exclude, str) else list(exclude)
+    files: dict[str, Path] = {}
+    for name in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        path = Path(name).expanduser()
+        if not path.exists():
+            raise InputError(f"no such file or folder: {name}")
+        for file in _files_in(path, patterns) if path.is_dir() else [path]:
+            files.setdefault(real_path(file), file)
+    return list(files.values())
 
 
 def index_documents(
-    paths: Iterable[str | os.PathLike[str]],
+    paths: Paths,
     *,
     model: ColPali,
     store: MultiVectorStore | str | os.PathLike[str],
+    exclude: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+    document_id: str | None = None,
+    pages: Sequence[int] | None = None,
     dpi: float = DEFAULT_DPI,
+    password: str | None = None,
     batch_size: int | None = None,
     parallel: int | None = None,
-    on_error: Literal["skip", "raise"] = "skip",
-    listener: IndexListener | None = None,
-) -> IndexReport:
-    """Embed the pages of PDFs, images and folders that `store` does not hold yet.
+    on_error: OnError = "skip",
+    progress: ProgressCallback | bool = False,
+    stop: Event | None = None,
+) -> IngestReport:
+    """Store the pages of PDFs, images and folders, encoding only pages that are new to the store.
 
-    Pages are stored as they come: what was done before an error or an interruption is kept. Of a document that changed
-    since it was indexed, the pages of its earlier state are removed once the new ones are in.
+    A document is its real path together with `metadata`: the same file with other metadata, or in another folder, is
+    another document. A document that changed is replaced; see `ingest`.
 
     Args:
-        paths: files and folders.
-        model: what to embed with.
-        store: where to; a folder is opened, or made, as a store of this model.
+        paths: one or several files and folders.
+        model: the encoder.
+        store: the destination; a folder is opened, or made, as a store of this model.
+        exclude: patterns of files in folders to skip; see `find_documents`.
+        metadata: the caller's own values, for every page.
+        document_id: identity of a single document, instead of the one derived from its path and `metadata`.
+        pages: 1-based numbers of the pages of each document; None for all.
         dpi: resolution of PDF pages.
+        password: for encrypted PDFs.
         batch_size: as `ColPali.embed_images`.
         parallel: as `ColPali.embed_images`.
-        on_error: "skip" what cannot be read and go on, or "raise".
-        listener: told what happens, as it happens.
+        on_error: "skip" documents and pages that cannot be read, or "raise".
+        progress: a function that is called after each page, or True for a progress bar on stderr.
+        stop: once it is set, the run ends after the current page.
 
     Returns:
-        What was done, and what could not be.
+        Numbers, and the failures.
 
     Raises:
-        InputError: a path does not exist; with `on_error="raise"` also a document that cannot be read.
-        ConfigurationError: an option that cannot be.
+        InputError: a path does not exist; with `on_error="raise"` also if a document cannot be read.
+        ConfigurationError: an option has an invalid value.
         StoreError: the store cannot be written.
         FingerprintError: the store was made by another model.
 
     Example:
         >>> from colpali_integrations import ColPali
         >>> with ColPali.from_pretrained() as model:
-        ...     report = index_documents(["reports/", "report.pdf"], model=model, store="my-index")
-        >>> report.added, report.present, report.failures  # report.pdf was in the store
-        (1, 2, [])
+        ...     first = index_documents("report.pdf", model=model, store="new-index")
+        ...     report = index_documents(["reports/", "report.pdf"], model=model, store="new-index")
+        >>> first.added, report.added, report.present, report.failures
+        (2, 1, 2, [])
     """
-    if on_error not in ("skip", "raise"):
-        raise ConfigurationError(f"on_error must be 'skip' or 'raise', got {on_error!r}")
+    documents = find_documents(paths, exclude=exclude)
+    if document_id is not None and len(documents) != 1:
+        raise ConfigurationError(f"document_id names one document, and the paths hold {len(documents)}")
     if not dpi > 0:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
-    if not isinstance(store, MultiVectorStore):
-        with MultiVectorStore.open(store, model=model) as opened:
-            return index_documents(
-                paths,
-                model=model,
-                store=opened,
-                dpi=dpi,
-                batch_size=batch_size,
-                parallel=parallel,
-                on_error=on_error,
-                listener=listener,
-            )
-    store.require(model)
-    run = _Run(store, dpi, on_error == "raise", listener or _Silent())
-    plans = run.plan(find_documents(paths))
-    run.listener.planned(sum(len(plan.missing) for plan in plans))
-    results = model.embed_pages(run.images(plans), batch_size=batch_size, parallel=parallel, on_error="collect")
-    run.report.added = store.add(run.records(results))
-    run.settle(plans)
-    return run.report
+    sources = [
+        DocumentSource(source=path, document_id=document_id, metadata=metadata, pages=pages, dpi=dpi, password=password)
+        for path in documents
+    ]
+    options: dict[str, Any] = {"batch_size": batch_size, "parallel": parallel, "on_error": on_error}
+    if isinstance(store, MultiVectorStore):
+        return ingest(sources, store=store, model=model, progress=progress, stop=stop, **options)
+    with MultiVectorStore.open(store, model=model) as destination:
+        return ingest(sources, store=destination, model=model, progress=progress, stop=stop, **options)
 
 
-class _Run:
-    """One call of `index_documents`."""
-
-    def __init__(self, store: MultiVectorStore, dpi: float, strict: bool, listener: IndexListener) -> None:
-        self.store, self.dpi, self.strict, self.listener = store, dpi, strict, listener
-        self.report = IndexReport()
-        self._under_way: deque[tuple[DocumentPlan, Entry]] = deque()
-
-    def fail(self, name: str, error: ColPaliError, plan: DocumentPlan | None = None) -> None:
-        if self.strict:
-            raise error
-        failure = Failure(name, error)
-        self.report.failures.append(failure)
-        if plan is not None:
-            plan.complete = False
-        self.listener.failed(failure, 0 if plan is None else 1)
-
-    def plan(self, documents: list[Path]) -> list[DocumentPlan]:
-        """What of each document is missing; a failure for one that cannot be read."""
-        self.report.documents = len(documents)
-        plans: list[DocumentPlan] = []
-        planned: set[str] = set()
-        for path in documents:
-            try:
-                plan = plan_document(path, self.dpi)
-            except ColPaliError as error:
-                self.fail(str(path), error)
-                continue
-            held = planned.union(entry.id for entry in self.store.get(plan.keys) if entry is not None)
-            plan.missing = [number for number, key in enumerate(plan.keys, 1) if key not in held]
-            planned.update(plan.keys)
-            self.report.present += len(plan.keys) - len(plan.missing)
-            plans.append(plan)
-        return plans
-
-    def images(self, plans: Iterable[DocumentPlan]) -> Iterator[PdfPage | Image.Image]:
-        """The pictures to embed; each one's entry is put under way first, where its vectors will find it."""
-        for plan in plans:
-            if plan.dpi is not None:
-                for drawn in self._draw(plan):
-                    self._start(plan, drawn.number, drawn.width, drawn.height, drawn.text)
-                    yield drawn
-            elif plan.missing:
-                try:
-                    image = load_image(plan.document)
-                except ColPaliError as error:
-                    self.fail(plan.source, error, plan)
-                else:
-                    self._start(plan, 1, *image.size, text="")
-                    yield image
-
-    def _start(self, plan: DocumentPlan, number: int, width: float, height: float, text: str) -> None:
-        self._under_way.append((plan, plan.entry(number, width=width, height=height, text=text)))
-
-    def _draw(self, plan: DocumentPlan) -> Iterator[PdfPage]:
-        """The missing pages of a PDF; one that cannot be drawn is a failure and the next one follows."""
-        for drawn in plan.drawn():
-            if isinstance(drawn, PdfPage):
-                yield drawn
-            else:
-                number, error = drawn
-                self.fail(page_name(plan.source, number), error, plan)
-
-    def records(self, results: Iterable[PageEmbedding | ColPaliError]) -> Iterator[tuple[Entry, Float32]]:
-        """Entries with their vectors, for the store."""
-        for result in results:
-            plan, entry = self._under_way.popleft()
-            if isinstance(result, ColPaliError):
-                self.fail(entry.name, result, plan)
-            else:
-                yield replace(entry, grid=result.grid), result.vectors
-                self.listener.done(entry)
-
-    def settle(self, plans: Iterable[DocumentPlan]) -> None:
-        """Let pages follow their documents to where these lie now, and remove those of earlier states."""
-        whole = [plan for plan in plans if plan.complete]
-        owned = {plan.source: frozenset(plan.keys) for plan in whole}
-        for plan in whole:
-            self._adopt(plan, owned)
-        wanted = {key for plan in whole for key in plan.keys}
-        for plan in whole:
-            outdated = self.store.hashes({"$group": plan.source}).keys() - wanted
-            self.report.removed += self.store.delete(outdated) if outdated else 0
-
-    def _adopt(self, plan: DocumentPlan, owned: Mapping[str, frozenset[str]]) -> None:
-        """Take over pages that are no longer where their entries say; the vectors stay as they are."""
-        moved = [
-            (number, entry)
-            for number, entry in enumerate(self.store.get(plan.keys), 1)
-            if entry is not None and entry.group not in (None, plan.source) and _left(entry, owned)
-        ]
-        if not moved:
-            return
-        vectors = self.store.vectors([entry.id for _, entry in moved])
-        records = []
-        for (number, entry), one in zip(moved, vectors, strict=True):
-            if one is not None:
-                metadata = {**entry.metadata, "source": plan.source, "page": number}
-                text = page_name(plan.source, number) if entry.text == entry.name else entry.text
-                records.append((replace(entry, metadata=metadata, group=plan.source, text=text), one))
-        self.report.moved += self.store.add(records)
-
-
-def _left(entry: Entry, owned: Mapping[str, frozenset[str]]) -> bool:
-    """Whether the document that an entry names holds its page no longer: gone, or another by now."""
-    source = str(entry.group)
-    return entry.id not in owned[source] if source in owned else not Path(source).exists()
+def _files_in(folder: Path, exclude: Sequence[str]) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
+        if path.suffix.lower() not in _SUFFIXES or any(part.startswith(".") for part in below.parts):
+            continue
+        if path.is_file() and not any(fnmatch(str(below), one) or fnmatch(path.name, one) for one in exclude):
+            yield path

@@ -1,11 +1,11 @@
 """Maximal marginal relevance for multi-vectors: results that answer the question and do not repeat each other.
 
-MMR (Carbonell and Goldstein, SIGIR 1998) takes one candidate after the other, each time the best of
+MMR (Carbonell and Goldstein, SIGIR 1998) selects one candidate after the other, each time the best of
 
-    lambda * relevance(candidate) - (1 - lambda) * max over those taken of similarity(candidate, taken)
+    lambda * relevance(candidate) - (1 - lambda) * max over selected of similarity(candidate, selected)
 
-Its usual form compares single vectors by their cosine. Pages have many: their similarity here is how well each finds
-the other's vectors again, see `page_similarity`. Like relevance it is in [0, 1], so that lambda weighs equals.
+Its usual form compares single vectors by their cosine. For multi-vectors, `page_similarity` is MaxSim in both
+directions, normalised. Like relevance it is in [0, 1], so that lambda weighs values of one scale.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from colpali_integrations.scoring.maxsim import as_multi_vector
 
 __all__ = ["mmr_select", "page_similarity"]
 
-# Pages of more vectors are pooled to at most as many: 20 of ColPali's 1030 then take 20 ms instead of a second.
+# Pages with more vectors are pooled to at most this number: 20 of ColPali's 1030 then take 20 ms instead of a second.
 _MOST_VECTORS = 128
 
 
@@ -32,18 +32,18 @@ def mmr_select(
 
     Args:
         relevance: of each candidate, in [0, 1].
-        vectors: of each candidate, (n_vectors, dim). Lengths count as weights. Of a page with more than 128 vectors,
+        vectors: of each candidate, (n_vectors, dim). Lengths count as weights. For a page with more than 128 vectors,
             runs of neighbours are averaged first.
-        k: how many; all when there are fewer.
+        k: number of candidates to select; all if there are fewer.
         lambda_mult: from 0, only unlike each other, to 1, only relevant.
 
     Returns:
-        Indices of the candidates, in the order in which they were taken; the first is the most relevant one. Of equal
-        candidates the one that comes first is taken.
+        Indices of the candidates in the order of their selection; the first is the most relevant one. Of equal
+        candidates the earlier one is selected.
 
     Raises:
         ConfigurationError: k below 1, or lambda_mult outside [0, 1].
-        InputError: numbers of candidates or dims that do not fit each other.
+        InputError: numbers of candidates, or dims, that differ.
 
     Example:
         >>> tide, harbour = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
@@ -57,27 +57,28 @@ def mmr_select(
     if len(relevance) != len(vectors):
         raise InputError(f"mmr_select: {len(relevance)} relevances but {len(vectors)} multi-vectors")
     pages = [_Page(array) for array in vectors]
-    wanted = np.asarray(relevance, dtype=np.float64)
-    # The first one is always the most relevant: with nothing taken yet there is nothing to be unlike.
+    relevances = np.asarray(relevance, dtype=np.float64)
     nearest = np.zeros(len(pages))
-    left = list(range(len(pages)))
-    taken: list[int] = []
-    while left and len(taken) < k:
-        gains = wanted[left] if not taken else lambda_mult * wanted[left] - (1 - lambda_mult) * nearest[left]
-        taken.append(left.pop(int(np.argmax(gains))))
-        if len(taken) < k:
-            for index in left:
-                nearest[index] = max(nearest[index], pages[taken[-1]].similarity(pages[index]))
-    return taken
+    remaining = list(range(len(pages)))
+    selected: list[int] = []
+    while remaining and len(selected) < k:
+        gains = relevances[remaining]
+        if selected:  # the first choice has nothing to be unlike, and is the most relevant one
+            gains = lambda_mult * gains - (1 - lambda_mult) * nearest[remaining]
+        selected.append(remaining.pop(int(np.argmax(gains))))
+        if len(selected) < k:
+            for index in remaining:
+                nearest[index] = max(nearest[index], pages[selected[-1]].similarity(pages[index]))
+    return selected
 
 
 def page_similarity(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """How far two multi-vectors show the same, in [0, 1]: MaxSim both ways, normalised.
+    """Similarity of two multi-vectors in [0, 1]: MaxSim in both directions, normalised.
 
         (sum_i |a_i| max_j cos(a_i, b_j) / sum_i |a_i|  +  the same from b to a) / 2,  cosines below 0 counted as 0
 
-    It is symmetric, 1 for equal pages however often a vector is repeated, and, unlike MaxSim itself, not the greater
-    the more vectors a page has.
+    It is symmetric, 1 for equal pages however often a vector is repeated, and, unlike MaxSim itself, does not grow with
+    the number of vectors.
 
     Args:
         one: (n_vectors, dim).
@@ -94,19 +95,19 @@ def page_similarity(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 class _Page:
-    """Directions and weights of a page's vectors, of a pooled page's if there are many."""
+    """Directions and weights of a page's vectors, pooled if there are many."""
 
     def __init__(self, vectors: NDArray[Any]) -> None:
         array: NDArray[Any] = as_multi_vector(vectors).astype(np.float32, copy=False)
         if len(array) > _MOST_VECTORS:
             size = -(-len(array) // _MOST_VECTORS)
-            # Neighbours in the page's own order, which runs along its rows, look at the same thing.
+            # Neighbours in the order of the vectors, which runs along the page's rows, show similar things.
             starts = np.arange(0, len(array), size)
             array = np.add.reduceat(array, starts, axis=0) / np.diff(np.append(starts, len(array)))[:, None]
         lengths = np.linalg.norm(array, axis=1)
-        kept = lengths > 0
-        self.directions = array[kept] / lengths[kept, None]
-        self.weights = lengths[kept] / lengths.sum() if kept.any() else lengths[kept]
+        nonzero = lengths > 0
+        self.directions = array[nonzero] / lengths[nonzero, None]
+        self.weights = lengths[nonzero] / lengths.sum() if nonzero.any() else lengths[nonzero]
 
     def similarity(self, other: _Page) -> float:
         if self.directions.shape[1] != other.directions.shape[1]:
@@ -114,8 +115,8 @@ class _Page:
                 f"mmr: dims {self.directions.shape[1]} and {other.directions.shape[1]}; were both embedded by the same "
                 "model?"
             )
-        if not len(self.weights) or not len(other.weights):  # a page that says nothing repeats nothing
+        if not len(self.weights) or not len(other.weights):  # a page of zero vectors resembles no page
             return 0.0
         cosines = np.clip(self.directions @ other.directions.T, 0, 1)
-        there, back = self.weights @ cosines.max(axis=1), other.weights @ cosines.max(axis=0)
-        return min(float(there + back) / 2, 1.0)
+        forward, backward = self.weights @ cosines.max(axis=1), other.weights @ cosines.max(axis=0)
+        return min(float(forward + backward) / 2, 1.0)

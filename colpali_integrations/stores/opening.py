@@ -1,12 +1,15 @@
-"""Where a store is, and what it was made with -> an engine and its settings."""
+"""Opening of stores: the choice of an engine by the place, and the check of the settings."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.registry import ModelDescription, find_model
@@ -20,7 +23,7 @@ ModelLike: TypeAlias = "ColPali | ModelDescription | Fingerprint | str"
 
 
 def fingerprint(model: ModelLike) -> Fingerprint:
-    """Of a model, its description, or the name of a registered one.
+    """The fingerprint of a model, of its description, or of a model registered by a name.
 
     Raises:
         ModelNotFoundError: no model is registered by that name.
@@ -33,7 +36,7 @@ def fingerprint(model: ModelLike) -> Fingerprint:
 
 
 def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
-    """How the store in a folder was made, without opening it; None where there is none.
+    """The settings of the store in a folder, read without opening it; None for a folder without a store.
 
     Args:
         path: the folder.
@@ -50,7 +53,7 @@ def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
     """
     from colpali_integrations.stores.qdrant.shards import read_manifest
 
-    manifest = read_manifest(Path(path))
+    manifest = read_manifest(Path(path).expanduser())
     return None if manifest is None else Settings.from_dict(manifest, where=f"the store {path}")
 
 
@@ -58,76 +61,91 @@ def open_engine(
     path: str | os.PathLike[str] | None,
     url: str | None,
     client: Any,
-    collection: str,
-    wanted: dict[str, Any],
+    collection_name: str,
+    options: Mapping[str, Any],
     collection_options: Mapping[str, Any] | None,
-    client_options: dict[str, Any],
+    client_options: Mapping[str, Any],
 ) -> tuple[Engine, Settings]:
-    """Open what is there, after checking that it is what is `wanted`, or make it.
+    """Open the engine of an existing store, after checking its settings, or create it.
 
     Args:
         path: a folder.
         url: of a Qdrant server.
         client: a ready `QdrantClient`.
-        collection: on the server.
-        wanted: `model` (a Fingerprint or None) and the other fields of `Settings`, those that were given.
-        collection_options: for the making of a collection.
+        collection_name: of the collection on the server.
+        options: `model` (a Fingerprint) and the other fields of `Settings`; None for those that were not passed.
+        collection_options: for a collection that is created.
         client_options: for `QdrantClient`.
 
     Raises:
-        ConfigurationError: more than one place; or a store that was made in another way.
-        FingerprintError: a store that was made by another model.
-        StoreError: it cannot be opened, or there is none and no model to make it for.
+        ConfigurationError: more than one place, an unknown option, or a store that was made with other options.
+        FingerprintError: the store was made by another model.
+        StoreError: it cannot be opened, or does not exist and there is no model to create it for.
     """
     if sum(place is not None for place in (path, url, client)) > 1:
         raise ConfigurationError("a store is in one place: pass path= or url= or client=, or none for memory")
+    misspelt = [
+        name for name in client_options if name in _GUESSES or (url is None and get_close_matches(name, _OPTIONS))
+    ]
+    if misspelt:
+        raise unknown_option("MultiVectorStore.open", misspelt, _OPTIONS, _GUESSES)
     if client_options and url is None:
         raise ConfigurationError(f"{', '.join(client_options)}: options of a server's client need url=")
     if collection_options and url is None and client is None:
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
-    manifest: dict[str, Any] | None
+    requested = {key: value for key, value in options.items() if value is not None}
     if path is not None:
         from colpali_integrations.stores.qdrant.edge import EdgeEngine
         from colpali_integrations.stores.qdrant.shards import read_manifest
 
-        folder, where = Path(path), f"the store {path}"
-        manifest = read_manifest(folder)
-        settings = _settings(manifest, wanted, where, default="ward")
+        folder = Path(path).expanduser()
+        settings = _settings(read_manifest(folder), requested, f"the store {path}", default="ward")
         engine: Engine = EdgeEngine(folder, schema=settings.schema, manifest=settings.to_dict())
     elif url is not None or client is not None:
         from colpali_integrations.stores.qdrant import server as qdrant_server
 
         connection = client if url is None else qdrant_server.connect(url, **client_options)
-        where = f"the collection {collection!r} at {url or 'the given client'}"
-        manifest = qdrant_server.read_manifest(connection, collection)
-        settings = _settings(manifest, wanted, where, default="ward")
+        where = f"the collection {collection_name!r} at {url or 'the client'}"
+        manifest = qdrant_server.read_manifest(connection, collection_name)
+        settings = _settings(manifest, requested, where, default="ward")
         engine = qdrant_server.QdrantServerEngine(
             connection,
-            collection,
+            collection_name,
             schema=settings.schema,
             manifest=settings.to_dict(),
             options=collection_options,
             owns_client=client is None,
         )
     else:
-        settings = _settings(None, wanted, MemoryEngine.where, default="exact")
+        settings = _settings(None, requested, MemoryEngine.where, default="exact")
         engine = MemoryEngine(schema=settings.schema, manifest=settings.to_dict())
-    # Of two that make a store at the same moment one comes second, and finds the other's.
-    return engine, _settings(dict(engine.manifest), wanted, engine.where, default="exact")
+    # Two processes may create the store at the same time; the second one must accept the settings of the first.
+    return engine, _settings(engine.manifest, requested, engine.where, default="exact")
 
 
-def _settings(manifest: dict[str, Any] | None, wanted: dict[str, Any], where: str, *, default: FirstStage) -> Settings:
-    given = {key: value for key, value in wanted.items() if value is not None}
-    if manifest is None:
-        if "model" not in given:
-            raise StoreError(f"there is no such store yet: {where}; pass model= to make it, or index documents into it")
-        if not given["model"].unit_length:
-            default = "exact"  # few vectors a page, and means of them lose what their lengths say
-        return Settings(**{"first_stage": default, **given})
-    found = Settings.from_dict(manifest, where=where)
-    found.require(Settings(**{**_ways(found), **given}), where=where)
-    return found
+def _settings(
+    manifest: Mapping[str, Any] | None, requested: dict[str, Any], where: str, *, default: FirstStage
+) -> Settings:
+    if manifest is not None:
+        settings = Settings.from_dict(manifest, where=where)
+        settings.require(replace(settings, **requested), where=where)
+        return settings
+    if "model" not in requested:
+        raise StoreError(f"there is no such store yet: {where}; pass model= to make it, or index documents into it")
+    if not requested["model"].unit_length:
+        default = "exact"  # few vectors per page, and averaging them discards the weights in their lengths
+    return Settings(**{"first_stage": default, **requested})
 
 
-def _ways(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+_OPTIONS = (
+    *("client", "collection_name", "collection_options", "first_stage", "first_vectors", "language", "model"),
+    *("path", "url"),
+)
+_GUESSES = {
+    **{"collection": "use collection_name=", "host": "use url='http://<host>:6333'"},
+    **dict.fromkeys(
+        ("persist_directory", "persist_dir", "location", "folder"),
+        "use path= for a folder, or url= for a Qdrant server",
+    ),
+    **dict.fromkeys(("embedding", "embed_model", "embedding_function"), "use model="),
+}

@@ -1,11 +1,7 @@
-"""Candidates that somebody else found -> MaxSim with a question, with as little encoding as possible.
+"""MaxSim of a question with the candidates of another retriever, with as little encoding as possible.
 
-    candidate --id known to the store--> the stored vectors --+
-              --key seen before--------> the cache -----------+--> MaxSim, relevance
-              --otherwise--------------> encoded, and cached -+
-
-The adapters' rerankers are thin skins over this. Vectors that are encoded here are rounded to float16, as stores do it,
-so that a page has the same score from either.
+A candidate whose content is in the store, under its id or another, is scored by the stored vectors; others are encoded
+once and cached. Encoded vectors are rounded to float16, as in stores, so a page has the same score from either.
 """
 
 from __future__ import annotations
@@ -14,7 +10,7 @@ import logging
 import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -25,7 +21,9 @@ from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.prompt import check_query
 from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.maxsim import max_sim, relevance
+from colpali_integrations.stores.filters import CONTENT
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["Candidate", "CandidateScore", "CandidateScorer"]
@@ -37,14 +35,14 @@ _Half: TypeAlias = "NDArray[np.float16]"
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something to be scored.
+    """A page or text to be scored.
 
     Attributes:
-        id: under which the store may know it; None for none.
-        key: what tells its content from any other's, such as a content hash; equal keys are encoded once.
-        text: what it says; encoded when it has no image.
-        image: gives its picture, when it must be encoded; None for a text.
-        name: what messages call it; the key when empty.
+        id: of its entry in the store, or None. The entry counts only if its content is the candidate's.
+        key: equal for equal content; see `pages.identity.page_key` and `text_key`.
+        text: encoded if there is no image.
+        image: a function that returns the picture, called only to encode it; None for a text.
+        name: the candidate's name in messages; by default the key.
     """
 
     id: str | None
@@ -56,12 +54,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CandidateScore:
-    """What a candidate got.
+    """The score of a candidate.
 
     Attributes:
-        max_sim: ranks the candidates of one question; minus infinity for one that could not be encoded.
-        relevance: the same in [0, 1]; see `scoring.maxsim.relevance`.
-        error: why it could not be encoded, with `on_error="skip"`.
+        max_sim: ranks the candidates of one question; minus infinity for a candidate that cannot be encoded.
+        relevance: MaxSim scaled to [0, 1]; see `scoring.maxsim.relevance`.
+        error: the reason for which a candidate could not be encoded, with `on_error="skip"`.
     """
 
     max_sim: float
@@ -70,12 +68,13 @@ class CandidateScore:
 
 
 class CandidateScorer:
-    """Scores candidates against questions. Safe to share between threads; pages are encoded by one at a time.
+    """Scores candidates against questions. Threads may share it; only one of them encodes pages at a time.
 
     Args:
-        model: gives the model, when something must be encoded; the question always.
-        store: whose vectors are used for the candidates that it holds.
-        cache_size: how many encoded candidates are kept, those last used; a page of 1030 vectors takes 264 kB.
+        model: a function that returns the model.
+        store: its vectors score the candidates whose content it has.
+        cache_size: number of encoded candidates in the cache, the most recently used ones; a page of 1030 vectors takes
+            264 kB.
 
     Raises:
         ConfigurationError: a negative cache_size.
@@ -95,9 +94,8 @@ class CandidateScorer:
         self._model, self._store, self._size = model, store, cache_size
         self._cache: OrderedDict[str, _Half] = OrderedDict()
         self._lock = threading.Lock()
-        # Held while pages are encoded: whoever wants the same page waits, and then finds it in the cache.
+        # Held during encoding: a thread that needs the same page waits, and then reads it from the cache.
         self._encoding = threading.Lock()
-        self._checked: ColPali | None = None
 
     def scores(
         self, query: str, candidates: Sequence[Candidate], *, on_error: Literal["raise", "skip"] = "raise"
@@ -106,9 +104,9 @@ class CandidateScorer:
 
         Args:
             query: the question.
-            candidates: in any number; those that the store knows cost no encoding.
-            on_error: "raise" the error of a candidate that cannot be read or encoded; `index` and `item` name it. Or
-                "skip" it: it gets a score below all others, and the log says why.
+            candidates: any number; those in the store are not encoded.
+            on_error: "raise" the error of a candidate that cannot be read or encoded; its `index` and `item` name the
+                candidate. Or "skip" the candidate: it gets a score below all others, and the log has the reason.
 
         Returns:
             Scores in the order of the candidates.
@@ -123,106 +121,103 @@ class CandidateScorer:
         if not candidates:
             return []
         model = self._model()
-        if self._store is not None and model is not self._checked:
+        if self._store is not None:
             self._store.require(model)
-            self._checked = model
         [array] = model.embed_queries([query])
-        ids = [one.id for one in candidates if one.id is not None]
-        stored = self._store.score(array, ids) if self._store is not None and ids else {}
-        others = [index for index, one in enumerate(candidates) if one.id is None or one.id not in stored]
-        vectors, errors = self._vectors(model, {candidates[index].key: candidates[index] for index in others})
-        for index in others:
-            error = errors.get(candidates[index].key)
-            if error is not None and on_error == "raise":
-                raise error.at(index, _name(candidates[index])) from error.__cause__
-        encoded = dict(zip(vectors, np.atleast_1d(max_sim(array, list(vectors.values()))).tolist(), strict=True))
-        best_match = model.description.best_match
+        entries = self._entries(candidates)
+        by_entry = self._store.score(array, sorted(set(entries.values()))) if self._store is not None else {}
+        scores = {key: by_entry[id_] for key, id_ in entries.items() if id_ in by_entry}
+        others = [(index, one) for index, one in enumerate(candidates) if one.key not in scores]
+        vectors, errors = self._vectors(model, {one.key: one for _, one in others})
+        for index, one in others:
+            if one.key in errors and on_error == "raise":
+                raise errors[one.key].at(index, one.name or one.key) from errors[one.key].__cause__
+        scores |= zip(vectors, np.atleast_1d(max_sim(array, list(vectors.values()))).tolist(), strict=True)
         results = []
         for one in candidates:
-            if one.id is not None and one.id in stored:
-                score = stored[one.id]
-            elif one.key in encoded:
-                score = encoded[one.key]
+            if one.key in scores:
+                share = relevance(scores[one.key], array, best_match=model.description.best_match)
+                results.append(CandidateScore(scores[one.key], float(share)))
             else:
                 error = errors[one.key]
-                logger.warning("left last, for it cannot be scored: %s: %s", _name(one), error)
+                logger.warning("ranked last because it could not be scored: %s: %s", one.name or one.key, error)
                 results.append(CandidateScore(-math.inf, 0.0, error))
-                continue
-            results.append(CandidateScore(score, float(relevance(score, array, best_match=best_match))))
         return results
 
-    # -----------------------------------------------------------------------------------------------------------
+    def needs_encoding(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether `scores` would encode a page, which takes long. It asks the store and encodes nothing."""
+        entries = self._entries(candidates)
+        return any(one.image is not None and one.key not in entries for one in candidates)
+
+    def _entries(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        """The id of an entry of equal content by content key: the candidate's own entry, or another."""
+        if self._store is None:
+            return {}
+        ids = [one.id for one in candidates if one.id is not None]
+        keys = {entry.id: entry.content_hash for entry in self._store.get(ids) if entry is not None}
+        entries = {one.key: one.id for one in candidates if one.id is not None and keys.get(one.id) == one.key}
+        if missing := sorted({one.key for one in candidates} - entries.keys()):
+            entries |= {key: id_ for id_, key in self._store.hashes({CONTENT: {"$in": missing}}).items()}
+        return entries
 
     def _vectors(
-        self, model: ColPali, wanted: dict[str, Candidate]
+        self, model: ColPali, candidates: Mapping[str, Candidate]
     ) -> tuple[dict[str, _Half], dict[str, ColPaliError]]:
-        """The vectors by key, and the errors of those that have none."""
-        vectors = self._cached(wanted)
-        if len(vectors) == len(wanted):
-            return vectors, {}
+        """The vectors by key, and the errors of the candidates without vectors."""
+        vectors = self._cached(candidates)
+        errors: dict[str, ColPaliError] = {}
+        if len(vectors) == len(candidates):
+            return vectors, errors
         with self._encoding:
-            vectors |= self._cached([key for key in wanted if key not in vectors])
-            missing = {key: one for key, one in wanted.items() if key not in vectors}
-            errors: dict[str, ColPaliError] = {}
+            vectors |= self._cached(candidates.keys() - vectors.keys())
+            missing = {key: one for key, one in candidates.items() if key not in vectors}
             for key, encoded in self._encoded(model, missing):
                 if isinstance(encoded, ColPaliError):
                     errors[key] = encoded
                 else:
                     vectors[key] = encoded.astype(np.float16)
-                    self._keep(key, vectors[key])
+                    self._remember(key, vectors[key])
         return vectors, errors
 
     def _encoded(
-        self, model: ColPali, wanted: dict[str, Candidate]
-    ) -> Iterator[tuple[str, NDArray[np.float32] | ColPaliError]]:
+        self, model: ColPali, candidates: Mapping[str, Candidate]
+    ) -> Iterator[tuple[str, Float32 | ColPaliError]]:
         texts: dict[str, str] = {}
         failed: list[tuple[str, ColPaliError]] = []
-        under_way: deque[str] = deque()
+        in_flight: deque[str] = deque()
 
         def pictures() -> Iterator[Any]:
-            for key, one in wanted.items():
-                if one.image is None:
-                    continue
+            for key, one in candidates.items():
                 try:
+                    if one.image is None:
+                        texts[key] = check_query(one.text)
+                        continue
                     picture = one.image()
                 except ColPaliError as error:
                     failed.append((key, error))
                     continue
-                under_way.append(key)
+                in_flight.append(key)
                 yield picture
 
-        for found in model.embed_images(pictures(), on_error="collect"):
-            yield under_way.popleft(), _of_a_candidate(found)
-        for key, one in wanted.items():
-            if one.image is None:
-                try:
-                    texts[key] = check_query(one.text)
-                except ColPaliError as error:
-                    failed.append((key, error))
+        def fail(error: ColPaliError) -> None:
+            error.index = error.item = None  # they count the pictures, not the candidates
+            failed.append((in_flight.popleft(), error))
+
+        for vectors in model.embed_images(pictures(), on_error=fail):
+            yield in_flight.popleft(), vectors
         yield from zip(texts, model.embed_texts(texts.values()), strict=True)
         yield from failed
 
-    def _cached(self, keys: Sequence[str] | dict[str, Candidate]) -> dict[str, _Half]:
+    def _cached(self, keys: Iterable[str]) -> dict[str, _Half]:
         with self._lock:
-            found = {key: self._cache[key] for key in keys if key in self._cache}
-            for key in found:
+            vectors = {key: self._cache[key] for key in keys if key in self._cache}
+            for key in vectors:
                 self._cache.move_to_end(key)
-        return found
+        return vectors
 
-    def _keep(self, key: str, vectors: _Half) -> None:
+    def _remember(self, key: str, vectors: _Half) -> None:
         with self._lock:
             self._cache[key] = vectors
             self._cache.move_to_end(key)
             while len(self._cache) > self._size:
                 self._cache.popitem(last=False)
-
-
-def _name(one: Candidate) -> str:
-    return one.name or one.key
-
-
-def _of_a_candidate(found: Any) -> Any:
-    """Without its place in the stream of pictures, which is not the candidate's place."""
-    if isinstance(found, ColPaliError):
-        found.index = found.item = None
-    return found

@@ -1,26 +1,27 @@
-"""A question's vectors (and words) -> searches of the engine -> hits, fused where both were asked for."""
+"""Searches of a store: options, the two stages, and fusion with BM25."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import Bm25
 from colpali_integrations.scoring.maxsim import relevance
 from colpali_integrations.stores.engine import FIRST, WORDS, Engine, Scored, Search
 from colpali_integrations.stores.entries import Entry, Hit
-from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.filters import Filter, FilterLike, parse_filter
 from colpali_integrations.stores.first_stage import Stage
 from colpali_integrations.stores.fusion import Hybrid, fuse, text_weight
 from colpali_integrations.stores.settings import Settings
 
-__all__ = ["Mode", "SearchPlan", "Searcher"]
+__all__ = ["Mode", "SearchOptions", "Searcher"]
 
 Mode: TypeAlias = Literal["auto", "exact", "two_stage"]
 
@@ -29,33 +30,58 @@ _CANDIDATES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchPlan:
-    """What is asked for; see `MultiVectorStore.search`.
+class SearchOptions:
+    """The options of a search.
+
+    Attributes:
+        k: the largest number of entries.
+        where: only entries that fit this filter; see `filters`.
+        mode: "exact" compares with all vectors of every entry; "two_stage" scans the store's first stage and scores its
+            best with all their vectors; "auto" is two stages where the store has them and holds more than 1000 entries.
+        oversampling: the first stage passes on `oversampling * k` entries; by default 10 * k, and at least 100.
+        min_relevance: leave out entries of a lower relevance, in [0, 1].
+        hybrid: fuse the ranking with BM25's over the entries' texts: True or "rrf" by reciprocal ranks, a number in
+            [0, 1] as the weight of the text.
 
     Raises:
-        ConfigurationError: an option that cannot be.
+        ConfigurationError: an option has an invalid value.
+        InputError: a filter that cannot be read.
+
+    Example:
+        >>> SearchOptions(k=3, where={"page": 1}).limit
+        100
     """
 
-    k: int
-    where: Filter | None
-    mode: Mode
-    oversampling: float | None
-    hybrid: Hybrid
+    k: int = 10
+    where: FilterLike = None
+    mode: Mode = "auto"
+    oversampling: float | None = None
+    min_relevance: float | None = None
+    hybrid: Hybrid = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Refuse invalid values."""
         if self.k < 1:
             raise ConfigurationError(f"k must be at least 1, got {self.k}")
         if self.mode not in ("auto", "exact", "two_stage"):
             raise ConfigurationError(f"mode must be 'auto', 'exact' or 'two_stage', got {self.mode!r}")
         if self.oversampling is not None and not self.oversampling >= 1:
             raise ConfigurationError(f"oversampling must be at least 1, got {self.oversampling}")
+        if self.min_relevance is not None and not 0 <= self.min_relevance <= 1:
+            raise ConfigurationError(f"min_relevance must be between 0 and 1, got {self.min_relevance}")
         if self.hybrid is not False:
             text_weight(self.hybrid)
+        if self.where is not None:
+            object.__setattr__(self, "where", parse_filter(self.where))
+
+    @property
+    def filter(self) -> Filter | None:
+        """`where`, parsed."""
+        return self.where if isinstance(self.where, Filter) else None
 
     @property
     def limit(self) -> int:
-        """How many candidates a first stage, or each half of a hybrid search, hands on."""
+        """Number of candidates that a first stage, or each half of a hybrid search, passes on."""
         if self.oversampling is None:
             return max(_CANDIDATES, 10 * self.k)
         return math.ceil(self.oversampling * self.k)
@@ -65,52 +91,51 @@ class Searcher:
     """Searches of one store.
 
     Args:
-        engine: answers them.
-        settings: how the store was made.
-        stage: its first stage, unless the engine has one of its own.
+        engine: of the store.
+        settings: of the store.
+        stage: its first stage; None for a store without one, or where the engine supplies it.
         bm25: of its texts.
     """
 
     def __init__(self, engine: Engine, settings: Settings, stage: Stage | None, bm25: Bm25) -> None:
         self._engine, self._settings, self._stage, self._bm25 = engine, settings, stage, bm25
 
-    def run(self, queries: Sequence[ArrayLike], plan: SearchPlan, texts: Sequence[str] | None) -> list[list[Hit]]:
-        """At least `plan.k` hits a query, if there are as many, in one pass of the engine.
+    def run(self, queries: Sequence[ArrayLike], options: SearchOptions, texts: Sequence[str] | None) -> list[list[Hit]]:
+        """At least `options.k` hits per query, if there are as many, in one pass of the engine.
 
         Raises:
-            InputError: a query of another shape.
-            ConfigurationError: a hybrid search without words, or two stages in a store that has one.
+            InputError: a query is not vectors of the store's dim.
+            ConfigurationError: a hybrid search without words, or two stages in a store without a first stage.
         """
         name = "the query" if len(queries) == 1 else "query {}"
         arrays = [self.checked(query, name.format(index)) for index, query in enumerate(queries)]
-        staged = self._two_stages(plan.mode)
-        if plan.hybrid is False:
-            answers = self._engine.search([self._search(array, plan, plan.k, staged) for array in arrays])
-            return [self._hits(array, found) for array, found in zip(arrays, answers, strict=True)]
+        staged = self._two_stages(options.mode)
+        if options.hybrid is False:
+            answers = self._engine.search([self._search(array, options, options.k, staged) for array in arrays])
+            return [self._hits(array, results) for array, results in zip(arrays, answers, strict=True)]
         if texts is None or len(texts) != len(arrays):
             raise ConfigurationError("a hybrid search needs the words of each query: pass text= (or texts=)")
-        seeing = [self._search(array, plan, plan.limit, staged) for array in arrays]
+        by_sight = [self._search(array, options, options.limit, staged) for array in arrays]
         words = [self._bm25.query(text) for text in texts]
-        reading = [Search(query=word, using=WORDS, limit=plan.limit, where=plan.where) for word in words]
-        answers = self._engine.search([*seeing, *reading])
-        seen, read = answers[: len(arrays)], answers[len(arrays) :]
-        weight = text_weight(plan.hybrid)
-        return [self._fused(*one, weight) for one in zip(arrays, seen, read, strict=True)]
+        by_text = [Search(query=word, using=WORDS, limit=options.limit, where=options.filter) for word in words]
+        answers = self._engine.search([*by_sight, *by_text])
+        weight = text_weight(options.hybrid)
+        pairs = zip(arrays, answers[: len(arrays)], answers[len(arrays) :], strict=True)
+        return [self._fused(array, sight, text, weight) for array, sight, text in pairs]
 
-    def score(self, array: NDArray[np.float32], ids: Sequence[str]) -> dict[str, float]:
+    def score(self, array: Float32, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id."""
-        wanted = dict.fromkeys(ids)
-        if not wanted:
+        unique = dict.fromkeys(ids)
+        if not unique:
             return {}
-        search = Search(query=array, limit=len(wanted), ids=wanted.keys(), scores_only=True)
-        [found] = self._engine.search([search])
-        return {scored.id: scored.score for scored in found}
+        search = Search(query=array, limit=len(unique), ids=unique.keys(), scores_only=True)
+        return {scored.id: scored.score for scored in self._engine.search([search])[0]}
 
-    def checked(self, query: ArrayLike, name: str = "the query") -> NDArray[np.float32]:
+    def checked(self, query: ArrayLike, name: str = "the query") -> Float32:
         """The query as float32.
 
         Raises:
-            InputError: not vectors of the store's dim.
+            InputError: it is not vectors of the store's dim.
         """
         array = np.asarray(query)
         model = self._settings.model
@@ -122,48 +147,39 @@ class Searcher:
         return array.astype(np.float32, copy=False)
 
     def _two_stages(self, mode: Mode) -> bool:
-        has = self._settings.first_stage != "exact"
-        if mode == "two_stage" and not has:
+        has_stage = self._settings.first_stage != "exact"
+        if mode == "two_stage" and not has_stage:
             raise ConfigurationError(
                 f"{self._engine.where} was made with first_stage='exact': it has no first stage to search in. Search "
                 "with mode='exact', or index anew with first_stage='ward'"
             )
-        return has and (mode == "two_stage" or (mode == "auto" and self._engine.count() > _EXACT_UP_TO))
+        return has_stage and (mode == "two_stage" or (mode == "auto" and self._engine.count() > _EXACT_UP_TO))
 
-    def _search(self, array: NDArray[np.float32], plan: SearchPlan, k: int, staged: bool) -> Search:
+    def _search(self, array: Float32, options: SearchOptions, k: int, staged: bool) -> Search:
         if not staged:
-            return Search(query=array, limit=k, where=plan.where)
-        if self._stage is None:  # the engine scans its own copies
-            return Search(query=array, limit=k, where=plan.where, oversampling=max(1.0, plan.limit / k))
-        scan = Search(query=self._stage.query(array), using=FIRST, limit=max(plan.limit, k))
-        return Search(query=array, limit=k, where=plan.where, prefetch=scan)
+            return Search(query=array, limit=k, where=options.filter)
+        if self._stage is None:  # the engine scans its quantised copies
+            return Search(query=array, limit=k, where=options.filter, oversampling=max(1.0, options.limit / k))
+        scan = Search(query=self._stage.query(array), using=FIRST, limit=max(options.limit, k))
+        return Search(query=array, limit=k, where=options.filter, prefetch=scan)
 
-    def _hits(self, array: NDArray[np.float32], found: Sequence[Scored]) -> list[Hit]:
-        shares = relevance(np.array([one.score for one in found]), array, best_match=self._settings.model.best_match)
+    def _hits(self, array: Float32, results: Sequence[Scored]) -> list[Hit]:
+        shares = relevance(np.array([one.score for one in results]), array, best_match=self._settings.model.best_match)
         return [
             Hit(entry=Entry.from_payload(one.payload), score=one.score, max_sim=one.score, relevance=float(share))
-            for one, share in zip(found, shares, strict=True)
+            for one, share in zip(results, shares, strict=True)
         ]
 
     def _fused(
-        self, array: NDArray[np.float32], seen: Sequence[Scored], read: Sequence[Scored], weight: float | None
+        self, array: Float32, sight: Sequence[Scored], text: Sequence[Scored], weight: float | None
     ) -> list[Hit]:
-        known = {one.id for one in seen}
-        unseen = {one.id: one.payload for one in read if one.id not in known}
-        # What only its text found gets its MaxSim too, so that both kinds of score are over the same entries.
-        scores = self.score(array, list(unseen)) if unseen else {}
-        late = [Scored(id_, scores[id_], payload) for id_, payload in unseen.items() if id_ in scores]
-        hits = {hit.id: hit for hit in self._hits(array, [*seen, *late])}
-        texts = {one.id: one.score for one in read if one.id in hits}
+        sight_ids = {one.id for one in sight}
+        only_text = [one for one in text if one.id not in sight_ids]
+        # Entries that only their text brought in get their MaxSim too: both kinds of score cover the same entries.
+        scores = self.score(array, [one.id for one in only_text])
+        late = [Scored(one.id, scores[one.id], one.payload) for one in only_text if one.id in scores]
+        hits = {hit.id: hit for hit in self._hits(array, [*sight, *late])}
+        bm25 = {one.id: one.score for one in text if one.id in hits}
         textless = [id_ for id_, hit in hits.items() if not hit.entry.has_text]
-        fused = fuse({id_: hit.max_sim for id_, hit in hits.items()}, texts, weight=weight, textless=textless)
-        return [
-            Hit(
-                entry=hits[id_].entry,
-                score=score,
-                max_sim=hits[id_].max_sim,
-                relevance=hits[id_].relevance,
-                bm25=texts.get(id_),
-            )
-            for id_, score in fused.items()
-        ]
+        fused = fuse({id_: hit.max_sim for id_, hit in hits.items()}, bm25, weight=weight, textless=textless)
+        return [replace(hits[id_], score=score, bm25=bm25.get(id_)) for id_, score in fused.items()]

@@ -1,4 +1,4 @@
-"""How a store was made: by which model, and how its pages are searched. It is stored with the vectors."""
+"""Settings of a store, kept with its vectors: the fingerprint of its model, and its way of searching."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from colpali_integrations import __version__
+from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.scoring.muvera import Muvera
@@ -15,26 +15,26 @@ from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
 __all__ = ["Fingerprint", "FirstStage", "Settings"]
 
 FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "binary"]
-_FORMAT = 2  # 1 was the flat file of version 0.1.0
+_FORMAT = 3  # format 2 identified pages by their content, format 1 was a flat file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """By which model the vectors of a store were made; vectors of two models must never meet.
+    """Identity of the model that made the vectors of a store; vectors of two models cannot be compared.
 
     Attributes:
-        name: what `ColPali.from_pretrained` was called with; shown to people, not compared.
-        revision: the commit of the model's repository, or "sha256:" and a hash over its files; "" where nobody knows.
+        name: the argument of `ColPali.from_pretrained`; for messages, not compared.
+        revision: the commit of the model's repository, or "sha256:" and a hash over its files; "" if unknown.
         family: the processor family.
         dim: length of a vector.
-        query_prompt: what surrounds a query; part of `description`.
-        description: hash over everything else that decides an embedding (`ModelDescription.fingerprint`).
+        query_prompt: prefix and suffix of a query; part of `description`.
+        description: hash over all other properties that decide an embedding (`ModelDescription.fingerprint`).
         best_match: `ModelDescription.best_match`, for relevance.
         unit_length: whether every vector has length 1.
-        version: of this package, when the store was made; shown, not compared.
+        version: of this package at the creation of the store; for messages, not compared.
 
     Example:
-        >>> from colpali_integrations import find_model
+        >>> from colpali_integrations.models import find_model
         >>> coltiny = Fingerprint.of(find_model("coltiny"))
         >>> coltiny.matches(Fingerprint.of(find_model("Qdrant/colmodernvbert")))
         False
@@ -70,27 +70,27 @@ class Fingerprint:
     def matches(self, other: Fingerprint) -> bool:
         """Whether vectors of both can be compared.
 
-        Revisions of one kind must be equal. A commit and a hash of files cannot be compared, nor can one that nobody
-        knows, such as that of a model which is only named.
+        Revisions of one kind must be equal. A commit is not compared with a hash of files, nor any revision with an
+        unknown one, such as that of a model which is only named.
         """
-        mine, theirs = (self.family, self.dim, self.description), (other.family, other.dim, other.description)
-        kinds = {revision.startswith("sha256:") for revision in (self.revision, other.revision)}
-        told_apart = bool(self.revision and other.revision) and len(kinds) == 1 and self.revision != other.revision
-        return mine == theirs and not told_apart
+        if (self.family, self.dim, self.description) != (other.family, other.dim, other.description):
+            return False
+        comparable = self.revision.startswith("sha256:") == other.revision.startswith("sha256:")
+        return not (self.revision and other.revision and comparable) or self.revision == other.revision
 
     def require(self, other: Fingerprint, *, where: str) -> None:
         """Check that `other` is the same model; `self` is the store's.
 
         Args:
-            other: the model at hand.
+            other: the model of the caller.
             where: the store, for the message.
 
         Raises:
-            FingerprintError: it is another model; the message shows both and says what to do.
+            FingerprintError: it is another model; the message shows both and gives advice.
         """
         if not self.matches(other):
             if self.name == other.name:
-                advice = f"{self.name!r} has changed; index again into a new store, or go back to what made this one."
+                advice = f"{self.name!r} has changed; index again into a new store, or go back to the earlier model."
             else:
                 advice = f"use the model {self.name!r}, or make a new store with {other.name!r} in another place."
             raise FingerprintError(
@@ -103,10 +103,9 @@ class Fingerprint:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Fingerprint:
-        """What `to_dict` gave; keys of later versions are passed over."""
-        known = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
-        return cls(**known)
+    def from_dict(cls, values: Mapping[str, Any]) -> Fingerprint:
+        """Read the result of `to_dict`; keys of later versions are ignored."""
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
     def __str__(self) -> str:
         revision = f", revision {self.revision}" if self.revision else ""
@@ -119,23 +118,23 @@ class Fingerprint:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a store was made.
+    """The properties of a store that are fixed at its creation.
 
     Attributes:
-        model: by which model.
-        first_stage: what a two-stage search scans first: "ward", means of similar vectors of a page; "rows", means
-            of the rows of its grid; "muvera", one vector; "int8" or "binary", small copies of all vectors that the
-            engine makes itself; "exact", nothing: every search compares with all vectors. Means lose what a model's
-            lengths say: on 901 pages of manuals "ward" kept 62% of ColTiny's best ten among 100 candidates, where
-            on 10,000 ColPali-like pages it kept 98%. For ColTiny take "exact" or "int8".
-        first_vectors: how many vectors a page has in the first stage "ward".
-        language: of the texts, for the stems of BM25; None for words as they are.
+        model: the fingerprint of its model.
+        first_stage: the vectors that a two-stage search scans first: "ward", means of similar vectors of a page;
+            "rows", means of the rows of its grid; "muvera", one vector; "int8" or "binary", small copies of all vectors
+            that the engine makes itself; "exact", none: every search compares with all vectors. Averaging discards the
+            weights that a model encodes in vector lengths: on 901 pages of manuals "ward" kept 62% of ColTiny's best
+            ten among 100 candidates, on 10,000 ColPali-like pages 98%. For ColTiny take "exact" or "int8".
+        first_vectors: number of vectors per page in the first stage "ward".
+        language: of the texts, for the stems of BM25; None compares words unstemmed.
 
     Raises:
         ConfigurationError: an unknown first stage, or no vectors in it.
 
     Example:
-        >>> from colpali_integrations import find_model
+        >>> from colpali_integrations.models import find_model
         >>> colpali = Fingerprint.of(find_model("Qdrant/colpali-v1.3-fp16"))
         >>> settings = Settings(model=colpali, first_stage="muvera")
         >>> {name: (vectors.dim, vectors.multi) for name, vectors in settings.schema.items()}
@@ -148,11 +147,7 @@ class Settings:
     language: str | None = "english"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
-
-        Raises:
-            ConfigurationError: an unknown first stage, or no vectors in it.
-        """
+        """Refuse invalid values."""
         if self.first_stage not in get_args(FirstStage):
             raise ConfigurationError(
                 f"first_stage must be one of {', '.join(map(repr, get_args(FirstStage)))}, got {self.first_stage!r}"
@@ -177,47 +172,41 @@ class Settings:
         return Muvera(self.model.dim, d_proj=min(16, self.model.dim))
 
     def require(self, other: Settings, *, where: str) -> None:
-        """Check that a store of these settings can serve someone who asks for `other`.
+        """Check that a store with these settings fits a request for `other`.
 
         Raises:
-            FingerprintError: another model.
-            ConfigurationError: another way of searching.
+            FingerprintError: `other` has another model.
+            ConfigurationError: `other` has another first stage or language.
         """
         self.model.require(other.model, where=where)
-        mine, theirs = self._ways(), other._ways()
-        if mine != theirs:
-            differing = [key for key in mine if mine[key] != theirs[key]]
-            raise ConfigurationError(
-                f"{where} was made with {_shown(mine, differing)}, and {_shown(theirs, differing)} was asked for. "
-                "Leave these out to take the store's, or index anew into another place."
+        names = ["first_stage", "language", *(["first_vectors"] if self.first_stage == "ward" else [])]
+        if differing := [name for name in names if getattr(self, name) != getattr(other, name)]:
+            actual, requested = (
+                ", ".join(f"{name}={getattr(settings, name)!r}" for name in differing) for settings in (self, other)
             )
-
-    def _ways(self) -> dict[str, Any]:
-        ways = {key: value for key, value in asdict(self).items() if key != "model"}
-        return ways if self.first_stage == "ward" else {**ways, "first_vectors": None}
+            raise ConfigurationError(
+                f"{where} was made with {actual}, and {requested} was requested. Leave these out to take the store's, "
+                "or index anew into another place."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe, with the format's number."""
         return {"format": _FORMAT, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any], *, where: str) -> Settings:
-        """What `to_dict` gave.
+    def from_dict(cls, values: Mapping[str, Any], *, where: str) -> Settings:
+        """Read the result of `to_dict`.
 
         Raises:
-            StoreError: of another format, or damaged.
+            StoreError: `values` have another format, or are damaged.
         """
-        if found.get("format") != _FORMAT:
+        if values.get("format") != _FORMAT:
             raise StoreError(
-                f"{where} has format {found.get('format')!r}, this version reads {_FORMAT}: index its documents anew, "
+                f"{where} has format {values.get('format')!r}, this version reads {_FORMAT}: index its documents anew, "
                 "or use the version that made it"
             )
         try:
-            ways = {name: found[name] for name in cls.__dataclass_fields__ if name != "model" and name in found}
-            return cls(model=Fingerprint.from_dict(found["model"]), **ways)
+            fields = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+            return cls(**{**fields, "model": Fingerprint.from_dict(values["model"])})
         except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{where} has a damaged description ({error}); index its documents anew") from error
-
-
-def _shown(ways: Mapping[str, Any], keys: list[str]) -> str:
-    return ", ".join(f"{key}={ways[key]!r}" for key in keys)

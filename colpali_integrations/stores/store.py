@@ -1,43 +1,43 @@
 """`MultiVectorStore`: pages and their multi-vectors, kept by an engine and searched by MaxSim.
 
-add     Entry, vectors --first_stage, Bm25--> Point --> Engine
-search  query vectors, text --> Search --> Engine --> Scored --fusion, relevance--> Hit
+`add` turns entries and vectors into the points of an `Engine`, with a first stage and the words for BM25. `search`
+passes a question's vectors to the engine, fuses rankings and computes relevances.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from colpali_integrations.errors import InputError, StoreError
+from colpali_integrations.errors import ConfigurationError, InputError, ModelNotFoundError, StoreError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.shared import shared_model
+from colpali_integrations.pages.identity import READER_KEYS
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import Bm25
 from colpali_integrations.scoring.maxsim import relevance
-from colpali_integrations.stores.engine import FIRST, FULL, Engine, Point
+from colpali_integrations.stores.engine import FIRST, FULL, Engine, Point, pieces
 from colpali_integrations.stores.entries import Entry, Hit
-from colpali_integrations.stores.filters import GROUP, ID, And, Condition, Filter, Operator, parse_filter
+from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
 from colpali_integrations.stores.first_stage import first_stage
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.opening import ModelLike, fingerprint, open_engine
-from colpali_integrations.stores.search import Mode, Searcher, SearchPlan
+from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
 from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
 
-__all__ = ["Mode", "MultiVectorStore", "Where"]
+__all__ = ["MultiVectorStore"]
 
-Where: TypeAlias = "Filter | Mapping[str, Any] | None"
-
-# A batch is stored whole or not at all, and is what a kill -9 can lose.
+# A batch is stored whole or not at all: a killed process loses at most one.
 _BATCH_VECTORS, _BATCH_ENTRIES, _BATCH_SECONDS = 32_768, 64, 2.0
 
 
@@ -48,8 +48,8 @@ class MultiVectorStore:
     belongs to one process at a time.
 
     Args:
-        engine: keeps and searches the points.
-        settings: how the store was made.
+        engine: storage and search of the points.
+        settings: of the store.
 
     Example:
         >>> from colpali_integrations import ColPali
@@ -73,7 +73,8 @@ class MultiVectorStore:
         self._stage = first_stage(settings)
         self._bm25 = Bm25(language=settings.language)
         self._searcher = Searcher(engine, settings, self._stage, self._bm25)
-        self._query_tokens: Callable[[str], list[str | None]] | None = None
+        self._encoder: ColPali | None = None
+        self._checked: ModelLike | None = None
 
     @classmethod
     def open(
@@ -83,34 +84,35 @@ class MultiVectorStore:
         model: ModelLike | None = None,
         url: str | None = None,
         client: Any = None,
-        collection: str = "pages",
+        collection_name: str = "pages",
         first_stage: FirstStage | None = None,
         first_vectors: int | None = None,
         language: str | None = None,
         collection_options: Mapping[str, Any] | None = None,
         **client_options: Any,
     ) -> MultiVectorStore:
-        """Open a store, or make it where there is none.
+        """Open a store, or create it if there is none.
 
         Args:
             path: a folder, for the Qdrant engine inside this process.
-            model: what the pages are embedded with: a `ColPali`, its description, or a registered name. Needed to
-                make a store; checked when it exists. A `ColPali` also names the words in what `Hits` show.
+            model: the model of the pages: a `ColPali`, its description, or a registered name. A new store needs it; an
+                existing one checks it. A `ColPali` also encodes questions, and names their words in reports of `Hits`.
             url: of a Qdrant server or cluster, instead of a folder. Without either the store is in memory.
             client: a ready `QdrantClient` instead of `url`.
-            collection: on the server.
-            first_stage: what a two-stage search scans first; see `Settings`. By default "ward", but "exact" in memory
-                and for models with few vectors a page, such as ColTiny.
-            first_vectors: how many vectors a page has there, for "ward"; 32 by default.
+            collection_name: of the collection on the server.
+            first_stage: the vectors that a two-stage search scans first; see `Settings`. By default "ward", but "exact"
+                in memory and for models with few vectors per page, such as ColTiny.
+            first_vectors: number of those vectors per page, for "ward"; 32 by default.
             language: of the texts, for BM25; "english" by default.
-            collection_options: for a collection that is made on a server: `shard_number`, `replication_factor` and the
-                other arguments of `QdrantClient.create_collection`.
+            collection_options: for a new collection on a server: `shard_number`, `replication_factor` and the other
+                arguments of `QdrantClient.create_collection`.
             **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
 
         Raises:
             StoreError: it cannot be opened, another process has it open, or it does not exist and `model` is missing.
-            FingerprintError: it was made by another model; both are shown.
-            ConfigurationError: it was made with another first stage or language, or arguments contradict each other.
+            FingerprintError: it was made by another model; the message shows both.
+            ConfigurationError: it was made with another first stage or language, arguments contradict each other, or an
+                option is unknown.
             MissingExtraError: the engine is not installed.
 
         Example:
@@ -119,36 +121,38 @@ class MultiVectorStore:
             ...     store.count({"page": 1})
             1
         """
-        wanted = {
+        options = {
             "model": None if model is None else fingerprint(model),
             "first_stage": first_stage,
             "first_vectors": first_vectors,
             "language": language,
         }
-        store = cls(*open_engine(path, url, client, collection, wanted, collection_options, client_options))
+        store = cls(*open_engine(path, url, client, collection_name, options, collection_options, client_options))
         if isinstance(model, ColPali):
-            store._query_tokens = model.query_tokens
+            store._encoder = model
         return store
 
     @property
     def model(self) -> Fingerprint:
-        """By which model the vectors were made."""
+        """The fingerprint of the model that made the vectors."""
         return self.settings.model
 
     @property
     def where(self) -> str:
-        """What and where the store is, for messages."""
+        """The kind and place of the store, for messages."""
         return self._engine.where
 
     def require(self, model: ModelLike) -> None:
-        """Check that a model is the one that the store was made by.
+        """Check that a model is the one that made the store.
 
         Raises:
-            FingerprintError: it is another one; the message shows both and says what to do.
+            FingerprintError: it is another one; the message shows both and gives advice.
         """
-        self.model.require(fingerprint(model), where=self.where)
+        if model is not self._checked:
+            self.model.require(fingerprint(model), where=self.where)
+            self._checked = model
 
-    # -- what is in it ------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return self._engine.count()
@@ -156,34 +160,37 @@ class MultiVectorStore:
     def __contains__(self, id_: object) -> bool:
         return isinstance(id_, str) and self._engine.retrieve([id_])[0] is not None
 
-    def count(self, where: Where = None) -> int:
-        """Number of entries that fit a filter; of all without one."""
+    def count(self, where: FilterLike = None) -> int:
+        """Number of entries that fit a filter; without one, of all entries."""
         return self._engine.count(parse_filter(where))
 
     def get(self, ids: Sequence[str]) -> list[Entry | None]:
         """Entries in the order of `ids`; None for an unknown one."""
-        return [
-            None if payload is None else Entry.from_payload(payload) for payload in self._engine.retrieve(list(ids))
-        ]
+        payloads = self._engine.retrieve(list(ids))
+        return [None if payload is None else Entry.from_payload(payload) for payload in payloads]
 
-    def scroll(self, where: Where = None) -> Iterator[Entry]:
-        """All entries that fit a filter, read a piece at a time, in no particular order."""
-        for payload in self._payloads(parse_filter(where)):
-            yield Entry.from_payload(payload)
+    def scroll(self, where: FilterLike = None) -> Iterator[Entry]:
+        """Iterate over all entries that fit a filter, read in batches, in no particular order."""
+        return map(Entry.from_payload, self._payloads(parse_filter(where)))
 
-    def hashes(self, where: Where = None) -> dict[str, str]:
-        """Id and content hash of the entries that fit a filter: what need not be encoded again."""
-        found = self._payloads(parse_filter(where), fields=("content_hash",))
-        return {payload["id"]: payload.get("content_hash", "") for payload in found}
+    def hashes(self, where: FilterLike = None) -> dict[str, str]:
+        """Content hashes by id of the entries that fit a filter."""
+        payloads = self._payloads(parse_filter(where), fields=("content_hash",))
+        return {payload["id"]: payload.get("content_hash", "") for payload in payloads}
 
-    def groups(self) -> dict[str, int]:
-        """The groups (of pages, the paths of their documents) and how many entries each has."""
-        counts = Counter(payload.get("group") for payload in self._payloads(None, fields=("group",)))
-        return {group: number for group, number in counts.items() if group is not None}
+    def documents(self) -> dict[str, int]:
+        """The ids of the documents, and the number of entries of each."""
+        counts = Counter(payload.get("document_id") for payload in self._payloads(None, fields=("document_id",)))
+        return {document: number for document, number in counts.items() if document is not None}
 
-    def vectors(self, ids: Sequence[str]) -> list[NDArray[np.float32] | None]:
-        """All vectors of each entry, float32 (n, dim), as they were rounded to float16; None for an unknown id."""
+    def vectors(self, ids: Sequence[str]) -> list[Float32 | None]:
+        """All vectors of each entry, float32 (n, dim), rounded to float16 when stored; None for an unknown id."""
         return self._engine.vectors(list(ids))
+
+    def _records(self, ids: Sequence[str]) -> Iterator[tuple[Entry, Float32]]:
+        for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
+            if entry is not None and vectors is not None:
+                yield entry, vectors
 
     def _payloads(self, where: Filter | None, fields: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         after = None
@@ -193,36 +200,32 @@ class MultiVectorStore:
             if after is None:
                 return
 
-    # -- changing it --------------------------------------------------------------------------------------------
+    # -- changing ------------------------------------------------------------------------------------------------------
 
     def add(self, records: Iterable[tuple[Entry, ArrayLike]]) -> int:
         """Store entries with their vectors, in place of those with the same ids, in batches as they come.
 
         Args:
-            records: entries with vectors (n, dim), n > 0. It may be a generator: what it gave before it failed or was
-                interrupted is kept.
+            records: entries with vectors (n, dim), n > 0. It may be a generator: records that it yields before an
+                error or an interruption are stored.
 
         Returns:
-            How many were stored.
+            The number of stored records.
 
         Raises:
-            StoreError: vectors of another shape or not finite in float16, metadata that JSON cannot hold, or the
-                engine cannot write.
+            StoreError: vectors of another shape or not finite in float16, metadata that cannot be written as JSON, or
+                the engine cannot write.
         """
         stored, size, since = 0, 0, time.monotonic()
-        # By id, because of two entries with one id in a batch the later one counts.
-        waiting: dict[str, Point] = {}
+        waiting: dict[str, Point] = {}  # by id: of two entries with one id in a batch, the later one counts
         try:
             for entry, vectors in records:
                 point = self._point(entry, vectors)
                 waiting[point.id] = point
                 size += len(point.vectors[FULL])
                 stored += 1
-                if (
-                    size >= _BATCH_VECTORS
-                    or len(waiting) >= _BATCH_ENTRIES
-                    or time.monotonic() - since >= _BATCH_SECONDS
-                ):
+                full = size >= _BATCH_VECTORS or len(waiting) >= _BATCH_ENTRIES
+                if full or time.monotonic() - since >= _BATCH_SECONDS:
                     batch, waiting, size = list(waiting.values()), {}, 0
                     self._engine.upsert(batch)
                     since = time.monotonic()
@@ -231,100 +234,177 @@ class MultiVectorStore:
                 self._engine.upsert(list(waiting.values()))
         return stored
 
-    def delete(self, ids: Iterable[str] | None = None, *, where: Where = None, group: str | None = None) -> int:
-        """Remove entries: those that have one of the ids and fit the filter and are of the group, as far as given.
+    def delete(
+        self, ids: Iterable[str] | None = None, *, where: FilterLike = None, document_id: str | None = None
+    ) -> int:
+        """Remove the entries that match all of the given criteria.
+
+        Args:
+            ids: of entries; unknown ones are ignored.
+            where: a filter; one that fits every possible entry, such as `{"$and": []}`, is refused.
+            document_id: of the document that the entries belong to.
 
         Returns:
-            How many were removed; unknown ids are passed over.
+            The number of removed entries.
 
         Raises:
-            InputError: nothing was given. To remove everything, pass `where={"$id": {"$exists": True}}`.
+            InputError: no criterion, or a filter that fits every possible entry. To remove everything, pass
+                `where={"$id": {"$exists": True}}`.
             StoreError: the engine cannot write.
         """
-        wanted = None if ids is None else [ids] if isinstance(ids, str) else list(ids)
+        if ids is not None:
+            ids = [ids] if isinstance(ids, str) else list(dict.fromkeys(ids))
         condition = parse_filter(where)
-        parts = [] if condition is None else [condition]
-        if wanted is not None:
-            parts.append(Condition(ID, Operator.IN, tuple(dict.fromkeys(wanted))))
-        if group is not None:
-            parts.append(Condition(GROUP, Operator.EQ, group))
-        if not parts:
-            raise InputError("delete: pass ids, where or group; nothing was given")
-        if wanted == []:
+        if condition is not None and always(condition):
+            raise InputError(
+                f"delete: the filter {where!r} fits every entry; to remove everything, pass "
+                "where={'$id': {'$exists': True}}"
+            )
+        by_id = None if ids is None else parse_filter({ID: {"$in": ids}})
+        by_document = None if document_id is None else parse_filter({DOCUMENT: document_id})
+        criteria = [one for one in (condition, by_id, by_document) if one is not None]
+        if not criteria:
+            raise InputError("delete: pass ids, where or document_id; nothing was given")
+        if ids == []:
             return 0
-        found = [payload["id"] for payload in self._payloads(And(tuple(parts)), fields=())]
-        self._engine.delete(found)
-        return len(found)
+        matching = [payload["id"] for payload in self._payloads(And(tuple(criteria)), fields=())]
+        self._engine.delete(matching)
+        return len(matching)
+
+    def update_metadata(self, document_id: str, metadata: Mapping[str, Any]) -> int:
+        """Change the caller's metadata of a document, such as its tags; its identity and vectors stay.
+
+        Args:
+            document_id: of the document.
+            metadata: new values by key; None removes a key. Keys that describe the page (`source`, `page`,
+                `content_hash` and so on) cannot be changed.
+
+        Returns:
+            The number of changed entries; 0 for an unknown document.
+
+        Raises:
+            InputError: a key that describes the page.
+            StoreError: metadata that cannot be written as JSON, or the engine cannot write.
+
+        Example:
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     [document] = store.documents()
+            ...     store.update_metadata(document, {"year": 2024}), store.count({"year": 2024})
+            (2, 2)
+        """
+        if fixed := sorted(READER_KEYS & metadata.keys()):
+            raise InputError(f"update_metadata: {', '.join(fixed)} describe the page and cannot be changed")
+        changed = 0
+        removed = {key for key, value in metadata.items() if value is None}
+        for ids in pieces(self.hashes({DOCUMENT: document_id}), _BATCH_ENTRIES):
+            records = []
+            for entry, vectors in self._records(ids):
+                values = {key: value for key, value in {**entry.metadata, **metadata}.items() if key not in removed}
+                records.append((replace(entry, metadata=values, grid=entry.grid), vectors))
+            changed += self.add(records)
+        return changed
 
     def optimize(self) -> None:
-        """Give back the space of removed entries, and make quantised copies where the store has them. May take long."""
+        """Release the space of removed entries, and make quantised copies for stores with them. It may take long."""
         self._engine.optimize()
 
-    # -- searching ----------------------------------------------------------------------------------------------
+    # -- searching -----------------------------------------------------------------------------------------------------
 
     def search(
         self,
-        query: ArrayLike,
+        query: str | ArrayLike,
         k: int = 10,
         *,
-        where: Where = None,
+        where: FilterLike = None,
         mode: Mode = "auto",
         oversampling: float | None = None,
         min_relevance: float | None = None,
         hybrid: Hybrid = False,
         text: str | None = None,
     ) -> Hits:
-        """Find the entries that answer a query.
+        """Find the entries that answer a question.
 
         Args:
-            query: its vectors, (n, dim).
-            k: how many entries at most.
-            where: only entries that fit this filter; see `filters`.
-            mode: "exact" compares with all vectors of every entry; "two_stage" scans the store's first stage and scores
-                its best with all their vectors; "auto" is two stages where the store has them and holds more than
-                1000 entries.
-            oversampling: how many times `k` the first stage hands on; by default 10, and at least 100 entries.
+            query: the question, or its vectors (n, dim).
+            k: the largest number of entries; this and the following are those of `SearchOptions`.
+            where: only entries that fit this filter.
+            mode: "auto", "exact" or "two_stage".
+            oversampling: the first stage passes on `oversampling * k` entries.
             min_relevance: leave out entries of a lower relevance, in [0, 1].
-            hybrid: fuse the ranking with BM25's over the entries' texts: True or "rrf" by reciprocal ranks, a number
-                as the weight of the text. Needs `text`.
-            text: the words of the query, for `hybrid`, and for what `Hits` show.
+            hybrid: fuse the ranking with BM25's.
+            text: the words of a question that is passed as vectors, for `hybrid` and for reports of `Hits`.
 
         Returns:
-            Hits, the best first; fewer than `k` if there are no more. A list that notebooks show with the pages'
-            pictures, and that `to_html()` makes a file of.
+            A list of hits, the best first; fewer than `k` if there are no more. Notebooks show it with the pages'
+            pictures, and `to_html()` turns it into a file.
 
         Raises:
-            InputError: not vectors of the store's dim, or a filter that cannot be read.
-            ConfigurationError: an option that cannot be.
+            InputError: the vectors do not have the store's dim, or the filter cannot be read.
+            QueryError: the question is empty.
+            ConfigurationError: an option has an invalid value, or the question is text and the store's model is not
+                registered here.
             StoreError: the engine cannot be read.
+
+        Example:
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     store.search("diverging palettes", 1)
+            Hits(1): report.pdf, page 1 (0.52)
         """
-        texts = None if text is None else [text]
-        options: dict[str, Any] = {"mode": mode, "oversampling": oversampling, "min_relevance": min_relevance}
-        return self.search_batch([query], k, where=where, hybrid=hybrid, texts=texts, **options)[0]
+        options = SearchOptions(
+            k=k, where=where, mode=mode, oversampling=oversampling, min_relevance=min_relevance, hybrid=hybrid
+        )
+        return self.search_batch([query], options, texts=None if text is None else [text])[0]
 
     def search_batch(
         self,
-        queries: Sequence[ArrayLike],
-        k: int = 10,
+        queries: Sequence[str | ArrayLike],
+        options: SearchOptions | None = None,
         *,
-        where: Where = None,
-        mode: Mode = "auto",
-        oversampling: float | None = None,
-        min_relevance: float | None = None,
-        hybrid: Hybrid = False,
         texts: Sequence[str] | None = None,
     ) -> list[Hits]:
-        """`search` for several queries in one pass of the engine; `texts` are their words, one a query."""
-        plan = SearchPlan(k=k, where=parse_filter(where), mode=mode, oversampling=oversampling, hybrid=hybrid)
-        found = self._searcher.run(queries, plan, texts)
-        floor = -math.inf if min_relevance is None else min_relevance
-        if texts is not None and len(texts) != len(found):
-            raise InputError(f"{len(found)} queries but {len(texts)} texts; pass one of each, or no texts")
-        words: Sequence[str | None] = [None] * len(found) if texts is None else texts
+        """Answer several questions in one pass of the engine.
+
+        Args:
+            queries: questions, or vectors (n, dim) of each.
+            options: of the search.
+            texts: the words of the questions, where `queries` are vectors.
+
+        Raises:
+            InputError: numbers of queries and texts that differ, and as `search`.
+            ConfigurationError: as `search`.
+            StoreError: as `search`.
+        """
+        options = options or SearchOptions()
+        words = [query for query in queries if isinstance(query, str)]
+        if words and len(words) == len(queries):
+            texts, queries = words, list(self.encoder.embed_queries(words))
+        if texts is not None and len(texts) != len(queries):
+            raise InputError(f"{len(queries)} queries but {len(texts)} texts; pass one of each, or no texts")
+        results = self._searcher.run(queries, options, texts)
+        labels: Sequence[str | None] = texts or [None] * len(results)
+        lowest = options.min_relevance or 0.0
         return [
-            self._shown([hit for hit in hits if hit.relevance >= floor][:k], query, text)
-            for query, hits, text in zip(queries, found, words, strict=True)
+            self._attached([hit for hit in hits if hit.relevance >= lowest][: options.k], query, text)
+            for query, hits, text in zip(queries, results, labels, strict=True)
         ]
+
+    @property
+    def encoder(self) -> ColPali:
+        """The model that encodes questions: the one that the store was opened with, or the registered one.
+
+        Raises:
+            ConfigurationError: the store's model is not registered here.
+        """
+        if self._encoder is None:
+            try:
+                self._encoder = shared_model(self.model.name)
+            except ModelNotFoundError as error:
+                raise ConfigurationError(
+                    f"{self.where} was made by the model {self.model.name!r}, which is not registered here; open it "
+                    "with model=ColPali.from_pretrained(<its folder>)"
+                ) from error
+            self.require(self._encoder)
+        return self._encoder
 
     def score(self, query: ArrayLike, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
@@ -337,72 +417,68 @@ class MultiVectorStore:
     def regions(
         self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
     ) -> dict[str, list[dict[str, Any]]]:
-        """Where on each page the query is answered: by id the boxes of `explain.regions.regions`, JSON-safe.
+        """Find the regions of each page that answer the query: boxes of `explain.regions.regions` by id, JSON-safe.
 
         Args:
             query: its vectors, (n, dim).
-            ids: of entries; those without places (texts) or unknown have no boxes.
+            ids: of entries; texts and unknown ids have no boxes.
             tokens: `ColPali.query_tokens(...)`: the words that the vectors stand for.
 
         Returns:
             By id a list of `Region.to_dict(...)`: fractions of the page, and points (for PDFs) or pixels.
         """
         array = self._searcher.checked(query)
-        found: dict[str, list[dict[str, Any]]] = {}
-        for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
-            if entry is None or vectors is None:
-                continue
-            boxes = [] if entry.grid is None else regions(array, vectors, entry.grid, tokens=tokens)
+        boxes: dict[str, list[dict[str, Any]]] = {}
+        for entry, vectors in self._records(ids):
+            matches = [] if entry.grid is None else regions(array, vectors, entry.grid, tokens=tokens)
             width, height = entry.metadata.get("width", 1), entry.metadata.get("height", 1)
             unit: Literal["points", "pixels"] = "points" if "dpi" in entry.metadata else "pixels"
-            found[entry.id] = [box.to_dict(width, height, unit) for box in boxes]
-        return found
+            boxes[entry.id] = [region.to_dict(width, height, unit) for region in matches]
+        return boxes
 
     def similarity_maps(
         self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
     ) -> dict[str, SimilarityMaps]:
-        """How well each place of each page matches each word: by id the maps of `explain.similarity`.
+        """Compare each cell of each page with each word: maps of `explain.similarity` by id.
 
         Args:
             query: its vectors, (n, dim).
-            ids: of entries; those without places (texts) or unknown have no maps.
+            ids: of entries; texts and unknown ids have no maps.
             tokens: `ColPali.query_tokens(...)`: the words that the vectors stand for.
 
         Returns:
             By id `SimilarityMaps`, float32 (n, rows, columns) each.
 
         Raises:
-            InputError: vectors of another dim, or another number of tokens than of vectors.
+            InputError: the vectors have another dim, or the numbers of tokens and vectors differ.
         """
         array = self._searcher.checked(query)
         return {
             entry.id: similarity_maps(array, vectors, entry.grid, tokens=tokens)
-            for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True)
-            if entry is not None and vectors is not None and entry.grid is not None
+            for entry, vectors in self._records(ids)
+            if entry.grid is not None
         }
 
-    # -- the rest -----------------------------------------------------------------------------------------------
+    # -- the rest ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Release the folder or the connection. A store in memory is gone then."""
+        """Release the folder or the connection. A store in memory loses its entries."""
         self._engine.close()
 
     def __enter__(self) -> MultiVectorStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         return f"MultiVectorStore({self.where}, model {self.model.name!r}, first stage {self.settings.first_stage!r})"
 
-    def _shown(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
-        """Hits that can be shown: the names of the words come from the model, if they are of this query."""
-        tokens = self._query_tokens(text) if self._query_tokens is not None and text and text.strip() else None
+    def _attached(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
+        """Hits with this store; the model names the words, if the vectors are those of `text`."""
+        tokens = self._encoder.query_tokens(text) if self._encoder is not None and text and text.strip() else None
         if tokens is not None and len(tokens) != len(np.asarray(query)):
-            tokens = None  # vectors of another text, such as of a hypothetical answer
+            tokens = None  # the vectors of another text, such as a hypothetical answer
         return Hits(hits, store=self, query=query, text=text, tokens=tokens)
 
     def _point(self, entry: Entry, vectors: ArrayLike) -> Point:
@@ -414,13 +490,13 @@ class MultiVectorStore:
                 f"{self.where} was made by {self.model.name!r}"
             )
         if entry.grid is not None and len(entry.grid) != len(array):
-            raise StoreError(f"{entry.name}: a grid of {len(entry.grid)} places came with {len(array)} vectors")
+            raise StoreError(f"{entry.name}: a grid of {len(entry.grid)} positions came with {len(array)} vectors")
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
         if not np.isfinite(half).all():
             raise StoreError(f"{entry.name}: vectors must be finite in float16 (at most 65504)")
-        kept: dict[str, NDArray[Any]] = {FULL: half}
+        named: dict[str, Any] = {FULL: half}
         if self._stage is not None:
-            kept[FIRST] = self._stage.page(half.astype(np.float32), entry.grid)
+            named[FIRST] = self._stage.page(half.astype(np.float32), entry.grid)
         words = self._bm25.document(entry.text) if entry.has_text else None
-        return Point(entry.id, kept, words if words is not None and len(words) else None, entry.to_payload())
+        return Point(entry.id, named, words if words is not None and len(words) else None, entry.to_payload())

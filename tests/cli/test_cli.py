@@ -1,4 +1,4 @@
-"""The commands as a script uses them: what they print, where, and with which exit code."""
+"""The commands as a script uses them: their output on stdout and stderr, and their exit codes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from colpali_integrations import __version__, list_supported_models
+from colpali_integrations import __version__
 from colpali_integrations.cli.app import ExitCode, run
-from colpali_integrations.cli.snippet import marked, snippet
+from colpali_integrations.cli.display import marked
+from colpali_integrations.explain.snippet import snippet
+from colpali_integrations.models import list_supported_models
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
-from tests.stores.documents import make_folder
+from tests.pages.test_pdf import encrypted
+from tests.stores.documents import draw, make_folder, save_pdf
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def test_index_says_what_it_did_on_stderr(
+def test_index_prints_its_summary_on_stderr(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -49,14 +53,15 @@ def test_index_says_what_it_did_on_stderr(
     assert run([*arguments, "--quiet"]) == ExitCode.OK
     assert capsys.readouterr() == ("", "")
     assert run(arguments) == ExitCode.OK
-    assert capsys.readouterr().err == "0 pages added, 3 there already. index holds 3 pages of 2 documents.\n"
+    assert capsys.readouterr().err == "0 pages added, 3 present. index holds 3 pages of 2 documents.\n"
 
 
-def test_search_as_json_is_one_object_a_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_search_as_json_prints_one_object_per_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["search", "prices of bananas", "--store", str(store), "-k", "2", "--json"]) == ExitCode.OK
     captured = capsys.readouterr()
     first, second = map(json.loads, captured.out.splitlines())
-    assert list(first) == ["source", "page", "score", "relevance"]
+    assert list(first) == ["document_id", "source", "page", "score", "relevance"]
+    assert first["document_id"] == os.path.realpath(first["source"])
     assert (Path(first["source"]).name, first["page"]) == ("fruit.pdf", 2)
     assert first["score"] > second["score"]
     assert captured.err == ""
@@ -85,12 +90,12 @@ def test_search_writes_a_report(
     monkeypatch.setattr("webbrowser.open", browser)
     assert run([*arguments, "--open", "--json"]) == ExitCode.OK
     captured = capsys.readouterr()
-    assert len(captured.out.splitlines()) == 2, "the report's place is not among the results"
+    assert len(captured.out.splitlines()) == 2, "the path of the report is not among the results"
     assert captured.err.startswith("Report: ")
-    place = Path(captured.err.removeprefix("Report: ").strip())
-    assert opened == [place.as_uri()]
-    assert place.read_text(encoding="utf-8") == report
-    place.unlink()
+    written = Path(captured.err.removeprefix("Report: ").strip())
+    assert opened == [written.as_uri()]
+    assert written.read_text(encoding="utf-8") == report
+    written.unlink()
     assert run([*arguments, "--html", str(target), "--open"]) == ExitCode.OK
     assert "No browser could be opened" in capsys.readouterr().err
     assert run([*arguments, "--html", str(tmp_path / "no" / "folder.html")]) == ExitCode.ERROR
@@ -109,7 +114,8 @@ def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert failure["error"]
     assert report.pop("seconds") > 0
     assert report == {
-        **{"documents": 3, "added": 3, "present": 0, "moved": 0, "removed": 0, "pages": 3},
+        **{"documents": 3, "added": 3, "copied": 0, "present": 0, "updated": 0, "replaced": 0, "removed": 0},
+        "pages": 3,
         "store": str(tmp_path / "s"),
     }
     assert "broken.pdf" in captured.err
@@ -118,7 +124,7 @@ def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["documents"] == 0
 
 
-def test_tracebacks_are_for_those_who_ask(
+def test_debug_prints_the_traceback_of_an_error(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = ["search", "x", "--store", str(tmp_path / "nowhere")]
@@ -133,17 +139,22 @@ def test_tracebacks_are_for_those_who_ask(
     def broken(*arguments: object) -> None:
         raise RuntimeError("a cog fell out")
 
-    monkeypatch.setattr("colpali_integrations.cli.display.hits", broken)
-    assert run(["search", "x", "--store", str(store)]) == ExitCode.ERROR
+    monkeypatch.setattr("webbrowser.open", broken)
+    search = ["search", "x", "--store", str(store), "--json", "--open"]
+    assert run(search) == ExitCode.ERROR
     captured = capsys.readouterr()
-    assert captured.err == (
-        "Error: unexpected RuntimeError: a cog fell out; run it again with --debug to see where, and please report it\n"
+    report, error = captured.err.splitlines()
+    assert error == (
+        "Error: unexpected RuntimeError: a cog fell out; run it again with --debug to see where, and please report it"
     )
-    assert run(["search", "x", "--store", str(store), "--debug"]) == ExitCode.ERROR
+    Path(report.removeprefix("Report: ")).unlink()
+    assert run([*search, "--html", str(tmp_path / "report.html"), "--debug"]) == ExitCode.ERROR
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_search_as_a_table(store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_prints_a_table(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(Path(__file__).parent)  # from where the documents' paths are long
     assert run(["search", "railway", "timetable", "-s", str(store)]) == ExitCode.OK
     base, header, best, *others = capsys.readouterr().out.splitlines()
@@ -154,7 +165,85 @@ def test_search_as_a_table(store: Path, capsys: pytest.CaptureFixture[str], monk
     assert len(others) == 2
 
 
-def test_broken_documents_are_named_and_the_exit_code_says_so(
+def indexed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """The report of an `index` without failures."""
+    assert run(["index", *map(str, arguments), "--dpi", "100", "--json"]) == ExitCode.OK
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return {name: value for name, value in report.items() if value and name not in ("seconds", "store")}
+
+
+def test_owners_have_documents_of_their_own_and_can_remove_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = [folder, "--store", tmp_path, "--exclude", "deep/*"]
+    assert indexed(capsys, *index, "--metadata", "tenant=north", "--metadata", "year=2024") == {
+        **{"documents": 1, "added": 2, "pages": 2}
+    }
+    assert indexed(capsys, *index, "--metadata", "tenant=south", "--pages", "2") == {
+        **{"documents": 1, "copied": 1, "pages": 3}
+    }
+    own = indexed(capsys, folder / "fruit.pdf", "--store", tmp_path, "--document-id", "fruit", "--pages", "1-2")
+    assert own == {"documents": 1, "copied": 2, "pages": 5}
+
+    search = ["search", "apples", "--store", str(tmp_path), "--json"]
+    assert run([*search, "--filter", '{"tenant": "north", "year": {"$gt": 2000}}']) == ExitCode.OK
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert run([*search, "--filter", '{"tenant": "west"}']) == ExitCode.INCOMPLETE
+    assert capsys.readouterr().err == f"The index {tmp_path} has no pages that match the filter.\n"
+
+    remove = ["remove", "--store", str(tmp_path), "--json"]
+    for arguments, removed, left in (
+        (["--document-id", "fruit"], 2, 3),
+        (["--filter", '{"tenant": "south"}'], 1, 2),
+        (["--document-id", "fruit"], 0, 2),
+    ):
+        assert run([*remove, *arguments]) == (ExitCode.OK if removed else ExitCode.INCOMPLETE)
+        assert json.loads(capsys.readouterr().out) == {"removed": removed, "pages": left}
+    for wrong, message in (([], "pass ids, where or document_id"), (["--filter", '{"$and": []}'], "every entry")):
+        assert run([*remove, *wrong]) == ExitCode.ERROR
+        assert message in capsys.readouterr().err
+
+
+def test_a_changed_file_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paper, store = tmp_path / "paper.pdf", tmp_path / "store"
+    save_pdf(paper, draw("apples"), draw("bananas"), draw("cherries"))
+    assert indexed(capsys, paper, "--store", store)["added"] == 3
+    save_pdf(paper, draw("plums"), draw("pears"))
+    assert indexed(capsys, paper, "--store", store) == {
+        **{"documents": 1, "added": 2, "replaced": 2, "removed": 1, "pages": 2}
+    }
+    save_pdf(paper, draw("grapes"))
+    assert run(["index", str(paper), "--store", str(store), "--dpi", "100"]) == ExitCode.OK
+    assert ", 1 replaced, 1 removed. " in capsys.readouterr().err
+
+
+def test_passwords_come_from_a_file_or_the_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked.pdf").write_bytes(encrypted(user=b"sesame", owner=b"owner"))
+    (tmp_path / "password").write_text("sesame\n")
+    index = [tmp_path / "locked.pdf", "--store", tmp_path / "store"]
+    assert run(["index", *map(str, index)]) == ExitCode.INCOMPLETE
+    assert "encrypted" in capsys.readouterr().err
+    assert indexed(capsys, *index, "--password-file", tmp_path / "password")["added"] == 1
+    monkeypatch.setenv("COLPALI_PDF_PASSWORD", "sesame")
+    assert indexed(capsys, *index)["present"] == 1
+
+
+def test_a_store_in_the_home_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert indexed(capsys, folder, "--store=~/index")["added"] == 3
+    assert (tmp_path / "index").is_dir()
+    MultiVectorStore.open("~/index").close()
+    assert run(["search", "apples", "--store=~/index", "--html=~/found.html"]) == ExitCode.OK
+    assert (tmp_path / "found.html").is_file()
+    assert run(["search", "apples", "--store=~/nothing"]) == ExitCode.ERROR
+
+
+def test_broken_documents_are_named_and_the_exit_code_is_3(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken.pdf").write_text("not a PDF")
@@ -168,7 +257,7 @@ def test_broken_documents_are_named_and_the_exit_code_says_so(
     assert "Error:" in capsys.readouterr().err
 
 
-def test_nothing_to_index_and_nothing_to_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_folders_and_empty_indexes_have_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", str(tmp_path), "--store", str(tmp_path / "store")]) == ExitCode.INCOMPLETE
     assert "No PDFs or images" in capsys.readouterr().err
     MultiVectorStore.open(tmp_path / "empty", model=find_model("coltiny")).close()
@@ -198,41 +287,48 @@ def test_expected_errors_are_one_line(store: Path, tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize(
-    "arguments", [["search", "x"], ["index"], ["nonsense"], ["search", "x", "--store", "y", "-k", "0"], []]
+    "arguments",
+    [
+        *(["search", "x"], ["index"], ["nonsense"], ["search", "x", "--store", "y", "-k", "0"], []),
+        *(["search", "x", "--store", "y", "--filter", "year"], ["search", "x", "--store", "y", "--filter", "[1]"]),
+        *(["index", "x", "--store", "y", "--pages", "3-"], ["index", "x", "--store", "y", "--metadata", "tenant"]),
+    ],
 )
-def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_has_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == ExitCode.USAGE
     captured = capsys.readouterr()
     assert "Usage: colpali-integrations" in captured.out + captured.err
 
 
-def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], ["index", "--help"], ["search", "-h"]):
         assert run(arguments) == ExitCode.OK
         shown = " ".join(capsys.readouterr().out.split())
         assert "Exit codes: 0 done; 1 error; 2 wrong usage; 3 nothing found" in shown
 
 
-def test_models(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_prints_every_model_within_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert run(["models", "--json"]) == ExitCode.OK
     listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [model["name"] for model in listed] == [model.name for model in list_supported_models()]
     assert run(["models"]) == ExitCode.OK
-    table = capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
     for model in list_supported_models():
-        assert model.name in table
-        assert model.licence in table
+        assert model.name in shown
+        assert f"license {model.license}" in shown
 
 
-def test_interrupting_keeps_what_was_done(
+def test_an_interrupted_run_keeps_its_finished_pages(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from colpali_integrations.cli import display
-
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*_: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(display.IndexProgress, "done", interrupt)  # Ctrl-C after the first page
+    monkeypatch.setattr("rich.progress.Progress.update", interrupt)  # Ctrl-C after the first page
     assert run(["index", str(folder), "--store", str(tmp_path), "--dpi", "100"]) == ExitCode.INTERRUPTED
     assert "Interrupted" in capsys.readouterr().err
     with MultiVectorStore.open(tmp_path) as pages:
@@ -240,16 +336,17 @@ def test_interrupting_keeps_what_was_done(
 
 
 def test_the_installed_script_and_its_exit_code(tmp_path: Path) -> None:
-    """In a process of its own: what run() returns is what a shell sees, and nothing else is printed."""
+    """In a process of its own: the shell gets the code that `run` returns, and nothing else is printed."""
     command = [sys.executable, "-m", "colpali_integrations.cli"]
-    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"colpali-integrations {__version__}\n", "")
-    done = subprocess.run([*command, "search", "x", "-s", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "Traceback" not in done.stderr
+    process = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (0, f"colpali-integrations {__version__}\n", "")
+    search = [*command, "search", "x", "-s", str(tmp_path)]
+    process = subprocess.run(search, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert "Traceback" not in process.stderr
 
 
-def test_a_terminal_that_knows_ascii_only(store: Path) -> None:
+def test_a_terminal_without_unicode_gets_question_marks(store: Path) -> None:
     with MultiVectorStore.open(store) as pages:
         [railway] = pages.scroll({"page_count": 1})
         [vectors] = pages.vectors([railway.id])
@@ -258,14 +355,14 @@ def test_a_terminal_that_knows_ascii_only(store: Path) -> None:
         pages.add([(page, 9 * vectors)])
     command = [sys.executable, "-m", "colpali_integrations.cli", "search", "railway", "-s", str(store)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = subprocess.run(command, capture_output=True, encoding="ascii", env=environment, check=False)
+    process = subprocess.run(command, capture_output=True, encoding="ascii", env=environment, check=False)
     with MultiVectorStore.open(store) as pages:
         assert pages.delete(["x"]) == 1
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Z?rich" in done.stdout
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "Z?rich" in process.stdout
 
 
-def test_exporting_without_its_extra_says_how_to_install_it(
+def test_export_without_its_extra_prints_how_to_install_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "colpali_engine", None)
@@ -273,17 +370,17 @@ def test_exporting_without_its_extra_says_how_to_install_it(
     assert 'pip install "colpali-integrations[export]"' in capsys.readouterr().err
 
 
-def test_without_the_extra_it_says_how_to_install_it(tmp_path: Path) -> None:
+def test_without_the_extra_the_command_line_prints_how_to_install_it(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
     command = [sys.executable, "-m", "colpali_integrations.cli", "models"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 1
-    assert 'pip install "colpali-integrations[cli]"' in done.stderr
-    assert "Traceback" not in done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert process.returncode == 1
+    assert 'pip install "colpali-integrations[cli]"' in process.stderr
+    assert "Traceback" not in process.stderr
 
 
-def test_snippets_show_the_part_that_answers() -> None:
+def test_snippets_show_the_words_of_the_question() -> None:
     text = "The first part says nothing. " * 20 + "Here the\nprices of   bananas are given. " + "The end follows. " * 20
     shown = snippet(text, "What are the prices of bananas?", width=80)
     assert "prices of bananas" in shown
@@ -296,7 +393,7 @@ def test_snippets_show_the_part_that_answers() -> None:
     assert snippet("x" * 500, "y", width=30) == "x" * 30 + "…"
 
 
-def test_marked_words() -> None:
+def test_words_of_the_question_are_marked() -> None:
     text = marked("Bananas and the apple [of] bananas.", "the bananas of?")
     assert text.plain == "Bananas and the apple [of] bananas."
     assert [text.plain[span.start : span.end] for span in text.spans] == ["Bananas", "the", "bananas"]
@@ -305,8 +402,8 @@ def test_marked_words() -> None:
 def test_the_demo_answers_questions_about_own_documents(folder: Path) -> None:
     demo = Path(__file__).parents[2] / "demo" / "demo.py"
     command = [sys.executable, str(demo), str(folder), "-q", "railway", "-q", "apples"]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    process = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
     assert "train.PNG, page 1" in lines[lines.index(" 1 railway") + 1]
     assert "fruit.pdf, page 1" in lines[lines.index(" 2 apples") + 1]

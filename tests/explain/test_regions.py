@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from colpali_integrations import ColPali, PageGrid, Region, max_sim, regions
-from colpali_integrations.errors import ImageError, InputError, QueryError
-from colpali_integrations.explain.regions import Box
+from colpali_integrations import ColPali, max_sim, regions
+from colpali_integrations.errors import ColPaliError, ImageError, InputError, QueryError
+from colpali_integrations.explain import PageGrid, Region
+from colpali_integrations.explain.grid import Box
 from colpali_integrations.models.coltiny.pixels import Sight
-from colpali_integrations.models.coltiny.word_boxes import word_places
+from colpali_integrations.models.coltiny.word_boxes import word_boxes
 from colpali_integrations.models.family import Family
 from colpali_integrations.models.idefics3 import token_grid
 from colpali_integrations.models.prompt import Vocabulary
@@ -37,19 +38,19 @@ def model(request: pytest.FixtureRequest) -> ColPali:
 def grids(draw: st.DrawFn) -> PageGrid:
     rows, columns, n = draw(st.integers(1, 80)), draw(st.integers(1, 80)), draw(st.integers(0, 60))
     cell, part = st.integers(-1, rows * columns - 1), st.floats(0, 1, exclude_min=True)
-    reach = st.lists(st.tuples(*[st.integers(-(2**31), 2**31 - 1)] * 4), min_size=n, max_size=n)
+    margins = st.lists(st.tuples(*[st.integers(-(2**31), 2**31 - 1)] * 4), min_size=n, max_size=n)
     return PageGrid(
         rows=rows,
         columns=columns,
         cells=np.array(draw(st.lists(cell, min_size=n, max_size=n)), np.int32),
-        cover=(draw(part), draw(part)),
-        reach=draw(st.none() | reach.map(lambda rows: np.array(rows, np.int64).reshape(-1, 4).astype(np.int32))),
+        filled=(draw(part), draw(part)),
+        margins=draw(st.none() | margins.map(lambda rows: np.array(rows, np.int64).reshape(-1, 4).astype(np.int32))),
     )
 
 
 @given(grids())
 @settings(max_examples=200, deadline=None)
-def test_a_grid_comes_back_from_json(grid: PageGrid) -> None:
+def test_a_grid_is_restored_from_json(grid: PageGrid) -> None:
     assert PageGrid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
 
 
@@ -58,13 +59,13 @@ def test_json_is_small() -> None:
     assert len(json.dumps(colpali.to_json())) < 150
     rng = np.random.default_rng(0)
     words = np.r_[rng.permutation(72 * 51)[:150], -1].astype(np.int32)
-    reach = rng.integers(-2, 14, (151, 4)).astype(np.int32)
-    assert len(json.dumps(PageGrid(72, 51, words, (0.9, 0.98), reach).to_json())) < 1100
+    margins = rng.integers(-2, 14, (151, 4)).astype(np.int32)
+    assert len(json.dumps(PageGrid(72, 51, words, (0.9, 0.98), margins).to_json())) < 1100
 
 
 @given(grids(), st.data())
 @settings(max_examples=200, deadline=None)
-def test_damaged_json_is_refused_and_nothing_else_happens(grid: PageGrid, data: st.DataObject) -> None:
+def test_damaged_json_raises_nothing_but_an_input_error(grid: PageGrid, data: st.DataObject) -> None:
     found = grid.to_json()
     key = data.draw(st.sampled_from(sorted(found)))
     kind = data.draw(st.sampled_from(["missing", "none", "text", "cut", "number"]))
@@ -95,16 +96,16 @@ def packed(data: bytes) -> str:
         {"rows": 10**9, "columns": 10**9},
         {"n": -1},
         {"n": 2**40},
-        {"cover": [1]},
-        {"cover": [float("nan"), 1]},
+        {"filled": [1]},
+        {"filled": [float("nan"), 1]},
         {"cells": packed(b"\xff" * 10)},  # far outside the grid
         {"cells": packed(bytes(5)) + packed(bytes(5))},
         {"cells": packed(bytes(10_000_000))},  # grows a thousandfold
-        {"reach": packed(bytes(3))},
+        {"margins": packed(bytes(3))},
     ],
     ids=str,
 )
-def test_json_that_no_grid_made(wrong: dict[str, Any]) -> None:
+def test_other_json_is_refused(wrong: dict[str, Any]) -> None:
     good = PageGrid(2, 2, np.array([0, 3])).to_json()
     with pytest.raises(InputError, match=r"grid"):
         PageGrid.from_json({**good, **wrong})
@@ -120,19 +121,19 @@ def test_json_that_no_grid_made(wrong: dict[str, Any]) -> None:
         {"cells": np.array([[0]])},
         {"cells": np.array([0.0])},
         {"cells": np.array([2**40])},
-        {"cover": (0.0, 1.0)},
-        {"cover": (1.0, 1.1)},
-        {"reach": np.zeros((3, 4), np.int32)},
-        {"reach": np.zeros((1, 4))},
+        {"filled": (0.0, 1.0)},
+        {"filled": (1.0, 1.1)},
+        {"margins": np.zeros((3, 4), np.int32)},
+        {"margins": np.zeros((1, 4))},
     ],
     ids=str,
 )
-def test_grids_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_grids_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         PageGrid(**{"rows": 2, "columns": 2, "cells": np.array([0]), **wrong})
 
 
-def test_a_grid_is_a_value_of_its_own() -> None:
+def test_a_grid_is_an_immutable_copy() -> None:
     cells = np.array([0, 1])
     grid = PageGrid(1, 2, cells)
     cells[0] = 1
@@ -140,18 +141,18 @@ def test_a_grid_is_a_value_of_its_own() -> None:
     with pytest.raises(ValueError, match="read-only"):
         grid.cells[0] = 1
     assert grid == PageGrid(1, 2, np.array([0, 1], np.int64))
-    assert grid != PageGrid(1, 2, np.array([0, 1]), reach=np.zeros((2, 4), np.int32))
+    assert grid != PageGrid(1, 2, np.array([0, 1]), margins=np.zeros((2, 4), np.int32))
     assert grid != PageGrid(1, 2, np.array([1, 1]))
     assert grid != PageGrid(1, 3, np.array([0, 1]))
     assert (grid == "grid") is False
 
 
-def test_boxes_know_padding_reach_and_margins() -> None:
-    grid = PageGrid(4, 4, np.array([5, 15, -1]), cover=(0.75, 1.0))
+def test_boxes_respect_padding_and_margins() -> None:
+    grid = PageGrid(4, 4, np.array([5, 15, -1]), filled=(0.75, 1.0))
     assert grid.box(0) == pytest.approx((1 / 3, 1 / 4, 2 / 3, 1 / 2))
     assert grid.box(1) == (1.0, 0.75, 1.0, 1.0)  # all of it in the padding
     assert grid.box(2) is None
-    reaching = PageGrid(4, 4, np.array([5, 0]), reach=np.array([[2, -1, 4, 0], [9, 9, 9, 9]]))
+    reaching = PageGrid(4, 4, np.array([5, 0]), margins=np.array([[2, -1, 4, 0], [9, 9, 9, 9]]))
     assert reaching.box(0) == pytest.approx((0.125, 0.3125, 0.75, 0.5))
     assert reaching.box(1) == pytest.approx((0, 0, 3.25 / 4, 3.25 / 4))
 
@@ -160,7 +161,7 @@ def test_boxes_know_padding_reach_and_margins() -> None:
 
 
 def marked(at: tuple[int, int], size: tuple[int, int] = (816, 1152)) -> NDArray[np.uint8]:
-    """A white page with a square of noise, 40 pixels wide, around a place."""
+    """A white page with a square of noise, 40 pixels wide, around a point."""
     page = np.full((size[1], size[0], 3), 255, np.uint8)
     noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
     page[at[1] - 20 : at[1] + 20, at[0] - 20 : at[0] + 20] = noise
@@ -169,7 +170,7 @@ def marked(at: tuple[int, int], size: tuple[int, int] = (816, 1152)) -> NDArray[
 
 @pytest.mark.parametrize("name", ["paligemma", "idefics3"])
 @pytest.mark.parametrize("at", [(30, 30), (790, 30), (400, 600), (130, 900), (700, 1120)], ids=str)
-def test_the_vector_that_changes_is_the_one_whose_box_was_painted(
+def test_painting_a_box_changes_the_vector_of_the_box(
     name: str, at: tuple[int, int], request: pytest.FixtureRequest
 ) -> None:
     """Random weights: attention carries little of a patch to the others, so its own vector changes most."""
@@ -187,17 +188,15 @@ def test_the_vector_that_changes_is_the_one_whose_box_was_painted(
 
 def test_paligemma_s_grid(paligemma: ColPali) -> None:
     [page] = paligemma.embed_pages(marked((100, 100)))
-    assert (page.grid.rows, page.grid.columns, page.grid.cover) == (32, 32, (1.0, 1.0))
+    assert (page.grid.rows, page.grid.columns, page.grid.filled) == (32, 32, (1.0, 1.0))
     np.testing.assert_array_equal(page.grid.cells, [*range(1024), *[-1] * (len(page.vectors) - 1024)])
-    assert page.grid.reach is None
+    assert page.grid.margins is None
 
 
 @pytest.mark.parametrize(
     ("size", "tiles"), [((816, 1152), (4, 3)), ((1000, 700), (3, 4)), ((90, 100), (4, 4)), ((512, 2048), (4, 1))]
 )
-def test_idefics3_s_tokens_stand_where_their_tile_says(
-    idefics3: ColPali, size: tuple[int, int], tiles: tuple[int, int]
-) -> None:
+def test_idefics3_s_cells_follow_the_tiles(idefics3: ColPali, size: tuple[int, int], tiles: tuple[int, int]) -> None:
     """Against the markers in the prompt: <row_r_col_c> comes before its tile's tokens, <global-img> before the view."""
     rows, columns = tiles
     ready = idefics3.family.pages.prepare(Image.new("RGB", size, "white"))
@@ -217,7 +216,7 @@ def test_idefics3_s_tokens_stand_where_their_tile_says(
             tile, inner = markers.get(token), 0
             continue
         if tile is None:
-            assert cell == -1, "the view of the whole has no place"
+            assert cell == -1, "the view of the whole page has no cell"
         else:
             assert divmod(cell, columns * 8) == (tile[0] * 8 + inner // 8, tile[1] * 8 + inner % 8)
             placed += 1
@@ -226,7 +225,7 @@ def test_idefics3_s_tokens_stand_where_their_tile_says(
     assert sorted(page.grid.cells[page.grid.cells >= 0]) == list(range(rows * columns * 64))
 
 
-def test_an_untiled_page_s_only_view_has_places() -> None:
+def test_an_untiled_page_s_only_view_has_cells() -> None:
     pictures = np.array([False, True, True, True, True, False])
     assert token_grid(pictures, rows=0, columns=0, image_seq_len=4).cells.tolist() == [-1, 0, 1, 2, 3, -1]
     odd = token_grid(np.array([True] * 9), rows=1, columns=2, image_seq_len=3)
@@ -237,7 +236,7 @@ def test_an_untiled_page_s_only_view_has_places() -> None:
 
 
 class Printed:
-    """A page with words at known places."""
+    """A page with words at known positions."""
 
     def __init__(self, words: dict[str, tuple[int, int]], *, size: tuple[int, int] = (816, 1152), em: int = 20) -> None:
         self.image = Image.new("L", size, 255)
@@ -269,7 +268,7 @@ WORDS = {
 
 @pytest.mark.parametrize("size", [(816, 1152), (1000, 1130), (1632, 2304)], ids=str)
 @pytest.mark.parametrize("inverse", [False, True], ids=["black on white", "white on black"])
-def test_words_are_found_where_they_are_printed(coltiny: ColPali, size: tuple[int, int], inverse: bool) -> None:
+def test_regions_are_the_printed_words(coltiny: ColPali, size: tuple[int, int], inverse: bool) -> None:
     """Also on a page whose width is no whole number of cells, and at twice the resolution."""
     scale = size[0] / 816
     page = Printed(
@@ -286,7 +285,7 @@ def test_words_are_found_where_they_are_printed(coltiny: ColPali, size: tuple[in
     for region in found:
         assert overlap(region.box, page.boxes[region.token or ""]) > 0.6, region
     assert [region.score for region in found] == sorted((region.score for region in found), reverse=True)
-    # What the question is about as a whole has no place; the words have the rest.
+    # The vector of the whole question has no cell; the words share the rest.
     whole, words = (float(max_sim(asked, embedding.vectors)) for asked in (query, query[: len(WORDS)]))
     assert sum(region.score for region in found) == pytest.approx(words, abs=1e-5)
     assert sum(region.share for region in found) == pytest.approx(words / whole, abs=1e-5)
@@ -301,7 +300,7 @@ def test_words_that_the_page_does_not_have_give_no_region(coltiny: ColPali) -> N
     assert regions(query, *blank) == []
 
 
-def test_reach_stops_at_gaps_rules_and_the_margins_of_the_page() -> None:
+def test_boxes_stop_at_gaps_rules_and_the_margins_of_the_page() -> None:
     page = np.ones((160, 640), np.float32)
     page[70:82, 100:150] = 0  # a word of one bar
     page[70:82, 152:180] = 0  # after a gap between letters: the same word
@@ -309,8 +308,8 @@ def test_reach_stops_at_gaps_rules_and_the_margins_of_the_page() -> None:
     page[90:92, :] = 0  # a rule below
     page[:, 96:97] = 0  # and a frame on the left
     cells = np.array([[4, 8], [9, 30], [-1, -1]], np.int32)
-    grid = word_places(Sight(page, 0.0, 0.0, (640.0, 160.0)), cells, 16)
-    assert (grid.rows, grid.columns, grid.cover) == (10, 40, (1.0, 1.0))
+    grid = word_boxes(Sight(page, 0.0, 0.0, (640.0, 160.0)), cells, 16)
+    assert (grid.rows, grid.columns, grid.filled) == (10, 40, (1.0, 1.0))
     left, top, right, bottom = pixels(grid, 0, 640, 160)
     assert (left, top) == (100, 68)  # to quarters of a cell, outwards
     assert (right, bottom) == (180, 84)
@@ -318,19 +317,19 @@ def test_reach_stops_at_gaps_rules_and_the_margins_of_the_page() -> None:
     assert grid.box(2) is None
     edge = np.ones((16, 32), np.float32)
     edge[4:10, 0:32] = 0
-    assert len(word_places(Sight(edge, 0.0, 0.0, (32.0, 16.0)), np.array([[0, 0]], np.int32), 16)) == 1
+    assert len(word_boxes(Sight(edge, 0.0, 0.0, (32.0, 16.0)), np.array([[0, 0]], np.int32), 16)) == 1
 
 
-def test_words_stand_where_the_page_has_them_wherever_the_ink_begins() -> None:
+def test_boxes_do_not_depend_on_the_position_of_the_first_ink() -> None:
     page = np.ones((64, 160), np.float32)
     page[24:36, 40:90] = 0
     cells = np.array([[1, 4]], np.int32)  # x 64 to 80, y 16 to 32 of what the model saw
-    grid = word_places(Sight(page, 101.0, 203.0, (810.0, 1152.0)), cells, 16)
+    grid = word_boxes(Sight(page, 101.0, 203.0, (810.0, 1152.0)), cells, 16)
     assert (grid.rows, grid.columns) == (72, 51)
     left, top, right, bottom = pixels(grid, 0, 810, 1152)
     for found, true in ((left, 141), (top, 227), (right, 191), (bottom, 239)):
         assert abs(found - true) <= 4, "a quarter of a cell"
-    beyond = word_places(Sight(page, -90.0, -30.0, (810.0, 1152.0)), cells, 16)
+    beyond = word_boxes(Sight(page, -90.0, -30.0, (810.0, 1152.0)), cells, 16)
     assert pixels(beyond, 0, 810, 1152)[:2] == (0, 0), "cut at the page's edges"
 
 
@@ -379,7 +378,7 @@ def test_prompt_tokens_and_punctuation_give_no_region_and_twins_are_one() -> Non
     assert len(regions(query, page, grid)) == 5
 
 
-def test_vectors_without_a_place_are_passed_over() -> None:
+def test_vectors_without_a_cell_give_no_region() -> None:
     page = np.array([[1.0], [0.5], [0.2]], np.float32)
     grid = PageGrid(1, 2, np.array([-1, 1, 0]))
     [region] = regions(np.ones((1, 1), np.float32), page, grid)
@@ -397,7 +396,7 @@ def test_weak_matches_give_no_region() -> None:
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
-def test_every_region_is_on_the_page_and_holds_its_best_cell(seed: int) -> None:
+def test_every_region_is_on_the_page_and_contains_its_best_cell(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows, columns, n = rng.integers(1, [9, 9, 40]).tolist()
     grid = PageGrid(rows, columns, rng.integers(-1, rows * columns, n))
@@ -429,7 +428,7 @@ def test_every_region_is_on_the_page_and_holds_its_best_cell(seed: int) -> None:
         ({"min_match": float("nan")}, "min_match"),
     ],
 )
-def test_what_does_not_fit_is_refused(change: dict[str, Any], says: str) -> None:
+def test_arrays_that_do_not_fit_are_refused(change: dict[str, Any], says: str) -> None:
     good = {"query_vectors": np.ones((2, 3)), "page_vectors": np.ones((3, 3)), "grid": PageGrid(1, 3, np.arange(3))}
     with pytest.raises(InputError, match=says):
         regions(**{**good, **change})
@@ -465,8 +464,9 @@ PAGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"batch_size": 3, "parallel": 2}], ids=str)
-def test_pages_are_images_with_places(model: ColPali, options: dict[str, Any]) -> None:
+def test_pages_are_images_with_grids(model: ColPali, options: dict[str, Any]) -> None:
     plain, placed = list(model.embed_images(PAGES, **options)), list(model.embed_pages(PAGES, **options))
     assert len(plain) == len(placed) == 3
     for vectors, page in zip(plain, placed, strict=True):
@@ -478,7 +478,9 @@ def test_pages_are_images_with_places(model: ColPali, options: dict[str, Any]) -
 
 
 def test_bad_pages_are_treated_as_by_embed_images(coltiny: ColPali) -> None:
-    _, bad = coltiny.embed_pages([PAGES[0], b"nothing"], on_error="collect")
+    errors: list[ColPaliError] = []
+    assert len(list(coltiny.embed_pages([PAGES[0], b"nothing"], on_error=errors.append))) == 1
+    [bad] = errors
     assert isinstance(bad, ImageError)
     assert bad.index == 1
     with pytest.raises(ImageError):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colpali_integrations import Region, SimilarityMaps
+from colpali_integrations.explain import Region, SimilarityMaps
 from colpali_integrations.explain._report_style import STYLE, word_rules
 from colpali_integrations.explain.drawing import PALETTE
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
@@ -80,7 +80,7 @@ class Reader(HTMLParser):
         return [attrs for name, attrs in self.elements if name == tag and kind in ["", *attrs.get("class", "").split()]]
 
 
-def test_pages_scores_boxes_and_heatmaps_are_there() -> None:
+def test_a_report_has_pages_scores_boxes_and_heatmaps() -> None:
     report = a_report()
     reader = Reader(report)
     said = " ".join(" ".join(reader.texts).split())
@@ -97,7 +97,7 @@ def test_pages_scores_boxes_and_heatmaps_are_there() -> None:
     assert picture["alt"] == "report.pdf, page 7"
 
 
-def test_toggles_are_what_there_is_to_toggle_and_labels_belong_to_them() -> None:
+def test_there_are_toggles_for_the_contents_only_each_with_a_label() -> None:
     def ids(report: str) -> set[str]:
         return {attrs["id"] for attrs in Reader(report).of("input")}
 
@@ -165,7 +165,7 @@ def test_pictures_are_small() -> None:
     assert PAGE.size == (1700, 2200), "the picture given stays as it is"
 
 
-def test_a_page_that_matches_less_glows_less() -> None:
+def test_a_page_with_a_weaker_match_has_weaker_colours() -> None:
     pages = [
         ReportPage(
             name=str(best), image=PAGE, maps=maps("tide", best=best), regions=[Region("tide", best, 1, (0, 0, 1, 1))]
@@ -178,7 +178,7 @@ def test_a_page_that_matches_less_glows_less() -> None:
     assert weak.max() > 0
 
 
-def test_what_cannot_be_drawn_says_why() -> None:
+def test_a_page_without_a_picture_shows_the_reason() -> None:
     image, why = report_picture({"source": "gone.pdf", "page": 3, "dpi": 150.0, "width": 600, "height": 800})
     assert image is None
     assert "gone.pdf" in why
@@ -188,7 +188,7 @@ def test_what_cannot_be_drawn_says_why() -> None:
     assert "Nothing was found." in " ".join(Reader(render_report("x", [])).texts)
 
 
-def test_a_page_is_drawn_no_larger_than_wanted(tmp_path: Path) -> None:
+def test_a_page_is_drawn_no_larger_than_the_limit(tmp_path: Path) -> None:
     PAGE.save(tmp_path / "page.pdf", resolution=200)
     image, why = report_picture(
         {"source": str(tmp_path / "page.pdf"), "page": 1, "dpi": 150.0, "width": 612, "height": 792}
@@ -200,7 +200,7 @@ def test_a_page_is_drawn_no_larger_than_wanted(tmp_path: Path) -> None:
     assert image is not None
 
 
-def test_it_saves_itself_and_notebooks_show_it_in_a_frame(tmp_path: Path) -> None:
+def test_a_report_can_be_saved_and_notebooks_display_it_in_a_frame(tmp_path: Path) -> None:
     report = a_report(text="Ümläut 東京")
     path = report.save(tmp_path / "r.html")
     assert path.read_text(encoding="utf-8") == report

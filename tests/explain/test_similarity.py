@@ -10,19 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from colpali_integrations import (
-    ColPali,
+from colpali_integrations import ColPali, max_sim, regions
+from colpali_integrations.errors import ImageError, InputError, MissingExtraError
+from colpali_integrations.explain import (
     PageGrid,
     Region,
     SimilarityMaps,
     draw_heatmap,
     draw_regions,
-    max_sim,
     plot_similarity_map,
-    regions,
     similarity_maps,
 )
-from colpali_integrations.errors import ImageError, InputError, MissingExtraError
 from colpali_integrations.explain.drawing import PALETTE, heat_colours, heat_limits
 from tests.explain.test_regions import Printed
 
@@ -37,16 +35,16 @@ def inside(point: tuple[float, float], box: tuple[float, float, float, float]) -
     return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
 
 
-def test_cells_without_a_vector_are_unknown_and_several_in_one_count_by_the_best() -> None:
+def test_a_cell_has_its_best_match_and_nan_without_a_vector() -> None:
     grid = PageGrid(2, 2, np.array([3, -1, 3, 0]))
     found = similarity_maps(np.array([[1.0], [-1.0]]), np.array([[0.2], [9.0], [0.5], [0.1]]), grid).maps
     np.testing.assert_allclose(found[0], [[0.1, np.nan], [np.nan, 0.5]], rtol=1e-6)
     np.testing.assert_allclose(found[1], [[-0.1, np.nan], [np.nan, -0.2]], rtol=1e-6)
 
 
-def test_words_fill_the_cells_that_they_reach() -> None:
-    reach = np.array([[4, 0, 5, 0], [0, 0, 2, 0], [0, 0, 0, 0]])
-    grid = PageGrid(3, 6, np.array([8, 12, -1]), cover=(0.9, 1.0), reach=reach)
+def test_words_fill_the_cells_of_their_boxes() -> None:
+    margins = np.array([[4, 0, 5, 0], [0, 0, 2, 0], [0, 0, 0, 0]])
+    grid = PageGrid(3, 6, np.array([8, 12, -1]), filled=(0.9, 1.0), margins=margins)
     query = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     page = np.array([[0.9, -0.3], [0.1, 0.6], [0.0, 0.0]], np.float32)
     found = similarity_maps(query, page, grid, tokens=["harbour", None])
@@ -55,7 +53,7 @@ def test_words_fill_the_cells_that_they_reach() -> None:
     assert found.maps[1].min() == 0, "the vector that ends a page of ColTiny's says 0"
     assert found.words == [0]
     np.testing.assert_array_equal(found.total, found.maps[0])
-    assert grid.covered(2).tolist() == []
+    assert grid.cells_of(2).tolist() == []
 
 
 @pytest.mark.parametrize("name", ["coltiny", "paligemma", "idefics3"])
@@ -81,10 +79,10 @@ def test_every_family_has_its_geometry_and_the_peaks_are_max_sim_s(name: str, re
     for region in regions(query, *embedding, tokens=tokens):
         [values] = [found.maps[i] for i in found.words if np.isclose(found.maps[i].max(), region.score, atol=1e-5)][:1]
         x, y = peak(values)
-        assert inside((x / found.cover[0], y / found.cover[1]), region.box)
+        assert inside((x / found.filled[0], y / found.filled[1]), region.box)
 
 
-def test_coltiny_glows_where_the_word_is_printed(coltiny: ColPali) -> None:
+def test_coltiny_s_heatmap_is_strongest_on_the_printed_word(coltiny: ColPali) -> None:
     page = Printed({"harbour": (500, 900), "violin": (60, 40)})
     [embedding] = coltiny.embed_pages(page.image)
     [query] = coltiny.embed_queries("harbour violin")
@@ -100,7 +98,7 @@ def test_coltiny_glows_where_the_word_is_printed(coltiny: ColPali) -> None:
     assert np.asarray(draw_heatmap(page.image, found)).shape == (1152, 816, 3)
 
 
-def test_maps_by_word_and_what_is_not_there() -> None:
+def test_maps_are_selected_by_word_and_unknown_words_are_refused() -> None:
     maps = SimilarityMaps(np.arange(8, dtype=np.float32).reshape(2, 2, 2), ("tide", "?"))
     np.testing.assert_array_equal(maps.of("tide"), maps.maps[0])
     np.testing.assert_array_equal(maps.of(-1), maps.maps[1])
@@ -176,12 +174,12 @@ def test_labels_are_readable() -> None:
 @pytest.mark.parametrize(
     "wrong", [{}, {"box": [0, 0, 1]}, {"box": [0, 0, 1, 1.5]}, {"box": [0.5, 0, 0.1, 1]}, {"box": None}, 3], ids=str
 )
-def test_what_is_no_region_is_refused(wrong: Any) -> None:
+def test_other_values_than_regions_are_refused(wrong: Any) -> None:
     with pytest.raises(InputError, match="region"):
         draw_regions(Image.new("RGB", (20, 20)), [wrong])
 
 
-def test_a_page_or_a_font_that_cannot_be_read() -> None:
+def test_an_unreadable_page_or_font_is_refused() -> None:
     with pytest.raises(ImageError):
         draw_regions(b"nothing", [])
     with pytest.raises(InputError, match="font"):
@@ -224,7 +222,7 @@ def test_the_plot_shows_page_and_map() -> None:
     plt.close("all")
 
 
-def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     maps = SimilarityMaps(np.zeros((1, 1, 1), np.float32), (None,))

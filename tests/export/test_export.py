@@ -1,4 +1,4 @@
-"""Checkpoints as the libraries save them -> ONNX folders, against the libraries' own classes.
+"""Exported folders of saved checkpoints give the embeddings of the libraries' own classes.
 
 Needs PyTorch, which `make test` never installs: `make parity`, then run these with its environment.
 """
@@ -81,7 +81,7 @@ def as_adapter(base: Path, model: Any, folder: Path, targets: str) -> None:
             (folder / name).write_bytes((base / name).read_bytes())
 
 
-def good(made: Exported) -> None:
+def assert_good(made: Exported) -> None:
     assert made.difference is not None
     assert made.difference.agrees("float32"), made.difference
     assert made.difference.pages < 1e-4
@@ -91,7 +91,7 @@ def good(made: Exported) -> None:
 def test_transformers_colpali(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     paligemma(tmp_path / "in", engine=False)
     made = export_model(tmp_path / "in", tmp_path / "out")
-    good(made)
+    assert_good(made)
     assert made.kind == "transformers.ColPaliForRetrieval"
     description = describe_folder(tmp_path / "out")
     assert description.query_prefix == "<bos>Question: "
@@ -105,12 +105,12 @@ def test_transformers_colpali(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 def test_colpali_engine_colpali_and_an_adapter_on_it(tmp_path: Path) -> None:
     model = paligemma(tmp_path / "base", engine=True)
     made = export_model(tmp_path / "base", tmp_path / "plain")
-    good(made)
+    assert_good(made)
     assert not made.known_prompts
     assert made.prompts.image_prompt == "<image><bos><bos>Describe the image.\n"
     as_adapter(tmp_path / "base", model, tmp_path / "adapter", r".*language_model.*(q_proj|down_proj)|custom_text_proj")
     adapted = export_model(tmp_path / "adapter", tmp_path / "merged", query_prefix="<bos>Query: ")
-    good(adapted)
+    assert_good(adapted)
     assert adapted.known_prompts
     assert describe_folder(tmp_path / "plain").fingerprint != describe_folder(tmp_path / "merged").fingerprint
     with ColPali.from_pretrained(tmp_path / "plain") as a, ColPali.from_pretrained(tmp_path / "merged") as b:
@@ -123,12 +123,12 @@ def test_colpali_engine_colpali_and_an_adapter_on_it(tmp_path: Path) -> None:
 def test_tiled(tmp_path: Path, modern: bool) -> None:
     model = tiled(tmp_path / "base", modern=modern)
     made = export_model(tmp_path / "base", tmp_path / "plain")
-    good(made)
+    assert_good(made)
     assert made.known_prompts
     projection = "custom_text_proj" if modern else "linear"
     targets = rf".*text_model.*(Wo|down_proj)|{projection}"
     as_adapter(tmp_path / "base", model, tmp_path / "adapter", targets)
-    good(export_model(tmp_path / "adapter", tmp_path / "merged"))
+    assert_good(export_model(tmp_path / "adapter", tmp_path / "merged"))
 
 
 def test_transformers_colmodernvbert(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_transformers_colmodernvbert(tmp_path: Path) -> None:
     models.fill(model, models.SEED)
     model.save_pretrained(tmp_path / "in")
     made = export_model(tmp_path / "in", tmp_path / "out")
-    good(made)
+    assert_good(made)
     assert made.kind == "transformers.ColModernVBertForRetrieval"
 
 
@@ -154,7 +154,7 @@ def test_half_precision(tmp_path: Path) -> None:
     assert whole.difference is None
 
 
-def test_a_wrong_export_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_export_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from colpali_integrations.export import graphs
 
     forward = graphs.PaliGemmaGraph.forward
@@ -164,7 +164,7 @@ def test_a_wrong_export_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(graphs.PaliGemmaGraph, "forward", turned)
     paligemma(tmp_path / "in", engine=False)
-    with pytest.raises(ModelLoadError, match="not the original"):
+    with pytest.raises(ModelLoadError, match="not the original's"):
         export_model(tmp_path / "in", tmp_path / "out")
     assert (tmp_path / "out" / "model.onnx").exists()
 
@@ -176,7 +176,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert record["kind"] == "colpali_engine.models.ColIdefics3"
     assert record["difference"]["pages"] < 1e-4
     assert run(["export", str(tmp_path / "in"), str(tmp_path / "out")]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert run(["export", str(tmp_path / "in"), str(tmp_path / "second")]) == 0
     shown = capsys.readouterr()
     assert "token ids equal" in shown.out
@@ -187,7 +187,7 @@ def test_examples() -> None:
     assert doctest.testmod(verify).failed == 0
 
 
-def test_what_is_no_such_checkpoint(tmp_path: Path) -> None:
+def test_missing_and_unknown_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="no such folder"):
         export_model(tmp_path / "nothing", tmp_path / "out")
     (tmp_path / "other").mkdir()
@@ -196,7 +196,7 @@ def test_what_is_no_such_checkpoint(tmp_path: Path) -> None:
         export_model(tmp_path / "other", tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(ConfigurationError, match="is there already"):
+    with pytest.raises(ConfigurationError, match="exists already"):
         export_model(tmp_path / "other", tmp_path / "full")
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "/no/base"}')

@@ -25,7 +25,6 @@ from pydantic import Field
 from colpali_integrations import pdf_pages
 from colpali_integrations.langchain import (
     ColPaliReranker,
-    ColPaliRetriever,
     ColPaliVectorStore,
     PdfPageLoader,
     image_blocks,
@@ -81,7 +80,7 @@ def images(message: BaseMessage) -> list[Image.Image]:
 
 async def test_a_chat_model_is_shown_the_pages_that_answer(store: ColPaliVectorStore) -> None:
     model = Seeing()
-    answer = chain(store.as_colpali_retriever(k=2), model)
+    answer = chain(store.as_retriever(search_kwargs={"k": 2}), model)
     question = "application for the review of discharge from the armed forces"
     assert answer.invoke(question) == "It is on dd-form-293.pdf, page 1."
     [message] = model.shown[0]
@@ -95,7 +94,7 @@ async def test_a_chat_model_is_shown_the_pages_that_answer(store: ColPaliVectorS
 
 def test_with_a_reranker_between(store: ColPaliVectorStore) -> None:
     model = Seeing()
-    reranker = ColPaliReranker(store=store, top_n=1)
+    reranker = ColPaliReranker(vectorstore=store, top_n=1)
     broad = store.as_retriever(search_kwargs={"k": 5})
 
     def best(question: str) -> list[Document]:
@@ -107,15 +106,15 @@ def test_with_a_reranker_between(store: ColPaliVectorStore) -> None:
 
 
 def test_many_questions_at_once(store: ColPaliVectorStore) -> None:
-    answers = chain(ColPaliRetriever(store=store, k=1), Seeing()).batch(
+    answers = chain(store.as_retriever(search_kwargs={"k": 1}), Seeing()).batch(
         ["application for the review of discharge from the armed forces", "Metropolis, a modern beamer theme"]
     )
     assert answers == ["It is on dd-form-293.pdf, page 1.", "It is on metropolis-slides.pdf, page 1."]
 
 
-def test_an_agent_s_tool_tells_which_pages(store: ColPaliVectorStore) -> None:
+def test_an_agent_s_tool_names_the_pages(store: ColPaliVectorStore) -> None:
     """What `create_retriever_tool` gives an agent, with and without the Documents themselves."""
-    retriever = store.as_colpali_retriever(k=1)
+    retriever = store.as_retriever(search_kwargs={"k": 1})
     tool = create_retriever_tool(retriever, "pages", "Finds pages.", response_format="content_and_artifact")
     call = {"name": "pages", "args": {"query": "a modern beamer theme"}, "id": "1", "type": "tool_call"}
     found = asyncio.run(tool.ainvoke(call))

@@ -9,7 +9,7 @@ import pickle
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langchain_classic.retrievers import ContextualCompressionRetriever, EnsembleRetriever
@@ -21,16 +21,15 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
-from colpali_integrations.errors import FingerprintError, InputError, QueryError, StoreError
+from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, QueryError, StoreError
 from colpali_integrations.langchain import (
     ColPaliEmbeddings,
     ColPaliReranker,
-    ColPaliRetriever,
     ColPaliVectorStore,
     PdfPageLoader,
     image_blocks,
 )
-from tests.langchain.cases import WORDS, count_encoding, word_pdf
+from tests.langchain.cases import WORDS, CountingEmbeddings, word_pdf
 from tests.stores.documents import DPI
 
 FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
@@ -60,8 +59,13 @@ def store(pages: list[Document]) -> ColPaliVectorStore:
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    return count_encoding(monkeypatch)
+def counting() -> CountingEmbeddings:
+    return CountingEmbeddings()
+
+
+@pytest.fixture
+def encoded(counting: CountingEmbeddings) -> Counter[str]:
+    return counting.counts
 
 
 def names(documents: Sequence[Document]) -> list[Any]:
@@ -78,7 +82,7 @@ def relevance(documents: Sequence[Document]) -> list[float]:
     return [document.metadata["relevance_score"] for document in documents]
 
 
-# -- what comes out -----------------------------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------------------------
 
 
 async def test_pages_and_texts_are_ordered_together(pages: list[Document]) -> None:
@@ -97,17 +101,19 @@ async def test_pages_and_texts_are_ordered_together(pages: list[Document]) -> No
     assert await reranker.acompress_documents(given, "a violin in the orchestra") == found
 
 
-async def test_nothing_in_nothing_out(store: ColPaliVectorStore, encoded: Counter[str]) -> None:
-    for reranker in (ColPaliReranker(), ColPaliReranker(store=store)):
+async def test_empty_input_gives_empty_output(
+    store: ColPaliVectorStore, counting: CountingEmbeddings, encoded: Counter[str]
+) -> None:
+    for reranker in (ColPaliReranker(embedding=counting), ColPaliReranker(vectorstore=store, embedding=counting)):
         assert reranker.compress_documents([], "violin") == await reranker.acompress_documents([], "violin") == []
     assert not encoded
 
 
 def test_the_best_are_kept(store: ColPaliVectorStore, pages: list[Document]) -> None:
-    assert names(ColPaliReranker(store=store, top_n=1).compress_documents(pages, "invoice")) == [3]
-    assert len(ColPaliReranker(store=store).compress_documents([*pages, *TEXTS], "invoice")) == 3
-    assert names(ColPaliReranker(store=store, score_threshold=0.1).compress_documents(pages, "invoice")) == [3]
-    assert ColPaliReranker(store=store, score_threshold=1).compress_documents(pages, "tide") == []
+    assert names(ColPaliReranker(vectorstore=store, top_n=1).compress_documents(pages, "invoice")) == [3]
+    assert len(ColPaliReranker(vectorstore=store).compress_documents([*pages, *TEXTS], "invoice")) == 3
+    assert names(ColPaliReranker(vectorstore=store, score_threshold=0.1).compress_documents(pages, "invoice")) == [3]
+    assert ColPaliReranker(vectorstore=store, score_threshold=1).compress_documents(pages, "tide") == []
 
 
 def test_a_document_keeps_its_id_and_its_class(store: ColPaliVectorStore) -> None:
@@ -122,10 +128,10 @@ def test_a_document_keeps_its_id_and_its_class(store: ColPaliVectorStore) -> Non
 # -- what is encoded, and what is not -----------------------------------------------------------------------------
 
 
-async def test_what_the_store_holds_is_not_encoded(
-    store: ColPaliVectorStore, pages: list[Document], encoded: Counter[str]
+async def test_stored_content_is_not_encoded(
+    store: ColPaliVectorStore, pages: list[Document], counting: CountingEmbeddings, encoded: Counter[str]
 ) -> None:
-    reranker = ColPaliReranker(store=store)
+    reranker = ColPaliReranker(vectorstore=store, embedding=counting)
     found = store.similarity_search("violin", k=9)
     encoded.clear()
     assert names(reranker.compress_documents(found, "mitochondria"))[0] == 2
@@ -136,40 +142,42 @@ async def test_what_the_store_holds_is_not_encoded(
 
 
 def test_pages_that_langchain_indexed_under_ids_of_its_own_are_known(
-    pages: list[Document], encoded: Counter[str]
+    pages: list[Document], counting: CountingEmbeddings, encoded: Counter[str]
 ) -> None:
     records = InMemoryRecordManager("pages")
     records.create_schema()
-    store = ColPaliVectorStore()
+    store = ColPaliVectorStore(counting)
     index(pages, records, store, key_encoder="sha256")
     encoded.clear()
-    assert names(ColPaliReranker(store=store).compress_documents(pages, "invoice"))[0] == 3
+    assert names(ColPaliReranker(vectorstore=store).compress_documents(pages, "invoice"))[0] == 3
     assert encoded["pages"] == 0
 
 
 def test_stored_and_encoded_vectors_give_the_same_scores(store: ColPaliVectorStore, pages: list[Document]) -> None:
     given = [*pages, TEXTS[1].model_copy(update={"id": "1"})]
-    by_store = ColPaliReranker(store=store, top_n=None).compress_documents(given, "low tide, invoice")
+    by_store = ColPaliReranker(vectorstore=store, top_n=None).compress_documents(given, "low tide, invoice")
     by_encoding = ColPaliReranker(top_n=None).compress_documents(given, "low tide, invoice")
     assert relevance(by_store)[1] > 0
     assert near(by_store, by_encoding)
 
 
-def test_what_it_does_not_hold_is_encoded_once(pages: list[Document], encoded: Counter[str]) -> None:
-    reranker = ColPaliReranker()
+def test_other_content_is_encoded_once(
+    pages: list[Document], counting: CountingEmbeddings, encoded: Counter[str]
+) -> None:
+    reranker = ColPaliReranker(embedding=counting)
     for question in (*WORDS, *WORDS):
         reranker.compress_documents([*pages, *TEXTS], question)
     assert (encoded["pages"], encoded["texts"]) == (3, 3 + 6)
-    assert names(ColPaliReranker(cache_size=0).compress_documents(pages, "invoice"))[0] == 3
+    assert names(ColPaliReranker(embedding=counting, cache_size=0).compress_documents(pages, "invoice"))[0] == 3
     assert encoded["pages"] == 6
 
 
-def test_an_id_of_another_store_does_not_meet_other_vectors(store: ColPaliVectorStore) -> None:
+def test_an_equal_id_with_other_content_is_encoded(store: ColPaliVectorStore) -> None:
     """Chroma's "1" is not the "1" of this store, nor is a page's id its text's."""
     stranger = Document("a violin in the orchestra", id="1")
     page = store.similarity_search("invoice", k=1)[0]
     text = Document("the harbour", id=page.id)
-    found = ColPaliReranker(store=store).compress_documents([text, stranger], "violin")
+    found = ColPaliReranker(vectorstore=store).compress_documents([text, stranger], "violin")
     assert names(found)[0] == "a violin in the orchestra"
     expected = ColPaliReranker().compress_documents([text, stranger], "violin")
     assert relevance(found) == pytest.approx(relevance(expected), abs=1e-4)
@@ -178,11 +186,13 @@ def test_an_id_of_another_store_does_not_meet_other_vectors(store: ColPaliVector
 # -- what cannot work ---------------------------------------------------------------------------------------------
 
 
-def test_a_document_that_cannot_be_drawn_is_named_or_left_last(
+def test_a_document_that_cannot_be_drawn_is_named_or_ranked_last(
     pages: list[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = pages[0].model_copy(
-        update={"metadata": {**pages[0].metadata, "source": "gone.pdf", "content_hash": "0" * 64}}
+        update={
+            "metadata": {**pages[0].metadata, "source": "gone.pdf", "file_path": "gone.pdf", "content_hash": "0" * 64}
+        }
     )
     with pytest.raises(InputError, match=r"item 1 \(gone\.pdf, page 1\)"):
         ColPaliReranker().compress_documents([pages[1], gone], "violin")
@@ -195,26 +205,29 @@ def test_a_document_that_cannot_be_drawn_is_named_or_left_last(
         ColPaliReranker().compress_documents(TEXTS, " ")
 
 
-def test_what_cannot_be_is_refused(store: ColPaliVectorStore, tmp_path: Path) -> None:
-    for fields in ({"top_n": 0}, {"score_threshold": 1.5}, {"on_error": "ignore"}, {"model": "x"}):
+def test_invalid_arguments_are_refused(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    for fields in ({"top_n": 0}, {"score_threshold": 1.5}, {"on_error": "ignore"}):
         with pytest.raises(ValidationError):
             ColPaliReranker(**fields)
+    for guess, right in {"store": "vectorstore=", "k": "top_n=", "model": "embedding=", "topn": "'top_n'"}.items():
+        with pytest.raises(ConfigurationError, match=f"no option '{guess}'; .*{right}"):
+            ColPaliReranker(**cast(Any, {guess: 1}))
     with pytest.raises(StoreError, match="no such store"):
-        ColPaliReranker(store=tmp_path / "nowhere")
+        ColPaliReranker(vectorstore=tmp_path / "nowhere")
     other = ColPaliEmbeddings(model_name=FIXTURES / "colmodernvbert")
     with pytest.raises(FingerprintError, match="cannot be compared"):
-        ColPaliReranker(store=store, embeddings=other)
+        ColPaliReranker(vectorstore=store, embedding=other)
 
 
 # -- in LangChain -------------------------------------------------------------------------------------------------
 
 
 async def test_in_a_contextual_compression_retriever(
-    store: ColPaliVectorStore, pages: list[Document], encoded: Counter[str]
+    store: ColPaliVectorStore, pages: list[Document], counting: CountingEmbeddings, encoded: Counter[str]
 ) -> None:
     assert isinstance(ColPaliReranker(), BaseDocumentCompressor)
     assert BaseDocumentCompressor is Interface
-    reranker = ColPaliReranker(store=store, top_n=1)
+    reranker = ColPaliReranker(vectorstore=store, embedding=counting, top_n=1)
     retriever = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=Fixed(found=pages))
     encoded.clear()
     for number, word in enumerate(WORDS, 1):
@@ -223,7 +236,7 @@ async def test_in_a_contextual_compression_retriever(
     assert len(image_blocks(retriever.invoke("violin"))) == 1
 
 
-def test_it_puts_right_what_pooled_vectors_found(store: ColPaliVectorStore, pages: list[Document]) -> None:
+def test_it_corrects_the_ranking_of_pooled_vectors(store: ColPaliVectorStore, pages: list[Document]) -> None:
     """A first stage that anybody has: pages as single vectors, in a store of single vectors."""
     embeddings = ColPaliEmbeddings()
 
@@ -233,33 +246,34 @@ def test_it_puts_right_what_pooled_vectors_found(store: ColPaliVectorStore, page
 
     first = InMemoryVectorStore.from_documents(pages, Pictures()).as_retriever(search_kwargs={"k": 3})
     retriever = ContextualCompressionRetriever(
-        base_compressor=ColPaliReranker(store=store, top_n=1), base_retriever=first
+        base_compressor=ColPaliReranker(vectorstore=store, top_n=1), base_retriever=first
     )
     assert [names(retriever.invoke(word)) for word in WORDS] == [[1], [2], [3]]
 
 
-async def test_in_an_ensemble(store: ColPaliVectorStore, pages: list[Document], encoded: Counter[str]) -> None:
+async def test_in_an_ensemble(store: ColPaliVectorStore, pages: list[Document], counting: CountingEmbeddings) -> None:
     """Pages without a text layer, found by two retrievers: three of them come out, not one and not six."""
-    late = ColPaliRetriever(store=store, k=4, filter={"page": {"$exists": True}})
+    late = store.as_retriever(search_kwargs={"k": 4, "filter": {"page": {"$exists": True}}})
     ensemble = EnsembleRetriever(retrievers=[late, Fixed(found=pages)], weights=[0.7, 0.3])
     found = ensemble.invoke("invoice")
     assert names(found)[0] == 3
     assert len(found) == 3
     by_hash = EnsembleRetriever(retrievers=[late, Fixed(found=pages)], id_key="content_hash")
     assert len(by_hash.invoke("invoice")) == 3
-    reranked = ContextualCompressionRetriever(base_compressor=ColPaliReranker(store=store), base_retriever=ensemble)
-    encoded.clear()
+    reranker = ColPaliReranker(vectorstore=store, embedding=counting)
+    reranked = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=ensemble)
+    counting.counts.clear()
     assert names(reranked.invoke("mitochondria"))[0] == names(await reranked.ainvoke("mitochondria"))[0] == 2
-    assert encoded["pages"] == 0
+    assert counting.counts["pages"] == 0
 
 
 def test_copies_rerank_the_same(store: ColPaliVectorStore, pages: list[Document], tmp_path: Path) -> None:
-    reranker = ColPaliReranker(store=store, top_n=2)
+    reranker = ColPaliReranker(vectorstore=store, top_n=2)
     expected = reranker.compress_documents(pages, "invoice")
     for twin in (copy.copy(reranker), copy.deepcopy(reranker), reranker.model_copy(deep=True)):
         assert twin.compress_documents(pages, "invoice") == expected
     twin = pickle.loads(pickle.dumps(ColPaliReranker(top_n=2)))
     assert near(twin.compress_documents(pages, "invoice"), expected)
     with ColPaliVectorStore.from_documents(pages[:1], path=tmp_path / "store") as kept:
-        pickled = pickle.dumps(ColPaliReranker(store=kept, top_n=2))
+        pickled = pickle.dumps(ColPaliReranker(vectorstore=kept, top_n=2))
         assert near(pickle.loads(pickled).compress_documents(pages, "invoice"), expected)

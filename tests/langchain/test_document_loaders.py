@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from PIL import Image
 from colpali_integrations import pdf_pages
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
 from colpali_integrations.langchain import ColPaliEmbeddings, PageImageBlobParser, PdfPageLoader
+from colpali_integrations.pages.identity import text_key
 
-PDFS = Path(__file__).parents[2] / "demo" / "pdfs"
+PDFS = Path(__file__).resolve().parents[2] / "demo" / "pdfs"
 MANUAL = PDFS / "freedoom-manual.pdf"
 SLIDES = PDFS / "metropolis-slides.pdf"
 SCAN = PDFS / "huckleberry-finn-scan.pdf"
@@ -41,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return inside
 
 
-def test_it_is_a_loader_and_a_parser() -> None:
+def test_the_classes_are_a_loader_and_a_parser() -> None:
     assert isinstance(PdfPageLoader(MANUAL), BaseLoader)
     assert isinstance(PageImageBlobParser(), BaseBlobParser)
 
@@ -53,12 +55,17 @@ def test_a_page_becomes_a_document_with_its_text_and_reference() -> None:
         assert document.page_content == page.text.strip()
         assert document.metadata == {
             "source": str(MANUAL),
+            "file_path": str(MANUAL),
+            "file_name": "freedoom-manual.pdf",
+            "document_id": str(MANUAL),
             "page": page.number,
+            "page_label": document.metadata["page_label"],
             "page_count": 15,
             "width": round(page.width, 2),
             "height": round(page.height, 2),
             "dpi": 150.0,
             "content_hash": document.metadata["content_hash"],
+            "text_hash": text_key(document.page_content),
         }
         assert json.loads(json.dumps(document.metadata)) == document.metadata
     assert len({document.metadata["content_hash"] for document in documents}) == 15
@@ -69,11 +76,11 @@ def test_a_page_without_text_is_called_by_its_name() -> None:
     assert document.page_content == "huckleberry-finn-scan.pdf, page 1"
 
 
-def test_some_pages_in_the_order_asked_for() -> None:
+def test_requested_pages_come_in_the_requested_order() -> None:
     documents = PdfPageLoader(SLIDES, pages=iter([7, 2])).load()
     assert [document.metadata["page"] for document in documents] == [7, 2]
     assert {document.metadata["page_count"] for document in documents} == {33}
-    with pytest.raises(PdfError, match="pages 1 to 33; page 0 was asked for"):
+    with pytest.raises(PdfError, match="pages 1 to 33; page 0 was requested"):
         PdfPageLoader(SLIDES, pages=[0]).load()
 
 
@@ -83,7 +90,7 @@ def test_pages_come_one_at_a_time() -> None:
     assert next(pages).metadata["page"] == 2
 
 
-def test_the_picture_comes_along_on_request() -> None:
+def test_the_picture_is_included_on_request() -> None:
     [plain] = PdfPageLoader(SLIDES, pages=[3], dpi=40).load()
     [full] = PdfPageLoader(SLIDES, pages=[3], dpi=40, include_image=True).load()
     encoded, mime = full.metadata.pop("image_base64"), full.metadata.pop("image_mime_type")
@@ -115,7 +122,7 @@ def test_a_folder_is_searched_and_bad_files_are_skipped_with_a_log_entry(
 ) -> None:
     with caplog.at_level(logging.WARNING, "colpali_integrations"):
         documents = PdfPageLoader(folder, on_error="skip").load()
-    assert names(documents) == [("c-scan.pdf", 1), ("BLANK.PDF", 1)]
+    assert names(documents) == [("c-scan.pdf", 1), ("BLANK.PDF", 1), ("picture.png", 1)]
     assert [record.getMessage().startswith(f"skipped {folder / 'b-broken.pdf'}: ") for record in caplog.records] == [
         True
     ]
@@ -128,12 +135,20 @@ def test_a_bad_file_raises_by_default_after_what_came_before(folder: Path) -> No
         next(documents)
 
 
-def test_a_glob_chooses_and_images_are_pages_too(folder: Path) -> None:
-    [document] = PdfPageLoader(folder, glob="*.png").load()
+def test_images_are_pages_and_patterns_exclude_files(folder: Path) -> None:
+    [document] = PdfPageLoader(folder, exclude=["*.pdf", "old/*"]).load()
     assert document.page_content == "picture.png, page 1"
     assert (document.metadata["width"], document.metadata["height"], document.metadata["page_count"]) == (30, 20, 1)
-    with pytest.raises(InputError, match=r"no file in .* matches '\*\.docx'"):
-        PdfPageLoader(folder, glob="*.docx", on_error="skip").load()
+    assert PdfPageLoader(folder, exclude="*").load() == []
+
+
+def test_the_caller_s_metadata_are_part_of_the_identity() -> None:
+    blob = Blob.from_path(SCAN, metadata={"fetched": "today"})
+    [plain], [north] = PdfPageLoader(blob).load(), PdfPageLoader(blob, metadata={"tenant": "north"}).load()
+    assert plain.metadata["document_id"] == str(SCAN)
+    assert north.metadata["document_id"].startswith(f"{SCAN}#")
+    assert (north.metadata["tenant"], north.metadata["fetched"]) == ("north", "today")
+    assert (plain.id, north.id) == (None, None)
 
 
 def test_several_sources_of_several_kinds(folder: Path) -> None:
@@ -146,22 +161,30 @@ def test_several_sources_of_several_kinds(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        ("missing.pdf", PdfError, "no PDF at missing.pdf"),
-        ("missing.png", ImageError, "cannot read missing.png"),
+        ("missing.pdf", PdfError, r"no PDF at .*missing\.pdf"),
+        ("missing.png", InputError, r"cannot read .*missing\.png"),
         (Blob.from_data("some text"), ImageError, "not an image"),
         (Blob.from_data(b"%PDF-1.7 and no more", path="half.pdf"), PdfError, "damaged or cut off"),
     ],
 )
-def test_what_is_no_page_is_refused(source: Any, error: type[Exception], message: str) -> None:
+def test_other_files_are_refused(source: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         PdfPageLoader(source).load()
     assert PdfPageLoader(source, on_error="skip").load() == []
 
 
 @pytest.mark.parametrize("arguments", [{"dpi": 0}, {"dpi": float("nan")}, {"on_error": "collect"}, {"unknown": 1}])
-def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises((ConfigurationError, TypeError)):
+def test_invalid_arguments_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
         PdfPageLoader(SCAN, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("guess", "right"), [("glob", "exclude="), ("silent_errors", "on_error="), ("page", "'pages'")]
+)
+def test_arguments_of_other_loaders_are_refused_with_the_right_name(guess: str, right: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"PdfPageLoader has no option '{guess}'; .*{right}"):
+        PdfPageLoader(SCAN, **{guess: "*.pdf"})  # type: ignore[arg-type]
 
 
 # -- blobs --------------------------------------------------------------------------------------------------------
@@ -180,31 +203,31 @@ def test_a_blob_keeps_its_metadata_and_its_source() -> None:
 def test_a_blob_of_bytes_equals_the_file() -> None:
     [by_path] = PageImageBlobParser().parse(Blob.from_path(SCAN))
     [by_content] = PageImageBlobParser().parse(Blob.from_data(SCAN.read_bytes(), path=str(SCAN)))
-    assert by_content == by_path
+    assert by_content.page_content == by_path.page_content
+    assert by_content.metadata == {key: value for key, value in by_path.metadata.items() if key != "file_path"}
 
 
 def test_a_blob_without_a_name_still_has_a_page_name() -> None:
-    content = SCAN.read_bytes()
-    [document] = PageImageBlobParser().parse(Blob.from_data(content))
-    assert document.metadata["source"] == f"{len(content)} bytes"
-    assert document.page_content == f"{len(content)} bytes, page 1"
+    [document] = PageImageBlobParser().parse(Blob.from_data(SCAN.read_bytes()))
+    assert document.metadata["source"].startswith("sha256:")
+    assert document.page_content == f"{document.metadata['source']}, page 1"
 
 
 # -- in LangChain -------------------------------------------------------------------------------------------------
 
 
-async def test_the_loop_runs_on_while_pages_load(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_loop_runs_on_while_pages_load() -> None:
     threads: set[int] = set()
-    lazy_load = PdfPageLoader.lazy_load
 
-    def watched(self: PdfPageLoader) -> Any:
-        for document in lazy_load(self):
-            threads.add(threading.get_ident())
-            yield document
+    class Watched(PdfPageLoader):
+        def lazy_load(self) -> Iterator[Document]:
+            for document in super().lazy_load():
+                threads.add(threading.get_ident())
+                yield document
 
-    monkeypatch.setattr(PdfPageLoader, "lazy_load", watched)
-    documents = [document async for document in PdfPageLoader(SLIDES, pages=range(1, 5)).alazy_load()]
+    documents = [document async for document in Watched(SLIDES, pages=range(1, 5)).alazy_load()]
     assert documents == await asyncio.to_thread(PdfPageLoader(SLIDES, pages=range(1, 5)).load)
+    assert threads
     assert threading.get_ident() not in threads
 
 

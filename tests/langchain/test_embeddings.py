@@ -20,10 +20,12 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
-from colpali_integrations import ColPali, max_sim, mean_pool, pdf_pages
-from colpali_integrations.errors import ImageError, InputError, ModelNotFoundError, PdfError, QueryError
+from colpali_integrations import ColPali, max_sim, pdf_pages
+from colpali_integrations.errors import ColPaliError, ImageError, InputError, ModelNotFoundError, PdfError, QueryError
 from colpali_integrations.langchain import ColPaliEmbeddings, PdfPageLoader
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import release_shared_models
+from colpali_integrations.scoring import mean_pool
 
 PDFS = Path(__file__).parents[2] / "demo" / "pdfs"
 FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
@@ -79,7 +81,7 @@ def png(text: str) -> bytes:
     return buffer.getvalue()
 
 
-# -- what comes out -----------------------------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------------------------
 
 
 def test_pooled_vectors_are_unit_means_as_python_floats(embeddings: ColPaliEmbeddings, core: ColPali) -> None:
@@ -115,14 +117,14 @@ def test_multi_vectors_are_those_of_the_core_and_rank_pages(embeddings: ColPaliE
             np.testing.assert_array_equal(vectors, expected)
 
 
-def test_nothing_in_nothing_out(embeddings: ColPaliEmbeddings) -> None:
+def test_empty_input_gives_empty_output(embeddings: ColPaliEmbeddings) -> None:
     assert embeddings.embed_documents([]) == []
     assert embeddings.embed_images([]) == []
     assert embeddings.embed_documents_multi_vector([]) == []
     assert embeddings.embed_images_multi_vector([]) == []
 
 
-# -- what goes in -------------------------------------------------------------------------------------------------
+# -- inputs ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_kind_of_image_gives_the_same_vectors(embeddings: ColPaliEmbeddings, tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_every_kind_of_image_gives_the_same_vectors(embeddings: ColPaliEmbedding
         np.testing.assert_array_equal(vectors, first)
 
 
-def test_one_image_is_as_good_as_a_list_of_one(embeddings: ColPaliEmbeddings, tmp_path: Path) -> None:
+def test_a_single_image_equals_a_list_of_one(embeddings: ColPaliEmbeddings, tmp_path: Path) -> None:
     path = tmp_path / "violin.png"
     path.write_bytes(png("violin"))
     expected = embeddings.embed_images([path])
@@ -175,7 +177,7 @@ def test_a_text_longer_than_a_query_is_cut_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \n", None, 7])
-def test_what_is_no_query_is_refused(embeddings: ColPaliEmbeddings, text: Any) -> None:
+def test_invalid_queries_are_refused(embeddings: ColPaliEmbeddings, text: Any) -> None:
     with pytest.raises(QueryError):
         embeddings.embed_query(text)
     with pytest.raises(QueryError, match="item 1 "):
@@ -214,18 +216,20 @@ def test_on_error_skip_leaves_pages_out_and_logs(
     ]
 
 
-async def test_on_error_collect_puts_errors_in_place(embeddings: ColPaliEmbeddings, good_bad_good: list[Any]) -> None:
+async def test_on_error_takes_a_function_that_gets_the_errors(
+    embeddings: ColPaliEmbeddings, good_bad_good: list[Any]
+) -> None:
+    errors: list[ColPaliError] = []
     for results in (
-        embeddings.embed_images(good_bad_good, on_error="collect"),
-        await embeddings.aembed_images(good_bad_good, on_error="collect"),
+        embeddings.embed_images(good_bad_good, on_error=errors.append),
+        await embeddings.aembed_images(good_bad_good, on_error=errors.append),
+        embeddings.embed_images_multi_vector(good_bad_good, on_error=errors.append),
+        await embeddings.aembed_images_multi_vector(good_bad_good, on_error=errors.append),
     ):
-        assert [type(result) for result in results] == [list, ImageError, ImageError, list]
-        assert "no file at" in str(results[2])
-    for arrays in (
-        embeddings.embed_images_multi_vector(good_bad_good, on_error="collect"),
-        await embeddings.aembed_images_multi_vector(good_bad_good, on_error="collect"),
-    ):
-        assert [type(result) for result in arrays] == [np.ndarray, ImageError, ImageError, np.ndarray]
+        assert len(results) == 2
+    assert [error.index for error in errors] == [1, 2] * 4
+    assert {type(error) for error in errors} == {ImageError}
+    assert "no file at" in str(errors[-1])
 
 
 def test_a_generator_that_breaks_is_the_callers_error(embeddings: ColPaliEmbeddings, tmp_path: Path) -> None:
@@ -248,9 +252,17 @@ def test_a_generator_that_breaks_is_the_callers_error(embeddings: ColPaliEmbeddi
         {"model": "coltiny", "model_kwargs": {}},
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ColPaliEmbeddings(**arguments)
+
+
+def test_model_options_are_one_value() -> None:
+    embeddings = ColPaliEmbeddings(model="coltiny", threads=4, options={"url_timeout": 3})
+    assert embeddings.options == ModelOptions(threads=4, url_timeout=3)
+    assert ColPaliEmbeddings(options=embeddings.options).options == embeddings.options
+    with pytest.raises(ValidationError, match=r"ColPaliEmbeddings has no option 'device'; pass providers="):
+        ColPaliEmbeddings(device="cuda")
 
 
 def test_an_attribute_is_checked_like_an_argument() -> None:
@@ -275,7 +287,7 @@ def test_a_folder_is_a_model(core: ColPali) -> None:
     np.testing.assert_array_equal(tiny.embed_query_multi_vector("violin"), expected)
 
 
-def test_urls_are_off_unless_asked_for(embeddings: ColPaliEmbeddings) -> None:
+def test_urls_are_off_by_default(embeddings: ColPaliEmbeddings) -> None:
     with pytest.raises(ImageError, match="allow_urls=True"):
         embeddings.embed_images(["https://example.invalid/page.png"])
 

@@ -1,4 +1,4 @@
-"""One model a process, whatever LangChain does with the object: copies, pickles, rebuilt runnables, threads."""
+"""One model per process, whatever LangChain does with the object: copies, pickles, rebuilt runnables, threads."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_a_copy_is_equal_and_shares_the_model(how: str, used_before: bool, loade
     assert twin == embeddings
     assert twin is not embeddings
     assert twin.embed_query("violin") == embeddings.embed_query("violin")
-    assert twin.client is embeddings.client
+    assert twin.model is embeddings.model
     assert loaded() == ["text.onnx"]
 
 
-def test_how_a_model_is_used_does_not_make_it_another() -> None:
+def test_batch_options_do_not_load_another_model() -> None:
     plain = ColPaliEmbeddings()
-    assert ColPaliEmbeddings(batch_size=7, parallel=2, show_progress=True).client is plain.client
-    assert ColPaliEmbeddings(threads=1).client is not plain.client
+    assert ColPaliEmbeddings(batch_size=7, parallel=2, show_progress=True).model is plain.model
+    assert ColPaliEmbeddings(threads=1).model is not plain.model
 
 
 def test_a_pickle_works_in_another_process() -> None:

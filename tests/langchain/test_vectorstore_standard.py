@@ -52,7 +52,7 @@ if "QDRANT_URL" in os.environ:
     class TestOnAServer(VectorStoreIntegrationTests):
         @pytest.fixture
         def vectorstore(self) -> Iterator[VectorStore]:
-            collection = f"test-{uuid.uuid4().hex}"
-            with ColPaliVectorStore(url=os.environ["QDRANT_URL"], collection=collection) as store:
+            name = f"test-{uuid.uuid4().hex}"
+            with ColPaliVectorStore(url=os.environ["QDRANT_URL"], collection_name=name) as store:
                 yield store
                 store.delete(filter=EVERYTHING)

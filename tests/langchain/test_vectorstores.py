@@ -1,9 +1,10 @@
-"""What LangChain's suite does not ask: pages, what is encoded and what is not, scores, filters, copies, threads."""
+"""Tests beyond LangChain's suite: pages, encoding, scores, filters, copies and threads."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import json
 import logging
 import pickle
@@ -11,10 +12,10 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -40,8 +41,9 @@ from colpali_integrations.errors import (
     StoreError,
 )
 from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliVectorStore, PdfPageLoader, image_blocks
-from colpali_integrations.stores import MultiVectorStore, index_documents, parse_filter
-from tests.langchain.cases import WORDS, count_encoding, word_pdf
+from colpali_integrations.pages.identity import page_id
+from colpali_integrations.stores import MultiVectorStore, Progress, index_documents, parse_filter
+from tests.langchain.cases import WORDS, CountingEmbeddings, with_texts, word_pdf
 from tests.pages.test_pdf import encrypted
 from tests.stores.documents import DPI, draw, save_pdf
 
@@ -67,13 +69,18 @@ def filled(pdf: Path) -> ColPaliVectorStore:
 
 
 @pytest.fixture
-def store() -> ColPaliVectorStore:
-    return ColPaliVectorStore()
+def counting() -> CountingEmbeddings:
+    return CountingEmbeddings()
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    return count_encoding(monkeypatch)
+def store(counting: CountingEmbeddings) -> ColPaliVectorStore:
+    return ColPaliVectorStore(counting)
+
+
+@pytest.fixture
+def encoded(counting: CountingEmbeddings) -> Counter[str]:
+    return counting.counts
 
 
 def pages_of(documents: list[Document]) -> list[tuple[str, int]]:
@@ -83,10 +90,10 @@ def pages_of(documents: list[Document]) -> list[tuple[str, int]]:
 # -- pages and texts ----------------------------------------------------------------------------------------------
 
 
-def test_pages_of_the_loader_are_encoded_as_images(pdf: Path, encoded: Counter[str]) -> None:
+def test_pages_of_the_loader_are_encoded_as_images(pdf: Path, counting: CountingEmbeddings) -> None:
     pages = PdfPageLoader(pdf, dpi=DPI).load()
-    store = ColPaliVectorStore.from_documents(pages)
-    assert encoded["pages"] == 3
+    store = ColPaliVectorStore.from_documents(pages, counting)
+    assert counting.counts["pages"] == 3
     for number, word in enumerate(WORDS, 1):
         [found] = store.similarity_search(word, k=1)
         assert found.page_content == f"words.pdf, page {number}", "the word is in the picture alone"
@@ -100,13 +107,15 @@ def test_pages_of_the_loader_are_encoded_as_images(pdf: Path, encoded: Counter[s
     [
         {"source": "gone.pdf", "page": 0, "page_label": "1"},  # PyPDFLoader: pages from 0
         {"source": "gone.pdf", "page": 3},
-        {"source": "gone.pdf", "page": 3, "content_hash": "d41d8cd98f00b204e9800998ecf8427e"},  # somebody's MD5
+        {"source": "gone.pdf", "page": 3, "content_hash": "d41d8cd98f00b204e9800998ecf8427e"},  # an MD5
         {"source": "gone.pdf", "page": "iii", "content_hash": "0" * 64},
         {"source": "gone.txt", "content_hash": "0" * 64},
         {"page": 3, "content_hash": "0" * 64},
+        {"source": "gone.pdf", "page": 3, "content_hash": "0" * 64, "text_hash": "of another text"},
+        {"image_base64": "gone", "text_hash": "of another text"},
     ],
 )
-def test_what_other_loaders_make_are_texts(
+def test_documents_of_other_loaders_are_texts(
     store: ColPaliVectorStore, encoded: Counter[str], metadata: dict[str, Any]
 ) -> None:
     chunk = Document("prices of violins", metadata=metadata)
@@ -136,29 +145,30 @@ def test_a_document_with_its_picture_is_a_page(store: ColPaliVectorStore, pdf: P
     assert again.metadata == bare.metadata
 
 
-def test_the_command_lines_index_and_this_store_are_one(pdf: Path, tmp_path: Path, encoded: Counter[str]) -> None:
-    with ColPali.from_pretrained() as model:
-        index_documents([pdf], model=model, store=tmp_path / "index", dpi=DPI)
-    before = encoded["pages"]
-    with ColPaliVectorStore(path=tmp_path / "index") as store:
+def test_the_command_line_s_index_and_this_store_are_one(
+    pdf: Path, tmp_path: Path, coltiny: ColPali, counting: CountingEmbeddings
+) -> None:
+    index_documents([pdf], model=coltiny, store=tmp_path / "index", dpi=DPI)
+    with ColPaliVectorStore(counting, path=tmp_path / "index") as store:
         found = store.similarity_search("invoice", k=1)
         assert pages_of(found) == [("words.pdf", 3)]
         assert store.add_pdf(pdf, dpi=DPI)[2] == found[0].id
         assert len(store.store) == 3
         assert len(image_blocks(found)) == 1
-    assert encoded["pages"] == before, "the pages were there"
+    assert counting.counts["pages"] == 0, "the pages are stored"
 
 
-def test_what_another_adapter_keeps_about_a_page_stays(
+def test_data_of_another_adapter_about_a_page_stays(
     store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]
 ) -> None:
     [id_] = store.add_pdf(pdf, dpi=DPI, pages=[1])
     [entry], [vectors] = store.store.get([id_]), store.store.vectors([id_])
     assert entry is not None
     assert vectors is not None
-    theirs = replace(entry, extra={"llama_index": {"relationships": 1}}, group="its-document")
+    theirs = replace(entry, extra={"llama_index": {"relationships": 1}}, document_id="its-document")
     store.store.add([(theirs, vectors)])
-    store.add_pdf(pdf, dpi=DPI, pages=[1], metadata={"year": 2024})
+    [page] = store.get_by_ids([id_])
+    store.add_documents([page.model_copy(update={"metadata": {**page.metadata, "year": 2024}})])
     [after] = store.store.get([id_])
     assert after == replace(theirs, metadata={**theirs.metadata, "year": 2024})
     assert encoded["pages"] == 1
@@ -183,7 +193,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ColPaliVectorSt
 @given(
     metadata=st.dictionaries(TEXT, VALUES, max_size=4), text=TEXT.filter(str.strip), id_=st.text(min_size=1, max_size=5)
 )
-def test_what_comes_out_equals_what_went_in(
+def test_documents_are_returned_as_they_were_added(
     where: str,
     filled: ColPaliVectorStore,
     folder: ColPaliVectorStore,
@@ -203,7 +213,7 @@ def test_what_comes_out_equals_what_went_in(
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])
-def test_what_is_found_can_be_changed_without_harm(where: str, folder: ColPaliVectorStore) -> None:
+def test_changing_a_result_does_not_change_the_store(where: str, folder: ColPaliVectorStore) -> None:
     store = ColPaliVectorStore() if where == "memory" else folder
     store.add_texts(["tide"], [{"tags": ["a"]}], ids=["changed"])
     [found] = store.get_by_ids("changed")
@@ -215,18 +225,18 @@ def test_ids_are_the_documents_own_the_pages_or_new_ones(store: ColPaliVectorSto
     [page] = PdfPageLoader(pdf, pages=[1], dpi=DPI).load()
     documents = [Document("one", id="own"), page, Document("two"), Document("two")]
     own, of_page, new, other = store.add_documents(documents)
-    assert (own, of_page) == ("own", f"{page.metadata['content_hash']}@{DPI}")
+    assert (own, of_page) == ("own", page_id(page.metadata["document_id"], 1))
     assert new != other
     assert store.add_documents(documents, ids=["a", None, "", "d"])[:2] == ["a", of_page]
     assert [document.id for document in documents] == ["own", None, None, None]
 
 
-def test_of_two_with_one_id_the_later_one_counts(store: ColPaliVectorStore) -> None:
+def test_the_later_of_two_documents_with_one_id_counts(store: ColPaliVectorStore) -> None:
     assert store.add_texts(["violin", "tide"], ids=["1", "1"]) == ["1", "1"]
     assert [found.page_content for found in store.similarity_search("violin")] == ["tide"]
 
 
-def test_any_iterable_will_do(store: ColPaliVectorStore, pdf: Path) -> None:
+def test_any_iterable_is_accepted(store: ColPaliVectorStore, pdf: Path) -> None:
     assert len(store.add_texts(text for text in ["a violin", "an invoice"])) == 2
     assert len(store.add_documents(PdfPageLoader(pdf, pages=[1], dpi=DPI).lazy_load())) == 1
     assert store.add_documents([]) == store.add_texts([]) == store.add_images([]) == []
@@ -235,7 +245,7 @@ def test_any_iterable_will_do(store: ColPaliVectorStore, pdf: Path) -> None:
 # -- what is encoded, and what is not -----------------------------------------------------------------------------
 
 
-def test_what_is_there_is_not_encoded_again(store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]) -> None:
+def test_stored_content_is_not_encoded_again(store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]) -> None:
     documents = [*PdfPageLoader(pdf, dpi=DPI).load(), Document("the tide", id="tide")]
     ids = store.add_documents(documents)
     assert (encoded["pages"], encoded["texts"]) == (3, 1)
@@ -244,7 +254,7 @@ def test_what_is_there_is_not_encoded_again(store: ColPaliVectorStore, pdf: Path
     assert (encoded["pages"], encoded["texts"]) == (3, 1)
 
 
-def test_new_metadata_and_new_ids_take_the_stored_vectors(
+def test_new_metadata_and_new_ids_reuse_the_stored_vectors(
     store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]
 ) -> None:
     pages = PdfPageLoader(pdf, dpi=DPI).load()
@@ -280,29 +290,40 @@ def test_one_page_under_several_ids_is_encoded_once(
     assert len(store.store) == 2
 
 
-def test_another_resolution_is_another_page(store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]) -> None:
-    first, second = store.add_pdf(pdf, pages=[1], dpi=DPI), store.add_pdf(pdf, pages=[1], dpi=DPI / 2)
-    assert first != second
+def test_another_resolution_replaces_the_page(store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]) -> None:
+    assert store.add_pdf(pdf, pages=[1], dpi=DPI) == store.add_pdf(pdf, pages=[1], dpi=DPI / 2)
     assert encoded["pages"] == 2
+    assert store.similarity_search("violin", k=9)[0].metadata["dpi"] == DPI / 2
+    assert len(store.store) == 1
 
 
-def test_an_interrupted_run_goes_on_where_it_was(
-    store: ColPaliVectorStore, pdf: Path, encoded: Counter[str], monkeypatch: pytest.MonkeyPatch
+def test_a_repeated_call_continues_an_interrupted_run(
+    store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]
 ) -> None:
-    counted = ColPali.embed_pages
+    def interrupt(state: Progress) -> None:
+        if state.done == 2:
+            raise KeyboardInterrupt
 
-    def interrupted(self: ColPali, images: Any, **options: Any) -> Iterator[Any]:
-        found = counted(self, images, **options)
-        yield next(found)
-        yield next(found)
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        store.add_pdf(pdf, dpi=DPI, progress=interrupt)
+    assert len(store.store) == 2
+    encoded.clear()
+    assert len(store.add_pdf(pdf, dpi=DPI)) == len(store.store) == 3
+    assert encoded["pages"] == 1
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ColPali, "embed_pages", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            store.add_pdf(pdf, dpi=DPI)
-    assert (len(store.store), encoded["pages"]) == (2, 2)
-    assert len(store.add_pdf(pdf, dpi=DPI)) == len(store.store) == encoded["pages"] == 3
+
+def test_progress_and_failures_are_reported(store: ColPaliVectorStore, pdf: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+    store.add_pdf(pdf, dpi=DPI, progress=lambda state: seen.append((state.done, state.total, state.name)))
+    assert seen == [(0, 3, ""), *((number, 3, f"words.pdf, page {number}") for number in (1, 2, 3))]
+    failures: list[str] = []
+
+    def note(state: Progress) -> None:
+        if state.failure is not None:
+            failures.append(state.failure.name)
+
+    assert len(store.add_documents([Document(""), Document("tide")], on_error="skip", progress=note)) == 1
+    assert failures == ["''"]
 
 
 # -- PDFs and images ----------------------------------------------------------------------------------------------
@@ -311,11 +332,10 @@ def test_an_interrupted_run_goes_on_where_it_was(
 def test_a_pdf_comes_by_path_as_bytes_or_as_a_blob(store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]) -> None:
     expected = store.add_pdf(str(pdf), dpi=DPI, pages=[1, 3])
     assert store.add_pdf(Blob.from_path(pdf), dpi=DPI, pages=[1, 3]) == expected
-    assert encoded["pages"] == 2
-    other = ColPaliVectorStore()
     metadata = {"source": "https://example.org/w.pdf", "tenant": "north"}
-    assert other.add_pdf(pdf.read_bytes(), dpi=DPI, pages=[1, 3], metadata=metadata) == expected
-    [found] = other.similarity_search("invoice", k=1)
+    assert len(store.add_pdf(pdf.read_bytes(), dpi=DPI, pages=[1, 3], metadata=metadata)) == 2
+    assert encoded["pages"] == 2
+    [found] = store.similarity_search("invoice", k=1, filter={"tenant": "north"})
     assert found.page_content == "w.pdf, page 3"
     assert found.metadata.items() > metadata.items()
 
@@ -326,25 +346,35 @@ def test_an_encrypted_pdf(store: ColPaliVectorStore, tmp_path: Path) -> None:
     with pytest.raises(PdfError, match="pass password"):
         store.add_pdf(content)
     ids = store.add_pdf(tmp_path / "locked.pdf", password="open sesame")
-    assert ColPaliVectorStore().add_pdf(content, password="open sesame") == ids
+    assert len(ColPaliVectorStore().add_pdf(content, password="open sesame")) == len(ids)
     [found] = store.similarity_search("Hello", k=1)
     assert "sesame" not in json.dumps(found.metadata)
     assert len(image_blocks([found], password="open sesame")) == 1
 
 
-def test_a_folder_is_no_pdf_and_the_error_says_what_to_do(store: ColPaliVectorStore, pdf: Path) -> None:
-    with pytest.raises(InputError, match=r"is a folder; .*add_documents\(PdfPageLoader"):
-        store.add_pdf(pdf.parent)
-    with pytest.raises(PdfError, match=r"no PDF at missing\.pdf"):
+def test_a_folder_is_all_pdfs_and_images_in_it(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    word_pdf(tmp_path / "a.pdf", ["violin"])
+    (tmp_path / "drafts").mkdir()
+    draw("tide").save(tmp_path / "drafts" / "b.png")
+    assert len(store.add_pdf(tmp_path, exclude=["drafts/*"])) == 1
+    assert len(store.add_pdf(tmp_path)) == 2
+    (tmp_path / "c.pdf").write_text("no PDF")
+    assert len(store.add_pdf(str(tmp_path), on_error="skip")) == 2
+    with pytest.raises(PdfError, match=r"c\.pdf"):
+        store.add_pdf(tmp_path)
+    with pytest.raises(PdfError, match=r"no PDF at .*missing\.pdf"):
         store.add_pdf("missing.pdf")
+    with pytest.raises(ConfigurationError, match="document_id names one document"):
+        store.add_pdf(tmp_path, document_id="mine")
 
 
 def test_images_of_every_kind(store: ColPaliVectorStore, tmp_path: Path, encoded: Counter[str]) -> None:
     path = tmp_path / "violin.png"
     draw("violin").save(path)
     [by_path] = store.add_images([path])
-    same: list[Any] = [str(path), path.read_bytes(), Blob.from_path(path), Blob.from_data(path.read_bytes())]
-    assert set(store.add_images(same)) == {by_path}
+    assert store.add_images([str(path), Blob.from_path(path)]) == [by_path] * 2
+    content: list[Any] = [path.read_bytes(), bytearray(path.read_bytes()), Blob.from_data(path.read_bytes())]
+    assert len(set(store.add_images(content))) == 1, "content without a name goes by itself"
     assert store.add_images(path) == [by_path], "one alone will do"
     assert store.add_images([*PdfPageLoader(path).load()]) == [by_path], "and is the loader's page"
     assert encoded["pages"] == 1
@@ -353,7 +383,7 @@ def test_images_of_every_kind(store: ColPaliVectorStore, tmp_path: Path, encoded
     assert store.similarity_search("mitochondria", k=1)[0].id == array
 
 
-def test_images_have_the_metadata_of_the_loader_and_those_given(store: ColPaliVectorStore, tmp_path: Path) -> None:
+def test_images_have_the_metadata_of_the_loader_and_of_the_caller(store: ColPaliVectorStore, tmp_path: Path) -> None:
     path = tmp_path / "violin.png"
     draw("violin").save(path)
     store.add_images(
@@ -361,31 +391,31 @@ def test_images_have_the_metadata_of_the_loader_and_those_given(store: ColPaliVe
     )
     file, named, bare = store.get_by_ids(["a", "b", "c"])
     [expected] = PdfPageLoader(path).load()
-    assert file.metadata == {**expected.metadata, "year": 1}
+    assert file.metadata == {**expected.metadata, "year": 1, "document_id": "a"}
     assert "dpi" not in file.metadata
     assert named.page_content == "scan, page 1"
-    assert bare.page_content.startswith("image ")
+    assert bare.page_content.startswith("sha256:")
     assert len(image_blocks([file])) == 1
-    with pytest.raises(InputError, match="only when it was asked for"):
+    with pytest.raises(InputError, match="include their picture only on request"):
         image_blocks([bare])
     store.add_images([draw("invoice")], ids=["d"], include_image=True)
     assert len(image_blocks(store.get_by_ids(["d"]))) == 1
 
 
-def test_what_is_no_image_is_named_or_skipped(
+def test_an_unreadable_image_is_named_or_skipped(
     store: ColPaliVectorStore, pdf: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ImageError, match=r"item 1 \(8 bytes\)"):
+    with pytest.raises(ImageError, match=r"item 1 \(sha256:.*8 bytes is not an image"):
         store.add_images([draw("violin"), b"no image"])
-    with pytest.raises(InputError, match=r"words\.pdf is a PDF; use add_pdf"):
+    with pytest.raises(InputError, match=r"item 0 \(.*words\.pdf\): .*words\.pdf is a PDF; use add_pdf"):
         store.add_images([pdf])
-    with pytest.raises(InputError, match="is a text"):
+    with pytest.raises(InputError, match="is a text and not a page"):
         store.add_images([Document("text")])
-    with pytest.raises(InputError, match="metadatas must be as many as there are items, 1, got 2"):
+    with pytest.raises(InputError, match="metadatas: expected 1, one per item, got 2"):
         store.add_images([draw("violin")], [{}, {}])
     with caplog.at_level(logging.WARNING, "colpali_integrations"):
         assert len(store.add_images([b"no image", draw("violin")], on_error="skip")) == 1
-    assert "skipped 8 bytes" in caplog.text
+    assert "8 bytes is not an image" in caplog.text
 
 
 def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
@@ -394,9 +424,8 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
     pages = PdfPageLoader(word_pdf(tmp_path / "a.pdf", ["violin"])).load()
     pages += PdfPageLoader(word_pdf(tmp_path / "b.pdf", ["invoice"])).load()
     (tmp_path / "a.pdf").unlink()
-    with pytest.raises(ImageError, match=r"item 0 \(.*a\.pdf, page 1\)") as caught:
+    with pytest.raises(InputError, match=r"item 0 \(a\.pdf, page 1\): .*no file at"):
         store.add_documents(pages)
-    assert "no file at" in str(caught.value.__cause__)
     with caplog.at_level(logging.WARNING, "colpali_integrations"):
         [id_] = store.add_documents([*pages, Document("")], on_error="skip")
     assert pages_of(store.get_by_ids([id_])) == [("b.pdf", 1)]
@@ -411,27 +440,40 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
         (lambda store: store.add_texts("text"), InputError, r"pass \['text'\]"),
         (lambda store: store.add_documents(Document("a")), InputError, r"pass \[document\]"),
         (lambda store: store.add_documents(["a"]), InputError, "item 0 is a str; add_texts takes texts"),
-        (lambda store: store.add_texts(["a"], [{}, {}]), InputError, "metadatas must be as many"),
-        (lambda store: store.add_texts(["a"], ids=["1", "2"]), InputError, "ids must be as many"),
-        (lambda store: store.add_texts(["a"], ids="1"), InputError, "ids must be as many"),
+        (lambda store: store.add_texts(["a"], [{}, {}]), InputError, "metadatas: expected 1"),
+        (lambda store: store.add_texts(["a"], ids=["1", "2"]), InputError, "ids: expected 1"),
+        (lambda store: store.add_texts(["a"], ids="1"), InputError, "ids: expected 1"),
         (
             lambda store: store.add_texts(["a", "b"], [{}, {"at": {1}}]),
             StoreError,
-            r"item 1 \('b'\).* metadata must",
+            r"item 1 \('b'\).* metadata cannot",
         ),
-        (lambda store: store.add_texts(["a"], [{"x": float("nan")}]), StoreError, "metadata must be what JSON"),
+        (lambda store: store.add_texts(["a"], [{"x": float("nan")}]), StoreError, "metadata cannot be written as JSON"),
         (lambda store: store.add_texts(["a"], on_error="ignore"), ConfigurationError, "on_error must be"),
-        (lambda store: store.add_texts(["a"], batch_size=0), ConfigurationError, "batch_size must be at least 1"),
         (lambda store: store.add_texts(["a"], bulk=True), TypeError, "bulk"),
-        (lambda store: store.similarity_search("a", top_k=3), TypeError, "top_k"),
+        (lambda store: store.similarity_search("a", top_k=3), ConfigurationError, "no option 'top_k'; use k="),
+        (lambda store: store.similarity_search("a", filters={}), ConfigurationError, "use filter="),
+        (lambda store: store.similarity_search("a", where={}), ConfigurationError, "use filter="),
+        (lambda store: store.similarity_search_by_image(draw("a"), foo=1), ConfigurationError, "it has filter"),
+        (lambda store: store.max_marginal_relevance_search("a", modes=1), ConfigurationError, "did you mean 'mode'"),
+        (lambda store: store.as_retriever(k=3), ConfigurationError, r"pass search_kwargs=\{'k': 3\}"),
+        (lambda store: store.as_retriever(hybrid=True), ConfigurationError, r"search_kwargs=\{'hybrid': True\}"),
+        (lambda store: store.as_retriever(search_kwargs={"filters": 1}), ConfigurationError, "use filter="),
         (lambda store: store.similarity_search("a", k=0), ConfigurationError, "k must be at least 1"),
+        (lambda store: store.similarity_search("a", score_threshold=2), ConfigurationError, "score_threshold must be"),
         (lambda store: store.similarity_search(" "), QueryError, "white space"),
         (lambda store: store.similarity_search("a", filter={"$near": 1}), InputError, r"\$near"),
         (lambda store: store.delete(), InputError, "nothing was given"),
-        (lambda store: store.delete(filter=lambda document: True), InputError, "in a dict"),
+        (lambda store: store.delete(filter=lambda document: True), InputError, "as a dict"),
+        (lambda store: store.delete(filter={"$and": []}), InputError, "fits every entry"),
+        (lambda store: ColPaliVectorStore(cast(Any, "my-index")), ConfigurationError, "pass path='my-index'"),
+        (lambda store: ColPaliVectorStore(collection="a"), ConfigurationError, "use collection_name="),
+        (lambda store: ColPaliVectorStore(persist_directory="a"), ConfigurationError, "use path="),
+        (lambda store: ColPaliVectorStore(location="a"), ConfigurationError, "use path= for a folder, or url="),
+        (lambda store: ColPaliVectorStore(embeddings=store.embeddings), ConfigurationError, "use embedding="),
     ],
 )
-def test_what_cannot_work_is_refused_with_words(call: Any, error: type[Exception], message: str) -> None:
+def test_invalid_calls_are_refused_with_a_remedy(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(ColPaliVectorStore())
 
@@ -462,23 +504,23 @@ def test_relevance_is_between_0_and_1_and_has_a_threshold(filled: ColPaliVectorS
     assert filled.similarity_search("a violin in the orchestra", k=5, score_threshold=floor) == [found[0][0]]
 
 
-def test_multi_vectors_and_images_are_questions_too(filled: ColPaliVectorStore) -> None:
+def test_search_by_vectors_and_by_image(filled: ColPaliVectorStore) -> None:
     query = filled.embeddings.embed_query_multi_vector("mitochondria")
     expected = filled.similarity_search_with_score("mitochondria", k=2)
-    assert filled.similarity_search_by_multi_vector_with_score(query, k=2) == expected
-    assert filled.similarity_search_by_multi_vector(query.tolist(), k=2) == [document for document, _ in expected]
+    assert filled.similarity_search_by_vector_with_score(query, k=2) == expected
     assert filled.similarity_search_by_vector(query, k=2) == [document for document, _ in expected]
+    assert filled.similarity_search_by_vector(query.tolist(), k=2) == [document for document, _ in expected]
     [(found, score)] = filled.similarity_search_by_image_with_score(draw("invoice"), k=1)
     assert pages_of([found]) == [("words.pdf", 3)]
     assert score > 0
     assert filled.similarity_search_by_image(draw("invoice"), k=1) == [found]
 
 
-def test_a_pooled_vector_is_refused_with_words(filled: ColPaliVectorStore) -> None:
-    with pytest.raises(InputError, match=r"one vector of length 128\. Pass what embed_query_multi_vector gives"):
+def test_a_pooled_vector_is_refused_with_a_remedy(filled: ColPaliVectorStore) -> None:
+    with pytest.raises(InputError, match=r"one vector of length 128\. Pass the result of embed_query"):
         filled.similarity_search_by_vector(filled.embeddings.embed_query("violin"))
     with pytest.raises(InputError, match=r"expected vectors \(n, 128\)"):
-        filled.similarity_search_by_multi_vector([[1.0, 2.0]])
+        filled.similarity_search_by_vector([[1.0, 2.0]])
 
 
 @pytest.mark.parametrize(
@@ -506,12 +548,10 @@ def test_filters(filled: ColPaliVectorStore, where: Any, expected: set[Any]) -> 
     assert told([document for document, _ in scored]) == expected
 
 
-def test_hybrid_finds_what_only_the_text_says(store: ColPaliVectorStore) -> None:
-    """A page whose text layer says what its picture does not."""
-    store.add_images([draw("violin"), draw("invoice")], ids=["violin", "invoice"])
-    first, second = store.get_by_ids(["violin", "invoice"])
-    first.page_content, second.page_content = "a quartet", "a serenade for strings"
-    store.add_documents([first, second])
+def test_hybrid_search_finds_words_that_only_the_text_has(store: ColPaliVectorStore) -> None:
+    """Pages whose texts have other words than their pictures."""
+    pages = with_texts([draw("violin"), draw("invoice")], ["a quartet", "a serenade for strings"])
+    store.add_documents(pages, ids=["violin", "invoice"])
     assert store.similarity_search("violin serenade", k=1)[0].id == "violin"
     assert store.similarity_search("violin serenade", k=1, hybrid=0.9)[0].id == "invoice"
     [(found, score), _] = store.similarity_search_with_score("serenade", k=2, hybrid=True)
@@ -536,7 +576,7 @@ def test_marginal_relevance_does_not_repeat_itself(store: ColPaliVectorStore) ->
         store.max_marginal_relevance_search("violin", lambda_mult=2)
 
 
-async def test_the_stock_retriever_in_all_three_ways(filled: ColPaliVectorStore) -> None:
+async def test_the_retriever_with_all_search_types(filled: ColPaliVectorStore) -> None:
     question = "a violin in the orchestra"
     plain = filled.as_retriever(search_kwargs={"k": 2, "filter": {"kind": "text"}})
     assert [found.id for found in plain.invoke(question)] == ["violin", "tide"]
@@ -560,8 +600,7 @@ async def test_async_twins_answer_the_same(filled: ColPaliVectorStore) -> None:
         ("similarity_search_with_score", "violin"),
         ("similarity_search_with_relevance_scores", "violin"),
         ("similarity_search_by_vector", query),
-        ("similarity_search_by_multi_vector", query),
-        ("similarity_search_by_multi_vector_with_score", query),
+        ("similarity_search_by_vector_with_score", query),
         ("similarity_search_by_image", image),
         ("similarity_search_by_image_with_score", image),
         ("max_marginal_relevance_search", "violin"),
@@ -647,10 +686,10 @@ def test_a_moved_file_is_indexed_anew_without_encoding(
     assert {name for name, _ in pages_of(store.similarity_search("violin", k=9))} == {"b.pdf"}
 
 
-# -- places, models, copies ---------------------------------------------------------------------------------------
+# -- models, places, copies ---------------------------------------------------------------------------------------
 
 
-def test_a_folder_belongs_to_the_model_it_was_made_by(tmp_path: Path) -> None:
+def test_a_folder_belongs_to_its_model(tmp_path: Path) -> None:
     other = ColPaliEmbeddings(model_name=FIXTURES / "colmodernvbert")
     with ColPaliVectorStore(other, path=tmp_path / "store") as store:
         store.add_texts(["the tide"], ids=["tide"])
@@ -658,23 +697,23 @@ def test_a_folder_belongs_to_the_model_it_was_made_by(tmp_path: Path) -> None:
         assert again.similarity_search("tide")[0].id == "tide"
     with pytest.raises(FingerprintError, match="coltiny"):
         ColPaliVectorStore(ColPaliEmbeddings(), path=tmp_path / "store")
-    with pytest.raises(ConfigurationError, match="made by the model 'colmodernvbert', which is not registered here"):
+    with pytest.raises(ConfigurationError, match="made by the model 'colmodernvbert', which is not registered"):
         ColPaliVectorStore(path=tmp_path / "store")
 
 
-def test_an_open_store_is_taken_as_it_is(filled: ColPaliVectorStore) -> None:
+def test_an_open_store_is_used_unchanged(filled: ColPaliVectorStore) -> None:
     twin = ColPaliVectorStore(store=filled.store)
     assert twin.similarity_search("violin") == filled.similarity_search("violin")
     assert twin.embeddings == filled.embeddings
     other = ColPaliEmbeddings(model_name=FIXTURES / "colmodernvbert")
     with pytest.raises(FingerprintError, match="cannot be compared"):
         ColPaliVectorStore(other, store=filled.store)
-    with pytest.raises(ConfigurationError, match="it came with path"):
+    with pytest.raises(ConfigurationError, match="cannot be combined with path"):
         ColPaliVectorStore(store=filled.store, path="x")
 
 
-def test_what_cannot_be_a_store_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="DeterministicFakeEmbedding does not give"):
+def test_contradicting_places_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="DeterministicFakeEmbedding has none"):
         ColPaliVectorStore(DeterministicFakeEmbedding(size=3))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="one place"):
         ColPaliVectorStore(path="x", url="http://localhost:1")
@@ -687,9 +726,9 @@ def test_a_client_of_a_server(pdf: Path) -> None:
     from qdrant_client import QdrantClient
 
     client = QdrantClient(":memory:")
-    store = ColPaliVectorStore(client=client, collection="mine")
+    store = ColPaliVectorStore(client=client, collection_name="mine")
     store.add_pdf(pdf, dpi=DPI)
-    again = ColPaliVectorStore(client=client, collection="mine")
+    again = ColPaliVectorStore(client=client, collection_name="mine")
     assert pages_of(again.similarity_search("invoice", k=1, filter={"page": {"$gt": 1}})) == [("words.pdf", 3)]
     assert again.embeddings.model_name == "coltiny"
 
@@ -722,7 +761,7 @@ async def test_classmethods_take_the_place_and_the_options(tmp_path: Path, pdf: 
             Document("b", id="2", metadata={"n": 2}),
             Document("a", id="1", metadata={"n": 1}),
         ]
-    made = await ColPaliVectorStore.afrom_documents(pages[:1], path=tmp_path / "store", batch_size=1)
+    made = await ColPaliVectorStore.afrom_documents(pages[:1], embeddings, path=tmp_path / "store", on_error="skip")
     with made:
         assert isinstance(made, ColPaliVectorStore)
         assert len(made.store) == 1
@@ -753,31 +792,35 @@ async def test_the_loop_runs_on_while_pages_are_added(store: ColPaliVectorStore,
     assert len(store.store) == 4
 
 
-async def test_a_cancelled_call_keeps_what_was_done_and_stops(
-    store: ColPaliVectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pages = PdfPageLoader(word_pdf(tmp_path / "long.pdf", [f"word {n}" for n in range(40)]), dpi=DPI).load()
-    started, ended = threading.Event(), threading.Event()
-    counted: Callable[..., Iterator[Any]] = ColPali.embed_pages
+async def test_a_cancelled_call_stops_and_keeps_the_stored_pages(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    pdf = word_pdf(tmp_path / "long.pdf", [f"word {n}" for n in range(40)])
+    started = threading.Event()
+    done: list[int] = []
 
-    def watched(self: ColPali, images: Any, **options: Any) -> Iterator[Any]:
-        for found in counted(self, images, **options):
+    def watch(state: Progress) -> None:
+        done.append(state.done)
+        if state.done:
             started.set()
-            yield found
-        ended.set()
 
-    monkeypatch.setattr(ColPali, "embed_pages", watched)
-    task = asyncio.create_task(store.aadd_documents(pages))
-    await asyncio.to_thread(started.wait, 30)
+    task = asyncio.create_task(store.aadd_documents(PdfPageLoader(pdf, dpi=DPI).load(), progress=watch))
+    assert await asyncio.to_thread(started.wait, 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(ended.wait, 30)
-    for _ in range(100):
-        if len(store.store):
-            break
-        await asyncio.sleep(0.05)
+    before = -1
+    while len(done) != before:  # until the thread has ended
+        before = len(done)
+        await asyncio.sleep(0.5)
     assert 0 < len(store.store) < 40
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in vars(ColPaliVectorStore) if f"a{name}" in vars(ColPaliVectorStore) and not name.startswith("_")],
+)
+def test_async_signatures_equal_the_sync_ones(name: str) -> None:
+    sync, twin = (inspect.signature(getattr(ColPaliVectorStore, one)) for one in (name, f"a{name}"))
+    assert twin == sync
 
 
 def test_threads_add_and_search_at_once(store: ColPaliVectorStore) -> None:
@@ -800,7 +843,7 @@ def test_threads_add_and_search_at_once(store: ColPaliVectorStore) -> None:
     assert len(store.store) == 9
 
 
-def test_a_saved_page_is_what_is_searched(tmp_path: Path, store: ColPaliVectorStore) -> None:
+def test_a_turned_photo_is_found(tmp_path: Path, store: ColPaliVectorStore) -> None:
     """An image that was turned by its EXIF orientation is read as a person sees it, here as everywhere."""
     page = draw("violin").rotate(90, expand=True)
     exif = Image.Exif()

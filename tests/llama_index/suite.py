@@ -1,7 +1,7 @@
-"""What LlamaIndex asks of a vector store, as a suite: LlamaIndex itself ships none.
+"""A conformance suite for vector stores; LlamaIndex itself ships none.
 
 `VectorStoreConformance` holds the contract of `BasePydanticVectorStore` (llama-index-core 0.14), read from its code and
-from what indexes, retrievers and pipelines do with a store. A subclass makes the store under test. Every test runs by
+from the calls of indexes, retrievers and pipelines. A subclass makes the store under test. Every test runs by
 the synchronous methods and by their asynchronous twins.
 """
 
@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ from llama_index.core.vector_stores.types import (
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from colpali_integrations import ColPali
+from colpali_integrations.llama_index import ColPaliEmbedding, ColPaliVectorStore
 
 FRUIT = RelatedNodeInfo(node_id="fruit.txt", node_type=ObjectType.DOCUMENT, hash="abc", metadata={"k": "v"})
 TRAIN = RelatedNodeInfo(node_id="train.txt", node_type=ObjectType.DOCUMENT)
@@ -129,29 +131,55 @@ class Driver:
         self._call(self.store.clear, self.store.aclear)
 
 
-class Encoded:
-    """How many pages and texts (questions included) the model was asked to encode."""
+class CountingModel(ColPali):
+    """ColTiny, with the numbers of pages and texts (questions included) that it was asked to encode."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.pages = self.texts = 0
-
-        def counting(name: str, kind: str) -> None:
-            method = getattr(ColPali, name)
-
-            def counted(items: Any) -> Iterator[Any]:
-                for item in [items] if isinstance(items, str) else items:
-                    setattr(self, kind, getattr(self, kind) + 1)
-                    yield item
-
-            monkeypatch.setattr(ColPali, name, lambda model, items, **options: method(model, counted(items), **options))
-
-        for name in ("embed_images", "embed_pages"):
-            counting(name, "pages")
-        for name in ("embed_queries", "embed_texts"):
-            counting(name, "texts")
+    pages = texts = 0
 
     def reset(self) -> None:
         self.pages = self.texts = 0
+
+    def _counted(self, items: Any, kind: str) -> Iterator[Any]:
+        for item in [items] if isinstance(items, str) else items:
+            setattr(self, kind, getattr(self, kind) + 1)
+            yield item
+
+    def embed_images(self, images: Any, **options: Any) -> Any:
+        return super().embed_images(self._counted(images, "pages"), **options)
+
+    def embed_pages(self, images: Any, **options: Any) -> Any:
+        return super().embed_pages(self._counted(images, "pages"), **options)
+
+    def embed_queries(self, texts: Any, **options: Any) -> Any:
+        return super().embed_queries(self._counted(texts, "texts"), **options)
+
+    def embed_texts(self, texts: Any, **options: Any) -> Any:
+        return super().embed_texts(self._counted(texts, "texts"), **options)
+
+
+@cache
+def counting_model() -> CountingModel:
+    """The one that all `CountingEmbedding`s share."""
+    model = CountingModel.from_pretrained()
+    assert isinstance(model, CountingModel)
+    return model
+
+
+class CountingEmbedding(ColPaliEmbedding):
+    """Encodes with `counting_model()`."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        return ColPaliEmbedding.class_name()
+
+    @property
+    def model(self) -> CountingModel:
+        return counting_model()
+
+
+def counting_store() -> ColPaliVectorStore:
+    """An empty store in memory that encodes with `counting_model()`."""
+    return ColPaliVectorStore(embed_model=CountingEmbedding())
 
 
 class VectorStoreConformance:
@@ -165,7 +193,7 @@ class VectorStoreConformance:
     def store(self, request: pytest.FixtureRequest, vector_store: BasePydanticVectorStore) -> Driver:
         return Driver(vector_store, request.param == "async")
 
-    # -- what it is ---------------------------------------------------------------------------------------------
+    # -- class and fields ---------------------------------------------------------------------------------------------
 
     def test_is_a_vector_store(self, vector_store: BasePydanticVectorStore) -> None:
         assert "BasePydanticVectorStore" in [base.__name__ for base in type(vector_store).__mro__]
@@ -194,7 +222,7 @@ class VectorStoreConformance:
         assert store.add([]) == []
         assert store.get() == []
 
-    def test_what_is_unknown_does_not_raise(self, store: Driver) -> None:
+    def test_unknown_ids_do_not_raise(self, store: Driver) -> None:
         store.add(sample()[:1])
         store.delete("unknown")
         store.delete_nodes(["unknown"])
@@ -207,7 +235,7 @@ class VectorStoreConformance:
 
     # -- adding -------------------------------------------------------------------------------------------------
 
-    def test_nodes_come_back_as_they_went_in(self, store: Driver) -> None:
+    def test_stored_nodes_equal_the_added_nodes(self, store: Driver) -> None:
         nodes = sample()
         assert store.add(nodes) == [node.node_id for node in nodes]
         ids = [node.node_id for node in reversed(nodes)]
@@ -229,7 +257,7 @@ class VectorStoreConformance:
         assert found == nodes
         assert [node.class_name() for node in found] == [node.class_name() for node in nodes]
 
-    def test_what_is_handed_in_is_left_alone(self, store: Driver) -> None:
+    def test_nodes_of_the_caller_stay_unchanged(self, store: Driver) -> None:
         nodes = sample()
         nodes[0].embedding = [0.5, 0.5]
         before = [node.to_json() for node in nodes]
@@ -239,7 +267,7 @@ class VectorStoreConformance:
         assert found.embedding is None
         found.metadata["page"] = 99
         found.set_content("changed")
-        assert store.get(["apples"])[0].metadata["page"] == 1, "what is handed out is no way in"
+        assert store.get(["apples"])[0].metadata["page"] == 1, "the store returns copies"
         assert store.get(["apples"])[0].get_content() == "harvest of apples"
 
     def test_adding_again_changes_nothing(self, store: Driver) -> None:
@@ -377,7 +405,7 @@ class VectorStoreConformance:
         for where in cases:
             fits = build_metadata_filter_fn(lambda id_: by_id[id_], where)
             expected = {id_ for id_ in by_id if fits(id_)}
-            assert expected not in (set(), set(by_id)), f"{where} tells nothing"
+            assert expected not in (set(), set(by_id)), f"{where} distinguishes no entries"
             assert store.stored(where) == set(store.ids("apples", filters=where)) == expected, where
 
     def test_filters_nest(self, store: Driver) -> None:

@@ -1,7 +1,7 @@
-"""What LlamaIndex asks of an embedding class, as a suite: LlamaIndex itself ships none.
+"""A conformance suite for embedding classes; LlamaIndex itself ships none.
 
 `MultiModalEmbeddingConformance` holds the contract of `BaseEmbedding` and `MultiModalEmbedding` (llama-index-core
-0.14), read from its code and from what its indexes and pipelines do with an embedding. A subclass says how to make
+0.14), read from its code and from the calls of its indexes and pipelines. A subclass says how to make
 the class under test.
 """
 
@@ -150,7 +150,7 @@ class MultiModalEmbeddingConformance:
     def embedding(self) -> MultiModalEmbedding:
         return self.make()
 
-    # -- what an embedding is
+    # -- embeddings
 
     def test_bases(self) -> None:
         names = [base.__name__ for base in type(self.make()).__mro__]

@@ -30,11 +30,13 @@ from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
 import colpali_integrations.llama_index as adapter
-from colpali_integrations import ColPali, max_sim, mean_pool, pdf_pages
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import ColPaliError, ImageError, ModelNotFoundError, QueryError
 from colpali_integrations.llama_index import ColPaliEmbedding, PdfPageReader
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import shared_model
-from colpali_integrations.runtime.threads import offload, stream_in_chunks
+from colpali_integrations.runtime.threads import offload
+from colpali_integrations.scoring import mean_pool
 
 PDFS = Path(__file__).parent.parent.parent / "demo" / "pdfs"
 SLIDES = PDFS / "metropolis-slides.pdf"
@@ -66,7 +68,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def nobody_else(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_other_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No other embedding model is resolved: not OpenAI's by Settings, not CLIP by the multimodal index."""
     monkeypatch.setattr(Settings, "_embed_model", None)
     monkeypatch.setenv("OPENAI_API_KEY", "")
@@ -154,7 +156,7 @@ class TestImages:
         for image in nodes:
             with pytest.raises(ImageError, match="allow_urls=True"):
                 embedding.get_image_embedding(image)
-        # Allowed, it is the connection that fails: nobody listens at the discard port.
+        # Allowed, it is the connection that fails: the discard port refuses it.
         allowed = ColPaliEmbedding(allow_urls=True, url_timeout=2)
         with pytest.raises(ImageError, match=r"127\.0\.0\.1") as caught:
             allowed.get_image_embedding("http://127.0.0.1:9/a.png")
@@ -163,16 +165,16 @@ class TestImages:
     @pytest.mark.parametrize(
         ("image", "message"),
         [
-            (ImageNode(text="nothing to see", id_="n1"), "ImageNode 'n1' has no image"),
+            (ImageNode(text="nothing to see", id_="n1"), "ImageNode n1 has no image"),
             (ImageNode(image="not base64!", id_="n2"), "must be base64"),
             (ImageBlock(), "ImageBlock has no image"),
-            (TextNode(text="text", id_="n3"), "TextNode 'n3' has no image"),
-            (f"{SLIDES}#page=99", "page 99 was asked for"),
+            (TextNode(text="text", id_="n3"), "TextNode n3 has no image"),
+            (f"{SLIDES}#page=99", "page 99 was requested"),
             ("missing.pdf#page=1", r"missing\.pdf"),
             (3, "int"),
         ],
     )
-    async def test_what_cannot_be_seen_is_named(self, embedding: ColPaliEmbedding, image: Any, message: str) -> None:
+    async def test_errors_name_unreadable_images(self, embedding: ColPaliEmbedding, image: Any, message: str) -> None:
         images: list[Any] = [picture("first"), image]
         with pytest.raises(ColPaliError, match=message) as caught:
             embedding.get_image_embedding_batch(images)
@@ -188,10 +190,10 @@ async def test_traces_get_names_and_not_pictures(file: Path) -> None:
     images: list[Any] = [str(file), file.read_bytes(), picture("a"), page, ImageNode(image_path=str(file), id_="n1")]
     embedding.get_image_embedding_batch(images)
     await embedding.aget_image_embedding_batch(images)
-    told = [pair[1].payload[EventPayload.CHUNKS] for pair in debug.get_event_pairs(CBEventType.EMBEDDING)]  # type: ignore[index]
+    chunks = [pair[1].payload[EventPayload.CHUNKS] for pair in debug.get_event_pairs(CBEventType.EMBEDDING)]  # type: ignore[index]
     size = file.stat().st_size
     names = [str(file), f"{size} bytes", "RGB image of 96x64", "metropolis-slides.pdf, page 3", "ImageNode n1"]
-    assert told == [[name] for name in names] * 2
+    assert chunks == [[name] for name in names] * 2
 
 
 class Slow:
@@ -305,13 +307,13 @@ def test_a_provider_with_options_survives_json() -> None:
     providers: list[Any] = [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
     embedding = ColPaliEmbedding(providers=providers)
     again = ColPaliEmbedding.from_json(embedding.to_json())
-    assert again.providers == embedding.providers == providers
+    assert again.options == embedding.options == ModelOptions(providers=providers)
     assert again.model is embedding.model
 
 
 def test_a_model_from_a_folder() -> None:
     files = Path(__file__).parent.parent / "parity" / "fixtures" / "paligemma"
-    by_path = ColPaliEmbedding(model_name=files)  # type: ignore[arg-type]  # the base class says str
+    by_path = ColPaliEmbedding(model_name=files)
     by_name = ColPaliEmbedding(model_name=str(files))
     assert by_path.to_dict() == by_name.to_dict()
     assert by_path.model is by_name.model
@@ -326,6 +328,7 @@ def test_a_model_from_a_folder() -> None:
         ({"num_workers": 0}, "num_workers"),
         ({"url_timeout": -1}, "url_timeout"),
         ({"model": "coltiny"}, "model"),
+        ({"device": "cuda"}, "CUDAExecutionProvider"),
     ],
 )
 def test_impossible_options_are_refused_at_once(options: dict[str, Any], message: str) -> None:
@@ -348,7 +351,7 @@ def test_the_public_surface() -> None:
     assert sorted(adapter.__all__) == adapter.__all__
     for name in adapter.__all__:
         assert (getattr(adapter, name).__doc__ or "").strip()
-        assert getattr(adapter, name).__module__.startswith("colpali_integrations.llama_index.")
+        assert getattr(adapter, name).__module__.startswith("colpali_integrations.llama_index")
 
 
 def test_a_missing_llama_index_names_the_command() -> None:
@@ -362,7 +365,7 @@ def test_a_missing_llama_index_names_the_command() -> None:
 # -- threads behind the event loop -----------------------------------------------------------------------------------
 
 
-async def test_offload_bounds_what_runs_at_once() -> None:
+async def test_offload_bounds_the_number_of_running_calls() -> None:
     lock = threading.Lock()
     running, most = 0, 0
 
@@ -379,37 +382,6 @@ async def test_offload_bounds_what_runs_at_once() -> None:
     assert most == 3
 
 
-async def test_a_cancelled_stream_is_closed() -> None:
-    closed = threading.Event()
-    pulled = 0
-
-    def numbers() -> Iterator[int]:
-        nonlocal pulled
-        try:
-            while True:
-                time.sleep(0.02)
-                pulled += 1
-                yield pulled
-        finally:
-            closed.set()
-
-    stream = numbers()  # held here, so that no garbage collection closes it
-
-    async def consume() -> None:
-        async for chunk in stream_in_chunks(stream, 5):
-            assert len(chunk) == 5
-
-    task = asyncio.create_task(consume())
-    await asyncio.sleep(0.15)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await asyncio.to_thread(closed.wait, 5)
-    before = pulled
-    await asyncio.sleep(0.1)
-    assert pulled == before
-
-
 # -- in LlamaIndex --------------------------------------------------------------------------------------------------
 
 
@@ -418,7 +390,7 @@ def pages(numbers: list[int]) -> list[ImageNode]:
 
 
 @pytest.mark.parametrize("use_async", [False, True])
-@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.usefixtures("no_other_model")
 async def test_multi_modal_vector_store_index(embedding: ColPaliEmbedding, use_async: bool) -> None:
     nodes = pages([2, 4])
     index = (
@@ -443,7 +415,7 @@ async def test_multi_modal_vector_store_index(embedding: ColPaliEmbedding, use_a
     assert best.score == pytest.approx(1)
 
 
-@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.usefixtures("no_other_model")
 def test_multi_modal_vector_store_index_takes_plain_image_nodes(embedding: ColPaliEmbedding, tmp_path: Path) -> None:
     path = tmp_path / "harbour.png"
     picture("harbour").save(path)
@@ -455,7 +427,7 @@ def test_multi_modal_vector_store_index_takes_plain_image_nodes(embedding: ColPa
     assert len(index.as_retriever().text_to_image_retrieve("harbour")) == 2
 
 
-@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.usefixtures("no_other_model")
 def test_an_empty_page_has_a_score(embedding: ColPaliEmbedding) -> None:
     """A vector of zeros would have no cosine: SimpleVectorStore warns, and puts NaN first."""
     empty, words = Image.new("RGB", (96, 64), "white"), picture("harbour")
@@ -467,7 +439,7 @@ def test_an_empty_page_has_a_score(embedding: ColPaliEmbedding) -> None:
     assert [node.node.node_id for node in found] == [nodes[1].node_id, nodes[0].node_id]
 
 
-@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.usefixtures("no_other_model")
 def test_vector_store_index_of_embedded_pages(embedding: ColPaliEmbedding) -> None:
     nodes = pages([2, 4])
     index = VectorStoreIndex(list(embedding(nodes)), embed_model=embedding)
@@ -479,7 +451,7 @@ def test_vector_store_index_of_embedded_pages(embedding: ColPaliEmbedding) -> No
         assert node.score == pytest.approx(np.dot(query, image), abs=1e-5)
 
 
-@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.usefixtures("no_other_model")
 def test_vector_store_index_of_texts(embedding: ColPaliEmbedding) -> None:
     documents = [Document(text="the tower is 80 metres tall"), Document(text="bread and butter")]
     index = VectorStoreIndex.from_documents(documents, embed_model=embedding, transformations=[])
@@ -488,7 +460,7 @@ def test_vector_store_index_of_texts(embedding: ColPaliEmbedding) -> None:
     assert best.score == pytest.approx(1)
 
 
-@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.usefixtures("no_other_model")
 async def test_ingestion_pipeline_embeds_pages_as_images(embedding: ColPaliEmbedding) -> None:
     nodes = [*pages([2, 4]), TextNode(text="bread and butter")]
     images = embedding.get_image_embedding_batch(nodes[:2])
@@ -504,9 +476,9 @@ async def test_ingestion_pipeline_embeds_pages_as_images(embedding: ColPaliEmbed
         assert node.get_embedding() == pytest.approx(again.get_embedding(), abs=1e-6)
 
 
-@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.usefixtures("no_other_model")
 def test_the_pipelines_cache_tells_pages_apart(embedding: ColPaliEmbedding) -> None:
-    """Pages of a scan have no text of their own; the cache's key is made of what the reader writes."""
+    """Pages of a scan have no text layer; the cache's key is made of the reader's text."""
     pipeline = IngestionPipeline(transformations=[embedding])
     reader = PdfPageReader(dpi=40)
     first = pipeline.run(nodes=reader.load_data(SCAN, pages=[1]))
@@ -521,7 +493,7 @@ def test_the_pipelines_cache_tells_pages_apart(embedding: ColPaliEmbedding) -> N
     assert pipeline.run(nodes=reader.load_data(SCAN, pages=[1]))[0].embedding == [1.0] * 128
 
 
-@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.usefixtures("no_other_model")
 def test_an_upserting_pipeline_replaces_changed_pages(embedding: ColPaliEmbedding, tmp_path: Path) -> None:
     pdf = tmp_path / "pages.pdf"
     reader = PdfPageReader(dpi=150)

@@ -1,4 +1,4 @@
-"""MetadataFilters mean what LlamaIndex's own filter function makes of them."""
+"""MetadataFilters have the meaning of LlamaIndex's own filter function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.llama_index.filters import store_filter
+from colpali_integrations.llama_index._filters import store_filter
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import Filter, matches
 
@@ -92,7 +92,7 @@ def of(key: str, operator: OP, value: Any) -> MetadataFilters:
 
 @settings(max_examples=400)
 @given(st.lists(metadata, max_size=6), st.lists(leaves, max_size=3), conditions)
-def test_filters_mean_what_llama_index_says(
+def test_filters_mean_the_same_as_in_llama_index(
     found: list[dict[str, Any]], parts: list[MetadataFilter], condition: FilterCondition | None
 ) -> None:
     filters = MetadataFilters(filters=list(parts), condition=condition)
@@ -108,7 +108,7 @@ trees = st.recursive(
 
 
 @given(st.lists(metadata, max_size=5), trees)
-def test_nested_filters_combine_what_their_parts_mean(
+def test_nested_filters_combine_the_meanings_of_their_parts(
     found: list[dict[str, Any]], tree: MetadataFilter | MetadataFilters
 ) -> None:
     entries = entries_of(found)
@@ -126,7 +126,7 @@ def test_nested_filters_combine_what_their_parts_mean(
     assert fitting(MetadataFilters(filters=[tree]), entries) == meaning(tree)
 
 
-def test_what_is_empty() -> None:
+def test_is_empty_matches_missing_and_empty_values() -> None:
     entries = entries_of([{}, {"k": None}, {"k": ""}, {"k": []}, {"k": [""]}, {"k": 0}, {"k": False}, {"k": " "}])
     empty = of("k", OP.IS_EMPTY, None)
     assert fitting(empty, entries) == expected(empty, entries) == {"n0", "n1", "n2", "n3"}
@@ -152,7 +152,7 @@ def test_a_list_fits_what_one_of_its_values_fits() -> None:
     assert fitting(of("tags", OP.CONTAINS, "ta"), entries) == {"n1"}, "of a list's values it is none"
 
 
-def test_kinds_that_cannot_be_compared_do_not_fit() -> None:
+def test_incomparable_kinds_do_not_match() -> None:
     entries = entries_of([{"page": "three"}, {"page": 3}, {}])
     assert fitting(of("page", OP.GT, 1), entries) == {"n1"}
     assert fitting(of("page", OP.TEXT_MATCH, "thr"), entries) == {"n0"}
@@ -161,9 +161,9 @@ def test_kinds_that_cannot_be_compared_do_not_fit() -> None:
 
 def test_the_document_s_id_can_be_filtered_by() -> None:
     entries = [
-        Entry(id="a", group="report"),
-        Entry(id="b", group="letter", metadata={"doc_id": "report"}),
-        Entry(id="c", group="letter"),
+        Entry(id="a", document_id="report"),
+        Entry(id="b", document_id="letter", metadata={"doc_id": "report"}),
+        Entry(id="c", document_id="letter"),
         Entry(id="d"),
     ]
     for key in ("doc_id", "ref_doc_id"):
@@ -196,7 +196,7 @@ def test_no_filters_leave_nothing_out() -> None:
         (OP.EQ, float("inf"), "finite"),
     ],
 )
-def test_values_that_an_operator_does_not_take_are_refused(operator: OP, value: Any, words: str) -> None:
+def test_invalid_values_of_an_operator_are_refused(operator: OP, value: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         fitting(of("tags", operator, value), entries_of([{"tags": "x"}]))
 
@@ -207,6 +207,6 @@ def test_every_operator_is_known() -> None:
         fitting(of("tags", operator, values.get(operator, "x")), entries_of([{"tags": "x"}, {}]))
 
 
-def test_what_is_no_metadata_filters_is_refused() -> None:
-    with pytest.raises(InputError, match="MetadataFilters"):
+def test_other_types_of_filters_are_refused() -> None:
+    with pytest.raises(InputError, match="from_dict"):
         fitting({"page": 3}, [])  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a LlamaIndex user does first: an index over the store, documents that change, a pipeline."""
+"""First steps of a LlamaIndex user: an index over the store, documents that change, a pipeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from llama_index.core import Settings, SimpleDirectoryReader, StorageContext, VectorStoreIndex
 from llama_index.core.base.llms.types import ImageBlock
+from llama_index.core.chat_engine.types import ChatMode
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MetadataMode, NodeWithScore, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores import SimpleVectorStore
@@ -22,24 +24,19 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.llama_index import (
-    ColPaliEmbedding,
     ColPaliIndex,
+    ColPaliRetriever,
     ColPaliVectorStore,
     DeferredEmbedding,
     PdfPageReader,
 )
-from tests.llama_index.suite import Encoded
+from tests.llama_index.suite import CountingEmbedding, CountingModel, counting_store
 from tests.llama_index.test_retrievers import SeeingLLM
 from tests.stores.documents import DPI, draw, save_pdf
 
 
-@pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
-    return Encoded(monkeypatch)
-
-
 @pytest.fixture(autouse=True)
-def nobody_else(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_other_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No other model is resolved, and nothing is asked over a network."""
 
     def refuse(*_: Any) -> None:
@@ -64,7 +61,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def filled(report: Path) -> ColPaliVectorStore:
     """Two pages, to be looked at only."""
-    store = ColPaliVectorStore()
+    store = counting_store()
     store.add(PdfPageReader(dpi=DPI).load_data(report))
     return store
 
@@ -72,11 +69,15 @@ def filled(report: Path) -> ColPaliVectorStore:
 @pytest.fixture
 def store(filled: ColPaliVectorStore) -> ColPaliVectorStore:
     """A copy of `filled`, to be changed."""
-    from colpali_integrations.llama_index.persistence import copied_records
+    from colpali_integrations.llama_index._persistence import copied_records
 
-    made = ColPaliVectorStore()
+    made = counting_store()
     made.client.add(copied_records(filled.client))
     return made
+
+
+def counting_context() -> StorageContext:
+    return StorageContext.from_defaults(vector_store=counting_store())
 
 
 def base64_of(path: Path) -> str:
@@ -94,8 +95,8 @@ def found(index: VectorStoreIndex, question: str, k: int = 1, **options: Any) ->
 # -- VectorStoreIndex -----------------------------------------------------------------------------------------------
 
 
-def test_an_index_over_a_store_needs_nobody_else(filled: ColPaliVectorStore, encoded: Encoded) -> None:
-    index = VectorStoreIndex.from_vector_store(filled, embed_model=filled.embed_model)
+def test_a_plain_index_over_a_store_needs_no_other_model(filled: ColPaliVectorStore, encoded: CountingModel) -> None:
+    index = VectorStoreIndex.from_vector_store(filled, embed_model=DeferredEmbedding())
     assert found(index, "bananas")[0].metadata["page"] == 2
     assert (encoded.pages, encoded.texts) == (0, 1)
     async_found = asyncio.run(index.as_retriever(similarity_top_k=1).aretrieve("bananas"))
@@ -108,12 +109,12 @@ def test_an_index_over_a_store_needs_nobody_else(filled: ColPaliVectorStore, enc
     assert diverse[0].metadata["page"] == 2
 
 
-def test_an_index_of_nodes_encodes_each_once(report: Path, encoded: Encoded) -> None:
-    store = ColPaliVectorStore()
+def test_an_index_of_nodes_encodes_each_once(report: Path, encoded: CountingModel) -> None:
+    store = counting_store()
     context = StorageContext.from_defaults(vector_store=store)
     nodes = [*read(report), TextNode(text="a note on pears")]
     before = [node.to_json() for node in nodes]
-    index = VectorStoreIndex(nodes, storage_context=context, embed_model=store.embed_model)
+    index = VectorStoreIndex(nodes, storage_context=context, embed_model=DeferredEmbedding())
     assert (encoded.pages, encoded.texts) == (2, 1)
     assert [node.to_json() for node in nodes] == before
     assert found(index, "bananas")[0].node == nodes[1]
@@ -121,8 +122,27 @@ def test_an_index_of_nodes_encodes_each_once(report: Path, encoded: Encoded) -> 
     assert found(ColPaliIndex.from_vector_store(store), "pears")[0].text == "a note on pears"
 
 
-def test_insert_delete_and_refresh(store: ColPaliVectorStore, encoded: Encoded) -> None:
-    index = VectorStoreIndex.from_vector_store(store, embed_model=store.embed_model)
+def test_a_plain_index_encodes_inserted_nodes_once(store: ColPaliVectorStore, encoded: CountingModel) -> None:
+    index = VectorStoreIndex.from_vector_store(store, embed_model=store.deferred_embedding)
+    index.insert_nodes([TextNode(text="a note on pears")])
+    assert (encoded.pages, encoded.texts) == (0, 1)
+
+
+def test_a_plain_index_shows_inserted_pages(tmp_path: Path) -> None:
+    """`VectorStoreIndex` keeps copies of pictures, which are `ImageNode`s without a file."""
+    store, llm = counting_store(), SeeingLLM(max_tokens=None)
+    index = VectorStoreIndex.from_vector_store(store, embed_model=store.deferred_embedding)
+    index.insert_nodes(read(save_pdf(tmp_path / "train.pdf", draw("The railway timetable"))))
+    assert str(index.as_query_engine(llm=llm, multimodal=True).query("railway")) == "seen"
+
+
+def test_an_index_works_with_the_store_s_encoder_too(filled: ColPaliVectorStore) -> None:
+    index = VectorStoreIndex.from_vector_store(filled, embed_model=filled.embed_model)
+    assert found(index, "bananas")[0].metadata["page"] == 2
+
+
+def test_insert_delete_and_refresh(store: ColPaliVectorStore, encoded: CountingModel) -> None:
+    index = VectorStoreIndex.from_vector_store(store, embed_model=DeferredEmbedding())
     pears = Document(id_="pears.txt", text="a note on pears")
     assert index.refresh_ref_docs([pears]) == [True]
     assert found(index, "pears")[0].node.ref_doc_id == "pears.txt"
@@ -148,10 +168,10 @@ def test_our_index_needs_no_embedding_model(filled: ColPaliVectorStore) -> None:
 
 
 @pytest.mark.parametrize("use_async", [False, True])
-def test_our_index_keeps_pages_whole(report: Path, encoded: Encoded, use_async: bool) -> None:
+def test_our_index_keeps_pages_whole(report: Path, encoded: CountingModel, use_async: bool) -> None:
     pages = read(report)
     before = [page.to_json() for page in pages]
-    index = ColPaliIndex.from_documents(pages, use_async=use_async)
+    index = ColPaliIndex.from_documents(pages, counting_context(), use_async=use_async)
     assert encoded.pages == 2
     assert [page.to_json() for page in pages] == before
     assert found(index, "bananas")[0].node == pages[1]
@@ -181,14 +201,14 @@ def test_our_index_takes_pictures_without_text(tmp_path: Path) -> None:
     assert found(index, "railway")[0].node.node_id == "a"
 
 
-def test_our_index_takes_what_a_directory_reader_gives(report: Path, tmp_path: Path, encoded: Encoded) -> None:
+def test_our_index_takes_what_a_directory_reader_gives(report: Path, tmp_path: Path, encoded: CountingModel) -> None:
     shutil.copy(report, tmp_path)
     draw("The railway timetable").save(tmp_path / "train.png")
     (tmp_path / "note.txt").write_text("a note on pears")
     readers: dict[str, Any] = {".pdf": PdfPageReader(dpi=DPI), ".png": PdfPageReader()}
     documents = SimpleDirectoryReader(str(tmp_path), file_extractor=readers).load_data()
     image = ImageDocument(image=base64_of(tmp_path / "train.png"), id_="image")
-    index = ColPaliIndex.from_documents([*documents, image])
+    index = ColPaliIndex.from_documents([*documents, image], counting_context())
     assert encoded.pages == 3, "the same picture is encoded once"
     assert found(index, "bananas")[0].text == "report.pdf, page 2"
     assert {one.node.node_id for one in found(index, "railway", k=2)} == {"image", documents[-1].node_id}
@@ -209,9 +229,61 @@ def test_a_query_engine_of_our_index_shows_pages(filled: ColPaliVectorStore) -> 
     assert llm._seen == [("image/png", (700, 300))]
 
 
-def test_our_index_is_over_our_store() -> None:
+async def test_our_index_makes_our_retriever(filled: ColPaliVectorStore) -> None:
+    index = ColPaliIndex.from_vector_store(filled)
+    retriever = index.as_retriever(similarity_top_k=1, regions=True)
+    assert isinstance(retriever, ColPaliRetriever)
+    [page] = retriever.retrieve("bananas")
+    assert page.metadata["regions"][0]["token"] == "bananas"
+    assert await retriever.aretrieve("bananas") == [page]
+    first = filled.get_nodes(filters=MetadataFilters(filters=[MetadataFilter(key="page", value=1)]))[0]
+    cases: list[dict[str, Any]] = [
+        {"node_ids": [first.node_id]},
+        {"doc_ids": [first.ref_doc_id]},
+        {"filters": MetadataFilters(filters=[MetadataFilter(key="page", value=1)])},
+    ]
+    for options in cases:
+        assert [one.metadata["page"] for one in found(index, "bananas", k=9, **options)] == [1]
+    hybrid: dict[str, Any] = {"vector_store_query_mode": "hybrid", "alpha": 0.5, "sparse_top_k": 3}
+    assert len(found(index, "bananas", hybrid_top_k=2, **hybrid)) == 2
+    diverse: dict[str, Any] = {"vector_store_query_mode": "mmr", "vector_store_kwargs": {"mmr_threshold": 0.2}}
+    assert found(index, "bananas", k=2, **diverse)[0].metadata["page"] == 2
+    assert found(index, "bananas", k=9, min_relevance=0.05, search_mode="exact")[1:] == []
+
+
+def test_engines_of_our_index_take_their_own_arguments(filled: ColPaliVectorStore) -> None:
+    index, llm = ColPaliIndex.from_vector_store(filled), SeeingLLM(max_tokens=None)
+    memory = ChatMemoryBuffer.from_defaults(llm=llm)
+    chat = index.as_chat_engine(chat_mode=ChatMode.CONTEXT, llm=llm, memory=memory, similarity_top_k=1)
+    assert [one.metadata["page"] for one in chat.chat("bananas").source_nodes] == [2]
+    with pytest.raises(ConfigurationError, match="similarity_top_k"):
+        index.as_query_engine(llm=llm, k=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "right"),
+    [("k", "similarity_top_k"), ("top_k", "similarity_top_k"), ("filter", "filters"), ("where", "filters"),
+     ("mode", "search_mode"), ("score_threshold", "min_relevance"), ("regoins", "regions")],
+)  # fmt: skip
+def test_wrong_guesses_name_the_right_option(filled: ColPaliVectorStore, option: str, right: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"'{option}'.*\b{right}\b"):
+        ColPaliIndex.from_vector_store(filled).as_retriever(**{option: 1})
+
+
+def test_our_index_requires_our_store(filled: ColPaliVectorStore) -> None:
     with pytest.raises(ConfigurationError, match="SimpleVectorStore"):
         ColPaliIndex(storage_context=StorageContext.from_defaults())
+    with pytest.raises(ConfigurationError, match="from_vector_store"):
+        ColPaliIndex(filled)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="not both"):
+        ColPaliIndex(storage_context=counting_context(), vector_store=filled)
+
+
+def test_our_index_adds_to_a_vector_store(store: ColPaliVectorStore) -> None:
+    pears = Document(text="a note on pears")
+    for index in (ColPaliIndex.from_documents([pears], vector_store=store), ColPaliIndex([], vector_store=store)):
+        assert index.vector_store is store
+        assert found(index, "pears")[0].text == "a note on pears"
 
 
 # -- pipelines ------------------------------------------------------------------------------------------------------
@@ -219,13 +291,13 @@ def test_our_index_is_over_our_store() -> None:
 
 def pipeline(store: ColPaliVectorStore, docstore: SimpleDocumentStore, **options: Any) -> IngestionPipeline:
     return IngestionPipeline(
-        transformations=[store.embed_model], vector_store=store, docstore=docstore, disable_cache=True, **options
+        transformations=[DeferredEmbedding()], vector_store=store, docstore=docstore, disable_cache=True, **options
     )
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_changed_document_replaces_its_pages(tmp_path: Path, encoded: Encoded, asynchronous: bool) -> None:
-    store, docstore, path = ColPaliVectorStore(), SimpleDocumentStore(), tmp_path / "report.pdf"
+def test_a_changed_document_replaces_its_pages(tmp_path: Path, encoded: CountingModel, asynchronous: bool) -> None:
+    store, docstore, path = counting_store(), SimpleDocumentStore(), tmp_path / "report.pdf"
 
     def run() -> int:
         encoded.reset()
@@ -247,8 +319,8 @@ def test_a_changed_document_replaces_its_pages(tmp_path: Path, encoded: Encoded,
     assert found(index, "bananas")[0].score == pytest.approx(0, abs=1e-6)
 
 
-def test_a_removed_document_loses_its_pages(report: Path, tmp_path: Path, encoded: Encoded) -> None:
-    store, docstore = ColPaliVectorStore(), SimpleDocumentStore()
+def test_a_removed_document_loses_its_pages(report: Path, tmp_path: Path, encoded: CountingModel) -> None:
+    store, docstore = counting_store(), SimpleDocumentStore()
     train = save_pdf(tmp_path / "train.pdf", draw("The railway timetable"))
     note = Document(id_="note.txt", text="a note on pears")
 
@@ -264,22 +336,22 @@ def test_a_removed_document_loses_its_pages(report: Path, tmp_path: Path, encode
     assert encoded.pages == 3
 
 
-def test_a_pipeline_without_docstore_encodes_nothing_twice(report: Path, encoded: Encoded) -> None:
-    store = ColPaliVectorStore()
+def test_a_pipeline_without_docstore_encodes_nothing_twice(report: Path, encoded: CountingModel) -> None:
+    store = counting_store()
     for _ in range(2):
-        IngestionPipeline(transformations=[store.embed_model], vector_store=store).run(nodes=read(report))
+        IngestionPipeline(transformations=[DeferredEmbedding()], vector_store=store).run(nodes=read(report))
     assert encoded.pages == 2
     assert len(store.get_nodes()) == 2
 
 
-def test_our_embedding_in_a_pipeline_works_too(report: Path, encoded: Encoded) -> None:
-    store = ColPaliVectorStore()
-    IngestionPipeline(transformations=[ColPaliEmbedding()], vector_store=store).run(nodes=read(report))
-    assert encoded.pages == 4, "once for the pooled vector that nobody wants, once for the store"
+def test_our_embedding_in_a_pipeline_works_too(report: Path, encoded: CountingModel) -> None:
+    store = counting_store()
+    IngestionPipeline(transformations=[CountingEmbedding()], vector_store=store).run(nodes=read(report))
+    assert encoded.pages == 4, "once for the pooled vector, which has no use, once for the store"
     assert found(ColPaliIndex.from_vector_store(store), "bananas")[0].metadata["page"] == 2
 
 
-# -- the embedding that is none -------------------------------------------------------------------------------------
+# -- DeferredEmbedding ----------------------------------------------------------------------------------------------
 
 
 def test_a_deferred_embedding_is_for_no_other_store() -> None:
@@ -292,6 +364,6 @@ def test_a_deferred_embedding_is_for_no_other_store() -> None:
 
 
 def test_pages_of_a_plain_index_show_their_pictures(filled: ColPaliVectorStore) -> None:
-    index = VectorStoreIndex.from_vector_store(filled, embed_model=filled.embed_model)
+    index = VectorStoreIndex.from_vector_store(filled, embed_model=DeferredEmbedding())
     [one] = found(index, "bananas")
     assert isinstance(one.node.get_content_blocks(MetadataMode.LLM)[-1], ImageBlock)

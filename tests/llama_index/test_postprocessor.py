@@ -1,24 +1,30 @@
-"""Nodes that somebody else found are ranked by late interaction, from stored vectors where there are any."""
+"""Nodes of any retriever are ranked by late interaction, from stored vectors where there are any."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
+import io
 import json
 import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, LLMMetadata
+from llama_index.core.base.response.schema import Response
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.indices.multi_modal import MultiModalVectorStoreIndex
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 from llama_index_instrumentation import get_dispatcher
-from pydantic import ValidationError
+from PIL import Image
+from pydantic import PrivateAttr, ValidationError
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
@@ -27,12 +33,14 @@ from colpali_integrations.llama_index import (
     ColPaliRerank,
     ColPaliRetriever,
     ColPaliVectorStore,
+    PageImagePostprocessor,
     PdfPageReader,
 )
-from colpali_integrations.llama_index.persistence import copied_records
+from colpali_integrations.llama_index._persistence import copied_records
 from colpali_integrations.stores import Fingerprint, MultiVectorStore
-from tests.llama_index.suite import Encoded
+from tests.llama_index.suite import CountingEmbedding, CountingModel
 from tests.llama_index.test_conformance import Listener, Recorder
+from tests.llama_index.test_utils import COLOURS, drawn, jpeg, opened
 from tests.stores.documents import DPI, make_store
 
 TEXTS = ["tax return", "low tide in the harbour", "harvest of apples"]
@@ -47,11 +55,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(root: Path, coltiny: ColPali) -> Iterator[MultiVectorStore]:
     with make_store(root, coltiny) as made:
         yield made
-
-
-@pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
-    return Encoded(monkeypatch)
 
 
 @pytest.fixture
@@ -85,14 +88,10 @@ def test_the_best_come_first_and_top_n_bounds() -> None:
     assert len(ColPaliRerank(top_n=99).postprocess_nodes(texts(), query_str="harbour")) == 3
 
 
-def test_stored_vectors_are_used(store: MultiVectorStore, encoded: Encoded) -> None:
+def test_stored_vectors_are_used(store: MultiVectorStore, encoded: CountingModel) -> None:
     retriever = ColPaliRetriever(store)
     found = retriever.retrieve("apples")
-    encoded.reset()
-    for one in found:
-        assert isinstance(one.node, ImageNode)
-        one.node.image_path = "/nowhere/at/all.png"  # nobody looks
-    ranked = ColPaliRerank(store=store).postprocess_nodes(found, query_str="bananas")
+    ranked = ColPaliRerank(store=store, embed_model=CountingEmbedding()).postprocess_nodes(found, query_str="bananas")
     assert (encoded.pages, encoded.texts) == (0, 1), "the question"
     expected = retriever.retrieve("bananas")
     assert ranked[0].node.node_id == expected[0].node.node_id
@@ -100,8 +99,8 @@ def test_stored_vectors_are_used(store: MultiVectorStore, encoded: Encoded) -> N
     assert scores == pytest.approx({one.node.node_id: one.score for one in expected})
 
 
-def test_nodes_of_a_vector_store_are_stored_nodes(root: Path, store: MultiVectorStore, encoded: Encoded) -> None:
-    vector_store = ColPaliVectorStore(store=store)
+def test_nodes_of_a_vector_store_are_stored_nodes(root: Path, store: MultiVectorStore, encoded: CountingModel) -> None:
+    vector_store = ColPaliVectorStore(store=store, embed_model=CountingEmbedding())
     nodes = pages(root)
     vector_store.add([one.node for one in nodes])
     assert encoded.pages == 0, "the command line had encoded these pages"
@@ -111,8 +110,8 @@ def test_nodes_of_a_vector_store_are_stored_nodes(root: Path, store: MultiVector
     vector_store.delete_nodes(ids(nodes))
 
 
-def test_others_are_encoded_once(root: Path, encoded: Encoded) -> None:
-    reranker = ColPaliRerank()
+def test_others_are_encoded_once(root: Path, encoded: CountingModel) -> None:
+    reranker = ColPaliRerank(embed_model=CountingEmbedding())
     first = reranker.postprocess_nodes(pages(root), query_str="bananas")
     assert first[0].node.metadata["page"] == 2
     assert encoded.pages == 2
@@ -120,7 +119,7 @@ def test_others_are_encoded_once(root: Path, encoded: Encoded) -> None:
     assert encoded.pages == 2
     copied = copy.deepcopy(reranker)
     assert copied.postprocess_nodes(pages(root), query_str="bananas") == first
-    assert encoded.pages == 2, "a copy shares what was encoded"
+    assert encoded.pages == 2, "a copy shares the cache"
 
 
 def test_stored_and_encoded_scores_agree(store: MultiVectorStore) -> None:
@@ -137,11 +136,11 @@ def test_stored_and_encoded_scores_agree(store: MultiVectorStore) -> None:
         assert one.score == pytest.approx(other.score, abs=1e-6)
 
 
-def test_a_file_that_changed_is_encoded_anew(root: Path, tmp_path: Path, encoded: Encoded) -> None:
+def test_a_file_that_changed_is_encoded_anew(root: Path, tmp_path: Path, encoded: CountingModel) -> None:
     path = tmp_path / "page.png"
     picture = (root / "documents" / "deep" / "er" / "train.PNG").read_bytes()
     path.write_bytes(picture)
-    reranker, node = ColPaliRerank(), ImageNode(image_path=str(path))
+    reranker, node = ColPaliRerank(embed_model=CountingEmbedding()), ImageNode(image_path=str(path))
     for content, expected in [(picture, 1), (None, 1), (picture + b"\0", 2)]:
         if content is not None:
             path.write_bytes(content)
@@ -158,7 +157,7 @@ async def test_async_ranks_the_same(store: MultiVectorStore) -> None:
     assert together == [reranker.postprocess_nodes(found, query_str=words) for words in ("apples", "bananas") * 3]
 
 
-# -- what is left as it was -----------------------------------------------------------------------------------------
+# -- unchanged nodes ------------------------------------------------------------------------------------------------
 
 
 def test_the_earlier_score_can_be_kept() -> None:
@@ -171,15 +170,15 @@ def test_the_earlier_score_can_be_kept() -> None:
     assert all("retrieval_score" not in one.node.metadata for one in plain)
 
 
-def test_nothing_in_nothing_out(encoded: Encoded, listener: Listener) -> None:
-    assert ColPaliRerank().postprocess_nodes([], query_str="harbour") == []
+def test_nothing_in_nothing_out(encoded: CountingModel, listener: Listener) -> None:
+    assert ColPaliRerank(embed_model=CountingEmbedding()).postprocess_nodes([], query_str="harbour") == []
     assert (encoded.pages, encoded.texts, listener.events) == (0, 0, [])
 
 
 # -- as a component -------------------------------------------------------------------------------------------------
 
 
-def test_events_tell_of_it(listener: Listener) -> None:
+def test_events_are_emitted(listener: Listener) -> None:
     recorder = Recorder()
     reranker = ColPaliRerank(top_n=1, callback_manager=CallbackManager([recorder]))
     found = reranker.postprocess_nodes(texts(), query_str="harbour")
@@ -204,8 +203,9 @@ def test_in_a_query_engine(store: MultiVectorStore) -> None:
     assert [one.metadata["page"] for one in engine.query("bananas").source_nodes] == [2]
 
 
-def test_fields_survive_json_and_pickling(store: MultiVectorStore, root: Path, encoded: Encoded) -> None:
-    reranker = ColPaliRerank(root / "store", top_n=2, keep_retrieval_score=True, cache_size=3, on_error="skip")
+def test_fields_survive_json_and_pickling(store: MultiVectorStore, root: Path, encoded: CountingModel) -> None:
+    options: dict[str, Any] = {"top_n": 2, "keep_retrieval_score": True, "cache_size": 3, "on_error": "skip"}
+    reranker = ColPaliRerank(root / "store", embed_model=CountingEmbedding(), **options)
     fields = json.loads(json.dumps(reranker.to_dict()))
     assert fields["class_name"] == "ColPaliRerank"
     assert fields["path"] == str(root / "store")
@@ -240,17 +240,87 @@ def test_a_bad_node_is_named_or_comes_last(caplog: pytest.LogCaptureFixture, tmp
 @pytest.mark.parametrize(
     "options", [{"top_n": 0}, {"cache_size": -1}, {"on_error": "ignore"}, {"topn": 3}, {"model": "coltiny"}]
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ColPaliRerank(**options)
 
 
-def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="question"):
         ColPaliRerank().postprocess_nodes(texts())
     with pytest.raises(StoreError, match="no such store"):
         ColPaliRerank(tmp_path / "nothing")
     other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
-    mismatch = ColPaliRerank(MultiVectorStore.open(model=other), embedding=ColPaliEmbedding())
+    mismatch = ColPaliRerank(MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
     with pytest.raises(FingerprintError, match="other"):
         mismatch.postprocess_nodes(texts(), query_str="harbour")
+
+
+# -- pictures ----------------------------------------------------------------------------------------------
+
+
+async def test_found_pages_get_their_pictures(tmp_path: Path) -> None:
+    [page] = PdfPageReader(dpi=30).load_data(COLOURS, pages=[2])
+    before = page.model_copy(deep=True)
+    others = [TextNode(text="words"), ImageNode(image_path=str(jpeg(tmp_path))), ImageNode(image="aGVsbG8=")]
+    given = [NodeWithScore(node=page, score=0.7), *(NodeWithScore(node=node, score=0.1) for node in others)]
+    postprocessor = PageImagePostprocessor()
+    for made in (postprocessor.postprocess_nodes(given), await postprocessor.apostprocess_nodes(given)):
+        assert made[1:] == given[1:]
+        node = made[0].node
+        assert isinstance(node, ImageNode)
+        assert (node.node_id, node.text, node.metadata) == (page.node_id, page.text, page.metadata)
+        assert (made[0].score, node.image_path, node.image_mimetype) == (0.7, None, "image/png")
+        assert Image.open(io.BytesIO(base64.b64decode(node.image or ""))).tobytes() == drawn(2, 30)
+    assert page == before
+    [coarse] = PageImagePostprocessor(dpi=15).postprocess_nodes(given[:1])
+    assert Image.open(io.BytesIO(base64.b64decode(coarse.node.image))).tobytes() == drawn(2, 15)  # type: ignore[attr-defined]
+
+
+def test_the_postprocessor_is_a_component() -> None:
+    postprocessor = PageImagePostprocessor(dpi=72)
+    data = postprocessor.to_dict()
+    assert (data["class_name"], data["dpi"]) == ("PageImagePostprocessor", 72)
+    assert PageImagePostprocessor.from_dict(json.loads(json.dumps(data))).to_dict() == data
+    with pytest.raises(ValidationError, match="dpi"):
+        PageImagePostprocessor(dpi=0)
+
+
+class Reader(MockLLM):
+    """A chat model that keeps its messages."""
+
+    _seen: list[ChatMessage] = PrivateAttr(default_factory=list)
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(is_chat_model=True)
+
+    @property
+    def images(self) -> list[ImageBlock]:
+        return [block for message in self._seen for block in message.blocks if isinstance(block, ImageBlock)]
+
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        self._seen = list(messages)
+        return ChatResponse(message=ChatMessage(role="assistant", content="from page 2"))
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        return self.chat(messages, **kwargs)
+
+
+async def test_a_query_engine_answers_from_page_images() -> None:
+    embedding = ColPaliEmbedding()
+    nodes = PdfPageReader(dpi=40).load_data(COLOURS, pages=[2])
+    index = MultiModalVectorStoreIndex(nodes=nodes, embed_model=embedding, image_embed_model=embedding)
+    retriever = index.as_retriever(similarity_top_k=0, image_similarity_top_k=1)
+    llm = Reader(max_tokens=None)
+    engine = RetrieverQueryEngine.from_args(
+        retriever, llm=llm, multimodal=True, node_postprocessors=[PageImagePostprocessor()]
+    )
+    for response in (engine.query("which palette?"), await engine.aquery("which palette?")):
+        assert isinstance(response, Response)
+        assert response.response == "from page 2"
+        assert {opened(block).tobytes() for block in llm.images} == {drawn(2, 40)}
+        assert {node.metadata["page"] for node in response.source_nodes} == {2}
+        shown = " ".join(message.content or "" for message in llm._seen)
+        assert "page: 2" in shown
+        assert "content_hash" not in shown

@@ -1,4 +1,4 @@
-"""`PdfPageReader` on real PDFs: what a node is, and where it goes."""
+"""`PdfPageReader` on real PDFs: its nodes and their ways into LlamaIndex."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import base64
 import io
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,23 +24,26 @@ from pydantic import ValidationError
 from colpali_integrations import pdf_pages
 from colpali_integrations.errors import ImageError, InputError, PdfError
 from colpali_integrations.llama_index import PdfPageReader, page_node
-from colpali_integrations.llama_index.pages import PageReference, page_id
+from colpali_integrations.llama_index.schema import PageReference
 from colpali_integrations.pages.reference import page_image
 
 PDFS = Path(__file__).parent.parent.parent / "demo" / "pdfs"
 SCAN = PDFS / "cfitsio-guide-rasterised.pdf"
 COLOURS = PDFS / "hcl-colors.pdf"
-KEYS = {"source", "page", "page_count", "width", "height", "dpi", "content_hash"}
+KEYS = {
+    *("source", "file_path", "file_name", "document_id", "page", "page_label", "page_count", "width", "height", "dpi"),
+    *("content_hash", "text_hash"),
+}
 
 
 def test_it_is_a_reader() -> None:
     assert isinstance(PdfPageReader(), BaseReader)
 
 
-def test_one_node_a_page_with_text_and_metadata() -> None:
+def test_one_node_per_page_with_text_and_metadata() -> None:
     nodes = PdfPageReader().load_data(COLOURS)
     pages = list(pdf_pages(COLOURS, dpi=10))
-    assert [type(node) for node in nodes] == [ImageNode] * 12
+    assert {node.class_name() for node in nodes} == {"ImageNode"}
     for number, (node, page) in enumerate(zip(nodes, pages, strict=True), start=1):
         assert node.text == page.text.strip()
         assert node.metadata.keys() == KEYS
@@ -54,7 +56,7 @@ def test_one_node_a_page_with_text_and_metadata() -> None:
     assert len({node.metadata["content_hash"] for node in nodes}) == 12
 
 
-def test_a_scan_is_called_by_its_name() -> None:
+def test_the_text_of_a_scan_is_its_name() -> None:
     nodes = PdfPageReader().load_data(str(SCAN), pages=[1, 3])
     assert [node.text for node in nodes] == [f"{SCAN.name}, page 1", f"{SCAN.name}, page 3"]
     assert len({node.hash for node in nodes}) == 2
@@ -82,7 +84,7 @@ def test_base64_on_request_and_not_in_the_metadata() -> None:
     assert node.metadata.keys() == KEYS
 
 
-def test_what_models_read_of_a_page() -> None:
+def test_models_read_source_page_and_text() -> None:
     [node] = PdfPageReader().load_data(COLOURS, pages=[2])
     assert node.get_content(MetadataMode.EMBED) == node.text
     shown = node.get_content(MetadataMode.LLM)
@@ -96,8 +98,6 @@ def test_ids_are_stable_and_each_page_is_its_own_document() -> None:
     assert [node.node_id for node in first] == [node.node_id for node in again]
     assert len({node.node_id for node in first}) == 12
     assert [node.ref_doc_id for node in first] == [node.node_id for node in first]
-    assert first[1].node_id == page_id(str(COLOURS), 2)
-    assert first[1].node_id != PdfPageReader().load_data(os.path.relpath(COLOURS), pages=[2])[0].node_id
 
 
 def test_the_hash_follows_the_content(tmp_path: Path) -> None:
@@ -120,10 +120,11 @@ def test_nodes_survive_json_and_vector_stores() -> None:
 
 
 def test_it_is_lazy(tmp_path: Path) -> None:
-    nodes = PdfPageReader().lazy_load_data([COLOURS, tmp_path / "missing.pdf"])
+    (tmp_path / "torn.pdf").write_bytes(b"%PDF-")
+    nodes = PdfPageReader().lazy_load_data([COLOURS, tmp_path / "torn.pdf"])
     assert isinstance(nodes, Iterator)
     assert [next(nodes).metadata["page"] for _ in range(12)] == list(range(1, 13))
-    with pytest.raises(PdfError, match=r"missing\.pdf"):
+    with pytest.raises(PdfError, match=r"torn\.pdf"):
         next(nodes)
 
 
@@ -138,7 +139,7 @@ async def test_async_is_sync_beside_the_loop() -> None:
             ticks += 1
 
     beside = asyncio.create_task(tick())
-    nodes = await reader.aload_data(COLOURS)
+    nodes: Any = await reader.aload_data(COLOURS)
     beside.cancel()
     assert nodes == reader.load_data(COLOURS)
     assert ticks > 2
@@ -155,6 +156,33 @@ def test_several_documents_and_pages_in_any_order() -> None:
     ]
 
 
+def test_folders_are_searched(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("a.png", "deep/b.png", "draft.png"):
+        Image.new("RGB", (20, 20), "white").save(tmp_path / name)
+    (tmp_path / "note.txt").write_text("no page")
+    nodes = PdfPageReader().load_data([tmp_path, tmp_path / "a.png"], exclude=["draft*"])
+    assert [node.metadata["file_name"] for node in nodes] == ["a.png", "b.png"]
+    with pytest.raises(InputError, match="no such file or folder"):
+        PdfPageReader().load_data(tmp_path / "nowhere")
+
+
+def test_bad_documents_and_pages_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "torn.pdf").write_bytes(COLOURS.read_bytes()[:2000])
+    reader = PdfPageReader(on_error="skip")
+    nodes = reader.load_data([tmp_path / "torn.pdf", COLOURS], pages=[13, 2])
+    assert [node.metadata["page"] for node in nodes] == [2]
+    assert "torn.pdf" in caplog.text
+    assert "hcl-colors.pdf, page 13" in caplog.text
+
+
+def test_nothing_is_drawn_while_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr("pypdfium2.PdfPage.render", lambda page, **options: drawn.append(1))
+    assert len(PdfPageReader().load_data(COLOURS)) == 12
+    assert drawn == []
+
+
 def test_extra_info_joins_the_metadata() -> None:
     [node] = PdfPageReader().load_data(COLOURS, {"tenant": "a", "page": "wrong"}, pages=[1])
     assert node.metadata["tenant"] == "a"
@@ -168,11 +196,10 @@ def test_bytes_carry_their_picture() -> None:
     assert node.image_path is None
     [named] = PdfPageReader(dpi=20).load_data(content, pages=[1], name="upload.pdf")
     assert named.metadata["source"] == "upload.pdf"
-    assert named.node_id == page_id("upload.pdf", 1)
-    # Without a name, equal lengths must not make equal ids.
+    [replaced] = PdfPageReader(dpi=20).load_data(content[:-1] + b" ", pages=[1], name="upload.pdf")
+    assert replaced.node_id == named.node_id, "the name is the document"
     [other] = PdfPageReader(dpi=20).load_data(content[:-1] + b" ", pages=[1])
-    assert other.metadata["source"] == node.metadata["source"]
-    assert other.node_id != node.node_id
+    assert other.node_id != node.node_id, "without a name its content is"
 
 
 def test_an_image_is_its_own_only_page(tmp_path: Path) -> None:
@@ -251,11 +278,12 @@ def test_simple_directory_reader(tmp_path: Path) -> None:
     target.write_bytes(COLOURS.read_bytes())
     reader = SimpleDirectoryReader(str(tmp_path), file_extractor={".pdf": PdfPageReader()})
     nodes: list[Any] = reader.load_data()
-    assert [type(node) for node in nodes] == [ImageNode] * 12
+    assert {node.class_name() for node in nodes} == {"ImageNode"}
     assert nodes[0].metadata["file_name"] == "colours.pdf"
     assert nodes[0].metadata["page"] == 1
-    # LlamaIndex adds the file's path to what is embedded; the page's metadata stay out of it.
-    assert nodes[0].get_content(MetadataMode.EMBED) == f"file_path: {target}\n\n{nodes[0].text}"
+    assert nodes[0].get_content(MetadataMode.EMBED) == nodes[0].text
+    read = PdfPageReader().load_data(target)
+    assert [node.node_id for node in nodes] == [node.node_id for node in read], "dates and sizes do not count"
 
 
 def test_as_the_reader_of_a_pipeline() -> None:
@@ -271,6 +299,8 @@ def test_the_reader_is_a_component() -> None:
     assert PdfPageReader.from_dict(json.loads(json.dumps(data))).to_dict() == data
     with pytest.raises(ValidationError, match="resolution"):
         PdfPageReader(resolution=72)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="load_data"):
+        PdfPageReader(input_dir="reports")  # type: ignore[call-arg]
 
 
 def test_another_file_system() -> None:
@@ -294,17 +324,20 @@ def test_errors_name_the_document(tmp_path: Path) -> None:
         PdfPageReader().load_data(tmp_path / "cut.pdf")
     with pytest.raises(ImageError, match=r"notes\.txt"):
         PdfPageReader().load_data(tmp_path / "notes.txt")
-    with pytest.raises(PdfError, match="page 13 was asked for"):
+    with pytest.raises(PdfError, match="page 13 was requested"):
         PdfPageReader().load_data(COLOURS, pages=[13])
+
+
+A3 = {"source": "a.pdf", "page": 3}
 
 
 @pytest.mark.parametrize(
     ("text", "metadata"),
     [
-        ("a.pdf#page=3", {"source": "a.pdf", "page": 3}),
+        ("a.pdf#page=3", A3),
         ("/b c/a#1.pdf#page=12&dpi=72.5", {"source": "/b c/a#1.pdf", "page": 12, "dpi": 72.5}),
-        ("a.pdf#page=3&dpi=100&sha256=0123456789abcdef", {"source": "a.pdf", "page": 3, "dpi": 100.0}),
-        ("a.pdf#page=3&view=fit", {"source": "a.pdf", "page": 3}),
+        ("a.pdf#page=3&dpi=100&sha256=0123456789abcdef", {**A3, "dpi": 100.0, "content_hash": "0123456789abcdef"}),
+        ("a.pdf#page=3&view=fit", A3),
         ("a.pdf", None),
         ("a.pdf#page=", None),
         ("a.pdf#page=x", None),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core import Settings
+from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, LLMMetadata
 from llama_index.core.callbacks import CallbackManager, CBEventType
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
@@ -29,14 +29,16 @@ from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, QueryError, StoreError
 from colpali_integrations.llama_index import (
     ColPaliEmbedding,
+    ColPaliIndex,
     ColPaliRetriever,
     ColPaliVectorStore,
+    DeferredEmbedding,
     PageImagePostprocessor,
     PdfPageReader,
     image_blocks,
 )
 from colpali_integrations.stores import Fingerprint, MultiVectorStore
-from tests.llama_index.suite import Encoded
+from tests.llama_index.suite import CountingEmbedding, counting_model
 from tests.llama_index.test_conformance import Listener, Recorder
 from tests.stores.documents import DPI, make_store
 
@@ -57,7 +59,7 @@ def only(key: str, operator: FilterOperator, value: Any) -> MetadataFilters:
     return MetadataFilters(filters=[MetadataFilter(key=key, operator=operator, value=value)])
 
 
-# -- what comes -----------------------------------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------------------------
 
 
 def test_a_page_comes_as_an_image_node_with_its_reference(
@@ -102,7 +104,7 @@ def test_scores_fall_within_0_and_1_and_top_k_bounds(store: MultiVectorStore) ->
     assert len({node.node.node_id for node in found}) == 3
 
 
-def test_a_similarity_cutoff_means_something(store: MultiVectorStore) -> None:
+def test_a_similarity_cutoff_drops_worse_pages(store: MultiVectorStore) -> None:
     [best, *_] = everything = ColPaliRetriever(store, similarity_top_k=9).retrieve("bananas")
     cutoff = SimilarityPostprocessor(similarity_cutoff=best.score or 1.0)
     assert cutoff.postprocess_nodes(everything) == [best]
@@ -113,14 +115,14 @@ def test_filters_and_modes(store: MultiVectorStore) -> None:
     pages = ColPaliRetriever(store, filters=only("page_count", FilterOperator.EQ, 2)).retrieve("railway timetable")
     assert {node.metadata["page"] for node in pages} == {1, 2}
     fruit = only("source", FilterOperator.TEXT_MATCH, "fruit")
-    assert len(ColPaliRetriever(store, filters=fruit, mode="exact").retrieve("railway")) == 2
+    assert len(ColPaliRetriever(store, filters=fruit, search_mode="exact").retrieve("railway")) == 2
     with pytest.raises(ConfigurationError, match="first_stage"):
-        ColPaliRetriever(store, mode="two_stage").retrieve("railway")
+        ColPaliRetriever(store, search_mode="two_stage").retrieve("railway")
 
 
 def test_hybrid_reads_the_text_too(coltiny: ColPali) -> None:
-    """A page whose picture says nothing of what its text layer says."""
-    made = ColPaliVectorStore(embedding=ColPaliEmbedding())
+    """A page whose picture shows none of the words of its text layer."""
+    made = ColPaliVectorStore(embed_model=ColPaliEmbedding())
     hidden = TextNode(id_="hidden", text="appendix\n\ncontract of 1997", excluded_embed_metadata_keys=["k"])
     made.add([hidden, TextNode(id_="other", text="contracts and other papers")])
     found = ColPaliRetriever(made, hybrid=0.5).retrieve("contract of 1997")
@@ -130,7 +132,7 @@ def test_hybrid_reads_the_text_too(coltiny: ColPali) -> None:
     assert ranks[0].score == pytest.approx(1), "the first by both"
 
 
-def test_regions_say_where(store: MultiVectorStore) -> None:
+def test_regions_lie_on_the_words(store: MultiVectorStore) -> None:
     [found] = ColPaliRetriever(store, similarity_top_k=1, regions=True).retrieve("bananas")
     [region] = found.metadata["regions"]
     left, top, right, bottom = region["box"]
@@ -221,12 +223,12 @@ def test_the_right_page_s_picture_is_shown(root: Path, store: MultiVectorStore) 
 
 
 def test_rankings_can_be_fused(store: MultiVectorStore) -> None:
-    retrievers: Any = [ColPaliRetriever(store), ColPaliRetriever(store, mode="exact")]
+    retrievers: Any = [ColPaliRetriever(store), ColPaliRetriever(store, search_mode="exact")]
     fusion = QueryFusionRetriever(retrievers, llm=MockLLM(), num_queries=1, similarity_top_k=1, use_async=False)
     assert fusion.retrieve("bananas")[0].metadata["page"] == 2
 
 
-def test_events_tell_of_it(store: MultiVectorStore) -> None:
+def test_events_are_emitted(store: MultiVectorStore) -> None:
     recorder, listener = Recorder(), Listener()
     dispatcher = get_dispatcher()
     dispatcher.add_event_handler(listener)
@@ -244,8 +246,9 @@ def test_events_tell_of_it(store: MultiVectorStore) -> None:
     assert CBEventType.RETRIEVE in [kind for kind, _ in recorder.starts]
 
 
-def test_a_question_costs_one_encoding(store: MultiVectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    retriever, encoded = ColPaliRetriever(store), Encoded(monkeypatch)
+def test_a_question_costs_one_encoding(store: MultiVectorStore) -> None:
+    retriever, encoded = ColPaliRetriever(store, embed_model=CountingEmbedding()), counting_model()
+    encoded.reset()
     assert isinstance(retriever.retrieve("bananas")[0], NodeWithScore)
     assert (encoded.texts, encoded.pages) == (1, 0)
 
@@ -255,16 +258,30 @@ def test_a_question_costs_one_encoding(store: MultiVectorStore, monkeypatch: pyt
 
 def test_another_model_is_refused() -> None:
     other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
-    retriever = ColPaliRetriever(MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
     with pytest.raises(FingerprintError, match="other"):
-        retriever.retrieve("apples")
+        ColPaliRetriever(MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
 
 
-def test_what_cannot_work_is_refused(store: MultiVectorStore, tmp_path: Path) -> None:
+def test_it_takes_every_kind_of_store(store: MultiVectorStore, root: Path) -> None:
+    vector_store = ColPaliVectorStore(store, search_mode="exact")
+    kinds: list[Any] = [store, root / "store", vector_store, ColPaliIndex.from_vector_store(vector_store)]
+    expected = ColPaliRetriever(store).retrieve("bananas")
+    for kind in kinds:
+        assert ColPaliRetriever(kind).retrieve("bananas") == expected
+        assert ColPaliRetriever(kind, embed_model=CountingEmbedding()).retrieve("bananas") == expected
+    with pytest.raises(ConfigurationError, match="got int"):
+        ColPaliRetriever(3)  # type: ignore[arg-type]
+    other: Any = VectorStoreIndex([], embed_model=DeferredEmbedding())
+    with pytest.raises(ConfigurationError, match="got SimpleVectorStore"):
+        ColPaliRetriever(other)
+
+
+def test_invalid_arguments_are_refused(store: MultiVectorStore, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such store"):
         ColPaliRetriever(tmp_path / "nothing")
-    for option, value in [("similarity_top_k", 0), ("min_relevance", 2), ("hybrid", 2.0)]:
-        with pytest.raises(ConfigurationError, match=option):
+    wrong = [("similarity_top_k", 0), ("min_relevance", 2), ("hybrid", 2.0), ("oversampling", 0), ("search_mode", "x")]
+    for option, value in wrong:
+        with pytest.raises(ConfigurationError, match="mode" if option == "search_mode" else option):
             ColPaliRetriever(store, **{option: value})  # type: ignore[arg-type]
     with pytest.raises(QueryError, match="white space"):
         ColPaliRetriever(store).retrieve("  ")

@@ -1,4 +1,4 @@
-"""`ColPaliVectorStore` by the suite, over every engine, and what it promises beyond."""
+"""`ColPaliVectorStore` in the suite, over every engine, and its own features."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ from colpali_integrations.errors import (
 from colpali_integrations.llama_index import (
     ColPaliEmbedding,
     ColPaliIndex,
+    ColPaliRerank,
     ColPaliVectorStore,
     PdfPageReader,
     image_blocks,
 )
-from colpali_integrations.llama_index.persistence import copied_records
+from colpali_integrations.llama_index._persistence import copied_records
 from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
-from tests.llama_index.suite import Encoded, VectorStoreConformance, sample
+from tests.llama_index.suite import CountingModel, VectorStoreConformance, counting_store, sample
 from tests.stores.documents import DPI, draw, make_store
 
 
@@ -68,7 +69,9 @@ class TestOnAServer(VectorStoreConformance):
     def vector_store(self) -> Iterator[ColPaliVectorStore]:
         url, collection = os.environ.get("QDRANT_URL"), f"test-{uuid.uuid4().hex}"
         client = QdrantClient(url=url) if url else QdrantClient(":memory:")
-        yield ColPaliVectorStore(store=MultiVectorStore.open(client=client, collection=collection, model="coltiny"))
+        yield ColPaliVectorStore(
+            store=MultiVectorStore.open(client=client, collection_name=collection, model="coltiny")
+        )
         client.delete_collection(collection)
         client.close()
 
@@ -91,14 +94,9 @@ def commanded(root: Path, coltiny: ColPali) -> Iterator[MultiVectorStore]:
 @pytest.fixture
 def own(commanded: MultiVectorStore) -> ColPaliVectorStore:
     """A copy of it in memory."""
-    made = ColPaliVectorStore()
+    made = counting_store()
     made.client.add(copied_records(commanded))
     return made
-
-
-@pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
-    return Encoded(monkeypatch)
 
 
 def ask(store: ColPaliVectorStore, question: str, k: int = 1, **options: Any) -> list[BaseNode]:
@@ -110,7 +108,7 @@ def base64_of(path: Path) -> str:
 
 
 def test_pages_of_every_kind_are_encoded_and_come_back(
-    root: Path, commanded: MultiVectorStore, encoded: Encoded
+    root: Path, commanded: MultiVectorStore, encoded: CountingModel
 ) -> None:
     picture, pdf = root / "documents" / "deep" / "er" / "train.PNG", root / "documents" / "fruit.pdf"
     data = picture.read_bytes()
@@ -123,7 +121,7 @@ def test_pages_of_every_kind_are_encoded_and_come_back(
         ImageNode(id_="reference", image_path=f"{pdf}#page=1&dpi={DPI}"),
     ]
     before = [node.to_json() for node in nodes]
-    store = ColPaliVectorStore()
+    store = counting_store()
     store.add(nodes)
     assert encoded.pages == 3, "the picture is one, by its file and by its bytes"
     assert encoded.texts == 0
@@ -135,7 +133,7 @@ def test_pages_of_every_kind_are_encoded_and_come_back(
     assert image_blocks([found[3]])[0].resolve_image().read() == data
 
 
-def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: Encoded) -> None:
+def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: CountingModel) -> None:
     pages = PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf")
     own.add(pages)
     assert encoded.pages == 0, "the command line had encoded these pages"
@@ -152,8 +150,8 @@ def test_nothing_is_encoded_twice(root: Path, own: ColPaliVectorStore, encoded: 
     assert encoded.pages == 1, "at another resolution it is another picture"
 
 
-def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: Encoded) -> None:
-    path, store = tmp_path / "page.png", ColPaliVectorStore()
+def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: CountingModel) -> None:
+    path, store = tmp_path / "page.png", counting_store()
     for number, words in enumerate(["Harvest of apples", "Harvest of apples", "Prices of bananas"]):
         draw(words).save(path)
         store.add([ImageNode(id_="a", image_path=str(path), text="same")])
@@ -161,25 +159,25 @@ def test_a_picture_that_changed_is_encoded(root: Path, tmp_path: Path, encoded: 
     cut = PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf")[0]
     cut.image = base64_of(path)  # with the metadata of the page that it was
     store.add([cut])
-    assert encoded.pages == 3, "it is not the page that its metadata tell of"
+    assert encoded.pages == 2, "it is not the page of its metadata but the picture of the other node, which is copied"
     assert {node.node_id for node in ask(store, "bananas", 2)} == {"a", cut.node_id}
 
 
-def test_places_come_with_pages(root: Path, own: ColPaliVectorStore) -> None:
+def test_regions_come_with_pages(root: Path, own: ColPaliVectorStore) -> None:
     own.add(PdfPageReader(dpi=DPI).load_data(root / "documents" / "fruit.pdf"))
     [page] = ask(own, "bananas")
     query = ColPaliEmbedding().get_query_multi_vector("bananas")
     assert own.client.regions(query, [page.node_id])[page.node_id]
 
 
-def test_what_others_indexed_can_be_opened(root: Path, own: ColPaliVectorStore) -> None:
+def test_pages_of_the_command_line_can_be_opened(root: Path, own: ColPaliVectorStore) -> None:
     [page] = ask(own, "bananas")
     assert isinstance(page, ImageNode)
     assert (page.metadata["page"], page.text) == (2, "fruit.pdf, page 2")
     assert own.get_nodes([page.node_id]) == [page]
     assert ask(own, "railway")[0].class_name() == "ImageNode"
     own.client.add(
-        [(Entry(id="text", text="a note on pears", metadata={"k": 1}, group="pears.txt"), np.ones((1, 128)))]
+        [(Entry(id="text", text="a note on pears", metadata={"k": 1}, document_id="pears.txt"), np.ones((1, 128)))]
     )
     [note] = own.get_nodes(["text"])
     assert isinstance(note, TextNode)
@@ -204,10 +202,13 @@ def test_errors_name_the_node(root: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="bad") as caught:
             store.add([good, good, node])
         assert caught.value.index == 2
+    for wrong in ("report.pdf", good):
+        with pytest.raises(InputError, match="expected a list of nodes"):
+            store.add(wrong)  # type: ignore[arg-type]
     for value in (float("nan"), object()):
         with pytest.raises(StoreError, match="JSON"):
             store.add([TextNode(text="a note", metadata={"value": value})])
-    assert store.get_nodes() == [good], "what was done before a picture turned out to be none is kept"
+    assert store.get_nodes() == [good], "nodes before an unreadable picture are stored"
 
 
 # -- how it is made -------------------------------------------------------------------------------------------------
@@ -219,8 +220,8 @@ def test_a_folder_is_kept(tmp_path: Path) -> None:
     with_texts.close()
     for again in (ColPaliVectorStore(tmp_path / "store"), ColPaliVectorStore(path=str(tmp_path / "store"))):
         assert {node.node_id for node in again.get_nodes()} == {"apples", "bananas", "train", "loose"}
-        assert again.embedding is not None
-        assert again.embedding.model_name == "coltiny", "by which model it was made"
+        assert again.embed_model is not None
+        assert again.embed_model.model_name == "coltiny", "by which model it was made"
         again.close()
 
 
@@ -255,12 +256,24 @@ def test_secrets_stay_out_of_the_fields() -> None:
 @pytest.mark.parametrize(
     "options", [{"pth": "x"}, {"search_mode": "fast"}, {"oversampling": 0.5}, {"first_vectors": 0}]
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ColPaliVectorStore(**options)
 
 
-def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "right"),
+    [("collection", "collection_name"), ("persist_dir", "path"), ("persist_directory", "path"), ("location", "path"),
+     ("embedding", "embed_model"), ("serach_mode", "search_mode")],
+)  # fmt: skip
+def test_wrong_guesses_name_the_right_option(option: str, right: str) -> None:
+    for kind in (ColPaliVectorStore, ColPaliRerank):
+        if kind is ColPaliVectorStore or right in kind.model_fields:
+            with pytest.raises(ValidationError, match=rf"'{option}'.*\b{right}\b"):
+                kind(**{option: "x"})
+
+
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     ready = MultiVectorStore.open(model="coltiny")
     for given in ({"store": ready, "path": tmp_path}, {"store": str(tmp_path), "path": tmp_path}):
         with pytest.raises(ConfigurationError, match="one place"):
@@ -269,15 +282,15 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         ColPaliVectorStore(is_embedding_query=True)
     other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
     with pytest.raises(FingerprintError, match="other"):
-        ColPaliVectorStore(store=MultiVectorStore.open(model=other), embedding=ColPaliEmbedding())
+        ColPaliVectorStore(store=MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
     MultiVectorStore.open(tmp_path / "other", model=other).close()
     with pytest.raises(FingerprintError, match="other"):
-        ColPaliVectorStore(path=tmp_path / "other", embedding=ColPaliEmbedding())
+        ColPaliVectorStore(path=tmp_path / "other", embed_model=ColPaliEmbedding())
     with pytest.raises(InputError, match="clear"):
         ColPaliVectorStore().delete_nodes()
 
 
-def test_queries_that_cannot_work_are_refused() -> None:
+def test_invalid_queries_are_refused() -> None:
     store = ColPaliVectorStore()
     with pytest.raises(InputError, match="query_str"):
         store.query(VectorStoreQuery(query_embedding=[0.0] * 128))
@@ -286,7 +299,7 @@ def test_queries_that_cannot_work_are_refused() -> None:
             store.query(VectorStoreQuery(query_str="apples", mode=mode))
     with pytest.raises(ConfigurationError, match="alpha"):
         store.query(VectorStoreQuery(query_str="apples", mode=VectorStoreQueryMode.HYBRID, alpha=2))
-    with pytest.raises(ConfigurationError, match="unknown nprobe"):
+    with pytest.raises(ConfigurationError, match="no option 'nprobe'"):
         store.query(VectorStoreQuery(query_str="apples"), nprobe=3)
     with pytest.raises(QueryError):
         store.query(VectorStoreQuery(query_str=" "))
@@ -315,7 +328,7 @@ def test_a_storage_context_persists_a_store_in_memory(tmp_path: Path, own: ColPa
     assert loaded.as_retriever(similarity_top_k=1).retrieve("apples")[0].node.node_id == "apples"
     own.delete_nodes(["apples"])
     index.storage_context.persist(persist_dir=tmp_path)
-    assert len(ColPaliVectorStore.from_persist_dir(str(tmp_path)).get_nodes()) == 6, "what is gone is gone there too"
+    assert len(ColPaliVectorStore.from_persist_dir(str(tmp_path)).get_nodes()) == 6, "the copy follows"
 
 
 def test_a_folder_s_place_is_persisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +344,7 @@ def test_a_folder_s_place_is_persisted(tmp_path: Path, monkeypatch: pytest.Monke
     again.close()
 
 
-def test_what_was_not_persisted_is_not_found(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="persisted"):
         ColPaliVectorStore.from_persist_dir(str(tmp_path))
     (tmp_path / "default__colpali_store.json").write_text("[")

@@ -1,12 +1,13 @@
-"""`ColPali`: what users may rely on, with the bundled model and with tiny ones of the real architectures."""
+"""`ColPali`: its documented behaviour, with the bundled model and with tiny ones of the real architectures."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,23 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from colpali_integrations import ColPali, max_sim
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import (
     ColPaliError,
     ConfigurationError,
     EncodingError,
     ImageError,
     ModelNotFoundError,
+    PdfError,
     ProviderError,
     QueryError,
 )
-from colpali_integrations.runtime.session import Engine, Runs, _Session
+from colpali_integrations.runtime.session import ModelSessions, Runs, SessionConfig, _Session
 from tests.runtime.threads import pipeline_threads
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 PAGED = FIXTURES / "paligemma"
+SLIDES = Path(__file__).parents[2] / "demo" / "pdfs" / "metropolis-slides.pdf"
 NAMES = ("coltiny", "paligemma", "idefics3")
 
 
@@ -79,7 +82,7 @@ def test_a_query_does_not_depend_on_its_batch(model: ColPali) -> None:
 def test_a_page_does_not_depend_on_its_batch(model: ColPali) -> None:
     alone = [next(model.embed_images(image)) for image in PAGES]
     for options in ({"batch_size": 4}, {"batch_size": 3, "parallel": 2}, {"batch_size": 1, "parallel": 0}):
-        for image_vectors, expected in zip(model.embed_images(PAGES, **options), alone, strict=True):  # type: ignore[call-overload]
+        for image_vectors, expected in zip(model.embed_images(PAGES, **options), alone, strict=True):  # type: ignore[arg-type]
             assert image_vectors.shape == expected.shape
             np.testing.assert_allclose(image_vectors, expected, atol=2e-5)
 
@@ -98,34 +101,24 @@ def test_token_count_is_the_number_of_query_vectors(model: ColPali) -> None:
     assert model.token_count(QUERIES, include_special=False) <= model.token_count(QUERIES)
 
 
-def test_token_count_and_lazy_load_make_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
-    original = _Session.__init__
+@pytest.fixture
+def session_log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """A function that lists the graphs of the sessions made in this test; each session logs its graph and provider."""
+    caplog.set_level(logging.INFO, "colpali_integrations.runtime.session")
+    return lambda: [record.message.split()[0] for record in caplog.records if " runs on " in record.message]
 
-    def counting(self: _Session, graph: Any, path: Path, config: Any) -> None:
-        made.append(path.name)
-        original(self, graph, path, config)
 
-    monkeypatch.setattr(_Session, "__init__", counting)
+def test_token_count_and_lazy_load_make_no_session(session_log: Callable[[], list[str]]) -> None:
     lazy = ColPali.from_pretrained("Qdrant/colpali-v1.3-fp16", local_dir=FIXTURES / "paligemma", lazy_load=True)
     assert lazy.token_count("what is it") > 3
-    assert made == []
+    assert session_log() == []
     next(lazy.embed_queries("what is it"))
-    assert made == ["model.onnx"], "a query needs the text half alone"
+    assert session_log() == ["model.onnx"], "a query needs the text half alone"
     next(lazy.embed_images(PAGES[0]))
-    assert made == ["model.onnx", "model.onnx"]
+    assert session_log() == ["model.onnx", "model.onnx"]
 
 
-def test_many_threads_make_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    original = _Session.__init__
-
-    def slow(self: _Session, graph: Any, path: Path, config: Any) -> None:
-        made.append(1)
-        time.sleep(0.1)
-        original(self, graph, path, config)
-
-    monkeypatch.setattr(_Session, "__init__", slow)
+def test_many_threads_make_one_session(session_log: Callable[[], list[str]]) -> None:
     lazy = ColPali.from_pretrained(lazy_load=True)
     together = threading.Barrier(6)
     results: list[np.ndarray[Any, Any]] = []
@@ -139,7 +132,7 @@ def test_many_threads_make_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(made) == 1
+    assert len(session_log()) == 1
     assert len(results) == 6
     for array in results[1:]:
         np.testing.assert_array_equal(array, results[0])
@@ -161,7 +154,7 @@ def test_generators_in_and_out(coltiny: ColPali) -> None:
 
 
 @pytest.mark.parametrize("images", [[], (), iter([])])
-def test_nothing_in_nothing_out(model: ColPali, images: Any) -> None:
+def test_no_input_gives_no_output(model: ColPali, images: Any) -> None:
     assert list(model.embed_images(images)) == []
     assert list(model.embed_queries([])) == []
 
@@ -179,7 +172,7 @@ def test_one_item_may_come_without_a_list(coltiny: ColPali, tmp_path: Path) -> N
     np.testing.assert_array_equal(vectors, expected)
 
 
-def test_a_bad_page_is_raised_with_its_place_after_the_good_ones(coltiny: ColPali) -> None:
+def test_the_error_of_a_bad_page_comes_after_the_good_pages_and_has_its_position(coltiny: ColPali) -> None:
     done: list[Any] = []
     with pytest.raises(ImageError) as caught:
         for vectors in coltiny.embed_images([PAGES[0], PAGES[1], b"not an image", PAGES[2]], batch_size=2):
@@ -196,12 +189,35 @@ def test_bad_pages_are_skipped_or_collected_as_asked(coltiny: ColPali, caplog: p
         "skipped item 1 (no/such/file.png)",
         "skipped item 3 (0 bytes)",
     ]
-    good, missing, also_good, empty = coltiny.embed_images(images, on_error="collect")
+    seen: list[Any] = []
+    for vectors in coltiny.embed_images(images, on_error=seen.append):
+        seen.append(vectors)
+    good, missing, also_good, empty = seen
     assert isinstance(good, np.ndarray)
     assert isinstance(also_good, np.ndarray)
     assert isinstance(missing, ImageError)
     assert isinstance(empty, ColPaliError)
     assert (missing.index, empty.index) == (1, 3)
+
+
+def test_an_error_raised_by_the_callers_function_ends_the_stream(coltiny: ColPali) -> None:
+    def stop(error: ColPaliError) -> None:
+        raise StopAsyncIteration(str(error))
+
+    with pytest.raises(StopAsyncIteration, match="item 1"):
+        list(coltiny.embed_images([PAGES[0], b"", PAGES[1]], on_error=stop))
+    assert not pipeline_threads()
+
+
+def test_one_query_and_one_pdf(coltiny: ColPali) -> None:
+    np.testing.assert_array_equal(coltiny.embed_query(QUERIES[1]), next(coltiny.embed_queries(QUERIES[1])))
+    with pytest.raises(QueryError):
+        coltiny.embed_query(["a", "b"])  # type: ignore[arg-type]
+    pages = list(coltiny.embed_pdf(SLIDES.read_bytes(), dpi=60, pages=[3, 1]))
+    for mine, theirs in zip(pages, coltiny.embed_images(pdf_pages(SLIDES, dpi=60, pages=[3, 1])), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(PdfError, match="page 99"):
+        list(coltiny.embed_pdf(SLIDES, pages=[99]))
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t ", "\u3000"])
@@ -213,7 +229,7 @@ def test_an_empty_query_is_refused(model: ColPali, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [None, 3, b"bytes", "\ud800"])
-def test_what_is_no_text_is_refused(model: ColPali, text: Any) -> None:
+def test_a_query_that_is_no_text_is_refused(model: ColPali, text: Any) -> None:
     with pytest.raises(QueryError):
         list(model.embed_queries([text]))
 
@@ -243,15 +259,32 @@ def test_spelled_out_special_tokens_stay_text(paligemma: ColPali, spelled: str) 
 
 
 @pytest.mark.parametrize("bad", [{"parallel": -1}, {"batch_size": 0}, {"batch_size": -3}, {"on_error": "ignore"}])
-def test_options_that_cannot_work_are_refused(coltiny: ColPali, bad: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(coltiny: ColPali, bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         list(coltiny.embed_images(PAGES, **bad))
 
 
 @pytest.mark.parametrize("bad", [{"threads": 0}, {"device_ids": [0, 0]}, {"providers": []}, {"providers": "CPU"}])
-def test_load_options_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
+def test_invalid_load_options_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         ColPali.from_pretrained(**bad)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        ({"device": "cuda"}, r'no option .device.; pass providers=\["CUDAExecutionProvider"\]'),
+        ({"cuda": True}, "CUDAExecutionProvider"),
+        ({"device_map": "auto"}, "CUDAExecutionProvider"),
+        ({"dtype": "float16"}, "precision"),
+        ({"torch_dtype": None}, "precision"),
+        ({"thread": 2}, "did you mean 'threads'"),
+        ({"lazyload": True}, "did you mean 'lazy_load'"),
+    ],
+)
+def test_options_of_other_libraries_are_refused_with_the_right_option(wrong: dict[str, Any], advice: str) -> None:
+    with pytest.raises(ConfigurationError, match=advice):
+        ColPali.from_pretrained(**wrong)
 
 
 def test_a_gpu_that_is_not_there_is_an_error_and_not_the_cpu() -> None:
@@ -276,27 +309,28 @@ def test_an_unknown_name_suggests_a_known_one() -> None:
 def test_close_releases_and_the_next_use_loads_again() -> None:
     with ColPali.from_pretrained() as model:
         before = next(model.embed_queries("harbour"))
-    assert not model._engines[0]._queries._values
+    assert not model._sessions[0]._queries._values
     np.testing.assert_array_equal(next(model.embed_queries("harbour")), before)
 
 
-def test_values_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ColPali.from_pretrained()
-    original = Engine.queries
+class NotFinite(ModelSessions):
+    """Sessions whose vectors of queries have a NaN."""
+
     calls = 0
 
-    def poisoned(self: Engine, feed: Any, runs: Any) -> Any:
-        outputs = dict(original(self, feed, runs))
+    def queries(self, feed: Any, runs: Any = None) -> Any:
+        self.calls += 1
+        outputs = dict(super().queries(feed, runs))
         outputs["vectors"] = outputs["vectors"].copy()
         outputs["vectors"][0, 0] = np.nan
-        nonlocal calls
-        calls += 1
         return outputs
 
-    monkeypatch.setattr(Engine, "queries", poisoned)
+
+def test_values_that_are_not_finite_are_an_error(coltiny: ColPali) -> None:
+    sessions = NotFinite(coltiny.family.graphs, SessionConfig())
     with pytest.raises(EncodingError, match=r"item 0 \('harbour'\): .*not finite"):
-        next(model.embed_queries("harbour"))
-    assert calls == 1
+        next(ColPali(coltiny.family, [sessions], coltiny.description).embed_queries("harbour"))
+    assert sessions.calls == 1
 
 
 async def test_async_twins_give_the_same_and_leave_the_loop_free(coltiny: ColPali) -> None:
@@ -342,7 +376,7 @@ def test_a_run_can_be_ended_from_another_thread(coltiny: ColPali) -> None:
 
     def run() -> None:
         try:
-            coltiny._engines[0].pages(feed, runs)
+            coltiny._sessions[0].pages(feed, runs)
         except EncodingError as error:
             errors.append(error)
 
@@ -354,8 +388,8 @@ def test_a_run_can_be_ended_from_another_thread(coltiny: ColPali) -> None:
     thread.join()
     assert "terminate" in str(errors[0])
     with pytest.raises(EncodingError, match="terminate"):  # and no other starts
-        coltiny._engines[0].pages(feed, runs)
-    coltiny._engines[0].pages(codec.feed([codec.prepare(PAGES[0])]))
+        coltiny._sessions[0].pages(feed, runs)
+    coltiny._sessions[0].pages(codec.feed([codec.prepare(PAGES[0])]))
 
 
 async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
@@ -375,28 +409,31 @@ async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
     raise AssertionError("threads are still at work")
 
 
-def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
-    two = ColPali.from_pretrained(providers=["CPUExecutionProvider"], device_ids=[0, 1])
-    used: set[int] = set()
+class Meeting(ModelSessions):
+    """Sessions whose page runs pass only if those of two devices are at work at the same time."""
+
     together = threading.Barrier(2, timeout=30)
-    original = Engine.pages
+    runs = 0
 
-    def pages(self: Engine, feed: Any, runs: Any) -> Any:
-        used.add(id(self))
-        together.wait()  # passes only if both devices work at the same time
-        return original(self, feed, runs)
+    def pages(self, feed: Any, runs: Any = None) -> Any:
+        self.runs += 1
+        self.together.wait()
+        return super().pages(feed, runs)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Engine, "pages", pages)
-        results = list(two.embed_images(PAGES))
-    assert used == {id(engine) for engine in two._engines}
-    for mine, theirs in zip(results, coltiny.embed_images(PAGES), strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=2e-5)
+
+def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
+    with ColPali.from_pretrained(providers=["CPUExecutionProvider"], device_ids=[0, 1], lazy_load=True) as two:
+        assert [sessions._config.device_id for sessions in two._sessions] == [0, 1]
+    devices = [Meeting(coltiny.family.graphs, SessionConfig()) for _ in range(2)]
+    results = list(ColPali(coltiny.family, devices, coltiny.description).embed_images(PAGES))
+    assert [sessions.runs for sessions in devices] == [2, 2]
+    for vectors, expected in zip(results, coltiny.embed_images(PAGES), strict=True):
+        np.testing.assert_allclose(vectors, expected, atol=2e-5)
 
 
 @pytest.fixture
 def page_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many page runs were under way when each began, itself included."""
+    """Number of page runs at the same time when each began, itself included."""
     seen: list[int] = []
     lock, running = threading.Lock(), 0
     original = _Session.run
@@ -435,9 +472,9 @@ def test_page_runs_at_once_have_cores_to_themselves(
         np.testing.assert_allclose(vectors, other, atol=2e-5)
 
 
-def test_a_query_does_not_wait_for_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_does_not_wait_for_a_page() -> None:
     with ColPali.from_pretrained(PAGED) as model:
-        engine = model._engines[0]
+        engine = model._sessions[0]
         with engine._page_runs:  # as long as a page runs
             assert len(list(model.embed_queries(QUERIES[:1]))) == 1
 

@@ -1,4 +1,4 @@
-"""A model's folder that says its prompts itself, in colpali_integrations.json."""
+"""A model's folder with its prompts in colpali_integrations.json."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.folder import DESCRIPTION_FILE, describe_folder
 
 
-def folder_that_says(tmp_path: Path, content: Any) -> Path:
+def described_folder(tmp_path: Path, content: Any) -> Path:
     (tmp_path / "model.onnx").write_bytes(b"a graph")
     (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / DESCRIPTION_FILE).write_text(json.dumps(content), encoding="utf-8")
     return tmp_path
 
 
-def test_what_it_says_is_taken_and_nothing_is_guessed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    said = {"family": "paligemma", "dim": 96, "query_prefix": "<bos>Frage: ", "image_prompt": "<image><bos>Seite"}
-    folder = folder_that_says(tmp_path, {"description": said, "made_from": {"checkpoint": "me/mine"}})
+def test_the_description_in_the_folder_is_used_without_guesses(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = {"family": "paligemma", "dim": 96, "query_prefix": "<bos>Frage: ", "image_prompt": "<image><bos>Seite"}
+    folder = described_folder(tmp_path, {"description": fields, "made_from": {"checkpoint": "me/mine"}})
     with caplog.at_level(logging.WARNING):
         description = describe_folder(folder)
     assert not caplog.records
-    assert {name: getattr(description, name) for name in said} == said
+    assert {name: getattr(description, name) for name in fields} == fields
     assert description.query_suffix == ""
     assert description.name == tmp_path.name
     assert description.files == ("model.onnx", "tokenizer.json")
     assert description.revision is not None
-    folder_that_says(tmp_path, {"description": {**said, "query_prefix": "<bos>"}})
+    described_folder(tmp_path, {"description": {**fields, "query_prefix": "<bos>"}})
     assert describe_folder(folder).fingerprint != description.fingerprint
 
 
@@ -48,6 +50,6 @@ def test_what_it_says_is_taken_and_nothing_is_guessed(tmp_path: Path, caplog: py
         ({"description": {"family": "paligemma", "additional_files": 3}}, DESCRIPTION_FILE),
     ],
 )
-def test_what_it_must_not_say(tmp_path: Path, content: Any, message: str) -> None:
+def test_an_invalid_description_is_refused(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(ModelLoadError, match=message):
-        describe_folder(folder_that_says(tmp_path, content))
+        describe_folder(described_folder(tmp_path, content))

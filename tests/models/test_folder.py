@@ -1,4 +1,4 @@
-"""A bare folder tells its family by its files, and says so when it does not."""
+"""The family of a bare folder is recognised by its files; if it is not, the error names the files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLPALI, MODERN = "Qdrant/colpali-v1.3-fp16", "Qdrant/colmodernvbert"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder to fill, with an ONNX file that nobody reads."""
+    """A folder to fill, with an ONNX file that is not read."""
     (tmp_path / "model.onnx").write_bytes(b"graph")
     yield tmp_path
 
@@ -56,8 +56,8 @@ def test_real_folders(folder: Path, like: str, model_file: str) -> None:
     assert (described.query_prefix, described.query_suffix) == (base.query_prefix, base.query_suffix)
     assert described.unit_length == base.unit_length
     assert all((folder / name).is_file() for name in described.files)
-    # Nothing is claimed about a checkpoint that nobody looked at.
-    assert (described.vidore, described.licence, described.parameters) == ((), "", 0)
+    # Published figures are those of other checkpoints.
+    assert (described.vidore, described.license, described.parameters) == ((), "", 0)
 
 
 def test_page_prompts_of_the_two_idefics3_kinds() -> None:
@@ -94,12 +94,12 @@ def test_the_bundled_model_as_a_folder_is_the_bundled_model() -> None:
         ({"family": "coltiny"}, "coltiny"),
     ],
 )
-def test_telltales(folder: Path, config: dict[str, Any], family: str) -> None:
+def test_configuration_files_identify_the_family(folder: Path, config: dict[str, Any], family: str) -> None:
     write(folder, "config.json", config)
     assert describe_folder(folder).family == family
 
 
-def test_the_processor_may_tell_what_the_config_does_not(folder: Path) -> None:
+def test_the_processor_identifies_the_family_where_config_json_does_not(folder: Path) -> None:
     write(folder, "config.json", {"model_type": "custom"})
     write(folder, "processor_config.json", {"processor_class": "ColIdefics3Processor"})
     described = describe_folder(folder)
@@ -116,7 +116,7 @@ def test_a_known_origin_decides_the_prompt(folder: Path, caplog: pytest.LogCaptu
     write(folder, "config.json", {"model_type": "colpali", "_name_or_path": "somebody/else"})
     with caplog.at_level(logging.WARNING, "colpali_integrations"):
         assert describe_folder(folder).query_prefix == "<bos>Query: "
-    assert "does not say which query prompt" in caplog.text
+    assert "do not record the query prompt" in caplog.text
 
 
 @pytest.mark.parametrize(("config", "dim"), [({}, 128), ({"embedding_dim": 320}, 320), ({"dim": 64}, 64)])
@@ -242,7 +242,7 @@ def test_large_files_count_at_their_ends_and_by_samples(tmp_path: Path, where: i
     assert content_revision(tmp_path, ["weights"]) != before
 
 
-def test_what_a_content_revision_counts(tmp_path: Path) -> None:
+def test_a_content_revision_depends_on_names_sizes_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12")
     (tmp_path / "b").write_bytes(b"3")
     one = content_revision(tmp_path, ["a", "b"])

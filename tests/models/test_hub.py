@@ -1,4 +1,4 @@
-"""A model's files are found in every cache that huggingface_hub makes, fetched once, and missed with a clear word."""
+"""A model's files are found in every cache of huggingface_hub and fetched once; missing ones are named in the error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PAGE = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
 
 @pytest.fixture(scope="module")
 def expected() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What the model gives when it is loaded from its own folder."""
+    """Vectors of the model when it is loaded from its own folder."""
     return embed(ColPali.from_pretrained(NAME, local_dir=FIXTURE))
 
 
@@ -151,7 +151,9 @@ def test_revisions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shared", [False, True], ids=["classic", "shared store"])
 @pytest.mark.parametrize("listing", [False, True], ids=["", "listed"])
 @pytest.mark.parametrize("missing", ["tokenizer.json", "model.onnx_data", "model.onnx", "config.json"])
-def test_an_incomplete_cache_names_what_is_missing(shared: bool, listing: bool, missing: str, tmp_path: Path) -> None:
+def test_the_error_of_an_incomplete_cache_names_the_missing_file(
+    shared: bool, listing: bool, missing: str, tmp_path: Path
+) -> None:
     make_cache(tmp_path, shared=shared, listing=listing, names=[name for name in FILES if name != missing])
     with pytest.raises(ModelNotFoundError) as caught:
         ColPali.from_pretrained(NAME, cache_dir=tmp_path, local_files_only=True)
@@ -162,7 +164,7 @@ def test_an_incomplete_cache_names_what_is_missing(shared: bool, listing: bool, 
 
 
 @pytest.mark.parametrize("listing", [False, True], ids=["", "listed"])
-def test_what_no_family_needs_may_be_missing(listing: bool, tmp_path: Path) -> None:
+def test_optional_files_may_be_missing(listing: bool, tmp_path: Path) -> None:
     names = [name for name in FILES if name not in ("special_tokens_map.json", "tokenizer_config.json")]
     make_cache(tmp_path, shared=False, names=names, listing=listing)
     ColPali.from_pretrained(NAME, cache_dir=tmp_path, local_files_only=True, lazy_load=True)
@@ -232,7 +234,7 @@ with ColPali.from_pretrained(NAME, cache_dir=CACHE) as model:
 
 @pytest.fixture
 def content() -> dict[str, bytes]:
-    """A repository as the Hub holds it, with files that nobody needs."""
+    """A repository of the Hub, with files that no model needs."""
     return {
         **{name: (FIXTURE / name).read_bytes() for name in FILES},
         "README.md": b"# A model",
@@ -253,7 +255,7 @@ def test_download_then_cache(
         hub.requests.clear()
         again, _ = run(LOAD, cache=tmp_path, HF_ENDPOINT=hub.url)
         assert again["family"] == "paligemma"
-        assert hub.requests == [], "a cached model asks nobody"
+        assert hub.requests == [], "a cached model makes no request"
     offline, _ = run(EMBED, cache=tmp_path, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
     assert offline["query"] == result["query"]
 
@@ -320,7 +322,7 @@ def test_a_silent_network_is_given_up_in_seconds(content: dict[str, bytes], tmp_
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
-def test_offline_mode_asks_nobody(variable: str, content: dict[str, bytes], tmp_path: Path) -> None:
+def test_offline_mode_makes_no_request(variable: str, content: dict[str, bytes], tmp_path: Path) -> None:
     with serve(Hub(NAME, content)) as hub:
         result, _ = run(LOAD, cache=tmp_path, HF_ENDPOINT=hub.url, **{variable: "1"})
         assert hub.requests == []
@@ -377,7 +379,7 @@ def test_a_folder_that_lacks_a_file(missing: str, local: Path) -> None:
         ColPali.from_pretrained(NAME, local_dir=local)
 
 
-def test_the_files_of_a_folder_are_told_apart(local: Path) -> None:
+def test_other_files_in_a_folder_make_another_fingerprint(local: Path) -> None:
     before = ColPali.from_pretrained(NAME, local_dir=local, lazy_load=True).description
     assert str(before.revision).startswith("sha256:")
     assert ColPali.from_pretrained(NAME, local_dir=local, lazy_load=True).description == before
@@ -386,7 +388,7 @@ def test_the_files_of_a_folder_are_told_apart(local: Path) -> None:
     assert after.fingerprint != before.fingerprint
 
 
-def test_a_folder_that_is_none(local: Path) -> None:
+def test_a_missing_folder_and_a_file_are_refused(local: Path) -> None:
     for folder in (local / "missing", local / "model.onnx"):
         with pytest.raises(ModelNotFoundError, match="no folder at"):
             ColPali.from_pretrained(NAME, local_dir=folder)

@@ -1,4 +1,4 @@
-"""Models of int8 weights: small ones of the real architectures, quantised, loaded and compared with the original."""
+"""Models with int8 weights: small ones of the real architectures are quantised and compared with the original."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_models_that_are_no_versions_of_one_cannot_be_compared(coltiny: ColPali,
         compare(coltiny, paligemma, lambda: pages()[:1], [])
 
 
-def test_what_cannot_be_quantised_is_refused_with_its_reason(made: tuple[Path, Quantized], tmp_path: Path) -> None:
+def test_unsuitable_models_are_refused_with_the_reason(made: tuple[Path, Quantized], tmp_path: Path) -> None:
     source, quantized = made
     for name, reason in (
         ("coltiny", "has no matrix product with constant float32 weights"),
@@ -92,7 +92,7 @@ def test_what_cannot_be_quantised_is_refused_with_its_reason(made: tuple[Path, Q
         with pytest.raises(ModelLoadError, match=reason):
             quantize_model(name, tmp_path / "out")
         assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ConfigurationError, match="is there already"):
+    with pytest.raises(ConfigurationError, match="exists already"):
         quantize_model(source, quantized.folder)
 
 
@@ -133,7 +133,7 @@ def test_the_command_reports_on_the_user_s_own_pages(
     assert 0.95 < record["query_cosine_least"] < 1
     assert {"same_first", "overlap", "rank_correlation", "bytes_before", "bytes_after"} <= record.keys()
     assert run(arguments) == ExitCode.ERROR
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     shutil.rmtree(out)
     assert run([*arguments[:-1], "2", "-q", "harbour"]) == ExitCode.OK
     captured = capsys.readouterr()
@@ -148,7 +148,7 @@ def test_the_command_reports_on_the_user_s_own_pages(
 def test_the_command_refuses_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = FIXTURES / "colmodernvbert", tmp_path / "int8"
     for more, reason in (
-        (["-q", "harbour"], "name some with --pages"),
+        (["-q", "harbour"], "pass some with --pages"),
         (["--pages", str(tmp_path / "none.pdf")], "no such file or folder"),
         (["--pages", str(tmp_path)], "no PDFs or images"),
     ):

@@ -1,9 +1,10 @@
-"""The registry: frozen descriptions, one literal a model."""
+"""The registry: frozen descriptions, one literal per model."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 import pickle
 import re
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from colpali_integrations import ColPali, ModelDescription, find_model, list_supported_models, register_model
+from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.models import ModelDescription, find_model, list_supported_models, register_model
 from colpali_integrations.models.families import FAMILIES
+from colpali_integrations.models.family import family_class
 from colpali_integrations.models.folder import content_revision, describe_folder
 from colpali_integrations.models.hub import bundled_folder
-from colpali_integrations.models.loading import family_class
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 
@@ -28,7 +30,7 @@ def test_every_description_is_complete() -> None:
     for model in models:
         assert model.family in FAMILIES
         assert model.dim > 0
-        assert model.licence
+        assert model.license
         assert model.summary.endswith(".")
         assert model.parameters > 0
         assert model.size_in_bytes > 0
@@ -40,10 +42,10 @@ def test_every_description_is_complete() -> None:
 def test_every_family_can_be_imported() -> None:
     for name in FAMILIES:
         assert family_class(name).__name__ == FAMILIES[name].class_name
-        assert family_class(name).preprocessing == FAMILIES[name].preprocessing
+        assert re.fullmatch(rf"{name}-\d+", FAMILIES[name].preprocessing)
 
 
-def test_the_bundled_model_says_its_true_size_and_contents() -> None:
+def test_the_bundled_model_s_description_has_its_true_size_and_revision() -> None:
     folder = Path(__file__).parents[2] / "colpali_integrations" / "models" / "coltiny" / "weights"
     model = find_model("coltiny")
     revision = content_revision(folder, model.files)
@@ -96,14 +98,17 @@ def test_a_name_is_taken_once() -> None:
         {"best_match": float("inf")},
     ],
 )
-def test_descriptions_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_descriptions_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         register_model(dataclasses.replace(find_model("coltiny"), **{"name": "new", **wrong}))
 
 
 def test_unknown_names_show_close_ones() -> None:
-    with pytest.raises(ModelNotFoundError, match=r"Did you mean .*'Qdrant/colmodernvbert'"):
+    with pytest.raises(ModelNotFoundError, match=r"Did you mean 'Qdrant/colmodernvbert'\?"):
         find_model("colmodernvbert")
+    with pytest.raises(ModelNotFoundError, match=r"Registered are coltiny, .* others are not supported") as caught:
+        find_model("vidore/colqwen2-v1.0")
+    assert "Did you mean" not in str(caught.value)
 
 
 def test_descriptions_are_values() -> None:
@@ -114,22 +119,23 @@ def test_descriptions_are_values() -> None:
     assert hash(model) == hash(copy.deepcopy(model))
 
 
-def test_the_fingerprint_follows_what_decides_an_embedding_and_nothing_else() -> None:
+def test_the_fingerprint_depends_on_everything_that_decides_an_embedding_and_on_nothing_else() -> None:
     model = find_model("Qdrant/colpali-v1.3-fp16")
-    same = dataclasses.replace(model, name="other", summary="Other.", licence="x", vidore=())
+    same = dataclasses.replace(model, name="other", summary="Other.", license="x", vidore=())
     assert same.fingerprint == model.fingerprint
     for change in ({"query_prefix": "<bos>"}, {"dim": 64}, {"revision": "abc"}, {"family": "idefics3"}):
         assert dataclasses.replace(model, **change).fingerprint != model.fingerprint
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-def test_the_fingerprint_follows_this_package_s_own_preprocessing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_depends_on_this_package_s_own_preprocessing(name: str) -> None:
     model = dataclasses.replace(find_model("coltiny"), family=name)
-    family = family_class(name)
-    assert re.fullmatch(rf"{name}-\d+", family.preprocessing)
-    before = model.fingerprint
-    monkeypatch.setattr(family, "preprocessing", f"{name}-99")
-    assert model.fingerprint != before
+    keys = ("family", "dim", "repository", "revision", "model_file", "query_prefix", "query_suffix", "image_prompt")
+    values: dict[str, Any] = {key: getattr(model, key) for key in (*keys, "max_query_tokens")}
+    for preprocessing in (FAMILIES[name].preprocessing, f"{name}-99"):
+        content = json.dumps({**values, "preprocessing": preprocessing}, sort_keys=True)
+        same = hashlib.sha256(content.encode()).hexdigest()[:16] == model.fingerprint
+        assert same == (preprocessing == FAMILIES[name].preprocessing)
 
 
 def test_best_match_is_one_for_unit_vectors_and_coltiny_s_comes_from_its_constants() -> None:

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from colpali_integrations import find_model, register_model
+from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import find_model, register_model
 from colpali_integrations.models.shared import release_shared_models, shared_model
 
 
@@ -26,6 +29,10 @@ def none_shared() -> Iterator[None]:
     release_shared_models()
 
 
+def shared(name: str = "coltiny", **options: Any) -> ColPali:
+    return shared_model(name, ModelOptions(**options))
+
+
 @pytest.fixture
 def folder() -> Path:
     return shared_model().family.graphs.queries.parent
@@ -34,25 +41,25 @@ def folder() -> Path:
 def test_equal_options_share_one_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = shared_model()
     assert shared_model("coltiny") is model
-    assert shared_model("ColTiny", threads=None, lazy_load=True) is model
-    assert shared_model(providers=["CPUExecutionProvider"]) is shared_model(providers=("CPUExecutionProvider",))
-    assert shared_model(providers=[("CPUExecutionProvider", {"a": "1", "b": "2"})]) is shared_model(
+    assert shared("ColTiny", threads=None) is model
+    assert shared(providers=["CPUExecutionProvider"]) is shared(providers=("CPUExecutionProvider",))
+    assert shared(providers=[("CPUExecutionProvider", {"a": "1", "b": "2"})]) is shared(
         providers=[("CPUExecutionProvider", {"b": "2", "a": "1"})]
     )
-    local = shared_model("coltiny", local_dir=folder)
-    assert shared_model("coltiny", local_dir=str(folder)) is local
+    local = shared("coltiny", local_dir=folder)
+    assert shared("coltiny", local_dir=str(folder)) is local
     monkeypatch.chdir(folder.parent)
-    assert shared_model("coltiny", local_dir=folder.name) is local
+    assert shared("coltiny", local_dir=folder.name) is local
 
 
 def test_other_options_make_another_model(folder: Path) -> None:
     different = [
         shared_model(),
-        shared_model(threads=1),
-        shared_model(split_graph=False),
-        shared_model(url_timeout=1.0),
-        shared_model(providers=["CPUExecutionProvider"]),
-        shared_model(local_dir=folder),
+        shared(threads=1),
+        shared(split_graph=False),
+        shared(url_timeout=1.0),
+        shared(providers=["CPUExecutionProvider"]),
+        shared(local_dir=folder),
     ]
     assert len({id(model) for model in different}) == len(different)
 
@@ -72,25 +79,23 @@ def test_a_relative_folder_means_the_one_in_the_present_directory(
         (tmp_path / name).mkdir()
         (tmp_path / name / "model").symlink_to(folder)
         monkeypatch.chdir(tmp_path / name)
-        found.append(shared_model("coltiny", local_dir="model"))
+        found.append(shared("coltiny", local_dir="model"))
     assert found[0] is not found[1]
 
 
 @pytest.mark.usefixtures("own_registry")
 def test_a_model_registered_anew_is_another_model(folder: Path) -> None:
     first = register_model(replace(find_model("coltiny"), name="mine"))
-    before = shared_model("mine", local_dir=folder)
+    before = shared("mine", local_dir=folder)
     register_model(replace(first, max_query_tokens=2), replace=True)
-    after = shared_model("mine", local_dir=folder)
+    after = shared("mine", local_dir=folder)
     assert (before.description.max_query_tokens, after.description.max_query_tokens) == (512, 2)
 
 
-def test_what_from_pretrained_refuses_is_refused_and_not_remembered() -> None:
-    with pytest.raises(TypeError, match="thread_count"):
-        shared_model(thread_count=2)
+def test_an_error_of_from_pretrained_is_raised_at_every_call() -> None:
     for _ in range(2):
         with pytest.raises(ConfigurationError):
-            shared_model(threads=0)
+            shared(threads=0)
         with pytest.raises(ModelNotFoundError):
             shared_model("no-such-model")
 
@@ -100,13 +105,13 @@ def test_many_threads_make_one_model() -> None:
 
     def work(_: int) -> int:
         barrier.wait(timeout=30)
-        return id(shared_model(threads=1))
+        return id(shared(threads=1))
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(work, range(8)))) == 1
 
 
-def test_a_released_model_stays_usable_for_who_holds_it() -> None:
+def test_a_released_model_stays_usable_for_its_callers() -> None:
     model = shared_model()
     before = next(model.embed_queries("violin"))
     release_shared_models()
@@ -118,8 +123,8 @@ def test_asking_is_cheap_enough_for_every_call() -> None:
     shared_model()
     started = time.perf_counter()
     for _ in range(100):
-        shared_model("coltiny", threads=None)
-    # About 15 us a call; loading takes hundreds of milliseconds, so this only fails if something loads or hashes.
+        shared("coltiny", threads=None)
+    # About 15 us per call; loading takes hundreds of milliseconds, so this only fails if a model is loaded or hashed.
     assert (time.perf_counter() - started) / 100 < 0.01
 
 
@@ -130,15 +135,16 @@ def test_a_forked_child_makes_its_own_sessions_and_can_release_them() -> None:
 import os, sys, warnings
 warnings.simplefilter("ignore")  # newer Pythons warn of any fork beside threads
 from PIL import Image
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import release_shared_models, shared_model
 picture = Image.new("RGB", (200, 150), "white")
 def work():
-    model = shared_model(threads=2)
+    model = shared_model(options=ModelOptions(threads=2))
     return [next(model.embed_images(picture)).tolist(), next(model.embed_queries("violin")).tolist()]
-before, inherited = work(), id(shared_model(threads=2))
+before, inherited = work(), id(shared_model(options=ModelOptions(threads=2)))
 child = os.fork()
 if child == 0:
-    same = work() == before and id(shared_model(threads=2)) != inherited
+    same = work() == before and id(shared_model(options=ModelOptions(threads=2))) != inherited
     release_shared_models()
     os._exit(0 if same else 1)  # as multiprocessing ends its children
 _, status = os.waitpid(child, 0)

@@ -1,4 +1,4 @@
-"""URLs, against a server on this machine that behaves badly in every way that matters."""
+"""URLs, against a misbehaving server on this machine."""
 
 from __future__ import annotations
 
@@ -146,12 +146,12 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("path", ["picture", "picture?size=big#top", "moved"])
-def test_pictures_are_fetched_when_asked_for(server: Server, path: str) -> None:
+def test_pictures_are_fetched_on_request(server: Server, path: str) -> None:
     image = load_image(f"{server.url}/{path}", allow_urls=True)
     np.testing.assert_array_equal(np.asarray(image), PIXELS)
 
 
-def test_no_request_is_made_unless_asked_for(server: Server) -> None:
+def test_without_permission_no_request_is_made(server: Server) -> None:
     with pytest.raises(ImageError, match="allow_urls=True"):
         load_image(f"{server.url}/picture")
     with ColPali.from_pretrained() as model, pytest.raises(ImageError, match="allow_urls=True"):
@@ -159,7 +159,7 @@ def test_no_request_is_made_unless_asked_for(server: Server) -> None:
     assert server.requests == []
 
 
-def test_a_model_told_to_fetches_pages(server: Server) -> None:
+def test_a_model_fetches_pages_on_request(server: Server) -> None:
     with ColPali.from_pretrained(allow_urls=True, url_max_bytes=10_000) as model:
         [from_url] = model.embed_images(f"{server.url}/picture")
         [from_array] = model.embed_images(PIXELS)
@@ -184,7 +184,7 @@ def test_a_model_told_to_fetches_pages(server: Server) -> None:
         ("to-data", "redirect|not allowed"),
     ],
 )
-def test_what_a_server_may_do_wrong(server: Server, path: str, reason: str) -> None:
+def test_misbehaving_servers_are_errors(server: Server, path: str, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         load_image(f"{server.url}/{path}", allow_urls=True, timeout=5)
 
@@ -223,7 +223,7 @@ def test_size_limit_is_exact(server: Server) -> None:
         "https://127.0.0.1:9/a.png",
     ],
 )
-def test_urls_that_lead_nowhere(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_urls_are_errors(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(ImageError, match="cannot fetch"):
         load_image(url, allow_urls=True, timeout=2)

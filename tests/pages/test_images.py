@@ -1,4 +1,4 @@
-"""Whatever a user calls an image looks to the model as it looks to a person, or fails with a clear ImageError."""
+"""Images of all kinds become RGB as a viewer shows them, or an ImageError."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_open_file_is_rewound_and_stays_open(tmp_path: Path) -> None:
         assert not file.closed
 
 
-def test_source_is_left_as_it_is() -> None:
+def test_the_source_is_not_changed() -> None:
     picture, array = PICTURE.copy(), PIXELS.copy()
     array.flags.writeable = False
     result = load_image(picture)
@@ -165,7 +165,7 @@ def test_cmyk_file_is_not_inverted() -> None:
 
 @pytest.mark.parametrize(("alpha", "expected"), [(0, 255), (255, 40), (51, 212)])
 @pytest.mark.parametrize("mode", ["LA", "La", "PA", "RGBA", "RGBa"])
-def test_transparency_lies_on_white(mode: str, alpha: int, expected: int) -> None:
+def test_transparency_is_composited_on_white(mode: str, alpha: int, expected: int) -> None:
     """By hand: 40 at alpha 51/255 = 0.2 on white is 0.2 * 40 + 0.8 * 255 = 212."""
     image = Image.new("RGBA", (3, 2), (40, 40, 40, alpha))
     if mode in ("LA", "La"):
@@ -226,7 +226,10 @@ SCALED = [0, 0, 1, 1, 1, 127, 128, 255, 255]  # sample / 257, to the nearest
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_16_bit_files_are_scaled_not_clipped(kind: str) -> None:
-    assert pixels(encoded(Image.fromarray(SAMPLES), kind))[0, :, 1].tolist() == SCALED
+    image = Image.fromarray(SAMPLES)
+    # Older Pillow writes PPM of 32 bits alone, as 16.
+    content = encoded(image.convert("I") if kind == "PPM" else image, kind)
+    assert pixels(content)[0, :, 1].tolist() == SCALED
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16L", "I;16B", "I;16N", "I"])
@@ -313,7 +316,7 @@ def test_arrays_are_scaled_to_the_nearest_level(array: NDArray[Any]) -> None:
 
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(4))))
-def test_arrays_with_alpha_lie_on_white(array: NDArray[np.uint8]) -> None:
+def test_arrays_with_alpha_are_composited_on_white(array: NDArray[np.uint8]) -> None:
     alpha = array[..., 3:].astype(np.float64) / 255
     exact = alpha * array[..., :3] + (1 - alpha) * 255
     assert np.abs(pixels(array) - exact).max() <= 1  # Pillow composites in integers
@@ -420,6 +423,9 @@ def test_cut_off_files_are_refused_wherever_they_end(kind: str) -> None:
     "kind", ["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM", "ICO", "TGA", "PCX", "SGI", "DDS", "QOI"]
 )
 def test_damaged_files_give_an_image_or_an_image_error(kind: str) -> None:
+    Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow reads {kind}, and does not write it")
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     content = encoded(Image.fromarray(noise), kind)
     chance = random.Random(0)

@@ -1,4 +1,4 @@
-"""Pages come out as a viewer shows them; whatever is wrong with a PDF ends in a PdfError, never in a crash."""
+"""Pages look as in a viewer, and faults of a PDF end in a PdfError, never in a crash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 from colpali_integrations import ColPali, pdf_pages
-from colpali_integrations.errors import ImageError, MissingExtraError, PdfError
+from colpali_integrations.errors import ImageError, PdfError
+from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.pdf import PdfPage, pdf_page_count
 
 DEMO = Path(__file__).parents[2] / "demo" / "pdfs"
@@ -180,7 +181,7 @@ def test_turned_pages(turn: int, corner: str) -> None:
     assert (right - left) * (bottom - top) == pytest.approx(20 * 20 / (200 * 100))
 
 
-def test_crop_box_is_what_is_shown() -> None:
+def test_only_the_crop_box_is_shown() -> None:
     [page] = pages(simple(b"/MediaBox[0 0 200 100]/CropBox[10 50 110 100]", drawing=CORNER), dpi=72)
     assert page.image.size == (page.width, page.height) == (100, 50)
     assert dark(page) == (0, 0, 10 / 100, 20 / 50)
@@ -243,6 +244,25 @@ def test_strange_page_sizes(box: bytes) -> None:
         assert page.image.height >= 1
 
 
+def test_a_crop_box_outside_of_the_page_is_an_error_of_the_page() -> None:
+    outside = simple(b"/MediaBox[0 0 200 100]/CropBox[500 500 600 600]")
+    with pytest.raises(PdfError, match="page 1 cannot be drawn: Crop exceeds page dimensions"):
+        list(pdf_pages(outside))
+
+
+def test_a_damaged_page_leaves_the_others_of_its_document() -> None:
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]>>"
+    pages = b"<</Type/Pages/Kids[3 0 R 9 0 R 3 0 R]/Count 3>>"  # there is no object 9
+    damaged = write_pdf([b"<</Type/Catalog/Pages 2 0 R>>", pages, page])
+    with PagedDocument(damaged, name="torn.pdf") as document:
+        first, second, third = document.pages()
+        assert first.draw().size == third.draw().size
+        with pytest.raises(PdfError, match="page 2 cannot be drawn"):
+            second.draw()
+        with pytest.raises(PdfError, match="has pages 1 to 3; page 4"):
+            document.page(4)
+
+
 BROKEN_MAP = (
     b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap 1 begincodespacerange <00> <FF> endcodespacerange "
     b"5 beginbfchar <41> <D83D> <43> <D83DDE00> <44> <0000> <45> <FFFE> <47> <DC00D800> endbfchar endcmap end end"
@@ -266,7 +286,7 @@ def test_text_of_broken_character_maps_can_be_stored() -> None:
 # Which pages
 
 
-def test_pages_in_the_order_wanted() -> None:
+def test_pages_come_in_the_requested_order() -> None:
     path = DEMO / "metropolis-slides.pdf"
     assert [page.number for page in pages(path, dpi=5, pages=[3, 1, 3])] == [3, 1, 3]
     assert [page.number for page in pages(path, dpi=5, pages=(n for n in range(2, 4)))] == [2, 3]
@@ -276,12 +296,12 @@ def test_pages_in_the_order_wanted() -> None:
 
 
 @pytest.mark.parametrize("number", [0, -1, 2, 10**9])
-def test_pages_that_are_not_there(number: int) -> None:
-    with pytest.raises(PdfError, match=f"pages 1 to 1; page {number} was asked for"):
+def test_missing_pages_are_errors(number: int) -> None:
+    with pytest.raises(PdfError, match=f"pages 1 to 1; page {number} was requested"):
         pages(simple(), pages=[number])
 
 
-def test_the_pages_before_a_missing_one_are_given() -> None:
+def test_the_pages_before_a_missing_one_are_returned() -> None:
     read = pdf_pages(simple(), pages=[1, 2])
     assert next(read).number == 1
     with pytest.raises(PdfError):
@@ -289,7 +309,7 @@ def test_the_pages_before_a_missing_one_are_given() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["1", "1-3", [1.0], ["1"], [None], 1])
-def test_page_numbers_that_are_none(wanted: Any) -> None:
+def test_invalid_page_numbers_are_refused(wanted: Any) -> None:
     with pytest.raises(PdfError, match="pages must be 1-based numbers"):
         pdf_pages(simple(), pages=wanted)
 
@@ -460,19 +480,11 @@ def test_threads_read_documents_at_the_same_time() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_pages_outlive_their_document() -> None:
+def test_pages_stay_valid_after_their_document() -> None:
     [page] = pages(simple(), dpi=72)
     gc.collect()
     assert page.image.getpixel((5, 5)) == (0, 0, 0)
     assert page.image.getpixel((199, 99)) == (255, 255, 255)
-
-
-def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pypdfium2", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "colpali-integrations\[pdf\]"'):
-        pages(simple())
-    with pytest.raises(MissingExtraError):
-        pdf_page_count(simple())
 
 
 def test_pages_go_straight_into_a_model() -> None:

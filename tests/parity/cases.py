@@ -136,7 +136,7 @@ def draw(page: Page) -> Image.Image:
     height, width = page.height, page.width
     y = np.arange(height, dtype=np.uint32)[:, None]
     x = np.arange(width, dtype=np.uint32)[None, :]
-    seed = np.uint32(sum(ord(letter) * (place + 7) for place, letter in enumerate(page.name)))
+    seed = np.uint32(sum(ord(letter) * (position + 7) for position, letter in enumerate(page.name)))
     channels = []
     for channel in range(3):
         # An integer hash of the position (multiply and xor-shift, modulo 2**32) stands in for noise.

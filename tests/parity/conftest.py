@@ -34,8 +34,8 @@ class Golden:
         name: str = self.facts["main_prompt"]
         return name
 
-    def query_vectors(self, place: int, prompt: str | None = None) -> NDArray[np.float32]:
-        return self.arrays[f"query/{prompt or self.main_prompt}/{place}"]
+    def query_vectors(self, position: int, prompt: str | None = None) -> NDArray[np.float32]:
+        return self.arrays[f"query/{prompt or self.main_prompt}/{position}"]
 
 
 @cache

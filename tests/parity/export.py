@@ -102,16 +102,16 @@ def share_weights(target: Path, owner: Path) -> None:
         target: Graph with its weights inside or in ``<target>_data``, which is removed.
         owner: Graph whose external data is named ``<owner>_data``; both must lie in one folder to be loaded.
     """
-    places: dict[bytes, dict[str, str]] = {}
+    positions: dict[bytes, dict[str, str]] = {}
     data = owner.with_name(owner.name + "_data").read_bytes()
     for tensor in onnx.load(str(owner), load_external_data=False).graph.initializer:
         entry = {item.key: item.value for item in tensor.external_data}
         if entry:
             start = int(entry.get("offset", 0))
-            places[data[start : start + int(entry["length"])]] = entry
+            positions[data[start : start + int(entry["length"])]] = entry
     model = onnx.load(str(target))
     for tensor in model.graph.initializer:
-        entry = places.get(tensor.raw_data, {})
+        entry = positions.get(tensor.raw_data, {})
         if entry:
             tensor.ClearField("raw_data")
             tensor.data_location = onnx.TensorProto.EXTERNAL

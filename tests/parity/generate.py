@@ -108,7 +108,7 @@ def _compare(name: str, left: np.ndarray, right: np.ndarray) -> None:
 def _sensitivity(name: str, vectors: dict[str, np.ndarray]) -> None:
     # A golden that hardly depends on the page would prove nothing.
     rows = [vectors[f"page/{page}/rows"] for page in EMBEDDED if f"page/{page}/rows" in vectors]
-    spread = min(float(np.abs(a[:8] - b[:8]).max()) for place, a in enumerate(rows) for b in rows[:place])
+    spread = min(float(np.abs(a[:8] - b[:8]).max()) for position, a in enumerate(rows) for b in rows[:position])
     logger.info("%-46s two pages differ by at least %.2f", name, spread)
     if spread < 0.05:
         raise AssertionError(f"{name}: pages are too alike ({spread})")
@@ -165,8 +165,8 @@ def paligemma(root: Path) -> None:
     )
     arrays = goldens.page_vectors(embed_page, {name: (image_ids, pixels[name][0]) for name in EMBEDDED})
     _sensitivity("paligemma", arrays)
-    for place, query in enumerate(EMBEDDED_QUERIES):
-        arrays[f"query/{MAIN_PROMPT['paligemma']}/{place}"] = embed_query(queries[MAIN_PROMPT["paligemma"]][query])
+    for position, query in enumerate(EMBEDDED_QUERIES):
+        arrays[f"query/{MAIN_PROMPT['paligemma']}/{position}"] = embed_query(queries[MAIN_PROMPT["paligemma"]][query])
     for prompt in PALIGEMMA_PROMPTS:
         arrays[f"query/{prompt.name}/0"] = embed_query(queries[prompt.name][EMBEDDED_QUERIES[0]])
     measures.save(folder / "golden.npz", arrays)
@@ -206,10 +206,10 @@ def _export_paligemma(
         out = _run(session, input_ids=ids, attention_mask=np.ones_like(ids), pixel_values=pixels[name][0][None])[0]
         _compare(f"{folder.name} page {name}", out[measures.kept_rows(len(out))], arrays[f"page/{name}/rows"])
     blank = np.zeros((1, 3, 448, 448), np.float32)
-    for place, query in enumerate(EMBEDDED_QUERIES):
+    for position, query in enumerate(EMBEDDED_QUERIES):
         ids = np.array([queries[MAIN_PROMPT["paligemma"]][query]])
         out = _run(session, input_ids=ids, attention_mask=np.ones_like(ids), pixel_values=blank)[0]
-        _compare(f"{folder.name} query {place}", out, arrays[f"query/{MAIN_PROMPT['paligemma']}/{place}"])
+        _compare(f"{folder.name} query {position}", out, arrays[f"query/{MAIN_PROMPT['paligemma']}/{position}"])
 
 
 def other_exports(root: Path) -> None:
@@ -299,8 +299,8 @@ def tiled(root: Path, name: str) -> None:
     )
     _sensitivity(name, arrays)
     embed_query = goldens.on_torch(call)
-    for place, query in enumerate(EMBEDDED_QUERIES):
-        arrays[f"query/{MAIN_PROMPT[name]}/{place}"] = embed_query(queries[MAIN_PROMPT[name]][query])
+    for position, query in enumerate(EMBEDDED_QUERIES):
+        arrays[f"query/{MAIN_PROMPT[name]}/{position}"] = embed_query(queries[MAIN_PROMPT[name]][query])
     measures.save(folder / "golden.npz", arrays)
     golden = {
         "prompts": {prompt.name: {"prefix": prompt.prefix, "suffix": prompt.suffix} for prompt in IDEFICS3_PROMPTS},
@@ -342,10 +342,10 @@ def _export_tiled(
         _compare(f"{folder.name} page {name}", out[measures.kept_rows(len(out))], arrays[f"page/{name}/rows"])
     blank = np.zeros((1, 1, 3, 512, 512), np.float32)
     prompt = golden["main_prompt"]
-    for place, query in enumerate(EMBEDDED_QUERIES):
+    for position, query in enumerate(EMBEDDED_QUERIES):
         row = np.array([golden["queries"][prompt][query]])
         out = _run(session, input_ids=row, attention_mask=np.ones_like(row), pixel_values=blank)[0]
-        _compare(f"{folder.name} query {place}", out, arrays[f"query/{prompt}/{place}"])
+        _compare(f"{folder.name} query {position}", out, arrays[f"query/{prompt}/{position}"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -75,7 +75,7 @@ def query_ids(
 def _template(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     full = tokenizer("a")["input_ids"]
-    start = next(place for place in range(len(full)) if full[place : place + len(bare)] == bare)
+    start = next(position for position in range(len(full)) if full[position : position + len(bare)] == bare)
     return full[:start], bare, full[start + len(bare) :]
 
 

@@ -22,8 +22,8 @@ def directions(dim: int) -> np.ndarray:
     Returns:
         float32 (dim, 2).
     """
-    place = np.arange(dim, dtype=np.float64)
-    waves = np.stack([np.sin(1.7 * place + 0.3), np.cos(0.9 * place * place + 0.1)], axis=1)
+    position = np.arange(dim, dtype=np.float64)
+    waves = np.stack([np.sin(1.7 * position + 0.3), np.cos(0.9 * position * position + 0.1)], axis=1)
     scaled: np.ndarray = (waves / np.linalg.norm(waves, axis=0)).astype(np.float32)
     return scaled
 
@@ -60,14 +60,14 @@ def fingerprint(pixels: np.ndarray) -> dict[str, Any]:
         pixels: float32, one page.
 
     Returns:
-        Shape, SHA-256 of the bytes in C order, and a few values with their flat places.
+        Shape, SHA-256 of the bytes in C order, and a few values with their flat positions.
     """
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-    places = np.linspace(0, pixels.size - 1, 8).round().astype(np.int64)
+    positions = np.linspace(0, pixels.size - 1, 8).round().astype(np.int64)
     return {
         "shape": list(pixels.shape),
         "sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
-        "samples": [[int(place), float(pixels.reshape(-1)[place])] for place in places],
+        "samples": [[int(position), float(pixels.reshape(-1)[position])] for position in positions],
     }
 
 

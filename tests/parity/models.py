@@ -217,12 +217,12 @@ class MergedByShapeGraph(nn.Module):  # type: ignore[misc]
         image = (input_ids == self.image_token).unsqueeze(-1).expand(-1, -1, width)
         merged = torch.where(image, merged, embedded).masked_scatter(image, features / math.sqrt(width))
         blocked = (1.0 - attention_mask[:, None, None, :].to(embedded.dtype)) * torch.finfo(embedded.dtype).min
-        places = torch.arange(input_ids.shape[1]).unsqueeze(0) + 1
+        positions = torch.arange(input_ids.shape[1]).unsqueeze(0) + 1
         length = input_ids.shape[1]
         hidden = parts.language_model(
             inputs_embeds=merged,
             attention_mask=blocked.expand(-1, 1, length, length),
-            position_ids=places,
+            position_ids=positions,
             use_cache=False,
         )[0]
         vectors = self.model.embedding_proj_layer(hidden)

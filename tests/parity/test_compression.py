@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from colpali_integrations import hierarchical_pool, max_sim
+from colpali_integrations import max_sim
+from colpali_integrations.scoring import hierarchical_pool
 
 from .conftest import FIXTURES
 

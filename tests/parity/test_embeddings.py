@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from colpali_integrations import ColPali, register_model
+from colpali_integrations import ColPali
+from colpali_integrations.models import register_model
 from colpali_integrations.models.folder import describe_folder
 
 from .cases import EMBEDDED, EMBEDDED_QUERIES, PALIGEMMA_PROMPTS, draw, page_named
@@ -51,10 +52,10 @@ def test_pages_in_mixed_batches(load: Load, golden: Callable[[str], Golden], nam
 
 @pytest.mark.parametrize("name", _MODELS)
 def test_queries_alone(load: Load, golden: Callable[[str], Golden], name: str) -> None:
-    for place, query in enumerate(EMBEDDED_QUERIES):
+    for position, query in enumerate(EMBEDDED_QUERIES):
         [vectors] = load(name).embed_queries([query])
         assert vectors.dtype == np.float32
-        np.testing.assert_allclose(vectors, golden(name).query_vectors(place), rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(vectors, golden(name).query_vectors(position), rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=0, atol=1e-5)
 
 
@@ -63,9 +64,9 @@ def test_queries_alone(load: Load, golden: Callable[[str], Golden], name: str) -
 def test_queries_in_shuffled_batches(load: Load, golden: Callable[[str], Golden], name: str, batch_size: int) -> None:
     order = list(range(len(EMBEDDED_QUERIES))) * 2
     random.Random(batch_size).shuffle(order)
-    found = load(name).embed_queries([EMBEDDED_QUERIES[place] for place in order], batch_size=batch_size)
-    for place, vectors in zip(order, found, strict=True):
-        np.testing.assert_allclose(vectors, golden(name).query_vectors(place), rtol=0, atol=TOLERANCE)
+    found = load(name).embed_queries([EMBEDDED_QUERIES[position] for position in order], batch_size=batch_size)
+    for position, vectors in zip(order, found, strict=True):
+        np.testing.assert_allclose(vectors, golden(name).query_vectors(position), rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.usefixtures("own_registry")
@@ -98,8 +99,8 @@ def test_half_precision(load: Load, golden: Callable[[str], Golden]) -> None:
     for found, wanted in (
         (page[kept_rows(len(page))], rows),
         *(
-            (vectors, reference.query_vectors(place))
-            for place, vectors in enumerate(model.embed_queries(EMBEDDED_QUERIES))
+            (vectors, reference.query_vectors(position))
+            for position, vectors in enumerate(model.embed_queries(EMBEDDED_QUERIES))
         ),
     ):
         assert found.dtype == np.float32

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from colpali_integrations.models.family import Family
+from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder
-from colpali_integrations.models.loading import family_class
 from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.pages.images import load_image
 

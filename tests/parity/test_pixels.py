@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colpali_integrations.models.family import family_class
 from colpali_integrations.models.folder import describe_folder
-from colpali_integrations.models.loading import family_class
 from colpali_integrations.pages.images import load_image
 
 from .cases import PAGES, Page, draw, page_named
@@ -34,7 +34,7 @@ def test_pixels(golden: Callable[[str], Golden], name: str, page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["paligemma", "colmodernvbert"])
-def test_another_filter_would_show(golden: Callable[[str], Golden], name: str) -> None:
+def test_another_filter_gives_other_pixels(golden: Callable[[str], Golden], name: str) -> None:
     """The check above can fail: bilinear resizing gives other bytes."""
     reference = golden(name)
     facts = reference.facts["pages"]["a4-portrait"]

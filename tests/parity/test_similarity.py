@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from colpali_integrations import ColPali, similarity_maps
+from colpali_integrations import ColPali
+from colpali_integrations.explain import similarity_maps
 
 from .cases import draw, page_named
 from .conftest import FIXTURES
@@ -22,5 +23,5 @@ def test_maps_are_equal(name: str, page: str, load: Callable[..., ColPali]) -> N
     # colpali-engine's prompt of a ColPali page is longer by one token, behind the picture's.
     found = similarity_maps(query, vectors[: len(own)], grid)
     assert found.maps.dtype == np.float32
-    assert found.cover == (1.0, 1.0)
+    assert found.filled == (1.0, 1.0)
     np.testing.assert_array_equal(found.maps, wanted.transpose(0, 2, 1))  # theirs are (x, y)

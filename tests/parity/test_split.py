@@ -85,8 +85,8 @@ def test_other_exports_of_the_family(tmp_path: Path, graph: str, passing: int) -
 
 def test_another_exporter_gives_the_same_vectors(tmp_path: Path, golden: Callable[[str], Golden]) -> None:
     with ColPali.from_pretrained(_folder_with("torch_export.onnx", tmp_path), threads=2) as model:
-        for place, vectors in enumerate(model.embed_queries(EMBEDDED_QUERIES)):
-            np.testing.assert_allclose(vectors, golden("paligemma").query_vectors(place), rtol=0, atol=TOLERANCE)
+        for position, vectors in enumerate(model.embed_queries(EMBEDDED_QUERIES)):
+            np.testing.assert_allclose(vectors, golden("paligemma").query_vectors(position), rtol=0, atol=TOLERANCE)
 
 
 def test_queries_are_faster(load: Load) -> None:

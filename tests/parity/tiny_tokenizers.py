@@ -54,14 +54,14 @@ def learn_merges(words: Counter[tuple[str, ...]], count: int) -> list[tuple[str,
         merged: Counter[tuple[str, ...]] = Counter()
         for word, frequency in words.items():
             out: list[str] = []
-            place = 0
-            while place < len(word):
-                if word[place : place + 2] == best:
-                    out.append(word[place] + word[place + 1])
-                    place += 2
+            position = 0
+            while position < len(word):
+                if word[position : position + 2] == best:
+                    out.append(word[position] + word[position + 1])
+                    position += 2
                 else:
-                    out.append(word[place])
-                    place += 1
+                    out.append(word[position])
+                    position += 1
             merged[tuple(out)] += frequency
         words = merged
     return merges
@@ -155,7 +155,7 @@ def _byte_letters() -> dict[int, str]:
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {byte: chr(byte) for byte in printable}
     moved = (byte for byte in range(256) if byte not in table)
-    table.update({byte: chr(256 + place) for place, byte in enumerate(moved)})
+    table.update({byte: chr(256 + position) for position, byte in enumerate(moved)})
     return table
 
 

@@ -1,4 +1,4 @@
-"""One local Ray of two cores, and of one GPU that is only said to be there, for all tests that need one."""
+"""One local Ray for all tests, with two cores and a GPU that Ray counts but that does not exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conftest import PAPER
 
 @pytest.fixture(scope="package")
 def local_ray(examples_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where its workers stand is where it was started: in a folder of documents, as `examples_folder`."""
+    """Start Ray in a folder of documents, as `examples_folder`: its workers have the same current directory."""
     where = tmp_path_factory.mktemp("ray") / "examples"
     shutil.copytree(examples_template, where)
     with pytest.MonkeyPatch.context() as patch:
@@ -42,17 +42,17 @@ def local_ray(examples_template: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two pages of a PDF, a picture, and two files that are neither, whatever their names say."""
-    made = tmp_path / "in"
-    made.mkdir()
+    """Make a folder with two pages of a PDF, a picture, and two damaged files."""
+    documents = tmp_path / "in"
+    documents.mkdir()
     with pypdfium2.PdfDocument(PAPER) as paper, pypdfium2.PdfDocument.new() as few:
         few.import_pages(paper, [2, 6])
-        few.save(made / "paper.pdf")
+        few.save(documents / "paper.pdf")
     stripes = np.zeros((60, 80, 3), np.uint8)
     stripes[::7] = 255
-    Image.fromarray(stripes).save(made / "stripes.png")
-    shutil.copy(PAPER, made / "torn.pdf")
-    with (made / "torn.pdf").open("r+b") as file:
+    Image.fromarray(stripes).save(documents / "stripes.png")
+    shutil.copy(PAPER, documents / "torn.pdf")
+    with (documents / "torn.pdf").open("r+b") as file:
         file.truncate(2000)
-    (made / "words.png").write_bytes(b"no picture")
-    return made
+    (documents / "words.png").write_bytes(b"no picture")
+    return documents

@@ -1,4 +1,4 @@
-"""What the docstrings and the page on Ray say is true."""
+"""The examples of the docstrings and of the page on Ray."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ def _in_the_folder(local_ray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(local_ray)
 
 
-class _WithoutRaysOwn(doctest.OutputChecker):
-    """Ray says on stdout, at any later time, that a worker died: so ends one that it takes away before it has begun."""
+class _WithoutRayLines(doctest.OutputChecker):
+    """Ignores Ray's "(raylet) worker died" lines, which it prints at any time for workers that it stops early."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
-        said = "".join(line for line in got.splitlines(keepends=True) if "(raylet)" not in line)
-        return super().check_output(want, said, optionflags)
+        output = "".join(line for line in got.splitlines(keepends=True) if "(raylet)" not in line)
+        return super().check_output(want, output, optionflags)
 
 
-@pytest.mark.parametrize("name", ["cluster", "drawing", "embedding", "encoder", "sinks"])
+@pytest.mark.parametrize("name", ["cluster", "encoder", "outputs", "pages", "pipeline"])
 def test_examples_are_true(name: str) -> None:
     module = importlib.import_module(f"colpali_integrations.ray.{name}")
-    runner = doctest.DocTestRunner(_WithoutRaysOwn(), optionflags=FLAGS)
+    runner = doctest.DocTestRunner(_WithoutRayLines(), optionflags=FLAGS)
     for examples in doctest.DocTestFinder().find(module):
         runner.run(examples)
     assert runner.tries
     assert runner.failures == 0
 
 
-def test_the_page_s_code_runs_from_top_to_bottom() -> None:
+def test_the_code_of_the_page_runs_from_top_to_bottom() -> None:
     run_commands(ROOT / "docs" / "ray.md")
     run_python(ROOT / "docs" / "ray.md")

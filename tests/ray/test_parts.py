@@ -1,7 +1,8 @@
-"""The parts, without a running Ray."""
+"""The parts of the pipeline, without a running Ray."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import pickle
@@ -15,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from colpali_integrations import find_model, load_image, pdf_pages, register_model
+from colpali_integrations import pdf_pages
 from colpali_integrations.errors import (
     ConfigurationError,
     FingerprintError,
@@ -26,16 +27,22 @@ from colpali_integrations.errors import (
     ProviderError,
     StoreError,
 )
-from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.explain.grid import PageEmbedding, PageGrid
+from colpali_integrations.models import find_model, register_model
+from colpali_integrations.pages import load_image
+from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
-from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder
-from colpali_integrations.ray.pages import _among, _digests, _draw
+from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder, _entry
+from colpali_integrations.ray.pages import _draw, _hashes, _present
 from colpali_integrations.ray.pipeline import _for_workers
 from colpali_integrations.stores import Fingerprint
+from colpali_integrations.stores.items import page_entry
+from tests.pages.test_pdf import encrypted, write_pdf
 
 COLTINY = Fingerprint.of(find_model("coltiny"))
 DPI = 60
+BLANK = PageGrid(1, 1, np.array([0]))
 KIND = {"dtype": "float16", "pooled": False}
 
 
@@ -48,12 +55,13 @@ def drawn(batch: dict[str, list[Any]], **options: Any) -> list[dict[str, Any]]:
     return [row for table in tables for row in table.to_pylist()]
 
 
+@settings(deadline=None)  # thousands of placements take longer on a busy machine
 @given(
     nodes=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=3),
     threads=st.one_of(st.none(), st.integers(1, 4)),
     gpus=st.sampled_from([0, 0, 0.5, 1]),
 )
-def test_wherever_ray_puts_the_encoders_a_cpu_is_left(
+def test_a_cpu_is_left_wherever_ray_places_the_encoders(
     nodes: list[tuple[int, int]], threads: int | None, gpus: float
 ) -> None:
     try:
@@ -74,17 +82,17 @@ def test_wherever_ray_puts_the_encoders_a_cpu_is_left(
             assert max(left) >= 1, placed
 
 
-def test_workers_are_what_was_asked_for_or_an_error() -> None:
+def test_the_plan_has_the_requested_workers_or_is_an_error() -> None:
     assert plan_workers([(16, 0)], count=2, threads=8).cpus == 7.5
     assert plan_workers([(1, 0)]).cpus == 0
     growing = plan_workers([(4, 0)], count=(1, 8), gpus=1)
     assert (growing.least, growing.most, growing.gpus) == (1, 8, 1)
     assert plan_workers([(8, 1)], gpus=0.25).most == 4
-    with pytest.raises(ConfigurationError, match=r"workers=3 cannot be: 1 node\(s\) of 8 CPUs have room for 2"):
+    with pytest.raises(ConfigurationError, match=r"workers=3 is impossible: 1 node\(s\) of 8 CPUs have room for 2"):
         plan_workers([(8, 0)], count=3)
-    with pytest.raises(ConfigurationError, match=r"an encoder with gpus=1 cannot be.*workers=\(least, most\)"):
+    with pytest.raises(ConfigurationError, match=r"an encoder with gpus=1 is impossible.*workers=\(least, most\)"):
         plan_workers([(8, 0)], gpus=1)
-    with pytest.raises(ConfigurationError, match="an encoder of 9 threads cannot be"):
+    with pytest.raises(ConfigurationError, match="an encoder of 9 threads is impossible"):
         plan_workers([(8, 0)], threads=9)
     for bad in (0, -1, (0, 2), (3, 2)):
         with pytest.raises(ConfigurationError, match="workers"):
@@ -99,28 +107,70 @@ def test_rows_are_drawn_one_by_one(folder: Path) -> None:
     first, second = drawn({"bytes": [paper]})
     assert (first["page"], second["page"], second["page_count"]) == (1, 2, 2)
     assert first["source"] == second["source"]
-    assert first["source"].startswith("sha256:")  # nothing says its path
+    assert first["source"].startswith("sha256:")  # the row has no path
     assert len(first["pixels"]) == first["columns"] * first["rows"] * 3
-    assert first["id"].endswith("@36")
-    assert drawn({"path": [str(folder / "paper.pdf")]})[0]["id"] == first["id"]
+    assert first["key"].endswith("@36")
+    assert first["document_id"] == f"sha256:{hashlib.sha256(paper).hexdigest()}"
+    assert first["file_path"] is None
 
     [picture, wrong] = drawn({"image": [stripes, stripes / 255], "path": ["a.png", "b.png"]})
     assert picture["pixels"] == stripes.tobytes()
     assert (wrong["source"], wrong["id"]) == ("b.png", None)
+    assert (picture["document_id"], picture["file_path"]) == ("a.png", None)  # no such file here
     assert "uint8 pixels, got float64" in wrong["error"]
 
     batch = {"path": [str(folder / "stripes.png")] * 2, "tenant": [np.int64(7), object()]}
-    [kept, refused] = drawn(batch, metadata=("tenant",))
-    assert json.loads(kept["metadata"]) == {"tenant": 7}
+    [accepted, refused] = drawn(batch, metadata=("tenant",))
+    assert json.loads(accepted["metadata"]) == {"tenant": 7}
     assert "JSON cannot hold" in refused["error"]
 
 
-def test_known_ids_are_recognised() -> None:
-    ids = [f"{number:064x}@150" for number in range(200)]
-    assert _among(_digests(ids[::2]), ids) == [True, False] * 100
+def test_rows_equal_the_entries_of_other_entry_points(folder: Path) -> None:
+    paper = folder / "paper.pdf"
+    link = folder / "link.pdf"
+    link.symlink_to(paper)
+    ways: list[dict[str, list[Any]]] = [
+        {"path": [str(paper)]},
+        {"path": [str(paper)], "bytes": [paper.read_bytes()]},
+        {"path": [str(link)], "bytes": [paper.read_bytes()]},
+    ]
+    with PagedDocument(paper, metadata={"tenant": 7}, dpi=36) as document:
+        expected = [page_entry(page) for page in document.pages()]
+    for way in ways:
+        for row, entry in zip(drawn({**way, "tenant": [np.int64(7)]}, metadata=("tenant",)), expected, strict=True):
+            result = _entry({**row, "grid": json.dumps(BLANK.to_json())})
+            names = {} if way["path"] == [str(paper)] else {"source": str(link), "file_name": "link.pdf"}
+            assert replace(result, grid=None) == replace(entry, metadata={**entry.metadata, **names})
+    [other, _] = drawn({"path": ["bucket/paper.pdf"], "bytes": [paper.read_bytes()]})
+    assert (other["document_id"], other["file_path"], other["key"]) == (
+        "bucket/paper.pdf",
+        None,
+        expected[0].content_hash,
+    )
 
 
-def test_columns_and_options_are_checked_at_once() -> None:
+def test_damaged_and_encrypted_documents_become_rows_with_an_error(folder: Path) -> None:
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]>>"
+    pages = b"<</Type/Pages/Kids[3 0 R 9 0 R]/Count 2>>"  # there is no object 9
+    [well, torn] = drawn({"bytes": [write_pdf([b"<</Type/Catalog/Pages 2 0 R>>", pages, page])], "path": ["a.pdf"]})
+    assert (well["page"], well["error"]) == (1, None)
+    assert (torn["id"], torn["page"], torn["document_id"]) == (None, 2, "a.pdf")
+    assert "page 2 cannot be drawn" in torn["error"]
+    locked = {"bytes": [encrypted(user=b"sesame", owner=b"owner")]}
+    assert "encrypted" in drawn(locked)[0]["error"]
+    assert drawn(locked, password="sesame")[0]["text"] == "Secret"
+    assert "neither bytes nor image nor path" in drawn({"path": [None]})[0]["error"]
+
+
+def test_known_pages_are_recognised_by_id_and_key() -> None:
+    pages = [(f"{number:032x}", f"{number:064x}@150") for number in range(200)]
+    hashes = np.sort(_hashes(pages[::2]))
+    assert _present(hashes, pages) == [True, False] * 100
+    assert not any(_present(hashes, [(id_, f"{key}0") for id_, key in pages]))
+    assert not any(_present(_hashes([]), pages))
+
+
+def test_columns_and_options_are_checked_before_the_run() -> None:
     class Dataset:
         def columns(self, fetch_if_missing: bool) -> list[str]:
             return ["path", "size"]
@@ -128,13 +178,14 @@ def test_columns_and_options_are_checked_at_once() -> None:
     for options, message in (
         ({"dpi": 0}, "dpi must be positive"),
         ({"metadata": ["tenant"]}, "has no column tenant; it has path, size"),
-        ({"metadata": ["path"]}, "path is what pages have already"),
+        ({"metadata": ["path"]}, "pages have path already"),
+        ({"metadata": ["file_size"]}, "pages have file_size already"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             draw_pages(Dataset(), **options)
 
 
-def test_options_that_cannot_be_leave_nothing_behind(tmp_path: Path) -> None:
+def test_an_invalid_option_writes_no_files(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"dtype": "int8"}, "dtype must be one of 'float16', 'float32', got 'int8'"),
         ({"batch_size": 0}, "must be at least 1, got 256 and 0"),
@@ -148,24 +199,31 @@ def test_options_that_cannot_be_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("own_registry")
-def test_workers_take_the_commit_that_the_driver_has(tmp_path: Path) -> None:
+def test_workers_load_the_same_commit_as_the_driver(tmp_path: Path) -> None:
     mine = register_model(replace(find_model("Qdrant/colmodernvbert"), name="mine"))
     made_by = Fingerprint.of(replace(mine, revision="0123abcd"))
     assert _for_workers("mine", made_by, {}) == replace(mine, revision="0123abcd")
     assert _for_workers("mine", replace(made_by, revision="sha256:00"), {"local_dir": tmp_path}) == mine
 
 
-def test_a_page_that_cannot_be_encoded_is_alone_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Damaged:
+    """A codec whose vectors are multiplied by one factor per page."""
+
+    def __init__(self, codec: Any, factors: list[float]) -> None:
+        self._codec, self._factors = codec, factors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def embeddings(self, outputs: Any, batch: Any) -> list[PageEmbedding]:
+        [page] = self._codec.embeddings(outputs, batch)
+        return [PageEmbedding(page.vectors * np.float32(self._factors.pop(0)), page.grid)]
+
+
+def test_a_page_that_cannot_be_encoded_leaves_the_others_intact(folder: Path) -> None:
     [table, _] = _draw({"path": np.array([str(folder / "paper.pdf")])}, dpi=DPI, known=None, metadata=())
     encode = PageEncoder(threads=1)
-    codec, factors = type(encode.model.family.pages), [np.float32(np.nan), np.float32(1e6), np.float32(1)]
-    original = codec.embeddings
-
-    def poisoned(self: Any, outputs: Any, batch: Any) -> list[PageEmbedding]:
-        [page] = original(self, outputs, batch)
-        return [PageEmbedding(page.vectors * factors.pop(0), page.grid)]
-
-    monkeypatch.setattr(codec, "embeddings", poisoned)
+    encode.model.family.pages = Damaged(encode.model.family.pages, [np.nan, 1e6, 1])
     bad, large, good = encode(pa.concat_tables([table] * 3)).to_pylist()
     assert "not finite" in bad["error"]
     assert "too much for float16; use dtype='float32'" in large["error"]
@@ -175,7 +233,7 @@ def test_a_page_that_cannot_be_encoded_is_alone_in_it(folder: Path, monkeypatch:
     np.testing.assert_array_equal(np.array(good["vectors"]), expected.astype(np.float16))
 
 
-def test_an_encoder_starts_with_what_it_should_or_not_at_all(tmp_path: Path) -> None:
+def test_an_encoder_refuses_a_wrong_dtype_provider_or_model() -> None:
     with pytest.raises(ConfigurationError, match="dtype must be 'float16' or 'float32', got 'int8'"):
         PageEncoder(dtype="int8")  # type: ignore[arg-type]
     with pytest.raises(ProviderError):
@@ -184,9 +242,9 @@ def test_an_encoder_starts_with_what_it_should_or_not_at_all(tmp_path: Path) -> 
         PageEncoder(expected=replace(COLTINY, description="another"))
 
 
-def test_a_folder_is_of_one_model_and_kind(tmp_path: Path) -> None:
+def test_a_folder_holds_vectors_of_one_model_and_kind(tmp_path: Path) -> None:
     ParquetFolder(tmp_path / "out", COLTINY, KIND)
-    assert ParquetFolder(tmp_path / "out", COLTINY, KIND).known() == set()
+    assert ParquetFolder(tmp_path / "out", COLTINY, KIND).keys() == {}
     with pytest.raises(FingerprintError, match="another-model"):
         ParquetFolder(tmp_path / "out", replace(COLTINY, name="another-model", description="another"), KIND)
     with pytest.raises(ConfigurationError, match="dtype='float16', pooled=False, not with dtype='float32'"):
@@ -195,28 +253,28 @@ def test_a_folder_is_of_one_model_and_kind(tmp_path: Path) -> None:
         list(parquet_pages(tmp_path / "out", model=replace(COLTINY, description="another")))
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_errors_name_the_file_that_cannot_be_read(tmp_path: Path) -> None:
     pa.parquet.write_table(pa.table({"a": [1]}), tmp_path / "theirs.parquet")
-    with pytest.raises(ConfigurationError, match="holds Parquet files that are not ours"):
+    with pytest.raises(ConfigurationError, match="holds Parquet files of another origin"):
         ParquetFolder(tmp_path, COLTINY, KIND)
     with pytest.raises(StoreError, match=f"it has no {MANIFEST}"):
         next(parquet_pages(tmp_path, model=COLTINY))
-    made = ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    output = ParquetFolder(tmp_path / "out", COLTINY, KIND)
     (tmp_path / "out" / "part-1.parquet").write_bytes(b"half")
     with pytest.raises(StoreError, match=r"part-1.parquet.*Remove it and run again"):
-        made.known()
+        output.keys()
     (tmp_path / "out" / MANIFEST).write_text("{")
     with pytest.raises(StoreError, match=f"damaged {MANIFEST}"):
         ParquetFolder(tmp_path / "out", COLTINY, KIND)
 
 
-def test_without_ray_the_error_says_what_to_install() -> None:
+def test_without_ray_the_error_names_the_extra_to_install() -> None:
     code = "import sys; sys.modules['ray'] = None; import colpali_integrations.ray"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "MissingExtraError: Embedding with Ray needs ray, which is not installed" in done.stderr
-    assert 'pip install "colpali-integrations[ray]"' in done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "MissingExtraError: Embedding with Ray needs ray, which is not installed" in process.stderr
+    assert 'pip install "colpali-integrations[ray]"' in process.stderr
 
 
-def test_an_error_survives_the_way_to_another_process() -> None:
-    error = pickle.loads(pickle.dumps(MissingExtraError("pypdfium2", "pdf", "Reading PDFs")))
-    assert str(error) == str(MissingExtraError("pypdfium2", "pdf", "Reading PDFs"))
+def test_an_error_can_be_pickled() -> None:
+    error = pickle.loads(pickle.dumps(MissingExtraError("matplotlib", "plot", "Plotting")))
+    assert str(error) == str(MissingExtraError("matplotlib", "plot", "Plotting"))

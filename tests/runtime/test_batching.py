@@ -1,4 +1,4 @@
-"""Calls that meet share a batch, get their own results and their own errors, and wait for nothing else."""
+"""Concurrent calls share a batch, and each gets its own results and errors without further waiting."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from colpali_integrations import ColPali
 from colpali_integrations.errors import EncodingError
 from colpali_integrations.runtime.batching import Coalescer
-from colpali_integrations.runtime.session import Engine
+from colpali_integrations.runtime.session import ModelSessions, SessionConfig
 
 
 class Doubler:
-    """Doubles numbers; notes the batches, waits at a gate that tests hold shut, and fails on -1."""
+    """Doubles numbers; notes the batches, waits at a gate that tests open, and fails on -1."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -52,7 +52,7 @@ class Calls:
 
     def start(self, *items: int, key: str = "", most: int = 64) -> Future[list[int]]:
         waiting, runs = len(self.coalescer._waiting), len(self.work.batches)
-        found = self.pool.submit(self.coalescer.run, key, items, alone=self.work, together=self.work, most=most)
+        found = self.pool.submit(self.coalescer.submit, key, items, run=self.work, run_batch=self.work, most=most)
         until(lambda: len(self.coalescer._waiting) > waiting or len(self.work.batches) > runs)
         return found
 
@@ -65,7 +65,7 @@ def calls() -> Any:
         work.gate.set()
 
 
-def test_who_comes_alone_runs_at_once_and_who_comes_meanwhile_shares_the_next_batch(calls: Calls) -> None:
+def test_a_lone_call_runs_at_once_and_calls_during_a_run_share_the_next_batch(calls: Calls) -> None:
     futures = [calls.start(1), calls.start(2, 3), calls.start(4), calls.start(5, 6)]
     assert calls.work.batches == [[1]]
     calls.work.gate.set()
@@ -75,26 +75,26 @@ def test_who_comes_alone_runs_at_once_and_who_comes_meanwhile_shares_the_next_ba
     assert (calls.coalescer._busy, calls.coalescer._waiting) == (False, [])
 
 
-def test_calls_of_another_key_take_their_turn(calls: Calls) -> None:
+def test_calls_of_another_key_run_in_another_batch(calls: Calls) -> None:
     futures = [calls.start(1), calls.start(2, key="b"), calls.start(3), calls.start(4, key="b"), calls.start(5)]
     calls.work.gate.set()
     assert [future.result(20) for future in futures] == [[2], [4], [6], [8], [10]]
     assert calls.work.batches == [[1], [2, 4], [3, 5]]
 
 
-def test_a_batch_keeps_to_the_least_number_of_its_calls(calls: Calls) -> None:
+def test_a_batch_is_limited_by_the_smallest_limit_of_its_calls(calls: Calls) -> None:
     futures = [calls.start(0), calls.start(1, 2, most=5), calls.start(3, 4, most=5), calls.start(5, 6, most=5)]
     futures += [calls.start(7, most=2), calls.start(8, 9, 10, most=2)]
     calls.work.gate.set()
     assert [future.result(20) for future in futures][1:] == [[2, 4], [6, 8], [10, 12], [14], [16, 18, 20]]
-    # What is larger by itself than it may share is run by itself: a call's own batch is the caller's affair.
+    # A call with more items than its limit runs alone: the caller decides the size of its own batch.
     assert calls.work.batches == [[0], [1, 2, 3, 4], [5, 6], [7], [8, 9, 10]]
 
 
-def test_an_error_goes_to_the_call_that_made_it(calls: Calls) -> None:
+def test_an_error_reaches_only_the_call_that_causes_it(calls: Calls) -> None:
     futures = [calls.start(0), calls.start(1), calls.start(2, -1), calls.start(3)]
     calls.work.gate.set()
-    assert [futures[place].result(20) for place in (0, 1, 3)] == [[0], [2], [6]]
+    assert [futures[position].result(20) for position in (0, 1, 3)] == [[0], [2], [6]]
     with pytest.raises(ValueError, match=r"cannot double \[2, -1\]"):
         futures[2].result(20)
     assert calls.work.batches == [[0], [1, 2, -1, 3], [1], [2, -1], [3]]
@@ -103,7 +103,7 @@ def test_an_error_goes_to_the_call_that_made_it(calls: Calls) -> None:
     assert calls.start(4).result(20) == [8]
 
 
-def test_a_leader_that_is_interrupted_leaves_the_others_to_go_on(calls: Calls) -> None:
+def test_after_an_interrupt_of_the_leader_the_other_calls_run(calls: Calls) -> None:
     first = calls.start(1)
     seen: list[int] = []
 
@@ -111,7 +111,7 @@ def test_a_leader_that_is_interrupted_leaves_the_others_to_go_on(calls: Calls) -
         seen.extend(items)
         raise KeyboardInterrupt
 
-    led = calls.pool.submit(calls.coalescer.run, "", [2], alone=interrupted, together=interrupted, most=64)
+    led = calls.pool.submit(calls.coalescer.submit, "", [2], run=interrupted, run_batch=interrupted, most=64)
     until(lambda: len(calls.coalescer._waiting) == 1)
     others = [calls.start(3), calls.start(4)]
     calls.work.gate.set()
@@ -123,14 +123,14 @@ def test_a_leader_that_is_interrupted_leaves_the_others_to_go_on(calls: Calls) -
     assert calls.work.batches == [[1], [3, 4]]
 
 
-def test_who_gives_up_waiting_is_not_waited_for(calls: Calls) -> None:
+def test_an_interrupted_call_leaves_the_queue(calls: Calls) -> None:
     futures = [calls.start(1), calls.start(2), calls.start(3)]
     leaver = calls.coalescer._waiting[0]
     calls.coalescer._leave(leaver)
     calls.work.gate.set()
     assert futures[2].result(20) == [6]
     assert calls.work.batches == [[1], [3]]
-    # And one that had just been told to lead hands on what it was to run.
+    # A call that has just become the leader passes its batch on.
     leaver.batch = [leaver, type(leaver)("", [8], 64)]
     calls.coalescer._busy = True
     calls.coalescer._leave(leaver)
@@ -146,13 +146,13 @@ def test_who_gives_up_waiting_is_not_waited_for(calls: Calls) -> None:
     jobs=st.lists(st.tuples(st.lists(st.integers(-1, 9), min_size=1, max_size=4), st.sampled_from("ab")), max_size=24)
 )
 @settings(max_examples=30, deadline=None)
-def test_any_calls_get_what_they_would_get_alone(jobs: list[tuple[list[int], str]]) -> None:
+def test_any_calls_get_the_results_of_lone_calls(jobs: list[tuple[list[int], str]]) -> None:
     work, coalescer = Doubler(), Coalescer[int, int]()
     work.gate.set()
 
     def call(job: tuple[list[int], str]) -> list[int] | str:
         try:
-            return coalescer.run(job[1], job[0], alone=work, together=work, most=6)
+            return coalescer.submit(job[1], job[0], run=work, run_batch=work, most=6)
         except ValueError as error:
             return str(error)
 
@@ -164,7 +164,7 @@ def test_any_calls_get_what_they_would_get_alone(jobs: list[tuple[list[int], str
 
 
 def _double_in_child(coalescer: Coalescer[int, int], answers: Any) -> None:
-    answers.put(coalescer.run("", [4], alone=lambda items: [2 * item for item in items], together=list, most=2))
+    answers.put(coalescer.submit("", [4], run=lambda items: [2 * item for item in items], run_batch=list, most=2))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -183,66 +183,69 @@ def test_a_forked_child_does_not_wait_for_the_parent_s_run(calls: Calls) -> None
 QUESTIONS = ["harbour", "violin", "mitochondria", "tax"]
 
 
-@pytest.fixture
-def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the runs of queries; the first of several waits until all calls are there."""
-    sizes: list[int] = []
-    original = Engine.queries
+class CountingSessions(ModelSessions):
+    """Notes the sizes of the runs of queries; the first run is slow, so that other calls arrive meanwhile."""
 
-    def watched(self: Engine, feed: Any, runs: Any = None) -> Any:
-        sizes.append(len(next(iter(feed.values()))))
-        if len(sizes) == 1:
+    def __init__(self, model: ColPali) -> None:
+        super().__init__(model.family.graphs, SessionConfig())
+        self.batches: list[int] = []
+
+    def queries(self, feed: Any, runs: Any = None) -> Any:
+        self.batches.append(len(next(iter(feed.values()))))
+        if len(self.batches) == 1:
             time.sleep(0.3)
-        return original(self, feed, runs)
-
-    monkeypatch.setattr(Engine, "queries", watched)
-    return sizes
+        return super().queries(feed, runs)
 
 
-def test_threads_that_ask_at_once_share_runs(paligemma: ColPali, batches: list[int]) -> None:
+def with_sessions(model: ColPali, sessions: ModelSessions) -> ColPali:
+    return ColPali(model.family, [sessions], model._description)
+
+
+def test_concurrent_threads_share_runs(paligemma: ColPali) -> None:
+    sessions = CountingSessions(paligemma)
+    model = with_sessions(paligemma, sessions)
     texts = ["which crane"] * 12
     [alone] = paligemma.embed_queries(texts[:1], parallel=1)
-    batches.clear()
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda text: next(paligemma.embed_queries(text)), texts))
-    assert sum(batches) == 12
-    assert len(batches) < 6
-    for vectors in found:
+        results = list(pool.map(lambda text: next(model.embed_queries(text)), texts))
+    assert sum(sessions.batches) == 12
+    assert len(sessions.batches) < 6
+    for vectors in results:
         np.testing.assert_allclose(vectors, alone, atol=2e-6)  # what a batch may change, see test_model.py
         assert vectors.base is None
 
 
-async def test_tasks_that_ask_at_once_share_runs(coltiny: ColPali, batches: list[int]) -> None:
+async def test_concurrent_tasks_share_runs(coltiny: ColPali) -> None:
+    sessions = CountingSessions(coltiny)
+    model = with_sessions(coltiny, sessions)
     expected = [next(coltiny.embed_queries(text, parallel=1)) for text in QUESTIONS]
-    batches.clear()
 
     async def ask(text: str) -> Any:
-        [vectors] = [found async for found in coltiny.aembed_queries(text)]
+        [vectors] = [result async for result in model.aembed_queries(text)]
         return vectors
 
-    found = await asyncio.gather(*(ask(text) for text in QUESTIONS * 2))
-    for vectors, other in zip(found, expected * 2, strict=True):
+    results = await asyncio.gather(*(ask(text) for text in QUESTIONS * 2))
+    assert len(sessions.batches) < 8
+    for vectors, other in zip(results, expected * 2, strict=True):
         np.testing.assert_allclose(vectors, other, atol=2e-6)
 
 
-def test_a_query_that_cannot_be_encoded_fails_for_its_caller_alone(
-    paligemma: ColPali, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The graph refuses one token: whichever batch it is in fails."""
-    original = Engine.queries
-    [bad] = [paligemma.family.queries.prepare("violin").ids]
+def test_a_query_that_cannot_be_encoded_fails_for_its_caller_alone(paligemma: ColPali) -> None:
+    """Every batch with one of the queries fails."""
+    bad = paligemma.family.queries.prepare("violin").ids
 
-    def refusing(self: Engine, feed: Any, runs: Any = None) -> Any:
-        time.sleep(0.05)
-        if any(np.array_equal(ids, bad) for ids in feed["input_ids"]):
-            raise EncodingError("onnxruntime failed")
-        return original(self, feed, runs)
+    class RefusingSessions(ModelSessions):
+        def queries(self, feed: Any, runs: Any = None) -> Any:
+            time.sleep(0.05)
+            if any(np.array_equal(ids, bad) for ids in feed["input_ids"]):
+                raise EncodingError("onnxruntime failed")
+            return super().queries(feed, runs)
 
-    monkeypatch.setattr(Engine, "queries", refusing)
+    model = with_sessions(paligemma, RefusingSessions(paligemma.family.graphs, SessionConfig()))
 
     def ask(text: str) -> Any:
         try:
-            return next(paligemma.embed_queries(text))
+            return next(model.embed_queries(text))
         except EncodingError as error:
             return error
 

@@ -1,4 +1,4 @@
-"""The graph cut: where it falls, that nothing changes, and what happens to graphs without one."""
+"""The graph cut: its position, equal results, and graphs without a cut."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from PIL import Image
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ModelLoadError
-from colpali_integrations.models.family import GraphFiles
+from colpali_integrations.runtime.arrays import GraphFiles
 from colpali_integrations.runtime.graph import find_cut, read_graph, subgraph
-from colpali_integrations.runtime.session import Engine, SessionConfig
+from colpali_integrations.runtime.session import ModelSessions, SessionConfig
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 REAL = {"paligemma": "Qdrant/colpali-v1.3-fp16", "paligemma-fp16": "Qdrant/colpali-v1.3-fp16"} | {
@@ -87,7 +87,7 @@ def feed(ids: int) -> dict[str, Any]:
     }
 
 
-def test_the_cut_falls_between_the_tower_and_the_rest(tmp_path: Path) -> None:
+def test_the_cut_is_between_the_tower_and_the_rest(tmp_path: Path) -> None:
     graph = read_graph(toy(tmp_path / "toy.onnx"))
     cut = find_cut(graph)
     assert not isinstance(cut, str)
@@ -102,18 +102,18 @@ def test_the_cut_falls_between_the_tower_and_the_rest(tmp_path: Path) -> None:
 
 def test_halves_equal_the_whole(tmp_path: Path) -> None:
     files = GraphFiles(*[toy(tmp_path / "toy.onnx")] * 2)
-    split, whole = Engine(files, SessionConfig()), Engine(files, SessionConfig(split=False))
+    split, whole = ModelSessions(files, SessionConfig()), ModelSessions(files, SessionConfig(split=False))
     assert split.splits
     assert not whole.splits
     np.testing.assert_array_equal(split.pages(feed(1))["output"], whole.pages(feed(1))["output"])
     np.testing.assert_array_equal(split.queries(feed(0))["output"], whole.queries(feed(0))["output"])
 
 
-def test_an_undeclared_shape_of_the_features_is_learned_once_a_batch_size(
+def test_an_undeclared_shape_of_the_features_is_learned_once_per_batch_size(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = GraphFiles(*[toy(tmp_path / "toy.onnx", flat=True)] * 2)
-    split, whole = Engine(files, SessionConfig()), Engine(files, SessionConfig(split=False))
+    split, whole = ModelSessions(files, SessionConfig()), ModelSessions(files, SessionConfig(split=False))
     for _ in range(2):
         np.testing.assert_array_equal(split.queries(feed(0))["output"], whole.queries(feed(0))["output"])
     assert split.splits
@@ -130,11 +130,11 @@ def test_an_undeclared_shape_of_the_features_is_learned_once_a_batch_size(
         ({"pixels": "images"}, "the graph has no input 'pixel_values'"),
     ],
 )
-def test_a_graph_without_a_cut_runs_whole_and_the_log_says_why(
+def test_a_graph_without_a_cut_runs_whole_and_logs_the_reason(
     options: dict[str, Any], reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = toy(tmp_path / "toy.onnx", **options)
-    engine = Engine(GraphFiles(path, path), SessionConfig())
+    engine = ModelSessions(GraphFiles(path, path), SessionConfig())
     given = feed(1)
     given["images"] = given["pixel_values"]
     with caplog.at_level(logging.WARNING):
@@ -142,7 +142,7 @@ def test_a_graph_without_a_cut_runs_whole_and_the_log_says_why(
     assert not engine.splits
     assert reason in caplog.text
     np.testing.assert_array_equal(
-        result, Engine(GraphFiles(path, path), SessionConfig(split=False)).queries(given)["output"]
+        result, ModelSessions(GraphFiles(path, path), SessionConfig(split=False)).queries(given)["output"]
     )
 
 
@@ -178,8 +178,8 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
         read_graph(tmp_path / "model.onnx")
 
 
-def test_what_is_no_onnx_file_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_onnx_is_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(ModelLoadError, match=r"model\.onnx"):
-        Engine(GraphFiles(path, path), SessionConfig()).load()
+        ModelSessions(GraphFiles(path, path), SessionConfig()).load()

@@ -1,4 +1,4 @@
-"""The pipeline: order, bounds, errors in their place, and nothing left behind."""
+"""The pipeline: order, bounds, positions of errors, and no threads left behind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def values(results: Iterator[int | Failure]) -> list[int | str]:
     bad=st.sets(st.integers(0, 9)),
 )
 @settings(max_examples=60, deadline=None)
-def test_threads_give_what_a_plain_loop_gives(
+def test_threads_and_a_plain_loop_have_equal_results(
     items: list[int], batch_size: int, workers: int, keys: int, bad: set[int]
 ) -> None:
     def prepare(item: int) -> int:
@@ -86,7 +86,7 @@ def test_the_source_is_read_a_bounded_number_of_items_ahead() -> None:
     assert next(results) == 0
     # Two workers with two batches of three each: twelve items, and not one more while the first result was awaited.
     assert pulled <= 12
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_the_first_result_does_not_wait_for_the_backlog() -> None:
@@ -102,7 +102,7 @@ def test_the_first_result_does_not_wait_for_the_backlog() -> None:
     results = run_in_order(slow_source(), make_stage(), batch_size=1, workers=4, preparers=2, batches_ahead=4)
     next(results)
     assert pulled <= 3
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_an_error_of_the_source_comes_after_the_results_before_it() -> None:
@@ -159,7 +159,7 @@ def test_an_abandoned_iteration_leaves_no_thread(take: int) -> None:
     results = run_in_order(range(10_000), make_stage(run=run), batch_size=1, workers=3, preparers=2)
     for _ in range(take):
         next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert not pipeline_threads()
     after = len(ran)
     time.sleep(0.05)
@@ -192,7 +192,7 @@ def test_workers_run_at_the_same_time_and_have_numbers() -> None:
     assert seen == {0, 1, 2}
 
 
-def test_nothing_is_aborted_when_everything_was_wanted() -> None:
+def test_a_complete_iteration_aborts_nothing() -> None:
     aborted: list[int] = []
     stage = dataclasses.replace(make_stage(), abort=lambda: aborted.append(1))
     list(run_in_order(range(7), stage, batch_size=2, workers=2, preparers=1))
@@ -214,6 +214,6 @@ def test_batches_under_way_are_aborted_when_the_iteration_ends_early() -> None:
     results = run_in_order(range(100), stage, batch_size=1, workers=2, preparers=1)
     assert next(results) == 0
     assert not aborted.is_set()
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert aborted.is_set()
     assert not pipeline_threads()

@@ -111,7 +111,7 @@ def test_other_languages(language: str, query: str, page: str) -> None:
     assert shared(Bm25(language=language), query, page) > 0
 
 
-def test_english_inflections_meet_and_numbers_are_left_alone() -> None:
+def test_english_inflections_share_a_stem_and_numbers_stay() -> None:
     bm25 = Bm25()
     assert shared(bm25, "indexing", "it indexes") == 1
     assert shared(Bm25(language=None), "indexing", "it indexes") == 0
@@ -149,7 +149,7 @@ def test_no_documents_no_words() -> None:
     assert bm25_scores(empty, [empty, empty]).tolist() == [0, 0]
 
 
-def test_threads_share_one() -> None:
+def test_threads_can_share_an_encoder() -> None:
     texts = [f"stemming{letter}ing of relational{letter}ities and {letter}_{letter}" for letter in "abcdefgh" * 40]
     alone, together = Bm25(), Bm25()
     expected = [alone.document(text) for text in texts]
@@ -160,22 +160,11 @@ def test_threads_share_one() -> None:
         np.testing.assert_array_equal(one.values, other.values)
 
 
-def test_words_learned_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("colpali_integrations.scoring.bm25._KEPT_WORDS", 50)
+def test_words_are_cached_in_bounded_number_but_long_words_are_not() -> None:
     bm25 = Bm25()
-    first = bm25.document("again")
-    for number in range(200):
-        bm25.document(f"word{number} {'long' * 40}{number}")
-        assert len(bm25._seen) <= 50
-    np.testing.assert_array_equal(bm25.document("again").indices, first.indices)
-
-
-def test_words_met_before_are_not_stemmed_again() -> None:
-    bm25 = Bm25()
-    first = bm25.document("running runners ran")
-    # What is remembered is what counts from then on: as if stemming gave something else now.
-    bm25._seen["running"] = bm25._seen["ran"]
-    assert len(bm25.document("running runners ran")) == len(first) - 1
+    bm25.document(f"word word {'long' * 40}")
+    cache = bm25._cached_indices.cache_info()
+    assert (cache.currsize, cache.hits, cache.maxsize) == (1, 1, 100_000)
 
 
 @pytest.mark.parametrize(

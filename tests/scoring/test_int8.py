@@ -1,4 +1,4 @@
-"""Pages of int8 and packed pages: whole numbers bit for bit, scores against their definition in float64."""
+"""Pages of int8 and packed pages: exact integers, and scores against their definition in float64."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from colpali_integrations import Int8Pages, PackedPages, max_sim, quantize_int8, top_pages
+from colpali_integrations import max_sim
 from colpali_integrations.errors import InputError
-from colpali_integrations.scoring import int8, packed
+from colpali_integrations.scoring import Int8Pages, PackedPages, _kernels, int8, packed, quantize_int8, top_pages
 from colpali_integrations.scoring.int8 import PAGE_LEVELS, QUERY_LEVELS, quantize_queries
 from colpali_integrations.scoring.maxsim import PreparedPages
 from tests.scoring.test_kernels import oracle, unequal, unit
@@ -29,10 +29,9 @@ seeds = st.integers(0, 2**32 - 1)
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 7 vectors or 2,000 bytes together, queries 16 at a time: every seam is crossed."""
-    monkeypatch.setattr(int8, "_ROWS", 7)
-    monkeypatch.setattr(int8, "_PRODUCTS", 100)
+    monkeypatch.setattr(int8, "ROWS", 7)
+    monkeypatch.setattr(_kernels, "_PRODUCTS", 100)
     monkeypatch.setattr(packed, "_CHUNK", 2000)
-    monkeypatch.setattr(packed, "_PRODUCTS", 100)
 
 
 def whole_products(queries: NDArray[np.int8], pages: Int8Pages) -> NDArray[np.int64]:
@@ -52,7 +51,7 @@ def whole(values: NDArray[np.int8], lengths: NDArray[Any]) -> Int8Pages:
 
 @given(seed=seeds, rows=st.integers(1, 40), pages=sizes, dim=st.integers(1, 70), threads=st.integers(1, 3))
 @settings(max_examples=50, deadline=None)
-def test_products_of_whole_numbers_are_exact(seed: int, rows: int, pages: list[int], dim: int, threads: int) -> None:
+def test_products_of_integers_are_exact(seed: int, rows: int, pages: list[int], dim: int, threads: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.integers(-PAGE_LEVELS, PAGE_LEVELS + 1, (sum(pages), dim), np.int8)
     queries = rng.integers(-QUERY_LEVELS, QUERY_LEVELS + 1, (rows, dim), np.int8)
@@ -65,7 +64,7 @@ def test_products_of_whole_numbers_are_exact(seed: int, rows: int, pages: list[i
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 31, 32, 33, 64, 127, 128, 320])
 @pytest.mark.parametrize("rows", [1, 4, 20, 23])
-def test_the_greatest_numbers_there_are_do_not_saturate(dim: int, rows: int) -> None:
+def test_the_greatest_numbers_do_not_saturate(dim: int, rows: int) -> None:
     # In every kernel two neighbouring products must fit 16 bits; here all are as large as they can be, of equal sign.
     assert np.iinfo(np.int16).max >= 2 * (128 + PAGE_LEVELS) * QUERY_LEVELS
     assert np.iinfo(np.int16).max >= 2 * (64 + QUERY_LEVELS) * PAGE_LEVELS
@@ -101,7 +100,7 @@ def test_a_number_is_off_by_at_most_half_a_scale(
 
 @given(seed=seeds, queries=sizes, pages=sizes, dim=st.integers(1, 40))
 @settings(max_examples=40, deadline=None)
-def test_scores_are_max_sim_of_what_was_rounded(seed: int, queries: list[int], pages: list[int], dim: int) -> None:
+def test_scores_are_max_sim_of_the_rounded_numbers(seed: int, queries: list[int], pages: list[int], dim: int) -> None:
     rng = np.random.default_rng(seed)
     asked = unequal(rng, queries, dim, [np.float32] * len(queries))
     corpus = quantize_int8(unequal(rng, pages, dim, [np.float32] * len(pages)))
@@ -120,7 +119,7 @@ def test_scores_are_max_sim_of_what_was_rounded(seed: int, queries: list[int], p
 
 @given(seed=seeds, queries=sizes, pages=sizes, dim=st.integers(1, 40), dtype=st.sampled_from("efd"))
 @settings(max_examples=40, deadline=None)
-def test_packed_floats_score_as_the_definition_says(
+def test_packed_floats_score_by_the_definition(
     seed: int, queries: list[int], pages: list[int], dim: int, dtype: str
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -167,7 +166,7 @@ def test_prepared_pages_take_the_place_of_arrays(
         prepare([np.ones(3)])
 
 
-def test_int8_finds_what_floats_find_and_a_rerank_restores_their_order() -> None:
+def test_int8_ranks_nearly_as_floats_and_a_rerank_restores_their_order() -> None:
     rng = np.random.default_rng(2)
     topics = unit(rng, 40, 128) + 0.75 * unit(rng, 1, 128)  # a direction that all vectors share, as models' do
     pages = [unit(rng, 60, 128) * 0.4 + topics[rng.choice(40, 3)].repeat(20, axis=0) for _ in range(300)]
@@ -213,7 +212,7 @@ good = (np.ones((3, 2), np.int8), np.array([1, 2]), np.ones(2, np.float32), np.z
 
 
 @pytest.mark.parametrize(
-    ("place", "wrong"),
+    ("position", "wrong"),
     [
         (0, np.ones((3, 2), np.uint8)),
         (0, np.ones(3, np.int8)),
@@ -228,10 +227,10 @@ good = (np.ones((3, 2), np.int8), np.array([1, 2]), np.ones(2, np.float32), np.z
         (3, np.full((2, 2), np.inf)),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(place: int, wrong: NDArray[Any]) -> None:
+def test_arrays_that_do_not_fit_are_refused(position: int, wrong: NDArray[Any]) -> None:
     Int8Pages(*good)
     parts: list[Any] = list(good)
-    parts[place] = wrong
+    parts[position] = wrong
     with pytest.raises(InputError, match="Int8Pages: expected int8 values"):
         Int8Pages(*parts)
 
@@ -248,8 +247,14 @@ def test_top_pages_are_those_of_a_stable_sort(scores: list[float], k: int) -> No
     assert top_pages(np.stack([array, array]), k).tolist() == [expected[:k]] * 2
 
 
+@pytest.mark.parametrize("k", [1, 40, 500, 2000])
+def test_top_pages_rank_many_equal_scores_in_the_order_of_the_pages(k: int) -> None:
+    scores = np.random.default_rng(7).integers(0, 3, 2000).astype(np.float32)  # more ties than an insertion sort takes
+    np.testing.assert_array_equal(top_pages(scores, k), np.argsort(-scores, kind="stable")[:k])
+
+
 @pytest.mark.parametrize(("scores", "k"), [(np.ones(3), 0), (np.float32(1), 1)])
-def test_top_pages_refuses_what_has_none(scores: Any, k: int) -> None:
+def test_top_pages_refuses_invalid_arguments(scores: Any, k: int) -> None:
     with pytest.raises(InputError, match="top_pages"):
         top_pages(scores, k)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations import max_sim
 from colpali_integrations.errors import InputError
-from colpali_integrations.scoring import _kernels as maxsim
+from colpali_integrations.scoring import _kernels as kernels
 from colpali_integrations.scoring import maxsim as scoring
 from colpali_integrations.scoring._kernels import best_matches
 
@@ -34,8 +34,8 @@ def always_fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(maxsim, "_ROWS", 7)
-    monkeypatch.setattr(maxsim, "_PRODUCTS", 100)
+    monkeypatch.setattr(kernels, "ROWS", 7)
+    monkeypatch.setattr(kernels, "_PRODUCTS", 100)
     yield
 
 
@@ -65,7 +65,7 @@ page_dtypes = st.sampled_from([np.float32, np.float16, np.float64])
     threads=st.integers(1, 3),
 )
 @settings(max_examples=120, deadline=None)
-def test_any_pages_in_any_blocks_score_as_the_definition_says(
+def test_any_pages_in_any_blocks_score_by_the_definition(
     seed: int, rows: int, pages: list[tuple[int, Any]], dim: int, threads: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -74,8 +74,8 @@ def test_any_pages_in_any_blocks_score_as_the_definition_says(
     queries = unit(rng, rows, dim)
     with pytest.MonkeyPatch.context() as patch:
         # Blocks of at most 7 vectors: some hold several pages, some one of 8 to 16. Queries go 16 at a time.
-        patch.setattr(maxsim, "_ROWS", 7)
-        patch.setattr(maxsim, "_PRODUCTS", 100)
+        patch.setattr(kernels, "ROWS", 7)
+        patch.setattr(kernels, "_PRODUCTS", 100)
         found = best_matches(queries, corpus, threads=threads)
     assert found.dtype == np.float32
     # All float32 that is left to differ is the sum of dim products of unit vectors.
@@ -102,7 +102,7 @@ def test_max_sim_takes_the_fast_path_from_a_size_on_and_both_agree(monkeypatch: 
         taken.append(len(block))
         return best_matches(queries, block)
 
-    monkeypatch.setattr(maxsim, "best_matches", watched)
+    monkeypatch.setattr(kernels, "best_matches", watched)
     assert onnx is sys.modules["onnx"]  # as after anything was encoded
     monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 2**30)
     slow = max_sim(query, pages)
@@ -115,7 +115,7 @@ def test_max_sim_takes_the_fast_path_from_a_size_on_and_both_agree(monkeypatch: 
 
 
 @pytest.mark.usefixtures("always_fast", "small_blocks")
-def test_several_queries_and_more_matches_than_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_queries_with_more_matches_than_fit_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_MATCHES", 100)
     rng = np.random.default_rng(3)
     queries = [unit(rng, size, 8) for size in (3, 1, 20, 17)]
@@ -140,7 +140,7 @@ def test_shapes_layouts_and_numbers_are_those_of_the_plain_path() -> None:
 
 @pytest.mark.usefixtures("always_fast")
 def test_a_longest_page_that_is_not_in_order_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maxsim, "_ROWS", 7)
+    monkeypatch.setattr(kernels, "ROWS", 7)
     page = np.arange(40.0).reshape(4, 10).T  # ten vectors, float64, by column
     assert float(max_sim(np.eye(4), page)) == 9 + 19 + 29 + 39
 
@@ -189,10 +189,45 @@ def test_no_thread_outlives_a_call_and_a_failure_reaches_the_caller(monkeypatch:
         begun.append(1)
         raise MemoryError("no more")
 
-    monkeypatch.setattr(maxsim, "_score", fail)
+    monkeypatch.setattr(kernels, "_score", fail)
     with pytest.raises(MemoryError, match="no more"):
         best_matches(np.ones((2, 4), np.float32), pages, threads=2)
     assert len(begun) <= 2  # the blocks after the failure were not begun
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_waits_for_the_runs_under_way() -> None:
+    """A run holds mutexes of onnxruntime, which no thread of the child would release."""
+    started, ending, forked = threading.Event(), threading.Event(), threading.Event()
+
+    class SlowSession:
+        def run(self, outputs: None, feed: dict[str, Any]) -> list[Any]:
+            started.set()
+            assert ending.wait(20)
+            return [feed["pages"]]
+
+    def fork() -> int:
+        child = os.fork()
+        if not child:
+            os._exit(int(kernels.run(QuickSession(), {})))
+        forked.set()
+        return child
+
+    class QuickSession:
+        def run(self, outputs: None, feed: dict[str, Any]) -> list[Any]:
+            return [7]
+
+    with ThreadPoolExecutor(3) as pool:
+        slow = pool.submit(kernels.run, SlowSession(), {"pages": np.ones(1)})
+        assert started.wait(20)
+        child = pool.submit(fork)
+        assert not forked.wait(0.3)
+        later = pool.submit(kernels.run, QuickSession(), {})  # waits for the fork
+        ending.set()
+        assert slow.result(20).tolist() == [1]
+        assert later.result(20) == 7
+        assert os.waitstatus_to_exitcode(os.waitpid(child.result(20), 0)[1]) == 7
 
 
 def _score_in_child(pages: list[NDArray[Any]], answers: Any) -> None:

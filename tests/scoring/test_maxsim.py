@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from colpali_integrations import ColPali, find_model, max_sim, pdf_pages
+from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import InputError
+from colpali_integrations.explain import PageEmbedding, PageGrid
+from colpali_integrations.models import find_model
 from colpali_integrations.scoring.maxsim import relevance
 
 
@@ -29,7 +31,7 @@ sizes = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
 @given(seed=st.integers(0, 2**32 - 1), queries=sizes, pages=sizes, dim=st.integers(1, 20))
 @settings(max_examples=80, deadline=None)
-def test_ragged_inputs_score_as_the_definition_says(seed: int, queries: list[int], pages: list[int], dim: int) -> None:
+def test_ragged_inputs_score_by_the_definition(seed: int, queries: list[int], pages: list[int], dim: int) -> None:
     rng = np.random.default_rng(seed)
     many, corpus = multi_vectors(rng, queries, dim), multi_vectors(rng, pages, dim)
     expected = [[by_definition(query, page) for page in corpus] for query in many]
@@ -53,7 +55,7 @@ def test_many_pages_cross_the_blocks_without_a_seam() -> None:
     np.testing.assert_allclose(max_sim(query, pages), alone, rtol=1e-5)
 
 
-def test_shapes_follow_what_was_given() -> None:
+def test_shapes_follow_the_inputs() -> None:
     one = np.ones((2, 3), np.float32)
     assert max_sim(one, one).shape == ()
     assert max_sim(one, [one, one]).shape == (2,)
@@ -62,6 +64,29 @@ def test_shapes_follow_what_was_given() -> None:
     assert max_sim(one, np.stack([one, one, one])).shape == (3,)
     assert max_sim(one, []).shape == (0,)
     assert max_sim([], [one]).shape == (0, 1)
+
+
+def test_any_iterable_of_arrays_is_accepted() -> None:
+    query, pages = np.eye(2), [np.eye(2), -np.eye(2)]
+    expected = max_sim([query], pages)
+    np.testing.assert_array_equal(max_sim(iter([query]), (page for page in pages)), expected)
+    np.testing.assert_array_equal(max_sim(query, iter(pages)), expected[0])
+    np.testing.assert_array_equal(max_sim(np.stack([query]), np.stack(pages)), expected)
+    assert max_sim(iter([]), pages).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("a question", "queries: expected an array .* got str; ColPali.embed_query"),
+        (3, "queries: expected .* got int"),
+        ([PageEmbedding(np.eye(2, dtype=np.float32), PageGrid(1, 2, np.arange(2)))], r"pass its \.vectors"),
+        (iter([np.eye(2), np.ones(2)]), r"queries\[1\]: expected"),
+    ],
+)
+def test_other_types_are_named_in_the_error(wrong: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        max_sim(wrong, np.eye(2))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8])
@@ -82,7 +107,7 @@ def test_different_dims_are_refused_with_both_named() -> None:
 
 
 @pytest.mark.parametrize("wrong", [np.ones(3), np.ones((0, 3)), np.ones((2, 0)), np.array([["a"]]), [[]]])
-def test_what_is_no_multi_vector_is_refused(wrong: Any) -> None:
+def test_other_shapes_than_a_multi_vector_s_are_refused(wrong: Any) -> None:
     with pytest.raises(InputError, match=r"pages\[0\]: expected an array \(n_vectors, dim\)"):
         max_sim(np.ones((1, 3)), [wrong])
 

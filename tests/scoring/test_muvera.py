@@ -31,12 +31,12 @@ def by_definition(muvera: Muvera, vectors: NDArray[Any], *, page: bool) -> NDArr
         planes = muvera._planes.reshape(muvera.k_sim, muvera.repetitions, muvera.dim)[:, repetition]
         buckets = [sum(1 << i for i, plane in enumerate(planes) if plane @ row > 0) for row in vectors]
         for bucket in range(2**muvera.k_sim):
-            members = [row for row, place in zip(vectors, buckets, strict=True) if place == bucket]
+            members = [row for row, position in zip(vectors, buckets, strict=True) if position == bucket]
             value = np.sum(members, axis=0, dtype=np.float64) if members else np.zeros(muvera.dim)
             if page and members:
                 value = value / len(members)
             elif page:
-                away = [(bin(place ^ bucket).count("1"), place, row) for row, place in enumerate(buckets)]
+                away = [(bin(position ^ bucket).count("1"), position, row) for row, position in enumerate(buckets)]
                 value = vectors[min(away)[2]].astype(np.float64)
             if muvera._matrix is not None:
                 start = repetition * muvera.d_proj
@@ -96,7 +96,7 @@ def pages_of_topics(count: int) -> list[NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize(("final_dim", "least"), [(None, 0.8), (2560, 0.6)])
-def test_the_estimate_finds_what_max_sim_finds(final_dim: int | None, least: float) -> None:
+def test_the_estimate_finds_the_best_pages_of_max_sim(final_dim: int | None, least: float) -> None:
     muvera = Muvera(64, final_dim=final_dim)
     pages = pages_of_topics(200)
     encodings = np.stack([muvera.document(page) for page in pages])
@@ -150,7 +150,7 @@ def test_random_numbers_are_the_same_on_every_machine() -> None:
     digest = hashlib.sha256()
     for array in (muvera._planes, muvera._matrix, muvera._sketch_sign):
         digest.update(array.astype("<f4").tobytes())
-    digest.update(muvera._sketch_place.astype("<i8").tobytes())
+    digest.update(muvera._sketch_index.astype("<i8").tobytes())
     assert digest.hexdigest()[:16] == "02cebbcd51840890"
     np.testing.assert_array_equal(muvera._planes, Muvera(128, final_dim=1000)._planes)
     assert not np.array_equal(muvera._planes, Muvera(128, seed=43)._planes)
@@ -194,6 +194,6 @@ def test_arguments_out_of_range_are_refused(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vectors", [np.ones(16), np.ones((0, 16)), np.ones((3, 15))])
-def test_what_is_no_multi_vector_is_refused(vectors: NDArray[Any]) -> None:
+def test_other_shapes_than_a_multi_vector_s_are_refused(vectors: NDArray[Any]) -> None:
     with pytest.raises(InputError):
         Muvera(16).document(vectors)

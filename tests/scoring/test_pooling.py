@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colpali_integrations import grid_pool, hierarchical_pool, mean_pool
-from colpali_integrations.errors import InputError, MissingExtraError
+from colpali_integrations.errors import InputError
+from colpali_integrations.scoring import grid_pool, hierarchical_pool, mean_pool
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.scoring.pooling import ward_pool
 
@@ -61,7 +60,7 @@ def test_hierarchical_pooling_gives_at_most_a_factor_th_of_the_vectors(seed: int
     np.testing.assert_allclose(np.linalg.norm(pooled, axis=1), 1, atol=1e-5)
 
 
-def test_hierarchical_pooling_can_be_told_the_number_of_clusters() -> None:
+def test_hierarchical_pooling_takes_a_number_of_clusters() -> None:
     rng = np.random.default_rng(1)
     groups = np.repeat(np.eye(4, 16, dtype=np.float32), 5, axis=0) + 0.01 * rng.normal(size=(20, 16)).astype(np.float32)
     assert hierarchical_pool(groups, n_clusters=4).shape == (4, 16)
@@ -139,13 +138,6 @@ def test_ward_pooling_of_zeros_alone() -> None:
         lambda: ward_pool(np.ones(6)),
     ],
 )
-def test_what_cannot_be_pooled_is_refused(call: Any) -> None:
+def test_invalid_vectors_and_options_are_refused(call: Any) -> None:
     with pytest.raises(InputError):
         call()
-
-
-def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.cluster.hierarchy", None)
-    for pool in (hierarchical_pool, ward_pool):
-        with pytest.raises(MissingExtraError, match=rf'{pool.__name__}.*pip install "colpali-integrations\[pooling\]"'):
-            pool(np.eye(6, dtype=np.float32), 2)

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from colpali_integrations import ColPali, mean_pool
+from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.scoring import mean_pool
 from colpali_integrations.scoring.single_vector import single_vector
 
 
@@ -32,7 +33,7 @@ def test_a_blank_page_is_less_like_a_query_than_a_page_that_matches(coltiny: Col
     assert query @ single_vector(np.zeros((1, coltiny.dim))) == pytest.approx(-hinge / np.hypot(1, hinge), abs=1e-3)
 
 
-def test_what_cannot_be_pooled_is_refused() -> None:
+def test_invalid_vectors_and_poolings_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="'mean', got 'median'"):
         single_vector(np.ones((2, 2)), "median")  # type: ignore[arg-type]
     with pytest.raises(InputError):

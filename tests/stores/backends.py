@@ -1,4 +1,4 @@
-"""The stores that every search assertion runs over: in memory, in a folder, on a server.
+"""The stores that all search tests run over: in memory, in a folder, on a server.
 
 The server is qdrant-client's own imitation, in this process, unless QDRANT_URL names a real one.
 """
@@ -37,7 +37,7 @@ def opening(backend: str, folder: Path) -> Iterator[Open]:
         url = os.environ.get("QDRANT_URL")
         place = {
             "client": QdrantClient(url=url) if url else QdrantClient(":memory:"),
-            "collection": f"test-{uuid.uuid4().hex}",
+            "collection_name": f"test-{uuid.uuid4().hex}",
         }
 
     def open_(**options: Any) -> MultiVectorStore:
@@ -50,7 +50,7 @@ def opening(backend: str, folder: Path) -> Iterator[Open]:
         for store in opened:
             store.close()
         if "client" in place:
-            place["client"].delete_collection(place["collection"])
+            place["client"].delete_collection(place["collection_name"])
             place["client"].close()
 
 
@@ -68,7 +68,7 @@ def entry(number: int, **fields: Any) -> Entry:
         "id": f"page {number}",
         "text": f"text of page {number}",
         "metadata": {"source": f"{number % 3}.pdf", "page": number, "even": number % 2 == 0},
-        "group": f"{number % 3}.pdf",
+        "document_id": f"{number % 3}.pdf",
         "content_hash": f"hash {number}",
     }
     return Entry(**{**given, **fields})

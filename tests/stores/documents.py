@@ -1,4 +1,4 @@
-"""Small documents that say one thing a page, for tests that index and search."""
+"""Small documents with a few words per page, for tests that index and search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random payloads and filters that meet: few fields, few values, every kind of value and operator."""
+"""Random payloads and filters over few fields and values, so that they often match; all kinds of value and operator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ metadata = st.dictionaries(st.sampled_from(FIELDS), values, max_size=5)
 @st.composite
 def payloads(draw: st.DrawFn, ids: st.SearchStrategy[str] = texts) -> dict[str, Any]:
     """What is stored beside a point's vectors."""
-    return {"id": draw(ids), "group": draw(st.none() | texts), "text": draw(texts), "metadata": draw(metadata)}
+    return {"id": draw(ids), "document_id": draw(st.none() | texts), "text": draw(texts), "metadata": draw(metadata)}
 
 
 @st.composite
@@ -41,7 +41,7 @@ def conditions(draw: st.DrawFn) -> Condition:
         value = draw(st.one_of(texts, numbers))
     else:
         value = draw(scalars)
-    return Condition(draw(st.sampled_from((*FIELDS, "$id", "$group"))), op, value)
+    return Condition(draw(st.sampled_from((*FIELDS, "$id", "$document"))), op, value)
 
 
 def _combined(parts: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:

@@ -1,4 +1,4 @@
-"""The filter language: what it means, what it reads, what it refuses."""
+"""The filter language: meaning, parsing and refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.stores.filter_cases import conditions, filters, payloads
 
 
 def entry(metadata: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    return {"id": "an id", "group": None, "text": "", "metadata": metadata or {}, **more}
+    return {"id": "an id", "document_id": None, "text": "", "metadata": metadata or {}, **more}
 
 
 def fits(where: dict[str, Any], metadata: dict[str, Any]) -> bool:
@@ -77,19 +77,19 @@ def fits(where: dict[str, Any], metadata: dict[str, Any]) -> bool:
         ({"$not": {"x": 1, "y": 2}}, {"x": 1, "y": 3}, True),
     ],
 )
-def test_meaning(where: dict[str, Any], metadata: dict[str, Any], expected: bool) -> None:
+def test_each_operator_matches_as_documented(where: dict[str, Any], metadata: dict[str, Any], expected: bool) -> None:
     assert fits(where, metadata) is expected
 
 
-def test_the_id_and_the_group_are_not_metadata() -> None:
-    given = entry({"id": "other", "group": "other"}, id="7", group="report.pdf")
+def test_the_ids_of_entry_and_document_are_not_metadata() -> None:
+    given = entry({"id": "other", "document_id": "other"}, id="7", document_id="report.pdf")
     assert matches(Condition("$id", Operator.IN, ("7", "8")), given)
-    assert matches(Condition("$group", Operator.EQ, "report.pdf"), given)
-    assert not matches(Condition("$group", Operator.EQ, "other"), given)
-    assert matches(Condition("group", Operator.EQ, "other"), given)
+    assert matches(Condition("$document", Operator.EQ, "report.pdf"), given)
+    assert not matches(Condition("$document", Operator.EQ, "other"), given)
+    assert matches(Condition("document_id", Operator.EQ, "other"), given)
 
 
-def test_nothing_is_no_filter_and_a_filter_is_itself() -> None:
+def test_empty_filters_become_none_and_parsed_ones_stay() -> None:
     assert parse_filter(None) is None
     assert parse_filter({}) is None
     where = Or((Condition("x", Operator.EQ, 1),))
@@ -163,7 +163,7 @@ def plain(where: Filter, payload: dict[str, Any]) -> bool:
             return plain(part, payload) is False
         case Condition(field=field, op=op):
             wanted = where.value
-            places = {"$id": payload["id"], "$group": payload["group"]}
+            places = {"$id": payload["id"], "$document": payload["document_id"]}
             held = places[field] if field in places else payload["metadata"].get(field)
             if op is Operator.EXISTS:
                 return (held not in (None, [])) is bool(wanted)
@@ -200,7 +200,7 @@ def holds(op: str, one: Any, wanted: Any) -> bool:
 
 
 @given(filters, payloads())
-def test_matches_means_what_is_described(where: Filter, payload: dict[str, Any]) -> None:
+def test_matches_agrees_with_the_description(where: Filter, payload: dict[str, Any]) -> None:
     assert matches(where, payload) is plain(where, payload)
 
 

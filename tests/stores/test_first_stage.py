@@ -1,4 +1,4 @@
-"""What a first stage scans is smaller than the page and still points to it."""
+"""First stages are smaller than their pages and still find them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from colpali_integrations import PageGrid, find_model, max_sim
+from colpali_integrations import max_sim
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
+from colpali_integrations.explain import PageGrid
+from colpali_integrations.models import find_model
 from colpali_integrations.stores.engine import FIRST, FULL
 from colpali_integrations.stores.first_stage import first_stage
 from colpali_integrations.stores.settings import Fingerprint, Settings

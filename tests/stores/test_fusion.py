@@ -22,7 +22,9 @@ def test_reciprocal_ranks_by_hand() -> None:
 
 
 @given(seen=SEEN, data=st.data(), weight=st.none() | st.floats(0, 1))
-def test_what_holds_for_any_rankings(seen: dict[str, float], data: st.DataObject, weight: float | None) -> None:
+def test_fused_scores_are_bounded_and_ordered(
+    seen: dict[str, float], data: st.DataObject, weight: float | None
+) -> None:
     some = st.sampled_from(sorted(seen))
     read = data.draw(st.dictionaries(some, st.floats(0.01, 50)))
     textless = data.draw(st.sets(some)) - read.keys()
@@ -40,7 +42,7 @@ def test_what_holds_for_any_rankings(seen: dict[str, float], data: st.DataObject
 
 
 @given(seen=SEEN)
-def test_without_words_what_is_seen_decides(seen: dict[str, float]) -> None:
+def test_without_words_max_sim_decides(seen: dict[str, float]) -> None:
     ranked = sorted(seen, key=lambda id_: (-seen[id_], id_))
     assert list(fuse(seen, {}, weight=None)) == ranked
     assert list(fuse(seen, {}, weight=0.0)) == ranked

@@ -1,4 +1,4 @@
-"""`Hits` are a list, and show themselves."""
+"""`Hits`: a list with reports."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import copy
 import json
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.errors import InputError
-from colpali_integrations.stores import Entry, Hit, Hits, MultiVectorStore
+from colpali_integrations.errors import ConfigurationError, InputError, QueryError
+from colpali_integrations.stores import Entry, Hit, Hits, MultiVectorStore, SearchOptions
 from tests.stores.documents import make_store
 
 QUESTION = "prices of bananas"
@@ -44,7 +45,29 @@ def test_hits_are_a_list(hits: Hits) -> None:
         assert [hit.id for hit in other] == [hit.id for hit in hits]
 
 
-def test_a_search_shows_its_pages_with_the_words_of_the_question(hits: Hits, tmp_path: Path) -> None:
+def test_the_representation_is_one_short_line(hits: Hits) -> None:
+    assert repr(hits) == ", ".join(f"{hit.entry.name} ({hit.relevance:.2f})" for hit in hits).join(["Hits(2): ", ""])
+    many = repr(Hits([hits[0]] * 7))
+    assert (many.count("fruit.pdf, page 2"), many[:9], many[-5:]) == (5, "Hits(7): ", ", ...")
+    assert repr(Hits()) == "Hits(0): "
+
+
+def test_a_question_in_words_is_encoded_by_the_model_of_the_store(pages: MultiVectorStore, hits: Hits) -> None:
+    answers = pages.search(QUESTION, 2)
+    assert answers == hits
+    assert (answers.text, answers.tokens) == (QUESTION, hits.tokens)
+    assert hits.query is not None
+    assert pages.search(QUESTION, 2, hybrid=True) == pages.search(hits.query, 2, hybrid=True, text=QUESTION)
+    with pytest.raises(QueryError):
+        pages.search(" ")
+    unknown = MultiVectorStore.open(model=replace(pages.model, name="not/registered"))
+    with pytest.raises(
+        ConfigurationError, match=r"'not/registered', which is not registered here; open it with model="
+    ):
+        unknown.search(QUESTION)
+
+
+def test_a_report_shows_pages_with_the_words_of_the_question(hits: Hits, tmp_path: Path) -> None:
     report = hits.to_html()
     assert '<h1 dir="auto">prices of bananas</h1>' in report
     assert report.count("<article") == 2
@@ -58,7 +81,7 @@ def test_a_search_shows_its_pages_with_the_words_of_the_question(hits: Hits, tmp
     assert hits.to_html().save(tmp_path / "r.html").is_file()
 
 
-def test_without_the_words_it_says_how_to_name_them(pages: MultiVectorStore, coltiny: ColPali) -> None:
+def test_a_report_without_words_explains_how_to_name_them(pages: MultiVectorStore, coltiny: ColPali) -> None:
     [query] = coltiny.embed_queries(QUESTION)
     report = pages.search(query, 1).to_html()
     assert "Found pages" in report
@@ -68,10 +91,10 @@ def test_without_the_words_it_says_how_to_name_them(pages: MultiVectorStore, col
     assert 'aria-label="bananas: ' in named
     with pytest.raises(InputError, match="tokens"):
         pages.search(query, 1).to_html(tokens=["a"])
-    [other] = pages.search_batch([query], 1, texts=["words of another query than this"])
+    [other] = pages.search_batch([query], SearchOptions(k=1), texts=["words of another query than this"])
     assert "not named" in other.to_html(), "vectors of another text have other names"
     with pytest.raises(InputError, match="1 queries but 2 texts"):
-        pages.search_batch([query], 1, texts=["a", "b"])
+        pages.search_batch([query], SearchOptions(k=1), texts=["a", "b"])
 
 
 def test_the_maps_of_a_store_are_those_of_the_pages(pages: MultiVectorStore, coltiny: ColPali, hits: Hits) -> None:
@@ -99,7 +122,7 @@ def test_texts_and_hostile_entries(coltiny: ColPali) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt; <mark>bananas</mark> &amp; <mark>prices</mark>" in report
 
 
-def test_what_cannot_be_shown_is_said_in_a_notebook(tmp_path: Path, coltiny: ColPali) -> None:
+def test_reports_explain_missing_pictures_and_stores(tmp_path: Path, coltiny: ColPali) -> None:
     with make_store(tmp_path, coltiny) as store:
         [query] = coltiny.embed_queries(QUESTION)
         hits = store.search(query, 2, text=QUESTION)
@@ -109,9 +132,9 @@ def test_what_cannot_be_shown_is_said_in_a_notebook(tmp_path: Path, coltiny: Col
     assert "fruit.pdf, page 2" in shown
     assert "closed" in shown
     plain = Hits([*hits])
-    with pytest.raises(InputError, match="where they were found"):
+    with pytest.raises(InputError, match="not attached to a store"):
         plain.to_html()
-    assert "where they were found" in plain._repr_html_()
+    assert "not attached to a store" in plain._repr_html_()
     assert "Nothing was found" in Hits().to_html()
     assert json.dumps([hit.score for hit in hits])
     assert np.isfinite([hit.score for hit in hits]).all()

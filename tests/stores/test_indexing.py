@@ -1,17 +1,28 @@
-"""Documents find their way into a store: each once, again only when changed, and one that is broken harms no other."""
+"""Indexing of files and folders: documents are stored once, again after changes, and a broken one harms no other."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
+import pypdfium2
 import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, PdfError
-from colpali_integrations.stores import Entry, Failure, Fingerprint, MultiVectorStore, find_documents, index_documents
+from colpali_integrations.stores import (
+    Fingerprint,
+    IngestReport,
+    MultiVectorStore,
+    Progress,
+    find_documents,
+    index_documents,
+)
+from tests.pages.test_pdf import encrypted
 from tests.stores.documents import DPI, draw, make_folder, save_pdf
 
 
@@ -27,26 +38,38 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Recorder:
-    def __init__(self) -> None:
-        self.total = 0
-        self.pages: list[str] = []
-        self.failures: list[str] = []
-        self.fallen = 0
+    def __init__(self, stop_after: int = 1000) -> None:
+        self.states: list[Progress] = []
+        self.stop_after = stop_after
 
-    def planned(self, pages: int) -> None:
-        self.total = pages
+    def __call__(self, state: Progress) -> None:
+        self.states.append(state)
+        if len(self.pages) == self.stop_after:
+            raise KeyboardInterrupt
 
-    def done(self, page: Entry) -> None:
-        self.pages.append(page.name)
+    @property
+    def pages(self) -> list[str]:
+        return [state.name for state in self.states if state.name and state.failure is None]
 
-    def failed(self, failure: Failure, pages: int) -> None:
-        self.failures.append(failure.name)
-        self.fallen += pages
+    @property
+    def failures(self) -> list[str]:
+        return [state.failure.name for state in self.states if state.failure is not None]
 
 
-def index(folder: Path, model: ColPali, store: MultiVectorStore, **options: object) -> tuple[int, int, int, list[str]]:
-    report = index_documents([folder], model=model, store=store, dpi=DPI, **options)  # type: ignore[arg-type]
-    return report.added, report.present, report.removed, [Path(failure.name).name for failure in report.failures]
+def index(folder: Path, model: ColPali, store: MultiVectorStore, **options: Any) -> IngestReport:
+    return index_documents([folder], model=model, store=store, dpi=DPI, **options)
+
+
+def counts(report: IngestReport) -> dict[str, int]:
+    numbers = {name: value for name, value in report.to_dict().items() if name not in ("documents", "failures")}
+    return {name: value for name, value in numbers.items() if value}
+
+
+def without_area(path: Path, page: int) -> None:
+    """Move a page's crop box outside of its media box, so that the page cannot be drawn."""
+    with pypdfium2.PdfDocument(path.read_bytes()) as document:
+        document[page].set_cropbox(5000, 5000, 5001, 5001)
+        document.save(path)
 
 
 def best(store: MultiVectorStore, model: ColPali, question: str) -> str:
@@ -56,18 +79,26 @@ def best(store: MultiVectorStore, model: ColPali, question: str) -> str:
 
 def test_documents_are_found_in_order_and_once(folder: Path) -> None:
     fruit, train = folder / "fruit.pdf", folder / "deep" / "er" / "train.PNG"
-    assert find_documents([folder]) == [train, fruit]
+    assert find_documents([folder]) == find_documents(folder) == find_documents(str(folder)) == [train, fruit]
     assert find_documents([fruit, folder, folder / "deep" / ".." / "fruit.pdf"]) == [fruit, train]
-    assert find_documents([folder / "notes.txt"]) == [folder / "notes.txt"], "what is named is tried"
+    assert find_documents([folder / "notes.txt"]) == [folder / "notes.txt"], "a named file is always tried"
     with pytest.raises(InputError, match="nowhere"):
         find_documents([folder / "nowhere"])
 
 
-def test_pages_are_found_by_what_they_say(folder: Path, tmp_path: Path, model: ColPali) -> None:
+@pytest.mark.parametrize("pattern", ["*.PNG", "deep/*", "train.PNG"])
+def test_excluded_files_are_skipped(pattern: str, folder: Path) -> None:
+    assert find_documents(folder, exclude=[pattern]) == [folder / "fruit.pdf"]
+    assert find_documents(folder, exclude=pattern) == [folder / "fruit.pdf"]
+    assert find_documents(folder / "deep" / "er" / "train.PNG", exclude=[pattern]), "a named file is not excluded"
+
+
+def test_pages_are_found_by_their_words(folder: Path, tmp_path: Path, model: ColPali) -> None:
     store = MultiVectorStore.open(tmp_path / "store", model=model)
     recorder = Recorder()
-    assert index(folder, model, store, listener=recorder) == (3, 0, 0, [])
-    assert (recorder.total, recorder.fallen) == (3, 0)
+    assert counts(index(folder, model, store, progress=recorder)) == {"added": 3}
+    assert recorder.states[0] == Progress(0, 3)
+    assert [state.done for state in recorder.states] == [0, 1, 2, 3]
     assert recorder.pages == ["train.PNG, page 1", "fruit.pdf, page 1", "fruit.pdf, page 2"]
     assert best(store, model, "bananas market") == "fruit.pdf, page 2"
     assert best(store, model, "apples") == "fruit.pdf, page 1"
@@ -82,22 +113,69 @@ def test_pages_are_found_by_what_they_say(folder: Path, tmp_path: Path, model: C
     assert train.grid == alone.grid
 
 
-def test_running_again_adds_nothing_and_a_copy_is_recognised(folder: Path, tmp_path: Path, model: ColPali) -> None:
+def test_metadata_contain_file_and_folder(folder: Path, model: ColPali, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    store = MultiVectorStore.open(model=model)
+    index_documents("documents", model=model, store=store, dpi=DPI, metadata={"tenant": "north"})
+    for where in (
+        {"source": "documents/fruit.pdf"},
+        {"file_path": str(folder / "fruit.pdf")},
+        {"file_name": "fruit.pdf"},
+        {"page_label": "1", "file_name": {"$ne": "train.PNG"}},
+        {"document_id": {"$text": "fruit.pdf#"}, "tenant": "north"},
+    ):
+        assert store.count(where) == (1 if "page_label" in where else 2), where
+
+
+def test_running_again_adds_nothing_and_a_copy_is_another_document(
+    folder: Path, tmp_path: Path, model: ColPali
+) -> None:
     store = MultiVectorStore.open(tmp_path / "store", model=model)
     index(folder, model, store)
+    assert counts(index(folder, model, store)) == {"present": 3}
     shutil.copy(folder / "fruit.pdf", folder / "copy of fruit.pdf")
-    assert index(folder, model, store) == (0, 5, 0, [])
+    assert counts(index(folder, model, store)) == {"present": 3, "copied": 2}
     save_pdf(folder / "new.pdf", draw("one more"))
-    assert index(folder, model, MultiVectorStore.open(tmp_path / "store")) == (1, 5, 0, [])
+    assert counts(index(folder, model, MultiVectorStore.open(tmp_path / "store"))) == {"present": 5, "added": 1}
 
 
 def test_a_changed_document_replaces_its_pages(folder: Path, tmp_path: Path, model: ColPali) -> None:
     store = MultiVectorStore.open(tmp_path / "store", model=model)
     index(folder, model, store)
     save_pdf(folder / "fruit.pdf", draw("Cherries everywhere"))
-    assert index(folder, model, store) == (1, 1, 2, [])
+    assert counts(index(folder, model, store)) == {"present": 1, "added": 1, "replaced": 1, "removed": 1}
     assert best(store, model, "cherries") == "fruit.pdf, page 1"
     assert len(store) == 2
+
+
+def test_a_missing_file_keeps_its_pages(folder: Path, model: ColPali) -> None:
+    """The path may be another machine's, or on a drive that is not mounted."""
+    store = MultiVectorStore.open(model=model)
+    index(folder, model, store)
+    (folder / "fruit.pdf").rename(folder / "moved.pdf")
+    assert counts(index(folder, model, store)) == {"present": 1, "copied": 2}
+    assert sorted({entry.metadata["file_name"] for entry in store.scroll()}) == ["fruit.pdf", "moved.pdf", "train.PNG"]
+
+
+def test_a_document_that_was_read_in_part_keeps_its_earlier_pages(folder: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    index(folder, model, store)
+    save_pdf(folder / "fruit.pdf", draw("Cherries everywhere"))
+    without_area(folder / "fruit.pdf", page=0)
+    report = index_documents(folder / "fruit.pdf", model=model, store=store, dpi=DPI)
+    assert [failure.name for failure in report.failures] == ["fruit.pdf, page 1"]
+    assert counts(report) == {}
+    assert store.count({"file_name": "fruit.pdf"}) == 2
+
+
+def test_requested_pages_alone_are_replaced(folder: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    index(folder, model, store)
+    save_pdf(folder / "fruit.pdf", draw("Cherries everywhere"), draw("Plums"), draw("Pears"))
+    assert counts(index(folder / "fruit.pdf", model, store, pages=[2])) == {"added": 1, "replaced": 1}
+    assert best(store, model, "apples") == "fruit.pdf, page 1"
+    assert best(store, model, "plums") == "fruit.pdf, page 2"
+    assert store.count({"file_name": "fruit.pdf"}) == 2
 
 
 def test_broken_documents_are_named_and_skipped(folder: Path, tmp_path: Path, model: ColPali) -> None:
@@ -106,16 +184,16 @@ def test_broken_documents_are_named_and_skipped(folder: Path, tmp_path: Path, mo
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     recorder = Recorder()
     store = MultiVectorStore.open(tmp_path / "store", model=model)
-    added, present, removed, failures = index(folder, model, store, listener=recorder)
-    assert (added, present, removed) == (3, 0, 0)
-    assert sorted(failures) == ["broken.pdf", "broken.png", "empty.pdf"]
-    assert sorted(Path(name).name for name in recorder.failures) == sorted(failures)
-    assert recorder.total - recorder.fallen == 3
+    report = index(folder, model, store, progress=recorder)
+    assert counts(report) == {"added": 3}
+    names = sorted(failure.name.rpartition("/")[2] for failure in report.failures)
+    assert names == ["broken.pdf", "broken.png, page 1", "empty.pdf"]
+    assert sorted(recorder.failures) == sorted(failure.name for failure in report.failures)
     report = index_documents([folder / "empty.pdf"], model=model, store=store)
     assert "0 bytes" in report.failures[0].reason
 
 
-def test_raise_stops_and_keeps_what_was_done(folder: Path, tmp_path: Path, model: ColPali) -> None:
+def test_raise_stops_and_keeps_earlier_pages(folder: Path, tmp_path: Path, model: ColPali) -> None:
     (folder / "zzz.png").write_bytes(b"not an image")
     store = MultiVectorStore.open(tmp_path / "store", model=model)
     with pytest.raises(InputError, match=r"zzz\.png"):
@@ -126,28 +204,31 @@ def test_raise_stops_and_keeps_what_was_done(folder: Path, tmp_path: Path, model
         index(folder, model, store, on_error="raise")
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path, model: ColPali) -> None:
-    class Interrupting(Recorder):
-        def done(self, page: Entry) -> None:
-            super().done(page)
-            if len(self.pages) == 2:
-                raise KeyboardInterrupt
-
+def test_an_interrupted_run_continues(folder: Path, tmp_path: Path, model: ColPali) -> None:
     store = MultiVectorStore.open(tmp_path / "store", model=model)
     with pytest.raises(KeyboardInterrupt):
-        index(folder, model, store, listener=Interrupting())
+        index(folder, model, store, progress=Recorder(stop_after=2))
     assert len(MultiVectorStore.open(tmp_path / "store")) == 2
-    assert index(folder, model, store) == (1, 2, 0, [])
+    assert counts(index(folder, model, store)) == {"present": 2, "added": 1}
 
 
-def test_another_resolution_is_another_page(folder: Path, tmp_path: Path, model: ColPali) -> None:
+def test_a_run_is_stopped_by_an_event(folder: Path, model: ColPali) -> None:
+    store, stop = MultiVectorStore.open(model=model), Event()
+    stop.set()
+    assert counts(index(folder, model, store, stop=stop)) == {}
+    assert len(store) == 0
+
+
+def test_another_resolution_replaces_the_page(folder: Path, tmp_path: Path, model: ColPali) -> None:
     store = MultiVectorStore.open(tmp_path / "store", model=model)
     index(folder, model, store)
     report = index_documents([folder], model=model, store=store, dpi=DPI / 2)
-    assert (report.added, report.present, report.removed) == (2, 1, 2)
+    assert counts(report) == {"present": 1, "added": 2, "replaced": 2}
 
 
-def test_a_folder_will_do_and_another_models_store_will_not(folder: Path, tmp_path: Path, model: ColPali) -> None:
+def test_a_folder_is_opened_and_a_store_of_another_model_is_refused(
+    folder: Path, tmp_path: Path, model: ColPali
+) -> None:
     assert index_documents([folder / "deep"], model=model, store=tmp_path / "new").added == 1
     assert len(MultiVectorStore.open(tmp_path / "new", model=model)) == 1
     other = Fingerprint(name="other", family="coltiny", dim=model.dim, description="0" * 16)
@@ -155,8 +236,26 @@ def test_a_folder_will_do_and_another_models_store_will_not(folder: Path, tmp_pa
         index_documents([folder], model=model, store=MultiVectorStore.open(tmp_path / "other", model=other))
 
 
+def test_encrypted_documents(tmp_path: Path, model: ColPali) -> None:
+    path = tmp_path / "locked.pdf"
+    path.write_bytes(encrypted(user=b"secret", owner=b"owner"))
+    store = MultiVectorStore.open(model=model)
+    [failure] = index_documents(path, model=model, store=store).failures
+    assert "encrypted" in failure.reason
+    assert index_documents(path, model=model, store=store, password="secret").added == 1
+    assert "secret" not in str([entry.to_payload() for entry in store.scroll()])
+
+
 @pytest.mark.parametrize("options", [{"dpi": 0}, {"on_error": "ignore"}, {"batch_size": 0}, {"parallel": -1}])
-def test_options_that_cannot_be(options: dict[str, object], folder: Path, tmp_path: Path, model: ColPali) -> None:
+def test_invalid_options(options: dict[str, Any], folder: Path, tmp_path: Path, model: ColPali) -> None:
     store = MultiVectorStore.open(tmp_path / "store", model=model)
     with pytest.raises(ConfigurationError, match=next(iter(options))):
-        index_documents([folder], model=model, store=store, **options)  # type: ignore[arg-type]
+        index_documents([folder], model=model, store=store, **options)
+
+
+def test_one_id_cannot_name_several_documents(folder: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    with pytest.raises(ConfigurationError, match="document_id names one document"):
+        index_documents(folder, model=model, store=store, document_id="x")
+    assert index_documents(folder / "fruit.pdf", model=model, store=store, document_id="x", dpi=DPI).added == 2
+    assert store.documents() == {"x": 2}

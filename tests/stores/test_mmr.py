@@ -1,4 +1,4 @@
-"""MMR is checked against a slow one written from its definition, and page similarity by what it must be."""
+"""MMR against a slow implementation of its definition, and the properties of page similarity."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_repeated_vectors_are_the_same_page_and_opposite_ones_share_nothing(seed
     assert page_similarity(np.abs(one), -np.abs(one)) == 0
 
 
-def test_vectors_without_length_weigh_nothing() -> None:
+def test_zero_vectors_have_no_weight() -> None:
     one, nothing = np.array([[1.0, 0.0]]), np.zeros((1, 2))
     assert page_similarity(np.concatenate([one, nothing]), one) == 1
     assert page_similarity(nothing, one) == page_similarity(nothing, nothing) == 0
 
 
-def test_pooling_of_large_pages_keeps_who_is_like_whom() -> None:
+def test_pooling_of_large_pages_keeps_the_order_of_similarities() -> None:
     """Pages of 1030 vectors that vary smoothly, as patches in a row do: some share half of what they show."""
     rng = np.random.default_rng(0)
     parts = [np.repeat(page(rng, 35, 128), 15, axis=0)[:515] + 0.3 * page(rng, 515, 128) for _ in range(6)]
@@ -113,7 +113,7 @@ def test_relevance_alone_is_the_ranking(seed: int, n: int) -> None:
 
 @given(SEEDS, st.integers(1, 1100))
 @settings(max_examples=20, deadline=None)
-def test_many_vectors_become_few_and_the_page_stays_itself(seed: int, rows: int) -> None:
+def test_large_pages_are_pooled_and_stay_similar_to_themselves(seed: int, rows: int) -> None:
     """A hundred pages of ColPali's 1030 vectors would otherwise be compared by ten billion products."""
     pooled = _Page(page(np.random.default_rng(seed), rows, 16))
     assert min(rows, 64) <= len(pooled.weights) <= 128
@@ -132,7 +132,7 @@ def test_many_vectors_become_few_and_the_page_stays_itself(seed: int, rows: int)
         ({"vectors": [np.ones(2), np.ones(2)]}, InputError, "n_vectors, dim"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     given = {"relevance": [1.0, 0.5], "vectors": [np.ones((1, 2))] * 2, "k": 2, **arguments}
     with pytest.raises(error, match=message):
         mmr_select(**given)

@@ -1,10 +1,10 @@
-"""Candidates are scored as a store scores its pages, and nothing is encoded that somebody has encoded already."""
+"""Candidates get the scores of a store's pages, and only content that is new is encoded."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, ImageError, InputError, QueryError
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
@@ -29,42 +30,37 @@ def draw(line: str) -> Image.Image:
     return page
 
 
-class Encoder:
-    """ColTiny, and how many pages and texts it was asked to encode."""
+class Encoder(ColPali):
+    """A loaded model that counts the pages and texts that it encodes, and returns itself when called."""
 
-    def __init__(self, model: ColPali, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.model, self.pages, self.texts = model, 0, 0
-        images, queries, texts = ColPali.embed_images, ColPali.embed_queries, ColPali.embed_texts
-
-        def embed_images(model: ColPali, pictures: Any, **options: Any) -> Iterator[Any]:
-            def counted() -> Iterator[Any]:
-                for picture in pictures:
-                    self.pages += 1
-                    yield picture
-
-            return images(model, counted(), **options)
-
-        def embed_queries(model: ColPali, given: Any, **options: Any) -> Iterator[Any]:
-            listed = [given] if isinstance(given, str) else list(given)
-            self.texts += len(listed)
-            return queries(model, listed, **options)
-
-        def embed_texts(model: ColPali, given: Any, **options: Any) -> Iterator[Any]:
-            listed = list(given)
-            self.texts += len(listed)
-            return texts(model, listed, **options)
-
-        monkeypatch.setattr(ColPali, "embed_images", embed_images)
-        monkeypatch.setattr(ColPali, "embed_queries", embed_queries)
-        monkeypatch.setattr(ColPali, "embed_texts", embed_texts)
+    def __init__(self, model: ColPali) -> None:
+        self.__dict__.update(vars(model))
+        self.pages = self.texts = 0
 
     def __call__(self) -> ColPali:
-        return self.model
+        return self
+
+    def embed_images(self, images: Any, **options: Any) -> Generator[Float32, None, None]:
+        def counted() -> Iterator[Any]:
+            for image in images:
+                self.pages += 1
+                yield image
+
+        return super().embed_images(counted(), **options)
+
+    def embed_queries(self, texts: Any, **options: Any) -> Generator[Float32, None, None]:
+        self.texts += len(texts)
+        return super().embed_queries(texts, **options)
+
+    def embed_texts(self, texts: Any, **options: Any) -> Generator[Float32, None, None]:
+        texts = list(texts)
+        self.texts += len(texts)
+        return super().embed_texts(texts, **options)
 
 
 @pytest.fixture
-def encoder(coltiny: ColPali, monkeypatch: pytest.MonkeyPatch) -> Encoder:
-    return Encoder(coltiny, monkeypatch)
+def encoder(coltiny: ColPali) -> Encoder:
+    return Encoder(coltiny)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +71,7 @@ def pages(coltiny: ColPali) -> dict[str, Any]:
 @pytest.fixture
 def store(coltiny: ColPali, pages: dict[str, Any]) -> MultiVectorStore:
     made = MultiVectorStore.open(model=coltiny)
-    made.add((Entry(id=word), vectors) for word, vectors in pages.items())
+    made.add((Entry(id=word, content_hash=f"key of {word}"), vectors) for word, vectors in pages.items())
     return made
 
 
@@ -90,7 +86,7 @@ def test_stored_candidates_are_scored_without_encoding(store: MultiVectorStore, 
     candidates = [page(word, id_=word, image=forbidden) for word in WORDS]
     found = CandidateScorer(encoder, store).scores("bananas", candidates)
     assert (encoder.pages, encoder.texts) == (0, 1)
-    hits = {hit.id: hit for hit in store.search(next(encoder.model.embed_queries(["bananas"])), 3)}
+    hits = {hit.id: hit for hit in store.search(next(encoder.embed_queries(["bananas"])), 3)}
     assert [one.max_sim for one in found] == pytest.approx([hits[word].max_sim for word in WORDS])
     assert [one.relevance for one in found] == pytest.approx([hits[word].relevance for word in WORDS])
     assert max(found, key=lambda one: one.max_sim) is found[1]
@@ -104,8 +100,8 @@ def test_others_are_encoded_once_and_score_as_if_stored(store: MultiVectorStore,
     assert first == scorer.scores("bananas", candidates)
     assert scorer.scores("apples", candidates)[0].relevance > first[0].relevance
     assert encoder.pages == 3
-    kept = CandidateScorer(encoder, store).scores("bananas", candidates)
-    assert [one.max_sim for one in first] == pytest.approx([one.max_sim for one in kept], rel=1e-6)
+    stored = CandidateScorer(encoder, store).scores("bananas", candidates)
+    assert [one.max_sim for one in first] == pytest.approx([one.max_sim for one in stored], rel=1e-6)
     assert first[0] == first[3]
 
 
@@ -113,13 +109,13 @@ def test_stored_and_new_and_texts_come_together(store: MultiVectorStore, encoder
     candidates = [Candidate(None, "t", "prices of bananas"), page("apples", id_="apples"), page("pears", id_="unknown")]
     found = CandidateScorer(encoder, store).scores("bananas", candidates)
     assert (encoder.pages, encoder.texts) == (1, 2)
-    [query] = encoder.model.embed_queries(["bananas"])
-    [text] = encoder.model.embed_texts(["prices of bananas"])
+    [query] = encoder.embed_queries(["bananas"])
+    [text] = encoder.embed_texts(["prices of bananas"])
     assert found[0].max_sim == pytest.approx(float(max_sim(query, text.astype(np.float16))))
     assert found[0].max_sim == max(one.max_sim for one in found)
 
 
-def test_the_cache_holds_what_was_used_last(encoder: Encoder) -> None:
+def test_the_cache_holds_the_most_recently_used_pages(encoder: Encoder) -> None:
     scorer = CandidateScorer(encoder, cache_size=2)
     scorer.scores("x ray", [page("apples"), page("bananas")])
     scorer.scores("x ray", [page("apples")])
@@ -168,12 +164,12 @@ def test_a_bad_candidate_is_named_or_comes_last(encoder: Encoder, caplog: pytest
     assert "report.pdf, page 2" in caplog.text
 
 
-def test_no_candidates_no_encoding(encoder: Encoder, store: MultiVectorStore) -> None:
+def test_without_candidates_the_model_encodes_nothing(encoder: Encoder, store: MultiVectorStore) -> None:
     assert CandidateScorer(encoder, store).scores("bananas", []) == []
     assert (encoder.pages, encoder.texts) == (0, 0)
 
 
-def test_what_cannot_be_is_refused(encoder: Encoder) -> None:
+def test_invalid_arguments_are_refused(encoder: Encoder) -> None:
     with pytest.raises(ConfigurationError, match="cache_size"):
         CandidateScorer(encoder, cache_size=-1)
     with pytest.raises(ConfigurationError, match="on_error"):

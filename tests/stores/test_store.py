@@ -1,4 +1,4 @@
-"""One set of assertions for every kind of store: what is put in is found, by exact MaxSim, and nothing else."""
+"""One set of assertions for all kinds of store: searches return the stored entries by exact MaxSim, and no others."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import asyncio
 import copy
 import math
 import pickle
+import re
 import tempfile
 import threading
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +21,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from colpali_integrations import PageGrid, max_sim
+from colpali_integrations import max_sim
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
-from colpali_integrations.stores import Entry, MultiVectorStore
+from colpali_integrations.explain import PageGrid
+from colpali_integrations.stores import Entry, MultiVectorStore, SearchOptions
+from colpali_integrations.stores.engine import Point, Scored, Search
+from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import Settings
 from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, opening, page
 
@@ -60,7 +66,7 @@ def test_search_is_brute_force_max_sim(backend: str, seed: int, count: int, k: i
         assert [scores[f"page {number}"] for number in range(count)] == pytest.approx(truth.tolist(), abs=TOLERANCE)
 
 
-def test_what_was_stored_comes_back(open_store: Open) -> None:
+def test_stored_entries_and_vectors_are_returned(open_store: Open) -> None:
     store = open_store()
     grid = PageGrid(2, 2, np.array([0, 3, -1], np.int32))
     metadata = {
@@ -75,7 +81,7 @@ def test_what_was_stored_comes_back(open_store: Open) -> None:
         id="any string, ünï ✓",
         text="line\u2028line \U0001f600",
         metadata=metadata,
-        group="g",
+        document_id="g",
         content_hash="h",
         grid=grid,
         extra={"framework": {"kind": "node"}},
@@ -102,7 +108,7 @@ JSON = st.recursive(
 )
 
 
-def test_whatever_json_holds_comes_back(open_store: Open) -> None:
+def test_any_json_metadata_are_returned_unchanged(open_store: Open) -> None:
     store = open_store()
 
     @settings(max_examples=80, deadline=None)
@@ -133,25 +139,143 @@ def test_adding_again_replaces(open_store: Open) -> None:
     assert nine.text == "second"
 
 
-def test_deleting(open_store: Open) -> None:
+def test_delete_removes_the_entries_that_match_all_criteria(open_store: Open) -> None:
     store = fill(open_store())
     assert store.delete(["page 0", "page 0", "unknown"]) == 1
     assert store.delete("page 1") == 1, "one id is one id, not its letters"
     assert store.delete(where={"even": True, "page": {"$gte": 10}}) == 5
-    assert store.delete(group="2.pdf") == len({2, 5, 8, 11, 14, 17}) - 1
+    assert store.delete(document_id="2.pdf") == len({2, 5, 8, 11, 14, 17}) - 1
     assert store.delete([], where={"even": True}) == 0
     left = {number for number in range(2, 20) if not (number % 2 == 0 and number >= 10) and number % 3 != 2}
     assert store.hashes() == {f"page {number}": f"hash {number}" for number in left}
     assert set(names(store.search(QUERY, 30))) == {f"page {number}" for number in left}
-    assert store.groups() == {"0.pdf": sum(n % 3 == 0 for n in left), "1.pdf": sum(n % 3 == 1 for n in left)}
-    with pytest.raises(InputError, match="ids, where or group"):
+    assert store.documents() == {"0.pdf": sum(n % 3 == 0 for n in left), "1.pdf": sum(n % 3 == 1 for n in left)}
+    with pytest.raises(InputError, match="ids, where or document_id"):
         store.delete()
     assert store.delete(where={"$id": {"$exists": True}}) == len(left)
     assert len(store) == 0
     assert store.search(QUERY) == []
 
 
-def test_looking_around(open_store: Open) -> None:
+ALWAYS = [{"$and": []}, {"$nor": []}, {"x": {"$nin": []}}, {"$and": [{}]}, {"$not": {"$or": []}}, {"$or": [{}]}]
+
+
+@pytest.mark.parametrize("where", ALWAYS)
+def test_delete_refuses_filters_that_fit_every_entry(open_store: Open, where: dict[str, Any]) -> None:
+    store = fill(open_store(), 3)
+    choices: list[dict[str, Any]] = [{}, {"ids": ["page 1"]}, {"document_id": "1.pdf"}]
+    for options in choices:
+        with pytest.raises(InputError, match="fits every entry"):
+            store.delete(where=where, **options)
+    assert len(store) == store.count(where) == 3
+    with pytest.raises(InputError, match="pass ids, where or document_id"):
+        store.delete(where={})
+
+
+def test_metadata_of_a_document_are_updated_and_its_vectors_stay(open_store: Open) -> None:
+    store = fill(open_store(), 200)
+    before = dict(zip(store.hashes(), store.vectors(list(store.hashes())), strict=True))
+    assert store.update_metadata("1.pdf", {"even": None, "year": 2024}) == 67
+    assert store.count({"year": 2024}) == 67
+    assert store.count({"even": {"$exists": False}}) == 67
+    [seven] = store.get(["page 7"])
+    assert seven == entry(7, metadata={"source": "1.pdf", "page": 7, "year": 2024})
+    for id_, vectors in zip(before, store.vectors(list(before)), strict=True):
+        np.testing.assert_array_equal(vectors, before[id_])
+    with pytest.raises(InputError, match="page, source describe the page"):
+        store.update_metadata("1.pdf", {"source": "x", "page": 1})
+    assert store.update_metadata("unknown", {"year": 1}) == 0
+
+
+class RecordingEngine(MemoryEngine):
+    """A memory engine that records its batches and searches."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(schema=settings.schema, manifest=settings.to_dict())
+        self.batches: list[list[str]] = []
+        self.searches: list[Search] = []
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        self.batches.append([point.id for point in points])
+        super().upsert(points)
+
+    def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
+        self.searches += searches
+        return super().search(searches)
+
+
+def recording(**options: Any) -> tuple[MultiVectorStore, RecordingEngine]:
+    options = {"model": MODEL, **options}
+    engine = RecordingEngine(Settings(**options))
+    return MultiVectorStore(engine, Settings(**options)), engine
+
+
+@pytest.mark.parametrize(
+    ("k", "oversampling", "candidates"), [(1, None, 100), (10, None, 100), (11, None, 110), (5, 1, 5), (3, 2.5, 8)]
+)
+def test_candidates_are_ten_per_result_and_at_least_a_hundred(k: int, oversampling: float, candidates: int) -> None:
+    store, engine = recording(first_stage="ward")
+    fill(store, 120)
+    found = store.search(QUERY, k, mode="two_stage", oversampling=oversampling)
+    [search] = engine.searches
+    assert (len(found), search.limit) == (k, k)
+    assert search.prefetch is not None
+    assert search.prefetch.limit == candidates
+    engine.searches.clear()
+    store.search(QUERY, k, mode="exact", hybrid=True, text="text", oversampling=oversampling)
+    assert [search.limit for search in engine.searches[:2]] == [candidates, candidates]
+
+
+def test_two_stages_begin_above_a_thousand_entries() -> None:
+    store, engine = recording(first_stage="ward")
+    store.add((entry(number), page(number, rows=2)) for number in range(1000))
+    store.search(QUERY, 1)
+    store.add([(entry(1000), page(1000))])
+    store.search(QUERY, 1)
+    store.search(QUERY, 1, mode="exact")
+    assert [search.prefetch is not None for search in engine.searches] == [False, True, False]
+
+
+def test_slow_records_are_stored_every_two_seconds() -> None:
+    store, engine = recording()
+
+    def slow() -> Iterator[tuple[Entry, Any]]:
+        yield entry(0), page(0)
+        assert engine.batches == []
+        time.sleep(2.05)
+        yield entry(1), page(1)
+        assert engine.batches == [["page 0", "page 1"]]
+        yield entry(2), page(2)
+        assert len(engine.batches) == 1, "the two seconds begin anew"
+
+    assert store.add(slow()) == 3
+    assert engine.batches == [["page 0", "page 1"], ["page 2"]]
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        *[
+            ("collection", "use collection_name="),
+            ("host", "use url='http://<host>:6333'"),
+            ("modle", "did you mean 'model'"),
+        ],
+        *[(name, "use path= for a folder") for name in ("persist_directory", "persist_dir", "location", "folder")],
+        *[(name, "use model=") for name in ("embedding", "embed_model", "embedding_function")],
+        ("api_key", "options of a server's client need url="),
+    ],
+)
+def test_wrong_guesses_get_the_right_option(option: str, advice: str) -> None:
+    options: dict[str, Any] = {option: "x"}
+    with pytest.raises(ConfigurationError, match=re.escape(advice)) as caught:
+        MultiVectorStore.open(model=MODEL, **options)
+    assert option in str(caught.value)
+    if option not in ("modle", "api_key"):
+        with pytest.raises(ConfigurationError, match=re.escape(advice)):
+            MultiVectorStore.open(model=MODEL, url="http://localhost:1", **options)
+
+
+def test_count_scroll_and_contains(open_store: Open) -> None:
     store = open_store()
     assert (len(store), list(store.scroll()), store.search(QUERY), store.get([]), store.vectors([])) == (
         0,
@@ -184,7 +308,7 @@ def test_filters_hold_in_both_stages(open_store: Open) -> None:
 
 
 @pytest.mark.parametrize("first_stage", ["ward", "rows", "muvera"])
-def test_two_stages_that_hand_everything_on_are_exact(open_store: Open, first_stage: str) -> None:
+def test_two_stages_that_pass_on_all_entries_are_exact(open_store: Open, first_stage: str) -> None:
     store = open_store(first_stage=first_stage, first_vectors=4 if first_stage == "ward" else None)
     grids = {number: PageGrid(4, 4, np.arange(len(page(number))) % 16) for number in range(30)}
     store.add((entry(number, grid=grids[number]), page(number)) for number in range(29))
@@ -197,7 +321,7 @@ def test_two_stages_that_hand_everything_on_are_exact(open_store: Open, first_st
 
 
 @pytest.mark.parametrize("first_stage", ["int8", "binary"])
-def test_small_copies_are_scored_again_with_all_bits(open_store: Open, first_stage: str) -> None:
+def test_candidates_of_quantised_copies_are_scored_exactly(open_store: Open, first_stage: str) -> None:
     try:
         store = open_store(first_stage=first_stage)
     except ConfigurationError as error:
@@ -208,10 +332,10 @@ def test_small_copies_are_scored_again_with_all_bits(open_store: Open, first_sta
     assert names(store.search(QUERY, 5, mode="two_stage", oversampling=6)) == names(exact)
 
 
-def test_a_batch_is_its_searches(open_store: Open) -> None:
+def test_a_batch_returns_the_results_of_its_searches(open_store: Open) -> None:
     store = fill(open_store(), 15)
     queries = [page(number, seed=3, rows=number + 1) for number in range(4)]
-    batch = store.search_batch(queries, 4, where={"even": True})
+    batch = store.search_batch(queries, SearchOptions(k=4, where={"even": True}))
     singles = [store.search(query, 4, where={"even": True}) for query in queries]
     assert [names(one) for one in batch] == [names(one) for one in singles]
     assert store.search_batch([]) == []
@@ -230,7 +354,7 @@ def test_relevance_is_a_share_of_the_highest_score(open_store: Open) -> None:
     assert store.search(-unit[:1], 3)[-1].relevance == 0, "negative products are no share"
 
 
-def test_hybrid_search_finds_by_what_is_seen_or_said(open_store: Open) -> None:
+def test_hybrid_search_finds_by_look_or_text(open_store: Open) -> None:
     store = open_store()
     unit = np.eye(DIM, dtype=np.float32)
     store.add(
@@ -258,7 +382,9 @@ def test_hybrid_search_finds_by_what_is_seen_or_said(open_store: Open) -> None:
     assert names(store.search(query, hybrid=1.0, text="harbour crane"))[0] == "said"
     assert names(store.search(query, hybrid=0.0, text="harbour crane"))[:2] == ["seen", "both"]
     assert names(store.search(query, 1, hybrid=1.0, text="crane", where={"$id": {"$ne": "said"}})) != ["said"]
-    assert names(store.search(query, hybrid="rrf", text="zzz"))[0] == "seen", "words that nobody says change nothing"
+    assert names(store.search(query, hybrid="rrf", text="zzz"))[0] == "seen", (
+        "words that no entry contains change nothing"
+    )
     assert names(store.search(query, hybrid=True, text="?!"))[0] == "seen", "and so do no words"
     with pytest.raises(ConfigurationError, match="text="):
         store.search(query, hybrid=True)
@@ -267,7 +393,7 @@ def test_hybrid_search_finds_by_what_is_seen_or_said(open_store: Open) -> None:
             store.search(query, hybrid=wrong, text="x")  # type: ignore[arg-type]
 
 
-def test_what_only_its_text_finds_is_not_lost_behind_many_pages(open_store: Open) -> None:
+def test_an_entry_that_only_its_text_finds_is_not_lost(open_store: Open) -> None:
     store = fill(open_store(), 150)
     store.add([(Entry(id="said", text="zeppelin"), -100 * np.abs(page(1)))])
     # 100 candidates of 151 are seen; the one with the word is not among them.
@@ -277,7 +403,7 @@ def test_what_only_its_text_finds_is_not_lost_behind_many_pages(open_store: Open
     assert best.max_sim < 0
 
 
-def test_places_on_the_page(open_store: Open) -> None:
+def test_regions_are_boxes_in_fractions_and_points(open_store: Open) -> None:
     store = open_store()
     unit = np.eye(DIM, dtype=np.float32)
     grid = PageGrid(2, 2, np.array([1, 2, -1], np.int32))
@@ -301,7 +427,7 @@ def test_places_on_the_page(open_store: Open) -> None:
         (np.full((1, DIM), "x"), "<U1"),
     ],
 )
-def test_vectors_that_cannot_be(open_store: Open, vectors: Any, message: str) -> None:
+def test_invalid_vectors_are_refused(open_store: Open, vectors: Any, message: str) -> None:
     store = open_store()
     with pytest.raises(StoreError, match=message) as caught:
         store.add([(entry(1), page(1)), (entry(2), vectors)])
@@ -323,15 +449,15 @@ def test_vectors_that_cannot_be(open_store: Open, vectors: Any, message: str) ->
         {"text": "\ud800"},
     ],
 )
-def test_entries_that_cannot_be(open_store: Open, wrong: dict[str, Any]) -> None:
+def test_invalid_entries_are_refused(open_store: Open, wrong: dict[str, Any]) -> None:
     store = open_store()
     with pytest.raises(StoreError):
         store.add([(entry(1, **wrong), page(1))])
     assert len(store) == 0
 
 
-def test_a_grid_of_another_page(open_store: Open) -> None:
-    with pytest.raises(StoreError, match="places"):
+def test_a_grid_of_another_length_is_refused(open_store: Open) -> None:
+    with pytest.raises(StoreError, match="positions"):
         open_store().add([(entry(1, grid=PageGrid(1, 1, np.zeros(2, np.int32))), page(1, rows=3))])
 
 
@@ -339,7 +465,7 @@ def test_a_grid_of_another_page(open_store: Open) -> None:
     "options",
     [{"k": 0}, {"mode": "fast"}, {"oversampling": 0.5}, {"oversampling": math.nan}, {"mode": "two_stage"}],
 )
-def test_options_that_cannot_be(open_store: Open, options: dict[str, Any]) -> None:
+def test_invalid_search_options_are_refused(open_store: Open, options: dict[str, Any]) -> None:
     store = open_store(first_stage="exact")
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         store.search(QUERY, **options)
@@ -347,7 +473,7 @@ def test_options_that_cannot_be(open_store: Open, options: dict[str, Any]) -> No
 
 def test_another_model_is_refused(open_store: Open) -> None:
     if "memory" in open_store().where:
-        return  # nobody can open it again
+        return  # a store in memory cannot be opened again
     other = replace(MODEL, description="f" * 16, name="other")
     with pytest.raises(FingerprintError) as caught:
         open_store(model=other)
@@ -358,7 +484,7 @@ def test_another_model_is_refused(open_store: Open) -> None:
     assert open_store(model=replace(MODEL, name="a local copy", version="9")).model.name == "fake"
 
 
-def test_another_way_of_searching_is_refused(open_store: Open) -> None:
+def test_other_settings_are_refused(open_store: Open) -> None:
     store = open_store(first_stage="ward", first_vectors=4, language="german")
     if "memory" in store.where:
         return
@@ -404,7 +530,7 @@ async def test_tasks_share_a_store(open_store: Open) -> None:
     assert len({tuple(names(one)) for one in found}) == 1
 
 
-def test_a_stored_grid_is_unpacked_when_it_is_looked_at(open_store: Open) -> None:
+def test_a_stored_grid_is_unpacked_on_first_use(open_store: Open) -> None:
     store = open_store()
     grid = PageGrid(2, 2, np.array([0, 3, -1], np.int32))
     store.add([(entry(1, grid=grid), page(1, rows=3)), (entry(2), page(2))])

@@ -1,1 +1,1 @@
-"""ColTiny, the bundled model: its codecs and, in `weights`, its files."""
+"""ColTiny, the bundled model: its codecs, and its files in `weights`."""

@@ -1,28 +1,27 @@
-"""ColTiny, the bundled model: reads the words of a page from its pixels, looks words of a query up by dot product.
+"""ColTiny, the bundled model: reads the words of a page from its pixels, and matches query words by dot product.
 
-A page becomes one vector for each distinct word that the model makes out on it; a query one vector for each word. There
-is one more for what each passage of the page is about, and one for the query (`coltiny_senses`), so that near meanings
-count too. Ranking wants three things that unit vectors cannot say, so here lengths and one extra dimension carry them:
+A page becomes one vector per distinct word that the model recognises on it, a query one vector per word. One more
+vector per passage of the page, and one of the query, hold their senses (`senses`), so that near meanings count too.
+Ranking needs three quantities that unit vectors do not have; lengths and one extra dimension carry them:
 
 - a query vector's length is the word's learned weight w (rare words weigh more);
-- a page vector's length is how much the page says the word: its number of occurrences n, saturated and normalised by
+- a page vector's length is the word's frequency on the page: its number of occurrences n, saturated and normalised by
   the page's number of words L as in BM25 (Robertson and Zaragoza 2009),
   ``len = n (k1 + 1) / (n + k1 (1 - b + b L / mean))``;
-- the last dimension subtracts a hinge h from every cosine, and one zero vector a page stops sums at zero:
+- the last dimension subtracts a hinge h from every cosine, and one zero vector per page stops sums at zero:
   query ``[w t, -w h]``, page ``[len v, len]``, hence ``max(0, max_p w len (cos - h))`` by plain dot-product MaxSim.
 
-A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.23 with the shipped constants) a query word,
+A score is therefore at least 0 and at most ``1.1 (k1 + 1) (1 - h)`` (1.23 with the shipped constants) per query word,
 and at most 1.2 more for the sense. Rows are not of unit length, and every page ends with the zero vector; compare
 them by dot product, not by cosine.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,36 +30,34 @@ from PIL import Image
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.coltiny.pixels import look
-from colpali_integrations.models.coltiny.senses import Senses, passages
+from colpali_integrations.models.coltiny.senses import Senses, page_rows, passages
 from colpali_integrations.models.coltiny.texts import (
     ColTinyConfig,
     ColTinyQueries,
     ColTinyTexts,
     best_match,
     occurrence_lengths,
-    with_passages,
 )
-from colpali_integrations.models.coltiny.word_boxes import word_places
-from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.family import Feed, Float32, GraphFiles, Outputs, Prepared
+from colpali_integrations.models.coltiny.word_boxes import word_boxes
+from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 from colpali_integrations.scoring._kernels import products
 
-__all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout", "best_match"]
+__all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout"]
 
-_logger = logging.getLogger(__name__)
-_MOST_CELLS = 2048  # of about 3,700 on A4: bounds the time for noise that looks like text everywhere
+_MOST_CELLS = 2048  # of about 3,700 on A4: bounds the time for a page of noise, which looks like text everywhere
 
 
 @dataclass(frozen=True)
 class PageLayout:
-    """A page's vectors and where on the page they come from.
+    """A page's vectors and the cells they come from.
 
     Attributes:
-        vectors: float32 (n, dim): the words, what the passages are about, and the zero vector.
+        vectors: float32 (n, dim): the words, the senses of the passages, and the zero vector.
         cells: int32 (n, 2), row and column of the cell that each vector was read in (of a word's most salient
-            occurrence), counted from the edges of what the model saw; (-1, -1) for passages and the zero vector.
-        counts: int32 (n,), how often the page prints the word; 0 for those.
+            occurrence), counted from the edges of the prepared picture; (-1, -1) for passages and the zero vector.
+        counts: int32 (n,), occurrences of the word on the page; 0 for passages and the zero vector.
     """
 
     vectors: Float32
@@ -69,13 +66,13 @@ class PageLayout:
 
 
 class ColTinyPages:
-    """Page image to one vector a distinct word, one for what each passage is about, and the zero vector."""
+    """Encodes a page to one vector per distinct word, one per passage for its sense, and the zero vector."""
 
     def __init__(self, config: ColTinyConfig, senses: Senses) -> None:
         self._config, self._senses = config, senses
 
     def prepare(self, item: Image.Image) -> Prepared:
-        """The ink of the page, float32 (1, height, width); `extra` is its :class:`~.coltiny_pixels.Sight`."""
+        """The ink of the page, float32 (1, height, width); `extra` is its `Sight`."""
         sight = look(item, self._config.longest_side)
         return Prepared(key=sight.pixels.shape, arrays={"page": sight.pixels[None]}, extra=sight)
 
@@ -84,25 +81,25 @@ class ColTinyPages:
         return {"page": np.stack([item.arrays["page"] for item in batch])}
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """One float32 (n_distinct_words + n_passages + 1, dim) a page."""
+        """One float32 (n_distinct_words + n_passages + 1, dim) per page."""
         return [layout.vectors for layout in self.layouts(outputs, batch)]
 
     def layouts(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageLayout]:
-        """As :meth:`vectors`, with the place of each vector, for highlighting and citations."""
+        """As `vectors`, with the cell of each vector."""
         height, width = batch[0].extra.pixels.shape
         rows, columns = height // self._config.cell, width // self._config.cell
-        number, cells = np.divmod(outputs["cells"], rows * columns)
-        found = []
+        page, cells = np.divmod(outputs["cells"], rows * columns)
+        layouts = []
         for index in range(len(batch)):
-            own = number == index
-            place = np.stack(np.divmod(cells[own], columns), axis=1).astype(np.int32)
-            found.append(self.layout(outputs["vectors"][own], outputs["salience"][own], place))
-        return found
+            here = page == index
+            places = np.stack(np.divmod(cells[here], columns), axis=1).astype(np.int32)
+            layouts.append(self.layout(outputs["vectors"][here], outputs["salience"][here], places))
+        return layouts
 
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
-        """As :meth:`vectors`, each with the places of the words' most salient occurrences on the page."""
+        """As `vectors`, each with the boxes of the words' most salient occurrences."""
         return [
-            PageEmbedding(layout.vectors, word_places(item.extra, layout.cells, self._config.cell))
+            PageEmbedding(layout.vectors, word_boxes(item.extra, layout.cells, self._config.cell))
             for item, layout in zip(batch, self.layouts(outputs, batch), strict=True)
         ]
 
@@ -120,20 +117,20 @@ class ColTinyPages:
         config = self._config
         order = np.argsort(-salience, kind="stable")[:_MOST_CELLS]
         order = order[salience[order] > config.salience_threshold]
-        found, place = vectors[order].astype(np.float32), cells[order]
-        cosine = products(found, found)
+        spellings, place = vectors[order].astype(np.float32), cells[order]
+        cosine = products(spellings, spellings)
 
-        # A printed word that straddles cells is seen by several of them: the most salient one speaks for it.
+        # A printed word that straddles cells is read in several of them: keep the most salient one.
         row, column = place.T
         near = (np.abs(row[:, None] - row) <= 1) & (np.abs(column[:, None] - column) <= 1)
         first = ~np.tril(near & (cosine > config.occurrence_cosine), -1).any(axis=1)
-        found, place, cosine = found[first], place[first], cosine[np.ix_(first, first)]
+        spellings, place, cosine = spellings[first], place[first], cosine[np.ix_(first, first)]
 
-        # The most salient cell that is still free takes every free cell that says the same word.
-        same, free = cosine > config.cluster_cosine, np.ones(len(found), bool)
-        label = np.zeros(len(found), np.intp)
+        # The most salient cell without a word gets one, together with every such cell that shows the same word.
+        same, free = cosine > config.cluster_cosine, np.ones(len(place), bool)
+        label = np.zeros(len(place), np.intp)
         leaders: list[int] = []
-        for index in range(len(found)):
+        for index in range(len(place)):
             if free[index]:
                 members = same[index] & free
                 members[index] = True
@@ -141,16 +138,16 @@ class ColTinyPages:
                 leaders.append(index)
                 free &= ~members
         if not leaders:
-            alone = np.zeros((1, config.dim), np.float32)
-            return PageLayout(alone, np.full((1, 2), -1, np.int32), np.zeros(1, np.int32))
+            zero = np.zeros((1, config.dim), np.float32)
+            return PageLayout(zero, np.full((1, 2), -1, np.int32), np.zeros(1, np.int32))
         count = np.bincount(label).astype(np.int32)
-        total = np.zeros((len(leaders), found.shape[1]), np.float32)
-        np.add.at(total, label, found)
+        total = np.zeros((len(leaders), spellings.shape[1]), np.float32)
+        np.add.at(total, label, spellings)
         spellings = total / np.linalg.norm(total, axis=1, keepdims=True)
-        length = occurrence_lengths(config, count, len(found))
+        length = occurrence_lengths(config, count, len(place))
         words = np.concatenate([spellings * length, length], axis=1)
         in_order = label[np.lexsort(place.T[::-1])]
-        rows = with_passages(words, passages(self._senses.of_spellings(spellings), in_order))
+        rows = page_rows(words, passages(self._senses.of_spellings(spellings), in_order))
         others = len(rows) - len(words)
         nowhere, never = np.full((others, 2), -1, np.int32), np.zeros(others, np.int32)
         return PageLayout(rows, np.concatenate([place[leaders], nowhere]), np.concatenate([count, never]))
@@ -159,14 +156,12 @@ class ColTinyPages:
 class ColTinyFamily:
     """ColTiny bound to the files of one folder: ``image.onnx``, ``text.onnx``, ``senses.npz`` and ``config.json``."""
 
-    preprocessing: ClassVar[str] = FAMILIES["coltiny"].preprocessing
-
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         self.config = ColTinyConfig.read(directory / "config.json")
         if self.config.dim != description.dim:
             raise ModelLoadError(
-                f"{directory}: its config.json says dim {self.config.dim}, the description of {description.name!r}"
-                f" {description.dim}; describe the model with its own dim"
+                f"{directory}: config.json has dim {self.config.dim}, the description of {description.name!r} has "
+                f"{description.dim}; describe the model with its own dim"
             )
         self.graphs = GraphFiles(pages=directory / description.model_file, queries=directory / "text.onnx")
         senses = Senses.read(directory / "senses.npz")
@@ -174,10 +169,18 @@ class ColTinyFamily:
         self.texts = ColTinyTexts(self.config, senses)
         self.pages = ColTinyPages(self.config, senses)
 
+    @staticmethod
+    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+        """Compute `best_match` from the constants of the folder; the constructor checks them."""
+        k1, hinge = config.get("k1"), config.get("hinge")
+        if not (isinstance(k1, int | float) and isinstance(hinge, int | float)):
+            return base
+        return replace(base, best_match=best_match(k1, hinge))
+
     def token_count(self, text: str, *, include_special: bool = True) -> int:
-        """Number of words of a query, after truncation; the special token is what they are about."""
+        """Number of words of a query, after truncation; the special token is the vector of its sense."""
         return len(self.queries.tokens(text)) if include_special else len(self.queries.words(text))
 
     def query_tokens(self, text: str) -> list[str | None]:
-        """The words that the query vectors stand for, folded to the model's alphabet; None for what they are about."""
+        """The words that the query vectors stand for, folded to the model's alphabet; None for the query's sense."""
         return self.queries.tokens(text)

@@ -1,8 +1,8 @@
-"""From a picture of a page to what ColTiny sees: its ink at the model's size, as dark print on white.
+"""Prepare the picture of a page for ColTiny: its ink at the model's size, as dark print on white.
 
-A model that looks at 16-pixel cells would see the same word otherwise a few pixels further to the right. So what it
-gets is laid out from the ink and not from the edges of the page: margins cost nothing, and white around a page changes
-nothing.
+The model reads 16-pixel cells, so the same word has another input a few pixels further to the right. The picture is
+therefore laid out from the ink and not from the edges of the page: margins cost no time, and white around a page has
+no effect.
 """
 
 from __future__ import annotations
@@ -14,24 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from colpali_integrations.models.family import Float32
+from colpali_integrations.runtime.arrays import Float32
 
 __all__ = ["Headline", "Sight", "even_light", "look"]
 
 _DARK = 115  # grey level of paper below which a page counts as light print on dark
 _INK = 40  # grey levels between ink and paper; a scanner's noise stays below
 _MARGIN = 16  # pixels around the ink
-_HALF = 0.5  # of the way from black to paper: darker is ink
+_HALF = 0.5  # of the range from black to paper: darker is ink
 _ROUND = 32  # sides are multiples of it: a multiple of a cell, and large so that pages share shapes
-# A small picture is a crop rather than a page: blown up to a page's size, its letters would be larger than any that
-# the model has learned.
+# A small picture is a crop rather than a page: enlarged to a page's size, its letters would be larger than in training.
 _MOST_ENLARGEMENT = 2.0
-# Of print that is large throughout (a title page, two words on a picture) a letter would be larger than what the model
-# looks at. Strokes tell: of print of 12 to 36 pixels the median is 1 to 3 pixels wide, of bold print twice that.
+# Letters of large print (a title page, two words on a picture) are larger than the model's field of view. The width of
+# strokes measures print: the median is 1 to 3 pixels in print of 12 to 36 pixels, twice that in bold print.
 _WIDE_STROKE, _STROKE = 4.0, 2.5
-_LEAST_SHARE = 0.25  # what is wider still are shapes and no strokes
-# Large print on a page of smaller print (the title of a slide): a block of ink between white as high as letters of 36
-# pixels and more are, of strokes that are wide, but not so wide for its height as shapes are.
+_LEAST_SHARE = 0.25  # wider ink is a shape and no stroke
+# Large print on a page of smaller print (the title of a slide): a block of ink between white, as high as letters of at
+# least 36 pixels, with strokes that are wide, but narrower for its height than shapes.
 _LARGE, _LARGEST = 24, 300
 _WIDEST_STROKE = 0.3
 _LEAST_INK = 0.01  # of the block's area
@@ -40,14 +39,14 @@ _GAP = 0.8  # of a block's height, as white beside it: wider than between words
 
 @dataclass(frozen=True)
 class Headline:
-    """A block of large print, made as small as the model reads it, above the rest of a :class:`Sight`.
+    """A block of large print, scaled down to the model's size, above the rest of a `Sight`.
 
     Attributes:
         start: its first row in the sight's pixels.
         stop: the row after its last.
-        left: where its left edge stands on the page, in pixels of the sight's scale.
-        top: the same of its upper edge.
-        scale: how many of those pixels one of its own is.
+        left: position of its left edge on the page, in pixels of the sight's scale.
+        top: position of its upper edge.
+        scale: size of one of its pixels in pixels of the sight's scale.
     """
 
     start: int
@@ -63,10 +62,10 @@ class Sight:
 
     Attributes:
         pixels: float32 (height, width) in [0, 1], paper at 1; sides are multiples of 32.
-        left: where its left edge stands on the page, in its pixels; negative beyond the page's edge.
-        top: the same of its upper edge, headlines included, so that the rest stands where it does.
+        left: position of its left edge on the page, in its pixels; negative beyond the page's edge.
+        top: position of its upper edge, headlines included, such that it is right for the rest.
         page: width and height of the whole page in these pixels.
-        headlines: what stands in the uppermost rows instead, at another scale.
+        headlines: blocks in the uppermost rows, which have positions and scales of their own.
     """
 
     pixels: Float32
@@ -76,7 +75,7 @@ class Sight:
     headlines: tuple[Headline, ...] = ()
 
     def on_page(self, x: float, y: float) -> tuple[float, float]:
-        """Where on the page a point of the pixels stands."""
+        """The position on the page of a point of the pixels."""
         for part in self.headlines:
             if part.start <= y < part.stop:
                 return part.left + x * part.scale, part.top + (y - part.start) * part.scale
@@ -84,10 +83,10 @@ class Sight:
 
 
 def look(image: Image.Image, longest_side: int) -> Sight:
-    """Find the ink of a page and bring it to the size that the model was trained at.
+    """Find the ink of a page and scale it to the size that the model was trained at.
 
-    A page is as large as `longest_side` says; one whose print is large throughout is made smaller. Of others, blocks of
-    large print (a slide's title) are taken out and stand above the rest, smaller.
+    A page is scaled to `longest_side`, or smaller if its print is large throughout. On other pages, blocks of large
+    print (a slide's title) are moved above the rest and made smaller.
 
     Args:
         image: of any mode and size.
@@ -104,7 +103,7 @@ def look(image: Image.Image, longest_side: int) -> Sight:
 
 
 def _with_headlines(sight: Sight) -> Sight:
-    """The same with the blocks of large print taken out and laid above the rest."""
+    """Move the blocks of large print above the rest, scaled down."""
     blocks = _large_blocks(sight.pixels)
     if not blocks:
         return sight
@@ -126,7 +125,7 @@ def _with_headlines(sight: Sight) -> Sight:
         strips.append(strip)
         height += len(strip)
         pixels[top:bottom, left:right] = 1
-    # What is left of the rest begins and ends with its own ink.
+    # Re-crop the rest: removing headlines can leave blank rows above and below it.
     inked = np.flatnonzero((pixels < 1 - _INK / 255).any(axis=1))
     first, last = (int(inked[0]), int(inked[-1])) if inked.size else (0, 0)
     first = max(0, first // _MARGIN - 1) * _MARGIN
@@ -138,8 +137,8 @@ def _with_headlines(sight: Sight) -> Sight:
 
 
 def _large_blocks(pixels: Float32) -> list[tuple[int, int, int, int, float, bool]]:
-    """Left, top, right, bottom of blocks of large print, how wide their strokes are, and whether on dark paper."""
-    found = []
+    """Left, top, right, bottom of blocks of large print, width of their strokes, and whether their paper is dark."""
+    blocks = []
     ink = pixels < _HALF
     for top, bottom in _runs(ink, 1, 1):
         if bottom - top < _LARGE:
@@ -150,25 +149,25 @@ def _large_blocks(pixels: Float32) -> list[tuple[int, int, int, int, float, bool
             for above, below in _runs(part, 1, 1):
                 height = below - above
                 if not _LARGE <= height <= _LARGEST or right - left < height or not left:
-                    continue  # with ink at the edge, where the margin is, black is white
+                    continue  # ink at the edge is paper that was inverted: a margin belongs there
                 block = part[above:below]
                 dark = bool(block.mean() > 0.5)  # light print on a bar
                 if dark:
                     block = ~block
                 stroke = _median_stroke(block)
                 if _WIDE_STROKE <= stroke <= _WIDEST_STROKE * height and block.mean() > _LEAST_INK:
-                    found.append((left, top + above, right, top + below, stroke, dark))
-    return found
+                    blocks.append((left, top + above, right, top + below, stroke, dark))
+    return blocks
 
 
 def _runs(ink: NDArray[np.bool_], across: int, gap: int) -> list[tuple[int, int]]:
-    """Where the runs of lines with ink begin and end, gaps of up to `gap` included; `across` is the axis of a line."""
-    places = np.flatnonzero(ink.any(axis=across))
-    if not places.size:
+    """Start and end of each run of lines with ink, gaps of up to `gap` included; `across` is the axis of a line."""
+    inked = np.flatnonzero(ink.any(axis=across))
+    if not inked.size:
         return []
-    breaks = np.flatnonzero(np.diff(places) > gap + 1)
-    starts = places[np.concatenate([[0], breaks + 1])]
-    ends = places[np.concatenate([breaks, [len(places) - 1]])] + 1
+    breaks = np.flatnonzero(np.diff(inked) > gap + 1)
+    starts = inked[np.concatenate([[0], breaks + 1])]
+    ends = inked[np.concatenate([breaks, [len(inked) - 1]])] + 1
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
@@ -186,7 +185,7 @@ def _look(grey: Image.Image, scale: float) -> Sight:
     )
     x0, y0 = left - margin, top - margin
     x1, y1 = x0 + width / scale, y0 + height / scale
-    # Pillow resizes only what lies inside of a picture: where the margin reaches beyond the page, paper is laid there.
+    # Pillow resizes only regions inside a picture: extend the page by paper where the margin reaches beyond it.
     beyond_x, beyond_y = max(0, math.ceil(-x0)), max(0, math.ceil(-y0))
     needed = (beyond_x + max(grey.width, math.ceil(x1)), beyond_y + max(grey.height, math.ceil(y1)))
     if needed != grey.size:
@@ -199,7 +198,7 @@ def _look(grey: Image.Image, scale: float) -> Sight:
 
 
 def even_light(grey: NDArray[np.uint8]) -> Float32:
-    """Dark print on white paper, whatever the page's colours.
+    """Convert a page of any colours to dark print on white paper.
 
     The paper is the page's median grey. Dark pages (slides, terminals) are inverted, then the paper is made white.
 
@@ -223,9 +222,11 @@ def even_light(grey: NDArray[np.uint8]) -> Float32:
 
 
 def _median_stroke(ink: NDArray[np.bool_]) -> float:
-    """Median length in pixels of the runs of ink in all rows; 0 without ink. Few figures have as many as print has."""
+    """Median length in pixels of the runs of ink in all rows; 0 without ink. Print has far more runs than figures."""
     ink = np.pad(ink, ((0, 0), (1, 1)))
-    edges = np.flatnonzero(ink[:, 1:] != ink[:, :-1])  # where runs begin and end, in turn: no run goes over a row's end
+    edges = np.flatnonzero(
+        ink[:, 1:] != ink[:, :-1]
+    )  # starts and ends of runs alternate; the padding ends each at its row
     return float(np.median(edges[1::2] - edges[::2])) if edges.size else 0.0
 
 
@@ -236,7 +237,7 @@ def _paper(grey: NDArray[np.uint8]) -> int:
 
 
 def _ink(grey: NDArray[np.uint8], paper: int) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom (exclusive) of what stands out from the paper; None for a blank page."""
+    """Left, top, right, bottom (exclusive) of the ink; None for a blank page."""
     inked = (np.abs(np.arange(256) - paper) > _INK)[grey]
     rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
     if not rows.size:

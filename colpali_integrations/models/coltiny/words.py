@@ -1,8 +1,8 @@
-"""ColTiny's words: how a query becomes tokens, and a token the ids of its spelling features.
+"""ColTiny's words: split a query into words, and a word into the ids of its spelling features.
 
-Used by the family at run time and by ``training/``, so that both spell alike. A query is folded to
-the model's alphabet (a to z, digits, and ``.`` ``,`` inside numbers): case and accents go, ligatures
-open. Each word is then described by its spelling alone, hence any word, number or code has a vector.
+Used by the family at run time and by ``training/``, so that both spell alike. A query is folded to the model's alphabet
+(a to z, digits, and ``.`` ``,`` inside numbers): case and accents are removed, ligatures are opened. Each word is then
+described by its spelling alone, so any word, number or code has a vector.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _LENGTH_BASE = _TRIGRAM_BASE + _TRIGRAM_BUCKETS
 FEATURE_COUNT = _LENGTH_BASE + _LENGTHS
 """Number of spelling features; the id ``FEATURE_COUNT`` itself is padding, whose embedding is zero."""
 MAX_WORD_LENGTH = 48
-"""Longer words are cut here: no page sets them in one line, and features must stay bounded."""
+"""Longer words are cut to this length: no page prints them in one line, and the features must stay bounded."""
 
 MAX_WORD_FEATURES = 2 * _POSITIONS + 2 * MAX_WORD_LENGTH + 2
-"""Most features that one word can have: ten places from either end, 49 pairs, 48 triples and the length."""
+"""Maximum number of features of a word: ten positions from either end, 49 pairs, 48 triples and the length."""
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[a-z0-9]+")
-# Letters that Unicode decomposition leaves whole although readers spell them with plain letters.
+# Letters that Unicode does not decompose although they have a spelling in plain letters.
 _OPENED = str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ı": "i", "ħ": "h", "ŧ": "t"}
 )
@@ -43,7 +43,7 @@ STOP_WORDS = frozenset(
         "has", "have", "had", "its", "into", "than", "then", "so", "but",
     }
 )  # fmt: skip
-"""English filler that names no topic (a short list of our own, chosen before any evaluation)."""
+"""English words without a topic (a short list of our own, chosen before any evaluation)."""
 
 
 def fold(text: str) -> str:
@@ -62,24 +62,23 @@ def words(text: str) -> list[str]:
 
 
 def query_words(text: str) -> list[str]:
-    """The words of a query that are looked for on pages, in order, at least one.
+    """The words of a query that are searched on pages, in order, at least one.
 
-    Filler (:data:`STOP_WORDS`) and single letters are left out, unless the query has nothing else.
-    Text with no letter or digit that the model can read (another script, emoji, punctuation) comes back
-    as its whitespace-separated pieces unchanged: :func:`word_features` hashes those, which gives a fixed,
-    finite vector that matches nothing in particular.
+    Stop words (:data:`STOP_WORDS`) and single letters are left out, unless the query has no other words. Text without
+    a letter or digit of the model's alphabet (another script, emoji, punctuation) is split at white space and otherwise
+    unchanged: :func:`word_features` hashes the pieces to fixed, finite vectors that match no word in particular.
     """
-    found = words(text)
-    telling = [word for word in found if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())]
-    return telling or found or [piece[:MAX_WORD_LENGTH] for piece in text.split()] or [text]
+    every = words(text)
+    telling = [word for word in every if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())]
+    return telling or every or [piece[:MAX_WORD_LENGTH] for piece in text.split()] or [text]
 
 
 def word_features(word: str) -> list[int]:
     """Ids of the spelling features of one word, each in ``range(FEATURE_COUNT)``.
 
-    Characters by position from the left and from the right (first ten of each), character pairs and
-    hashed character triples with word boundaries, and the length. Triples are hashed by CRC-32, so the
-    ids are the same on every platform. Characters out of the alphabet only take part in the triples.
+    Features are characters by position from the left and from the right (first ten of each), character pairs and hashed
+    character triples with word boundaries, and the length. Triples are hashed by CRC-32, so the ids are the same on
+    every platform. Characters outside the alphabet are part of the triples only.
     """
     ids: list[int] = []
     codes = [_CHARACTER_ID.get(character) for character in word]

@@ -1,4 +1,4 @@
-"""A collection on a Qdrant server: reaching it, making it, reading what it was made for, and saying what went wrong."""
+"""Collections on a Qdrant server: connecting, creating, and reading their manifests."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ __all__ = [
 
 _MANIFEST = "colpali_integrations"
 _TIMEOUT = 60
-# What pages are filtered by. Float, not integer: the integer index does not see 3.0.
+# Fields that are filtered by most often. Float, not integer: the integer index misses 3.0.
 _INDEXES = {
-    "group": models.PayloadSchemaType.KEYWORD,
+    "document_id": models.PayloadSchemaType.KEYWORD,
+    "content_hash": models.PayloadSchemaType.KEYWORD,
     "metadata.source": models.PayloadSchemaType.KEYWORD,
     "metadata.page": models.PayloadSchemaType.FLOAT,
 }
@@ -43,17 +44,17 @@ _QUANTIZATION: dict[str, models.QuantizationConfig] = {
 
 
 def connect(url: str, *, api_key: str | None = None, **options: Any) -> QdrantClient:
-    """A client of a server or cluster; nothing is asked of it yet.
+    """Make a client of a server or cluster, without a request.
 
     Args:
         url: such as "http://localhost:6333", or ":memory:" for qdrant-client's own imitation, for tests.
-        api_key: never shown, not in errors either.
+        api_key: secret; errors do not contain it.
         options: of `qdrant_client.QdrantClient`, such as `prefer_grpc=True` (vectors travel in a quarter of the bytes,
-            if the server's port 6334 is open) or `timeout` (60 s unless given; the client's own 5 s are short for a
-            batch of pages).
+            if the server's port 6334 is open) or `timeout` (60 s by default; the client's own default of 5 s is
+            short for a batch of pages).
 
     Raises:
-        ConfigurationError: the URL or an option is none.
+        ConfigurationError: the URL or an option is invalid.
     """
     if url == ":memory:":
         return QdrantClient(":memory:", **options)
@@ -64,13 +65,13 @@ def connect(url: str, *, api_key: str | None = None, **options: Any) -> QdrantCl
 
 
 def is_local(client: QdrantClient) -> bool:
-    """Whether this is qdrant-client's local mode, which imitates a server: for tests, not thread-safe."""
+    """Whether this is qdrant-client's local mode, an imitation of a server for tests, which is not thread-safe."""
     options = client.init_options
     return options.get("location") == ":memory:" or options.get("path") is not None
 
 
 def describe(client: QdrantClient, collection: str) -> str:
-    """What and where, for messages; without what is secret in a URL."""
+    """The collection and its server, for messages, without the secrets of a URL."""
     options = client.init_options
     place = options.get("url") or options.get("location") or options.get("path")
     if place is None:
@@ -84,28 +85,28 @@ def _shown(url: str) -> str:
 
 
 def server_version(client: QdrantClient) -> tuple[int, int]:
-    """Major and minor version of the server; (0, 0) if it does not say."""
+    """Major and minor version of the server; (0, 0) if it is unknown."""
     try:
         major, minor, *_ = client.info().version.split(".")
         return int(major), int(minor)
-    except Exception:  # whatever is wrong, the next request says it better
+    except Exception:  # the next request raises a better error
         return 0, 0
 
 
 def read_manifest(client: QdrantClient, collection: str) -> dict[str, Any] | None:
-    """What was kept when the collection was made; None if there is no such collection.
+    """Read the manifest that was stored when the collection was created; None if there is no such collection.
 
     Raises:
-        StoreError: the server cannot be asked, or the collection is somebody else's.
+        StoreError: the server cannot be reached, or the collection was not created by this package.
     """
     where = describe(client, collection)
     with reaching(where):
         if not client.collection_exists(collection):
             return None
-        found = (client.get_collection(collection).config.metadata or {}).get(_MANIFEST)
-    if not isinstance(found, dict):
+        manifest = (client.get_collection(collection).config.metadata or {}).get(_MANIFEST)
+    if not isinstance(manifest, dict):
         raise StoreError(f"{where} was not made by colpali-integrations: choose another collection name")
-    return found
+    return manifest
 
 
 def open_collection(
@@ -116,34 +117,34 @@ def open_collection(
     manifest: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Make the collection if there is none, and return its manifest.
+    """Create the collection if there is none, and return its manifest.
 
     Args:
         client: of the server.
         collection: its name.
         schema: the points' vectors.
-        manifest: kept if the collection is made now.
+        manifest: stored if the collection is created now.
         options: of `QdrantClient.create_collection`, such as `shard_number` and `replication_factor`.
 
     Raises:
-        StoreError: the server refused, is older than 1.16, or the collection has other vectors.
+        StoreError: the server refuses, is older than 1.16, or the collection has other vectors.
     """
     where = describe(client, collection)
-    found = read_manifest(client, collection)
-    if found is None:
-        found = _create(client, collection, schema, manifest, options, where)
+    stored = read_manifest(client, collection)
+    if stored is None:
+        stored = _create(client, collection, schema, manifest, options, where)
     with reaching(where):
         info = client.get_collection(collection)
-        if not is_local(client):  # which has no indexes, and says so by a warning
+        if not is_local(client):  # the local mode has no indexes, and warns about them
             for field, kind in _INDEXES.items():
                 if field not in info.payload_schema:
                     client.create_payload_index(collection, field, field_schema=kind, wait=True)
     vectors = info.config.params.vectors
     sizes = {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
-    wanted = {name: spec.dim for name, spec in schema.items()}
-    if sizes != wanted:
-        raise StoreError(f"{where} keeps vectors of the lengths {sizes}, expected {wanted}: choose another collection")
-    return found
+    expected = {name: spec.dim for name, spec in schema.items()}
+    if sizes != expected:
+        raise StoreError(f"{where} has vectors of the lengths {sizes}, expected {expected}: choose another collection")
+    return stored
 
 
 def _create(
@@ -164,15 +165,15 @@ def _create(
                 **options,
             )
         except Exception:
-            # Another process may have made it since we looked: then that one holds.
-            if (made := read_manifest(client, collection)) is None:
+            # Another process may have created it since the check; then its manifest counts.
+            if (stored := read_manifest(client, collection)) is None:
                 raise
-            return made
+            return stored
         if not (client.get_collection(collection).config.metadata or {}).get(_MANIFEST):
             client.delete_collection(collection)
             version = ".".join(map(str, server_version(client)))
             raise StoreError(
-                f"{where}: the server (version {version}) keeps no metadata of collections; 1.16 and later do"
+                f"{where}: the server (version {version}) does not store metadata of collections; 1.16 and later do"
             )
     return dict(manifest)
 

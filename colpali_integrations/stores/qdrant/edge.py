@@ -1,7 +1,7 @@
-"""The Qdrant engine inside this process: a folder on disk, no server.
+"""The Qdrant engine inside this process: a folder on disk, without a server.
 
-A folder has one owner at a time. Stores that are opened on the same folder within a process share it; another process
-gets an error that says so, because the engine's log is locked.
+A folder belongs to one process at a time. Stores on the same folder within a process share it; another process gets a
+`StoreError`, because the engine locks its log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import StoreError
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec
-from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.filters import RESERVED, Filter
 from colpali_integrations.stores.qdrant import shards as qdrant_shards
 from colpali_integrations.stores.qdrant.filters import EDGE, point_id, translate
 from colpali_integrations.stores.qdrant.shards import Shard, acquire, edge, release
@@ -27,17 +27,17 @@ __all__ = ["EdgeEngine"]
 
 
 class EdgeEngine:
-    """Points in a folder, kept and searched by the Qdrant engine.
+    """Points in a folder, stored and searched by the Qdrant engine.
 
-    What was written is in the engine's log when a method returns, and survives the death of the process.
+    When a method returns, its changes are in the engine's log and survive the death of the process.
 
     Args:
-        folder: opened if it holds a store, otherwise made.
+        folder: opened if it holds a store, otherwise created.
         schema: the points' vectors.
-        manifest: kept in the folder when it is made; afterwards the folder's own holds.
+        manifest: stored in a new folder; an existing folder has its own.
 
     Raises:
-        StoreError: another process has it open, or it cannot be read or written.
+        StoreError: another process has the folder open, or it cannot be read or written.
     """
 
     def __init__(self, folder: Path, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:
@@ -64,7 +64,7 @@ class EdgeEngine:
                 self.optimize()
 
     def delete(self, ids: Collection[str]) -> None:
-        """Remove points; unknown ids are passed over."""
+        """Remove points; unknown ids are ignored."""
         if ids:
             self._update(edge.UpdateOperation.delete_points([point_id(id_) for id_ in ids]))
 
@@ -79,7 +79,7 @@ class EdgeEngine:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
         with self._using() as shard:
             records = shard.retrieve([point_id(id_) for id_ in ids], False, [name]) if ids else []
-        # The engine hands vectors over as lists of Python floats.
+        # The engine returns vectors as lists of Python floats.
         found = {
             str(record.id): np.array(record.vector[name], np.float32)
             for record in records
@@ -95,7 +95,7 @@ class EdgeEngine:
         after: Any = None,
         fields: Collection[str] | None = None,
     ) -> tuple[list[Payload], Any]:
-        """Payloads, a piece at a time, in the order of the engine's own ids."""
+        """Read one batch of payloads, in the order of the engine's own ids."""
         wanted: Any = True if fields is None else [*{*fields, "id"}]
         with self._using() as shard:
             request = edge.ScrollRequest(
@@ -126,12 +126,12 @@ class EdgeEngine:
         ]
 
     def optimize(self) -> None:
-        """Seal and merge segments, give back the space of removed points, make the quantised copies, if any."""
+        """Seal and merge segments, release the space of removed points, and make the quantised copies, if any."""
         with self._using() as shard:
             shard.optimize()
 
     def close(self) -> None:
-        """Release the folder, if no other store of this process uses it."""
+        """Release the folder unless another store of this process uses it."""
         shard, self._shard = self._shard, None
         if shard is not None:
             release(shard)
@@ -176,10 +176,10 @@ class EdgeEngine:
         return edge.Filter(must=parts) if parts else None
 
     def _payloads(self, condition: Any) -> Iterator[Payload]:
-        """What the part of a filter that the engine cannot express is decided by."""
+        """Read the payloads for the part of a filter that the engine cannot express."""
         after = None
         while True:
-            fields = ["id", "group", "metadata"]
+            fields = [*RESERVED.values(), "metadata"]
             with self._using() as shard:
                 request = edge.ScrollRequest(
                     offset=after, limit=1024, filter=condition, with_payload=fields, with_vector=False
@@ -205,7 +205,7 @@ class EdgeEngine:
             yield shard.handle
         except StoreError:
             raise
-        except Exception as error:  # the engine raises nothing more special
+        except Exception as error:  # the engine has no more specific type
             raise StoreError(f"{self.where}: {error}") from error
 
     def _update(self, operation: Any) -> None:

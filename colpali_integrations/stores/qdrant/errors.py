@@ -1,4 +1,4 @@
-"""What went wrong with a Qdrant server, in words that say what to do about it."""
+"""Errors of a Qdrant server as `StoreError`s with advice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["reaching"]
 
 @contextlib.contextmanager
 def reaching(where: str) -> Iterator[None]:
-    """Turn the client's errors into a StoreError that says where, what, and what to do about it."""
+    """Turn the client's errors into a StoreError with the place, the cause and advice."""
     try:
         yield
     except StoreError:
@@ -37,28 +37,28 @@ def _explained(error: Exception) -> str:
     if isinstance(error, ResourceExhaustedResponse):
         return f"the server has too much to do; it asks to wait {error.retry_after_s} s ({error})"
     if isinstance(error, UnexpectedResponse):
-        return _explained_status(error.status_code or 0, _said(error))
+        return _explained_status(error.status_code or 0, _server_message(error))
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
         return _explained_status(_CODES.get(error.code(), 0), str(error.details()))
     return f"{type(error).__name__}: {error}"
 
 
-def _explained_status(status: int, said: str) -> str:
+def _explained_status(status: int, message: str) -> str:
     advice = ""
-    if "index required" in said.lower():  # a collection in strict mode
+    if "index required" in message.lower():  # a collection in strict mode
         advice = ". Make one by QdrantClient.create_payload_index, or let the collection filter without"
-    return _STATUS.get(status, "the server refused: {said}").format(said=said) + advice
+    return _STATUS.get(status, "the server refused: {message}").format(message=message) + advice
 
 
 _STATUS = {
-    400: "the server refused: {said}",
-    401: "the server asks for an API key, give it as api_key= ({said})",
-    403: "the API key does not allow this ({said})",
-    404: "the collection is not there (any more); open the store again to make it anew ({said})",
-    408: "the server took too long; allow more time by timeout= (seconds) ({said})",
-    413: "a point is larger than the server takes; raise its service.max_request_size_mb ({said})",
-    429: "the server has too much to do; try again later ({said})",
-    503: "the server cannot be reached ({said}). Does it run, and are address and port right?",
+    400: "the server refused: {message}",
+    401: "the server asks for an API key, give it as api_key= ({message})",
+    403: "the API key does not allow this ({message})",
+    404: "the collection is not there (any more); open the store again to make it anew ({message})",
+    408: "the server took too long; allow more time by timeout= (seconds) ({message})",
+    413: "a point is larger than the server takes; raise its service.max_request_size_mb ({message})",
+    429: "the server has too much to do; try again later ({message})",
+    503: "the server cannot be reached ({message}). Does it run, and are address and port right?",
 }
 _CODES = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
@@ -70,8 +70,8 @@ _CODES = {
 }
 
 
-def _said(error: UnexpectedResponse) -> str:
-    """The server's own words, which it wraps in JSON."""
+def _server_message(error: UnexpectedResponse) -> str:
+    """The message of the server, which it wraps in JSON."""
     try:
         return str(error.structured()["status"]["error"])
     except (ValueError, LookupError, TypeError):

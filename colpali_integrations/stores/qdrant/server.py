@@ -1,12 +1,13 @@
-"""The Qdrant engine as a server or cluster, through qdrant-client: many processes and machines on one collection.
+"""The engine of a Qdrant server or cluster, through qdrant-client: many processes and machines share a collection.
 
-Sharding and replication are Qdrant's. Over REST the vectors travel as decimals with just the digits that a float16
-needs (9 bytes a number, where float32's own digits take 21), over gRPC (`prefer_grpc=True`) in 4 bytes.
+Qdrant does sharding and replication. REST requests hold vectors as decimals with just the digits that a float16 needs
+(9 bytes per number, where those of a float32 take 21), gRPC requests (`prefer_grpc=True`) take 4 bytes per number.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import StoreError
-from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec
-from colpali_integrations.stores.filters import Filter
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec, pieces
+from colpali_integrations.stores.filters import RESERVED, Filter
 from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
     connect,
@@ -29,19 +32,10 @@ from colpali_integrations.stores.qdrant.collection import (
 )
 from colpali_integrations.stores.qdrant.errors import reaching
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
-from colpali_integrations.stores.qdrant.requests import (
-    answerable,
-    pieces,
-    point_size,
-    point_struct,
-    query_request,
-    scored,
-    search_size,
-)
 
-__all__ = ["QdrantServerEngine", "connect", "read_manifest"]
+__all__ = ["QdrantServerEngine", "connect", "point_size", "point_struct", "query_request", "read_manifest"]
 
-# A server takes requests of up to 32 MiB, unless it is told otherwise.
+# The default limit of a server is 32 MiB.
 _REQUEST_BYTES = 24 << 20
 _RECORDS, _VECTORS = 1024, 16
 # The client's imitation of a server is not thread-safe.
@@ -51,22 +45,21 @@ _LOCAL = threading.RLock()
 class QdrantServerEngine:
     """Points in a collection on a Qdrant server.
 
-    Safe to use from several threads, and by several processes at once. A batch of points that does not fit into one
-    request (about 24 MiB, 15 to 20 pages of a thousand vectors) goes in several: each is stored whole or not at all,
-    and storing the batch again does no harm. With replicas, what was written may be missing for a moment where it is
-    read from another replica: `options={"write_consistency_factor": ...}` says how many must have it first.
+    Threads and processes may use it at once. A batch of points that does not fit into one request (about 24 MiB, 15 to
+    20 pages of a thousand vectors) is split: each request is stored whole or not at all, and storing the batch again
+    does no harm. With replicas, a read from another replica may briefly miss a write:
+    `options={"write_consistency_factor": ...}` sets the number of replicas that confirm it.
 
     Args:
         client: see `connect`.
-        collection: made if there is none.
+        collection: its name; created if there is none.
         schema: the points' vectors.
-        manifest: kept in the collection's metadata when it is made; afterwards the collection's own holds.
-        options: of `QdrantClient.create_collection`, for a collection that is made: `shard_number`,
-            `replication_factor`, ...
+        manifest: stored in the metadata of a new collection; an existing collection has its own.
+        options: of `QdrantClient.create_collection`, for a new collection: `shard_number`, `replication_factor`, ...
         owns_client: whether closing this closes the client.
 
     Raises:
-        StoreError: the server cannot be reached or refused, is older than 1.16, or the collection is not of this kind.
+        StoreError: the server cannot be reached, refuses, or is older than 1.16, or the collection is not of this kind.
     """
 
     def __init__(
@@ -82,10 +75,10 @@ class QdrantServerEngine:
         self._client: QdrantClient | None = client
         self._collection, self._owns_client = collection, owns_client
         self._where = describe(client, collection)
-        self._local = local = is_local(client)
-        # It keeps float32.
-        self._half = frozenset[str]() if local else frozenset(name for name, spec in schema.items() if spec.multi)
-        self._lock: contextlib.AbstractContextManager[Any] = _LOCAL if local else contextlib.nullcontext()
+        self._local = is_local(client)
+        # The local mode stores all vectors as float32.
+        self._half = frozenset(name for name, spec in schema.items() if spec.multi and not self._local)
+        self._lock: contextlib.AbstractContextManager[Any] = _LOCAL if self._local else contextlib.nullcontext()
         self.manifest: Mapping[str, Any] = open_collection(
             client, collection, schema=schema, manifest=manifest, options=options or {}
         )
@@ -98,110 +91,93 @@ class QdrantServerEngine:
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""
-        piece: list[models.PointStruct] = []
-        size = 0
-        for point in points:
-            made, bytes_ = point_struct(point, self._half), point_size(point, self._half)
-            if piece and size + bytes_ > _REQUEST_BYTES:
-                self._upsert(piece)
-                piece, size = [], 0
-            piece.append(made)
-            size += bytes_
-        self._upsert(piece)
+        for some in pieces(points, _REQUEST_BYTES, lambda point: point_size(point, self._half)):
+            structs = [point_struct(point, self._half) for point in some]
+            with self._using() as client:
+                client.upsert(self._collection, structs, wait=True)
 
     def delete(self, ids: Collection[str]) -> None:
-        """Remove points; unknown ids are passed over."""
-        for some in pieces([point_id(id_) for id_ in ids], _RECORDS):
+        """Remove points; unknown ids are ignored."""
+        for some in pieces(map(point_id, ids), _RECORDS):
             with self._using() as client:
-                client.delete(self._collection, models.PointIdsList(points=list(some)), wait=True)
+                client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
-        found: dict[str, Payload] = {}
-        for some in pieces([point_id(id_) for id_ in ids], _RECORDS):
+        payloads: dict[str, Payload] = {}
+        for some in pieces(map(point_id, ids), _RECORDS):
             with self._using() as client:
-                records = client.retrieve(self._collection, list(some), with_payload=True, with_vectors=False)
-            found |= {str(record.id): record.payload or {} for record in records}
-        return [found.get(point_id(id_)) for id_ in ids]
+                records = client.retrieve(self._collection, some, with_payload=True, with_vectors=False)
+            payloads |= {str(record.id): record.payload or {} for record in records}
+        return [payloads.get(point_id(id_)) for id_ in ids]
 
-    def vectors(self, ids: Sequence[str], name: str = FULL) -> list[NDArray[np.float32] | None]:
+    def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
-        found: dict[str, NDArray[np.float32]] = {}
-        for some in pieces([point_id(id_) for id_ in ids], _VECTORS):
+        vectors: dict[str, Float32] = {}
+        for some in pieces(map(point_id, ids), _VECTORS):
             with self._using() as client:
-                records = client.retrieve(self._collection, list(some), with_payload=False, with_vectors=[name])
+                records = client.retrieve(self._collection, some, with_payload=False, with_vectors=[name])
             for record in records:
                 if isinstance(record.vector, dict) and name in record.vector:
-                    found[str(record.id)] = np.array(record.vector[name], np.float32)
-        return [found.get(point_id(id_)) for id_ in ids]
+                    vectors[str(record.id)] = np.array(record.vector[name], np.float32)
+        return [vectors.get(point_id(id_)) for id_ in ids]
 
     def scroll(
         self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
     ) -> tuple[list[Payload], Any]:
-        """Payloads, a piece at a time, in the order of the server's own ids."""
-        return self._scroll(self._filter(where), limit, after, fields)
+        """Read one batch of payloads, in the order of the server's own ids."""
+        return self._scroll(self._conditions(self._translated(where)), limit, after, fields)
 
     def count(self, where: Filter | None = None) -> int:
         """Number of points."""
-        conditions = self._filter(where)
+        conditions = self._conditions(self._translated(where))
         with self._using() as client:
             return int(client.count(self._collection, count_filter=conditions, exact=True).count)
 
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
-        """Answer several searches by as few requests as fit."""
-        translated: dict[Filter, Any] = {}
-        for search in searches:
-            if search.where is not None and search.where not in translated:
-                translated[search.where] = translate(search.where, self._dialect, self._payloads)
-        asked = [position for position, search in enumerate(searches) if answerable(search)]
+        """Answer several searches in as few requests as their sizes allow."""
+        filters = {search.where: self._translated(search.where) for search in searches}
         answers: list[list[Scored]] = [[] for _ in searches]
-        groups: list[list[int]] = [[]]
-        size = 0
-        for position in asked:
-            bytes_ = search_size(searches[position])
-            if groups[-1] and size + bytes_ > _REQUEST_BYTES:
-                groups.append([])
-                size = 0
-            groups[-1].append(position)
-            size += bytes_
-        for group in filter(None, groups):
-            requests = [self._request(searches[position], translated) for position in group]
+        positions = [position for position, search in enumerate(searches) if _answerable(search)]
+        for some in pieces(positions, _REQUEST_BYTES, lambda position: _search_size(searches[position])):
+            requests = []
+            for search in (searches[position] for position in some):
+                conditions = self._conditions(filters[search.where], search.ids)
+                requests.append(query_request(search, conditions, local=self._local))
             with self._using() as client:
                 responses = client.query_batch_points(self._collection, requests)
-            for position, response in zip(group, responses, strict=True):
-                answers[position] = scored(searches[position], response.points)
+            for position, response in zip(some, responses, strict=True):
+                payloads = [(point.payload or {}, point.score) for point in response.points]
+                scores_only = searches[position].scores_only
+                answers[position] = [Scored(one["id"], score, {} if scores_only else one) for one, score in payloads]
         return answers
 
     def optimize(self) -> None:
         """Nothing to do: a server reorganises its files by itself."""
 
     def close(self) -> None:
-        """Let go of the client, and close it if it was made for this engine."""
+        """Release the client, and close it if it was made for this engine."""
         client, self._client = self._client, None
         if client is not None and self._owns_client:
             client.close()
 
     # -- translation --------------------------------------------------------------------------------------------
 
-    def _request(self, search: Search, translated: Mapping[Filter, Any]) -> models.QueryRequest:
-        native = None if search.where is None else translated[search.where]
-        return query_request(search, self._conditions(native, search.ids), local=self._local)
+    def _translated(self, where: Filter | None) -> Any:
+        return None if where is None else translate(where, self._dialect, self._payloads)
 
-    def _filter(self, where: Filter | None) -> models.Filter | None:
-        return self._conditions(None if where is None else translate(where, self._dialect, self._payloads), None)
-
-    def _conditions(self, native: Any, ids: Collection[str] | None) -> models.Filter | None:
+    def _conditions(self, native: Any, ids: Collection[str] | None = None) -> models.Filter | None:
         must = [] if native is None else [native]
         if ids is not None:
             must.append(self._dialect.ids({point_id(id_) for id_ in ids}))
         return models.Filter(must=must) if must else None
 
     def _payloads(self, conditions: Any) -> Iterator[Payload]:
-        """What the part of a filter that Qdrant cannot express is decided by."""
+        """Read the payloads for the part of a filter that Qdrant cannot express."""
         after = None
         while True:
-            found, after = self._scroll(conditions, _RECORDS, after, ("group", "metadata"))
-            yield from found
+            batch, after = self._scroll(conditions, _RECORDS, after, (*RESERVED.values(), "metadata"))
+            yield from batch
             if after is None:
                 return
 
@@ -210,22 +186,17 @@ class QdrantServerEngine:
     def _scroll(
         self, conditions: Any, limit: int, after: Any, fields: Collection[str] | None
     ) -> tuple[list[Payload], Any]:
-        wanted: Any = True if fields is None else [*{*fields, "id"}]
+        selected: Any = True if fields is None else [*{*fields, "id"}]
         with self._using() as client:
             records, following = client.scroll(
                 self._collection,
                 scroll_filter=conditions,
                 limit=limit,
                 offset=after,
-                with_payload=wanted,
+                with_payload=selected,
                 with_vectors=False,
             )
         return [record.payload or {} for record in records], following
-
-    def _upsert(self, points: list[models.PointStruct]) -> None:
-        if points:
-            with self._using() as client:
-                client.upsert(self._collection, points, wait=True)
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[QdrantClient]:
@@ -234,3 +205,90 @@ class QdrantServerEngine:
             raise StoreError(f"{self.where} was closed; open it again")
         with reaching(self.where), self._lock:
             yield client
+
+
+# As JSON: "-0.01234567890123456," and "-1.2345e-05,".
+_FLOAT_BYTES, _HALF_BYTES = 22, 12
+
+
+def point_struct(point: Point, half: Collection[str]) -> models.PointStruct:
+    """A point in a request; `half` are the vectors that the server stores as float16."""
+    vectors: dict[str, Any] = {}
+    for name, array in point.vectors.items():
+        vectors[name] = _short(array) if name in half else np.asarray(array, np.float32)
+    if point.words is not None and len(point.words):
+        vectors[WORDS] = _sparse(point.words)
+    return models.PointStruct(id=point_id(point.id), vector=vectors, payload=dict(point.payload))
+
+
+def query_request(search: Search, conditions: models.Filter | None, *, local: bool) -> models.QueryRequest:
+    """A search in a request; the conditions hold for both of its stages. The local mode refuses parameters."""
+    inner = search.prefetch
+    prefetch = None
+    if inner is not None:
+        prefetch = models.Prefetch(
+            query=_query(inner), using=inner.using, limit=inner.limit, params=_params(inner, local), filter=conditions
+        )
+    return models.QueryRequest(
+        query=_query(search),
+        using=search.using,
+        limit=search.limit,
+        params=_params(search, local),
+        filter=conditions,
+        prefetch=prefetch,
+        with_payload=["id"] if search.scores_only else True,
+        with_vector=False,
+    )
+
+
+def _answerable(search: Search | None) -> bool:
+    """Whether the search can have results: servers refuse empty queries and a limit of 0."""
+    return search is None or (len(search.query) > 0 and search.limit > 0 and _answerable(search.prefetch))
+
+
+def point_size(point: Point, half: Collection[str]) -> int:
+    """Upper bound of the bytes of a point in a request."""
+    vectors = (array.size * (_HALF_BYTES if name in half else _FLOAT_BYTES) for name, array in point.vectors.items())
+    words = 0 if point.words is None else 2 * len(point.words) * _FLOAT_BYTES
+    return sum(vectors) + words + len(json.dumps(point.payload)) + 1024
+
+
+def _search_size(search: Search) -> int:
+    """Upper bound of the bytes of a search in a request, without its filter. Each stage has all ids, as UUIDs."""
+    query = search.query
+    numbers = 2 * len(query) if isinstance(query, SparseVector) else query.size
+    ids = 40 * len(search.ids or ())
+    return numbers * _FLOAT_BYTES + ids + 1024 + (0 if search.prefetch is None else _search_size(search.prefetch) + ids)
+
+
+def _query(search: Search) -> Any:
+    if isinstance(search.query, SparseVector):
+        return _sparse(search.query)
+    return np.asarray(search.query, np.float32).tolist()
+
+
+def _params(search: Search, local: bool) -> models.SearchParams | None:
+    if local or isinstance(search.query, SparseVector):
+        return None
+    if search.oversampling is None:
+        return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
+    return models.SearchParams(
+        quantization=models.QuantizationSearchParams(ignore=False, rescore=True, oversampling=search.oversampling)
+    )
+
+
+def _sparse(words: SparseVector) -> models.SparseVector:
+    return models.SparseVector(indices=words.indices.tolist(), values=words.values.tolist())
+
+
+def _short(array: NDArray[Any]) -> list[list[float]]:
+    """Round float16 numbers to the nearest decimals with five digits, which take half the bytes.
+
+    Reading such a decimal as float16 returns the number: the relative error of the decimal is at most 5e-5, and the
+    relative distance between neighbouring float16 numbers is at least 4.8e-4.
+    """
+    exact = np.asarray(array, np.float16).astype(np.float64)
+    size = np.abs(exact, where=exact != 0, out=np.ones_like(exact))
+    scale = 10.0 ** (4 - np.floor(np.log10(size)))
+    decimals: list[list[float]] = (np.rint(exact * scale) / scale).tolist()
+    return decimals

@@ -1,7 +1,7 @@
-"""Folders that hold a Qdrant shard, open in this process: each once, however many stores use it.
+"""Open folders with a Qdrant shard, each opened once per process.
 
-The engine locks its log, so that a second process cannot open a folder; within a process the stores on a folder share
-it, and the last one to be closed closes it.
+The engine locks its log, so a second process cannot open a folder. Within a process the stores on a folder share it,
+and closing the last of them closes the folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from colpali_integrations.errors import MissingExtraError, StoreError
-from colpali_integrations.runtime.session import available_cores
+from colpali_integrations.runtime.cores import available_cores
 from colpali_integrations.stores.engine import FULL, WORDS, VectorSpec
 
 try:
@@ -26,17 +26,18 @@ except ModuleNotFoundError as error:
 __all__ = ["Shard", "acquire", "edge", "read_manifest", "release"]
 
 _MANIFEST, _SHARD = "store.json", "shard"
-# A search runs over segments at the same time, and over a segment on one core. New points go to one segment: whenever
-# so many bytes came together, it is sealed and another one begun. Sealed ones are merged, up to a size, while they are
-# more than there are cores. Of 800 ColPali pages in one segment exact search took twice as long as in four, on 2 cores.
+# A search runs over the segments in parallel, and over each segment on one core. New points go to one segment, which is
+# sealed after this number of bytes; then another one begins. Sealed segments are merged, up to a size, while there are
+# more of them than cores. On 2 cores, exact search of 800 ColPali pages took twice as long in one segment as in four.
 SEALED_BYTES = 16 << 20
 _LARGEST_KB = 256_000
-# Multi-vectors are scanned whole: a graph over them would take long to build, and lose pages.
+# Multi-vectors are scanned without a graph, which would take long to build and miss pages.
 _NO_GRAPH = edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10)
-# What indexing and users filter by most. Pages as floats, because the index of integers misses a 3.0.
+# Fields that indexing and users filter by most often. Pages are floats because the integer index misses 3.0.
 _INDEXES = {
     "id": edge.PayloadSchemaType.Keyword,
-    "group": edge.PayloadSchemaType.Keyword,
+    "document_id": edge.PayloadSchemaType.Keyword,
+    "content_hash": edge.PayloadSchemaType.Keyword,
     "metadata.source": edge.PayloadSchemaType.Keyword,
     "metadata.page": edge.PayloadSchemaType.Float,
 }
@@ -47,7 +48,7 @@ _QUANTIZATION: dict[str, Callable[[], Any]] = {
 
 
 class Shard:
-    """An open folder, how many engines of this process use it, and how much was written since a segment was sealed."""
+    """An open folder, the number of engines of this process that use it, and the bytes written since the last seal."""
 
     def __init__(self, folder: Path, handle: Any, manifest: Mapping[str, Any]) -> None:
         self.folder, self.handle, self.manifest = folder, handle, manifest
@@ -55,16 +56,16 @@ class Shard:
         self.process = os.getpid()
 
 
-# Re-entrant: an engine may be collected, and so released, while its thread opens another.
+# Re-entrant: the garbage collector may release an engine while its thread opens another.
 _lock = threading.RLock()
 _shards: dict[Path, Shard] = {}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the store in a folder; None where there is none.
+    """Read the manifest of the store in a folder; None for a folder without a store.
 
     Raises:
-        StoreError: it cannot be read.
+        StoreError: the manifest cannot be read.
     """
     try:
         found = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
@@ -78,23 +79,23 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def acquire(folder: Path, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> Shard:
-    """Open a folder, or make it; `release` it afterwards.
+    """Open a folder, or create it; `release` it afterwards.
 
     Raises:
-        StoreError: another process has it open, or it cannot be read or written.
+        StoreError: another process has the folder open, or it cannot be read or written.
     """
     key = folder.expanduser().resolve()
     with _lock:
         while (shard := _shards.get(key)) is not None and shard.process == os.getpid():
             shard.users += 1
-            if _shards.get(key) is shard:  # else its last user was collected just now, and it is closed
+            if _shards.get(key) is shard:  # else the garbage collector has just released its last user
                 return shard
         _shards[key] = _open(key, schema, manifest)
         return _shards[key]
 
 
 def release(shard: Shard) -> None:
-    """Close the folder, if nobody else in this process uses it."""
+    """Close the folder unless another engine of this process uses it."""
     with _lock:
         shard.users -= 1
         if shard.users or shard.process != os.getpid():
@@ -106,7 +107,7 @@ def release(shard: Shard) -> None:
 
 
 def _after_fork() -> None:
-    """Another thread may have held the lock when this child was made."""
+    """Replace the lock: another thread may have held it at the time of the fork."""
     global _lock
     _lock = threading.RLock()
 
@@ -120,9 +121,9 @@ def _open(folder: Path, schema: Mapping[str, VectorSpec], manifest: Mapping[str,
     try:
         if (kept := read_manifest(folder)) is not None:
             return Shard(folder, edge.EdgeShard.load(str(where), _config({})), kept)
-        # Without its manifest, which is written last, the making of a store was interrupted: nothing is in it.
+        # The manifest is written last: without it the creation was interrupted, and the store is empty.
         if where.exists():
-            edge.EdgeShard.load(str(where)).close()  # fails while another process is making it
+            edge.EdgeShard.load(str(where)).close()  # fails while another process creates it
             shutil.rmtree(where)
         where.mkdir(parents=True)
         handle = edge.EdgeShard.create(str(where), _config(schema))
@@ -137,8 +138,8 @@ def _open(folder: Path, schema: Mapping[str, VectorSpec], manifest: Mapping[str,
     except Exception as error:
         if "WouldBlock" in str(error):
             raise StoreError(
-                f"the store {folder} is open in another process; close it there. A store on disk has one process at a "
-                "time: for more, use a Qdrant server (url=)"
+                f"the store {folder} is open in another process; close it there. A store on disk serves one process at "
+                "a time: for more, use a Qdrant server (url=)"
             ) from error
         raise StoreError(f"cannot open the store {folder}: {error}") from error
 
@@ -152,7 +153,7 @@ def _config(schema: Mapping[str, VectorSpec]) -> Any:
             indexing_threshold=max(1, SEALED_BYTES >> 11),
             max_segment_size=_LARGEST_KB,
         ),
-        max_search_threads=available_cores(),  # the engine itself would leave one core out
+        max_search_threads=available_cores(),  # the default of the engine leaves one core out
     )
 
 

@@ -1,4 +1,4 @@
-"""A store in a folder: it survives kill -9, has one process at a time, and says so."""
+"""A store in a folder: it survives kill -9 and belongs to one process at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def test_it_is_there_in_another_process(tmp_path: Path) -> None:
+def test_entries_are_readable_in_another_process(tmp_path: Path) -> None:
     with MultiVectorStore.open(tmp_path, model=MODEL, first_stage="ward") as store:
         store.add((entry(number), page(number)) for number in range(70))
         expected = [(hit.id, hit.score) for hit in store.search(QUERY, 5)]
@@ -55,9 +55,7 @@ def test_it_is_there_in_another_process(tmp_path: Path) -> None:
     assert json.loads(out) == [70, "ward", [list(one) for one in expected]]
 
 
-def test_a_store_that_is_collected_while_its_thread_opens_another_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_garbage_collected_store_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[object] = [MultiVectorStore.open(tmp_path / "first", model=MODEL)]
     left.append(left)  # a cycle: nothing but the collector ends it
     del left
@@ -145,7 +143,7 @@ def owner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_a_second_process_is_told(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
+def test_a_second_process_gets_an_error(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
     settings = stored_settings(tmp_path)
     assert settings is not None
     assert settings.model == MODEL, "who made it can be read meanwhile"
@@ -167,7 +165,7 @@ def test_a_second_process_is_told(tmp_path: Path, owner: subprocess.Popen[str]) 
         assert len(store) == 1
 
 
-def test_one_process_may_open_it_twice(tmp_path: Path) -> None:
+def test_one_process_may_open_a_folder_twice(tmp_path: Path) -> None:
     first = MultiVectorStore.open(tmp_path, model=MODEL)
     second = MultiVectorStore.open(str(tmp_path / ".." / tmp_path.name))
     first.add([(entry(1), page(1))])
@@ -188,7 +186,7 @@ def test_one_process_may_open_it_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_is_told(tmp_path: Path) -> None:
+def test_a_forked_child_gets_an_error(tmp_path: Path) -> None:
     process = start(
         """
         import os, sys
@@ -217,7 +215,7 @@ def test_a_forked_child_is_told(tmp_path: Path) -> None:
     assert third == "parent: 1"
 
 
-def test_a_store_whose_making_was_interrupted_is_made_anew(tmp_path: Path) -> None:
+def test_an_interrupted_creation_is_repeated(tmp_path: Path) -> None:
     with MultiVectorStore.open(tmp_path, model=MODEL) as store:
         store.add([(entry(1), page(1))])
     (tmp_path / "store.json").unlink()  # it is written last
@@ -234,17 +232,18 @@ def test_a_store_whose_making_was_interrupted_is_made_anew(tmp_path: Path) -> No
         ("{", "cannot read"),
         ("[]", "format None"),
         ('{"format": 1}', "index its documents anew"),
-        ('{"format": 2}', "model"),
+        ('{"format": 2}', "has format 2, this version reads 3"),
+        ('{"format": 3}', "damaged"),
     ],
 )
-def test_what_is_no_store_of_ours(tmp_path: Path, manifest: str, message: str) -> None:
+def test_foreign_folders_are_refused(tmp_path: Path, manifest: str, message: str) -> None:
     (tmp_path / "store.json").write_text(manifest)
     for model in (None, MODEL):
         with pytest.raises(StoreError, match=message):
             MultiVectorStore.open(tmp_path, model=model)
 
 
-def test_places_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_places_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="model="):
         MultiVectorStore.open(tmp_path / "nowhere")
     (tmp_path / "file").touch()
@@ -253,7 +252,7 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_what_a_failing_generator_gave_is_kept(open_store: Open) -> None:
+def test_records_before_an_interruption_are_stored(open_store: Open) -> None:
     def failing() -> Iterator[tuple[object, object]]:
         yield from ((entry(number), page(number)) for number in range(70))
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Qdrant finds exactly what `matches` says: in its embedded engine, and in the client's local mode."""
+"""Translated filters agree with `matches`, in the embedded engine and in the client's local mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from qdrant_client import models
 
 from colpali_integrations.stores.filters import And, Condition, Filter, Not, Operator, Or, matches, parse_filter
-from colpali_integrations.stores.qdrant.filters import EDGE, ClientDialect, Dialect, point_id, translate
+from colpali_integrations.stores.qdrant.filters import EDGE, ClientDialect, point_id, translate
 from tests.stores.filter_cases import filters, payloads
 
 Point = tuple[str, dict[str, Any]]
@@ -28,8 +28,8 @@ class EdgePoints:
     def __init__(self, folder: Path, index: Any = None) -> None:
         vectors = {"v": qdrant_edge.EdgeVectorParams(1, qdrant_edge.Distance.Dot)}
         self.shard = qdrant_edge.EdgeShard.create(str(folder), qdrant_edge.EdgeConfig(vectors=vectors))
-        self.dialect: Dialect = EDGE
-        for key in ("id", "group", *(f'metadata."{field}"' for field in ("x", "page", "a.b", "a", "tags", ""))):
+        self.dialect: ClientDialect = EDGE
+        for key in ("id", "document_id", *(f'metadata."{field}"' for field in ("x", "page", "a.b", "a", "tags", ""))):
             if index is not None:
                 self.shard.update(qdrant_edge.UpdateOperation.create_field_index(key, index))
 
@@ -56,7 +56,7 @@ class EdgePoints:
 class LocalPoints:
     """Points of the client's local mode."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: ClientDialect) -> None:
         self.client = qdrant_client.QdrantClient(":memory:")
         self.dialect = dialect
 
@@ -109,9 +109,7 @@ def several(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(several(), st.lists(filters, min_size=1, max_size=8))
-def test_the_engine_finds_what_the_language_says(
-    points: Points, stored: list[dict[str, Any]], wheres: list[Filter]
-) -> None:
+def test_the_engine_agrees_with_matches(points: Points, stored: list[dict[str, Any]], wheres: list[Filter]) -> None:
     points.store([(point_id(payload["id"]), payload) for payload in stored])
     for where in wheres:
         expected = {payload["id"] for payload in stored if matches(where, payload)}
@@ -159,20 +157,20 @@ def none_expected(native: Any) -> Iterable[Mapping[str, Any]]:
         {"draft": True, "a.b": {"$ne": 3}},
         {"x": {"$in": ["a", 1, False]}, "y": {"$nin": ["b"]}},
         {"$or": [{"tags": {"$all": ["a", "b"]}}, {"$not": {"tags": {"$exists": True}}}]},
-        {"$id": {"$in": ["a", "b"]}, "$group": "report.pdf"},
+        {"$id": {"$in": ["a", "b"]}, "$document": "report.pdf"},
         {"$and": []},
         {"$or": []},
         {"file": {"$in": ["a.pdf", "not\udcffunicode"]}},
     ],
     ids=str,
 )
-def test_common_filters_read_no_payload(where: dict[str, Any], dialect: Dialect) -> None:
+def test_common_filters_read_no_payload(where: dict[str, Any], dialect: ClientDialect) -> None:
     parsed = parse_filter(where)
     assert parsed is not None
     translate(parsed, dialect, none_expected)
 
 
-def test_text_that_is_no_unicode_matches_nothing(points: Points) -> None:
+def test_text_with_surrogates_matches_nothing(points: Points) -> None:
     points.store([(point_id("a"), {"id": "a", "metadata": {"x": "b"}})])
     for op in (Operator.EQ, Operator.TEXT, Operator.TEXT_INSENSITIVE, Operator.CONTAINS):
         assert found(points, Condition("x", op, "\udcff"), ["a"]) == set()
@@ -192,7 +190,7 @@ class Counting:
         return answer
 
 
-def test_only_what_fits_the_native_part_is_read(points: Points) -> None:
+def test_only_payloads_that_fit_the_native_part_are_read(points: Points) -> None:
     stored = [{"id": str(n), "metadata": {"page": n, "title": f"Title {n}"}} for n in range(50)]
     points.store([(point_id(str(n)), payload) for n, payload in enumerate(stored)])
     title = Condition("title", Operator.TEXT_INSENSITIVE, "TITLE 1")

@@ -26,8 +26,14 @@ from colpali_integrations.scoring.bm25 import Bm25, bm25_scores
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Point, Search, VectorSpec
 from colpali_integrations.stores.filters import Condition, Filter, Operator, matches, parse_filter
-from colpali_integrations.stores.qdrant.requests import point_size, point_struct, query_request
-from colpali_integrations.stores.qdrant.server import QdrantServerEngine, connect, read_manifest
+from colpali_integrations.stores.qdrant.server import (
+    QdrantServerEngine,
+    connect,
+    point_size,
+    point_struct,
+    query_request,
+    read_manifest,
+)
 from tests.stores.filter_cases import filters, payloads
 from tests.stores.qdrant.grpc_stand_in import GrpcStandIn, grpc_stand_in
 from tests.stores.qdrant.stand_in import LIMIT, StandIn, stand_in
@@ -93,7 +99,7 @@ def page(number: int, *, text: str = "", count: int = 6, **metadata: Any) -> Poi
     random = np.random.default_rng(number)
     full = unit(random.standard_normal((count, DIM))).astype(np.float16)
     words = Bm25().document(text) if text else None
-    payload = {"id": str(number), "group": f"g{number % 3}", "metadata": {"page": number, **metadata}}
+    payload = {"id": str(number), "document_id": f"g{number % 3}", "metadata": {"page": number, **metadata}}
     return Point(str(number), {FULL: full, FIRST: full[:2]}, words, payload)
 
 
@@ -106,7 +112,7 @@ def scores(array: NDArray[np.float32], points: list[Point], name: str = FULL) ->
     return {point.id: float(score) for point, score in zip(points, np.ravel(found), strict=True)}
 
 
-def test_what_was_stored_is_there_until_it_is_deleted(make: Make) -> None:
+def test_points_stay_until_they_are_deleted(make: Make) -> None:
     engine = make()
     points = [page(number) for number in range(5)]
     engine.upsert(points)
@@ -234,8 +240,8 @@ def test_scroll_goes_through_everything_once(make: Make) -> None:
     seen: list[str] = []
     after = None
     for _ in range(10):
-        some, after = engine.scroll(where, limit=7, after=after, fields=["group"])
-        assert all(payload.keys() == {"id", "group"} for payload in some)
+        some, after = engine.scroll(where, limit=7, after=after, fields=["document_id"])
+        assert all(payload.keys() == {"id", "document_id"} for payload in some)
         seen += [payload["id"] for payload in some]
         if after is None:
             break
@@ -251,7 +257,7 @@ def test_scroll_goes_through_everything_once(make: Make) -> None:
     stored=st.lists(payloads(st.uuids().map(str)), min_size=1, max_size=6),
     wheres=st.lists(filters, min_size=3, max_size=6),
 )
-def test_filters_mean_over_the_wire_what_they_mean(
+def test_filters_over_the_wire_agree_with_matches(
     server: StandIn, grpc_server: GrpcStandIn, grpc: bool, stored: list[dict[str, Any]], wheres: list[Filter]
 ) -> None:
     client = grpc_client(grpc_server) if grpc else connect(server.url)
@@ -270,7 +276,7 @@ def test_filters_mean_over_the_wire_what_they_mean(
         engine.close()
 
 
-def test_the_first_manifest_holds(make: Make, client: QdrantClient) -> None:
+def test_the_first_manifest_counts(make: Make, client: QdrantClient) -> None:
     name = f"test-{uuid.uuid4()}"
     assert read_manifest(client, name) is None
     assert make(name).manifest == MANIFEST
@@ -278,7 +284,7 @@ def test_the_first_manifest_holds(make: Make, client: QdrantClient) -> None:
     assert make(name, manifest={"another": 1}).manifest == MANIFEST
 
 
-def test_another_s_collection_is_refused(make: Make, client: QdrantClient) -> None:
+def test_foreign_collections_are_refused(make: Make, client: QdrantClient) -> None:
     name = f"test-{uuid.uuid4()}"
     client.create_collection(name, {FULL: models.VectorParams(size=DIM, distance=models.Distance.DOT)})
     with pytest.raises(StoreError, match=f"{name}.*not made by colpali-integrations"):
@@ -298,7 +304,7 @@ def test_vectors_of_another_length_are_refused(make: Make) -> None:
     assert engine.count() == 0
 
 
-def test_a_lost_collection_is_told(make: Make, client: QdrantClient) -> None:
+def test_a_lost_collection_is_an_error(make: Make, client: QdrantClient) -> None:
     name = f"test-{uuid.uuid4()}"
     engine = make(name)
     client.delete_collection(name)
@@ -306,7 +312,7 @@ def test_a_lost_collection_is_told(make: Make, client: QdrantClient) -> None:
         engine.count()
 
 
-def test_threads_may_use_it_at_once(make: Make) -> None:
+def test_threads_share_an_engine(make: Make) -> None:
     engine = make()
 
     def work(number: int) -> list[str]:
@@ -319,7 +325,7 @@ def test_threads_may_use_it_at_once(make: Make) -> None:
     assert engine.count() == 24
 
 
-def test_closing_ends_it_and_the_client_if_that_is_its_own(server: StandIn) -> None:
+def test_closing_an_engine_closes_its_own_client(server: StandIn) -> None:
     client = connect(server.url)
     engine = QdrantServerEngine(client, "closing", schema=SCHEMA, manifest=MANIFEST)
     engine.close()
@@ -353,7 +359,12 @@ def test_collections_are_made_for_scans_of_multi_vectors(server: StandIn) -> Non
     assert isinstance(first.quantization_config, models.ScalarQuantization)
     assert params.sparse_vectors is not None
     assert params.sparse_vectors[WORDS].modifier == "idf"
-    assert server.indexes == {"group": "keyword", "metadata.source": "keyword", "metadata.page": "float"}
+    assert server.indexes == {
+        "document_id": "keyword",
+        "content_hash": "keyword",
+        "metadata.source": "keyword",
+        "metadata.page": "float",
+    }
     vector = np.random.default_rng(0).standard_normal(64).astype(np.float32)
     engine.upsert([Point("1", {FIRST: vector}, None, {"id": "1"})])
     [kept] = engine.vectors(["1"], FIRST)
@@ -412,7 +423,7 @@ def test_every_float16_survives_the_wire_and_the_size_is_a_bound() -> None:
         (503, "address and port"),
     ],
 )
-def test_refusals_say_where_and_what_to_do(status: int, said: str) -> None:
+def test_refusals_name_the_place_and_the_remedy(status: int, said: str) -> None:
     with stand_in() as server:
         client = connect(server.url)
         engine = QdrantServerEngine(client, "mine", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
@@ -446,7 +457,7 @@ def test_a_filter_without_an_index_in_strict_mode() -> None:
         (StatusCode.INVALID_ARGUMENT, "refused: some words"),
     ],
 )
-def test_refusals_over_grpc_say_the_same(code: StatusCode, said: str) -> None:
+def test_refusals_over_grpc_have_the_same_messages(code: StatusCode, said: str) -> None:
     with grpc_stand_in() as server:
         client = grpc_client(server)
         engine = QdrantServerEngine(client, "mine", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
@@ -470,7 +481,7 @@ def test_a_float_takes_four_bytes_over_grpc(grpc_server: GrpcStandIn) -> None:
     [kept] = engine.vectors(["1"])
     assert kept is not None
     np.testing.assert_array_equal(kept.astype(np.float16), array)
-    assert grpc_server.indexes == {"group", "metadata.source", "metadata.page"}
+    assert grpc_server.indexes == {"document_id", "content_hash", "metadata.source", "metadata.page"}
     client.delete_collection("bytes")
     engine.close()
 
@@ -482,7 +493,7 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("grpc", [False, True], ids=["REST", "gRPC"])
-def test_a_server_that_is_not_there(grpc: bool) -> None:
+def test_a_missing_server_is_an_error(grpc: bool) -> None:
     port = closed_port()
     client = connect(f"http://127.0.0.1:{port}", prefer_grpc=grpc, grpc_port=port)
     with pytest.raises(StoreError, match=rf"'mine' at http://127.0.0.1:{port}.*cannot be reached.*address and port"):
@@ -490,7 +501,7 @@ def test_a_server_that_is_not_there(grpc: bool) -> None:
     client.close()
 
 
-def test_a_server_that_does_not_answer() -> None:
+def test_a_server_without_an_answer_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = connect(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=1)
         with pytest.raises(StoreError, match=r"took too long.*timeout="):
@@ -498,7 +509,7 @@ def test_a_server_that_does_not_answer() -> None:
         client.close()
 
 
-def test_a_server_that_keeps_no_manifest_is_too_old() -> None:
+def test_a_server_without_collection_metadata_is_too_old() -> None:
     with stand_in(version="1.15.5") as server:
         client = connect(server.url)
         with pytest.raises(StoreError, match=r"version 1\.15.*1\.16"):
@@ -507,7 +518,7 @@ def test_a_server_that_keeps_no_manifest_is_too_old() -> None:
         client.close()
 
 
-def test_a_server_before_1_20_decides_substrings_here() -> None:
+def test_substrings_are_matched_locally_for_servers_before_1_20() -> None:
     with stand_in(version="1.18.0") as server:
         client = connect(server.url)
         engine = QdrantServerEngine(client, "mine", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
@@ -518,7 +529,7 @@ def test_a_server_before_1_20_decides_substrings_here() -> None:
         engine.close()
 
 
-def test_two_that_make_a_collection_at_once_get_the_same(server: StandIn) -> None:
+def test_two_processes_that_create_a_collection_share_it(server: StandIn) -> None:
     clients = [connect(server.url) for _ in range(4)]
     start = threading.Barrier(4)
 
@@ -536,7 +547,7 @@ def test_two_that_make_a_collection_at_once_get_the_same(server: StandIn) -> Non
         client.close()
 
 
-def test_the_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_api_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
     with stand_in() as server:
         with pytest.warns(UserWarning, match="insecure"):
             client = connect(server.url.replace("//", "//user:password@"), api_key="very-secret")
@@ -559,7 +570,7 @@ def test_without_qdrant_client_the_extra_is_named() -> None:
     assert "colpali-integrations[qdrant]" in done.stderr
 
 
-def test_options_that_are_none() -> None:
+def test_invalid_client_options_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="no Qdrant client can be made for ftp://somewhere"):
         connect("ftp://somewhere")
     with pytest.raises(ConfigurationError, match="url"):

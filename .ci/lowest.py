@@ -1,0 +1,36 @@
+"""Writes pip constraints that pin the package's dependencies to the lowest versions that pyproject.toml declares.
+
+    python .ci/lowest.py build/lowest.txt
+
+The dependencies of the extra `export` are left out: they bring PyTorch.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    from pip._vendor import tomli as tomllib
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?[>=]=([\d.]+)")
+
+
+def lowest(project: dict[str, Any]) -> list[str]:
+    """List one pin per dependency; a requirement on the package's own extras has no version, and gives none."""
+    groups = [project["dependencies"]]
+    groups += [lines for extra, lines in project["optional-dependencies"].items() if extra != "export"]
+    found = [match.groups() for lines in groups for match in map(REQUIREMENT.match, lines) if match]
+    return [f"{name}=={version}" for name, version in sorted(set(found))]
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pins = lowest(tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"])
+    target.write_text("\n".join(pins) + "\n", encoding="utf-8")

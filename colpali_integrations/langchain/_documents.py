@@ -1,0 +1,302 @@
+"""Conversion of LangChain's Documents and Blobs, and of images, to and from the items and entries of a store.
+
+A Document is a page, encoded as an image, or a text; see `is_page`. Its metadata are stored and returned unchanged.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+from langchain_core.documents import Document
+from langchain_core.documents.base import Blob
+from PIL import Image
+
+from colpali_integrations.errors import ColPaliError, InputError
+from colpali_integrations.pages.identity import (
+    document_id,
+    file_digest,
+    page_id,
+    page_key,
+    page_name,
+    real_path,
+    text_key,
+)
+from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.pages.reference import is_pdf, page_image
+from colpali_integrations.stores import DocumentSource, Entry, Item
+from colpali_integrations.stores.rerank import Candidate
+
+__all__ = [
+    "DocumentInput",
+    "ImageInput",
+    "candidate_of",
+    "checked_documents",
+    "document_of",
+    "document_source",
+    "image_source",
+    "image_sources",
+    "is_page",
+    "item_of",
+    "name_of",
+    "reference_name",
+]
+
+DocumentInput: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
+ImageInput: TypeAlias = "ImageSource | Blob | Document"
+
+_PAGE_HASH = re.compile("[0-9a-f]{64}")
+
+
+# -- Documents and entries ------------------------------------------------------------------------------------------
+
+
+def checked_documents(documents: Iterable[Document]) -> list[Document]:
+    """Return a list of Documents.
+
+    Raises:
+        InputError: one Document, or something else in the list.
+    """
+    if isinstance(documents, Document):
+        raise InputError("expected a list of Documents, got one Document; pass [document]")
+    several = list(documents)
+    for index, document in enumerate(several):
+        if not isinstance(document, Document):
+            raise InputError(
+                f"expected Documents, and item {index} is a {type(document).__name__}; add_texts takes texts, "
+                "add_images images and add_pdf PDFs"
+            )
+    return several
+
+
+def is_page(document: Document) -> bool:
+    """Whether a Document is a page and not a text.
+
+    The metadata of a page contain its picture as `image_base64`, or `source`, `page`, `content_hash` and `text_hash` as
+    `PdfPageLoader`, `PageImageBlobParser` and the command line write them. A Document whose text does not fit its
+    `text_hash` is a text: splitters copy a page's metadata to the chunks of its text.
+
+    >>> is_page(Document("chunk", metadata={"source": "a.pdf", "page": 0}))
+    False
+    """
+    metadata = document.metadata
+    if _text(metadata.get("image_base64")):
+        return "text_hash" not in metadata or _is_as_read(document)
+    return _is_as_read(document) and _text(metadata.get("source")) and _number(metadata) is not None
+
+
+def item_of(document: Document, index: int | None = None, id_: str | None = None) -> Item:
+    """Make the item of a Document.
+
+    Its id is `id_`, the Document's own, that of the page in its document, or a new one. A Document with an id of its
+    own is a separate document, which the replacement of its `source` does not change.
+
+    Args:
+        document: a page or a text.
+        index: position in the caller's list, for error messages.
+        id_: of the entry, instead of the Document's own.
+    """
+    page = is_page(document)
+    owner, of_page = _page_identity(document.metadata)
+    own = id_ or (document.id if page or document.id != of_page else None)  # an edited page does not replace the page
+    new_id = own or (of_page if page else None) or str(uuid.uuid4())
+    entry = Entry(
+        id=new_id,
+        text=document.page_content,
+        metadata=dict(document.metadata),
+        document_id=owner if page and new_id == of_page else own,
+        content_hash=_content_key(document),
+    )
+    draw = partial(page_image, document.metadata) if page else None
+    count = document.metadata.get("page_count")
+    page_of = (owner, int(count)) if owner and page and new_id == of_page and isinstance(count, int | float) else None
+    return Item(
+        id=new_id,
+        key=entry.content_hash,
+        name=name_of(document),
+        entry=lambda: entry,
+        draw=draw,
+        page_of=page_of,
+        index=index,
+    )
+
+
+def document_of(entry: Entry, **metadata: Any) -> Document:
+    """Make the Document of an entry, with its id and with additional metadata."""
+    # A deep copy, because a store in memory hands out its own objects.
+    return Document(id=entry.id, page_content=entry.text, metadata={**copy.deepcopy(dict(entry.metadata)), **metadata})
+
+
+def candidate_of(document: Document) -> Candidate:
+    """Make the reranking candidate of a Document."""
+    return Candidate(
+        id=document.id,
+        key=_content_key(document),
+        text=document.page_content,
+        image=partial(page_image, document.metadata) if is_page(document) else None,
+        name=name_of(document),
+    )
+
+
+def name_of(document: Document) -> str:
+    """Name a Document in messages: "report.pdf, page 7", or the start of its text."""
+    text = document.page_content
+    if is_page(document):
+        return reference_name(document.metadata)
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def reference_name(metadata: Mapping[str, Any]) -> str:
+    """Name the page that metadata refer to; "image" if they refer to none."""
+    source, number = metadata.get("source"), _number(metadata)
+    return page_name(source, number) if isinstance(source, str) and number is not None else "image"
+
+
+def _content_key(document: Document) -> str:
+    """Compute the key that is equal for equal vectors."""
+    if not is_page(document):
+        return text_key(document.page_content)
+    metadata = document.metadata
+    dpi = metadata.get("dpi")
+    # Other readers may give all pages of a file one `content_hash`.
+    content_hash = metadata["content_hash"] if _is_as_read(document) else file_digest(metadata["image_base64"].encode())
+    return page_key(content_hash, float(dpi) if isinstance(dpi, int | float) else None)
+
+
+def _is_as_read(document: Document) -> bool:
+    """Whether a reader of this package made a Document and its text is unchanged."""
+    text_hash, content_hash = document.metadata.get("text_hash"), document.metadata.get("content_hash")
+    unchanged = text_hash == text_key(document.page_content)
+    return unchanged and isinstance(content_hash, str) and _PAGE_HASH.fullmatch(content_hash) is not None
+
+
+def _page_identity(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the ids of the document and of its page; None where the metadata do not identify them."""
+    owner, number = metadata.get("document_id"), _number(metadata)
+    if not _text(owner):
+        location = metadata.get("file_path") or metadata.get("source")
+        if not isinstance(location, str) or not location:
+            return None, None
+        is_file = os.path.isfile(os.path.expanduser(location))  # noqa: PTH111, PTH113 - a URL or any other name
+        owner = document_id(real_path(location) if is_file else location)
+    assert isinstance(owner, str)
+    return owner, None if number is None else page_id(owner, number)
+
+
+def _number(metadata: Mapping[str, Any]) -> int | None:
+    """Return the 1-based number of a page; some stores return all numbers as floats."""
+    number = metadata.get("page")
+    if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 1 or number != number // 1:
+        return None
+    return int(number)
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+# -- files, Blobs and images ----------------------------------------------------------------------------------------
+
+
+def document_source(
+    source: DocumentInput | Callable[[], Image.Image],
+    *,
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> DocumentSource:
+    """Make the document source of a PDF or image.
+
+    Args:
+        source: a path, the bytes, a Blob of either, or a function that returns a picture.
+        name: stored as `source` if `metadata` have none.
+        metadata: the caller's own; those of a Blob are stored too, but do not identify the document.
+        **options: of `DocumentSource`.
+    """
+    location = (metadata or {}).get("source")
+    name = location if isinstance(location, str) and location else name
+    if not isinstance(source, Blob):
+        return DocumentSource(source=source, name=name, metadata=metadata, **options)
+    content = os.fspath(source.path) if source.data is None and source.path is not None else source.as_bytes()
+    name = name or source.source
+    return DocumentSource(source=content, name=name, metadata=metadata, extra_metadata=source.metadata, **options)
+
+
+def image_source(
+    image: ImageInput,
+    load: Callable[[ImageSource], Image.Image],
+    *,
+    metadata: Mapping[str, Any] | None,
+    id_: str | None,
+    index: int,
+    include_image: bool,
+) -> DocumentSource | Item:
+    """Make the document source of an image, or the item of a page's Document.
+
+    Args:
+        image: see `ColPaliVectorStore.add_images`.
+        load: reads images that are neither files nor their bytes.
+        metadata: the caller's own.
+        id_: of the entry.
+        index: position in the caller's list.
+        include_image: whether the metadata contain the picture.
+
+    Raises:
+        InputError: a PDF, or a Document that is a text.
+    """
+    if isinstance(image, Document):
+        if not is_page(image):
+            raise InputError("this Document is a text and not a page; use add_documents").at(index, name_of(image))
+        return item_of(image.model_copy(update={"metadata": {**image.metadata, **(metadata or {})}}), index, id_)
+    options: dict[str, Any] = {"metadata": metadata, "id": id_, "index": index, "include_image": include_image}
+    if isinstance(image, bytearray | memoryview):
+        image = bytes(image)
+    if not isinstance(image, Blob | bytes | os.PathLike) and (not isinstance(image, str) or _is_uri(image)):
+        name = image if isinstance(image, str) and not image.lower().startswith("data:") else None
+        return document_source(partial(load, image), name=name, **options)
+    source = document_source(image, **options)
+    if not callable(source.source) and not isinstance(source.source, Image.Image) and is_pdf(source.source):
+        raise InputError(f"{source.label} is a PDF; use add_pdf").at(index, source.label)
+    return source
+
+
+def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
+    """Translate one image at a time for `ColPali.embed_images`; the page of a Document is drawn in its turn.
+
+    A page that cannot be drawn does not end the stream: reading its image raises the error.
+    """
+    for image in images:
+        if isinstance(image, Blob):
+            by_path = image.data is None and image.path is not None
+            yield os.fspath(image.path or "") if by_path else _File(image.source or "blob", image.as_bytes())
+        elif isinstance(image, Document):
+            try:
+                yield page_image(image.metadata)
+            except ColPaliError as error:
+                yield _File(reference_name(image.metadata), error)
+        else:
+            yield image
+
+
+def _is_uri(text: str) -> bool:
+    return text.lower().startswith(("data:", "http://", "https://"))
+
+
+class _File(io.BytesIO):
+    """A named file with some content, or one that raises an error when it is read."""
+
+    def __init__(self, name: str, content: bytes | ColPaliError) -> None:
+        self._error = content if isinstance(content, ColPaliError) else None
+        super().__init__(b"" if isinstance(content, ColPaliError) else content)
+        self.name = name
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._error is not None:
+            raise self._error
+        return super().read(size)

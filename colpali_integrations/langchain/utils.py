@@ -1,0 +1,132 @@
+"""Presentation of results: `image_blocks` for chat models, `to_html` for readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.messages.content import ContentBlock, create_image_block, create_text_block
+
+from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
+from colpali_integrations.explain.similarity import SimilarityMaps
+from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
+from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
+from colpali_integrations.pages.reference import encode_base64, page_image
+
+__all__ = ["image_blocks", "to_html"]
+
+
+def image_blocks(
+    documents: Iterable[Document], *, dpi: float | None = None, captions: bool = False, password: str | None = None
+) -> list[ContentBlock]:
+    """Make the image blocks of a chat message from the results of a retriever.
+
+    Pages are drawn from their file, or taken from `image_base64` in their metadata. A file that has changed since its
+    page was indexed is refused, because the picture would show another page. Drawing takes some tens of milliseconds
+    per page; in a coroutine, call `await asyncio.to_thread(image_blocks, documents)`.
+
+    Args:
+        documents: pages, such as `PdfPageLoader` makes.
+        dpi: draw PDF pages at this resolution instead of the one they were loaded with.
+        captions: put a text block with the page's name ("report.pdf, page 7") before each image, for citations.
+        password: for encrypted PDFs.
+
+    Returns:
+        One block `{"type": "image", "base64": ..., "mime_type": "image/png"}` per document, in order.
+
+    Raises:
+        InputError: a document refers to no page, or its file is missing or has changed.
+        PdfError: a PDF cannot be read.
+        ImageError: an image cannot be read.
+
+    Example:
+        >>> from langchain_core.messages import HumanMessage
+        >>> from colpali_integrations.langchain import PdfPageLoader
+        >>> pages = PdfPageLoader("report.pdf", pages=[1]).load()  # or the result of a retriever
+        >>> question = {"type": "text", "text": "Which function makes diverging palettes?"}
+        >>> message = HumanMessage(content_blocks=[question, *image_blocks(pages, captions=True)])
+        >>> [block["type"] for block in message.content_blocks], message.content_blocks[1]["text"]
+        (['text', 'text', 'image'], 'report.pdf, page 1')
+    """
+    blocks: list[ContentBlock] = []
+    for document in checked_documents(documents):
+        image = page_image(document.metadata, dpi=dpi, password=password)
+        if captions:
+            blocks.append(create_text_block(reference_name(document.metadata)))
+        blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
+    return blocks
+
+
+def to_html(
+    documents: Sequence[Document],
+    question: str = "",
+    *,
+    vectorstore: ColPaliVectorStore | None = None,
+    limit: int = 10,
+    max_side: int = 1100,
+) -> HtmlReport:
+    """Make a report of a retriever's results: the pages with their scores and matching regions.
+
+    Scores and regions come from the Documents' metadata. Pictures are drawn from the pages' files; for a file that is
+    missing or has changed, the report shows the reason instead of the picture.
+
+    Args:
+        documents: the results, the best first.
+        question: the question.
+        vectorstore: the store of the results. It adds heatmaps, and regions for Documents without them.
+        limit: maximum number of Documents.
+        max_side: longest side of a picture, in pixels.
+
+    Returns:
+        A string that notebooks display; `.save(path)` writes it to a file.
+
+    Raises:
+        InputError: `metadata["regions"]` do not have the form of a retriever's.
+        QueryError: the question is empty, and `vectorstore` is given.
+
+    Example:
+        >>> from colpali_integrations.langchain import ColPaliVectorStore
+        >>> with ColPaliVectorStore(path="my-index") as store:
+        ...     pages = store.as_retriever().invoke("diverging palettes")
+        ...     saved = to_html(pages, "diverging palettes", vectorstore=store).save("answers.html")
+    """
+    shown = checked_documents(documents)[:limit]
+    boxes, maps, model = _explained(shown, question, vectorstore)
+    pages = []
+    for document in shown:
+        metadata = document.metadata
+        image, note = report_picture(metadata, max_side=max_side) if is_page(document) else (None, "")
+        source = metadata.get("source")
+        pages.append(
+            ReportPage(
+                name=name_of(document),
+                score=_number(metadata.get("score")),
+                relevance=_number(metadata.get("relevance_score")),
+                image=image,
+                note=note,
+                regions=metadata.get("regions") or boxes.get(document.id or "", []),
+                maps=maps.get(document.id or ""),
+                text=document.page_content,
+                source=source if isinstance(source, str) else None,
+            )
+        )
+    return render_report(question, pages, model=model, max_side=max_side)
+
+
+def _explained(
+    documents: Sequence[Document], question: str, vectorstore: ColPaliVectorStore | None
+) -> tuple[dict[str, Any], dict[str, SimilarityMaps], str]:
+    """Compute regions and heatmaps by id, and return the model's name too."""
+    if vectorstore is None:
+        return {}, {}, ""
+    [query] = vectorstore.embeddings.embed_queries_multi_vector([question])
+    tokens = vectorstore.model.query_tokens(question)
+    ids = [document.id for document in documents if document.id]
+    store = vectorstore.store
+    maps = store.similarity_maps(query, ids, tokens=tokens)
+    return store.regions(query, ids, tokens=tokens), maps, store.model.name
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

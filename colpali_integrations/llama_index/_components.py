@@ -1,0 +1,50 @@
+"""The base of this package's LlamaIndex components: an unknown argument is an error that names the right one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+from llama_index.core.bridge.pydantic import BeforeValidator, model_validator
+from llama_index.core.schema import BaseComponent
+
+from colpali_integrations._options import unknown_option
+
+__all__ = ["PathString", "StrictComponent"]
+
+PathString: TypeAlias = Annotated[
+    str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)
+]
+"""A field for a path: a `Path` is stored as a string, which JSON can hold."""
+
+
+class StrictComponent(BaseComponent):
+    """A component that refuses unknown arguments, and accepts the result of its own `to_dict()`."""
+
+    guesses: ClassVar[Mapping[str, str]] = {}
+    """Advice by names that users of other libraries try."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which this class is serialised."""
+        return cls.__name__
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        # LlamaIndex adds the name of the class to `to_dict()` and `model_dump()`.
+        return cls._checked({name: value for name, value in data.items() if name != "class_name"})
+
+    @classmethod
+    def _checked(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of the constructor, without unknown ones.
+
+        Raises:
+            ConfigurationError: an argument is unknown.
+        """
+        if unknown := arguments.keys() - cls.model_fields:
+            raise unknown_option(cls.__name__, sorted(unknown), cls.model_fields, cls.guesses)
+        return arguments

@@ -1,0 +1,98 @@
+"""Save a vector store in the folder of a `StorageContext`, and load it again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from colpali_integrations.errors import ConfigurationError, StoreError
+from colpali_integrations.stores import Entry, MultiVectorStore
+
+__all__ = ["copied_records", "load_store", "save_store"]
+
+# `StorageContext` reads every file with this ending as a SimpleVectorStore.
+_LLAMA_INDEX = "vector_store.json"
+_FILE, _PAGES = "colpali_store.json", "colpali_pages"
+
+
+def save_store(
+    fields: Mapping[str, Any], store: MultiVectorStore, persist_path: str, fs: fsspec.AbstractFileSystem | None
+) -> None:
+    """Write the data that `ColPaliVectorStore.from_persist_path` needs.
+
+    Args:
+        fields: of the vector store, JSON-safe.
+        store: copied, if it is in memory.
+        persist_path: the path that `StorageContext` passes.
+        fs: None for the local one.
+
+    Raises:
+        ConfigurationError: the store is in memory, and the file system is not local.
+    """
+    path, saved = _file(persist_path), dict(fields)
+    if saved.get("path") is not None:
+        saved["path"] = os.path.abspath(saved["path"])  # noqa: PTH100 - Path.resolve would follow symlinks
+    elif saved.get("url") is None:
+        if not (fs is None or isinstance(fs, LocalFileSystem)):
+            raise ConfigurationError("a store in memory is persisted to a local folder; give the store a path or a url")
+        _save_pages(store, _pages(path))
+    system = fs or fsspec.filesystem("file")
+    system.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH120 - of any file system
+    with system.open(path, "w", encoding="utf-8") as file:
+        json.dump(saved, file, indent=1)
+
+
+def load_store(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> tuple[dict[str, Any], Path | None]:
+    """Read the data that `save_store` wrote.
+
+    Returns:
+        The fields, and the folder with the pages of a store in memory.
+
+    Raises:
+        StoreError: no store was written there, or the file is damaged.
+    """
+    path, system = _file(persist_path), fs or fsspec.filesystem("file")
+    if not system.exists(path):
+        raise StoreError(f"no ColPaliVectorStore was persisted at {path}")
+    try:
+        with system.open(path, "r", encoding="utf-8") as file:
+            fields: dict[str, Any] = json.load(file)
+        in_memory = fields.get("path") is None and fields.get("url") is None
+    except (ValueError, AttributeError) as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    return fields, _pages(path) if in_memory else None
+
+
+def copied_records(store: MultiVectorStore) -> Iterator[tuple[Entry, NDArray[Any]]]:
+    """Every entry of a store with its vectors."""
+    for entry in store.scroll():
+        [vectors] = store.vectors([entry.id])
+        if vectors is not None:
+            yield entry, vectors
+
+
+def _save_pages(store: MultiVectorStore, folder: Path) -> None:
+    """Bring the copy of a store in a folder up to date."""
+    settings = store.settings
+    with MultiVectorStore.open(
+        folder, model=settings.model, first_stage=settings.first_stage, language=settings.language
+    ) as copy:
+        copy.add(copied_records(store))
+        copy.delete(copy.hashes().keys() - store.hashes().keys())
+
+
+def _file(persist_path: str) -> str:
+    path = os.fspath(persist_path)
+    return path.removesuffix(_LLAMA_INDEX) + _FILE if path.endswith(_LLAMA_INDEX) else path
+
+
+def _pages(path: str) -> Path:
+    file = Path(path)
+    return file.with_name(file.name.removesuffix(_FILE).removesuffix(".json") + _PAGES)

@@ -1,0 +1,518 @@
+"""Pages as LlamaIndex nodes, their pictures, and nodes as the entries of a store.
+
+The command line and LangChain read the same entries.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import copy
+import hashlib
+import json
+import mimetypes
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from llama_index.core.base.llms.types import BaseContentBlock, ImageBlock
+from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageDocument,
+    ImageNode,
+    ImageType,
+    IndexNode,
+    MetadataMode,
+    Node,
+    NodeRelationship,
+    NodeWithScore,
+    ObjectType,
+    RelatedNodeInfo,
+    TextNode,
+)
+from PIL import Image
+
+from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
+from colpali_integrations.models.prompt import check_query
+from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, text_key
+from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
+from colpali_integrations.pages.pdf import PdfPage
+from colpali_integrations.pages.reference import encode_png, is_pdf, page_file, page_image
+from colpali_integrations.stores import Entry, Item
+
+__all__ = ["PageNode", "PageReference", "entry_node", "node_item", "page_node"]
+
+ImageInput: TypeAlias = "ImageSource | BaseNode | NodeWithScore | ImageBlock"
+
+_PNG = "image/png"
+# Formats that every provider of chat models accepts; other pictures are sent as PNG.
+_SENT_UNCHANGED = {".png": _PNG, ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+_REFERENCE = re.compile(
+    r"(?P<source>.+)#page=(?P<page>\d+)(?:&dpi=(?P<dpi>\d+(?:\.\d+)?))?(?:&sha256=(?P<sha256>[0-9a-f]{16}))?(?:&[^#]*)?",
+    re.DOTALL,
+)
+
+
+class PageReference:
+    """A page that is drawn when its `image` is first read; the picture stays in memory with this object.
+
+    The string of a page of a PDF is "report.pdf#page=3&dpi=150&sha256=1f0c...": the fragment that PDF viewers
+    understand (RFC 8118, section 3), and 16 digits of the page's content hash. If the file has changed since, drawing
+    the page raises an error instead of returning the wrong picture.
+
+    Args:
+        metadata: `source`, `page` and perhaps `file_path`, `dpi` and `content_hash`; see `pages.document`.
+
+    Example:
+        >>> PageReference.parse("reports/2024.pdf#page=7&dpi=100").name
+        '2024.pdf, page 7'
+        >>> PageReference.parse("scan.png") is None
+        True
+    """
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self.metadata = metadata
+
+    @classmethod
+    def parse(cls, text: str) -> PageReference | None:
+        """The page that a string refers to; None for any other string, such as the path of an existing file."""
+        match = _REFERENCE.fullmatch(text)
+        if match is None or text.startswith(("data:", "http://", "https://")) or Path(text).is_file():
+            return None
+        optional = {"dpi": match["dpi"] and float(match["dpi"]), "content_hash": match["sha256"]}
+        metadata = {"source": match["source"], "page": int(match["page"])}
+        return cls({**metadata, **{name: value for name, value in optional.items() if value is not None}})
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The picture; raises the errors of `draw`."""
+        return self.draw()
+
+    def draw(self, *, dpi: float | None = None) -> Image.Image:
+        """Draw the picture, at the reference's resolution or at `dpi`.
+
+        Raises:
+            InputError: the file is missing, or has changed since it was indexed.
+            PdfError: the file cannot be read, or has no such page.
+        """
+        return page_image(self.metadata, dpi=dpi)
+
+    def encode(self, *, dpi: float | None = None) -> tuple[bytes, str]:
+        """Content and MIME type of the picture for a chat model: an image file unchanged, or a PNG.
+
+        Raises:
+            InputError: as `draw`.
+        """
+        kind = _unchanged_type(str(self.metadata.get("source")))
+        if kind is not None and "image_base64" not in self.metadata:
+            return Path(page_file(self.metadata)[0]).read_bytes(), kind
+        return encode_png(self.draw(dpi=dpi)), _PNG
+
+    @property
+    def key(self) -> str:
+        """Equal for pages of equal vectors; see `pages.identity.page_key`."""
+        content, path = self.metadata.get("content_hash"), str(self.metadata["source"])
+        if not isinstance(content, str) or len(content) != 64:
+            path, number = page_file(self.metadata)
+            content = page_hash(file_digest(path), number)
+        return page_key(content, self.metadata.get("dpi") or (DEFAULT_DPI if is_pdf(path) else None))
+
+    @property
+    def name(self) -> str:
+        """The name of the page in messages."""
+        return page_name(self.metadata["source"], self.metadata["page"])
+
+    def __str__(self) -> str:
+        text = f"{self.metadata['source']}#page={self.metadata['page']}"
+        if "dpi" in self.metadata:
+            text += f"&dpi={self.metadata['dpi']:g}"
+        # LlamaIndex's hash of an ImageNode covers path and text but no metadata: by this, an upserting document store
+        # recognises a scan that was replaced under its old name.
+        if "content_hash" in self.metadata:
+            text += f"&sha256={self.metadata['content_hash'][:16]}"
+        return text
+
+
+def several(images: Iterable[ImageInput] | ImageInput) -> Iterable[ImageInput]:
+    """Return several images as they are, and one image as a list of it."""
+    if isinstance(images, (BaseModel, PdfPage, PageReference)) or is_one_image(images):
+        return [images]  # type: ignore[list-item]
+    return images  # type: ignore[return-value]
+
+
+def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
+    """Translate images one by one for the encoder, and draw the pages that they refer to.
+
+    Raises:
+        ImageError: a node has no image; `index` and `item` name it.
+        InputError: a page cannot be drawn.
+    """
+    for index, item in enumerate(images):
+        try:
+            source = image_source(item)
+            # The thread that feeds the pipeline draws, because pdfium draws one page at a time anyway.
+            yield source.image if isinstance(source, PageReference) else source
+        except ColPaliError as error:
+            raise error.at(index, image_label(item)) from error.__cause__
+
+
+def image_label(item: ImageInput) -> str:
+    """A short name of an image for messages and traces."""
+    if isinstance(item, NodeWithScore):
+        item = item.node
+    if isinstance(item, BaseNode):
+        metadata = item.metadata
+        if isinstance(metadata.get("source"), str) and isinstance(metadata.get("page"), int):
+            return page_name(metadata["source"], metadata["page"])
+        return f"{type(item).__name__} {item.node_id}"
+    if isinstance(item, (PageReference, PdfPage)):
+        return item.name
+    return image_name(item)
+
+
+def image_source(item: Any) -> ImageSource:
+    """Translate an image for the encoder.
+
+    `ImageNode`, `ImageDocument`, `NodeWithScore`, `ImageBlock` and "report.pdf#page=3" are translated; other images
+    pass unchanged.
+
+    Raises:
+        ImageError: a node or block has no image.
+    """
+    if isinstance(item, NodeWithScore):
+        item = item.node
+    if isinstance(item, (BaseNode, ImageBlock)):
+        source = node_image(item)
+        if source is None:
+            raise ImageError(f"{image_label(item)} has no image; expected an embedded image, a path or a URL")
+        return source
+    return (PageReference.parse(item) or item) if isinstance(item, str) else item
+
+
+def has_image(node: BaseNode) -> bool:
+    """Whether a node carries a picture or refers to one."""
+    return any(_image_fields(node))
+
+
+def node_image(node: BaseNode | ImageBlock) -> ImageSource | None:
+    """The image that a node or block carries or refers to, or None.
+
+    An embedded image comes before a path, and a path before a URL, as in `ImageNode.resolve_image`. A URL is not
+    fetched, so that the model's own limits apply to it. A page that the node's metadata describe is a
+    `PageReference` with its content hash.
+    """
+    embedded, path, url = _image_fields(node)
+    if embedded:
+        return _decoded(embedded)
+    if path:
+        return _referenced(str(path), getattr(node, "metadata", {})) or str(path)
+    return str(url) if url else None
+
+
+def node_picture(node: BaseNode) -> ImageSource:
+    """The picture of a node for the encoder; a page is drawn.
+
+    Raises:
+        ImageError: the node has no image.
+        InputError: the page cannot be drawn.
+    """
+    source = image_source(node)
+    return source.draw() if isinstance(source, PageReference) else source
+
+
+def content_key(node: BaseNode) -> str:
+    """A key that is equal for nodes of equal vectors, computed without fetching or drawing.
+
+    The command line and LangChain compute the same key for a page. A key that begins with "url:" stands for an address
+    only, because the picture behind it may change.
+
+    Raises:
+        ImageError: the node's base64 cannot be read.
+        InputError: the file of its picture cannot be read, or has changed.
+    """
+    image = node_image(node)
+    if image is None:
+        return text_key(node.get_content(MetadataMode.EMBED))
+    if isinstance(image, PageReference):
+        return image.key
+    if isinstance(image, str) and image.startswith(("http://", "https://", "file:")):
+        return f"url:{hashlib.sha256(image.encode()).hexdigest()}"
+    content = image.encode() if isinstance(image, str) and image.startswith("data:") else image
+    return page_key(page_hash(file_digest(content), 1), None)  # type: ignore[arg-type]
+
+
+def image_block(node: BaseNode, *, dpi: float | None = None, detail: str | None = None) -> ImageBlock:
+    """The picture of a node for a `ChatMessage`; see `utils.image_blocks`."""
+    source = node_image(node)
+    if isinstance(source, bytes):
+        return ImageBlock(image=source, image_mimetype=getattr(node, "image_mimetype", None), detail=detail)
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        return ImageBlock(url=source, detail=detail)
+    if isinstance(source, str) and (kind := _unchanged_type(source)):
+        return ImageBlock(path=Path(source), image_mimetype=kind, detail=detail)
+    if source is None or isinstance(source, PageReference):
+        content, kind = (source or PageReference(node.metadata)).encode(dpi=dpi)
+    else:
+        content, kind = encode_png(load_image(source)), _PNG
+    return ImageBlock(image=content, image_mimetype=kind, detail=detail)
+
+
+def _image_fields(node: BaseNode | ImageBlock) -> tuple[Any, Any, Any]:
+    """The embedded picture, the picture's path and its URL."""
+    if isinstance(node, ImageNode):
+        return node.image, node.image_path, node.image_url
+    if isinstance(node, ImageBlock):
+        return node.image, node.path, node.url
+    if isinstance(node, Node) and (resource := node.image_resource) is not None:
+        return resource.data, resource.path, resource.url
+    return None, None, None
+
+
+def _referenced(path: str, metadata: Mapping[str, Any]) -> PageReference | None:
+    """The page that a node's path refers to, with the node's metadata if they describe the same page."""
+    parsed = PageReference.parse(path)
+    page: Mapping[str, Any] = {"source": path, "page": 1} if parsed is None else parsed.metadata
+    content_hash = metadata.get("content_hash")
+    same_page = (metadata.get("source"), metadata.get("page")) == (page["source"], page["page"])
+    if not (same_page and isinstance(content_hash, str) and content_hash.startswith(page.get("content_hash", ""))):
+        return parsed
+    drawn_by = {key: metadata[key] for key in ("file_path", "dpi") if key in metadata}
+    return PageReference({**drawn_by, **page, "content_hash": content_hash})
+
+
+def _unchanged_type(path: str) -> str | None:
+    """The MIME type of an image file that every chat model accepts."""
+    return None if path.startswith(("data:", "file:")) else _SENT_UNCHANGED.get(Path(path).suffix.lower())
+
+
+def _decoded(image: Any) -> ImageSource:
+    """The bytes of a base64 image; data URIs and streams pass unchanged."""
+    if not isinstance(image, str | bytes) or (isinstance(image, str) and image.startswith("data:")):
+        return image
+    try:
+        return base64.b64decode(image, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageError(f"the image of a node must be base64: {error}") from error
+
+
+# -- nodes and entries ----------------------------------------------------------------------------------------------
+
+_KEY = "llama_index"
+_MEDIA = ("text_resource", "image_resource", "audio_resource", "video_resource")
+# Metadata that neither a text embedding nor a language model needs; `source` and `page` stay for citations.
+_INTERNAL = [
+    *("file_path", "file_name", "document_id", "page_label", "page_count", "width", "height", "dpi"),
+    *("content_hash", "text_hash"),
+]
+
+
+class PageNode(ImageNode):
+    """An `ImageNode` whose picture is drawn when a multimodal model asks for it.
+
+    LlamaIndex's stores treat it as an `ImageNode`: class name, JSON and equality are the same. `ImageNode` itself fails
+    for "report.pdf#page=3", and sends a picture of unknown type as "data:None"; this class sends a PNG.
+    """
+
+    __hash__ = None  # type: ignore[assignment]  # as every node's
+
+    def as_related_node_info(self) -> RelatedNodeInfo:
+        """A reference to this node.
+
+        It is of type text: a plain `VectorStoreIndex` replaces nodes of other types that the vector store returns by
+        the copies in its document store, which are `ImageNode`s.
+        """
+        return super().as_related_node_info().model_copy(update={"node_type": ObjectType.TEXT})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageNode) and self.__dict__ == other.__dict__
+
+    def resolve_image(self) -> ImageType:
+        """The picture, or its location, such that PIL can read it; a page is drawn.
+
+        Raises:
+            InputError: the page's file is missing, or has changed since it was indexed.
+        """
+        reference = node_image(self)
+        return BytesIO(reference.encode()[0]) if isinstance(reference, PageReference) else super().resolve_image()
+
+    def get_content_blocks(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> list[BaseContentBlock]:
+        """Metadata and picture, for a chat message.
+
+        Raises:
+            InputError: the page's file is missing, or has changed since it was indexed.
+        """
+        return [*self.get_metadata_content_blocks(metadata_mode), image_block(self)]
+
+
+_TYPES: dict[str, type[BaseNode]] = {
+    kind.class_name(): kind for kind in (Node, TextNode, IndexNode, Document, ImageDocument, PageNode)
+}
+
+
+def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None = None) -> PageNode:
+    """Make the node of a page.
+
+    The page is its own source document (`ref_doc_id`), as with LlamaIndex's own PDF readers. An upserting
+    `IngestionPipeline` and `delete_ref_doc` use that id.
+
+    Args:
+        content: the text layer, or the page's name.
+        metadata: see `pages.document`; base64 in it becomes the node's `image`.
+        node_id: instead of one derived from `document_id` (or `source`) and `page`.
+
+    Returns:
+        The node; its `image_path` refers to the page, from which the picture is drawn on demand.
+
+    Raises:
+        KeyError: the metadata have no `source` or no `page`.
+
+    Example:
+        >>> node = page_node("Low tide at six", {"source": "harbour.pdf", "page": 3, "dpi": 150.0})
+        >>> node.image_path, node.ref_doc_id == node.node_id
+        ('harbour.pdf#page=3&dpi=150', True)
+    """
+    info = {key: value for key, value in metadata.items() if key not in ("image_base64", "image_mime_type")}
+    source, page = str(info["source"]), int(info["page"])
+    id_ = node_id or str(uuid.uuid5(uuid.NAMESPACE_URL, f"{info.get('document_id', source)}#page={page}"))
+    if "image_base64" in metadata:
+        picture = {"image": metadata["image_base64"], "image_mimetype": metadata.get("image_mime_type", _PNG)}
+    elif "dpi" in info or is_pdf(source):
+        picture = {"image_path": str(PageReference(info))}
+    else:
+        # LlamaIndex guesses the type itself, but not from "SCAN.PNG", and then sends the model "data:None;base64,...".
+        picture = {"image_path": source, "image_mimetype": mimetypes.guess_type(source)[0]}
+    return PageNode(
+        id_=id_,
+        text=content,
+        extra_info=info,
+        excluded_embed_metadata_keys=["source", "page", *_INTERNAL],
+        excluded_llm_metadata_keys=list(_INTERNAL),
+        relationships=_part_of(id_, info.get("content_hash")),
+        **picture,
+    )
+
+
+def node_item(node: BaseNode, index: int) -> Item:
+    """Translate a node for `stores.ingest`: a page if it has a picture, else a text. The node stays unchanged.
+
+    Args:
+        node: to be stored.
+        index: position among the caller's nodes, for error messages.
+
+    Raises:
+        InputError: `node` is not a node, its picture cannot be read, or it has neither picture nor text; the error
+            names the node.
+        StoreError: JSON cannot hold the node.
+    """
+    if not isinstance(node, BaseNode):
+        raise InputError(
+            f"expected a list of nodes, and item {index} is a {type(node).__name__}; PdfPageReader().load_data(path) "
+            "gives the nodes of a file or folder"
+        )
+    name, text = image_label(node), node.get_content(MetadataMode.EMBED)
+    try:
+        key, is_page = content_key(node), has_image(node)
+        if key.startswith("url:"):
+            key = f"{key}:{uuid.uuid4().hex}"  # the picture may have changed, so it is fetched every time
+        if not is_page:
+            check_query(text)
+        _entry(node, key).to_payload()  # thrown away: it would hold a second copy of every embedded picture
+    except ColPaliError as error:
+        raise error.at(index, name) from error.__cause__
+    return Item(
+        id=node.node_id,
+        key=key,
+        name=name,
+        entry=lambda: _entry(node, key),
+        draw=(lambda: node_picture(node)) if is_page else None,
+        text=text,
+        index=index,
+    )
+
+
+def entry_node(entry: Entry) -> BaseNode:
+    """The node that an entry was made of, without its `embedding`; a foreign entry as a page or a text with its id.
+
+    Raises:
+        StoreError: the stored node is damaged.
+    """
+    stored = entry.extra.get(_KEY)
+    metadata = copy.deepcopy(dict(entry.metadata))
+    if not isinstance(stored, Mapping):
+        return _foreign(entry, metadata)
+    try:
+        fields = {**json.loads(stored["node"]), "metadata": metadata}
+        for name, data in stored.get("media", {}).items():
+            fields[name]["data"] = data.encode("ascii")
+        kind = stored["type"]
+        # LlamaIndex makes no ImageDocument without its file.
+        if (kind not in _TYPES and "image_path" in fields) or (kind == "ImageDocument" and not _has_file(fields)):
+            kind = ImageNode.class_name()
+        return _TYPES.get(kind, TextNode).from_dict(fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"the node of entry {entry.id!r} cannot be read: {error}") from error
+
+
+def _entry(node: BaseNode, key: str) -> Entry:
+    """The entry of a node, without a grid. It holds the node's JSON, from which `entry_node` makes an equal node.
+
+    Args:
+        node: to be stored.
+        key: see `content_key`.
+
+    Raises:
+        StoreError: JSON cannot hold the node.
+    """
+    try:
+        # Numbers that JSON cannot hold would silently become null below.
+        json.dumps(node.metadata, allow_nan=False, default=str)
+        fields = node.to_dict(mode="json", exclude={"embedding"})
+        fields.pop("embedding", None)  # an IndexNode's own `dict` ignores `exclude`
+        metadata = fields.pop("metadata")
+        resources = {name: getattr(node, name, None) for name in _MEDIA}
+        media = {name: bytes(one.data).decode("ascii") for name, one in resources.items() if one and one.data}
+        written = json.dumps(fields, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"node {node.node_id!r}: metadata must be what JSON can hold ({error})") from error
+    return Entry(
+        id=node.node_id,
+        text=node.get_content(MetadataMode.NONE),
+        metadata=metadata,
+        document_id=node.ref_doc_id,
+        content_hash=key,
+        extra={_KEY: {"type": fields["class_name"], "node": written, "media": media}},
+    )
+
+
+def _foreign(entry: Entry, metadata: dict[str, Any]) -> BaseNode:
+    """The node of a page like `PdfPageReader`'s, but its source document is that of the entry."""
+    if entry.is_page and entry.source is not None and entry.page is not None:
+        node: BaseNode = page_node(entry.text or entry.name, metadata, node_id=entry.id)
+    elif isinstance(metadata.get("image_base64"), str):
+        picture, kind = metadata.pop("image_base64"), metadata.pop("image_mime_type", None)
+        node = PageNode(id_=entry.id, text=entry.text, extra_info=metadata, image=picture, image_mimetype=kind)
+    else:
+        node = TextNode(id_=entry.id, text=entry.text, metadata=metadata)
+    node.relationships = _part_of(entry.document_id or entry.id, entry.content_hash or None)
+    return node
+
+
+def _part_of(document_id: str, content_hash: str | None) -> dict[NodeRelationship, Any]:
+    """The relationships of a node to its source document."""
+    document = RelatedNodeInfo(node_id=document_id, node_type=ObjectType.DOCUMENT, hash=content_hash)
+    return {NodeRelationship.SOURCE: document}
+
+
+def _has_file(fields: Mapping[str, Any]) -> bool:
+    path = (fields.get("image_resource") or {}).get("path")
+    try:
+        return path is None or Path(path).is_file()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,170 @@
+"""Retrieved pages for a multimodal chat model (`image_blocks`, `page_message`) and for a person (`to_html`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.base.response.schema import Response
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
+from PIL import Image
+
+from colpali_integrations.errors import ColPaliError
+from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
+from colpali_integrations.explain.similarity import SimilarityMaps
+from colpali_integrations.llama_index.schema import PageReference, image_block, image_label, node_image
+from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
+from colpali_integrations.pages.images import load_image
+
+__all__ = ["image_blocks", "page_message", "to_html"]
+
+AnyNodes: TypeAlias = "BaseNode | NodeWithScore | Response | Iterable[BaseNode | NodeWithScore]"
+
+
+def image_blocks(nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None) -> list[ImageBlock]:
+    """The pictures of nodes for a `ChatMessage`.
+
+    A block contains the node's embedded picture, or the drawn page, or a URL, which the chat model's provider fetches.
+
+    Args:
+        nodes: one or more nodes, with or without score, that have an image or `source` and `page` in their metadata; or
+            the response of a query engine.
+        dpi: draw PDF pages at this resolution instead of the reference's; fewer pixels cost fewer tokens.
+        detail: level of detail ("low", "high"), for chat models that have such levels.
+
+    Returns:
+        One block per node, in order.
+
+    Raises:
+        InputError: a node has neither image nor page, or the page's file is missing or has changed.
+        PdfError: a page cannot be drawn.
+        ImageError: an image cannot be read.
+
+    Example:
+        >>> from colpali_integrations.llama_index import PdfPageReader
+        >>> nodes = PdfPageReader().load_data("report.pdf", pages=[1])  # or a retriever's nodes
+        >>> message = ChatMessage(role="user", blocks=[TextBlock(text="What is shown?"), *image_blocks(nodes)])
+        >>> [block.block_type for block in message.blocks]
+        ['text', 'image']
+    """
+    return [image_block(result.node, dpi=dpi, detail=detail) for result in _results(nodes)]
+
+
+def page_message(question: str, nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None) -> ChatMessage:
+    """A user's message with a question and the pages to answer it from, each under its name for citations.
+
+    Args:
+        question: the question.
+        nodes: as for `image_blocks`.
+        dpi: as for `image_blocks`.
+        detail: as for `image_blocks`.
+
+    Returns:
+        The question, then for each page its name as text ("report.pdf, page 3") and its picture.
+
+    Raises:
+        ColPaliError: as `image_blocks`.
+
+    Example:
+        >>> from colpali_integrations.llama_index import PdfPageReader
+        >>> nodes = PdfPageReader().load_data("report.pdf", pages=[1])
+        >>> message = page_message("Which function makes diverging palettes?", nodes)  # llm.chat([message])
+        >>> [block.text for block in message.blocks if block.block_type == "text"]
+        ['Which function makes diverging palettes?', 'report.pdf, page 1']
+    """
+    message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=question)])
+    for result in _results(nodes):
+        message.blocks += [TextBlock(text=image_label(result)), *image_blocks(result, dpi=dpi, detail=detail)]
+    return message
+
+
+def to_html(
+    nodes: AnyNodes,
+    question: str = "",
+    *,
+    store: ColPaliVectorStore | None = None,
+    limit: int = 10,
+    max_side: int = 1100,
+) -> HtmlReport:
+    """Show the results of a retriever or a query engine: pages, scores and the regions that answer.
+
+    Regions are those of the nodes' metadata (`ColPaliRetriever(regions=True)`); pictures are the nodes' own. A picture
+    behind a URL is not fetched.
+
+    Args:
+        nodes: nodes, the best first, or the response of a query engine.
+        question: the question.
+        store: the store of the nodes, for heatmaps and for the regions of nodes that have none.
+        limit: number of nodes at most.
+        max_side: longest side of a picture, in pixels.
+
+    Returns:
+        A string that notebooks show; `.save(path)` writes it.
+
+    Raises:
+        InputError: `metadata["regions"]` of a node are no regions.
+        QueryError: the question is empty, and `store` is given.
+
+    Example:
+        >>> from colpali_integrations.llama_index import ColPaliRetriever, ColPaliVectorStore
+        >>> store = ColPaliVectorStore(path="my-index")
+        >>> nodes = ColPaliRetriever(store, similarity_top_k=3).retrieve("diverging palettes")
+        >>> path = to_html(nodes, "diverging palettes", store=store).save("answers.html")
+        >>> store.close()
+    """
+    results = _results(nodes)[:limit]
+    boxes, maps, model = _explained(results, question, store)
+    pages = []
+    for result in results:
+        node = result.node
+        image, note = _picture(node, max_side)
+        source = node.metadata.get("source")
+        pages.append(
+            ReportPage(
+                name=image_label(node),
+                score=result.score,
+                image=image,
+                note=note,
+                regions=node.metadata.get("regions") or boxes.get(node.node_id, []),
+                maps=maps.get(node.node_id),
+                text=node.get_content(MetadataMode.NONE),
+                source=source if isinstance(source, str) else None,
+            )
+        )
+    return render_report(question, pages, model=model, max_side=max_side)
+
+
+def _results(nodes: AnyNodes) -> list[NodeWithScore]:
+    if isinstance(nodes, Response):
+        nodes = nodes.source_nodes
+    several = [nodes] if isinstance(nodes, (BaseNode, NodeWithScore)) else nodes
+    return [node if isinstance(node, NodeWithScore) else NodeWithScore(node=node) for node in several]
+
+
+def _explained(
+    results: Sequence[NodeWithScore], question: str, store: ColPaliVectorStore | None
+) -> tuple[dict[str, Any], dict[str, SimilarityMaps], str]:
+    """Regions and similarity maps by node id, and the name of the model."""
+    if store is None:
+        return {}, {}, ""
+    encoder = store.embed_model
+    assert encoder is not None  # the store's constructor sets it
+    query = encoder.get_query_multi_vector(question)
+    tokens = encoder.model.query_tokens(question)
+    ids = [result.node.node_id for result in results]
+    maps = store.client.similarity_maps(query, ids, tokens=tokens)
+    return store.client.regions(query, ids, tokens=tokens), maps, store.client.model.name
+
+
+def _picture(node: BaseNode, max_side: int) -> tuple[Image.Image | None, str]:
+    """A node's picture and "", or None and the reason why there is none; the reason is "" for a text."""
+    try:
+        image = node_image(node)
+        if image is None:
+            return None, ""
+        if isinstance(image, PageReference):
+            return report_picture({**node.metadata, **image.metadata}, max_side=max_side)
+        return load_image(image), ""
+    except ColPaliError as error:
+        return None, str(error)

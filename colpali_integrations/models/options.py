@@ -1,0 +1,118 @@
+"""The options of a model beside its name, as one value: hashable, comparable, picklable and JSON-safe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from colpali_integrations._options import unknown_option
+from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.runtime.session import Provider
+
+__all__ = ["OPTION_NAMES", "WRONG_GUESSES", "ModelOptions", "nest_options"]
+
+_GPU = 'pass providers=["CUDAExecutionProvider"] (with onnxruntime-gpu installed), or device_ids=[0]'
+_PRECISION = (
+    "the files of a model fix its precision: choose one of list_supported_models(), or make an int8 copy with "
+    "`colpali-integrations quantize`"
+)
+WRONG_GUESSES = {
+    **dict.fromkeys(("device", "device_map", "cuda", "gpu", "use_gpu", "use_cuda"), _GPU),
+    **dict.fromkeys(("dtype", "torch_dtype", "precision", "quantization_config", "load_in_8bit"), _PRECISION),
+    **dict.fromkeys(("token", "use_auth_token", "hf_token"), "run `hf auth login`, or set HF_TOKEN"),
+    **dict.fromkeys(("num_threads", "n_threads"), "use threads="),
+    "cache_folder": "use cache_dir=",
+}
+"""Options of other libraries, and the option to use instead."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Everything that `ColPali.from_pretrained` takes beside the name and `lazy_load`, which documents the fields.
+
+    Lists become tuples and paths absolute strings, so that equal options are equal values in every thread and process.
+
+    Raises:
+        ConfigurationError: an option has an invalid value.
+
+    Example:
+        >>> ModelOptions(device_ids=[0, 1]) == ModelOptions(device_ids=(0, 1))
+        True
+    """
+
+    local_dir: str | os.PathLike[str] | None = None
+    revision: str | None = None
+    cache_dir: str | os.PathLike[str] | None = None
+    local_files_only: bool = False
+    threads: int | None = None
+    providers: Sequence[Provider] | None = field(default=None, hash=False)  # may hold dictionaries
+    device_ids: Sequence[int] | None = None
+    enable_cpu_mem_arena: bool = True
+    split_graph: bool = True
+    allow_urls: bool = False
+    url_timeout: float = 10.0
+    url_max_bytes: int = 64 * 2**20
+
+    def __post_init__(self) -> None:
+        """Normalise the values, and refuse invalid ones."""
+        for name in ("local_dir", "cache_dir"):
+            if (path := getattr(self, name)) is not None:
+                # Path.resolve would follow symlinks.
+                object.__setattr__(self, name, os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
+        for name in ("threads", "url_timeout", "url_max_bytes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigurationError(f"{name} must be positive, got {value!r}")
+        if self.device_ids is not None:
+            if len(set(self.device_ids)) != len(self.device_ids):
+                raise ConfigurationError(f"device_ids must be different, got {list(self.device_ids)}")
+            object.__setattr__(self, "device_ids", tuple(self.device_ids))
+        if self.providers is not None:
+            if isinstance(self.providers, str) or not self.providers:
+                raise ConfigurationError(
+                    f"providers must be a non-empty list, such as ['CUDAExecutionProvider'], got {self.providers!r}"
+                )
+            object.__setattr__(self, "providers", tuple(map(_provider, self.providers)))
+
+    @property
+    def image_options(self) -> dict[str, Any]:
+        """The keyword arguments for `load_image`."""
+        return {"allow_urls": self.allow_urls, "timeout": self.url_timeout, "max_bytes": self.url_max_bytes}
+
+
+OPTION_NAMES = frozenset(one.name for one in fields(ModelOptions))
+
+
+def nest_options(arguments: Mapping[str, Any], *, where: str, known: Iterable[str]) -> dict[str, Any]:
+    """Move the model options among a constructor's arguments into its argument `options`.
+
+    Args:
+        arguments: the constructor's keyword arguments.
+        where: the class, for messages.
+        known: names of the class's other arguments.
+
+    Raises:
+        ConfigurationError: an argument is neither one of these nor a model option.
+
+    Example:
+        >>> nest_options({"batch_size": 4, "threads": 2}, where="Embeddings", known=["batch_size", "options"])
+        {'batch_size': 4, 'options': {'threads': 2}}
+    """
+    known = frozenset(known)
+    if not arguments.keys() <= known | OPTION_NAMES:
+        raise unknown_option(where, arguments, known | OPTION_NAMES, WRONG_GUESSES)
+    flat = {name: value for name, value in arguments.items() if name not in known}
+    if not flat:
+        return dict(arguments)
+    nested = arguments.get("options") or {}
+    options = {**(asdict(nested) if isinstance(nested, ModelOptions) else nested), **flat}
+    return {**{name: value for name, value in arguments.items() if name in known}, "options": options}
+
+
+def _provider(provider: Provider) -> Provider:
+    if isinstance(provider, str):
+        return provider
+    name, options = provider
+    return name, dict(sorted(options.items()))

@@ -1,0 +1,204 @@
+"""Base classes of the families with one transformer: prompts, pixels, and cutting outputs into multi-vectors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from colpali_integrations.errors import EncodingError, ModelLoadError
+from colpali_integrations.models.family import PageCodec, Prepared
+from colpali_integrations.models.prompt import Vocabulary
+from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
+
+__all__ = ["PixelScale", "QueryCodec", "TransformerCodec", "TransformerFamily"]
+
+
+class PixelScale:
+    """Scale uint8 pixels to the floats a model was trained on: ``(x * rescale_factor - mean) / std``, per channel.
+
+    There are only 256 values per channel, so they are computed once, in the reference's order of operations (float64
+    product, rounded to float32, then float32 arithmetic; transformers `image_transforms.rescale` and `normalize`),
+    and looked up. The result equals the reference's bit for bit and costs one pass over the pixels.
+
+    Args:
+        config: a preprocessor_config.json.
+        path: where it was read, for messages.
+
+    Raises:
+        ModelLoadError: `image_mean` or `image_std` is not a number or three of them.
+    """
+
+    def __init__(self, config: Mapping[str, Any], path: Path) -> None:
+        values = np.arange(256, dtype=np.float64)
+        if config.get("do_rescale", True):
+            values = values * config.get("rescale_factor", 1 / 255)
+        table = np.tile(values.astype(np.float32)[:, None], (1, 3))
+        if config.get("do_normalize", True):
+            try:
+                mean, std = (
+                    np.broadcast_to(np.asarray(config.get(name, 0.5), dtype=np.float32), (3,))
+                    for name in ("image_mean", "image_std")
+                )
+            except ValueError as error:
+                raise ModelLoadError(
+                    f"{path}: image_mean and image_std must hold one number or three: {error}"
+                ) from error
+            table = (table - mean) / std
+        self._table = np.ascontiguousarray(table.T)
+
+    def __call__(self, image: Image.Image) -> Float32:
+        """An RGB image as (3, height, width) float32."""
+        pixels = np.asarray(image)
+        scaled = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+        for channel in range(3):
+            np.take(self._table[channel], pixels[:, :, channel], out=scaled[channel])
+        return scaled
+
+
+class TransformerCodec:
+    """The part that queries and pages share: batching without padding, and one vector per token.
+
+    Args:
+        dim: length of a vector.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+
+    def feed(self, batch: Sequence[Prepared]) -> Feed:
+        """The items' arrays with a batch axis, plus the attention mask and the token types of unpadded rows."""
+        feed = {name: np.stack([item.arrays[name] for item in batch]) for name in batch[0].arrays}
+        feed["attention_mask"] = np.ones_like(feed["input_ids"])
+        # An input of some exports; PaliGemma's type 0 is the prefix, which attends in both directions.
+        feed["token_type_ids"] = np.zeros_like(feed["input_ids"])
+        return feed
+
+    def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
+        """Cut the graph's first output (batch, n_tokens, dim) into one (n_tokens, dim) array per item.
+
+        Tokens of the prompt are included, as in the reference. Half-precision rows are scaled to length 1 again after
+        the conversion, because rounding moves their length by up to 1e-3.
+
+        Raises:
+            EncodingError: the output has another shape.
+        """
+        name, embeddings = next(iter(outputs.items()))
+        expected = (len(batch), len(batch[0].ids), self._dim)
+        if embeddings.shape != expected:
+            raise EncodingError(
+                f"output {name!r} has shape {embeddings.shape}, expected {expected} (batch, tokens, dim); does the "
+                "description's dim fit the model?"
+            )
+        rows = embeddings.astype(np.float32, copy=False)
+        if embeddings.dtype == np.float16:
+            rows = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+        # A view would keep the whole batch in memory for as long as one of its items lives.
+        return [row.copy() for row in rows]
+
+
+class QueryCodec(TransformerCodec):
+    """Queries: the description's prefix, the user's text cut to length, augmentation tokens.
+
+    The plain words of the prefix are tokenized together with the user's text, as in training.
+
+    Args:
+        vocabulary: the model's tokenizer.
+        description: the prompts and the longest user text, in tokens.
+        blank_pixels: (…) shape of one item's pixel_values for a text query.
+        template: whether the reference lets the tokenizer add its own template (Idefics3 does, PaliGemma does not).
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        description: ModelDescription,
+        *,
+        blank_pixels: tuple[int, ...],
+        template: bool,
+    ) -> None:
+        super().__init__(description.dim)
+        self._vocabulary = vocabulary
+        self._blank = blank_pixels
+        head, self._lead = vocabulary.split_special(description.query_prefix)
+        before, after = vocabulary.template_ids() if template else ([], [])
+        self._head = [*before, *vocabulary.prompt_ids(head)]
+        self._tail = [*vocabulary.prompt_ids(description.query_suffix), *after]
+        self._max_tokens = description.max_query_tokens
+        self._limit = len(vocabulary.user_ids(self._lead)) + self._max_tokens
+        self._warned = False
+
+    def prepare(self, item: str) -> Prepared:
+        """Tokenize. Queries of equal length share a run, so that none needs padding."""
+        user_ids = self._vocabulary.user_ids(self._lead + item)
+        if len(user_ids) > self._limit and not self._warned:
+            self._warned = True
+            n_tokens = len(user_ids) - self._limit + self._max_tokens
+            warnings.warn(
+                f"a query of {n_tokens} tokens is cut to {self._max_tokens} (reported once). Late interaction works "
+                "best with a question, not a page; for longer texts set max_query_tokens in the model's description.",
+                stacklevel=2,
+            )
+        ids = np.array([*self._head, *user_ids[: self._limit], *self._tail], dtype=np.int64)
+        return Prepared(len(ids), {"input_ids": ids})
+
+    def feed(self, batch: Sequence[Prepared]) -> Feed:
+        """(batch, n_tokens) ids, mask and types, and a blank image that a split graph ignores."""
+        # Broadcast, not allocated: a split graph never touches it.
+        blank = np.broadcast_to(np.float32(0), (len(batch), *self._blank))
+        return {**super().feed(batch), "pixel_values": blank}
+
+    def count(self, text: str, *, include_special: bool) -> int:
+        """Number of ids of a query, or of the user's own text alone, after truncation."""
+        if include_special:
+            return len(self.prepare(text).ids)
+        return min(len(self._vocabulary.user_ids(text)), self._max_tokens)
+
+    def pieces(self, text: str) -> list[str | None]:
+        """The piece of the user's text that each id of a query stands for, without white space around it.
+
+        None for the prompt's own tokens and for those of white space. The bytes of a rare character are tokens of
+        their own in some vocabularies; each of them stands for the whole character.
+        """
+        whole, start = self._lead + text, len(self._lead)
+        spans = self._vocabulary.user_spans(whole)[: self._limit]
+        # A token of the lead and the text together, such as a space that belongs to the next word, counts for the text.
+        pieces = [whole[max(first, start) : end].strip() or None for first, end in spans]
+        return [*[None] * len(self._head), *pieces, *[None] * len(self._tail)]
+
+
+class TransformerFamily:
+    """Base of a family whose queries and pages run through one merged graph. Texts are encoded as queries.
+
+    Args:
+        description: the model.
+        directory: the folder of its files.
+        queries: the codec of queries and texts.
+        pages: the codec of pages.
+    """
+
+    def __init__(
+        self, description: ModelDescription, directory: Path, *, queries: QueryCodec, pages: PageCodec
+    ) -> None:
+        graph = directory / description.model_file
+        self.graphs = GraphFiles(graph, graph)
+        self.queries = self.texts = queries
+        self.pages = pages
+
+    @staticmethod
+    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+        """Return `base`: checkpoints of most families differ only in the query prompt, which no file records."""
+        return base
+
+    def token_count(self, text: str, *, include_special: bool = True) -> int:
+        """Number of tokens of a query, after truncation."""
+        return self.queries.count(text, include_special=include_special)
+
+    def query_tokens(self, text: str) -> list[str | None]:
+        """The piece of `text` that each query vector stands for; None for the prompt and the augmentation."""
+        return self.queries.pieces(text)

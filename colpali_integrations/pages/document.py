@@ -1,0 +1,234 @@
+"""Documents as pages: identity, text, metadata and picture of each page of a PDF or an image.
+
+Frameworks copy, hash, store and trace metadata, and drop fields of subclasses of their documents. Pixels do not survive
+that, so `reference.page_image` draws a page again from its metadata. Base64 is included only on request, because it
+floods traces and stores.
+
+| key | value |
+|---|---|
+| source | the path as given, or the URL or name of the content |
+| file_path | the real path of a file |
+| file_name | the last part of `source` |
+| document_id | see `identity.document_id` |
+| page, page_count | 1-based number within the document, and how many pages it has; 1, 1 for an image |
+| page_label | the printed number, such as "iv" |
+| width, height | in points (1/72 inch) for a PDF page, in pixels for an image |
+| dpi | the resolution of the picture of a PDF page; an image has none |
+| content_hash | 64 hex digits, see `identity.page_hash` |
+| text_hash | hash of the page's text; the chunks of a splitter have the metadata of their page but another text |
+| image_base64, image_mime_type | the picture itself, on request |
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import PurePath
+from typing import Any, TypeAlias
+
+from PIL import Image
+
+from colpali_integrations.errors import ConfigurationError, ImageError, InputError
+from colpali_integrations.pages.identity import (
+    document_id,
+    file_digest,
+    page_hash,
+    page_id,
+    page_key,
+    page_name,
+    pixel_digest,
+    real_path,
+    text_key,
+)
+from colpali_integrations.pages.images import image_name, load_image
+from colpali_integrations.pages.pdf import Pdf, open_pdf
+from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64, is_pdf
+
+__all__ = ["DEFAULT_DPI", "DocumentPage", "PagedDocument", "Source"]
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
+
+
+class PagedDocument:
+    """An open PDF or image; an image is a document of one page. The file is opened once.
+
+    Args:
+        source: a path, the bytes, or a picture in memory.
+        name: stored as `source` in the metadata, instead of the path: a URL or a file name.
+        document_id: instead of one derived from the location and `metadata`.
+        metadata: the caller's own values, for every page. They are part of the derived identity.
+        extra_metadata: values for every page that are no part of the identity, such as those of a framework's reader.
+        dpi: resolution of PDF pages.
+        password: for an encrypted PDF. The metadata do not contain it.
+
+    Attributes:
+        document_id: identity of the document.
+        page_count: number of pages.
+        digest: SHA-256 of the bytes (of the pixels, for a picture in memory).
+
+    Raises:
+        ConfigurationError: dpi is not positive.
+        InputError: the file cannot be read, or its name is not valid Unicode.
+        PdfError: the PDF cannot be opened.
+        ImageError: the picture in memory cannot be used.
+
+    Example:
+        >>> with PagedDocument("report.pdf", metadata={"tenant": "north"}) as document:
+        ...     page = document.page(2)
+        ...     page.name, page.metadata["tenant"], page.draw().size
+        ('report.pdf, page 2', 'north', (1241, 1754))
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        document_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        extra_metadata: Mapping[str, Any] | None = None,
+        dpi: float = DEFAULT_DPI,
+        password: str | None = None,
+    ) -> None:
+        if not 0 < dpi < math.inf:
+            raise ConfigurationError(f"dpi must be a positive number, got {dpi}")
+        self.source: str | bytes | Image.Image = os.fspath(source) if isinstance(source, os.PathLike) else source
+        self.path = real_path(self.source) if isinstance(self.source, str) else None
+        self._tags = dict(metadata or {})
+        self.metadata = {**(extra_metadata or {}), **self._tags}
+        self._password = password
+        self._pdf: Pdf | None = None
+        self.is_pdf = not isinstance(self.source, Image.Image) and is_pdf(self.path or self.source)
+        self.dpi = float(dpi) if self.is_pdf else None
+        self.page_count = self._opened.page_count if self.is_pdf else 1
+        self.digest = (
+            pixel_digest(self.source) if isinstance(self.source, Image.Image) else file_digest(self.path or self.source)
+        )
+        self.name = name or (self.source if isinstance(self.source, str) else f"sha256:{self.digest[:16]}")
+        self.document_id = document_id or self._identity(name)
+
+    def page(self, number: int) -> DocumentPage:
+        """A page, which is read on first use.
+
+        Args:
+            number: 1-based.
+
+        Raises:
+            PdfError: the PDF has no such page.
+            ImageError: a page other than 1 of an image.
+        """
+        if self.is_pdf and not 1 <= number <= self.page_count:
+            self._opened.size(number)  # raises
+        elif not self.is_pdf and number != 1:
+            raise ImageError(f"{self.name} is an image and has only page 1; page {number} was requested")
+        return DocumentPage(self, number)
+
+    def pages(self, numbers: Iterable[int] | None = None) -> Iterator[DocumentPage]:
+        """Pages in the requested order; None for all."""
+        for number in range(1, self.page_count + 1) if numbers is None else numbers:
+            yield self.page(number)
+
+    def close(self) -> None:
+        """Release the file and its decoded picture. The next use of a page opens it again."""
+        pdf, self._pdf = self._pdf, None
+        self.__dict__.pop("_image", None)
+        if pdf is not None:
+            pdf.close()
+
+    def __enter__(self) -> PagedDocument:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def _opened(self) -> Pdf:
+        if self._pdf is None:
+            assert not isinstance(self.source, Image.Image)
+            self._pdf = open_pdf(self.path or self.source, password=self._password)
+            self._pdf.name = image_name(self.source)
+        return self._pdf
+
+    @cached_property
+    def _image(self) -> Image.Image:
+        return load_image(self.path or self.source)
+
+    def _identity(self, name: str | None) -> str:
+        try:
+            self.name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError("file name is not valid UTF-8 and cannot be stored; rename the file") from error
+        if self.path is not None and (name is None or real_path(name) == self.path):
+            return document_id(self.path, self._tags)
+        return document_id(name or f"sha256:{self.digest}", self._tags)
+
+
+class DocumentPage:
+    """One page of a `PagedDocument`. Text and picture are read on first use.
+
+    Args:
+        document: the open document.
+        number: 1-based.
+    """
+
+    def __init__(self, document: PagedDocument, number: int) -> None:
+        self.document, self.number = document, number
+
+    @property
+    def id(self) -> str:
+        """Identity of the page in a store."""
+        return page_id(self.document.document_id, self.number)
+
+    @property
+    def key(self) -> str:
+        """Equal for pages of equal vectors; see `identity.page_key`."""
+        return page_key(page_hash(self.document.digest, self.number), self.document.dpi)
+
+    @property
+    def name(self) -> str:
+        """The name of the page in messages: "report.pdf, page 7"."""
+        return page_name(self.document.name, self.number)
+
+    @cached_property
+    def content(self) -> str:
+        """The text layer, or the page's name, because frameworks treat documents of equal content as duplicates."""
+        text = self.document._opened.text(self.number).strip() if self.document.is_pdf else ""
+        return text or self.name
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height, in points for a PDF, in pixels for an image."""
+        document = self.document
+        width, height = document._opened.size(self.number) if document.is_pdf else document._image.size
+        return round(width, 2), round(height, 2)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The caller's metadata and those of the page, JSON-safe; see the table of the module."""
+        document, (width, height) = self.document, self.size
+        values: dict[str, Any] = {
+            "source": document.name,
+            "file_path": document.path,
+            "file_name": PurePath(document.name).name or document.name,
+            "document_id": document.document_id,
+            "page": self.number,
+            "page_label": document._opened.label(self.number) if document.is_pdf else "1",
+            "page_count": document.page_count,
+            "width": width,
+            "height": height,
+            "dpi": document.dpi,
+            "content_hash": page_hash(document.digest, self.number),
+            "text_hash": text_key(self.content),
+        }
+        return {**document.metadata, **{key: value for key, value in values.items() if value is not None}}
+
+    def metadata_with_image(self) -> dict[str, Any]:
+        """`metadata` with the picture as base64 PNG."""
+        return {**self.metadata, "image_base64": encode_base64(self.draw()), "image_mime_type": "image/png"}
+
+    def draw(self) -> Image.Image:
+        """The picture of the page, RGB."""
+        document = self.document
+        return document._opened.render(self.number, document.dpi) if document.dpi else document._image

@@ -1,0 +1,433 @@
+"""Ingestion into a store: look up, copy or encode, store, and remove the pages that a document no longer has.
+
+Every entry point (files, LangChain, LlamaIndex, the command line) maps its input to `DocumentSource` and `Item` and
+calls `ingest`. Equal content is encoded once, whatever documents it is in. Results are stored in batches as they come,
+so an error or an interruption loses only the batch in flight.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields, replace
+from threading import Event
+from typing import Any, Literal, TypeAlias
+
+from colpali_integrations.errors import ColPaliError, ConfigurationError
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.prompt import check_query
+from colpali_integrations.pages.document import PagedDocument
+from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.stores.engine import pieces
+from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.filters import CONTENT, DOCUMENT
+from colpali_integrations.stores.items import DocumentSource, Item
+from colpali_integrations.stores.store import MultiVectorStore
+
+__all__ = ["Failure", "IngestReport", "OnError", "Progress", "ProgressCallback", "ingest"]
+
+logger = logging.getLogger(__name__)
+
+OnError: TypeAlias = Literal["raise", "skip"]
+
+# Number of items that are looked up in the store, copied, or encoded as texts together.
+_TOGETHER = 256
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A document, page or text that could not be stored.
+
+    Attributes:
+        name: the path, or "path, page n".
+        error: the reason.
+
+    Example:
+        >>> from colpali_integrations.errors import PdfError
+        >>> Failure("torn.pdf", PdfError("torn.pdf is damaged").at(3, "torn.pdf")).reason
+        'torn.pdf is damaged'
+    """
+
+    name: str
+    error: ColPaliError
+
+    @property
+    def reason(self) -> str:
+        """The error's message, without the position in the stream."""
+        return str(self.error.args[0]) if self.error.args else str(self.error)
+
+
+@dataclass
+class IngestReport:
+    """The outcome of an ingestion.
+
+    Attributes:
+        documents: number of documents.
+        added: pages and texts encoded and stored.
+        copied: stored with the vectors of an equal page of another document.
+        present: unchanged.
+        updated: stored with other metadata, which were replaced.
+        replaced: of those added and copied, new content in place of old.
+        removed: pages that their document no longer has.
+        failures: items that could not be stored.
+        ids: of the stored entries, one per page and item in the order of the input.
+
+    Example:
+        >>> report = IngestReport(documents=2, added=12, present=3)
+        >>> f"{report.added} pages encoded, {report.present} known, {len(report.failures)} failures"
+        '12 pages encoded, 3 known, 0 failures'
+    """
+
+    documents: int = 0
+    added: int = 0
+    copied: int = 0
+    present: int = 0
+    updated: int = 0
+    replaced: int = 0
+    removed: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, and name and reason of each failure, JSON-safe.
+
+        >>> IngestReport(documents=1, added=3).to_dict()["added"]
+        3
+        """
+        counts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "ids"}
+        return {**counts, "failures": [{"name": one.name, "error": one.reason} for one in self.failures]}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of an ingestion.
+
+    Attributes:
+        done: pages and texts that were encoded, or failed.
+        total: pages and texts to encode.
+        name: of the latest one, "" at the beginning.
+        failure: of the latest one; None for success.
+
+    Example:
+        >>> state = Progress(done=3, total=12, name="report.pdf, page 3")
+        >>> f"{state.done}/{state.total} {state.name}"
+        '3/12 report.pdf, page 3'
+    """
+
+    done: int
+    total: int
+    name: str = ""
+    failure: Failure | None = None
+
+
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+"""Called before the first item and after each."""
+
+
+def ingest(
+    sources: Iterable[DocumentSource | Item],
+    *,
+    store: MultiVectorStore,
+    model: ColPali,
+    batch_size: int | None = None,
+    parallel: int | None = None,
+    on_error: OnError = "raise",
+    progress: ProgressCallback | bool = False,
+    stop: Event | None = None,
+) -> IngestReport:
+    """Store documents and items, encoding only content that is new to the store.
+
+    A document that is stored already is brought up to date: pages of equal content stay, pages of new content are
+    replaced, and pages beyond its end are removed once all others are stored. A document that can be read only in part,
+    or of which only some pages are requested, loses no page.
+
+    Args:
+        sources: documents, and items of an adapter; of several items with one id, the last one counts.
+        store: the destination.
+        model: the encoder; the model of the store.
+        batch_size: as `ColPali.embed_images`.
+        parallel: as `ColPali.embed_images`.
+        on_error: "raise" the error of an item that cannot be read or encoded, after storing those before it, or
+            "skip" it with a log entry.
+        progress: a function that is called after each item, or True for a progress bar on stderr.
+        stop: once it is set, the run ends after the current page.
+
+    Returns:
+        Numbers, failures and ids.
+
+    Raises:
+        ConfigurationError: an option has an invalid value.
+        InputError: a document or page cannot be read, or a text is empty.
+        EncodingError: the model cannot encode a page.
+        StoreError: metadata that cannot be written as JSON, or the store cannot be written.
+        FingerprintError: the store was made by another model.
+
+    Example:
+        >>> with ColPali.from_pretrained() as model, MultiVectorStore.open(model=model) as store:
+        ...     for tenant in ("north", "south"):
+        ...         source = DocumentSource(source="report.pdf", metadata={"tenant": tenant})
+        ...         report = ingest([source], store=store, model=model)
+        ...         print(report.added, report.copied)
+        2 0
+        0 2
+    """
+    if on_error not in ("raise", "skip"):
+        raise ConfigurationError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+    store.require(model)
+    with _listener(progress) as listener:
+        run = _Run(store, model, on_error, stop or Event(), listener)
+        run.plan(sources)
+        run.store_known()
+        run.encode(batch_size, parallel)
+        run.clean_up()
+    return run.report
+
+
+class _Run:
+    """One call of `ingest`."""
+
+    def __init__(
+        self, store: MultiVectorStore, model: ColPali, on_error: OnError, stop: Event, listener: ProgressCallback
+    ) -> None:
+        self.store, self.model, self.on_error, self.stop, self._listener = store, model, on_error, stop, listener
+        self.report = IngestReport()
+        self._items: dict[str, Item] = {}
+        self._order: list[str] = []  # one id per page and item, with repetitions
+        self._stored: dict[str, Entry] = {}  # by id
+        self._origins: dict[str, Entry] = {}  # by content key
+        self._whole: list[tuple[str, set[str]]] = []  # each document that is read as a whole, and the ids of its pages
+        self._failed: set[str] = set()
+        self._progress = Progress(0, 0)
+
+    # -- planning -----------------------------------------------------------------------------------------------
+
+    def plan(self, sources: Iterable[DocumentSource | Item]) -> None:
+        """Open each document for the number of its pages, and look up all items."""
+        opened: PagedDocument | None = None
+        for source in sources:
+            if isinstance(source, Item):
+                self._plan([source])
+                continue
+            if opened is not None:
+                opened.close()  # too many open files; a single document stays open for reading
+            opened = self._open(source)
+        parts: dict[tuple[str, int], set[str]] = {}
+        for item in self._items.values():
+            if item.page_of is not None:
+                parts.setdefault(item.page_of, set()).add(item.id)
+        self._whole += [(document, ids) for (document, count), ids in parts.items() if len(ids) == count]
+        for items in pieces(self._items.values(), _TOGETHER):
+            self._look_up(items)
+
+    def _open(self, source: DocumentSource) -> PagedDocument | None:
+        self.report.documents += 1
+        try:
+            document = source.open()
+            items = source.items(document)
+        except ColPaliError as error:
+            self._fail(source.label, error, source.index)
+            return None
+        self._plan(items)
+        if source.pages is None and source.id is None:
+            self._whole.append((document.document_id, {item.id for item in items}))
+        return document
+
+    def _plan(self, items: Sequence[Item]) -> None:
+        self._items.update((item.id, item) for item in items)
+        self._order += [item.id for item in items]
+
+    def _look_up(self, items: Sequence[Item]) -> None:
+        stored = self.store.get([item.id for item in items])
+        self._stored.update((entry.id, entry) for entry in stored if entry is not None)
+        missing_keys = {item.key for item in items if not self._is_stored(item)}
+        if missing_keys:
+            for entry in self.store.scroll({CONTENT: {"$in": sorted(missing_keys)}}):
+                # Only entries whose vectors this run does not replace can be copied at any time.
+                if entry.id not in self._items or self._items[entry.id].key == entry.content_hash:
+                    self._origins[entry.content_hash] = entry
+
+    def _is_stored(self, item: Item) -> bool:
+        """Whether the store has the item's content under its id."""
+        stored = self._stored.get(item.id)
+        return stored is not None and stored.content_hash == item.key
+
+    def _is_new(self, item: Item) -> bool:
+        """Whether the item has to be encoded."""
+        return not self._is_stored(item) and item.key not in self._origins
+
+    # -- storing ------------------------------------------------------------------------------------------------
+
+    def store_known(self) -> None:
+        """Store the items whose vectors the store has: with new metadata, or as a copy of equal content."""
+        for items in pieces([item for item in self._items.values() if not self._is_new(item)], _TOGETHER):
+            if self.stop.is_set():
+                return
+            changes = [(item, *change) for item in items if (change := self._change(item)) is not None]
+            vectors = self.store.vectors([origin for _, origin, _ in changes])
+            copies = list(zip(changes, vectors, strict=True))
+            self.store.add((entry, array) for (_, _, entry), array in copies if array is not None)
+            for (item, _, _), array in copies:
+                _close(item)  # reading its text has opened the document
+                self._count_copy(item, stored=array is not None)
+
+    def _change(self, item: Item) -> tuple[str, Entry] | None:
+        """The id to copy vectors from, and the new entry; None if the stored entry is up to date."""
+        try:
+            if not self._is_stored(item):
+                origin = self._origins[item.key]
+                return origin.id, replace(item.entry(), grid=origin.grid)
+            stored = self._stored[item.id]
+            entry = item.refreshed(stored)
+            if entry.to_payload() != stored.to_payload():
+                return stored.id, entry
+            self.report.present += 1
+        except ColPaliError as error:
+            self._fail_item(item, error)
+        return None
+
+    def _count_copy(self, item: Item, *, stored: bool) -> None:
+        """Count an item; if another process has deleted its origin meanwhile, it has to be encoded."""
+        if not stored:
+            self._origins.pop(item.key, None)
+            self._stored.pop(item.id, None)
+        elif self._is_stored(item):
+            self.report.updated += 1
+        else:
+            self.report.copied += 1
+            self.report.replaced += item.id in self._stored
+
+    def encode(self, batch_size: int | None, parallel: int | None) -> None:
+        """Encode and store the texts and pages that are new to the store; equal pages once."""
+        texts: list[Item] = []
+        pages: dict[str, list[Item]] = {}  # by content key
+        for item in filter(self._is_new, self._items.values()):
+            group = texts if item.draw is None else pages.setdefault(item.key, [])
+            group.append(item)
+        self._progress = Progress(0, len(texts) + sum(map(len, pages.values())))
+        self._listener(self._progress)
+        for items in pieces(texts, _TOGETHER):
+            if not self.stop.is_set():
+                self._encode_texts(items)
+        if pages:
+            self.store.add(self._records(list(pages.values()), batch_size, parallel))
+
+    def _encode_texts(self, items: Sequence[Item]) -> None:
+        entries: list[tuple[Item, Entry]] = []
+        for item in items:
+            try:
+                entry = item.entry()
+                check_query(item.text or entry.text)
+                entry.to_payload()
+                entries.append((item, entry))
+            except ColPaliError as error:
+                self._fail_item(item, error)
+        if entries:
+            vectors = self.model.embed_texts([item.text or entry.text for item, entry in entries])
+            self.store.add((entry, array) for (_, entry), array in zip(entries, vectors, strict=True))
+        for item, _ in entries:
+            self._count(item, encoded=True)
+
+    def _records(
+        self, groups: Sequence[list[Item]], batch_size: int | None, parallel: int | None
+    ) -> Iterator[tuple[Entry, Any]]:
+        """Encode one page per group of equal pages, and yield an entry with vectors for each item."""
+        in_flight: deque[tuple[list[Item], Entry]] = deque()
+
+        def fail(error: ColPaliError) -> None:
+            for item in in_flight.popleft()[0]:
+                self._fail_item(item, error)
+
+        pictures = self._pictures(groups, in_flight)
+        encoded = self.model.embed_pages(pictures, batch_size=batch_size, parallel=parallel, on_error=fail)
+        with closing(encoded):
+            for page in encoded:
+                (first, *others), entry = in_flight.popleft()
+                yield replace(entry, grid=page.grid), page.vectors
+                self._count(first, encoded=True)
+                for item in others:
+                    yield replace(item.entry(), grid=page.grid), page.vectors
+                    _close(item)
+                    self._count(item, encoded=False)
+
+    def _pictures(
+        self, groups: Sequence[list[Item]], in_flight: deque[tuple[list[Item], Entry]]
+    ) -> Iterator[ImageSource]:
+        """Draw the first item of each group, and make its entry while its document is open."""
+        for position, group in enumerate(groups):
+            if self.stop.is_set():
+                return
+            first = group[0]
+            assert first.draw is not None
+            try:
+                entry, picture = first.entry(), first.draw()
+                entry.to_payload()  # refuse metadata that cannot be stored before the page is encoded
+            except ColPaliError as error:
+                for item in group:
+                    self._fail_item(item, error)
+                continue
+            if position + 1 == len(groups) or groups[position + 1][0].document is not first.document:
+                _close(first)
+            in_flight.append((group, entry))
+            yield picture
+
+    # -- outcomes -----------------------------------------------------------------------------------------------
+
+    def clean_up(self) -> None:
+        """Remove pages beyond the end of documents that were read as a whole, and complete the report."""
+        for document_id, ids in self._whole:
+            if ids & self._failed or self.stop.is_set():
+                continue
+            other_ids = self.store.hashes({DOCUMENT: document_id}).keys() - ids
+            beyond = [entry.id for entry in self.store.get(sorted(other_ids)) if entry is not None and entry.is_page]
+            self.report.removed += self.store.delete(beyond) if beyond else 0
+        self.report.ids = [id_ for id_ in self._order if id_ not in self._failed]
+        if self.report.replaced or self.report.removed:
+            logger.info("content changed: %d replaced, %d removed", self.report.replaced, self.report.removed)
+
+    def _count(self, item: Item, *, encoded: bool) -> None:
+        self.report.added += encoded
+        self.report.copied += not encoded
+        self.report.replaced += item.id in self._stored
+        self._notify(item.name)
+
+    def _fail_item(self, item: Item, error: ColPaliError) -> None:
+        self._failed.add(item.id)
+        error.index = error.item = None  # they count the encoded pages, not the items of the caller
+        self._fail(item.name, error, item.index)
+
+    def _fail(self, name: str, error: ColPaliError, index: int | None = None) -> None:
+        if self.on_error == "raise":
+            raise (error if index is None else error.at(index, name)) from error.__cause__
+        failure = Failure(name, error)
+        self.report.failures.append(failure)
+        logger.warning("skipped %s: %s", name, error)
+        self._notify(name, failure)
+
+    def _notify(self, name: str, failure: Failure | None = None) -> None:
+        self._progress = Progress(self._progress.done + 1, self._progress.total, name, failure)
+        self._listener(self._progress)
+
+
+def _close(item: Item) -> None:
+    if item.document is not None:
+        item.document.close()
+
+
+@contextmanager
+def _listener(progress: ProgressCallback | bool) -> Iterator[ProgressCallback]:
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield lambda _: None
+    else:
+        from tqdm import tqdm
+
+        with tqdm(unit=" pages") as bar:
+
+            def show(state: Progress) -> None:
+                bar.total = state.total
+                bar.update(state.done - bar.n)
+
+            yield show

@@ -1,0 +1,54 @@
+"""`ModelOptions`: one value for all arguments of `from_pretrained` beside the name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colpali_integrations import ColPali
+from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.models.options import ModelOptions, nest_options
+
+
+def test_the_signature_of_from_pretrained_is_the_fields() -> None:
+    parameters = dict(inspect.signature(ColPali.from_pretrained).parameters)
+    for other in ("name_or_path", "lazy_load", "unknown"):
+        del parameters[other]
+    fields = {field.name: field for field in dataclasses.fields(ModelOptions)}
+    assert parameters.keys() == fields.keys()
+    for name, parameter in parameters.items():
+        assert (parameter.annotation, parameter.default) == (fields[name].type, fields[name].default), name
+
+
+def test_equal_options_are_equal_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    provider = ("CUDAExecutionProvider", {"b": "2", "a": "1"})
+    one = ModelOptions(providers=[provider, "CPUExecutionProvider"], device_ids=[0], local_dir="x", cache_dir=Path("y"))
+    other = ModelOptions(
+        providers=(("CUDAExecutionProvider", {"a": "1", "b": "2"}), "CPUExecutionProvider"),
+        device_ids=(0,),
+        local_dir=tmp_path / "x",
+        cache_dir=str(tmp_path / "y"),
+    )
+    assert one == other == pickle.loads(pickle.dumps(one)) == ModelOptions(**dataclasses.asdict(one))
+    assert hash(one) == hash(other)
+    assert ModelOptions(local_dir="~/models").local_dir == str(Path("~/models").expanduser())
+
+
+@pytest.mark.parametrize("bad", [{"url_timeout": 0}, {"url_max_bytes": -1}, {"threads": 0}, {"device_ids": [1, 1]}])
+def test_invalid_options_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(bad))):
+        ModelOptions(**bad)
+
+
+def test_direct_options_win_over_nested_ones() -> None:
+    arguments = {"options": ModelOptions(threads=2, allow_urls=True), "threads": 3, "batch_size": 1}
+    nested = nest_options(arguments, where="X", known=["options", "batch_size"])
+    assert ModelOptions(**nested["options"]) == ModelOptions(threads=3, allow_urls=True)
+    with pytest.raises(ConfigurationError, match="X has no option 'treads'; did you mean 'threads'"):
+        nest_options({"treads": 1}, where="X", known=["options"])

@@ -1,0 +1,35 @@
+"""Sessions: the memory that they keep between runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from colpali_integrations.runtime.arrays import GraphFiles
+from colpali_integrations.runtime.session import ModelSessions, SessionConfig
+from tests.runtime.test_allocator import STATUS, resident
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="resident memory is read from /proc")
+def test_a_session_returns_the_memory_of_a_large_run(tmp_path: Path) -> None:
+    """Otherwise its arena would keep the memory of the largest run for ever."""
+    model = parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["": 17]>
+        outer (float[n, 1] pixel_values) => (float[n] output) {
+            row = Transpose(pixel_values)
+            products = MatMul(pixel_values, row)
+            output = ReduceMax <axes = [1], keepdims = 0> (products)
+        }
+        """
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    sessions = ModelSessions(GraphFiles(*[tmp_path / "model.onnx"] * 2), SessionConfig(split=False, threads=1))
+    sessions.pages({"pixel_values": np.ones((10, 1), np.float32)})
+    before = resident()
+    sessions.pages({"pixel_values": np.ones((6000, 1), np.float32)})  # 137 MiB of products
+    assert resident() - before < 70

@@ -1,0 +1,187 @@
+"""Ingestion: document and number identify a page, and equal content is encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from colpali_integrations import ColPali
+from colpali_integrations.errors import ConfigurationError, InputError, QueryError, StoreError
+from colpali_integrations.pages import PagedDocument
+from colpali_integrations.pages.identity import text_key
+from colpali_integrations.stores import DocumentSource, Entry, Item, MultiVectorStore, ingest
+from tests.stores.documents import DPI, draw, save_pdf
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ColPali]:
+    with ColPali.from_pretrained("coltiny") as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def pdf(tmp_path: Path) -> Path:
+    return save_pdf(tmp_path / "fruit.pdf", draw("Harvest of apples"), draw("Prices of bananas"))
+
+
+def text_item(id_: str, text: str, index: int | None = None) -> Item:
+    entry = Entry(id=id_, text=text, content_hash=text_key(text))
+    return Item(id=id_, key=text_key(text), name=id_, entry=lambda: entry, index=index)
+
+
+def source(path: Path, **options: object) -> DocumentSource:
+    return DocumentSource(source=path, dpi=DPI, **options)  # type: ignore[arg-type]
+
+
+def test_tenants_keep_their_pages(pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    reports = [
+        ingest([source(pdf, metadata={"tenant": tenant})], store=store, model=model) for tenant in ("north", "south")
+    ]
+    assert [(report.added, report.copied) for report in reports] == [(2, 0), (0, 2)]
+    assert store.count({"tenant": "north"}) == store.count({"tenant": "south"}) == 2
+    assert store.delete(where={"tenant": "south"}) == 2
+    assert store.count({"tenant": "north"}) == 2
+
+
+def test_only_pages_of_the_document_are_cleaned_up(pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    ingest([source(pdf)], store=store, model=model)
+    [vectors] = model.embed_texts("a summary")
+    own = {"source": str(pdf), "file_path": str(pdf), "document_id": str(pdf)}
+    store.add([(Entry(id="note", text="a summary", document_id=str(pdf), metadata=own), vectors)])
+    store.add([(Entry(id="summary", text="a summary", metadata=own), vectors)])
+    save_pdf(pdf, draw("Cherries"))
+    report = ingest([source(pdf)], store=store, model=model)
+    assert (report.replaced, report.removed) == (1, 1)
+    assert {"note", "summary"} <= store.hashes().keys()
+    assert len(store) == 3
+
+
+def test_a_url_keeps_its_pages_beside_a_local_copy(pdf: Path, model: ColPali) -> None:
+    store, url = MultiVectorStore.open(model=model), "https://example.org/fruit.pdf"
+    ingest([DocumentSource(source=pdf.read_bytes(), name=url, dpi=DPI)], store=store, model=model)
+    assert ingest([source(pdf)], store=store, model=model).copied == 2
+    assert store.documents() == {url: 2, str(pdf): 2}
+
+
+def test_copied_documents_are_closed(tmp_path: Path, pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    ingest([source(pdf)], store=store, model=model)
+    copies = [tmp_path / f"{number}.pdf" for number in range(3)]
+    for copy in copies:
+        copy.write_bytes(pdf.read_bytes())
+    opened: list[PagedDocument] = []
+
+    class Recorded(DocumentSource):
+        def open(self) -> PagedDocument:
+            opened.append(super().open())
+            return opened[-1]
+
+    report = ingest([Recorded(source=copy, dpi=DPI) for copy in copies], store=store, model=model)
+    assert report.copied == 6
+    assert [document._pdf for document in opened] == [None, None, None]
+
+
+def test_a_given_identity_and_other_metadata(pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    ingest([source(pdf, document_id="x", metadata={"year": 2023, "draft": True})], store=store, model=model)
+    report = ingest([source(pdf, document_id="x", metadata={"year": 2024})], store=store, model=model)
+    assert (report.updated, report.added, report.copied) == (2, 0, 0)
+    assert store.count({"year": 2024}) == 2
+    assert store.count({"draft": {"$exists": True}}) == 0
+    assert ingest([source(pdf, document_id="x", metadata={"year": 2024})], store=store, model=model).present == 2
+
+
+def test_tags_change_without_a_copy(pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    ingest([source(pdf, metadata={"tenant": "north"})], store=store, model=model)
+    [document] = store.documents()
+    before = {entry.id: store.vectors([entry.id])[0] for entry in store.scroll()}
+    assert store.update_metadata(document, {"tenant": None, "year": 2024}) == 2
+    assert store.documents() == {document: 2}
+    for entry in store.scroll():
+        assert entry.metadata["year"] == 2024
+        assert "tenant" not in entry.metadata
+        assert entry.is_page
+        np.testing.assert_array_equal(store.vectors([entry.id])[0], before[entry.id])
+    with pytest.raises(InputError, match="page describe the page"):
+        store.update_metadata(document, {"page": 3})
+    assert store.update_metadata("unknown", {"year": 1}) == 0
+
+
+def test_ids_come_in_the_order_of_the_input_without_failures(pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    sources: list[DocumentSource | Item] = [
+        text_item("b", "low tide"),
+        source(pdf, pages=[2]),
+        text_item("empty", " "),
+        text_item("a", "tax"),
+    ]
+    report = ingest(sources, store=store, model=model, on_error="skip")
+    assert [report.ids[0], report.ids[2]] == ["b", "a"]
+    assert [failure.name for failure in report.failures] == ["empty"]
+    assert store.get([report.ids[1]])[0].page == 2  # type: ignore[union-attr]
+
+
+def test_an_error_names_the_item_of_the_caller(model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    with pytest.raises(QueryError) as caught:
+        ingest([text_item("a", "tax", 0), text_item("b", "", 1)], store=store, model=model)
+    assert (caught.value.index, caught.value.item) == (1, "b")
+    bad = Item(id="c", key="c", name="c", entry=lambda: Entry(id="c", text="x", metadata={"when": object()}), index=5)
+    with pytest.raises(StoreError, match="JSON"):
+        ingest([bad], store=store, model=model)
+    with pytest.raises(ConfigurationError, match="on_error"):
+        ingest([], store=store, model=model, on_error="ignore")  # type: ignore[arg-type]
+
+
+def test_content_that_another_process_deleted_meanwhile_is_encoded(model: ColPali) -> None:
+    class Forgetful(MultiVectorStore):
+        def vectors(self, ids: object) -> list[None]:  # type: ignore[override]
+            self.delete(list(ids))  # type: ignore[call-overload]
+            return [None for _ in ids]  # type: ignore[attr-defined]
+
+    whole = MultiVectorStore.open(model=model)
+    store = Forgetful(whole._engine, whole.settings)
+    ingest([text_item("a", "low tide")], store=store, model=model)
+    report = ingest([text_item("b", "low tide")], store=store, model=model)
+    assert (report.added, report.copied, report.ids) == (1, 0, ["b"])
+
+
+TEXTS = ["low tide", "rates of tax", "the old harbour"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(TEXTS)), max_size=5), max_size=4))
+def test_every_entry_has_the_vectors_of_its_own_text(runs: list[list[tuple[str, str]]]) -> None:
+    model = encoder()
+    store = MultiVectorStore.open(model=model)
+    expected: dict[str, str] = {}
+    vectors = dict(zip(TEXTS, model.embed_texts(TEXTS), strict=True))
+    for run in runs:
+        report = ingest([text_item(*one) for one in run], store=store, model=model)
+        new = dict(run)
+        assert report.ids == [id_ for id_, _ in run], "one id per item, also for items with equal ids"
+        assert report.present == sum(expected.get(id_) == text for id_, text in new.items())
+        expected |= new
+    assert {entry.id: entry.text for entry in store.scroll()} == expected
+    for id_, text in expected.items():
+        [found] = store.vectors([id_])
+        assert found is not None
+        np.testing.assert_array_equal(found, vectors[text].astype(np.float16).astype(np.float32))
+
+
+_encoders: list[ColPali] = []
+
+
+def encoder() -> ColPali:
+    """One model for all examples: hypothesis refuses fixtures that live for one test."""
+    if not _encoders:
+        _encoders.append(ColPali.from_pretrained())
+    return _encoders[0]
