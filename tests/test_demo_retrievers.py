@@ -24,6 +24,8 @@ from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever as LlamaIndexRetriever
 from colpali_integrations.stores import MultiVectorStore
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(__file__).parents[1] / "demo"
 FIRST, AMONG_THREE = 18, 21
 

@@ -399,6 +399,7 @@ def test_words_of_the_question_are_marked() -> None:
     assert [text.plain[span.start : span.end] for span in text.spans] == ["Bananas", "the", "bananas"]
 
 
+@pytest.mark.slow
 def test_the_demo_answers_questions_about_own_documents(folder: Path) -> None:
     demo = Path(__file__).parents[2] / "demo" / "demo.py"
     command = [sys.executable, str(demo), str(folder), "-q", "railway", "-q", "apples"]

@@ -313,6 +313,7 @@ def test_without_a_network_loading_fails_at_once(endpoint: str, tmp_path: Path) 
     assert result["seconds"] < 5
 
 
+@pytest.mark.slow
 def test_a_silent_network_is_given_up_in_seconds(content: dict[str, bytes], tmp_path: Path) -> None:
     with serve(Hub(NAME, content, silent=True)) as hub:
         result, _ = run(LOAD, cache=tmp_path, HF_ENDPOINT=hub.url)

@@ -79,6 +79,7 @@ def test_a_garbage_collected_store_is_closed(tmp_path: Path, monkeypatch: pytest
         assert len(again) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sealed", [16 << 20, 16384], ids=["in one segment", "while segments are sealed and merged"])
 def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path: Path, sealed: int) -> None:
     process = start(

@@ -107,6 +107,7 @@ def several(draw: st.DrawFn) -> list[dict[str, Any]]:
     return [draw(payloads(st.just(id_))) for id_ in ids]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(several(), st.lists(filters, min_size=1, max_size=8))
 def test_the_engine_agrees_with_matches(points: Points, stored: list[dict[str, Any]], wheres: list[Filter]) -> None:

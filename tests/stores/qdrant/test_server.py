@@ -251,6 +251,7 @@ def test_scroll_goes_through_everything_once(make: Make) -> None:
     assert "metadata" in some[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grpc", [False, True], ids=["REST", "gRPC"])
 @settings(max_examples=25, deadline=None)
 @given(
