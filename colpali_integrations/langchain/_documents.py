@@ -104,6 +104,8 @@ def item_of(document: Document, index: int | None = None, id_: str | None = None
     """
     page = is_page(document)
     owner, of_page = _page_identity(document.metadata)
+    if page and not _is_as_read(document):
+        of_page = None  # a picture of another reader, such as a figure, does not take the place of the page
     own = id_ or (document.id if page or document.id != of_page else None)  # an edited page does not replace the page
     new_id = own or (of_page if page else None) or str(uuid.uuid4())
     entry = Entry(
@@ -115,7 +117,9 @@ def item_of(document: Document, index: int | None = None, id_: str | None = None
     )
     draw = partial(page_image, document.metadata) if page else None
     count = document.metadata.get("page_count")
-    page_of = (owner, int(count)) if owner and page and new_id == of_page and isinstance(count, int | float) else None
+    # A Document with an id comes from a store, and may be older than the document is now.
+    whole = owner and page and new_id == of_page and document.id is None and isinstance(count, int | float)
+    page_of = (owner or "", int(count or 0)) if whole else None
     return Item(
         id=new_id,
         key=entry.content_hash,
@@ -253,7 +257,11 @@ def image_source(
     if isinstance(image, Document):
         if not is_page(image):
             raise InputError("this Document is a text and not a page; use add_documents").at(index, name_of(image))
-        return item_of(image.model_copy(update={"metadata": {**image.metadata, **(metadata or {})}}), index, id_)
+        merged = {**image.metadata, **(metadata or {})}
+        owner, _ = _page_identity(image.metadata)
+        if metadata and owner is not None:
+            merged["document_id"] = document_id(owner, metadata)
+        return item_of(image.model_copy(update={"metadata": merged}), index, id_)
     options: dict[str, Any] = {"metadata": metadata, "id": id_, "index": index, "include_image": include_image}
     if isinstance(image, bytearray | memoryview):
         image = bytes(image)

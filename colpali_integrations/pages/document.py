@@ -94,12 +94,15 @@ class PagedDocument:
     ) -> None:
         if not 0 < dpi < math.inf:
             raise ConfigurationError(f"dpi must be a positive number, got {dpi}")
+        if document_id is not None and not isinstance(document_id, str):
+            raise ConfigurationError(f"document_id must be a string, got {document_id!r}")
         self.source: str | bytes | Image.Image = os.fspath(source) if isinstance(source, os.PathLike) else source
         self.path = real_path(self.source) if isinstance(self.source, str) else None
         self._tags = dict(metadata or {})
         self.metadata = {**(extra_metadata or {}), **self._tags}
         self._password = password
         self._pdf: Pdf | None = None
+        self.digest = ""
         self.is_pdf = not isinstance(self.source, Image.Image) and is_pdf(self.path or self.source)
         self.dpi = float(dpi) if self.is_pdf else None
         self.page_count = self._opened.page_count if self.is_pdf else 1
@@ -147,22 +150,28 @@ class PagedDocument:
     def _opened(self) -> Pdf:
         if self._pdf is None:
             assert not isinstance(self.source, Image.Image)
+            self._check_unchanged()
             self._pdf = open_pdf(self.path or self.source, password=self._password)
             self._pdf.name = image_name(self.source)
         return self._pdf
 
     @cached_property
     def _image(self) -> Image.Image:
+        self._check_unchanged()
         return load_image(self.path or self.source)
+
+    def _check_unchanged(self) -> None:
+        """Refuse a file that was changed since its digest was taken: its pages would get the wrong content hash."""
+        if self.path is not None and self.digest and file_digest(self.path) != self.digest:
+            raise InputError(f"{self.path} was changed while it was read; index it again")
 
     def _identity(self, name: str | None) -> str:
         try:
             self.name.encode()
         except UnicodeEncodeError as error:
             raise InputError("file name is not valid UTF-8 and cannot be stored; rename the file") from error
-        if self.path is not None and (name is None or real_path(name) == self.path):
-            return document_id(self.path, self._tags)
-        return document_id(name or f"sha256:{self.digest}", self._tags)
+        url = name if name is not None and "://" in name else None  # the file is a copy, such as a download
+        return document_id(url or self.path or name or f"sha256:{self.digest}", self._tags)
 
 
 class DocumentPage:
@@ -203,6 +212,14 @@ class DocumentPage:
         document = self.document
         width, height = document._opened.size(self.number) if document.is_pdf else document._image.size
         return round(width, 2), round(height, 2)
+
+    @property
+    def location(self) -> dict[str, str]:
+        """The metadata that change when a file is moved; empty for content without a file."""
+        document = self.document
+        if document.path is None:
+            return {}
+        return {"source": document.name, "file_path": document.path, "file_name": PurePath(document.name).name}
 
     @property
     def metadata(self) -> dict[str, Any]:

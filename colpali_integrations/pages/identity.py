@@ -36,9 +36,8 @@ __all__ = [
 READER_KEYS = frozenset(
     {
         *("source", "file_path", "file_name", "document_id", "page", "page_label", "page_count", "width", "height"),
-        *("dpi", "content_hash", "text_hash", "image_base64", "image_mime_type", "file_type", "file_size"),
-        *("creation_date", "last_modified_date", "last_accessed_date", "creationdate", "moddate", "producer"),
-        *("creator", "total_pages"),
+        *("dpi", "content_hash", "text_hash", "image_base64", "image_mime_type"),
+        *("file_size", "creation_date", "last_modified_date", "last_accessed_date", "creationdate", "moddate"),
     }
 )
 
@@ -56,16 +55,22 @@ def document_id(location: str, metadata: Mapping[str, Any] | None = None) -> str
         metadata: the caller's own values, such as a tenant. Values that readers add (`file_name`, dates, sizes,
             `page_label`, dpi) do not count.
 
+    Raises:
+        InputError: metadata that cannot be written as JSON.
+
     Example:
         >>> document_id("/data/report.pdf", {"file_name": "report.pdf"})
         '/data/report.pdf'
         >>> document_id("/data/report.pdf", {"tenant": "north"})
         '/data/report.pdf#521ded7f0127735e'
     """
-    tags = {key: value for key, value in (metadata or {}).items() if key not in READER_KEYS}
+    tags = {key: value for key, value in (metadata or {}).items() if key not in READER_KEYS - {"source", "page"}}
     if not tags:
         return location
-    serialized = json.dumps(tags, sort_keys=True, default=str)
+    try:
+        serialized = json.dumps(tags, sort_keys=True, default=str)
+    except TypeError as error:  # keys of several types
+        raise InputError(f"metadata cannot be written as JSON: {error}") from error
     return f"{location}#{hashlib.sha256(serialized.encode()).hexdigest()[:16]}"
 
 

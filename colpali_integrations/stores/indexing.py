@@ -113,10 +113,13 @@ def index_documents(
     documents = find_documents(paths, exclude=exclude)
     if document_id is not None and len(documents) != 1:
         raise ConfigurationError(f"document_id names one document, and the paths hold {len(documents)}")
+    numbers = None if pages is None else list(pages)
     if not dpi > 0:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
     sources = [
-        DocumentSource(source=path, document_id=document_id, metadata=metadata, pages=pages, dpi=dpi, password=password)
+        DocumentSource(
+            source=path, document_id=document_id, metadata=metadata, pages=numbers, dpi=dpi, password=password
+        )
         for path in documents
     ]
     options: dict[str, Any] = {"batch_size": batch_size, "parallel": parallel, "on_error": on_error}

@@ -19,6 +19,7 @@ from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.prompt import check_query
 from colpali_integrations.pages.document import PagedDocument
+from colpali_integrations.pages.identity import READER_KEYS, page_id
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import Entry
@@ -199,6 +200,7 @@ class _Run:
         self._origins: dict[str, Entry] = {}  # by content key
         self._whole: list[tuple[str, set[str]]] = []  # each document that is read as a whole, and the ids of its pages
         self._failed: set[str] = set()
+        self._settled: set[str] = set()  # ids whose entries are up to date in the store
         self._progress = Progress(0, 0)
 
     # -- planning -----------------------------------------------------------------------------------------------
@@ -277,22 +279,35 @@ class _Run:
         try:
             if not self._is_stored(item):
                 origin = self._origins[item.key]
-                return origin.id, replace(item.entry(), grid=origin.grid)
+                entry = self._tagged(item, replace(item.entry(), grid=origin.grid))
+                entry.to_payload()  # refuse metadata that cannot be stored
+                return origin.id, entry
             stored = self._stored[item.id]
             entry = item.refreshed(stored)
             if entry.to_payload() != stored.to_payload():
                 return stored.id, entry
             self.report.present += 1
+            self._settled.add(item.id)
         except ColPaliError as error:
             self._fail_item(item, error)
         return None
+
+    def _tagged(self, item: Item, entry: Entry) -> Entry:
+        """The entry of a document's page with the metadata that `update_metadata` gave its earlier content."""
+        stored = self._stored.get(item.id)
+        if item.tags is None or stored is None:
+            return entry
+        tags = {key: value for key, value in stored.metadata.items() if key not in READER_KEYS}
+        return replace(entry, metadata={**tags, **entry.metadata})
 
     def _count_copy(self, item: Item, *, stored: bool) -> None:
         """Count an item; if another process has deleted its origin meanwhile, it has to be encoded."""
         if not stored:
             self._origins.pop(item.key, None)
             self._stored.pop(item.id, None)
-        elif self._is_stored(item):
+            return
+        self._settled.add(item.id)
+        if self._is_stored(item):
             self.report.updated += 1
         else:
             self.report.copied += 1
@@ -333,44 +348,43 @@ class _Run:
         self, groups: Sequence[list[Item]], batch_size: int | None, parallel: int | None
     ) -> Iterator[tuple[Entry, Any]]:
         """Encode one page per group of equal pages, and yield an entry with vectors for each item."""
-        in_flight: deque[tuple[list[Item], Entry]] = deque()
+        in_flight: deque[list[tuple[Item, Entry]]] = deque()
 
         def fail(error: ColPaliError) -> None:
-            for item in in_flight.popleft()[0]:
+            for item, _ in in_flight.popleft():
                 self._fail_item(item, error)
 
         pictures = self._pictures(groups, in_flight)
         encoded = self.model.embed_pages(pictures, batch_size=batch_size, parallel=parallel, on_error=fail)
         with closing(encoded):
             for page in encoded:
-                (first, *others), entry = in_flight.popleft()
-                yield replace(entry, grid=page.grid), page.vectors
-                self._count(first, encoded=True)
-                for item in others:
-                    yield replace(item.entry(), grid=page.grid), page.vectors
-                    _close(item)
-                    self._count(item, encoded=False)
+                for position, (item, entry) in enumerate(in_flight.popleft()):
+                    yield replace(entry, grid=page.grid), page.vectors
+                    self._count(item, encoded=position == 0)
 
     def _pictures(
-        self, groups: Sequence[list[Item]], in_flight: deque[tuple[list[Item], Entry]]
+        self, groups: Sequence[list[Item]], in_flight: deque[list[tuple[Item, Entry]]]
     ) -> Iterator[ImageSource]:
-        """Draw the first item of each group, and make its entry while its document is open."""
+        """Draw each group's first readable item, and make the entries of the group while its documents are open."""
         for position, group in enumerate(groups):
             if self.stop.is_set():
                 return
-            first = group[0]
-            assert first.draw is not None
-            try:
-                entry, picture = first.entry(), first.draw()
-                entry.to_payload()  # refuse metadata that cannot be stored before the page is encoded
-            except ColPaliError as error:
-                for item in group:
+            entries: list[tuple[Item, Entry]] = []
+            picture: ImageSource | None = None
+            for item in group:
+                try:
+                    entry = self._tagged(item, item.entry())
+                    entry.to_payload()  # refuse metadata that cannot be stored before the page is encoded
+                    if picture is None and item.draw is not None:
+                        picture = item.draw()
+                    entries.append((item, entry))
+                except ColPaliError as error:
                     self._fail_item(item, error)
-                continue
-            if position + 1 == len(groups) or groups[position + 1][0].document is not first.document:
-                _close(first)
-            in_flight.append((group, entry))
-            yield picture
+                if position + 1 == len(groups) or groups[position + 1][0].document is not item.document:
+                    _close(item)
+            if picture is not None:
+                in_flight.append(entries)
+                yield picture
 
     # -- outcomes -----------------------------------------------------------------------------------------------
 
@@ -380,9 +394,11 @@ class _Run:
             if ids & self._failed or self.stop.is_set():
                 continue
             other_ids = self.store.hashes({DOCUMENT: document_id}).keys() - ids
-            beyond = [entry.id for entry in self.store.get(sorted(other_ids)) if entry is not None and entry.is_page]
+            # Pages with ids of their own stay, such as a cover or a figure that an adapter stored for the document.
+            others = [entry for entry in self.store.get(sorted(other_ids)) if entry is not None and entry.page]
+            beyond = [entry.id for entry in others if entry.id == page_id(document_id, entry.page or 0)]
             self.report.removed += self.store.delete(beyond) if beyond else 0
-        self.report.ids = [id_ for id_ in self._order if id_ not in self._failed]
+        self.report.ids = [id_ for id_ in self._order if id_ in self._settled]
         if self.report.replaced or self.report.removed:
             logger.info("content changed: %d replaced, %d removed", self.report.replaced, self.report.removed)
 
@@ -390,6 +406,7 @@ class _Run:
         self.report.added += encoded
         self.report.copied += not encoded
         self.report.replaced += item.id in self._stored
+        self._settled.add(item.id)
         self._notify(item.name)
 
     def _fail_item(self, item: Item, error: ColPaliError) -> None:

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
-from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.pages.images import ImageSource, image_name
 from colpali_integrations.stores.entries import Entry
 
@@ -86,7 +85,7 @@ class DocumentSource:
             name=page.name,
             entry=lambda: page_entry(page, id_, include_image=self.include_image),
             draw=page.draw,
-            tags=page.document.metadata,
+            tags=None if self.include_image else {**page.document.metadata, **page.location},
             document=page.document,
             index=self.index,
         )
@@ -103,8 +102,8 @@ class Item:
         entry: a function that reads a page or text and returns its entry, without a grid.
         draw: a function that returns the picture of a page; None for a text.
         text: encoded instead of the entry's text, such as a text with its metadata.
-        tags: the caller's metadata of a document's page; they update a stored entry without reading the page. None
-            compares the whole entry.
+        tags: the caller's metadata and the location of a document's page; they update a stored entry without reading
+            the page, and leave its other metadata as they are. None compares the whole entry.
         document: closed after its last page.
         page_of: the document's id and its number of pages, for a page that comes without its document. A run that has
             all pages of the document removes pages beyond its end.
@@ -134,8 +133,10 @@ class Item:
         If another adapter adds the same entry, the first adapter's data stay, and with them its document.
         """
         if self.tags is not None:
-            page_values = {key: value for key, value in stored.metadata.items() if key in READER_KEYS}
-            return replace(stored, metadata={**self.tags, **page_values})
+            tags = dict(self.tags)
+            if stored.metadata.get("file_path") == tags.get("file_path"):  # the same file by another spelling
+                tags = {key: value for key, value in tags.items() if key not in ("source", "file_name")}
+            return replace(stored, metadata={**stored.metadata, **tags})
         entry = replace(self.entry(), grid=stored.grid)
         if stored.extra and not entry.extra:
             entry = replace(entry, extra=stored.extra, document_id=stored.document_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from colpali_integrations.langchain import (
     image_blocks,
     to_html,
 )
+from colpali_integrations.pages.reference import encode_base64
 from colpali_integrations.stores import Progress, index_documents
 from tests.langchain.cases import with_texts, word_pdf
 from tests.stores.documents import DPI, draw, save_pdf
@@ -213,6 +215,52 @@ def test_a_changed_file_is_not_shown_and_is_replaced(store: ColPaliVectorStore, 
     assert len(store.store) == 1
     [now] = store.similarity_search("invoice", k=1)
     assert len(image_blocks([now])) == 1
+
+
+def test_sources_in_metadata_do_not_merge_documents(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        word_pdf(tmp_path / "in" / f"{name}.pdf", [f"{name}lpha"])
+    assert len(set(store.add_pdf(tmp_path / "in", dpi=DPI, metadata={"source": "sharepoint"}))) == 2
+    pages = [draw(word) for word in ("one", "two", "three")]
+    ids = store.add_images(pages, [{"source": "report.pdf", "page": number} for number in (1, 2, 3)])
+    assert len(set(ids)) == 3
+    path = str(tmp_path / "in" / "a.pdf")
+    store.add_pdf(path, dpi=DPI)
+    before = len(store.store)
+    store.add_images([draw("thumb")], [{"source": path}])
+    assert len(store.store) == before + 1
+
+
+def test_figures_do_not_take_the_place_of_their_page(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    path = word_pdf(tmp_path / "a.pdf", ["violin", "mitochondria"])
+    store.add_pdf(path, dpi=DPI)
+    figures = [
+        Document(f"figure {n}", metadata={"source": str(path), "page": 1, "image_base64": encode_base64(draw(str(n)))})
+        for n in (1, 2)
+    ]
+    store.add_documents(figures)
+    assert len(store.store) == 4
+
+
+def test_a_stale_document_removes_no_page(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    path = word_pdf(tmp_path / "a.pdf", ["violin"])
+    store.add_pdf(path, dpi=DPI)
+    [stale] = store.similarity_search("violin", k=1)
+    store.add_images([draw("violin")])
+    word_pdf(path, ["violin", "mitochondria", "invoice"])
+    store.add_pdf(path, dpi=DPI)
+    before = len(store.store)
+    with contextlib.suppress(InputError):  # its page has changed
+        store.add_documents([stale])
+    assert len(store.store) == before
+
+
+def test_tenants_share_the_page_of_a_loader(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    pages = PdfPageLoader(word_pdf(tmp_path / "a.pdf", ["violin"]), dpi=DPI).load()
+    for tenant in ("north", "south"):
+        store.add_images(pages, [{"tenant": tenant}])
+    assert len(store.store) == 2
 
 
 def test_documents_of_a_loader_replace_a_shorter_file(store: ColPaliVectorStore, tmp_path: Path) -> None:

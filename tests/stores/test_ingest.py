@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, InputError, QueryError, StoreError
 from colpali_integrations.pages import PagedDocument
 from colpali_integrations.pages.identity import text_key
-from colpali_integrations.stores import DocumentSource, Entry, Item, MultiVectorStore, ingest
+from colpali_integrations.stores import DocumentSource, Entry, Item, MultiVectorStore, Progress, ingest
 from tests.stores.documents import DPI, draw, save_pdf
 
 
@@ -94,7 +96,7 @@ def test_a_given_identity_and_other_metadata(pdf: Path, model: ColPali) -> None:
     report = ingest([source(pdf, document_id="x", metadata={"year": 2024})], store=store, model=model)
     assert (report.updated, report.added, report.copied) == (2, 0, 0)
     assert store.count({"year": 2024}) == 2
-    assert store.count({"draft": {"$exists": True}}) == 0
+    assert store.count({"draft": True}) == 2, "metadata that are not given again stay"
     assert ingest([source(pdf, document_id="x", metadata={"year": 2024})], store=store, model=model).present == 2
 
 
@@ -152,6 +154,69 @@ def test_content_that_another_process_deleted_meanwhile_is_encoded(model: ColPal
     ingest([text_item("a", "low tide")], store=store, model=model)
     report = ingest([text_item("b", "low tide")], store=store, model=model)
     assert (report.added, report.copied, report.ids) == (1, 0, ["b"])
+
+
+def test_tags_survive_when_the_document_is_added_again(pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    ingest([source(pdf)], store=store, model=model)
+    store.update_metadata(str(pdf), {"year": 2024})
+    assert ingest([source(pdf)], store=store, model=model).present == 2
+    save_pdf(pdf, draw("Cherries"), draw("Plums"))
+    assert ingest([source(pdf)], store=store, model=model).replaced == 2
+    assert store.count({"year": 2024}) == 2
+
+
+def test_a_moved_file_of_a_given_identity_has_its_new_path(tmp_path: Path, pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    ingest([source(pdf, document_id="x")], store=store, model=model)
+    moved = pdf.rename(tmp_path / "moved.pdf")
+    assert ingest([source(moved, document_id="x")], store=store, model=model).updated == 2
+    assert {entry.metadata["file_path"] for entry in store.scroll()} == {str(moved)}
+    assert store.documents() == {"x": 2}
+
+
+def test_pages_with_ids_of_their_own_stay(pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    ingest([source(pdf)], store=store, model=model)
+    [page, _] = store.scroll()
+    [vectors] = store.vectors([page.id])
+    assert vectors is not None
+    store.add([(replace(page, id="figure", grid=page.grid), vectors)])
+    assert ingest([source(pdf)], store=store, model=model).removed == 0
+    assert "figure" in store
+
+
+def test_a_file_that_changes_during_the_run_is_a_failure(tmp_path: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    paths = [save_pdf(tmp_path / f"{name}.pdf", draw(name)) for name in ("apples", "bananas")]
+    before = paths[0].read_bytes()
+
+    def change(state: Progress) -> None:
+        if not state.done:
+            save_pdf(paths[0], draw("cherries, many of them"))
+
+    report = ingest([source(path) for path in paths], store=store, model=model, on_error="skip", progress=change)
+    assert [failure.name for failure in report.failures] == ["apples.pdf, page 1"]
+    assert "changed while it was read" in report.failures[0].reason
+    paths[0].write_bytes(before)
+    assert ingest([source(paths[0])], store=store, model=model).added == 1
+
+
+def test_equal_pages_fail_one_by_one(pdf: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    bad = source(pdf, metadata={"when": object()})
+    good = source(pdf, metadata={"tenant": "north"})
+    for sources in ([bad, good], [good, bad]):
+        report = ingest(sources, store=store, model=model, on_error="skip")
+        assert len(report.failures) == 2
+        assert store.count({"tenant": "north"}) == len(report.ids) == 2
+
+
+def test_a_stopped_run_reports_only_stored_ids(pdf: Path, model: ColPali) -> None:
+    store, stop = MultiVectorStore.open(model=model), Event()
+    report = ingest([source(pdf)], store=store, model=model, stop=stop, progress=lambda _: stop.set())
+    assert sorted(report.ids) == sorted(store.hashes())
+    assert len(report.ids) < 2
 
 
 TEXTS = ["low tide", "rates of tax", "the old harbour"]
