@@ -57,9 +57,11 @@ async def collect(start: Callable[[], Iterator[T]], *, workers: int | None = Non
 
     def work() -> list[T]:
         results: list[T] = []
-        for result in start():
+        iterator = start()
+        for result in iterator:
             results.append(result)
             if cancelled.is_set():
+                getattr(iterator, "close", lambda: None)()  # before Python 3.11 it may live on
                 break
         return results
 
