@@ -213,7 +213,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
     ) -> list[list[float]]:
         """`embed_images` in a thread. A cancelled call stops encoding after the page at hand."""
-        return await collect(lambda: map(self._pool, self._images(images, on_error)))
+        return await collect(lambda: self._images(images, on_error), convert=self._pool)
 
     async def aembed_images_multi_vector(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -281,7 +281,7 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
         """The fields for observability tools."""
         return {**super().to_payload(), "pooling": self.pooling}
 
-    def _encode_images(self, images: Iterable[ImageInput], show_progress: bool) -> Iterator[Float32]:
+    def _encode_images(self, images: Iterable[ImageInput], show_progress: bool) -> Generator[Float32, None, None]:
         watched = get_tqdm_iterable(images, show_progress, "Generating image embeddings")
         return self.model.embed_images(
             image_sources(watched), batch_size=self.embed_batch_size, parallel=self.num_workers
@@ -291,7 +291,7 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
         for vectors in self._encode_images(images, show_progress):
             yield single_vector(vectors, self.pooling)
 
-    def _with_events(self, images: Sequence[ImageInput], show_progress: bool) -> Iterator[Embedding]:
+    def _with_events(self, images: Sequence[ImageInput], show_progress: bool) -> Generator[Embedding, None, None]:
         """One pooled vector per image, with one event of LlamaIndex per batch."""
         payload: dict[Any, Any] = {EventPayload.SERIALIZED: self.to_payload()}
         with closing(self._pooled(images, show_progress)) as stream:

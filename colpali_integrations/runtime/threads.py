@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -43,26 +44,31 @@ async def offload(call: Callable[[], T], lane: Lane, *, workers: int | None = No
     )
 
 
-async def collect(start: Callable[[], Iterator[T]], *, workers: int | None = None) -> list[T]:
-    """Exhaust an iterator in the lane of pages. When the task is cancelled, the thread stops after the current item.
+async def collect(
+    start: Callable[[], Generator[T, None, None]],
+    *,
+    convert: Callable[[T], Any] = lambda item: item,
+    workers: int | None = None,
+) -> list[Any]:
+    """Exhaust a generator in the lane of pages. When the task is cancelled, the thread stops after the current item.
 
     Args:
-        start: makes the iterator; it runs in the thread too, because loading a model blocks as well.
+        start: makes the generator; it runs in the thread too, because loading a model blocks as well.
+        convert: applied to each item.
         workers: as in `offload`.
 
     Returns:
-        The items.
+        The converted items.
     """
     cancelled = threading.Event()
 
-    def work() -> list[T]:
-        results: list[T] = []
-        iterator = start()
-        for result in iterator:
-            results.append(result)
-            if cancelled.is_set():
-                getattr(iterator, "close", lambda: None)()  # before Python 3.11 it may live on
-                break
+    def work() -> list[Any]:
+        results = []
+        with closing(start()) as items:
+            for item in items:
+                results.append(convert(item))
+                if cancelled.is_set():
+                    break
         return results
 
     try:

@@ -138,7 +138,10 @@ def test_threads_encode_a_page_once(encoder: Encoder) -> None:
     with ThreadPoolExecutor(4) as executor:
         first, second, third, fourth = executor.map(ask, ["apples", "bananas", "apples", "bananas"])
     assert encoder.pages == 2
-    assert first == third != second == fourth
+    # Questions that share a run of the model may differ in the last bit.
+    assert first == pytest.approx(third)
+    assert second == pytest.approx(fourth)
+    assert first != pytest.approx(second)
 
 
 def test_a_bad_candidate_is_named_or_comes_last(encoder: Encoder, caplog: pytest.LogCaptureFixture) -> None:
