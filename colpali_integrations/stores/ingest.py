@@ -284,7 +284,7 @@ class _Run:
                 return origin.id, entry
             stored = self._stored[item.id]
             entry = item.refreshed(stored)
-            if entry.to_payload() != stored.to_payload():
+            if entry is not stored and entry.to_payload() != stored.to_payload():
                 return stored.id, entry
             self.report.present += 1
             self._settled.add(item.id)

@@ -136,7 +136,8 @@ class Item:
             tags = dict(self.tags)
             if stored.metadata.get("file_path") == tags.get("file_path"):  # the same file by another spelling
                 tags = {key: value for key, value in tags.items() if key not in ("source", "file_name")}
-            return replace(stored, metadata={**stored.metadata, **tags})
+            metadata = {**stored.metadata, **tags}
+            return stored if metadata == stored.metadata else replace(stored, metadata=metadata)
         entry = replace(self.entry(), grid=stored.grid)
         if stored.extra and not entry.extra:
             entry = replace(entry, extra=stored.extra, document_id=stored.document_id)
