@@ -165,7 +165,12 @@ class ColPaliRetriever(VectorStoreRetriever):
         if inputs and type(self)._aget_relevant_documents is ColPaliRetriever._aget_relevant_documents:
             answers = offload(partial(self._batch, inputs, dict(kwargs)), "queries")
             kwargs[_BATCH] = asyncio.ensure_future(answers)
-        return await super().abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        found = await super().abatch(inputs, config, return_exceptions=True, **kwargs)
+        # Without this, LangChain raises the error that comes first in time, so that two runs may differ.
+        errors = [one for one in found if isinstance(one, BaseException)]
+        if errors and not return_exceptions:
+            raise errors[0]
+        return found
 
     # -----------------------------------------------------------------------------------------------------------
 
