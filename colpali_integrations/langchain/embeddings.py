@@ -22,7 +22,7 @@ from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import is_one_image
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import collect
-from colpali_integrations.scoring.single_vector import Pooling, single_vector
+from colpali_integrations.scoring.single_vector import single_vector
 
 __all__ = ["ColPaliEmbeddings"]
 
@@ -54,7 +54,6 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
 
     Attributes:
         model_name: a name of `list_supported_models()`, or a folder with a model's files. May be passed as `model`.
-        pooling: of a multi-vector to a single vector: "mean", the mean of all vectors, scaled to length 1.
         batch_size: pages per run; None for the default of `ColPali.embed_images`.
         parallel: runs at the same time, on one copy of the weights. None: one per device; 0: one per core.
         show_progress: a progress bar on stderr.
@@ -79,7 +78,6 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), populate_by_name=True, validate_assignment=True)
 
     model_name: str | Path = Field(default="coltiny", validation_alias=AliasChoices("model_name", "model"))
-    pooling: Pooling = "mean"
     batch_size: int | None = Field(default=None, ge=1)
     parallel: int | None = Field(default=None, ge=0)
     show_progress: bool = False
@@ -91,7 +89,6 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
             self,
             *,
             model_name: str | Path = ...,
-            pooling: Pooling = ...,
             batch_size: int | None = ...,
             parallel: int | None = ...,
             show_progress: bool = ...,
@@ -118,7 +115,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     @property
     def fingerprint(self) -> str:
         """A short identifier of this object's pooled vectors: a namespace for `CacheBackedEmbeddings`."""
-        return f"{self.model.description.fingerprint}-{self.pooling}"
+        return f"{self.model.description.fingerprint}-mean"
 
     # -- one vector each ----------------------------------------------------------------------------------------
 
@@ -128,7 +125,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         Raises:
             QueryError: the query is empty or not a string.
         """
-        return self._pool(self.embed_query_multi_vector(text))
+        return single_vector(self.embed_query_multi_vector(text))
 
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """Encode texts as one pooled vector each, in the way of queries.
@@ -138,7 +135,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         """
         # Not `embed_texts`: the mean of ColTiny's vectors of a text as a page is far from the mean of a query's.
         vectors = self.model.embed_queries(_several(texts), parallel=self.parallel, show_progress=self.show_progress)
-        return [self._pool(one) for one in vectors]
+        return list(map(single_vector, vectors))
 
     def embed_images(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
@@ -153,7 +150,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
             ImageError: a page cannot be read; `index` and `item` name it.
             EncodingError: a page cannot be encoded.
         """
-        return [self._pool(vectors) for vectors in self._images(images, on_error)]
+        return list(map(single_vector, self._images(images, on_error)))
 
     def embed_image(self, uris: list[str]) -> list[list[float]]:
         """Do `embed_images`, under the name and argument that Chroma's `add_images` uses."""
@@ -213,7 +210,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
     ) -> list[list[float]]:
         """`embed_images` in a thread. A cancelled call stops encoding after the page at hand."""
-        return await collect(lambda: self._images(images, on_error), convert=self._pool)
+        return await collect(lambda: self._images(images, on_error), convert=single_vector)
 
     async def aembed_images_multi_vector(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
@@ -231,9 +228,6 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
             on_error=on_error,
             show_progress=self.show_progress,
         )
-
-    def _pool(self, vectors: Float32) -> list[float]:
-        return single_vector(vectors, self.pooling)
 
 
 def _several(texts: Iterable[str]) -> Iterable[str]:

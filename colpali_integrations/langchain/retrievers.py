@@ -30,6 +30,7 @@ from colpali_integrations.langchain.vectorstores import (
 from colpali_integrations.models.prompt import check_query
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.stores.mmr import diverse
 
 __all__ = ["ColPaliRetriever"]
 
@@ -165,7 +166,7 @@ class ColPaliRetriever(VectorStoreRetriever):
         if inputs and type(self)._aget_relevant_documents is ColPaliRetriever._aget_relevant_documents:
             answers = offload(partial(self._batch, inputs, dict(kwargs)), "queries")
             kwargs[_BATCH] = asyncio.ensure_future(answers)
-        found = await super().abatch(inputs, config, return_exceptions=True, **kwargs)
+        found: list[Any] = await super().abatch(inputs, config, return_exceptions=True, **kwargs)
         # Without this, LangChain raises the error that comes first in time, so that two runs may differ.
         errors = [one for one in found if isinstance(one, BaseException)]
         if errors and not return_exceptions:
@@ -197,7 +198,7 @@ class ColPaliRetriever(VectorStoreRetriever):
         results = store.find(vectors, texts=questions, k=max(k, fetch_k) if mmr else k, **options)
         answers = []
         for question, array, hits in zip(questions, vectors, results, strict=True):
-            chosen = store.diverse(hits, k, lambda_mult) if mmr else hits
+            chosen = diverse(store.store, hits, k, lambda_mult=lambda_mult) if mmr else hits
             documents = [document_of(hit.entry, score=hit.score, relevance_score=hit.relevance) for hit in chosen]
             if regions:
                 tokens = store.model.query_tokens(question)

@@ -47,7 +47,7 @@ from colpali_integrations.stores import (
 )
 from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
-from colpali_integrations.stores.mmr import mmr_select
+from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = [
@@ -443,7 +443,7 @@ class ColPaliVectorStore(VectorStore):
             over all their vectors; see `stores.mmr`.
         """
         hits = self._hits(query, k=max(fetch_k, k), **options)
-        return _documents_of(self.diverse(hits, k, lambda_mult))
+        return _documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
 
     # -- searching by vectors and images ------------------------------------------------------------------------
 
@@ -485,7 +485,7 @@ class ColPaliVectorStore(VectorStore):
     ) -> list[Document]:
         """Do `max_marginal_relevance_search` for vectors (n_vectors, dim)."""
         [hits] = self.find([_multi_vector(embedding)], k=max(fetch_k, k), **options)
-        return _documents_of(self.diverse(hits, k, lambda_mult))
+        return _documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
 
     def find(
         self,
@@ -520,14 +520,6 @@ class ColPaliVectorStore(VectorStore):
             for one in conditions
         ]
         return And(tuple(one for one in parsed if one is not None))
-
-    def diverse(self, hits: Sequence[Hit], k: int, lambda_mult: float) -> list[Hit]:
-        """Choose the `k` hits that are relevant and unlike each other; see `stores.mmr`."""
-        pairs = zip(hits, self.store.vectors([hit.id for hit in hits]), strict=True)
-        stored = [(hit, array) for hit, array in pairs if array is not None]  # None: removed since the search
-        relevance = [hit.relevance for hit, _ in stored]
-        chosen = mmr_select(relevance, [array for _, array in stored], k, lambda_mult=lambda_mult)
-        return [stored[index][0] for index in chosen]
 
     def as_retriever(self, **fields: Any) -> VectorStoreRetriever:
         """Make a `ColPaliRetriever` of this store.

@@ -26,7 +26,7 @@ from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import Lane, collect, offload
-from colpali_integrations.scoring.single_vector import Pooling, single_vector
+from colpali_integrations.scoring.single_vector import single_vector
 
 __all__ = ["ColPaliEmbedding", "DeferredEmbedding"]
 
@@ -64,7 +64,6 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
         embed_batch_size: inputs per run: 1 suits page images on a CPU, 4 or more a GPU.
         num_workers: batches that are encoded at the same time by the async methods and by image batches, on one copy
             of the weights; None for 2 async calls and one image batch per device.
-        pooling: how a multi-vector becomes one vector: "mean".
         options: the model's other options.
 
     Example:
@@ -81,7 +80,6 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
     model_name: PathString = Field(default="coltiny", description="A registered model, or a folder with its files.")
     embed_batch_size: int = Field(default=1, gt=0, le=2048, description="Inputs per run; 1 suits page images on a CPU.")
     num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
-    pooling: Pooling = Field(default="mean", description="How a multi-vector becomes one vector.")
     options: ModelOptions = Field(default=ModelOptions(), description="The model's other options.")
 
     if TYPE_CHECKING:  # pydantic's signature has no place for model options that are given directly
@@ -92,7 +90,6 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
             model_name: str | os.PathLike[str] = ...,
             embed_batch_size: int = ...,
             num_workers: int | None = ...,
-            pooling: Pooling = ...,
             callback_manager: CallbackManager = ...,
             **options: Any,
         ) -> None: ...
@@ -187,7 +184,7 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
         # Not `embed_texts`: the mean of what ColTiny makes of a text as a page lies far from the mean of a query. Of 16
         # questions about 16 sentences 14 found theirs first by it, and all 16 by this.
-        return [single_vector(vectors, self.pooling) for vectors in self.model.embed_queries(texts)]
+        return list(map(single_vector, self.model.embed_queries(texts)))
 
     def _get_image_embedding(self, img_file_path: ImageInput) -> Embedding:
         return next(self._pooled([img_file_path]))
@@ -277,10 +274,6 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
         _assign(texts, await self.aget_text_embedding_batch([text for _, text in texts], **kwargs))
         return nodes
 
-    def to_payload(self) -> dict[str, Any]:
-        """The fields for observability tools."""
-        return {**super().to_payload(), "pooling": self.pooling}
-
     def _encode_images(self, images: Iterable[ImageInput], show_progress: bool) -> Generator[Float32, None, None]:
         watched = get_tqdm_iterable(images, show_progress, "Generating image embeddings")
         return self.model.embed_images(
@@ -289,7 +282,7 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
 
     def _pooled(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
         for vectors in self._encode_images(images, show_progress):
-            yield single_vector(vectors, self.pooling)
+            yield single_vector(vectors)
 
     def _with_events(self, images: Sequence[ImageInput], show_progress: bool) -> Generator[Embedding, None, None]:
         """One pooled vector per image, with one event of LlamaIndex per batch."""

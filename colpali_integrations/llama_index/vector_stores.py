@@ -37,7 +37,7 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
-from colpali_integrations.stores.mmr import mmr_select
+from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage
 
@@ -340,7 +340,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         hits: Sequence[Hit]
         [hits] = self._store.search_batch([vectors], options, texts=[query.query_str] if hybrid else None)
         if threshold is not None:
-            hits = self._diverse(hits, k, threshold)
+            hits = diverse(self._store, hits, k, lambda_mult=threshold)
         nodes = [entry_node(hit.entry) for hit in hits]
         if kwargs.get("regions"):
             self._put_regions(nodes, vectors, texts)
@@ -468,13 +468,6 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         if (condition := store_filter(query.filters, self._store.scroll)) is not None:
             parts.append(condition)
         return And(tuple(parts)) if parts else None
-
-    def _diverse(self, hits: Sequence[Hit], k: int, threshold: float) -> list[Hit]:
-        """Select the `k` hits that are relevant and unlike each other, by maximal marginal relevance."""
-        arrays = self._store.vectors([hit.id for hit in hits])
-        stored = [(hit, array) for hit, array in zip(hits, arrays, strict=True) if array is not None]
-        relevances, vectors = [hit.relevance for hit, _ in stored], [array for _, array in stored]
-        return [stored[index][0] for index in mmr_select(relevances, vectors, k, lambda_mult=threshold)]
 
     def _put_regions(self, nodes: Sequence[BaseNode], vectors: Float32, texts: Sequence[str]) -> None:
         tokens = [token for text in texts for token in self._encoder.model.query_tokens(text)]

@@ -6,25 +6,21 @@ all vectors 0.9. Use it where a framework takes single vectors only, and for a f
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.scoring.pooling import mean_pool
 
-__all__ = ["Pooling", "single_vector"]
-
-Pooling: TypeAlias = Literal["mean"]
+__all__ = ["single_vector"]
 
 
-def single_vector(vectors: NDArray[Any], pooling: Pooling = "mean") -> list[float]:
-    """Pool a multi-vector.
+def single_vector(vectors: NDArray[Any]) -> list[float]:
+    """Pool a multi-vector to the mean of its vectors, scaled to length 1.
 
     Args:
         vectors: (n_vectors, dim).
-        pooling: "mean", the mean of all vectors.
 
     Returns:
         A list of `dim` Python floats, which frameworks' caches and JSON require, of unit length. A pooled vector of
@@ -33,7 +29,6 @@ def single_vector(vectors: NDArray[Any], pooling: Pooling = "mean") -> list[floa
         stores refuse it. ColTiny's last axis counts against a page, so a blank page ranks like one without a match.
 
     Raises:
-        ConfigurationError: `pooling` is unknown.
         InputError: `vectors` is not a multi-vector.
 
     Example:
@@ -42,8 +37,6 @@ def single_vector(vectors: NDArray[Any], pooling: Pooling = "mean") -> list[floa
         >>> single_vector(np.array([[0.0, 0.0]]))
         [0.0, 1.0]
     """
-    if pooling != "mean":
-        raise ConfigurationError(f"pooling must be 'mean', got {pooling!r}")
     pooled = mean_pool(vectors)
     if not pooled.any():
         pooled = np.zeros_like(pooled)

@@ -18,11 +18,31 @@ from numpy.typing import NDArray
 
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.scoring.maxsim import as_multi_vector
+from colpali_integrations.stores.entries import Hit
+from colpali_integrations.stores.store import MultiVectorStore
 
-__all__ = ["mmr_select", "page_similarity"]
+__all__ = ["diverse", "mmr_select", "page_similarity"]
 
 # Pages with more vectors are pooled to at most this number: 20 of ColPali's 1030 then take 20 ms instead of a second.
 _MOST_VECTORS = 128
+
+
+def diverse(store: MultiVectorStore, hits: Sequence[Hit], k: int, *, lambda_mult: float) -> list[Hit]:
+    """Choose the `k` hits of a search that are relevant and unlike each other.
+
+    Args:
+        store: the store of the hits; those removed since the search are left out.
+        hits: the candidates.
+        k: as `mmr_select`.
+        lambda_mult: as `mmr_select`.
+
+    Raises:
+        ConfigurationError: as `mmr_select`.
+    """
+    pairs = zip(hits, store.vectors([hit.id for hit in hits]), strict=True)
+    stored = [(hit, vectors) for hit, vectors in pairs if vectors is not None]
+    relevance, vectors = [hit.relevance for hit, _ in stored], [vectors for _, vectors in stored]
+    return [stored[index][0] for index in mmr_select(relevance, vectors, k, lambda_mult=lambda_mult)]
 
 
 def mmr_select(

@@ -24,7 +24,6 @@ from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import Bm25
-from colpali_integrations.scoring.maxsim import relevance
 from colpali_integrations.stores.engine import FIRST, FULL, Engine, Point, pieces
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
@@ -409,10 +408,6 @@ class MultiVectorStore:
     def score(self, query: ArrayLike, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
         return self._searcher.score(self._searcher.checked(query), ids)
-
-    def relevance(self, query: ArrayLike, score: float) -> float:
-        """A MaxSim of this query as a share of the highest possible, in [0, 1]; see `scoring.maxsim.relevance`."""
-        return float(relevance(score, self._searcher.checked(query), best_match=self.model.best_match))
 
     def regions(
         self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None

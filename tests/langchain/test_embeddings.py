@@ -245,7 +245,6 @@ def test_a_generator_that_breaks_is_the_callers_error(embeddings: ColPaliEmbeddi
     "arguments",
     [
         {"modelname": "coltiny"},
-        {"pooling": "median"},
         {"batch_size": 0},
         {"parallel": -1},
         {"threads": 0},
@@ -269,7 +268,7 @@ def test_model_options_are_one_value() -> None:
 def test_an_attribute_is_checked_like_an_argument() -> None:
     embeddings = ColPaliEmbeddings()
     with pytest.raises(ValidationError):
-        embeddings.pooling = "median"  # type: ignore[assignment]
+        embeddings.batch_size = 0
 
 
 def test_an_unknown_model_is_refused_at_once_with_close_names(tmp_path: Path) -> None:

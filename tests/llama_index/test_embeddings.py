@@ -323,7 +323,6 @@ def test_a_model_from_a_folder() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "max"}, "pooling"),
         ({"threads": 0}, "threads"),
         ({"num_workers": 0}, "num_workers"),
         ({"url_timeout": -1}, "url_timeout"),

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import ConfigurationError, InputError
-from colpali_integrations.stores.mmr import _Page, mmr_select, page_similarity
+from colpali_integrations.stores import Entry, MultiVectorStore
+from colpali_integrations.stores.mmr import _Page, diverse, mmr_select, page_similarity
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -136,3 +137,15 @@ def test_invalid_arguments_are_refused(arguments: dict[str, Any], error: type[Ex
     given = {"relevance": [1.0, 0.5], "vectors": [np.ones((1, 2))] * 2, "k": 2, **arguments}
     with pytest.raises(error, match=message):
         mmr_select(**given)
+
+
+def test_hits_of_a_store_are_chosen_without_those_removed_meanwhile() -> None:
+    unit = np.eye(128, dtype=np.float32)
+    with MultiVectorStore.open(model="coltiny") as store:
+        vectors = {"first": unit[:2], "same": unit[:2], "other": unit[1:3]}
+        store.add((Entry(id=name), array) for name, array in vectors.items())
+        hits = store.search(unit[:2])
+        chosen = diverse(store, hits, 2, lambda_mult=0.3)
+        assert [hit.id for hit in chosen] == [hits[0].id, "other"]
+        store.delete([hits[0].id])
+        assert hits[0].id not in {hit.id for hit in diverse(store, hits, 3, lambda_mult=0.3)}

@@ -350,7 +350,6 @@ def test_relevance_is_a_share_of_the_highest_score(open_store: Open) -> None:
     assert found["half"].relevance == pytest.approx(0.5)
     assert (found["opposite"].max_sim, found["opposite"].relevance) == (0, 0)
     assert names(store.search(unit[:2], min_relevance=0.4)) == ["same", "half"]
-    assert store.relevance(unit[:2], 1.0) == pytest.approx(0.5)
     assert store.search(-unit[:1], 3)[-1].relevance == 0, "negative products are no share"
 
 
