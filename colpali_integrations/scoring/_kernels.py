@@ -29,21 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.runtime.cores import available_cores
-from colpali_integrations.scoring._blocks import blocks
+from colpali_integrations.scoring._blocks import LIMITS, Limits, blocks
 
 if TYPE_CHECKING:
     from onnx import GraphProto
 
-__all__ = ["ROWS", "best_matches", "products", "query_slices", "run", "share_out", "shared_session", "single_threaded"]
+__all__ = ["best_matches", "products", "query_slices", "run", "share_out", "shared_session", "single_threaded"]
 
 T = TypeVar("T")
 Buffers: TypeAlias = "dict[type[np.generic], NDArray[Any]]"
-
-# Page vectors in a block: four of ColPali's pages, of which 2 MB of floats stay in the cache from copy to product.
-# From 3,000 to 6,000 made no difference that could be measured.
-ROWS = 4200
-# Products in memory at once per thread, 4 MB of floats.
-_PRODUCTS = 2**20
 
 _lock = threading.Lock()
 _sessions: dict[type[np.generic], Any] = {}
@@ -65,7 +59,11 @@ _runs = _Runs()
 
 
 def best_matches(
-    queries: NDArray[np.float32], pages: Sequence[NDArray[Any]], *, threads: int | None = None
+    queries: NDArray[np.float32],
+    pages: Sequence[NDArray[Any]],
+    *,
+    threads: int | None = None,
+    limits: Limits = LIMITS,
 ) -> NDArray[np.float32]:
     """Compute the highest product of each query vector with a vector of each page.
 
@@ -79,6 +77,7 @@ def best_matches(
         queries: (n_vectors, dim), at least one.
         pages: at least one, each (n_page_vectors, dim) of numbers with at least one row.
         threads: blocks in work at the same time; None for one per core that this process may use.
+        limits: the sizes of blocks.
 
     Returns:
         float32 (n_vectors, n_pages).
@@ -93,9 +92,9 @@ def best_matches(
 
     def score(block: tuple[int, int], buffers: Buffers) -> None:
         first, last = block
-        _score(queries, pages[first:last], best[:, first:last], buffers)
+        _score(queries, pages[first:last], best[:, first:last], buffers, limits)
 
-    share_out(blocks([len(page) for page in pages], ROWS), score, threads=threads)
+    share_out(blocks([len(page) for page in pages], limits.rows), score, threads=threads)
     return best
 
 
@@ -107,9 +106,9 @@ def products(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[
     return run(_product(np.float32), {"queries": rows, "pages": others})
 
 
-def query_slices(n_queries: int, n_rows: int) -> Iterator[slice]:
+def query_slices(n_queries: int, n_rows: int, limits: Limits) -> Iterator[slice]:
     """Split queries so that their products with `n_rows` page vectors fit a thread's share of memory."""
-    step = max(16, _PRODUCTS // n_rows)
+    step = max(16, limits.products // n_rows)
     return (slice(start, start + step) for start in range(0, n_queries, step))
 
 
@@ -168,18 +167,19 @@ def _score(
     block: Sequence[NDArray[Any]],
     best: NDArray[np.float32],
     buffers: Buffers,
+    limits: Limits,
 ) -> None:
     dtype: type[np.generic] = np.float16 if all(page.dtype == np.float16 for page in block) else np.float32
     ends = np.cumsum([len(page) for page in block])
     size, dim = int(ends[-1]), block[0].shape[1]
-    if size > ROWS:  # one long page: a copy of it would not fit the cache
+    if size > limits.rows:  # one long page: a copy of it would not fit the cache
         rows = np.ascontiguousarray(block[0], dtype)
     else:
         if dtype not in buffers:  # a block of float16 pages is half as large, and converted inside the graph
-            buffers[dtype] = np.empty((ROWS, dim), dtype)
+            buffers[dtype] = np.empty((limits.rows, dim), dtype)
         rows = np.concatenate(block, out=buffers[dtype][:size])
     session, starts = _product(dtype), np.append(0, ends[:-1])
-    for part in query_slices(len(queries), size):
+    for part in query_slices(len(queries), size, limits):
         products = run(session, {"queries": queries[part], "pages": rows})
         np.maximum.reduceat(products, starts, axis=1, out=best[part])
 

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring._blocks import blocks
 from colpali_integrations.scoring._kernels import (
-    ROWS,
     Buffers,
     query_slices,
     run,
@@ -149,15 +148,15 @@ class Int8Pages(PreparedPages):
             size = int(stop - start)
             buffer = buffers.get(np.uint8)
             if buffer is None or len(buffer) < size:
-                buffer = buffers[np.uint8] = np.empty((max(ROWS, size), self.dim), np.uint8)
+                buffer = buffers[np.uint8] = np.empty((max(self._limits.rows, size), self.dim), np.uint8)
             rows = np.bitwise_xor(self.values[start:stop].view(np.uint8), np.uint8(128), out=buffer[:size])
             starts = self._starts[first:last] - start
-            for part in query_slices(len(queries), size):
+            for part in query_slices(len(queries), size, self._limits):
                 products = run(session, {"pages": rows, "queries": columns[:, part]})
                 np.maximum.reduceat(products, starts, axis=1, out=best[part, first:last])
 
         if best.size:
-            share_out(blocks(self.lengths.tolist(), ROWS), score, threads=threads)
+            share_out(blocks(self.lengths.tolist(), self._limits.rows), score, threads=threads)
         best -= excess[:, None]
         return best
 

@@ -7,28 +7,21 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.scoring._blocks import blocks
+from colpali_integrations.scoring._blocks import LIMITS, Limits, blocks
 
 __all__ = ["MultiVectors", "PreparedPages", "as_multi_vector", "float_pages", "max_sim", "relevance", "top_pages"]
 
 MultiVectors: TypeAlias = "NDArray[Any] | Iterable[NDArray[Any]]"
 
-# Multiplications from which on `scoring._kernels` pays for its start. The first call costs 0.1 s where onnx is not
-# loaded yet, which pays from a hundred of ColPali's pages on for a query of 20 vectors. A process that has encoded
-# something has loaded onnx, and then two such pages suffice.
-_LARGE = 2**28
-_LARGE_AFTER_ONNX = 2**22
 # Page vectors that numpy multiplies at once: 8192 x 128 floats are 4 MB.
 _BLOCK = 8192
-# Best matches in memory at once, 64 MB of floats: 800,000 pages for a query of 20 vectors, 16,000 for 50 such queries.
-_MATCHES = 2**24
 
 
 class PreparedPages(ABC):
@@ -39,6 +32,7 @@ class PreparedPages(ABC):
     """
 
     dim: int
+    _limits = LIMITS
 
     @abstractmethod
     def __len__(self) -> int:
@@ -89,9 +83,14 @@ def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArr
         >>> round(float(max_sim(query, page)), 6)  # 0.6 + 0.8
         1.4
     """
+    return limited_max_sim(queries, pages, LIMITS)
+
+
+def limited_max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages, limits: Limits) -> NDArray[np.float32]:
+    """Compute `max_sim` with other sizes of blocks."""
     query_list = _as_list(queries, "queries")
     if isinstance(pages, PreparedPages):
-        scores = _prepared(query_list, pages)
+        scores = _prepared(query_list, pages, limits)
         return scores[0] if _is_one(queries) else scores
     page_list = _as_list(pages, "pages")
     _same_dim(query_list, page_list)
@@ -99,7 +98,7 @@ def max_sim(queries: MultiVectors, pages: MultiVectors | PreparedPages) -> NDArr
     if scores.size:
         stacked = np.concatenate(query_list).astype(np.float32, copy=False)
         starts = _starts(query_list)
-        for first, last, best in _best(stacked, page_list):
+        for first, last, best in _best(stacked, page_list, limits):
             scores[:, first:last] = np.add.reduceat(best, starts, axis=0)
     if _is_one(pages):
         scores = scores[:, 0]
@@ -198,7 +197,7 @@ def _as_list(vectors: Any, name: str) -> list[NDArray[Any]]:
     return [as_multi_vector(item, f"{name}[{index}]") for index, item in enumerate(vectors)]
 
 
-def _prepared(queries: list[NDArray[Any]], pages: PreparedPages) -> NDArray[np.float32]:
+def _prepared(queries: list[NDArray[Any]], pages: PreparedPages, limits: Limits) -> NDArray[np.float32]:
     scores = np.empty((len(queries), len(pages)), np.float32)
     for index, query in enumerate(queries):
         if query.shape[1] != pages.dim:
@@ -207,7 +206,7 @@ def _prepared(queries: list[NDArray[Any]], pages: PreparedPages) -> NDArray[np.f
                 "embedded by the same model?"
             )
     if scores.size:
-        for first, last in blocks([len(query) for query in queries], max(1, _MATCHES // len(pages))):
+        for first, last in blocks([len(query) for query in queries], max(1, limits.matches // len(pages))):
             best = pages.best_matches(np.concatenate(queries[first:last]))
             scores[first:last] = np.add.reduceat(best, _starts(queries[first:last]), axis=0)
     return scores
@@ -221,21 +220,28 @@ def _same_dim(queries: list[NDArray[Any]], pages: list[NDArray[Any]]) -> None:
         raise InputError(f"max_sim: {named}; were all embedded by the same model?")
 
 
-def _best(queries: NDArray[np.float32], pages: list[NDArray[Any]]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+def _best(
+    queries: NDArray[np.float32], pages: list[NDArray[Any]], limits: Limits
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
     """Yield ranges of pages with the best match of each query vector on each of their pages."""
-    large = _LARGE_AFTER_ONNX if "onnx" in sys.modules else _LARGE
-    if queries.size * sum(len(page) for page in pages) >= large:
+    if is_large(queries, pages, limits):
         from colpali_integrations.scoring._kernels import best_matches
 
-        step = max(1, _MATCHES // len(queries))
+        step = max(1, limits.matches // len(queries))
         for first in range(0, len(pages), step):
             last = min(first + step, len(pages))
-            yield first, last, best_matches(queries, pages[first:last])
+            yield first, last, best_matches(queries, pages[first:last], limits=limits)
         return
     for first, last in blocks([len(page) for page in pages], _BLOCK):
         block = pages[first:last]
         rows = np.concatenate(block).astype(np.float32, copy=False)
         yield first, last, np.maximum.reduceat(queries @ rows.T, _starts(block), axis=1)
+
+
+def is_large(queries: NDArray[np.float32], pages: Sequence[NDArray[Any]], limits: Limits) -> bool:
+    """Whether `scoring._kernels` scores these pages."""
+    large = limits.large_after_onnx if "onnx" in sys.modules else limits.large
+    return queries.size * sum(len(page) for page in pages) >= large
 
 
 def _starts(arrays: list[NDArray[Any]]) -> NDArray[np.intp]:

@@ -31,8 +31,6 @@ from colpali_integrations.scoring.maxsim import PreparedPages, float_pages
 
 __all__ = ["PackedPages"]
 
-# Bytes of pages per graph. They are in memory three times while the graph is made.
-_CHUNK = 2**24
 # Rows of pages that share a product.
 _SHARED = 1024
 # Offset of int8 queries: the left operand must be unsigned to be fast, so -63 to 63 become 1 to 127.
@@ -81,7 +79,7 @@ class PackedPages(PreparedPages):
         self._chunks: list[_Chunk] = []
         waiting: list[NDArray[Any]] = []
         for page in source:
-            if waiting and sum(one.nbytes for one in waiting) + page.nbytes > _CHUNK:
+            if waiting and sum(one.nbytes for one in waiting) + page.nbytes > self._limits.packed:
                 self._pack(waiting)
                 waiting = []
             waiting.append(page)
@@ -113,7 +111,7 @@ class PackedPages(PreparedPages):
         best = np.empty((len(queries), len(self)), dtype)
 
         def score(chunk: _Chunk, _: Buffers) -> None:
-            for part in query_slices(len(queries), chunk.longest):
+            for part in query_slices(len(queries), chunk.longest, self._limits):
                 best[part, chunk.first : chunk.last] = run(chunk.session, {"queries": queries[part]})
 
         share_out(self._chunks, score, threads=threads)

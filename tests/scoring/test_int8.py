@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,21 +17,31 @@ from numpy.typing import NDArray
 
 from colpali_integrations import max_sim
 from colpali_integrations.errors import InputError
-from colpali_integrations.scoring import Int8Pages, PackedPages, _kernels, int8, packed, quantize_int8, top_pages
+from colpali_integrations.scoring import Int8Pages, PackedPages, quantize_int8, top_pages
+from colpali_integrations.scoring._blocks import Limits
 from colpali_integrations.scoring.int8 import PAGE_LEVELS, QUERY_LEVELS, quantize_queries
-from colpali_integrations.scoring.maxsim import PreparedPages
+from colpali_integrations.scoring.maxsim import PreparedPages, limited_max_sim
 from tests.scoring.test_kernels import oracle, unequal, unit
 
 sizes = st.lists(st.integers(1, 16), min_size=1, max_size=12)
 seeds = st.integers(0, 2**32 - 1)
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most 7 vectors or 2,000 bytes together, queries 16 at a time: every seam is crossed."""
-    monkeypatch.setattr(int8, "ROWS", 7)
-    monkeypatch.setattr(_kernels, "_PRODUCTS", 100)
-    monkeypatch.setattr(packed, "_CHUNK", 2000)
+# At most 7 vectors or 2,000 bytes together, queries 16 at a time: every seam is crossed.
+SMALL = Limits(rows=7, products=100, packed=2000, matches=100)
+
+
+class SmallInt8(Int8Pages):
+    _limits = SMALL
+
+
+class SmallPacked(PackedPages):
+    _limits = SMALL
+
+
+def small_int8(pages: Iterable[NDArray[Any]]) -> Int8Pages:
+    made = quantize_int8(pages)
+    return SmallInt8(made.values, made.lengths, made.scales, made.centres)
 
 
 def whole_products(queries: NDArray[np.int8], pages: Int8Pages) -> NDArray[np.int64]:
@@ -42,11 +52,11 @@ def whole_products(queries: NDArray[np.int8], pages: Int8Pages) -> NDArray[np.in
 
 def packed_products(queries: NDArray[np.int8], pages: Int8Pages) -> NDArray[Any]:
     """The same by packed pages. A query whose greatest number is QUERY_LEVELS has a scale of 1."""
-    return PackedPages(whole(pages.values, pages.lengths)).best_matches(queries)
+    return SmallPacked(whole(pages.values, pages.lengths)).best_matches(queries)
 
 
 def whole(values: NDArray[np.int8], lengths: NDArray[Any]) -> Int8Pages:
-    return Int8Pages(values, lengths, np.ones(len(lengths)), np.zeros((len(lengths), values.shape[1])))
+    return SmallInt8(values, lengths, np.ones(len(lengths)), np.zeros((len(lengths), values.shape[1])))
 
 
 @given(seed=seeds, rows=st.integers(1, 40), pages=sizes, dim=st.integers(1, 70), threads=st.integers(1, 3))
@@ -103,7 +113,7 @@ def test_a_number_is_off_by_at_most_half_a_scale(
 def test_scores_are_max_sim_of_the_rounded_numbers(seed: int, queries: list[int], pages: list[int], dim: int) -> None:
     rng = np.random.default_rng(seed)
     asked = unequal(rng, queries, dim, [np.float32] * len(queries))
-    corpus = quantize_int8(unequal(rng, pages, dim, [np.float32] * len(pages)))
+    corpus = small_int8(unequal(rng, pages, dim, [np.float32] * len(pages)))
     exact = [corpus.page(index) * corpus.scales[index].astype(np.float64) for index in range(len(pages))]
     expected = []
     for query in asked:
@@ -114,7 +124,7 @@ def test_scores_are_max_sim_of_the_rounded_numbers(seed: int, queries: list[int]
     assert scores.shape == (len(queries), len(pages))
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=1e-6)  # one rounding to float32
-    np.testing.assert_array_equal(max_sim(asked, PackedPages(corpus)), scores)
+    np.testing.assert_array_equal(max_sim(asked, SmallPacked(corpus)), scores)
 
 
 @given(seed=seeds, queries=sizes, pages=sizes, dim=st.integers(1, 40), dtype=st.sampled_from("efd"))
@@ -125,17 +135,14 @@ def test_packed_floats_score_by_the_definition(
     rng = np.random.default_rng(seed)
     asked = unequal(rng, queries, dim, [np.float32] * len(queries))
     corpus = [page.astype(dtype) for page in unequal(rng, pages, dim, [np.float64] * len(pages))]
-    prepared = PackedPages(page for page in corpus)
+    prepared = SmallPacked(page for page in corpus)
     assert len(prepared) == len(pages)
     expected = [oracle(query, corpus).sum(axis=0) for query in asked]
     np.testing.assert_allclose(max_sim(asked, prepared), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("prepare", [quantize_int8, PackedPages, lambda pages: PackedPages(quantize_int8(pages))])
-def test_prepared_pages_take_the_place_of_arrays(
-    prepare: Callable[[Any], PreparedPages], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("colpali_integrations.scoring.maxsim._MATCHES", 100)
+@pytest.mark.parametrize("prepare", [small_int8, SmallPacked, lambda pages: SmallPacked(quantize_int8(pages))])
+def test_prepared_pages_take_the_place_of_arrays(prepare: Callable[[Any], PreparedPages]) -> None:
     rng = np.random.default_rng(1)
     pages = unequal(rng, [5, 1, 30, 7, 7, 2] * 4, 16, [np.float32] * 24)
     queries = unequal(rng, [3, 20, 1, 9], 16, [np.float32] * 4)
@@ -143,7 +150,7 @@ def test_prepared_pages_take_the_place_of_arrays(
     assert (len(prepared), prepared.dim) == (24, 16)
     assert "24 pages" in repr(prepared)
     exact = max_sim(queries, pages)
-    np.testing.assert_allclose(max_sim(queries, prepared), exact, atol=0.02 * 20)
+    np.testing.assert_allclose(limited_max_sim(queries, prepared, SMALL), exact, atol=0.02 * 20)
     assert max_sim(queries[0], prepared).shape == (24,)
     assert max_sim([queries[0]], prepared).shape == (1, 24)
     assert max_sim([], prepared).shape == (0, 24)
@@ -269,7 +276,7 @@ def _score_in_child(pages: PreparedPages, answers: Any) -> None:
 def test_a_forked_child_scores_packed_pages_while_the_parent_does(small: bool) -> None:
     rng = np.random.default_rng(6)
     pages = unequal(rng, [800] * 20, 4, [np.float32] * 20)
-    prepared = PackedPages(quantize_int8(pages) if small else pages)
+    prepared = SmallPacked(quantize_int8(pages) if small else pages)
     expected = max_sim(np.eye(4, dtype=np.float32), prepared)
     context = multiprocessing.get_context("fork")
     over = threading.Event()

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,22 +20,17 @@ from numpy.typing import NDArray
 from colpali_integrations import max_sim
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring import _kernels as kernels
-from colpali_integrations.scoring import maxsim as scoring
-from colpali_integrations.scoring._kernels import best_matches
+from colpali_integrations.scoring._blocks import Limits
+from colpali_integrations.scoring._kernels import best_matches, share_out
+from colpali_integrations.scoring.maxsim import MultiVectors, is_large, limited_max_sim
+
+# Blocks of at most 7 vectors: some hold several pages, some one longer page. Queries go 16 at a time.
+SMALL = Limits(large=0, large_after_onnx=0, matches=100, rows=7, products=100)
 
 
-@pytest.fixture
-def always_fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(scoring, "_LARGE", 0)
-    monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 0)
-    yield
-
-
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(kernels, "ROWS", 7)
-    monkeypatch.setattr(kernels, "_PRODUCTS", 100)
-    yield
+def fast(queries: MultiVectors, pages: MultiVectors) -> NDArray[np.float32]:
+    """`max_sim` by the fast path, however few the pages."""
+    return limited_max_sim(queries, pages, Limits(large=0, large_after_onnx=0))
 
 
 def oracle(queries: NDArray[Any], pages: list[NDArray[Any]]) -> NDArray[np.float64]:
@@ -72,11 +66,7 @@ def test_any_pages_in_any_blocks_score_by_the_definition(
     sizes, dtypes = [size for size, _ in pages], [dtype for _, dtype in pages]
     corpus = unequal(rng, sizes, dim, dtypes)
     queries = unit(rng, rows, dim)
-    with pytest.MonkeyPatch.context() as patch:
-        # Blocks of at most 7 vectors: some hold several pages, some one of 8 to 16. Queries go 16 at a time.
-        patch.setattr(kernels, "ROWS", 7)
-        patch.setattr(kernels, "_PRODUCTS", 100)
-        found = best_matches(queries, corpus, threads=threads)
+    found = best_matches(queries, corpus, threads=threads, limits=SMALL)
     assert found.dtype == np.float32
     # All float32 that is left to differ is the sum of dim products of unit vectors.
     np.testing.assert_allclose(found, oracle(queries, corpus), rtol=1e-5, atol=1e-6)
@@ -92,96 +82,77 @@ def test_pages_of_colpali_s_size(dtype: Any) -> None:
     np.testing.assert_allclose(max_sim(query, pages), expected, rtol=1e-5)
 
 
-def test_max_sim_takes_the_fast_path_from_a_size_on_and_both_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_sim_takes_the_fast_path_from_a_size_on_and_both_agree() -> None:
     rng = np.random.default_rng(2)
     pages = unequal(rng, [200] * 30, 32, [np.float32] * 30)
     query = unit(rng, 10, 32)
-    taken: list[int] = []
-
-    def watched(queries: NDArray[np.float32], block: list[NDArray[Any]]) -> NDArray[np.float32]:
-        taken.append(len(block))
-        return best_matches(queries, block)
-
-    monkeypatch.setattr(kernels, "best_matches", watched)
     assert onnx is sys.modules["onnx"]  # as after anything was encoded
-    monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 2**30)
-    slow = max_sim(query, pages)
-    assert taken == []
-    monkeypatch.setattr(scoring, "_LARGE_AFTER_ONNX", 10 * 32 * 200 * 30)
-    np.testing.assert_allclose(max_sim(query, pages), slow, rtol=1e-5)
-    assert taken == [30]
-    assert max_sim(query, pages[:29]).tolist() == pytest.approx(slow[:29].tolist(), rel=1e-5)
-    assert taken == [30]
+    limits = Limits(large_after_onnx=10 * 32 * 200 * 30)
+    assert is_large(query, pages, limits)
+    assert not is_large(query, pages[:29], limits)
+    slow = limited_max_sim(query, pages, Limits(large_after_onnx=2**30))
+    np.testing.assert_allclose(limited_max_sim(query, pages, limits), slow, rtol=1e-5)
+    np.testing.assert_allclose(limited_max_sim(query, pages[:29], limits), slow[:29], rtol=1e-5)
 
 
-@pytest.mark.usefixtures("always_fast", "small_blocks")
-def test_several_queries_with_more_matches_than_fit_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_MATCHES", 100)
+def test_several_queries_with_more_matches_than_fit_in_memory_at_once() -> None:
     rng = np.random.default_rng(3)
     queries = [unit(rng, size, 8) for size in (3, 1, 20, 17)]
     pages = unequal(rng, [1, 5, 9, 2, 2, 7, 30, 1], 8, [np.float32] * 8)
     expected = [oracle(query, pages).sum(axis=0) for query in queries]
-    np.testing.assert_allclose(max_sim(queries, pages), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(limited_max_sim(queries, pages, SMALL), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.usefixtures("always_fast")
 def test_shapes_layouts_and_numbers_are_those_of_the_plain_path() -> None:
     rng = np.random.default_rng(4)
     stacked = rng.normal(size=(3, 5, 6)).astype(np.float32)
     query = rng.normal(size=(2, 6))
-    assert max_sim(query, stacked[0]).shape == ()
-    assert max_sim([query], []).shape == (1, 0)
-    together = max_sim(query, stacked)
+    assert fast(query, stacked[0]).shape == ()
+    assert fast([query], []).shape == (1, 0)
+    together = fast(query, stacked)
     for layout in (np.asfortranarray(stacked), stacked[:, ::-1], [page.T.copy().T for page in stacked]):
-        np.testing.assert_allclose(max_sim(np.asfortranarray(query), layout), together, rtol=1e-6)
+        np.testing.assert_allclose(fast(np.asfortranarray(query), layout), together, rtol=1e-6)
     integers = np.array([[3, 4], [5, 2]], np.int8)
-    assert float(max_sim(np.eye(2), integers)) == 9.0
+    assert float(fast(np.eye(2), integers)) == 9.0
 
 
-@pytest.mark.usefixtures("always_fast")
-def test_a_longest_page_that_is_not_in_order_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "ROWS", 7)
+def test_a_longest_page_that_is_not_in_order_in_memory() -> None:
     page = np.arange(40.0).reshape(4, 10).T  # ten vectors, float64, by column
-    assert float(max_sim(np.eye(4), page)) == 9 + 19 + 29 + 39
+    assert float(limited_max_sim(np.eye(4), page, SMALL)) == 9 + 19 + 29 + 39
 
 
-@pytest.mark.usefixtures("always_fast")
 def test_nan_and_infinity_are_not_lost() -> None:
     pages = [np.array([[np.nan], [1.0]], dtype) for dtype in (np.float32, np.float16)]
-    assert np.isnan(max_sim(np.ones((1, 1)), pages)).all()
+    assert np.isnan(fast(np.ones((1, 1)), pages)).all()
     infinite = np.array([[np.inf], [1.0]], np.float16)
-    assert max_sim(np.ones((1, 1)), [infinite]).tolist() == [np.inf]
-    assert max_sim(np.ones((1, 1)), [-infinite]).tolist() == [-1.0]
+    assert fast(np.ones((1, 1)), [infinite]).tolist() == [np.inf]
+    assert fast(np.ones((1, 1)), [-infinite]).tolist() == [-1.0]
 
 
-@pytest.mark.usefixtures("always_fast")
 def test_a_negative_best_match_stays_negative_beside_a_longer_page() -> None:
     short, long = np.array([[-1.0, 0.0]]), np.array([[0.5, 0.0], [0.0, 1.0], [0.2, 0.0]])
-    assert max_sim(np.array([[1.0, 0.0]]), [short, long]).tolist() == [-1.0, 0.5]
+    assert fast(np.array([[1.0, 0.0]]), [short, long]).tolist() == [-1.0, 0.5]
 
 
-@pytest.mark.usefixtures("always_fast")
 def test_dims_are_still_checked() -> None:
     with pytest.raises(InputError, match="were all embedded by the same"):
-        max_sim(np.ones((1, 2)), [np.ones((1, 2)), np.ones((4, 3))])
+        fast(np.ones((1, 2)), [np.ones((1, 2)), np.ones((4, 3))])
 
 
-@pytest.mark.usefixtures("always_fast", "small_blocks")
 def test_many_threads_get_their_own_scores() -> None:
     rng = np.random.default_rng(5)
     pages = unequal(rng, [3, 5, 9, 2] * 10, 16, [np.float32, np.float16] * 20)
     queries = [unit(rng, 6, 16) for _ in range(24)]
-    alone = [max_sim(query, pages) for query in queries]
+    alone = [limited_max_sim(query, pages, SMALL) for query in queries]
     with ThreadPoolExecutor(6) as pool:
-        together = list(pool.map(lambda query: max_sim(query, pages), queries))
+        together = list(pool.map(lambda query: limited_max_sim(query, pages, SMALL), queries))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.usefixtures("small_blocks")
-def test_no_thread_outlives_a_call_and_a_failure_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_outlives_a_call_and_a_failure_reaches_the_caller() -> None:
     pages = [np.ones((5, 4), np.float32)] * 50
-    best_matches(np.ones((2, 4), np.float32), pages, threads=3)
+    best_matches(np.ones((2, 4), np.float32), pages, threads=3, limits=SMALL)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("max_sim")]
     begun: list[int] = []
 
@@ -189,10 +160,9 @@ def test_no_thread_outlives_a_call_and_a_failure_reaches_the_caller(monkeypatch:
         begun.append(1)
         raise MemoryError("no more")
 
-    monkeypatch.setattr(kernels, "_score", fail)
     with pytest.raises(MemoryError, match="no more"):
-        best_matches(np.ones((2, 4), np.float32), pages, threads=2)
-    assert len(begun) <= 2  # the blocks after the failure were not begun
+        share_out(range(50), fail, threads=2)
+    assert len(begun) <= 2  # the tasks after the failure were not begun
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
