@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
-from types import TracebackType
 from typing import IO, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -22,14 +21,7 @@ from colpali_integrations.pages.pdf import pdf_pages
 from colpali_integrations.runtime.allocator import release_freed_memory
 from colpali_integrations.runtime.arrays import Float32, Outputs
 from colpali_integrations.runtime.cores import available_cores
-from colpali_integrations.runtime.pipeline import (
-    OnError,
-    Stage,
-    handle_failures,
-    run_in_order,
-    run_inline,
-    with_progress,
-)
+from colpali_integrations.runtime.pipeline import OnError, Stage, run_stage
 from colpali_integrations.runtime.session import ModelSessions, Provider, Runs
 from colpali_integrations.runtime.threads import in_thread
 
@@ -405,10 +397,14 @@ class ColPali:
             name=lambda text: repr(text if len(str(text)) <= 60 else f"{text[:57]}..."),
             abort=runs.end,
         )
-        source = with_progress([texts] if isinstance(texts, str) else texts, show_progress, unit)
-        if workers == 1:
-            return handle_failures(run_inline(source, stage, batch_size=size), "raise")
-        return handle_failures(run_in_order(source, stage, batch_size=size, workers=workers, preparers=1), "raise")
+        return run_stage(
+            [texts] if isinstance(texts, str) else texts,
+            stage,
+            batch_size=size,
+            workers=workers,
+            preparers=int(workers > 1),
+            progress=unit if show_progress else None,
+        )
 
     def aembed_images(
         self,
@@ -484,9 +480,7 @@ class ColPali:
     def __enter__(self) -> ColPali:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -501,6 +495,8 @@ class ColPali:
         on_error: OnError,
         show_progress: bool,
     ) -> Generator[Encoded, None, None]:
+        if not callable(on_error) and on_error not in ("raise", "skip"):
+            raise ConfigurationError(f"on_error must be 'raise', 'skip' or a function of the error, got {on_error!r}")
         default = _IMAGE_BATCH_CPU if self._sessions[0].on_cpu else _IMAGE_BATCH_GPU
         size, workers = self._batching(batch_size, default, parallel)
         codec, runs = self.family.pages, Runs()
@@ -516,18 +512,19 @@ class ColPali:
             prepare=lambda source: codec.prepare(load_image(source, **self._image_options)),
             key=lambda ready: ready.key,
             run=encode,
-            name=_source_name,
+            name=image_name,
             abort=runs.end,
         )
         source: Iterable[Any] = [images] if is_one_image(images) else images  # type: ignore[assignment]
-        results = run_in_order(
-            with_progress(source, show_progress, "pages"),
+        return run_stage(
+            source,
             stage,
             batch_size=size,
             workers=workers,
             preparers=min(max(available_cores(), 2), 2 * workers),
+            on_error=on_error,
+            progress="pages" if show_progress else None,
         )
-        return handle_failures(results, on_error)
 
     def _batching(self, batch_size: int | None, default: int, parallel: int | None) -> tuple[int, int]:
         """Items per batch, and batches in flight.
@@ -552,9 +549,3 @@ def _finite(encoded: list[Encoded]) -> list[Encoded]:
                 "microsoft/onnxruntime#32600); use another execution provider or a float32 export"
             )
     return encoded
-
-
-def _source_name(source: object) -> str:
-    # A page of a PDF has a name; the name of a Path is only its last part.
-    name = None if isinstance(source, os.PathLike) else getattr(source, "name", None)
-    return name if isinstance(name, str) and name else image_name(source)

@@ -12,11 +12,13 @@ or to close, and a fork loses none. Nothing here depends on models.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 __all__ = ["Coalescer"]
@@ -34,16 +36,12 @@ class _Call(Generic[Item, Result]):
         key: calls of equal key may share a batch.
         items: the items of the call.
         most: maximum number of items in a shared batch.
-        woken: set when the call has an outcome or becomes the leader of a batch.
-        batch: the calls that a leader runs, itself first; empty for a call that does not lead.
-        outcome: the results or the error.
+        outcome: the results or the error; None until the call has run.
     """
 
     key: Hashable
     items: Sequence[Item]
     most: int
-    woken: threading.Event = field(default_factory=threading.Event)
-    batch: list[_Call[Item, Result]] = field(default_factory=list)
     outcome: list[Result] | Exception | None = None
 
 
@@ -51,10 +49,13 @@ class Coalescer(Generic[Item, Result]):
     """Runs one batch at a time: all calls of equal key that wait when it begins. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._reset()
+        _living.add(self)
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition()
         self._waiting: list[_Call[Item, Result]] = []
         self._busy = False
-        _living.add(self)
 
     def submit(
         self,
@@ -82,87 +83,65 @@ class Coalescer(Generic[Item, Result]):
             Exception: the error of `run`, or of `run_batch` with these items only.
         """
         call: _Call[Item, Result] = _Call(key, items, most)
-        with self._lock:
-            if self._busy:
-                self._waiting.append(call)
-            else:
-                self._busy = True
-                call.batch = [call]
-        if not call.batch:
+        with self._changed:
+            self._waiting.append(call)
             try:
-                call.woken.wait()
+                self._changed.wait_for(
+                    lambda: call.outcome is not None or (not self._busy and self._waiting[0] is call)
+                )
             except BaseException:  # Ctrl-C
                 self._leave(call)
                 raise
-        if call.batch:
-            self._lead(call, run, run_batch)
+            batch = self._take() if call.outcome is None else []
+        if batch:
+            self._run(batch, run, run_batch)
         if isinstance(call.outcome, Exception):
             raise call.outcome
         assert call.outcome is not None
         return call.outcome
 
-    def _lead(self, leader: _Call[Item, Result], run: Work[Item, Result], run_batch: Work[Item, Result]) -> None:
+    def _take(self) -> list[_Call[Item, Result]]:
+        """Begin a batch: the call that waits longest, and all calls that may share its run."""
+        leader = self._waiting[0]
+        batch, size, most = [leader], len(leader.items), leader.most
+        for call in self._waiting[1:]:
+            least = min(most, call.most)
+            if call.key == leader.key and size + len(call.items) <= least:
+                batch.append(call)
+                size, most = size + len(call.items), least
+        self._waiting = [call for call in self._waiting if call not in batch]
+        self._busy = True
+        return batch
+
+    def _run(self, batch: list[_Call[Item, Result]], run: Work[Item, Result], run_batch: Work[Item, Result]) -> None:
+        """Run the calls of a batch together, or one by one when that fails."""
         try:
-            if len(leader.batch) > 1:
-                self._share(leader.batch, run_batch)
-            if leader.outcome is None:
-                leader.outcome = _attempt(run, leader.items)
-            for call in leader.batch[1:]:
+            if len(batch) > 1:
+                with suppress(Exception):
+                    results = iter(list(run_batch([item for call in batch for item in call.items])))
+                    for call in batch:
+                        call.outcome = list(itertools.islice(results, len(call.items)))
+            for call in batch:
                 if call.outcome is None:
-                    call.outcome = _attempt(run_batch, call.items)
-                    call.woken.set()
+                    try:
+                        call.outcome = list((run if call is batch[0] else run_batch)(call.items))
+                    except Exception as error:
+                        call.outcome = error
+                    with self._changed:
+                        self._changed.notify_all()
         finally:
-            # After a KeyboardInterrupt, calls without an outcome wait again, before the calls that arrived later.
-            self._pass_on([call for call in leader.batch if call.outcome is None and call is not leader])
-
-    def _share(self, batch: list[_Call[Item, Result]], run_batch: Work[Item, Result]) -> None:
-        """Give every call of a batch its results, or none of them when the batch fails."""
-        try:
-            results = list(run_batch([item for call in batch for item in call.items]))
-        except Exception:
-            return
-        start = 0
-        for call in batch:
-            call.outcome = results[start : start + len(call.items)]
-            start += len(call.items)
-            call.woken.set()
-
-    def _pass_on(self, first: list[_Call[Item, Result]]) -> None:
-        """End a run, and make the first waiting call lead the next one, with all calls that may share its batch."""
-        with self._lock:
-            self._waiting[:0] = first
-            if not self._waiting:
+            with self._changed:
+                # After a KeyboardInterrupt, calls without an outcome wait again, before the calls that arrived later.
+                self._waiting[:0] = [call for call in batch[1:] if call.outcome is None]
                 self._busy = False
-                return
-            leader = self._waiting[0]
-            size, most = 0, leader.most
-            for call in self._waiting:
-                least = min(most, call.most)
-                if call is leader or (call.key == leader.key and size + len(call.items) <= least):
-                    leader.batch.append(call)
-                    size, most = size + len(call.items), least
-            self._waiting = [call for call in self._waiting if call not in leader.batch]
-            leader.woken.set()
+                self._changed.notify_all()
 
     def _leave(self, call: _Call[Item, Result]) -> None:
         """Withdraw a call whose thread ends."""
-        with self._lock:
-            if call in self._waiting:
-                self._waiting.remove(call)
-                return
-            others = call.batch[1:]
-        if call.batch:  # it became the leader at the same moment
-            self._pass_on(others)
-
-    def _reset(self) -> None:
-        self._lock, self._waiting, self._busy = threading.Lock(), [], False
-
-
-def _attempt(work: Work[Item, Result], items: Sequence[Item]) -> list[Result] | Exception:
-    try:
-        return list(work(items))
-    except Exception as error:
-        return error
+        with self._changed:
+            call.outcome = []
+            self._waiting = [other for other in self._waiting if other is not call]
+            self._changed.notify_all()
 
 
 _living: weakref.WeakSet[Coalescer[Any, Any]] = weakref.WeakSet()

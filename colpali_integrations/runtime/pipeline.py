@@ -17,16 +17,16 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError
+from colpali_integrations.errors import ColPaliError, EncodingError
 
-__all__ = ["Failure", "OnError", "Stage", "handle_failures", "run_in_order", "run_inline", "with_progress"]
+__all__ = ["Failure", "OnError", "Stage", "run_in_order", "run_inline", "run_stage"]
 
 logger = logging.getLogger(__name__)
 
@@ -142,31 +142,39 @@ def run_inline(
             return
 
 
-def with_progress(source: Iterable[Item], show: bool, unit: str) -> Iterable[Item]:
-    """Count the items of a source on stderr as they are pulled."""
-    if not show:
-        return source
-    from tqdm import tqdm
-
-    total = len(source) if isinstance(source, Sized) else None
-    bar: Iterable[Item] = tqdm(source, total=total, unit=f" {unit}")
-    return bar
-
-
-def handle_failures(
-    results: Generator[Result | Failure, None, None], on_error: OnError
+def run_stage(
+    source: Iterable[Item],
+    stage: Stage[Item, Ready, Result],
+    *,
+    batch_size: int,
+    workers: int,
+    preparers: int,
+    on_error: OnError = "raise",
+    progress: str | None = None,
 ) -> Generator[Result, None, None]:
-    """Yield the results, and treat each failure by `on_error`.
+    """Run a source through a stage, in order, with a progress bar and a treatment of failures.
 
-    Raises:
-        ConfigurationError: `on_error` has an invalid value; raised by the call, not by the iteration.
+    Args:
+        source: as in `run_in_order`.
+        stage: the work on the items.
+        batch_size: items per run.
+        workers: threads that run batches.
+        preparers: threads that prepare items; 0 to do all work in the thread that iterates the results.
+        on_error: the treatment of an item that fails.
+        progress: the unit of a progress bar on stderr; None for no bar.
+
+    Yields:
+        One result per item that did not fail, in order. Closing this generator closes the whole pipeline.
     """
-    if not callable(on_error) and on_error not in ("raise", "skip"):
-        raise ConfigurationError(f"on_error must be 'raise', 'skip' or a function of the error, got {on_error!r}")
-    return _handled(results, on_error)
+    if progress is not None:
+        from tqdm import tqdm
 
-
-def _handled(results: Generator[Result | Failure, None, None], on_error: OnError) -> Generator[Result, None, None]:
+        source = tqdm(source, unit=f" {progress}")
+    results = (
+        run_in_order(source, stage, batch_size=batch_size, workers=workers, preparers=preparers)
+        if preparers
+        else run_inline(source, stage, batch_size=batch_size)
+    )
     with closing(results):
         for result in results:
             if not isinstance(result, Failure):

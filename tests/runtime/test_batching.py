@@ -125,21 +125,36 @@ def test_after_an_interrupt_of_the_leader_the_other_calls_run(calls: Calls) -> N
 
 def test_an_interrupted_call_leaves_the_queue(calls: Calls) -> None:
     futures = [calls.start(1), calls.start(2), calls.start(3)]
-    leaver = calls.coalescer._waiting[0]
-    calls.coalescer._leave(leaver)
+    calls.coalescer._leave(calls.coalescer._waiting[0])
+    assert futures[1].result(20) == []
     calls.work.gate.set()
     assert futures[2].result(20) == [6]
     assert calls.work.batches == [[1], [3]]
-    # A call that has just become the leader passes its batch on.
-    leaver.batch = [leaver, type(leaver)("", [8], 64)]
-    calls.coalescer._busy = True
+
+
+def test_a_batch_whose_leader_is_interrupted_does_not_wait_for_a_call_that_left(calls: Calls) -> None:
+    first = calls.start(1)
+    running, gate = threading.Event(), threading.Event()
+
+    def interrupted(items: Sequence[int]) -> list[int]:
+        running.set()
+        assert gate.wait(20)
+        raise KeyboardInterrupt
+
+    led = calls.pool.submit(calls.coalescer.submit, "", [2], run=interrupted, run_batch=interrupted, most=64)
+    until(lambda: len(calls.coalescer._waiting) == 1)
+    others = [calls.start(3), calls.start(4)]
+    leaver = calls.coalescer._waiting[1]
+    calls.work.gate.set()
+    assert first.result(20) == [2]
+    assert running.wait(20)
     calls.coalescer._leave(leaver)
-    assert leaver.batch[1].batch == [leaver.batch[1]]
-    assert leaver.batch[1].woken.is_set()
-    leaver.outcome = []
-    leaver.batch = []
-    leaver.woken.set()  # lets the thread end
-    assert futures[1].result(20) == []
+    assert others[0].result(20) == []
+    gate.set()
+    with pytest.raises(KeyboardInterrupt):
+        led.result(20)
+    assert others[1].result(20) == [8]
+    assert (calls.coalescer._busy, calls.coalescer._waiting) == (False, [])
 
 
 @given(
