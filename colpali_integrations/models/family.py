@@ -70,15 +70,12 @@ class Codec(Protocol[Item]):
 
         A text has passed `prompt.check_query` before.
         """
-        ...
 
     def feed(self, batch: Sequence[Prepared]) -> Feed:
         """Stack items of equal key into the graph's inputs."""
-        ...
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
         """Cut the graph's outputs into one (n_vectors, dim) float32 array per item, without rows of padding."""
-        ...
 
 
 class PageCodec(Codec[Image.Image], Protocol):
@@ -86,7 +83,6 @@ class PageCodec(Codec[Image.Image], Protocol):
 
     def embeddings(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[PageEmbedding]:
         """As `vectors`, each page with its grid."""
-        ...
 
 
 class Family(Protocol):
@@ -108,7 +104,6 @@ class Family(Protocol):
         Raises:
             ModelLoadError: a file is missing or does not fit the family.
         """
-        ...
 
     @staticmethod
     def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
@@ -119,20 +114,16 @@ class Family(Protocol):
             config: the folder's config.json.
             hints: type and class names of all its configuration files, in lower case.
         """
-        ...
 
     @property
     def graphs(self) -> GraphFiles:
         """The ONNX files to run."""
-        ...
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of tokens (= query vectors) of a query, after truncation."""
-        ...
 
     def query_tokens(self, text: str) -> list[str | None]:
         """The piece of the user's text that each query vector stands for; None for tokens of the prompt."""
-        ...
 
 
 def family_class(name: str) -> type[Family]:

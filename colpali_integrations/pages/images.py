@@ -37,7 +37,6 @@ class HasImage(Protocol):
     @property
     def image(self) -> Image.Image:
         """The picture."""
-        ...
 
 
 ImageSource: TypeAlias = (

@@ -86,23 +86,18 @@ class Pdf(Protocol):
 
     def size(self, number: int) -> tuple[float, float]:
         """Width and height of a page in points (1/72 inch), as displayed (after the page's own rotation)."""
-        ...
 
     def text(self, number: int) -> str:
         """The text layer of a page; "" for a scan without one."""
-        ...
 
     def label(self, number: int) -> str:
         """The printed number of a page, such as "iv"; the number itself where the document names no label."""
-        ...
 
     def render(self, number: int, dpi: float) -> Image.Image:
         """The picture of a page, RGB. A page beyond 50 megapixels is drawn smaller, and the log names it."""
-        ...
 
     def close(self) -> None:
         """Release the document. Calling it twice does nothing."""
-        ...
 
 
 def open_pdf(source: PdfSource, *, password: str | None = None) -> Pdf:
