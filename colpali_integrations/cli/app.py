@@ -314,8 +314,6 @@ def run(arguments: list[str] | None = None) -> int:
     root.addHandler(handler)
     if debug:
         package.setLevel(logging.DEBUG)
-    # pypdfium2 warns about XFA forms, whose plain pages are drawn anyway.
-    logging.getLogger("pypdfium2").setLevel(logging.ERROR)
     try:
         app(arguments, prog_name=NAME)
     except SystemExit as exit_:

@@ -82,13 +82,9 @@ class PageGrid:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PageGrid):
             return NotImplemented
-        if (self.rows, self.columns, self.filled) != (other.rows, other.columns, other.filled):
-            return False
-        if self.margins is None or other.margins is None:
-            same_margins = self.margins is other.margins
-        else:
-            same_margins = np.array_equal(self.margins, other.margins)
-        return same_margins and np.array_equal(self.cells, other.cells)
+        same_shape = (self.rows, self.columns, self.filled) == (other.rows, other.columns, other.filled)
+        pairs: list[tuple[Any, Any]] = [(self.cells, other.cells), (self.margins, other.margins)]
+        return same_shape and all(np.array_equal(ours, theirs) for ours, theirs in pairs)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -20,10 +20,9 @@ from colpali_integrations.pages.images import ImageSource, image_name, is_one_im
 from colpali_integrations.pages.pdf import pdf_pages
 from colpali_integrations.runtime.allocator import release_freed_memory
 from colpali_integrations.runtime.arrays import Float32, Outputs
-from colpali_integrations.runtime.cores import available_cores
 from colpali_integrations.runtime.pipeline import OnError, Stage, run_stage
 from colpali_integrations.runtime.session import ModelSessions, Provider, Runs
-from colpali_integrations.runtime.threads import in_thread
+from colpali_integrations.runtime.threads import available_cores, in_thread
 
 __all__ = ["ColPali", "OnError"]
 
@@ -44,7 +43,7 @@ class ColPali:
     Args:
         family: the model's codecs.
         sessions: its sessions, one per device.
-        description: the model's description.
+        description: the model's description, also an attribute.
         image_options: keyword arguments for `load_image`.
 
     Example:
@@ -67,7 +66,7 @@ class ColPali:
     ) -> None:
         self.family = family
         self._sessions = list(sessions)
-        self._description = description
+        self.description = description
         self._image_options = image_options or {}
 
     @classmethod
@@ -130,14 +129,9 @@ class ColPali:
         return cls(*load_parts(name_or_path, options, lazy_load=lazy_load))
 
     @property
-    def description(self) -> ModelDescription:
-        """The model's description."""
-        return self._description
-
-    @property
     def dim(self) -> int:
         """Length of one vector."""
-        return self._description.dim
+        return self.description.dim
 
     @property
     def splits_graph(self) -> bool:
@@ -484,7 +478,7 @@ class ColPali:
         self.close()
 
     def __repr__(self) -> str:
-        return f"ColPali({self._description.name!r}, family={self._description.family!r}, dim={self.dim})"
+        return f"ColPali({self.description.name!r}, family={self.description.family!r}, dim={self.dim})"
 
     def _encode_images(
         self,

@@ -10,12 +10,10 @@ saturation; with 8 bits, embeddings would differ between processors.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._logs import without_entries
 from colpali_integrations.errors import InputError, ModelLoadError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.family import family_class
@@ -144,7 +143,8 @@ def _write_quantized(model: ModelProto, target: Path, *, apart: bool) -> int:
     # A protobuf message cannot be larger than 2 GiB.
     large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > 2**30
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary, _without_advice():
+    # onnxruntime logs its advice to preprocess the model to the root logger, at every call.
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary, without_entries("", "pre-processing"):
         draft = Path(temporary) / target.name
         quantize_dynamic(
             model,
@@ -252,21 +252,6 @@ def _check(model: ModelProto, path: Path) -> None:
             f"{path} has no matrix product with constant float32 weights, so there is nothing to quantise "
             "(convolutions are left alone: onnxruntime's dynamic ones are slower than float)"
         )
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Suppress onnxruntime's advice to preprocess the model, which it logs to the root logger at every call."""
-    root = logging.getLogger()
-
-    def is_other(record: logging.LogRecord) -> bool:
-        return "pre-processing" not in record.getMessage()
-
-    root.addFilter(is_other)
-    try:
-        yield
-    finally:
-        root.removeFilter(is_other)
 
 
 def _cosines(kind: str, originals: Sequence[Float32], others: Sequence[Float32]) -> NDArray[np.float64]:

@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 # Several threads decode images, and a caller may pass one open file, or one image that Pillow has opened but not yet
 # read, many times: two threads reading it at once would mix up their bytes.
 _reading = threading.Lock()
-_NO_LOCK: AbstractContextManager[None] = nullcontext()
 
 
 @runtime_checkable
@@ -75,11 +74,11 @@ def load_image(
     """
     if isinstance(source, HasImage) and not isinstance(source, Image.Image):
         source = source.image
-    if isinstance(source, Image.Image):
-        return _finish(source, source, lock=_reading)
     if isinstance(source, np.ndarray):
         return to_rgb(_from_array(source))
-    return _open(_content(source, allow_urls=allow_urls, timeout=timeout, max_bytes=max_bytes), source)
+    if isinstance(source, Image.Image):
+        return _decode(source)
+    return _decode(source, _content(source, allow_urls=allow_urls, timeout=timeout, max_bytes=max_bytes))
 
 
 def is_one_image(images: object) -> bool:
@@ -190,51 +189,47 @@ def _whole_file(file: Any) -> bytes:
     return bytes(content)
 
 
-def _open(content: bytes, source: object) -> Image.Image:
-    if not content:
+def _decode(source: object, content: bytes | None = None) -> Image.Image:
+    """Decode a PIL image, or the encoded `content` of a source."""
+    if content == b"":
         raise ImageError(f"{image_name(source)} is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return _finish(image, source)
+        if isinstance(source, Image.Image):
+            return _finish(source, source, lock=_reading)
+        with Image.open(io.BytesIO(content or b"")) as image:
+            return _finish(image, source, lock=nullcontext())
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        if b"%PDF-" in content[:1024]:  # readers accept it anywhere in the first kilobyte
+        if content and b"%PDF-" in content[:1024]:  # readers accept it anywhere in the first kilobyte
             raise ImageError(f"{image_name(source)} is a PDF; pass its pages: embed_images(pdf_pages(path))") from error
         raise ImageError(f"{image_name(source)} is not an image that Pillow can read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
             f"{image_name(source)} is refused: {error}. Scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
-    except Exception as error:  # see _finish
-        raise _undecodable(source, error) from error
-
-
-def _finish(image: Image.Image, source: object, *, lock: AbstractContextManager[Any] = _NO_LOCK) -> Image.Image:
-    """Load the pixels, turn the image upright and convert it."""
-    if 0 in image.size:
-        raise ImageError(f"{image_name(source)} has no pixels ({image.width}x{image.height})")
-    try:
-        with lock:
-            frames = getattr(image, "n_frames", 1) if image.tell() == 0 else 1
-            image.load()
-        if frames > 1:
-            logger.warning(
-                "%s has %d frames; the first is used. Pass the others as separate images (PIL.ImageSequence)",
-                image_name(source),
-                frames,
-            )
-        return to_rgb(ImageOps.exif_transpose(image))
-    except ImageError:
-        raise
     # The exceptions for a broken file depend on the decoder of its format: OSError, SyntaxError, ValueError,
     # EOFError, IndexError, KeyError, RuntimeError, struct.error and more.
     except Exception as error:
-        raise _undecodable(source, error) from error
+        raise ImageError(
+            f"{image_name(source)} is damaged, cut off, or of a kind that Pillow cannot decode: {error}"
+        ) from error
 
 
-def _undecodable(source: object, error: Exception) -> ImageError:
-    return ImageError(f"{image_name(source)} is damaged, cut off, or of a kind that Pillow cannot decode: {error}")
+def _finish(image: Image.Image, source: object, *, lock: AbstractContextManager[Any]) -> Image.Image:
+    """Load the pixels, turn the image upright and convert it."""
+    if 0 in image.size:
+        raise ImageError(f"{image_name(source)} has no pixels ({image.width}x{image.height})")
+    with lock:
+        frames = getattr(image, "n_frames", 1) if image.tell() == 0 else 1
+        image.load()
+    if frames > 1:
+        logger.warning(
+            "%s has %d frames; the first is used. Pass the others as separate images (PIL.ImageSequence)",
+            image_name(source),
+            frames,
+        )
+    return to_rgb(ImageOps.exif_transpose(image))
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

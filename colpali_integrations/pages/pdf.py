@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol, TypeAlias
 import pypdfium2
 from PIL import Image
 
+from colpali_integrations._logs import without_entries
 from colpali_integrations.errors import PdfError
 from colpali_integrations.pages.images import image_name, read_whole
 
@@ -289,9 +290,9 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
             raise PdfError(f"{name} is encrypted; {hint}") from error
         raise PdfError(f"{name} is not a PDF, or is damaged or cut off ({error})") from error
     try:
-        # Without this, pdfium does not draw the values of filled-in forms.
-        with _quiet_about_xfa():
-            document.init_forms()
+        # pypdfium2 logs build instructions for each XFA form, whose pages are drawn anyway.
+        with without_entries("pypdfium2._helpers.document", "XFA"):
+            document.init_forms()  # without this, pdfium does not draw the values of filled-in forms
         if len(document) == 0:
             raise PdfError(f"{name} has no pages")
     except BaseException as error:
@@ -300,21 +301,6 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
             raise PdfError(f"{name} is damaged: {error}") from error
         raise
     return document
-
-
-@contextmanager
-def _quiet_about_xfa() -> Iterator[None]:
-    """Keep pypdfium2 from logging build instructions for each XFA form; the pages of the form are drawn anyway."""
-    helpers = logging.getLogger("pypdfium2._helpers.document")
-
-    def is_other(record: logging.LogRecord) -> bool:
-        return "XFA" not in record.getMessage()
-
-    helpers.addFilter(is_other)
-    try:
-        yield
-    finally:
-        helpers.removeFilter(is_other)
 
 
 def _clean(text: str) -> str:

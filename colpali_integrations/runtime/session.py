@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 import numpy as np
 import onnxruntime as ort
 
-from colpali_integrations.errors import ConfigurationError, EncodingError, ModelLoadError, ProviderError
+from colpali_integrations.errors import EncodingError, ModelLoadError, ProviderError
 from colpali_integrations.runtime.arrays import Feed, GraphFiles, Outputs
 from colpali_integrations.runtime.batching import Coalescer
-from colpali_integrations.runtime.cores import available_cores
+from colpali_integrations.runtime.threads import available_cores
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -81,12 +81,7 @@ def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, .
         chosen = _automatic_providers()
         logger.debug("execution providers chosen: %s", ", ".join(chosen))
         return chosen
-    if isinstance(providers, str) or not providers:
-        raise ConfigurationError(
-            f"providers must be a non-empty list, such as ['CUDAExecutionProvider'], got {providers!r}"
-        )
-    for provider in providers:
-        name = _provider_name(provider)
+    for name in map(_provider_name, providers):
         if name not in available:
             raise ProviderError(
                 f"{name} is not in this build of onnxruntime (it has: {', '.join(available)}). For NVIDIA GPUs: "
@@ -104,6 +99,7 @@ class ModelSessions:
 
     Attributes:
         coalescer: merges concurrent calls into one batch.
+        on_cpu: whether the preferred provider is the CPU's.
     """
 
     def __init__(self, graphs: GraphFiles, config: SessionConfig) -> None:
@@ -116,6 +112,7 @@ class ModelSessions:
         self._queries = self._whole if graphs.merged else _Once(lambda: self._load(graphs.queries, None))
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
         self.coalescer: Coalescer[Any, Any] = Coalescer()
+        self.on_cpu = _provider_name((config.providers or _automatic_providers())[0]) == "CPUExecutionProvider"
         cores = available_cores()
         self._page_runs = threading.BoundedSemaphore(
             max(1, cores // (config.threads or cores)) if self.on_cpu else _UNBOUNDED
@@ -145,12 +142,6 @@ class ModelSessions:
         if not cut:
             return self._queries.get().run(feed, runs)
         return self._run_text_half(feed, [value.name for value in cut], runs)
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether the preferred provider is the CPU's."""
-        providers = self._config.providers or _automatic_providers()
-        return _provider_name(providers[0]) == "CPUExecutionProvider"
 
     @property
     def splits(self) -> bool:

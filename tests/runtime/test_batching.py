@@ -213,7 +213,7 @@ class CountingSessions(ModelSessions):
 
 
 def with_sessions(model: ColPali, sessions: ModelSessions) -> ColPali:
-    return ColPali(model.family, [sessions], model._description)
+    return ColPali(model.family, [sessions], model.description)
 
 
 def test_concurrent_threads_share_runs(paligemma: ColPali) -> None:

@@ -57,12 +57,10 @@ class PageLayout:
         vectors: float32 (n, dim): the words, the senses of the passages, and the zero vector.
         cells: int32 (n, 2), row and column of the cell that each vector was read in (of a word's most salient
             occurrence), counted from the edges of the prepared picture; (-1, -1) for passages and the zero vector.
-        counts: int32 (n,), occurrences of the word on the page; 0 for passages and the zero vector.
     """
 
     vectors: Float32
     cells: NDArray[np.int32]
-    counts: NDArray[np.int32]
 
 
 class ColTinyPages:
@@ -138,19 +136,16 @@ class ColTinyPages:
                 leaders.append(index)
                 free &= ~members
         if not leaders:
-            zero = np.zeros((1, config.dim), np.float32)
-            return PageLayout(zero, np.full((1, 2), -1, np.int32), np.zeros(1, np.int32))
-        count = np.bincount(label).astype(np.int32)
+            return PageLayout(np.zeros((1, config.dim), np.float32), np.full((1, 2), -1, np.int32))
         total = np.zeros((len(leaders), spellings.shape[1]), np.float32)
         np.add.at(total, label, spellings)
         spellings = total / np.linalg.norm(total, axis=1, keepdims=True)
-        length = occurrence_lengths(config, count, len(place))
+        length = occurrence_lengths(config, np.bincount(label), len(place))
         words = np.concatenate([spellings * length, length], axis=1)
         in_order = label[np.lexsort(place.T[::-1])]
         rows = page_rows(words, passages(self._senses.of_spellings(spellings), in_order))
-        others = len(rows) - len(words)
-        nowhere, never = np.full((others, 2), -1, np.int32), np.zeros(others, np.int32)
-        return PageLayout(rows, np.concatenate([place[leaders], nowhere]), np.concatenate([count, never]))
+        nowhere = np.full((len(rows) - len(words), 2), -1, np.int32)
+        return PageLayout(rows, np.concatenate([place[leaders], nowhere]))
 
 
 class ColTinyFamily:

@@ -224,9 +224,8 @@ def even_light(grey: NDArray[np.uint8]) -> Float32:
 def _median_stroke(ink: NDArray[np.bool_]) -> float:
     """Median length in pixels of the runs of ink in all rows; 0 without ink. Print has far more runs than figures."""
     ink = np.pad(ink, ((0, 0), (1, 1)))
-    edges = np.flatnonzero(
-        ink[:, 1:] != ink[:, :-1]
-    )  # starts and ends of runs alternate; the padding ends each at its row
+    # Starts and ends of runs alternate; the padding ends each at its row.
+    edges = np.flatnonzero(ink[:, 1:] != ink[:, :-1])
     return float(np.median(edges[1::2] - edges[::2])) if edges.size else 0.0
 
 

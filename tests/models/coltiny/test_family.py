@@ -294,10 +294,8 @@ def test_a_layout_has_the_position_of_a_word(model: Model) -> None:
     found = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(names, pages.feed([prepared]))
     layout = pages.layouts(dict(zip(names, found, strict=True)), [prepared])[0]
     assert layout.cells[-1].tolist() == [-1, -1]
-    assert layout.counts[-1] == 0
     best = int((model.queries("harbour")[0] @ layout.vectors.T).argmax())
     row, column = layout.cells[best]
-    assert layout.counts[best] == 1
     assert 900 <= (row + 0.5) * 16 + prepared.extra.top <= 930
     assert 500 <= (column + 0.5) * 16 + prepared.extra.left <= 580
 
