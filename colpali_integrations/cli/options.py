@@ -33,6 +33,8 @@ def page_numbers(text: str | None) -> list[int] | None:
     if not all(re.fullmatch(r"\d+(-\d+)?", each) for each in ranges):
         raise BadParameter(f"{text!r} is not a list of pages; write them like 1-3,7")
     bounds = [each.split("-") for each in ranges]
+    if any(not 1 <= int(bound[0]) <= int(bound[-1]) for bound in bounds):
+        raise BadParameter(f"{text!r}: pages count from 1, and a range begins with the smaller number, such as 1-3")
     return [number for bound in bounds for number in range(int(bound[0]), int(bound[-1]) + 1)]
 
 

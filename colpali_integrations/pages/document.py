@@ -43,7 +43,7 @@ from colpali_integrations.pages.identity import (
     text_key,
 )
 from colpali_integrations.pages.images import image_name, load_image
-from colpali_integrations.pages.pdf import Pdf, open_pdf
+from colpali_integrations.pages.pdf import Pdf, open_pdf, page_numbers, whole_number
 from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64, is_pdf
 
 __all__ = ["DEFAULT_DPI", "DocumentPage", "PagedDocument", "Source"]
@@ -121,7 +121,9 @@ class PagedDocument:
         Raises:
             PdfError: the PDF has no such page.
             ImageError: a page other than 1 of an image.
+            ConfigurationError: no whole number.
         """
+        number = whole_number(number)
         if self.is_pdf and not 1 <= number <= self.page_count:
             self._opened.size(number)  # raises
         elif not self.is_pdf and number != 1:
@@ -130,7 +132,8 @@ class PagedDocument:
 
     def pages(self, numbers: Iterable[int] | None = None) -> Iterator[DocumentPage]:
         """Pages in the requested order; None for all."""
-        for number in range(1, self.page_count + 1) if numbers is None else numbers:
+        requested = page_numbers(numbers)
+        for number in range(1, self.page_count + 1) if requested is None else requested:
             yield self.page(number)
 
     def close(self) -> None:

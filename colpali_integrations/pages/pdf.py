@@ -17,10 +17,10 @@ import pypdfium2
 from PIL import Image
 
 from colpali_integrations._logs import without_entries
-from colpali_integrations.errors import PdfError
+from colpali_integrations.errors import ConfigurationError, PdfError
 from colpali_integrations.pages.images import image_name, read_whole
 
-__all__ = ["Pdf", "PdfPage", "open_pdf", "pdf_page_count", "pdf_pages"]
+__all__ = ["Pdf", "PdfPage", "open_pdf", "page_numbers", "pdf_page_count", "pdf_pages", "whole_number"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
 
 # pdfium is not thread-safe, not even for two documents: every call into it holds this lock.
 _pdfium = threading.RLock()
+_EXPECTED = "pages: expected 1-based whole numbers, such as [1, 3] or range(1, 4)"
 # A poster of 5 m at 150 dpi would be a gigapixel; larger pages are drawn at a lower resolution.
 _MAX_PIXELS = 50_000_000
 
@@ -139,6 +140,7 @@ def pdf_pages(
 
     Raises:
         PdfError: `source` cannot be opened (see `open_pdf`), or lacks a requested page.
+        ConfigurationError: `pages` are not 1-based whole numbers.
 
     Example:
         >>> for page in pdf_pages("report.pdf", pages=range(1, 3)):
@@ -148,7 +150,7 @@ def pdf_pages(
     """
     if not 0 < dpi < math.inf:
         raise PdfError(f"dpi must be a positive number, got {dpi!r}")
-    return _pages(source, dpi, None if pages is None else _numbers(pages), password)
+    return _pages(source, dpi, page_numbers(pages), password)
 
 
 def pdf_page_count(source: PdfSource, *, password: str | None = None) -> int:
@@ -169,11 +171,41 @@ def pdf_page_count(source: PdfSource, *, password: str | None = None) -> int:
         return pdf.page_count
 
 
-def _numbers(pages: Iterable[int]) -> list[int]:
+def page_numbers(pages: Iterable[int] | None) -> list[int] | None:
+    """The requested pages as a list, which may be read once per document; None for all.
+
+    Args:
+        pages: 1-based whole numbers, NumPy's among them: a list, a range or a generator.
+
+    Raises:
+        ConfigurationError: something else, such as 3, "1-3", [0] or [1.0].
+
+    Example:
+        >>> page_numbers(range(1, 4))
+        [1, 2, 3]
+    """
+    if pages is None:
+        return None
+    if isinstance(pages, str | bytes) or not isinstance(pages, Iterable):
+        raise ConfigurationError(f"{_EXPECTED}, got {pages!r}")
+    numbers = [whole_number(number) for number in pages]
+    if numbers and min(numbers) < 1:
+        raise ConfigurationError(f"{_EXPECTED}, got {min(numbers)}")
+    return numbers
+
+
+def whole_number(number: Any) -> int:
+    """The number of a page as an int.
+
+    Raises:
+        ConfigurationError: a float, a string, a bool or another object.
+    """
     try:
-        return [operator.index(number) for number in pages]
-    except TypeError as error:
-        raise PdfError(f"pages must be 1-based numbers, such as [1, 3] or range(1, 4), got {pages!r}") from error
+        if not isinstance(number, bool):
+            return operator.index(number)
+    except TypeError:
+        pass
+    raise ConfigurationError(f"{_EXPECTED}, got {number!r}")
 
 
 def _pages(source: PdfSource, dpi: float, numbers: list[int] | None, password: str | None) -> Iterator[PdfPage]:
@@ -229,6 +261,7 @@ class _PdfiumPdf:
         with _pdfium:
             if self._document is None:
                 raise PdfError(f"{self.name} was closed; open it again")
+            number = whole_number(number)
             if not 1 <= number <= self.page_count:
                 raise PdfError(
                     f"{self.name} has pages 1 to {self.page_count}; page {number} was requested (numbers are 1-based)"

@@ -13,6 +13,7 @@ from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import real_path
+from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores.ingest import IngestReport, OnError, ProgressCallback, ingest
 from colpali_integrations.stores.items import DocumentSource
 from colpali_integrations.stores.store import MultiVectorStore
@@ -63,7 +64,7 @@ def index_documents(
     exclude: Iterable[str] = (),
     metadata: Mapping[str, Any] | None = None,
     document_id: str | None = None,
-    pages: Sequence[int] | None = None,
+    pages: Iterable[int] | None = None,
     dpi: float = DEFAULT_DPI,
     password: str | None = None,
     batch_size: int | None = None,
@@ -113,7 +114,7 @@ def index_documents(
     documents = find_documents(paths, exclude=exclude)
     if document_id is not None and len(documents) != 1:
         raise ConfigurationError(f"document_id names one document, and the paths hold {len(documents)}")
-    numbers = None if pages is None else list(pages)
+    numbers = page_numbers(pages)
     if not dpi > 0:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
     sources = [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
 from colpali_integrations.pages.images import ImageSource, image_name
+from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores.entries import Entry
 
 __all__ = ["DocumentSource", "Item", "page_entry"]
@@ -33,6 +34,9 @@ class DocumentSource:
         id: of the entry, for a document of one page; None derives it from the document and the page's number.
         index: position in the caller's list, for error messages.
 
+    Raises:
+        ConfigurationError: `pages` are not 1-based whole numbers.
+
     Example:
         >>> source = DocumentSource(source="report.pdf", metadata={"tenant": "north"})
         >>> with source.open() as document:
@@ -45,12 +49,16 @@ class DocumentSource:
     document_id: str | None = None
     metadata: Mapping[str, Any] | None = None
     extra_metadata: Mapping[str, Any] | None = None
-    pages: Sequence[int] | None = None
+    pages: Iterable[int] | None = None
     dpi: float = DEFAULT_DPI
     password: str | None = None
     include_image: bool = False
     id: str | None = None
     index: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse invalid page numbers before a document is opened."""
+        object.__setattr__(self, "pages", page_numbers(self.pages))
 
     @property
     def label(self) -> str:

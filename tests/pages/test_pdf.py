@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ import pytest
 from PIL import Image
 
 from colpali_integrations import ColPali, pdf_pages
-from colpali_integrations.errors import ImageError, PdfError
+from colpali_integrations.errors import ConfigurationError, ImageError, PdfError
 from colpali_integrations.pages.document import PagedDocument
-from colpali_integrations.pages.pdf import PdfPage, pdf_page_count
+from colpali_integrations.pages.pdf import PdfPage, open_pdf, page_numbers, pdf_page_count
 
 DEMO = Path(__file__).parents[2] / "demo" / "pdfs"
 PDFS = sorted(DEMO.glob("*.pdf"))
@@ -295,7 +296,7 @@ def test_pages_come_in_the_requested_order() -> None:
     assert type(page.number) is int  # JSON knows no numpy
 
 
-@pytest.mark.parametrize("number", [0, -1, 2, 10**9])
+@pytest.mark.parametrize("number", [2, 10**9])
 def test_missing_pages_are_errors(number: int) -> None:
     with pytest.raises(PdfError, match=f"pages 1 to 1; page {number} was requested"):
         pages(simple(), pages=[number])
@@ -308,10 +309,30 @@ def test_the_pages_before_a_missing_one_are_returned() -> None:
         next(read)
 
 
-@pytest.mark.parametrize("wanted", ["1", "1-3", [1.0], ["1"], [None], 1])
+@pytest.mark.parametrize(
+    "wanted", ["1", "1-3", b"1", [1.0], np.array([1.0]), ["1"], [None], [True], [np.True_], [0], [2, -1], 1]
+)
 def test_invalid_page_numbers_are_refused(wanted: Any) -> None:
-    with pytest.raises(PdfError, match="pages must be 1-based numbers"):
+    with pytest.raises(ConfigurationError, match="pages: expected 1-based whole numbers"):
         pdf_pages(simple(), pages=wanted)
+
+
+@pytest.mark.parametrize(
+    "wanted", [range(1, 3), iter([1, 2]), np.array([1, 2]), (np.int64(1), np.uint8(2)), {1: "", 2: ""}]
+)
+def test_whole_numbers_of_any_iterable_are_pages(wanted: Any) -> None:
+    assert page_numbers(wanted) == [1, 2]
+    assert {type(number) for number in page_numbers([np.int64(1)]) or []} == {int}
+
+
+def test_an_open_pdf_refuses_numbers_that_are_not_whole() -> None:
+    with closing(open_pdf(simple())) as pdf:
+        for number in (1.0, "1", True):
+            with pytest.raises(ConfigurationError, match="expected 1-based whole numbers"):
+                pdf.size(number)  # type: ignore[arg-type]
+        assert pdf.size(np.int64(1)) == pdf.size(1)
+        with pytest.raises(PdfError, match="page 0 was requested"):
+            pdf.size(0)
 
 
 # Bad documents
