@@ -114,7 +114,7 @@ class Entry:
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Entry:
         """Read the result of `to_payload`."""
-        fields = dict(payload)
+        fields = _copied(payload)  # the engine in memory returns the objects that it holds
         if exact := fields.pop(_EXACT, None):
             fields.update(json.loads(exact))
         grid = fields.pop("grid", None)
@@ -174,6 +174,13 @@ def _is_inexact(value: Any) -> bool:
     if isinstance(value, float):
         return value != 0 and (float(f"{value:.15g}") != value or not 1e-7 <= abs(value) <= 1e22)
     return isinstance(value, int) and not -(2**63) <= value < 2**63
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of a JSON value."""
+    if isinstance(value, Mapping):
+        return {key: _copied(one) for key, one in value.items()}
+    return list(map(_copied, value)) if isinstance(value, list) else value
 
 
 def _within_64_bits(value: Any) -> Any:

@@ -21,6 +21,7 @@ from colpali_integrations.models.prompt import check_query
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import READER_KEYS, page_id
 from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT
@@ -267,12 +268,23 @@ class _Run:
             if self.stop.is_set():
                 return
             changes = [(item, *change) for item in items if (change := self._change(item)) is not None]
-            vectors = self.store.vectors([origin for _, origin, _ in changes])
+            vectors = self._vectors(changes)
             copies = list(zip(changes, vectors, strict=True))
             self.store.add((entry, array) for (_, _, entry), array in copies if array is not None)
-            for (item, _, _), array in copies:
+            for (item, origin, _), array in copies:
                 _close(item)  # reading its text has opened the document
-                self._count_copy(item, stored=array is not None)
+                self._count_copy(item, origin, stored=array is not None)
+
+    def _vectors(self, changes: Sequence[tuple[Item, str, Entry]]) -> list[Float32 | None]:
+        """The vectors to copy; None where another process has deleted or replaced the origin since the look-up."""
+        ids = [origin for _, origin, _ in changes]
+        vectors = self.store.vectors(ids)
+        # Read after the vectors: an origin that has the item's content still had it when its vectors were read.
+        origins = self.store.get(ids)
+        return [
+            array if origin is not None and origin.content_hash == item.key else None
+            for (item, _, _), array, origin in zip(changes, vectors, origins, strict=True)
+        ]
 
     def _change(self, item: Item) -> tuple[str, Entry] | None:
         """The id to copy vectors from, and the new entry; None if the stored entry is up to date."""
@@ -300,11 +312,12 @@ class _Run:
         tags = {key: value for key, value in stored.metadata.items() if key not in READER_KEYS}
         return replace(entry, metadata={**tags, **entry.metadata})
 
-    def _count_copy(self, item: Item, *, stored: bool) -> None:
-        """Count an item; if another process has deleted its origin meanwhile, it has to be encoded."""
+    def _count_copy(self, item: Item, origin: str, *, stored: bool) -> None:
+        """Count an item; without the vectors of its origin it has to be encoded."""
         if not stored:
             self._origins.pop(item.key, None)
-            self._stored.pop(item.id, None)
+            if origin == item.id:
+                self._stored.pop(item.id, None)
             return
         self._settled.add(item.id)
         if self._is_stored(item):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -16,7 +17,16 @@ from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, InputError, QueryError, StoreError
 from colpali_integrations.pages import PagedDocument
 from colpali_integrations.pages.identity import text_key
-from colpali_integrations.stores import DocumentSource, Entry, Item, MultiVectorStore, Progress, ingest
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.stores import (
+    DocumentSource,
+    Entry,
+    Item,
+    MultiVectorStore,
+    Progress,
+    index_documents,
+    ingest,
+)
 from tests.stores.documents import DPI, draw, save_pdf
 
 
@@ -154,6 +164,70 @@ def test_content_that_another_process_deleted_meanwhile_is_encoded(model: ColPal
     ingest([text_item("a", "low tide")], store=store, model=model)
     report = ingest([text_item("b", "low tide")], store=store, model=model)
     assert (report.added, report.copied, report.ids) == (1, 0, ["b"])
+
+
+def test_vectors_are_copied_only_from_content_that_is_still_there(pdf: Path, model: ColPali) -> None:
+    class Interrupted(MultiVectorStore):
+        """Another process changes the origin, once, before its vectors are read."""
+
+        change: Callable[[MultiVectorStore], object] | None = None
+
+        def vectors(self, ids: Sequence[str]) -> list[Float32 | None]:
+            change, self.change = self.change, None
+            if change is not None:
+                change(self)
+            return super().vectors(ids)
+
+    [tax] = model.embed_texts(["rates of tax"])
+    other = Entry(id="a", text="rates of tax", content_hash=text_key("rates of tax"))
+    for change in (lambda store: store.delete(["a"]), lambda store: store.add([(other, tax)])):
+        memory = MultiVectorStore.open(model=model)
+        store = Interrupted(memory._engine, memory.settings)
+        ingest([text_item("a", "low tide"), text_item("b", "high tide")], store=store, model=model)
+        store.change = change
+        report = ingest([text_item("b", "low tide")], store=store, model=model)
+        assert (report.added, report.copied, report.replaced, report.ids) == (1, 0, 1, ["b"])
+        [tide], [stored] = model.embed_texts(["low tide"]), store.vectors(["b"])
+        assert stored is not None
+        np.testing.assert_array_equal(stored, tide.astype(np.float16))
+
+
+def test_tags_survive_a_lost_origin(tmp_path: Path, pdf: Path, model: ColPali) -> None:
+    class Forgetful(MultiVectorStore):
+        lost: str | None = None
+
+        def vectors(self, ids: Sequence[str]) -> list[Float32 | None]:
+            if self.lost is not None:
+                self.delete(document_id=self.lost)
+            return super().vectors(ids)
+
+    memory = MultiVectorStore.open(model=model)
+    store = Forgetful(memory._engine, memory.settings)
+    copy = tmp_path / "copy.pdf"
+    save_pdf(copy, draw("Old"), draw("Older"))
+    ingest([source(copy), source(pdf)], store=store, model=model)
+    store.update_metadata(str(copy), {"year": 2024})
+    shutil.copy(pdf, copy)
+    store.lost = str(pdf)
+    report = ingest([source(copy)], store=store, model=model)
+    assert (report.added, report.replaced, store.count({"year": 2024}), len(store)) == (2, 2, 2, 2)
+
+
+def test_page_numbers_are_checked_before_anything_is_opened(pdf: Path, model: ColPali, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="expected 1-based whole numbers"):
+        source(tmp_path / "gone.pdf", pages=[1.0])
+    store = MultiVectorStore.open(model=model)
+    for pages in ([0], ["1"], "1", 1, [True]):
+        with pytest.raises(ConfigurationError, match="expected 1-based whole numbers"):
+            index_documents(pdf, model=model, store=store, pages=pages)  # type: ignore[arg-type]
+    save_pdf(tmp_path / "second.pdf", draw("One"), draw("Two"))
+    report = index_documents(tmp_path, model=model, store=store, pages=iter(np.array([2])), dpi=DPI)
+    assert (report.documents, report.added) == (2, 2)
+    assert store.count({"page": 2}) == 2
+    with PagedDocument(pdf) as document:
+        assert document.page(np.int64(1)).id == document.page(1).id
+        with pytest.raises(ConfigurationError, match="expected 1-based whole numbers"):
+            document.page(1.0)  # type: ignore[arg-type]
 
 
 def test_tags_survive_when_the_document_is_added_again(pdf: Path, model: ColPali) -> None:

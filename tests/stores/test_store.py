@@ -545,3 +545,29 @@ def test_a_stored_grid_is_unpacked_on_first_use(open_store: Open) -> None:
         damaged.grid  # noqa: B018
     with pytest.raises(AttributeError, match="nothing"):
         damaged.nothing  # noqa: B018
+
+
+def test_changing_a_result_does_not_change_the_store(open_store: Open) -> None:
+    store = open_store()
+    nested = {"tags": ["a"], "deep": {"list": [{"key": 1}]}, "wide": 2**70}
+    metadata, extra = copy.deepcopy(nested), {"adapter": {"names": ["b"]}}
+    store.add([(entry(1, metadata=metadata, extra=extra), page(1))])
+    metadata["tags"].append("of the caller")  # type: ignore[attr-defined]
+    [got], [scrolled], [hit] = store.get(["page 1"]), store.scroll(), store.search(page(1), 1)
+    assert got is not None
+    for changed in (got, scrolled, hit.entry):
+        assert changed.metadata == nested
+        changed.metadata["tags"].append("changed")
+        changed.metadata["deep"]["list"][0]["key"] = 2
+        changed.metadata["new"] = True  # type: ignore[index]
+        changed.extra["adapter"]["names"].clear()
+        if changed.grid is not None:
+            with pytest.raises(ValueError, match="read-only"):
+                changed.grid.cells[0] = 7
+    [again] = store.get(["page 1"])
+    assert again is not None
+    assert (again.metadata, again.extra) == (nested, {"adapter": {"names": ["b"]}})
+    [vectors] = store.vectors(["page 1"])
+    assert vectors is not None
+    vectors[:] = 0
+    np.testing.assert_array_equal(store.vectors(["page 1"])[0], page(1))
