@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import ImageNode
 
-from colpali_integrations.errors import ColPaliError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.llama_index._components import StrictComponent
 from colpali_integrations.llama_index.schema import page_node
 from colpali_integrations.pages.document import DEFAULT_DPI, PagedDocument
-from colpali_integrations.pages.identity import page_name
+from colpali_integrations.pages.identity import document_id, page_name
 from colpali_integrations.pages.images import image_name
+from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores.indexing import find_documents
 
 __all__ = ["PdfPageReader"]
@@ -91,48 +93,58 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
             metadata: the caller's own values, added to the reader's.
             pages: 1-based numbers of the pages of each document; None for all.
             exclude: patterns of files in folders to ignore; see `stores.find_documents`.
-            name: stored as `source` for content without a path, and its identity.
-            fs: an fsspec file system to read paths from, as `SimpleDirectoryReader` passes it. A page of a file that is
-                not local carries its picture.
+            name: stored as `source` of a single document. It identifies content without a path.
+            fs: an fsspec file system to read files from, as `SimpleDirectoryReader` passes it. A page of a file that is
+                not local carries its picture, and the URL of the file ("s3://shelf/report.pdf") identifies it.
 
         Yields:
             Nodes, in order.
 
         Raises:
-            InputError: a path does not exist.
+            InputError: a path does not exist, or `fs` cannot read it.
             PdfError: a PDF is damaged, is encrypted and the password is wrong, or has no requested page.
             ImageError: a file is neither a PDF nor an image.
+            ConfigurationError: `pages` are not 1-based whole numbers, or `name` comes with several documents.
         """
-        read = partial(
-            self._read,
-            metadata={**self.metadata, **(metadata or {})},
-            extra_metadata=extra_info or {},
-            pages=None if pages is None else list(pages),
-        )
+        tags = {**self.metadata, **(metadata or {})}
+        read = partial(self._read, metadata=tags, extra_metadata=extra_info or {}, pages=page_numbers(pages))
         sources = [file] if isinstance(file, (str, os.PathLike, bytes)) else list(file)
-        local = [one for one in sources if not isinstance(one, bytes) and (fs is None or Path(one).exists())]
-        for path in find_documents(local, exclude=exclude):
+        contents = [one for one in sources if isinstance(one, bytes)]
+        paths = [one for one in sources if not isinstance(one, bytes)]
+        is_local = fs is None or isinstance(fs, LocalFileSystem)
+        local = find_documents(paths, exclude=exclude) if is_local else []
+        remote = [] if is_local else [os.fspath(one) for one in paths]
+        if name is not None and (number := len(local) + len(contents) + len(remote)) != 1:
+            raise ConfigurationError(f"name names one document, and there are {number}; call load_data once for each")
+        for path in local:
             yield from read(path, name)
-        for source in sources:
-            if isinstance(source, bytes):
-                yield from read(source, name)
-            elif source not in local:
-                yield from read(fs.cat_file(os.fspath(source)), os.fspath(source))
+        for content in contents:
+            yield from read(content, name)
+        for key in remote:
+            # The file system is a part of the identity: a local file may have the same path.
+            identity = document_id(fs.unstrip_protocol(key), tags)
+            yield from read(partial(_content, fs, key), name or key, document_id=identity)
 
     def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
         """Read all pages at once; see `lazy_load_data`."""
         return list(self.lazy_load_data(*args, **load_kwargs))
 
     def _read(
-        self, source: Path | bytes, name: str | None, *, pages: list[int] | None, **options: Any
+        self,
+        source: Path | bytes | Callable[[], bytes],
+        name: str | None,
+        *,
+        pages: list[int] | None,
+        **options: Any,
     ) -> Iterator[ImageNode]:
         try:
-            document = PagedDocument(source, name=name, dpi=self.dpi, password=self.password, **options)
+            content = source() if callable(source) else source
+            document = PagedDocument(content, name=name, dpi=self.dpi, password=self.password, **options)
         except ColPaliError as error:
             return self._skip(name or image_name(source), error)
         include_image = self.include_image
         if include_image is None:
-            include_image = isinstance(source, bytes) or self.password is not None
+            include_image = isinstance(content, bytes) or self.password is not None
         with document:
             for number in range(1, document.page_count + 1) if pages is None else pages:
                 try:
@@ -147,3 +159,11 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         if self.on_error == "raise":
             raise error
         logger.warning("skipped %s: %s", name, error)
+
+
+def _content(fs: Any, path: str) -> bytes:
+    try:
+        content: bytes = fs.cat_file(path)
+    except (OSError, ValueError) as error:  # ValueError: a folder, of some file systems
+        raise InputError(f"cannot read {fs.unstrip_protocol(path)}: {error}") from error
+    return content

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import copy
 import hashlib
 import json
 import mimetypes
@@ -444,7 +443,7 @@ def entry_node(entry: Entry) -> BaseNode:
         StoreError: the stored node is damaged.
     """
     stored = entry.extra.get(_KEY)
-    metadata = copy.deepcopy(dict(entry.metadata))
+    metadata = dict(entry.metadata)
     if not isinstance(stored, Mapping):
         return _foreign(entry, metadata)
     try:

@@ -7,11 +7,13 @@ import base64
 import io
 import json
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 from llama_index.core import SimpleDirectoryReader
 from llama_index.core.ingestion import IngestionPipeline
@@ -22,7 +24,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from colpali_integrations import pdf_pages
-from colpali_integrations.errors import ImageError, InputError, PdfError
+from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
 from colpali_integrations.llama_index import PdfPageReader, page_node
 from colpali_integrations.llama_index.schema import PageReference
 from colpali_integrations.pages.reference import page_image
@@ -309,6 +311,43 @@ def test_another_file_system() -> None:
     [node] = PdfPageReader(dpi=20).load_data("/shelf/colours.pdf", pages=[2], fs=files)
     assert node.metadata["source"] == "/shelf/colours.pdf"
     assert node.image is not None
+
+
+def test_a_local_file_of_the_same_path_is_another_document(tmp_path: Path) -> None:
+    local, files = tmp_path / "colours.pdf", MemoryFileSystem()
+    shutil.copy(COLOURS, local)
+    files.pipe_file(str(local), SCAN.read_bytes())
+    [remote, *_] = PdfPageReader(dpi=20).load_data(local, fs=files)
+    [first, *_] = PdfPageReader(dpi=20).load_data(local)
+    assert remote.metadata["content_hash"] != first.metadata["content_hash"]
+    assert remote.metadata["document_id"] == f"memory://{local}"
+    assert remote.node_id != first.node_id
+    [named, *_] = PdfPageReader(dpi=20).load_data(local, fs=files, name="scan.pdf", metadata={"tenant": "north"})
+    assert (named.metadata["source"], named.metadata["document_id"][:9]) == ("scan.pdf", "memory://")
+    assert PdfPageReader(dpi=20).load_data(local, fs=LocalFileSystem()) == PdfPageReader(dpi=20).load_data(local)
+
+
+def test_a_missing_file_of_another_file_system_is_named_or_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InputError, match=r"cannot read memory:///gone\.pdf"):
+        PdfPageReader().load_data("/gone.pdf", fs=MemoryFileSystem())
+    assert PdfPageReader(on_error="skip").load_data("/gone.pdf", fs=MemoryFileSystem()) == []
+    assert "skipped /gone.pdf" in caplog.text
+
+
+def test_a_name_is_that_of_one_document(tmp_path: Path) -> None:
+    shutil.copy(COLOURS, tmp_path / "a.pdf")
+    [named] = PdfPageReader().load_data(tmp_path, name="https://example.org/a.pdf", pages=[1])
+    assert named.metadata["source"] == "https://example.org/a.pdf"
+    shutil.copy(COLOURS, tmp_path / "b.pdf")
+    for several in (tmp_path, [tmp_path / "a.pdf", tmp_path / "b.pdf"], [COLOURS.read_bytes(), b"other"]):
+        with pytest.raises(ConfigurationError, match="name names one document, and there are 2"):
+            PdfPageReader().load_data(several, name="report.pdf")
+
+
+@pytest.mark.parametrize("pages", [[0], [1.0], ["1"], "1", 1, [True]])
+def test_invalid_page_numbers_are_refused(pages: Any) -> None:
+    with pytest.raises(ConfigurationError, match="pages: expected 1-based whole numbers"):
+        PdfPageReader(on_error="skip").load_data(COLOURS, pages=pages)
 
 
 @pytest.mark.parametrize("dpi", [0, -1, float("nan"), float("inf")])

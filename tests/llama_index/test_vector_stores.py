@@ -352,3 +352,14 @@ def test_a_missing_or_damaged_file_is_an_error(tmp_path: Path) -> None:
         ColPaliVectorStore.from_persist_dir(str(tmp_path))
     with pytest.raises(ConfigurationError, match="local"):
         ColPaliVectorStore().persist("default__vector_store.json", fsspec.filesystem("memory"))
+
+
+def test_changing_a_node_does_not_change_the_store(own: ColPaliVectorStore) -> None:
+    added = TextNode(id_="changed", text="low tide", metadata={"tags": ["a"], "deep": {"key": [1]}})
+    own.add([added])
+    added.metadata["tags"].append("of the caller")
+    for found in (own.get_nodes(["changed"])[0], ask(own, "low tide")[0]):
+        assert found.metadata == {"tags": ["a"], "deep": {"key": [1]}}
+        found.metadata["tags"].append("b")
+        found.metadata["deep"]["key"].clear()
+    assert own.get_nodes(["changed"])[0].metadata == {"tags": ["a"], "deep": {"key": [1]}}
