@@ -5,20 +5,19 @@ A Document is a page, encoded as an image, or a text; see `is_page`. Its metadat
 
 from __future__ import annotations
 
-import copy
 import io
 import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from PIL import Image
 
-from colpali_integrations.errors import ColPaliError, InputError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.pages.identity import (
     document_id,
     file_digest,
@@ -37,6 +36,7 @@ __all__ = [
     "DocumentInput",
     "ImageInput",
     "candidate_of",
+    "check_source",
     "checked_documents",
     "document_of",
     "document_source",
@@ -133,8 +133,7 @@ def item_of(document: Document, index: int | None = None, id_: str | None = None
 
 def document_of(entry: Entry, **metadata: Any) -> Document:
     """Make the Document of an entry, with its id and with additional metadata."""
-    # A deep copy, because a store in memory hands out its own objects.
-    return Document(id=entry.id, page_content=entry.text, metadata={**copy.deepcopy(dict(entry.metadata)), **metadata})
+    return Document(id=entry.id, page_content=entry.text, metadata={**entry.metadata, **metadata})
 
 
 def candidate_of(document: Document) -> Candidate:
@@ -232,6 +231,17 @@ def document_source(
     return DocumentSource(source=content, name=name, metadata=metadata, extra_metadata=source.metadata, **options)
 
 
+def check_source(metadata: Mapping[str, Any] | None, number: int) -> None:
+    """Refuse a URL as the source of several documents, which it would identify as one.
+
+    Raises:
+        ConfigurationError: there are several.
+    """
+    source = (metadata or {}).get("source")
+    if number > 1 and isinstance(source, str) and "://" in source:
+        raise ConfigurationError(f"metadata: the source {source} identifies one document, and there are {number}")
+
+
 def image_source(
     image: ImageInput,
     load: Callable[[ImageSource], Image.Image],
@@ -251,9 +261,26 @@ def image_source(
         index: position in the caller's list.
         include_image: whether the metadata contain the picture.
 
-    Raises:
-        InputError: a PDF, or a Document that is a text.
+    Returns:
+        The source or item; for a PDF, and for a Document that is a text, a source that raises an error when the
+        ingestion opens it, which skips the image or raises.
     """
+    options: dict[str, Any] = {"metadata": metadata, "id_": id_, "index": index, "include_image": include_image}
+    try:
+        return _image_source(image, load, **options)
+    except InputError as error:
+        return DocumentSource(source=partial(_raise, error), name=error.item, index=index)
+
+
+def _image_source(
+    image: ImageInput,
+    load: Callable[[ImageSource], Image.Image],
+    *,
+    metadata: Mapping[str, Any] | None,
+    id_: str | None,
+    index: int,
+    include_image: bool,
+) -> DocumentSource | Item:
     if isinstance(image, Document):
         if not is_page(image):
             raise InputError("this Document is a text and not a page; use add_documents").at(index, name_of(image))
@@ -290,6 +317,10 @@ def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
                 yield _File(reference_name(image.metadata), error)
         else:
             yield image
+
+
+def _raise(error: InputError) -> NoReturn:
+    raise error
 
 
 def _is_uri(text: str) -> bool:

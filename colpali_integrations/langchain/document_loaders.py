@@ -15,8 +15,9 @@ from langchain_core.documents.base import Blob
 
 from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, InputError
-from colpali_integrations.langchain._documents import document_source
+from colpali_integrations.langchain._documents import check_source, document_source
 from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import find_documents
 
 __all__ = ["PageImageBlobParser", "PdfPageLoader"]
@@ -77,7 +78,7 @@ class PageImageBlobParser(BaseBlobParser):
         if not dpi > 0:
             raise ConfigurationError(f"dpi must be positive, got {dpi}")
         self.metadata, self.dpi, self.password, self.include_image = metadata, dpi, password, include_image
-        self.pages = None if pages is None else list(pages)
+        self.pages = page_numbers(pages)
 
     def lazy_parse(self, blob: Blob) -> Iterator[Document]:
         """Read pages one at a time.
@@ -150,14 +151,15 @@ class PdfPageLoader(BaseLoader):
             PdfError: a PDF cannot be read.
             ImageError: a file is neither a PDF nor an image.
         """
-        for source in self.sources:
-            for blob in self._blobs(source):
-                try:
-                    yield from self.parser.lazy_parse(blob)
-                except InputError as error:
-                    if self.on_error == "raise":
-                        raise
-                    logger.warning("skipped %s: %s", blob.source or "a blob", error)
+        blobs = [blob for source in self.sources for blob in self._blobs(source)]
+        check_source(self.parser.metadata, len(blobs))
+        for blob in blobs:
+            try:
+                yield from self.parser.lazy_parse(blob)
+            except InputError as error:
+                if self.on_error == "raise":
+                    raise
+                logger.warning("skipped %s: %s", blob.source or "a blob", error)
 
     def _blobs(self, source: Source) -> Iterator[Blob]:
         if isinstance(source, Blob):

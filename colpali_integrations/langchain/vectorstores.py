@@ -20,6 +20,7 @@ from colpali_integrations.errors import ConfigurationError, InputError, ModelNot
 from colpali_integrations.langchain._documents import (
     DocumentInput,
     ImageInput,
+    check_source,
     checked_documents,
     document_of,
     document_source,
@@ -31,6 +32,7 @@ from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
+from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import (
     DocumentSource,
     Filter,
@@ -354,9 +356,10 @@ class ColPaliVectorStore(VectorStore):
             files = find_documents(source, exclude=exclude)
             if document_id is not None:
                 raise ConfigurationError(f"document_id names one document, and {source} is a folder")
+        check_source(metadata, len(files))
         options: dict[str, Any] = {"dpi": dpi, "password": password, "include_image": include_image}
         identity: dict[str, Any] = {"metadata": metadata, "document_id": document_id}
-        numbers = None if pages is None else list(pages)
+        numbers = page_numbers(pages)
         sources = [document_source(file, pages=numbers, **identity, **options) for file in files]
         return self._ingest(sources, on_error=on_error, progress=progress)
 

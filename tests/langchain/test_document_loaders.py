@@ -80,8 +80,19 @@ def test_requested_pages_come_in_the_requested_order() -> None:
     documents = PdfPageLoader(SLIDES, pages=iter([7, 2])).load()
     assert [document.metadata["page"] for document in documents] == [7, 2]
     assert {document.metadata["page_count"] for document in documents} == {33}
-    with pytest.raises(PdfError, match="pages 1 to 33; page 0 was requested"):
-        PdfPageLoader(SLIDES, pages=[0]).load()
+    with pytest.raises(PdfError, match="pages 1 to 33; page 34 was requested"):
+        PdfPageLoader(SLIDES, pages=[34]).load()
+    for pages in ([0], [1.0], "1", 2):
+        with pytest.raises(ConfigurationError, match="pages: expected 1-based whole numbers"):
+            PdfPageLoader(SLIDES, pages=pages)  # type: ignore[arg-type]
+
+
+def test_a_url_is_the_source_of_one_document() -> None:
+    url = {"source": "https://example.org/slides.pdf"}
+    [first] = PdfPageLoader(SLIDES, pages=[1], metadata=url).load()
+    assert first.metadata["source"] == url["source"]
+    with pytest.raises(ConfigurationError, match="identifies one document, and there are 2"):
+        PdfPageLoader([SLIDES, SCAN], metadata=url).load()
 
 
 def test_pages_come_one_at_a_time() -> None:

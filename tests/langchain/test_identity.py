@@ -11,7 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-from colpali_integrations.errors import InputError, PdfError
+from colpali_integrations.errors import ConfigurationError, InputError, PdfError
 from colpali_integrations.langchain import (
     ColPaliReranker,
     ColPaliVectorStore,
@@ -222,6 +222,8 @@ def test_sources_in_metadata_do_not_merge_documents(store: ColPaliVectorStore, t
     for name in ("a", "b"):
         word_pdf(tmp_path / "in" / f"{name}.pdf", [f"{name}lpha"])
     assert len(set(store.add_pdf(tmp_path / "in", dpi=DPI, metadata={"source": "sharepoint"}))) == 2
+    with pytest.raises(ConfigurationError, match="identifies one document, and there are 2"):
+        store.add_pdf(tmp_path / "in", dpi=DPI, metadata={"source": "https://example.com/library"})
     pages = [draw(word) for word in ("one", "two", "three")]
     ids = store.add_images(pages, [{"source": "report.pdf", "page": number} for number in (1, 2, 3)])
     assert len(set(ids)) == 3

@@ -216,8 +216,11 @@ def test_documents_are_returned_as_they_were_added(
 def test_changing_a_result_does_not_change_the_store(where: str, folder: ColPaliVectorStore) -> None:
     store = ColPaliVectorStore() if where == "memory" else folder
     store.add_texts(["tide"], [{"tags": ["a"]}], ids=["changed"])
-    [found] = store.get_by_ids("changed")
-    found.metadata["tags"].append("b")
+    retriever = store.as_retriever(search_kwargs={"k": 1, "filter": {"$id": "changed"}})
+    for found in (store.get_by_ids("changed")[0], retriever.invoke("tide")[0], *retriever.batch(["tide", "tide"])[0]):
+        found.metadata["tags"].append("b")
+        assert store.get_by_ids(["changed"])[0].metadata == {"tags": ["a"]}
+    store.similarity_search("tide", filter=lambda document: document.metadata.popitem() is not None)
     assert store.get_by_ids(["changed"])[0].metadata == {"tags": ["a"]}
 
 
@@ -416,6 +419,20 @@ def test_an_unreadable_image_is_named_or_skipped(
     with caplog.at_level(logging.WARNING, "colpali_integrations"):
         assert len(store.add_images([b"no image", draw("violin")], on_error="skip")) == 1
     assert "8 bytes is not an image" in caplog.text
+
+
+def test_a_pdf_and_a_text_among_images_are_named_or_skipped(
+    store: ColPaliVectorStore, pdf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [draw("violin"), pdf, Document("a text"), Blob.from_path(pdf), object(), draw("invoice")]
+    with caplog.at_level("WARNING"):
+        ids = store.add_images(images, on_error="skip")  # type: ignore[arg-type]
+    assert len(ids) == len(store.store) == 2
+    assert caplog.text.count("is a PDF; use add_pdf") == 2
+    assert "skipped 'a text': item 2 ('a text'): this Document is a text and not a page" in caplog.text
+    with pytest.raises(InputError, match=r"item 1 .*is a PDF; use add_pdf") as caught:
+        store.add_images(images[:2], on_error="raise")  # type: ignore[arg-type]
+    assert caught.value.index == 1
 
 
 def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
