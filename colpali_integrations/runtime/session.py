@@ -96,13 +96,14 @@ class ModelSessions:
     Args:
         graphs: the ONNX files.
         config: the options of the sessions.
+        cores: cores that the runs of pages share; None for those that this process may use.
 
     Attributes:
         coalescer: merges concurrent calls into one batch.
         on_cpu: whether the preferred provider is the CPU's.
     """
 
-    def __init__(self, graphs: GraphFiles, config: SessionConfig) -> None:
+    def __init__(self, graphs: GraphFiles, config: SessionConfig, *, cores: int | None = None) -> None:
         self._graphs = graphs
         self._config = config
         self._cut = _Once(self._find_cut)
@@ -113,7 +114,7 @@ class ModelSessions:
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
         self.coalescer: Coalescer[Any, Any] = Coalescer()
         self.on_cpu = _provider_name((config.providers or _automatic_providers())[0]) == "CPUExecutionProvider"
-        cores = available_cores()
+        cores = cores or available_cores()
         self._page_runs = threading.BoundedSemaphore(
             max(1, cores // (config.threads or cores)) if self.on_cpu else _UNBOUNDED
         )

@@ -162,6 +162,7 @@ def test_a_wrong_export_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def turned(self: Any, input_ids: Any, pixel_values: Any, attention_mask: Any) -> Any:
         return -forward(self, input_ids, pixel_values, attention_mask)
 
+    # Patched, because `export_model` makes the graph and compares it before it returns, and takes no graph.
     monkeypatch.setattr(graphs.PaliGemmaGraph, "forward", turned)
     paligemma(tmp_path / "in", engine=False)
     with pytest.raises(ModelLoadError, match="not the original's"):

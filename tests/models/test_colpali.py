@@ -8,8 +8,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from colpali_integrations.errors import (
     ProviderError,
     QueryError,
 )
+from colpali_integrations.runtime.arrays import GraphFiles
 from colpali_integrations.runtime.session import ModelSessions, Runs, SessionConfig, _Session
 from tests.runtime.threads import pipeline_threads
 
@@ -431,44 +433,49 @@ def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
         np.testing.assert_allclose(vectors, expected, atol=2e-5)
 
 
-@pytest.fixture
-def page_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Number of page runs at the same time when each began, itself included."""
-    seen: list[int] = []
-    lock, running = threading.Lock(), 0
-    original = _Session.run
+class Counted(ModelSessions):
+    """Sessions on four cores that count the page runs at the same time when each begins, itself included."""
 
-    def watched(self: _Session, feed: Any, runs: Runs | None = None) -> Any:
-        nonlocal running
-        if self._inputs.keys().isdisjoint({"pixel_values", "image"}):
-            return original(self, feed, runs)
-        with lock:
-            running += 1
-            seen.append(running)
+    def __init__(self, graphs: GraphFiles, config: SessionConfig, most: int) -> None:
+        super().__init__(graphs, config, cores=4)
+        self.counts: list[int] = []
+        self._lock, self._running = threading.Lock(), 0
+        self._together = threading.Barrier(most, timeout=30)
+
+    def _load(self, path: Path, half: Literal["pages", "text"] | None) -> _Session:
+        session = super()._load(path, half)
+        return cast(_Session, CountedSession(session, self)) if half == "pages" else session
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        with self._lock:
+            self._running += 1
+            self.counts.append(self._running)
         try:
-            time.sleep(0.02)
-            return original(self, feed, runs)
+            self._together.wait()  # fails if fewer than `most` ever run at once
+            yield
         finally:
-            with lock:
-                running -= 1
+            with self._lock:
+                self._running -= 1
 
-    monkeypatch.setattr(_Session, "run", watched)
-    return seen
+
+class CountedSession:
+    def __init__(self, session: _Session, sessions: Counted) -> None:
+        self._session, self._sessions = session, sessions
+
+    def run(self, feed: Any, runs: Runs | None = None) -> Any:
+        with self._sessions.counted():
+            return self._session.run(feed, runs)
 
 
 @pytest.mark.parametrize(("threads", "most"), [(None, 1), (3, 1), (2, 2), (1, 4), (5, 1)])
-def test_page_runs_at_once_have_cores_to_themselves(
-    page_runs: list[int], monkeypatch: pytest.MonkeyPatch, threads: int | None, most: int
-) -> None:
-    monkeypatch.setattr("colpali_integrations.runtime.session.available_cores", lambda: 4)
-    with ColPali.from_pretrained(PAGED, threads=threads) as model:
-        expected = list(model.embed_images(PAGES, parallel=1))
-        page_runs.clear()
+def test_page_runs_at_once_have_cores_to_themselves(paligemma: ColPali, threads: int | None, most: int) -> None:
+    sessions = Counted(paligemma.family.graphs, SessionConfig(threads=threads), most)
+    with ColPali(paligemma.family, [sessions], paligemma.description) as model:
         found = list(model.embed_images(PAGES * 2, parallel=6))
-    assert len(page_runs) == 8
-    assert max(page_runs) <= most
-    assert most == 1 or max(page_runs) > 1
-    for vectors, other in zip(found, expected * 2, strict=True):
+    assert len(sessions.counts) == 8
+    assert max(sessions.counts) == most
+    for vectors, other in zip(found, list(paligemma.embed_images(PAGES)) * 2, strict=True):
         np.testing.assert_allclose(vectors, other, atol=2e-5)
 
 
