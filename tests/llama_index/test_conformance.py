@@ -13,7 +13,6 @@ import json
 import math
 import pickle
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,20 +48,25 @@ def any_image(image: object) -> Any:
     return image
 
 
-class SlowText(str):
-    """A text that takes its time when it is encoded: the core strips it to see whether it is empty."""
+class WaitingText(str):
+    """A text that is encoded when `ticked` is set: the core strips it to see whether it is empty."""
+
+    ticked: threading.Event
 
     def strip(self, chars: str | None = None, /) -> str:
-        time.sleep(0.3)
+        assert self.ticked.wait(30), "the event loop stood still"
         return super().strip(chars)
 
 
-class SlowImage:
-    """A picture that takes its time to decode."""
+class WaitingImage:
+    """A picture that can be decoded when `ticked` is set."""
+
+    def __init__(self, ticked: threading.Event) -> None:
+        self.ticked = ticked
 
     @property
     def image(self) -> Image.Image:
-        time.sleep(0.3)
+        assert self.ticked.wait(30), "the event loop stood still"
         return picture("slow", (32, 32))
 
 
@@ -238,25 +242,22 @@ class MultiModalEmbeddingConformance:
 
     @pytest.mark.parametrize("hook", ["query", "text", "texts", "image", "images"])
     async def test_the_event_loop_goes_on(self, embedding: MultiModalEmbedding, hook: str) -> None:
+        ticked = threading.Event()
+        text, image = WaitingText(TEXTS[0]), any_image(WaitingImage(ticked))
+        text.ticked = ticked
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "query": lambda: embedding.aget_query_embedding(SlowText(TEXTS[0])),
-            "text": lambda: embedding.aget_text_embedding(SlowText(TEXTS[0])),
-            "texts": lambda: embedding.aget_text_embedding_batch([SlowText(TEXTS[0])]),
-            "image": lambda: embedding.aget_image_embedding(any_image(SlowImage())),
-            "images": lambda: embedding.aget_image_embedding_batch([any_image(SlowImage())]),
+            "query": lambda: embedding.aget_query_embedding(text),
+            "text": lambda: embedding.aget_text_embedding(text),
+            "texts": lambda: embedding.aget_text_embedding_batch([text]),
+            "image": lambda: embedding.aget_image_embedding(image),
+            "images": lambda: embedding.aget_image_embedding_batch([image]),
         }
-        ticks = 0
 
         async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.01)
-                ticks += 1
+            await asyncio.sleep(0.05)
+            ticked.set()
 
-        beside = asyncio.create_task(tick())
-        await calls[hook]()
-        beside.cancel()
-        assert ticks >= 3  # of some thirty; none if the call had held the loop
+        await asyncio.gather(tick(), calls[hook]())
 
     async def test_concurrent_calls_do_not_mix(self, embedding: MultiModalEmbedding, pages: list[Any]) -> None:
         texts = await asyncio.gather(*(embedding.aget_query_embedding(text) for text in TEXTS * 4))

@@ -404,7 +404,7 @@ async def test_a_cancelled_task_leaves_nothing_behind(coltiny: ColPali) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    for _ in range(500):
+    for _ in range(3000):
         if not pipeline_threads():
             return
         await asyncio.sleep(0.01)

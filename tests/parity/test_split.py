@@ -95,9 +95,9 @@ def test_queries_are_faster(load: Load) -> None:
     def fastest(model: ColPali) -> float:
         times = []
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()  # of the processor: other programs do not count
             list(model.embed_queries(EMBEDDED_QUERIES[:1]))
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         return min(times)
 
     assert fastest(load("paligemma")) < fastest(load("paligemma", split_graph=False)) / 2

@@ -91,17 +91,24 @@ def test_the_source_is_read_a_bounded_number_of_items_ahead() -> None:
 
 def test_the_first_result_does_not_wait_for_the_backlog() -> None:
     pulled = 0
+    ran = threading.Event()
 
-    def slow_source() -> Iterator[int]:
+    def source() -> Iterator[int]:
         nonlocal pulled
         for item in range(100):
             pulled += 1
-            time.sleep(0.02)
+            if item:  # the second is there when the first has run
+                assert ran.wait(20)
+                time.sleep(0.02)
             yield item
 
-    results = run_in_order(slow_source(), make_stage(), batch_size=1, workers=4, preparers=2, batches_ahead=4)
-    next(results)
-    assert pulled <= 3
+    def run(batch: Sequence[int], worker: int) -> list[int]:
+        ran.set()
+        return list(batch)
+
+    results = run_in_order(source(), make_stage(run=run), batch_size=1, workers=4, preparers=2, batches_ahead=4)
+    assert next(results) == 0
+    assert pulled < 16  # the backlog
     results.close()
 
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -537,7 +536,6 @@ def test_two_processes_that_create_a_collection_share_it(server: StandIn) -> Non
     def work(number: int) -> Any:
         start.wait()
         made = QdrantServerEngine(clients[number], "race", schema=SCHEMA, manifest={"by": number}, owns_client=True)
-        time.sleep(0.05)
         return made.manifest
 
     with ThreadPoolExecutor(4) as pool:
