@@ -1,6 +1,6 @@
 # Every target makes its own environment in .venv; nothing but make and Python 3.10+ is needed beforehand.
 #   make demo [PDF="a.pdf b.pdf"]   index real pages, ask questions through LangChain and LlamaIndex
-#   make test                       the test suite, but for the tests marked slow
+#   make test [WORKERS=2]           the test suite, but for the tests marked slow
 #   make test-all                   the whole test suite
 #   make test-lowest                as make test, with the lowest versions that pyproject.toml declares
 #   make lint                       ruff and mypy
@@ -10,6 +10,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
+# Processes that run the tests, each a file at a time, because a file's tests share what they make. numpy has one thread
+# in each: with more, two processes on two cores would wait for each other.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test test-all test-lowest lint format docs notebooks parity clean
 
@@ -17,13 +21,13 @@ demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py $(PDF)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-lowest: $(VENV)/.lowest
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

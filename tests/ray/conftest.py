@@ -28,6 +28,7 @@ def local_ray(examples_template: Path, tmp_path_factory: pytest.TempPathFactory)
         patch.setenv("RAY_AUTH_MODE", "disabled")  # by default a token is written into the home folder
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as later versions do; others warn of it
         ray.init(
+            address="local",  # not the Ray of another process of the tests
             num_cpus=2,
             num_gpus=1,
             include_dashboard=False,
