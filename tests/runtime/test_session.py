@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +38,25 @@ def test_a_session_returns_the_memory_of_a_large_run(tmp_path: Path) -> None:
     before = resident()
     sessions.pages({"pixel_values": np.ones((6000, 1), np.float32)})  # 137 MiB of products
     assert resident() - before < 70
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_onnxruntime_reports_nothing_and_lets_a_forked_process_end() -> None:
+    """Every module that imports onnxruntime does so after the switch is set."""
+    code = """
+import os, sys
+import colpali_integrations.scoring, colpali_integrations.models
+from colpali_integrations import ColPali
+assert ColPali and "onnxruntime" in sys.modules and os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+if os.fork() == 0:
+    sys.exit(0)  # not os._exit: the libraries' own cleaning up is what hung
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=environment, start_new_session=True)
+    try:
+        assert process.wait(timeout=60) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a child that hangs would outlive its parent
+        process.wait()
