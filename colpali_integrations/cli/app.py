@@ -20,11 +20,11 @@ from colpali_integrations.cli import display
 from colpali_integrations.cli.doctor import Status, examine
 from colpali_integrations.cli.export import export
 from colpali_integrations.cli.options import (
-    PASSWORD,
     DebugOption,
     DocumentIdOption,
     FilterOption,
     JsonOption,
+    PasswordOption,
     StoreOption,
     expand_home,
     json_filter,
@@ -116,10 +116,7 @@ def index(
     ] = None,
     document_id: DocumentIdOption = None,
     pages: Annotated[str | None, Option(metavar="RANGES", help="Only these pages, such as 1-3,7.")] = None,
-    password_file: Annotated[
-        Path | None,
-        Option(metavar="FILE", callback=expand_home, help=f"With the password of the PDFs. Default: ${PASSWORD}."),
-    ] = None,
+    password_file: PasswordOption = None,
     dpi: Annotated[float, Option(min=10, max=1200, metavar="N", help="Resolution of rendered PDF pages.")] = 150,
     parallel: Annotated[
         int | None, Option(min=0, metavar="N", help="Batches at the same time; 0 for one per core.")
@@ -190,6 +187,7 @@ def search(
         Option(metavar="FILE", callback=expand_home, help="Write a report: pages, boxes that match, heatmaps."),
     ] = None,
     open_: Annotated[bool, Option("--open", "-o", help="Write the report and open it in a browser.")] = False,
+    password_file: PasswordOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -198,6 +196,7 @@ def search(
     [dim]Example:[/]  colpali-integrations search "revenue by region" --store my-index -k 3 --open
     """
     text, parsed = " ".join(question), json_filter(where)
+    password = pdf_password(password_file)  # an error before the work
     encoder = None if model is None else ColPali.from_pretrained(model, lazy_load=True)
     with encoder or nullcontext(), _open(store, encoder) as opened:
         hits = opened.search(text, k, where=parsed, hybrid=hybrid)
@@ -209,7 +208,7 @@ def search(
         elif hits:
             display.hits(text, hits)
         if hits and (html is not None or open_):
-            _report(hits, html, open_=open_)
+            _report(hits, html, password, open_=open_)
     if not hits:
         display.note(f"The index {store} has no pages{' that match the filter' if parsed else ''}.")
         raise typer.Exit(ExitCode.INCOMPLETE)
@@ -245,11 +244,11 @@ def _open(store: Path, model: ColPali | None = None) -> MultiVectorStore:
     return MultiVectorStore.open(store, model=model)
 
 
-def _report(hits: Hits, target: Path | None, *, open_: bool) -> None:
+def _report(hits: Hits, target: Path | None, password: str | None, *, open_: bool) -> None:
     if target is None:
         with tempfile.NamedTemporaryFile(prefix="colpali-", suffix=".html", delete=False) as file:
             target = Path(file.name)
-    written = hits.to_html(limit=len(hits)).save(target)
+    written = hits.to_html(limit=len(hits), password=password).save(target)
     display.note(f"Report: {written}")
     if open_ and not webbrowser.open(written.as_uri()):
         display.note("No browser could be opened; open that file yourself, or set BROWSER.")

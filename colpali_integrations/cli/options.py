@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from typer import BadParameter, Option
 
-__all__ = ["DebugOption", "DocumentIdOption", "FilterOption", "JsonOption", "StoreOption"]
+__all__ = ["DebugOption", "DocumentIdOption", "FilterOption", "JsonOption", "PasswordOption", "StoreOption"]
 
 PASSWORD = "COLPALI_PDF_PASSWORD"
 
@@ -88,5 +88,9 @@ DocumentIdOption = Annotated[
     str | None, Option(metavar="ID", help="A document's id; by default its path and metadata.")
 ]
 JsonOption = Annotated[bool, Option("--json", help="One JSON object per line on stdout, for scripts.")]
+PasswordOption = Annotated[
+    Path | None,
+    Option(metavar="FILE", callback=expand_home, help=f"With the password of the PDFs. Default: ${PASSWORD}."),
+]
 # `app.run` looks for `--debug` before the arguments are parsed.
 DebugOption = Annotated[bool, Option("--debug", help="Show the traceback of an error, and all log entries.")]

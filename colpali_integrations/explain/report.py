@@ -96,7 +96,9 @@ class ReportPage:
     source: str | None = None
 
 
-def report_picture(metadata: Mapping[str, Any], *, max_side: int = _MAX_SIDE) -> tuple[Image.Image | None, str]:
+def report_picture(
+    metadata: Mapping[str, Any], *, max_side: int = _MAX_SIDE, password: str | None = None
+) -> tuple[Image.Image | None, str]:
     """Draw a page from its metadata (see `pages.reference`), with sides of at most about `max_side` pixels.
 
     Returns:
@@ -108,7 +110,7 @@ def report_picture(metadata: Mapping[str, Any], *, max_side: int = _MAX_SIDE) ->
         sides = []
     dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
     try:
-        return page_image(metadata, dpi=dpi), ""
+        return page_image(metadata, dpi=dpi, password=password), ""
     except ColPaliError as error:
         return None, str(error)
 

@@ -91,7 +91,9 @@ def is_page(document: Document) -> bool:
     return _is_as_read(document) and _text(metadata.get("source")) and _number(metadata) is not None
 
 
-def item_of(document: Document, index: int | None = None, id_: str | None = None) -> Item:
+def item_of(
+    document: Document, index: int | None = None, id_: str | None = None, *, password: str | None = None
+) -> Item:
     """Make the item of a Document.
 
     Its id is `id_`, the Document's own, that of the page in its document, or a new one. A Document with an id of its
@@ -101,6 +103,7 @@ def item_of(document: Document, index: int | None = None, id_: str | None = None
         document: a page or a text.
         index: position in the caller's list, for error messages.
         id_: of the entry, instead of the Document's own.
+        password: for a page of an encrypted PDF.
     """
     page = is_page(document)
     owner, of_page = _page_identity(document.metadata)
@@ -115,7 +118,7 @@ def item_of(document: Document, index: int | None = None, id_: str | None = None
         document_id=owner if page and new_id == of_page else own,
         content_hash=_content_key(document),
     )
-    draw = partial(page_image, document.metadata) if page else None
+    draw = partial(page_image, document.metadata, password=password) if page else None
     count = document.metadata.get("page_count")
     # A Document with an id comes from a store, and may be older than the document is now.
     whole = owner and page and new_id == of_page and document.id is None and isinstance(count, int | float)
@@ -136,13 +139,13 @@ def document_of(entry: Entry, **metadata: Any) -> Document:
     return Document(id=entry.id, page_content=entry.text, metadata={**entry.metadata, **metadata})
 
 
-def candidate_of(document: Document) -> Candidate:
+def candidate_of(document: Document, password: str | None = None) -> Candidate:
     """Make the reranking candidate of a Document."""
     return Candidate(
         id=document.id,
         key=_content_key(document),
         text=document.page_content,
-        image=partial(page_image, document.metadata) if is_page(document) else None,
+        image=partial(page_image, document.metadata, password=password) if is_page(document) else None,
         name=name_of(document),
     )
 

@@ -17,7 +17,7 @@ from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
 from colpali_integrations.runtime.threads import Lane, offload
 from colpali_integrations.stores import MultiVectorStore
-from colpali_integrations.stores.rerank import CandidateScorer
+from colpali_integrations.stores.rerank import Candidate, CandidateScorer
 
 __all__ = ["ColPaliReranker"]
 
@@ -41,6 +41,7 @@ class ColPaliReranker(BaseDocumentCompressor):
         score_threshold: only documents of at least this relevance, in [0, 1].
         on_error: "raise" the error of a document that cannot be read or encoded, which names it, or "skip" it: it
             comes last, with relevance 0 and a log entry.
+        password: for pages of encrypted PDFs that are not in the store. Neither `repr` nor `model_dump` shows it.
         cache_size: number of encoded documents in the cache.
 
     Raises:
@@ -80,6 +81,7 @@ class ColPaliReranker(BaseDocumentCompressor):
     top_n: int | None = Field(default=3, ge=1)
     score_threshold: float | None = Field(default=None, ge=0, le=1)
     on_error: Literal["raise", "skip"] = "raise"
+    password: str | None = Field(default=None, exclude=True, repr=False)
     cache_size: int = Field(default=256, ge=0)
 
     _scorer: CandidateScorer = PrivateAttr()
@@ -119,7 +121,7 @@ class ColPaliReranker(BaseDocumentCompressor):
             QueryError: the question is empty.
             ColPaliError: a document cannot be read or encoded, unless `on_error="skip"`.
         """
-        scores = self._scorer.scores(query, list(map(candidate_of, documents)), on_error=self.on_error)
+        scores = self._scorer.scores(query, self._candidates(documents), on_error=self.on_error)
         ranked = sorted(zip(documents, scores, strict=True), key=lambda pair: -pair[1].max_sim)
         floor = self.score_threshold or 0.0
         return [
@@ -132,11 +134,14 @@ class ColPaliReranker(BaseDocumentCompressor):
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """`compress_documents` in a thread."""
-        candidates = list(map(candidate_of, documents))
+        candidates = self._candidates(documents)
         # Encoding pages is slow and must not block the threads of queries.
         encodes = await offload(lambda: self._scorer.needs_encoding(candidates), "queries")
         lane: Lane = "pages" if encodes else "queries"
         return await offload(lambda: self.compress_documents(documents, query, callbacks), lane)
+
+    def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
+        return [candidate_of(document, self.password) for document in documents]
 
     # -- copies -------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.documents import Document
@@ -65,6 +66,7 @@ def to_html(
     vectorstore: ColPaliVectorStore | None = None,
     limit: int = 10,
     max_side: int = 1100,
+    password: str | None = None,
 ) -> HtmlReport:
     """Make a report of a retriever's results: the pages with their scores and matching regions.
 
@@ -77,6 +79,7 @@ def to_html(
         vectorstore: the store of the results. It adds heatmaps, and regions for Documents without them.
         limit: maximum number of Documents.
         max_side: longest side of a picture, in pixels.
+        password: for encrypted PDFs.
 
     Returns:
         A string that notebooks display; `.save(path)` writes it to a file.
@@ -93,10 +96,11 @@ def to_html(
     """
     shown = checked_documents(documents)[:limit]
     boxes, maps, model = _explained(shown, question, vectorstore)
+    draw = partial(report_picture, max_side=max_side, password=password)
     pages = []
     for document in shown:
         metadata = document.metadata
-        image, note = report_picture(metadata, max_side=max_side) if is_page(document) else (None, "")
+        image, note = draw(metadata) if is_page(document) else (None, "")
         source = metadata.get("source")
         pages.append(
             ReportPage(

@@ -214,7 +214,8 @@ class ColPaliVectorStore(VectorStore):
             >>> len(store.similarity_search("palettes", k=3))
             1
         """
-        adding = {name: options.pop(name) for name in ("ids", "batch_size", "on_error", "progress") if name in options}
+        names = ("ids", "batch_size", "password", "on_error", "progress")
+        adding = {name: options.pop(name) for name in names if name in options}
         store = cls(embedding, **options)
         store.add_documents(documents, **adding)
         return store
@@ -225,6 +226,7 @@ class ColPaliVectorStore(VectorStore):
         *,
         ids: Sequence[str | None] | None = None,
         batch_size: int | None = None,
+        password: str | None = None,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
     ) -> list[str]:
@@ -238,6 +240,7 @@ class ColPaliVectorStore(VectorStore):
             ids: one per Document; None for the Document's own, else that of the page in its document, or a new id for
                 a text.
             batch_size: passed by LangChain's `index`, without effect: `embedding.batch_size` counts.
+            password: for pages of encrypted PDFs; it is not stored.
             on_error: "raise" the error of a Document that cannot be read or encoded, after storing those before it;
                 or "skip" it with a log entry.
             progress: a function that is called after each encoded Document, or True for a progress bar on stderr.
@@ -250,7 +253,8 @@ class ColPaliVectorStore(VectorStore):
             StoreError: metadata are not JSON-safe, or the store cannot be written.
         """
         several = checked_documents(documents)
-        items = map(item_of, several, range(len(several)), _per_item(ids, len(several), "ids"))
+        make = partial(item_of, password=password)
+        items = map(make, several, range(len(several)), _per_item(ids, len(several), "ids"))
         return self._ingest(items, on_error=on_error, progress=progress)
 
     def add_texts(
@@ -548,12 +552,13 @@ class ColPaliVectorStore(VectorStore):
         *,
         ids: Sequence[str | None] | None = None,
         batch_size: int | None = None,
+        password: str | None = None,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
     ) -> list[str]:
         """`add_documents` in a thread, without blocking the event loop."""
-        add = partial(self.add_documents, documents, ids=ids, on_error=on_error, progress=progress)
-        return await in_lane(add, "pages")
+        options: dict[str, Any] = {"ids": ids, "password": password, "on_error": on_error, "progress": progress}
+        return await in_lane(partial(self.add_documents, documents, **options), "pages")
 
     async def aadd_texts(
         self,

@@ -46,6 +46,7 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
         keep_retrieval_score: put the retriever's score into `metadata["retrieval_score"]`.
         embed_model: encodes questions and nodes; None for the store's, or ColTiny without a store.
         path: the folder of the store.
+        password: for pages of encrypted PDFs that are not in the store; not part of `to_dict()`.
         cache_size: number of encoded nodes in the cache.
         on_error: "raise" an error that names a node that cannot be read, or "skip" the node: it is ranked last, with a
             log entry.
@@ -75,6 +76,7 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
     keep_retrieval_score: bool = Field(default=False, description="Put the retriever's score into the metadata.")
     cache_size: int = Field(default=256, ge=0, description="Number of encoded nodes in the cache.")
     on_error: Literal["raise", "skip"] = Field(default="raise", description="Raise or skip unreadable nodes.")
+    password: str | None = Field(default=None, exclude=True, repr=False, description="For encrypted PDFs.")
 
     _scorer: CandidateScorer = PrivateAttr()
 
@@ -109,7 +111,7 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            candidates = [_candidate(one.node) for one in nodes]
+            candidates = [_candidate(one.node, self.password) for one in nodes]
             scores = self._scorer.scores(query_bundle.query_str, candidates, on_error=self.on_error)
             # Sorted by MaxSim, because relevance is cut off at 1. Equal nodes stay in the retriever's order.
             order = sorted(range(len(nodes)), key=lambda index: -scores[index].max_sim)[: self.top_n]
@@ -125,13 +127,13 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
         return NodeWithScore(node=result.node.model_copy(update={"metadata": metadata}), score=score)
 
 
-def _candidate(node: BaseNode) -> Candidate:
+def _candidate(node: BaseNode, password: str | None) -> Candidate:
     """Translate a node without reading its picture, which stored vectors may make needless."""
     try:
         key = content_key(node)
     except ColPaliError:
         key = f"unreadable:{node.node_id}"  # encoding it raises the error, or skips the node
-    picture = (lambda: node_picture(node)) if has_image(node) else None
+    picture = (lambda: node_picture(node, password)) if has_image(node) else None
     return Candidate(node.node_id, key, node.get_content(MetadataMode.EMBED), picture, image_label(node))
 
 
@@ -144,6 +146,7 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
 
     Attributes:
         dpi: draw PDF pages at this resolution instead of the reference's.
+        password: for encrypted PDFs; not part of `to_dict()`.
 
     Example:
         >>> from colpali_integrations.llama_index import PdfPageReader
@@ -154,6 +157,7 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
     """
 
     dpi: float | None = Field(default=None, gt=0, description="Resolution, instead of the reference's.")
+    password: str | None = Field(default=None, exclude=True, repr=False, description="For encrypted PDFs.")
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -164,7 +168,7 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
         reference = node_image(result.node) if isinstance(result.node, ImageNode) else None
         if not isinstance(reference, PageReference):
             return result
-        content, kind = reference.encode(dpi=self.dpi)
+        content, kind = reference.encode(dpi=self.dpi, password=self.password)
         # Without image_path: ImageNode.get_content_blocks refuses one that is not a file.
         update = {"image": base64.b64encode(content).decode("ascii"), "image_path": None, "image_mimetype": kind}
         return NodeWithScore(node=result.node.model_copy(update=update), score=result.score)

@@ -94,16 +94,16 @@ class PageReference:
         """The picture; raises the errors of `draw`."""
         return self.draw()
 
-    def draw(self, *, dpi: float | None = None) -> Image.Image:
-        """Draw the picture, at the reference's resolution or at `dpi`.
+    def draw(self, *, dpi: float | None = None, password: str | None = None) -> Image.Image:
+        """Draw the picture, at the reference's resolution or at `dpi`; an encrypted PDF needs its password.
 
         Raises:
             InputError: the file is missing, or has changed since it was indexed.
             PdfError: the file cannot be read, or has no such page.
         """
-        return page_image(self.metadata, dpi=dpi)
+        return page_image(self.metadata, dpi=dpi, password=password)
 
-    def encode(self, *, dpi: float | None = None) -> tuple[bytes, str]:
+    def encode(self, *, dpi: float | None = None, password: str | None = None) -> tuple[bytes, str]:
         """Content and MIME type of the picture for a chat model: an image file unchanged, or a PNG.
 
         Raises:
@@ -112,7 +112,7 @@ class PageReference:
         kind = _unchanged_type(str(self.metadata.get("source")))
         if kind is not None and "image_base64" not in self.metadata:
             return Path(page_file(self.metadata)[0]).read_bytes(), kind
-        return encode_png(self.draw(dpi=dpi)), _PNG
+        return encode_png(self.draw(dpi=dpi, password=password)), _PNG
 
     @property
     def key(self) -> str:
@@ -215,7 +215,7 @@ def node_image(node: BaseNode | ImageBlock) -> ImageSource | None:
     return str(url) if url else None
 
 
-def node_picture(node: BaseNode) -> ImageSource:
+def node_picture(node: BaseNode, password: str | None = None) -> ImageSource:
     """The picture of a node for the encoder; a page is drawn.
 
     Raises:
@@ -223,7 +223,7 @@ def node_picture(node: BaseNode) -> ImageSource:
         InputError: the page cannot be drawn.
     """
     source = image_source(node)
-    return source.draw() if isinstance(source, PageReference) else source
+    return source.draw(password=password) if isinstance(source, PageReference) else source
 
 
 def content_key(node: BaseNode) -> str:
@@ -247,7 +247,9 @@ def content_key(node: BaseNode) -> str:
     return page_key(page_hash(file_digest(content), 1), None)  # type: ignore[arg-type]
 
 
-def image_block(node: BaseNode, *, dpi: float | None = None, detail: str | None = None) -> ImageBlock:
+def image_block(
+    node: BaseNode, *, dpi: float | None = None, detail: str | None = None, password: str | None = None
+) -> ImageBlock:
     """The picture of a node for a `ChatMessage`; see `utils.image_blocks`."""
     source = node_image(node)
     if isinstance(source, bytes):
@@ -257,7 +259,7 @@ def image_block(node: BaseNode, *, dpi: float | None = None, detail: str | None 
     if isinstance(source, str) and (kind := _unchanged_type(source)):
         return ImageBlock(path=Path(source), image_mimetype=kind, detail=detail)
     if source is None or isinstance(source, PageReference):
-        content, kind = (source or PageReference(node.metadata)).encode(dpi=dpi)
+        content, kind = (source or PageReference(node.metadata)).encode(dpi=dpi, password=password)
     else:
         content, kind = encode_png(load_image(source)), _PNG
     return ImageBlock(image=content, image_mimetype=kind, detail=detail)
@@ -398,12 +400,13 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
     )
 
 
-def node_item(node: BaseNode, index: int) -> Item:
+def node_item(node: BaseNode, index: int, password: str | None = None) -> Item:
     """Translate a node for `stores.ingest`: a page if it has a picture, else a text. The node stays unchanged.
 
     Args:
         node: to be stored.
         index: position among the caller's nodes, for error messages.
+        password: for a page of an encrypted PDF.
 
     Raises:
         InputError: `node` is not a node, its picture cannot be read, or it has neither picture nor text; the error
@@ -430,7 +433,7 @@ def node_item(node: BaseNode, index: int) -> Item:
         key=key,
         name=name,
         entry=lambda: _entry(node, key),
-        draw=(lambda: node_picture(node)) if is_page else None,
+        draw=(lambda: node_picture(node, password)) if is_page else None,
         text=text,
         index=index,
     )

@@ -22,7 +22,9 @@ __all__ = ["image_blocks", "page_message", "to_html"]
 AnyNodes: TypeAlias = "BaseNode | NodeWithScore | Response | Iterable[BaseNode | NodeWithScore]"
 
 
-def image_blocks(nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None) -> list[ImageBlock]:
+def image_blocks(
+    nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None, password: str | None = None
+) -> list[ImageBlock]:
     """The pictures of nodes for a `ChatMessage`.
 
     A block contains the node's embedded picture, or the drawn page, or a URL, which the chat model's provider fetches.
@@ -32,6 +34,7 @@ def image_blocks(nodes: AnyNodes, *, dpi: float | None = None, detail: str | Non
             the response of a query engine.
         dpi: draw PDF pages at this resolution instead of the reference's; fewer pixels cost fewer tokens.
         detail: level of detail ("low", "high"), for chat models that have such levels.
+        password: for encrypted PDFs.
 
     Returns:
         One block per node, in order.
@@ -48,10 +51,12 @@ def image_blocks(nodes: AnyNodes, *, dpi: float | None = None, detail: str | Non
         >>> [block.block_type for block in message.blocks]
         ['text', 'image']
     """
-    return [image_block(result.node, dpi=dpi, detail=detail) for result in _results(nodes)]
+    return [image_block(result.node, dpi=dpi, detail=detail, password=password) for result in _results(nodes)]
 
 
-def page_message(question: str, nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None) -> ChatMessage:
+def page_message(
+    question: str, nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None, password: str | None = None
+) -> ChatMessage:
     """A user's message with a question and the pages to answer it from, each under its name for citations.
 
     Args:
@@ -59,6 +64,7 @@ def page_message(question: str, nodes: AnyNodes, *, dpi: float | None = None, de
         nodes: as for `image_blocks`.
         dpi: as for `image_blocks`.
         detail: as for `image_blocks`.
+        password: as for `image_blocks`.
 
     Returns:
         The question, then for each page its name as text ("report.pdf, page 3") and its picture.
@@ -75,7 +81,8 @@ def page_message(question: str, nodes: AnyNodes, *, dpi: float | None = None, de
     """
     message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=question)])
     for result in _results(nodes):
-        message.blocks += [TextBlock(text=image_label(result)), *image_blocks(result, dpi=dpi, detail=detail)]
+        picture = image_block(result.node, dpi=dpi, detail=detail, password=password)
+        message.blocks += [TextBlock(text=image_label(result)), picture]
     return message
 
 
@@ -86,6 +93,7 @@ def to_html(
     store: ColPaliVectorStore | None = None,
     limit: int = 10,
     max_side: int = 1100,
+    password: str | None = None,
 ) -> HtmlReport:
     """Show the results of a retriever or a query engine: pages, scores and the regions that answer.
 
@@ -98,6 +106,7 @@ def to_html(
         store: the store of the nodes, for heatmaps and for the regions of nodes that have none.
         limit: number of nodes at most.
         max_side: longest side of a picture, in pixels.
+        password: for encrypted PDFs.
 
     Returns:
         A string that notebooks show; `.save(path)` writes it.
@@ -118,7 +127,7 @@ def to_html(
     pages = []
     for result in results:
         node = result.node
-        image, note = _picture(node, max_side)
+        image, note = _picture(node, max_side, password)
         source = node.metadata.get("source")
         pages.append(
             ReportPage(
@@ -157,14 +166,14 @@ def _explained(
     return store.client.regions(query, ids, tokens=tokens), maps, store.client.model.name
 
 
-def _picture(node: BaseNode, max_side: int) -> tuple[Image.Image | None, str]:
+def _picture(node: BaseNode, max_side: int, password: str | None) -> tuple[Image.Image | None, str]:
     """A node's picture and "", or None and the reason why there is none; the reason is "" for a text."""
     try:
         image = node_image(node)
         if image is None:
             return None, ""
         if isinstance(image, PageReference):
-            return report_picture({**node.metadata, **image.metadata}, max_side=max_side)
+            return report_picture({**node.metadata, **image.metadata}, max_side=max_side, password=password)
         return load_image(image), ""
     except ColPaliError as error:
         return None, str(error)

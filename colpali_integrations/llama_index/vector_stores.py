@@ -204,7 +204,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
     # -- changes ------------------------------------------------------------------------------------------------
 
-    def add(self, nodes: Sequence[BaseNode], *, show_progress: bool = False, **kwargs: Any) -> list[str]:
+    def add(
+        self, nodes: Sequence[BaseNode], *, show_progress: bool = False, password: str | None = None, **kwargs: Any
+    ) -> list[str]:
         """Encode and store nodes. A node replaces a stored one of the same id.
 
         Each batch is stored once it is encoded: after an error or an interruption, a second call encodes the rest only.
@@ -212,6 +214,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         Args:
             nodes: pages and texts; they stay unchanged. Of several with one id the last one is stored.
             show_progress: show a progress bar over the nodes that are encoded.
+            password: for pages of encrypted PDFs; it is not stored.
             kwargs: ignored; LlamaIndex passes options of other stores.
 
         Returns:
@@ -223,20 +226,22 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             EncodingError: the model cannot encode a page.
             StoreError: JSON cannot hold a node, or the store cannot be written.
         """
-        return self._ingest(nodes, show_progress, Event())
+        return self._ingest(nodes, show_progress, password, Event())
 
-    async def async_add(self, nodes: Sequence[BaseNode], *, show_progress: bool = False, **kwargs: Any) -> list[str]:
+    async def async_add(
+        self, nodes: Sequence[BaseNode], *, show_progress: bool = False, password: str | None = None, **kwargs: Any
+    ) -> list[str]:
         """`add` without blocking the event loop. A cancelled task stops after the current page."""
         stop = Event()
         try:
-            return await offload(lambda: self._ingest(nodes, show_progress, stop), "pages")
+            return await offload(lambda: self._ingest(nodes, show_progress, password, stop), "pages")
         finally:
             stop.set()
 
-    def _ingest(self, nodes: Sequence[BaseNode], show_progress: bool, stop: Event) -> list[str]:
+    def _ingest(self, nodes: Sequence[BaseNode], show_progress: bool, password: str | None, stop: Event) -> list[str]:
         encoder = self._encoder
         ingest(
-            [node_item(node, index) for index, node in enumerate(nodes)],
+            [node_item(node, index, password) for index, node in enumerate(nodes)],
             store=self._store,
             model=encoder.model,
             batch_size=encoder.embed_batch_size,

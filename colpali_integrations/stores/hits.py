@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, SupportsIndex, overload
 
 import numpy as np
@@ -107,6 +108,7 @@ class Hits(list[Hit]):
         limit: int = _SHOWN,
         max_side: int = 1100,
         heatmaps: bool = True,
+        password: str | None = None,
     ) -> HtmlReport:
         """Show the pages as one HTML file, with boxes and heatmaps of the question's words.
 
@@ -119,6 +121,7 @@ class Hits(list[Hit]):
             limit: the largest number of pages.
             max_side: of a picture, in pixels.
             heatmaps: whether to include them; they are a third of the file.
+            password: for encrypted PDFs.
 
         Returns:
             A string; `.save(path)` writes it.
@@ -144,7 +147,8 @@ class Hits(list[Hit]):
             boxes = self.store.regions(self.query, ids, tokens=names)
             maps = self.store.similarity_maps(self.query, ids, tokens=names) if heatmaps else {}
         title = (self.text or "") if question is None else question
-        return self._report(title, limit, max_side, "" if names is not None else _UNNAMED, boxes, maps)
+        note = "" if names is not None else _UNNAMED
+        return self._report(title, limit, max_side, note, boxes, maps, password)
 
     def _repr_html_(self) -> str:
         """The report in notebooks; an error becomes a note instead of a traceback."""
@@ -154,12 +158,20 @@ class Hits(list[Hit]):
             return self._report(self.text or "", _SHOWN, 600, str(error), {}, {})._repr_html_()
 
     def _report(
-        self, title: str, limit: int, max_side: int, note: str, boxes: Mapping[str, Any], maps: Mapping[str, Any]
+        self,
+        title: str,
+        limit: int,
+        max_side: int,
+        note: str,
+        boxes: Mapping[str, Any],
+        maps: Mapping[str, Any],
+        password: str | None = None,
     ) -> HtmlReport:
+        draw = partial(report_picture, max_side=max_side, password=password)
         pages = []
         for hit in self[:limit]:
             entry = hit.entry
-            image, problem = report_picture(entry.metadata, max_side=max_side) if entry.is_page else (None, "")
+            image, problem = draw(entry.metadata) if entry.is_page else (None, "")
             pages.append(
                 ReportPage(
                     name=entry.name,

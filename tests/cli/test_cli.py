@@ -226,6 +226,11 @@ def test_passwords_come_from_a_file_or_the_environment(
     assert run(["index", *map(str, index)]) == ExitCode.INCOMPLETE
     assert "encrypted" in capsys.readouterr().err
     assert indexed(capsys, *index, "--password-file", tmp_path / "password")["added"] == 1
+    search = ["search", "secret", "--store", str(tmp_path / "store"), "--html", str(tmp_path / "report.html")]
+    for more, shown in ([], False), (["--password-file", str(tmp_path / "password")], True):
+        assert run([*search, *more]) == ExitCode.OK
+        assert ("is encrypted" not in (tmp_path / "report.html").read_text(encoding="utf-8")) is shown
+    capsys.readouterr()
     monkeypatch.setenv("COLPALI_PDF_PASSWORD", "sesame")
     assert indexed(capsys, *index)["present"] == 1
 

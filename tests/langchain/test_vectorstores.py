@@ -40,7 +40,14 @@ from colpali_integrations.errors import (
     QueryError,
     StoreError,
 )
-from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliVectorStore, PdfPageLoader, image_blocks
+from colpali_integrations.langchain import (
+    ColPaliEmbeddings,
+    ColPaliReranker,
+    ColPaliVectorStore,
+    PdfPageLoader,
+    image_blocks,
+    to_html,
+)
 from colpali_integrations.pages.identity import page_id
 from colpali_integrations.stores import MultiVectorStore, Progress, index_documents, parse_filter
 from tests.langchain.cases import WORDS, CountingEmbeddings, with_texts, word_pdf
@@ -353,6 +360,27 @@ def test_an_encrypted_pdf(store: ColPaliVectorStore, tmp_path: Path) -> None:
     [found] = store.similarity_search("Hello", k=1)
     assert "sesame" not in json.dumps(found.metadata)
     assert len(image_blocks([found], password="open sesame")) == 1
+    assert "No picture" in to_html([found])
+    assert "No picture" not in to_html([found], password="open sesame")
+
+
+async def test_pages_of_an_encrypted_pdf_are_added_and_ranked_with_its_password(
+    store: ColPaliVectorStore, tmp_path: Path
+) -> None:
+    (tmp_path / "locked.pdf").write_bytes(encrypted(user=b"open sesame", owner=b"ali baba"))
+    pages = PdfPageLoader(tmp_path / "locked.pdf", password="open sesame").load()
+    with pytest.raises(PdfError, match="pass password"):
+        store.add_documents(pages)
+    other = ColPaliVectorStore.from_documents(pages, store.embeddings, password="open sesame")
+    ids = await store.aadd_documents(pages, password="open sesame")
+    assert store.get_by_ids(ids) == other.get_by_ids(ids)
+    with pytest.raises(PdfError, match="pass password"):
+        ColPaliReranker().compress_documents(pages, "secret")
+    reranker = ColPaliReranker(password="open sesame")
+    [ranked] = copy.copy(reranker).compress_documents(pages, "secret")
+    [other_ranked] = await reranker.acompress_documents(pages, "secret")
+    assert ranked == other_ranked
+    assert "sesame" not in repr(reranker) + json.dumps(ranked.metadata) + str(reranker.model_dump())
 
 
 def test_a_folder_is_all_pdfs_and_images_in_it(store: ColPaliVectorStore, tmp_path: Path) -> None:

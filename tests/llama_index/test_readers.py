@@ -9,6 +9,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,23 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from llama_index.core import SimpleDirectoryReader
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.readers.base import BaseReader, ReaderConfig
-from llama_index.core.schema import ImageNode, MetadataMode
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 from PIL import Image
 from pydantic import ValidationError
 
 from colpali_integrations import pdf_pages
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
-from colpali_integrations.llama_index import PdfPageReader, page_node
+from colpali_integrations.llama_index import (
+    ColPaliRerank,
+    ColPaliVectorStore,
+    PageImagePostprocessor,
+    PdfPageReader,
+    image_blocks,
+    page_message,
+    page_node,
+    to_html,
+)
 from colpali_integrations.llama_index.schema import PageReference
 from colpali_integrations.pages.reference import page_image
 
@@ -273,6 +283,33 @@ def test_an_encrypted_document_carries_its_pictures_and_not_the_password(tmp_pat
     reader = PdfPageReader(password="sesame")
     assert "sesame" not in reader.to_json() + repr(reader)
     assert pickle.loads(pickle.dumps(reader)).load_data(path) == [node]
+
+
+def test_a_reference_into_an_encrypted_document_is_drawn_with_the_password(tmp_path: Path) -> None:
+    path = encrypted(tmp_path / "secret.pdf")
+    [node] = PdfPageReader(password="sesame", include_image=False).load_data(path)
+    store, found = ColPaliVectorStore(), [NodeWithScore(node=node, score=1.0)]
+    with pytest.raises(PdfError, match="encrypted"):
+        store.add([node])
+    assert store.add([node], password="sesame") == [node.node_id]
+    assert asyncio.run(ColPaliVectorStore().async_add([node], password="sesame")) == [node.node_id]
+    for draw in (image_blocks, partial(page_message, "what"), PageImagePostprocessor().postprocess_nodes):
+        with pytest.raises(PdfError, match="encrypted"):
+            draw(found)
+    [block] = image_blocks(found, password="sesame")
+    assert page_message("what", found, password="sesame").blocks[-1] == block
+    postprocessor = PageImagePostprocessor(password="sesame")
+    [drawn] = postprocessor.postprocess_nodes(found)
+    assert isinstance(drawn.node, ImageNode)
+    assert drawn.node.image is not None
+    assert "No picture" in to_html(found)
+    assert "No picture" not in to_html(found, password="sesame")
+    with pytest.raises(PdfError, match="encrypted"):
+        ColPaliRerank().postprocess_nodes(found, query_str="secret")
+    reranker = ColPaliRerank(password="sesame")
+    assert len(reranker.postprocess_nodes(found, query_str="secret")) == 1
+    for component in (postprocessor, reranker):
+        assert "sesame" not in component.to_json() + repr(component)
 
 
 def test_simple_directory_reader(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, InputError, QueryError
-from colpali_integrations.stores import Entry, Hit, Hits, MultiVectorStore, SearchOptions
+from colpali_integrations.stores import Entry, Hit, Hits, MultiVectorStore, SearchOptions, index_documents
+from tests.pages.test_pdf import encrypted
 from tests.stores.documents import make_store
 
 QUESTION = "prices of bananas"
@@ -43,6 +44,19 @@ def test_hits_are_a_list(hits: Hits) -> None:
     for other in (pickle.loads(pickle.dumps(hits)), copy.deepcopy(hits)):
         assert type(other) is list
         assert [hit.id for hit in other] == [hit.id for hit in hits]
+
+
+def test_pages_of_encrypted_pdfs_are_shown_with_their_password(tmp_path: Path, coltiny: ColPali) -> None:
+    (tmp_path / "locked.pdf").write_bytes(encrypted(user=b"sesame", owner=b"owner"))
+    store = MultiVectorStore.open(model=coltiny)
+    index_documents(tmp_path, model=coltiny, store=store, password="sesame", on_error="raise")
+    answers = store.search("secret")
+    assert "is encrypted; pass password=" in answers.to_html()
+    assert "is encrypted; pass password=" in answers._repr_html_()
+    shown = answers.to_html(password="sesame")
+    assert "No picture" not in shown
+    assert "sesame" not in shown
+    assert "the password is wrong" in answers.to_html(password="open")
 
 
 def test_the_representation_is_one_short_line(hits: Hits) -> None:
