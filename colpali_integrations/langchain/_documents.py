@@ -28,7 +28,8 @@ from colpali_integrations.pages.identity import (
     text_key,
 )
 from colpali_integrations.pages.images import ImageSource
-from colpali_integrations.pages.reference import is_pdf, page_image
+from colpali_integrations.pages.pdf import is_pdf
+from colpali_integrations.pages.reference import page_image
 from colpali_integrations.stores import DocumentSource, Entry, Item
 from colpali_integrations.stores.rerank import Candidate
 

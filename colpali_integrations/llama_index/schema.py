@@ -42,8 +42,8 @@ from colpali_integrations.models.prompt import check_query
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
-from colpali_integrations.pages.pdf import PdfPage
-from colpali_integrations.pages.reference import encode_png, is_pdf, page_file, page_image
+from colpali_integrations.pages.pdf import PdfPage, is_pdf
+from colpali_integrations.pages.reference import encode_png, page_file, page_image
 from colpali_integrations.stores import Entry, Item
 
 __all__ = ["PageNode", "PageReference", "entry_node", "node_item", "page_node"]

@@ -18,11 +18,11 @@ from colpali_integrations.models.prompt import check_query
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.pdf import pdf_pages
-from colpali_integrations.runtime.allocator import release_freed_memory
 from colpali_integrations.runtime.arrays import Float32, Outputs
+from colpali_integrations.runtime.machine import available_cores, release_freed_memory
 from colpali_integrations.runtime.pipeline import OnError, Stage, run_stage
 from colpali_integrations.runtime.session import ModelSessions, Provider, Runs
-from colpali_integrations.runtime.threads import available_cores, in_thread
+from colpali_integrations.runtime.threads import in_thread
 
 __all__ = ["ColPali", "OnError"]
 

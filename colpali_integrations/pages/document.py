@@ -43,8 +43,8 @@ from colpali_integrations.pages.identity import (
     text_key,
 )
 from colpali_integrations.pages.images import image_name, load_image
-from colpali_integrations.pages.pdf import Pdf, open_pdf, page_numbers, whole_number
-from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64, is_pdf
+from colpali_integrations.pages.pdf import Pdf, is_pdf, open_pdf, page_numbers, whole_number
+from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64
 
 __all__ = ["DEFAULT_DPI", "DocumentPage", "PagedDocument", "Source"]
 
@@ -183,25 +183,19 @@ class DocumentPage:
     Args:
         document: the open document.
         number: 1-based.
+
+    Attributes:
+        id: identity of the page in a store.
+        name: the name of the page in messages: "report.pdf, page 7".
+        content_hash: see `identity.page_hash`.
+        key: equal for pages of equal vectors; see `identity.page_key`.
     """
 
     def __init__(self, document: PagedDocument, number: int) -> None:
         self.document, self.number = document, number
-
-    @property
-    def id(self) -> str:
-        """Identity of the page in a store."""
-        return page_id(self.document.document_id, self.number)
-
-    @property
-    def key(self) -> str:
-        """Equal for pages of equal vectors; see `identity.page_key`."""
-        return page_key(page_hash(self.document.digest, self.number), self.document.dpi)
-
-    @property
-    def name(self) -> str:
-        """The name of the page in messages: "report.pdf, page 7"."""
-        return page_name(self.document.name, self.number)
+        self.id, self.name = page_id(document.document_id, number), page_name(document.name, number)
+        self.content_hash = page_hash(document.digest, number)
+        self.key = page_key(self.content_hash, document.dpi)
 
     @cached_property
     def content(self) -> str:
@@ -239,7 +233,7 @@ class DocumentPage:
             "width": width,
             "height": height,
             "dpi": document.dpi,
-            "content_hash": page_hash(document.digest, self.number),
+            "content_hash": self.content_hash,
             "text_hash": text_key(self.content),
         }
         return {**document.metadata, **{key: value for key, value in values.items() if value is not None}}

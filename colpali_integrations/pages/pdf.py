@@ -20,7 +20,7 @@ from colpali_integrations._logs import without_entries
 from colpali_integrations.errors import ConfigurationError, PdfError
 from colpali_integrations.pages.images import image_name, read_whole
 
-__all__ = ["Pdf", "PdfPage", "open_pdf", "page_numbers", "pdf_page_count", "pdf_pages", "whole_number"]
+__all__ = ["Pdf", "PdfPage", "is_pdf", "open_pdf", "page_numbers", "pdf_page_count", "pdf_pages", "whole_number"]
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +122,23 @@ def open_pdf(source: PdfSource, *, password: str | None = None) -> Pdf:
         >>> pdf.close()
     """
     return _PdfiumPdf(source, password)
+
+
+def is_pdf(source: str | os.PathLike[str] | bytes) -> bool:
+    """Whether a file is a PDF, by its suffix or by its first bytes (readers allow 1 KiB before `%PDF-`).
+
+    Unreadable files are classified by suffix; reading them then raises the specific error.
+    """
+    if isinstance(source, bytes):
+        return b"%PDF-" in source[:1024]
+    path = Path(source)
+    if path.suffix.lower() == ".pdf":
+        return True
+    try:
+        with path.open("rb") as file:
+            return b"%PDF-" in file.read(1024)
+    except (OSError, ValueError):  # ValueError: a null byte in the path
+        return False
 
 
 def pdf_pages(
@@ -323,9 +340,10 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
             raise PdfError(f"{name} is encrypted; {hint}") from error
         raise PdfError(f"{name} is not a PDF, or is damaged or cut off ({error})") from error
     try:
-        # pypdfium2 logs build instructions for each XFA form, whose pages are drawn anyway.
-        with without_entries("pypdfium2._helpers.document", "XFA"):
-            document.init_forms()  # without this, pdfium does not draw the values of filled-in forms
+        if document.get_formtype():
+            # pypdfium2 logs build instructions for each XFA form, whose pages are drawn anyway.
+            with without_entries("pypdfium2._helpers.document", "XFA"):
+                document.init_forms()  # without this, pdfium does not draw the values of filled-in forms
         if len(document) == 0:
             raise PdfError(f"{name} has no pages")
     except BaseException as error:

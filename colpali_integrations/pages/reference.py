@@ -15,9 +15,9 @@ from PIL import Image
 from colpali_integrations.errors import ImageError, InputError
 from colpali_integrations.pages.identity import file_digest, page_hash, page_name, pixel_digest
 from colpali_integrations.pages.images import load_image
-from colpali_integrations.pages.pdf import open_pdf
+from colpali_integrations.pages.pdf import is_pdf, open_pdf
 
-__all__ = ["DEFAULT_DPI", "encode_base64", "encode_png", "is_pdf", "page_file", "page_image"]
+__all__ = ["DEFAULT_DPI", "encode_base64", "encode_png", "page_file", "page_image"]
 
 DEFAULT_DPI = 150.0
 
@@ -82,23 +82,6 @@ def page_file(metadata: Mapping[str, Any]) -> tuple[str, int]:
         )
     _check_content(path, number, metadata.get("content_hash"))
     return path, number
-
-
-def is_pdf(source: Source) -> bool:
-    """Whether a file is a PDF, by its suffix or by its first bytes (readers allow 1 KiB before `%PDF-`).
-
-    Unreadable files are classified by suffix; reading them then raises the specific error.
-    """
-    if isinstance(source, bytes):
-        return b"%PDF-" in source[:1024]
-    path = Path(source)
-    if path.suffix.lower() == ".pdf":
-        return True
-    try:
-        with path.open("rb") as file:
-            return b"%PDF-" in file.read(1024)
-    except (OSError, ValueError):  # ValueError: a null byte in the path
-        return False
 
 
 def encode_png(image: Image.Image) -> bytes:

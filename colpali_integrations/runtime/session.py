@@ -22,7 +22,7 @@ import onnxruntime as ort
 from colpali_integrations.errors import EncodingError, ModelLoadError, ProviderError
 from colpali_integrations.runtime.arrays import Feed, GraphFiles, Outputs
 from colpali_integrations.runtime.batching import Coalescer
-from colpali_integrations.runtime.threads import available_cores
+from colpali_integrations.runtime.machine import available_cores
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto

@@ -16,20 +16,13 @@ from contextlib import closing
 from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar
 
-__all__ = ["Lane", "available_cores", "collect", "in_thread", "offload"]
+__all__ = ["Lane", "collect", "in_thread", "offload"]
 
 T = TypeVar("T")
 Lane: TypeAlias = Literal["queries", "pages"]
 
 # One run uses all cores. A second call can read and resize its pages meanwhile; a third would only take memory.
 _THREADS: dict[Lane, int] = {"queries": 4, "pages": 2}
-
-
-def available_cores() -> int:
-    """Count the cores that this process may use: in a container fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 async def offload(call: Callable[[], T], lane: Lane, *, workers: int | None = None) -> T:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.runtime.threads import available_cores
+from colpali_integrations.runtime.machine import available_cores
 from colpali_integrations.scoring._blocks import LIMITS, Limits, blocks
 
 if TYPE_CHECKING:

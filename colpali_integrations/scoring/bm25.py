@@ -163,7 +163,8 @@ class Bm25:
         return Counter(indices)
 
     def _indices(self, run: str) -> tuple[int, ...]:
-        return tuple(_index(word) for word in self._words(run))
+        digests = (blake2b(word.encode("utf-8", "surrogatepass"), digest_size=4) for word in self._words(run))
+        return tuple(int.from_bytes(digest.digest(), "little") for digest in digests)
 
     def _words(self, run: str) -> list[str]:
         with self._lock:
@@ -264,10 +265,6 @@ def _pairs(text: str) -> Iterator[str]:
             yield run.casefold()
         else:
             yield from (run[start : start + 2] for start in range(len(run) - 1))
-
-
-def _index(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "little")
 
 
 def _arrays(counts: Counter[int]) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.runtime.allocator import release_freed_memory
+from colpali_integrations.runtime.machine import release_freed_memory
 from colpali_integrations.scoring._kernels import Buffers, query_slices, run, share_out, single_threaded
 from colpali_integrations.scoring.int8 import Int8Pages, quantize_queries, scaled_matches
 from colpali_integrations.scoring.maxsim import PreparedPages, float_pages

@@ -16,7 +16,7 @@ from onnx import parser
 
 from colpali_integrations.runtime.arrays import GraphFiles
 from colpali_integrations.runtime.session import ModelSessions, SessionConfig
-from tests.runtime.test_allocator import STATUS, resident
+from tests.runtime.test_machine import STATUS, resident
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="resident memory is read from /proc")

@@ -30,13 +30,13 @@ from PIL import Image
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.coltiny.pixels import look
-from colpali_integrations.models.coltiny.senses import Senses, page_rows, passages
+from colpali_integrations.models.coltiny.senses import Senses
 from colpali_integrations.models.coltiny.texts import (
     ColTinyConfig,
     ColTinyQueries,
     ColTinyTexts,
     best_match,
-    occurrence_lengths,
+    page_vectors,
 )
 from colpali_integrations.models.coltiny.word_boxes import word_boxes
 from colpali_integrations.models.family import Prepared
@@ -140,11 +140,10 @@ class ColTinyPages:
         total = np.zeros((len(leaders), spellings.shape[1]), np.float32)
         np.add.at(total, label, spellings)
         spellings = total / np.linalg.norm(total, axis=1, keepdims=True)
-        length = occurrence_lengths(config, np.bincount(label), len(place))
-        words = np.concatenate([spellings * length, length], axis=1)
         in_order = label[np.lexsort(place.T[::-1])]
-        rows = page_rows(words, passages(self._senses.of_spellings(spellings), in_order))
-        nowhere = np.full((len(rows) - len(words), 2), -1, np.int32)
+        senses = self._senses.of_spellings(spellings)
+        rows = page_vectors(config, spellings, np.bincount(label), in_order, senses)
+        nowhere = np.full((len(rows) - len(leaders), 2), -1, np.int32)
         return PageLayout(rows, np.concatenate([place[leaders], nowhere]))
 
 

@@ -23,7 +23,7 @@ from colpali_integrations.models.coltiny.words import MAX_WORD_FEATURES, query_w
 from colpali_integrations.models.family import Prepared
 from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 
-__all__ = ["ColTinyConfig", "ColTinyQueries", "ColTinyTexts", "best_match", "occurrence_lengths"]
+__all__ = ["ColTinyConfig", "ColTinyQueries", "ColTinyTexts", "best_match", "page_vectors"]
 
 _logger = logging.getLogger(__name__)
 # A page of small print has about a thousand words; a longer text is not one page.
@@ -87,16 +87,24 @@ class ColTinyConfig:
             raise ModelLoadError(f"{path}: not a ColTiny configuration ({type(error).__name__}: {error})") from error
 
 
-def occurrence_lengths(config: ColTinyConfig, counts: NDArray[Any], words: int) -> Float32:
-    """The vector lengths of a page's words: float32 (n, 1), by BM25's saturation.
+def page_vectors(
+    config: ColTinyConfig, spellings: Float32, counts: NDArray[Any], printed: NDArray[np.integer], senses: Float32
+) -> Float32:
+    """The vectors of a page: its words with lengths by BM25's saturation, senses of passages, and the zero vector.
 
     Args:
         config: k1, b and the mean number of words.
+        spellings: float32 (n, dim - 1), one unit vector per distinct word.
         counts: (n,), occurrences of each word on the page.
-        words: number of all words on the page.
+        printed: (n_printed,), the row of each printed word in `spellings`, in the page's order.
+        senses: float32 (n, n_sense), the sense of each word.
+
+    Returns:
+        float32 (n + n_passages + 1, dim).
     """
-    norm = config.k1 * (1 - config.b + config.b * words / config.mean_occurrences)
-    return (counts * (config.k1 + 1) / (counts + norm)).astype(np.float32)[:, None]
+    norm = config.k1 * (1 - config.b + config.b * len(printed) / config.mean_occurrences)
+    length = (counts * (config.k1 + 1) / (counts + norm)).astype(np.float32)[:, None]
+    return page_rows(np.concatenate([spellings * length, length], axis=1), passages(senses, printed))
 
 
 class ColTinyQueries:
@@ -172,6 +180,4 @@ class ColTinyTexts(ColTinyQueries):
         number: dict[str, int] = {}
         printed = np.array([number.setdefault(word, len(number)) for word in words])
         _, first, counts = np.unique(printed, return_index=True, return_counts=True)
-        length = occurrence_lengths(self._config, counts, len(words))
-        rows = np.concatenate([vectors[first] * length, length], axis=1)
-        return page_rows(rows, passages(self._senses.of_words(list(number)), printed))
+        return page_vectors(self._config, vectors[first], counts, printed, self._senses.of_words(list(number)))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from colpali_integrations.errors import MissingExtraError, StoreError
-from colpali_integrations.runtime.threads import available_cores
+from colpali_integrations.runtime.machine import available_cores
 from colpali_integrations.stores.engine import FULL, WORDS, VectorSpec
 
 try:

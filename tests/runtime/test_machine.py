@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from colpali_integrations.runtime import allocator
+from colpali_integrations.runtime import machine
 
 STATUS = Path("/proc/self/status")
 
 
 @pytest.fixture
 def fresh_lookup() -> Iterator[None]:
-    allocator._malloc_trim.cache_clear()
+    machine._malloc_trim.cache_clear()
     yield
-    allocator._malloc_trim.cache_clear()
+    machine._malloc_trim.cache_clear()
 
 
 def resident() -> int:
@@ -25,14 +25,14 @@ def resident() -> int:
     return next(int(line.split()[1]) // 1024 for line in STATUS.read_text().splitlines() if line.startswith("VmRSS"))
 
 
-@pytest.mark.skipif(allocator._malloc_trim() is None, reason="only glibc keeps too much")
+@pytest.mark.skipif(machine._malloc_trim() is None, reason="only glibc keeps too much")
 def test_holes_in_the_heap_are_returned() -> None:
     # 160 MiB in blocks too small for a mapping of their own, with a live one after each four: the heap cannot shrink.
     blocks = [bytes(60_000) for _ in range(2800)]
     kept = blocks[::4]
     del blocks
     before = resident()
-    allocator.release_freed_memory()
+    machine.release_freed_memory()
     assert before - resident() > 80
     assert len(kept) == 700
 
@@ -40,5 +40,5 @@ def test_holes_in_the_heap_are_returned() -> None:
 @pytest.mark.usefixtures("fresh_lookup")
 def test_on_other_platforms_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    allocator.release_freed_memory()
-    assert allocator._malloc_trim() is None
+    machine.release_freed_memory()
+    assert machine._malloc_trim() is None
