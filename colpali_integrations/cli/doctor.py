@@ -143,11 +143,12 @@ def provider_error(name: str) -> str | None:
         name: such as "CUDAExecutionProvider".
     """
     import onnxruntime as ort
-    from onnx import TensorProto, helper
+    from onnx import parser
 
-    square = [helper.make_tensor_value_info(value, TensorProto.FLOAT, [2, 2]) for value in ("a", "b", "c")]
-    graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "doctor", square[:2], square[2:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        "doctor (float[2, 2] a, float[2, 2] b) => (float[2, 2] c) {c = MatMul(a, b)}"
+    )
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised as well
     if name != "CPUExecutionProvider":

@@ -22,7 +22,7 @@ from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import is_one_image
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import collect
-from colpali_integrations.scoring.single_vector import single_vector
+from colpali_integrations.scoring.pooling import single_vector
 
 __all__ = ["ColPaliEmbeddings"]
 

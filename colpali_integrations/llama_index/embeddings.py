@@ -26,7 +26,7 @@ from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import Lane, collect, offload
-from colpali_integrations.scoring.single_vector import single_vector
+from colpali_integrations.scoring.pooling import single_vector
 
 __all__ = ["ColPaliEmbedding", "DeferredEmbedding"]
 

@@ -48,8 +48,7 @@ class Vocabulary:
             text: the prompt; may be empty.
             template: add the tokens that the tokenizer's own template puts around a text.
         """
-        ids: list[int] = self._prompt.encode(text, add_special_tokens=template).ids
-        return ids
+        return list(self._prompt.encode(text, add_special_tokens=template).ids)
 
     def template_ids(self) -> tuple[list[int], list[int]]:
         """Ids that the tokenizer's own template puts before and after a text, such as [CLS] and [SEP]."""
@@ -59,13 +58,11 @@ class Vocabulary:
 
     def user_ids(self, text: str) -> list[int]:
         """Ids of a user's text, in which no token is special."""
-        ids: list[int] = self._user.encode(text, add_special_tokens=False).ids
-        return ids
+        return list(self._user.encode(text, add_special_tokens=False).ids)
 
     def user_spans(self, text: str) -> list[tuple[int, int]]:
         """Start and end of the characters that each of `user_ids` stands for."""
-        spans: list[tuple[int, int]] = self._user.encode(text, add_special_tokens=False).offsets
-        return spans
+        return list(self._user.encode(text, add_special_tokens=False).offsets)
 
     def token_id(self, token: str) -> int:
         """Id of one token.

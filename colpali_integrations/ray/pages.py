@@ -165,8 +165,7 @@ def _tags(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Return the row's own metadata, after a round trip through JSON: the identity is derived from these values."""
     values = {name: row[name].tolist() if hasattr(row[name], "tolist") else row[name] for name in names}
     try:
-        tags: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
-        return tags
+        return dict(json.loads(json.dumps(values, allow_nan=False)))
     except (TypeError, ValueError) as error:
         raise InputError(f"its metadata has values that JSON cannot hold ({error})") from error
 

@@ -121,8 +121,7 @@ class Int8Pages(PreparedPages):
 
     def dequantize(self, index: int) -> NDArray[np.float32]:
         """Restore a page's vectors, float32 (n_vectors, dim); a number is off by at most half the page's scale."""
-        floats: NDArray[np.float32] = self.page(index) * self.scales[index] + self.centres[index]
-        return floats
+        return np.asarray(self.page(index) * self.scales[index] + self.centres[index])
 
     def best_matches(self, queries: NDArray[Any], *, threads: int | None = None) -> NDArray[np.float64]:
         """Compute `PreparedPages.best_matches`, exact for the quantised queries and pages up to a last rounding."""

@@ -2,7 +2,7 @@
 
 | function | vectors left of 1030 | for |
 |---|---|---|
-| `mean_pool` | 1 | stores of single vectors; much of the quality is lost |
+| `mean_pool`, `single_vector` | 1 | stores of single vectors; much of the quality is lost |
 | `grid_pool` | 32 row or column means + 6 | a prefetch stage (Qdrant's recipe) |
 | `hierarchical_pool` | 343 at factor 3 | a smaller index at 97.8% of the score (colpali-engine's figure) |
 | `ward_pool` | 32 | a prefetch stage, for vectors of any order and lengths |
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring.maxsim import as_multi_vector
 
-__all__ = ["grid_pool", "hierarchical_pool", "mean_pool", "ward_pool"]
+__all__ = ["grid_pool", "hierarchical_pool", "mean_pool", "single_vector", "ward_pool"]
 
 
 def mean_pool(vectors: NDArray[Any], *, normalize: bool = True) -> NDArray[np.float32]:
@@ -40,8 +40,35 @@ def mean_pool(vectors: NDArray[Any], *, normalize: bool = True) -> NDArray[np.fl
     """
     # Summed in float64, so that the result does not depend on the order in which numpy adds.
     mean = as_multi_vector(vectors).mean(axis=0, dtype=np.float64)[None]
-    pooled: NDArray[np.float32] = (_unit(mean) if normalize else mean)[0].astype(np.float32)
-    return pooled
+    return np.asarray((_unit(mean) if normalize else mean)[0], np.float32)
+
+
+def single_vector(vectors: NDArray[Any]) -> list[float]:
+    """Pool a multi-vector to the mean of its vectors, scaled to length 1.
+
+    Args:
+        vectors: (n_vectors, dim).
+
+    Returns:
+        A list of `dim` Python floats, which frameworks' caches and JSON require, of unit length. A pooled vector of
+        zero, as of a page on which ColTiny reads nothing, is replaced by the unit vector of the last axis: zero would
+        be nearer to most queries than real pages are (cosine 0, where pages that do not match have less), and some
+        stores refuse it. ColTiny's last axis counts against a page, so a blank page ranks like one without a match.
+
+    Raises:
+        InputError: `vectors` is not a multi-vector.
+
+    Example:
+        >>> single_vector(np.array([[3.0, 0.0], [0.0, 3.0]]))
+        [0.7071067690849304, 0.7071067690849304]
+        >>> single_vector(np.array([[0.0, 0.0]]))
+        [0.0, 1.0]
+    """
+    pooled = mean_pool(vectors)
+    if not pooled.any():
+        pooled = np.zeros_like(pooled)
+        pooled[-1] = 1.0
+    return list(pooled.tolist())
 
 
 def grid_pool(
@@ -184,5 +211,4 @@ def _ward_means(observations: NDArray[Any], vectors: NDArray[np.float32], n_clus
 
 def _unit(rows: NDArray[Any]) -> NDArray[Any]:
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    unit: NDArray[Any] = rows / np.where(lengths > 0, lengths, 1)
-    return unit
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1))

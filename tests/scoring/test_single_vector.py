@@ -8,7 +8,7 @@ import pytest
 from colpali_integrations import ColPali
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring import mean_pool
-from colpali_integrations.scoring.single_vector import single_vector
+from colpali_integrations.scoring.pooling import single_vector
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (7, 128), (1030, 128)])

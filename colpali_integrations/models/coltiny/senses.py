@@ -175,5 +175,4 @@ def _rows(senses: Float32, dim: int, hinge: float) -> Float32:
 
 def _unit(vector: Float32) -> Float32:
     length = np.linalg.norm(vector)
-    unit: Float32 = (vector / length if length > 1e-6 else np.zeros_like(vector)).astype(np.float32)
-    return unit
+    return np.asarray(vector / length if length > 1e-6 else np.zeros_like(vector), np.float32)
