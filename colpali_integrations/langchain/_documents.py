@@ -11,6 +11,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from langchain_core.documents import Document
@@ -30,17 +31,18 @@ from colpali_integrations.pages.identity import (
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.pdf import is_pdf
 from colpali_integrations.pages.reference import page_image
-from colpali_integrations.stores import DocumentSource, Entry, Item
+from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
+from colpali_integrations.stores.indexing import check_document_id
 from colpali_integrations.stores.rerank import Candidate
 
 __all__ = [
     "DocumentInput",
     "ImageInput",
     "candidate_of",
-    "check_source",
     "checked_documents",
     "document_of",
     "document_source",
+    "document_sources",
     "image_source",
     "image_sources",
     "is_page",
@@ -235,15 +237,29 @@ def document_source(
     return DocumentSource(source=content, name=name, metadata=metadata, extra_metadata=source.metadata, **options)
 
 
-def check_source(metadata: Mapping[str, Any] | None, number: int) -> None:
-    """Refuse a URL as the source of several documents, which it would identify as one.
+def document_sources(
+    inputs: Iterable[DocumentInput],
+    *,
+    exclude: Iterable[str],
+    document_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> list[DocumentSource]:
+    """Make the document sources of files, Blobs and all documents in folders; `options` as for `document_source`.
 
     Raises:
-        ConfigurationError: there are several.
+        ConfigurationError: `document_id`, or a URL as the source in `metadata`, stands with several documents.
     """
+    several = list(inputs)
+    check_document_id(document_id, several)
+    files: list[Any] = []
+    for one in several:
+        is_folder = isinstance(one, str | os.PathLike) and Path(one).expanduser().is_dir()
+        files += find_documents(one, exclude=exclude) if is_folder else [one]  # type: ignore[arg-type]
     source = (metadata or {}).get("source")
-    if number > 1 and isinstance(source, str) and "://" in source:
-        raise ConfigurationError(f"metadata: the source {source} identifies one document, and there are {number}")
+    if len(files) > 1 and isinstance(source, str) and "://" in source:
+        raise ConfigurationError(f"metadata: the source {source} identifies one document, and there are {len(files)}")
+    return [document_source(file, document_id=document_id, metadata=metadata, **options) for file in files]
 
 
 def image_source(

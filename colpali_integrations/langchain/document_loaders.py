@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from langchain_core.document_loaders import BaseBlobParser, BaseLoader
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
 from colpali_integrations._options import unknown_option
-from colpali_integrations.errors import ConfigurationError, InputError
-from colpali_integrations.langchain._documents import check_source, document_source
+from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.langchain._documents import document_source, document_sources
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.pdf import page_numbers
-from colpali_integrations.stores import find_documents
+from colpali_integrations.stores import DocumentSource
+from colpali_integrations.stores.indexing import check_document_id, read_documents
+from colpali_integrations.stores.ingest import OnError, ProgressCallback, check_on_error
 
 __all__ = ["PageImageBlobParser", "PdfPageLoader"]
-
-logger = logging.getLogger(__name__)
 
 Source: TypeAlias = "str | os.PathLike[str] | Blob"
 # Arguments of LangChain's other loaders.
@@ -77,8 +75,8 @@ class PageImageBlobParser(BaseBlobParser):
     ) -> None:
         if not dpi > 0:
             raise ConfigurationError(f"dpi must be positive, got {dpi}")
-        self.metadata, self.dpi, self.password, self.include_image = metadata, dpi, password, include_image
-        self.pages = page_numbers(pages)
+        self.options: dict[str, Any] = {"metadata": metadata, "dpi": dpi, "pages": page_numbers(pages)}
+        self.options |= {"password": password, "include_image": include_image}
 
     def lazy_parse(self, blob: Blob) -> Iterator[Document]:
         """Read pages one at a time.
@@ -87,11 +85,7 @@ class PageImageBlobParser(BaseBlobParser):
             PdfError: the PDF is damaged, encrypted or empty, or has no page of a requested number.
             ImageError: the blob is neither a PDF nor an image.
         """
-        source = document_source(blob, metadata=self.metadata, dpi=self.dpi, password=self.password)
-        with source.open() as document:
-            for page in document.pages(self.pages):
-                metadata = page.metadata_with_image() if self.include_image else page.metadata
-                yield Document(page_content=page.content, metadata=metadata)
+        yield from _documents([document_source(blob, **self.options)])
 
 
 class PdfPageLoader(BaseLoader):
@@ -104,14 +98,18 @@ class PdfPageLoader(BaseLoader):
             loaded, sorted by name.
         exclude: patterns of files in folders to leave out, such as "drafts/*".
         metadata: the caller's own values, for every page; see `PageImageBlobParser`.
+        document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
         dpi: resolution of PDF pages.
         pages: 1-based numbers of the requested pages per file; None for all.
         password: for encrypted PDFs.
         include_image: whether to include each picture as base64 in the metadata.
-        on_error: "raise" the error of a file that cannot be read, or "skip" the rest of the file with a log entry.
+        on_error: "raise" the error of a file or page that cannot be read, or "skip" it with a log entry.
+        progress: a function that is called after each page, or True for a progress bar on stderr; see
+            `stores.read_documents`.
 
     Raises:
-        ConfigurationError: an option is unknown or has an invalid value.
+        ConfigurationError: an option is unknown or has an invalid value, or `document_id` stands with a folder or
+            several sources.
 
     Example:
         >>> loader = PdfPageLoader("reports/", on_error="skip")
@@ -126,20 +124,23 @@ class PdfPageLoader(BaseLoader):
         *,
         exclude: Iterable[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        document_id: str | None = None,
         dpi: float = DEFAULT_DPI,
         pages: Iterable[int] | None = None,
         password: str | None = None,
         include_image: bool = False,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
+        progress: ProgressCallback | bool = False,
         **unknown: NoReturn,
     ) -> None:
         if unknown:
             known = inspect.signature(type(self)).parameters.keys() - {"unknown"}
             raise unknown_option(type(self).__name__, unknown, known, _GUESSES)
-        if on_error not in ("raise", "skip"):
-            raise ConfigurationError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        check_on_error(on_error)
         self.sources = [source] if isinstance(source, str | os.PathLike | Blob) else list(source)
-        self.exclude, self.on_error = exclude if isinstance(exclude, str) else list(exclude), on_error
+        check_document_id(document_id, self.sources)
+        self.exclude = exclude if isinstance(exclude, str) else list(exclude)
+        self.document_id, self.on_error, self.progress = document_id, on_error, progress
         self.parser = PageImageBlobParser(
             metadata=metadata, dpi=dpi, pages=pages, password=password, include_image=include_image
         )
@@ -151,20 +152,11 @@ class PdfPageLoader(BaseLoader):
             PdfError: a PDF cannot be read.
             ImageError: a file is neither a PDF nor an image.
         """
-        blobs = [blob for source in self.sources for blob in self._blobs(source)]
-        check_source(self.parser.metadata, len(blobs))
-        for blob in blobs:
-            try:
-                yield from self.parser.lazy_parse(blob)
-            except InputError as error:
-                if self.on_error == "raise":
-                    raise
-                logger.warning("skipped %s: %s", blob.source or "a blob", error)
+        sources = document_sources(
+            self.sources, exclude=self.exclude, document_id=self.document_id, **self.parser.options
+        )
+        yield from _documents(sources, on_error=self.on_error, progress=self.progress)
 
-    def _blobs(self, source: Source) -> Iterator[Blob]:
-        if isinstance(source, Blob):
-            yield source
-        elif Path(source).expanduser().is_dir():
-            yield from map(Blob.from_path, find_documents(source, exclude=self.exclude))
-        else:
-            yield Blob.from_path(os.fspath(source))
+
+def _documents(sources: Iterable[DocumentSource], **options: Any) -> Iterator[Document]:
+    return (Document(entry.text, metadata=dict(entry.metadata)) for entry in read_documents(sources, **options))

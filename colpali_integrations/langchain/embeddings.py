@@ -14,14 +14,13 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from colpali_integrations.errors import InputError
 from colpali_integrations.langchain._documents import ImageInput, image_sources
-from colpali_integrations.langchain._threads import async_twin, in_lane
 from colpali_integrations.models.colpali import ColPali, OnError
 from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.images import is_one_image
 from colpali_integrations.runtime.arrays import Float32
-from colpali_integrations.runtime.threads import collect
+from colpali_integrations.runtime.threads import collect, offload
 from colpali_integrations.scoring.pooling import single_vector
 
 __all__ = ["ColPaliEmbeddings"]
@@ -196,15 +195,23 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
 
     async def aembed_query(self, text: str) -> list[float]:
         """`embed_query` in a thread, without blocking the event loop."""
-        return await in_lane(partial(self.embed_query, text), "queries")
+        return await offload(partial(self.embed_query, text), "queries")
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """`embed_documents` in a thread, without blocking the event loop."""
-        return await in_lane(partial(self.embed_documents, texts), "pages")
+        return await offload(partial(self.embed_documents, texts), "pages")
 
-    aembed_query_multi_vector = async_twin(embed_query_multi_vector, "queries")
-    aembed_queries_multi_vector = async_twin(embed_queries_multi_vector, "queries")
-    aembed_documents_multi_vector = async_twin(embed_documents_multi_vector, "pages")
+    async def aembed_query_multi_vector(self, text: str) -> Float32:
+        """`embed_query_multi_vector` in a thread, without blocking the event loop."""
+        return await offload(partial(self.embed_query_multi_vector, text), "queries")
+
+    async def aembed_queries_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
+        """`embed_queries_multi_vector` in a thread, without blocking the event loop."""
+        return await offload(partial(self.embed_queries_multi_vector, texts), "queries")
+
+    async def aembed_documents_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
+        """`embed_documents_multi_vector` in a thread, without blocking the event loop."""
+        return await offload(partial(self.embed_documents_multi_vector, texts), "pages")
 
     async def aembed_images(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from threading import Event
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
@@ -20,19 +20,18 @@ from colpali_integrations.errors import ConfigurationError, InputError, ModelNot
 from colpali_integrations.langchain._documents import (
     DocumentInput,
     ImageInput,
-    check_source,
     checked_documents,
     document_of,
-    document_source,
+    document_sources,
     image_source,
     item_of,
 )
-from colpali_integrations.langchain._threads import async_twin, in_lane, stop_event
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
 from colpali_integrations.pages.pdf import page_numbers
+from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import (
     DocumentSource,
     Filter,
@@ -42,7 +41,6 @@ from colpali_integrations.stores import (
     MultiVectorStore,
     SearchOptions,
     Settings,
-    find_documents,
     ingest,
     parse_filter,
     stored_settings,
@@ -82,8 +80,10 @@ _CONSTRUCTOR_GUESSES = {
     "location": "path= for a folder, or url= for a server",
     **dict.fromkeys(("embeddings", "embedding_function", "embed_model"), "embedding="),
 }
-# Images in memory and from the network are read before the ingestion to identify them; this many at a time.
+# Images in memory and from the network stay in memory from their identification to their encoding; this many at a time.
 _IMAGES_TOGETHER = 16
+# Options of `add_documents`.
+_ADDING = ("ids", "batch_size", "on_error", "progress", "stop")
 
 
 class ColPaliVectorStore(VectorStore):
@@ -214,8 +214,7 @@ class ColPaliVectorStore(VectorStore):
             >>> len(store.similarity_search("palettes", k=3))
             1
         """
-        names = ("ids", "batch_size", "password", "on_error", "progress")
-        adding = {name: options.pop(name) for name in names if name in options}
+        adding = {name: options.pop(name) for name in _ADDING if name in options}
         store = cls(embedding, **options)
         store.add_documents(documents, **adding)
         return store
@@ -229,6 +228,7 @@ class ColPaliVectorStore(VectorStore):
         password: str | None = None,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
+        stop: Event | None = None,
     ) -> list[str]:
         """Store pages and texts; they replace those with the same ids.
 
@@ -244,6 +244,8 @@ class ColPaliVectorStore(VectorStore):
             on_error: "raise" the error of a Document that cannot be read or encoded, after storing those before it;
                 or "skip" it with a log entry.
             progress: a function that is called after each encoded Document, or True for a progress bar on stderr.
+            stop: an event; once it is set, the call ends after the page at hand, and the stored pages stay. A cancelled
+                task does the same.
 
         Returns:
             The ids, in the order of the Documents, without those skipped.
@@ -255,7 +257,7 @@ class ColPaliVectorStore(VectorStore):
         several = checked_documents(documents)
         make = partial(item_of, password=password)
         items = map(make, several, range(len(several)), _per_item(ids, len(several), "ids"))
-        return self._ingest(items, on_error=on_error, progress=progress)
+        return self._ingest(items, on_error=on_error, progress=progress, stop=stop)
 
     def add_texts(
         self,
@@ -276,6 +278,8 @@ class ColPaliVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
         include_image: bool = False,
         on_error: OnError = "raise",
+        progress: ProgressCallback | bool = False,
+        stop: Event | None = None,
     ) -> list[str]:
         """Store images as pages, with the metadata that `PdfPageLoader` gives an image file.
 
@@ -287,6 +291,8 @@ class ColPaliVectorStore(VectorStore):
             include_image: whether to store each picture as base64 in the metadata. Without it only images in files can
                 be shown again, to a chat model for instance.
             on_error: as for `add_documents`.
+            progress: as for `add_documents`.
+            stop: as for `add_documents`.
 
         Returns:
             The ids, in the order of the images, without those skipped.
@@ -299,16 +305,11 @@ class ColPaliVectorStore(VectorStore):
         several: list[ImageInput] = [images] if one else list(images)  # type: ignore[list-item, arg-type]
         more, names = _per_item(metadatas, len(several), "metadatas"), _per_item(ids, len(several), "ids")
         load = partial(load_image, **self._embedding.options.image_options)
-        stored: list[str] = []
-        for first in range(0, len(several), _IMAGES_TOGETHER):
-            if (stop := stop_event.get()) is not None and stop.is_set():
-                break
-            sources = [
-                image_source(several[at], load, metadata=more[at], id_=names[at], index=at, include_image=include_image)
-                for at in range(first, min(first + _IMAGES_TOGETHER, len(several)))
-            ]
-            stored += self._ingest(sources, on_error=on_error)
-        return stored
+        sources = [
+            image_source(image, load, metadata=more[at], id_=names[at], index=at, include_image=include_image)
+            for at, image in enumerate(several)
+        ]
+        return self._ingest(sources, on_error=on_error, progress=progress, stop=stop, together=_IMAGES_TOGETHER)
 
     def add_pdf(
         self,
@@ -323,6 +324,7 @@ class ColPaliVectorStore(VectorStore):
         exclude: Iterable[str] = (),
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
+        stop: Event | None = None,
     ) -> list[str]:
         """Store the pages of a PDF, or of all PDFs and images of a folder.
 
@@ -341,6 +343,7 @@ class ColPaliVectorStore(VectorStore):
             exclude: patterns of files in a folder to leave out, such as "drafts/*".
             on_error: as for `add_documents`; a document that cannot be read in full keeps its earlier pages.
             progress: as for `add_documents`.
+            stop: as for `add_documents`.
 
         Returns:
             The ids of the pages, in order.
@@ -355,17 +358,10 @@ class ColPaliVectorStore(VectorStore):
             >>> store.similarity_search("seats", filter={"tenant": "north"})[0].metadata["page"]
             2
         """
-        files: list[Any] = [source]
-        if isinstance(source, str | os.PathLike) and Path(source).expanduser().is_dir():
-            files = find_documents(source, exclude=exclude)
-            if document_id is not None:
-                raise ConfigurationError(f"document_id names one document, and {source} is a folder")
-        check_source(metadata, len(files))
         options: dict[str, Any] = {"dpi": dpi, "password": password, "include_image": include_image}
-        identity: dict[str, Any] = {"metadata": metadata, "document_id": document_id}
-        numbers = page_numbers(pages)
-        sources = [document_source(file, pages=numbers, **identity, **options) for file in files]
-        return self._ingest(sources, on_error=on_error, progress=progress)
+        options |= {"metadata": metadata, "document_id": document_id, "pages": page_numbers(pages)}
+        sources = document_sources([source], exclude=exclude, **options)
+        return self._ingest(sources, on_error=on_error, progress=progress, stop=stop)
 
     def delete(  # type: ignore[override]
         self, ids: Sequence[str] | None = None, *, filter: FilterInput = None
@@ -555,10 +551,11 @@ class ColPaliVectorStore(VectorStore):
         password: str | None = None,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
+        stop: Event | None = None,
     ) -> list[str]:
         """`add_documents` in a thread, without blocking the event loop."""
         options: dict[str, Any] = {"ids": ids, "password": password, "on_error": on_error, "progress": progress}
-        return await in_lane(partial(self.add_documents, documents, **options), "pages")
+        return await cancellable(lambda either: self.add_documents(documents, stop=either, **options), stop)
 
     async def aadd_texts(
         self,
@@ -569,16 +566,68 @@ class ColPaliVectorStore(VectorStore):
         **options: Any,
     ) -> list[str]:
         """`add_texts` in a thread, without blocking the event loop; LangChain's own loses the texts of a generator."""
-        return await in_lane(partial(self.add_texts, texts, metadatas, ids=ids, **options), "pages")
+        stop = options.pop("stop", None)
+        return await cancellable(lambda either: self.add_texts(texts, metadatas, ids=ids, stop=either, **options), stop)
+
+    async def aadd_images(
+        self,
+        images: Iterable[ImageInput] | ImageInput,
+        metadatas: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        include_image: bool = False,
+        on_error: OnError = "raise",
+        progress: ProgressCallback | bool = False,
+        stop: Event | None = None,
+    ) -> list[str]:
+        """`add_images` in a thread, without blocking the event loop."""
+        options: dict[str, Any] = {"ids": ids, "include_image": include_image}
+        options |= {"on_error": on_error, "progress": progress}
+        return await cancellable(lambda either: self.add_images(images, metadatas, stop=either, **options), stop)
+
+    async def aadd_pdf(
+        self,
+        source: DocumentInput,
+        *,
+        dpi: float = DEFAULT_DPI,
+        pages: Iterable[int] | None = None,
+        password: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        document_id: str | None = None,
+        include_image: bool = False,
+        exclude: Iterable[str] = (),
+        on_error: OnError = "raise",
+        progress: ProgressCallback | bool = False,
+        stop: Event | None = None,
+    ) -> list[str]:
+        """`add_pdf` in a thread, without blocking the event loop."""
+        options: dict[str, Any] = {"dpi": dpi, "pages": pages, "password": password, "include_image": include_image}
+        options |= {"metadata": metadata, "document_id": document_id, "exclude": exclude}
+        options |= {"on_error": on_error, "progress": progress}
+        return await cancellable(lambda either: self.add_pdf(source, stop=either, **options), stop)
+
+    async def asimilarity_search_by_vector_with_score(
+        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> _Scored:
+        """`similarity_search_by_vector_with_score` in a thread, without blocking the event loop."""
+        search = partial(self.similarity_search_by_vector_with_score, embedding, k, filter, **options)
+        return await offload(search, "queries")
+
+    async def asimilarity_search_by_image(
+        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> list[Document]:
+        """`similarity_search_by_image` in a thread, without blocking the event loop."""
+        return await offload(partial(self.similarity_search_by_image, image, k, filter, **options), "queries")
+
+    async def asimilarity_search_by_image_with_score(
+        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
+    ) -> _Scored:
+        """`similarity_search_by_image_with_score` in a thread, without blocking the event loop."""
+        search = partial(self.similarity_search_by_image_with_score, image, k, filter, **options)
+        return await offload(search, "queries")
 
     async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
-        return await in_lane(partial(self._similarity_search_with_relevance_scores, query, k, **kwargs), "queries")
-
-    aadd_images = async_twin(add_images, "pages")
-    aadd_pdf = async_twin(add_pdf, "pages")
-    asimilarity_search_by_vector_with_score = async_twin(similarity_search_by_vector_with_score, "queries")
-    asimilarity_search_by_image = async_twin(similarity_search_by_image, "queries")
-    asimilarity_search_by_image_with_score = async_twin(similarity_search_by_image_with_score, "queries")
+        return await offload(partial(self._similarity_search_with_relevance_scores, query, k, **kwargs), "queries")
 
     # -- copies, and the end ------------------------------------------------------------------------------------
 
@@ -619,7 +668,7 @@ class ColPaliVectorStore(VectorStore):
         encoder = self._embedding
         options["progress"] = options.get("progress") or encoder.show_progress
         options |= {"batch_size": encoder.batch_size, "parallel": encoder.parallel}
-        return ingest(sources, store=self.store, model=encoder.model, stop=stop_event.get(), **options).ids
+        return ingest(sources, store=self.store, model=encoder.model, **options).ids
 
     def _hits(self, query: str, **options: Any) -> Hits:
         return self.find([self._embedding.embed_query_multi_vector(query)], texts=[query], **options)[0]

@@ -156,13 +156,13 @@ class ColPaliIndex(VectorStoreIndex):
         self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
     ) -> None:
         for batch in iter_batch(nodes, self._insert_batch_size):
-            self._vector_store.add(batch, show_progress=show_progress, **insert_kwargs)
+            self._vector_store.add(batch, progress=show_progress, **insert_kwargs)
 
     async def _async_add_nodes_to_index(
         self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
     ) -> None:
         for batch in iter_batch(nodes, self._insert_batch_size):
-            await self._vector_store.async_add(batch, show_progress=show_progress, **insert_kwargs)
+            await self._vector_store.async_add(batch, progress=show_progress, **insert_kwargs)
 
 
 def _context(storage_context: StorageContext | None, vector_store: ColPaliVectorStore | None) -> StorageContext:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,18 +13,17 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import ImageNode
 
-from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.llama_index._components import StrictComponent
 from colpali_integrations.llama_index.schema import page_node
-from colpali_integrations.pages.document import DEFAULT_DPI, PagedDocument
-from colpali_integrations.pages.identity import document_id, page_name
-from colpali_integrations.pages.images import image_name
+from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.identity import document_id as derived_id
 from colpali_integrations.pages.pdf import page_numbers
-from colpali_integrations.stores.indexing import find_documents
+from colpali_integrations.stores import DocumentSource
+from colpali_integrations.stores.indexing import check_document_id, find_documents, read_documents
+from colpali_integrations.stores.ingest import ProgressCallback
 
 __all__ = ["PdfPageReader"]
-
-logger = logging.getLogger(__name__)
 
 
 class PdfPageReader(StrictComponent, BasePydanticReader):
@@ -79,10 +77,12 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         extra_info: Mapping[str, Any] | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
+        document_id: str | None = None,
         pages: Iterable[int] | None = None,
         exclude: Iterable[str] = (),
         name: str | None = None,
         fs: Any = None,
+        progress: ProgressCallback | bool = False,
     ) -> Iterator[ImageNode]:
         """Read pages one by one. A document is opened once; its pages are drawn for `include_image` only.
 
@@ -91,11 +91,14 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
             extra_info: more metadata for each node, such as the sizes and dates that `SimpleDirectoryReader` passes.
                 They are not part of the node's identity.
             metadata: the caller's own values, added to the reader's.
+            document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
             pages: 1-based numbers of the pages of each document; None for all.
             exclude: patterns of files in folders to ignore; see `stores.find_documents`.
             name: stored as `source` of a single document. It identifies content without a path.
             fs: an fsspec file system to read files from, as `SimpleDirectoryReader` passes it. A page of a file that is
                 not local carries its picture, and the URL of the file ("s3://shelf/report.pdf") identifies it.
+            progress: a function that is called after each page, or True for a progress bar on stderr; see
+                `stores.read_documents`.
 
         Yields:
             Nodes, in order.
@@ -104,11 +107,11 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
             InputError: a path does not exist, or `fs` cannot read it.
             PdfError: a PDF is damaged, is encrypted and the password is wrong, or has no requested page.
             ImageError: a file is neither a PDF nor an image.
-            ConfigurationError: `pages` are not 1-based whole numbers, or `name` comes with several documents.
+            ConfigurationError: `pages` are not 1-based whole numbers, or `name` or `document_id` comes with several
+                documents, or `document_id` with a folder.
         """
-        tags = {**self.metadata, **(metadata or {})}
-        read = partial(self._read, metadata=tags, extra_metadata=extra_info or {}, pages=page_numbers(pages))
         sources = [file] if isinstance(file, (str, os.PathLike, bytes)) else list(file)
+        check_document_id(document_id, sources)
         contents = [one for one in sources if isinstance(one, bytes)]
         paths = [one for one in sources if not isinstance(one, bytes)]
         is_local = fs is None or isinstance(fs, LocalFileSystem)
@@ -116,49 +119,33 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         remote = [] if is_local else [os.fspath(one) for one in paths]
         if name is not None and (number := len(local) + len(contents) + len(remote)) != 1:
             raise ConfigurationError(f"name names one document, and there are {number}; call load_data once for each")
-        for path in local:
-            yield from read(path, name)
-        for content in contents:
-            yield from read(content, name)
+        tags, numbers = {**self.metadata, **(metadata or {})}, page_numbers(pages)
+
+        def source(content: Any, name: str | None = name, identity: str | None = document_id) -> DocumentSource:
+            drawn = self.password is not None or not isinstance(content, Path)
+            return DocumentSource(
+                source=content,
+                name=name,
+                document_id=identity,
+                metadata=tags,
+                extra_metadata=extra_info,
+                pages=numbers,
+                dpi=self.dpi,
+                password=self.password,
+                include_image=drawn if self.include_image is None else self.include_image,
+            )
+
+        documents = [source(content) for content in (*local, *contents)]
         for key in remote:
             # The file system is a part of the identity: a local file may have the same path.
-            identity = document_id(fs.unstrip_protocol(key), tags)
-            yield from read(partial(_content, fs, key), name or key, document_id=identity)
+            identity = document_id or derived_id(fs.unstrip_protocol(key), tags)
+            documents.append(source(partial(_content, fs, key), name or key, identity))
+        for entry in read_documents(documents, on_error=self.on_error, progress=progress):
+            yield page_node(entry.text, entry.metadata)
 
     def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
         """Read all pages at once; see `lazy_load_data`."""
         return list(self.lazy_load_data(*args, **load_kwargs))
-
-    def _read(
-        self,
-        source: Path | bytes | Callable[[], bytes],
-        name: str | None,
-        *,
-        pages: list[int] | None,
-        **options: Any,
-    ) -> Iterator[ImageNode]:
-        try:
-            content = source() if callable(source) else source
-            document = PagedDocument(content, name=name, dpi=self.dpi, password=self.password, **options)
-        except ColPaliError as error:
-            return self._skip(name or image_name(source), error)
-        include_image = self.include_image
-        if include_image is None:
-            include_image = isinstance(content, bytes) or self.password is not None
-        with document:
-            for number in range(1, document.page_count + 1) if pages is None else pages:
-                try:
-                    page = document.page(number)
-                    node = page_node(page.content, page.metadata_with_image() if include_image else page.metadata)
-                except ColPaliError as error:
-                    self._skip(page_name(document.name, number), error)
-                else:
-                    yield node
-
-    def _skip(self, name: str, error: ColPaliError) -> None:
-        if self.on_error == "raise":
-            raise error
-        logger.warning("skipped %s: %s", name, error)
 
 
 def _content(fs: Any, path: str) -> bytes:

@@ -38,7 +38,6 @@ from llama_index.core.schema import (
 from PIL import Image
 
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
-from colpali_integrations.models.prompt import check_query
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
@@ -403,38 +402,34 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
 def node_item(node: BaseNode, index: int, password: str | None = None) -> Item:
     """Translate a node for `stores.ingest`: a page if it has a picture, else a text. The node stays unchanged.
 
+    The item's functions raise the errors of a node that cannot be stored.
+
     Args:
         node: to be stored.
         index: position among the caller's nodes, for error messages.
         password: for a page of an encrypted PDF.
 
     Raises:
-        InputError: `node` is not a node, its picture cannot be read, or it has neither picture nor text; the error
-            names the node.
-        StoreError: JSON cannot hold the node.
+        InputError: `node` is not a node.
     """
     if not isinstance(node, BaseNode):
         raise InputError(
             f"expected a list of nodes, and item {index} is a {type(node).__name__}; PdfPageReader().load_data(path) "
             "gives the nodes of a file or folder"
         )
-    name, text = image_label(node), node.get_content(MetadataMode.EMBED)
     try:
-        key, is_page = content_key(node), has_image(node)
-        if key.startswith("url:"):
-            key = f"{key}:{uuid.uuid4().hex}"  # the picture may have changed, so it is fetched every time
-        if not is_page:
-            check_query(text)
-        _entry(node, key).to_payload()  # thrown away: it would hold a second copy of every embedded picture
-    except ColPaliError as error:
-        raise error.at(index, name) from error.__cause__
+        key = content_key(node)
+    except ColPaliError:
+        key = f"unreadable:{node.node_id}"  # its picture raises the error when its turn comes
+    if key.startswith("url:"):
+        key = f"{key}:{uuid.uuid4().hex}"  # the picture may have changed, so it is fetched every time
     return Item(
         id=node.node_id,
         key=key,
-        name=name,
+        name=image_label(node),
         entry=lambda: _entry(node, key),
-        draw=(lambda: node_picture(node, password)) if is_page else None,
-        text=text,
+        draw=(lambda: node_picture(node, password)) if has_image(node) else None,
+        text=node.get_content(MetadataMode.EMBED),
         index=index,
     )
 

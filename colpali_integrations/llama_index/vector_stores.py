@@ -34,9 +34,10 @@ from colpali_integrations.llama_index._persistence import copied_records, load_s
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, DeferredEmbedding
 from colpali_integrations.llama_index.schema import entry_node, node_item
 from colpali_integrations.runtime.arrays import Float32
-from colpali_integrations.runtime.threads import offload
+from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
+from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage
@@ -50,6 +51,7 @@ _OPTIONS = (
     *("search_mode", "oversampling", "min_relevance", "hybrid", "mmr_threshold", "mmr_prefetch_k", "regions"),
     "embedding_strs",
 )
+_ADD_GUESSES = {"show_progress": "use progress=True"}
 # Candidates of a diverse search, at least and as a multiple of the requested number.
 _CANDIDATES, _FACTOR = 20, 4
 
@@ -205,7 +207,14 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     # -- changes ------------------------------------------------------------------------------------------------
 
     def add(
-        self, nodes: Sequence[BaseNode], *, show_progress: bool = False, password: str | None = None, **kwargs: Any
+        self,
+        nodes: Sequence[BaseNode],
+        *,
+        password: str | None = None,
+        on_error: OnError = "raise",
+        progress: ProgressCallback | bool = False,
+        stop: Event | None = None,
+        **kwargs: Any,
     ) -> list[str]:
         """Encode and store nodes. A node replaces a stored one of the same id.
 
@@ -213,43 +222,49 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
         Args:
             nodes: pages and texts; they stay unchanged. Of several with one id the last one is stored.
-            show_progress: show a progress bar over the nodes that are encoded.
             password: for pages of encrypted PDFs; it is not stored.
+            on_error: "raise" the error of a node that cannot be read or encoded, after storing those before it; or
+                "skip" it with a log entry.
+            progress: a function that is called after each encoded node, or True for a progress bar on stderr.
+            stop: an event; once it is set, the call ends after the node at hand, and the stored nodes stay.
             kwargs: ignored; LlamaIndex passes options of other stores.
 
         Returns:
-            The ids of the nodes.
+            The ids of the nodes, in order, without those skipped.
 
         Raises:
             InputError: an item is no node, a picture cannot be read, or a node has neither picture nor text; the error
                 names the node.
             EncodingError: the model cannot encode a page.
             StoreError: JSON cannot hold a node, or the store cannot be written.
+            ConfigurationError: `show_progress`, or an option has an invalid value.
         """
-        return self._ingest(nodes, show_progress, password, Event())
-
-    async def async_add(
-        self, nodes: Sequence[BaseNode], *, show_progress: bool = False, password: str | None = None, **kwargs: Any
-    ) -> list[str]:
-        """`add` without blocking the event loop. A cancelled task stops after the current page."""
-        stop = Event()
-        try:
-            return await offload(lambda: self._ingest(nodes, show_progress, password, stop), "pages")
-        finally:
-            stop.set()
-
-    def _ingest(self, nodes: Sequence[BaseNode], show_progress: bool, password: str | None, stop: Event) -> list[str]:
-        encoder = self._encoder
-        ingest(
+        if "show_progress" in kwargs:
+            raise unknown_option("add", ["show_progress"], ("on_error", "progress", "stop"), _ADD_GUESSES)
+        return ingest(
             [node_item(node, index, password) for index, node in enumerate(nodes)],
             store=self._store,
-            model=encoder.model,
-            batch_size=encoder.embed_batch_size,
-            parallel=encoder.num_workers,
-            progress=show_progress,
+            model=self._encoder.model,
+            batch_size=self._encoder.embed_batch_size,
+            parallel=self._encoder.num_workers,
+            on_error=on_error,
+            progress=progress,
             stop=stop,
-        )
-        return [node.node_id for node in nodes]
+        ).ids
+
+    async def async_add(
+        self,
+        nodes: Sequence[BaseNode],
+        *,
+        password: str | None = None,
+        on_error: OnError = "raise",
+        progress: ProgressCallback | bool = False,
+        stop: Event | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        """`add` without blocking the event loop. A cancelled task stops after the current page."""
+        options: dict[str, Any] = {"password": password, "on_error": on_error, "progress": progress, **kwargs}
+        return await cancellable(lambda either: self.add(nodes, stop=either, **options), stop)
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Remove the nodes of a document. An unknown id is ignored.

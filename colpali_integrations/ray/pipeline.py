@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -24,12 +24,10 @@ from colpali_integrations.ray.cluster import cluster_nodes, plan_workers
 from colpali_integrations.ray.encoder import Dtype, PageEncoder
 from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter
 from colpali_integrations.ray.pages import draw_pages
-from colpali_integrations.stores.ingest import Failure, IngestReport
+from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, skipped
 from colpali_integrations.stores.settings import Fingerprint
 
 __all__ = ["QdrantServer", "embed_pages"]
-
-logger = logging.getLogger(__name__)
 
 # Pages per call of an encoder: several batches on a GPU; few on a CPU, so that no worker waits for another.
 _BATCH_CPU, _BATCH_GPU = 4, 16
@@ -69,14 +67,14 @@ def embed_pages(
     gpus: float = 0,
     batch_size: int | None = None,
     pages_per_file: int = 256,
+    on_error: OnError = "skip",
     **options: Any,
 ) -> IngestReport:
     """Embed the pages of a dataset of files and write their multi-vectors, on all of a Ray cluster.
 
     Run it again after an interruption, or when files were added or changed: pages that the output holds are not
-    embedded again, a changed document is replaced, and a page that failed is tried again. A page that cannot be read or
-    encoded never ends the run. A document that is in the dataset twice, or whose node is lost in the middle, may be
-    embedded twice.
+    embedded again, a changed document is replaced, and a page that failed is tried again. A document that is in the
+    dataset twice, or whose node is lost in the middle, may be embedded twice.
 
     Args:
         dataset: a `ray.data.Dataset` of files, see `draw_pages`.
@@ -95,6 +93,8 @@ def embed_pages(
         batch_size: pages per call of an encoder; None for 4, or 16 beside a GPU.
         pages_per_file: pages in a Parquet file, or in a write to the server; an interrupted run loses at most as many
             per worker.
+        on_error: "skip" documents and pages that cannot be read or encoded, with a log entry; or "raise" the first such
+            error that reaches this process. Pages that are written by then stay.
         **options: for `ColPali.from_pretrained`, such as `local_files_only`.
 
     Returns:
@@ -117,6 +117,7 @@ def embed_pages(
         >>> report.added, report.present, report.failures
         (1, 0, [])
     """
+    check_on_error(on_error)
     if dtype not in get_args(Dtype):
         raise ConfigurationError(f"dtype must be one of {', '.join(map(repr, get_args(Dtype)))}, got {dtype!r}")
     if pages_per_file < 1 or (batch_size is not None and batch_size < 1):
@@ -156,10 +157,11 @@ def embed_pages(
     )
     # Writers wait for disks and servers: they request no CPU, and so can always run.
     writing: dict[str, Any] = {"batch_size": pages_per_file, "batch_format": "pyarrow", "num_cpus": 0}
-    return _report(_rows(encoded.map_batches(sink.write, **writing)), stored)
+    with closing(_rows(encoded.map_batches(sink.write, **writing))) as rows:
+        return _report(rows, stored, on_error)
 
 
-def _report(rows: Iterator[dict[str, Any]], stored: Mapping[str, str]) -> IngestReport:
+def _report(rows: Iterator[dict[str, Any]], stored: Mapping[str, str], on_error: OnError) -> IngestReport:
     report, documents = IngestReport(), set()
     for row in rows:
         report.removed += row["removed"]
@@ -169,9 +171,10 @@ def _report(rows: Iterator[dict[str, Any]], stored: Mapping[str, str]) -> Ingest
             documents.add(row["document_id"])
         else:
             name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
-            logger.warning("%s: %s", name, row["error"])
-            error = (InputError if row["id"] is None else EncodingError)(row["error"])
-            report.failures.append(Failure(name, error))
+            kind = InputError if row["id"] is None else EncodingError
+            if on_error == "raise":
+                raise kind(f"{name}: {row['error']}")
+            report.failures.append(skipped(name, kind(row["error"]), on_error))
     report.documents = len(documents)
     report.present = len(stored) - report.replaced - report.removed
     return report
@@ -209,7 +212,7 @@ def _for_workers(
     return description
 
 
-def _rows(written: Any) -> Iterator[dict[str, Any]]:
+def _rows(written: Any) -> Generator[dict[str, Any], None, None]:
     """Yield the outcome of each page; an error of this package in a worker is raised as itself."""
     batches = written.iter_batches(batch_size=None, batch_format="pyarrow")
     del written

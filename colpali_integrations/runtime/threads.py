@@ -16,7 +16,7 @@ from contextlib import closing
 from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar
 
-__all__ = ["Lane", "collect", "in_thread", "offload"]
+__all__ = ["Lane", "cancellable", "collect", "in_thread", "offload"]
 
 T = TypeVar("T")
 Lane: TypeAlias = Literal["queries", "pages"]
@@ -44,6 +44,34 @@ async def offload(call: Callable[[], T], lane: Lane, *, workers: int | None = No
     )
 
 
+class _EitherEvent(threading.Event):
+    """An event that is also set once another one is."""
+
+    def __init__(self, other: threading.Event | None) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self._other is not None and self._other.is_set())
+
+
+async def cancellable(
+    call: Callable[[threading.Event], T], stop: threading.Event | None = None, *, workers: int | None = None
+) -> T:
+    """Run a call in the lane of pages.
+
+    Args:
+        call: the call; its argument is an event that is set once `stop` is, or when the task is cancelled.
+        stop: the caller's event, which stays as it is.
+        workers: as in `offload`.
+    """
+    either = _EitherEvent(stop)
+    try:
+        return await offload(lambda: call(either), "pages", workers=workers)
+    finally:
+        either.set()
+
+
 async def collect(
     start: Callable[[], Generator[T, None, None]],
     *,
@@ -60,9 +88,8 @@ async def collect(
     Returns:
         The converted items.
     """
-    cancelled = threading.Event()
 
-    def work() -> list[Any]:
+    def work(cancelled: threading.Event) -> list[Any]:
         results = []
         with closing(start()) as items:
             for item in items:
@@ -71,10 +98,7 @@ async def collect(
                     break
         return results
 
-    try:
-        return await offload(work, "pages", workers=workers)
-    finally:
-        cancelled.set()
+    return await cancellable(work, workers=workers)
 
 
 async def in_thread(results: Iterator[T]) -> AsyncGenerator[T, None]:

@@ -4,7 +4,7 @@ from colpali_integrations._public import publish
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import Filter, parse_filter
 from colpali_integrations.stores.hits import Hits
-from colpali_integrations.stores.indexing import find_documents, index_documents
+from colpali_integrations.stores.indexing import find_documents, index_documents, read_documents
 from colpali_integrations.stores.ingest import Failure, IngestReport, Progress, ingest
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.opening import stored_settings
@@ -30,6 +30,7 @@ __all__ = [
     "index_documents",
     "ingest",
     "parse_filter",
+    "read_documents",
     "stored_settings",
 ]
 

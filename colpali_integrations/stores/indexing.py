@@ -9,16 +9,26 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
-from colpali_integrations.pages.identity import real_path
+from colpali_integrations.pages.identity import page_name, real_path
 from colpali_integrations.pages.pdf import page_numbers
-from colpali_integrations.stores.ingest import IngestReport, OnError, ProgressCallback, ingest
-from colpali_integrations.stores.items import DocumentSource
+from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.ingest import (
+    IngestReport,
+    OnError,
+    Progress,
+    ProgressCallback,
+    check_on_error,
+    ingest,
+    listening,
+    skipped,
+)
+from colpali_integrations.stores.items import DocumentSource, page_entry
 from colpali_integrations.stores.store import MultiVectorStore
 
-__all__ = ["Paths", "find_documents", "index_documents"]
+__all__ = ["Paths", "check_document_id", "find_documents", "index_documents", "read_documents"]
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -54,6 +64,53 @@ def find_documents(paths: Paths, *, exclude: Iterable[str] = ()) -> list[Path]:
         for file in _files_in(path, patterns) if path.is_dir() else [path]:
             files.setdefault(real_path(file), file)
     return list(files.values())
+
+
+def check_document_id(document_id: str | None, sources: Sequence[object]) -> None:
+    """Refuse a `document_id` for several documents, or for a folder, whose number of documents may change.
+
+    Raises:
+        ConfigurationError: one of these.
+    """
+    if document_id is None:
+        return
+    folders = [one for one in sources if isinstance(one, str | os.PathLike) and Path(one).expanduser().is_dir()]
+    if folders or len(sources) != 1:
+        given = f"{folders[0]} is a folder" if folders else f"there are {len(sources)}"
+        raise ConfigurationError(f"document_id names one document, and {given}")
+
+
+def read_documents(
+    sources: Iterable[DocumentSource], *, on_error: OnError = "raise", progress: ProgressCallback | bool = False
+) -> Iterator[Entry]:
+    """Read documents without a store, one page at a time; pictures are drawn for `include_image` only.
+
+    Args:
+        sources: the documents, each of which is opened once.
+        on_error: "raise" the error of a document or page that cannot be read, or "skip" it with a log entry.
+        progress: a function that is called after each page, or True for a progress bar on stderr. The total counts the
+            pages of the documents opened so far.
+
+    Yields:
+        The entry of each page, without a grid.
+
+    Raises:
+        ConfigurationError: `on_error` has another value.
+        InputError: a document or page cannot be read.
+
+    Example:
+        >>> [entry.name for entry in read_documents([DocumentSource(source="report.pdf", pages=[2])])]
+        ['report.pdf, page 2']
+    """
+    check_on_error(on_error)
+    state = Progress(0, 0)
+    with listening(progress) as listener:
+        for name, found, page in _read(sources):
+            failure = skipped(name, page, on_error) if isinstance(page, ColPaliError) else None
+            state = Progress(state.done + 1, state.total + found, name, failure)
+            listener(state)
+            if isinstance(page, Entry):
+                yield page
 
 
 def index_documents(
@@ -111,9 +168,9 @@ def index_documents(
         >>> first.added, report.added, report.present, report.failures
         (2, 1, 2, [])
     """
-    documents = find_documents(paths, exclude=exclude)
-    if document_id is not None and len(documents) != 1:
-        raise ConfigurationError(f"document_id names one document, and the paths hold {len(documents)}")
+    several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    check_document_id(document_id, several)
+    documents = find_documents(several, exclude=exclude)
     numbers = page_numbers(pages)
     if not dpi > 0:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
@@ -137,3 +194,22 @@ def _files_in(folder: Path, exclude: Sequence[str]) -> Iterator[Path]:
             continue
         if path.is_file() and not any(fnmatch(str(below), one) or fnmatch(path.name, one) for one in exclude):
             yield path
+
+
+def _read(sources: Iterable[DocumentSource]) -> Iterator[tuple[str, int, Entry | ColPaliError]]:
+    """Read pages: name, number of pages found since the last one, and the entry or the error."""
+    for source in sources:
+        try:
+            document = source.open()
+        except ColPaliError as error:
+            yield source.label, 1, error
+            continue
+        with document:
+            numbers = list(range(1, document.page_count + 1) if source.pages is None else source.pages)
+            for index, number in enumerate(numbers):
+                page: Entry | ColPaliError
+                try:
+                    page = page_entry(document.page(number), include_image=source.include_image)
+                except ColPaliError as error:
+                    page = error
+                yield page_name(document.name, number), 0 if index else len(numbers), page

@@ -8,6 +8,7 @@ so an error or an interruption loses only the batch in flight.
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -28,7 +29,17 @@ from colpali_integrations.stores.filters import CONTENT, DOCUMENT
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.store import MultiVectorStore
 
-__all__ = ["Failure", "IngestReport", "OnError", "Progress", "ProgressCallback", "ingest"]
+__all__ = [
+    "Failure",
+    "IngestReport",
+    "OnError",
+    "Progress",
+    "ProgressCallback",
+    "check_on_error",
+    "ingest",
+    "listening",
+    "skipped",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +149,7 @@ def ingest(
     on_error: OnError = "raise",
     progress: ProgressCallback | bool = False,
     stop: Event | None = None,
+    together: int | None = None,
 ) -> IngestReport:
     """Store documents and items, encoding only content that is new to the store.
 
@@ -155,6 +167,8 @@ def ingest(
             "skip" it with a log entry.
         progress: a function that is called after each item, or True for a progress bar on stderr.
         stop: once it is set, the run ends after the current page.
+        together: number of sources that are opened and stored before the next ones, for sources that keep pictures in
+            memory; None for all.
 
     Returns:
         Numbers, failures and ids.
@@ -175,16 +189,50 @@ def ingest(
         2 0
         0 2
     """
-    if on_error not in ("raise", "skip"):
-        raise ConfigurationError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+    check_on_error(on_error)
     store.require(model)
-    with _listener(progress) as listener:
+    parts = list(pieces(sources, together or sys.maxsize)) or [[]]
+    with listening(progress) as listener:
         run = _Run(store, model, on_error, stop or Event(), listener)
-        run.plan(sources)
-        run.store_known()
-        run.encode(batch_size, parallel)
+        for index, part in enumerate(parts):
+            run.plan(part)
+            run.store_known()
+            run.encode(batch_size, parallel, later=sum(map(len, parts[index + 1 :])))
         run.clean_up()
     return run.report
+
+
+def check_on_error(on_error: str) -> None:
+    """Refuse any value but "raise" and "skip"."""
+    if on_error not in ("raise", "skip"):
+        raise ConfigurationError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+
+
+@contextmanager
+def listening(progress: ProgressCallback | bool) -> Iterator[ProgressCallback]:
+    """Make the function that shows progress: the caller's, a bar on stderr for True, or none."""
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield lambda _: None
+    else:
+        from tqdm import tqdm
+
+        with tqdm(unit=" pages") as bar:
+
+            def show(state: Progress) -> None:
+                bar.total = state.total
+                bar.update(state.done - bar.n)
+
+            yield show
+
+
+def skipped(name: str, error: ColPaliError, on_error: OnError) -> Failure:
+    """Raise an error, or log it, as `on_error` requires."""
+    if on_error == "raise":
+        raise error from error.__cause__
+    logger.warning("skipped %s: %s", name, error)
+    return Failure(name, error)
 
 
 class _Run:
@@ -209,7 +257,10 @@ class _Run:
     def plan(self, sources: Iterable[DocumentSource | Item]) -> None:
         """Open each document for the number of its pages, and look up all items."""
         opened: PagedDocument | None = None
+        self._items.clear()  # of an earlier part
         for source in sources:
+            if self.stop.is_set():
+                return
             if isinstance(source, Item):
                 self._plan([source])
                 continue
@@ -326,14 +377,21 @@ class _Run:
             self.report.copied += 1
             self.report.replaced += item.id in self._stored
 
-    def encode(self, batch_size: int | None, parallel: int | None) -> None:
-        """Encode and store the texts and pages that are new to the store; equal pages once."""
+    def encode(self, batch_size: int | None, parallel: int | None, *, later: int) -> None:
+        """Encode and store the texts and pages that are new to the store; equal pages once.
+
+        Args:
+            batch_size: of the model.
+            parallel: of the model.
+            later: number of sources that are not planned yet.
+        """
         texts: list[Item] = []
         pages: dict[str, list[Item]] = {}  # by content key
         for item in filter(self._is_new, self._items.values()):
             group = texts if item.draw is None else pages.setdefault(item.key, [])
             group.append(item)
-        self._progress = Progress(0, len(texts) + sum(map(len, pages.values())))
+        done = self._progress.done
+        self._progress = Progress(done, done + len(texts) + sum(map(len, pages.values())) + later)
         self._listener(self._progress)
         for items in pieces(texts, _TOGETHER):
             if not self.stop.is_set():
@@ -428,11 +486,10 @@ class _Run:
         self._fail(item.name, error, item.index)
 
     def _fail(self, name: str, error: ColPaliError, index: int | None = None) -> None:
-        if self.on_error == "raise":
-            raise (error if index is None else error.at(index, name)) from error.__cause__
-        failure = Failure(name, error)
+        if index is not None and self.on_error == "raise":
+            error.at(index, name)
+        failure = skipped(name, error, self.on_error)
         self.report.failures.append(failure)
-        logger.warning("skipped %s: %s", name, error)
         self._notify(name, failure)
 
     def _notify(self, name: str, failure: Failure | None = None) -> None:
@@ -443,21 +500,3 @@ class _Run:
 def _close(item: Item) -> None:
     if item.document is not None:
         item.document.close()
-
-
-@contextmanager
-def _listener(progress: ProgressCallback | bool) -> Iterator[ProgressCallback]:
-    if callable(progress):
-        yield progress
-    elif not progress:
-        yield lambda _: None
-    else:
-        from tqdm import tqdm
-
-        with tqdm(unit=" pages") as bar:
-
-            def show(state: Progress) -> None:
-                bar.total = state.total
-                bar.update(state.done - bar.n)
-
-            yield show

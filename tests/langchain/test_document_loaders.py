@@ -23,6 +23,7 @@ from colpali_integrations import pdf_pages
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
 from colpali_integrations.langchain import ColPaliEmbeddings, PageImageBlobParser, PdfPageLoader
 from colpali_integrations.pages.identity import text_key
+from colpali_integrations.stores import Progress
 
 PDFS = Path(__file__).resolve().parents[2] / "demo" / "pdfs"
 MANUAL = PDFS / "freedoom-manual.pdf"
@@ -160,6 +161,27 @@ def test_the_caller_s_metadata_are_part_of_the_identity() -> None:
     assert north.metadata["document_id"].startswith(f"{SCAN}#")
     assert (north.metadata["tenant"], north.metadata["fetched"]) == ("north", "today")
     assert (plain.id, north.id) == (None, None)
+
+
+def test_one_document_may_have_an_identity_of_its_own(folder: Path) -> None:
+    [page] = PdfPageLoader(SCAN, document_id="scan-7").load()
+    assert page.metadata["document_id"] == "scan-7"
+    for sources in (folder, [folder], [SCAN, SLIDES]):
+        with pytest.raises(ConfigurationError, match="document_id names one document, and"):
+            PdfPageLoader(sources, document_id="scan-7")
+
+
+def test_progress_counts_pages_and_failures(folder: Path) -> None:
+    states: list[Progress] = []
+    assert len(PdfPageLoader([folder, MANUAL], pages=[1], on_error="skip", progress=states.append).load()) == 4
+    assert [(state.done, state.total) for state in states] == [(number, number) for number in range(1, 6)]
+    assert [Path(state.failure.name).name for state in states if state.failure] == ["b-broken.pdf"]
+    assert states[-1].name == "freedoom-manual.pdf, page 1"
+
+
+def test_a_page_that_cannot_be_read_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    assert names(PdfPageLoader(SCAN, pages=[99, 1], on_error="skip").load()) == [(SCAN.name, 1)]
+    assert f"skipped {SCAN.name}, page 99: " in caplog.text
 
 
 def test_several_sources_of_several_kinds(folder: Path) -> None:

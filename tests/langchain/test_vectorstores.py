@@ -336,6 +336,36 @@ def test_progress_and_failures_are_reported(store: ColPaliVectorStore, pdf: Path
     assert failures == ["''"]
 
 
+def test_one_progress_covers_all_images_of_a_call(store: ColPaliVectorStore) -> None:
+    images = [Image.new("RGB", (8 + number, 8), "white") for number in range(20)]
+    store.add_images(images[:3])
+    seen: list[Progress] = []
+    assert len(store.add_images([*images, b"no image"], on_error="skip", progress=seen.append)) == 20
+    assert seen[0] == Progress(0, 18), "13 new ones of the first 16, and 5 that are not read yet"
+    assert [state.done for state in seen if state.name] == list(range(1, 19))
+    assert seen[-1].total == 18
+    assert [state.failure is not None for state in seen].count(True) == 1
+
+
+@pytest.mark.parametrize("method", ["add_pdf", "add_documents", "add_images"])
+def test_a_set_event_ends_an_addition_after_the_page_at_hand(
+    store: ColPaliVectorStore, tmp_path: Path, method: str
+) -> None:
+    pdf = word_pdf(tmp_path / "long.pdf", [f"word {n}" for n in range(30)])
+    pages = PdfPageLoader(pdf, dpi=DPI, include_image=True).load()
+    stop = threading.Event()
+
+    def watch(state: Progress) -> None:
+        if state.done:
+            stop.set()
+
+    given: Any = {"add_pdf": pdf, "add_documents": pages, "add_images": pages}[method]
+    ids = getattr(store, method)(given, progress=watch, stop=stop)
+    assert 0 < len(ids) == len(store.store) < 30
+    assert getattr(store, method)(given, stop=stop) == []
+    assert len(store.store) == len(ids)
+
+
 # -- PDFs and images ----------------------------------------------------------------------------------------------
 
 

@@ -38,6 +38,7 @@ from colpali_integrations.llama_index import (
 )
 from colpali_integrations.llama_index.schema import PageReference
 from colpali_integrations.pages.reference import page_image
+from colpali_integrations.stores import Progress
 
 PDFS = Path(__file__).parent.parent.parent / "demo" / "pdfs"
 SCAN = PDFS / "cfitsio-guide-rasterised.pdf"
@@ -186,6 +187,27 @@ def test_bad_documents_and_pages_can_be_skipped(tmp_path: Path, caplog: pytest.L
     assert [node.metadata["page"] for node in nodes] == [2]
     assert "torn.pdf" in caplog.text
     assert "hcl-colors.pdf, page 13" in caplog.text
+
+
+def test_one_document_may_have_an_identity_of_its_own(tmp_path: Path) -> None:
+    [node] = PdfPageReader().load_data(COLOURS, pages=[2], document_id="colours-7")
+    [plain] = PdfPageReader().load_data(COLOURS, pages=[2])
+    assert node.metadata["document_id"] == "colours-7"
+    assert node.node_id != plain.node_id
+    [content] = PdfPageReader(dpi=20).load_data(COLOURS.read_bytes(), pages=[2], document_id="colours-7")
+    assert content.node_id == node.node_id
+    for files in (tmp_path, [tmp_path], [COLOURS, SCAN]):
+        with pytest.raises(ConfigurationError, match="document_id names one document, and"):
+            PdfPageReader().load_data(files, document_id="colours-7")
+
+
+def test_progress_counts_pages_and_failures(tmp_path: Path) -> None:
+    (tmp_path / "torn.pdf").write_bytes(COLOURS.read_bytes()[:2000])
+    states: list[Progress] = []
+    reader = PdfPageReader(on_error="skip")
+    assert len(reader.load_data([tmp_path / "torn.pdf", COLOURS], progress=states.append)) == 12
+    assert [(state.done, state.total) for state in states] == [(1, 1), *((1 + page, 13) for page in range(1, 13))]
+    assert [state.failure is not None for state in states] == [True, *[False] * 12]
 
 
 def test_nothing_is_drawn_while_reading(monkeypatch: pytest.MonkeyPatch) -> None:

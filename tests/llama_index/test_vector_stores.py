@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import json
 import os
 import pickle
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
     VectorStoreQueryMode,
 )
+from PIL import Image
 from pydantic import ValidationError
 from qdrant_client import QdrantClient
 
@@ -43,7 +46,7 @@ from colpali_integrations.llama_index import (
     image_blocks,
 )
 from colpali_integrations.llama_index._persistence import copied_records
-from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
+from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore, Progress
 from tests.llama_index.suite import CountingModel, VectorStoreConformance, counting_store, sample
 from tests.stores.documents import DPI, draw, make_store
 
@@ -212,6 +215,46 @@ def test_errors_name_the_node(root: Path, tmp_path: Path) -> None:
 
 
 # -- how it is made -------------------------------------------------------------------------------------------------
+
+
+def test_bad_nodes_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "torn.png").write_bytes(b"no image")
+    nodes = [
+        TextNode(id_="tide", text="low tide"),
+        TextNode(id_="empty", text=""),
+        ImageNode(id_="torn", image_path=str(tmp_path / "torn.png")),
+        ImageNode(id_="gone", image_path=str(tmp_path / "gone.png")),
+        TextNode(id_="nan", text="a number", metadata={"x": float("nan")}),
+        TextNode(id_="tax", text="tax return"),
+    ]
+    seen: list[Progress] = []
+    store = ColPaliVectorStore()
+    assert store.add(nodes, on_error="skip", progress=seen.append) == ["tide", "tax"]
+    assert sorted(node.node_id for node in store.get_nodes()) == ["tax", "tide"]
+    assert [state.done for state in seen] == list(range(7))
+    assert sum(state.failure is not None for state in seen) == 4
+    assert caplog.text.count("skipped ") == 4
+    with pytest.raises(ConfigurationError, match="on_error must be"):
+        store.add(nodes, on_error="collect")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="use progress=True"):
+        store.add(nodes, show_progress=True)
+
+
+def test_an_event_ends_an_addition_after_the_page_at_hand() -> None:
+    pictures = [Image.new("RGB", (8 + number, 8), "white") for number in range(30)]
+    nodes = []
+    for number, picture in enumerate(pictures):
+        picture.save(file := io.BytesIO(), "PNG")
+        nodes.append(ImageNode(id_=str(number), image=base64.b64encode(file.getvalue()).decode()))
+    stop, store = threading.Event(), ColPaliVectorStore()
+
+    def watch(state: Progress) -> None:
+        if state.done:
+            stop.set()
+
+    ids = store.add(nodes, progress=watch, stop=stop)
+    assert 0 < len(ids) == len(store.client) < 30
+    assert store.add(nodes[-1:], stop=stop) == []
 
 
 def test_a_folder_is_kept(tmp_path: Path) -> None:

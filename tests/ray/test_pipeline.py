@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations import ColPali
-from colpali_integrations.errors import ConfigurationError, FingerprintError, ProviderError
+from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, ProviderError
 from colpali_integrations.models import find_model, register_model
 from colpali_integrations.models.hub import bundled_folder
 from colpali_integrations.pages.document import PagedDocument
@@ -102,6 +102,13 @@ def test_only_missing_pages_are_embedded_after_an_interruption(folder: Path, tmp
         "paper.pdf, page 2",
         "stripes.png, page 1",
     ]
+
+
+def test_a_document_that_cannot_be_read_ends_the_run_on_request(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"torn\.pdf: .* is not a PDF"):
+        embed_pages(files(folder / "torn.pdf"), output=tmp_path / "out", dpi=DPI, on_error="raise")
+    with pytest.raises(ConfigurationError, match="on_error must be"):
+        embed_pages(files(folder), output=tmp_path / "out", on_error="collect")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("own_registry")
