@@ -83,7 +83,7 @@ _CONSTRUCTOR_GUESSES = {
 # Images in memory and from the network stay in memory from their identification to their encoding; this many at a time.
 _IMAGES_TOGETHER = 16
 # Options of `add_documents`.
-_ADDING = ("ids", "batch_size", "on_error", "progress", "stop")
+_ADDING = ("ids", "batch_size", "password", "on_error", "progress", "stop")
 
 
 class ColPaliVectorStore(VectorStore):
