@@ -11,7 +11,6 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.models import registry
-from colpali_integrations.models.shared import release_shared_models
 from colpali_integrations.stores import index_documents
 
 PAPER = Path(__file__).parents[1] / "demo" / "pdfs" / "hcl-colors.pdf"
@@ -45,15 +44,15 @@ def own_registry() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def examples_template(tmp_path_factory: pytest.TempPathFactory, coltiny: ColPali) -> Path:
     folder = tmp_path_factory.mktemp("examples")
-    _few_pages(folder / "report.pdf", [3, 7])
+    few_pages(folder / "report.pdf", [3, 7])
     (folder / "reports").mkdir()
-    _few_pages(folder / "reports" / "2024.pdf", [12])
+    few_pages(folder / "reports" / "2024.pdf", [12])
     index_documents([folder / "report.pdf"], model=coltiny, store=folder / "my-index")
     return folder
 
 
 @pytest.fixture
-def examples_folder(examples_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def examples_folder(examples_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that the documentation's examples are run in.
 
     It holds report.pdf (two pages of a real paper: on palettes, and on the seats in a parliament), reports/2024.pdf,
@@ -62,11 +61,10 @@ def examples_folder(examples_template: Path, tmp_path: Path, monkeypatch: pytest
     folder = tmp_path / "examples"
     shutil.copytree(examples_template, folder)
     monkeypatch.chdir(folder)
-    yield folder
-    release_shared_models()
+    return folder
 
 
-def _few_pages(target: Path, pages: list[int]) -> None:
+def few_pages(target: Path, pages: list[int]) -> None:
     with pypdfium2.PdfDocument(PAPER) as paper, pypdfium2.PdfDocument.new() as few:
         few.import_pages(paper, [page - 1 for page in pages])
         few.save(target)

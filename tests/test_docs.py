@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import re
 import shlex
-import shutil
 import webbrowser
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from colpali_integrations.cli.app import run
+from tests.conftest import few_pages
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -46,10 +46,9 @@ def blocks(page: Path) -> list[Block]:
 def test_the_readme_s_code_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    paper = ROOT / "demo" / "pdfs" / "hcl-colors.pdf"
     (tmp_path / "reports").mkdir()
-    shutil.copy(paper, tmp_path / "report.pdf")
-    shutil.copy(paper, tmp_path / "reports" / "report.pdf")
+    few_pages(tmp_path / "report.pdf", [1, 3])
+    few_pages(tmp_path / "reports" / "report.pdf", [1, 3])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(webbrowser, "open", lambda url: True)
     assert len([block for block in blocks(README) if block.language == "python"]) == 2
