@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from colpali_integrations import ColPali, max_sim, regions
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, QueryError
-from colpali_integrations.explain import PageGrid, Region
+from colpali_integrations.explain import PageEmbedding, PageGrid, Region
 from colpali_integrations.explain.grid import Box
 from colpali_integrations.models.coltiny.pixels import Sight
 from colpali_integrations.models.coltiny.word_boxes import word_boxes
@@ -168,14 +168,20 @@ def marked(at: tuple[int, int], size: tuple[int, int] = (816, 1152)) -> NDArray[
     return page
 
 
-@pytest.mark.parametrize("name", ["paligemma", "idefics3"])
+@pytest.fixture(scope="module", params=["paligemma", "idefics3"])
+def model_and_blank(request: pytest.FixtureRequest) -> tuple[ColPali, PageEmbedding]:
+    model: ColPali = request.getfixturevalue(request.param)
+    [blank] = model.embed_pages(np.full((1152, 816, 3), 255, np.uint8))
+    return model, blank
+
+
 @pytest.mark.parametrize("at", [(30, 30), (790, 30), (400, 600), (130, 900), (700, 1120)], ids=str)
 def test_painting_a_box_changes_the_vector_of_the_box(
-    name: str, at: tuple[int, int], request: pytest.FixtureRequest
+    model_and_blank: tuple[ColPali, PageEmbedding], at: tuple[int, int]
 ) -> None:
     """Random weights: attention carries little of a patch to the others, so its own vector changes most."""
-    model: ColPali = request.getfixturevalue(name)
-    blank, painted = model.embed_pages([np.full((1152, 816, 3), 255, np.uint8), marked(at)])
+    model, blank = model_and_blank
+    [painted] = model.embed_pages(marked(at))
     changed = np.linalg.norm(painted.vectors - blank.vectors, axis=1)
     changed[painted.grid.cells < 0] = 0
     box = painted.grid.box(int(changed.argmax()))

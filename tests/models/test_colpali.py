@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from colpali_integrations import ColPali, max_sim, pdf_pages
@@ -82,9 +83,10 @@ def test_a_query_does_not_depend_on_its_batch(model: ColPali) -> None:
 
 
 def test_a_page_does_not_depend_on_its_batch(model: ColPali) -> None:
-    alone = [next(model.embed_images(image)) for image in PAGES]
-    for options in ({"batch_size": 4}, {"batch_size": 3, "parallel": 2}, {"batch_size": 1, "parallel": 0}):
-        for image_vectors, expected in zip(model.embed_images(PAGES, **options), alone, strict=True):  # type: ignore[arg-type]
+    pages = PAGES[:3]
+    alone = [next(model.embed_images(image)) for image in pages]
+    for options in ({"batch_size": 3}, {"batch_size": 2, "parallel": 0}):
+        for image_vectors, expected in zip(model.embed_images(pages, **options), alone, strict=True):  # type: ignore[arg-type]
             assert image_vectors.shape == expected.shape
             np.testing.assert_allclose(image_vectors, expected, atol=2e-5)
 
@@ -468,14 +470,21 @@ class CountedSession:
             return self._session.run(feed, runs)
 
 
+@pytest.fixture(scope="module")
+def expected(paligemma: ColPali) -> list[NDArray[np.float32]]:
+    return list(paligemma.embed_images(PAGES))
+
+
 @pytest.mark.parametrize(("threads", "most"), [(None, 1), (3, 1), (2, 2), (1, 4), (5, 1)])
-def test_page_runs_at_once_have_cores_to_themselves(paligemma: ColPali, threads: int | None, most: int) -> None:
+def test_page_runs_at_once_have_cores_to_themselves(
+    paligemma: ColPali, expected: list[NDArray[np.float32]], threads: int | None, most: int
+) -> None:
     sessions = Counted(paligemma.family.graphs, SessionConfig(threads=threads), most)
     with ColPali(paligemma.family, [sessions], paligemma.description) as model:
         found = list(model.embed_images(PAGES * 2, parallel=6))
     assert len(sessions.counts) == 8
     assert max(sessions.counts) == most
-    for vectors, other in zip(found, list(paligemma.embed_images(PAGES)) * 2, strict=True):
+    for vectors, other in zip(found, expected * 2, strict=True):
         np.testing.assert_allclose(vectors, other, atol=2e-5)
 
 
