@@ -27,7 +27,7 @@ from colpali_integrations.langchain.vectorstores import (
     open_vectorstore,
     search_options,
 )
-from colpali_integrations.models.prompt import check_query
+from colpali_integrations.models.colpali import check_query
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.mmr import diverse

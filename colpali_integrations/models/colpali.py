@@ -9,12 +9,11 @@ from typing import IO, Any, NoReturn, TypeVar
 import numpy as np
 
 from colpali_integrations._options import unknown_option
-from colpali_integrations.errors import ConfigurationError, EncodingError
+from colpali_integrations.errors import ConfigurationError, EncodingError, QueryError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.family import Codec, Family, Prepared
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
-from colpali_integrations.models.prompt import check_query
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.pdf import pdf_pages
@@ -24,7 +23,7 @@ from colpali_integrations.runtime.pipeline import OnError, Stage, run_stage
 from colpali_integrations.runtime.session import ModelSessions, Provider, Runs
 from colpali_integrations.runtime.threads import in_thread
 
-__all__ = ["ColPali", "OnError"]
+__all__ = ["ColPali", "OnError", "check_query"]
 
 # On a CPU a batch of 4 was no faster than 1 and took two and a half times its memory, on a ColPali of a quarter of the
 # real width (python -m benchmarks.encode images --batches 1 4). A GPU needs more work per run.
@@ -532,6 +531,23 @@ class ColPali:
             raise ConfigurationError(f"parallel must be None, 0 (all cores) or positive, got {parallel}")
         workers = available_cores() if parallel == 0 else parallel or 1
         return batch_size or default, max(workers, len(self._sessions))
+
+
+def check_query(text: object) -> str:
+    """Return a query that can be encoded.
+
+    Raises:
+        QueryError: not a string, empty, only white space, or not encodable as UTF-8.
+    """
+    if not isinstance(text, str):
+        raise QueryError(f"a query must be a str, got {type(text).__name__}")
+    if not text.strip():
+        raise QueryError(f"a query must contain more than white space, got {text!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(f"a query must be valid Unicode: {error}") from error
+    return text
 
 
 def _finite(encoded: list[Encoded]) -> list[Encoded]:

@@ -68,7 +68,7 @@ class Codec(Protocol[Item]):
     def prepare(self, item: Item) -> Prepared:
         """Do the CPU work for one item. Called from several threads at once.
 
-        A text has passed `prompt.check_query` before.
+        A text has passed `colpali.check_query` before.
         """
 
     def feed(self, batch: Sequence[Prepared]) -> Feed:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from colpali_integrations.errors import ModelLoadError, QueryError
+from colpali_integrations.errors import ModelLoadError
 
-__all__ = ["Vocabulary", "check_query"]
+__all__ = ["Vocabulary"]
 
 
 class Vocabulary:
@@ -79,20 +79,3 @@ class Vocabulary:
         """Split a prefix at the end of its last special token: "<bos>Query: " into "<bos>" and "Query: "."""
         end = max((match.end() for match in self._special.finditer(text)), default=0)
         return text[:end], text[end:]
-
-
-def check_query(text: object) -> str:
-    """Return a query that can be encoded.
-
-    Raises:
-        QueryError: not a string, empty, only white space, or not encodable as UTF-8.
-    """
-    if not isinstance(text, str):
-        raise QueryError(f"a query must be a str, got {type(text).__name__}")
-    if not text.strip():
-        raise QueryError(f"a query must contain more than white space, got {text!r}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise QueryError(f"a query must be valid Unicode: {error}") from error
-    return text

@@ -17,8 +17,7 @@ from threading import Event
 from typing import Any, Literal, TypeAlias
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError
-from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.prompt import check_query
+from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import READER_KEYS, page_id
 from colpali_integrations.pages.images import ImageSource

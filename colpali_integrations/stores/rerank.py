@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError
-from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.prompt import check_query
+from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.maxsim import max_sim, relevance
