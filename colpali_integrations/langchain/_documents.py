@@ -285,31 +285,25 @@ def image_source(
         The source or item; for a PDF, and for a Document that is a text, a source that raises an error when the
         ingestion opens it, which skips the image or raises.
     """
-    options: dict[str, Any] = {"metadata": metadata, "id_": id_, "index": index, "include_image": include_image}
     try:
-        return _image_source(image, load, **options)
+        return _image_source(image, load, index, include_image, metadata=metadata, id=id_)
     except InputError as error:
         return DocumentSource(source=partial(_raise, error), name=error.item, index=index)
 
 
 def _image_source(
-    image: ImageInput,
-    load: Callable[[ImageSource], Image.Image],
-    *,
-    metadata: Mapping[str, Any] | None,
-    id_: str | None,
-    index: int,
-    include_image: bool,
+    image: ImageInput, load: Callable[[ImageSource], Image.Image], index: int, include_image: bool, **identity: Any
 ) -> DocumentSource | Item:
     if isinstance(image, Document):
         if not is_page(image):
             raise InputError("this Document is a text and not a page; use add_documents").at(index, name_of(image))
-        merged = {**image.metadata, **(metadata or {})}
+        metadata = identity["metadata"] or {}
+        merged = {**image.metadata, **metadata}
         owner, _ = _page_identity(image.metadata)
         if metadata and owner is not None:
             merged["document_id"] = document_id(owner, metadata)
-        return item_of(image.model_copy(update={"metadata": merged}), index, id_)
-    options: dict[str, Any] = {"metadata": metadata, "id": id_, "index": index, "include_image": include_image}
+        return item_of(image.model_copy(update={"metadata": merged}), index, identity["id"])
+    options: dict[str, Any] = {"index": index, "include_image": include_image, **identity}
     if isinstance(image, bytearray | memoryview):
         image = bytes(image)
     if not isinstance(image, Blob | bytes | os.PathLike) and (not isinstance(image, str) or _is_uri(image)):

@@ -10,10 +10,10 @@ from langchain_core.documents import Document
 from langchain_core.messages.content import ContentBlock, create_image_block, create_text_block
 
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
-from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.reference import encode_base64, page_image
+from colpali_integrations.stores.hits import explained
 
 __all__ = ["image_blocks", "to_html"]
 
@@ -95,7 +95,12 @@ def to_html(
         ...     saved = to_html(pages, "diverging palettes", vectorstore=store).save("answers.html")
     """
     shown = checked_documents(documents)[:limit]
-    boxes, maps, model = _explained(shown, question, vectorstore)
+    boxes: dict[str, Any] = {}
+    maps: dict[str, Any] = {}
+    model = ""
+    if vectorstore is not None:
+        ids = [document.id for document in shown if document.id]
+        boxes, maps, model = explained(vectorstore.store, vectorstore.model, question, ids)
     draw = partial(report_picture, max_side=max_side, password=password)
     pages = []
     for document in shown:
@@ -116,20 +121,6 @@ def to_html(
             )
         )
     return render_report(question, pages, model=model, max_side=max_side)
-
-
-def _explained(
-    documents: Sequence[Document], question: str, vectorstore: ColPaliVectorStore | None
-) -> tuple[dict[str, Any], dict[str, SimilarityMaps], str]:
-    """Compute regions and heatmaps by id, and return the model's name too."""
-    if vectorstore is None:
-        return {}, {}, ""
-    [query] = vectorstore.embeddings.embed_queries_multi_vector([question])
-    tokens = vectorstore.model.query_tokens(question)
-    ids = [document.id for document in documents if document.id]
-    store = vectorstore.store
-    maps = store.similarity_maps(query, ids, tokens=tokens)
-    return store.regions(query, ids, tokens=tokens), maps, store.model.name
 
 
 def _number(value: object) -> float | None:

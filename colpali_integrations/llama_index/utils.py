@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
@@ -12,10 +12,10 @@ from PIL import Image
 
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
-from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.llama_index.schema import PageReference, image_block, image_label, node_image
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.images import load_image
+from colpali_integrations.stores.hits import explained
 
 __all__ = ["image_blocks", "page_message", "to_html"]
 
@@ -123,7 +123,13 @@ def to_html(
         >>> store.close()
     """
     results = _results(nodes)[:limit]
-    boxes, maps, model = _explained(results, question, store)
+    boxes: dict[str, Any] = {}
+    maps: dict[str, Any] = {}
+    model = ""
+    if store is not None:
+        assert store.embed_model is not None  # the store's constructor sets it
+        ids = [result.node.node_id for result in results]
+        boxes, maps, model = explained(store.client, store.embed_model.model, question, ids)
     pages = []
     for result in results:
         node = result.node
@@ -149,21 +155,6 @@ def _results(nodes: AnyNodes) -> list[NodeWithScore]:
         nodes = nodes.source_nodes
     several = [nodes] if isinstance(nodes, (BaseNode, NodeWithScore)) else nodes
     return [node if isinstance(node, NodeWithScore) else NodeWithScore(node=node) for node in several]
-
-
-def _explained(
-    results: Sequence[NodeWithScore], question: str, store: ColPaliVectorStore | None
-) -> tuple[dict[str, Any], dict[str, SimilarityMaps], str]:
-    """Regions and similarity maps by node id, and the name of the model."""
-    if store is None:
-        return {}, {}, ""
-    encoder = store.embed_model
-    assert encoder is not None  # the store's constructor sets it
-    query = encoder.get_query_multi_vector(question)
-    tokens = encoder.model.query_tokens(question)
-    ids = [result.node.node_id for result in results]
-    maps = store.client.similarity_maps(query, ids, tokens=tokens)
-    return store.client.regions(query, ids, tokens=tokens), maps, store.client.model.name
 
 
 def _picture(node: BaseNode, max_side: int, password: str | None) -> tuple[Image.Image | None, str]:

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
+from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import Fingerprint
 
-__all__ = ["Hits"]
+__all__ = ["Hits", "explained"]
 
 _SHOWN = 10
 
@@ -39,6 +40,14 @@ class Explaining(Protocol):
     ) -> dict[str, SimilarityMaps]:
         """Maps by id."""
         ...
+
+
+def explained(
+    store: Explaining, model: ColPali, question: str, ids: Sequence[str]
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, SimilarityMaps], str]:
+    """Compute regions and similarity maps of entries by id, and return the model's name too."""
+    query, tokens = model.embed_query(question), model.query_tokens(question)
+    return store.regions(query, ids, tokens=tokens), store.similarity_maps(query, ids, tokens=tokens), store.model.name
 
 
 class Hits(list[Hit]):
