@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -19,16 +18,9 @@ from langchain_core.documents.base import Blob
 from PIL import Image
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
-from colpali_integrations.pages.identity import (
-    document_id,
-    file_digest,
-    page_id,
-    page_key,
-    page_name,
-    real_path,
-    text_key,
-)
+from colpali_integrations.pages.identity import document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.pages.metadata import content_key, describes_page, is_unchanged, page_number
 from colpali_integrations.pages.pdf import is_pdf
 from colpali_integrations.pages.reference import page_image
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
@@ -54,8 +46,6 @@ __all__ = [
 DocumentInput: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
 ImageInput: TypeAlias = "ImageSource | Blob | Document"
 
-_PAGE_HASH = re.compile("[0-9a-f]{64}")
-
 
 # -- Documents and entries ------------------------------------------------------------------------------------------
 
@@ -79,19 +69,8 @@ def checked_documents(documents: Iterable[Document]) -> list[Document]:
 
 
 def is_page(document: Document) -> bool:
-    """Whether a Document is a page and not a text.
-
-    The metadata of a page contain its picture as `image_base64`, or `source`, `page`, `content_hash` and `text_hash` as
-    `PdfPageLoader`, `PageImageBlobParser` and the command line write them. A Document whose text does not fit its
-    `text_hash` is a text: splitters copy a page's metadata to the chunks of its text.
-
-    >>> is_page(Document("chunk", metadata={"source": "a.pdf", "page": 0}))
-    False
-    """
-    metadata = document.metadata
-    if _text(metadata.get("image_base64")):
-        return "text_hash" not in metadata or _is_as_read(document)
-    return _is_as_read(document) and _text(metadata.get("source")) and _number(metadata) is not None
+    """Whether a Document is a page and not a text; see `pages.metadata.describes_page`."""
+    return describes_page(document.metadata, document.page_content)
 
 
 def item_of(
@@ -110,8 +89,8 @@ def item_of(
     """
     page = is_page(document)
     owner, of_page = _page_identity(document.metadata)
-    if page and not _is_as_read(document):
-        of_page = None  # a picture of another reader, such as a figure, does not take the place of the page
+    if page and not is_unchanged(document.metadata, document.page_content):
+        of_page = None  # a picture of another reader or of the caller does not take the place of the page
     own = id_ or (document.id if page or document.id != of_page else None)  # an edited page does not replace the page
     new_id = own or (of_page if page else None) or str(uuid.uuid4())
     entry = Entry(
@@ -119,13 +98,13 @@ def item_of(
         text=document.page_content,
         metadata=dict(document.metadata),
         document_id=owner if page and new_id == of_page else own,
-        content_hash=_content_key(document),
+        content_hash=content_key(document.metadata, document.page_content),
     )
     draw = partial(page_image, document.metadata, password=password) if page else None
-    count = document.metadata.get("page_count")
+    count = page_number(document.metadata, "page_count")
     # A Document with an id comes from a store, and may be older than the document is now.
-    whole = owner and page and new_id == of_page and document.id is None and isinstance(count, int | float)
-    page_of = (owner or "", int(count or 0)) if whole else None
+    whole = owner and page and new_id == of_page and document.id is None and count is not None
+    page_of = (owner or "", count or 0) if whole else None
     return Item(
         id=new_id,
         key=entry.content_hash,
@@ -146,7 +125,7 @@ def candidate_of(document: Document, password: str | None = None) -> Candidate:
     """Make the reranking candidate of a Document."""
     return Candidate(
         id=document.id,
-        key=_content_key(document),
+        key=content_key(document.metadata, document.page_content),
         text=document.page_content,
         image=partial(page_image, document.metadata, password=password) if is_page(document) else None,
         name=name_of(document),
@@ -163,51 +142,20 @@ def name_of(document: Document) -> str:
 
 def reference_name(metadata: Mapping[str, Any]) -> str:
     """Name the page that metadata refer to; "image" if they refer to none."""
-    source, number = metadata.get("source"), _number(metadata)
+    source, number = metadata.get("source"), page_number(metadata)
     return page_name(source, number) if isinstance(source, str) and number is not None else "image"
-
-
-def _content_key(document: Document) -> str:
-    """Compute the key that is equal for equal vectors."""
-    if not is_page(document):
-        return text_key(document.page_content)
-    metadata = document.metadata
-    dpi = metadata.get("dpi")
-    # Other readers may give all pages of a file one `content_hash`.
-    content_hash = metadata["content_hash"] if _is_as_read(document) else file_digest(metadata["image_base64"].encode())
-    return page_key(content_hash, float(dpi) if isinstance(dpi, int | float) else None)
-
-
-def _is_as_read(document: Document) -> bool:
-    """Whether a reader of this package made a Document and its text is unchanged."""
-    text_hash, content_hash = document.metadata.get("text_hash"), document.metadata.get("content_hash")
-    unchanged = text_hash == text_key(document.page_content)
-    return unchanged and isinstance(content_hash, str) and _PAGE_HASH.fullmatch(content_hash) is not None
 
 
 def _page_identity(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Return the ids of the document and of its page; None where the metadata do not identify them."""
-    owner, number = metadata.get("document_id"), _number(metadata)
-    if not _text(owner):
+    owner, number = metadata.get("document_id"), page_number(metadata)
+    if not isinstance(owner, str) or not owner:
         location = metadata.get("file_path") or metadata.get("source")
         if not isinstance(location, str) or not location:
             return None, None
         is_file = os.path.isfile(os.path.expanduser(location))  # noqa: PTH111, PTH113 - a URL or any other name
         owner = document_id(real_path(location) if is_file else location)
-    assert isinstance(owner, str)
     return owner, None if number is None else page_id(owner, number)
-
-
-def _number(metadata: Mapping[str, Any]) -> int | None:
-    """Return the 1-based number of a page; some stores return all numbers as floats."""
-    number = metadata.get("page")
-    if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 1 or number != number // 1:
-        return None
-    return int(number)
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
 
 
 # -- files, Blobs and images ----------------------------------------------------------------------------------------

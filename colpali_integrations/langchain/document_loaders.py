@@ -42,7 +42,8 @@ class PageImageBlobParser(BaseBlobParser):
     - `width`, `height`: in points (1/72 inch) for PDFs, in pixels for images; `dpi`: the resolution of a PDF page.
     - `content_hash`: 64 hex digits over the file's bytes and the page number; `text_hash`: of `page_content`. A
       Document with a changed text is stored as a text, not as the page.
-    - `image_base64`, `image_mime_type`: only with `include_image=True`.
+    - `image_base64`, `image_mime_type` and `image_hash`: only with `include_image=True`. A Document with an exchanged
+      picture is another page.
 
     The blob's other metadata are kept. A page of a blob without a file can be drawn again only with
     `include_image=True`.

@@ -12,7 +12,7 @@ import json
 import mimetypes
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -38,9 +38,11 @@ from llama_index.core.schema import (
 from PIL import Image
 
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
+from colpali_integrations.pages._fetch import read_file_url
 from colpali_integrations.pages.document import DEFAULT_DPI
-from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, text_key
+from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, real_path, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
+from colpali_integrations.pages.metadata import describes_page, page_number, picture_key
 from colpali_integrations.pages.pdf import PdfPage, is_pdf
 from colpali_integrations.pages.reference import encode_png, page_file, page_image
 from colpali_integrations.stores import Entry, Item
@@ -82,8 +84,10 @@ class PageReference:
     def parse(cls, text: str) -> PageReference | None:
         """The page that a string refers to; None for any other string, such as the path of an existing file."""
         match = _REFERENCE.fullmatch(text)
-        if match is None or text.startswith(("data:", "http://", "https://")) or Path(text).is_file():
+        if match is None or text.startswith("data:") or Path(text).is_file():
             return None
+        if text.startswith(("http://", "https://")) and match["sha256"] is None:
+            return None  # with a content hash it is the source of a page whose metadata have its file
         optional = {"dpi": match["dpi"] and float(match["dpi"]), "content_hash": match["sha256"]}
         metadata = {"source": match["source"], "page": int(match["page"])}
         return cls({**metadata, **{name: value for name, value in optional.items() if value is not None}})
@@ -116,11 +120,28 @@ class PageReference:
     @property
     def key(self) -> str:
         """Equal for pages of equal vectors; see `pages.identity.page_key`."""
-        content, path = self.metadata.get("content_hash"), str(self.metadata["source"])
-        if not isinstance(content, str) or len(content) != 64:
-            path, number = page_file(self.metadata)
-            content = page_hash(file_digest(path), number)
-        return page_key(content, self.metadata.get("dpi") or (DEFAULT_DPI if is_pdf(path) else None))
+        whole = self.completed().metadata
+        return page_key(whole["content_hash"], whole.get("dpi"))
+
+    def completed(self) -> PageReference:
+        """The reference with the content hash of its file, the file's real path and the resolution of a PDF.
+
+        Raises:
+            InputError: the file cannot be read, or has changed.
+        """
+        if self.is_complete:
+            return self
+        path, number = page_file(self.metadata)
+        found: dict[str, Any] = {"file_path": real_path(path), "content_hash": page_hash(file_digest(path), number)}
+        if is_pdf(path):
+            found["dpi"] = self.metadata.get("dpi") or DEFAULT_DPI
+        return PageReference({**self.metadata, **found})
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the reference has the whole content hash of its page."""
+        content_hash = self.metadata.get("content_hash")
+        return isinstance(content_hash, str) and len(content_hash) == 64
 
     @property
     def name(self) -> str:
@@ -204,14 +225,17 @@ def node_image(node: BaseNode | ImageBlock) -> ImageSource | None:
 
     An embedded image comes before a path, and a path before a URL, as in `ImageNode.resolve_image`. A URL is not
     fetched, so that the model's own limits apply to it. A page that the node's metadata describe is a
-    `PageReference` with its content hash.
+    `PageReference` with its content hash. The metadata of a page suffice: a LangChain Document of a page is a page.
     """
     embedded, path, url = _image_fields(node)
     if embedded:
         return _decoded(embedded)
+    location = str(path or url or "")
+    if location.lower().startswith("file:"):
+        path = location = str(read_file_url(location))
     if path:
-        return _referenced(str(path), getattr(node, "metadata", {})) or str(path)
-    return str(url) if url else None
+        return _referenced(location, getattr(node, "metadata", {})) or location
+    return location or None
 
 
 def node_picture(node: BaseNode, password: str | None = None) -> ImageSource:
@@ -238,11 +262,14 @@ def content_key(node: BaseNode) -> str:
     image = node_image(node)
     if image is None:
         return text_key(node.get_content(MetadataMode.EMBED))
-    if isinstance(image, PageReference):
-        return image.key
-    if isinstance(image, str) and image.startswith(("http://", "https://", "file:")):
+    if reference := _file_reference(image):
+        return reference.key
+    if isinstance(image, bytes):
+        encoded = base64.b64encode(image).decode("ascii")
+        return picture_key({**node.metadata, "image_base64": encoded}, node.get_content(MetadataMode.NONE))
+    if isinstance(image, str) and not image.startswith("data:"):
         return f"url:{hashlib.sha256(image.encode()).hexdigest()}"
-    content = image.encode() if isinstance(image, str) and image.startswith("data:") else image
+    content = image.encode() if isinstance(image, str) else image
     return page_key(page_hash(file_digest(content), 1), None)  # type: ignore[arg-type]
 
 
@@ -266,13 +293,33 @@ def image_block(
 
 def _image_fields(node: BaseNode | ImageBlock) -> tuple[Any, Any, Any]:
     """The embedded picture, the picture's path and its URL."""
-    if isinstance(node, ImageNode):
-        return node.image, node.image_path, node.image_url
     if isinstance(node, ImageBlock):
         return node.image, node.path, node.url
+    if any(fields := _own_image_fields(node)) or not _describes_page(node):
+        return fields
+    encoded = node.metadata.get("image_base64")
+    return (encoded, None, None) if encoded else (None, str(PageReference(node.metadata)), None)
+
+
+def _own_image_fields(node: BaseNode) -> tuple[Any, Any, Any]:
+    if isinstance(node, ImageNode):
+        return node.image, node.image_path, node.image_url
     if isinstance(node, Node) and (resource := node.image_resource) is not None:
         return resource.data, resource.path, resource.url
     return None, None, None
+
+
+def _describes_page(node: BaseNode) -> bool:
+    """Whether a text, such as a Document of LangChain, has the metadata of a page."""
+    has_keys = "text_hash" in node.metadata or "image_base64" in node.metadata
+    return has_keys and describes_page(node.metadata, node.get_content(MetadataMode.NONE))
+
+
+def _file_reference(image: ImageSource | None) -> PageReference | None:
+    """The page in a file that a node's image is; None for content and URLs."""
+    if isinstance(image, str) and not image.startswith(("data:", "http://", "https://")):
+        return PageReference({"source": image, "page": 1})
+    return image if isinstance(image, PageReference) else None
 
 
 def _referenced(path: str, metadata: Mapping[str, Any]) -> PageReference | None:
@@ -280,7 +327,10 @@ def _referenced(path: str, metadata: Mapping[str, Any]) -> PageReference | None:
     parsed = PageReference.parse(path)
     page: Mapping[str, Any] = {"source": path, "page": 1} if parsed is None else parsed.metadata
     content_hash = metadata.get("content_hash")
-    same_page = (metadata.get("source"), metadata.get("page")) == (page["source"], page["page"])
+    same_file = metadata.get("source") == page["source"] or (
+        "file_path" in metadata and metadata["file_path"] == real_path(page["source"])
+    )
+    same_page = same_file and metadata.get("page") == page["page"]
     if not (same_page and isinstance(content_hash, str) and content_hash.startswith(page.get("content_hash", ""))):
         return parsed
     drawn_by = {key: metadata[key] for key in ("file_path", "dpi") if key in metadata}
@@ -309,7 +359,7 @@ _MEDIA = ("text_resource", "image_resource", "audio_resource", "video_resource")
 # Metadata that neither a text embedding nor a language model needs; `source` and `page` stay for citations.
 _INTERNAL = [
     *("file_path", "file_name", "document_id", "page_label", "page_count", "width", "height", "dpi"),
-    *("content_hash", "text_hash"),
+    *("content_hash", "text_hash", "image_hash"),
 ]
 
 
@@ -418,24 +468,35 @@ def node_item(node: BaseNode, index: int, password: str | None = None) -> Item:
             "gives the nodes of a file or folder"
         )
     try:
-        key = content_key(node)
+        node = _as_page(node)
+        key, reference = content_key(node), _file_reference(node_image(node))
+        if reference is not None:
+            reference = reference.completed()  # so that drawing it checks the content
     except ColPaliError:
-        key = f"unreadable:{node.node_id}"  # its picture raises the error when its turn comes
+        key, reference = f"unreadable:{node.node_id}", None  # its picture raises the error when its turn comes
     if key.startswith("url:"):
         key = f"{key}:{uuid.uuid4().hex}"  # the picture may have changed, so it is fetched every time
     return Item(
         id=node.node_id,
         key=key,
         name=image_label(node),
-        entry=lambda: _entry(node, key),
-        draw=(lambda: node_picture(node, password)) if has_image(node) else None,
+        entry=lambda: _entry(node, key, reference),
+        draw=_drawing(node, reference, password) if has_image(node) else None,
         text=node.get_content(MetadataMode.EMBED),
         index=index,
     )
 
 
+def _drawing(node: BaseNode, reference: PageReference | None, password: str | None) -> Callable[[], ImageSource]:
+    if reference is None:
+        return lambda: node_picture(node, password)
+    return lambda: reference.draw(password=password)
+
+
 def entry_node(entry: Entry) -> BaseNode:
     """The node that an entry was made of, without its `embedding`; a foreign entry as a page or a text with its id.
+
+    The metadata of a picture in a file contain its content hash, by which another picture under its name is refused.
 
     Raises:
         StoreError: the stored node is damaged.
@@ -446,8 +507,12 @@ def entry_node(entry: Entry) -> BaseNode:
         return _foreign(entry, metadata)
     try:
         fields = {**json.loads(stored["node"]), "metadata": metadata}
-        for name, data in stored.get("media", {}).items():
-            fields[name]["data"] = data.encode("ascii")
+        media = dict(stored.get("media", {}))
+        if holder := stored.get("embedded"):
+            picture, _ = metadata.pop("image_base64", None), metadata.pop("image_mime_type", None)
+            (fields if holder == "image" else media)[holder] = picture
+        for name, data in media.items():
+            fields[name]["data"] = data and data.encode("ascii")
         kind = stored["type"]
         # LlamaIndex makes no ImageDocument without its file.
         if (kind not in _TYPES and "image_path" in fields) or (kind == "ImageDocument" and not _has_file(fields)):
@@ -457,12 +522,15 @@ def entry_node(entry: Entry) -> BaseNode:
         raise StoreError(f"the node of entry {entry.id!r} cannot be read: {error}") from error
 
 
-def _entry(node: BaseNode, key: str) -> Entry:
+def _entry(node: BaseNode, key: str, reference: PageReference | None) -> Entry:
     """The entry of a node, without a grid. It holds the node's JSON, from which `entry_node` makes an equal node.
+
+    Its metadata have the picture, or the file and content hash of the picture, where all adapters look for them.
 
     Args:
         node: to be stored.
         key: see `content_key`.
+        reference: to the file of its picture.
 
     Raises:
         StoreError: JSON cannot hold the node.
@@ -475,6 +543,17 @@ def _entry(node: BaseNode, key: str) -> Entry:
         metadata = fields.pop("metadata")
         resources = {name: getattr(node, name, None) for name in _MEDIA}
         media = {name: bytes(one.data).decode("ascii") for name, one in resources.items() if one and one.data}
+        holder = "image" if isinstance(node, ImageNode) else "image_resource"
+        held_in = fields if holder == "image" else media
+        embedded = _is_base64(held_in.get(holder)) and "image_base64" not in metadata
+        if embedded:
+            metadata |= {"image_base64": held_in.pop(holder), "image_mime_type": _mime_type(node)}
+        elif reference is not None:
+            added = {**reference.metadata, "text_hash": text_key(node.get_content(MetadataMode.NONE))}
+            new = [name for name in added if name not in metadata]
+            metadata = {**added, **metadata}
+            fields["excluded_embed_metadata_keys"] = [*fields["excluded_embed_metadata_keys"], *new]
+            fields["excluded_llm_metadata_keys"] += [name for name in new if name in _INTERNAL]
         written = json.dumps(fields, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise StoreError(f"node {node.node_id!r}: metadata must be what JSON can hold ({error})") from error
@@ -484,21 +563,46 @@ def _entry(node: BaseNode, key: str) -> Entry:
         metadata=metadata,
         document_id=node.ref_doc_id,
         content_hash=key,
-        extra={_KEY: {"type": fields["class_name"], "node": written, "media": media}},
+        extra={_KEY: {"type": fields["class_name"], "node": written, "media": media, "embedded": embedded and holder}},
     )
 
 
 def _foreign(entry: Entry, metadata: dict[str, Any]) -> BaseNode:
     """The node of a page like `PdfPageReader`'s, but its source document is that of the entry."""
-    if entry.is_page and entry.source is not None and entry.page is not None:
-        node: BaseNode = page_node(entry.text or entry.name, metadata, node_id=entry.id)
-    elif isinstance(metadata.get("image_base64"), str):
-        picture, kind = metadata.pop("image_base64"), metadata.pop("image_mime_type", None)
-        node = PageNode(id_=entry.id, text=entry.text, extra_info=metadata, image=picture, image_mimetype=kind)
+    node: BaseNode
+    if entry.is_page and ((entry.source is not None and entry.page is not None) or "image_base64" in metadata):
+        node = _described_page(entry.id, entry.text or entry.name, metadata)
     else:
         node = TextNode(id_=entry.id, text=entry.text, metadata=metadata)
     node.relationships = _part_of(entry.document_id or entry.id, entry.content_hash or None)
     return node
+
+
+def _described_page(id_: str, text: str, metadata: Mapping[str, Any]) -> PageNode:
+    """The node of a page that its metadata describe."""
+    if isinstance(metadata.get("source"), str) and page_number(metadata) is not None:
+        return page_node(text, metadata, node_id=id_)
+    info = {key: value for key, value in metadata.items() if key not in ("image_base64", "image_mime_type")}
+    picture, kind = metadata["image_base64"], metadata.get("image_mime_type", _PNG)
+    return PageNode(id_=id_, text=text, extra_info=info, image=picture, image_mimetype=kind)
+
+
+def _as_page(node: BaseNode) -> BaseNode:
+    """The node, or the page that the metadata of a text describe, with the relationships of the text."""
+    if any(_own_image_fields(node)) or isinstance(node, IndexNode) or not _describes_page(node):
+        return node
+    page = _described_page(node.node_id, node.get_content(MetadataMode.NONE), node.metadata)
+    return page.model_copy(update={"relationships": node.relationships or page.relationships})
+
+
+def _is_base64(data: object) -> bool:
+    return isinstance(data, str) and bool(data) and not data.startswith("data:")
+
+
+def _mime_type(node: BaseNode) -> str:
+    resource = getattr(node, "image_resource", None)
+    kind: str | None = node.image_mimetype if isinstance(node, ImageNode) else resource and resource.mimetype
+    return kind or _PNG
 
 
 def _part_of(document_id: str, content_hash: str | None) -> dict[NodeRelationship, Any]:

@@ -97,10 +97,12 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     """A vector store that keeps every vector of a page, and finds pages by late interaction.
 
     The store encodes nodes and questions itself, so it needs no embedding from outside: nodes with a picture as images,
-    others as texts (`MetadataMode.EMBED`). A node whose content is stored already is not encoded again. The nodes that
-    it returns are equal to those that were added, without `embedding`; pages draw their picture when a multimodal model
-    needs it. It also opens a folder that `colpali-integrations index` or LangChain filled. Adding a page of such a
-    folder copies the vectors, and stores the page a second time under its node's id.
+    others as texts (`MetadataMode.EMBED`). A text with the metadata of a page, such as a LangChain Document after
+    `Document.from_langchain_format`, is a page. A node whose content is stored already is not encoded again. The nodes
+    that it returns are equal to those that were added, without `embedding`; a picture in a file gains the metadata of a
+    page, by which a changed file is refused. Pages draw their picture when a multimodal model needs it. The store also
+    opens a folder that `colpali-integrations index` or LangChain filled. Adding a page of such a folder copies the
+    vectors, and stores the page a second time under its node's id.
 
     `ColPaliIndex.from_vector_store(store)` needs no embedding model. `VectorStoreIndex` and `IngestionPipeline` do:
     pass them `store.deferred_embedding`, which costs nothing. With another one every node is encoded twice, and

@@ -17,6 +17,7 @@ floods traces and stores.
 | content_hash | 64 hex digits, see `identity.page_hash` |
 | text_hash | hash of the page's text; the chunks of a splitter have the metadata of their page but another text |
 | image_base64, image_mime_type | the picture itself, on request |
+| image_hash | hash of `image_base64`; a page whose picture was exchanged is another page |
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from colpali_integrations.pages.identity import (
     text_key,
 )
 from colpali_integrations.pages.images import image_name, load_image
+from colpali_integrations.pages.metadata import picture_hash
 from colpali_integrations.pages.pdf import Pdf, is_pdf, open_pdf, page_numbers, whole_number
 from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64
 
@@ -240,7 +242,9 @@ class DocumentPage:
 
     def metadata_with_image(self) -> dict[str, Any]:
         """`metadata` with the picture as base64 PNG."""
-        return {**self.metadata, "image_base64": encode_base64(self.draw()), "image_mime_type": "image/png"}
+        encoded = encode_base64(self.draw())
+        picture = {"image_base64": encoded, "image_hash": picture_hash(encoded), "image_mime_type": "image/png"}
+        return {**self.metadata, **picture}
 
     def draw(self) -> Image.Image:
         """The picture of the page, RGB."""

@@ -36,7 +36,7 @@ __all__ = [
 READER_KEYS = frozenset(
     {
         *("source", "file_path", "file_name", "document_id", "page", "page_label", "page_count", "width", "height"),
-        *("dpi", "content_hash", "text_hash", "image_base64", "image_mime_type"),
+        *("dpi", "content_hash", "text_hash", "image_base64", "image_hash", "image_mime_type"),
         *("file_size", "creation_date", "last_modified_date", "last_accessed_date", "creationdate", "moddate"),
     }
 )

@@ -6,7 +6,7 @@ import base64
 import io
 import os
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from PIL import Image
 from colpali_integrations.errors import ImageError, InputError
 from colpali_integrations.pages.identity import file_digest, page_hash, page_name, pixel_digest
 from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.metadata import has_own_picture
 from colpali_integrations.pages.pdf import is_pdf, open_pdf
 
 __all__ = ["DEFAULT_DPI", "encode_base64", "encode_png", "page_file", "page_image"]
@@ -30,7 +31,9 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
     Args:
         metadata: with `file_path` or `source`, and `page` (and perhaps `dpi`), or with `image_base64`. With a
             `content_hash` the file must not have changed.
-        dpi: draw a PDF page at this resolution instead of the metadata's; None prefers a picture in the metadata.
+        dpi: draw a PDF page at this resolution instead of the metadata's. A picture in the metadata is preferred with
+            None, and where the file is missing, has changed or cannot be opened. One that a caller put into the
+            metadata of a page is always preferred.
         password: for an encrypted PDF.
 
     Returns:
@@ -46,8 +49,15 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
         (596, 842)
     """
     encoded = metadata.get("image_base64")
-    if encoded and (dpi is None or _existing(metadata) is None):
-        return load_image(f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}")
+    if not encoded:
+        return _drawn(metadata, dpi, password)
+    if dpi is not None and has_own_picture(metadata):
+        with suppress(InputError):
+            return _drawn(metadata, dpi, password)
+    return load_image(f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}")
+
+
+def _drawn(metadata: Mapping[str, Any], dpi: float | None, password: str | None) -> Image.Image:
     path, number = page_file(metadata)
     if not is_pdf(path):
         if number != 1:

@@ -23,6 +23,7 @@ from colpali_integrations import pdf_pages
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
 from colpali_integrations.langchain import ColPaliEmbeddings, PageImageBlobParser, PdfPageLoader
 from colpali_integrations.pages.identity import text_key
+from colpali_integrations.pages.metadata import picture_hash
 from colpali_integrations.stores import Progress
 
 PDFS = Path(__file__).resolve().parents[2] / "demo" / "pdfs"
@@ -106,6 +107,7 @@ def test_the_picture_is_included_on_request() -> None:
     [plain] = PdfPageLoader(SLIDES, pages=[3], dpi=40).load()
     [full] = PdfPageLoader(SLIDES, pages=[3], dpi=40, include_image=True).load()
     encoded, mime = full.metadata.pop("image_base64"), full.metadata.pop("image_mime_type")
+    assert full.metadata.pop("image_hash") == picture_hash(encoded)
     assert (full, mime) == (plain, "image/png")
     [page] = pdf_pages(SLIDES, pages=[3], dpi=40)
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:

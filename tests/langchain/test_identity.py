@@ -22,6 +22,7 @@ from colpali_integrations.langchain import (
 from colpali_integrations.pages.reference import encode_base64
 from colpali_integrations.stores import Progress, index_documents
 from tests.langchain.cases import with_texts, word_pdf
+from tests.pages.test_pdf import encrypted
 from tests.stores.documents import DPI, draw, save_pdf
 
 PAPER = Path(__file__).parents[2] / "demo" / "pdfs" / "hcl-colors.pdf"
@@ -303,3 +304,37 @@ def test_a_document_is_removed_and_its_tags_are_changed_by_its_id(store: ColPali
     assert store.store.count({"document_id": "mine", "year": 2025}) == 2
     store.delete(filter={"document_id": "mine"})
     assert {found.metadata["file_name"] for found in store.similarity_search("violin", k=9)} == {"b.pdf"}
+
+
+def test_a_page_whose_picture_was_exchanged_is_encoded_anew(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    path = word_pdf(tmp_path / "a.pdf", ["violin", "mitochondria"])
+    store.add_pdf(path, dpi=DPI, include_image=True)
+    [page] = store.similarity_search("violin", k=1)
+    invoice = encode_base64(draw("invoice"))
+    page.metadata["image_base64"] = invoice
+    assert store.add_documents([page]) == [page.id]
+    [found] = store.similarity_search("invoice", k=1)
+    assert found == page
+    assert store.similarity_search_with_relevance_scores("violin", k=1)[0][1] < 0.3
+    for dpi in (None, 72):
+        assert image_blocks([found], dpi=dpi)[0]["base64"] == invoice  # type: ignore[typeddict-item]
+    report = store.store.search("invoice", 1).to_html(heatmaps=False)
+    assert report.count("<figure") == 1
+    loaded, _ = PdfPageLoader(path, dpi=DPI, include_image=True).load()
+    reranker = ColPaliReranker(vectorstore=store, top_n=1)
+    exchanged = loaded.model_copy(update={"metadata": {**loaded.metadata, "image_base64": invoice}})
+    [best] = reranker.compress_documents([loaded, exchanged], "invoice")
+    assert best.metadata["image_base64"] == invoice
+    [own_id] = store.add_documents([exchanged])
+    assert own_id != page.id, "it does not take the place of the page in its file"
+    assert store.add_pdf(path, dpi=DPI) != []
+    assert store.similarity_search_with_relevance_scores("violin", k=1)[0][1] > 0.3
+
+
+def test_an_embedded_picture_is_shown_where_its_file_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "locked.pdf").write_bytes(encrypted(user=b"sesame", owner=b"owner"))
+    pages = PdfPageLoader(tmp_path / "locked.pdf", password="sesame", include_image=True).load()
+    assert "<figure" in to_html(pages)
+    (tmp_path / "locked.pdf").write_bytes(b"%PDF-1.7 of another kind")
+    assert "<figure" in to_html(pages)
+    assert len(image_blocks(pages, dpi=50)) == 1

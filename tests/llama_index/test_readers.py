@@ -94,7 +94,7 @@ def test_base64_on_request_and_not_in_the_metadata() -> None:
     assert (node.image_path, node.image_mimetype) == (None, "image/png")
     image = Image.open(io.BytesIO(base64.b64decode(node.image)))
     assert (image.format, image.tobytes()) == ("PNG", page.image.tobytes())
-    assert node.metadata.keys() == KEYS
+    assert node.metadata.keys() == {*KEYS, "image_hash"}
 
 
 def test_models_read_source_page_and_text() -> None:

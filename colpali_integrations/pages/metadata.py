@@ -1,0 +1,112 @@
+"""Metadata of a page that frameworks pass around: page or text, and the key of the content.
+
+Frameworks copy a page's metadata to the chunks of its text, and callers exchange its text or its picture. The hashes in
+the metadata reveal both: a page whose text was changed is a text, and one whose picture was exchanged is another page.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from colpali_integrations.pages.identity import file_digest, page_hash, page_key, text_key
+
+__all__ = [
+    "content_key",
+    "describes_page",
+    "has_own_picture",
+    "is_unchanged",
+    "page_number",
+    "picture_hash",
+    "picture_key",
+]
+
+_PAGE_HASH = re.compile("[0-9a-f]{64}")
+
+
+def describes_page(metadata: Mapping[str, Any], text: str) -> bool:
+    """Whether metadata describe a page, to be encoded as an image, and not a text.
+
+    They contain the picture as `image_base64`, or `source`, `page`, `content_hash` and `text_hash` as the readers of
+    this package write them. With a `text_hash` of another text they describe a text.
+
+    Args:
+        metadata: of a framework's document.
+        text: of that document.
+
+    Example:
+        >>> describes_page({"source": "a.pdf", "page": 1}, "a chunk")
+        False
+    """
+    if _text(metadata.get("image_base64")):
+        return metadata.get("text_hash") in (None, text_key(text))
+    return is_unchanged(metadata, text) and _text(metadata.get("source")) and page_number(metadata) is not None
+
+
+def is_unchanged(metadata: Mapping[str, Any], text: str) -> bool:
+    """Whether a reader of this package made the metadata, and text and picture are those of the page.
+
+    Args:
+        metadata: of a framework's document.
+        text: of that document.
+    """
+    content_hash = metadata.get("content_hash")
+    by_reader = isinstance(content_hash, str) and _PAGE_HASH.fullmatch(content_hash) is not None
+    return by_reader and metadata.get("text_hash") == text_key(text) and has_own_picture(metadata)
+
+
+def has_own_picture(metadata: Mapping[str, Any]) -> bool:
+    """Whether the picture in the metadata is the one that a reader put there; true without any."""
+    encoded = metadata.get("image_base64")
+    return not isinstance(encoded, str) or not encoded or metadata.get("image_hash") == picture_hash(encoded)
+
+
+def content_key(metadata: Mapping[str, Any], text: str) -> str:
+    """The key of a document that is equal for equal vectors: `picture_key` of a page, `text_key` of a text.
+
+    Args:
+        metadata: of a framework's document.
+        text: of that document.
+    """
+    return picture_key(metadata, text) if describes_page(metadata, text) else text_key(text)
+
+
+def picture_key(metadata: Mapping[str, Any], text: str) -> str:
+    """The key of a page: by its document where text and picture are unchanged, else by the picture in the metadata.
+
+    Args:
+        metadata: that `describes_page` accepts, or with `image_base64`.
+        text: of the page.
+    """
+    if is_unchanged(metadata, text):
+        dpi = metadata.get("dpi")
+        return page_key(metadata["content_hash"], float(dpi) if isinstance(dpi, int | float) else None)
+    encoded = metadata["image_base64"]
+    try:
+        picture = base64.b64decode(encoded, validate=True)
+    except ValueError:  # encoding the page raises the error
+        picture = encoded.encode("utf-8", "surrogatepass")
+    return page_key(page_hash(file_digest(picture), 1), None)
+
+
+def picture_hash(encoded: str) -> str:
+    """SHA-256 of a picture in base64, as 64 hex digits."""
+    return file_digest(encoded.encode("utf-8", "surrogatepass"))
+
+
+def page_number(metadata: Mapping[str, Any], key: str = "page") -> int | None:
+    """The 1-based number of a page, or None; some stores return all numbers as floats.
+
+    >>> page_number({"page": 3.0}), page_number({"page": "iii"})
+    (3, None)
+    """
+    number = metadata.get(key)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 1 <= number < 2**63:
+        return None
+    return int(number) if number == int(number) else None
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
