@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,12 @@ from colpali_integrations.stores import index_documents
 
 PAPER = Path(__file__).parents[1] / "demo" / "pdfs" / "hcl-colors.pdf"
 FIXTURES = Path(__file__).parent / "parity" / "fixtures"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_unclosed_loop() -> None:
+    """Keep `asyncio.get_event_loop()` outside of a loop from making one that no test closes, an error at its end."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")
