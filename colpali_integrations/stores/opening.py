@@ -13,6 +13,8 @@ from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.registry import ModelDescription, find_model
+from colpali_integrations.stores.embedded.database import read_manifest
+from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import Engine
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
@@ -51,8 +53,6 @@ def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
         >>> stored_settings("no-such-folder") is None
         True
     """
-    from colpali_integrations.stores.qdrant.shards import read_manifest
-
     manifest = read_manifest(Path(path).expanduser())
     return None if manifest is None else Settings.from_dict(manifest, where=f"the store {path}")
 
@@ -95,12 +95,9 @@ def open_engine(
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
     requested = {key: value for key, value in options.items() if value is not None}
     if path is not None:
-        from colpali_integrations.stores.qdrant.edge import EdgeEngine
-        from colpali_integrations.stores.qdrant.shards import read_manifest
-
         folder = Path(path).expanduser()
         settings = _settings(read_manifest(folder), requested, f"the store {path}", default="ward")
-        engine: Engine = EdgeEngine(folder, schema=settings.schema, manifest=settings.to_dict())
+        engine: Engine = FolderEngine(folder, schema=settings.schema, manifest=settings.to_dict())
     elif url is not None or client is not None:
         from colpali_integrations.stores.qdrant import server as qdrant_server
 

@@ -1,0 +1,104 @@
+"""The catalogue: the places of all vectors, in memory, so that a search reads no rows of the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["WORDS_LAYER", "Catalogue", "Places"]
+
+# The layer number under which `places` counts the words of an entry.
+WORDS_LAYER = 99
+
+
+@dataclass(frozen=True)
+class Places:
+    """The rows of every entry in one layer; a length of 0 where an entry has none.
+
+    Attributes:
+        files: int64 (n_entries,).
+        starts: int64 (n_entries,), the first row.
+        lengths: int64 (n_entries,).
+    """
+
+    files: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The entries of one state of the store, in the order of their numbers.
+
+    Attributes:
+        version: SQLite's `data_version` of that state, for the connection that read it.
+        layout: the number of compactions until then.
+        numbers: int64 (n_entries,), ascending.
+        layers: places by layer number.
+        texts: number of entries with words.
+    """
+
+    version: int = -1
+    layout: int = -1
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    layers: dict[int, Places] = field(default_factory=dict)
+    texts: int = 0
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions of entries; those that the catalogue lacks are left out."""
+        if not len(self.numbers):
+            return np.empty(0, np.int64)
+        found: NDArray[np.int64] = np.minimum(np.searchsorted(self.numbers, numbers), len(self.numbers) - 1)
+        return found[self.numbers[found] == numbers]
+
+    def refreshed(self, connection: sqlite3.Connection, layers: int) -> Catalogue:
+        """The catalogue of the connection's state: this one if nothing was changed since."""
+        version = int(connection.execute("PRAGMA data_version").fetchone()[0])
+        if version == self.version:
+            return self
+        layout = int(connection.execute("SELECT value FROM settings WHERE name = 'layout'").fetchone()[0])
+        numbers = _column(connection, "SELECT number FROM entries ORDER BY number")
+        if layout != self.layout or not len(self):
+            return Catalogue(version, layout, numbers, *_places(connection, numbers, layers, -1))
+        kept = np.isin(self.numbers, numbers, assume_unique=True)
+        new = numbers[numbers > self.numbers[-1]]
+        added, _ = _places(connection, new, layers, int(self.numbers[-1]))
+        merged = {
+            layer: Places(
+                *(
+                    np.concatenate([old[kept], late])
+                    for old, late in zip(_arrays(self.layers[layer]), _arrays(one), strict=True)
+                )
+            )
+            for layer, one in added.items()
+        }
+        return Catalogue(version, layout, numbers, merged, int((merged[WORDS_LAYER].lengths > 0).sum()))
+
+
+def _arrays(places: Places) -> tuple[NDArray[np.int64], ...]:
+    return places.files, places.starts, places.lengths
+
+
+def _column(connection: sqlite3.Connection, query: str) -> NDArray[np.int64]:
+    return np.fromiter((row[0] for row in connection.execute(query)), np.int64)
+
+
+def _places(
+    connection: sqlite3.Connection, numbers: NDArray[np.int64], layers: int, after: int
+) -> tuple[dict[int, Places], int]:
+    query = "SELECT entry, layer, file, start, length FROM places WHERE entry > ?"
+    rows = np.array(connection.execute(query, (after,)).fetchall(), np.int64).reshape(-1, 5)
+    places = {}
+    for layer in (*range(layers), WORDS_LAYER):
+        of_layer = rows[rows[:, 1] == layer]
+        at = np.searchsorted(numbers, of_layer[:, 0])
+        columns = np.zeros((3, len(numbers)), np.int64)
+        columns[:, at] = of_layer[:, 2:].T
+        places[layer] = Places(*columns)
+    return places, int((places[WORDS_LAYER].lengths > 0).sum())

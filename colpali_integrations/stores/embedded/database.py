@@ -1,0 +1,304 @@
+"""The SQLite database of a store in a folder: its schema, connections and transactions.
+
+The journal is a rollback journal that is truncated and flushed at each commit, not a write-ahead log: a log needs a
+shared memory file, which a read-only disk refuses, and versions of SQLite before 3.51.3 can damage it when two
+connections write (https://sqlite.org/wal.html). A commit waits for readers at work, so reads are short: vectors are read
+from mapped files, outside of transactions.
+
+A process has one connection that reads and one that writes. After a fork the child opens its own: SQLite's connections
+and locks do not survive a fork (https://sqlite.org/howtocorrupt.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from colpali_integrations.errors import StoreError
+from colpali_integrations.stores.embedded.blocks import sync_folder
+
+__all__ = ["Database", "read_manifest"]
+
+DATABASE, LOCK = "store.db", "store.lock"
+_FORMER = "store.json"  # of the engine of versions before 0.1.0
+_APPLICATION, _VERSION = 0x436F6C50, 1
+# A commit waits for readers, and a writer for another one. Compaction takes the longest, about a second per GB.
+_PATIENCE = 60.0
+
+_SCHEMA = f"""
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, layer TEXT NOT NULL, rows INTEGER NOT NULL, live INTEGER NOT NULL
+);
+CREATE TABLE entries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, document TEXT, content TEXT,
+    metadata TEXT NOT NULL, rest TEXT NOT NULL, words BLOB, checksum INTEGER NOT NULL
+);
+CREATE INDEX entries_by_document ON entries (document);
+CREATE INDEX entries_by_content ON entries (content);
+CREATE TABLE places (
+    entry INTEGER NOT NULL, layer INTEGER NOT NULL, file INTEGER NOT NULL, start INTEGER NOT NULL,
+    length INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (entry, layer)
+) WITHOUT ROWID;
+CREATE TABLE words (word INTEGER NOT NULL, entry INTEGER NOT NULL, value REAL NOT NULL, PRIMARY KEY (word, entry))
+    WITHOUT ROWID;
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_VERSION};
+"""
+
+
+class Database:
+    """The database of a folder.
+
+    Args:
+        folder: created if it does not exist.
+        manifest: stored in a new database; an existing one has its own.
+        read_only: neither create nor change anything.
+
+    Raises:
+        StoreError: the folder holds no store and is not to be made one, or the database cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], *, read_only: bool = False) -> None:
+        self.folder, self.read_only = folder, read_only
+        self._reader: sqlite3.Connection | None
+        self._writer: sqlite3.Connection | None
+        self._closed = False
+        self._begin_process()
+        stored = read_manifest(folder)
+        if stored is None:
+            if read_only:
+                raise StoreError(f"there is no store in {folder}; open it without read_only=True to make one")
+            with self._errors():
+                stored = self._create(manifest)
+        self.manifest: Mapping[str, Any] = stored
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that sees one state of the store; keep it short, because a commit waits for it."""
+        with self._errors():
+            self._check()
+            with self._read_lock:
+                if self._reader is None:
+                    self._reader = _connect(self.folder, "ro" if self.read_only else "rw")
+                with _transaction(self._reader, "BEGIN"):
+                    yield self._reader
+
+    @contextlib.contextmanager
+    def writing(self, after: Callable[[sqlite3.Connection], None] | None = None) -> Iterator[sqlite3.Connection]:
+        """A transaction that changes the store; other writers, also of other processes, wait.
+
+        Args:
+            after: called after the commit, before the next writer begins.
+        """
+        if self.read_only:
+            raise StoreError(f"the store {self.folder} was opened with read_only=True; open it again to change it")
+        with self._errors():
+            self._check()
+            with self._write_lock, self._file_lock():
+                if not (self.folder / DATABASE).exists():
+                    raise StoreError(f"the store {self.folder} has been removed or renamed since it was opened")
+                if self._writer is None:
+                    self._writer = _connect(self.folder, "rw")
+                with _transaction(self._writer, "BEGIN IMMEDIATE"):
+                    yield self._writer
+                if after is not None:
+                    after(self._writer)
+
+    def vacuum(self) -> None:
+        """Give the database's unused space back to the disk."""
+        with self._errors():
+            self._check()
+            with self._write_lock, self._file_lock():
+                if self._writer is not None:
+                    self._writer.execute("VACUUM")
+
+    def close(self) -> None:
+        """Close the connections. Calling it twice does nothing."""
+        if not self._closed and self._process == os.getpid():
+            self._closed = True
+            with self._read_lock, self._write_lock:
+                for connection in (self._reader, self._writer):
+                    if connection is not None:
+                        connection.close()
+                self._reader = self._writer = None
+
+    def _begin_process(self) -> None:
+        self._process = os.getpid()
+        self._reader = self._writer = None
+        self._read_lock, self._write_lock = threading.RLock(), threading.RLock()
+        self._lock = FileLock(self.folder / LOCK, timeout=_PATIENCE, mode=0o600, thread_local=False)
+
+    def _check(self) -> None:
+        if self._process != os.getpid():
+            with _fork_lock:
+                if self._process != os.getpid():
+                    # The parent's connections are kept, because closing them here would release the parent's locks.
+                    _inherited.extend((self._reader, self._writer, self._lock))
+                    self._begin_process()
+        if self._closed:
+            raise StoreError(f"the store {self.folder} is closed")
+
+    @contextlib.contextmanager
+    def _file_lock(self) -> Iterator[None]:
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise StoreError(
+                f"another process has been writing to the store {self.folder} for {_PATIENCE:.0f} s; try again when it "
+                "has finished"
+            ) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"the store {self.folder}: {_explained(error)}") from error
+        except OSError as error:
+            raise StoreError(f"the store {self.folder} cannot be read or written: {error}") from error
+
+    def _create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.folder.exists():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                self.folder.mkdir(mode=0o700)
+        with self._file_lock():
+            if (stored := read_manifest(self.folder)) is not None:
+                return stored  # another process was faster
+            text = json.dumps(dict(manifest))
+            path = self.folder / DATABASE
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            connection = _connect(self.folder, "rw")
+            try:
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+                for name, value in (("manifest", text), ("layout", "0")):
+                    connection.execute(
+                        "INSERT INTO settings VALUES (?, ?, ?)", (name, value, zlib.crc32(value.encode()))
+                    )
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+            sync_folder(self.folder)
+            sync_folder(self.folder.parent)
+        return dict(json.loads(text))
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Read the manifest of the store in a folder; None for a folder without a store.
+
+    Raises:
+        StoreError: it cannot be read, the folder's store was made by another engine, or its database is gone.
+    """
+    try:
+        return _read_manifest(folder)
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {folder}: {_explained(error)}") from error
+    except OSError as error:
+        raise StoreError(f"cannot read the store {folder}: {error}") from error
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file; a store is a folder")
+    if (folder / _FORMER).exists():
+        raise StoreError(
+            f"{folder} holds a store of an earlier engine, which this version does not read; nothing was changed. "
+            "Index its documents into a new folder: colpali-integrations index DOCUMENTS --store NEW_FOLDER"
+        )
+    found = None
+    if (folder / DATABASE).exists():
+        with contextlib.closing(_connect(folder, "rw")) as connection:
+            found = _stored_manifest(connection, folder)
+    if found is None and any(folder.glob("*.block")):
+        raise StoreError(
+            f"{folder} holds the vectors of a store, and its database {DATABASE} is missing or empty; nothing was "
+            "changed. Put the database back, or restore the folder from a backup"
+        )
+    return found
+
+
+def _stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, Any] | None:
+    if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return None  # its creation was interrupted
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if (application, version) != (_APPLICATION, _VERSION):
+        raise StoreError(
+            f"{folder / DATABASE} is no database of this package, or of another version (application {application}, "
+            f"version {version}; this one reads {_VERSION})"
+        )
+    row = connection.execute("SELECT value, checksum FROM settings WHERE name = 'manifest'").fetchone()
+    if row is None or zlib.crc32(row[0].encode()) != row[1]:
+        raise StoreError(f"the settings in {folder / DATABASE} are damaged; restore the store from a backup")
+    return dict(json.loads(row[0]))
+
+
+def _connect(folder: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{(folder / DATABASE).absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=_PATIENCE,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    for pragma in (
+        "journal_mode = TRUNCATE",
+        "synchronous = EXTRA",
+        "fullfsync = ON",
+        "cache_spill = OFF",
+        "cache_size = -8000",
+    ):
+        if mode == "rw" or not pragma.startswith("journal"):
+            connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _explained(error: sqlite3.Error) -> str:
+    text = str(error)
+    if "locked" in text:
+        return f"another process has been using it for {_PATIENCE:.0f} s ({text}); try again when it has finished"
+    if "full" in text:
+        return f"the disk is full ({text}); nothing of this batch was stored, and the earlier ones are kept"
+    if "malformed" in text or "not a database" in text:
+        return f"its database is damaged ({text}); repair the store, or restore it from a backup"
+    return f"SQLite reports: {text}"
+
+
+_inherited: list[object] = []
+_fork_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _fork_lock
+    _fork_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

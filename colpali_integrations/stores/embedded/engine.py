@@ -1,0 +1,457 @@
+"""`FolderEngine`: points in a folder, in a SQLite database and mapped files of vectors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.errors import StoreError
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.scoring.int8 import quantize_int8
+from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, MissingFile, Place, Tail, checksum
+from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Catalogue, Places
+from colpali_integrations.stores.embedded.conditions import to_sql
+from colpali_integrations.stores.embedded.database import Database
+from colpali_integrations.stores.embedded.scan import best_positions, bm25_of, first_scores, full_scores
+from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec
+from colpali_integrations.stores.filters import Filter, matches
+
+__all__ = ["FolderEngine"]
+
+# A block file is an eighth of the store, within these bounds: compaction copies whole files.
+_SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 64 << 20
+# Rows of removed points may take this share of the others' bytes.
+_MOST_DEAD = 0.5
+# Reads are repeated when a writer removes an entry or a file between two steps of one.
+_TRIES = 10
+
+
+class FolderEngine:
+    """Points in a folder.
+
+    When `upsert` and `delete` return, their changes are flushed to disk. Any number of processes may read; one writes
+    at a time, the others wait.
+
+    Args:
+        folder: opened if it holds a store, otherwise created.
+        schema: the points' vectors.
+        manifest: stored in a new folder; an existing folder has its own.
+        read_only: neither create nor change anything.
+
+    Raises:
+        StoreError: it cannot be read or written, or its database is missing or damaged.
+    """
+
+    def __init__(
+        self, folder: Path, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any], read_only: bool = False
+    ) -> None:
+        self._folder = folder
+        self._schema = schema
+        self._layers = _layers(schema)
+        self._database = Database(folder, manifest, read_only=read_only)
+        self._files = BlockFiles(folder)
+        self._catalogue = Catalogue()
+        self._to_sweep = True  # a process that was killed may have left files
+        self.manifest: Mapping[str, Any] = self._database.manifest
+
+    @property
+    def where(self) -> str:
+        """The folder."""
+        return f"the store {self._folder}"
+
+    # -- changing ------------------------------------------------------------------------------------------------------
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Store points, in place of those with the same ids."""
+        points = list({point.id: point for point in points}.values())
+        if not points:
+            return
+        with self._database.writing(self._sweep) as connection:
+            first = _next_number(connection, "entries")
+            numbered = dict(enumerate(points, first))
+            places = self._append(connection, numbered)
+            self._remove(connection, [point.id for point in points])
+            for number, point in numbered.items():
+                _insert(connection, number, point, places[number])
+            self._compact(connection, _MOST_DEAD)
+
+    def delete(self, ids: Collection[str]) -> None:
+        """Remove points; unknown ids are ignored."""
+        if ids:
+            with self._database.writing(self._sweep) as connection:
+                self._remove(connection, ids)
+                self._compact(connection, _MOST_DEAD)
+
+    def optimize(self) -> None:
+        """Release the space of all removed points."""
+        with self._database.writing(self._sweep) as connection:
+            self._compact(connection, 0.0)
+        self._database.vacuum()
+
+    def close(self) -> None:
+        """Close the database and forget the mapped files."""
+        self._database.close()
+        self._files.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
+        """Payloads in the order of `ids`, None for an unknown one."""
+        with self._database.reading() as connection:
+            rows = connection.execute(f"SELECT {_ROW} FROM entries WHERE id IN {_LIST}", [_listed(ids)]).fetchall()
+        found = {row[1]: self._payload(row) for row in rows}
+        return [found.get(id_) for id_ in ids]
+
+    def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
+        """A named vector of each point, in the order of `ids`; None for an unknown one."""
+        if name not in self._layers:
+            return [None] * len(ids)
+        number = list(self._layers).index(name)
+        query = (
+            "SELECT id, number, file, start, length, places.checksum FROM entries JOIN places ON entry = number "
+            f"WHERE layer = ? AND id IN {_LIST}"
+        )
+        for _ in self._tries():
+            with self._database.reading() as connection:
+                rows = connection.execute(query, (number, _listed(ids))).fetchall()
+            with contextlib.suppress(MissingFile):
+                found = {id_: self._checked(name, id_, entry, Place(*place)) for id_, entry, *place in rows}
+                return [found.get(id_) for id_ in ids]
+        raise AssertionError("unreachable")
+
+    def scroll(
+        self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
+    ) -> tuple[list[Payload], Any]:
+        """Read one batch of payloads, in the order in which they were stored."""
+        columns = _ROW if fields is None or {*fields} - _HEAD_FIELDS else _HEAD
+        with self._database.reading() as connection:
+            rows = list(islice(_fitting(connection, where, columns, after or 0), limit + 1))
+        batch = [self._payload(row, fields) for row in rows[:limit]]
+        return batch, rows[limit - 1][0] if len(rows) > limit else None
+
+    def count(self, where: Filter | None = None) -> int:
+        """Number of points."""
+        clause = to_sql(where)
+        with self._database.reading() as connection:
+            if clause.exact:
+                query = f"SELECT count(*) FROM entries WHERE {clause.sql}"
+                return int(connection.execute(query, clause.parameters).fetchone()[0])
+            return sum(1 for _ in _fitting(connection, where, _HEAD))
+
+    def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
+        """Answer several searches over one state of the store."""
+        for _ in self._tries():
+            with contextlib.suppress(MissingFile, _Changed):
+                return self._answers(searches)
+        raise AssertionError("unreachable")
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def _tries(self) -> Iterator[None]:
+        """Repeat a read while a writer changes what it reads; at the end raise the error of a damaged store."""
+        for _ in range(_TRIES):
+            yield
+        with self._database.reading() as connection:
+            named = {row[0]: row[1] for row in connection.execute("SELECT number, layer FROM files")}
+        missing = [str(number) for number in named.keys() - self._files.stored().keys()]
+        raise StoreError(
+            f"{self.where} is damaged: it lacks the block files {', '.join(missing) or 'that its database names'}; "
+            "repair it, or restore it from a backup"
+        )
+
+    def _answers(self, searches: Sequence[Search]) -> list[list[Scored]]:
+        with self._database.reading() as connection:
+            self._catalogue = catalogue = self._catalogue.refreshed(connection, len(self._layers))
+            chosen = [self._chosen(connection, catalogue, search) for search in searches]
+            by_words = [
+                bm25_of(connection, catalogue, search.query) if isinstance(search.query, SparseVector) else None
+                for search in searches
+            ]
+        results = []
+        for search, positions, scores in zip(searches, chosen, by_words, strict=True):
+            if scores is not None:
+                positions = positions[scores[positions] > 0]
+                values = scores[positions]
+            else:
+                positions, values = self._scored(catalogue, search, positions)
+            best = best_positions(values, search.limit)
+            results.append((catalogue.numbers[positions[best]], values[best]))
+        return self._with_payloads(searches, results)
+
+    def _scored(
+        self, catalogue: Catalogue, search: Search, positions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        if search.prefetch is not None:
+            candidates, values = self._scored(catalogue, search.prefetch, positions)
+            positions = candidates[best_positions(values, search.prefetch.limit)]
+        query = np.atleast_2d(np.asarray(search.query, np.float32))
+        copies = self._schema[search.using].quantization
+        if copies is not None and search.oversampling is not None:
+            limit = int(np.ceil(search.oversampling * search.limit))
+            if limit < len(positions):
+                kinds = ["int8", "scales"] if copies == "int8" else ["binary"]
+                layers = [self._places(catalogue, f"{search.using}-{kind}") for kind in kinds]
+                rough = first_scores(query, self._files, layers, positions)
+                positions = positions[best_positions(rough, limit)]
+        layer, places = self._places(catalogue, search.using)
+        positions = positions[places.lengths[positions] > 0]
+        return positions, full_scores(query, self._files, layer, places, positions)
+
+    def _places(self, catalogue: Catalogue, name: str) -> tuple[Layer, Places]:
+        return self._layers[name], catalogue.layers[list(self._layers).index(name)]
+
+    def _chosen(self, connection: sqlite3.Connection, catalogue: Catalogue, search: Search) -> NDArray[np.int64]:
+        """The positions that a search is restricted to."""
+        if search.where is None and search.ids is None:
+            return np.arange(len(catalogue))
+        if search.ids is not None:
+            query = f"SELECT number FROM entries WHERE id IN {_LIST} ORDER BY number"
+            numbers = [row[0] for row in connection.execute(query, [_listed(search.ids)])]
+        else:
+            numbers = []
+        if search.where is not None:
+            fitting = [row[0] for row in _fitting(connection, search.where, _HEAD)]
+            numbers = fitting if search.ids is None else sorted({*numbers}.intersection(fitting))
+        return catalogue.positions(np.array(numbers, np.int64))
+
+    def _with_payloads(
+        self, searches: Sequence[Search], results: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]
+    ) -> list[list[Scored]]:
+        short = all(search.scores_only for search in searches)
+        columns = "number, id" if short else _ROW
+        wanted = json.dumps(sorted({int(number) for numbers, _ in results for number in numbers}))
+        with self._database.reading() as connection:
+            rows = connection.execute(f"SELECT {columns} FROM entries WHERE number IN {_LIST}", [wanted]).fetchall()
+        found = {row[0]: (row[1], {} if short else self._payload(row)) for row in rows}
+        answers = []
+        for search, (numbers, scores) in zip(searches, results, strict=True):
+            if any(int(number) not in found for number in numbers):
+                raise _Changed
+            pairs = [(*found[int(number)], float(score)) for number, score in zip(numbers, scores, strict=True)]
+            answers.append([Scored(id_, score, {} if search.scores_only else dict(one)) for id_, one, score in pairs])
+        return answers
+
+    def _payload(self, row: Sequence[Any], fields: Collection[str] | None = None) -> Payload:
+        """The payload of a row of `_ROW`, after a check of its checksum, or of `_HEAD`."""
+        if len(row) == _ROW_LENGTH:
+            *row, expected = row
+            if _row_checksum(row) != expected:
+                raise StoreError(f"{self.where}: the entry {row[1]!r} is damaged; repair the store, or index it anew")
+        return _payload(row, fields)
+
+    def _checked(self, name: str, id_: str, number: int, place: Place) -> Float32:
+        rows = self._rows(self._layers[name], place)
+        if checksum(self._layers[name], number, rows) != place.checksum:
+            raise StoreError(f"{self.where}: the vectors of {id_!r} are damaged; repair the store, or index it anew")
+        vectors: Float32 = rows.astype(np.float32)
+        return vectors if self._schema[name].multi else vectors[0]
+
+    def _rows(self, layer: Layer, place: Place) -> NDArray[Any]:
+        end = place.start + place.length
+        return self._files.rows(layer, place.file, end)[place.start : end]
+
+    def _append(self, connection: sqlite3.Connection, points: Mapping[int, Point]) -> dict[int, dict[int, Place]]:
+        """Write the vectors of points to the block files; the places by number of the entry and of the layer."""
+        places: dict[int, dict[int, Place]] = {entry: {} for entry in points}
+        for number, name in enumerate(self._layers):
+            stored = {entry: self._stored(name, point) for entry, point in points.items()}
+            arrays = {entry: array for entry, array in stored.items() if array is not None}
+            for entry, place in self._written(connection, name, arrays).items():
+                places[entry][number] = place
+        return places
+
+    def _written(
+        self,
+        connection: sqlite3.Connection,
+        name: str,
+        arrays: Mapping[int, NDArray[Any]],
+        avoiding: Collection[int] = (),
+    ) -> dict[int, Place]:
+        """Append rows to the last file of a layer, or to a new one."""
+        if not arrays:
+            return {}
+        row = connection.execute(
+            "SELECT number, rows FROM files WHERE layer = ? ORDER BY number DESC LIMIT 1", (name,)
+        ).fetchone()
+        tail = None if row is None or row[0] in avoiding else Tail(*row)
+        size = sum(rows * self._layers[layer].row_bytes for layer, rows in _live_rows(connection))
+        largest = min(_LARGEST_BYTES, max(_SMALLEST_BYTES, size // 8))
+        following = _next_number(connection, "files")
+        places = self._files.append(self._layers[name], arrays, tail, following, largest)
+        rows = sum(place.length for place in places.values())
+        connection.execute(
+            "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT (number) DO UPDATE "
+            "SET rows = rows + excluded.rows, live = live + excluded.live",
+            (next(iter(places.values())).file, name, rows, rows),
+        )
+        return places
+
+    def _remove(self, connection: sqlite3.Connection, ids: Collection[str]) -> None:
+        rows = connection.execute(f"SELECT number, words FROM entries WHERE id IN {_LIST}", [_listed(ids)]).fetchall()
+        for number, words in rows:
+            if words is not None:
+                pairs = ((word, number) for word in _words(words).indices.tolist())
+                connection.executemany("DELETE FROM words WHERE word = ? AND entry = ?", pairs)
+        numbers = json.dumps([row[0] for row in rows])
+        freed = connection.execute(
+            f"SELECT sum(length), file FROM places WHERE entry IN {_LIST} AND file > 0 GROUP BY file", [numbers]
+        ).fetchall()
+        connection.executemany("UPDATE files SET live = live - ? WHERE number = ?", freed)
+        connection.execute(f"DELETE FROM places WHERE entry IN {_LIST}", [numbers])
+        connection.execute(f"DELETE FROM entries WHERE number IN {_LIST}", [numbers])
+
+    def _compact(self, connection: sqlite3.Connection, most_dead: float) -> None:
+        """Give up files without living rows; copy the living rows of others while too many rows are dead.
+
+        Args:
+            connection: of the transaction.
+            most_dead: bytes of dead rows that may stay, as a share of the bytes of living ones.
+        """
+        self._to_sweep |= connection.execute("DELETE FROM files WHERE live = 0").rowcount > 0
+        files = [
+            (number, layer, (rows - live) * self._layers[layer].row_bytes, live * self._layers[layer].row_bytes)
+            for number, layer, rows, live in connection.execute("SELECT number, layer, rows, live FROM files")
+        ]
+        dead, living = (sum(one[column] for one in files) for column in (2, 3))
+        if dead <= max(most_dead * living, _SMALLEST_BYTES if most_dead else 0):
+            return
+        for number, layer, of_file, _ in sorted(files, key=lambda one: -one[2] / (one[2] + one[3])):
+            if dead <= most_dead / 2 * living or not of_file:
+                break
+            self._move(connection, number, layer)
+            dead -= of_file
+        connection.execute("DELETE FROM files WHERE live = 0")
+        layout = str(int(connection.execute("SELECT value FROM settings WHERE name = 'layout'").fetchone()[0]) + 1)
+        connection.execute(
+            "UPDATE settings SET value = ?, checksum = ? WHERE name = 'layout'", (layout, zlib.crc32(layout.encode()))
+        )
+        self._to_sweep = True
+
+    def _move(self, connection: sqlite3.Connection, number: int, name: str) -> None:
+        """Copy the living rows of a file to the end of its layer."""
+        layer = list(self._layers).index(name)
+        query = "SELECT entry, file, start, length, checksum FROM places WHERE layer = ? AND file = ? ORDER BY start"
+        rows = connection.execute(query, (layer, number)).fetchall()
+        arrays = {entry: self._rows(self._layers[name], Place(*place)) for entry, *place in rows}
+        places = self._written(connection, name, arrays, avoiding=(number,))
+        # The checksums stay those of the first writing, so that damaged rows remain recognisable.
+        connection.executemany(
+            "UPDATE places SET file = ?, start = ? WHERE entry = ? AND layer = ?",
+            ((place.file, place.start, entry, layer) for entry, place in places.items()),
+        )
+        connection.execute("UPDATE files SET live = 0 WHERE number = ?", (number,))
+
+    def _sweep(self, connection: sqlite3.Connection) -> None:
+        """Remove the files that no transaction names any more, or that a killed process left."""
+        if self._to_sweep:
+            self._files.keep_only(row[0] for row in connection.execute("SELECT number FROM files"))
+            self._to_sweep = False
+
+    def _stored(self, name: str, point: Point) -> NDArray[Any] | None:
+        """The rows of a point in a layer."""
+        owner, _, kind = name.rpartition("-")
+        vectors = point.vectors.get(owner or name)
+        if vectors is None or not owner:
+            return None if vectors is None else np.atleast_2d(vectors)
+        if kind == "binary":
+            return np.packbits(vectors > 0, axis=1)
+        copies = quantize_int8([vectors])
+        return copies.values if kind == "int8" else np.concatenate([copies.scales[:, None], copies.centres], axis=1)
+
+
+class _Changed(Exception):
+    """A writer removed an entry between the search and the reading of its payload."""
+
+
+_HEAD = "number, id, document, content, metadata"
+_HEAD_FIELDS = {"id", "document_id", "content_hash", "metadata"}
+_ROW, _ROW_LENGTH = f"{_HEAD}, rest, checksum", 7
+_LIST = "(SELECT value FROM json_each(?))"
+
+
+def _listed(ids: Collection[str]) -> str:
+    return json.dumps(list(ids))
+
+
+def _layers(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
+    """The layers of a store by name, in the order of their numbers."""
+    layers = {}
+    for name, spec in schema.items():
+        layers[name] = Layer(name, np.float16 if spec.multi else np.float32, spec.dim)
+        if spec.quantization == "int8":
+            layers[f"{name}-int8"] = Layer(f"{name}-int8", np.int8, spec.dim)
+            layers[f"{name}-scales"] = Layer(f"{name}-scales", np.float32, spec.dim + 1)
+        elif spec.quantization == "binary":
+            layers[f"{name}-binary"] = Layer(f"{name}-binary", np.uint8, (spec.dim + 7) // 8)
+    return layers
+
+
+def _insert(connection: sqlite3.Connection, number: int, point: Point, places: Mapping[int, Place]) -> None:
+    payload = dict(point.payload)
+    columns = [number, point.id, payload.pop("document_id", None), payload.pop("content_hash", None)]
+    columns += [json.dumps(payload.pop("metadata", {})), json.dumps(payload)]
+    rows = [(number, layer, *place) for layer, place in places.items()]
+    words = None
+    if point.words is not None:
+        words = point.words.indices.tobytes() + point.words.values.tobytes()
+        rows.append((number, WORDS_LAYER, 0, 0, len(point.words), zlib.crc32(words)))
+        pairs = zip(point.words.indices.tolist(), point.words.values.tolist(), strict=True)
+        connection.executemany("INSERT INTO words VALUES (?, ?, ?)", ((word, number, value) for word, value in pairs))
+    connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, words, _row_checksum(columns)))
+    connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _next_number(connection: sqlite3.Connection, table: str) -> int:
+    """The number of the next row; numbers of removed rows do not return."""
+    query = "SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = ?), 0) + 1"
+    return int(connection.execute(query, (table,)).fetchone()[0])
+
+
+def _live_rows(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    return connection.execute("SELECT layer, sum(live) FROM files GROUP BY layer").fetchall()
+
+
+def _words(blob: bytes) -> SparseVector:
+    half = len(blob) // 2
+    return SparseVector(np.frombuffer(blob[:half], np.uint32), np.frombuffer(blob[half:], np.float32))
+
+
+def _row_checksum(columns: Sequence[Any]) -> int:
+    return zlib.crc32(json.dumps(list(columns)).encode())
+
+
+def _payload(row: Sequence[Any], fields: Collection[str] | None = None) -> Payload:
+    _, id_, document, content, metadata, *rest = row
+    payload: Payload = {"id": id_, "document_id": document, "content_hash": content}
+    if fields is None or "metadata" in fields:
+        payload["metadata"] = json.loads(metadata)
+    payload = {key: value for key, value in payload.items() if value}
+    if rest:
+        payload.update(json.loads(rest[0]))
+    return payload if fields is None else {key: value for key, value in payload.items() if key in {*fields, "id"}}
+
+
+def _fitting(
+    connection: sqlite3.Connection, where: Filter | None, columns: str, after: int = 0
+) -> Iterator[tuple[Any, ...]]:
+    """Rows that fit a filter, with numbers above `after`, ascending; `columns` begin with `_HEAD`."""
+    clause = to_sql(where)
+    query = f"SELECT {columns} FROM entries WHERE number > ? AND ({clause.sql}) ORDER BY number"
+    with contextlib.closing(connection.execute(query, [after, *clause.parameters])) as rows:
+        for row in rows:
+            if clause.exact or where is None or matches(where, _payload(row[:5])):
+                yield row
