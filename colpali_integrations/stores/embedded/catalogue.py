@@ -52,10 +52,11 @@ class Catalogue:
 
     def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions of entries; those that the catalogue lacks are left out."""
-        if not len(self.numbers):
+        if not len(self):
             return np.empty(0, np.int64)
-        found: NDArray[np.int64] = np.minimum(np.searchsorted(self.numbers, numbers), len(self.numbers) - 1)
-        return found[self.numbers[found] == numbers]
+        found: NDArray[np.int64] = np.minimum(np.searchsorted(self.numbers, numbers), len(self) - 1)
+        present: NDArray[np.int64] = found[self.numbers[found] == numbers]
+        return present
 
     def refreshed(self, connection: sqlite3.Connection, layers: int) -> Catalogue:
         """The catalogue of the connection's state: this one if nothing was changed since."""

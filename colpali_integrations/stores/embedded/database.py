@@ -2,8 +2,8 @@
 
 The journal is a rollback journal that is truncated and flushed at each commit, not a write-ahead log: a log needs a
 shared memory file, which a read-only disk refuses, and versions of SQLite before 3.51.3 can damage it when two
-connections write (https://sqlite.org/wal.html). A commit waits for readers at work, so reads are short: vectors are read
-from mapped files, outside of transactions.
+connections write (https://sqlite.org/wal.html). A commit waits for readers at work, so reads are short: vectors are
+read from mapped files, outside of transactions.
 
 A process has one connection that reads and one that writes. After a fork the child opens its own: SQLite's connections
 and locks do not survive a fork (https://sqlite.org/howtocorrupt.html).

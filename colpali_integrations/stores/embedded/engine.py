@@ -23,7 +23,7 @@ from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Catalogu
 from colpali_integrations.stores.embedded.conditions import to_sql
 from colpali_integrations.stores.embedded.database import Database
 from colpali_integrations.stores.embedded.scan import best_positions, bm25_of, first_scores, full_scores
-from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec
+from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec, pieces
 from colpali_integrations.stores.filters import Filter, matches
 
 __all__ = ["FolderEngine"]
@@ -112,7 +112,7 @@ class FolderEngine:
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
         with self._database.reading() as connection:
-            rows = connection.execute(f"SELECT {_ROW} FROM entries WHERE id IN {_LIST}", [_listed(ids)]).fetchall()
+            rows = _of_ids(connection, f"SELECT {_ROW} FROM entries", ids)
         found = {row[1]: self._payload(row) for row in rows}
         return [found.get(id_) for id_ in ids]
 
@@ -120,14 +120,13 @@ class FolderEngine:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
         if name not in self._layers:
             return [None] * len(ids)
-        number = list(self._layers).index(name)
         query = (
             "SELECT id, number, file, start, length, places.checksum FROM entries JOIN places ON entry = number "
-            f"WHERE layer = ? AND id IN {_LIST}"
+            f"AND layer = {list(self._layers).index(name)}"
         )
         for _ in self._tries():
             with self._database.reading() as connection:
-                rows = connection.execute(query, (number, _listed(ids))).fetchall()
+                rows = _of_ids(connection, query, ids)
             with contextlib.suppress(MissingFile):
                 found = {id_: self._checked(name, id_, entry, Place(*place)) for id_, entry, *place in rows}
                 return [found.get(id_) for id_ in ids]
@@ -219,8 +218,7 @@ class FolderEngine:
         if search.where is None and search.ids is None:
             return np.arange(len(catalogue))
         if search.ids is not None:
-            query = f"SELECT number FROM entries WHERE id IN {_LIST} ORDER BY number"
-            numbers = [row[0] for row in connection.execute(query, [_listed(search.ids)])]
+            numbers = sorted(row[0] for row in _of_ids(connection, "SELECT number FROM entries", search.ids))
         else:
             numbers = []
         if search.where is not None:
@@ -301,7 +299,7 @@ class FolderEngine:
         return places
 
     def _remove(self, connection: sqlite3.Connection, ids: Collection[str]) -> None:
-        rows = connection.execute(f"SELECT number, words FROM entries WHERE id IN {_LIST}", [_listed(ids)]).fetchall()
+        rows = _of_ids(connection, "SELECT number, words FROM entries", ids)
         for number, words in rows:
             if words is not None:
                 pairs = ((word, number) for word in _words(words).indices.tolist())
@@ -383,8 +381,15 @@ _ROW, _ROW_LENGTH = f"{_HEAD}, rest, checksum", 7
 _LIST = "(SELECT value FROM json_each(?))"
 
 
-def _listed(ids: Collection[str]) -> str:
-    return json.dumps(list(ids))
+def _of_ids(connection: sqlite3.Connection, query: str, ids: Collection[str]) -> list[tuple[Any, ...]]:
+    """Rows of the entries with these ids; `query` has no WHERE yet."""
+    # Not as JSON in one parameter: SQLite's JSON ends a text at a NUL. Versions before 3.32 take 999 parameters.
+    storable = [id_ for id_ in ids if id_.isascii() or not any("\ud800" <= character <= "\udfff" for character in id_)]
+    return [
+        row
+        for some in pieces(storable, 900)
+        for row in connection.execute(f"{query} WHERE id IN ({', '.join('?' * len(some))})", some)
+    ]
 
 
 def _layers(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
