@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
+from benchmarks.qdrant_edge import EdgeEngine
+from benchmarks.qdrant_edge_shards import read_manifest
 from benchmarks.stores_data import Corpus
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.scoring.pooling import ward_pool
 from colpali_integrations.stores.engine import FULL, Point, Search, VectorSpec
-from colpali_integrations.stores.qdrant.edge import EdgeEngine
-from colpali_integrations.stores.qdrant.shards import read_manifest
 
 FOLDER = Path(__file__).parent / "work" / "stores"
 K, BATCH = 10, 32

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,7 +49,6 @@ Ask = Callable[[str], list[tuple[str, int]]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "store"
     assert run(["index", str(DEMO / "pdfs"), "--store", str(folder), "--quiet"]) == ExitCode.OK
-    shutil.copytree(folder, folder.with_name("copy"))  # a store has one process at a time
     return folder
 
 

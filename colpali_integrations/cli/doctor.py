@@ -26,7 +26,6 @@ __all__ = ["EXTRAS", "Check", "Status", "examine", "provider_error", "size_text"
 EXTRAS = {
     "langchain": ("langchain-core",),
     "llama-index": ("llama-index-core",),
-    "store": ("qdrant-edge-py",),
     "qdrant": ("qdrant-client",),
     "cli": ("rich", "typer"),
     "plot": ("matplotlib",),

@@ -118,7 +118,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
     Attributes:
         embed_model: encodes nodes and questions; by default with the store's model, and with ColTiny for a new store.
-        path: a folder, for the Qdrant engine inside this process.
+        path: a folder.
         url: of a Qdrant server. Without either (and without `store`) everything is in memory.
         collection_name: of the collection on the server.
         first_stage: see `MultiVectorStore.open`.
@@ -430,7 +430,6 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
         Raises:
             ConfigurationError: the store is in memory, and `fs` is not local.
-            MissingExtraError: the store is in memory, and qdrant-edge-py is not installed.
         """
         save_store(self.to_dict(), self._store, persist_path, fs)
 

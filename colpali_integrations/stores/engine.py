@@ -1,4 +1,4 @@
-"""The interface between `MultiVectorStore` and the engines: memory, embedded Qdrant, a Qdrant server.
+"""The interface between `MultiVectorStore` and the engines: memory, a folder, a Qdrant server.
 
 An engine keeps points of several named vectors and a JSON payload, and scores them by dot product: MaxSim for
 multi-vectors, the plain product for single vectors, BM25's sum for sparse ones. Pages, models, fusion and frameworks

@@ -43,8 +43,8 @@ _BATCH_VECTORS, _BATCH_ENTRIES, _BATCH_SECONDS = 32_768, 64, 2.0
 class MultiVectorStore:
     """Pages (and texts) with all their vectors, in a folder, on a Qdrant server or in memory.
 
-    Make one with `open`. Vectors are kept as float16 and compared by dot product. Threads may share it; a folder
-    belongs to one process at a time.
+    Make one with `open`. Vectors are kept as float16 and compared by dot product. Threads may share it. Any number
+    of processes may open a folder: one writes at a time, and readers see its batches whole.
 
     Args:
         engine: storage and search of the points.
@@ -93,7 +93,7 @@ class MultiVectorStore:
         """Open a store, or create it if there is none.
 
         Args:
-            path: a folder, for the Qdrant engine inside this process.
+            path: a folder.
             model: the model of the pages: a `ColPali`, its description, or a registered name. A new store needs it; an
                 existing one checks it. A `ColPali` also encodes questions, and names their words in reports of `Hits`.
             url: of a Qdrant server or cluster, instead of a folder. Without either the store is in memory.
@@ -108,11 +108,11 @@ class MultiVectorStore:
             **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
 
         Raises:
-            StoreError: it cannot be opened, another process has it open, or it does not exist and `model` is missing.
+            StoreError: it cannot be opened, or it does not exist and `model` is missing.
             FingerprintError: it was made by another model; the message shows both.
             ConfigurationError: it was made with another first stage or language, arguments contradict each other, or an
                 option is unknown.
-            MissingExtraError: the engine is not installed.
+            MissingExtraError: qdrant-client is not installed, for `url`.
 
         Example:
             >>> store = MultiVectorStore.open(model="coltiny")                   # in memory

@@ -126,8 +126,8 @@ def test_two_builds_of_onnxruntime_are_a_problem(monkeypatch: pytest.MonkeyPatch
     assert runtime.status is Status.problem
     assert runtime.fix == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
     assert [check.status for check in of(checks, "extras")] == [Status.note] * len(EXTRAS)
-    [store] = of(checks, "extras", "store")
-    assert store.fix == 'pip install "colpali-integrations[store]"'
+    [server] = of(checks, "extras", "qdrant")
+    assert server.fix == 'pip install "colpali-integrations[qdrant]"'
 
 
 def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The Qdrant engines: in a folder, and on a server."""
+"""The engine on a Qdrant server or cluster."""

@@ -1,9 +1,9 @@
-"""Translation of filters to Qdrant's, for its embedded engine and its servers, with the meaning of `filters.matches`.
+"""Translation of filters to Qdrant's, with the meaning of `filters.matches`.
 
 Qdrant evaluates the conditions that it can express with exactly that meaning: equality of text, numbers and bools, sets
 of these, ranges of numbers, substrings, existence, ids. This module evaluates the rest (text ranges, case-insensitive
 text, numbers beyond 2^53, keys with a quote in them): it reads the payloads of the points that fit the native part, and
-those that fit the rest become a set of ids. Measured on qdrant-edge-py 0.9.0 and the local mode of qdrant-client 1.20:
+those that fit the rest become a set of ids. Measured on the local mode of qdrant-client 1.20:
 
 - A key of the payload in quotes is taken literally; one that contains a quote or a backslash cannot be written.
 - Qdrant compares numbers as float64, so only numbers below 2^53 differ reliably from their neighbours. Its integer
@@ -19,11 +19,9 @@ from functools import cached_property
 from hashlib import sha1
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from colpali_integrations.stores.filters import ID, RESERVED, And, Condition, Filter, Not, Operator, Or, matches
 
-__all__ = ["CLIENT", "EDGE", "ClientDialect", "EdgeDialect", "Payloads", "point_id", "translate"]
+__all__ = ["CLIENT", "ClientDialect", "Payloads", "point_id", "translate"]
 
 Payloads: TypeAlias = "Callable[[Any], Iterable[Mapping[str, Any]]]"
 """A function that reads the payloads (reserved fields and metadata) that fit a Qdrant filter; None reads all."""
@@ -80,42 +78,6 @@ class ClientDialect:
         return self._library.Filter(must=list(must), should=list(should) or None, must_not=list(must_not))
 
 
-class EdgeDialect(ClientDialect):
-    """The same conditions in qdrant-edge-py, which has classes of its own."""
-
-    @cached_property
-    def _library(self) -> Any:
-        import qdrant_edge
-
-        return qdrant_edge
-
-    def empty(self, key: str) -> Any:
-        """Missing, null or an empty list."""
-        return self._library.IsEmptyCondition(key)
-
-    def equals(self, key: str, value: bool) -> Any:
-        """This bool."""
-        # qdrant-edge-py 0.9.0 takes Python's True for the integer 1; numpy's stays a bool.
-        return self._library.FieldCondition(key=key, match=self._library.MatchValue(np.bool_(value)))
-
-    def one_of(self, key: str, texts: Sequence[str]) -> Any:
-        """One of these texts."""
-        return self._library.FieldCondition(key=key, match=self._library.MatchAny(list(texts)))
-
-    def between(self, key: str, bounds: Mapping[str, float]) -> Any:
-        """Numbers within bounds."""
-        return self._library.FieldCondition(key=key, range=self._library.RangeFloat(**bounds))
-
-    def substring(self, key: str, text: str) -> Any:
-        """Text that contains another."""
-        return self._library.FieldCondition(key=key, match=self._library.MatchSubstring(text))
-
-    def ids(self, ids: Collection[str]) -> Any:
-        """These points."""
-        return self._library.HasIdCondition(set(ids))
-
-
-EDGE = EdgeDialect()
 CLIENT = ClientDialect()
 
 
@@ -135,7 +97,7 @@ def translate(where: Filter, dialect: ClientDialect, payloads: Payloads) -> Any:
 
     Args:
         where: the filter.
-        dialect: `EDGE`, or a `ClientDialect`.
+        dialect: of the server.
         payloads: called at most once for each And, Or and Not with parts that Qdrant cannot express; never for filters
             that it can express as a whole.
 

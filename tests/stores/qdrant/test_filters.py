@@ -1,4 +1,4 @@
-"""Translated filters agree with `matches`, in the embedded engine and in the client's local mode."""
+"""Translated filters agree with `matches`, in the Qdrant engine itself (qdrant-edge) and in the client's local mode."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qdrant_client import models
 
+from benchmarks.qdrant_edge import EDGE
 from colpali_integrations.stores.filters import And, Condition, Filter, Not, Operator, Or, matches, parse_filter
-from colpali_integrations.stores.qdrant.filters import EDGE, ClientDialect, point_id, translate
+from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
 from tests.stores.filter_cases import filters, payloads
 
 Point = tuple[str, dict[str, Any]]
 
 
 class EdgePoints:
-    """Points of the embedded engine."""
+    """Points of Qdrant's engine, which servers run too."""
 
     def __init__(self, folder: Path, index: Any = None) -> None:
         vectors = {"v": qdrant_edge.EdgeVectorParams(1, qdrant_edge.Distance.Dot)}

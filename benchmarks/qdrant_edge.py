@@ -1,4 +1,4 @@
-"""The Qdrant engine inside this process: a folder on disk, without a server.
+"""The Qdrant engine inside this process, a peer of the engine in a folder (qdrant-edge-py, group `benchmark`).
 
 A folder belongs to one process at a time. Stores on the same folder within a process share it; another process gets a
 `StoreError`, because the engine locks its log.
@@ -9,21 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.qdrant_edge_shards import SEALED_BYTES, Shard, acquire, edge, release
 from colpali_integrations.errors import StoreError
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec
 from colpali_integrations.stores.filters import RESERVED, Filter
-from colpali_integrations.stores.qdrant import shards as qdrant_shards
-from colpali_integrations.stores.qdrant.filters import EDGE, point_id, translate
-from colpali_integrations.stores.qdrant.shards import Shard, acquire, edge, release
+from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
 
-__all__ = ["EdgeEngine"]
+__all__ = ["EDGE", "EdgeEngine"]
 
 
 class EdgeEngine:
@@ -59,7 +59,7 @@ class EdgeEngine:
         shard = self._shard
         if shard is not None:
             shard.unsealed += sum(vectors.size * 2 for point in points for vectors in point.vectors.values())
-            if shard.unsealed >= qdrant_shards.SEALED_BYTES:
+            if shard.unsealed >= SEALED_BYTES:
                 shard.unsealed = 0
                 self.optimize()
 
@@ -230,3 +230,41 @@ def _parameters(search: Search) -> Any:
 
 def _sparse(words: SparseVector) -> Any:
     return edge.SparseVector(words.indices.tolist(), words.values.tolist())
+
+
+class EdgeDialect(ClientDialect):
+    """The same conditions in qdrant-edge-py, which has classes of its own."""
+
+    @cached_property
+    def _library(self) -> Any:
+        import qdrant_edge
+
+        return qdrant_edge
+
+    def empty(self, key: str) -> Any:
+        """Missing, null or an empty list."""
+        return self._library.IsEmptyCondition(key)
+
+    def equals(self, key: str, value: bool) -> Any:
+        """This bool."""
+        # qdrant-edge-py 0.9.0 takes Python's True for the integer 1; numpy's stays a bool.
+        return self._library.FieldCondition(key=key, match=self._library.MatchValue(np.bool_(value)))
+
+    def one_of(self, key: str, texts: Sequence[str]) -> Any:
+        """One of these texts."""
+        return self._library.FieldCondition(key=key, match=self._library.MatchAny(list(texts)))
+
+    def between(self, key: str, bounds: Mapping[str, float]) -> Any:
+        """Numbers within bounds."""
+        return self._library.FieldCondition(key=key, range=self._library.RangeFloat(**bounds))
+
+    def substring(self, key: str, text: str) -> Any:
+        """Text that contains another."""
+        return self._library.FieldCondition(key=key, match=self._library.MatchSubstring(text))
+
+    def ids(self, ids: Collection[str]) -> Any:
+        """These points."""
+        return self._library.HasIdCondition(set(ids))
+
+
+EDGE = EdgeDialect()

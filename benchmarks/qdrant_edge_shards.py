@@ -14,14 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from colpali_integrations.errors import MissingExtraError, StoreError
+import qdrant_edge as edge
+
+from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.machine import available_cores
 from colpali_integrations.stores.engine import FULL, WORDS, VectorSpec
-
-try:
-    import qdrant_edge as edge
-except ModuleNotFoundError as error:
-    raise MissingExtraError("qdrant-edge-py", "store", "a store on disk") from error
 
 __all__ = ["Shard", "acquire", "edge", "read_manifest", "release"]
 

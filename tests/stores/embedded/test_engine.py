@@ -1,16 +1,17 @@
-"""A store in a folder: it survives kill -9 and belongs to one process at a time."""
+"""A store in a folder: it survives kill -9, is shared by processes, and keeps its vectors once."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from colpali_integrations import max_sim
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores import MultiVectorStore, stored_settings
-from colpali_integrations.stores.qdrant import shards
-from tests.stores.backends import BACKENDS, MODEL, Open, entry, opening, page
+from colpali_integrations.stores.embedded.database import read_manifest
+from colpali_integrations.stores.embedded.engine import FolderEngine
+from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, opening, page
 
 QUERY = page(0, seed=7, rows=4)
 ROOT = Path(__file__).parents[3]
@@ -32,7 +34,9 @@ ROOT = Path(__file__).parents[3]
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
 
 
 def test_entries_are_readable_in_another_process(tmp_path: Path) -> None:
@@ -80,14 +84,11 @@ def test_a_garbage_collected_store_is_closed(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sealed", [16 << 20, 16384], ids=["in one segment", "while segments are sealed and merged"])
-def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path: Path, sealed: int) -> None:
+def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path: Path) -> None:
     process = start(
         """
         import sys
         from colpali_integrations.stores import MultiVectorStore
-        from colpali_integrations.stores.qdrant import shards
-        shards.SEALED_BYTES = int(sys.argv[2])
         from tests.stores.backends import MODEL, entry, page
         store = MultiVectorStore.open(sys.argv[1], model=MODEL, first_stage="ward", first_vectors=4)
         number = 0
@@ -96,7 +97,6 @@ def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path: Path, sealed: int) -
             print(number, flush=True)
         """,
         tmp_path,
-        sealed,
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -124,16 +124,17 @@ def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path: Path, sealed: int) -
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has the store in tmp_path open."""
+    """Another process that has the store in tmp_path open, and adds a page for each line of its input."""
     process = start(
         """
-        import sys, time
+        import sys
         from colpali_integrations.stores import MultiVectorStore
         from tests.stores.backends import MODEL, entry, page
         with MultiVectorStore.open(sys.argv[1], model=MODEL) as store:
-            store.add([(entry(1), page(1))])
             print("open", flush=True)
-            time.sleep(600)
+            for line in sys.stdin:
+                store.add([(entry(int(line)), page(int(line)))])
+                print(len(store), flush=True)
         """,
         tmp_path,
     )
@@ -144,29 +145,29 @@ def owner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_a_second_process_gets_an_error(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
-    settings = stored_settings(tmp_path)
-    assert settings is not None
-    assert settings.model == MODEL, "who made it can be read meanwhile"
-    for model in (None, MODEL):
-        with pytest.raises(StoreError, match="open in another process") as caught:
-            MultiVectorStore.open(tmp_path, model=model)
-        assert str(tmp_path) in str(caught.value)
-        assert "url=" in str(caught.value)
-    owner.kill()
-    owner.wait()
-    for _ in range(50):  # the system takes its time to release the files of a killed process
-        try:
-            store = MultiVectorStore.open(tmp_path)
-        except StoreError:
-            time.sleep(0.1)
-        else:
-            break
-    with store:
-        assert len(store) == 1
+def add(owner: subprocess.Popen[str], number: int) -> int:
+    assert owner.stdin is not None
+    assert owner.stdout is not None
+    owner.stdin.write(f"{number}\n")
+    owner.stdin.flush()
+    return int(owner.stdout.readline())
 
 
-def test_one_process_may_open_a_folder_twice(tmp_path: Path) -> None:
+def test_processes_share_a_folder(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
+    with MultiVectorStore.open(tmp_path) as store:
+        assert len(store) == 0
+        assert store.search(QUERY) == []
+        assert add(owner, 1) == 1
+        assert [hit.id for hit in store.search(QUERY)] == ["page 1"]
+        assert store.add([(entry(2), page(2))]) == 1
+        assert add(owner, 3) == 3
+        assert {hit.id for hit in store.search(QUERY)} == {"page 1", "page 2", "page 3"}
+        assert store.delete(["page 1"]) == 1
+        assert add(owner, 2) == 2
+        assert {hit.id for hit in store.search(QUERY)} == {"page 2", "page 3"}
+
+
+def test_stores_of_one_process_share_a_folder(tmp_path: Path) -> None:
     first = MultiVectorStore.open(tmp_path, model=MODEL)
     second = MultiVectorStore.open(str(tmp_path / ".." / tmp_path.name))
     first.add([(entry(1), page(1))])
@@ -177,68 +178,89 @@ def test_one_process_may_open_a_folder_twice(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="closed"):
         len(first)
     second.close()
-    third = MultiVectorStore.open(tmp_path)
-    del third  # forgotten without being closed
-    process = start(
-        "import sys; from colpali_integrations.stores import MultiVectorStore as S; print(len(S.open(sys.argv[1])))",
-        tmp_path,
-    )
-    assert process.communicate(timeout=60)[0] == "1\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_gets_an_error(tmp_path: Path) -> None:
+def test_a_forked_child_opens_connections_of_its_own(tmp_path: Path) -> None:
     process = start(
         """
         import os, sys
-        from colpali_integrations.errors import StoreError
         from colpali_integrations.stores import MultiVectorStore
         from tests.stores.backends import MODEL, entry, page
         store = MultiVectorStore.open(sys.argv[1], model=MODEL)
         store.add([(entry(1), page(1))])
         if os.fork() == 0:
-            for use in (lambda: len(store), lambda: len(MultiVectorStore.open(sys.argv[1]))):
-                try:
-                    print("child used it", use(), flush=True)
-                except StoreError as error:
-                    print("child:", error, flush=True)
-            os._exit(0)
-        os.wait()
-        print("parent:", len(store), flush=True)
+            store.add([(entry(2), page(2))])
+            print("child:", len(store), len(store.search(page(1))), flush=True)
+            sys.exit(0)
+        _, status = os.wait()
+        store.add([(entry(3), page(3))])
+        print("parent:", status, len(store), len(store.search(page(1))), flush=True)
         """,
         tmp_path,
     )
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    first, second, third = out.splitlines()
-    assert "forked" in first
-    assert "another process" in second or "forked" in second
-    assert third == "parent: 1"
+    assert out.splitlines() == ["child: 2 2", "parent: 0 3 3"]
 
 
 def test_an_interrupted_creation_is_repeated(tmp_path: Path) -> None:
-    with MultiVectorStore.open(tmp_path, model=MODEL) as store:
-        store.add([(entry(1), page(1))])
-    (tmp_path / "store.json").unlink()  # it is written last
+    (tmp_path / "store.db").touch()  # it exists before its first transaction
     assert stored_settings(tmp_path) is None
     with MultiVectorStore.open(tmp_path, model=MODEL) as store:
-        assert len(store) == 0
         store.add([(entry(2), page(2))])
         assert len(store) == 1
 
 
+@pytest.mark.parametrize("how", ["removed", "renamed", "emptied"])
+def test_a_store_without_its_database_is_refused(tmp_path: Path, how: str) -> None:
+    with MultiVectorStore.open(tmp_path, model=MODEL) as store:
+        store.add([(entry(1), page(1))])
+    database = tmp_path / "store.db"
+    content = database.read_bytes()
+    if how == "emptied":
+        database.write_bytes(b"")
+    elif how == "renamed":
+        database.rename(tmp_path / "elsewhere.db")
+    else:
+        database.unlink()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for model in (None, MODEL):
+        with pytest.raises(StoreError, match=r"store.db is missing or empty; nothing was changed"):
+            MultiVectorStore.open(tmp_path, model=model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    database.write_bytes(content)
+    with MultiVectorStore.open(tmp_path) as store:
+        assert [hit.id for hit in store.search(QUERY)] == ["page 1"]
+
+
+def test_a_store_of_the_former_engine_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text('{"format": 3}')
+    (tmp_path / "shard").mkdir()
+    for model in (None, MODEL):
+        with pytest.raises(StoreError, match=r"earlier engine.*colpali-integrations index"):
+            MultiVectorStore.open(tmp_path, model=model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shard", "store.json"]
+
+
+def test_foreign_databases_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.db").write_text("no database at all, but long enough to have a header" * 40)
+    with pytest.raises(StoreError, match="damaged"):
+        MultiVectorStore.open(tmp_path, model=MODEL)
+    (tmp_path / "store.db").unlink()
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        connection.execute("CREATE TABLE photos (name TEXT)")
+    with pytest.raises(StoreError, match="no database of this package"):
+        MultiVectorStore.open(tmp_path, model=MODEL)
+
+
 @pytest.mark.parametrize(
     ("manifest", "message"),
-    [
-        ("{", "cannot read"),
-        ("[]", "format None"),
-        ('{"format": 1}', "index its documents anew"),
-        ('{"format": 2}', "has format 2, this version reads 3"),
-        ('{"format": 3}', "damaged"),
-    ],
+    [({}, "format None"), ({"format": 2}, "has format 2, this version reads 3"), ({"format": 3}, "damaged")],
 )
-def test_foreign_folders_are_refused(tmp_path: Path, manifest: str, message: str) -> None:
-    (tmp_path / "store.json").write_text(manifest)
+def test_stores_of_other_versions_are_refused(tmp_path: Path, manifest: dict[str, Any], message: str) -> None:
+    FolderEngine(tmp_path, schema={}, manifest=manifest).close()
+    assert read_manifest(tmp_path) == manifest
     for model in (None, MODEL):
         with pytest.raises(StoreError, match=message):
             MultiVectorStore.open(tmp_path, model=model)
@@ -251,6 +273,39 @@ def test_invalid_places_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a file"):
         MultiVectorStore.open(tmp_path / "file", model=MODEL)
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of this kind are POSIX's")
+def test_only_the_owner_may_read_a_new_store(tmp_path: Path) -> None:
+    with MultiVectorStore.open(tmp_path / "new", model=MODEL) as store:
+        store.add([(entry(1), page(1))])
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()} == {0o600}
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    tmp_path.chmod(0o755)
+    with MultiVectorStore.open(tmp_path, model=MODEL):
+        assert tmp_path.stat().st_mode & 0o777 == 0o755, "an existing folder keeps its mode"
+
+
+def test_replaced_and_removed_pages_take_no_space(tmp_path: Path) -> None:
+    """A store through which pages pass stays within twice the bytes of the pages that are there."""
+    rows, kept = 400, 400
+    pages = [page(number, rows=rows) for number in range(7)]
+    with (
+        MultiVectorStore.open(tmp_path, model=MODEL, first_stage="exact") as store,
+        MultiVectorStore.open(tmp_path) as reader,
+    ):
+        for start in range(0, 3000, 100):
+            store.add((entry(number), pages[number % 7]) for number in range(start, start + 100))
+            store.delete([f"page {number}" for number in range(start - kept, start - kept + 100)])
+            live = len(store) * rows * DIM * 2
+            assert sum(path.stat().st_size for path in tmp_path.glob("*.block")) <= 2 * live + (1 << 20)
+            assert len(reader.search(QUERY, 1000)) == len(store)
+        store.optimize()
+        assert sum(path.stat().st_size for path in tmp_path.glob("*.block")) == live
+        found = {hit.id: hit.max_sim for hit in reader.search(QUERY, 1000)}
+    assert found.keys() == {f"page {number}" for number in range(3000 - kept, 3000)}
+    for id_, score in found.items():
+        assert score == pytest.approx(float(max_sim(QUERY, pages[int(id_[5:]) % 7])), abs=5e-3)
 
 
 def test_records_before_an_interruption_are_stored(open_store: Open) -> None:
@@ -333,8 +388,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_any_sequence_of_changes(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SEALED_BYTES", 2048)  # some pages, so that segments are sealed and merged
+def test_any_sequence_of_changes(backend: str) -> None:
     machine = type("Machine", (StoreMachine,), {"backend": backend})
     case = machine.TestCase  # type: ignore[attr-defined]
     case.settings = settings(
