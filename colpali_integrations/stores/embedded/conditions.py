@@ -10,6 +10,8 @@ from colpali_integrations.stores.filters import RESERVED, And, Condition, Filter
 __all__ = ["Clause", "to_sql"]
 
 _COLUMNS = {"id": "id", "document_id": "document", "content_hash": "content"}
+# Texts that are looked for in the stored JSON; with more, reading it is as fast.
+_MOST_TEXTS = 20
 _ANY = (Operator.EQ, Operator.CONTAINS, Operator.IN, Operator.ANY)
 _NONE = (Operator.NE, Operator.NIN)
 
@@ -26,7 +28,7 @@ _EVERY = Clause("1", [], False)
 
 
 def to_sql(where: Filter | None) -> Clause:
-    """Translate the part of a filter that is about an entry's id, document and content.
+    """Translate the part of a filter that SQL can decide, or narrow down.
 
     >>> to_sql(None)
     Clause(sql='1', parameters=[], exact=True)
@@ -46,9 +48,23 @@ def to_sql(where: Filter | None) -> Clause:
         part = to_sql(where.part)
         if part.exact:
             return Clause(f"NOT ({part.sql})", part.parameters, True)
-    if isinstance(where, Condition) and where.field in RESERVED:
-        return _condition(_COLUMNS[RESERVED[where.field]], where.op, where.value)
+    if isinstance(where, Condition):
+        if where.field in RESERVED:
+            return _condition(_COLUMNS[RESERVED[where.field]], where.op, where.value)
+        return _metadata_condition(where.op, where.value)
     return _EVERY
+
+
+def _metadata_condition(op: Operator, value: Any) -> Clause:
+    """The stored JSON contains the texts that are asked for, somewhere."""
+    values = value if isinstance(value, tuple) else (value,)
+    if op not in (*_ANY, Operator.ALL, Operator.TEXT) or not 0 < len(values) <= _MOST_TEXTS:
+        return _EVERY
+    if not all(isinstance(one, str) for one in values):
+        return _EVERY
+    quotes = slice(1, -1) if op is Operator.TEXT else slice(None)
+    joined = (" AND " if op is Operator.ALL else " OR ").join(["instr(metadata, ?)"] * len(values))
+    return Clause(f"({joined})", [json.dumps(one)[quotes] for one in values], False)
 
 
 def _condition(column: str, op: Operator, value: Any) -> Clause:

@@ -443,8 +443,8 @@ def _payload(row: Sequence[Any], fields: Collection[str] | None = None) -> Paylo
     _, id_, document, content, metadata, *rest = row
     payload: Payload = {"id": id_, "document_id": document, "content_hash": content}
     if fields is None or "metadata" in fields:
-        payload["metadata"] = json.loads(metadata)
-    payload = {key: value for key, value in payload.items() if value}
+        payload["metadata"] = json.loads(metadata) or None
+    payload = {key: value for key, value in payload.items() if value is not None}
     if rest:
         payload.update(json.loads(rest[0]))
     return payload if fields is None else {key: value for key, value in payload.items() if key in {*fields, "id"}}
