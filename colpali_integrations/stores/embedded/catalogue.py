@@ -34,13 +34,15 @@ class Catalogue:
     """The entries of one state of the store, in the order of their numbers.
 
     Attributes:
-        version: SQLite's `data_version` of that state, for the connection that read it.
+        connection: that read the state; None for an empty catalogue that was not read.
+        version: SQLite's `data_version` of the state, which only the same connection can compare.
         layout: the number of compactions until then.
         numbers: int64 (n_entries,), ascending.
         layers: places by layer number.
         texts: number of entries with words.
     """
 
+    connection: sqlite3.Connection | None = None
     version: int = -1
     layout: int = -1
     numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -61,12 +63,12 @@ class Catalogue:
     def refreshed(self, connection: sqlite3.Connection, layers: int) -> Catalogue:
         """The catalogue of the connection's state: this one if nothing was changed since."""
         version = int(connection.execute("PRAGMA data_version").fetchone()[0])
-        if version == self.version:
+        if connection is self.connection and version == self.version:
             return self
         layout = int(connection.execute("SELECT value FROM settings WHERE name = 'layout'").fetchone()[0])
         numbers = _column(connection, "SELECT number FROM entries ORDER BY number")
         if layout != self.layout or not len(self):
-            return Catalogue(version, layout, numbers, *_places(connection, numbers, layers, -1))
+            return Catalogue(connection, version, layout, numbers, *_places(connection, numbers, layers, -1))
         kept = np.isin(self.numbers, numbers, assume_unique=True)
         new = numbers[numbers > self.numbers[-1]]
         added, _ = _places(connection, new, layers, int(self.numbers[-1]))
@@ -79,7 +81,7 @@ class Catalogue:
             )
             for layer, one in added.items()
         }
-        return Catalogue(version, layout, numbers, merged, int((merged[WORDS_LAYER].lengths > 0).sum()))
+        return Catalogue(connection, version, layout, numbers, merged, int((merged[WORDS_LAYER].lengths > 0).sum()))
 
 
 def _arrays(places: Places) -> tuple[NDArray[np.int64], ...]:
@@ -94,7 +96,8 @@ def _places(
     connection: sqlite3.Connection, numbers: NDArray[np.int64], layers: int, after: int
 ) -> tuple[dict[int, Places], int]:
     query = "SELECT entry, layer, file, start, length FROM places WHERE entry > ?"
-    rows = np.array(connection.execute(query, (after,)).fetchall(), np.int64).reshape(-1, 5)
+    row = np.dtype([(name, np.int64) for name in ("entry", "layer", "file", "start", "length")])
+    rows = np.fromiter(connection.execute(query, (after,)), row).view(np.int64).reshape(-1, 5)
     places = {}
     for layer in (*range(layers), WORDS_LAYER):
         of_layer = rows[rows[:, 1] == layer]
