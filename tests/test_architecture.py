@@ -16,7 +16,16 @@ import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
 LAYERS = {
-    **{"errors.py": 0, "_public.py": 0, "_options.py": 1, "pages": 1, "runtime": 1, "scoring": 2, "explain": 3},
+    **{
+        "errors.py": 0,
+        "_public.py": 0,
+        "_forks.py": 0,
+        "_options.py": 1,
+        "pages": 1,
+        "runtime": 1,
+        "scoring": 2,
+        "explain": 3,
+    },
     **{"models": 4, "stores": 5, "export": 5},
     **{"langchain": 6, "llama_index": 6, "ray": 6, "cli": 7},
 }

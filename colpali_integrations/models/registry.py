@@ -16,10 +16,10 @@ import hashlib
 import json
 import math
 import os
-import threading
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.families import FAMILIES
 
@@ -208,7 +208,7 @@ _BUILT_IN = (
     ),
 )
 
-_lock = threading.Lock()
+_lock = ForkLock()
 _models: dict[str, ModelDescription] = {model.name.lower(): model for model in _BUILT_IN}
 
 

@@ -11,10 +11,10 @@ True
 from __future__ import annotations
 
 import os
-import threading
 from collections import defaultdict
 from collections.abc import Hashable
 
+from colpali_integrations._forks import ForkLock
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.options import ModelOptions
@@ -29,11 +29,11 @@ class _Slot:
     """The place of one model. Its own lock prevents a slow download of one model from delaying the others."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = ForkLock()
         self.model: ColPali | None = None
 
 
-_lock = threading.Lock()
+_lock = ForkLock()
 _slots: defaultdict[Hashable, _Slot] = defaultdict(_Slot)
 
 
@@ -70,21 +70,3 @@ def release_shared_models() -> None:
     for slot in slots:
         if slot.model is not None:
             slot.model.close()
-
-
-_inherited: list[dict[Hashable, _Slot]] = []
-
-
-def _after_fork() -> None:
-    """Let a forked child (gunicorn --preload, multiprocessing on older Pythons) make its own models.
-
-    The sessions that it inherits lost their threads in the fork: they run on one core, and destroying one waits for
-    ever for these threads. So they are kept, unused.
-    """
-    global _lock, _slots
-    _inherited.append(_slots)
-    _lock, _slots = threading.Lock(), defaultdict(_Slot)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

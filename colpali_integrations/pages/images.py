@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from colpali_integrations._forks import hold_during_forks
 from colpali_integrations.errors import ImageError
 
 __all__ = ["HasImage", "ImageSource", "image_name", "is_one_image", "load_image", "read_whole", "to_rgb"]
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 # Several threads decode images, and a caller may pass one open file, or one image that Pillow has opened but not yet
 # read, many times: two threads reading it at once would mix up their bytes.
 _reading = threading.Lock()
+hold_during_forks(_reading)
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol, TypeAlias
 import pypdfium2
 from PIL import Image
 
+from colpali_integrations._forks import hold_during_forks
 from colpali_integrations._logs import without_entries
 from colpali_integrations.errors import ConfigurationError, PdfError
 from colpali_integrations.pages.images import image_name, read_whole
@@ -28,6 +29,7 @@ PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
 
 # pdfium is not thread-safe, not even for two documents: every call into it holds this lock.
 _pdfium = threading.RLock()
+hold_during_forks(_pdfium)
 _EXPECTED = "pages: expected 1-based whole numbers, such as [1, 3] or range(1, 4)"
 # A poster of 5 m at 150 dpi would be a gigapixel; larger pages are drawn at a lower resolution.
 _MAX_PIXELS = 50_000_000

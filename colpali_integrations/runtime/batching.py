@@ -13,13 +13,13 @@ or to close, and a fork loses none. Nothing here depends on models.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
-import weakref
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
+
+from colpali_integrations._forks import renew_after_forks
 
 __all__ = ["Coalescer"]
 
@@ -49,10 +49,10 @@ class Coalescer(Generic[Item, Result]):
     """Runs one batch at a time: all calls of equal key that wait when it begins. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._reset()
-        _living.add(self)
+        self._renew()
+        renew_after_forks(self)
 
-    def _reset(self) -> None:
+    def _renew(self) -> None:
         self._changed = threading.Condition()
         self._waiting: list[_Call[Item, Result]] = []
         self._busy = False
@@ -142,16 +142,3 @@ class Coalescer(Generic[Item, Result]):
             call.outcome = []
             self._waiting = [other for other in self._waiting if other is not call]
             self._changed.notify_all()
-
-
-_living: weakref.WeakSet[Coalescer[Any, Any]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """Reset every coalescer in a forked child: the threads that ran batches were not copied."""
-    for one in list(_living):
-        one._reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

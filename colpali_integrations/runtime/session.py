@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 import numpy as np
 import onnxruntime as ort
 
+from colpali_integrations._forks import keep_for_ever, renew_after_forks
 from colpali_integrations.errors import EncodingError, ModelLoadError, ProviderError
 from colpali_integrations.runtime.arrays import Feed, GraphFiles, Outputs
 from colpali_integrations.runtime.batching import Coalescer
@@ -115,9 +116,12 @@ class ModelSessions:
         self.coalescer: Coalescer[Any, Any] = Coalescer()
         self.on_cpu = _provider_name((config.providers or _automatic_providers())[0]) == "CPUExecutionProvider"
         cores = cores or available_cores()
-        self._page_runs = threading.BoundedSemaphore(
-            max(1, cores // (config.threads or cores)) if self.on_cpu else _UNBOUNDED
-        )
+        self._most_page_runs = max(1, cores // (config.threads or cores)) if self.on_cpu else _UNBOUNDED
+        self._renew()
+        renew_after_forks(self)
+
+    def _renew(self) -> None:
+        self._page_runs = threading.BoundedSemaphore(self._most_page_runs)
 
     def load(self) -> None:
         """Make the sessions now instead of at first use."""
@@ -313,8 +317,15 @@ class _Once(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._lock = threading.Lock()
         self._values: list[T] = []
+        self._renew()
+        renew_after_forks(self)
+
+    def _renew(self) -> None:
+        for value in self._values:
+            keep_for_ever(value)
+        self._lock = threading.Lock()
+        self._values = []
 
     def get(self) -> T:
         for value in self._values:  # without the lock where it was made before

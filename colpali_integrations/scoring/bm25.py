@@ -19,7 +19,6 @@ stay (see `Bm25`). Scripts without spaces (Chinese, Japanese, Thai) are indexed 
 from __future__ import annotations
 
 import re
-import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["Bm25", "SparseVector", "bm25_scores"]
@@ -112,7 +112,7 @@ class Bm25:
             )
         self.language, self.k1, self.b, self.average_length = language, k1, b, average_length
         self._stemmer = None if language is None else _stemmer(language)
-        self._lock = threading.Lock()  # a stemmer's state is the word in work
+        self._lock = ForkLock()  # a stemmer's state is the word in work
         self._cached_indices = lru_cache(_CACHED_WORDS)(self._indices)
 
     def document(self, text: str) -> SparseVector:

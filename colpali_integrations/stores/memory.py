@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector, bm25_scores
@@ -38,7 +38,7 @@ class MemoryEngine:
                 "store on disk (path=) or on a server (url=)"
             )
         self.manifest = dict(manifest)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         # Replaced and never changed in place, so that a running search keeps the points that it began with.
         self._points: dict[str, Point] = {}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.images import ImageSource
@@ -92,9 +92,9 @@ class CandidateScorer:
             raise ConfigurationError(f"cache_size must not be negative, got {cache_size}")
         self._model, self._store, self._size = model, store, cache_size
         self._cache: OrderedDict[str, _Half] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         # Held during encoding: a thread that needs the same page waits, and then reads it from the cache.
-        self._encoding = threading.Lock()
+        self._encoding = ForkLock()
 
     def scores(
         self, query: str, candidates: Sequence[Candidate], *, on_error: Literal["raise", "skip"] = "raise"

@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from colpali_integrations._forks import keep_for_ever, renew_after_forks
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import sync_folder
 
@@ -74,6 +75,7 @@ class Database:
         self._writer: sqlite3.Connection | None
         self._closed = False
         self._begin_process()
+        renew_after_forks(self)
         stored = read_manifest(folder)
         if stored is None:
             if read_only:
@@ -124,7 +126,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connections. Calling it twice does nothing."""
-        if not self._closed and self._process == os.getpid():
+        if not self._closed:
             self._closed = True
             with self._read_lock, self._write_lock:
                 for connection in (self._reader, self._writer):
@@ -133,20 +135,19 @@ class Database:
                 self._reader = self._writer = None
 
     def _begin_process(self) -> None:
-        self._process = os.getpid()
         self._reader = self._writer = None
         self._read_lock, self._write_lock = threading.RLock(), threading.RLock()
         self._lock = FileLock(self.folder / LOCK, timeout=_PATIENCE, mode=0o600, thread_local=False)
 
     def _check(self) -> None:
-        if self._process != os.getpid():
-            with _fork_lock:
-                if self._process != os.getpid():
-                    # The parent's connections are kept, because closing them here would release the parent's locks.
-                    _inherited.extend((self._reader, self._writer, self._lock))
-                    self._begin_process()
         if self._closed:
             raise StoreError(f"the store {self.folder} is closed")
+
+    def _renew(self) -> None:
+        # Closing the inherited connections, or releasing the lock, would take the parent's locks away.
+        for inherited in (self._reader, self._writer, self._lock):
+            keep_for_ever(inherited)
+        self._begin_process()
 
     @contextlib.contextmanager
     def _file_lock(self) -> Iterator[None]:
@@ -289,16 +290,3 @@ def _explained(error: sqlite3.Error) -> str:
     if "malformed" in text or "not a database" in text:
         return f"its database is damaged ({text}); repair the store, or restore it from a backup"
     return f"SQLite reports: {text}"
-
-
-_inherited: list[object] = []
-_fork_lock = threading.Lock()
-
-
-def _after_fork() -> None:
-    global _fork_lock
-    _fork_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
