@@ -47,15 +47,23 @@ class FolderEngine:
         schema: the points' vectors.
         manifest: stored in a new folder; an existing folder has its own.
         read_only: neither create nor change anything.
+        smallest_bytes: a shorter block file is always continued, and so many bytes of removed points may stay.
 
     Raises:
         StoreError: it cannot be read or written, or its database is missing or damaged.
     """
 
     def __init__(
-        self, folder: Path, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any], read_only: bool = False
+        self,
+        folder: Path,
+        *,
+        schema: Mapping[str, VectorSpec],
+        manifest: Mapping[str, Any],
+        read_only: bool = False,
+        smallest_bytes: int = _SMALLEST_BYTES,
     ) -> None:
         self._folder = folder
+        self._smallest_bytes = smallest_bytes
         self._schema = schema
         self._layers = _layers(schema)
         self._database = Database(folder, manifest, read_only=read_only)
@@ -287,7 +295,7 @@ class FolderEngine:
         ).fetchone()
         tail = None if row is None or row[0] in avoiding else Tail(*row)
         size = sum(rows * self._layers[layer].row_bytes for layer, rows in _live_rows(connection))
-        largest = min(_LARGEST_BYTES, max(_SMALLEST_BYTES, size // 8))
+        largest = min(_LARGEST_BYTES, max(self._smallest_bytes, size // 8))
         following = _next_number(connection, "files")
         places = self._files.append(self._layers[name], arrays, tail, following, largest)
         rows = sum(place.length for place in places.values())
@@ -325,7 +333,7 @@ class FolderEngine:
             for number, layer, rows, live in connection.execute("SELECT number, layer, rows, live FROM files")
         ]
         dead, living = (sum(one[column] for one in files) for column in (2, 3))
-        if dead <= max(most_dead * living, _SMALLEST_BYTES if most_dead else 0):
+        if dead <= max(most_dead * living, self._smallest_bytes if most_dead else 0):
             return
         for number, layer, of_file, _ in sorted(files, key=lambda one: -one[2] / (one[2] + one[3])):
             if dead <= most_dead / 2 * living or not of_file:
