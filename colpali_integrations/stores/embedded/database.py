@@ -173,6 +173,7 @@ class Database:
             raise StoreError(f"the store {self.folder} cannot be read or written: {error}") from error
 
     def _create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        missing = [path for path in self.folder.parents if not path.exists()]
         if not self.folder.exists():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
@@ -195,7 +196,8 @@ class Database:
             finally:
                 connection.close()
             sync_folder(self.folder)
-            sync_folder(self.folder.parent)
+            for path in (self.folder, *missing):
+                sync_folder(path.parent)
         return dict(json.loads(text))
 
 

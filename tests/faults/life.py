@@ -1,0 +1,173 @@
+"""A life of a store: changes that a seed decides, the states between them, and the check of a folder against states.
+
+A state maps the number of an entry to its version. Number and version decide an entry's vectors, words and metadata, so
+that every state can be computed without the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
+from colpali_integrations.stores.embedded.engine import FolderEngine
+from colpali_integrations.stores.settings import FirstStage, Settings
+
+__all__ = ["MODEL", "STAGES", "Change", "State", "apply", "answers", "check", "life", "open_store", "problems", "records", "state_of", "verified", "warm_up"]
+
+State: TypeAlias = "Mapping[int, int]"
+DIM = 16
+MODEL = Fingerprint(name="faults", family="coltiny", dim=DIM, description="0123456789abcdef")
+STAGES: tuple[FirstStage, ...] = ("rows", "int8", "exact", "muvera")
+# Small enough that a few changes lead to a compaction.
+SMALLEST_BYTES = 8192
+_WORDS = "harbour tide lamp rope anchor gull buoy mast keel cove reef sail".split()
+
+
+class Change(NamedTuple):
+    """Entries that are stored by number and version, or numbers of entries that are deleted."""
+
+    added: dict[int, int]
+    deleted: list[int]
+
+    def after(self, state: State) -> dict[int, int]:
+        return {number: version for number, version in {**state, **self.added}.items() if number not in self.deleted}
+
+
+def life(state: State, seed: int, *, largest: int = 30) -> Iterator[Change]:
+    """Changes without end, from a state on."""
+    random = Random(seed)
+    now = dict(state)
+    while True:
+        known = sorted(now)
+        if len(known) > largest or (known and random.random() < 0.4):
+            change = Change({}, random.sample(known, random.randint(1, max(1, len(known) * 2 // 3))))
+        else:
+            numbers = [random.choice(known or [0]) if random.random() < 0.3 else random.randrange(10**6) for _ in "123456"]
+            change = Change({number: random.randrange(10**6) for number in numbers[: random.randint(1, 6)]}, [])
+        now = change.after(now)
+        yield change
+
+
+def open_store(folder: Path, stage: FirstStage = "rows") -> MultiVectorStore:
+    """Open a store whose files are small, or make it."""
+    settings = Settings(model=MODEL, first_stage=stage)
+    engine = FolderEngine(
+        folder, schema=settings.schema, manifest=settings.to_dict(), smallest_bytes=SMALLEST_BYTES
+    )
+    return MultiVectorStore(engine, Settings.from_dict(engine.manifest, where=engine.where))
+
+
+def apply(store: MultiVectorStore, change: Change) -> None:
+    if change.added:
+        store.add(records(change.added))
+    if change.deleted:
+        store.delete([_id(number) for number in change.deleted])
+
+
+def records(state: State) -> list[tuple[Entry, NDArray[np.float32]]]:
+    return [(_entry(number, version), _vectors(number, version)) for number, version in state.items()]
+
+
+def state_of(store: MultiVectorStore) -> dict[int, int]:
+    """The state of a store according to its entries' metadata."""
+    return {entry.metadata["number"]: entry.metadata["version"] for entry in store.scroll()}
+
+
+def problems(store: MultiVectorStore, states: Sequence[State]) -> list[str]:
+    """Compare all that a store answers with the first of the states that its entries fit."""
+    found = state_of(store)
+    if found not in states:
+        nearest = min(states, key=lambda state: len(set(state.items()) ^ set(found.items())))
+        lost = sorted(nearest.items() - found.items())
+        risen = sorted(found.items() - nearest.items())
+        return [f"lost {lost}, too many {risen}, of {len(nearest)} entries and {len(states)} states"]
+    wrong = []
+    if len(store) != len(found):
+        wrong.append(f"count is {len(store)}, not {len(found)}")
+    numbers = sorted(found)
+    ids = [_id(number) for number in numbers]
+    for number, entry, vectors in zip(numbers, store.get(ids), store.vectors(ids), strict=True):
+        expected = _entry(number, found[number])
+        if entry is None or (entry.metadata, entry.text) != (expected.metadata, expected.text):
+            wrong.append(f"entry {number} is {entry}")
+        if vectors is None or not np.array_equal(vectors, _vectors(number, found[number])):
+            wrong.append(f"the vectors of entry {number} are others")
+    with MultiVectorStore.open(model=MODEL) as memory:
+        memory.add(records(found))
+        for got, expected_answer in zip(answers(store), answers(memory), strict=True):
+            if got.keys() != expected_answer.keys():
+                wrong.append(f"a search finds {len(got)} entries, not {len(expected_answer)}")
+            elif any(abs(got[id_] - expected_answer[id_]) > 1e-3 for id_ in got):
+                wrong.append("a search has other scores")
+    return wrong
+
+
+def answers(store: MultiVectorStore) -> list[dict[str, float]]:
+    """Scores by id of an exact search, of one by words and of one with a filter."""
+    query = _vectors(-1, 7)[:3]
+    searches: list[dict[str, Any]] = [{}, {"hybrid": 1.0, "text": "harbour lamp"}, {"where": {"even": True}}]
+    return [
+        {hit.entry.id: hit.score for hit in store.search(query, 1000, mode="exact", **options)} for options in searches
+    ]
+
+
+def check(folder: Path, states: Sequence[State], stage: FirstStage = "rows") -> tuple[list[str], dict[int, int]]:
+    """Open a folder, compare it with states, and change it once; the problems, and its state."""
+    found: dict[int, int] = {}
+    try:
+        with open_store(folder, stage) as store:
+            found = state_of(store)
+            wrong = problems(store, states)
+            wrong += [f"verify: {one}" for one in verified(store)]
+            extra = Change({-5: 1}, [])
+            apply(store, extra)
+            wrong += problems(store, [extra.after(found)])
+            apply(store, Change({}, [-5]))
+        with open_store(folder, stage) as store:
+            wrong += problems(store, [found])
+    except Exception as error:
+        return [f"{type(error).__name__}: {error}"], found
+    return wrong, found
+
+
+def verified(store: MultiVectorStore) -> list[str]:
+    """The findings of `verify`."""
+    verify = getattr(store, "verify", None)
+    return [] if verify is None else [str(one) for one in verify()]
+
+
+def warm_up(folder: Path) -> None:
+    """Import and prepare all that a search needs, so that forks of this process begin at once."""
+    for store in (MultiVectorStore.open(model=MODEL), open_store(folder)):
+        with store:
+            store.add(records({1: 1}))
+            answers(store)
+
+
+def _id(number: int) -> str:
+    return f"entry {number}"
+
+
+def _entry(number: int, version: int) -> Entry:
+    random = Random(f"{number} {version}")
+    return Entry(
+        id=_id(number),
+        text=" ".join(random.choices(_WORDS, k=random.randint(1, 30))),
+        metadata={"number": number, "version": version, "even": number % 2 == 0, "page": number, "source": "a.pdf"},
+        document_id=f"document {number % 3}",
+        content_hash=f"{number} {version}",
+    )
+
+
+def _vectors(number: int, version: int) -> NDArray[np.float32]:
+    random = np.random.default_rng((number & 0xFFFF_FFFF, version))
+    vectors = random.standard_normal((int(random.integers(3, 40)), DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float16).astype(np.float32)
+
