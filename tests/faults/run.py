@@ -19,9 +19,12 @@ from tests.faults.damage import damage
 from tests.faults.errors_of_calls import failing_calls, full_disk
 from tests.faults.figures import Figures
 from tests.faults.killing import killing
+from tests.faults.folders import changed_folders, read_only
 from tests.faults.library import build, library
 from tests.faults.life import warm_up
 from tests.faults.power import power_cuts
+from tests.faults.processes import beside_a_writer, creators, forks, garbage, signals, writers
+from tests.faults.rolling import rolling
 
 __all__ = ["SCENARIOS"]
 
@@ -33,6 +36,15 @@ SCENARIOS: dict[str, tuple[Scenario, bool, int]] = {
     "full_disk": (full_disk, True, 4),
     "failing_calls": (failing_calls, True, 6),
     "damage": (damage, False, 16),
+    "beside_a_writer": (beside_a_writer, False, 2),
+    "creators": (creators, False, 3),
+    "writers": (writers, False, 1),
+    "forks": (forks, False, 2),
+    "signals": (signals, False, 3),
+    "garbage": (garbage, False, 1),
+    "rolling": (rolling, False, 12),
+    "changed_folders": (changed_folders, False, 1),
+    "read_only": (read_only, False, 1),
 }
 REPORT = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.md"
 

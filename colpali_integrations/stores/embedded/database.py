@@ -16,6 +16,7 @@ import json
 import os
 import sqlite3
 import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -76,6 +77,7 @@ class Database:
         self._closed = False
         self._begin_process()
         renew_after_forks(self)
+        _opened.add(self)
         stored = read_manifest(folder)
         if stored is None:
             if read_only:
@@ -133,6 +135,16 @@ class Database:
                     if connection is not None:
                         connection.close()
                 self._reader = self._writer = None
+
+    def hold(self) -> None:
+        """Wait until no thread of this process is in a transaction, and let none begin one."""
+        self._read_lock.acquire()
+        self._write_lock.acquire()
+
+    def release(self) -> None:
+        """Let threads begin transactions."""
+        self._write_lock.release()
+        self._read_lock.release()
 
     def _begin_process(self) -> None:
         self._reader = self._writer = None
@@ -292,3 +304,35 @@ def _explained(error: sqlite3.Error) -> str:
     if "malformed" in text or "not a database" in text:
         return f"its database is damaged ({text}); repair the store, or restore it from a backup"
     return f"SQLite reports: {text}"
+
+
+_opened: weakref.WeakSet[Database] = weakref.WeakSet()
+_waiting: list[Database] = []  # for the end of a fork
+_fork_lock = threading.RLock()
+
+
+def _before_fork() -> None:
+    """Wait for the transactions of this process.
+
+    SQLite counts a process's locks in the process's memory. A child forked during a transaction would believe for ever
+    that it holds that lock: it would read without one, and could not write.
+    """
+    _fork_lock.acquire()
+    _waiting.extend(_opened)
+    for database in _waiting:
+        database.hold()
+
+
+def _after_fork() -> None:
+    while _waiting:
+        _waiting.pop().release()
+    _fork_lock.release()
+
+
+def _in_child() -> None:
+    _waiting.clear()  # they have new locks
+    _fork_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
