@@ -71,20 +71,23 @@ class Database:
     """
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], *, read_only: bool = False) -> None:
-        self.folder, self.read_only = folder, read_only
+        # An open store stays where it is when the process changes its working directory.
+        self.folder, self.read_only = folder.absolute(), read_only
         self._reader: sqlite3.Connection | None
         self._writer: sqlite3.Connection | None
         self._closed = False
         self._begin_process()
         renew_after_forks(self)
         _opened.add(self)
-        stored = read_manifest(folder)
+        stored = read_manifest(self.folder)
         if stored is None:
             if read_only:
                 raise StoreError(f"there is no store in {folder}; open it without read_only=True to make one")
             with self._errors():
                 stored = self._create(manifest)
         self.manifest: Mapping[str, Any] = stored
+        with self._errors():
+            self._identity = _identity(self.folder)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -92,6 +95,7 @@ class Database:
         with self._errors():
             self._check()
             with self._read_lock:
+                self._require_same()
                 if self._reader is None:
                     self._reader = _connect(self.folder, "ro" if self.read_only else "rw")
                 with _transaction(self._reader, "BEGIN"):
@@ -108,9 +112,7 @@ class Database:
             raise StoreError(f"the store {self.folder} was opened with read_only=True; open it again to change it")
         with self._errors():
             self._check()
-            with self._write_lock, self._file_lock():
-                if not (self.folder / DATABASE).exists():
-                    raise StoreError(f"the store {self.folder} has been removed or renamed since it was opened")
+            with self._write_lock, self._turn():
                 if self._writer is None:
                     self._writer = _connect(self.folder, "rw")
                 with _transaction(self._writer, "BEGIN IMMEDIATE"):
@@ -122,7 +124,7 @@ class Database:
         """Give the database's unused space back to the disk."""
         with self._errors():
             self._check()
-            with self._write_lock, self._file_lock():
+            with self._write_lock, self._turn():
                 if self._writer is not None:
                     self._writer.execute("VACUUM")
 
@@ -161,6 +163,26 @@ class Database:
             keep_for_ever(inherited)
         self._begin_process()
 
+    def _require_same(self) -> None:
+        """Check that the folder still holds the database that was opened: SQLite would go on with a removed one."""
+        try:
+            same = _identity(self.folder) == self._identity
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise StoreError(
+                f"the store {self.folder} has been removed, renamed or replaced since it was opened; nothing was "
+                "changed. Open it again"
+            )
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other process writes to the store."""
+        self._require_same()  # here too, because the lock would make a removed folder anew
+        with self._file_lock():
+            self._require_same()
+            yield
+
     @contextlib.contextmanager
     def _file_lock(self) -> Iterator[None]:
         try:
@@ -197,16 +219,13 @@ class Database:
             path = self.folder / DATABASE
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            connection = _connect(self.folder, "rw")
-            try:
+            with _fork_lock, contextlib.closing(_connect(self.folder, "rw")) as connection:
                 connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
                 for name, value in (("manifest", text), ("layout", "0")):
                     connection.execute(
                         "INSERT INTO settings VALUES (?, ?, ?)", (name, value, zlib.crc32(value.encode()))
                     )
                 connection.execute("COMMIT")
-            finally:
-                connection.close()
             sync_folder(self.folder)
             for path in (self.folder, *missing):
                 sync_folder(path.parent)
@@ -237,7 +256,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         )
     found = None
     if (folder / DATABASE).exists():
-        with contextlib.closing(_connect(folder, "rw")) as connection:
+        with _fork_lock, contextlib.closing(_connect(folder, "rw")) as connection:
             found = _stored_manifest(connection, folder)
     if found is None and any(folder.glob("*.block")):
         raise StoreError(
@@ -285,14 +304,19 @@ def _connect(folder: Path, mode: str) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    connection.execute(begin)
     try:
+        connection.execute(begin)
         yield
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = (folder / DATABASE).stat()
+    return status.st_dev, status.st_ino
 
 
 def _explained(error: sqlite3.Error) -> str:
@@ -315,7 +339,8 @@ def _before_fork() -> None:
     """Wait for the transactions of this process.
 
     SQLite counts a process's locks in the process's memory. A child forked during a transaction would believe for ever
-    that it holds that lock: it would read without one, and could not write.
+    that it holds that lock: it would read without one, and could not write. (`_fork_lock` is held by a thread that opens
+    a store, too.)
     """
     _fork_lock.acquire()
     _waiting.extend(_opened)

@@ -67,7 +67,7 @@ class FolderEngine:
         self._schema = schema
         self._layers = _layers(schema)
         self._database = Database(folder, manifest, read_only=read_only)
-        self._files = BlockFiles(folder)
+        self._files = BlockFiles(self._database.folder)
         self._catalogue = Catalogue()
         self._to_sweep = True  # a process that was killed may have left files
         self.manifest: Mapping[str, Any] = self._database.manifest
