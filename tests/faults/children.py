@@ -97,4 +97,3 @@ def _run(work: Callable[[Callable[[int], None]], Any], marks: int, results: int)
 def _send(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
-

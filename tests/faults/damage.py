@@ -22,7 +22,8 @@ __all__ = ["damage"]
 def damage(folder: Path, rounds: int, seed: int) -> list[Figures]:
     """Damage a random file of a closed store, read everything, and look for differences without a report."""
     figures = {
-        kind: Figures(f"closed store, {kind}") for kind in ("bytes flipped", "file cut off", "file removed", "zeros written")
+        kind: Figures(f"closed store, {kind}")
+        for kind in ("bytes flipped", "file cut off", "file removed", "zeros written")
     }
     outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in figures}
     templates: dict[str, State] = {}
@@ -40,7 +41,8 @@ def damage(folder: Path, rounds: int, seed: int) -> list[Figures]:
         outcome, wrong = in_child(_read, place, stage, templates[stage])
         if kind == "file removed" and file.name != "store.lock":
             shutil.copyfile(template / file.name, file)
-            wrong += [f"after the file came back: {one}" for one in in_child(check, place, [templates[stage]], stage)[0]]
+            later, _ = in_child(check, place, [templates[stage]], stage)
+            wrong += [f"after the file came back: {one}" for one in later]
         outcomes[kind][outcome] += 1
         figures[kind].add(wrong, f"round {number}, {file.name}, {stage}")
     for kind, one in figures.items():
@@ -54,7 +56,7 @@ def _make(place: Path, stage: Any, seed: int) -> State:
         for change, _ in zip(life(state, seed), range(25), strict=False):
             apply(store, change)
             state = change.after(state)
-        more = Change({number: 3 for number in range(40)}, [])
+        more = Change(dict.fromkeys(range(40), 3), [])
         apply(store, more)
     return more.after(state)
 

@@ -28,7 +28,7 @@ def failing_calls(folder: Path, rounds: int, seed: int) -> list[Figures]:
     """Let each call of an operation fail once, and also that call and all later ones; at most `rounds` calls."""
     faults = library()
     assert faults is not None
-    state = {number: 1 for number in range(24)}
+    state = dict.fromkeys(range(24), 1)
     template = folder / "template"
     in_child(_make, template, state)
     results = [_each_call(faults, folder, "making a store", None, {}, None, rounds)]

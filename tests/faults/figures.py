@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 __all__ = ["Figures"]
 
@@ -31,6 +30,3 @@ class Figures:
         self.rounds += 1
         if problems:
             self.bad.append(f"{where}: {'; '.join(problems)[:600]}")
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"rounds": self.rounds, "bad": self.bad, "notes": self.notes, "skipped": self.skipped}

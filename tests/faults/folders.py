@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from tests.faults.life import Change, State, answers, apply, check, open_store, 
 
 __all__ = ["changed_folders", "read_only"]
 
-_STATE: State = {number: 1 for number in range(30)}
+_STATE: State = dict.fromkeys(range(30), 1)
 
 
 def changed_folders(folder: Path, rounds: int, seed: int) -> list[Figures]:
@@ -73,10 +74,8 @@ def _refused(place: Path, act: Callable[[Path], object]) -> list[str]:
                 pass
         if _listing(place.parent) != before:
             wrong.append(f"the folder changed from {before} to {_listing(place.parent)}")
-        try:
+        with contextlib.suppress(StoreError):
             wrong += problems(store, [_STATE])
-        except StoreError:
-            pass
     renamed = place.with_name("renamed")
     if renamed.exists():
         wrong += check(renamed, [_STATE])[0]

@@ -17,7 +17,10 @@ __all__ = ["killing", "live", "possible"]
 
 def killing(folder: Path, rounds: int, seed: int) -> list[Figures]:
     """Kill a process, at a random time or at a random call, and check what it left; every second store is new."""
-    figures = {False: Figures("kill -9 of a process that makes a store"), True: Figures("kill -9 of a process that writes")}
+    figures = {
+        False: Figures("kill -9 of a process that makes a store"),
+        True: Figures("kill -9 of a process that writes"),
+    }
     state: State = {}
     changes = 0
     for number in range(rounds):

@@ -18,7 +18,22 @@ from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.settings import FirstStage, Settings
 
-__all__ = ["MODEL", "STAGES", "Change", "State", "apply", "answers", "check", "life", "open_store", "problems", "records", "state_of", "verified", "warm_up"]
+__all__ = [
+    "MODEL",
+    "STAGES",
+    "Change",
+    "State",
+    "answers",
+    "apply",
+    "check",
+    "life",
+    "open_store",
+    "problems",
+    "records",
+    "state_of",
+    "verified",
+    "warm_up",
+]
 
 State: TypeAlias = "Mapping[int, int]"
 DIM = 16
@@ -26,7 +41,7 @@ MODEL = Fingerprint(name="faults", family="coltiny", dim=DIM, description="01234
 STAGES: tuple[FirstStage, ...] = ("rows", "int8", "exact", "muvera")
 # Small enough that a few changes lead to a compaction.
 SMALLEST_BYTES = 8192
-_WORDS = "harbour tide lamp rope anchor gull buoy mast keel cove reef sail".split()
+_WORDS = ("harbour", "tide", "lamp", "rope", "anchor", "gull", "buoy", "mast", "keel", "cove", "reef", "sail")
 
 
 class Change(NamedTuple):
@@ -48,8 +63,9 @@ def life(state: State, seed: int, *, largest: int = 30) -> Iterator[Change]:
         if len(known) > largest or (known and random.random() < 0.4):
             change = Change({}, random.sample(known, random.randint(1, max(1, len(known) * 2 // 3))))
         else:
-            numbers = [random.choice(known or [0]) if random.random() < 0.3 else random.randrange(10**6) for _ in "123456"]
-            change = Change({number: random.randrange(10**6) for number in numbers[: random.randint(1, 6)]}, [])
+            old = random.sample(known, min(len(known), random.randint(0, 2)))
+            numbers = [*old, *(random.randrange(10**6) for _ in range(random.randint(1, 4)))]
+            change = Change({number: random.randrange(10**6) for number in numbers}, [])
         now = change.after(now)
         yield change
 
@@ -57,9 +73,7 @@ def life(state: State, seed: int, *, largest: int = 30) -> Iterator[Change]:
 def open_store(folder: Path, stage: FirstStage = "rows") -> MultiVectorStore:
     """Open a store whose files are small, or make it."""
     settings = Settings(model=MODEL, first_stage=stage)
-    engine = FolderEngine(
-        folder, schema=settings.schema, manifest=settings.to_dict(), smallest_bytes=SMALLEST_BYTES
-    )
+    engine = FolderEngine(folder, schema=settings.schema, manifest=settings.to_dict(), smallest_bytes=SMALLEST_BYTES)
     return MultiVectorStore(engine, Settings.from_dict(engine.manifest, where=engine.where))
 
 
@@ -170,4 +184,3 @@ def _vectors(number: int, version: int) -> NDArray[np.float32]:
     vectors = random.standard_normal((int(random.integers(3, 40)), DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors.astype(np.float16).astype(np.float32)
-

@@ -24,7 +24,17 @@ from tests.faults.children import Child, in_child
 from tests.faults.figures import Figures
 from tests.faults.killing import possible
 from tests.faults.life import (
-    MODEL, Change, State, answers, apply, check, life, open_store, problems, records, state_of,
+    MODEL,
+    Change,
+    State,
+    answers,
+    apply,
+    check,
+    life,
+    open_store,
+    problems,
+    records,
+    state_of,
 )
 
 __all__ = ["beside_a_writer", "creators", "forks", "garbage", "signals", "writers"]
@@ -219,7 +229,7 @@ def forks(folder: Path, rounds: int, seed: int) -> list[Figures]:
 
 def _fork(place: Path, name: str, seed: int) -> tuple[list[str], State]:
     """Fork several times, let each child read, write and end; the problems, and the state at the end."""
-    state: dict[int, int] = {number: 1 for number in range(20)}
+    state: dict[int, int] = dict.fromkeys(range(20), 1)
     wrong: list[str] = []
     stop = threading.Event()
     with open_store(place) as store:
@@ -405,5 +415,5 @@ def _drop(place: Path) -> list[str]:
         store.itself = store
         del store
         gc.collect()
-        counts.append(len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0)
+        counts.append(len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0)
     return [] if counts[-1] <= counts[0] else [f"the process has {counts[-1]} open files, at first {counts[0]}"]

@@ -13,13 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
+from benchmarks.machine import describe
 from tests.faults.damage import damage
 from tests.faults.errors_of_calls import failing_calls, full_disk
 from tests.faults.figures import Figures
-from tests.faults.killing import killing
 from tests.faults.folders import changed_folders, read_only
+from tests.faults.killing import killing
 from tests.faults.library import build, library
 from tests.faults.life import warm_up
 from tests.faults.power import power_cuts
@@ -28,23 +31,31 @@ from tests.faults.rolling import rolling
 
 __all__ = ["SCENARIOS"]
 
-Scenario = Callable[[Path, int, int], "list[Figures]"]
-# The scenarios, whether they need the library, and the rounds of the short version.
-SCENARIOS: dict[str, tuple[Scenario, bool, int]] = {
-    "killing": (killing, False, 12),
-    "power": (power_cuts, True, 20),
-    "full_disk": (full_disk, True, 4),
-    "failing_calls": (failing_calls, True, 6),
-    "damage": (damage, False, 16),
-    "beside_a_writer": (beside_a_writer, False, 2),
-    "creators": (creators, False, 3),
-    "writers": (writers, False, 1),
-    "forks": (forks, False, 2),
-    "signals": (signals, False, 3),
-    "garbage": (garbage, False, 1),
-    "rolling": (rolling, False, 12),
-    "changed_folders": (changed_folders, False, 1),
-    "read_only": (read_only, False, 1),
+
+class Scenario(NamedTuple):
+    """A function of a folder, the rounds and a seed; whether it needs the library; rounds of the short version; most."""
+
+    run: Callable[[Path, int, int], list[Figures]]
+    needs_library: bool
+    short: int
+    most: int = 10**6
+
+
+SCENARIOS = {
+    "killing": Scenario(killing, False, 8),
+    "power_cuts": Scenario(power_cuts, True, 10),
+    "full_disk": Scenario(full_disk, True, 2, 50),
+    "failing_calls": Scenario(failing_calls, True, 2, 1000),
+    "damage": Scenario(damage, False, 8),
+    "beside_a_writer": Scenario(beside_a_writer, False, 2, 100),
+    "creators": Scenario(creators, False, 2, 50),
+    "writers": Scenario(writers, False, 1, 20),
+    "forks": Scenario(forks, False, 1, 10),
+    "signals": Scenario(signals, False, 3, 30),
+    "garbage": Scenario(garbage, False, 1, 5),
+    "rolling": Scenario(rolling, False, 12, 300),
+    "changed_folders": Scenario(changed_folders, False, 1, 1),
+    "read_only": Scenario(read_only, False, 1, 1),
 }
 REPORT = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.md"
 
@@ -56,26 +67,51 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the figures instead of writing the report")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="faults") as folder:
-        reason = _preloaded(Path(folder))
-        warm_up(Path(folder) / "first")
-        figures = []
-        for name in options.scenarios or SCENARIOS:
-            scenario, needs_library, short = SCENARIOS[name]
-            if needs_library and reason:
-                figures.append(Figures(name, skipped=reason))
-                continue
-            start = time.monotonic()
-            place = Path(folder).resolve() / name
-            place.mkdir()
-            found = scenario(place, options.rounds or short, options.seed)
-            shutil.rmtree(place)
-            figures += found
-            for one in found:
-                print(f"{one.name}: {len(one.bad)} bad of {one.rounds} ({one.notes})", *one.bad[:20], sep="\n  ", file=sys.stderr)
-            print(f"{name}: {time.monotonic() - start:.1f} s", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="faults") as name:
+        folder = Path(name).resolve()
+        reason = _preloaded(folder)
+        warm_up(folder / "first")
+        figures = {
+            scenario: _tried(scenario, folder / scenario, reason, options.rounds, options.seed)
+            for scenario in options.scenarios or SCENARIOS
+        }
     if options.json:
-        print(json.dumps({one.name: one.to_dict() for one in figures}))
+        sys.stdout.write(json.dumps({name: [asdict(one) for one in found] for name, found in figures.items()}))
+    else:
+        REPORT.write_text(_report(figures, options.rounds), encoding="utf-8")
+
+
+def _tried(name: str, place: Path, reason: str, rounds: int | None, seed: int) -> list[Figures]:
+    scenario, needs_library, short, most = SCENARIOS[name]
+    if needs_library and reason:
+        return [Figures(name, skipped=reason)]
+    start = time.monotonic()
+    place.mkdir()
+    found = scenario(place, min(rounds or short, most), seed)
+    shutil.rmtree(place)
+    for one in found:
+        lines = [f"{one.name}: {len(one.bad)} bad of {one.rounds} ({one.notes or one.skipped})", *one.bad[:20]]
+        sys.stderr.write("\n  ".join(lines) + "\n")
+    sys.stderr.write(f"{name}: {time.monotonic() - start:.1f} s\n")
+    return found
+
+
+def _report(figures: dict[str, list[Figures]], rounds: int | None) -> str:
+    rows = [
+        f"| {one.name} | {one.skipped or f'{len(one.bad)} of {one.rounds}'} | {one.notes} |"
+        for found in figures.values()
+        for one in found
+    ]
+    bad = [f"- {one.name}: {problem}" for found in figures.values() for one in found for problem in one.bad]
+    lines = [
+        *("# Faults of a store in a folder", "", f"`python -m tests.faults.run --rounds {rounds}`", ""),
+        *(describe(), ""),
+        "A try is bad if an entry that was reported as stored is missing or differs, a deleted one is there, a batch is "
+        "there in part, an answer of a search is not that of the entries, another error than a `StoreError` is raised, or "
+        "the store cannot be changed afterwards. `tests/faults` describes each fault.",
+        *("", "| fault | bad tries | notes |", "| --- | ---: | --- |", *rows, ""),
+    ]
+    return "\n".join([*lines, *bad, *([""] if bad else [])])
 
 
 def _preloaded(folder: Path) -> str:

@@ -98,8 +98,14 @@ class Database:
                 self._require_same()
                 if self._reader is None:
                     self._reader = _connect(self.folder, "ro" if self.read_only else "rw")
-                with _transaction(self._reader, "BEGIN"):
-                    yield self._reader
+                try:
+                    with _transaction(self._reader, "BEGIN"):
+                        yield self._reader
+                except sqlite3.Error:
+                    # One that could once not be opened for writing would stay read-only for ever.
+                    self._reader.close()
+                    self._reader = None
+                    raise
 
     @contextlib.contextmanager
     def writing(self, after: Callable[[sqlite3.Connection], None] | None = None) -> Iterator[sqlite3.Connection]:
@@ -115,10 +121,15 @@ class Database:
             with self._write_lock, self._turn():
                 if self._writer is None:
                     self._writer = _connect(self.folder, "rw")
-                with _transaction(self._writer, "BEGIN IMMEDIATE"):
-                    yield self._writer
-                if after is not None:
-                    after(self._writer)
+                try:
+                    with _transaction(self._writer, "BEGIN IMMEDIATE"):
+                        yield self._writer
+                    if after is not None:
+                        after(self._writer)
+                except sqlite3.Error:
+                    self._writer.close()
+                    self._writer = None
+                    raise
 
     def vacuum(self) -> None:
         """Give the database's unused space back to the disk."""
@@ -290,15 +301,19 @@ def _connect(folder: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    for pragma in (
-        "journal_mode = TRUNCATE",
-        "synchronous = EXTRA",
-        "fullfsync = ON",
-        "cache_spill = OFF",
-        "cache_size = -8000",
-    ):
-        if mode == "rw" or not pragma.startswith("journal"):
-            connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in (
+            "journal_mode = TRUNCATE",
+            "synchronous = EXTRA",
+            "fullfsync = ON",
+            "cache_spill = OFF",
+            "cache_size = -8000",
+        ):
+            if mode == "rw" or not pragma.startswith("journal"):
+                connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -339,8 +354,8 @@ def _before_fork() -> None:
     """Wait for the transactions of this process.
 
     SQLite counts a process's locks in the process's memory. A child forked during a transaction would believe for ever
-    that it holds that lock: it would read without one, and could not write. (`_fork_lock` is held by a thread that opens
-    a store, too.)
+    that it holds that lock: it would read without one, and could not write. A thread that opens a store holds
+    `_fork_lock` too.
     """
     _fork_lock.acquire()
     _waiting.extend(_opened)
