@@ -23,13 +23,14 @@ _STATE: State = dict.fromkeys(range(30), 1)
 def changed_folders(folder: Path, rounds: int, seed: int) -> list[Figures]:
     """Remove, rename or replace the folder or its database under an open store; change the working directory; copy."""
     results = []
-    for name, act in {
+    acts: dict[str, Callable[[Path], object]] = {
         "a folder that was removed": lambda place: shutil.rmtree(place),
         "a folder that was renamed": lambda place: place.rename(place.with_name("renamed")),
         "a database that was removed": lambda place: (place / "store.db").unlink(),
         "a folder that another store replaced": _replace,
         "a database that another one replaced": _replace_database,
-    }.items():
+    }
+    for name, act in acts.items():
         figures = Figures(f"open store, {name}")
         place = folder / name / "store"
         place.parent.mkdir()
@@ -63,10 +64,11 @@ def _refused(place: Path, act: Callable[[Path], object]) -> list[str]:
         act(place)
         before = _listing(place.parent)
         change = Change({1000: 1}, [1])
-        for name, step in {
+        steps: dict[str, Callable[[], None]] = {
             "an addition": lambda: apply(store, Change(change.added, [])),
             "a deletion": lambda: apply(store, Change({}, change.deleted)),
-        }.items():
+        }
+        for name, step in steps.items():
             try:
                 step()
                 wrong.append(f"{name} is reported as done")

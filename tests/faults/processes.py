@@ -107,7 +107,8 @@ def _write(place: Path, seed: int, progress: _Progress) -> tuple[list[str], int]
 
 
 def _read(place: Path, states: Sequence[State], progress: _Progress) -> tuple[list[str], int]:
-    wrong, reads = [], 0
+    wrong: list[str] = []
+    reads = 0
     query = np.ones((2, MODEL.dim), np.float32)
     with open_store(place) as store:
         while progress.get(1) < _CHANGES and len(wrong) < 5:
@@ -246,7 +247,11 @@ def _fork(place: Path, name: str, seed: int) -> tuple[list[str], State]:
             while not stop.is_set():
                 answers(store)
 
-        works = {"at rest": stop.wait, "while a thread writes": write, "while a thread reads": read}
+        works: dict[str, Callable[[], object]] = {
+            "at rest": stop.wait,
+            "while a thread writes": write,
+            "while a thread reads": read,
+        }
         errors: list[BaseException] = []
 
         def run() -> None:

@@ -33,7 +33,7 @@ __all__ = ["SCENARIOS"]
 
 
 class Scenario(NamedTuple):
-    """A function of a folder, the rounds and a seed; whether it needs the library; rounds of the short version; most."""
+    """A function of a folder, the rounds and a seed; whether it needs the library; its usual and its most rounds."""
 
     run: Callable[[Path, int, int], list[Figures]]
     needs_library: bool
@@ -106,9 +106,9 @@ def _report(figures: dict[str, list[Figures]], rounds: int | None) -> str:
     lines = [
         *("# Faults of a store in a folder", "", f"`python -m tests.faults.run --rounds {rounds}`", ""),
         *(describe(), ""),
-        "A try is bad if an entry that was reported as stored is missing or differs, a deleted one is there, a batch is "
-        "there in part, an answer of a search is not that of the entries, another error than a `StoreError` is raised, or "
-        "the store cannot be changed afterwards. `tests/faults` describes each fault.",
+        "A try is bad if an entry that was reported as stored is missing or differs, a deleted one is there, a batch "
+        "is stored in part, a search does not give the answer of the entries, another error than a `StoreError` is "
+        "raised, or the store cannot be changed afterwards. `tests/faults` describes each fault.",
         *("", "| fault | bad tries | notes |", "| --- | ---: | --- |", *rows, ""),
     ]
     return "\n".join([*lines, *bad, *([""] if bad else [])])
