@@ -60,10 +60,21 @@ def live(
         send(2 * number + 1)
 
 
-def possible(state: State, seed: int, marks: Sequence[int]) -> list[State]:
-    """The states that a store may be in after these marks: without or with the change that had begun."""
+def possible(state: State, seed: int, marks: Sequence[int], *, in_parts: bool = False) -> list[State]:
+    """The states that a store may be in after these marks: without or with the change that had begun.
+
+    Args:
+        state: before the first change.
+        seed: of the changes.
+        marks: that were received.
+        in_parts: whether the process ended by an exception, which stores the records before it.
+    """
     done = sum(mark % 2 for mark in marks)
     changes = life(state, seed)
     for _ in range(done):
         state = next(changes).after(state)
-    return [state, next(changes).after(state)] if len(marks) > 2 * done else [state]
+    if len(marks) == 2 * done:
+        return [state]
+    change = next(changes)
+    parts = change.parts() if in_parts else []
+    return [state, change.after(state), *(part.after(state) for part in parts)]

@@ -50,6 +50,10 @@ class Change(NamedTuple):
     added: dict[int, int]
     deleted: list[int]
 
+    def parts(self) -> list[Change]:
+        """The changes that an exception in the middle leaves: the records before it are stored."""
+        return [Change(dict(list(self.added.items())[:count]), []) for count in range(1, len(self.added))]
+
     def after(self, state: State) -> dict[int, int]:
         return {number: version for number, version in {**state, **self.added}.items() if number not in self.deleted}
 

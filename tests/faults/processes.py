@@ -322,7 +322,7 @@ work()
 
 def signals(folder: Path, rounds: int, seed: int) -> list[Figures]:
     """Send SIGTERM to writing programs, and interrupt a writing process at random points."""
-    return [_terminated(folder, rounds, seed), _interrupted(folder, rounds, seed)]
+    return [_terminated(folder, rounds, seed), _interrupted(folder, max(1, rounds // 3), seed)]
 
 
 def _terminated(folder: Path, rounds: int, seed: int) -> Figures:
@@ -350,7 +350,7 @@ def _terminated(folder: Path, rounds: int, seed: int) -> Figures:
             wrong.append(f"it ended with {program.returncode}, not {expected}: {errors[-300:]}")
         marks = [int(line) for line in (first + output).splitlines() if line.isdecimal()]
         changes += len(marks) // 2
-        wrong += in_child(check, place, possible({}, number, marks))[0]
+        wrong += in_child(check, place, possible({}, number, marks, in_parts=mode == "handler"))[0]
         figures.add(wrong, f"round {number}, {mode}")
     figures.notes = f"{changes} changes were reported as stored"
     return figures
@@ -379,9 +379,7 @@ def _be_interrupted(place: Path, seed: int) -> tuple[list[str], State]:
         for _ in range(20):
             change = next(changes)
             after = change.after(state)
-            # The records before an interruption are stored.
-            parts = [dict(list(change.added.items())[:count]) for count in range(len(change.added))]
-            between = [Change(part, []).after(state) for part in parts]
+            between = [part.after(state) for part in change.parts()]
             signal.signal(signal.SIGALRM, signal.default_int_handler)
             try:
                 signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 2e-2))
