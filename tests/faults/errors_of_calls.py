@@ -13,7 +13,7 @@ from colpali_integrations.errors import StoreError
 from tests.faults.children import in_child
 from tests.faults.figures import Figures
 from tests.faults.library import Library, library
-from tests.faults.life import Change, State, answers, apply, check, life, open_store, problems
+from tests.faults.life import Change, State, answers, apply, check, life, open_store, problems, right_answers
 
 __all__ = ["failing_calls", "full_disk"]
 
@@ -55,13 +55,15 @@ def _each_call(
             shutil.copytree(template, place)
         return in_child(_with_failure, faults, place, state, change, first, code, calls)  # type: ignore[no-any-return]
 
+    after = state if change is None else change.after(state)
+    for one in (state, after, {**state, -5: 1}, {**after, -5: 1}):
+        right_answers(frozenset(one.items()))  # for all attempts
     _, total = attempt(10**9, errno.EIO, 1)
     step = max(1, total // rounds)
     for first in range(1, total + 1, step):
         for calls in (1, 10**6):
             wrong, _ = attempt(first, errno.EIO, calls)
-            states = [state] if change is None else [change.after(state)]
-            later, _ = in_child(check, place, states)
+            later, _ = in_child(check, place, [after])
             figures.add(wrong + later, f"call {first} of {total}, {'once' if calls == 1 else 'and all later ones'}")
     figures.notes = f"{total} calls, every {step}. of them"
     return figures

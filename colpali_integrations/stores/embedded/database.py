@@ -288,7 +288,7 @@ def _stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, 
             f"version {version}; this one reads {_VERSION})"
         )
     row = connection.execute("SELECT value, checksum FROM settings WHERE name = 'manifest'").fetchone()
-    if row is None or zlib.crc32(row[0].encode()) != row[1]:
+    if row is None or not isinstance(row[0], str) or zlib.crc32(row[0].encode()) != row[1]:
         raise StoreError(f"the settings in {folder / DATABASE} are damaged; restore the store from a backup")
     return dict(json.loads(row[0]))
 

@@ -444,18 +444,25 @@ def _words(blob: bytes) -> SparseVector:
 
 
 def _row_checksum(columns: Sequence[Any]) -> int:
-    return zlib.crc32(json.dumps(list(columns)).encode())
+    return zlib.crc32(json.dumps(list(columns), default=repr).encode())  # a damaged row may hold bytes
 
 
 def _payload(row: Sequence[Any], fields: Collection[str] | None = None) -> Payload:
     _, id_, document, content, metadata, *rest = row
     payload: Payload = {"id": id_, "document_id": document, "content_hash": content}
     if fields is None or "metadata" in fields:
-        payload["metadata"] = json.loads(metadata) or None
+        payload["metadata"] = _parsed(metadata, id_) or None
     payload = {key: value for key, value in payload.items() if value is not None}
     if rest:
-        payload.update(json.loads(rest[0]))
+        payload.update(_parsed(rest[0], id_))
     return payload if fields is None else {key: value for key, value in payload.items() if key in {*fields, "id"}}
+
+
+def _parsed(text: str, id_: str) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"the entry {id_!r} is damaged ({error}); repair the store, or index it anew") from error
 
 
 def _fitting(
