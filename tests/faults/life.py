@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
 from colpali_integrations.stores.embedded.engine import FolderEngine
+from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage, Settings
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "records",
     "right_answers",
     "state_of",
+    "two_stages",
     "verified",
     "warm_up",
 ]
@@ -141,6 +143,12 @@ def answers(store: MultiVectorStore) -> list[dict[str, float]]:
     return [
         {hit.entry.id: hit.score for hit in store.search(query, 1000, mode="exact", **options)} for options in searches
     ]
+
+
+def two_stages(store: MultiVectorStore) -> list[str]:
+    """The ids that a search in two stages finds, or in one for a store without a first stage."""
+    mode: Mode = "exact" if store.settings.first_stage == "exact" else "two_stage"
+    return [hit.entry.id for hit in store.search(_vectors(-1, 7)[:3], 5, mode=mode, oversampling=1.0)]
 
 
 def check(folder: Path, states: Sequence[State], stage: FirstStage = "rows") -> tuple[list[str], dict[int, int]]:
