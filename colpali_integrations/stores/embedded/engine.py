@@ -327,7 +327,7 @@ class FolderEngine:
             connection: of the transaction.
             most_dead: bytes of dead rows that may stay, as a share of the bytes of living ones.
         """
-        self._to_sweep |= connection.execute("DELETE FROM files WHERE live = 0").rowcount > 0
+        self._to_sweep |= connection.execute(_DELETE_EMPTY).rowcount > 0
         files = [
             (number, layer, (rows - live) * self._layers[layer].row_bytes, live * self._layers[layer].row_bytes)
             for number, layer, rows, live in connection.execute("SELECT number, layer, rows, live FROM files")
@@ -340,7 +340,7 @@ class FolderEngine:
                 break
             self._move(connection, number, layer)
             dead -= of_file
-        connection.execute("DELETE FROM files WHERE live = 0")
+        connection.execute(_DELETE_EMPTY)
         layout = str(int(connection.execute("SELECT value FROM settings WHERE name = 'layout'").fetchone()[0]) + 1)
         connection.execute(
             "UPDATE settings SET value = ?, checksum = ? WHERE name = 'layout'", (layout, zlib.crc32(layout.encode()))
@@ -386,6 +386,8 @@ class _Changed(Exception):
 _HEAD = "number, id, document, content, metadata"
 _HEAD_FIELDS = {"id", "document_id", "content_hash", "metadata"}
 _ROW, _ROW_LENGTH = f"{_HEAD}, rest, checksum", 7
+# The counter alone does not decide: it may be damaged.
+_DELETE_EMPTY = "DELETE FROM files WHERE live = 0 AND number NOT IN (SELECT file FROM places)"
 _LIST = "(SELECT value FROM json_each(?))"
 
 
