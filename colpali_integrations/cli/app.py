@@ -8,7 +8,7 @@ import sys
 import tempfile
 import webbrowser
 from contextlib import nullcontext
-from enum import Enum, IntEnum
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,8 @@ from typer import Argument, Option
 
 from colpali_integrations import __version__
 from colpali_integrations.cli import display
+from colpali_integrations.cli.care import register
+from colpali_integrations.cli.common import EPILOG, NAME, ExitCode, open_store
 from colpali_integrations.cli.doctor import Status, examine
 from colpali_integrations.cli.export import export
 from colpali_integrations.cli.options import (
@@ -25,6 +27,7 @@ from colpali_integrations.cli.options import (
     FilterOption,
     JsonOption,
     PasswordOption,
+    QuietOption,
     StoreOption,
     expand_home,
     json_filter,
@@ -33,7 +36,7 @@ from colpali_integrations.cli.options import (
     tags,
 )
 from colpali_integrations.cli.quantize import quantize
-from colpali_integrations.errors import ColPaliError, StoreError
+from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.registry import find_model, list_supported_models
 from colpali_integrations.stores import (
@@ -47,18 +50,6 @@ from colpali_integrations.stores import (
 
 __all__ = ["ExitCode", "app", "run"]
 
-NAME = "colpali-integrations"
-
-
-class ExitCode(IntEnum):
-    """Exit codes, for scripts."""
-
-    OK = 0
-    ERROR = 1
-    USAGE = 2
-    INCOMPLETE = 3
-    INTERRUPTED = 130
-
 
 class OnError(str, Enum):
     """The reaction to a document that cannot be read."""
@@ -67,14 +58,9 @@ class OnError(str, Enum):
     raise_ = "raise"
 
 
-_EPILOG = (
-    "Exit codes: 0 done; 1 error; 2 wrong usage; 3 nothing found, some documents could not be indexed, or doctor "
-    "found a problem; 130 interrupted."
-)
-
 app = typer.Typer(
     name=NAME,
-    epilog=_EPILOG,
+    epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode="rich",
     add_completion=False,
@@ -99,7 +85,7 @@ def main(
     """Find the pages of PDFs and images that answer a question, by late interaction, offline."""
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def index(
     paths: Annotated[list[Path], Argument(metavar="PATH", help="PDFs and images, or folders with them.")],
     store: StoreOption,
@@ -125,7 +111,7 @@ def index(
     on_error: Annotated[
         OnError, Option(help="Skip documents that cannot be read, or stop at the first.")
     ] = OnError.skip,
-    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress, no summary; errors still show.")] = False,
+    quiet: QuietOption = False,
     as_json: Annotated[bool, Option("--json", help="The summary as a JSON object on stdout.")] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -170,7 +156,7 @@ def index(
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def search(
     question: Annotated[list[str], Argument(metavar="QUESTION", help="The question, in your own words.")],
     store: StoreOption,
@@ -198,7 +184,7 @@ def search(
     text, parsed = " ".join(question), json_filter(where)
     password = pdf_password(password_file)  # an error before the work
     encoder = None if model is None else ColPali.from_pretrained(model, lazy_load=True)
-    with encoder or nullcontext(), _open(store, encoder) as opened:
+    with encoder or nullcontext(), open_store(store, encoder, read_only=True) as opened:
         hits = opened.search(text, k, where=parsed, hybrid=hybrid)
         if as_json:
             for hit in hits:
@@ -214,7 +200,7 @@ def search(
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def remove(
     store: StoreOption,
     document_id: DocumentIdOption = None,
@@ -227,7 +213,7 @@ def remove(
     [dim]Example:[/]  colpali-integrations remove --store my-index --filter '{"file_name": "report.pdf"}'
     """
     parsed = json_filter(where)
-    with _open(store) as opened:
+    with open_store(store) as opened:
         removed = opened.delete(where=parsed, document_id=document_id)
         if as_json:
             typer.echo(json.dumps({"removed": removed, "pages": len(opened)}))
@@ -235,13 +221,6 @@ def remove(
             display.note(f"{removed} removed; {len(opened)} left.")
     if not removed:
         raise typer.Exit(ExitCode.INCOMPLETE)
-
-
-def _open(store: Path, model: ColPali | None = None) -> MultiVectorStore:
-    """Open an existing store."""
-    if stored_settings(store) is None:
-        raise StoreError(f"there is no store at {store}: make one with {NAME} index PATH --store {store}")
-    return MultiVectorStore.open(store, model=model)
 
 
 def _report(hits: Hits, target: Path | None, password: str | None, *, open_: bool) -> None:
@@ -254,7 +233,7 @@ def _report(hits: Hits, target: Path | None, password: str | None, *, open_: boo
         display.note("No browser could be opened; open that file yourself, or set BROWSER.")
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the models that can be used."""
     descriptions = list_supported_models()
@@ -265,11 +244,12 @@ def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
         display.models(descriptions)
 
 
-app.command(epilog=_EPILOG)(export)
-app.command(epilog=_EPILOG)(quantize)
+register(app)
+app.command(epilog=EPILOG)(export)
+app.command(epilog=EPILOG)(quantize)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=EPILOG)
 def doctor(
     model: Annotated[
         list[str] | None, Option("--model", "-m", metavar="NAME", help="Only this model. Repeatable.")

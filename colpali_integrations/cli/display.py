@@ -29,6 +29,7 @@ __all__ = [
     "check",
     "diagnosis",
     "error",
+    "facts",
     "failures",
     "hits",
     "index_summary",
@@ -36,6 +37,7 @@ __all__ = [
     "marked",
     "models",
     "note",
+    "number",
     "traceback",
 ]
 
@@ -93,7 +95,7 @@ def check(result: Check, *, heading: bool) -> None:
 def diagnosis(problems: int) -> None:
     """Print the last line of `doctor`."""
     if problems:
-        _out().print(f"\n[bold red]{_number(problems, 'problem')}[/]; the fix is below each.")
+        _out().print(f"\n[bold red]{number(problems, 'problem')}[/]; the fix is below each.")
     else:
         _out().print("\n[bold green]No problems.[/]")
 
@@ -157,12 +159,12 @@ def failures(items: Sequence[Failure]) -> None:
 
 def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int], seconds: float) -> None:
     """Print one line: the outcome, and the number of pages that the index holds now."""
-    added = f"[bold green]{_number(report.added, 'page')}[/] added"
+    added = f"[bold green]{number(report.added, 'page')}[/] added"
     if report.added and seconds:
         added += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
     counts = {name: getattr(report, name) for name in ("copied", "present", "updated", "replaced", "removed")}
     outcome = ", ".join([added, *(f"{count} {name}" for name, count in counts.items() if count)])
-    content = f"{_number(sum(documents.values()), 'page')} of {_number(len(documents), 'document')}"
+    content = f"{number(sum(documents.values()), 'page')} of {number(len(documents), 'document')}"
     _err().print(f"{outcome}. [bold]{escape(_relative(str(store)))}[/] holds {content}.", soft_wrap=True)
 
 
@@ -196,6 +198,13 @@ def marked(text: str, question: str) -> Text:
     return result
 
 
+def facts(values: Mapping[str, object]) -> None:
+    """Print one fact per line."""
+    for name, value in values.items():
+        shown = f"{value:,}" if isinstance(value, int) else str(value)
+        _out().print(Text.assemble((f"{name.replace('_', ' '):<12}", "dim"), shown), soft_wrap=True)
+
+
 def models(descriptions: Sequence[ModelDescription]) -> None:
     """Print the facts of each model, when to choose it, and its published figures."""
     console = _out()
@@ -210,8 +219,13 @@ def models(descriptions: Sequence[ModelDescription]) -> None:
         console.print(Padding(Text.assemble(facts, "\n", (notes, "dim")), (0, 0, 1, 4)))
 
 
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def number(count: int, noun: str, plural: str | None = None) -> str:
+    """Write a number with its noun.
+
+    >>> number(1, "page"), number(2, "entry", "entries")
+    ('1 page', '2 entries')
+    """
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _short(name: str) -> str:

@@ -11,7 +11,15 @@ from typing import Annotated, Any
 
 from typer import BadParameter, Option
 
-__all__ = ["DebugOption", "DocumentIdOption", "FilterOption", "JsonOption", "PasswordOption", "StoreOption"]
+__all__ = [
+    "DebugOption",
+    "DocumentIdOption",
+    "FilterOption",
+    "JsonOption",
+    "PasswordOption",
+    "QuietOption",
+    "StoreOption",
+]
 
 PASSWORD = "COLPALI_PDF_PASSWORD"
 
@@ -92,5 +100,6 @@ PasswordOption = Annotated[
     Path | None,
     Option(metavar="FILE", callback=expand_home, help=f"With the password of the PDFs. Default: ${PASSWORD}."),
 ]
+QuietOption = Annotated[bool, Option("--quiet", "-q", help="No progress, no summary; errors still show.")]
 # `app.run` looks for `--debug` before the arguments are parsed.
 DebugOption = Annotated[bool, Option("--debug", help="Show the traceback of an error, and all log entries.")]

@@ -100,8 +100,8 @@ class ColPaliVectorStore(VectorStore):
     and texts of equal content are encoded once; other documents get copies of their vectors. An interrupted run
     continues with the missing pages.
 
-    `colpali-integrations index` and the LlamaIndex adapter use the same folders. Threads may share the object; only one
-    process at a time can open a folder. Copies share the store; unpickling opens it again.
+    `colpali-integrations index` and the LlamaIndex adapter use the same folders. Threads may share the object, and
+    processes a folder: one writes at a time. Copies share the store; unpickling opens it again.
 
     Args:
         embedding: the encoder; None for the registered model that made the store, ColTiny for a new one.
@@ -113,6 +113,8 @@ class ColPaliVectorStore(VectorStore):
         first_stage: the vectors that a two-stage search scans first; see `stores.settings.Settings`.
         first_vectors: number of first-stage vectors per page.
         language: of the texts, for the hybrid search's BM25.
+        read_only: for a folder: neither make nor change anything.
+        file_mode: for a new folder: the permissions of its files; 0o600 by default.
         **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
 
     Attributes:
@@ -121,7 +123,7 @@ class ColPaliVectorStore(VectorStore):
 
     Raises:
         FingerprintError: another model made the store; the message names both.
-        StoreError: the store cannot be opened, or another process has it open.
+        StoreError: the store cannot be opened.
         ConfigurationError: embeddings of single vectors, or arguments that contradict each other or the store.
 
     Example:
@@ -158,11 +160,14 @@ class ColPaliVectorStore(VectorStore):
         first_stage: FirstStage | None = None,
         first_vectors: int | None = None,
         language: str | None = None,
+        read_only: bool = False,
+        file_mode: int | None = None,
         **client_options: Any,
     ) -> None:
         _check_constructor(embedding, client_options)
         places: dict[str, Any] = {"path": path, "url": url, "client": client}
         ways: dict[str, Any] = {"first_stage": first_stage, "first_vectors": first_vectors, "language": language}
+        ways |= {"read_only": read_only or None, "file_mode": file_mode}
         options = {name: one for name, one in {**places, **ways, **client_options}.items() if one is not None}
         if store is not None:
             if options:

@@ -124,6 +124,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         first_stage: see `MultiVectorStore.open`.
         first_vectors: see `MultiVectorStore.open`.
         language: see `MultiVectorStore.open`.
+        read_only: see `MultiVectorStore.open`.
+        file_mode: see `MultiVectorStore.open`.
         search_mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
         oversampling: the first of two stages hands on this many times the requested number.
         client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`.
@@ -161,6 +163,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     first_stage: FirstStage | None = Field(default=None, description="Scanned first by a two-stage search.")
     first_vectors: int | None = Field(default=None, gt=0, description="Vectors per page in the first stage.")
     language: str | None = Field(default=None, description="Of the texts, for BM25.")
+    read_only: bool = Field(default=False, description="Neither make nor change anything in the folder.")
+    file_mode: int | None = Field(default=None, description="Permissions of the files of a new folder.")
     search_mode: Mode = Field(default="auto", description="Exact or in two stages.")
     oversampling: float | None = Field(default=None, ge=1, description="Candidates per requested node.")
     client_options: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
@@ -179,7 +183,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             self.embed_model = ColPaliEmbedding(model_name=self._store.model.name)
 
     def _opened(self) -> MultiVectorStore:
-        names = ("url", "collection_name", "first_stage", "first_vectors", "language")
+        names = ("url", "collection_name", "first_stage", "first_vectors", "language", "read_only", "file_mode")
         options = {**{name: getattr(self, name) for name in names}, **self.client_options}
         if self.embed_model is None:
             try:

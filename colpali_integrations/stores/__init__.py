@@ -1,6 +1,7 @@
 """Stores of pages and their multi-vectors, without an import of any framework."""
 
 from colpali_integrations._public import publish
+from colpali_integrations.stores.embedded.reports import LostEntry, Problem, RepairReport, VerifyReport
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import Filter, parse_filter
 from colpali_integrations.stores.hits import Hits
@@ -11,6 +12,7 @@ from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.search import SearchOptions
 from colpali_integrations.stores.settings import Fingerprint, Settings
 from colpali_integrations.stores.store import MultiVectorStore
+from colpali_integrations.stores.upkeep import StoreInfo, repair_store, verify_store
 
 __all__ = [
     "DocumentSource",
@@ -22,16 +24,23 @@ __all__ = [
     "Hits",
     "IngestReport",
     "Item",
+    "LostEntry",
     "MultiVectorStore",
+    "Problem",
     "Progress",
+    "RepairReport",
     "SearchOptions",
     "Settings",
+    "StoreInfo",
+    "VerifyReport",
     "find_documents",
     "index_documents",
     "ingest",
     "parse_filter",
     "read_documents",
+    "repair_store",
     "stored_settings",
+    "verify_store",
 ]
 
 publish(globals())

@@ -11,6 +11,7 @@ from typing import Any
 from colpali_integrations.errors import StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
+from colpali_integrations.stores.limits import MAX_ID_LENGTH, check_depth, check_size
 
 __all__ = ["Entry", "Hit"]
 
@@ -32,7 +33,8 @@ class Entry:
         extra: JSON-safe data of an adapter; not for filters.
 
     Raises:
-        StoreError: when it is stored: an empty id, or metadata that JSON cannot hold.
+        StoreError: when it is stored: an empty id, metadata that JSON cannot hold, or an entry beyond the limits of
+            `stores.limits`.
 
     Example:
         >>> entry = Entry(id="a", text="Low tide at six", metadata={"source": "harbour.pdf", "page": 3})
@@ -86,11 +88,18 @@ class Entry:
         """JSON-safe fields as engines keep them, without empty ones.
 
         Raises:
-            StoreError: the id is empty or no string, or metadata or extra cannot be written as JSON.
+            StoreError: the id is empty, too long or no string, or metadata or extra cannot be written as JSON, have too
+                many levels or are too large.
         """
         id_: object = self.id  # callers without type checks may pass a number
         if not isinstance(id_, str) or not id_:
             raise StoreError(f"an entry's id must be a string that is not empty, got {self.id!r}")
+        if len(self.id) > MAX_ID_LENGTH:
+            raise StoreError(
+                f"an entry's id may have {MAX_ID_LENGTH} characters, got {len(self.id)}: {self.id[:40]!r}..."
+            )
+        check_depth(self.name, self.metadata)
+        check_depth(self.name, self.extra, wrapped=True)
         payload = {
             "id": self.id,
             "text": self.text,
@@ -102,9 +111,10 @@ class Entry:
         }
         try:
             copy: dict[str, Any] = json.loads(json.dumps(payload, allow_nan=False))
-            json.dumps(payload, ensure_ascii=False).encode()
+            size = len(json.dumps(payload, ensure_ascii=False).encode())
         except (TypeError, ValueError) as error:
             raise StoreError(f"{self.name}: metadata cannot be written as JSON ({error})") from error
+        check_size(self.name, payload, size)
         copy = {key: value for key, value in copy.items() if value or key == "id"}
         if inexact := {key: value for key, value in copy.items() if _is_inexact(value)}:
             copy[_EXACT] = json.dumps(inexact)

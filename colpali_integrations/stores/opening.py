@@ -63,6 +63,7 @@ def open_engine(
     client: Any,
     collection_name: str,
     options: Mapping[str, Any],
+    folder_options: Mapping[str, Any],
     collection_options: Mapping[str, Any] | None,
     client_options: Mapping[str, Any],
 ) -> tuple[Engine, Settings]:
@@ -74,6 +75,7 @@ def open_engine(
         client: a ready `QdrantClient`.
         collection_name: of the collection on the server.
         options: `model` (a Fingerprint) and the other fields of `Settings`; None for those that were not passed.
+        folder_options: `read_only` and `file_mode`; None for those that were not passed.
         collection_options: for a collection that is created.
         client_options: for `QdrantClient`.
 
@@ -93,11 +95,14 @@ def open_engine(
         raise ConfigurationError(f"{', '.join(client_options)}: options of a server's client need url=")
     if collection_options and url is None and client is None:
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
+    in_folder = {key: value for key, value in folder_options.items() if value is not None}
+    if in_folder and path is None:
+        raise ConfigurationError(f"{' and '.join(in_folder)}: for a store in a folder (path=)")
     requested = {key: value for key, value in options.items() if value is not None}
     if path is not None:
         folder = Path(path).expanduser()
         settings = _settings(read_manifest(folder), requested, f"the store {path}", default="ward")
-        engine: Engine = FolderEngine(folder, schema=settings.schema, manifest=settings.to_dict())
+        engine: Engine = FolderEngine(folder, schema=settings.schema, manifest=settings.to_dict(), **in_folder)
     elif url is not None or client is not None:
         from colpali_integrations.stores.qdrant import server as qdrant_server
 
@@ -136,7 +141,7 @@ def _settings(
 
 _OPTIONS = (
     *("client", "collection_name", "collection_options", "first_stage", "first_vectors", "language", "model"),
-    *("path", "url"),
+    *("path", "url", "read_only", "file_mode"),
 )
 _GUESSES = {
     **{"collection": "use collection_name=", "host": "use url='http://<host>:6333'"},
@@ -144,5 +149,7 @@ _GUESSES = {
         ("persist_directory", "persist_dir", "location", "folder"),
         "use path= for a folder, or url= for a Qdrant server",
     ),
+    **dict.fromkeys(("mode", "permissions"), "use file_mode= for the permissions of a new store's files"),
+    **dict.fromkeys(("readonly", "immutable"), "use read_only=True"),
     **dict.fromkeys(("embedding", "embed_model", "embedding_function"), "use model="),
 }

@@ -11,6 +11,7 @@ from colpali_integrations.errors import ConfigurationError, FingerprintError, St
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
+from colpali_integrations.stores.limits import MAX_DIM
 
 __all__ = ["Fingerprint", "FirstStage", "Settings"]
 
@@ -131,7 +132,7 @@ class Settings:
         language: of the texts, for the stems of BM25; None compares words unstemmed.
 
     Raises:
-        ConfigurationError: an unknown first stage, or no vectors in it.
+        ConfigurationError: an unknown first stage, no vectors in it, or a model whose vectors are too long.
 
     Example:
         >>> from colpali_integrations.models import find_model
@@ -154,6 +155,8 @@ class Settings:
             )
         if self.first_vectors < 1:
             raise ConfigurationError(f"first_vectors must be at least 1, got {self.first_vectors}")
+        if not 1 <= self.model.dim <= MAX_DIM:
+            raise ConfigurationError(f"vectors may have 1 to {MAX_DIM} numbers, those of the model {self.model.dim}")
 
     @property
     def schema(self) -> dict[str, VectorSpec]:

@@ -16,23 +16,33 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from colpali_integrations.errors import ConfigurationError, InputError, ModelNotFoundError, StoreError
+from colpali_integrations.errors import ConfigurationError, InputError, ModelNotFoundError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.runtime.arrays import Float32
-from colpali_integrations.scoring.bm25 import Bm25
-from colpali_integrations.stores.engine import FIRST, FULL, Engine, Point, pieces
+from colpali_integrations.stores.embedded.engine import FolderEngine
+from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
+from colpali_integrations.stores.engine import FULL, Engine, Point, pieces
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
-from colpali_integrations.stores.first_stage import first_stage
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.opening import ModelLike, fingerprint, open_engine
+from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
 from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
+from colpali_integrations.stores.upkeep import (
+    StoreInfo,
+    backup_store,
+    folder_engine,
+    gone,
+    repair_store,
+    size_of,
+    verify_store,
+)
 
 __all__ = ["MultiVectorStore"]
 
@@ -69,9 +79,8 @@ class MultiVectorStore:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.settings = settings
         self._engine = engine
-        self._stage = first_stage(settings)
-        self._bm25 = Bm25(language=settings.language)
-        self._searcher = Searcher(engine, settings, self._stage, self._bm25)
+        self._points = PointMaker(settings, engine.where)
+        self._searcher = Searcher(engine, settings, self._points.stage, self._points.bm25)
         self._encoder: ColPali | None = None
         self._checked: ModelLike | None = None
 
@@ -87,6 +96,8 @@ class MultiVectorStore:
         first_stage: FirstStage | None = None,
         first_vectors: int | None = None,
         language: str | None = None,
+        read_only: bool = False,
+        file_mode: int | None = None,
         collection_options: Mapping[str, Any] | None = None,
         **client_options: Any,
     ) -> MultiVectorStore:
@@ -103,6 +114,9 @@ class MultiVectorStore:
                 in memory and for models with few vectors per page, such as ColTiny.
             first_vectors: number of those vectors per page, for "ward"; 32 by default.
             language: of the texts, for BM25; "english" by default.
+            read_only: for a folder: neither make nor change anything.
+            file_mode: for a new folder: the permissions of its files, such as 0o640; a user who may read them may also
+                enter the folder. 0o600 by default. Existing folders keep theirs.
             collection_options: for a new collection on a server: `shard_number`, `replication_factor` and the other
                 arguments of `QdrantClient.create_collection`.
             **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
@@ -126,7 +140,9 @@ class MultiVectorStore:
             "first_vectors": first_vectors,
             "language": language,
         }
-        store = cls(*open_engine(path, url, client, collection_name, options, collection_options, client_options))
+        folder_options = {"read_only": read_only or None, "file_mode": file_mode}
+        places = (path, url, client, collection_name)
+        store = cls(*open_engine(*places, options, folder_options, collection_options, client_options))
         if isinstance(model, ColPali):
             store._encoder = model
         return store
@@ -219,7 +235,7 @@ class MultiVectorStore:
         waiting: dict[str, Point] = {}  # by id: of two entries with one id in a batch, the later one counts
         try:
             for entry, vectors in records:
-                point = self._point(entry, vectors)
+                point = self._points.point(entry, vectors)
                 waiting[point.id] = point
                 size += len(point.vectors[FULL])
                 stored += 1
@@ -454,6 +470,82 @@ class MultiVectorStore:
             if entry.grid is not None
         }
 
+    # -- care ----------------------------------------------------------------------------------------------------------
+
+    def info(self) -> StoreInfo:
+        """The model, the first stage, and the numbers of entries, documents and bytes."""
+        size = size_of(self._engine.folder) if isinstance(self._engine, FolderEngine) else None
+        entries, documents = len(self), len(self.documents())
+        return StoreInfo(where=self.where, settings=self.settings, entries=entries, documents=documents, bytes=size)
+
+    def prune(self, root: str | os.PathLike[str], *, delete: bool = False) -> dict[str, int]:
+        """Find the documents recorded under a folder whose files are gone.
+
+        Args:
+            root: the folder. Documents elsewhere, and those without a file, are left alone.
+            delete: remove their entries too.
+
+        Returns:
+            The number of entries per document.
+
+        Raises:
+            StoreError: `root` is missing or empty, as the folder of a disk that is not mounted; or the engine fails.
+
+        Example:
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     store.prune(".")
+            {}
+        """
+        found = gone(root, self.scroll)
+        for document in found if delete else ():
+            self.delete(document_id=document)
+        return found
+
+    def verify(self) -> VerifyReport:
+        """Check everything that a store in a folder holds against its checksums; see `verify_store`.
+
+        Raises:
+            ConfigurationError: the store is not in a folder.
+            StoreError: another process has been writing for too long.
+        """
+        return verify_store(folder_engine(self._engine, "verify", writes=False).folder)
+
+    def repair(self) -> RepairReport:
+        """Drop the damaged entries of a store in a folder, and make the rest sound; see `repair_store`.
+
+        Other objects and processes that have the store open need to open it again.
+
+        Raises:
+            ConfigurationError: the store is not in a folder.
+            StoreError: its disk cannot be written, it was opened with `read_only=True`, or another process has been
+                writing for too long.
+        """
+        engine = folder_engine(self._engine, "repair")
+        report = repair_store(engine.folder, settings=self.settings)
+        if report.problems:
+            engine.reopen()
+        return report
+
+    def backup(self, path: str | os.PathLike[str]) -> VerifyReport:
+        """Copy a store in a folder while it is open, in the state of its last change, and check the copy.
+
+        Args:
+            path: a folder that is made, or an empty one. It is a store of its own.
+
+        Returns:
+            The report about the copy.
+
+        Raises:
+            ConfigurationError: the store is not in a folder.
+            StoreError: `path` is not empty, the disk cannot be written, or the store has problems.
+
+        Example:
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     store.backup("my-backup").ok
+            True
+        """
+        return backup_store(folder_engine(self._engine, "backup").folder, path)
+
     # -- the rest ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -475,23 +567,3 @@ class MultiVectorStore:
         if tokens is not None and len(tokens) != len(np.asarray(query)):
             tokens = None  # the vectors of another text, such as a hypothetical answer
         return Hits(hits, store=self, query=query, text=text, tokens=tokens)
-
-    def _point(self, entry: Entry, vectors: ArrayLike) -> Point:
-        array = np.asarray(vectors)
-        dim = self.model.dim
-        if array.ndim != 2 or not len(array) or array.shape[1] != dim or array.dtype.kind not in "fiu":
-            raise StoreError(
-                f"{entry.name}: expected vectors (n, {dim}) with n > 0, got shape {array.shape} of {array.dtype}; "
-                f"{self.where} was made by {self.model.name!r}"
-            )
-        if entry.grid is not None and len(entry.grid) != len(array):
-            raise StoreError(f"{entry.name}: a grid of {len(entry.grid)} positions came with {len(array)} vectors")
-        with np.errstate(over="ignore"):
-            half = array.astype(np.float16)
-        if not np.isfinite(half).all():
-            raise StoreError(f"{entry.name}: vectors must be finite in float16 (at most 65504)")
-        named: dict[str, Any] = {FULL: half}
-        if self._stage is not None:
-            named[FIRST] = self._stage.page(half.astype(np.float32), entry.grid)
-        words = self._bm25.document(entry.text) if entry.has_text else None
-        return Point(entry.id, named, words if words is not None and len(words) else None, entry.to_payload())

@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from colpali_integrations.errors import StoreError
 
-__all__ = ["BlockFiles", "Layer", "MissingFile", "Place", "Tail", "checksum", "sync_folder"]
+__all__ = ["BlockFiles", "Layer", "MissingFile", "Place", "Tail", "checksum", "flush", "sync_folder"]
 
 _SUFFIX = ".block"
 
@@ -115,7 +115,7 @@ class BlockFiles:
                 _write(file, rows)
                 places[entry] = Place(number, start, len(rows), checksum(layer, entry, rows))
                 start += len(rows)
-            _flush(file.fileno())
+            flush(file.fileno())
         if number == following:
             sync_folder(self._folder)
         return places
@@ -160,7 +160,10 @@ class BlockFiles:
             # A file of this number belongs to a batch that was never committed.
             path.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | (os.O_CREAT | os.O_EXCL if new else 0)
-        return os.open(path, flags, self._mode)
+        descriptor = os.open(path, flags, self._mode)
+        if new:
+            path.chmod(self._mode)  # despite the umask
+        return descriptor
 
     def _map(self, layer: Layer, number: int, end: int) -> NDArray[np.uint8]:
         path = self.path(layer, number)
@@ -187,7 +190,7 @@ def _write(file: Any, rows: NDArray[Any]) -> None:
         data = data[file.write(data) :]
 
 
-def _flush(descriptor: int) -> None:
+def flush(descriptor: int) -> None:
     """Write to the disk itself; macOS keeps data in the drive's cache otherwise."""
     if sys.platform == "darwin":
         import fcntl

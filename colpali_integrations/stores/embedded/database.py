@@ -28,15 +28,29 @@ from colpali_integrations._forks import keep_for_ever, renew_after_forks
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import sync_folder
 
-__all__ = ["Database", "read_manifest"]
+__all__ = [
+    "DATABASE",
+    "LOCK",
+    "PATIENCE",
+    "SCHEMA",
+    "Database",
+    "connect",
+    "fill_settings",
+    "make_file",
+    "read_manifest",
+    "require_store",
+    "stored_manifest",
+]
 
 DATABASE, LOCK = "store.db", "store.lock"
+READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""Raised while a database is read; the latter by Python for SQLite's message about a damaged name."""
 _FORMER = "store.json"  # of the engine of versions before 0.1.0
 _APPLICATION, _VERSION = 0x436F6C50, 1
 # A commit waits for readers, and a writer for another one. Compaction takes the longest, about a second per GB.
-_PATIENCE = 60.0
+PATIENCE = 60.0
 
-_SCHEMA = f"""
+SCHEMA = f"""
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (
     number INTEGER PRIMARY KEY AUTOINCREMENT, layer TEXT NOT NULL, rows INTEGER NOT NULL, live INTEGER NOT NULL
@@ -65,14 +79,20 @@ class Database:
         folder: created if it does not exist.
         manifest: stored in a new database; an existing one has its own.
         read_only: neither create nor change anything.
+        file_mode: permissions of the files of a new store; a user who may read them may enter a new folder. An
+            existing store keeps its own, and an existing folder too.
 
     Raises:
         StoreError: the folder holds no store and is not to be made one, or the database cannot be read or written.
     """
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], *, read_only: bool = False) -> None:
+    def __init__(
+        self, folder: Path, manifest: Mapping[str, Any], *, read_only: bool = False, file_mode: int = 0o600
+    ) -> None:
         # An open store stays where it is when the process changes its working directory.
-        self.folder, self.read_only = folder.absolute(), read_only
+        self.folder, self.read_only, self.file_mode = folder.absolute(), read_only, file_mode
+        with contextlib.suppress(OSError):
+            self.file_mode = (folder / DATABASE).stat().st_mode & 0o666
         self._reader: sqlite3.Connection | None
         self._writer: sqlite3.Connection | None
         self._closed = False
@@ -97,11 +117,11 @@ class Database:
             with self._read_lock:
                 self._require_same()
                 if self._reader is None:
-                    self._reader = _connect(self.folder, "ro" if self.read_only else "rw")
+                    self._reader = connect(self.folder, "ro" if self.read_only else "rw")
                 try:
                     with _transaction(self._reader, "BEGIN"):
                         yield self._reader
-                except sqlite3.Error:
+                except READ_ERRORS:
                     # One that could once not be opened for writing would stay read-only for ever.
                     self._reader.close()
                     self._reader = None
@@ -120,13 +140,13 @@ class Database:
             self._check()
             with self._write_lock, self._turn():
                 if self._writer is None:
-                    self._writer = _connect(self.folder, "rw")
+                    self._writer = connect(self.folder, "rw")
                 try:
                     with _transaction(self._writer, "BEGIN IMMEDIATE"):
                         yield self._writer
                     if after is not None:
                         after(self._writer)
-                except sqlite3.Error:
+                except READ_ERRORS:
                     self._writer.close()
                     self._writer = None
                     raise
@@ -162,7 +182,7 @@ class Database:
     def _begin_process(self) -> None:
         self._reader = self._writer = None
         self._read_lock, self._write_lock = threading.RLock(), threading.RLock()
-        self._lock = FileLock(self.folder / LOCK, timeout=_PATIENCE, mode=0o600, thread_local=False)
+        self._lock = FileLock(self.folder / LOCK, timeout=PATIENCE, mode=self.file_mode, thread_local=False)
 
     def _check(self) -> None:
         if self._closed:
@@ -200,7 +220,7 @@ class Database:
             self._lock.acquire()
         except Timeout as error:
             raise StoreError(
-                f"another process has been writing to the store {self.folder} for {_PATIENCE:.0f} s; try again when it "
+                f"another process has been writing to the store {self.folder} for {PATIENCE:.0f} s; try again when it "
                 "has finished"
             ) from error
         try:
@@ -212,7 +232,7 @@ class Database:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except READ_ERRORS as error:
             raise StoreError(f"the store {self.folder}: {_explained(error)}") from error
         except OSError as error:
             raise StoreError(f"the store {self.folder} cannot be read or written: {error}") from error
@@ -222,25 +242,34 @@ class Database:
         if not self.folder.exists():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
-                self.folder.mkdir(mode=0o700)
+                self.folder.mkdir(0o700)
+                self.folder.chmod(self.file_mode | (self.file_mode & 0o444) >> 2)  # despite the umask
         with self._file_lock():
             if (stored := read_manifest(self.folder)) is not None:
                 return stored  # another process was faster
             text = json.dumps(dict(manifest))
-            path = self.folder / DATABASE
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            with _fork_lock, contextlib.closing(_connect(self.folder, "rw")) as connection:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
-                for name, value in (("manifest", text), ("layout", "0")):
-                    connection.execute(
-                        "INSERT INTO settings VALUES (?, ?, ?)", (name, value, zlib.crc32(value.encode()))
-                    )
+            make_file(self.folder / DATABASE, self.file_mode)
+            with fork_lock, contextlib.closing(connect(self.folder, "rw")) as connection:
+                connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
+                fill_settings(connection, text, 0)
                 connection.execute("COMMIT")
             sync_folder(self.folder)
             for path in (self.folder, *missing):
                 sync_folder(path.parent)
         return dict(json.loads(text))
+
+
+def make_file(path: Path, mode: int) -> None:
+    """Make an empty file with these permissions, unless there is one."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        path.chmod(mode)  # despite the umask
+
+
+def fill_settings(connection: sqlite3.Connection, manifest: str, layout: int) -> None:
+    """Write the settings of a new database; the manifest twice, for a repair of damaged ones."""
+    for name, value in (("manifest", manifest), ("layout", str(layout)), ("manifest again", manifest)):
+        connection.execute("INSERT INTO settings VALUES (?, ?, ?)", (name, value, zlib.crc32(value.encode())))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -251,24 +280,18 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     try:
         return _read_manifest(folder)
-    except sqlite3.Error as error:
+    except READ_ERRORS as error:
         raise StoreError(f"the store {folder}: {_explained(error)}") from error
     except OSError as error:
         raise StoreError(f"cannot read the store {folder}: {error}") from error
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is a file; a store is a folder")
-    if (folder / _FORMER).exists():
-        raise StoreError(
-            f"{folder} holds a store of an earlier engine, which this version does not read; nothing was changed. "
-            "Index its documents into a new folder: colpali-integrations index DOCUMENTS --store NEW_FOLDER"
-        )
+    _refuse_others(folder)
     found = None
     if (folder / DATABASE).exists():
-        with _fork_lock, contextlib.closing(_connect(folder, "rw")) as connection:
-            found = _stored_manifest(connection, folder)
+        with fork_lock, contextlib.closing(connect(folder, "rw")) as connection:
+            found = stored_manifest(connection, folder)
     if found is None and any(folder.glob("*.block")):
         raise StoreError(
             f"{folder} holds the vectors of a store, and its database {DATABASE} is missing or empty; nothing was "
@@ -277,7 +300,34 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def _stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, Any] | None:
+def require_store(folder: Path) -> None:
+    """Check that a folder holds a store, which may be damaged.
+
+    Raises:
+        StoreError: it does not.
+    """
+    _refuse_others(folder)
+    if not (folder / DATABASE).exists() or not (folder / DATABASE).stat().st_size:
+        _read_manifest(folder)
+        raise StoreError(f"there is no store in {folder}")
+
+
+def _refuse_others(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file; a store is a folder")
+    if (folder / _FORMER).exists():
+        raise StoreError(
+            f"{folder} holds a store of an earlier engine, which this version does not read; nothing was changed. "
+            "Index its documents into a new folder: colpali-integrations index DOCUMENTS --store NEW_FOLDER"
+        )
+
+
+def stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, Any] | None:
+    """The manifest that a database holds; None for an empty database.
+
+    Raises:
+        StoreError: it is damaged, or of another version or program.
+    """
     if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         return None  # its creation was interrupted
     application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -293,11 +343,12 @@ def _stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, 
     return dict(json.loads(row[0]))
 
 
-def _connect(folder: Path, mode: str) -> sqlite3.Connection:
+def connect(folder: Path, mode: str, name: str = DATABASE) -> sqlite3.Connection:
+    """Open a database file of a folder, "ro" or "rw"."""
     connection = sqlite3.connect(
-        f"{(folder / DATABASE).absolute().as_uri()}?mode={mode}",
+        f"{(folder / name).absolute().as_uri()}?mode={mode}",
         uri=True,
-        timeout=_PATIENCE,
+        timeout=PATIENCE,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -311,7 +362,7 @@ def _connect(folder: Path, mode: str) -> sqlite3.Connection:
         ):
             if mode == "rw" or not pragma.startswith("journal"):
                 connection.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error:
+    except READ_ERRORS:
         connection.close()
         raise
     return connection
@@ -334,10 +385,10 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _explained(error: sqlite3.Error) -> str:
-    text = str(error)
+def _explained(error: Exception) -> str:
+    text = "malformed schema" if isinstance(error, UnicodeDecodeError) else str(error)
     if "locked" in text:
-        return f"another process has been using it for {_PATIENCE:.0f} s ({text}); try again when it has finished"
+        return f"another process has been using it for {PATIENCE:.0f} s ({text}); try again when it has finished"
     if "full" in text:
         return f"the disk is full ({text}); nothing of this batch was stored, and the earlier ones are kept"
     if "malformed" in text or "not a database" in text:
@@ -347,7 +398,8 @@ def _explained(error: sqlite3.Error) -> str:
 
 _opened: weakref.WeakSet[Database] = weakref.WeakSet()
 _waiting: list[Database] = []  # for the end of a fork
-_fork_lock = threading.RLock()
+fork_lock = threading.RLock()
+"""Held by a thread that opens a connection of its own to a store: a fork waits for it."""
 
 
 def _before_fork() -> None:
@@ -355,9 +407,9 @@ def _before_fork() -> None:
 
     SQLite counts a process's locks in the process's memory. A child forked during a transaction would believe for ever
     that it holds that lock: it would read without one, and could not write. A thread that opens a store holds
-    `_fork_lock` too.
+    `fork_lock` too.
     """
-    _fork_lock.acquire()
+    fork_lock.acquire()
     _waiting.extend(_opened)
     for database in _waiting:
         database.hold()
@@ -366,12 +418,12 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     while _waiting:
         _waiting.pop().release()
-    _fork_lock.release()
+    fork_lock.release()
 
 
 def _in_child() -> None:
     _waiting.clear()  # they have new locks
-    _fork_lock.release()
+    fork_lock.release()
 
 
 if hasattr(os, "register_at_fork"):

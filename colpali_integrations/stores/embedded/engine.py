@@ -6,15 +6,16 @@ import contextlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import wraps
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.errors import StoreError
+from colpali_integrations.errors import ColPaliError, StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.scoring.int8 import quantize_int8
@@ -26,7 +27,7 @@ from colpali_integrations.stores.embedded.scan import best_positions, bm25_of, f
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec, pieces
 from colpali_integrations.stores.filters import Filter, matches
 
-__all__ = ["FolderEngine"]
+__all__ = ["FolderEngine", "layer_rows", "layers_of", "payload_of", "row_checksum", "words_of"]
 
 # A block file is an eighth of the store, within these bounds: compaction copies whole files.
 _SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 64 << 20
@@ -34,6 +35,26 @@ _SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 64 << 20
 _MOST_DEAD = 0.5
 # Reads are repeated when a writer removes an entry or a file between two steps of one.
 _TRIES = 10
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _reads(method: Method) -> Method:
+    """Raise a StoreError where a damaged database returns values of another kind."""
+
+    @wraps(method)
+    def read(self: FolderEngine, *arguments: Any, **options: Any) -> Any:
+        try:
+            return method(self, *arguments, **options)
+        except ColPaliError:
+            raise
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            raise StoreError(
+                f"{self.where} cannot be read ({type(error).__name__}: {error}); verify it, and repair it if it "
+                "is damaged"
+            ) from error
+
+    return cast("Method", read)
 
 
 class FolderEngine:
@@ -48,6 +69,7 @@ class FolderEngine:
         manifest: stored in a new folder; an existing folder has its own.
         read_only: neither create nor change anything.
         smallest_bytes: a shorter block file is always continued, and so many bytes of removed points may stay.
+        file_mode: permissions of the files of a new store.
 
     Raises:
         StoreError: it cannot be read or written, or its database is missing or damaged.
@@ -61,13 +83,14 @@ class FolderEngine:
         manifest: Mapping[str, Any],
         read_only: bool = False,
         smallest_bytes: int = _SMALLEST_BYTES,
+        file_mode: int = 0o600,
     ) -> None:
-        self._folder = folder
         self._smallest_bytes = smallest_bytes
         self._schema = schema
-        self._layers = _layers(schema)
-        self._database = Database(folder, manifest, read_only=read_only)
-        self._files = BlockFiles(self._database.folder)
+        self._layers = layers_of(schema)
+        self._database = Database(folder, manifest, read_only=read_only, file_mode=file_mode)
+        self.folder, self.read_only = self._database.folder, read_only
+        self._files = BlockFiles(self.folder, self._database.file_mode)
         self._catalogue = Catalogue()
         self._to_sweep = True  # a process that was killed may have left files
         self.manifest: Mapping[str, Any] = self._database.manifest
@@ -75,7 +98,7 @@ class FolderEngine:
     @property
     def where(self) -> str:
         """The folder."""
-        return f"the store {self._folder}"
+        return f"the store {self.folder}"
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
@@ -106,6 +129,11 @@ class FolderEngine:
             self._compact(connection, 0.0)
         self._database.vacuum()
 
+    def reopen(self) -> None:
+        """Open the folder anew, after a repair."""
+        self.close()
+        self._database = Database(self.folder, self.manifest, read_only=self.read_only)
+
     def close(self) -> None:
         """Close the database and forget the mapped files."""
         self._database.close()
@@ -117,6 +145,7 @@ class FolderEngine:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
+    @_reads
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
         with self._database.reading() as connection:
@@ -124,6 +153,7 @@ class FolderEngine:
         found = {row[1]: self._payload(row) for row in rows}
         return [found.get(id_) for id_ in ids]
 
+    @_reads
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
         if name not in self._layers:
@@ -140,6 +170,7 @@ class FolderEngine:
                 return [found.get(id_) for id_ in ids]
         raise AssertionError("unreachable")
 
+    @_reads
     def scroll(
         self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
     ) -> tuple[list[Payload], Any]:
@@ -150,6 +181,7 @@ class FolderEngine:
         batch = [self._payload(row, fields) for row in rows[:limit]]
         return batch, rows[limit - 1][0] if len(rows) > limit else None
 
+    @_reads
     def count(self, where: Filter | None = None) -> int:
         """Number of points."""
         clause = to_sql(where)
@@ -159,6 +191,7 @@ class FolderEngine:
                 return int(connection.execute(query, clause.parameters).fetchone()[0])
             return sum(1 for _ in _fitting(connection, where, _HEAD))
 
+    @_reads
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches over one state of the store."""
         for _ in self._tries():
@@ -255,9 +288,9 @@ class FolderEngine:
         """The payload of a row of `_ROW`, after a check of its checksum, or of `_HEAD`."""
         if len(row) == _ROW_LENGTH:
             *row, expected = row
-            if _row_checksum(row) != expected:
+            if row_checksum(row) != expected:
                 raise StoreError(f"{self.where}: the entry {row[1]!r} is damaged; repair the store, or index it anew")
-        return _payload(row, fields)
+        return payload_of(row, fields)
 
     def _checked(self, name: str, id_: str, number: int, place: Place) -> Float32:
         rows = self._rows(self._layers[name], place)
@@ -274,7 +307,7 @@ class FolderEngine:
         """Write the vectors of points to the block files; the places by number of the entry and of the layer."""
         places: dict[int, dict[int, Place]] = {entry: {} for entry in points}
         for number, name in enumerate(self._layers):
-            stored = {entry: self._stored(name, point) for entry, point in points.items()}
+            stored = {entry: layer_rows(name, point) for entry, point in points.items()}
             arrays = {entry: array for entry, array in stored.items() if array is not None}
             for entry, place in self._written(connection, name, arrays).items():
                 places[entry][number] = place
@@ -310,7 +343,7 @@ class FolderEngine:
         rows = _of_ids(connection, "SELECT number, words FROM entries", ids)
         for number, words in rows:
             if words is not None:
-                pairs = ((word, number) for word in _words(words).indices.tolist())
+                pairs = ((word, number) for word in words_of(words).indices.tolist())
                 connection.executemany("DELETE FROM words WHERE word = ? AND entry = ?", pairs)
         numbers = json.dumps([row[0] for row in rows])
         freed = connection.execute(
@@ -367,17 +400,6 @@ class FolderEngine:
             self._files.keep_only(row[0] for row in connection.execute("SELECT number FROM files"))
             self._to_sweep = False
 
-    def _stored(self, name: str, point: Point) -> NDArray[Any] | None:
-        """The rows of a point in a layer."""
-        owner, _, kind = name.rpartition("-")
-        vectors = point.vectors.get(owner or name)
-        if vectors is None or not owner:
-            return None if vectors is None else np.atleast_2d(vectors)
-        if kind == "binary":
-            return np.packbits(vectors > 0, axis=1)
-        copies = quantize_int8([vectors])
-        return copies.values if kind == "int8" else np.concatenate([copies.scales[:, None], copies.centres], axis=1)
-
 
 class _Changed(Exception):
     """A writer removed an entry between the search and the reading of its payload."""
@@ -402,7 +424,7 @@ def _of_ids(connection: sqlite3.Connection, query: str, ids: Collection[str]) ->
     ]
 
 
-def _layers(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
+def layers_of(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
     """The layers of a store by name, in the order of their numbers."""
     layers = {}
     for name, spec in schema.items():
@@ -413,6 +435,18 @@ def _layers(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
         elif spec.quantization == "binary":
             layers[f"{name}-binary"] = Layer(f"{name}-binary", np.uint8, (spec.dim + 7) // 8)
     return layers
+
+
+def layer_rows(name: str, point: Point) -> NDArray[Any] | None:
+    """The rows of a point in a layer."""
+    owner, _, kind = name.rpartition("-")
+    vectors = point.vectors.get(owner or name)
+    if vectors is None or not owner:
+        return None if vectors is None else np.atleast_2d(vectors)
+    if kind == "binary":
+        return np.packbits(vectors > 0, axis=1)
+    copies = quantize_int8([vectors])
+    return copies.values if kind == "int8" else np.concatenate([copies.scales[:, None], copies.centres], axis=1)
 
 
 def _insert(connection: sqlite3.Connection, number: int, point: Point, places: Mapping[int, Place]) -> None:
@@ -426,13 +460,15 @@ def _insert(connection: sqlite3.Connection, number: int, point: Point, places: M
         rows.append((number, WORDS_LAYER, 0, 0, len(point.words), zlib.crc32(words)))
         pairs = zip(point.words.indices.tolist(), point.words.values.tolist(), strict=True)
         connection.executemany("INSERT INTO words VALUES (?, ?, ?)", ((word, number, value) for word, value in pairs))
-    connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, words, _row_checksum(columns)))
+    connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, words, row_checksum(columns)))
     connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?)", rows)
 
 
 def _next_number(connection: sqlite3.Connection, table: str) -> int:
     """The number of the next row; numbers of removed rows do not return."""
-    query = "SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = ?), 0) + 1"
+    # Also above the rows that are there: the file of a number that is taken would be overwritten.
+    last = "ifnull((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)"
+    query = f"SELECT max({last}, ifnull(max(number), 0)) + 1 FROM {table}"
     return int(connection.execute(query, (table,)).fetchone()[0])
 
 
@@ -440,16 +476,19 @@ def _live_rows(connection: sqlite3.Connection) -> list[tuple[str, int]]:
     return connection.execute("SELECT layer, sum(live) FROM files GROUP BY layer").fetchall()
 
 
-def _words(blob: bytes) -> SparseVector:
+def words_of(blob: bytes) -> SparseVector:
+    """The words of an entry as its row holds them."""
     half = len(blob) // 2
     return SparseVector(np.frombuffer(blob[:half], np.uint32), np.frombuffer(blob[half:], np.float32))
 
 
-def _row_checksum(columns: Sequence[Any]) -> int:
+def row_checksum(columns: Sequence[Any]) -> int:
+    """CRC-32 of an entry's columns: number, id, document, content, metadata and rest."""
     return zlib.crc32(json.dumps(list(columns), default=repr).encode())  # a damaged row may hold bytes
 
 
-def _payload(row: Sequence[Any], fields: Collection[str] | None = None) -> Payload:
+def payload_of(row: Sequence[Any], fields: Collection[str] | None = None) -> Payload:
+    """The payload in an entry's columns: number, id, document, content, metadata and, unless it is left out, rest."""
     _, id_, document, content, metadata, *rest = row
     payload: Payload = {"id": id_, "document_id": document, "content_hash": content}
     if fields is None or "metadata" in fields:
@@ -475,5 +514,5 @@ def _fitting(
     query = f"SELECT {columns} FROM entries WHERE number > ? AND ({clause.sql}) ORDER BY number"
     with contextlib.closing(connection.execute(query, [after, *clause.parameters])) as rows:
         for row in rows:
-            if clause.exact or where is None or matches(where, _payload(row[:5])):
+            if clause.exact or where is None or matches(where, payload_of(row[:5])):
                 yield row

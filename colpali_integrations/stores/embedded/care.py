@@ -1,0 +1,184 @@
+"""Checks, copies and repairs of a store in a folder.
+
+A check compares everything with the checksums that were stored with it: settings, entries, the rows of every file of
+vectors, the words for BM25, and the numbers of rows per file. A repair keeps what is intact, in a new database; a store
+without problems stays as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from colpali_integrations.errors import StoreError
+from colpali_integrations.stores.embedded.blocks import BlockFiles, flush, sync_folder
+from colpali_integrations.stores.embedded.check import Schema, check_store
+from colpali_integrations.stores.embedded.database import (
+    DATABASE,
+    LOCK,
+    PATIENCE,
+    READ_ERRORS,
+    connect,
+    fork_lock,
+    make_file,
+    require_store,
+    stored_manifest,
+)
+from colpali_integrations.stores.embedded.engine import layers_of
+from colpali_integrations.stores.embedded.repair import Rebuild, Repair
+from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
+
+__all__ = ["backup_folder", "find_manifest", "repair_folder", "verify_folder"]
+
+_SETTINGS, _LONGEST = b'{"format": ', 4096
+
+
+def verify_folder(folder: Path, schema: Schema) -> VerifyReport:
+    """Check everything that the store in a folder holds.
+
+    Writers wait meanwhile. Where the folder cannot be written, they are kept out by a transaction instead of a lock.
+
+    Raises:
+        StoreError: there is no store in the folder, or another process has been writing for too long.
+    """
+    require_store(folder)
+    with _locked(folder, required=False) as writable:
+        return check_store(folder, schema, "rw" if writable else "ro")
+
+
+def repair_folder(folder: Path, schema: Schema, rebuild: Rebuild, manifest: Mapping[str, Any]) -> RepairReport:
+    """Make the store in a folder sound again, with all entries that are intact.
+
+    Args:
+        folder: of the store.
+        schema: of its manifest.
+        rebuild: makes the first stage and the words of an entry.
+        manifest: of the store; see `find_manifest`.
+
+    Raises:
+        StoreError: there is no store, or its disk cannot be written; the store is then as it was before.
+    """
+    require_store(folder)
+    with _errors(folder), _locked(folder, required=True):
+        before = check_store(folder, schema, "rw")
+        if before.ok:
+            return RepairReport(kept=before.entries)
+        return Repair(folder, layers_of(schema(manifest)), rebuild).run(manifest, before.problems)
+
+
+def backup_folder(folder: Path, target: Path, schema: Schema) -> VerifyReport:
+    """Copy the store in a folder, in the state of its last change, and check the copy.
+
+    Args:
+        folder: of the store.
+        target: a folder that is made, or an empty one.
+        schema: of the manifest.
+
+    Raises:
+        StoreError: the target is not empty or cannot be written, or the copy has problems.
+    """
+    require_store(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise StoreError(f"{target} is not an empty folder; a backup needs a new or an empty one")
+    with _errors(folder), _locked(folder, required=True):
+        mode = (folder / DATABASE).stat().st_mode & 0o666
+        target.mkdir(0o700, parents=True, exist_ok=True)
+        with contextlib.closing(connect(folder, "rw")) as connection:
+            layers = layers_of(schema(stored_manifest(connection, folder) or {}))
+            for number, layer, rows in connection.execute("SELECT number, layer, rows FROM files"):
+                name = BlockFiles(folder).path(layers[layer], number).name
+                make_file(target / name, mode)
+                _copy(folder / name, target / name, rows * layers[layer].row_bytes)
+            # Last, because a folder with vectors and without a database is refused.
+            make_file(target / DATABASE, mode)
+            with contextlib.closing(connect(target, "rw")) as copy:
+                connection.backup(copy)
+            sync_folder(target)
+            sync_folder(target.parent)
+    report = verify_folder(target, schema)
+    if not report.ok:
+        raise StoreError(
+            f"the backup in {target} has {len(report.problems)} problems, the first: {report.problems[0]}; the store "
+            f"{folder} is damaged: repair it, or index the named entries anew, and make another backup"
+        )
+    return report
+
+
+def find_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a store, from any of its two places in the database that is intact.
+
+    Raises:
+        StoreError: none is.
+    """
+    require_store(folder)
+    with (
+        contextlib.suppress(StoreError, *READ_ERRORS),
+        fork_lock,
+        contextlib.closing(connect(folder, "rw")) as connection,
+    ):
+        if (found := stored_manifest(connection, folder)) is not None:
+            return found
+    data = (folder / DATABASE).read_bytes()
+    decoder = json.JSONDecoder()
+    start = data.find(_SETTINGS)
+    while start >= 0:
+        with contextlib.suppress(ValueError):
+            _, length = decoder.raw_decode(data[start : start + _LONGEST].decode("latin-1"))
+            end = start + length
+            # SQLite writes the columns of a row one after another: the checksum follows, in as few bytes as it needs.
+            expected = zlib.crc32(data[start:end])
+            if expected in (int.from_bytes(data[end : end + size], "big") for size in (3, 4, 6)):
+                return dict(json.loads(data[start:end]))
+        start = data.find(_SETTINGS, start + 1)
+    raise StoreError(
+        f"both copies of the settings in {folder / DATABASE} are damaged; repair the store with its settings: "
+        "repair_store(path, settings=Settings(...)), or restore it from a backup"
+    )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, required: bool) -> Iterator[bool]:
+    """Keep writers out; yields whether the lock could be taken."""
+    lock = FileLock(folder / LOCK, timeout=PATIENCE, mode=(folder / DATABASE).stat().st_mode & 0o666)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise StoreError(
+            f"another process has been writing to the store {folder} for {PATIENCE:.0f} s; try again when it has "
+            "finished"
+        ) from error
+    except OSError:
+        if required:
+            raise
+        with fork_lock:
+            yield False
+        return
+    try:
+        with fork_lock:
+            yield True
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (*READ_ERRORS, OSError) as error:
+        raise StoreError(f"the store {folder} cannot be read or written: {error}") from error
+
+
+def _copy(source: Path, target: Path, size: int) -> None:
+    """Copy the beginning of a file, and flush it to disk."""
+    with source.open("rb") as reader, target.open("r+b") as writer:
+        while size > 0 and (data := reader.read(min(size, 1 << 20))):
+            writer.write(data)
+            size -= len(data)
+        writer.flush()
+        flush(writer.fileno())

@@ -1,0 +1,64 @@
+"""The largest entries that a store takes, on every engine; they are refused before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from colpali_integrations.errors import StoreError
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_DIM", "MAX_ID_LENGTH", "MAX_VECTORS", "check_depth", "check_size"]
+
+MAX_ID_LENGTH = 4096
+"""Characters of an entry's id."""
+MAX_DEPTH = 64
+"""Levels of dicts and lists in an entry's metadata."""
+MAX_BYTES = 64 << 20
+"""Bytes of an entry's text, metadata and data of its adapter, as JSON."""
+MAX_VECTORS = 65_536
+"""Vectors per page."""
+MAX_DIM = 65_536
+"""Numbers per vector."""
+
+# Adapters wrap a caller's metadata in their own.
+_WRAPPING = 8
+
+
+def check_depth(name: str, values: Mapping[str, Any], *, wrapped: bool = False) -> None:
+    """Refuse values with too many levels; a loop, of a value that contains itself, has too many too.
+
+    Args:
+        name: of the entry, for the message.
+        values: metadata, or data of an adapter.
+        wrapped: whether an adapter has wrapped a caller's metadata.
+
+    Raises:
+        StoreError: they have more than `MAX_DEPTH` levels.
+    """
+    level: list[Any] = [values]
+    for _ in range(MAX_DEPTH + wrapped * _WRAPPING):
+        level = [one for value in level for one in _inside(value)]
+        if not level:
+            return
+    raise StoreError(f"{name}: metadata may have {MAX_DEPTH} levels of dicts and lists, and these have more")
+
+
+def _inside(value: Any) -> list[Any]:
+    """The dicts and lists in one, each once."""
+    parts = value.values() if isinstance(value, Mapping) else value
+    return list({id(one): one for one in parts if isinstance(one, (Mapping, list, tuple))}.values())
+
+
+def check_size(name: str, payload: Mapping[str, Any], size: int) -> None:
+    """Refuse a payload that is too large.
+
+    Raises:
+        StoreError: `size`, the number of its bytes as JSON, is above `MAX_BYTES`.
+    """
+    if size > MAX_BYTES:
+        largest = max(payload, key=lambda key: len(json.dumps(payload[key])))
+        raise StoreError(
+            f"{name}: text and metadata may take {MAX_BYTES >> 20} MB as JSON, and these take {size / (1 << 20):.1f} "
+            f"MB, most of it in {largest!r}"
+        )
