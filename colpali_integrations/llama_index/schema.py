@@ -46,6 +46,7 @@ from colpali_integrations.pages.metadata import describes_page, page_number, pic
 from colpali_integrations.pages.pdf import PdfPage, is_pdf
 from colpali_integrations.pages.reference import encode_png, page_file, page_image
 from colpali_integrations.stores import Entry, Item
+from colpali_integrations.stores.limits import check_depth
 
 __all__ = ["PageNode", "PageReference", "entry_node", "node_item", "page_node"]
 
@@ -461,12 +462,14 @@ def node_item(node: BaseNode, index: int, password: str | None = None) -> Item:
 
     Raises:
         InputError: `node` is not a node.
+        StoreError: its metadata have too many levels, which LlamaIndex cannot write as text either.
     """
     if not isinstance(node, BaseNode):
         raise InputError(
             f"expected a list of nodes, and item {index} is a {type(node).__name__}; PdfPageReader().load_data(path) "
             "gives the nodes of a file or folder"
         )
+    check_depth(f"the node {node.node_id!r}", node.metadata)
     try:
         node = _as_page(node)
         key, reference = content_key(node), _file_reference(node_image(node))

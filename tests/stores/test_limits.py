@@ -59,7 +59,7 @@ def test_entries_within_the_limits_are_stored(open_store: Open) -> None:
     record = entry(1, id="é" * MAX_ID_LENGTH, metadata=nested(MAX_DEPTH), extra=nested(MAX_DEPTH))
     assert store.add([(record, page(1))]) == 1
     assert store.get([record.id]) == [record]
-    assert [hit.entry for hit in open_store().search(page(1), 1)] == [record]
+    assert [hit.entry for hit in store.search(page(1), 1)] == [record]
 
 
 @pytest.mark.parametrize("dim", [0, MAX_DIM + 1])
