@@ -78,8 +78,8 @@ def repair_store(path: str | os.PathLike[str], *, settings: Settings | None = No
 
     The first stage and the words for BM25 are made again from the vectors and texts. Entries whose vectors, text or
     metadata are damaged are dropped and reported, so that their documents can be indexed again. A damaged database is
-    kept under another name. A store without problems stays as it is. Close the store elsewhere before: open ones would
-    go on with the damaged database.
+    kept under another name. A store without problems stays as it is. Other processes that have the store open
+    get a StoreError until they open it again.
 
     Args:
         path: the folder.

@@ -303,3 +303,16 @@ def test_info(tmp_path: Path) -> None:
         **{"model": "fake", "first_stage": "ward", "language": "english", "format": 3},
         **{"entries": ENTRIES, "documents": 3, "bytes": sum(path.stat().st_size for path in tmp_path.iterdir())},
     }
+
+
+def test_a_store_that_was_repaired_elsewhere_must_be_opened_again(tmp_path: Path) -> None:
+    make(tmp_path, "exact")
+    with MultiVectorStore.open(tmp_path) as store:
+        flip(tmp_path / "full-00000001.block", PAGE_3)
+        assert [one.id for one in repair_store(tmp_path).lost] == ["page 3"]
+        with pytest.raises(StoreError, match="Open it again"):
+            len(store)
+        with pytest.raises(StoreError, match="Open it again"):
+            store.add([(entry(3), page(3))])
+    with MultiVectorStore.open(tmp_path) as store:
+        assert len(store) == ENTRIES - 1
