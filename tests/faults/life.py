@@ -171,9 +171,8 @@ def check(folder: Path, states: Sequence[State], stage: FirstStage = "rows") -> 
 
 
 def verified(store: MultiVectorStore) -> list[str]:
-    """The findings of `verify`."""
-    verify = getattr(store, "verify", None)
-    return [] if verify is None else [str(one) for one in verify()]
+    """The problems that `verify` finds."""
+    return [str(one) for one in store.verify().problems]
 
 
 def warm_up(folder: Path) -> None:
