@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
 import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 
@@ -219,11 +219,8 @@ def whole_number(number: Any) -> int:
     Raises:
         ConfigurationError: a float, a string, a bool or another object.
     """
-    try:
-        if not isinstance(number, bool):
-            return operator.index(number)
-    except TypeError:
-        pass
+    if isinstance(number, Integral) and not isinstance(number, bool):
+        return int(number)
     raise ConfigurationError(f"{_EXPECTED}, got {number!r}")
 
 

@@ -13,9 +13,12 @@ import pytest
 
 from tests.faults.library import build
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="the faults are tried in forks, which libraries of macOS do not survive"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="the faults are tried in forks, which libraries of macOS do not survive"
+    ),
+]
 SCENARIOS = (
     *("killing", "power_cuts", "full_disk", "failing_calls", "damage", "beside_a_writer", "creators", "writers"),
     *("forks", "signals", "garbage", "rolling", "changed_folders", "read_only"),

@@ -413,6 +413,8 @@ async def test_a_cancelled_search_ends_its_run(method: str, store: ColPaliVector
     question = {"ainvoke": "apples", "abatch": ["apples"]}[method]
     task = asyncio.create_task(getattr(retriever, method)(question, {"callbacks": [recorder]}))
     assert await asyncio.to_thread(searching.wait, 30)
+    while not recorder.recorder.seen:  # a batch searches before its runs begin
+        await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
