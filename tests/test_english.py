@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 _ALL = (
@@ -145,6 +147,7 @@ def _blank(match: re.Match[str]) -> str:
     return "\n" * match[0].count("\n")
 
 
+@pytest.mark.slow
 def test_clean_files_stay_plain() -> None:
     assert [offence for path in files(_ALL) for offence in offences(path)] == []
 

@@ -90,6 +90,7 @@ def of(key: str, operator: OP, value: Any) -> MetadataFilters:
     return MetadataFilters(filters=[MetadataFilter(key=key, operator=operator, value=value)])
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.lists(metadata, max_size=6), st.lists(leaves, max_size=3), conditions)
 def test_filters_mean_the_same_as_in_llama_index(

@@ -82,6 +82,7 @@ def test_a_query_does_not_depend_on_its_batch(model: ColPali) -> None:
                 np.testing.assert_allclose(vectors, alone[i], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_page_does_not_depend_on_its_batch(model: ColPali) -> None:
     pages = PAGES[:3]
     alone = [next(model.embed_images(image)) for image in pages]

@@ -35,6 +35,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return source, quantize_model(source, tmp_path_factory.mktemp("quantised") / request.param)
 
 
+@pytest.mark.slow
 def test_a_quantised_model_is_a_model_of_its_own_near_the_first(made: tuple[Path, Quantized]) -> None:
     source, quantized = made
     with ColPali.from_pretrained(source) as original, quantized.load() as other:

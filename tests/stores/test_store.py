@@ -108,6 +108,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 def test_any_json_metadata_are_returned_unchanged(open_store: Open) -> None:
     store = open_store()
 

@@ -151,6 +151,7 @@ def test_every_page_ends_with_the_zero_vector_and_is_float32(model: Model) -> No
         assert lengths[-1] == pytest.approx(1)  # what the page is about
 
 
+@pytest.mark.slow
 def test_a_page_does_not_depend_on_its_batch(model: Model) -> None:
     texts = [*TOPICS.values()][:3]
     # Pages whose ink has one size share a run.

@@ -376,6 +376,7 @@ def test_collections_are_made_for_scans_of_multi_vectors(server: StandIn) -> Non
     engine.close()
 
 
+@pytest.mark.slow
 def test_large_batches_are_split_below_the_server_s_limit(server: StandIn) -> None:
     client = connect(server.url)
     schema = {FULL: VectorSpec(dim=128)}
