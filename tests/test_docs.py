@@ -145,3 +145,12 @@ def load(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_readme_lists_the_extras() -> None:
+    extras = re.search(
+        r"\[project\.optional-dependencies\]\n(.*?)\n\n", (ROOT / "pyproject.toml").read_text(), re.DOTALL
+    )
+    assert extras is not None
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| extra | for |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\S+)` \|", table, re.M)) == sorted(re.findall(r"^([\w-]+) = ", extras[1], re.M))
