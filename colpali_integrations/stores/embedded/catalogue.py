@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.errors import StoreError
-
 __all__ = ["WORDS_LAYER", "Catalogue", "Places"]
 
 # The layer number under which `places` counts the words of an entry.
@@ -63,19 +61,7 @@ class Catalogue:
         return present
 
     def refreshed(self, connection: sqlite3.Connection, layers: int) -> Catalogue:
-        """The catalogue of the connection's state: this one if nothing was changed since.
-
-        Raises:
-            StoreError: a row has a value of another type, or belongs to no entry.
-        """
-        try:
-            return self._refreshed(connection, layers)
-        except (TypeError, ValueError, OverflowError, IndexError) as error:
-            raise StoreError(
-                f"the store's table of vectors is damaged ({error}); repair the store, or restore it from a backup"
-            ) from error
-
-    def _refreshed(self, connection: sqlite3.Connection, layers: int) -> Catalogue:
+        """The catalogue of the connection's state: this one if nothing was changed since."""
         version = int(connection.execute("PRAGMA data_version").fetchone()[0])
         if connection is self.connection and version == self.version:
             return self

@@ -216,7 +216,10 @@ class FolderEngine:
     def _answers(self, searches: Sequence[Search]) -> list[list[Scored]]:
         with self._database.reading() as connection:
             self._catalogue = catalogue = self._catalogue.refreshed(connection, len(self._layers))
-            chosen = [self._chosen(connection, catalogue, search) for search in searches]
+            # The searches of a batch share one filter, which may have to read every entry's metadata.
+            filters = {id(search.where): search.where for search in searches if search.where is not None}
+            fitting = {key: _numbers(_fitting(connection, where, _HEAD)) for key, where in filters.items()}
+            chosen = [self._chosen(connection, catalogue, search, fitting) for search in searches]
             by_words = [
                 bm25_of(connection, catalogue, search.query) if isinstance(search.query, SparseVector) else None
                 for search in searches
@@ -254,18 +257,19 @@ class FolderEngine:
     def _places(self, catalogue: Catalogue, name: str) -> tuple[Layer, Places]:
         return self._layers[name], catalogue.layers[list(self._layers).index(name)]
 
-    def _chosen(self, connection: sqlite3.Connection, catalogue: Catalogue, search: Search) -> NDArray[np.int64]:
-        """The positions that a search is restricted to."""
-        if search.where is None and search.ids is None:
-            return np.arange(len(catalogue))
+    def _chosen(
+        self,
+        connection: sqlite3.Connection,
+        catalogue: Catalogue,
+        search: Search,
+        fitting: Mapping[int, NDArray[np.int64]],
+    ) -> NDArray[np.int64]:
+        """The positions that a search is restricted to; `fitting` has the numbers that fit a filter, by its `id()`."""
+        numbers = catalogue.numbers if search.where is None else fitting[id(search.where)]
         if search.ids is not None:
-            numbers = sorted(row[0] for row in _of_ids(connection, "SELECT number FROM entries", search.ids))
-        else:
-            numbers = []
-        if search.where is not None:
-            fitting = [row[0] for row in _fitting(connection, search.where, _HEAD)]
-            numbers = fitting if search.ids is None else sorted({*numbers}.intersection(fitting))
-        return catalogue.positions(np.array(numbers, np.int64))
+            rows = _of_ids(connection, "SELECT number FROM entries", search.ids)
+            numbers = np.intersect1d(numbers, _numbers(iter(rows)))
+        return catalogue.positions(numbers)
 
     def _with_payloads(
         self, searches: Sequence[Search], results: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]
@@ -413,10 +417,10 @@ _DELETE_EMPTY = "DELETE FROM files WHERE live = 0 AND number NOT IN (SELECT file
 _LIST = "(SELECT value FROM json_each(?))"
 
 
-def _of_ids(connection: sqlite3.Connection, query: str, ids: Collection[str]) -> list[tuple[Any, ...]]:
+def _of_ids(connection: sqlite3.Connection, query: str, ids: Collection[object]) -> list[tuple[Any, ...]]:
     """Rows of the entries with these ids; `query` has no WHERE yet."""
     # Not as JSON in one parameter: SQLite's JSON ends a text at a NUL. Versions before 3.32 take 999 parameters.
-    storable = [id_ for id_ in ids if id_.isascii() or not any("\ud800" <= character <= "\udfff" for character in id_)]
+    storable = [id_ for id_ in ids if isinstance(id_, str) and not any("\ud800" <= one <= "\udfff" for one in id_)]
     return [
         row
         for some in pieces(storable, 900)
@@ -462,6 +466,10 @@ def _insert(connection: sqlite3.Connection, number: int, point: Point, places: M
         connection.executemany("INSERT INTO words VALUES (?, ?, ?)", ((word, number, value) for word, value in pairs))
     connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, words, row_checksum(columns)))
     connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _numbers(rows: Iterator[tuple[Any, ...]]) -> NDArray[np.int64]:
+    return np.fromiter((row[0] for row in rows), np.int64)
 
 
 def _next_number(connection: sqlite3.Connection, table: str) -> int:
