@@ -39,7 +39,7 @@ class VectorSpec:
     Attributes:
         dim: length of a vector.
         multi: whether a point has several vectors of this name, compared by MaxSim, or one.
-        quantization: "int8" or "binary" for a smaller copy that is scanned first.
+        quantization: "int8" or "binary" for a smaller copy that is scanned first, "centroids" for an index.
     """
 
     dim: int
@@ -77,7 +77,7 @@ class Search:
         prefetch: a search that chooses the candidates for this one. Its own `where` and `ids` are ignored: those of
             the outer search hold for both stages.
         oversampling: for a quantised vector, the scan of the small copies passes `oversampling * limit` points on to
-            exact scoring; None scores all points exactly.
+            exact scoring, and the index of centroids at least so many; None scores all points exactly.
         scores_only: leave the payloads out of the results.
     """
 

@@ -34,8 +34,8 @@ class MemoryEngine:
     def __init__(self, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:
         if quantized := [spec.quantization for spec in schema.values() if spec.quantization]:
             raise ConfigurationError(
-                f"{self.where} keeps no {quantized[0]} copies; use first_stage='ward', 'rows' or 'muvera' here, or a "
-                "store on disk (path=) or on a server (url=)"
+                f"{self.where} has no first stage {quantized[0]!r}; use first_stage='ward', 'rows' or 'muvera' here, "
+                "or a store on disk (path=)"
             )
         self.manifest = dict(manifest)
         self._lock = ForkLock()

@@ -15,7 +15,7 @@ from colpali_integrations.stores.limits import MAX_DIM
 
 __all__ = ["Fingerprint", "FirstStage", "Settings"]
 
-FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "binary"]
+FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "binary", "centroids"]
 _FORMAT = 3  # format 2 identified pages by their content, format 1 was a flat file
 
 
@@ -125,9 +125,11 @@ class Settings:
         model: the fingerprint of its model.
         first_stage: the vectors that a two-stage search scans first: "ward", means of similar vectors of a page;
             "rows", means of the rows of its grid; "muvera", one vector; "int8" or "binary", small copies of all vectors
-            that the engine makes itself; "exact", none: every search compares with all vectors. Averaging discards the
-            weights that a model encodes in vector lengths: on 901 pages of manuals "ward" kept 62% of ColTiny's best
-            ten among 100 candidates, on 10,000 ColPali-like pages 98%. For ColTiny take "exact" or "int8".
+            that the engine makes itself; "centroids", an index of them for large stores in folders (PLAID, arXiv
+            2205.09707); "exact", none: every search compares with all vectors. Averaging discards the weights that a
+            model encodes in vector lengths: on 901 pages of manuals "ward" kept 62% of ColTiny's best ten among 100
+            candidates, on 10,000 ColPali-like pages 98%. For ColTiny take "exact", and from about 20,000 pages on
+            "centroids".
         first_vectors: number of vectors per page in the first stage "ward".
         language: of the texts, for the stems of BM25; None compares words unstemmed.
 
@@ -161,7 +163,7 @@ class Settings:
     @property
     def schema(self) -> dict[str, VectorSpec]:
         """The vectors of a point."""
-        copies = self.first_stage if self.first_stage in ("int8", "binary") else None
+        copies = self.first_stage if self.first_stage in ("int8", "binary", "centroids") else None
         schema = {FULL: VectorSpec(dim=self.model.dim, quantization=copies)}
         if self.first_stage in ("ward", "rows"):
             schema[FIRST] = VectorSpec(dim=self.model.dim)

@@ -59,7 +59,7 @@ def _make(place: Path, stage: Any, seed: int) -> tuple[State, list[str]]:
             state = change.after(state)
         more = Change(dict.fromkeys(range(40), 3), [])
         apply(store, more)
-        return more.after(state), two_stages(store)
+        return more.after(state), list(two_stages(store))
 
 
 def _victim(place: Path, random: Random) -> Path:
@@ -92,7 +92,7 @@ def _read(place: Path, stage: Any, state: State, rough: list[str]) -> tuple[str,
         with open_store(place, stage) as store:
             wrong = problems(store, [state])
             # Small copies have no check of their own while they are read: only `verify` can find damage in them.
-            if two_stages(store) != rough:
+            if list(two_stages(store)) != rough:
                 wrong.append("a search in two stages finds other entries")
             if not wrong:
                 return "without effect", []

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
 from colpali_integrations.stores.embedded.engine import FolderEngine
+from colpali_integrations.stores.embedded.segments import Sizes
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage, Settings
 
@@ -42,9 +43,11 @@ __all__ = [
 State: TypeAlias = "Mapping[int, int]"
 DIM = 16
 MODEL = Fingerprint(name="faults", family="coltiny", dim=DIM, description="0123456789abcdef")
-STAGES: tuple[FirstStage, ...] = ("rows", "int8", "exact", "muvera")
+STAGES: tuple[FirstStage, ...] = ("rows", "int8", "exact", "muvera", "centroids")
 # Small enough that a few changes lead to a compaction.
 SMALLEST_BYTES = 8192
+# So small that a few changes lead to segments of the index, and that a search in two stages needs them.
+SEGMENT_SIZES = Sizes(least=60, most=400, scored=1)
 _WORDS = ("harbour", "tide", "lamp", "rope", "anchor", "gull", "buoy", "mast", "keel", "cove", "reef", "sail")
 
 
@@ -81,7 +84,13 @@ def life(state: State, seed: int, *, largest: int = 30) -> Iterator[Change]:
 def open_store(folder: Path, stage: FirstStage = "rows") -> MultiVectorStore:
     """Open a store whose files are small, or make it."""
     settings = Settings(model=MODEL, first_stage=stage)
-    engine = FolderEngine(folder, schema=settings.schema, manifest=settings.to_dict(), smallest_bytes=SMALLEST_BYTES)
+    engine = FolderEngine(
+        folder,
+        schema=settings.schema,
+        manifest=settings.to_dict(),
+        smallest_bytes=SMALLEST_BYTES,
+        segment_sizes=SEGMENT_SIZES,
+    )
     return MultiVectorStore(engine, Settings.from_dict(engine.manifest, where=engine.where))
 
 
@@ -125,6 +134,9 @@ def problems(store: MultiVectorStore, states: Sequence[State]) -> list[str]:
             wrong.append(f"a search finds {len(got)} entries, not {len(right)}")
         elif any(abs(got[id_] - right[id_]) > 1e-3 for id_ in got):
             wrong.append("a search has other scores")
+    right = right_answers(frozenset(found.items()))[0]
+    if any(abs(right.get(id_, np.inf) - score) > 1e-3 for id_, score in two_stages(store).items()):
+        wrong.append("a search in two stages has other scores")
     return wrong
 
 
@@ -145,10 +157,10 @@ def answers(store: MultiVectorStore) -> list[dict[str, float]]:
     ]
 
 
-def two_stages(store: MultiVectorStore) -> list[str]:
-    """The ids that a search in two stages finds, or in one for a store without a first stage."""
+def two_stages(store: MultiVectorStore) -> dict[str, float]:
+    """Scores by id of a search in two stages, or in one for a store without a first stage."""
     mode: Mode = "exact" if store.settings.first_stage == "exact" else "two_stage"
-    return [hit.entry.id for hit in store.search(_vectors(-1, 7)[:3], 5, mode=mode, oversampling=1.0)]
+    return {hit.entry.id: hit.score for hit in store.search(_vectors(-1, 7)[:3], 5, mode=mode, oversampling=1.0)}
 
 
 def check(folder: Path, states: Sequence[State], stage: FirstStage = "rows") -> tuple[list[str], dict[int, int]]:

@@ -12,7 +12,7 @@ import mmap
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,6 +149,10 @@ class BlockFiles:
                 # Windows refuses while another process has the file mapped; the next call tries again.
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+    def forget_others(self, numbers: Collection[int]) -> None:
+        """Forget the maps of other files: a mapped file keeps its space on the disk after its removal."""
+        self._maps = {number: mapped for number, mapped in self._maps.items() if number in numbers}
 
     def close(self) -> None:
         """Forget the maps; each ends with the last array that uses it."""

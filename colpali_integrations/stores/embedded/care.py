@@ -33,6 +33,7 @@ from colpali_integrations.stores.embedded.database import (
 from colpali_integrations.stores.embedded.engine import layers_of
 from colpali_integrations.stores.embedded.repair import Rebuild, Repair
 from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
+from colpali_integrations.stores.embedded.segments import SEGMENTS
 
 __all__ = ["backup_folder", "find_manifest", "repair_folder", "verify_folder"]
 
@@ -91,6 +92,7 @@ def backup_folder(folder: Path, target: Path, schema: Schema) -> VerifyReport:
         target.mkdir(0o700, parents=True, exist_ok=True)
         with contextlib.closing(connect(folder, "rw")) as connection:
             layers = layers_of(schema(stored_manifest(connection, folder) or {}))
+            layers[SEGMENTS.name] = SEGMENTS
             for number, layer, rows in connection.execute("SELECT number, layer, rows FROM files"):
                 name = BlockFiles(folder).path(layers[layer], number).name
                 make_file(target / name, mode)

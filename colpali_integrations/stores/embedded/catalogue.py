@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WORDS_LAYER", "Catalogue", "Places"]
+__all__ = ["WORDS_LAYER", "Catalogue", "Places", "Segment", "segments_of"]
 
 # The layer number under which `places` counts the words of an entry.
 WORDS_LAYER = 99
@@ -29,6 +30,26 @@ class Places:
     lengths: NDArray[np.int64]
 
 
+class Segment(NamedTuple):
+    """A segment of the index of centroids; see `segments`.
+
+    Attributes:
+        file: its number.
+        first: number of an entry; the segment holds all entries from there on ...
+        last: ... to this number, which may be gone.
+        vectors: of these entries.
+        length: bytes of the file.
+        checksum: of the bytes.
+    """
+
+    file: int
+    first: int
+    last: int
+    vectors: int
+    length: int
+    checksum: int
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The entries of one state of the store, in the order of their numbers.
@@ -40,6 +61,7 @@ class Catalogue:
         numbers: int64 (n_entries,), ascending.
         layers: places by layer number.
         texts: number of entries with words.
+        segments: of the index of centroids.
     """
 
     connection: sqlite3.Connection | None = None
@@ -48,9 +70,16 @@ class Catalogue:
     numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     layers: dict[int, Places] = field(default_factory=dict)
     texts: int = 0
+    segments: tuple[Segment, ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @property
+    def files(self) -> set[int]:
+        """The numbers of all files."""
+        named = [np.unique(places.files) for layer, places in self.layers.items() if layer != WORDS_LAYER]
+        return {int(number) for numbers in named for number in numbers} | {segment.file for segment in self.segments}
 
     def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions of entries; those that the catalogue lacks are left out."""
@@ -67,8 +96,9 @@ class Catalogue:
             return self
         layout = int(connection.execute("SELECT value FROM settings WHERE name = 'layout'").fetchone()[0])
         numbers = _column(connection, "SELECT number FROM entries ORDER BY number")
+        segments = tuple(segments_of(connection))
         if layout != self.layout or not len(self):
-            return Catalogue(connection, version, layout, numbers, *_places(connection, numbers, layers, -1))
+            return Catalogue(connection, version, layout, numbers, *_places(connection, numbers, layers, -1), segments)
         kept = np.isin(self.numbers, numbers, assume_unique=True)
         new = numbers[numbers > self.numbers[-1]]
         added, _ = _places(connection, new, layers, int(self.numbers[-1]))
@@ -81,7 +111,14 @@ class Catalogue:
             )
             for layer, one in added.items()
         }
-        return Catalogue(connection, version, layout, numbers, merged, int((merged[WORDS_LAYER].lengths > 0).sum()))
+        texts = int((merged[WORDS_LAYER].lengths > 0).sum())
+        return Catalogue(connection, version, layout, numbers, merged, texts, segments)
+
+
+def segments_of(connection: sqlite3.Connection) -> list[Segment]:
+    """The segments of a store, in the order of their entries."""
+    query = "SELECT file, first, last, vectors, length, checksum FROM segments ORDER BY first"
+    return [Segment(*row) for row in connection.execute(query)]
 
 
 def _arrays(places: Places) -> tuple[NDArray[np.int64], ...]:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer
-from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER
+from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, segments_of
 from colpali_integrations.stores.embedded.database import DATABASE, LOCK, READ_ERRORS, SCHEMA, connect, stored_manifest
 from colpali_integrations.stores.embedded.engine import layers_of, words_of
 from colpali_integrations.stores.embedded.reports import Problem, VerifyReport
+from colpali_integrations.stores.embedded.segments import SEGMENTS, is_intact
 from colpali_integrations.stores.embedded.survey import ROW, Survey
 from colpali_integrations.stores.engine import VectorSpec
 
@@ -98,8 +99,22 @@ class _Check:
                     ends[place.file] = max(ends[place.file], place.start + place.length)
             if record.row is not None and WORDS_LAYER in record.places:
                 words[record.number] = _digest_of(record.row[6])
-        self._check_files(connection, layers, live, ends)
+        self._check_segments(connection, live, ends)
+        self._check_files(connection, {**layers, SEGMENTS.name: SEGMENTS}, live, ends)
         self._check_words(connection, words)
+
+    def _check_segments(self, connection: sqlite3.Connection, live: dict[int, int], ends: dict[int, int]) -> None:
+        blocks = BlockFiles(self._folder)
+        before = 0
+        for segment in segments_of(connection):
+            if any(type(one) is not int for one in segment) or not before < segment.first <= segment.last:
+                self.found(DATABASE, "a row of the index of centroids is damaged")
+                continue
+            before = segment.last
+            live[segment.file] = ends[segment.file] = segment.length
+            with contextlib.suppress(StoreError):  # a missing or short file is found with the other files
+                if not is_intact(blocks, segment):
+                    self.found(blocks.path(SEGMENTS, segment.file).name, "a segment of the index is damaged")
 
     def _check_files(
         self,

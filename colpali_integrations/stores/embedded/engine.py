@@ -24,6 +24,7 @@ from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Catalogu
 from colpali_integrations.stores.embedded.conditions import to_sql
 from colpali_integrations.stores.embedded.database import Database
 from colpali_integrations.stores.embedded.scan import best_positions, bm25_of, first_scores, full_scores
+from colpali_integrations.stores.embedded.segments import SegmentIndex, Sizes
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec, pieces
 from colpali_integrations.stores.filters import Filter, matches
 
@@ -33,6 +34,7 @@ __all__ = ["FolderEngine", "layer_rows", "layers_of", "payload_of", "row_checksu
 _SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 64 << 20
 # Rows of removed points may take this share of the others' bytes.
 _MOST_DEAD = 0.5
+_SEGMENT_SIZES = Sizes()
 # Reads are repeated when a writer removes an entry or a file between two steps of one.
 _TRIES = 10
 
@@ -69,6 +71,7 @@ class FolderEngine:
         manifest: stored in a new folder; an existing folder has its own.
         read_only: neither create nor change anything.
         smallest_bytes: a shorter block file is always continued, and so many bytes of removed points may stay.
+        segment_sizes: of the index of centroids.
         file_mode: permissions of the files of a new store.
 
     Raises:
@@ -83,6 +86,7 @@ class FolderEngine:
         manifest: Mapping[str, Any],
         read_only: bool = False,
         smallest_bytes: int = _SMALLEST_BYTES,
+        segment_sizes: Sizes = _SEGMENT_SIZES,
         file_mode: int = 0o600,
     ) -> None:
         self._smallest_bytes = smallest_bytes
@@ -91,6 +95,11 @@ class FolderEngine:
         self._database = Database(folder, manifest, read_only=read_only, file_mode=file_mode)
         self.folder, self.read_only = self._database.folder, read_only
         self._files = BlockFiles(self.folder, self._database.file_mode)
+        clustered = [name for name, spec in schema.items() if spec.quantization == "centroids"]
+        self._segments = {
+            name: SegmentIndex(self._files, self._layers[name], list(self._layers).index(name), segment_sizes)
+            for name in clustered
+        }
         self._catalogue = Catalogue()
         self._to_sweep = True  # a process that was killed may have left files
         self.manifest: Mapping[str, Any] = self._database.manifest
@@ -115,6 +124,7 @@ class FolderEngine:
             for number, point in numbered.items():
                 _insert(connection, number, point, places[number])
             self._compact(connection, _MOST_DEAD)
+        self._grow()
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
@@ -127,6 +137,7 @@ class FolderEngine:
         """Release the space of all removed points."""
         with self._database.writing(self._sweep) as connection:
             self._compact(connection, 0.0)
+        self._grow(least=1)
         self._database.vacuum()
 
     def reopen(self) -> None:
@@ -138,6 +149,8 @@ class FolderEngine:
         """Close the database and forget the mapped files."""
         self._database.close()
         self._files.close()
+        for index in self._segments.values():
+            index.close()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
@@ -215,7 +228,10 @@ class FolderEngine:
 
     def _answers(self, searches: Sequence[Search]) -> list[list[Scored]]:
         with self._database.reading() as connection:
-            self._catalogue = catalogue = self._catalogue.refreshed(connection, len(self._layers))
+            catalogue = self._catalogue.refreshed(connection, len(self._layers))
+            if catalogue is not self._catalogue:
+                self._files.forget_others(catalogue.files)
+            self._catalogue = catalogue
             # The searches of a batch share one filter, which may have to read every entry's metadata.
             filters = {id(search.where): search.where for search in searches if search.where is not None}
             fitting = {key: _numbers(_fitting(connection, where, _HEAD)) for key, where in filters.items()}
@@ -242,17 +258,26 @@ class FolderEngine:
             candidates, values = self._scored(catalogue, search.prefetch, positions)
             positions = candidates[best_positions(values, search.prefetch.limit)]
         query = np.atleast_2d(np.asarray(search.query, np.float32))
-        copies = self._schema[search.using].quantization
-        if copies is not None and search.oversampling is not None:
-            limit = int(np.ceil(search.oversampling * search.limit))
-            if limit < len(positions):
-                kinds = ["int8", "scales"] if copies == "int8" else ["binary"]
-                layers = [self._places(catalogue, f"{search.using}-{kind}") for kind in kinds]
-                rough = first_scores(query, self._files, layers, positions)
-                positions = positions[best_positions(rough, limit)]
         layer, places = self._places(catalogue, search.using)
         positions = positions[places.lengths[positions] > 0]
+        if search.oversampling is not None:
+            positions = self._candidates(catalogue, search, query, positions)
         return positions, full_scores(query, self._files, layer, places, positions)
+
+    def _candidates(
+        self, catalogue: Catalogue, search: Search, query: Float32, positions: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """The entries that a scan of smaller copies, or the index of centroids, passes on to exact scores."""
+        limit = int(np.ceil((search.oversampling or 1) * search.limit))
+        if search.using in self._segments:
+            return self._segments[search.using].candidates(query, catalogue, positions, limit)
+        copies = self._schema[search.using].quantization
+        if copies is None or limit >= len(positions):
+            return positions
+        kinds = ["int8", "scales"] if copies == "int8" else ["binary"]
+        layers = [self._places(catalogue, f"{search.using}-{kind}") for kind in kinds]
+        rough = first_scores(query, self._files, layers, positions)
+        return positions[best_positions(rough, limit)]
 
     def _places(self, catalogue: Catalogue, name: str) -> tuple[Layer, Places]:
         return self._layers[name], catalogue.layers[list(self._layers).index(name)]
@@ -331,7 +356,8 @@ class FolderEngine:
             "SELECT number, rows FROM files WHERE layer = ? ORDER BY number DESC LIMIT 1", (name,)
         ).fetchone()
         tail = None if row is None or row[0] in avoiding else Tail(*row)
-        size = sum(rows * self._layers[layer].row_bytes for layer, rows in _live_rows(connection))
+        living = _live_rows(connection)
+        size = sum(rows * self._layers[layer].row_bytes for layer, rows in living if layer in self._layers)
         largest = min(_LARGEST_BYTES, max(self._smallest_bytes, size // 8))
         following = _next_number(connection, "files")
         places = self._files.append(self._layers[name], arrays, tail, following, largest)
@@ -357,6 +383,15 @@ class FolderEngine:
         connection.execute(f"DELETE FROM places WHERE entry IN {_LIST}", [numbers])
         connection.execute(f"DELETE FROM entries WHERE number IN {_LIST}", [numbers])
 
+    def _grow(self, least: int | None = None) -> None:
+        """Bring the index of centroids up to date, a transaction per segment; the points are stored already."""
+        for index in self._segments.values():
+            changed = True
+            while changed:
+                with self._database.writing(self._sweep) as connection:
+                    changed = index.grow(connection, _next_number(connection, "files"), least=least)
+                    self._to_sweep |= changed
+
     def _compact(self, connection: sqlite3.Connection, most_dead: float) -> None:
         """Give up files without living rows; copy the living rows of others while too many rows are dead.
 
@@ -368,6 +403,7 @@ class FolderEngine:
         files = [
             (number, layer, (rows - live) * self._layers[layer].row_bytes, live * self._layers[layer].row_bytes)
             for number, layer, rows, live in connection.execute("SELECT number, layer, rows, live FROM files")
+            if layer in self._layers
         ]
         dead, living = (sum(one[column] for one in files) for column in (2, 3))
         if dead <= max(most_dead * living, self._smallest_bytes if most_dead else 0):
@@ -432,7 +468,7 @@ def layers_of(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
     """The layers of a store by name, in the order of their numbers."""
     layers = {}
     for name, spec in schema.items():
-        layers[name] = Layer(name, np.float16 if spec.multi else np.float32, spec.dim)
+        layers[name] = Layer(name, np.float16 if spec.multi else np.float32, spec.dim)  # "centroids" has no rows
         if spec.quantization == "int8":
             layers[f"{name}-int8"] = Layer(f"{name}-int8", np.int8, spec.dim)
             layers[f"{name}-scales"] = Layer(f"{name}-scales", np.float32, spec.dim + 1)

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, Place, Tail, sync_folder
-from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER
+from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Segment, segments_of
 from colpali_integrations.stores.embedded.check import expected_schema, schema_of
 from colpali_integrations.stores.embedded.database import (
     DATABASE,
@@ -29,6 +30,7 @@ from colpali_integrations.stores.embedded.database import (
 )
 from colpali_integrations.stores.embedded.engine import layer_rows, payload_of, words_of
 from colpali_integrations.stores.embedded.reports import LostEntry, Problem, RepairReport
+from colpali_integrations.stores.embedded.segments import SEGMENTS, is_intact
 from colpali_integrations.stores.embedded.survey import FULL_LAYER, ROW, Record, Survey
 from colpali_integrations.stores.engine import Payload, Point
 
@@ -75,9 +77,9 @@ class Repair:
                 survey = Survey(self._folder, old, self._layers)
                 self._copy_entries(survey, new)
                 self._write_files(new)
+                named = survey.named | self._kept.keys() | self._copy_segments(old, new)
                 self._write_numbers(old, new)
                 new.execute("COMMIT")
-            named = survey.named | self._kept.keys()
             self._set_aside(named, damaged=any(problem.file == DATABASE for problem in problems))
         finally:
             _remove(self._folder, _NEW, _SALVAGE)
@@ -155,9 +157,33 @@ class Repair:
             rows = self._blocks.path(kind, number).stat().st_size // kind.row_bytes
             new.execute("INSERT INTO files VALUES (?, ?, ?, ?)", (number, names[layer], rows, live))
 
+    def _copy_segments(self, old: sqlite3.Connection, new: sqlite3.Connection) -> set[int]:
+        """Keep the segments of the index up to the first damaged one; the others are made again from the vectors.
+
+        Returns:
+            The files of all segments.
+        """
+        segments: list[Segment] = []
+        with contextlib.suppress(*READ_ERRORS):
+            segments = segments_of(old)
+        before = 0
+        for segment in segments:
+            # Entries of an earlier segment would be estimated twice, and entries between two not at all.
+            if any(type(one) is not int for one in segment) or not before < segment.first <= segment.last:
+                break
+            before = segment.last
+            with contextlib.suppress(StoreError):
+                if is_intact(self._blocks, segment):
+                    new.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?)", segment)
+                    row = (segment.file, SEGMENTS.name, segment.length, segment.length)
+                    new.execute("INSERT INTO files VALUES (?, ?, ?, ?)", row)
+                    continue
+            break
+        return {segment.file for segment in segments if type(segment.file) is int}
+
     def _write_numbers(self, old: sqlite3.Connection, new: sqlite3.Connection) -> None:
         """Continue the numbers of entries and files, so that none returns."""
-        last = {"entries": self._last, "files": max(self._following - 1, *self._kept, 0)}
+        last = {"entries": self._last, "files": max(self._following - 1, 0)}
         with contextlib.suppress(*READ_ERRORS):
             for name, number in old.execute("SELECT name, seq FROM sqlite_sequence"):
                 if name in last and isinstance(number, int) and number < 2**62:

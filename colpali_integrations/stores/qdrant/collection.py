@@ -128,8 +128,13 @@ def open_collection(
 
     Raises:
         StoreError: the server refuses, is older than 1.16, or the collection has other vectors.
+        ConfigurationError: a first stage that only folders have.
     """
     where = describe(client, collection)
+    if others := [spec.quantization for spec in schema.values() if spec.quantization not in (None, *_QUANTIZATION)]:
+        raise ConfigurationError(
+            f"{where} has no first stage {others[0]!r}, which is for folders (path=); use first_stage='int8' here"
+        )
     stored = read_manifest(client, collection)
     if stored is None:
         stored = _create(client, collection, schema, manifest, options, where)

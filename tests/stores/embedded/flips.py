@@ -27,6 +27,8 @@ def make(folder: Path, first_stage: Any = "ward") -> None:
         store.add((entry(number), page(number)) for number in range(ENTRIES + 2))
         store.delete([f"page {ENTRIES}", f"page {ENTRIES + 1}"])
         store.add((entry(number), page(number)) for number in range(3))
+        if first_stage == "centroids":
+            store.optimize()
 
 
 def answers(folder: Path) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def repaired(folder: Path, expected: dict[str, Any]) -> int:
 
 
 def main(step: int = 37) -> None:
-    for first_stage in ("ward", "int8"):
+    for first_stage in ("ward", "int8", "centroids"):
         counts: Counter[str] = Counter()
         losses: Counter[int] = Counter()
         with tempfile.TemporaryDirectory() as place:

@@ -19,7 +19,7 @@ from tests.stores.embedded.flips import ENTRIES, QUERY, answers, damaged, make, 
 # A byte of the vectors of page 3: the first three pages have been replaced since.
 PAGE_3 = 1 + 2 * sum(page(number).size for number in range(3))
 ROOT = Path(__file__).parents[3]
-STAGES = ["ward", "rows", "muvera", "int8", "binary", "exact"]
+STAGES = ["ward", "rows", "muvera", "int8", "binary", "exact", "centroids"]
 
 
 def flip(path: Path, position: int) -> None:
