@@ -1,4 +1,4 @@
-"""A folder of 10,000 pages of 1030 vectors: exact search, two stages, and a rerank, beside the embedded Qdrant engine.
+"""A folder of 10,000 pages of 1030 vectors: exact search, two stages, a rerank, beside the embedded Qdrant engine.
 
 From the repository's root, with `pip install --group benchmark`::
 
@@ -32,6 +32,7 @@ from colpali_integrations.stores.engine import FULL, Engine, Point, Search, Vect
 
 FOLDER = Path(__file__).parent / "work" / "stores"
 Engines: TypeAlias = "dict[str, Engine]"
+PEER = "qdrant-edge 0.9.0"
 K, BATCH = 10, 32
 MUVERA = Muvera(128)
 SCHEMA = {
@@ -39,6 +40,7 @@ SCHEMA = {
     "ward": VectorSpec(dim=128),
     "muvera": VectorSpec(dim=MUVERA.size, multi=False),
 }
+CENTROIDS = "centroids, 500 candidates"
 
 
 def points(corpus: Corpus, spent: dict[str, float], start: int) -> Iterator[list[Point]]:
@@ -63,8 +65,10 @@ def points(corpus: Corpus, spent: dict[str, float], start: int) -> Iterator[list
 
 def opened(manifest: dict[str, Any]) -> Engines:
     return {
-        "ours": FolderEngine(FOLDER / "ours", schema=SCHEMA, manifest=manifest),
-        "qdrant-edge 0.9.0": EdgeEngine(FOLDER / "qdrant-edge", schema=SCHEMA, manifest=manifest),
+        "ours": FolderEngine(
+            FOLDER / "ours", schema={**SCHEMA, FULL: VectorSpec(dim=128, quantization="centroids")}, manifest=manifest
+        ),
+        PEER: EdgeEngine(FOLDER / "qdrant-edge", schema=SCHEMA, manifest=manifest),
     }
 
 
@@ -96,6 +100,7 @@ def searches(query: np.ndarray[Any, np.dtype[np.float32]], pages: int) -> dict[s
     for kept in (100, 200, 500):
         first = Search(query=encoded, using="muvera", limit=kept)
         found[f"MUVERA, {kept} candidates"] = Search(query=query, limit=K, prefetch=first)
+    found[CENTROIDS] = Search(query=query, limit=K, oversampling=1.0)  # of the folder engine alone
     return found
 
 
@@ -115,7 +120,7 @@ def measure(queries: int) -> None:
     shares: dict[tuple[str, str], list[float]] = {}
     for number, query in enumerate(asked):
         kinds, answers = searches(query, pages), {}
-        order = [(name, kind) for kind in kinds for name in engines]
+        order = [(name, kind) for kind in kinds for name in engines if name == "ours" or kind != CENTROIDS]
         for name, kind in order if number % 2 == 0 else reversed(order):
             started = time.perf_counter()
             [answers[name, kind]] = engines[name].search([kinds[kind]])
@@ -126,9 +131,12 @@ def measure(queries: int) -> None:
     rows = [
         (
             kind,
-            *(f"{np.mean(shares[name, kind]):.3f}" for name in engines),
-            *(machine.spread(times[name, kind], unit=1000, digits=1) for name in engines),
-            f"{median(times['ours', kind]) / median(times['qdrant-edge 0.9.0', kind]):.2f}",
+            *(f"{np.mean(shares[name, kind]):.3f}" if (name, kind) in shares else "-" for name in engines),
+            *(
+                machine.spread(times[name, kind], unit=1000, digits=1) if (name, kind) in times else "-"
+                for name in engines
+            ),
+            "-" if kind == CENTROIDS else f"{median(times['ours', kind]) / median(times[PEER, kind]):.2f}",
         )
         for kind in searches(asked[0], pages)
     ]
@@ -191,7 +199,7 @@ def rerank(engines: Engines, corpus: Corpus, asked: list[Any]) -> str:
                 started = time.perf_counter()
                 way(query)
                 times[name].append(time.perf_counter() - started)
-    base = median(times["qdrant-edge 0.9.0"])
+    base = median(times[PEER])
     rows = [
         (name, machine.spread(one, unit=1000, digits=1), f"{median(one) / base:.2f}") for name, one in times.items()
     ]

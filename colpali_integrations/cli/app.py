@@ -47,6 +47,7 @@ from colpali_integrations.stores import (
     index_documents,
     stored_settings,
 )
+from colpali_integrations.stores.settings import FirstStage
 
 __all__ = ["ExitCode", "app", "run"]
 
@@ -93,6 +94,10 @@ def index(
         str | None,
         Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."),
     ] = None,
+    first_stage: Annotated[
+        FirstStage | None,
+        Option(help="Scanned first in a large index. Default: the store's; for a new one it depends on the model."),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         Option(metavar="PATTERN", help="Pass over files in folders: 'drafts/*', '*.tif'. Repeatable."),
@@ -131,7 +136,7 @@ def index(
         settings = stored_settings(store)
         model = "coltiny" if settings is None else settings.model.name
     encoder = ColPali.from_pretrained(model, lazy_load=True)
-    with encoder, MultiVectorStore.open(store, model=encoder) as opened:
+    with encoder, MultiVectorStore.open(store, model=encoder, first_stage=first_stage) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
                 documents,

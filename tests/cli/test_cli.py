@@ -17,7 +17,7 @@ from colpali_integrations.cli.display import marked
 from colpali_integrations.explain.snippet import snippet
 from colpali_integrations.models import list_supported_models
 from colpali_integrations.models.registry import find_model
-from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
+from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore, stored_settings
 from tests.pages.test_pdf import encrypted
 from tests.stores.documents import draw, make_folder, save_pdf
 
@@ -122,6 +122,20 @@ def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "nothing").mkdir()
     assert run(["index", str(tmp_path / "nothing"), "--store", str(tmp_path / "t"), "--json"]) == ExitCode.INCOMPLETE
     assert json.loads(capsys.readouterr().out)["documents"] == 0
+
+
+def test_index_makes_the_first_stage_that_is_asked_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["index", str(folder), "--store", str(tmp_path / "store"), "--pages", "1", "--on-error", "skip"]
+    run([*command, "--first-stage", "centroids", "--quiet"])
+    settings = stored_settings(tmp_path / "store")
+    assert settings is not None
+    assert settings.first_stage == "centroids"
+    run([*command, "--quiet"])  # the store's own by default
+    capsys.readouterr()
+    assert run([*command, "--first-stage", "ward"]) == ExitCode.ERROR
+    assert "first_stage='centroids'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_debug_prints_the_traceback_of_an_error(
