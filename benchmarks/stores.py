@@ -40,7 +40,7 @@ SCHEMA = {
     "ward": VectorSpec(dim=128),
     "muvera": VectorSpec(dim=MUVERA.size, multi=False),
 }
-CENTROIDS = "centroids, 500 candidates"
+CENTROIDS = "centroids"
 
 
 def points(corpus: Corpus, spent: dict[str, float], start: int) -> Iterator[list[Point]]:

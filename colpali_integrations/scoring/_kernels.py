@@ -98,12 +98,13 @@ def best_matches(
     return best
 
 
-def products(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+def products(rows: NDArray[np.float32], others: NDArray[Any]) -> NDArray[np.float32]:
     """Multiply every row by every other vector, in the caller's thread alone: float32 (n_rows, n_others).
 
-    numpy would use all cores and spin on them afterwards, and so slow down the runs of other pages.
+    Other vectors are float32 or float16. numpy would use all cores and spin on them afterwards, and so slow down the
+    runs of other pages.
     """
-    return run(_product(np.float32), {"queries": rows, "pages": others})
+    return run(_product(others.dtype.type), {"queries": rows, "pages": others})
 
 
 def query_slices(n_queries: int, n_rows: int, limits: Limits) -> Iterator[slice]:

@@ -384,13 +384,25 @@ class FolderEngine:
         connection.execute(f"DELETE FROM entries WHERE number IN {_LIST}", [numbers])
 
     def _grow(self, least: int | None = None) -> None:
-        """Bring the index of centroids up to date, a transaction per segment; the points are stored already."""
+        """Bring the index of centroids up to date, a segment at a time; the points are stored already."""
         for index in self._segments.values():
-            changed = True
-            while changed:
+            while self._grown(index, least):
+                pass
+
+    def _grown(self, index: SegmentIndex, least: int | None) -> bool:
+        """Make the next change of an index; False if none is due."""
+        for _ in self._tries():
+            with self._database.reading() as connection:
+                plan = index.plan(connection, least)
+            if plan is None:
+                return False
+            with contextlib.suppress(MissingFile):
+                data = index.make(plan)
+                self._to_sweep = True
                 with self._database.writing(self._sweep) as connection:
-                    changed = index.grow(connection, _next_number(connection, "files"), least=least)
-                    self._to_sweep |= changed
+                    index.store(connection, plan, data, _next_number(connection, "files"))
+                return True
+        raise AssertionError("unreachable")
 
     def _compact(self, connection: sqlite3.Connection, most_dead: float) -> None:
         """Give up files without living rows; copy the living rows of others while too many rows are dead.

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from colpali_integrations.errors import InputError, StoreError
 from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.scoring._kernels import Buffers, share_out
 from colpali_integrations.scoring.centroids import CentroidPages, cluster_pages
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, checksum
 from colpali_integrations.stores.embedded.catalogue import Catalogue, Segment, segments_of
 from colpali_integrations.stores.embedded.scan import best_positions
 
-__all__ = ["SEGMENTS", "SegmentIndex", "Sizes", "is_intact"]
+__all__ = ["SEGMENTS", "Plan", "SegmentIndex", "Sizes", "is_intact"]
 
 SEGMENTS = Layer("centroids", np.uint8, 1)
 """The bytes of segments."""
@@ -38,14 +39,30 @@ class Sizes(NamedTuple):
 
     Attributes:
         least: behind the last segment before they get one; comparing so many takes about 15 ms.
-        most: in a segment; half as many make it a large one.
-        scored: exactly per search, at least: 30 ms, and as many of ColTiny's pages as hold 97 % of the best ten of
-            100,000 (`benchmarks/results/large.md`).
+        most: in a segment; half as many make it a large one. With more, centroids would be fewer than is good.
+        scored: exactly per search, at least, which takes 60 ms: 6 % of 100,000 pages of ColTiny, which hold 99 % of the
+            best ten (`benchmarks/results/large.md`).
     """
 
     least: int = 1 << 18
     most: int = 1 << 21
-    scored: int = 1 << 19
+    scored: int = 1 << 20
+
+
+class Plan(NamedTuple):
+    """A change of the segments.
+
+    Attributes:
+        segments: all of them when the change was planned.
+        replaced: those that are given up.
+        table: (n, 4): number, file, first row and number of rows of each entry of the new segment; None for none.
+        last: the last number of the new segment; None for that of its last entry.
+    """
+
+    segments: list[Segment]
+    replaced: list[Segment]
+    table: NDArray[np.int64] | None
+    last: int | None
 
 
 class SegmentIndex:
@@ -82,10 +99,14 @@ class SegmentIndex:
             return positions
         self._loaded = {segment: self._load(segment) for segment in catalogue.segments}
         estimates = np.full(len(catalogue), -np.inf)
-        for numbers, pages in self._loaded.values():
+
+        def estimate(segment: tuple[NDArray[np.int64], CentroidPages], _: Buffers) -> None:
+            numbers, pages = segment
             at = np.minimum(np.searchsorted(catalogue.numbers, numbers), len(catalogue) - 1)
             there = catalogue.numbers[at] == numbers
-            estimates[at[there]] = pages.best_matches(query).sum(axis=0, dtype=np.float64)[there]
+            estimates[at[there]] = pages.best_matches(query, threads=1).sum(axis=0, dtype=np.float64)[there]
+
+        share_out(list(self._loaded.values()), estimate)
         of_positions = estimates[positions]
         known = np.isfinite(of_positions)
         near = positions[known]
@@ -95,57 +116,69 @@ class SegmentIndex:
         """Forget the segments; the map of each ends with it."""
         self._loaded = {}
 
-    def grow(self, connection: sqlite3.Connection, following: int, *, least: int | None = None) -> bool:
-        """Make or replace one segment if that is due; the caller is in a transaction.
+    def plan(self, connection: sqlite3.Connection, least: int | None = None) -> Plan | None:
+        """The next change of the segments; None if none is due.
 
         Args:
-            connection: of the transaction.
-            following: the number of the next file.
+            connection: of a transaction.
             least: vectors behind the last segment that make a new one due; None for `Sizes.least`.
-
-        Returns:
-            Whether anything was changed: another one may be due.
         """
         segments = segments_of(connection)
         last = segments[-1].last if segments else 0
         tail = self._vectors(connection, last + 1, None)
         if tail < (self._sizes.least if least is None else max(1, least)):
-            return False
+            return None
         living = [self._vectors(connection, one.first, one.last) for one in segments]
-        replaced = [one for one, vectors in zip(segments, living, strict=True) if not vectors]
-        if not replaced:
-            replaced, with_tail = _due(segments, living, tail, self._sizes.most)
-            first = replaced[0].first if replaced else last + 1
-            self._make(connection, following, first, None if with_tail else replaced[-1].last)
-        for one in replaced:
-            connection.execute("DELETE FROM segments WHERE file = ?", (one.file,))
-            connection.execute("DELETE FROM files WHERE number = ?", (one.file,))
-        return True
-
-    def _make(self, connection: sqlite3.Connection, following: int, first: int, last: int | None) -> None:
-        """Write a segment of the entries from `first` to `last`, or of as many as fit."""
+        if empty := [one for one, vectors in zip(segments, living, strict=True) if not vectors]:
+            return Plan(segments, empty, None, None)
+        replaced, with_tail = _due(segments, living, tail, self._sizes.most)
+        first = replaced[0].first if replaced else last + 1
+        end = None if with_tail else replaced[-1].last
         query = "SELECT entry, file, start, length FROM places WHERE layer = ? AND entry BETWEEN ? AND ? ORDER BY entry"
-        rows = connection.execute(query, (self._number, first, 2**62 if last is None else last)).fetchall()
+        rows = connection.execute(query, (self._number, first, _highest(end))).fetchall()
         table = np.array(rows, np.int64)
-        if last is None:
+        if with_tail:
             fitting = int(np.searchsorted(np.cumsum(table[:, 3]), self._sizes.most, side="right"))
             table = table[: max(1, fitting)]
+        return Plan(segments, replaced, table, end)
+
+    def make(self, plan: Plan) -> NDArray[np.uint8] | None:
+        """The bytes of a plan's segment. It takes seconds, outside of a transaction."""
+        if plan.table is None:
+            return None
         pages = [
             self._files.rows(self._layer, file, start + length)[start : start + length]
-            for _, file, start, length in table.tolist()
+            for _, file, start, length in plan.table.tolist()
         ]
-        data = _packed(table[:, 0], cluster_pages(pages))
-        [place] = self._files.append(SEGMENTS, {following: data}, None, following, 0).values()
-        end = int(table[-1, 0]) if last is None else last
-        segment = Segment(following, first, end, int(table[:, 3].sum()), place.length, place.checksum)
-        connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?)", segment)
-        row = (following, SEGMENTS.name, place.length, place.length)
-        connection.execute("INSERT INTO files VALUES (?, ?, ?, ?)", row)
+        return _packed(plan.table[:, 0], cluster_pages(pages))
+
+    def store(self, connection: sqlite3.Connection, plan: Plan, data: NDArray[np.uint8] | None, following: int) -> None:
+        """Write a plan's segment, unless another process has changed the segments since.
+
+        Args:
+            connection: of a transaction.
+            plan: see `plan`.
+            data: of `make`.
+            following: the number of the next file.
+        """
+        if segments_of(connection) != plan.segments:
+            return
+        if plan.table is not None and data is not None:
+            [place] = self._files.append(SEGMENTS, {following: data}, None, following, 0).values()
+            first, last = int(plan.table[0, 0]), int(plan.table[-1, 0])
+            if plan.replaced:
+                first = plan.replaced[0].first
+            vectors = int(plan.table[:, 3].sum())
+            row = Segment(following, first, plan.last or last, vectors, place.length, place.checksum)
+            connection.execute("INSERT INTO files VALUES (?, ?, ?, ?)", (following, SEGMENTS.name, *[place.length] * 2))
+            connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?)", row)
+        for one in plan.replaced:
+            connection.execute("DELETE FROM segments WHERE file = ?", (one.file,))
+            connection.execute("DELETE FROM files WHERE number = ?", (one.file,))
 
     def _vectors(self, connection: sqlite3.Connection, first: int, last: int | None) -> int:
         query = "SELECT ifnull(sum(length), 0) FROM places WHERE layer = ? AND entry BETWEEN ? AND ?"
-        values = (self._number, first, 2**62 if last is None else last)
-        return int(connection.execute(query, values).fetchone()[0])
+        return int(connection.execute(query, (self._number, first, _highest(last))).fetchone()[0])
 
     def _load(self, segment: Segment) -> tuple[NDArray[np.int64], CentroidPages]:
         if segment in self._loaded:
@@ -155,6 +188,10 @@ class SegmentIndex:
         except (InputError, ValueError) as error:
             name = self._files.path(SEGMENTS, segment.file)
             raise StoreError(f"{name} is damaged ({error}); repair the store") from error
+
+
+def _highest(last: int | None) -> int:
+    return 2**62 if last is None else last
 
 
 def is_intact(files: BlockFiles, segment: Segment) -> bool:

@@ -58,8 +58,8 @@ def staged(store: MultiVectorStore, k: int = 10, **options: object) -> dict[str,
 
 
 def test_a_search_in_two_stages_finds_most_of_the_best_with_exact_scores(tmp_path: Path) -> None:
-    pages = words(400, 1, dim=DIM)
-    with opened(tmp_path, SIZES._replace(scored=1000)) as store:
+    pages = words(400, 1, dim=DIM, kinds=100)
+    with opened(tmp_path, Sizes(least=1000, most=8000, scored=1000)) as store:
         store.add((entry(number), vectors.astype(np.float32)) for number, vectors in enumerate(pages))
         assert segments(tmp_path)
         shares = []
