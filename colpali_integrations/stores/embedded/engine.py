@@ -335,9 +335,9 @@ class FolderEngine:
     def _append(self, connection: sqlite3.Connection, points: Mapping[int, Point]) -> dict[int, dict[int, Place]]:
         """Write the vectors of points to the block files; the places by number of the entry and of the layer."""
         places: dict[int, dict[int, Place]] = {entry: {} for entry in points}
+        rows = {entry: layer_rows(point, self._layers) for entry, point in points.items()}
         for number, name in enumerate(self._layers):
-            stored = {entry: layer_rows(name, point) for entry, point in points.items()}
-            arrays = {entry: array for entry, array in stored.items() if array is not None}
+            arrays = {entry: by_layer[name] for entry, by_layer in rows.items() if name in by_layer}
             for entry, place in self._written(connection, name, arrays).items():
                 places[entry][number] = place
         return places
@@ -489,16 +489,18 @@ def layers_of(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
     return layers
 
 
-def layer_rows(name: str, point: Point) -> NDArray[Any] | None:
-    """The rows of a point in a layer."""
-    owner, _, kind = name.rpartition("-")
-    vectors = point.vectors.get(owner or name)
-    if vectors is None or not owner:
-        return None if vectors is None else np.atleast_2d(vectors)
-    if kind == "binary":
-        return np.packbits(vectors > 0, axis=1)
-    copies = quantize_int8([vectors])
-    return copies.values if kind == "int8" else np.concatenate([copies.scales[:, None], copies.centres], axis=1)
+def layer_rows(point: Point, layers: Collection[str]) -> dict[str, NDArray[Any]]:
+    """The rows (n, width) of a point by layer; `layers` are the names of all layers of the store."""
+    rows: dict[str, NDArray[Any]] = {}
+    for name, vectors in point.vectors.items():
+        rows[name] = np.atleast_2d(vectors)
+        if f"{name}-int8" in layers:
+            copies = quantize_int8([vectors])
+            rows[f"{name}-int8"] = copies.values
+            rows[f"{name}-scales"] = np.concatenate([copies.scales[:, None], copies.centres], axis=1)
+        if f"{name}-binary" in layers:
+            rows[f"{name}-binary"] = np.packbits(vectors > 0, axis=1)
+    return rows
 
 
 def _insert(connection: sqlite3.Connection, number: int, point: Point, places: Mapping[int, Place]) -> None:

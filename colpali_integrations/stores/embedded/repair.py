@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.arrays import Float32
@@ -113,8 +114,9 @@ class Repair:
         self._store(new, waiting)
 
     def _store(self, new: sqlite3.Connection, batch: list[tuple[Record, Point | None]]) -> None:
+        rebuilt = [(record, layer_rows(point, self._layers)) for record, point in batch if point is not None]
         for number, name in enumerate(self._layers):
-            self._append(number, name, batch)
+            self._append(number, name, rebuilt)
         for record, point in batch:
             assert record.row is not None
             *columns, words, checksum = record.row
@@ -135,20 +137,19 @@ class Repair:
                 if layer != WORDS_LAYER:
                     self._kept[place.file] = layer, self._kept.get(place.file, (layer, 0))[1] + place.length
 
-    def _append(self, number: int, name: str, batch: Iterable[tuple[Record, Point | None]]) -> None:
+    def _append(self, number: int, name: str, rebuilt: Iterable[tuple[Record, Mapping[str, NDArray[Any]]]]) -> None:
         """Write the rebuilt rows of a layer."""
-        records = {record.number: record for record, point in batch if point is not None and number in record.faults}
-        made = {record.number: layer_rows(name, point) for record, point in batch if point is not None}
-        arrays = {entry: rows for entry, rows in made.items() if entry in records and rows is not None}
-        if not arrays:
+        damaged = [(record, rows) for record, rows in rebuilt if number in record.faults and name in rows]
+        if not damaged:
             return
         layer = self._layers[name]
+        arrays = {record.number: rows[name] for record, rows in damaged}
         places = self._blocks.append(layer, arrays, self._tails.get(name), self._following, _LARGEST_BYTES)
         last = list(places.values())[-1]
         self._tails[name] = Tail(last.file, last.start + last.length)
         self._following = max(self._following, last.file + 1)
-        for entry, place in places.items():
-            records[entry].places[number] = place
+        for record, _ in damaged:
+            record.places[number] = places[record.number]
 
     def _write_files(self, new: sqlite3.Connection) -> None:
         names = list(self._layers)
