@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -101,7 +101,10 @@ class Searcher:
         self._engine, self._settings, self._stage, self._bm25 = engine, settings, stage, bm25
 
     def run(self, queries: Sequence[ArrayLike], options: SearchOptions, texts: Sequence[str] | None) -> list[list[Hit]]:
-        """At least `options.k` hits per query, if there are as many, in one pass of the engine.
+        """At least `options.k` hits per query, if there are as many.
+
+        The engine gets all searches in one call. A hybrid search makes a second one, for the MaxSim of the entries that
+        only their text brought in.
 
         Raises:
             InputError: a query is not vectors of the store's dim.
@@ -119,17 +122,17 @@ class Searcher:
         words = [self._bm25.query(text) for text in texts]
         by_text = [Search(query=word, using=WORDS, limit=options.limit, where=options.filter) for word in words]
         answers = self._engine.search([*by_sight, *by_text])
+        sights, by_words = answers[: len(arrays)], answers[len(arrays) :]
+        late = self._late(arrays, sights, by_words)
         weight = text_weight(options.hybrid)
-        pairs = zip(arrays, answers[: len(arrays)], answers[len(arrays) :], strict=True)
-        return [self._fused(array, sight, text, weight) for array, sight, text in pairs]
+        return [
+            self._fused(array, [*sight, *others], text, weight)
+            for array, sight, others, text in zip(arrays, sights, late, by_words, strict=True)
+        ]
 
     def score(self, array: Float32, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id."""
-        unique = dict.fromkeys(ids)
-        if not unique:
-            return {}
-        search = Search(query=array, limit=len(unique), ids=unique.keys(), scores_only=True)
-        return {scored.id: scored.score for scored in self._engine.search([search])[0]}
+        return self._scores([array], [dict.fromkeys(ids)])[0]
 
     def checked(self, query: ArrayLike, name: str = "the query") -> Float32:
         """The query as float32.
@@ -170,15 +173,34 @@ class Searcher:
             for one, share in zip(results, shares, strict=True)
         ]
 
+    def _scores(self, arrays: Sequence[Float32], ids: Sequence[Collection[str]]) -> list[dict[str, float]]:
+        """MaxSim of each query with the entries that have its ids, by id."""
+        searches = {
+            number: Search(query=array, limit=len(some), ids=some, scores_only=True)
+            for number, (array, some) in enumerate(zip(arrays, ids, strict=True))
+            if some
+        }
+        found = dict(zip(searches, self._engine.search([*searches.values()]), strict=True)) if searches else {}
+        return [{one.id: one.score for one in found.get(number, ())} for number in range(len(arrays))]
+
+    def _late(
+        self, arrays: Sequence[Float32], sights: Sequence[Sequence[Scored]], by_words: Sequence[Sequence[Scored]]
+    ) -> list[list[Scored]]:
+        """The entries that only their text brought in, with MaxSim: both kinds of score cover the same entries."""
+        late = []
+        for sight, text in zip(sights, by_words, strict=True):
+            seen = {one.id for one in sight}
+            late.append({one.id: one for one in text if one.id not in seen})
+        scores = self._scores(arrays, late)
+        return [
+            [replace(entries[id_], score=score) for id_, score in of_query.items()]
+            for entries, of_query in zip(late, scores, strict=True)
+        ]
+
     def _fused(
         self, array: Float32, sight: Sequence[Scored], text: Sequence[Scored], weight: float | None
     ) -> list[Hit]:
-        sight_ids = {one.id for one in sight}
-        only_text = [one for one in text if one.id not in sight_ids]
-        # Entries that only their text brought in get their MaxSim too: both kinds of score cover the same entries.
-        scores = self.score(array, [one.id for one in only_text])
-        late = [Scored(one.id, scores[one.id], one.payload) for one in only_text if one.id in scores]
-        hits = {hit.id: hit for hit in self._hits(array, [*sight, *late])}
+        hits = {hit.id: hit for hit in self._hits(array, sight)}
         bm25 = {one.id: one.score for one in text if one.id in hits}
         textless = [id_ for id_, hit in hits.items() if not hit.entry.has_text]
         fused = fuse({id_: hit.max_sim for id_, hit in hits.items()}, bm25, weight=weight, textless=textless)

@@ -377,7 +377,10 @@ class MultiVectorStore:
         *,
         texts: Sequence[str] | None = None,
     ) -> list[Hits]:
-        """Answer several questions in one pass of the engine.
+        """Answer several questions together, which takes less time than one after another.
+
+        Exact searches of a folder read its vectors once for all questions, and so do two stages with "ward", "rows" or
+        "muvera" in the first one.
 
         Args:
             queries: questions, or vectors (n, dim) of each.

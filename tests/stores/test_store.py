@@ -334,11 +334,23 @@ def test_candidates_of_quantised_copies_are_scored_exactly(open_store: Open, fir
 
 
 def test_a_batch_returns_the_results_of_its_searches(open_store: Open) -> None:
-    store = fill(open_store(), 15)
-    queries = [page(number, seed=3, rows=number + 1) for number in range(4)]
-    batch = store.search_batch(queries, SearchOptions(k=4, where={"even": True}))
-    singles = [store.search(query, 4, where={"even": True}) for query in queries]
-    assert [names(one) for one in batch] == [names(one) for one in singles]
+    store = fill(open_store(first_stage="ward", first_vectors=2), 30)
+    queries = [page(number, seed=3, rows=number + 1) for number in range(5)]
+    texts = [f"text of page {number}" for number in range(5)]
+    choices: list[dict[str, Any]] = [
+        {"where": {"even": True}, "mode": "exact"},
+        {"mode": "two_stage", "oversampling": 2},
+        {"mode": "exact", "hybrid": True},
+        {"mode": "two_stage", "oversampling": 1, "hybrid": 1.0},
+    ]
+    for options in choices:
+        batch = store.search_batch(queries, SearchOptions(k=4, **options), texts=texts)
+        for query, text, hits in zip(queries, texts, batch, strict=True):
+            single = store.search(query, 4, text=text, **options)
+            assert names(hits) == names(single)
+            for name in ("score", "max_sim"):
+                alone = [getattr(hit, name) for hit in single]
+                assert [getattr(hit, name) for hit in hits] == pytest.approx(alone, rel=1e-6, abs=1e-6)
     assert store.search_batch([]) == []
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sqlite3
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import wraps
 from itertools import islice
@@ -23,7 +24,15 @@ from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, Missi
 from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Catalogue, Places
 from colpali_integrations.stores.embedded.conditions import to_sql
 from colpali_integrations.stores.embedded.database import Database
-from colpali_integrations.stores.embedded.scan import best_positions, bm25_of, first_scores, full_scores
+from colpali_integrations.stores.embedded.scan import (
+    Ranking,
+    as_rows,
+    best_entries,
+    best_positions,
+    bm25_of,
+    first_scores,
+    ranked,
+)
 from colpali_integrations.stores.embedded.segments import SegmentIndex, Sizes
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec, pieces
 from colpali_integrations.stores.filters import Filter, matches
@@ -233,51 +242,64 @@ class FolderEngine:
                 self._files.forget_others(catalogue.files)
             self._catalogue = catalogue
             # The searches of a batch share one filter, which may have to read every entry's metadata.
-            filters = {id(search.where): search.where for search in searches if search.where is not None}
-            fitting = {key: _numbers(_fitting(connection, where, _HEAD)) for key, where in filters.items()}
-            chosen = [self._chosen(connection, catalogue, search, fitting) for search in searches]
-            by_words = [
-                bm25_of(connection, catalogue, search.query) if isinstance(search.query, SparseVector) else None
-                for search in searches
-            ]
-        results = []
-        for search, positions, scores in zip(searches, chosen, by_words, strict=True):
-            if scores is not None:
-                positions = positions[scores[positions] > 0]
-                values = scores[positions]
-            else:
-                positions, values = self._scored(catalogue, search, positions)
-            best = best_positions(values, search.limit)
-            results.append((catalogue.numbers[positions[best]], values[best]))
-        return self._with_payloads(searches, results)
+            fitting = {id(None): np.arange(len(catalogue))}
+            for where in (search.where for search in searches):
+                if id(where) not in fitting:
+                    fitting[id(where)] = catalogue.positions(_numbers(_fitting(connection, where, _HEAD)))
+            chosen = {
+                number: self._chosen(connection, catalogue, search, fitting) for number, search in enumerate(searches)
+            }
+            found: dict[int, Ranking] = {}
+            for number, search in enumerate(searches):
+                if isinstance(search.query, SparseVector):
+                    scores = bm25_of(connection, catalogue, search.query)[chosen[number]]
+                    found[number] = ranked(chosen[number][scores > 0], scores[scores > 0], search.limit)
+        by_vectors = {number: search for number, search in enumerate(searches) if number not in found}
+        found |= self._ranked(catalogue, by_vectors, chosen)
+        return self._with_payloads(searches, [(catalogue.numbers[found[n][0]], found[n][1]) for n in sorted(found)])
 
-    def _scored(
-        self, catalogue: Catalogue, search: Search, positions: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        if search.prefetch is not None:
-            candidates, values = self._scored(catalogue, search.prefetch, positions)
-            positions = candidates[best_positions(values, search.prefetch.limit)]
-        query = np.atleast_2d(np.asarray(search.query, np.float32))
-        layer, places = self._places(catalogue, search.using)
-        positions = positions[places.lengths[positions] > 0]
-        if search.oversampling is not None:
-            positions = self._candidates(catalogue, search, query, positions)
-        return positions, full_scores(query, self._files, layer, places, positions)
+    def _ranked(
+        self, catalogue: Catalogue, searches: Mapping[int, Search], chosen: Mapping[int, NDArray[np.int64]]
+    ) -> dict[int, Ranking]:
+        """The best entries of each search among those at its `chosen` positions.
 
-    def _candidates(
-        self, catalogue: Catalogue, search: Search, query: Float32, positions: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """The entries that a scan of smaller copies, or the index of centroids, passes on to exact scores."""
-        limit = int(np.ceil((search.oversampling or 1) * search.limit))
+        Searches that compare the same array of positions with the same vectors go over the vectors together.
+        """
+        scans = {number: search.prefetch for number, search in searches.items() if search.prefetch is not None}
+        candidates = dict(chosen)
+        if scans:
+            candidates |= {number: found for number, (found, _) in self._ranked(catalogue, scans, chosen).items()}
+        together: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for number, search in searches.items():
+            candidates[number] = self._candidates(catalogue, search, candidates[number])
+            together[search.using, id(candidates[number])].append(number)
+        rankings: dict[int, Ranking] = {}
+        for (using, _), group in together.items():
+            layer, places = self._places(catalogue, using)
+            asked = [searches[number] for number in group]
+            found = best_entries(asked, self._files, layer, places, candidates[group[0]])
+            rankings.update(zip(group, found, strict=True))
+        return rankings
+
+    def _candidates(self, catalogue: Catalogue, search: Search, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The entries that a scan of smaller copies, or the index of centroids, passes on to exact scores.
+
+        Returns:
+            Some of `positions`, or the array itself for all.
+        """
+        if search.oversampling is None:
+            return positions
+        having = positions[self._places(catalogue, search.using)[1].lengths[positions] > 0]
+        limit = int(np.ceil(search.oversampling * search.limit))
         if search.using in self._segments:
-            return self._segments[search.using].candidates(query, catalogue, positions, limit)
+            found = self._segments[search.using].candidates(as_rows(search), catalogue, having, limit)
+            return positions if len(found) == len(having) else found
         copies = self._schema[search.using].quantization
-        if copies is None or limit >= len(positions):
+        if copies is None or limit >= len(having):
             return positions
         kinds = ["int8", "scales"] if copies == "int8" else ["binary"]
         layers = [self._places(catalogue, f"{search.using}-{kind}") for kind in kinds]
-        rough = first_scores(query, self._files, layers, positions)
-        return positions[best_positions(rough, limit)]
+        return having[best_positions(first_scores(as_rows(search), self._files, layers, having), limit)]
 
     def _places(self, catalogue: Catalogue, name: str) -> tuple[Layer, Places]:
         return self._layers[name], catalogue.layers[list(self._layers).index(name)]
@@ -289,12 +311,12 @@ class FolderEngine:
         search: Search,
         fitting: Mapping[int, NDArray[np.int64]],
     ) -> NDArray[np.int64]:
-        """The positions that a search is restricted to; `fitting` has the numbers that fit a filter, by its `id()`."""
-        numbers = catalogue.numbers if search.where is None else fitting[id(search.where)]
-        if search.ids is not None:
-            rows = _of_ids(connection, "SELECT number FROM entries", search.ids)
-            numbers = np.intersect1d(numbers, _numbers(iter(rows)))
-        return catalogue.positions(numbers)
+        """The positions that a search is restricted to; `fitting` has those that fit a filter, by its `id()`."""
+        positions = fitting[id(search.where)]
+        if search.ids is None:
+            return positions
+        rows = _of_ids(connection, "SELECT number FROM entries", search.ids)
+        return np.intersect1d(positions, catalogue.positions(_numbers(iter(rows))))
 
     def _with_payloads(
         self, searches: Sequence[Search], results: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.scoring._blocks import LIMITS, Limits
 from colpali_integrations.scoring._kernels import best_matches
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.scoring.int8 import Int8Pages
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer
 from colpali_integrations.stores.embedded.catalogue import Catalogue, Places
+from colpali_integrations.stores.engine import Search, pieces
 
-__all__ = ["best_positions", "bm25_of", "first_scores", "full_scores"]
+__all__ = ["Ranking", "as_rows", "best_entries", "best_positions", "bm25_of", "first_scores", "full_scores", "ranked"]
 
-# Entries whose products are in memory at a time.
+Ranking: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64]]"
+"""Positions of entries, the best first, and their scores."""
+
+# Entries whose best matches are in memory at a time; fewer for many query vectors.
 _CHUNK = 16_384
 # Entries whose small copies are gathered at a time.
 _COPIES = 512
+
+
+def as_rows(search: Search) -> Float32:
+    """The vectors of a search's query: float32 (n, dim), n = 1 for a single one."""
+    return np.atleast_2d(np.asarray(search.query, np.float32))
+
+
+def ranked(positions: NDArray[np.int64], scores: NDArray[np.float64], limit: int) -> Ranking:
+    """The entries with the highest scores."""
+    best = best_positions(scores, limit)
+    return positions[best], scores[best]
 
 
 def best_positions(scores: NDArray[np.float64], limit: int) -> NDArray[np.int64]:
@@ -33,15 +50,42 @@ def best_positions(scores: NDArray[np.float64], limit: int) -> NDArray[np.int64]
     return near[np.argsort(-scores[near], kind="stable")][:limit]
 
 
+def best_entries(
+    searches: Sequence[Search], files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np.int64]
+) -> Iterator[Ranking]:
+    """The best entries of each search by MaxSim with their stored vectors, which are read once for many searches.
+
+    Args:
+        searches: their queries, which have vectors, and limits count.
+        files: of the store.
+        layer: of the vectors.
+        places: of all entries in that layer.
+        positions: of the entries to choose from; those without vectors are left out.
+    """
+    positions = positions[places.lengths[positions] > 0]
+    for some in pieces(searches, max(1, LIMITS.matches // max(1, len(positions)))):
+        scores = full_scores([as_rows(search) for search in some], files, layer, places, positions)
+        for search, of_search in zip(some, scores, strict=True):
+            yield ranked(positions, of_search, search.limit)
+
+
 def full_scores(
-    query: Float32, files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np.int64]
+    queries: Sequence[Float32],
+    files: BlockFiles,
+    layer: Layer,
+    places: Places,
+    positions: NDArray[np.int64],
+    limits: Limits = LIMITS,
 ) -> NDArray[np.float64]:
-    """MaxSim of a query (n, dim) with the entries at `positions`, from their stored vectors."""
-    scores = np.empty(len(positions))
-    for first in range(0, len(positions), _CHUNK):
-        part = positions[first : first + _CHUNK]
-        pages = list(_arrays(files, layer, places, part))
-        scores[first : first + len(part)] = best_matches(query, pages).sum(axis=0, dtype=np.float64)
+    """MaxSim of each query (n, dim) with the entries at `positions`: (n_queries, n_positions)."""
+    stacked = np.concatenate(queries)
+    starts = np.cumsum([0, *map(len, queries[:-1])])
+    scores = np.empty((len(queries), len(positions)))
+    step = min(_CHUNK, max(1, limits.matches // len(stacked)))
+    for first in range(0, len(positions), step):
+        part = positions[first : first + step]
+        best = best_matches(stacked, list(_arrays(files, layer, places, part)))
+        scores[:, first : first + len(part)] = np.add.reduceat(best, starts, axis=0, dtype=np.float64)
     return scores
 
 
