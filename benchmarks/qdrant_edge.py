@@ -63,6 +63,12 @@ class EdgeEngine:
                 shard.unsealed = 0
                 self.optimize()
 
+    def update(self, payloads: Mapping[str, Payload]) -> None:
+        """Replace the payloads of points, by id, unless their content has changed."""
+        for (id_, payload), stored in zip(payloads.items(), self.retrieve([*payloads]), strict=True):
+            if stored is not None and stored.get("content_hash") == payload.get("content_hash"):
+                self._update(edge.UpdateOperation.overwrite_payload([point_id(id_)], payload))
+
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
         if ids:

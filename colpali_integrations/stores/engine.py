@@ -109,8 +109,8 @@ class Scored:
 class Engine(Protocol):
     """Storage and search of points.
 
-    Methods may be called from any thread. When `upsert` and `delete` return, their changes are visible to later
-    searches, and on disk for an engine that persists. A batch is stored whole or not at all.
+    Methods may be called from any thread. When `upsert`, `update` and `delete` return, their changes are visible to
+    later searches, and on disk for an engine that persists. A batch is stored whole or not at all.
 
     Raises:
         StoreError: from every method, when the engine fails.
@@ -128,6 +128,14 @@ class Engine(Protocol):
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""
+        ...
+
+    def update(self, payloads: Mapping[str, Payload]) -> None:
+        """Replace the payloads of points, by id; their vectors and words stay, so the text must be the same.
+
+        Points that are gone are ignored, and so are those whose `content_hash` is another one: they were replaced after
+        the payload was read.
+        """
         ...
 
     def delete(self, ids: Collection[str]) -> None:

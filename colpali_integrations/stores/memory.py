@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,17 @@ class MemoryEngine:
             copies[point.id] = Point(point.id, vectors, point.words, dict(point.payload))
         with self._lock:
             self._points = {**self._points, **copies}
+
+    def update(self, payloads: Mapping[str, Payload]) -> None:
+        """Replace the payloads of points, by id, unless their content has changed."""
+        with self._lock:
+            changed = {
+                id_: replace(point, payload=dict(payload))
+                for id_, payload in payloads.items()
+                if (point := self._points.get(id_)) is not None
+                and point.payload.get("content_hash") == payload.get("content_hash")
+            }
+            self._points = {**self._points, **changed}
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""

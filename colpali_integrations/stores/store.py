@@ -312,11 +312,12 @@ class MultiVectorStore:
         changed = 0
         removed = {key for key, value in metadata.items() if value is None}
         for ids in pieces(self.hashes({DOCUMENT: document_id}), _BATCH_ENTRIES):
-            records = []
-            for entry, vectors in self._records(ids):
+            payloads = {}
+            for entry in filter(None, self.get(ids)):
                 values = {key: value for key, value in {**entry.metadata, **metadata}.items() if key not in removed}
-                records.append((replace(entry, metadata=values, grid=entry.grid), vectors))
-            changed += self.add(records)
+                payloads[entry.id] = replace(entry, metadata=values, grid=entry.grid).to_payload()
+            self._engine.update(payloads)
+            changed += len(payloads)
         return changed
 
     def optimize(self) -> None:

@@ -20,6 +20,7 @@ __all__ = ["failing_calls", "full_disk"]
 _CHANGES = {
     "an addition": Change({1: 2, 100: 1, 101: 1}, []),
     "a deletion": Change({}, [0, 3]),
+    "a change of metadata": Change({}, [], (1, 5)),
     "a deletion with compaction": Change({}, list(range(20))),
 }
 

@@ -1,12 +1,13 @@
 """A life of a store: changes that a seed decides, the states between them, and the check of a folder against states.
 
 A state maps the number of an entry to its version. Number and version decide an entry's vectors, words and metadata, so
-that every state can be computed without the store.
+that every state can be computed without the store. A version is that of the content, below `TAG`, plus `TAG` times a
+number that only the metadata contain: a change of a document's metadata changes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -37,6 +38,7 @@ __all__ = [
     "state_of",
     "two_stages",
     "verified",
+    "versions",
     "warm_up",
 ]
 
@@ -48,21 +50,28 @@ STAGES: tuple[FirstStage, ...] = ("rows", "int8", "exact", "muvera", "centroids"
 SMALLEST_BYTES = 8192
 # So small that a few changes lead to segments of the index, and that a search in two stages needs them.
 SEGMENT_SIZES = Sizes(least=60, most=400, scored=1)
+TAG = 10**6
+_DOCUMENTS = 3
 _WORDS = ("harbour", "tide", "lamp", "rope", "anchor", "gull", "buoy", "mast", "keel", "cove", "reef", "sail")
 
 
 class Change(NamedTuple):
-    """Entries that are stored by number and version, or numbers of entries that are deleted."""
+    """Entries that are stored by number and version, numbers that are deleted, or a document and its new tag."""
 
     added: dict[int, int]
     deleted: list[int]
+    tagged: tuple[int, int] | None = None
 
     def parts(self) -> list[Change]:
         """The changes that an exception in the middle leaves: the records before it are stored."""
         return [Change(dict(list(self.added.items())[:count]), []) for count in range(1, len(self.added))]
 
     def after(self, state: State) -> dict[int, int]:
-        return {number: version for number, version in {**state, **self.added}.items() if number not in self.deleted}
+        after = {number: version for number, version in {**state, **self.added}.items() if number not in self.deleted}
+        if self.tagged is not None:
+            document, tag = self.tagged
+            after |= {one: after[one] % TAG + TAG * tag for one in after if one % _DOCUMENTS == document}
+        return after
 
 
 def life(state: State, seed: int, *, largest: int = 30) -> Iterator[Change]:
@@ -73,10 +82,12 @@ def life(state: State, seed: int, *, largest: int = 30) -> Iterator[Change]:
         known = sorted(now)
         if len(known) > largest or (known and random.random() < 0.4):
             change = Change({}, random.sample(known, random.randint(1, max(1, len(known) * 2 // 3))))
+        elif known and random.random() < 0.3:
+            change = Change({}, [], (random.choice(known) % _DOCUMENTS, random.randrange(10**6)))
         else:
             old = random.sample(known, min(len(known), random.randint(0, 2)))
             numbers = [*old, *(random.randrange(10**6) for _ in range(random.randint(1, 4)))]
-            change = Change({number: random.randrange(10**6) for number in numbers}, [])
+            change = Change({number: random.randrange(TAG) for number in numbers}, [])
         now = change.after(now)
         yield change
 
@@ -99,6 +110,9 @@ def apply(store: MultiVectorStore, change: Change) -> None:
         store.add(records(change.added))
     if change.deleted:
         store.delete([_id(number) for number in change.deleted])
+    if change.tagged is not None:
+        document, tag = change.tagged
+        store.update_metadata(_document(document), {"tag": tag, "late": tag % 2 == 1})
 
 
 def records(state: State) -> list[tuple[Entry, NDArray[np.float32]]]:
@@ -107,7 +121,12 @@ def records(state: State) -> list[tuple[Entry, NDArray[np.float32]]]:
 
 def state_of(store: MultiVectorStore) -> dict[int, int]:
     """The state of a store according to its entries' metadata."""
-    return {entry.metadata["number"]: entry.metadata["version"] for entry in store.scroll()}
+    return versions(store.scroll())
+
+
+def versions(entries: Iterable[Entry]) -> dict[int, int]:
+    """The state of entries according to their metadata."""
+    return {one.metadata["number"]: one.metadata["version"] + TAG * one.metadata["tag"] for one in entries}
 
 
 def problems(store: MultiVectorStore, states: Sequence[State]) -> list[str]:
@@ -149,9 +168,10 @@ def right_answers(state: frozenset[tuple[int, int]]) -> list[dict[str, float]]:
 
 
 def answers(store: MultiVectorStore) -> list[dict[str, float]]:
-    """Scores by id of an exact search, of one by words and of one with a filter."""
+    """Scores by id of an exact search, of one by words and of two with a filter."""
     query = _vectors(-1, 7)[:3]
-    searches: list[dict[str, Any]] = [{}, {"hybrid": 1.0, "text": "harbour lamp"}, {"where": {"even": True}}]
+    words = {"hybrid": 1.0, "text": "harbour lamp"}
+    searches: list[dict[str, Any]] = [{}, words, {"where": {"even": True}}, {"where": {"late": True}}]
     return [
         {hit.entry.id: hit.score for hit in store.search(query, 1000, mode="exact", **options)} for options in searches
     ]
@@ -199,21 +219,27 @@ def _id(number: int) -> str:
     return f"entry {number}"
 
 
+def _document(number: int) -> str:
+    return f"document {number}"
+
+
 @lru_cache(maxsize=4096)
 def _entry(number: int, version: int) -> Entry:
+    tag, version = divmod(version, TAG)
     random = Random(f"{number} {version}")
+    metadata = {"number": number, "version": version, "even": number % 2 == 0, "page": number, "source": "a.pdf"}
     return Entry(
         id=_id(number),
         text=" ".join(random.choices(_WORDS, k=random.randint(1, 30))),
-        metadata={"number": number, "version": version, "even": number % 2 == 0, "page": number, "source": "a.pdf"},
-        document_id=f"document {number % 3}",
+        metadata={**metadata, "tag": tag, "late": tag % 2 == 1},
+        document_id=_document(number % _DOCUMENTS),
         content_hash=f"{number} {version}",
     )
 
 
 @lru_cache(maxsize=4096)
 def _vectors(number: int, version: int) -> NDArray[np.float32]:
-    random = np.random.default_rng((number & 0xFFFF_FFFF, version))
+    random = np.random.default_rng((number & 0xFFFF_FFFF, version % TAG))
     vectors = random.standard_normal((int(random.integers(3, 40)), DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors.astype(np.float16).astype(np.float32)

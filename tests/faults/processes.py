@@ -35,6 +35,7 @@ from tests.faults.life import (
     problems,
     records,
     state_of,
+    versions,
 )
 
 __all__ = ["beside_a_writer", "creators", "forks", "garbage", "signals", "writers"]
@@ -114,7 +115,7 @@ def _read(place: Path, states: Sequence[State], progress: _Progress) -> tuple[li
         while progress.get(1) < _CHANGES and len(wrong) < 5:
             first = progress.get(1)
             hits = store.search(query, 1000, mode="exact")
-            found = {hit.entry.metadata["number"]: hit.entry.metadata["version"] for hit in hits}
+            found = versions(hit.entry for hit in hits)
             last = progress.get(0)
             if found not in states[first : last + 1]:
                 wrong.append(f"a search found a state that is none of {first} to {last}: {found}")

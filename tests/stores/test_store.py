@@ -173,19 +173,46 @@ def test_delete_refuses_filters_that_fit_every_entry(open_store: Open, where: di
         store.delete(where={})
 
 
-def test_metadata_of_a_document_are_updated_and_its_vectors_stay(open_store: Open) -> None:
-    store = fill(open_store(), 200)
+def test_metadata_of_a_document_are_updated_and_the_rest_stays(open_store: Open) -> None:
+    store = fill(open_store(first_stage="ward", first_vectors=2), 200)
+    grid = PageGrid(4, 4, np.arange(9, dtype=np.int32))
+    store.add([(entry(1, grid=grid, extra={"adapter": "x"}), page(1, rows=9))])
     before = dict(zip(store.hashes(), store.vectors(list(store.hashes())), strict=True))
-    assert store.update_metadata("1.pdf", {"even": None, "year": 2024}) == 67
+    searches: list[dict[str, Any]] = [{"mode": "exact"}, {"mode": "two_stage", "oversampling": 2}, {"hybrid": 1.0}]
+    found = [[(hit.id, hit.score) for hit in store.search(QUERY, 9, text="page 7", **one)] for one in searches]
+    assert store.update_metadata("1.pdf", {"even": None, "year": 2024, "wide": 2**70}) == 67
     assert store.count({"year": 2024}) == 67
+    assert {one.id for one in store.scroll({"year": {"$gt": 2023}})} == {f"page {n}" for n in range(1, 200, 3)}
     assert store.count({"even": {"$exists": False}}) == 67
-    [seven] = store.get(["page 7"])
-    assert seven == entry(7, metadata={"source": "1.pdf", "page": 7, "year": 2024})
+    assert store.count({"even": True}) + store.count({"even": False}) == 200 - 67
+    metadata = {"source": "1.pdf", "page": 7, "year": 2024, "wide": 2**70}
+    assert store.get(["page 7", "page 8"]) == [entry(7, metadata=metadata), entry(8)]
+    [one] = store.get(["page 1"])
+    assert one == entry(1, metadata={**metadata, "page": 1}, grid=grid, extra={"adapter": "x"})
+    assert {one.id for one in store.scroll()} == before.keys()
+    assert store.documents() == {"0.pdf": 67, "1.pdf": 67, "2.pdf": 66}
     for id_, vectors in zip(before, store.vectors(list(before)), strict=True):
         np.testing.assert_array_equal(vectors, before[id_])
+    again = [[(hit.id, hit.score) for hit in store.search(QUERY, 9, text="page 7", **one)] for one in searches]
+    assert again == found
+    [hit] = store.search(page(7), 1, where={"year": 2024, "page": 7})
+    assert hit.entry == entry(7, metadata=metadata)
     with pytest.raises(InputError, match="page, source describe the page"):
         store.update_metadata("1.pdf", {"source": "x", "page": 1})
+    with pytest.raises(StoreError, match="JSON"):
+        store.update_metadata("1.pdf", {"year": object()})
     assert store.update_metadata("unknown", {"year": 1}) == 0
+    assert store.count({"year": 2024}) == 67
+
+
+def test_payloads_of_replaced_and_removed_entries_are_not_updated(open_store: Open) -> None:
+    store = fill(open_store(), 4)
+    payloads = {f"page {n}": entry(n, metadata={"year": 2024}).to_payload() for n in range(5)}
+    store.add([(entry(1, content_hash="new"), page(1)), (entry(3, content_hash=""), page(3))])
+    store.delete(["page 2"])
+    store._engine.update(payloads)
+    assert {one.id for one in store.scroll({"year": 2024})} == {"page 0"}
+    assert {one.id for one in store.scroll()} == {"page 0", "page 1", "page 3"}
 
 
 class RecordingEngine(MemoryEngine):

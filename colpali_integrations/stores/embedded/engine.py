@@ -71,8 +71,8 @@ def _reads(method: Method) -> Method:
 class FolderEngine:
     """Points in a folder.
 
-    When `upsert` and `delete` return, their changes are flushed to disk. Any number of processes may read; one writes
-    at a time, the others wait.
+    When `upsert`, `update` and `delete` return, their changes are flushed to disk. Any number of processes may read;
+    one writes at a time, the others wait.
 
     Args:
         folder: opened if it holds a store, otherwise created.
@@ -134,6 +134,20 @@ class FolderEngine:
                 _insert(connection, number, point, places[number])
             self._compact(connection, _MOST_DEAD)
         self._grow()
+
+    def update(self, payloads: Mapping[str, Payload]) -> None:
+        """Replace the payloads of points, by id, unless their content has changed."""
+        if not payloads:
+            return
+        with self._database.writing(self._sweep) as connection:
+            for number, id_, content in _of_ids(connection, "SELECT number, id, content FROM entries", payloads.keys()):
+                if content == payloads[id_].get("content_hash"):
+                    columns = _columns(number, id_, payloads[id_])
+                    connection.execute(
+                        "UPDATE entries SET document = ?, content = ?, metadata = ?, rest = ?, checksum = ? "
+                        "WHERE number = ?",
+                        (*columns[2:], row_checksum(columns), number),
+                    )
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
@@ -526,9 +540,7 @@ def layer_rows(point: Point, layers: Collection[str]) -> dict[str, NDArray[Any]]
 
 
 def _insert(connection: sqlite3.Connection, number: int, point: Point, places: Mapping[int, Place]) -> None:
-    payload = dict(point.payload)
-    columns = [number, point.id, payload.pop("document_id", None), payload.pop("content_hash", None)]
-    columns += [json.dumps(payload.pop("metadata", {})), json.dumps(payload)]
+    columns = _columns(number, point.id, point.payload)
     rows = [(number, layer, *place) for layer, place in places.items()]
     words = None
     if point.words is not None:
@@ -538,6 +550,13 @@ def _insert(connection: sqlite3.Connection, number: int, point: Point, places: M
         connection.executemany("INSERT INTO words VALUES (?, ?, ?)", ((word, number, value) for word, value in pairs))
     connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, words, row_checksum(columns)))
     connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _columns(number: int, id_: str, payload: Mapping[str, Any]) -> list[Any]:
+    """The columns of an entry's row that its checksum covers."""
+    rest = dict(payload)
+    columns = [number, id_, rest.pop("document_id", None), rest.pop("content_hash", None)]
+    return [*columns, json.dumps(rest.pop("metadata", {})), json.dumps(rest)]
 
 
 def _numbers(rows: Iterator[tuple[Any, ...]]) -> NDArray[np.int64]:

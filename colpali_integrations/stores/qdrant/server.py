@@ -19,7 +19,7 @@ from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec, pieces
-from colpali_integrations.stores.filters import RESERVED, Filter
+from colpali_integrations.stores.filters import CONTENT, RESERVED, Condition, Filter, Operator
 from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
     connect,
@@ -96,6 +96,18 @@ class QdrantServerEngine:
             with self._using() as client:
                 client.upsert(self._collection, structs, wait=True)
 
+    def update(self, payloads: Mapping[str, Payload]) -> None:
+        """Replace the payloads of points, by id, unless their content has changed; each is replaced whole."""
+        for some in pieces(payloads.items(), _REQUEST_BYTES, lambda item: _payload_size(item[1])):
+            operations = [
+                models.OverwritePayloadOperation(
+                    overwrite_payload=models.SetPayload(payload=payload, filter=self._unchanged(id_, payload))
+                )
+                for id_, payload in some
+            ]
+            with self._using() as client:
+                client.batch_update_points(self._collection, operations, wait=True)
+
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
         for some in pieces(map(point_id, ids), _RECORDS):
@@ -171,6 +183,14 @@ class QdrantServerEngine:
         if ids is not None:
             must.append(self._dialect.ids({point_id(id_) for id_ in ids}))
         return models.Filter(must=must) if must else None
+
+    def _unchanged(self, id_: str, payload: Payload) -> models.Filter | None:
+        """The point of an id, if its content is that of a payload. Updates by id fail for a point that is gone."""
+        content = payload.get("content_hash")
+        is_same = (
+            Condition(CONTENT, Operator.EXISTS, False) if content is None else Condition(CONTENT, Operator.EQ, content)
+        )
+        return self._conditions(self._translated(is_same), [id_])
 
     def _payloads(self, conditions: Any) -> Iterator[Payload]:
         """Read the payloads for the part of a filter that Qdrant cannot express."""
@@ -250,7 +270,12 @@ def point_size(point: Point, half: Collection[str]) -> int:
     """Upper bound of the bytes of a point in a request."""
     vectors = (array.size * (_HALF_BYTES if name in half else _FLOAT_BYTES) for name, array in point.vectors.items())
     words = 0 if point.words is None else 2 * len(point.words) * _FLOAT_BYTES
-    return sum(vectors) + words + len(json.dumps(point.payload)) + 1024
+    return sum(vectors) + words + _payload_size(point.payload)
+
+
+def _payload_size(payload: Payload) -> int:
+    """Upper bound of the bytes of a payload and its id in a request."""
+    return len(json.dumps(payload)) + 1024
 
 
 def _search_size(search: Search) -> int:

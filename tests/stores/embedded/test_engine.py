@@ -330,6 +330,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.opening = opening(self.backend, Path(self.folder.name))
         self.truth: dict[str, tuple[int, int]] = {}
+        self.tags: dict[str, int] = {}
 
     @initialize()
     def open(self) -> None:
@@ -344,6 +345,13 @@ class StoreMachine(RuleBasedStateMachine):
     def add(self, numbers: list[int], seed: int) -> None:
         self.store.add((entry(number, text=f"seed {seed}"), page(number, seed=seed)) for number in numbers)
         self.truth.update({f"page {number}": (number, seed) for number in numbers})
+        self.tags.update({f"page {number}": 0 for number in numbers})
+
+    @rule(document=st.integers(0, 2), tag=st.integers(1, 3))
+    def update_metadata(self, document: int, tag: int) -> None:
+        changed = [id_ for id_, (number, _) in self.truth.items() if number % 3 == document]
+        assert self.store.update_metadata(f"{document}.pdf", {"tag": tag}) == len(changed)
+        self.tags.update(dict.fromkeys(changed, tag))
 
     @rule(numbers=st.lists(ids, max_size=3))
     def delete(self, numbers: list[int]) -> None:
@@ -377,6 +385,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert {one.id: one.text for one in self.store.scroll()} == {
             id_: f"seed {seed}" for id_, (_, seed) in self.truth.items()
         }
+        tags = {id_: self.tags[id_] for id_ in self.truth}
+        assert {one.id: one.metadata.get("tag", 0) for one in self.store.scroll()} == tags
+        tagged = {id_ for id_, tag in tags.items() if tag == 2}
+        assert {hit.id for hit in self.store.search(QUERY, 20, where={"tag": 2})} == tagged
         found = {hit.id: hit.score for hit in self.store.search(QUERY, 20)}
         for id_, (number, seed) in self.truth.items():
             assert found[id_] == pytest.approx(float(max_sim(QUERY, page(number, seed=seed))), abs=5e-3)

@@ -109,6 +109,12 @@ class _Points(PointsServicer):
         self.client.upsert(request.collection_name, [GrpcToRest.convert_point_struct(one) for one in request.points])
         return self.done
 
+    def UpdateBatch(self, request: Any, context: Any) -> Any:
+        self.client.batch_update_points(
+            request.collection_name, [GrpcToRest.convert_points_update_operation(one) for one in request.operations]
+        )
+        return messages.UpdateBatchResponse(result=[self.done.result])
+
     def Delete(self, request: Any, context: Any) -> Any:
         self.client.delete(request.collection_name, GrpcToRest.convert_points_selector(request.points))
         return self.done

@@ -90,6 +90,10 @@ class StandIn(ThreadingHTTPServer):
             name, asked.ids, with_payload=asked.with_payload or False, with_vectors=asked.with_vector or False
         )
 
+    def _post_points_batch(self, name: str, body: bytes) -> Any:
+        asked = models.UpdateOperations.model_validate_json(body)
+        return self.client.batch_update_points(name, asked.operations)
+
     def _post_points_delete(self, name: str, body: bytes) -> Any:
         asked: Any = TypeAdapter(models.PointIdsList).validate_json(body)
         self.client.delete(name, asked)

@@ -141,6 +141,32 @@ def test_points_stay_until_they_are_deleted(make: Make) -> None:
     assert engine.count() == 3
 
 
+def test_payloads_are_replaced_where_the_content_is_the_same(make: Make) -> None:
+    engine = make()
+    points = [page(number, text="low tide") for number in range(4)]
+    for point, content in zip(points, ("a", "b", "c", None), strict=True):
+        point.payload.update({} if content is None else {"content_hash": content})
+    engine.upsert(points)
+    new: dict[str, dict[str, Any]] = {
+        "0": {"id": "0", "content_hash": "a", "metadata": {"year": 2024, "exact": 1.5}},
+        "1": {"id": "1", "content_hash": "another", "metadata": {"year": 2024}},
+        "2": {"id": "2", "metadata": {"year": 2024}},
+        "3": {"id": "3", "metadata": {"year": 2024, "ü": "東京"}},
+        "gone": {"id": "gone", "content_hash": "a", "metadata": {"year": 2024}},
+    }
+    engine.update(new)
+    engine.update({})
+    stored = [new["0"], points[1].payload, points[2].payload, new["3"], None]
+    assert engine.retrieve(["0", "1", "2", "3", "gone"]) == stored
+    assert engine.count() == 4
+    assert engine.count(parse_filter({"year": 2024})) == 2
+    for point, kept in zip(points, engine.vectors([point.id for point in points]), strict=True):
+        assert kept is not None
+        np.testing.assert_array_equal(kept.astype(np.float16), point.vectors[FULL])
+    [found] = engine.search([Search(query=Bm25().query("tide"), using=WORDS, limit=9)])
+    assert {hit.id for hit in found} == {"0", "1", "2", "3"}
+
+
 def test_search_is_max_sim(make: Make) -> None:
     engine = make()
     points = [page(number, count=2 + number % 5) for number in range(30)]
@@ -373,6 +399,21 @@ def test_collections_are_made_for_scans_of_multi_vectors(server: StandIn) -> Non
     [found] = engine.search([Search(query=vector, using=FIRST, limit=1, oversampling=4.0)])
     assert found[0].score == pytest.approx(float(vector @ vector), rel=1e-5)
     client.delete_collection("layout")
+    engine.close()
+
+
+def test_large_updates_are_split_below_the_server_s_limit(server: StandIn) -> None:
+    client = connect(server.url)
+    engine = QdrantServerEngine(client, "long", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
+    payloads = {str(number): {"id": str(number), "text": "é" * 4_000_000} for number in range(3)}
+    engine.upsert([Point(id_, page(1).vectors, None, {"id": id_}) for id_ in payloads])
+    server.asked.clear()
+    engine.update(payloads)
+    sizes = [size for _, path, size in server.asked if path.endswith("/points/batch")]
+    assert len(sizes) == 3
+    assert max(sizes) < LIMIT
+    assert engine.retrieve([*payloads]) == [*payloads.values()]
+    client.delete_collection("long")
     engine.close()
 
 
