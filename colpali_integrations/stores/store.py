@@ -510,7 +510,7 @@ class MultiVectorStore:
 
         Raises:
             ConfigurationError: the store is not in a folder.
-            StoreError: another process has been writing for too long.
+            StoreError: another process has kept the store locked for too long.
         """
         return verify_store(folder_engine(self._engine, "verify", writes=False).folder)
 
@@ -521,8 +521,8 @@ class MultiVectorStore:
 
         Raises:
             ConfigurationError: the store is not in a folder.
-            StoreError: its disk cannot be written, it was opened with `read_only=True`, or another process has been
-                writing for too long.
+            StoreError: its disk cannot be written, it was opened with `read_only=True`, or another process has
+                kept the store locked for too long.
         """
         engine = folder_engine(self._engine, "repair")
         report = repair_store(engine.folder, settings=self.settings)
@@ -532,6 +532,8 @@ class MultiVectorStore:
 
     def backup(self, path: str | os.PathLike[str]) -> VerifyReport:
         """Copy a store in a folder while it is open, in the state of its last change, and check the copy.
+
+        Writers wait for the last part only: the database, and the vectors that were added since the beginning.
 
         Args:
             path: a folder that is made, or an empty one. It is a store of its own.

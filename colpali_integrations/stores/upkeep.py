@@ -58,13 +58,14 @@ class StoreInfo:
 def verify_store(path: str | os.PathLike[str]) -> VerifyReport:
     """Check everything that the store in a folder holds against the checksums that were stored with it.
 
-    Writers wait meanwhile. Reading takes as long as the disk needs for all of the store's files.
+    Reading takes as long as the disk needs for all of the store's files. Writers wait while the database is read; if
+    there is damage, everything is read a second time, and writers wait for that.
 
     Args:
         path: the folder.
 
     Raises:
-        StoreError: there is no store in it, or another process has been writing for too long.
+        StoreError: there is no store in it, or another process has kept it locked for too long.
 
     Example:
         >>> verify_store("my-index").ok
@@ -87,7 +88,7 @@ def repair_store(path: str | os.PathLike[str], *, settings: Settings | None = No
 
     Raises:
         StoreError: there is no store in the folder, its settings cannot be read, its disk cannot be written, or another
-            process has been writing for too long.
+            process has kept it locked for too long.
 
     Example:
         >>> repair_store("my-index").problems

@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import BlockFiles, flush, sync_folder
-from colpali_integrations.stores.embedded.check import Schema, check_store
+from colpali_integrations.stores.embedded.check import Schema, check_database, check_store
 from colpali_integrations.stores.embedded.database import (
     DATABASE,
-    LOCK,
-    PATIENCE,
     READ_ERRORS,
     connect,
     fork_lock,
+    locked,
     make_file,
     require_store,
     stored_manifest,
+    write_lock,
 )
 from colpali_integrations.stores.embedded.engine import layers_of
 from colpali_integrations.stores.embedded.repair import Rebuild, Repair
@@ -43,12 +42,15 @@ _SETTINGS, _LONGEST = b'{"format": ', 4096
 def verify_folder(folder: Path, schema: Schema) -> VerifyReport:
     """Check everything that the store in a folder holds.
 
-    Writers wait meanwhile. Where the folder cannot be written, they are kept out by a transaction instead of a lock.
+    Of a sound store only the check of its database keeps writers waiting; see `_sound`. Where the folder cannot be
+    written, they are kept out by a transaction instead of a lock.
 
     Raises:
-        StoreError: there is no store in the folder, or another process has been writing for too long.
+        StoreError: there is no store in the folder, or another process has kept it locked for too long.
     """
     require_store(folder)
+    if (report := _sound(folder, schema, required=False)) is not None:
+        return report
     with _locked(folder, required=False) as writable:
         return check_store(folder, schema, "rw" if writable else "ro")
 
@@ -66,15 +68,21 @@ def repair_folder(folder: Path, schema: Schema, rebuild: Rebuild, manifest: Mapp
         StoreError: there is no store, or its disk cannot be written; the store is then as it was before.
     """
     require_store(folder)
-    with _errors(folder), _locked(folder, required=True):
-        before = check_store(folder, schema, "rw")
-        if before.ok:
-            return RepairReport(kept=before.entries)
-        return Repair(folder, layers_of(schema(manifest)), rebuild).run(manifest, before.problems)
+    with _errors(folder):
+        if (report := _sound(folder, schema, required=True)) is not None:
+            return RepairReport(kept=report.entries)
+        with _locked(folder, required=True):
+            before = check_store(folder, schema, "rw")
+            if before.ok:
+                return RepairReport(kept=before.entries)
+            return Repair(folder, layers_of(schema(manifest)), rebuild).run(manifest, before.problems)
 
 
 def backup_folder(folder: Path, target: Path, schema: Schema) -> VerifyReport:
     """Copy the store in a folder, in the state of its last change, and check the copy.
+
+    Most of it is copied while others may write; writers wait for the copy of the database, and of the rows that were
+    added since.
 
     Args:
         folder: of the store.
@@ -87,16 +95,20 @@ def backup_folder(folder: Path, target: Path, schema: Schema) -> VerifyReport:
     require_store(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StoreError(f"{target} is not an empty folder; a backup needs a new or an empty one")
-    with _errors(folder), _locked(folder, required=True):
+    with _errors(folder):
         mode = (folder / DATABASE).stat().st_mode & 0o666
         target.mkdir(0o700, parents=True, exist_ok=True)
-        with contextlib.closing(connect(folder, "rw")) as connection:
-            layers = layers_of(schema(stored_manifest(connection, folder) or {}))
-            layers[SEGMENTS.name] = SEGMENTS
-            for number, layer, rows in connection.execute("SELECT number, layer, rows FROM files"):
-                name = BlockFiles(folder).path(layers[layer], number).name
-                make_file(target / name, mode)
-                _copy(folder / name, target / name, rows * layers[layer].row_bytes)
+        with fork_lock, contextlib.closing(connect(folder, "rw")) as connection:
+            sizes = _sizes(connection, folder, schema)
+        for name, size in sizes.items():
+            with contextlib.suppress(FileNotFoundError):  # a writer has given it up since
+                _copy(folder / name, target / name, size, mode)
+        with _locked(folder, required=True), contextlib.closing(connect(folder, "rw")) as connection:
+            now = _sizes(connection, folder, schema)
+            for name in sizes.keys() - now.keys():
+                (target / name).unlink(missing_ok=True)
+            for name, size in now.items():
+                _copy(folder / name, target / name, size, mode)
             # Last, because a folder with vectors and without a database is refused.
             make_file(target / DATABASE, mode)
             with contextlib.closing(connect(target, "rw")) as copy:
@@ -144,28 +156,31 @@ def find_manifest(folder: Path) -> dict[str, Any]:
     )
 
 
+def _sound(folder: Path, schema: Schema, *, required: bool) -> VerifyReport | None:
+    """The report about a sound store; None if it has to be checked while writers wait.
+
+    Writers wait while the database is read, and not while the files of vectors are: rows never change. If some are not
+    those that the database named, they are damaged, or a writer has given up their file since.
+    """
+    with _locked(folder, required=required) as writable:
+        report, stored = check_database(folder, schema, "rw" if writable else "ro")
+    return report if report.ok and stored.are_intact(folder) else None
+
+
 @contextlib.contextmanager
 def _locked(folder: Path, *, required: bool) -> Iterator[bool]:
     """Keep writers out; yields whether the lock could be taken."""
-    lock = FileLock(folder / LOCK, timeout=PATIENCE, mode=(folder / DATABASE).stat().st_mode & 0o666)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise StoreError(
-            f"another process has been writing to the store {folder} for {PATIENCE:.0f} s; try again when it has "
-            "finished"
-        ) from error
-    except OSError:
-        if required:
-            raise
-        with fork_lock:
-            yield False
-        return
-    try:
-        with fork_lock:
-            yield True
-    finally:
-        lock.release()
+    lock = write_lock(folder, (folder / DATABASE).stat().st_mode & 0o666)
+    with contextlib.ExitStack() as held:
+        writable = True
+        try:
+            held.enter_context(locked(lock, folder))
+        except OSError:
+            if required:
+                raise
+            writable = False
+        held.enter_context(fork_lock)
+        yield writable
 
 
 @contextlib.contextmanager
@@ -176,11 +191,22 @@ def _errors(folder: Path) -> Iterator[None]:
         raise StoreError(f"the store {folder} cannot be read or written: {error}") from error
 
 
-def _copy(source: Path, target: Path, size: int) -> None:
-    """Copy the beginning of a file, and flush it to disk."""
-    with source.open("rb") as reader, target.open("r+b") as writer:
-        while size > 0 and (data := reader.read(min(size, 1 << 20))):
-            writer.write(data)
-            size -= len(data)
-        writer.flush()
-        flush(writer.fileno())
+def _sizes(connection: sqlite3.Connection, folder: Path, schema: Schema) -> dict[str, int]:
+    """Bytes by name of the files that a database names."""
+    layers = layers_of(schema(stored_manifest(connection, folder) or {}))
+    layers[SEGMENTS.name] = SEGMENTS
+    files = BlockFiles(folder)
+    rows = connection.execute("SELECT number, layer, rows FROM files")
+    return {files.path(layers[layer], number).name: count * layers[layer].row_bytes for number, layer, count in rows}
+
+
+def _copy(source: Path, target: Path, size: int, mode: int) -> None:
+    """Copy the first `size` bytes of a file, or those that the copy lacks, and flush them to disk."""
+    with source.open("rb") as reader:
+        make_file(target, mode)
+        with target.open("ab") as writer:
+            reader.seek(writer.tell())
+            while (left := size - writer.tell()) > 0 and (data := reader.read(min(left, 1 << 20))):
+                writer.write(data)
+            writer.flush()
+            flush(writer.fileno())

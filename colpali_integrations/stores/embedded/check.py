@@ -7,7 +7,8 @@ import json
 import sqlite3
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import StoreError
-from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer
-from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, segments_of
+from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, Place
+from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Segment, segments_of
 from colpali_integrations.stores.embedded.database import DATABASE, LOCK, READ_ERRORS, SCHEMA, connect, stored_manifest
 from colpali_integrations.stores.embedded.engine import layers_of, words_of
 from colpali_integrations.stores.embedded.reports import Problem, VerifyReport
 from colpali_integrations.stores.embedded.segments import SEGMENTS, is_intact
-from colpali_integrations.stores.embedded.survey import ROW, Survey
+from colpali_integrations.stores.embedded.survey import ROW, RowReader, Survey
 from colpali_integrations.stores.engine import VectorSpec
 
-__all__ = ["Schema", "check_store", "expected_schema", "schema_of"]
+__all__ = ["Schema", "StoredRows", "check_database", "check_store", "expected_schema", "schema_of"]
 
 Schema = Callable[[Mapping[str, Any]], Mapping[str, VectorSpec]]
 """The vectors of a store by its manifest; it raises StoreError for a damaged one."""
@@ -35,7 +36,16 @@ _WORDS = 50_000
 
 def check_store(folder: Path, schema: Schema, mode: str) -> VerifyReport:
     """Check the store in a folder; the caller holds its lock, or opens the database with the mode "ro"."""
-    check = _Check(folder)
+    return _check(_Check(folder, vectors=True), folder, schema, mode)
+
+
+def check_database(folder: Path, schema: Schema, mode: str) -> tuple[VerifyReport, StoredRows]:
+    """Check all but the rows of the files, as `check_store` does, and read the places of these rows."""
+    check = _Check(folder, vectors=False)
+    return _check(check, folder, schema, mode), check.stored
+
+
+def _check(check: _Check, folder: Path, schema: Schema, mode: str) -> VerifyReport:
     try:
         with contextlib.closing(connect(folder, mode)) as connection:
             connection.execute("BEGIN IMMEDIATE" if mode == "rw" else "BEGIN")
@@ -45,11 +55,46 @@ def check_store(folder: Path, schema: Schema, mode: str) -> VerifyReport:
     return check.report()
 
 
-class _Check:
-    """The problems that a check finds."""
+@dataclass(frozen=True)
+class StoredRows:
+    """The places of all rows in one state of a store, whose database was sound.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Attributes:
+        layers: of the store, in the order of their numbers.
+        places: int64 (n_places, 6): layer, entry, file, start, length and checksum, in the order of the files.
+        segments: of the index of centroids.
+    """
+
+    layers: Sequence[Layer] = ()
+    places: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 6), np.int64))
+    segments: Sequence[Segment] = ()
+
+    def are_intact(self, folder: Path) -> bool:
+        """Whether the files still hold these rows; the caller needs no lock."""
+        reader, blocks = RowReader(folder, self.layers), BlockFiles(folder)
+        try:
+            entries = all(
+                reader.are_intact(layer, entry, Place(*place))
+                for layer, entry, *place in map(np.ndarray.tolist, self.places)
+            )
+            return entries and all(is_intact(blocks, segment) for segment in self.segments)
+        except (OSError, StoreError):
+            return False
+        finally:
+            reader.close()
+
+
+class _Check:
+    """The problems that a check finds.
+
+    Args:
+        folder: of the store.
+        vectors: whether the rows of the files are read; otherwise `stored` has their places.
+    """
+
+    def __init__(self, folder: Path, *, vectors: bool) -> None:
+        self._folder, self._vectors = folder, vectors
+        self.stored = StoredRows()
         self._found: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._entries = 0
         self._files: dict[int, tuple[str, int, int]] = {}
@@ -74,6 +119,8 @@ class _Check:
         layers = layers_of(schema(stored_manifest(connection, self._folder) or {}))
         self._check_entries(connection, layers)
         self._check_numbers(connection)
+        if not self._vectors and not self._found:
+            self.stored = _stored_rows(connection, layers)
 
     def report(self) -> VerifyReport:
         """The report."""
@@ -85,7 +132,7 @@ class _Check:
         return VerifyReport(problems=problems, entries=self._entries, files=len(self._files), leftovers=leftovers)
 
     def _check_entries(self, connection: sqlite3.Connection, layers: Mapping[str, Layer]) -> None:
-        survey = Survey(self._folder, connection, layers)
+        survey = Survey(self._folder, connection, layers, vectors=self._vectors)
         live: dict[int, int] = defaultdict(int)
         ends: dict[int, int] = defaultdict(int)
         words: dict[int, int] = {}
@@ -113,7 +160,7 @@ class _Check:
             before = segment.last
             live[segment.file] = ends[segment.file] = segment.length
             with contextlib.suppress(StoreError):  # a missing or short file is found with the other files
-                if not is_intact(blocks, segment):
+                if self._vectors and not is_intact(blocks, segment):
                     self.found(blocks.path(SEGMENTS, segment.file).name, "a segment of the index is damaged")
 
     def _check_files(
@@ -170,6 +217,15 @@ class _Check:
             found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
             if last is not None and (found is None or not isinstance(found[0], int) or not last <= found[0] < 2**62):
                 self.found(DATABASE, f"the last number of the table {table} is damaged")
+
+
+def _stored_rows(connection: sqlite3.Connection, layers: Mapping[str, Layer]) -> StoredRows:
+    query = (
+        "SELECT layer, entry, file, start, length, checksum FROM places WHERE layer != ? ORDER BY layer, file, start"
+    )
+    row = np.dtype([(name, np.int64) for name in ("layer", "entry", "file", "start", "length", "checksum")])
+    places = np.fromiter(connection.execute(query, (WORDS_LAYER,)), row).view(np.int64).reshape(-1, 6)
+    return StoredRows(list(layers.values()), places, segments_of(connection))
 
 
 def _mixed(words: NDArray[np.uint64], values: NDArray[np.float64]) -> NDArray[np.uint64]:

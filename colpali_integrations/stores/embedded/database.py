@@ -31,15 +31,16 @@ from colpali_integrations.stores.embedded.blocks import sync_folder
 __all__ = [
     "DATABASE",
     "LOCK",
-    "PATIENCE",
     "SCHEMA",
     "Database",
     "connect",
     "fill_settings",
+    "locked",
     "make_file",
     "read_manifest",
     "require_store",
     "stored_manifest",
+    "write_lock",
 ]
 
 DATABASE, LOCK = "store.db", "store.lock"
@@ -48,7 +49,7 @@ READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 _FORMER = "store.json"  # of the engine of versions before 0.1.0
 _APPLICATION, _VERSION = 0x436F6C50, 1
 # A commit waits for readers, and a writer for another one. Compaction takes the longest, about a second per GB.
-PATIENCE = 60.0
+_PATIENCE = 60.0
 
 SCHEMA = f"""
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
@@ -186,7 +187,7 @@ class Database:
     def _begin_process(self) -> None:
         self._reader = self._writer = None
         self._read_lock, self._write_lock = threading.RLock(), threading.RLock()
-        self._lock = FileLock(self.folder / LOCK, timeout=PATIENCE, mode=self.file_mode, thread_local=False)
+        self._lock = write_lock(self.folder, self.file_mode)
 
     def _check(self) -> None:
         if self._closed:
@@ -214,23 +215,9 @@ class Database:
     def _turn(self) -> Iterator[None]:
         """Wait until no other process writes to the store."""
         self._require_same()  # here too, because the lock would make a removed folder anew
-        with self._file_lock():
+        with locked(self._lock, self.folder):
             self._require_same()
             yield
-
-    @contextlib.contextmanager
-    def _file_lock(self) -> Iterator[None]:
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise StoreError(
-                f"another process has been writing to the store {self.folder} for {PATIENCE:.0f} s; try again when it "
-                "has finished"
-            ) from error
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -248,7 +235,7 @@ class Database:
             with contextlib.suppress(FileExistsError):
                 self.folder.mkdir(0o700)
                 self.folder.chmod(self.file_mode | (self.file_mode & 0o444) >> 2)  # despite the umask
-        with self._file_lock():
+        with locked(self._lock, self.folder):
             if (stored := read_manifest(self.folder)) is not None:
                 return stored  # another process was faster
             text = json.dumps(dict(manifest))
@@ -261,6 +248,33 @@ class Database:
             for path in (self.folder, *missing):
                 sync_folder(path.parent)
         return dict(json.loads(text))
+
+
+def write_lock(folder: Path, mode: int) -> FileLock:
+    """The lock of a store's writers, whose file gets the permissions `mode`."""
+    return FileLock(folder / LOCK, timeout=_PATIENCE, mode=mode, thread_local=False)
+
+
+@contextlib.contextmanager
+def locked(lock: FileLock, folder: Path) -> Iterator[None]:
+    """Hold the lock of the writers of the store in a folder.
+
+    Raises:
+        StoreError: another process has held it for too long.
+        OSError: the folder cannot be written.
+    """
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise StoreError(
+            f"another process has kept the store {folder} locked for {lock.timeout:.0f} s; nothing was changed. It may "
+            "be optimizing or repairing the store, which takes as long as the disk needs for all of its files. Try "
+            "again when it has finished, or end it if it hangs"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def make_file(path: Path, mode: int) -> None:
@@ -352,7 +366,7 @@ def connect(folder: Path, mode: str, name: str = DATABASE) -> sqlite3.Connection
     connection = sqlite3.connect(
         f"{(folder / name).absolute().as_uri()}?mode={mode}",
         uri=True,
-        timeout=PATIENCE,
+        timeout=_PATIENCE,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -392,7 +406,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 def _explained(error: Exception) -> str:
     text = "malformed schema" if isinstance(error, UnicodeDecodeError) else str(error)
     if "locked" in text:
-        return f"another process has been using it for {PATIENCE:.0f} s ({text}); try again when it has finished"
+        return f"another process has been using it for {_PATIENCE:.0f} s ({text}); try again when it has finished"
     if "full" in text:
         return f"the disk is full ({text}); nothing of this batch was stored, and the earlier ones are kept"
     if "malformed" in text or "not a database" in text:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,7 @@ from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER
 from colpali_integrations.stores.embedded.database import DATABASE, READ_ERRORS
 from colpali_integrations.stores.embedded.engine import row_checksum, words_of
 
-__all__ = ["FULL_LAYER", "ROW", "Record", "Survey"]
+__all__ = ["FULL_LAYER", "ROW", "Record", "RowReader", "Survey"]
 
 # Keys of `Record.faults` beside those of the other layers.
 ROW, FULL_LAYER = -1, 0
@@ -58,6 +58,56 @@ class Record:
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
+class RowReader:
+    """The rows of a store's files, read without mapping them: a damaged disk raises errors instead of signals.
+
+    Args:
+        folder: of the store.
+        layers: of the store, in the order of their numbers.
+    """
+
+    def __init__(self, folder: Path, layers: Sequence[Layer]) -> None:
+        self._blocks, self._layers = BlockFiles(folder), layers
+        self._open: dict[int, tuple[int, IO[bytes]]] = {}
+
+    def rows(self, layer: int, place: Place) -> NDArray[Any]:
+        """Read the rows of an entry.
+
+        Raises:
+            OSError: the file is missing, too short or cannot be read.
+        """
+        kind = self._layers[layer]
+        file = self._file(layer, place.file)
+        size = file.seek(0, 2)
+        if place.start < 0 or place.length < 1 or (place.start + place.length) * kind.row_bytes > size:
+            raise OSError(f"it has {size} bytes, and the database names rows behind them")
+        file.seek(place.start * kind.row_bytes)
+        return np.frombuffer(file.read(place.length * kind.row_bytes), kind.dtype).reshape(-1, kind.width)
+
+    def are_intact(self, layer: int, entry: int, place: Place) -> bool:
+        """Whether the rows of an entry are those that were stored.
+
+        Raises:
+            OSError: the file is missing, too short or cannot be read.
+        """
+        return checksum(self._layers[layer], entry, self.rows(layer, place)) == place.checksum
+
+    def close(self) -> None:
+        """Close the files."""
+        for _, file in self._open.values():
+            file.close()
+        self._open = {}
+
+    def _file(self, layer: int, number: int) -> IO[bytes]:
+        opened = self._open.get(layer)
+        if opened is None or opened[0] != number:
+            file = self._blocks.path(self._layers[layer], number).open("rb")
+            if opened is not None:
+                opened[1].close()
+            self._open[layer] = opened = number, file
+        return opened[1]
+
+
 class Survey:
     """The entries of a store.
 
@@ -65,13 +115,15 @@ class Survey:
         folder: of the store.
         connection: to its database, or to a readable copy.
         layers: of the store, by name.
+        vectors: whether the rows of the files are read too.
     """
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, layers: Mapping[str, Layer]) -> None:
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, layers: Mapping[str, Layer], *, vectors: bool = True
+    ) -> None:
         connection.text_factory = lambda text: text.decode(errors="surrogateescape")
-        self._connection, self._layers = connection, list(layers.values())
-        self._blocks = BlockFiles(folder)
-        self._open: dict[int, tuple[int, IO[bytes]]] = {}
+        self._connection, self._layers, self._vectors = connection, list(layers.values()), vectors
+        self._blocks, self._reader = BlockFiles(folder), RowReader(folder, self._layers)
         self.named: set[int] = set()
         """The numbers of the files that the places name."""
 
@@ -100,23 +152,11 @@ class Survey:
                 record.name = record.name or record.id or f"entry number {number}"
                 yield record
         finally:
-            for _, file in self._open.values():
-                file.close()
-            self._open = {}
+            self._reader.close()
 
     def rows(self, layer: int, place: Place) -> NDArray[Any]:
-        """Read the rows of an entry.
-
-        Raises:
-            OSError: the file is missing, too short or cannot be read.
-        """
-        kind = self._layers[layer]
-        file = self._file(layer, place.file)
-        size = file.seek(0, 2)
-        if place.start < 0 or place.length < 1 or (place.start + place.length) * kind.row_bytes > size:
-            raise OSError(f"it has {size} bytes, and the database names rows behind them")
-        file.seek(place.start * kind.row_bytes)
-        return np.frombuffer(file.read(place.length * kind.row_bytes), kind.dtype).reshape(-1, kind.width)
+        """Read the rows of an entry; see `RowReader`."""
+        return self._reader.rows(layer, place)
 
     def _readable(self, query: str) -> Iterator[tuple[Any, ...]]:
         """Rows up to the first that cannot be read."""
@@ -167,7 +207,7 @@ class Survey:
             return
         name = self._blocks.path(self._layers[layer], place.file).name
         try:
-            if checksum(self._layers[layer], record.number, self.rows(layer, place)) == place.checksum:
+            if not self._vectors or self._reader.are_intact(layer, record.number, place):
                 record.places[layer] = place
             else:
                 record.faults[layer] = name, "the vectors of an entry are damaged, or their place"
@@ -175,15 +215,6 @@ class Survey:
             record.faults[layer] = name, "the file is missing"
         except OSError as error:
             record.faults[layer] = name, f"the file cannot be read: {error}"
-
-    def _file(self, layer: int, number: int) -> IO[bytes]:
-        opened = self._open.get(layer)
-        if opened is None or opened[0] != number:
-            file = self._blocks.path(self._layers[layer], number).open("rb")
-            if opened is not None:
-                opened[1].close()
-            self._open[layer] = opened = number, file
-        return opened[1]
 
 
 def _is_sound(row: tuple[Any, ...]) -> bool:

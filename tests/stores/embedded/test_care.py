@@ -13,6 +13,7 @@ import pytest
 
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.stores import MultiVectorStore, repair_store, verify_store
+from colpali_integrations.stores.embedded.database import locked, write_lock
 from tests.stores.backends import MODEL, entry, page
 from tests.stores.embedded.flips import ENTRIES, QUERY, answers, damaged, make, outcome, repaired
 
@@ -200,6 +201,65 @@ def test_a_backup_while_another_process_writes_is_one_of_its_states(tmp_path: Pa
                     assert store.backup(tmp_path / f"backup {number}").entries % 5 == 0
         finally:
             process.kill()
+
+
+WRITERS = {
+    "adds": "store.add((entry(number), page(number)) for number in range(100, 130))",
+    "compacts": "store.delete([f'page {n}' for n in range(5, 20)]); store.optimize(); store.add([(entry(3), page(3))])",
+}
+ACTIONS = {
+    "verify": "print(verify_store(folder).ok)",
+    "repair": "print(repair_store(folder).problems == [])",
+    "backup": "print(backup_store(folder, folder.parent / 'copy').ok)",
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_care_keeps_no_writer_waiting_while_it_reads_vectors(tmp_path: Path, action: str, writer: str) -> None:
+    """A process writes at the moment when the first file of vectors is opened; it gives up before its own patience."""
+    make(tmp_path / "store", "centroids")
+    code = f"""
+        import subprocess, sys
+        from pathlib import Path
+        from colpali_integrations.stores import repair_store, verify_store
+        from colpali_integrations.stores.upkeep import backup_store
+        folder = Path(sys.argv[1])
+        written = []
+        def write(event, arguments):
+            if event == "open" and str(arguments[0]).endswith(".block") and not written:
+                written.append(True)
+                subprocess.run([sys.executable, "-c", sys.argv[2], folder], timeout=50, check=True)
+        sys.addaudithook(write)
+        {ACTIONS[action]}
+        print(len(written))
+    """
+    child = f"""
+        import sys
+        from colpali_integrations.stores import MultiVectorStore
+        from tests.stores.backends import entry, page
+        with MultiVectorStore.open(sys.argv[1]) as store:
+            {WRITERS[writer]}
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "store"), textwrap.dedent(child)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.stdout.split() == ["True", "1"], result.stderr
+    with MultiVectorStore.open(tmp_path / "store") as store:
+        assert len(store) == {"adds": ENTRIES + 30, "compacts": 5}[writer]
+    if action == "backup":
+        assert answers(tmp_path / "copy") == answers(tmp_path / "store")
+        assert verify_store(tmp_path / "copy").leftovers == []
+
+
+def test_the_error_about_a_locked_store_says_what_to_do(tmp_path: Path) -> None:
+    make(tmp_path)
+    with locked(write_lock(tmp_path, 0o600), tmp_path), pytest.raises(StoreError) as caught:
+        impatient = write_lock(tmp_path, 0o600)
+        impatient.timeout = 0.1
+        with locked(impatient, tmp_path):
+            pass
+    for words in (str(tmp_path), "nothing was changed", "optimizing or repairing", "Try again"):
+        assert words in str(caught.value)
 
 
 def test_a_store_can_be_opened_for_reading_only(tmp_path: Path) -> None:
