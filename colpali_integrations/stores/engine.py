@@ -18,7 +18,20 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.filters import Filter
 
-__all__ = ["FIRST", "FULL", "WORDS", "Engine", "Payload", "Point", "Scored", "Search", "VectorSpec", "pieces"]
+__all__ = [
+    "FIRST",
+    "FULL",
+    "WORDS",
+    "Engine",
+    "Payload",
+    "Point",
+    "Scored",
+    "Search",
+    "VectorSpec",
+    "in_order",
+    "pieces",
+    "strings",
+]
 
 # Names of the vectors of a point.
 FULL = "full"
@@ -110,7 +123,8 @@ class Engine(Protocol):
     """Storage and search of points.
 
     Methods may be called from any thread. When `upsert`, `update` and `delete` return, their changes are visible to
-    later searches, and on disk for an engine that persists. A batch is stored whole or not at all.
+    later searches, and on disk for an engine that persists. A batch is stored whole or not at all. Ids that are not
+    strings are unknown.
 
     Raises:
         StoreError: from every method, when the engine fails.
@@ -174,6 +188,20 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release files and connections. Calling it twice does nothing."""
         ...
+
+
+def strings(ids: Iterable[object]) -> list[str]:
+    """The ids that are strings; callers without type checks may pass other values."""
+    return [id_ for id_ in ids if isinstance(id_, str)]
+
+
+def in_order(ids: Iterable[object], found: Mapping[str, T]) -> list[T | None]:
+    """Values by id in the order of `ids`, None for an unknown one.
+
+    >>> in_order(["a", "b", 3], {"a": 1})
+    [1, None, None]
+    """
+    return [found.get(id_) if isinstance(id_, str) else None for id_ in ids]
 
 
 def pieces(items: Iterable[T], limit: int, size: Callable[[T], int] = lambda _: 1) -> Iterator[list[T]]:

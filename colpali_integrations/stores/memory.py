@@ -13,7 +13,7 @@ from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector, bm25_scores
 from colpali_integrations.scoring.maxsim import max_sim
-from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec
+from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec, in_order, strings
 from colpali_integrations.stores.filters import Filter, matches
 
 __all__ = ["MemoryEngine"]
@@ -66,18 +66,16 @@ class MemoryEngine:
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
         with self._lock:
-            removed = frozenset(ids)
+            removed = frozenset(strings(ids))
             self._points = {id_: point for id_, point in self._points.items() if id_ not in removed}
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
-        points = self._points
-        return [dict(points[id_].payload) if id_ in points else None for id_ in ids]
+        return [None if point is None else dict(point.payload) for point in in_order(ids, self._points)]
 
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
-        points = self._points
-        stored = [points[id_].vectors.get(name) if id_ in points else None for id_ in ids]
+        stored = [None if point is None else point.vectors.get(name) for point in in_order(ids, self._points)]
         return [None if vectors is None else vectors.astype(np.float32) for vectors in stored]
 
     def scroll(
@@ -113,7 +111,7 @@ class MemoryEngine:
             self._points = {}
 
     def _search(self, points: Mapping[str, Point], search: Search) -> list[Scored]:
-        ids = points.keys() if search.ids is None else points.keys() & set(search.ids)
+        ids = points.keys() if search.ids is None else points.keys() & set(strings(search.ids))
         fitting = {
             id_: point
             for id_, point in points.items()

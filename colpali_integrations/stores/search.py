@@ -14,7 +14,7 @@ from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import Bm25
 from colpali_integrations.scoring.maxsim import relevance
-from colpali_integrations.stores.engine import FIRST, WORDS, Engine, Scored, Search
+from colpali_integrations.stores.engine import FIRST, WORDS, Engine, Scored, Search, strings
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import Filter, FilterLike, parse_filter
 from colpali_integrations.stores.first_stage import Stage
@@ -132,7 +132,7 @@ class Searcher:
 
     def score(self, array: Float32, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id."""
-        return self._scores([array], [dict.fromkeys(ids)])[0]
+        return self._scores([array], [dict.fromkeys(strings(ids))])[0]
 
     def checked(self, query: ArrayLike, name: str = "the query") -> Float32:
         """The query as float32.

@@ -25,7 +25,7 @@ from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
-from colpali_integrations.stores.engine import FULL, Engine, Point, pieces
+from colpali_integrations.stores.engine import FULL, Engine, Point, pieces, strings
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
 from colpali_integrations.stores.fusion import Hybrid
@@ -268,7 +268,7 @@ class MultiVectorStore:
             StoreError: the engine cannot write.
         """
         if ids is not None:
-            ids = [ids] if isinstance(ids, str) else list(dict.fromkeys(ids))
+            ids = [ids] if isinstance(ids, str) else list(dict.fromkeys(strings(ids)))
         condition = parse_filter(where)
         if condition is not None and always(condition):
             raise InputError(

@@ -158,6 +158,24 @@ def test_delete_removes_the_entries_that_match_all_criteria(open_store: Open) ->
     assert store.search(QUERY) == []
 
 
+def test_ids_that_are_not_strings_are_unknown(open_store: Open) -> None:
+    store = fill(open_store(), 8)
+    strange: list[Any] = [7, True, None, 1.5, b"page 7", ("page 7",), ["page 7"], {}, "\ud800", np.str_("page 7")]
+    known = [None] * 9 + [entry(7)]
+    assert store.get(strange) == known
+    assert [one is not None for one in store.vectors(strange)] == [one is not None for one in known]
+    for reading in (store.score, store.regions, store.similarity_maps):
+        assert set(reading(QUERY, strange)) <= {"page 7"}
+    assert set(store.score(QUERY, strange)) == set(store.regions(QUERY, strange)) == {"page 7"}
+    search = Search(query=QUERY, limit=9, ids=strange)
+    assert [one.id for one in store._engine.search([search])[0]] == ["page 7"]
+    assert not any(one in store for one in strange[:-1])
+    updated: dict[Any, Any] = {one: {"metadata": {}} for one in (7, None, "\ud800")}
+    store._engine.update(updated)
+    store._engine.delete(strange[:-1])
+    assert (store.delete(strange[:-1]), store.delete(strange), len(store)) == (0, 1, 7)
+
+
 ALWAYS = [{"$and": []}, {"$nor": []}, {"x": {"$nin": []}}, {"$and": [{}]}, {"$not": {"$or": []}}, {"$or": [{}]}]
 
 

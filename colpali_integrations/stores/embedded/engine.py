@@ -34,7 +34,17 @@ from colpali_integrations.stores.embedded.scan import (
     ranked,
 )
 from colpali_integrations.stores.embedded.segments import SegmentIndex, Sizes
-from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec, pieces
+from colpali_integrations.stores.engine import (
+    FULL,
+    Payload,
+    Point,
+    Scored,
+    Search,
+    VectorSpec,
+    in_order,
+    pieces,
+    strings,
+)
 from colpali_integrations.stores.filters import Filter, matches
 
 __all__ = ["FolderEngine", "layer_rows", "layers_of", "payload_of", "row_checksum", "words_of"]
@@ -187,7 +197,7 @@ class FolderEngine:
         with self._database.reading() as connection:
             rows = _of_ids(connection, f"SELECT {_ROW} FROM entries", ids)
         found = {row[1]: self._payload(row) for row in rows}
-        return [found.get(id_) for id_ in ids]
+        return in_order(ids, found)
 
     @_reads
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
@@ -203,7 +213,7 @@ class FolderEngine:
                 rows = _of_ids(connection, query, ids)
             with contextlib.suppress(MissingFile):
                 found = {id_: self._checked(name, id_, entry, Place(*place)) for id_, entry, *place in rows}
-                return [found.get(id_) for id_ in ids]
+                return in_order(ids, found)
         raise AssertionError("unreachable")
 
     @_reads
@@ -504,7 +514,7 @@ _LIST = "(SELECT value FROM json_each(?))"
 def _of_ids(connection: sqlite3.Connection, query: str, ids: Collection[object]) -> list[tuple[Any, ...]]:
     """Rows of the entries with these ids; `query` has no WHERE yet."""
     # Not as JSON in one parameter: SQLite's JSON ends a text at a NUL. Versions before 3.32 take 999 parameters.
-    storable = [id_ for id_ in ids if isinstance(id_, str) and not any("\ud800" <= one <= "\udfff" for one in id_)]
+    storable = [id_ for id_ in strings(ids) if not any("\ud800" <= one <= "\udfff" for one in id_)]
     return [
         row
         for some in pieces(storable, 900)

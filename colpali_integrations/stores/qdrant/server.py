@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
-from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec, pieces
+from colpali_integrations.stores.engine import (
+    FULL,
+    WORDS,
+    Payload,
+    Point,
+    Scored,
+    Search,
+    VectorSpec,
+    in_order,
+    pieces,
+    strings,
+)
 from colpali_integrations.stores.filters import CONTENT, RESERVED, Condition, Filter, Operator
 from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
@@ -98,41 +109,38 @@ class QdrantServerEngine:
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed; each is replaced whole."""
-        for some in pieces(payloads.items(), _REQUEST_BYTES, lambda item: _payload_size(item[1])):
-            operations = [
-                models.OverwritePayloadOperation(
-                    overwrite_payload=models.SetPayload(payload=payload, filter=self._unchanged(id_, payload))
-                )
-                for id_, payload in some
-            ]
+        for some in pieces(strings(payloads), _REQUEST_BYTES, lambda id_: _payload_size(payloads[id_])):
+            operations = [self._replacement(id_, payloads[id_]) for id_ in some]
             with self._using() as client:
                 client.batch_update_points(self._collection, operations, wait=True)
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
-        for some in pieces(map(point_id, ids), _RECORDS):
+        for some in pieces(map(point_id, strings(ids)), _RECORDS):
             with self._using() as client:
                 client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
+        names = {point_id(id_): id_ for id_ in strings(ids)}
         payloads: dict[str, Payload] = {}
-        for some in pieces(map(point_id, ids), _RECORDS):
+        for some in pieces(names, _RECORDS):
             with self._using() as client:
                 records = client.retrieve(self._collection, some, with_payload=True, with_vectors=False)
-            payloads |= {str(record.id): record.payload or {} for record in records}
-        return [payloads.get(point_id(id_)) for id_ in ids]
+            payloads |= {names[str(record.id)]: record.payload or {} for record in records}
+        return in_order(ids, payloads)
 
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
+        names = {point_id(id_): id_ for id_ in strings(ids)}
         vectors: dict[str, Float32] = {}
-        for some in pieces(map(point_id, ids), _VECTORS):
+        for some in pieces(names, _VECTORS):
             with self._using() as client:
                 records = client.retrieve(self._collection, some, with_payload=False, with_vectors=[name])
             for record in records:
                 if isinstance(record.vector, dict) and name in record.vector:
-                    vectors[str(record.id)] = np.array(record.vector[name], np.float32)
-        return [vectors.get(point_id(id_)) for id_ in ids]
+                    vectors[names[str(record.id)]] = np.array(record.vector[name], np.float32)
+        return in_order(ids, vectors)
 
     def scroll(
         self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
@@ -181,16 +189,15 @@ class QdrantServerEngine:
     def _conditions(self, native: Any, ids: Collection[str] | None = None) -> models.Filter | None:
         must = [] if native is None else [native]
         if ids is not None:
-            must.append(self._dialect.ids({point_id(id_) for id_ in ids}))
+            must.append(self._dialect.ids({point_id(id_) for id_ in strings(ids)}))
         return models.Filter(must=must) if must else None
 
-    def _unchanged(self, id_: str, payload: Payload) -> models.Filter | None:
-        """The point of an id, if its content is that of a payload. Updates by id fail for a point that is gone."""
+    def _replacement(self, id_: str, payload: Payload) -> models.OverwritePayloadOperation:
+        """The replacement of a point's payload if its content is the same; by id alone it fails for a removed point."""
         content = payload.get("content_hash")
-        is_same = (
-            Condition(CONTENT, Operator.EXISTS, False) if content is None else Condition(CONTENT, Operator.EQ, content)
-        )
-        return self._conditions(self._translated(is_same), [id_])
+        operator, value = (Operator.EXISTS, False) if content is None else (Operator.EQ, content)
+        conditions = self._conditions(self._translated(Condition(CONTENT, operator, value)), [id_])
+        return models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, filter=conditions))
 
     def _payloads(self, conditions: Any) -> Iterator[Payload]:
         """Read the payloads for the part of a filter that Qdrant cannot express."""
