@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WORDS_LAYER", "Catalogue", "Places", "Segment", "segments_of"]
+__all__ = ["WORDS_LAYER", "Catalogue", "Places", "Segment", "counter", "segments_of"]
 
 # The layer number under which `places` counts the words of an entry.
 WORDS_LAYER = 99
@@ -58,6 +58,7 @@ class Catalogue:
         connection: that read the state; None for an empty catalogue that was not read.
         version: SQLite's `data_version` of the state, which only the same connection can compare.
         layout: the number of compactions until then.
+        updates: the number of changes of payloads until then.
         numbers: int64 (n_entries,), ascending.
         layers: places by layer number.
         texts: number of entries with words.
@@ -67,6 +68,7 @@ class Catalogue:
     connection: sqlite3.Connection | None = None
     version: int = -1
     layout: int = -1
+    updates: int = -1
     numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     layers: dict[int, Places] = field(default_factory=dict)
     texts: int = 0
@@ -94,11 +96,12 @@ class Catalogue:
         version = int(connection.execute("PRAGMA data_version").fetchone()[0])
         if connection is self.connection and version == self.version:
             return self
-        layout = int(connection.execute("SELECT value FROM settings WHERE name = 'layout'").fetchone()[0])
+        layout, updates = counter(connection, "layout"), counter(connection, "updates")
         numbers = _column(connection, "SELECT number FROM entries ORDER BY number")
         segments = tuple(segments_of(connection))
         if layout != self.layout or not len(self):
-            return Catalogue(connection, version, layout, numbers, *_places(connection, numbers, layers, -1), segments)
+            places, texts = _places(connection, numbers, layers, -1)
+            return Catalogue(connection, version, layout, updates, numbers, places, texts, segments)
         kept = np.isin(self.numbers, numbers, assume_unique=True)
         new = numbers[numbers > self.numbers[-1]]
         added, _ = _places(connection, new, layers, int(self.numbers[-1]))
@@ -112,7 +115,12 @@ class Catalogue:
             for layer, one in added.items()
         }
         texts = int((merged[WORDS_LAYER].lengths > 0).sum())
-        return Catalogue(connection, version, layout, numbers, merged, texts, segments)
+        return Catalogue(connection, version, layout, updates, numbers, merged, texts, segments)
+
+
+def counter(connection: sqlite3.Connection, name: str) -> int:
+    """A number in the settings of a store: "layout" or "updates"; see `Catalogue`."""
+    return int(connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()[0])
 
 
 def segments_of(connection: sqlite3.Connection) -> list[Segment]:

@@ -114,7 +114,7 @@ class _Check:
             if zlib.crc32(str(value).encode(errors="surrogateescape")) != expected:
                 self.found(DATABASE, f"the setting {name!r} is damaged")
         names = {row[0] for row in connection.execute("SELECT name FROM settings")}
-        if names != {"manifest", "manifest again", "layout"}:
+        if names != {"manifest", "manifest again", "layout", "updates"}:
             self.found(DATABASE, "settings are missing, or their names are damaged")
         layers = layers_of(schema(stored_manifest(connection, self._folder) or {}))
         self._check_entries(connection, layers)

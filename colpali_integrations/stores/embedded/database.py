@@ -47,7 +47,7 @@ DATABASE, LOCK = "store.db", "store.lock"
 READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """Raised while a database is read; the latter by Python for SQLite's message about a damaged name."""
 _FORMER = "store.json"  # of the engine of versions before 0.1.0
-_APPLICATION, _VERSION = 0x436F6C50, 1
+_APPLICATION, _VERSION = 0x436F6C50, 2
 # A commit waits for readers, and a writer for another one. Compaction takes the longest, about a second per GB.
 _PATIENCE = 60.0
 
@@ -116,10 +116,16 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that sees one state of the store; keep it short, because a commit waits for it."""
+        """A transaction that sees one state of the store; keep it short, because a commit waits for it.
+
+        Within another one of the same thread it is the same transaction.
+        """
         with self._errors():
             self._check()
             with self._read_lock:
+                if self._reader is not None and self._reader.in_transaction:
+                    yield self._reader
+                    return
                 self._require_same()
                 if self._reader is None:
                     self._reader = connect(self.folder, "ro" if self.read_only else "rw")
@@ -286,7 +292,8 @@ def make_file(path: Path, mode: int) -> None:
 
 def fill_settings(connection: sqlite3.Connection, manifest: str, layout: int) -> None:
     """Write the settings of a new database; the manifest twice, for a repair of damaged ones."""
-    for name, value in (("manifest", manifest), ("layout", str(layout)), ("manifest again", manifest)):
+    values = {"manifest": manifest, "layout": str(layout), "updates": "0", "manifest again": manifest}
+    for name, value in values.items():
         connection.execute("INSERT INTO settings VALUES (?, ?, ?)", (name, value, zlib.crc32(value.encode())))
 
 
@@ -353,7 +360,7 @@ def stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, A
     if (application, version) != (_APPLICATION, _VERSION):
         raise StoreError(
             f"{folder / DATABASE} is no database of this package, or of another version (application {application}, "
-            f"version {version}; this one reads {_VERSION})"
+            f"version {version}; this one reads {_VERSION}); index its documents into a new folder"
         )
     row = connection.execute("SELECT value, checksum FROM settings WHERE name = 'manifest'").fetchone()
     if row is None or not isinstance(row[0], str) or zlib.crc32(row[0].encode()) != row[1]:

@@ -21,7 +21,7 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.scoring.int8 import quantize_int8
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, MissingFile, Place, Tail, checksum
-from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Catalogue, Places
+from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Catalogue, Places, counter
 from colpali_integrations.stores.embedded.conditions import to_sql
 from colpali_integrations.stores.embedded.database import Database
 from colpali_integrations.stores.embedded.scan import (
@@ -54,7 +54,7 @@ _SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 64 << 20
 # Rows of removed points may take this share of the others' bytes.
 _MOST_DEAD = 0.5
 _SEGMENT_SIZES = Sizes()
-# Reads are repeated when a writer removes an entry or a file between two steps of one.
+# Reads are repeated when a writer removes an entry or a file, or changes payloads, between two steps of one.
 _TRIES = 10
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -158,6 +158,7 @@ class FolderEngine:
                         "WHERE number = ?",
                         (*columns[2:], row_checksum(columns), number),
                     )
+            _count(connection, "updates")
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
@@ -208,10 +209,10 @@ class FolderEngine:
             "SELECT id, number, file, start, length, places.checksum FROM entries JOIN places ON entry = number "
             f"AND layer = {list(self._layers).index(name)}"
         )
-        for _ in self._tries():
-            with self._database.reading() as connection:
-                rows = _of_ids(connection, query, ids)
-            with contextlib.suppress(MissingFile):
+        for state in self._tries():
+            with contextlib.suppress(MissingFile), state:
+                with self._database.reading() as connection:
+                    rows = _of_ids(connection, query, ids)
                 found = {id_: self._checked(name, id_, entry, Place(*place)) for id_, entry, *place in rows}
                 return in_order(ids, found)
         raise AssertionError("unreachable")
@@ -240,17 +241,21 @@ class FolderEngine:
     @_reads
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches over one state of the store."""
-        for _ in self._tries():
-            with contextlib.suppress(MissingFile, _Changed):
+        for state in self._tries():
+            with contextlib.suppress(MissingFile, _Changed), state:
                 return self._answers(searches)
         raise AssertionError("unreachable")
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _tries(self) -> Iterator[None]:
-        """Repeat a read while a writer changes what it reads; at the end raise the error of a damaged store."""
+    def _tries(self) -> Iterator[contextlib.AbstractContextManager[object]]:
+        """Contexts to read in, until it succeeds: a writer may change the store between two steps of a read.
+
+        The last one is a transaction, for which writers wait. If that does not help, the store is damaged.
+        """
         for _ in range(_TRIES):
-            yield
+            yield contextlib.nullcontext()
+        yield self._database.reading()
         with self._database.reading() as connection:
             named = {row[0]: row[1] for row in connection.execute("SELECT number, layer FROM files")}
         missing = [str(number) for number in named.keys() - self._files.stored().keys()]
@@ -280,7 +285,8 @@ class FolderEngine:
                     found[number] = ranked(chosen[number][scores > 0], scores[scores > 0], search.limit)
         by_vectors = {number: search for number, search in enumerate(searches) if number not in found}
         found |= self._ranked(catalogue, by_vectors, chosen)
-        return self._with_payloads(searches, [(catalogue.numbers[found[n][0]], found[n][1]) for n in sorted(found)])
+        rankings = [(catalogue.numbers[found[n][0]], found[n][1]) for n in sorted(found)]
+        return self._with_payloads(searches, rankings, catalogue.updates)
 
     def _ranked(
         self, catalogue: Catalogue, searches: Mapping[int, Search], chosen: Mapping[int, NDArray[np.int64]]
@@ -343,13 +349,16 @@ class FolderEngine:
         return np.intersect1d(positions, catalogue.positions(_numbers(iter(rows))))
 
     def _with_payloads(
-        self, searches: Sequence[Search], results: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]
+        self, searches: Sequence[Search], results: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]], updates: int
     ) -> list[list[Scored]]:
+        """The results with ids and payloads, which are those of the state with this number of updates."""
         short = all(search.scores_only for search in searches)
         columns = "number, id" if short else _ROW
         wanted = json.dumps(sorted({int(number) for numbers, _ in results for number in numbers}))
         with self._database.reading() as connection:
             rows = connection.execute(f"SELECT {columns} FROM entries WHERE number IN {_LIST}", [wanted]).fetchall()
+            if not short and counter(connection, "updates") != updates:
+                raise _Changed
         found = {row[0]: (row[1], {} if short else self._payload(row)) for row in rows}
         answers = []
         for search, (numbers, scores) in zip(searches, results, strict=True):
@@ -472,10 +481,7 @@ class FolderEngine:
             self._move(connection, number, layer)
             dead -= of_file
         connection.execute(_DELETE_EMPTY)
-        layout = str(int(connection.execute("SELECT value FROM settings WHERE name = 'layout'").fetchone()[0]) + 1)
-        connection.execute(
-            "UPDATE settings SET value = ?, checksum = ? WHERE name = 'layout'", (layout, zlib.crc32(layout.encode()))
-        )
+        _count(connection, "layout")
         self._to_sweep = True
 
     def _move(self, connection: sqlite3.Connection, number: int, name: str) -> None:
@@ -500,7 +506,7 @@ class FolderEngine:
 
 
 class _Changed(Exception):
-    """A writer removed an entry between the search and the reading of its payload."""
+    """A writer removed an entry, or changed payloads, between the search and the reading of the payloads."""
 
 
 _HEAD = "number, id, document, content, metadata"
@@ -567,6 +573,13 @@ def _columns(number: int, id_: str, payload: Mapping[str, Any]) -> list[Any]:
     rest = dict(payload)
     columns = [number, id_, rest.pop("document_id", None), rest.pop("content_hash", None)]
     return [*columns, json.dumps(rest.pop("metadata", {})), json.dumps(rest)]
+
+
+def _count(connection: sqlite3.Connection, name: str) -> None:
+    """Add 1 to a number in the settings."""
+    value = str(counter(connection, name) + 1)
+    row = (value, zlib.crc32(value.encode()), name)
+    connection.execute("UPDATE settings SET value = ?, checksum = ? WHERE name = ?", row)
 
 
 def _numbers(rows: Iterator[tuple[Any, ...]]) -> NDArray[np.int64]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from colpali_integrations import max_sim
 from colpali_integrations.scoring._blocks import LIMITS
 from colpali_integrations.scoring.bm25 import Bm25
+from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer
 from colpali_integrations.stores.embedded.catalogue import Places
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.embedded.scan import full_scores
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Point, Search, VectorSpec
 from colpali_integrations.stores.filters import parse_filter
-from tests.stores.backends import DIM, page
+from tests.stores.backends import DIM, MODEL, entry, page
 
 SCHEMA = {
     FULL: VectorSpec(dim=DIM, quantization="int8"),
@@ -93,3 +96,34 @@ def test_the_bound_of_memory_changes_no_score(tmp_path: Path, matches: int) -> N
     scores = full_scores(queries, files, layer, Places(*columns), positions, limits)
     truth = max_sim(queries, [pages[position] for position in positions])
     np.testing.assert_allclose(scores, truth, rtol=1e-6, atol=1e-6)
+
+
+class Meanwhile:
+    """A query before whose vectors are read something else happens, `times` times at most."""
+
+    def __init__(self, act: Callable[[int], object], times: int) -> None:
+        self.act, self.times, self.calls = act, times, 0
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
+        self.calls += 1
+        if self.calls <= self.times:
+            self.act(self.calls)
+        return page(1, seed=8, rows=2)
+
+
+@pytest.mark.parametrize("times", [0, 1, 10])
+def test_hits_are_those_of_one_state_while_metadata_change(tmp_path: Path, times: int) -> None:
+    """Another store changes metadata and adds an entry between the choice of the entries and the reading of theirs."""
+    with MultiVectorStore.open(tmp_path, model=MODEL) as store, MultiVectorStore.open(tmp_path) as other:
+        store.add((entry(number, metadata={"tag": 0}), page(number)) for number in range(9))
+
+        def act(call: int) -> None:
+            other.update_metadata("1.pdf", {"tag": call})
+            other.add([(entry(10 * call, document_id="new", metadata={"tag": 0}), page(call))])
+
+        query: Any = Meanwhile(act, times)
+        [found] = store._engine.search([Search(query=query, limit=99, where=parse_filter({"tag": 0}))])
+        assert query.calls == times + 1
+        assert {one.payload["metadata"]["tag"] for one in found} == {0}
+        known = {f"page {n}" for n in range(9) if not times or n % 3 != 1}
+        assert {one.id for one in found} == known | {f"page {10 * n}" for n in range(1, times + 1)}
