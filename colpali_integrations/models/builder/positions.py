@@ -1,0 +1,117 @@
+"""What an attention layer needs to know about places, computed in numpy and fed to the graph.
+
+Angles of rotary embeddings and plans of windows are inputs of a graph, not parts of it: one graph then serves texts,
+pages of every shape and every rule of numbering, and the rules can be tested without a session.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.runtime.arrays import Float32
+
+__all__ = ["Angles", "WindowPlan", "angles", "frequencies", "window_plan"]
+
+# Added to a score that must not count. The largest float32 would overflow when a score is added to it.
+_BLOCKED = np.float32(-3e38)
+# Shorter blocks than this are too small for the matrix products of attention to be fast.
+_SHORTEST_BLOCK = 64
+
+
+class Angles(NamedTuple):
+    """Rotary angles of the tokens of a sequence.
+
+    Attributes:
+        cos: float32 (n_tokens, n_frequencies).
+        sin: float32 (n_tokens, n_frequencies).
+    """
+
+    cos: Float32
+    sin: Float32
+
+
+def frequencies(theta: float, size: int) -> Float32:
+    """Angles per step of the pairs of a head (RoPE, arXiv:2104.09864): ``theta ** (-2 i / size)``.
+
+    Args:
+        theta: the base.
+        size: how many numbers of a head are rotated, two per frequency.
+
+    Returns:
+        float32 (size // 2,), rounded as the reference rounds: the exponent, the power and its inverse to float32 each.
+
+    Example:
+        >>> frequencies(10_000.0, 8).tolist()
+        [1.0, 0.10000000149011612, 0.009999999776482582, 0.0010000000474974513]
+    """
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    steps: Float32 = np.float32(1) / np.power(np.float32(theta), exponents)
+    return steps
+
+
+def angles(positions: NDArray[np.integer], steps: Float32) -> Angles:
+    """Turn positions into angles.
+
+    Args:
+        positions: (n_tokens, n_frequencies), the position that each frequency counts, or (n_tokens, 1).
+        steps: float32 (n_frequencies,), from `frequencies`.
+    """
+    turned = positions.astype(np.float32) * steps
+    return Angles(np.cos(turned), np.sin(turned))
+
+
+class WindowPlan(NamedTuple):
+    """Which tokens attend to which: blocks of queries, each with its own keys.
+
+    Attributes:
+        queries: int64 (n_blocks, block), the tokens of each block; the last block repeats the last token to its length.
+        keys: int64 (n_blocks, n_keys), the tokens that a block's queries may attend to.
+        bias: float32 (batch * n_blocks, 1, block, n_keys), 0 or a number that removes a key from a softmax.
+        back: int64 (n_tokens,), the place of each token among the flattened blocks.
+    """
+
+    queries: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    bias: Float32
+    back: NDArray[np.int64]
+
+
+def window_plan(n_tokens: int, reach: int, *, batch: int = 1) -> WindowPlan:
+    """Plan attention to the tokens at most `reach` away.
+
+    A sequence is cut into blocks of about half of `reach`, so that attention costs ``n_tokens * (block + 2 reach)``
+    instead of ``n_tokens ** 2``. It stays one block where that saves less than a third.
+
+    Args:
+        n_tokens: length of the sequence.
+        reach: the farthest distance, in tokens, on either side.
+        batch: sequences per run; the bias is repeated for each.
+
+    Example:
+        >>> plan = window_plan(1000, reach=100)
+        >>> plan.queries.shape, plan.keys.shape
+        ((16, 63), (16, 263))
+        >>> bool((plan.bias[3, 0, 0] == 0)[plan.keys[3] == plan.queries[3, 0] + 100].all())
+        True
+    """
+    n_blocks = max(1, round(n_tokens / max(_SHORTEST_BLOCK, reach // 2)))
+    block = -(-n_tokens // n_blocks)
+    if block + 2 * reach > n_tokens * 2 / 3:
+        n_blocks, block = 1, n_tokens
+    n_keys = n_tokens if n_blocks == 1 else min(block + 2 * reach, n_tokens)
+    starts = np.arange(n_blocks)[:, None] * block
+    rows = starts + np.arange(block)
+    keys = np.clip(starts - reach, 0, n_tokens - n_keys) + np.arange(n_keys)
+    far = np.abs(rows[:, :, None] - keys[:, None, :]) > reach
+    # A softmax of nothing is not a number; the rows after the last token are not read, but must be numbers.
+    far &= (rows < n_tokens)[:, :, None]
+    bias = np.where(far, _BLOCKED, np.float32(0))[:, None]
+    return WindowPlan(
+        queries=np.minimum(rows, n_tokens - 1),
+        keys=keys,
+        bias=bias if batch == 1 else np.tile(bias, (batch, 1, 1, 1)),
+        back=np.arange(n_tokens),
+    )

@@ -1,0 +1,102 @@
+"""Weights of 8 bits, and the ONNX Runtime operators that multiply by them.
+
+| precision | weights | inputs of a product | operator |
+|---|---|---|---|
+| float32 | as stored, exactly | float32 | FusedMatMul |
+| int8 | 8 bits, a scale per 128 of them | rounded to 8 bits per block | MatMulNBits |
+| int8-dynamic | 8 bits, a scale per output | rounded to 8 bits per tensor | DynamicQuantizeMatMul |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.runtime.arrays import Float32
+
+if TYPE_CHECKING:
+    from colpali_integrations.models.builder.graph import GraphBuilder
+
+__all__ = ["PRECISIONS", "Precision", "Quantization", "quantization_of"]
+
+Precision: TypeAlias = Literal["float32", "int8", "int8-dynamic"]
+"""How a built graph computes its matrix products."""
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+
+class Quantization(Protocol):
+    """A way to quantize the weight of a linear layer.
+
+    Attributes:
+        name: the precision that selects it.
+    """
+
+    name: str
+
+    def parts(self, outputs: int, inputs: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The tensors that replace a weight (outputs, inputs): suffix to safetensors' data type and shape."""
+
+    def quantize(self, weight: Float32) -> dict[str, NDArray[Any]]:
+        """The values of `parts` for a weight, float32 (outputs, inputs)."""
+
+    def product(self, g: GraphBuilder, x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
+        """Add the node that multiplies `x` (..., inputs) by the transposed weight."""
+
+
+class BlockInt8:
+    """Blocks of weights along the inputs share a scale; a level q stands for ``(q - 128) * scale``."""
+
+    name = "int8"
+    _BLOCK = 128
+    # MatMulNBits' accuracy level at which it rounds its inputs to 8 bits, to multiply integers.
+    _LEVEL = 4
+
+    def parts(self, outputs: int, inputs: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """As `Quantization.parts`; the last block is padded."""
+        blocks = -(-inputs // self._BLOCK)
+        return {"scales": ("F32", (outputs, blocks)), "levels": ("U8", (outputs, blocks, self._BLOCK))}
+
+    def quantize(self, weight: Float32) -> dict[str, NDArray[Any]]:
+        """As `Quantization.quantize`."""
+        outputs, inputs = weight.shape
+        blocks = -(-inputs // self._BLOCK)
+        padded = np.zeros((outputs, blocks * self._BLOCK), np.float32)
+        padded[:, :inputs] = weight
+        grouped = padded.reshape(outputs, blocks, self._BLOCK)
+        scales = np.abs(grouped).max(axis=-1) / 127
+        steps = np.rint(grouped / np.where(scales > 0, scales, 1)[..., None])
+        return {"scales": scales, "levels": (steps + 128).astype(np.uint8)}
+
+    def product(self, g: GraphBuilder, x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
+        """As `Quantization.product`."""
+        sizes = {"N": outputs, "K": inputs, "bits": 8, "block_size": self._BLOCK, "accuracy_level": self._LEVEL}
+        return g.microsoft("MatMulNBits", x, parts["levels"], parts["scales"], **sizes)
+
+
+class RowInt8:
+    """The weights of one output share a scale; the inputs are rounded by one scale per tensor. For CPUs only."""
+
+    name = "int8-dynamic"
+
+    def parts(self, outputs: int, inputs: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """As `Quantization.parts`; the levels are transposed."""
+        return {"scales": ("F32", (outputs,)), "levels": ("I8", (inputs, outputs))}
+
+    def quantize(self, weight: Float32) -> dict[str, NDArray[Any]]:
+        """As `Quantization.quantize`."""
+        scales = np.abs(weight).max(axis=1) / 127
+        steps = np.rint(weight / np.where(scales > 0, scales, 1)[:, None])
+        return {"scales": scales, "levels": np.ascontiguousarray(steps.astype(np.int8).T)}
+
+    def product(self, g: GraphBuilder, x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
+        """As `Quantization.product`."""
+        return g.microsoft("DynamicQuantizeMatMul", x, parts["levels"], parts["scales"])
+
+
+def quantization_of(precision: str) -> Quantization | None:
+    """The quantization of a precision; None for float32."""
+    ways: tuple[Quantization, ...] = (BlockInt8(), RowInt8())
+    return next((way for way in ways if way.name == precision), None)

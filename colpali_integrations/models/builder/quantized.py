@@ -1,0 +1,217 @@
+"""The cache of quantized weights: one safetensors file per checkpoint and precision, made at first use.
+
+The file holds every tensor that the graphs read, so a process that runs int8 maps this file alone. Its name is a hash
+of what it is made of. One process makes it, under a lock, and others wait; it appears by a rename, so it is complete
+or absent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.builder.graph import GraphBuilder, QuantizedWeight
+from colpali_integrations.models.builder.quantization import Quantization
+from colpali_integrations.models.builder.weights import DATA_TYPES, StoredTensor, read_header
+from colpali_integrations.models.hub import cache_folder
+
+__all__ = ["CACHE_VARIABLE", "quantized_tensors"]
+
+logger = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "COLPALI_INTEGRATIONS_CACHE"
+"""The environment variable that names the folder of quantized weights."""
+
+# Changes whenever the same checkpoint gives other bytes.
+_VERSION = 1
+_BLOB = re.compile(r"[0-9a-f]{64}")
+# Tensors of up to this many bytes count whole in a file's identity, larger ones by samples.
+_HASHED_WHOLE = 2**16
+_SAMPLES, _SAMPLE = 8, 4096
+
+
+class _Source(NamedTuple):
+    """Tensors of the file that are made together.
+
+    Attributes:
+        shapes: data type and shape of each, by its name in the file.
+        make: gives their values.
+    """
+
+    shapes: dict[str, tuple[str, tuple[int, ...]]]
+    make: Callable[[], dict[str, NDArray[Any]]]
+
+
+def quantized_tensors(
+    builders: Sequence[GraphBuilder], quantization: Quantization, cache_dir: str | os.PathLike[str] | None
+) -> dict[str, StoredTensor]:
+    """Find or make the tensors that quantized graphs read.
+
+    Args:
+        builders: the graphs of a checkpoint, complete.
+        quantization: how their weights are quantized.
+        cache_dir: the folder of the cache; None for the environment's, else a folder beside huggingface_hub's cache. A
+            temporary folder, with a warning, where that cannot be written.
+
+    Returns:
+        Where each tensor is, by the name of its initializer.
+
+    Raises:
+        ModelLoadError: the file cannot be written.
+    """
+    name = f"{quantization.name}-{_key(builders, quantization)}.safetensors"
+    folder = _folder(cache_dir)
+    if (folder / name).is_file():  # a cache that others made may be read-only
+        return read_header(folder / name)
+    path = _writable(folder) / name
+    try:
+        with FileLock(f"{path}.lock"):
+            if not path.is_file():
+                logger.info("quantizing weights into %s (once)", path)
+                _write(path, list(_sources(builders, quantization)))
+    except OSError as error:
+        raise ModelLoadError(
+            f"cannot write {path}: {error}. Make room, or name another folder by cache_dir= or {CACHE_VARIABLE}"
+        ) from error
+    return read_header(path)
+
+
+def _sources(builders: Sequence[GraphBuilder], quantization: Quantization) -> Iterator[_Source]:
+    """The tensors that the graphs read: stored ones as they are, and the parts of quantized weights."""
+    for name, tensor in _stored(builders).items():
+        yield _Source({name: (tensor.dtype, tensor.shape)}, partial(_copy, name, tensor))
+    for name, one in _quantized(builders).items():
+        parts = quantization.parts(*one.weight.matrix_shape)
+        shapes = {f"{name}.{part}": kind for part, kind in parts.items()}
+        yield _Source(shapes, partial(_quantize, name, one, quantization))
+
+
+def _copy(name: str, tensor: StoredTensor) -> dict[str, NDArray[Any]]:
+    return {name: tensor.stored()}
+
+
+def _quantize(name: str, one: QuantizedWeight, quantization: Quantization) -> dict[str, NDArray[Any]]:
+    weight = one.weight.array() * np.float32(one.factor)
+    return {f"{name}.{part}": values for part, values in quantization.quantize(weight).items()}
+
+
+def _write(path: Path, sources: Sequence[_Source]) -> None:
+    """Write a safetensors file under another name, and rename it when it is complete."""
+    shapes = {name: kind for source in sources for name, kind in source.shapes.items()}
+    widths = {name: np.dtype(DATA_TYPES[dtype].numpy).itemsize for name, (dtype, _) in shapes.items()}
+    header, places, end = {}, {}, 0
+    # Wide types first, so that each tensor is aligned to its own type.
+    for name in sorted(shapes, key=lambda name: -widths[name]):
+        dtype, shape = shapes[name]
+        start, end = end, end + math.prod(shape) * widths[name]
+        header[name], places[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}, start
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for source in sources:
+                for name, values in source.make().items():
+                    file.seek(8 + len(text) + places[name])
+                    file.write(np.ascontiguousarray(values).data)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _key(builders: Sequence[GraphBuilder], quantization: Quantization) -> str:
+    """A hash of all that the bytes of the file follow from."""
+    stored, quantized = _stored(builders), _quantized(builders)
+    tensors = [*stored.values(), *(one.weight.base for one in quantized.values())]
+    changes = [one.weight.low_rank for one in quantized.values() if one.weight.low_rank is not None]
+    tensors += [part for change in changes for part in (change.down, change.up)]
+    made_of = {
+        "version": _VERSION,
+        "precision": quantization.name,
+        "files": sorted(_identity(file) for file in {tensor.file for tensor in tensors}),
+        "stored": sorted((name, tensor.name) for name, tensor in stored.items()),
+        "quantized": sorted((name, one.factor, one.weight.low_rank is not None) for name, one in quantized.items()),
+        "scales": [change.scale for change in changes],
+    }
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+
+
+def _stored(builders: Sequence[GraphBuilder]) -> dict[str, StoredTensor]:
+    return {name: tensor for builder in builders for name, tensor in builder.stored.items()}
+
+
+def _quantized(builders: Sequence[GraphBuilder]) -> dict[str, QuantizedWeight]:
+    return {name: one for builder in builders for name, one in builder.quantized.items()}
+
+
+@cache
+def _identity(file: Path) -> str:
+    """What is in a safetensors file: the sha256 by which huggingface_hub's cache names it, else a hash of samples.
+
+    The header counts, small tensors as a whole, and samples of large ones. Further training changes nearly all of them.
+    """
+    if _BLOB.fullmatch(file.name):
+        return file.name
+    digest = hashlib.sha256()
+    for name, tensor in sorted(read_header(file).items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\0{tensor.offset}\0".encode())
+        values = tensor.stored().reshape(-1).view(np.uint8)
+        if tensor.length > _HASHED_WHOLE:
+            starts = np.linspace(0, tensor.length - _SAMPLE, _SAMPLES).astype(np.int64)
+            values = np.concatenate([values[start : start + _SAMPLE] for start in starts])
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _folder(cache_dir: str | os.PathLike[str] | None) -> Path:
+    """The folder of the cache, which need not exist."""
+    if cache_dir is not None:
+        return Path(cache_dir).expanduser() / "colpali-integrations"
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser()
+    return cache_folder().parent / "colpali-integrations"
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, or a temporary one where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        temporary = _temporary_folder()
+        logger.warning(
+            "cannot write %s (%s); quantized weights are made anew in %s by every process. Name a folder by cache_dir= "
+            "or %s",
+            folder,
+            error,
+            temporary,
+            CACHE_VARIABLE,
+        )
+        return temporary
+
+
+@cache
+def _temporary_folder() -> Path:
+    """One folder per process, removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="colpali-integrations-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
