@@ -11,6 +11,7 @@ import numpy as np
 from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, EncodingError, QueryError
 from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.models.builder.quantization import Precision
 from colpali_integrations.models.family import Codec, Family, Prepared
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
@@ -83,6 +84,9 @@ class ColPali:
         lazy_load: bool = False,
         enable_cpu_mem_arena: bool = True,
         split_graph: bool = True,
+        precision: Precision | None = None,
+        max_side: int | None = None,
+        allow_unused: Sequence[str] = (),
         allow_urls: bool = False,
         url_timeout: float = 10.0,
         url_max_bytes: int = 64 * 2**20,
@@ -95,7 +99,7 @@ class ColPali:
                 that is both is the name; write "./name" for the folder.
             local_dir: a folder with the files of the named model; nothing is downloaded.
             revision: commit, tag or branch on the Hub, instead of the description's.
-            cache_dir: instead of huggingface_hub's cache.
+            cache_dir: instead of huggingface_hub's cache, and for quantized weights.
             local_files_only: never touch the network; HF_HUB_OFFLINE=1 does the same.
             threads: threads inside one run; None for all cores that this process may use.
             providers: ONNX Runtime execution providers, names or (name, options); each must start. None chooses
@@ -105,6 +109,15 @@ class ColPali:
             lazy_load: make the sessions at first use. Queries alone then never load the vision tower.
             enable_cpu_mem_arena: let onnxruntime take the memory of a run from an arena, which shrinks after it.
             split_graph: cut a merged export so that queries skip the vision tower.
+            precision: how a checkpoint in safetensors computes: "float32"; "int8", about twice as fast in a third of
+                the memory; or "int8-dynamic", faster again and less exact. None for that of the description, else
+                float32. Weights of 8 bits are made once and kept below `cache_dir`, or in the folder of the environment
+                variable COLPALI_INTEGRATIONS_CACHE, or beside huggingface_hub's cache. An ONNX export has the precision
+                of its files.
+            max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files (2048). At
+                1440 a page has half as many vectors and takes 40% of the time.
+            allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need; other
+                unread tensors are an error.
             allow_urls: let images be http(s) URLs.
             url_timeout: seconds, for those.
             url_max_bytes: the largest image fetched.

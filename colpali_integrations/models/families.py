@@ -30,5 +30,6 @@ FAMILIES = {
     "idefics3": FamilyReference(
         "idefics3", "Idefics3Family", "idefics3-1", ("vbert", "colsmol", "idefics3", "smolvlm")
     ),
+    "neomme": FamilyReference("neomme", "NeoMMEFamily", "neomme-1", ("neomme",)),
     "paligemma": FamilyReference("paligemma", "PaliGemmaFamily", "paligemma-1", ("colpali", "paligemma")),
 }

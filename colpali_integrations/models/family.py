@@ -30,7 +30,7 @@ from PIL import Image
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
+from colpali_integrations.runtime.arrays import BuiltGraph, Feed, Float32, GraphFiles, Outputs
 
 __all__ = ["Codec", "Family", "PageCodec", "Prepared", "family_class"]
 
@@ -116,8 +116,8 @@ class Family(Protocol):
         """
 
     @property
-    def graphs(self) -> GraphFiles:
-        """The ONNX files to run."""
+    def graphs(self) -> GraphFiles | BuiltGraph:
+        """The ONNX files to run, or the graph to build."""
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of tokens (= query vectors) of a query, after truncation."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
+from colpali_integrations.models.builder.files import INDEX_FILE, weight_names
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
 from colpali_integrations.models.hub import read_json
@@ -42,15 +43,21 @@ def describe_folder(folder: Path) -> ModelDescription:
 
     Raises:
         ModelNotFoundError: there is no such folder.
-        ModelLoadError: the family cannot be recognised, there is no ONNX file, or the description is invalid.
+        ModelLoadError: the family cannot be recognised, there is no ONNX file and no checkpoint in safetensors, or the
+            description is invalid.
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"no folder at {folder}")
     described = (folder / DESCRIPTION_FILE).exists()
     model = _read_description(folder) if described else _guess_description(folder)
-    model_file = _onnx_file(folder, model.model_file)
     present = tuple(name for name in model.additional_files if (folder / name).exists())
-    weights = (path.relative_to(folder).as_posix() for path in weight_files(folder / model_file))
+    if model.is_checkpoint:
+        weights = weight_names(folder)
+        model_file = weights[0] if len(weights) == 1 else INDEX_FILE
+        present = tuple(dict.fromkeys([*present, *weights]))
+    else:
+        model_file = _onnx_file(folder, model.model_file)
+        weights = [path.relative_to(folder).as_posix() for path in weight_files(folder / model_file)]
     return replace(
         model,
         name=folder.resolve().name.strip() or "model",
@@ -104,7 +111,9 @@ def _read_description(folder: Path) -> ModelDescription:
     if entry["family"] not in FAMILIES:
         raise ModelLoadError(f"{path}: unknown family {entry['family']!r}; known are {', '.join(FAMILIES)}")
     base = next((model for model in list_supported_models() if model.family == entry["family"]), None)
-    defaults = ("additional_files", "dim", "unit_length", "best_match") if base is not None else ()
+    defaults = ["additional_files", "dim", "unit_length", "best_match"] if base is not None else []
+    if base is not None and base.is_checkpoint:
+        defaults.append("model_file")
     values = {**{name: getattr(base, name) for name in defaults}, "summary": f"Read from {folder}.", **entry}
     try:
         values["additional_files"] = tuple(values.get("additional_files", ()))

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 # Small configuration files differ between exports of one family; the family raises an error if it needs a missing one.
-_OPTIONAL = {"special_tokens_map.json", "tokenizer_config.json", "processor_config.json"}
+_OPTIONAL = {"special_tokens_map.json", "tokenizer_config.json", "processor_config.json", "chat_template.jinja"}
 # Seconds until the Hub's first answer; huggingface_hub would wait minutes where the network drops packets. (It may
 # spend three of its own on a registry of agents before.) HF_HUB_ETAG_TIMEOUT overrides it.
 _FIRST_ANSWER = 4.0

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from colpali_integrations.errors import ModelNotFoundError
+from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, revision_at
 from colpali_integrations.models.hub import resolve_files
@@ -17,6 +17,9 @@ from colpali_integrations.models.registry import ModelDescription, find_model, r
 from colpali_integrations.runtime.session import ModelSessions, SessionConfig, resolve_providers
 
 __all__ = ["ModelParts", "check_name", "describe", "find_files", "load_parts"]
+
+# Fields of a description that are also options.
+_SETTINGS = ("precision", "max_side", "allow_unused")
 
 NameOrPath = str | os.PathLike[str]
 
@@ -53,6 +56,7 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
         threads=options.threads,
         enable_cpu_mem_arena=options.enable_cpu_mem_arena,
         split=options.split_graph,
+        cache_dir=None if options.cache_dir is None else os.fspath(options.cache_dir),
     )
     devices: Sequence[int | None] = options.device_ids or (None,)
     sessions = [ModelSessions(family.graphs, replace(config, device_id=device)) for device in devices]
@@ -66,15 +70,17 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDe
     """Describe a model by its exact revision, and find or download its files.
 
     Returns:
-        The description and the folder.
+        The description, with the options' settings, and the folder.
 
     Raises:
+        ConfigurationError: an option is not one of the model's.
         ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
         ModelLoadError: a file is damaged or does not fit the family.
     """
     description, folder = describe(name_or_path, options.local_dir)
     if options.revision is not None:
         description = replace(description, revision=options.revision)
+    description = _with_settings(description, options)
     directory = resolve_files(
         description, local_dir=folder, cache_dir=options.cache_dir, local_files_only=options.local_files_only
     )
@@ -97,6 +103,17 @@ def describe(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> tuple[Mo
     check_name(name_or_path, local_dir)
     folder = Path(name_or_path).expanduser()
     return describe_folder(folder), folder
+
+
+def _with_settings(description: ModelDescription, options: ModelOptions) -> ModelDescription:
+    """The description with the settings of a checkpoint that the caller chose."""
+    chosen = {name: value for name in _SETTINGS if (value := getattr(options, name))}
+    if chosen and not description.is_checkpoint:
+        raise ConfigurationError(
+            f"{', '.join(chosen)}: {description.name} is an ONNX export, whose precision and page size are those of "
+            "its files; these options are for checkpoints in safetensors"
+        )
+    return replace(description, **chosen)
 
 
 def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:

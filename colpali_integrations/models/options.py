@@ -9,18 +9,19 @@ from typing import Any
 
 from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.runtime.session import Provider
 
 __all__ = ["OPTION_NAMES", "WRONG_GUESSES", "ModelOptions", "nest_options"]
 
 _GPU = 'pass providers=["CUDAExecutionProvider"] (with onnxruntime-gpu installed), or device_ids=[0]'
 _PRECISION = (
-    "the files of a model fix its precision: choose one of list_supported_models(), or make an int8 copy with "
-    "`colpali-integrations quantize`"
+    'pass precision="int8" for a checkpoint in safetensors; an ONNX export has the precision of its files, and '
+    "`colpali-integrations quantize` makes an int8 copy of one"
 )
 WRONG_GUESSES = {
     **dict.fromkeys(("device", "device_map", "cuda", "gpu", "use_gpu", "use_cuda"), _GPU),
-    **dict.fromkeys(("dtype", "torch_dtype", "precision", "quantization_config", "load_in_8bit"), _PRECISION),
+    **dict.fromkeys(("dtype", "torch_dtype", "quantization_config", "load_in_8bit"), _PRECISION),
     **dict.fromkeys(("token", "use_auth_token", "hf_token"), "run `hf auth login`, or set HF_TOKEN"),
     **dict.fromkeys(("num_threads", "n_threads"), "use threads="),
     "cache_folder": "use cache_dir=",
@@ -51,6 +52,9 @@ class ModelOptions:
     device_ids: Sequence[int] | None = None
     enable_cpu_mem_arena: bool = True
     split_graph: bool = True
+    precision: Precision | None = None
+    max_side: int | None = None
+    allow_unused: Sequence[str] = ()
     allow_urls: bool = False
     url_timeout: float = 10.0
     url_max_bytes: int = 64 * 2**20
@@ -61,10 +65,15 @@ class ModelOptions:
             if (path := getattr(self, name)) is not None:
                 # Path.resolve would follow symlinks.
                 object.__setattr__(self, name, os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
-        for name in ("threads", "url_timeout", "url_max_bytes"):
+        for name in ("threads", "max_side", "url_timeout", "url_max_bytes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} must be positive, got {value!r}")
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise ConfigurationError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if isinstance(self.allow_unused, str):
+            raise ConfigurationError(f"allow_unused must be a list of names of tensors, got {self.allow_unused!r}")
+        object.__setattr__(self, "allow_unused", tuple(self.allow_unused))
         if self.device_ids is not None:
             if len(set(self.device_ids)) != len(self.device_ids):
                 raise ConfigurationError(f"device_ids must be different, got {list(self.device_ids)}")

@@ -29,7 +29,7 @@ from colpali_integrations.models.folder import DESCRIPTION_FILE, new_folder, wei
 from colpali_integrations.models.loading import find_files
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.pages.images import ImageSource
-from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.runtime.arrays import Float32, GraphFiles
 from colpali_integrations.scoring.maxsim import max_sim, top_pages
 
 if TYPE_CHECKING:
@@ -99,8 +99,13 @@ def quantize_model(
     with new_folder(out) as folder:
         options = ModelOptions(local_dir=local_dir, cache_dir=cache_dir, local_files_only=local_files_only)
         description, source = find_files(name_or_path, options)
-        family = family_class(description.family)(description, source)
-        paths = sorted({family.graphs.pages, family.graphs.queries})
+        graphs = family_class(description.family)(description, source).graphs
+        if not isinstance(graphs, GraphFiles):
+            raise ModelLoadError(
+                f"{description.name} is a checkpoint, not an ONNX export; from_pretrained(..., precision='int8') makes "
+                "its int8 weights and keeps them"
+            )
+        paths = sorted({graphs.pages, graphs.queries})
         models: dict[Path, ModelProto] = {}
         for path in paths:
             graph = read_graph(path)

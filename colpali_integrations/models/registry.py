@@ -21,6 +21,7 @@ from typing import Any
 
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.models.families import FAMILIES
 
 __all__ = ["ModelDescription", "find_model", "list_supported_models", "register_model", "registered_model"]
@@ -28,13 +29,17 @@ __all__ = ["ModelDescription", "find_model", "list_supported_models", "register_
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _PALIGEMMA_FILES = ("model.onnx_data", *_TOKENIZER_FILES, "preprocessor_config.json", "config.json")
+_NEOMME_FILES = (*_TOKENIZER_FILES, "processor_config.json", "chat_template.jinja", "config.json")
 _IDEFICS3_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
 # The fields that decide an embedding.
 _FINGERPRINTED = (
     *("family", "dim", "repository", "revision", "model_file"),
     *("query_prefix", "query_suffix", "image_prompt", "max_query_tokens"),
 )
+# Those that decide it where they have a value. They came later, and the fingerprints of other models stay the same.
+_FINGERPRINTED_IF_SET = ("precision", "max_side")
 _V1 = "README of illuin-tech/colpali"
+_NEOMME_SOURCE = "model cards of Hcompany/NeoMME-260M-Retriever and -800M-Retriever, arXiv:2609.01657"
 _V3 = "ViDoRe V3, arXiv:2601.08620, means of its 8 public sets by the results repository of mteb (f4cc6c8)"
 
 
@@ -44,18 +49,24 @@ class ModelDescription:
 
     Attributes:
         name: the name for `ColPali.from_pretrained`.
-        family: its architecture, a key of `models.families.FAMILIES`: "paligemma", "idefics3" or "coltiny".
+        family: its architecture, a key of `models.families.FAMILIES`: "neomme", "paligemma", "idefics3" or "coltiny".
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
         revision: commit, tag or branch of the repository; None follows its default branch. For the bundled model and
             models in folders, a hash of the files (`models.folder.content_revision`).
-        model_file: the ONNX file, relative to the repository.
-        additional_files: files required beside it (external data, tokenizer, processor configuration).
+        model_file: the ONNX file, relative to the repository; or, of a checkpoint as it was trained, model.safetensors
+            or model.safetensors.index.json.
+        additional_files: files required beside it (external data, shards, tokenizer, processor configuration).
         query_prefix: text before the user's query. Special tokens in it (`<bos>`) become their ids.
         query_suffix: text after the user's query: the augmentation tokens ("reasoning buffer") and the end.
-        image_prompt: the text that accompanies a page; `<image>` stands for the image's tokens.
+        image_prompt: the text that accompanies a page; `<image>` stands for the image's tokens. NeoMME reads the
+            prompts that are empty here from its checkpoint's chat template.
         max_query_tokens: maximum number of the user's tokens, prefix and suffix excluded; longer queries are cut.
         unit_length: whether every vector has length 1. Otherwise lengths carry weights and scores are dot products.
+        precision: how a checkpoint in safetensors computes: None or "float32", "int8" (weights of 8 bits in blocks) or
+            "int8-dynamic" (a scale per output: faster, and less exact). An ONNX export has the precision of its files.
+        max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files.
+        allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need.
         best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
         parameters: number of weights.
@@ -66,8 +77,8 @@ class ModelDescription:
         summary: when to choose it, in one sentence.
 
     Raises:
-        ConfigurationError: a field has an invalid value: an empty name, dim or max_query_tokens below 1, a best_match
-            that is not positive.
+        ConfigurationError: a field has an invalid value: an empty name, dim, max_query_tokens or max_side below 1, a
+            best_match that is not positive, an unknown precision.
 
     Example: a checkpoint of a known family in a repository of your own.
         >>> mine = ModelDescription(
@@ -97,6 +108,9 @@ class ModelDescription:
     image_prompt: str = ""
     max_query_tokens: int = 512
     unit_length: bool = True
+    precision: Precision | None = None
+    max_side: int | None = None
+    allow_unused: tuple[str, ...] = ()
     best_match: float = 1.0
     parameters: int = 0
     size_in_bytes: int = 0
@@ -113,6 +127,8 @@ class ModelDescription:
             ("dim", self.dim > 0, "positive"),
             ("max_query_tokens", self.max_query_tokens > 0, "positive"),
             ("best_match", positive, "positive"),
+            ("precision", self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}"),
+            ("max_side", self.max_side is None or self.max_side > 0, "positive"),
         ):
             if not valid:
                 value = getattr(self, name)
@@ -120,18 +136,26 @@ class ModelDescription:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file that the model needs, the ONNX file first."""
+        """Every file that the model needs, the ONNX file or the weights first."""
         return (self.model_file, *self.additional_files)
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether its graph is built from safetensors; otherwise it is an ONNX export."""
+        return not self.model_file.endswith(".onnx")
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits of a hash of everything that determines an embedding.
 
-        That is family, repository, revision, prompts, dim and the version of the family's preprocessing in this
-        package. The revision of a folder's model is a hash of its files. Name, figures, license and summary do not
-        count.
+        That is family, repository, revision, prompts, dim, precision, max_side and the version of the family's
+        preprocessing in this package. The revision of a folder's model is a hash of its files. Name, figures, license
+        and summary do not count.
         """
         values = {key: getattr(self, key) for key in _FINGERPRINTED}
+        values |= {
+            key: value for key in _FINGERPRINTED_IF_SET if (value := getattr(self, key)) not in (None, "float32")
+        }
         if self.family in FAMILIES:
             values["preprocessing"] = FAMILIES[self.family].preprocessing
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
@@ -157,6 +181,23 @@ _COLPALI = ModelDescription(
     vidore_source=f"{_V1}; {_V3}",
     summary="The best of these on hard pages, where 8 GB of memory and a GPU (or patience) are at hand.",
 )
+# From the model cards and transformers' documentation, second-hand: repositories, figures, sizes and `max_side`. Not
+# verified on the files themselves: that each has one model.safetensors, of bfloat16. Their prompts are read from their
+# chat template; that of transformers' tests has "<query>", the text and ten "<mask>".
+_NEOMME = ModelDescription(
+    name="Hcompany/NeoMME-260M-Retriever",
+    family="neomme",
+    repository="Hcompany/NeoMME-260M-Retriever",
+    dim=128,
+    model_file="model.safetensors",
+    additional_files=_NEOMME_FILES,
+    parameters=263_000_000,
+    size_in_bytes=540_000_000,
+    license="Apache-2.0",
+    vidore=(("v1 nDCG@5", 86.0), ("v2 nDCG@5", 52.2), ("v3 nDCG@10, six languages", 52.3)),
+    vidore_source=_NEOMME_SOURCE,
+    summary="Many languages on CPUs, and texts beside pages in one ranking. Try precision='int8' and max_side=1440.",
+)
 _BUILT_IN = (
     ModelDescription(
         name="coltiny",
@@ -171,6 +212,16 @@ _BUILT_IN = (
         size_in_bytes=10_500_000,
         license="Apache-2.0",
         summary="Prototypes, tests, notebooks and machines without a network: it is inside the package. Latin script.",
+    ),
+    _NEOMME,
+    replace(
+        _NEOMME,
+        name="Hcompany/NeoMME-800M-Retriever",
+        repository="Hcompany/NeoMME-800M-Retriever",
+        parameters=794_000_000,
+        size_in_bytes=1_600_000_000,
+        vidore=(("v1 nDCG@5", 87.4), ("v2 nDCG@5", 55.9), ("v3 nDCG@10, six languages", 55.6)),
+        summary="As NeoMME-260M, and better, at three times the work per page.",
     ),
     _COLPALI,
     ModelDescription(
@@ -220,7 +271,7 @@ def list_supported_models() -> list[ModelDescription]:
 
     Example:
         >>> [model.name for model in list_supported_models() if model.size_in_bytes < 2_000_000_000]
-        ['coltiny', 'Qdrant/colmodernvbert']
+        ['coltiny', 'Hcompany/NeoMME-260M-Retriever', 'Hcompany/NeoMME-800M-Retriever', 'Qdrant/colmodernvbert']
     """
     with _lock:
         return list(_models.values())

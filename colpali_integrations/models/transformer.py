@@ -27,17 +27,19 @@ class PixelScale:
     and looked up. The result equals the reference's bit for bit and costs one pass over the pixels.
 
     Args:
-        config: a preprocessor_config.json.
-        path: where it was read, for messages.
+        config: the settings of an image processor.
+        path: where they were read, for messages.
+        fused: compute ``(x - mean / rescale_factor) / (std / rescale_factor)`` in float32, as processors on torchvision
+            do (transformers `TorchvisionBackend.rescale_and_normalize`).
 
     Raises:
         ModelLoadError: `image_mean` or `image_std` is not a number or three of them.
     """
 
-    def __init__(self, config: Mapping[str, Any], path: Path) -> None:
-        values = np.arange(256, dtype=np.float64)
-        if config.get("do_rescale", True):
-            values = values * config.get("rescale_factor", 1 / 255)
+    def __init__(self, config: Mapping[str, Any], path: Path, *, fused: bool = False) -> None:
+        factor = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
+        fused = fused and config.get("do_normalize", True)
+        values = np.arange(256, dtype=np.float64) * (1.0 if fused else factor)
         table = np.tile(values.astype(np.float32)[:, None], (1, 3))
         if config.get("do_normalize", True):
             try:
@@ -49,7 +51,8 @@ class PixelScale:
                 raise ModelLoadError(
                     f"{path}: image_mean and image_std must hold one number or three: {error}"
                 ) from error
-            table = (table - mean) / std
+            unit = np.float32(1.0 / factor if fused else 1.0)
+            table = (table - mean * unit) / (std * unit)
         self._table = np.ascontiguousarray(table.T)
 
     def __call__(self, image: Image.Image) -> Float32:
@@ -112,6 +115,7 @@ class QueryCodec(TransformerCodec):
         description: the prompts and the longest user text, in tokens.
         blank_pixels: (…) shape of one item's pixel_values for a text query.
         template: whether the reference lets the tokenizer add its own template (Idefics3 does, PaliGemma does not).
+        kind: what the warning of a cut text calls it; the advice for a "query" is another than for others.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class QueryCodec(TransformerCodec):
         *,
         blank_pixels: tuple[int, ...],
         template: bool,
+        kind: str = "query",
     ) -> None:
         super().__init__(description.dim)
         self._vocabulary = vocabulary
@@ -131,6 +136,7 @@ class QueryCodec(TransformerCodec):
         self._tail = [*vocabulary.prompt_ids(description.query_suffix), *after]
         self._max_tokens = description.max_query_tokens
         self._limit = len(vocabulary.user_ids(self._lead)) + self._max_tokens
+        self._kind = kind
         self._warned = False
 
     def prepare(self, item: str) -> Prepared:
@@ -139,11 +145,14 @@ class QueryCodec(TransformerCodec):
         if len(user_ids) > self._limit and not self._warned:
             self._warned = True
             n_tokens = len(user_ids) - self._limit + self._max_tokens
-            warnings.warn(
-                f"a query of {n_tokens} tokens is cut to {self._max_tokens} (reported once). Late interaction works "
-                "best with a question, not a page; for longer texts set max_query_tokens in the model's description.",
-                stacklevel=2,
+            advice = (
+                "Late interaction works best with a question, not a page; for longer texts set max_query_tokens in the "
+                "model's description."
+                if self._kind == "query"
+                else "Split it into parts."
             )
+            message = f"a {self._kind} of {n_tokens} tokens is cut to {self._max_tokens} (reported once). {advice}"
+            warnings.warn(message, stacklevel=2)
         ids = np.array([*self._head, *user_ids[: self._limit], *self._tail], dtype=np.int64)
         return Prepared(len(ids), {"input_ids": ids})
 

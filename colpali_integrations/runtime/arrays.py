@@ -1,16 +1,20 @@
-"""Types of the inputs and outputs of graphs, and the files of the graphs."""
+"""Types of the inputs and outputs of graphs, and where the graphs of a model come from."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Feed", "Float32", "GraphFiles", "Outputs"]
+if TYPE_CHECKING:
+    from colpali_integrations.runtime.graph import Graph
+
+__all__ = ["BuiltGraph", "Feed", "Float32", "GraphFiles", "Outputs"]
 
 Float32: TypeAlias = NDArray[np.float32]
 Feed: TypeAlias = dict[str, NDArray[Any]]
@@ -34,3 +38,21 @@ class GraphFiles:
     def merged(self) -> bool:
         """Whether one graph encodes both pages and queries."""
         return self.pages == self.queries
+
+
+class BuiltGraph(Protocol):
+    """A graph that is built when a session is made, and encodes both pages and queries without a vision tower."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def read(self, cache_dir: str | os.PathLike[str] | None) -> Graph:
+        """Build it.
+
+        Args:
+            cache_dir: where files that are made for it are kept; None for a default.
+
+        Raises:
+            ModelLoadError: a file is missing or damaged, or does not fit.
+        """

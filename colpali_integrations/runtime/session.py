@@ -2,7 +2,7 @@
 
 `ModelSessions` has the sessions of one model on one device. A merged export is split in two: pages run the pages half
 and then the text half, queries the text half alone. A model with one graph for pages and one for queries has two
-sessions; a merged graph without a cut has one for both.
+sessions; a merged graph without a cut, and a built graph, have one for both.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import onnxruntime as ort
 
 from colpali_integrations._forks import keep_for_ever, renew_after_forks
 from colpali_integrations.errors import EncodingError, ModelLoadError, ProviderError
-from colpali_integrations.runtime.arrays import Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.arrays import BuiltGraph, Feed, GraphFiles, Outputs
 from colpali_integrations.runtime.batching import Coalescer
-from colpali_integrations.runtime.machine import available_cores
+from colpali_integrations.runtime.machine import available_cores, release_freed_memory
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -61,6 +61,7 @@ class SessionConfig:
         threads: threads per run; None for one per core that this process may use.
         enable_cpu_mem_arena: take the memory of a run from an arena, which is faster. It shrinks after each run.
         split: cut merged exports so that queries skip the vision tower.
+        cache_dir: where files that are made for a built graph are kept; None for a default.
     """
 
     providers: tuple[Provider, ...] | None = None
@@ -68,6 +69,7 @@ class SessionConfig:
     threads: int | None = None
     enable_cpu_mem_arena: bool = True
     split: bool = True
+    cache_dir: str | None = None
 
 
 def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, ...]:
@@ -95,7 +97,7 @@ class ModelSessions:
     """The sessions of one model on one device, made at first use. Any number of threads may use them.
 
     Args:
-        graphs: the ONNX files.
+        graphs: the ONNX files, or the graph to build.
         config: the options of the sessions.
         cores: cores that the runs of pages share; None for those that this process may use.
 
@@ -104,14 +106,15 @@ class ModelSessions:
         on_cpu: whether the preferred provider is the CPU's.
     """
 
-    def __init__(self, graphs: GraphFiles, config: SessionConfig, *, cores: int | None = None) -> None:
+    def __init__(self, graphs: GraphFiles | BuiltGraph, config: SessionConfig, *, cores: int | None = None) -> None:
         self._graphs = graphs
         self._config = config
         self._cut = _Once(self._find_cut)
-        self._pages = _Once(lambda: self._load(graphs.pages, "pages"))
-        self._text = _Once(lambda: self._load(graphs.pages, "text"))
-        self._whole = _Once(lambda: self._load(graphs.pages, None))
-        self._queries = self._whole if graphs.merged else _Once(lambda: self._load(graphs.queries, None))
+        self._pages = _Once(lambda: self._load("pages", half="pages"))
+        self._text = _Once(lambda: self._load("pages", half="text"))
+        self._whole = _Once(lambda: self._load("pages"))
+        apart = isinstance(graphs, GraphFiles) and not graphs.merged
+        self._queries = _Once(lambda: self._load("queries")) if apart else self._whole
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
         self.coalescer: Coalescer[Any, Any] = Coalescer()
         self.on_cpu = _provider_name((config.providers or _automatic_providers())[0]) == "CPUExecutionProvider"
@@ -151,7 +154,16 @@ class ModelSessions:
     @property
     def splits(self) -> bool:
         """Whether queries skip the vision tower."""
-        return not self._graphs.merged or bool(self._cut.get())
+        return not self._merged or bool(self._cut.get())
+
+    @property
+    def _merged(self) -> bool:
+        """Whether one exported graph encodes pages and queries, with a vision tower that queries do not need."""
+        return isinstance(self._graphs, GraphFiles) and self._graphs.merged
+
+    def _path(self, side: Literal["pages", "queries"]) -> Path:
+        assert isinstance(self._graphs, GraphFiles)
+        return self._graphs.pages if side == "pages" else self._graphs.queries
 
     def close(self) -> None:
         """Release the sessions' memory. The next use makes them again."""
@@ -171,7 +183,7 @@ class ModelSessions:
         logger.warning(
             "%s does not declare the shape of its image features, and a guess failed (%s); the vision tower runs once "
             "for batches of %d queries to learn it",
-            self._graphs.pages.name,
+            self._path("pages").name,
             reason,
             batch,
         )
@@ -180,34 +192,39 @@ class ModelSessions:
         return text.run({**feed, **features}, runs)
 
     def _find_cut(self) -> tuple[ValueInfoProto, ...]:
-        if not (self._config.split and self._graphs.merged):
+        if not (self._config.split and self._merged):
             return ()
         from colpali_integrations.runtime.graph import find_cut, read_graph  # onnx is slow to import
 
-        cut = find_cut(read_graph(self._graphs.pages))
+        cut = find_cut(read_graph(self._path("pages")))
         if isinstance(cut, str):
             logger.warning(
                 "%s: queries run the vision tower too, because %s. Their vectors are right, but take long; another "
                 "export of the model may be split",
-                self._graphs.pages.name,
+                self._path("pages").name,
                 cut,
             )
             return ()
         return cut
 
-    def _load(self, path: Path, half: Literal["pages", "text"] | None) -> _Session:
+    def _load(self, side: Literal["pages", "queries"], *, half: Literal["pages", "text"] | None = None) -> _Session:
+        if not isinstance(self._graphs, GraphFiles):
+            session = _Session(self._graphs.read(self._config.cache_dir), self._graphs.name, self._config)
+            release_freed_memory()  # of weights that were converted to float32: half the size of a bfloat16 file
+            return session
         from colpali_integrations.runtime.graph import read_graph, subgraph
 
+        path = self._path(side)
         graph = read_graph(path)
         if half is not None:
             graph = subgraph(graph, self._cut.get(), half=half)
-        return _Session(graph, path, self._config)
+        return _Session(graph, str(path), self._config)
 
 
 class _Session:
     """An onnxruntime session that accepts unused inputs and casts arrays to the types of its inputs."""
 
-    def __init__(self, graph: Graph, path: Path, config: SessionConfig) -> None:
+    def __init__(self, graph: Graph, name: str, config: SessionConfig) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = config.threads or available_cores()
         options.inter_op_num_threads = 1
@@ -224,7 +241,7 @@ class _Session:
             self._session = ort.InferenceSession(graph.model.SerializeToString(), options, providers=list(providers))
         except Exception as error:  # onnxruntime's exceptions have no other common base class
             raise ModelLoadError(
-                f"onnxruntime {ort.__version__} cannot load {path}: {error}. If the file was cut off, delete it and "
+                f"onnxruntime {ort.__version__} cannot load {name}: {error}. If the file was cut off, delete it and "
                 "download it again."
             ) from error
         active = self._session.get_providers()
@@ -238,7 +255,7 @@ class _Session:
         if config.providers is None and active[0] != _provider_name(providers[0]):
             _warn_of_fallback(_provider_name(providers[0]), active[0])
         else:
-            logger.info("%s runs on %s", path.name, active[0])
+            logger.info("%s runs on %s", Path(name).name, active[0])
         # Otherwise the arena keeps the largest run's memory for ever: half as much again on a ColPali of a quarter of
         # the real width, where the time that shrinking takes was too short to measure.
         self._shrinks = config.enable_cpu_mem_arena and active[0] == "CPUExecutionProvider"

@@ -23,7 +23,9 @@ from pydantic import ValidationError
 from colpali_integrations import ColPali, max_sim, pdf_pages
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, ModelNotFoundError, PdfError, QueryError
 from colpali_integrations.langchain import ColPaliEmbeddings, PdfPageLoader
+from colpali_integrations.models.hub import bundled_folder
 from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import find_model
 from colpali_integrations.models.shared import release_shared_models
 from colpali_integrations.scoring import mean_pool
 
@@ -277,8 +279,8 @@ def test_an_unknown_model_is_refused_at_once_with_close_names(tmp_path: Path) ->
         ColPaliEmbeddings(model_name=tmp_path / "missing")
 
 
-def test_a_folder_is_a_model(core: ColPali) -> None:
-    folder = core.family.graphs.queries.parent
+def test_a_folder_is_a_model() -> None:
+    folder = bundled_folder(find_model("coltiny"))
     vector = ColPaliEmbeddings().embed_query("violin")
     assert ColPaliEmbeddings(model_name="coltiny", local_dir=folder).embed_query("violin") == vector
     tiny = ColPaliEmbeddings(model_name=FIXTURES / "paligemma")

@@ -17,6 +17,7 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.models.hub import bundled_folder
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import find_model, register_model
 from colpali_integrations.models.shared import release_shared_models, shared_model
@@ -35,7 +36,7 @@ def shared(name: str = "coltiny", **options: Any) -> ColPali:
 
 @pytest.fixture
 def folder() -> Path:
-    return shared_model().family.graphs.queries.parent
+    return bundled_folder(find_model("coltiny"))
 
 
 def test_equal_options_share_one_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

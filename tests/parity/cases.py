@@ -110,6 +110,16 @@ PAGES: Final[tuple[Page, ...]] = (
     Page("grey", 301, 233, "L"),
 )
 
+LONG_PAGE: Final = Page("long-page", 1000, 1300)
+"""More patches of 32 x 32 than NeoMME's longest window."""
+
+TEXTS: Final[tuple[str, ...]] = (
+    "The revenue of the third quarter rose by 12 percent to 1,234 million euros.",
+    "Les résultats du trimestre",
+    "The contract was signed in Geneva on page 7. " * 30,
+)
+"""Texts that are searched beside pages; the last one has more tokens than NeoMME's short window."""
+
 EMBEDDED: Final[tuple[str, ...]] = (
     "a4-portrait",
     "letter-landscape",

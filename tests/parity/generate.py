@@ -34,7 +34,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from colpali_integrations.export.graphs import PaliGemmaGraph, TiledGraph, graph_of
 
-from . import compression, configs, export, goldens, measures, models, similarity, tiny_tokenizers
+from . import compression, configs, export, goldens, measures, models, neomme, similarity, tiny_tokenizers
 from .cases import (
     EMBEDDED,
     EMBEDDED_QUERIES,
@@ -358,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "only",
         nargs="*",
-        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, compression, similarity; all by default",
+        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, neomme, compression, similarity; all by default",
     )
     parser.add_argument("--out", type=Path, default=FIXTURES)
     chosen = parser.parse_args(arguments)
@@ -371,6 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "paligemma-graphs": lambda: other_exports(chosen.out),
         "colmodernvbert": lambda: tiled(chosen.out, "colmodernvbert"),
         "colsmol": lambda: tiled(chosen.out, "colsmol"),
+        "neomme": lambda: neomme.write(chosen.out, _dump),
         "compression": lambda: compression.write(chosen.out),
         "similarity": lambda: similarity.write(chosen.out),
     }

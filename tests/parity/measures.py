@@ -41,6 +41,18 @@ def kept_rows(count: int) -> np.ndarray:
     return np.unique(np.concatenate([spread, np.arange(count - 8, count)]))
 
 
+def few_rows(count: int) -> np.ndarray:
+    """Which rows of a multi-vector are kept whole in float64.
+
+    Args:
+        count: Number of rows.
+
+    Returns:
+        Increasing indices, at most eight, the first and the last among them.
+    """
+    return np.unique(np.linspace(0, count - 1, 8).round().astype(np.int64))
+
+
 def runs(ids: list[int]) -> list[list[int]]:
     """Run-length codes ids.
 

@@ -150,6 +150,27 @@ def gemma(merges: int = 420) -> dict[str, Any]:
     }
 
 
+def neomme(merges: int = 300) -> dict[str, Any]:
+    """Makes a tokenizer.json for NeoMME: byte-level pairs behind the special tokens of its class's defaults.
+
+    The published tokenizer was not at hand; the ids of its special tokens are those of ``NeoMMEConfig``.
+
+    Args:
+        merges: How many merges to learn.
+
+    Returns:
+        The contents of tokenizer.json.
+    """
+    content = byte_level(begin="", template=False, merges=merges)
+    special = ["<pad>", "<bos>", "<eos>", "<unk>", "<mask>", "<doc>", "<img>", "<query>", "<row>"]
+    dropped = {token["content"] for token in content["added_tokens"]}
+    words = [token for token in content["model"]["vocab"] if token not in dropped]
+    ids = {token: number for number, token in enumerate([*special, *words])}
+    content["added_tokens"] = [_added(token, ids[token], special=True) for token in special]
+    content["model"]["vocab"] = ids
+    return content
+
+
 def _byte_letters() -> dict[int, str]:
     # The byte-level alphabet of GPT-2: printable bytes stand for themselves, the others are moved above 255.
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

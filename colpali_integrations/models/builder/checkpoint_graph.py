@@ -33,7 +33,7 @@ class Architecture(Protocol):
 
 @dataclass(frozen=True)
 class CheckpointGraph:
-    """The graph of a checkpoint, built when it is read: a `runtime.arrays.GraphSource`.
+    """The graph of a checkpoint, built when it is read: a `runtime.arrays.BuiltGraph`.
 
     Attributes:
         architecture: what to build.
@@ -50,8 +50,8 @@ class CheckpointGraph:
 
     @property
     def name(self) -> str:
-        """For messages."""
-        return f"{self.folder.name} ({self.precision})"
+        """The folder and the precision."""
+        return f"{self.folder} ({self.precision})"
 
     def read(self, cache_dir: str | os.PathLike[str] | None = None) -> Graph:
         """Build the graph over the checkpoint's files, or over the cached file of its quantized weights.

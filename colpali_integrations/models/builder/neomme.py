@@ -150,7 +150,7 @@ class NeoMME:
     """
 
     prefix = ""
-    permitted = ("lm_head", "unembedding_projection")
+    permitted: tuple[str, ...] = ("lm_head", "unembedding_projection")
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = NeoMMEConfig.read(config)

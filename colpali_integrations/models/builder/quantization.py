@@ -9,15 +9,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.runtime.arrays import Float32
-
-if TYPE_CHECKING:
-    from colpali_integrations.models.builder.graph import GraphBuilder
 
 __all__ = ["PRECISIONS", "Precision", "Quantization", "quantization_of"]
 
@@ -42,8 +40,16 @@ class Quantization(Protocol):
     def quantize(self, weight: Float32) -> dict[str, NDArray[Any]]:
         """The values of `parts` for a weight, float32 (outputs, inputs)."""
 
-    def product(self, g: GraphBuilder, x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
-        """Add the node that multiplies `x` (..., inputs) by the transposed weight."""
+    def product(self, node: Callable[..., str], x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
+        """Multiply `x` (..., inputs) by the transposed weight.
+
+        Args:
+            node: adds a node of ONNX Runtime's own operators, as `graph.GraphBuilder.microsoft`.
+            x: the name of the factor.
+            parts: the initializers' names of `parts`, by suffix.
+            outputs: outputs of the layer.
+            inputs: inputs of the layer.
+        """
 
 
 class BlockInt8:
@@ -70,10 +76,10 @@ class BlockInt8:
         steps = np.rint(grouped / np.where(scales > 0, scales, 1)[..., None])
         return {"scales": scales, "levels": (steps + 128).astype(np.uint8)}
 
-    def product(self, g: GraphBuilder, x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
+    def product(self, node: Callable[..., str], x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
         """As `Quantization.product`."""
         sizes = {"N": outputs, "K": inputs, "bits": 8, "block_size": self._BLOCK, "accuracy_level": self._LEVEL}
-        return g.microsoft("MatMulNBits", x, parts["levels"], parts["scales"], **sizes)
+        return node("MatMulNBits", x, parts["levels"], parts["scales"], **sizes)
 
 
 class RowInt8:
@@ -91,9 +97,9 @@ class RowInt8:
         steps = np.rint(weight / np.where(scales > 0, scales, 1)[:, None])
         return {"scales": scales, "levels": np.ascontiguousarray(steps.astype(np.int8).T)}
 
-    def product(self, g: GraphBuilder, x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
+    def product(self, node: Callable[..., str], x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
         """As `Quantization.product`."""
-        return g.microsoft("DynamicQuantizeMatMul", x, parts["levels"], parts["scales"])
+        return node("DynamicQuantizeMatMul", x, parts["levels"], parts["scales"])
 
 
 def quantization_of(precision: str) -> Quantization | None:

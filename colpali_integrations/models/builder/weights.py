@@ -21,14 +21,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.builder.files import weight_names
 
 __all__ = [
-    *("DATA_TYPES", "INDEX_FILE", "WEIGHTS_FILE"),
-    *("Checkpoint", "LowRank", "StoredTensor", "Weight", "canonical_name", "read_header"),
+    *("DATA_TYPES", "Checkpoint", "LowRank", "StoredTensor", "Weight", "canonical_name", "read_header"),
 ]
-
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 
 # The limit of the safetensors library; a larger header is a damaged file.
 _LONGEST_HEADER = 100_000_000
@@ -98,7 +95,8 @@ class StoredTensor:
         values = self.stored()
         if self.dtype == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
-        return np.asarray(values, np.float32)
+        floats: NDArray[np.float32] = np.asarray(values, np.float32)
+        return floats
 
 
 class LowRank(NamedTuple):
@@ -139,7 +137,8 @@ class Weight:
         if self.low_rank is None:
             return values
         down, up, scale = self.low_rank
-        return values + np.float32(scale) * (up.array() @ down.array())
+        merged: NDArray[np.float32] = values + np.float32(scale) * (up.array() @ down.array())
+        return merged
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
@@ -218,7 +217,6 @@ class Checkpoint(Mapping[str, StoredTensor]):
 
     Attributes:
         folder: the folder.
-        files: the safetensors files, with links followed.
 
     Raises:
         ModelLoadError: the files are missing, damaged or pickled, or two names in them mean the same tensor.
@@ -229,11 +227,9 @@ class Checkpoint(Mapping[str, StoredTensor]):
         self._tensors: dict[str, StoredTensor] = {}
         self._low_rank: dict[str, LowRank] = {}
         self._read: set[str] = set()
-        paths = _weight_files(folder)
-        for path in paths:
-            for name, tensor in read_header(path).items():
+        for file in weight_names(folder):
+            for name, tensor in read_header(folder / file).items():
                 self._add(canonical_name(name, prefix), tensor)
-        self.files = tuple(path.resolve() for path in paths)
 
     def __getitem__(self, name: str) -> StoredTensor:
         return self._tensors[name]
@@ -311,26 +307,3 @@ class Checkpoint(Mapping[str, StoredTensor]):
         if not tensor.length:
             raise ModelLoadError(f"{tensor.file}: the tensor {tensor.name} is empty")
         self._tensors[name] = tensor
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: the shards of its index, or the one file."""
-    index = folder / INDEX_FILE
-    if not index.is_file():
-        names = [WEIGHTS_FILE]
-    else:
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelLoadError(f"cannot read the shards' names from {index}: {error}") from error
-        if outside := [name for name in names if Path(name).name != name]:
-            raise ModelLoadError(f"{index} names files outside its folder ({outside[0]!r}), which is refused")
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing and (pickled := sorted(path.name for path in folder.glob("*.bin"))):
-        raise ModelLoadError(
-            f"{folder} has its weights in {pickled[0]}, a pickle, which may run any code when it is opened. Take a "
-            "revision with safetensors files, or convert it on a machine with PyTorch (save_pretrained writes them)"
-        )
-    if missing:
-        raise ModelLoadError(f"{folder} lacks {', '.join(missing)}; download the rest of the checkpoint")
-    return [folder / name for name in names]

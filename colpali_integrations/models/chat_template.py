@@ -1,0 +1,103 @@
+"""The prompts of a checkpoint that was trained with its chat template, rendered from that template.
+
+The template is a program of someone else's. It is rendered in Jinja's sandbox, which refuses access to Python's
+internals, once per task with a marker in the place of the text; what stands around the marker is the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.hub import read_json
+
+__all__ = ["TEMPLATE_FILE", "Prompt", "special_tokens", "template_prompt"]
+
+TEMPLATE_FILE = "chat_template.jinja"
+
+# A text that no template contains: characters for private use.
+_MARKER = "\ue000text\ue001"
+
+
+class Prompt(NamedTuple):
+    """What stands before and after a text.
+
+    Attributes:
+        prefix: special tokens spelled out.
+        suffix: the same.
+    """
+
+    prefix: str
+    suffix: str
+
+
+def template_prompt(directory: Path, task: str) -> Prompt | None:
+    """Render the prompt of a task; None where the folder has no chat template.
+
+    Args:
+        directory: with `chat_template.jinja`, or a "chat_template" in another configuration file.
+        task: "query" or "document", which the template gets as its variable `task`.
+
+    Raises:
+        ModelLoadError: the template fails, or does not contain the text once.
+    """
+    found = _read(directory)
+    if found is None:
+        return None
+    path, template = found
+    text = _render(path, template, task, special_tokens(directory))
+    parts = text.split(_MARKER)
+    if len(parts) != 2:
+        raise ModelLoadError(
+            f"{path}: the template of task {task!r} contains the text {len(parts) - 1} times, expected once; register "
+            "the model with the prompts of its training: register_model(ModelDescription(query_prefix=..., ...))"
+        )
+    return Prompt(*parts)
+
+
+def special_tokens(directory: Path) -> dict[str, str]:
+    """The named special tokens of a tokenizer, such as {"mask_token": "<mask>"}."""
+    tokens: dict[str, str] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        config = read_json(directory, name, optional=True)
+        extra = config.get("extra_special_tokens")
+        for key, value in {**config, **(extra if isinstance(extra, Mapping) else {})}.items():
+            content = value.get("content") if isinstance(value, Mapping) else value
+            if key.endswith("_token") and isinstance(content, str):
+                tokens[key] = content
+    return tokens
+
+
+def _read(directory: Path) -> tuple[Path, str] | None:
+    path = directory / TEMPLATE_FILE
+    if path.is_file():
+        try:
+            return path, path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ModelLoadError(f"cannot read {path}: {error}") from error
+    for name in ("processor_config.json", "chat_template.json", "tokenizer_config.json"):
+        template = read_json(directory, name, optional=True).get("chat_template")
+        if isinstance(template, str):
+            return directory / name, template
+    return None
+
+
+def _render(path: Path, template: str, task: str, tokens: Mapping[str, str]) -> str:
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(message: str) -> NoReturn:
+        raise TemplateError(message)
+
+    # The settings of transformers, under which templates are written.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = refuse
+    messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": _MARKER}]}]
+    try:
+        return environment.from_string(template).render(messages=messages, task=task, **tokens)
+    except Exception as error:  # a template may fail in any way that Python can
+        raise ModelLoadError(f"{path}: the template of task {task!r} fails: {error}") from error
