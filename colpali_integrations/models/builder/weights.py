@@ -174,7 +174,7 @@ def _tensor(file: Path, size: int, start: int, name: str, entry: Mapping[str, An
             "float16 version of the checkpoint: precision= makes int8 weights from it"
         )
     expected = math.prod(shape) * np.dtype(DATA_TYPES[dtype].numpy).itemsize
-    if begin < 0 or end - begin != expected or start + end > size:
+    if begin < 0 or min(shape, default=0) < 0 or end - begin != expected or start + end > size:
         raise ModelLoadError(
             f"{file}: {name} should have {expected} bytes and does not fit into the file of {size}; it is cut off or "
             "damaged, delete it and download it again"
