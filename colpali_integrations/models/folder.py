@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-from colpali_integrations.models.builder.files import INDEX_FILE, weight_names
+from colpali_integrations.models.builder.files import INDEX_FILE, WEIGHTS_FILE, shard_names, weight_names
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.registry import ModelDescription, list_supported_models
 
-__all__ = ["DESCRIPTION_FILE", "content_revision", "describe_folder", "new_folder", "revision_at", "weight_files"]
+__all__ = [
+    *("DESCRIPTION_FILE", "content_revision", "describe_folder", "describe_repository"),
+    *("new_folder", "revision_at", "weight_files"),
+]
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,35 @@ def describe_folder(folder: Path) -> ModelDescription:
         model_file=model_file,
         additional_files=present,
         size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
+    )
+
+
+def describe_repository(name: str, folder: Path) -> ModelDescription:
+    """Describe a repository of the Hub that is not registered, from its small files.
+
+    Args:
+        name: "owner/name".
+        folder: with its config.json, processor_config.json and index of shards, as far as it has them.
+
+    Raises:
+        ModelLoadError: the family cannot be recognised, or is one whose checkpoints are not run as they are.
+    """
+    model = _guess_description(folder)
+    if not model.is_checkpoint:
+        raise ModelLoadError(
+            f"{name} is of the family {model.family!r}, of which ONNX exports are supported: register one with "
+            f"register_model(ModelDescription(...)), or convert it with `colpali-integrations export {name} OUT`"
+        )
+    shards = shard_names(folder) if (folder / INDEX_FILE).is_file() else []
+    return replace(
+        model,
+        name=name,
+        repository=name,
+        revision=None,
+        model_file=INDEX_FILE if shards else WEIGHTS_FILE,
+        additional_files=(*model.additional_files, *shards),
+        size_in_bytes=0,
+        summary=f"The repository {name}, which is not registered.",
     )
 
 
@@ -116,7 +148,7 @@ def _read_description(folder: Path) -> ModelDescription:
         defaults.append("model_file")
     values = {**{name: getattr(base, name) for name in defaults}, "summary": f"Read from {folder}.", **entry}
     try:
-        values["additional_files"] = tuple(values.get("additional_files", ()))
+        values |= {name: tuple(values.get(name, ())) for name in ("additional_files", "allow_unused")}
         return ModelDescription(name="model", **values)
     except (TypeError, ValueError) as error:
         raise ModelLoadError(f"{path}: {error}") from error

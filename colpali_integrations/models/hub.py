@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
+from colpali_integrations.models.builder.files import INDEX_FILE
 from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files"]
@@ -22,7 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 # Small configuration files differ between exports of one family; the family raises an error if it needs a missing one.
-_OPTIONAL = {"special_tokens_map.json", "tokenizer_config.json", "processor_config.json", "chat_template.jinja"}
+_OPTIONAL = {
+    *("special_tokens_map.json", "tokenizer_config.json", "processor_config.json", "chat_template.jinja"),
+    INDEX_FILE,
+}
 # Seconds until the Hub's first answer; huggingface_hub would wait minutes where the network drops packets. (It may
 # spend three of its own on a registry of agents before.) HF_HUB_ETAG_TIMEOUT overrides it.
 _FIRST_ANSWER = 4.0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.models.builder.files import INDEX_FILE
 from colpali_integrations.models.family import Family, family_class
-from colpali_integrations.models.folder import describe_folder, revision_at
+from colpali_integrations.models.folder import describe_folder, describe_repository, revision_at
 from colpali_integrations.models.hub import resolve_files
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription, find_model, registered_model
@@ -20,6 +22,9 @@ __all__ = ["ModelParts", "check_name", "describe", "find_files", "load_parts"]
 
 # Fields of a description that are also options.
 _SETTINGS = ("precision", "max_side", "allow_unused")
+
+# A repository's owner and name.
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 NameOrPath = str | os.PathLike[str]
 
@@ -77,7 +82,7 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDe
         ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
         ModelLoadError: a file is damaged or does not fit the family.
     """
-    description, folder = describe(name_or_path, options.local_dir)
+    description, folder = describe(name_or_path, options)
     if options.revision is not None:
         description = replace(description, revision=options.revision)
     description = _with_settings(description, options)
@@ -87,8 +92,8 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDe
     return replace(description, revision=revision_at(description, directory)), directory
 
 
-def describe(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> tuple[ModelDescription, NameOrPath | None]:
-    """Describe the model of a name or folder.
+def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescription, NameOrPath | None]:
+    """Describe the model of a name or folder; of a repository that is not registered, after fetching its small files.
 
     Returns:
         The description, and the folder with the model's files where the caller gave one.
@@ -97,12 +102,37 @@ def describe(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> tuple[Mo
         ModelNotFoundError: the name is unknown and there is no such folder.
         ModelLoadError: the files of the folder cannot be described.
     """
-    description = registered_model(name_or_path, local_dir)
+    description = registered_model(name_or_path, options.local_dir)
     if description is not None:
-        return description, local_dir
-    check_name(name_or_path, local_dir)
+        return description, options.local_dir
+    check_name(name_or_path, options.local_dir)
     folder = Path(name_or_path).expanduser()
-    return describe_folder(folder), folder
+    if folder.is_dir() or not _is_repository(name_or_path):
+        return describe_folder(folder), folder
+    return _describe_unregistered(os.fspath(name_or_path), options), None
+
+
+def _describe_unregistered(name: str, options: ModelOptions) -> ModelDescription:
+    probe = ModelDescription(
+        name=name,
+        family="",
+        dim=1,
+        repository=name,
+        revision=options.revision,
+        model_file="config.json",
+        additional_files=("processor_config.json", INDEX_FILE),
+    )
+    try:
+        folder = resolve_files(probe, cache_dir=options.cache_dir, local_files_only=options.local_files_only)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            f"no model is registered as {name!r} and no folder has that name. As a repository of the Hub: {error}"
+        ) from error
+    return describe_repository(name, folder)
+
+
+def _is_repository(name_or_path: NameOrPath) -> bool:
+    return isinstance(name_or_path, str) and _REPOSITORY.fullmatch(name_or_path) is not None
 
 
 def _with_settings(description: ModelDescription, options: ModelOptions) -> ModelDescription:
@@ -117,14 +147,14 @@ def _with_settings(description: ModelDescription, options: ModelOptions) -> Mode
 
 
 def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:
-    """Refuse a name that is neither registered nor a folder, without reading any file.
+    """Refuse a name that is neither registered, nor a folder, nor "owner/name", without reading any file.
 
     Raises:
-        ModelNotFoundError: it is neither.
+        ModelNotFoundError: it is none of these.
     """
     if registered_model(name_or_path, local_dir) is not None:
         return
-    if local_dir is None and Path(name_or_path).expanduser().is_dir():
+    if local_dir is None and (Path(name_or_path).expanduser().is_dir() or _is_repository(name_or_path)):
         return
     if isinstance(name_or_path, os.PathLike):
         raise ModelNotFoundError(f"no folder at {os.fspath(name_or_path)}")

@@ -17,6 +17,7 @@ import ray.data
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import describe
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import page_name
@@ -204,7 +205,7 @@ def _for_workers(
     model: str | os.PathLike[str], made_by: Fingerprint, options: Mapping[str, Any]
 ) -> str | os.PathLike[str] | ModelDescription:
     """Describe a model for workers: they lack the driver's registered names, and a branch may have moved on."""
-    description, folder = describe(model, options.get("local_dir"))
+    description, folder = describe(model, ModelOptions(**options))
     if folder is not None and "local_dir" not in options:
         return Path(folder).expanduser().absolute()
     if description.repository and made_by.revision and not made_by.revision.startswith("sha256:"):

@@ -20,6 +20,7 @@ from colpali_integrations.errors import ConfigurationError, InputError, ModelNot
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.registry import find_model
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.runtime.arrays import Float32
@@ -416,7 +417,8 @@ class MultiVectorStore:
         """
         if self._encoder is None:
             try:
-                self._encoder = shared_model(self.model.name)
+                # Only a registered name: one that merely stands in a store is not downloaded.
+                self._encoder = shared_model(find_model(self.model.name).name)
             except ModelNotFoundError as error:
                 raise ConfigurationError(
                     f"{self.where} was made by the model {self.model.name!r}, which is not registered here; open it "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from colpali_integrations.errors import ModelLoadError
 
-__all__ = ["INDEX_FILE", "WEIGHTS_FILE", "weight_names"]
+__all__ = ["INDEX_FILE", "WEIGHTS_FILE", "shard_names", "weight_names"]
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

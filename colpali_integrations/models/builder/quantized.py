@@ -18,7 +18,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,7 +146,7 @@ def _key(builders: Sequence[GraphBuilder], quantization: Quantization) -> str:
     made_of = {
         "version": _VERSION,
         "precision": quantization.name,
-        "files": sorted(_identity(file) for file in {tensor.file for tensor in tensors}),
+        "files": sorted(_identity(file, file.stat().st_mtime_ns) for file in {tensor.file for tensor in tensors}),
         "stored": sorted((name, tensor.name) for name, tensor in stored.items()),
         "quantized": sorted((name, one.factor, one.weight.low_rank is not None) for name, one in quantized.items()),
         "scales": [change.scale for change in changes],
@@ -162,11 +162,15 @@ def _quantized(builders: Sequence[GraphBuilder]) -> dict[str, QuantizedWeight]:
     return {name: one for builder in builders for name, one in builder.quantized.items()}
 
 
-@cache
-def _identity(file: Path) -> str:
+@lru_cache(maxsize=64)
+def _identity(file: Path, changed: int) -> str:
     """What is in a safetensors file: the sha256 by which huggingface_hub's cache names it, else a hash of samples.
 
     The header counts, small tensors as a whole, and samples of large ones. Further training changes nearly all of them.
+
+    Args:
+        file: the file.
+        changed: the time of its last change; a file is hashed anew after one.
     """
     if _BLOB.fullmatch(file.name):
         return file.name
