@@ -16,8 +16,8 @@ from colpali_integrations.runtime.arrays import Feed
 
 __all__ = [
     *("AngleInputs", "PlanInputs", "angle_feed", "angle_inputs", "plan_feed", "plan_inputs"),
-    *("activation", "attention", "embedding", "layer_norm", "linear", "rms_norm", "unit_length"),
-    *("join_heads", "repeat_heads", "rotary", "scatter_rows", "split_heads", "window_attention"),
+    *("activation", "attention", "embedding", "folded_window_attention", "layer_norm", "linear", "rms_norm"),
+    *("join_heads", "repeat_heads", "rotary", "scatter_rows", "split_heads", "unit_length", "window_attention"),
 ]
 
 # Heads at a time in attention with a bias, as a share of all: the operator holds the scores of all its heads at once.
@@ -184,8 +184,8 @@ def attention(g: GraphBuilder, q: str, k: str, v: str, *, heads: int, size: int,
 
 
 def window_attention(g: GraphBuilder, q: str, k: str, v: str, plan: PlanInputs, *, heads: int, size: int) -> str:
-    """`attention` of blocks of queries to the keys that a plan gives each of them."""
-    blocks = [_blocks(g, x, index, heads * size) for x, index in ((q, plan.queries), (k, plan.keys), (v, plan.keys))]
+    """`attention` of blocks of queries to the keys that a plan gives each of them, a few heads at a time."""
+    blocks = _in_blocks(g, q, k, v, plan)
     parts = _HEAD_PARTS if heads % _HEAD_PARTS == 0 else 1
     if parts == 1:
         y = attention(g, *blocks, heads=heads, size=size, bias=plan.bias)
@@ -193,16 +193,53 @@ def window_attention(g: GraphBuilder, q: str, k: str, v: str, plan: PlanInputs, 
         several = zip(*(g.split(x, parts) for x in blocks), strict=True)
         done = [attention(g, *part, heads=heads // parts, size=size, bias=plan.bias) for part in several]
         y = g.op("Concat", *done, axis=-1)
-    batch = g.op("Shape", q, start=0, end=1)
-    y = g.op("Reshape", y, g.op("Concat", batch, g.constant([-1, heads * size]), axis=0))
-    return g.op("Gather", y, plan.back, axis=1)
+    return _in_order(g, y, q, plan, heads * size)
 
 
-def _blocks(g: GraphBuilder, x: str, index: str, width: int) -> str:
-    """(batch, tokens, width) to (batch * blocks, length, width), by an index (blocks, length)."""
-    length = g.op("Shape", index, start=1, end=2)
-    shape = g.op("Concat", g.constant([-1]), length, g.constant([width]), axis=0)
+def folded_window_attention(
+    g: GraphBuilder, q: str, k: str, v: str, plan: PlanInputs, *, heads: int, groups: int, size: int
+) -> str:
+    """`window_attention` where `heads // groups` heads of queries share a head of keys: they become rows of one.
+
+    Keys and values are not repeated, and the products are larger: a third less time than `window_attention` for windows
+    of 256. The scores of all heads are held at once, and the bias is larger, so long windows take the other one.
+
+    Args:
+        g: the graph.
+        q: (batch, tokens, heads * size).
+        k: (batch, tokens, groups * size).
+        v: as k.
+        plan: of a `positions.window_plan` with as many folded rows as heads share keys.
+        heads: heads of queries.
+        groups: heads of keys.
+        size: numbers of a head.
+    """
+    queries, keys, values = _in_blocks(g, q, k, v, plan)
+    shared = [groups, heads // groups, size]
+    folded = g.op("Transpose", split_heads(g, queries, *shared), perm=[0, 1, 3, 2, 4])
+    folded = g.op("Reshape", folded, g.constant([0, -1, groups * size]))
+    y = attention(g, folded, keys, values, heads=groups, size=size, bias=plan.bias)
+    shape = g.op("Concat", g.op("Shape", queries, start=0, end=2), g.constant([shared[1], groups, size]), axis=0)
+    y = g.op("Transpose", g.op("Reshape", y, shape), perm=[0, 1, 3, 2, 4])
+    return _in_order(g, y, q, plan, heads * size)
+
+
+def _in_blocks(g: GraphBuilder, q: str, k: str, v: str, plan: PlanInputs) -> list[str]:
+    """(batch, tokens, width) each to (batch * blocks, length, width)."""
+    pairs = ((q, plan.queries), (k, plan.keys), (v, plan.keys))
+    return [_block(g, x, index) for x, index in pairs]
+
+
+def _block(g: GraphBuilder, x: str, index: str) -> str:
+    shape = g.op("Concat", g.constant([-1]), g.op("Shape", index, start=1), g.op("Shape", x, start=2), axis=0)
     return g.op("Reshape", g.op("Gather", x, index, axis=1), shape)
+
+
+def _in_order(g: GraphBuilder, y: str, x: str, plan: PlanInputs, width: int) -> str:
+    """Blocks to (batch, tokens, width), in the order of the tokens and with the batch of `x`."""
+    batch = g.op("Shape", x, start=0, end=1)
+    y = g.op("Reshape", y, g.op("Concat", batch, g.constant([-1, width]), axis=0))
+    return g.op("Gather", y, plan.back, axis=1)
 
 
 def scatter_rows(g: GraphBuilder, x: str, mask: str, rows: str) -> str:

@@ -23,6 +23,7 @@ from colpali_integrations.models.builder.layers import (
     angle_inputs,
     attention,
     embedding,
+    folded_window_attention,
     join_heads,
     layer_norm,
     linear,
@@ -45,6 +46,8 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 _THETA = {_FULL: 1_000_000.0, _SLIDING: 10_000.0}
 _ROTATED = {_FULL: 0.25, _SLIDING: 1.0}
 _LONG_WINDOW = 1024
+# Windows up to this reach fold the heads that share keys; in longer ones the scores of all heads are too large.
+_FOLDED_REACH = 512
 # torch's LayerNorm, which the patch embedding uses without an option.
 _LAYER_NORM_EPSILON = 1e-5
 
@@ -97,6 +100,11 @@ class NeoMMEConfig:
             )
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ModelLoadError(f"config.json is not that of a NeoMME model: {error!r}") from error
+
+    @property
+    def heads_per_key(self) -> int:
+        """Heads of queries that share a head of keys."""
+        return self.num_attention_heads // self.num_key_value_heads
 
     @property
     def patch_width(self) -> int:
@@ -174,7 +182,8 @@ class NeoMME:
             # Even frequencies count the row, odd ones the column.
             feed |= angle_feed(kind, angles(places[np.arange(len(steps)) % 2].T, steps))
         for reach in self._windows:
-            feed |= plan_feed(f"window_{reach}", _window_plan(n_tokens, reach, batch))
+            folded = self.config.heads_per_key if reach <= _FOLDED_REACH else 1
+            feed |= plan_feed(f"window_{reach}", _window_plan(n_tokens, reach, batch, folded))
         return feed
 
     def build(self, g: GraphBuilder) -> None:
@@ -187,8 +196,8 @@ class NeoMME:
 
 
 @lru_cache(maxsize=8)  # pages of a document have the same shape
-def _window_plan(n_tokens: int, reach: int, batch: int) -> WindowPlan:
-    return window_plan(n_tokens, reach, batch=batch)
+def _window_plan(n_tokens: int, reach: int, batch: int, folded: int) -> WindowPlan:
+    return window_plan(n_tokens, reach, batch=batch, folded=folded)
 
 
 class _Encoder:
@@ -251,17 +260,20 @@ class _Encoder:
     def _attention(self, layer: int, x: str, values: str | None) -> str:
         g, config, name = self._g, self._config, f"layers.{layer}.self_attn"
         heads, groups, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        reach, bias, times = config.reaches[layer], config.attention_bias, heads // groups
+        reach, bias, times = config.reaches[layer], config.attention_bias, config.heads_per_key
         q = self._rotated(linear(g, x, f"{name}.q_proj", bias=bias), heads, reach)
         k = self._rotated(linear(g, x, f"{name}.k_proj", bias=bias), groups, reach)
         v = linear(g, x, f"{name}.v_proj", bias=bias)
         if values is not None:
             v = g.op("Add", v, values)
-        k, repeated = (repeat_heads(g, part, groups=groups, times=times, size=size) for part in (k, v))
-        if reach is None:
-            y = attention(g, q, k, repeated, heads=heads, size=size)
+        if reach is not None and reach <= _FOLDED_REACH:
+            y = folded_window_attention(g, q, k, v, self._plans[reach], heads=heads, groups=groups, size=size)
         else:
-            y = window_attention(g, q, k, repeated, self._plans[reach], heads=heads, size=size)
+            k, repeated = (repeat_heads(g, part, groups=groups, times=times, size=size) for part in (k, v))
+            if reach is None:
+                y = attention(g, q, k, repeated, heads=heads, size=size)
+            else:
+                y = window_attention(g, q, k, repeated, self._plans[reach], heads=heads, size=size)
         y = self._without_own_value(y, v, f"{name}.exclusive_self_attention.alpha")
         gate = g.op("Sigmoid", linear(g, x, f"{name}.output_projection.gate_proj", bias=False))
         gated = g.op("Mul", y, gate)

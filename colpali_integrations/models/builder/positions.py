@@ -69,7 +69,7 @@ class WindowPlan(NamedTuple):
     Attributes:
         queries: int64 (n_blocks, block), the tokens of each block; the last block repeats the last token to its length.
         keys: int64 (n_blocks, n_keys), the tokens that a block's queries may attend to.
-        bias: float32 (batch * n_blocks, 1, block, n_keys), 0 or a number that removes a key from a softmax.
+        bias: float32 (batch * n_blocks, 1, folded * block, n_keys), 0 or a number that removes a key from a softmax.
         back: int64 (n_tokens,), the place of each token among the flattened blocks.
     """
 
@@ -79,7 +79,7 @@ class WindowPlan(NamedTuple):
     back: NDArray[np.int64]
 
 
-def window_plan(n_tokens: int, reach: int, *, batch: int = 1) -> WindowPlan:
+def window_plan(n_tokens: int, reach: int, *, batch: int = 1, folded: int = 1) -> WindowPlan:
     """Plan attention to the tokens at most `reach` away.
 
     A sequence is cut into blocks of about half of `reach`, so that attention costs ``n_tokens * (block + 2 reach)``
@@ -89,6 +89,7 @@ def window_plan(n_tokens: int, reach: int, *, batch: int = 1) -> WindowPlan:
         n_tokens: length of the sequence.
         reach: the farthest distance, in tokens, on either side.
         batch: sequences per run; the bias is repeated for each.
+        folded: rows of scores per query, as of `layers.folded_window_attention`; those of the bias are repeated.
 
     Example:
         >>> plan = window_plan(1000, reach=100)
@@ -109,6 +110,8 @@ def window_plan(n_tokens: int, reach: int, *, batch: int = 1) -> WindowPlan:
     # A softmax of nothing is not a number; the rows after the last token are not read, but must be numbers.
     far &= (rows < n_tokens)[:, :, None]
     bias = np.where(far, _BLOCKED, np.float32(0))[:, None]
+    if folded > 1:
+        bias = np.repeat(bias, folded, axis=2)
     return WindowPlan(
         queries=np.minimum(rows, n_tokens - 1),
         keys=keys,
