@@ -18,10 +18,10 @@ from colpali_integrations.models.colpali import ColPali, OnError
 from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
+from colpali_integrations.models.single import Pooling, SingleVectors
 from colpali_integrations.pages.images import is_one_image
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import collect, offload
-from colpali_integrations.scoring.pooling import single_vector
 
 __all__ = ["ColPaliEmbeddings"]
 
@@ -29,13 +29,14 @@ __all__ = ["ColPaliEmbeddings"]
 class ColPaliEmbeddings(BaseModel, Embeddings):
     """Embeddings of queries, texts and page images by a ColPali-family model, without PyTorch.
 
-    LangChain's own methods (`embed_query`, `embed_documents`) and `embed_images` return one pooled vector of unit
-    length as Python floats, which any vector store and cache accepts. Late interaction needs all vectors: the
-    `..._multi_vector` methods return float32 arrays (n_vectors, dim) for `max_sim`, and rank far better.
+    LangChain's own methods (`embed_query`, `embed_documents`) and `embed_images` return one vector of unit length as
+    Python floats, which any vector store and cache accepts: of the trained dense head where the model has one (NeoMME),
+    else the mean of its vectors. Late interaction needs all vectors: the `..._multi_vector` methods return float32
+    arrays (n_vectors, dim) for `max_sim`, and rank far better.
 
-    ColTiny encodes a text as it encodes a page that prints the text, so that texts and pages share one ranking. Other
-    models encode a text as a query and cut it to the length of one. The pooled vector of a text always comes from its
-    vectors as a query.
+    ColTiny encodes a text as it encodes a page that prints the text, and NeoMME as a document, so that texts and pages
+    share one ranking. Other models encode a text as a query and cut it to the length of one. The mean of a text always
+    comes from its vectors as a query.
 
     An image may be anything that `colpali_integrations.pages.load_image` takes (a path, bytes, an open file, a PIL
     image, an array, a data URI, a URL with `allow_urls=True`), a `PdfPage`, a Blob of an image, or a page's Document
@@ -56,6 +57,9 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         batch_size: pages per run; None for the default of `ColPali.embed_images`.
         parallel: runs at the same time, on one copy of the weights. None: one per device; 0: one per core.
         show_progress: a progress bar on stderr.
+        pooling: how one vector comes about: "dense" by the trained dense head, "mean" as the mean of all vectors; None
+            for "dense" where the model has such a head.
+        dimensions: how many numbers of a dense vector to keep; None for all.
         options: the model's other options.
 
     Raises:
@@ -80,6 +84,8 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
     batch_size: int | None = Field(default=None, ge=1)
     parallel: int | None = Field(default=None, ge=0)
     show_progress: bool = False
+    pooling: Pooling | None = None
+    dimensions: int | None = Field(default=None, ge=1)
     options: ModelOptions = ModelOptions()
 
     if TYPE_CHECKING:  # pydantic's own signature has no model options
@@ -91,6 +97,8 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
             batch_size: int | None = ...,
             parallel: int | None = ...,
             show_progress: bool = ...,
+            pooling: Pooling | None = ...,
+            dimensions: int | None = ...,
             **options: Any,
         ) -> None: ...
 
@@ -113,33 +121,33 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
 
     @property
     def fingerprint(self) -> str:
-        """A short identifier of this object's pooled vectors: a namespace for `CacheBackedEmbeddings`."""
-        return f"{self.model.description.fingerprint}-mean"
+        """A short identifier of this object's single vectors: a namespace for `CacheBackedEmbeddings`."""
+        return self._single.namespace
 
     # -- one vector each ----------------------------------------------------------------------------------------
 
     def embed_query(self, text: str) -> list[float]:
-        """Encode a query as one pooled vector of `dim` Python floats.
+        """Encode a query as one vector of Python floats.
 
         Raises:
             QueryError: the query is empty or not a string.
+            ConfigurationError: the model has no dense head, or not as many `dimensions`.
         """
-        return single_vector(self.embed_query_multi_vector(text))
+        return self._single.query(text)
 
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
-        """Encode texts as one pooled vector each, in the way of queries.
+        """Encode texts as one vector each: by the dense head as documents, by the mean in the way of queries.
 
         Raises:
             QueryError: a text is empty or not a string; `index` and `item` name it.
+            ConfigurationError: as `embed_query`.
         """
-        # Not `embed_texts`: the mean of ColTiny's vectors of a text as a page is far from the mean of a query's.
-        vectors = self.model.embed_queries(_several(texts), parallel=self.parallel, show_progress=self.show_progress)
-        return list(map(single_vector, vectors))
+        return list(self._single.texts(_several(texts), parallel=self.parallel, show_progress=self.show_progress))
 
     def embed_images(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
     ) -> list[list[float]]:
-        """Encode pages as one pooled vector each.
+        """Encode pages as one vector each.
 
         Args:
             images: one image, or any iterable of them.
@@ -148,8 +156,9 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         Raises:
             ImageError: a page cannot be read; `index` and `item` name it.
             EncodingError: a page cannot be encoded.
+            ConfigurationError: as `embed_query`.
         """
-        return list(map(single_vector, self._images(images, on_error)))
+        return list(self._image_vectors(images, on_error))
 
     def embed_image(self, uris: list[str]) -> list[list[float]]:
         """Do `embed_images`, under the name and argument that Chroma's `add_images` uses."""
@@ -217,7 +226,7 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
     ) -> list[list[float]]:
         """`embed_images` in a thread. A cancelled call stops encoding after the page at hand."""
-        return await collect(lambda: self._images(images, on_error), convert=single_vector)
+        return await collect(lambda: self._image_vectors(images, on_error))
 
     async def aembed_images_multi_vector(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"
@@ -225,16 +234,31 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         """`embed_images_multi_vector` in a thread. A cancelled call stops encoding after the page at hand."""
         return await collect(lambda: self._images(images, on_error))
 
+    @property
+    def _single(self) -> SingleVectors:
+        return SingleVectors(self.model, self.pooling, self.dimensions)
+
     def _images(self, images: Iterable[ImageInput] | ImageInput, on_error: OnError) -> Generator[Float32, None, None]:
-        single = isinstance(images, (Blob, Document)) or is_one_image(images)
-        several: Iterable[ImageInput] = [images] if single else images  # type: ignore[list-item, assignment]
-        return self.model.embed_images(
-            image_sources(several),
-            batch_size=self.batch_size,
-            parallel=self.parallel,
-            on_error=on_error,
-            show_progress=self.show_progress,
-        )
+        return self.model.embed_images(_image_sources(images), **self._page_options(on_error))
+
+    def _image_vectors(
+        self, images: Iterable[ImageInput] | ImageInput, on_error: OnError
+    ) -> Generator[list[float], None, None]:
+        return self._single.images(_image_sources(images), **self._page_options(on_error))
+
+    def _page_options(self, on_error: OnError) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "parallel": self.parallel,
+            "on_error": on_error,
+            "show_progress": self.show_progress,
+        }
+
+
+def _image_sources(images: Iterable[ImageInput] | ImageInput) -> Iterable[Any]:
+    single = isinstance(images, (Blob, Document)) or is_one_image(images)
+    several: Iterable[ImageInput] = [images] if single else images  # type: ignore[list-item, assignment]
+    return image_sources(several)
 
 
 def _several(texts: Iterable[str]) -> Iterable[str]:

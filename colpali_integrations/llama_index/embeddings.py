@@ -23,10 +23,10 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
+from colpali_integrations.models.single import Pooling, SingleVectors
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import Lane, collect, offload
-from colpali_integrations.scoring.pooling import single_vector
 
 __all__ = ["ColPaliEmbedding", "DeferredEmbedding"]
 
@@ -37,15 +37,16 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
     """Embeds page images, queries and texts with a ColPali-family model, without PyTorch.
 
     LlamaIndex's own methods (`get_query_embedding`, `get_text_embedding`, `get_image_embedding`, their batches and
-    async twins) give one pooled vector of unit length (next to zero for a page with nothing on it) as Python floats,
-    which any vector store holds. Late interaction needs every vector: `get_query_multi_vector`,
-    `get_text_multi_vectors`, `get_image_multi_vectors` and their async twins give float32 arrays (n_vectors, dim) for
-    `max_sim`, and rank better.
+    async twins) give one vector of unit length as Python floats, which any vector store holds: of the trained dense
+    head where the model has one (NeoMME), else the mean of its vectors. Late interaction needs every vector:
+    `get_query_multi_vector`, `get_text_multi_vectors`, `get_image_multi_vectors` and their async twins give float32
+    arrays (n_vectors, dim) for `max_sim`, and rank better.
 
     An image may be a path, `data:` URI, URL (with `allow_urls=True`), bytes, an open file, a PIL image, an array, a
     `PdfPage`, an `ImageNode`, `ImageDocument` or `ImageBlock`, or "report.pdf#page=3". A text is encoded as a query
-    is, and cut to the length of one: ColPali models have no other text encoder. Only ColTiny's multi-vectors of a text
-    are those that a page which prints it would have (`ColPali.embed_texts`). An empty text is an error.
+    is, and cut to the length of one: ColPali models have no other text encoder. NeoMME encodes a text as a document,
+    and ColTiny's multi-vectors of a text are those of a page that prints it (`ColPali.embed_texts`). An empty text is
+    an error.
 
     As a transformation (`embedding(nodes)`, or in an `IngestionPipeline`) it embeds nodes that have an image as
     images, and others as texts. `MultiModalVectorStoreIndex` wants it twice, as `embed_model` and as
@@ -64,6 +65,9 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
         embed_batch_size: inputs per run: 1 suits page images on a CPU, 4 or more a GPU.
         num_workers: batches that are encoded at the same time by the async methods and by image batches, on one copy
             of the weights; None for 2 async calls and one image batch per device.
+        pooling: how one vector comes about: "dense" by the trained dense head, "mean" as the mean of all vectors; None
+            for "dense" where the model has such a head.
+        dimensions: how many numbers of a dense vector to keep; None for all.
         options: the model's other options.
 
     Example:
@@ -80,6 +84,8 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
     model_name: PathString = Field(default="coltiny", description="A registered model, or a folder with its files.")
     embed_batch_size: int = Field(default=1, gt=0, le=2048, description="Inputs per run; 1 suits page images on a CPU.")
     num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
+    pooling: Pooling | None = Field(default=None, description="How one vector comes about; None: dense if trained.")
+    dimensions: int | None = Field(default=None, gt=0, description="Numbers of a dense vector to keep; None for all.")
     options: ModelOptions = Field(default=ModelOptions(), description="The model's other options.")
 
     if TYPE_CHECKING:  # pydantic's signature has no place for model options that are given directly
@@ -91,6 +97,8 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
             embed_batch_size: int = ...,
             num_workers: int | None = ...,
             callback_manager: CallbackManager = ...,
+            pooling: Pooling | None = ...,
+            dimensions: int | None = ...,
             **options: Any,
         ) -> None: ...
 
@@ -175,19 +183,21 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
 
     # -- LlamaIndex's hooks -------------------------------------------------------------------------------------
 
+    @property
+    def _single(self) -> SingleVectors:
+        return SingleVectors(self.model, self.pooling, self.dimensions)
+
     def _get_query_embedding(self, query: str) -> Embedding:
-        return self._get_text_embeddings([query])[0]
+        return self._single.query(query)
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        # Not `embed_texts`: the mean of what ColTiny makes of a text as a page lies far from the mean of a query. Of 16
-        # questions about 16 sentences 14 found theirs first by it, and all 16 by this.
-        return list(map(single_vector, self.model.embed_queries(texts)))
+        return list(self._single.texts(texts))
 
     def _get_image_embedding(self, img_file_path: ImageInput) -> Embedding:
-        return next(self._pooled([img_file_path]))
+        return next(self._image_vectors([img_file_path]))
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
         return await self._offload(lambda: self._get_query_embedding(query), "queries")
@@ -208,7 +218,7 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
     # pipeline reads ahead by a bounded number of images, and handlers get names.
 
     def get_image_embedding(self, img_file_path: ImageInput) -> Embedding:
-        """One pooled vector of an image, of unit length.
+        """One vector of an image, of unit length.
 
         Args:
             img_file_path: a path, or any other kind of image; see the class.
@@ -225,7 +235,7 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
     def get_image_embedding_batch(
         self, img_file_paths: Iterable[ImageInput], show_progress: bool = False
     ) -> list[Embedding]:
-        """One pooled vector per image, in order.
+        """One vector per image, in order.
 
         Args:
             img_file_paths: images of any kind; see the class. `get_image_multi_vectors` takes a generator, such as
@@ -275,19 +285,19 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
         return nodes
 
     def _encode_images(self, images: Iterable[ImageInput], show_progress: bool) -> Generator[Float32, None, None]:
-        watched = get_tqdm_iterable(images, show_progress, "Generating image embeddings")
-        return self.model.embed_images(
-            image_sources(watched), batch_size=self.embed_batch_size, parallel=self.num_workers
-        )
+        return self.model.embed_images(_watched(images, show_progress), **self._page_options)
 
-    def _pooled(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
-        for vectors in self._encode_images(images, show_progress):
-            yield single_vector(vectors)
+    def _image_vectors(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
+        return self._single.images(_watched(images, show_progress), **self._page_options)
+
+    @property
+    def _page_options(self) -> dict[str, Any]:
+        return {"batch_size": self.embed_batch_size, "parallel": self.num_workers}
 
     def _with_events(self, images: Sequence[ImageInput], show_progress: bool) -> Generator[Embedding, None, None]:
-        """One pooled vector per image, with one event of LlamaIndex per batch."""
+        """One vector per image, with one event of LlamaIndex per batch."""
         payload: dict[Any, Any] = {EventPayload.SERIALIZED: self.to_payload()}
-        with closing(self._pooled(images, show_progress)) as stream:
+        with closing(self._image_vectors(images, show_progress)) as stream:
             for start in range(0, len(images), self.embed_batch_size):
                 labels = [image_label(image) for image in images[start : start + self.embed_batch_size]]
                 with self.callback_manager.event(CBEventType.EMBEDDING, payload=payload) as event:
@@ -297,6 +307,10 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
 
     async def _offload(self, call: Callable[[], T], lane: Lane) -> T:
         return await offload(call, lane, workers=self.num_workers)
+
+
+def _watched(images: Iterable[ImageInput], show_progress: bool) -> Iterable[ImageSource]:
+    return image_sources(get_tqdm_iterable(images, show_progress, "Generating image embeddings"))
 
 
 class DeferredEmbedding(StrictComponent, BaseEmbedding):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
-from typing import IO, Any, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, EncodingError, QueryError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.builder.quantization import Precision
-from colpali_integrations.models.family import Codec, Family, Prepared
+from colpali_integrations.models.family import Codec, DenseCodec, Family, Prepared
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
 from colpali_integrations.models.registry import ModelDescription
@@ -23,6 +23,7 @@ from colpali_integrations.runtime.machine import available_cores, release_freed_
 from colpali_integrations.runtime.pipeline import OnError, Stage, run_stage
 from colpali_integrations.runtime.session import ModelSessions, Provider, Runs
 from colpali_integrations.runtime.threads import in_thread
+from colpali_integrations.scoring.pooling import matryoshka
 
 __all__ = ["ColPali", "OnError", "check_query"]
 
@@ -199,6 +200,44 @@ class ColPali:
         decode = self.family.pages.vectors
         return self._encode_images(decode, images, batch_size, parallel, on_error, show_progress)
 
+    def embed_images_dense(
+        self,
+        images: Iterable[ImageSource] | ImageSource,
+        *,
+        dimensions: int | None = None,
+        batch_size: int | None = None,
+        parallel: int | None = None,
+        on_error: OnError = "raise",
+        show_progress: bool = False,
+    ) -> Generator[Float32, None, None]:
+        """Encode pages as one vector each, by the model's trained dense head (NeoMME).
+
+        The vectors of a page and of a query are compared by their cosine. They rank worse than multi-vectors, and fit
+        any vector store.
+
+        Args:
+            images: as for `embed_images`.
+            dimensions: how many of the first numbers to keep, which are scaled to length 1 again; None for all.
+                NeoMME is trained for 128, 256, 512, 1024 (and 1792) of them.
+            batch_size: as for `embed_images`.
+            parallel: as for `embed_images`.
+            on_error: as for `embed_images`.
+            show_progress: as for `embed_images`.
+
+        Yields:
+            float32 (dimensions,) of unit length, one per page.
+
+        Raises:
+            ConfigurationError: the model has no dense head, or fewer dimensions; or as `embed_images`.
+            ImageError: as `embed_images`.
+            EncodingError: as `embed_images`.
+        """
+        self.check_dense(dimensions)
+        vectors = self._encode_images(
+            cast("DenseCodec[Any]", self.family.pages).dense, images, batch_size, parallel, on_error, show_progress
+        )
+        return _cut(vectors, dimensions)
+
     def embed_pages(
         self,
         images: Iterable[ImageSource] | ImageSource,
@@ -369,6 +408,91 @@ class ColPali:
         """
         return self._encode_texts(self.family.texts, texts, batch_size, parallel, show_progress, unit="texts")
 
+    def embed_queries_dense(
+        self,
+        texts: Iterable[str] | str,
+        *,
+        dimensions: int | None = None,
+        batch_size: int | None = None,
+        parallel: int | None = None,
+        show_progress: bool = False,
+    ) -> Generator[Float32, None, None]:
+        """Encode queries as one vector each, by the model's trained dense head; see `embed_images_dense`.
+
+        Args:
+            texts: as for `embed_queries`.
+            dimensions: as for `embed_images_dense`.
+            batch_size: as for `embed_queries`.
+            parallel: as for `embed_queries`.
+            show_progress: as for `embed_queries`.
+
+        Yields:
+            float32 (dimensions,) of unit length, one per query.
+
+        Raises:
+            ConfigurationError: the model has no dense head, or fewer dimensions.
+            QueryError: as `embed_queries`.
+            EncodingError: as `embed_queries`.
+        """
+        return self._encode_dense(self.family.queries, texts, dimensions, batch_size, parallel, show_progress)
+
+    def embed_texts_dense(
+        self,
+        texts: Iterable[str] | str,
+        *,
+        dimensions: int | None = None,
+        batch_size: int | None = None,
+        parallel: int | None = None,
+        show_progress: bool = False,
+    ) -> Generator[Float32, None, None]:
+        """Encode texts that are searched beside pages as one vector each; arguments as `embed_queries_dense`.
+
+        Yields:
+            float32 (dimensions,) of unit length, one per text.
+
+        Raises:
+            ConfigurationError: as `embed_queries_dense`.
+            QueryError: as `embed_texts`.
+            EncodingError: as `embed_texts`.
+        """
+        return self._encode_dense(self.family.texts, texts, dimensions, batch_size, parallel, show_progress)
+
+    def check_dense(self, dimensions: int | None = None) -> None:
+        """Refuse a model without a trained dense head, or with fewer dimensions.
+
+        Raises:
+            ConfigurationError: it is one.
+
+        Example:
+            >>> ColPali.from_pretrained().check_dense()
+            Traceback (most recent call last):
+            colpali_integrations.errors.ConfigurationError: coltiny has no trained dense head; NeoMME has one ...
+        """
+        size = self.description.dense_dim
+        if size is None:
+            raise ConfigurationError(
+                f"{self.description.name} has no trained dense head; NeoMME has one. Pool the multi-vectors instead: "
+                "`mean_pool`, or pooling='mean'"
+            )
+        if dimensions is not None and not 1 <= dimensions <= size:
+            raise ConfigurationError(
+                f"dimensions must be from 1 to {size} for {self.description.name}, got {dimensions!r}"
+            )
+
+    def _encode_dense(
+        self,
+        codec: Codec[str],
+        texts: Iterable[str] | str,
+        dimensions: int | None,
+        batch_size: int | None,
+        parallel: int | None,
+        show_progress: bool,
+    ) -> Generator[Float32, None, None]:
+        self.check_dense(dimensions)
+        decode = cast("DenseCodec[str]", codec).dense
+        vectors = self._encode_texts(codec, texts, batch_size, parallel, show_progress, unit="texts", decode=decode)
+        return _cut(vectors, dimensions)
+
     def _encode_texts(
         self,
         codec: Codec[str],
@@ -378,17 +502,19 @@ class ColPali:
         show_progress: bool,
         *,
         unit: str,
+        decode: Callable[[Outputs, Sequence[Prepared]], list[Float32]] | None = None,
     ) -> Generator[Float32, None, None]:
+        decode = decode or codec.vectors
         size, workers = self._batching(batch_size, _QUERY_BATCH, parallel)
         runs = Runs()
 
         def encode(batch: Sequence[Prepared], worker: int, runs: Runs | None = runs) -> list[Float32]:
             outputs = self._sessions[worker % len(self._sessions)].queries(codec.feed(batch), runs)
-            return _finite(codec.vectors(outputs, batch))
+            return _finite(decode(outputs, batch))
 
         def coalesce(batch: Sequence[Prepared], worker: int) -> list[Float32]:
             return self._sessions[worker % len(self._sessions)].coalescer.submit(
-                (id(codec), batch[0].key),
+                (id(codec), decode.__name__, batch[0].key),
                 batch,
                 run=lambda items: encode(items, worker),
                 # A run for several callers must not end when one of them stops.
@@ -544,6 +670,13 @@ class ColPali:
             raise ConfigurationError(f"parallel must be None, 0 (all cores) or positive, got {parallel}")
         workers = available_cores() if parallel == 0 else parallel or 1
         return batch_size or default, max(workers, len(self._sessions))
+
+
+def _cut(vectors: Generator[Float32, None, None], dimensions: int | None) -> Generator[Float32, None, None]:
+    """Keep the first numbers of unit vectors, scaled to length 1 again (Matryoshka, arXiv:2205.13147)."""
+    if dimensions is None:
+        return vectors
+    return (matryoshka(vector, dimensions) for vector in vectors)
 
 
 def check_query(text: object) -> str:

@@ -32,7 +32,7 @@ from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.runtime.arrays import BuiltGraph, Feed, Float32, GraphFiles, Outputs
 
-__all__ = ["Codec", "Family", "PageCodec", "Prepared", "family_class"]
+__all__ = ["Codec", "DenseCodec", "Family", "PageCodec", "Prepared", "family_class"]
 
 Item = TypeVar("Item", contravariant=True)
 
@@ -85,6 +85,13 @@ class PageCodec(Codec[Image.Image], Protocol):
         """As `vectors`, each page with its grid."""
 
 
+class DenseCodec(Codec[Item], Protocol[Item]):
+    """A codec of a family with a trained dense head, which every run computes too."""
+
+    def dense(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
+        """One (dense_dim,) float32 vector of unit length per item."""
+
+
 class Family(Protocol):
     """A model family bound to the files of one model.
 
@@ -92,6 +99,8 @@ class Family(Protocol):
         queries: the codec of queries.
         texts: the codec of texts that are searched beside pages; that of queries, where a model has no other.
         pages: the codec of pages.
+
+    Each is a `DenseCodec` where the description has a `dense_dim`.
     """
 
     queries: Codec[str]

@@ -24,14 +24,14 @@ from PIL import Image
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
-from colpali_integrations.models.builder.neomme import NeoMME, page_positions
+from colpali_integrations.models.builder.neomme import NeoMME, NeoMMEConfig, page_positions
 from colpali_integrations.models.chat_template import Prompt, special_tokens, template_prompt
 from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.models.transformer import PixelScale, QueryCodec, TransformerCodec
-from colpali_integrations.runtime.arrays import Feed, Outputs
+from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 
 __all__ = ["NeoMMEFamily", "NeoMMEPages", "NeoMMETexts", "page_size"]
 
@@ -59,8 +59,8 @@ class NeoMMEFamily:
 
     @staticmethod
     def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
-        """Return `base`: the prompts stand in the checkpoint's chat template."""
-        return base
+        """Read the length of the dense vector; the prompts stand in the checkpoint's chat template."""
+        return replace(base, dense_dim=NeoMMEConfig.read(config).hidden_size)
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of tokens of a query, after truncation."""
@@ -94,6 +94,10 @@ class NeoMMETexts(QueryCodec):
         ids = np.stack([item.ids for item in batch])
         places = np.tile(np.arange(ids.shape[1]), (2, 1))
         return self._model.feed(ids, np.zeros((0, self._model.config.patch_width), np.float32), places)
+
+    def dense(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
+        """One float32 (hidden_size,) of unit length per text."""
+        return _dense(outputs)
 
 
 class NeoMMEPages(TransformerCodec):
@@ -162,10 +166,18 @@ class NeoMMEPages(TransformerCodec):
             for vectors, item in zip(self.vectors(outputs, batch), batch, strict=True)
         ]
 
+    def dense(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
+        """One float32 (hidden_size,) of unit length per page."""
+        return _dense(outputs)
+
     def _ids(self, rows: int, columns: int) -> NDArray[np.int64]:
         config = self._model.config
         row = [config.image_token_id] * columns + [self._row_id]
         return np.array([config.document_token_id, config.image_token_id, *row * rows], np.int64)
+
+
+def _dense(outputs: Outputs) -> list[Float32]:
+    return list(outputs["dense_embeddings"])
 
 
 def page_size(

@@ -62,6 +62,8 @@ class ModelDescription:
         image_prompt: the text that accompanies a page; `<image>` stands for the image's tokens. NeoMME reads the
             prompts that are empty here from its checkpoint's chat template.
         max_query_tokens: maximum number of the user's tokens, prefix and suffix excluded; longer queries are cut.
+        dense_dim: length of the vector of the trained dense head, which stands for a whole page or text; None for a
+            model without one.
         unit_length: whether every vector has length 1. Otherwise lengths carry weights and scores are dot products.
         precision: how a checkpoint in safetensors computes: None or "float32", "int8" (weights of 8 bits in blocks) or
             "int8-dynamic" (a scale per output: faster, and less exact). An ONNX export has the precision of its files.
@@ -107,6 +109,7 @@ class ModelDescription:
     query_suffix: str = ""
     image_prompt: str = ""
     max_query_tokens: int = 512
+    dense_dim: int | None = None
     unit_length: bool = True
     precision: Precision | None = None
     max_side: int | None = None
@@ -189,6 +192,7 @@ _NEOMME = ModelDescription(
     family="neomme",
     repository="Hcompany/NeoMME-260M-Retriever",
     dim=128,
+    dense_dim=1024,
     model_file="model.safetensors",
     additional_files=_NEOMME_FILES,
     parameters=263_000_000,
@@ -218,6 +222,7 @@ _BUILT_IN = (
         _NEOMME,
         name="Hcompany/NeoMME-800M-Retriever",
         repository="Hcompany/NeoMME-800M-Retriever",
+        dense_dim=1792,
         parameters=794_000_000,
         size_in_bytes=1_600_000_000,
         vidore=(("v1 nDCG@5", 87.4), ("v2 nDCG@5", 55.9), ("v3 nDCG@10, six languages", 55.6)),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring.maxsim import as_multi_vector
 
-__all__ = ["grid_pool", "hierarchical_pool", "mean_pool", "single_vector", "ward_pool"]
+__all__ = ["grid_pool", "hierarchical_pool", "matryoshka", "mean_pool", "single_vector", "ward_pool"]
 
 
 def mean_pool(vectors: NDArray[Any], *, normalize: bool = True) -> NDArray[np.float32]:
@@ -69,6 +69,23 @@ def single_vector(vectors: NDArray[Any]) -> list[float]:
         pooled = np.zeros_like(pooled)
         pooled[-1] = 1.0
     return list(pooled.tolist())
+
+
+def matryoshka(vector: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """Cut a dense vector whose first numbers are trained to stand alone (arXiv:2205.13147).
+
+    Args:
+        vector: float32 (dim,).
+        dimensions: how many numbers to keep, at most dim.
+
+    Returns:
+        float32 (dimensions,) of unit length.
+
+    Example:
+        >>> matryoshka(np.array([0.6, 0.0, 0.8], np.float32), 2).tolist()
+        [1.0, 0.0]
+    """
+    return np.asarray(_unit(vector[None, :dimensions])[0], np.float32)
 
 
 def grid_pool(

@@ -21,7 +21,15 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
 from colpali_integrations import ColPali, max_sim, pdf_pages
-from colpali_integrations.errors import ColPaliError, ImageError, InputError, ModelNotFoundError, PdfError, QueryError
+from colpali_integrations.errors import (
+    ColPaliError,
+    ConfigurationError,
+    ImageError,
+    InputError,
+    ModelNotFoundError,
+    PdfError,
+    QueryError,
+)
 from colpali_integrations.langchain import ColPaliEmbeddings, PdfPageLoader
 from colpali_integrations.models.hub import bundled_folder
 from colpali_integrations.models.options import ModelOptions
@@ -421,3 +429,21 @@ async def test_many_at_once_agree(embeddings: ColPaliEmbeddings) -> None:
     texts = [f"question number {number}" for number in range(12)]
     results = await asyncio.gather(*(embeddings.aembed_query(text) for text in texts))
     assert list(results) == [embeddings.embed_query(text) for text in texts]
+
+
+def test_a_trained_dense_head_gives_the_single_vectors() -> None:
+    folder = FIXTURES / "neomme"
+    embeddings, mean = (ColPaliEmbeddings(model=folder, threads=1, pooling=pooling) for pooling in (None, "mean"))
+    model, text = embeddings.model, "the revenue"
+    assert embeddings.embed_query(text) == next(model.embed_queries_dense(text)).tolist()
+    assert embeddings.embed_documents([text]) == [next(model.embed_texts_dense(text)).tolist()]
+    assert (
+        embeddings.embed_images([picture("violin")])[0] == next(model.embed_images_dense([picture("violin")])).tolist()
+    )
+    assert mean.embed_query(text) == mean_pool(model.embed_query(text)).tolist()
+    assert len(ColPaliEmbeddings(model=folder, threads=1, dimensions=8).embed_query(text)) == 8
+    assert embeddings.fingerprint != mean.fingerprint
+    with pytest.raises(ConfigurationError, match="from 1 to 32"):
+        ColPaliEmbeddings(model=folder, threads=1, dimensions=64).embed_query(text)
+    with pytest.raises(ConfigurationError, match="no trained dense head"):
+        ColPaliEmbeddings(pooling="dense").embed_query(text)

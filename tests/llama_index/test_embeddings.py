@@ -535,3 +535,15 @@ def test_progress_bars(embedding: ColPaliEmbedding, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().err
     assert shown.count("Generating image embeddings") >= 2
     assert "Generating embeddings" in shown
+
+
+def test_a_trained_dense_head_gives_the_single_vectors() -> None:
+    folder = FIXTURES / "neomme"
+    embedding, mean = (ColPaliEmbedding(model_name=folder, threads=1, pooling=pooling) for pooling in (None, "mean"))
+    model, text = embedding.model, "the revenue"
+    assert embedding.get_query_embedding(text) == next(model.embed_queries_dense(text)).tolist()
+    assert embedding.get_text_embedding(text) == next(model.embed_texts_dense(text)).tolist()
+    page = picture("violin")
+    assert embedding.get_image_embedding(page) == next(model.embed_images_dense([page])).tolist()
+    assert len(mean.get_query_embedding(text)) == 128
+    assert len(ColPaliEmbedding(model_name=folder, threads=1, dimensions=8).get_text_embedding(text)) == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from colpali_integrations.models import find_model, register_model
 from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.models.neomme import page_size
 from colpali_integrations.models.quantizing import compare, quantize_model
+from colpali_integrations.models.single import SingleVectors
+from colpali_integrations.scoring.pooling import single_vector
 from colpali_integrations.stores import MultiVectorStore, index_documents
 from tests.models.hub_server import COMMIT, Hub, serve
 from tests.models.test_hub import run
@@ -220,6 +223,53 @@ def test_quantized_vectors_rank_alike(model: ColPali, precision: str, tmp_path: 
         agreement = compare(model, other, lambda: pages, QUESTIONS)
     assert 0.98 < agreement.page_cosines.min() < 0.999999
     assert agreement.query_cosines.min() > 0.98
+
+
+# The dense head
+
+
+def test_dense_vectors_of_queries_texts_and_pages(model: ColPali) -> None:
+    [query], [text] = model.embed_queries_dense(QUESTIONS[0]), model.embed_texts_dense(QUESTIONS[0])
+    [page] = model.embed_images_dense([PAGE])
+    for vector in (query, text, page):
+        assert vector.shape == (32,) == (model.description.dense_dim,)
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert np.abs(query - text).max() > 0.01
+    [short] = model.embed_images_dense([PAGE], dimensions=8)
+    np.testing.assert_allclose(short, page[:8] / np.linalg.norm(page[:8]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dimensions", [0, 33])
+def test_dimensions_that_the_model_lacks_are_refused(model: ColPali, dimensions: int) -> None:
+    with pytest.raises(ConfigurationError, match="from 1 to 32"):
+        model.embed_queries_dense("a", dimensions=dimensions)
+
+
+def test_a_model_without_a_dense_head_says_so(coltiny: ColPali) -> None:
+    with pytest.raises(ConfigurationError, match="coltiny has no trained dense head"):
+        coltiny.embed_images_dense([PAGE])
+
+
+def test_concurrent_calls_for_both_kinds_of_vectors_do_not_mix(model: ColPali) -> None:
+    """Calls that arrive during a run are merged into one: only those that want the same of the same texts."""
+
+    def both(_: int) -> tuple[int, int]:
+        return model.embed_query(QUESTIONS[0]).shape[-1], next(model.embed_queries_dense(QUESTIONS[0])).shape[-1]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(both, range(40))) == {(128, 32)}
+
+
+def test_single_vectors_are_dense_where_the_model_has_a_head(model: ColPali, coltiny: ColPali) -> None:
+    [dense] = model.embed_queries_dense(QUESTIONS[0])
+    assert SingleVectors(model).query(QUESTIONS[0]) == dense.tolist()
+    assert SingleVectors(model, "mean").query(QUESTIONS[0]) == single_vector(model.embed_query(QUESTIONS[0]))
+    assert SingleVectors(coltiny).pooling == "mean"
+    names = {SingleVectors(model, *given).namespace for given in ((), ("mean",), ("dense", 8), ("dense", 16))}
+    assert len(names) == 4
+    for given, message in ((("dense",), "no trained dense head"), ((None, 8), "cannot be cut")):
+        with pytest.raises(ConfigurationError, match=message):
+            SingleVectors(coltiny, *given)
 
 
 # Errors

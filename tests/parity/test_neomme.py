@@ -61,13 +61,15 @@ def _outputs(model: ColPali, golden: Golden) -> Iterator[tuple[str, dict[str, ND
         kind, key = case.split("/")
         if kind == "page":
             page = LONG_PAGE if key == LONG_PAGE.name else page_named(key)
-            [rows] = model.embed_images([draw(page)])
+            [rows], [dense] = model.embed_images([draw(page)]), model.embed_images_dense([draw(page)])
         elif kind == "query":
-            rows = model.embed_query(EMBEDDED_QUERIES[int(key)])
+            text = EMBEDDED_QUERIES[int(key)]
+            [rows], [dense] = model.embed_queries([text]), model.embed_queries_dense([text])
         else:
-            [rows] = model.embed_texts([(*TEXTS, TEXTS[-1] * 4)[int(key)]])
+            text = (*TEXTS, TEXTS[-1] * 4)[int(key)]
+            [rows], [dense] = model.embed_texts([text]), model.embed_texts_dense([text])
         projection = rows.astype(np.float64) @ directions(rows.shape[1]).astype(np.float64)
-        yield case, {"rows": rows[few_rows(len(rows))], "projection": projection}
+        yield case, {"rows": rows[few_rows(len(rows))], "projection": projection, "dense": dense}
 
 
 @pytest.mark.parametrize("name", NAMES)
