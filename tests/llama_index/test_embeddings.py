@@ -538,7 +538,7 @@ def test_progress_bars(embedding: ColPaliEmbedding, capsys: pytest.CaptureFixtur
 
 
 def test_a_trained_dense_head_gives_the_single_vectors() -> None:
-    folder = FIXTURES / "neomme"
+    folder = Path(__file__).parent.parent / "parity" / "fixtures" / "neomme"
     embedding, mean = (ColPaliEmbedding(model_name=folder, threads=1, pooling=pooling) for pooling in (None, "mean"))
     model, text = embedding.model, "the revenue"
     assert embedding.get_query_embedding(text) == next(model.embed_queries_dense(text)).tolist()
