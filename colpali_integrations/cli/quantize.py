@@ -1,4 +1,4 @@
-"""The command `quantize`: write a model with int8 weights, and compare it with the original on the user's pages."""
+"""The command `quantize`: make a model's int8 weights, and compare it with the original on the user's pages."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ __all__ = ["quantize"]
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name or folder: a float32 ONNX export.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, which must not exist yet.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's name or folder: a float32 ONNX export, or a checkpoint.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="The folder to write, which must not exist yet; for an export only."),
+    ] = None,
     pages: Annotated[
         list[Path] | None,
         typer.Option("--pages", "-p", metavar="PATH", help="A PDF, an image or a folder of them to compare on."),
@@ -35,29 +40,47 @@ def quantize(
     dpi: Annotated[
         float, typer.Option(min=10, max=1200, metavar="N", help="Resolution at which PDF pages are drawn.")
     ] = 150,
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="NAME", help="Of a checkpoint: int8, or int8-dynamic.")
+    ] = "int8",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a model with int8 weights, a quarter of the size, and report how close its outputs are to the original's.
+    """Make a model's int8 weights, a quarter of the size, and report how close its outputs are to the original's.
+
+    An ONNX export is written into OUT. A checkpoint's int8 weights are kept in the cache, where from_pretrained(...,
+    precision="int8") finds them.
 
     [dim]Example:[/]  colpali-integrations quantize my-export my-export-int8 -p report.pdf -q "revenue by region"
     """
     from colpali_integrations.errors import InputError
     from colpali_integrations.models.colpali import ColPali
+    from colpali_integrations.models.loading import find_files
+    from colpali_integrations.models.options import ModelOptions
     from colpali_integrations.models.quantizing import compare, quantize_model
 
     if questions and not pages:
         raise InputError("questions rank pages: pass some with --pages")
     sample = _pages(pages, most, dpi) if pages else None  # a missing path is an error before the work
-    quantized = quantize_model(model, out)
-    agreement = None
-    if sample is not None:
-        with ColPali.from_pretrained(model) as original, quantized.load() as other:
-            agreement = compare(original, other, sample, questions or [])
-    if as_json:
-        typer.echo(json.dumps(_record(quantized, agreement)))
+    description, _ = find_files(model, ModelOptions())
+    if out is None and not description.is_checkpoint:
+        raise InputError(f"{description.name} is an ONNX export: name the folder to write, OUT")
+    quantized = None if out is None else quantize_model(model, out)
+    if quantized is None:
+        opened = ColPali.from_pretrained(model, precision=precision)  # type: ignore[arg-type]
     else:
-        _show(quantized, agreement)
+        opened = quantized.load(lazy_load=True)
+    agreement = None
+    with opened as other:
+        if sample is not None:
+            with ColPali.from_pretrained(model) as original:
+                agreement = compare(original, other, sample, questions or [])
+    if as_json:
+        made = {"precision": precision} if quantized is None else _folder_record(quantized)
+        typer.echo(json.dumps(_record(made, agreement)))
+        return
+    _show_made(model, precision, quantized)
+    _show(agreement)
 
 
 def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[Any]]:
@@ -79,9 +102,14 @@ def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[An
     return lambda: islice(every(), most)
 
 
-def _record(quantized: Quantized, agreement: Agreement | None) -> dict[str, Any]:
+def _folder_record(quantized: Quantized) -> dict[str, Any]:
     record = {**asdict(quantized), "folder": str(quantized.folder)}
     del record["registered"]
+    return record
+
+
+def _record(made: dict[str, Any], agreement: Agreement | None) -> dict[str, Any]:
+    record = dict(made)
     if agreement is not None:
         record |= {"pages": agreement.pages, "questions": agreement.questions, "k": agreement.k}
         for name in ("page", "query"):
@@ -94,7 +122,10 @@ def _record(quantized: Quantized, agreement: Agreement | None) -> dict[str, Any]
     return {name: round(value, 5) if isinstance(value, float) else value for name, value in record.items()}
 
 
-def _show(quantized: Quantized, agreement: Agreement | None) -> None:
+def _show_made(model: str, precision: str, quantized: Quantized | None) -> None:
+    if quantized is None:
+        display.note(f"Load it with ColPali.from_pretrained({model!r}, precision={precision!r}).")
+        return
     arguments = repr(str(quantized.folder))
     if quantized.registered is not None:
         arguments = f"{quantized.registered!r}, local_dir={arguments}"
@@ -102,6 +133,9 @@ def _show(quantized: Quantized, agreement: Agreement | None) -> None:
         f"{quantized.products} matrix products in int8: {quantized.bytes_before / 1e6:,.1f} MB became "
         f"{quantized.bytes_after / 1e6:,.1f} MB. Load it with ColPali.from_pretrained({arguments})."
     )
+
+
+def _show(agreement: Agreement | None) -> None:
     if agreement is None:
         display.note("Not compared with the original: pass pages with --pages, and questions with --question.")
         return

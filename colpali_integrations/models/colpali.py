@@ -466,7 +466,7 @@ class ColPali:
         Example:
             >>> ColPali.from_pretrained().check_dense()
             Traceback (most recent call last):
-            colpali_integrations.errors.ConfigurationError: coltiny has no trained dense head; NeoMME has one ...
+            colpali_integrations.errors.ConfigurationError: coltiny has no trained dense head; NeoMME has one. Pool ...
         """
         size = self.description.dense_dim
         if size is None:

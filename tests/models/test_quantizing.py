@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from colpali_integrations import ColPali
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.errors import ConfigurationError, InputError, ModelLoadError
+from colpali_integrations.models.builder.quantized import CACHE_VARIABLE
 from colpali_integrations.models.quantizing import Quantized, compare, quantize_model
 from colpali_integrations.stores.settings import Fingerprint
 
@@ -156,3 +157,20 @@ def test_the_command_refuses_before_the_work(tmp_path: Path, capsys: pytest.Capt
         assert run(["quantize", str(source), str(out), *more]) == ExitCode.ERROR
         assert reason in " ".join(capsys.readouterr().err.split())
         assert not out.exists()
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+def test_a_checkpoint_s_int8_weights_are_compared_in_place(
+    precision: str, document: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    arguments = ["quantize", str(FIXTURES / "neomme"), "--pages", str(document), "--precision", precision]
+    assert run([*arguments, "-q", "harbour", "--json"]) == ExitCode.OK
+    record: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert (record["precision"], record["pages"], record["questions"]) == (precision, 2, 1)
+    assert 0.98 < record["page_cosine_least"] < 1
+    assert [path.name.rpartition("-")[0] for path in (tmp_path / "cache").glob("*.safetensors")] == [precision]
+    assert run(arguments[:2]) == ExitCode.OK
+    assert "precision='int8')" in " ".join(capsys.readouterr().err.split())
+    assert run(["quantize", str(FIXTURES / "paligemma")]) == ExitCode.ERROR
+    assert "name the folder to write" in capsys.readouterr().err

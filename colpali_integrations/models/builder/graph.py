@@ -113,10 +113,6 @@ class GraphBuilder:
 
     # -- weights --------------------------------------------------------------------------------------------------
 
-    def has(self, name: str) -> bool:
-        """Whether the checkpoint has a tensor."""
-        return name in self._checkpoint
-
     def table(self, name: str) -> str:
         """A tensor in the data type in which it is stored; an adapter may replace it, but not change it."""
         return self._stored(name, self._checkpoint.weight(name).base)

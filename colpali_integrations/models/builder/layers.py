@@ -104,9 +104,17 @@ def unit_length(g: GraphBuilder, x: str, width: int) -> str:
 
 
 def layer_norm(g: GraphBuilder, x: str, name: str, epsilon: float) -> str:
-    """``(x - mean) / sqrt(variance + epsilon) * weight + bias`` over the last axis; some have no bias."""
-    bias = [g.weight(f"{name}.bias")] if g.has(f"{name}.bias") else []
-    return g.op("LayerNormalization", x, g.weight(f"{name}.weight"), *bias, axis=-1, epsilon=epsilon)
+    """``(x - mean) / sqrt(variance + epsilon) * weight + bias`` over the last axis, in steps.
+
+    LayerNormalization is faster, and adds numbers one by one: the variance of thousands of nearly equal ones, such as
+    the pixels of blank paper, is lost to rounding (5e-5 of the result in onnxruntime 1.22, 7e-6 in 1.32). ReduceMean
+    adds them in a tree.
+    """
+    axis = g.constant([-1])
+    centred = g.op("Sub", x, g.op("ReduceMean", x, axis, keepdims=1))
+    variance = g.op("ReduceMean", g.op("Mul", centred, centred), axis, keepdims=1)
+    scale = g.op("Sqrt", g.op("Add", variance, g.floats(epsilon)))
+    return g.op("Add", g.op("Mul", g.op("Div", centred, scale), g.weight(f"{name}.weight")), g.weight(f"{name}.bias"))
 
 
 def activation(g: GraphBuilder, x: str, kind: str) -> str:
