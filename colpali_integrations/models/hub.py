@@ -97,7 +97,7 @@ class CacheState:
     Attributes:
         folder: the folder of its files; None without any.
         missing: required files that are missing.
-        short: files that are shorter than the graph requires.
+        short: files that are shorter than the graph, or their own header, requires.
         partial: pieces of interrupted downloads.
         size: bytes of the present files, pieces included.
     """
@@ -137,13 +137,32 @@ def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[s
     partial = tuple(path for path in files if path.suffix == ".incomplete")
     if folder is None:
         return CacheState(None, partial=partial, size=_bytes(files))
+    short = _cut_off(folder, description) if description.is_checkpoint else _shorter(folder, description)
+    return CacheState(folder, tuple(_missing(folder, description)), short, partial, _bytes(files))
+
+
+def _cut_off(folder: Path, description: ModelDescription) -> tuple[str, ...]:
+    """The safetensors files whose header names more bytes than they have."""
+    from colpali_integrations.models.builder.weights import read_header
+
+    short = []
+    for name in description.files:
+        if name.endswith(".safetensors") and (folder / name).is_file():
+            try:
+                read_header(folder / name)
+            except ModelLoadError:
+                short.append(name)
+    return tuple(short)
+
+
+def _shorter(folder: Path, description: ModelDescription) -> tuple[str, ...]:
+    """The files that are shorter than the graph requires."""
     sizes = _external_data(folder / description.model_file)
-    short = tuple(
+    return tuple(
         name
         for name in description.files
         if (folder / name).is_file() and (folder / name).stat().st_size < sizes.get(PurePosixPath(name).name, 1)
     )
-    return CacheState(folder, tuple(_missing(folder, description)), short, partial, _bytes(files))
 
 
 def _bytes(paths: list[Path]) -> int:

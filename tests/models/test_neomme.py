@@ -17,6 +17,7 @@ from colpali_integrations.errors import ConfigurationError, FingerprintError, Mo
 from colpali_integrations.explain import regions
 from colpali_integrations.models import find_model, register_model
 from colpali_integrations.models.folder import describe_folder
+from colpali_integrations.models.hub import cache_state
 from colpali_integrations.models.neomme import page_size
 from colpali_integrations.models.quantizing import compare, quantize_model
 from colpali_integrations.models.single import SingleVectors
@@ -354,3 +355,27 @@ def test_an_unknown_name_without_a_slash_is_refused_at_once() -> None:
 )
 def test_page_size(size: tuple[int, int], limits: dict[str, int | None], expected: tuple[int, int]) -> None:
     assert page_size(*size, **limits) == expected  # type: ignore[arg-type]
+
+
+def test_a_tokenizer_that_joins_prompt_and_text_is_refused(local: Path) -> None:
+    content = json.loads((local / "tokenizer.json").read_text())
+    # A space before the first word of a text alone, and not behind a special token.
+    content["pre_tokenizer"] = {"type": "Metaspace", "replacement": "Ġ", "prepend_scheme": "first", "split": True}
+    (local / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ModelLoadError, match="makes other tokens of a text behind '<query>'"):
+        ColPali.from_pretrained(local)
+
+
+def test_a_download_that_was_cut_off_is_known_without_loading(content: dict[str, bytes], tmp_path: Path) -> None:
+    description = replace(describe_folder(FOLDER), name="somebody/my-pages", repository="somebody/my-pages")
+    root = tmp_path / "models--somebody--my-pages"
+    snapshot = root / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(COMMIT)
+    for name in description.files:
+        (snapshot / name).write_bytes(content[name])
+    assert cache_state(replace(description, revision=None), cache_dir=tmp_path).complete
+    (snapshot / "model-00002-of-00002.safetensors").write_bytes(content["model-00002-of-00002.safetensors"][:-1])
+    state = cache_state(replace(description, revision=None), cache_dir=tmp_path)
+    assert state.short == ("model-00002-of-00002.safetensors",)
