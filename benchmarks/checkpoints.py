@@ -149,7 +149,8 @@ def contestant(name: str) -> Run:
     dtype, precision = BUILT[name]
     architecture = NeoMME(json.loads((WORK / dtype / "config.json").read_text(encoding="utf-8")))
     sessions = ModelSessions(
-        CheckpointGraph(architecture, WORK / dtype, precision), SessionConfig(threads=THREADS, cache_dir=str(WORK))
+        CheckpointGraph(architecture, "encoder", WORK / dtype, precision),
+        SessionConfig(threads=THREADS, cache_dir=str(WORK)),
     )
     sessions.load()
 

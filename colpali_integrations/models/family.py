@@ -30,7 +30,7 @@ from PIL import Image
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.runtime.arrays import BuiltGraph, Feed, Float32, GraphFiles, Outputs
+from colpali_integrations.runtime.arrays import Feed, Float32, Graphs, Outputs
 
 __all__ = ["Codec", "DenseCodec", "Family", "PageCodec", "Prepared", "family_class"]
 
@@ -125,8 +125,8 @@ class Family(Protocol):
         """
 
     @property
-    def graphs(self) -> GraphFiles | BuiltGraph:
-        """The ONNX files to run, or the graph to build."""
+    def graphs(self) -> Graphs:
+        """The ONNX files to run, or the graph or graphs to build."""
 
     def token_count(self, text: str, *, include_special: bool = True) -> int:
         """Number of tokens (= query vectors) of a query, after truncation."""

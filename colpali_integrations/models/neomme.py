@@ -48,7 +48,7 @@ class NeoMMEFamily:
             )
         vocabulary = Vocabulary(directory)
         self.graphs = CheckpointGraph(
-            self._model, directory, description.precision or "float32", description.allow_unused
+            self._model, "encoder", directory, description.precision or "float32", description.allow_unused
         )
         query, text = _prompts(description, directory)
         self.queries = NeoMMETexts(vocabulary, description, self._model, query, kind="query")

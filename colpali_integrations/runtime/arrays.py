@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from colpali_integrations.runtime.graph import Graph
 
-__all__ = ["BuiltGraph", "Feed", "Float32", "GraphFiles", "Outputs"]
+__all__ = ["BuiltGraph", "BuiltPair", "Feed", "Float32", "GraphFiles", "Graphs", "Outputs"]
 
 Float32: TypeAlias = NDArray[np.float32]
 Feed: TypeAlias = dict[str, NDArray[Any]]
@@ -41,7 +41,7 @@ class GraphFiles:
 
 
 class BuiltGraph(Protocol):
-    """A graph that is built when a session is made, and encodes both pages and queries without a vision tower."""
+    """A graph that is built when a session is made. Alone, it encodes both pages and queries."""
 
     @property
     def name(self) -> str:
@@ -56,3 +56,20 @@ class BuiltGraph(Protocol):
         Raises:
             ModelLoadError: a file is missing or damaged, or does not fit.
         """
+
+
+@dataclass(frozen=True)
+class BuiltPair:
+    """The graphs of a model with a vision tower.
+
+    Attributes:
+        tower: from the pixels of pages to image features.
+        text: from token ids and image features to vectors. The feed of queries holds no features, 0 rows of them.
+    """
+
+    tower: BuiltGraph
+    text: BuiltGraph
+
+
+Graphs: TypeAlias = GraphFiles | BuiltGraph | BuiltPair
+"""Where the graphs of a model come from."""

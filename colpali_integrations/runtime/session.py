@@ -2,7 +2,8 @@
 
 `ModelSessions` has the sessions of one model on one device. A merged export is split in two: pages run the pages half
 and then the text half, queries the text half alone. A model with one graph for pages and one for queries has two
-sessions; a merged graph without a cut, and a built graph, have one for both.
+sessions; a merged graph without a cut has one for both. Of graphs that are built, a pair runs as the halves of a
+merged export do, and a single one has one session for both.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import onnxruntime as ort
 
 from colpali_integrations._forks import keep_for_ever, renew_after_forks
 from colpali_integrations.errors import EncodingError, ModelLoadError, ProviderError
-from colpali_integrations.runtime.arrays import BuiltGraph, Feed, GraphFiles, Outputs
+from colpali_integrations.runtime.arrays import BuiltPair, Feed, GraphFiles, Graphs, Outputs
 from colpali_integrations.runtime.batching import Coalescer
 from colpali_integrations.runtime.machine import available_cores, release_freed_memory
 
@@ -97,7 +98,7 @@ class ModelSessions:
     """The sessions of one model on one device, made at first use. Any number of threads may use them.
 
     Args:
-        graphs: the ONNX files, or the graph to build.
+        graphs: the ONNX files, or the graph or graphs to build.
         config: the options of the sessions.
         cores: cores that the runs of pages share; None for those that this process may use.
 
@@ -106,7 +107,7 @@ class ModelSessions:
         on_cpu: whether the preferred provider is the CPU's.
     """
 
-    def __init__(self, graphs: GraphFiles | BuiltGraph, config: SessionConfig, *, cores: int | None = None) -> None:
+    def __init__(self, graphs: Graphs, config: SessionConfig, *, cores: int | None = None) -> None:
         self._graphs = graphs
         self._config = config
         self._cut = _Once(self._find_cut)
@@ -128,7 +129,7 @@ class ModelSessions:
 
     def load(self) -> None:
         """Make the sessions now instead of at first use."""
-        for session in (self._text, self._pages) if self._cut.get() else (self._queries, self._whole):
+        for session in (self._text, self._pages) if self._has_tower else (self._queries, self._whole):
             session.get()
 
     def pages(self, feed: Feed, runs: Runs | None = None) -> Outputs:
@@ -137,15 +138,16 @@ class ModelSessions:
         A second run on busy cores is not faster and takes as much memory again: on a ColPali of a quarter of the real
         width 125 MiB, beside the 140 MiB of the first.
         """
-        cut = self._cut.get()
         with self._page_runs:
-            if not cut:
+            if not self._has_tower:
                 return self._whole.get().run(feed, runs)
             features = self._pages.get().run(feed, runs)
             return self._text.get().run({**feed, **features}, runs)
 
     def queries(self, feed: Feed, runs: Runs | None = None) -> Outputs:
         """Run a batch of queries; `feed` has blank pixels too, which a split graph does not read."""
+        if isinstance(self._graphs, BuiltPair):
+            return self._text.get().run(feed, runs)
         cut = self._cut.get()
         if not cut:
             return self._queries.get().run(feed, runs)
@@ -155,6 +157,11 @@ class ModelSessions:
     def splits(self) -> bool:
         """Whether queries skip the vision tower."""
         return not self._merged or bool(self._cut.get())
+
+    @property
+    def _has_tower(self) -> bool:
+        """Whether a page runs through two graphs."""
+        return isinstance(self._graphs, BuiltPair) or bool(self._cut.get())
 
     @property
     def _merged(self) -> bool:
@@ -208,8 +215,9 @@ class ModelSessions:
         return cut
 
     def _load(self, side: Literal["pages", "queries"], *, half: Literal["pages", "text"] | None = None) -> _Session:
-        if not isinstance(self._graphs, GraphFiles):
-            session = _Session(self._graphs.read(self._config.cache_dir), self._graphs.name, self._config)
+        if not isinstance(graphs := self._graphs, GraphFiles):
+            built = (graphs.text if half == "text" else graphs.tower) if isinstance(graphs, BuiltPair) else graphs
+            session = _Session(built.read(self._config.cache_dir), built.name, self._config)
             release_freed_memory()  # of weights that were converted to float32: half the size of a bfloat16 file
             return session
         from colpali_integrations.runtime.graph import read_graph, subgraph

@@ -28,7 +28,7 @@ from colpali_integrations.errors import (
     ProviderError,
     QueryError,
 )
-from colpali_integrations.runtime.arrays import BuiltGraph, GraphFiles
+from colpali_integrations.runtime.arrays import Graphs
 from colpali_integrations.runtime.session import ModelSessions, Runs, SessionConfig, _Session
 from tests.runtime.threads import pipeline_threads
 
@@ -439,7 +439,7 @@ def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
 class Counted(ModelSessions):
     """Sessions on four cores that count the page runs at the same time when each begins, itself included."""
 
-    def __init__(self, graphs: GraphFiles | BuiltGraph, config: SessionConfig, most: int) -> None:
+    def __init__(self, graphs: Graphs, config: SessionConfig, most: int) -> None:
         super().__init__(graphs, config, cores=4)
         self.counts: list[int] = []
         self._lock, self._running = threading.Lock(), 0

@@ -1,8 +1,9 @@
-"""From a checkpoint's folder to a graph that a session can run."""
+"""From a checkpoint's folder to graphs that sessions can run."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,16 +28,18 @@ class Architecture(Protocol):
     prefix: str
     permitted: tuple[str, ...]
 
-    def build(self, g: GraphBuilder) -> None:
-        """Add the nodes of its graph."""
+    @property
+    def graphs(self) -> Mapping[str, Callable[[GraphBuilder], None]]:
+        """What adds the nodes of each graph, by the graph's name."""
 
 
 @dataclass(frozen=True)
 class CheckpointGraph:
-    """The graph of a checkpoint, built when it is read: a `runtime.arrays.BuiltGraph`.
+    """One graph of a checkpoint, built when it is read: a `runtime.arrays.BuiltGraph`.
 
     Attributes:
         architecture: what to build.
+        part: which of its graphs.
         folder: with config.json and the safetensors files.
         precision: one of `quantization.PRECISIONS`.
         allow_unused: beginnings of the names of tensors that need not be read, beside those that the architecture
@@ -44,17 +47,21 @@ class CheckpointGraph:
     """
 
     architecture: Architecture
+    part: str
     folder: Path
     precision: str = "float32"
     allow_unused: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The folder and the precision."""
-        return f"{self.folder} ({self.precision})"
+        """The folder, the part and the precision."""
+        return f"{self.folder} ({self.part}, {self.precision})"
 
     def read(self, cache_dir: str | os.PathLike[str] | None = None) -> Graph:
         """Build the graph over the checkpoint's files, or over the cached file of its quantized weights.
+
+        The nodes of the other graphs are made too, which takes hundredths of a second and reads no weights: only all of
+        them together tell whether a tensor is unread, and the cache has one file for all.
 
         Args:
             cache_dir: as in `quantized.quantized_tensors`.
@@ -64,9 +71,12 @@ class CheckpointGraph:
         """
         checkpoint = Checkpoint(self.folder, prefix=self.architecture.prefix)
         quantization = quantization_of(self.precision)
-        builder = GraphBuilder(checkpoint, quantization)
-        self.architecture.build(builder)
+        builders: dict[str, GraphBuilder] = {}
+        for part, build in self.architecture.graphs.items():
+            builders[part] = GraphBuilder(checkpoint, quantization)
+            build(builders[part])
         checkpoint.check_all_read((*self.architecture.permitted, *self.allow_unused))
+        builder = builders[self.part]
         if quantization is None:
             return builder.build(builder.stored)
-        return builder.build(quantized_tensors([builder], quantization, cache_dir))
+        return builder.build(quantized_tensors(list(builders.values()), quantization, cache_dir))

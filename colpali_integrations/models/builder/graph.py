@@ -157,14 +157,22 @@ class GraphBuilder:
         """Make the graph.
 
         Args:
-            tensors: where the tensors of `stored`, and the parts of `quantized`, are.
+            tensors: where the tensors of `stored`, and the parts of `quantized`, are; others are left out.
         """
+        tensors = {name: tensors[name] for name in self._tensors}
         # ONNX Runtime takes one folder for all files, and refuses links out of it; these files are links' targets.
         folder = Path(os.path.commonpath([tensor.file.parent for tensor in tensors.values()]))
         initializers = [*self._constants.values(), *(_external(name, one, folder) for name, one in tensors.items())]
         graph = helper.make_graph(self._nodes, "built", self._inputs, self._outputs, initializers)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)]
         return Graph(helper.make_model(graph, opset_imports=opsets, ir_version=_IR), folder)
+
+    @property
+    def _tensors(self) -> list[str]:
+        """The initializers that the graph reads from files."""
+        way = self._quantization
+        parts = () if way is None else way.parts(1, 1)
+        return [*self.stored, *(f"{name}.{part}" for name in self.quantized for part in parts)]
 
     def _node(
         self, kind: str, inputs: Sequence[str], outputs: int, domain: str, attributes: dict[str, Any]

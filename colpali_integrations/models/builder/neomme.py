@@ -7,7 +7,7 @@ row and a column, whose frequencies alternate. (transformers 5.24 `NeoMMEForRetr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -186,9 +186,10 @@ class NeoMME:
             feed |= plan_feed(f"window_{reach}", _window_plan(n_tokens, reach, batch, folded))
         return feed
 
-    def build(self, g: GraphBuilder) -> None:
-        """Add the nodes: outputs "embeddings" (batch, tokens, dim) and "dense_embeddings" (batch, hidden_size)."""
-        _Encoder(g, self.config, self._steps, self._windows).build()
+    @property
+    def graphs(self) -> Mapping[str, Callable[[GraphBuilder], None]]:
+        """One graph: outputs "embeddings" (batch, tokens, dim) and "dense_embeddings" (batch, hidden_size)."""
+        return {"encoder": lambda g: _Encoder(g, self.config, self._steps, self._windows).build()}
 
     @property
     def _windows(self) -> list[int]:
