@@ -15,7 +15,7 @@ from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, describe_repository, revision_at
 from colpali_integrations.models.hub import resolve_files
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription, find_model, registered_model
+from colpali_integrations.models.registry import ModelDescription, find_model, not_registered, registered_model
 from colpali_integrations.runtime.session import ModelSessions, SessionConfig, resolve_providers
 
 __all__ = ["ModelParts", "check_name", "describe", "find_files", "load_parts"]
@@ -125,9 +125,7 @@ def _describe_unregistered(name: str, options: ModelOptions) -> ModelDescription
     try:
         folder = resolve_files(probe, cache_dir=options.cache_dir, local_files_only=options.local_files_only)
     except ModelNotFoundError as error:
-        raise ModelNotFoundError(
-            f"no model is registered as {name!r} and no folder has that name. As a repository of the Hub: {error}"
-        ) from error
+        raise ModelNotFoundError(f"{not_registered(name)} As a repository of the Hub: {error}") from error
     return describe_repository(name, folder)
 
 

@@ -24,7 +24,10 @@ from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.models.families import FAMILIES
 
-__all__ = ["ModelDescription", "find_model", "list_supported_models", "register_model", "registered_model"]
+__all__ = [
+    *("ModelDescription", "find_model", "list_supported_models", "not_registered"),
+    *("register_model", "registered_model"),
+]
 
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -342,12 +345,18 @@ def find_model(name: str) -> ModelDescription:
     """
     if (model := _models.get(name.lower())) is not None:
         return model
+    raise ModelNotFoundError(
+        f"{not_registered(name)} Checkpoints of the same architectures ({', '.join(FAMILIES)}) can be added with "
+        "register_model(...) or opened as a folder with config.json, tokenizer and ONNX file; others are not supported."
+    )
+
+
+def not_registered(name: str) -> str:
+    """What an error says of a name that is neither registered nor a folder, with the nearest registered one."""
     names = {model.name.lower(): model.name for model in list_supported_models()}
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-    raise ModelNotFoundError(
+    return (
         f"no model is registered as {name!r} and no folder has that name. "
         + "".join(f"Did you mean {names[key]!r}? " for key in near)
-        + f"Registered are {', '.join(names.values())}. Checkpoints of the same architectures ({', '.join(FAMILIES)}) "
-        "can be added with register_model(...) or opened as a folder with config.json, tokenizer and ONNX file; others "
-        "are not supported."
+        + f"Registered are {', '.join(names.values())}."
     )
