@@ -54,7 +54,7 @@ def describe_folder(folder: Path) -> ModelDescription:
     described = (folder / DESCRIPTION_FILE).exists()
     model = _read_description(folder) if described else _guess_description(folder)
     present = tuple(name for name in model.additional_files if (folder / name).exists())
-    if model.is_checkpoint:
+    if model.is_checkpoint or (FAMILIES[model.family].checkpoints and _has_only_weights(folder)):
         weights = weight_names(folder)
         model_file = weights[0] if len(weights) == 1 else INDEX_FILE
         present = tuple(dict.fromkeys([*present, *weights]))
@@ -83,7 +83,7 @@ def describe_repository(name: str, folder: Path) -> ModelDescription:
         ModelLoadError: the family cannot be recognised, or is one whose checkpoints are not run as they are.
     """
     model = _guess_description(folder)
-    if not model.is_checkpoint:
+    if not FAMILIES[model.family].checkpoints:
         raise ModelLoadError(
             f"{name} is of the family {model.family!r}, of which ONNX exports are supported: register one with "
             f"register_model(ModelDescription(...)), or convert it with `colpali-integrations export {name} OUT`"
@@ -95,7 +95,7 @@ def describe_repository(name: str, folder: Path) -> ModelDescription:
         repository=name,
         revision=None,
         model_file=INDEX_FILE if shards else WEIGHTS_FILE,
-        additional_files=(*model.additional_files, *shards),
+        additional_files=(*(file for file in model.additional_files if not file.endswith("_data")), *shards),
         size_in_bytes=0,
         summary=f"The repository {name}, which is not registered.",
     )
@@ -255,6 +255,12 @@ def _samples(size: int) -> list[tuple[int, int]]:
         return [(start, 2**20) for start in range(0, size, 2**20)]
     between = [(size * part // 65, 2**14) for part in range(1, 65)]
     return [(0, 2**20), *between, (size - 2**20, 2**20)]
+
+
+def _has_only_weights(folder: Path) -> bool:
+    """Whether a folder holds safetensors, and no ONNX file."""
+    exported = any(folder.glob("*.onnx")) or (folder / "onnx" / "model.onnx").is_file()
+    return not exported and any((folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE))
 
 
 def _onnx_file(folder: Path, preferred: str) -> str:

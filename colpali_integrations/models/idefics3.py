@@ -12,12 +12,13 @@ picture returns to 8 bits between the two steps, as in the reference (transforme
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
@@ -25,8 +26,14 @@ from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.models.transformer import PixelScale, QueryCodec, TransformerCodec, TransformerFamily
-from colpali_integrations.runtime.arrays import Outputs
+from colpali_integrations.models.transformer import (
+    PixelScale,
+    QueryCodec,
+    TransformerCodec,
+    TransformerFamily,
+    image_settings,
+)
+from colpali_integrations.runtime.arrays import Feed, Outputs
 
 __all__ = ["Idefics3Family", "Idefics3Pages", "image_text", "tiled_size", "token_grid"]
 
@@ -41,9 +48,17 @@ class Idefics3Family(TransformerFamily):
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         vocabulary = Vocabulary(directory)
-        pages = Idefics3Pages(description, directory, vocabulary)
-        queries = QueryCodec(vocabulary, description, blank_pixels=(1, 3, pages.tile, pages.tile), template=True)
-        super().__init__(description, directory, queries=queries, pages=pages)
+        inputs = built = None
+        if description.is_checkpoint:
+            from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graphs
+            from colpali_integrations.models.builder.idefics3 import Idefics3
+
+            architecture = Idefics3(read_json(directory, "config.json"), description.dim)
+            inputs, built = architecture.feed, checkpoint_graphs(architecture, directory, description)
+        pages = Idefics3Pages(description, directory, vocabulary, inputs)
+        blank = (1, 3, pages.tile, pages.tile)
+        queries = QueryCodec(vocabulary, description, blank_pixels=blank, template=True, inputs=inputs)
+        super().__init__(description, directory, queries=queries, pages=pages, built=built)
 
     @staticmethod
     def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
@@ -60,21 +75,27 @@ class Idefics3Pages(TransformerCodec):
         description: the page prompt, with `<image>` where the picture stands.
         directory: the folder with preprocessor_config.json and processor_config.json.
         vocabulary: the model's tokenizer.
+        inputs: as of `TransformerCodec`.
 
     Attributes:
         tile: pixels of a tile's edge.
     """
 
-    def __init__(self, description: ModelDescription, directory: Path, vocabulary: Vocabulary) -> None:
-        super().__init__(description.dim)
+    def __init__(
+        self,
+        description: ModelDescription,
+        directory: Path,
+        vocabulary: Vocabulary,
+        inputs: Callable[[NDArray[np.int64]], Feed] | None = None,
+    ) -> None:
+        super().__init__(description.dim, inputs)
         processor = read_json(directory, "processor_config.json", optional=True)
-        # transformers 5 keeps the image processor's settings inside processor_config.json.
-        config = {**processor.get("image_processor", {}), **read_json(directory, "preprocessor_config.json")}
+        config, path = image_settings(directory)
         self.tile = int(config.get("max_image_size", {}).get("longest_edge", 512))
         self._vocabulary = vocabulary
         self._prompt = description.image_prompt
         self._image_seq_len = int(processor.get("image_seq_len", 64))
-        self._scale = PixelScale(config, directory / "preprocessor_config.json")
+        self._scale = PixelScale(config, path)
         self._longest_edge = min(int(config.get("size", {}).get("longest_edge", 2048)), _LONGEST_EDGE_ALLOWED)
         self._split = bool(config.get("do_image_splitting", True))
         self._resample = Image.Resampling(int(config.get("resample", Image.Resampling.LANCZOS)))

@@ -30,7 +30,7 @@ from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.models.transformer import PixelScale, QueryCodec, TransformerCodec
+from colpali_integrations.models.transformer import PixelScale, QueryCodec, TransformerCodec, image_settings
 from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 
 __all__ = ["NeoMMEFamily", "NeoMMEPages", "NeoMMETexts", "page_size"]
@@ -120,10 +120,7 @@ class NeoMMEPages(TransformerCodec):
 
     def __init__(self, description: ModelDescription, directory: Path, vocabulary: Vocabulary, model: NeoMME) -> None:
         super().__init__(description.dim)
-        processor = read_json(directory, "processor_config.json", optional=True)
-        path = directory / ("processor_config.json" if "image_processor" in processor else "preprocessor_config.json")
-        # transformers 5 keeps the image processor's settings inside processor_config.json.
-        config = processor.get("image_processor") or read_json(directory, path.name)
+        config, path = image_settings(directory)
         self._model = model
         self._patch = model.config.patch_size
         self._row_id = vocabulary.token_id(special_tokens(directory).get("row_token", "<row>"))

@@ -11,10 +11,11 @@ The ten pads are attended to: they are query augmentation, not padding. The imag
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.errors import ModelLoadError
@@ -23,8 +24,14 @@ from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.models.transformer import PixelScale, QueryCodec, TransformerCodec, TransformerFamily
-from colpali_integrations.runtime.arrays import Outputs
+from colpali_integrations.models.transformer import (
+    PixelScale,
+    QueryCodec,
+    TransformerCodec,
+    TransformerFamily,
+    image_settings,
+)
+from colpali_integrations.runtime.arrays import Feed, Outputs
 
 __all__ = ["PaliGemmaFamily", "PaliGemmaPages"]
 
@@ -34,10 +41,18 @@ class PaliGemmaFamily(TransformerFamily):
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
         vocabulary = Vocabulary(directory)
-        pages = PaliGemmaPages(description, directory, vocabulary)
+        inputs = built = None
+        if description.is_checkpoint:
+            from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graphs
+            from colpali_integrations.models.builder.paligemma import PaliGemma
+
+            architecture = PaliGemma(read_json(directory, "config.json"), description.dim)
+            inputs, built = architecture.feed, checkpoint_graphs(architecture, directory, description)
+        pages = PaliGemmaPages(description, directory, vocabulary, inputs)
         width, height = pages.size
-        queries = QueryCodec(vocabulary, description, blank_pixels=(3, height, width), template=False)
-        super().__init__(description, directory, queries=queries, pages=pages)
+        blank = (3, height, width)
+        queries = QueryCodec(vocabulary, description, blank_pixels=blank, template=False, inputs=inputs)
+        super().__init__(description, directory, queries=queries, pages=pages, built=built)
 
 
 class PaliGemmaPages(TransformerCodec):
@@ -47,15 +62,21 @@ class PaliGemmaPages(TransformerCodec):
         description: the prompt.
         directory: the folder with preprocessor_config.json.
         vocabulary: the model's tokenizer.
+        inputs: as of `TransformerCodec`.
 
     Attributes:
         size: (width, height) in pixels.
     """
 
-    def __init__(self, description: ModelDescription, directory: Path, vocabulary: Vocabulary) -> None:
-        super().__init__(description.dim)
-        path = directory / "preprocessor_config.json"
-        config = read_json(directory, path.name)
+    def __init__(
+        self,
+        description: ModelDescription,
+        directory: Path,
+        vocabulary: Vocabulary,
+        inputs: Callable[[NDArray[np.int64]], Feed] | None = None,
+    ) -> None:
+        super().__init__(description.dim, inputs)
+        config, path = image_settings(directory)
         size = config.get("size", {})
         try:
             self.size = int(size["width"]), int(size["height"])

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.errors import EncodingError, ModelLoadError
 from colpali_integrations.models.family import PageCodec, Prepared
+from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
+from colpali_integrations.runtime.arrays import BuiltPair, Feed, Float32, GraphFiles, Graphs, Outputs
 
-__all__ = ["PixelScale", "QueryCodec", "TransformerCodec", "TransformerFamily"]
+__all__ = ["PixelScale", "QueryCodec", "TransformerCodec", "TransformerFamily", "image_settings"]
+
+
+def image_settings(directory: Path) -> tuple[dict[str, Any], Path]:
+    """The settings of a folder's image processor, and the file that holds them.
+
+    transformers 5 keeps them inside processor_config.json, earlier versions in preprocessor_config.json.
+
+    Raises:
+        ModelLoadError: neither file has them.
+    """
+    path = directory / "processor_config.json"
+    settings = read_json(directory, path.name, optional=True).get("image_processor")
+    earlier = directory / "preprocessor_config.json"
+    if isinstance(settings, dict) and not earlier.is_file():
+        return settings, path
+    return {**(settings or {}), **read_json(directory, earlier.name)}, earlier
 
 
 class PixelScale:
@@ -69,14 +87,19 @@ class TransformerCodec:
 
     Args:
         dim: length of a vector.
+        inputs: gives the further inputs of a built graph from ids, int64 (batch, n_tokens); None for an export, whose
+            inputs are a mask and token types.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, inputs: Callable[[NDArray[np.int64]], Feed] | None = None) -> None:
         self._dim = dim
+        self._inputs = inputs
 
     def feed(self, batch: Sequence[Prepared]) -> Feed:
         """The items' arrays with a batch axis, plus the attention mask and the token types of unpadded rows."""
         feed = {name: np.stack([item.arrays[name] for item in batch]) for name in batch[0].arrays}
+        if self._inputs is not None:
+            return {**feed, **self._inputs(feed["input_ids"])}
         feed["attention_mask"] = np.ones_like(feed["input_ids"])
         # An input of some exports; PaliGemma's type 0 is the prefix, which attends in both directions.
         feed["token_type_ids"] = np.zeros_like(feed["input_ids"])
@@ -115,6 +138,7 @@ class QueryCodec(TransformerCodec):
         description: the prompts and the longest user text, in tokens.
         blank_pixels: (…) shape of one item's pixel_values for a text query.
         template: whether the reference lets the tokenizer add its own template (Idefics3 does, PaliGemma does not).
+        inputs: as of `TransformerCodec`.
         kind: what the warning of a cut text calls it; the advice for a "query" is another than for others.
     """
 
@@ -125,9 +149,10 @@ class QueryCodec(TransformerCodec):
         *,
         blank_pixels: tuple[int, ...],
         template: bool,
+        inputs: Callable[[NDArray[np.int64]], Feed] | None = None,
         kind: str = "query",
     ) -> None:
-        super().__init__(description.dim)
+        super().__init__(description.dim, inputs)
         self._vocabulary = vocabulary
         self._blank = blank_pixels
         head, self._lead = vocabulary.split_special(description.query_prefix)
@@ -182,20 +207,27 @@ class QueryCodec(TransformerCodec):
 
 
 class TransformerFamily:
-    """Base of a family whose queries and pages run through one merged graph. Texts are encoded as queries.
+    """Base of a family with one transformer, a merged export or a checkpoint's graphs. Texts are encoded as queries.
 
     Args:
         description: the model.
         directory: the folder of its files.
         queries: the codec of queries and texts.
         pages: the codec of pages.
+        built: the graphs of a checkpoint; None for an export.
     """
 
     def __init__(
-        self, description: ModelDescription, directory: Path, *, queries: QueryCodec, pages: PageCodec
+        self,
+        description: ModelDescription,
+        directory: Path,
+        *,
+        queries: QueryCodec,
+        pages: PageCodec,
+        built: BuiltPair | None = None,
     ) -> None:
         graph = directory / description.model_file
-        self.graphs = GraphFiles(graph, graph)
+        self.graphs: Graphs = built or GraphFiles(graph, graph)
         self.queries = self.texts = queries
         self.pages = pages
 

@@ -34,7 +34,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from colpali_integrations.export.graphs import PaliGemmaGraph, TiledGraph, graph_of
 
-from . import compression, configs, export, goldens, measures, models, neomme, similarity, tiny_tokenizers
+from . import checkpoints, compression, configs, export, goldens, measures, models, neomme, similarity, tiny_tokenizers
 from .cases import (
     EMBEDDED,
     EMBEDDED_QUERIES,
@@ -348,6 +348,24 @@ def _export_tiled(
         _compare(f"{folder.name} query {position}", out, arrays[f"query/{prompt}/{position}"])
 
 
+def _page_inputs(name: str, page: str) -> dict[str, np.ndarray]:
+    """Ids and pixels of a page by the processor of an export's fixture, without padding."""
+    folder = FIXTURES / name
+    content = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    picture = draw(page_named(page)).convert("RGB")
+    golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    if name == "paligemma":
+        image_processor = SiglipImageProcessorPil(**_processor_arguments(content))
+        pixels = image_processor.preprocess(picture, return_tensors="np")["pixel_values"]
+        coded = golden["image_prompt_runs"]
+    else:
+        tiled_processor = Idefics3ImageProcessorPil(**_processor_arguments(content))
+        pixels = tiled_processor.preprocess(picture, return_tensors="np")["pixel_values"]
+        coded = golden["pages"][page]["image_prompt_runs"]
+    ids = [token for token, count in coded for _ in range(count)]
+    return {"input_ids": np.array([ids]), "pixel_values": np.asarray(pixels, np.float32)}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes all fixtures, or those named.
 
@@ -358,7 +376,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "only",
         nargs="*",
-        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, neomme, compression, similarity; all by default",
+        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, neomme, checkpoints, compression, similarity; all",
     )
     parser.add_argument("--out", type=Path, default=FIXTURES)
     chosen = parser.parse_args(arguments)
@@ -371,6 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "paligemma-graphs": lambda: other_exports(chosen.out),
         "colmodernvbert": lambda: tiled(chosen.out, "colmodernvbert"),
         "colsmol": lambda: tiled(chosen.out, "colsmol"),
+        "checkpoints": lambda: checkpoints.write(chosen.out, _dump, _page_inputs),
         "neomme": lambda: neomme.write(chosen.out, _dump),
         "compression": lambda: compression.write(chosen.out),
         "similarity": lambda: similarity.write(chosen.out),

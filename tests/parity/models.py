@@ -73,12 +73,13 @@ def _vision(image_size: int, patch_size: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def colpali(vocabulary: int, image_token: int) -> ColPaliForRetrieval:
+def colpali(vocabulary: int, image_token: int, *, layers: int = 2) -> ColPaliForRetrieval:
     """Makes a tiny ColPali (transformers' class).
 
     Args:
         vocabulary: Number of tokens.
         image_token: Id of ``<image>``.
+        layers: Of the language model.
 
     Returns:
         The model, in evaluation mode.
@@ -87,7 +88,7 @@ def colpali(vocabulary: int, image_token: int) -> ColPaliForRetrieval:
         vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=1,
         head_dim=8,
@@ -98,7 +99,7 @@ def colpali(vocabulary: int, image_token: int) -> ColPaliForRetrieval:
     )
     config = ColPaliConfig(
         vlm_config=PaliGemmaConfig(
-            vision_config=SiglipVisionConfig(**_vision(448, 14, vision_use_head=False)),
+            vision_config=SiglipVisionConfig(**_vision(448, 14, vision_use_head=False, num_hidden_layers=layers)),
             text_config=text,
             image_token_index=image_token,
             vocab_size=vocabulary,
@@ -113,13 +114,14 @@ def colpali(vocabulary: int, image_token: int) -> ColPaliForRetrieval:
     return model
 
 
-def colmodernvbert(vocabulary: int, image_token: int, ids: dict[str, int]) -> ColModernVBert:
+def colmodernvbert(vocabulary: int, image_token: int, ids: dict[str, int], *, layers: int = 3) -> ColModernVBert:
     """Makes a tiny ColModernVBert (colpali-engine's class).
 
     Args:
         vocabulary: Number of tokens.
         image_token: Id of ``<image>``.
         ids: Ids of ``[PAD]``, ``[CLS]`` and ``[SEP]``.
+        layers: Of the text model.
 
     Returns:
         The model, in evaluation mode.
@@ -128,7 +130,7 @@ def colmodernvbert(vocabulary: int, image_token: int, ids: dict[str, int]) -> Co
         vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=3,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         max_position_embeddings=2048,
         local_attention=128,
@@ -151,13 +153,14 @@ def colmodernvbert(vocabulary: int, image_token: int, ids: dict[str, int]) -> Co
     return model
 
 
-def colidefics3(vocabulary: int, image_token: int, end: int) -> ColIdefics3:
+def colidefics3(vocabulary: int, image_token: int, end: int, *, layers: int = 2) -> ColIdefics3:
     """Makes a tiny ColIdefics3, the architecture of ColSmol (colpali-engine's class).
 
     Args:
         vocabulary: Number of tokens.
         image_token: Id of ``<image>``.
         end: Id of ``<|endoftext|>``.
+        layers: Of the language model.
 
     Returns:
         The model, in evaluation mode.
@@ -166,7 +169,7 @@ def colidefics3(vocabulary: int, image_token: int, end: int) -> ColIdefics3:
         vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,

@@ -17,6 +17,7 @@ from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.models.neomme import page_size
 from colpali_integrations.pages.images import load_image
 
+from .bounds import CEILING, FLOOR, MEAN_TIMES, TIMES
 from .cases import EMBEDDED_QUERIES, LONG_PAGE, PAGES, TEXTS, Page, draw, page_named
 from .conftest import FIXTURES, Golden
 from .measures import directions, few_rows, fingerprint, runs
@@ -24,9 +25,6 @@ from .measures import directions, few_rows, fingerprint, runs
 Load = Callable[..., ColPali]
 Vectors = NDArray[np.float32]
 NAMES = ["neomme", "neomme-float32"]
-# The bounds on the distance to float64: this or twice the reference's in float32 (of which rounding is a part that
-# differs between operators), 1.5 times over all cases, and never above the last.
-FLOOR, TIMES, MEAN_TIMES, CEILING = 5e-6, 2.0, 1.5, 1e-4
 SAMPLED = 5  # of the generator
 
 

@@ -12,9 +12,11 @@ from colpali_integrations.models.builder.graph import GraphBuilder
 from colpali_integrations.models.builder.quantization import quantization_of
 from colpali_integrations.models.builder.quantized import quantized_tensors
 from colpali_integrations.models.builder.weights import Checkpoint
+from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.runtime.arrays import BuiltPair
 from colpali_integrations.runtime.graph import Graph
 
-__all__ = ["Architecture", "CheckpointGraph"]
+__all__ = ["Architecture", "CheckpointGraph", "checkpoint_graphs"]
 
 
 class Architecture(Protocol):
@@ -80,3 +82,12 @@ class CheckpointGraph:
         if quantization is None:
             return builder.build(builder.stored)
         return builder.build(quantized_tensors(list(builders.values()), quantization, cache_dir))
+
+
+def checkpoint_graphs(architecture: Architecture, folder: Path, description: ModelDescription) -> BuiltPair:
+    """The two graphs of a checkpoint with a vision tower, at the precision of its description."""
+    tower, text = (
+        CheckpointGraph(architecture, part, folder, description.precision or "float32", description.allow_unused)
+        for part in ("tower", "text")
+    )
+    return BuiltPair(tower, text)

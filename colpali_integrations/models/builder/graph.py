@@ -78,10 +78,9 @@ class GraphBuilder:
         [output] = self._node(kind, inputs, 1, "", attributes)
         return output
 
-    def microsoft(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of ONNX Runtime's own operators, as `op`."""
-        [output] = self._node(kind, inputs, 1, _MICROSOFT, attributes)
-        return output
+    def microsoft(self, kind: str, *inputs: str, n_outputs: int = 1, **attributes: Any) -> str:
+        """Add a node of ONNX Runtime's own operators, as `op`; some must have more outputs than their first."""
+        return self._node(kind, inputs, n_outputs, _MICROSOFT, attributes)[0]
 
     def split(self, x: str, parts: int) -> list[str]:
         """Split the last axis into equal parts."""
@@ -116,6 +115,13 @@ class GraphBuilder:
     def table(self, name: str) -> str:
         """A tensor in the data type in which it is stored; an adapter may replace it, but not change it."""
         return self._stored(name, self._checkpoint.weight(name).base)
+
+    def first_layer(self, *layers: str) -> str:
+        """The first layer whose weight the checkpoint holds, else the first name.
+
+        For layers with several names, and for those that share a weight, which is saved once.
+        """
+        return next((layer for layer in layers if f"{layer}.weight" in self._checkpoint), layers[0])
 
     def weight(self, name: str) -> str:
         """A tensor in float32, with the adapter merged. ONNX Runtime computes it once, when it loads the graph."""

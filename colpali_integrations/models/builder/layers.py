@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from onnx import TensorProto
 
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.graph import GraphBuilder
@@ -16,10 +17,12 @@ from colpali_integrations.runtime.arrays import Feed
 
 __all__ = [
     *("AngleInputs", "PlanInputs", "angle_feed", "angle_inputs", "plan_feed", "plan_inputs"),
-    *("activation", "attention", "embedding", "folded_window_attention", "layer_norm", "linear", "rms_norm"),
-    *("join_heads", "repeat_heads", "rotary", "scatter_rows", "split_heads", "unit_length", "window_attention"),
+    *("activation", "attention", "causal_attention", "embedding", "exact_layer_norm", "folded_window_attention"),
+    *("join_heads", "layer_norm", "linear", "multi_vector_head", "place_features", "repeat_heads", "rms_norm"),
+    *("rotary", "scatter_rows", "split_heads", "unit_length", "window_attention"),
 ]
 
+_FLOAT, _INT32 = TensorProto.FLOAT, TensorProto.INT32
 # Heads at a time in attention with a bias, as a share of all: the operator holds the scores of all its heads at once.
 # A quarter takes the peak of a page of 3,010 tokens from 1,696 to 916 MB, and 1% more time.
 _HEAD_PARTS = 4
@@ -69,7 +72,7 @@ def plan_feed(name: str, plan: WindowPlan) -> Feed:
 
 def embedding(g: GraphBuilder, ids: str, name: str) -> str:
     """Rows of a table in float32. Only the rows that are used are read and converted."""
-    return g.op("Cast", g.op("Gather", g.table(name), ids, axis=0), to=1)
+    return g.op("Cast", g.op("Gather", g.table(name), ids, axis=0), to=_FLOAT)
 
 
 def linear(g: GraphBuilder, x: str, name: str, *, bias: bool, factor: float = 1.0, quantize: bool = True) -> str:
@@ -103,8 +106,14 @@ def unit_length(g: GraphBuilder, x: str, width: int) -> str:
     return rms_norm(g, x, g.floats(np.full(width, width**-0.5)), 1e-24)
 
 
-def layer_norm(g: GraphBuilder, x: str, name: str, epsilon: float) -> str:
-    """``(x - mean) / sqrt(variance + epsilon) * weight + bias`` over the last axis, in steps.
+def layer_norm(g: GraphBuilder, x: str, name: str, epsilon: float, *, bias: bool = True) -> str:
+    """``(x - mean) / sqrt(variance + epsilon) * weight + bias`` over the last axis."""
+    shift = [g.weight(f"{name}.bias")] if bias else []
+    return g.op("LayerNormalization", x, g.weight(f"{name}.weight"), *shift, axis=-1, epsilon=epsilon)
+
+
+def exact_layer_norm(g: GraphBuilder, x: str, name: str, epsilon: float) -> str:
+    """`layer_norm` in steps, for inputs that may be nearly constant.
 
     LayerNormalization is faster, and adds numbers one by one: the variance of thousands of nearly equal ones, such as
     the pixels of blank paper, is lost to rounding (5e-5 of the result in onnxruntime 1.22, 7e-6 in 1.32). ReduceMean
@@ -137,6 +146,40 @@ def activation(g: GraphBuilder, x: str, kind: str) -> str:
             return g.op("Mul", x, g.op("Sigmoid", x))
         case _:
             raise ModelLoadError(f"config.json has the activation {kind!r}, which is not supported")
+
+
+def place_features(g: GraphBuilder, ids: str, image_id: int, table: str, *, width: int, factor: float = 1.0) -> str:
+    """Embeddings of tokens times a factor, with the rows of the input `features` in the places of image tokens.
+
+    Args:
+        g: the graph, which gets the input "features", float32 (n, width): the rows of all image tokens in order.
+        ids: int64 (batch, tokens).
+        image_id: the image token.
+        table: of embeddings, in its stored data type.
+        width: of embeddings and features.
+        factor: for the embeddings of tokens.
+
+    Returns:
+        float32 (batch, tokens, width).
+    """
+    features = g.input("features", np.float32, ["features", width])
+    pictures = g.op("Equal", ids, g.constant(image_id))
+    # The image token may lie outside of the table.
+    rows = g.op("Gather", table, g.op("Where", pictures, g.constant(0), ids), axis=0)
+    rows = g.op("Cast", rows, to=_FLOAT)
+    if factor != 1.0:
+        rows = g.op("Mul", rows, g.floats(factor))
+    return scatter_rows(g, rows, pictures, features)
+
+
+def multi_vector_head(g: GraphBuilder, x: str, dim: int) -> None:
+    """Add the output "embeddings": hidden states projected to vectors of unit length.
+
+    The projection is called otherwise in transformers, colpali-engine and sentence-transformers.
+    """
+    name = g.first_layer("embedding_proj_layer", "custom_text_proj", "linear")
+    rows = linear(g, x, name, bias=True, quantize=False)
+    g.output(unit_length(g, rows, dim), "embeddings", ["batch", "tokens", dim])
 
 
 def split_heads(g: GraphBuilder, x: str, *sizes: int) -> str:
@@ -189,6 +232,17 @@ def attention(g: GraphBuilder, q: str, k: str, v: str, *, heads: int, size: int,
     """
     absent = ("", "", bias) if bias else ()
     return g.microsoft("MultiHeadAttention", q, k, v, *absent, num_heads=heads, scale=float(size**-0.5))
+
+
+def causal_attention(g: GraphBuilder, q: str, k: str, v: str, *, heads: int, groups: int, size: int) -> str:
+    """`attention` of each token to itself and those before it, where `heads // groups` heads share a head of keys.
+
+    GroupQueryAttention leaves out the upper half of the scores, and wants the lengths of a cache that is not there.
+    """
+    length = g.op("Cast", g.op("Squeeze", g.op("Shape", q, start=1, end=2)), to=_INT32)
+    last = g.op("Expand", g.op("Sub", length, g.constant(1, np.int32)), g.op("Shape", q, start=0, end=1))
+    sizes = {"num_heads": heads, "kv_num_heads": groups, "scale": float(size**-0.5)}
+    return g.microsoft("GroupQueryAttention", q, k, v, "", "", last, length, n_outputs=3, **sizes)
 
 
 def window_attention(g: GraphBuilder, q: str, k: str, v: str, plan: PlanInputs, *, heads: int, size: int) -> str:

@@ -23,9 +23,9 @@ from colpali_integrations.models.builder.layers import (
     angle_inputs,
     attention,
     embedding,
+    exact_layer_norm,
     folded_window_attention,
     join_heads,
-    layer_norm,
     linear,
     plan_feed,
     plan_inputs,
@@ -233,9 +233,11 @@ class _Encoder:
         g = self._g
         words = embedding(g, self._ids, "embed_tokens.word_embeddings.weight")
         words = linear(g, words, "embed_tokens.embedding_projection", bias=False)
-        patches = layer_norm(g, self._pixels, "patch_embeddings.norm", _LAYER_NORM_EPSILON)
-        patches = activation(g, linear(g, patches, "patch_embeddings.up_proj", bias=False), "gelu")
-        patches = linear(g, patches, "patch_embeddings.down_proj", bias=True)
+        patches = exact_layer_norm(g, self._pixels, "patch_embeddings.norm", _LAYER_NORM_EPSILON)
+        # A fortieth of the work. A patch of blank paper with a speck of ink has values that 8 bits cannot hold: the worst
+        # row's cosine to float32 is 0.9991 and 0.997 with these in float32, 0.9989 and 0.995 without.
+        patches = linear(g, patches, "patch_embeddings.up_proj", bias=False, quantize=False)
+        patches = linear(g, activation(g, patches, "gelu"), "patch_embeddings.down_proj", bias=True, quantize=False)
         return scatter_rows(g, words, self._patch_mask(), patches)
 
     def _patch_mask(self) -> str:

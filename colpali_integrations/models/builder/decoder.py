@@ -1,0 +1,141 @@
+"""The language models of ColPali and ColSmol: Gemma and Llama, with grouped heads and a gated MLP.
+
+(transformers `GemmaModel`, `LlamaModel`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.builder.config import read_fields
+from colpali_integrations.models.builder.graph import GraphBuilder
+from colpali_integrations.models.builder.layers import (
+    AngleInputs,
+    activation,
+    angle_feed,
+    angle_inputs,
+    attention,
+    causal_attention,
+    linear,
+    repeat_heads,
+    rms_norm,
+    rotary,
+)
+from colpali_integrations.models.builder.positions import angles, frequencies
+from colpali_integrations.runtime.arrays import Feed
+
+__all__ = ["DecoderConfig", "decoder", "token_feed", "token_inputs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """A text_config; the defaults are those of PaliGemma's Gemma."""
+
+    vocab_size: int = 257216
+    hidden_size: int = 2048
+    num_hidden_layers: int = 18
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 1
+    head_dim: int = 256
+    hidden_act: str = "gelu_pytorch_tanh"
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10_000.0
+    attention_bias: bool = False
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], **defaults: Any) -> DecoderConfig:
+        """Read a text_config.
+
+        Args:
+            config: the text_config.
+            defaults: of another model than Gemma.
+
+        Raises:
+            ModelLoadError: a value is invalid or not supported.
+        """
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if (rule := rope.get("rope_type", rope.get("type", "default"))) not in (None, "default"):
+            raise ModelLoadError(f"config.json: rope_type {rule!r} is not supported, only 'default'")
+        theta = {} if rope.get("rope_theta") is None else {"rope_theta": float(rope["rope_theta"])}
+        return cls(**{**defaults, **read_fields(cls, config, "text_config"), **theta})
+
+
+def token_inputs(g: GraphBuilder, head_dim: int) -> tuple[str, str, AngleInputs]:
+    """Declare ids, positions and angles."""
+    ids, positions = (g.input(name, np.int64, ["batch", "tokens"]) for name in ("input_ids", "position_ids"))
+    return ids, positions, angle_inputs(g, "angles", head_dim // 2)
+
+
+def token_feed(ids: NDArray[np.int64], *, first: int, theta: float, head_dim: int) -> Feed:
+    """The arrays of `token_inputs` for sequences that count their tokens.
+
+    Args:
+        ids: int64 (batch, n_tokens).
+        first: the number of the first token.
+        theta: base of the rotary frequencies.
+        head_dim: numbers of a head.
+    """
+    n_tokens = ids.shape[1]
+    turned = angles(first + np.arange(n_tokens)[:, None], frequencies(theta, head_dim))
+    positions = np.broadcast_to(np.arange(n_tokens), ids.shape)
+    return {"input_ids": ids, "position_ids": positions, **angle_feed("angles", turned)}
+
+
+def decoder(
+    g: GraphBuilder,
+    x: str,
+    name: str,
+    config: DecoderConfig,
+    positions: str,
+    turn: AngleInputs,
+    *,
+    causal: bool,
+    stored_less_one: bool,
+) -> str:
+    """The layers and the last norm.
+
+    Args:
+        g: the graph.
+        x: (batch, tokens, hidden_size), the embeddings.
+        name: of the model; its layers are `name`.layers.0 and so on.
+        config: the configuration.
+        positions: int64 (batch, tokens).
+        turn: the angles.
+        causal: whether a token sees only those before it.
+        stored_less_one: whether norms store their weights less 1, as Gemma's do.
+    """
+
+    def norm(x: str, which: str) -> str:
+        gamma = g.weight(f"{name}.{which}.weight")
+        gamma = g.op("Add", gamma, g.floats(1.0)) if stored_less_one else gamma
+        return rms_norm(g, x, gamma, config.rms_norm_eps)
+
+    for i in range(config.num_hidden_layers):
+        layer = f"{name}.layers.{i}"
+        y = norm(x, f"layers.{i}.input_layernorm")
+        x = g.op("Add", x, _attention(g, y, f"{layer}.self_attn", config, positions, turn, causal=causal))
+        y = norm(x, f"layers.{i}.post_attention_layernorm")
+        gate = activation(g, linear(g, y, f"{layer}.mlp.gate_proj", bias=False), config.hidden_act)
+        y = g.op("Mul", gate, linear(g, y, f"{layer}.mlp.up_proj", bias=False))
+        x = g.op("Add", x, linear(g, y, f"{layer}.mlp.down_proj", bias=False))
+    return norm(x, "norm")
+
+
+def _attention(
+    g: GraphBuilder, x: str, name: str, config: DecoderConfig, positions: str, turn: AngleInputs, *, causal: bool
+) -> str:
+    heads, groups, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    q, k, v = (linear(g, x, f"{name}.{part}_proj", bias=config.attention_bias) for part in "qkv")
+    q, k = (rotary(g, part, turn, positions, heads=n, rotated=size, size=size) for part, n in ((q, heads), (k, groups)))
+    if causal:
+        y = causal_attention(g, q, k, v, heads=heads, groups=groups, size=size)
+    else:
+        k, v = (repeat_heads(g, part, groups=groups, times=heads // groups, size=size) for part in (k, v))
+        y = attention(g, q, k, v, heads=heads, size=size)
+    return linear(g, y, f"{name}.o_proj", bias=config.attention_bias)
