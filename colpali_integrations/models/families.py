@@ -15,7 +15,7 @@ class FamilyReference(NamedTuple):
         class_name: the name of the class, a `family.Family`.
         preprocessing: name and version of this package's own part in an embedding. A change that gives other vectors
             for the same files takes another version, so that existing indexes are refused.
-        checkpoints: whether original checkpoints run from their safetensors.
+        settings: options of its checkpoints, fields of a description; empty where only ONNX exports run.
         hints: words in the configuration files of a folder that identify the family. The first family of the table
             with a matching word is chosen.
     """
@@ -23,15 +23,17 @@ class FamilyReference(NamedTuple):
     module: str
     class_name: str
     preprocessing: str
-    checkpoints: bool
+    settings: tuple[str, ...]
     hints: tuple[str, ...]
 
 
+_BUILT = ("precision", "allow_unused")
+
 FAMILIES = {
-    "coltiny": FamilyReference("coltiny.family", "ColTinyFamily", "coltiny-6", False, ("coltiny",)),
+    "coltiny": FamilyReference("coltiny.family", "ColTinyFamily", "coltiny-6", (), ("coltiny",)),
     "idefics3": FamilyReference(
-        "idefics3", "Idefics3Family", "idefics3-1", True, ("vbert", "colsmol", "idefics3", "smolvlm")
+        "idefics3", "Idefics3Family", "idefics3-1", _BUILT, ("vbert", "colsmol", "idefics3", "smolvlm")
     ),
-    "neomme": FamilyReference("neomme", "NeoMMEFamily", "neomme-1", True, ("neomme",)),
-    "paligemma": FamilyReference("paligemma", "PaliGemmaFamily", "paligemma-1", True, ("colpali", "paligemma")),
+    "neomme": FamilyReference("neomme", "NeoMMEFamily", "neomme-1", (*_BUILT, "max_side"), ("neomme",)),
+    "paligemma": FamilyReference("paligemma", "PaliGemmaFamily", "paligemma-1", _BUILT, ("colpali", "paligemma")),
 }

@@ -19,7 +19,7 @@ from colpali_integrations.models.builder.files import INDEX_FILE, WEIGHTS_FILE, 
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.registry import ModelDescription, list_supported_models
+from colpali_integrations.models.registry import ModelDescription, list_supported_models, trained_as
 
 __all__ = [
     *("DESCRIPTION_FILE", "content_revision", "describe_folder", "describe_repository"),
@@ -54,7 +54,7 @@ def describe_folder(folder: Path) -> ModelDescription:
     described = (folder / DESCRIPTION_FILE).exists()
     model = _read_description(folder) if described else _guess_description(folder)
     present = tuple(name for name in model.additional_files if (folder / name).exists())
-    if model.is_checkpoint or (FAMILIES[model.family].checkpoints and _has_only_weights(folder)):
+    if model.is_checkpoint or (FAMILIES[model.family].settings and _has_only_weights(folder)):
         weights = weight_names(folder)
         model_file = weights[0] if len(weights) == 1 else INDEX_FILE
         present = tuple(dict.fromkeys([*present, *weights]))
@@ -82,8 +82,8 @@ def describe_repository(name: str, folder: Path) -> ModelDescription:
     Raises:
         ModelLoadError: the family cannot be recognised, or is one whose checkpoints are not run as they are.
     """
-    model = _guess_description(folder)
-    if not FAMILIES[model.family].checkpoints:
+    model = _guess_description(folder, name)
+    if not FAMILIES[model.family].settings:
         raise ModelLoadError(
             f"{name} is of the family {model.family!r}, of which ONNX exports are supported: register one with "
             f"register_model(ModelDescription(...)), or convert it with `colpali-integrations export {name} OUT`"
@@ -154,7 +154,7 @@ def _read_description(folder: Path) -> ModelDescription:
         raise ModelLoadError(f"{path}: {error}") from error
 
 
-def _guess_description(folder: Path) -> ModelDescription:
+def _guess_description(folder: Path, repository: str = "") -> ModelDescription:
     config = read_json(folder, "config.json")
     hints = _hints(folder, config)
     family = next((name for name, entry in FAMILIES.items() if any(word in hints for word in entry.hints)), None)
@@ -164,9 +164,8 @@ def _guess_description(folder: Path) -> ModelDescription:
             f"cannot tell the family of {folder} from config.json (model_type {config.get('model_type')!r}) or its "
             "processor configuration; call register_model(ModelDescription(...)) and pass local_dir="
         )
-    origin = str(config.get("_name_or_path", ""))
-    base = next((model for model in models if origin and origin in (model.repository, model.name)), None)
-    if base is None:
+    base = trained_as(repository or str(config.get("_name_or_path", "")))
+    if base is None or base.family != family:
         base = models[0]
         if len({model.query_prefix for model in models}) > 1:
             logger.warning(

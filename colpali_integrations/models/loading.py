@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.builder.files import INDEX_FILE
+from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, describe_repository, revision_at
 from colpali_integrations.models.hub import resolve_files
@@ -140,6 +141,10 @@ def _with_settings(description: ModelDescription, options: ModelOptions) -> Mode
         raise ConfigurationError(
             f"{', '.join(chosen)}: {description.name} is an ONNX export, whose precision and page size are those of "
             "its files; these options are for checkpoints in safetensors"
+        )
+    if others := chosen.keys() - set(FAMILIES[description.family].settings):
+        raise ConfigurationError(
+            f"{', '.join(others)}: not an option of the family {description.family!r} of {description.name}"
         )
     return replace(description, **chosen)
 

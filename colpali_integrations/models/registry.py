@@ -26,7 +26,7 @@ from colpali_integrations.models.families import FAMILIES
 
 __all__ = [
     *("ModelDescription", "find_model", "list_supported_models", "not_registered"),
-    *("register_model", "registered_model"),
+    *("register_model", "registered_model", "trained_as"),
 ]
 
 
@@ -267,6 +267,14 @@ _BUILT_IN = (
     ),
 )
 
+# Original checkpoints that run from their safetensors, and a registered export of each, which has the prompts of its
+# training. From the releases of colpali-engine (tests/parity/README.md); the repositories' files were not at hand.
+_TRAINED_AS = {
+    **dict.fromkeys(("vidore/colpali-v1.3-hf", "vidore/colpali-v1.3-merged"), "Qdrant/colpali-v1.3-fp16"),
+    **dict.fromkeys(("vidore/colpali-v1.2-hf", "vidore/colpali-v1.2-merged"), "akshayballal/colpali-v1.2-merged-onnx"),
+    "ModernVBERT/colmodernvbert": "Qdrant/colmodernvbert",
+}
+
 _lock = ForkLock()
 _models: dict[str, ModelDescription] = {model.name.lower(): model for model in _BUILT_IN}
 
@@ -325,6 +333,13 @@ def registered_model(
     if local_dir is None and isinstance(name_or_path, os.PathLike):
         return None
     return _models.get(os.fspath(name_or_path).lower())
+
+
+def trained_as(repository: str) -> ModelDescription | None:
+    """The registered model with the prompts that a repository's checkpoint was trained with; None if not known."""
+    name = _TRAINED_AS.get(repository, repository)
+    models = list_supported_models()
+    return next((model for model in models if repository and name in (model.repository, model.name)), None)
 
 
 def find_model(name: str) -> ModelDescription:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from colpali_integrations import ColPali
+from colpali_integrations.errors import ConfigurationError
 
 from .bounds import CEILING, FLOOR, MEAN_TIMES, TIMES
 from .cases import EMBEDDED_QUERIES, draw, page_named
@@ -59,10 +60,8 @@ def test_vectors_are_as_close_to_float64_as_the_reference(opened: Open, name: st
                 if kind == "page"
                 else model.embed_queries([EMBEDDED_QUERIES[int(key)]])
             )
-            found = {
-                "rows": rows[few_rows(len(rows))],
-                "projection": rows.astype(np.float64) @ directions(rows.shape[1]),
-            }
+            projection = rows.astype(np.float64) @ directions(rows.shape[1])
+            found = {"rows": rows[few_rows(len(rows))], "projection": projection}
             for part, values in found.items():
                 ours = float(np.abs(values - golden[f"{case}/{part}"]).max())
                 pairs[case, part] = ours, distances[case][part]
@@ -104,3 +103,15 @@ def test_quantized_vectors_are_close(opened: Open, name: str, precision: str, tm
         assert 0.9 < (found * exact).sum(axis=1).min() < 1
     [file] = (tmp_path / "colpali-integrations").glob("*.safetensors")  # one for both graphs
     assert file.name.startswith(f"{precision}-")
+
+
+def test_max_side_is_refused_where_pages_have_one_size(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="max_side: not an option of the family 'paligemma'"):
+        ColPali.from_pretrained(compose("paligemma", tmp_path / "checkpoint"), max_side=100)
+
+
+def test_an_onnx_file_goes_before_the_weights(tmp_path: Path) -> None:
+    folder = compose("paligemma", tmp_path / "checkpoint")
+    for name in ("model.onnx", "model.onnx_data"):
+        shutil.copy(FIXTURES / "paligemma" / name, folder)
+    assert not ColPali.from_pretrained(folder, lazy_load=True).description.is_checkpoint
