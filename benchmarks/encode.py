@@ -34,11 +34,16 @@ OURS = "ours"
 WHOLE = "ours, whole graph"
 ONE = "ours, threads=1"
 PEER = "fastembed"
+# The same weights as a checkpoint in safetensors, by their precision.
+BUILT = {f"ours, checkpoint {precision}": precision for precision in ("float32", "int8", "int8-dynamic")}
 
 
 def contestant(name: str, folder: Path, **more: Any) -> dict[str, Any]:
     who = "fastembed" if name == PEER else "ours"
     given = {WHOLE: {"split_graph": False}, ONE: {"threads": 1}}.get(name, {})
+    if name in BUILT:
+        folder = folder.with_name(f"{folder.name}-checkpoint")
+        given = {"precision": BUILT[name], "cache_dir": str(WORK)}
     return {"who": who, "folder": str(folder), "options": given, **more}
 
 
@@ -136,6 +141,12 @@ def images(folder: Path, options: argparse.Namespace) -> str:
 def bulk(folder: Path, options: argparse.Namespace) -> str:
     """The settings for long work: one thread per run, as many runs as cores."""
     return compare(folder, options, [(ONE, 2, 1), (PEER, 2, 1), (OURS, 2, 1)], WORK / "bulk.jsonl")
+
+
+def built(folder: Path, options: argparse.Namespace) -> str:
+    """The checkpoint in each precision, the export, and fastembed at its two settings."""
+    grid: list[tuple[str, int | None, int | None]] = [(name, None, 1) for name in (*BUILT, OURS, PEER)]
+    return compare(folder, options, [*grid, (PEER, 2, 1)], WORK / "built.jsonl")
 
 
 def compare(
@@ -249,6 +260,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Path, argparse.Namespace], str]]] = {
     "memory": ("Memory added by queries", memory),
     "images": ("Pages", images),
     "bulk": ("Pages, the settings for long work", bulk),
+    "built": ("Pages, from the checkpoint", built),
     "first": ("The first result of a long generator", first),
 }
 

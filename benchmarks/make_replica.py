@@ -1,4 +1,4 @@
-"""Write a ColPali of a quarter of the real width, for measurements: `work/colpali-quarter/`.
+"""Write a ColPali of a quarter of the real width, for measurements: `work/colpali-quarter/`, and as a checkpoint.
 
 The public models are gated or 6.5 GB large; speed and memory depend on shapes, not on trained weights. This model is
 made by the reference's own class with random weights, exported as the public ones were, and laid out as on the Hub,
@@ -132,8 +132,11 @@ def main() -> None:
         "special_tokens_map.json": configs.special_tokens_map(configs.GEMMA_TOKENIZER),
         "preprocessor_config.json": configs.SIGLIP,
     }
+    checkpoint = folder.with_name(f"{folder.name}-checkpoint")
+    made.save_pretrained(checkpoint)
     for name, content in files.items():
-        (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        for place in (folder, checkpoint):
+            (place / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     ids = [FIXED["<image>"]] * 1024 + [2, 50721, 573, 2416, 235265, 108]
     example = (torch.tensor([ids] * 2), torch.rand(2, 3, 448, 448) * 2 - 1, torch.ones(2, len(ids)).long())
     export.torchscript(PaliGemmaGraph(made), example, folder / "model.onnx", PaliGemmaGraph.inputs, "embeddings")

@@ -29,7 +29,10 @@ class Ours:
     def __init__(self, folder: str, *, parallel: int | None, options: dict[str, Any]) -> None:
         from colpali_integrations import ColPali
 
-        self._model = ColPali.from_pretrained(NAME, local_dir=folder, **options)
+        if (Path(folder) / "model.onnx").is_file():
+            self._model = ColPali.from_pretrained(NAME, local_dir=folder, **options)
+        else:
+            self._model = ColPali.from_pretrained(folder, **options)
         self._parallel = parallel
 
     def texts(self, texts: list[str], batch_size: int | None) -> list[Any]:

@@ -234,8 +234,8 @@ class _Encoder:
         words = embedding(g, self._ids, "embed_tokens.word_embeddings.weight")
         words = linear(g, words, "embed_tokens.embedding_projection", bias=False)
         patches = exact_layer_norm(g, self._pixels, "patch_embeddings.norm", _LAYER_NORM_EPSILON)
-        # A fortieth of the work, in float32 at every precision. The norm turns a speck of ink on blank paper into a value
-        # of up to 55, and one scale for a whole page of such values leaves nothing of the others: with these products
+        # A fortieth of the work, in float32 at every precision. The norm turns a speck of ink on blank paper into a
+        # value of up to 55, and one scale for a page of such values leaves nothing of the others: with these products
         # in int8-dynamic, vectors of some pages had a cosine of 0.06 to float32.
         patches = linear(g, patches, "patch_embeddings.up_proj", bias=False, quantize=False)
         patches = linear(g, activation(g, patches, "gelu"), "patch_embeddings.down_proj", bias=True, quantize=False)
