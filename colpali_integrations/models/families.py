@@ -27,7 +27,7 @@ class FamilyReference(NamedTuple):
     hints: tuple[str, ...]
 
 
-_BUILT = ("precision", "allow_unused")
+_BUILT = ("precision", "allow_unused", "base")
 
 FAMILIES = {
     "coltiny": FamilyReference("coltiny.family", "ColTinyFamily", "coltiny-6", (), ("coltiny",)),

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-from colpali_integrations.models.builder.files import INDEX_FILE, WEIGHTS_FILE, shard_names, weight_names
+from colpali_integrations.models.builder.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILE,
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    check_adapter_file,
+    is_adapter,
+    shard_names,
+    weight_names,
+)
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
 from colpali_integrations.models.hub import read_json
@@ -36,13 +45,17 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HINT_KEYS = ("model_type", "processor_class", "image_processor_type", "_name_or_path", "family", "architectures")
 
 
-def describe_folder(folder: Path) -> ModelDescription:
+def describe_folder(folder: Path, base: str | os.PathLike[str] | None = None) -> ModelDescription:
     """Describe the model in a folder: its family, prompts and dimension, read from its files.
 
     A folder with a `colpali_integrations.json`, as `colpali-integrations export` writes it, needs no guessing: its
     "description" holds fields of `ModelDescription`. A folder made from a registered repository (config.json's
     `_name_or_path`) gets that model's prompts. Another one gets those of its family's newest checkpoint, with a log
     entry where checkpoints of the family have different query prompts: a wrong one costs quality without an error.
+
+    Args:
+        folder: the folder.
+        base: the folder of the checkpoint that a LoRA adapter in `folder` adapts.
 
     Raises:
         ModelNotFoundError: there is no such folder.
@@ -51,6 +64,8 @@ def describe_folder(folder: Path) -> ModelDescription:
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"no folder at {folder}")
+    if is_adapter(folder) or base is not None:
+        return _describe_adapter(folder, base)
     described = (folder / DESCRIPTION_FILE).exists()
     model = _read_description(folder) if described else _guess_description(folder)
     present = tuple(name for name in model.additional_files if (folder / name).exists())
@@ -68,6 +83,34 @@ def describe_folder(folder: Path) -> ModelDescription:
         revision=content_revision(folder, {*present, model_file, *weights}),
         model_file=model_file,
         additional_files=present,
+        size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
+    )
+
+
+def _describe_adapter(folder: Path, base: str | os.PathLike[str] | None) -> ModelDescription:
+    """Describe a LoRA adapter: its own tokenizer and processor, and the configuration of its base."""
+    if not is_adapter(folder):
+        raise ModelLoadError(f"base= is for a folder with a LoRA adapter alone; {folder} has no {ADAPTER_CONFIG}")
+    if base is None:
+        name = read_json(folder, ADAPTER_CONFIG).get("base_model_name_or_path")
+        raise ModelLoadError(
+            f"{folder} holds a LoRA adapter alone, of {name!r}; download that checkpoint and pass its folder as base="
+        )
+    check_adapter_file(folder)
+    home = Path(base)
+    model = _guess_description(home)
+    if not FAMILIES[model.family].settings:
+        raise ModelLoadError(f"{home} is of the family {model.family!r}, whose checkpoints are not run as they are")
+    files = (ADAPTER_CONFIG, *(name for name in model.additional_files if (folder / name).exists()))
+    revision = content_revision(folder, [ADAPTER_FILE, *files])
+    return replace(
+        model,
+        name=folder.resolve().name.strip() or "model",
+        repository=None,
+        revision=f"{revision} on {content_revision(home, ['config.json', *weight_names(home)])}",
+        model_file=ADAPTER_FILE,
+        additional_files=files,
+        base=os.fspath(home),
         size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
     )
 

@@ -53,8 +53,9 @@ class Idefics3Family(TransformerFamily):
             from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graphs
             from colpali_integrations.models.builder.idefics3 import Idefics3
 
-            architecture = Idefics3(read_json(directory, "config.json"), description.dim)
-            inputs, built = architecture.feed, checkpoint_graphs(architecture, directory, description)
+            config = read_json(description.config_folder(directory), "config.json")
+            architecture = Idefics3(config, description.dim)
+            inputs, built = architecture.feed, checkpoint_graphs(architecture, description, directory)
         pages = Idefics3Pages(description, directory, vocabulary, inputs)
         blank = (1, 3, pages.tile, pages.tile)
         queries = QueryCodec(vocabulary, description, blank_pixels=blank, template=True, inputs=inputs)

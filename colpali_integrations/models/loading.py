@@ -22,7 +22,7 @@ from colpali_integrations.runtime.session import ModelSessions, SessionConfig, r
 __all__ = ["ModelParts", "check_name", "describe", "find_files", "load_parts"]
 
 # Fields of a description that are also options.
-_SETTINGS = ("precision", "max_side", "allow_unused")
+_SETTINGS = ("precision", "max_side", "allow_unused", "base")
 
 # A repository's owner and name.
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -109,7 +109,7 @@ def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDesc
     check_name(name_or_path, options.local_dir)
     folder = Path(name_or_path).expanduser()
     if folder.is_dir() or not _is_repository(name_or_path):
-        return describe_folder(folder), folder
+        return describe_folder(folder, options.base), folder
     return _describe_unregistered(os.fspath(name_or_path), options), None
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
-from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
+from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graph
 from colpali_integrations.models.builder.neomme import NeoMME, NeoMMEConfig, page_positions
 from colpali_integrations.models.chat_template import Prompt, special_tokens, template_prompt
 from colpali_integrations.models.family import Prepared
@@ -40,16 +40,14 @@ class NeoMMEFamily:
     """NeoMME bound to the files of one checkpoint."""
 
     def __init__(self, description: ModelDescription, directory: Path) -> None:
-        self._model = NeoMME(read_json(directory, "config.json"))
+        self._model = NeoMME(read_json(description.config_folder(directory), "config.json"))
         if self._model.config.embedding_dim != description.dim:
             raise ModelLoadError(
                 f"{directory}: config.json has embedding_dim {self._model.config.embedding_dim}, the description of "
                 f"{description.name!r} has dim {description.dim}; describe the model with its own"
             )
         vocabulary = Vocabulary(directory)
-        self.graphs = CheckpointGraph(
-            self._model, "encoder", directory, description.precision or "float32", description.allow_unused
-        )
+        self.graphs = checkpoint_graph(self._model, "encoder", description, directory)
         query, text = _prompts(description, directory)
         self.queries = NeoMMETexts(vocabulary, description, self._model, query, kind="query")
         # The document token is all that a text has beside its own.

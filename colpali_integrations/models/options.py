@@ -54,6 +54,7 @@ class ModelOptions:
     split_graph: bool = True
     precision: Precision | None = None
     max_side: int | None = None
+    base: str | os.PathLike[str] | None = None
     allow_unused: Sequence[str] = ()
     allow_urls: bool = False
     url_timeout: float = 10.0
@@ -61,7 +62,7 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         """Normalise the values, and refuse invalid ones."""
-        for name in ("local_dir", "cache_dir"):
+        for name in ("local_dir", "cache_dir", "base"):
             if (path := getattr(self, name)) is not None:
                 # Path.resolve would follow symlinks.
                 object.__setattr__(self, name, os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111

@@ -46,8 +46,9 @@ class PaliGemmaFamily(TransformerFamily):
             from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graphs
             from colpali_integrations.models.builder.paligemma import PaliGemma
 
-            architecture = PaliGemma(read_json(directory, "config.json"), description.dim)
-            inputs, built = architecture.feed, checkpoint_graphs(architecture, directory, description)
+            config = read_json(description.config_folder(directory), "config.json")
+            architecture = PaliGemma(config, description.dim)
+            inputs, built = architecture.feed, checkpoint_graphs(architecture, description, directory)
         pages = PaliGemmaPages(description, directory, vocabulary, inputs)
         width, height = pages.size
         blank = (3, height, width)

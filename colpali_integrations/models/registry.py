@@ -17,6 +17,7 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from colpali_integrations._forks import ForkLock
@@ -71,6 +72,7 @@ class ModelDescription:
         precision: how a checkpoint in safetensors computes: None or "float32", "int8" (weights of 8 bits in blocks) or
             "int8-dynamic" (a scale per output: faster, and less exact). An ONNX export has the precision of its files.
         max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files.
+        base: the folder of the checkpoint that a folder with a LoRA adapter alone adapts; None for a whole checkpoint.
         allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need.
         best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
@@ -117,6 +119,7 @@ class ModelDescription:
     precision: Precision | None = None
     max_side: int | None = None
     allow_unused: tuple[str, ...] = ()
+    base: str | None = None
     best_match: float = 1.0
     parameters: int = 0
     size_in_bytes: int = 0
@@ -165,6 +168,10 @@ class ModelDescription:
         if self.family in FAMILIES:
             values["preprocessing"] = FAMILIES[self.family].preprocessing
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def config_folder(self, directory: Path) -> Path:
+        """The folder with config.json: `base` for an adapter, else the model's own."""
+        return directory if self.base is None else Path(self.base)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, JSON-safe."""

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.errors import ConfigurationError, ModelLoadError
+from colpali_integrations.models.folder import describe_folder
+from tests.models.builder.checkpoints import read, save
 
 from .bounds import CEILING, FLOOR, MEAN_TIMES, TIMES
 from .cases import EMBEDDED_QUERIES, draw, page_named
@@ -115,3 +117,57 @@ def test_an_onnx_file_goes_before_the_weights(tmp_path: Path) -> None:
     for name in ("model.onnx", "model.onnx_data"):
         shutil.copy(FIXTURES / "paligemma" / name, folder)
     assert not ColPali.from_pretrained(folder, lazy_load=True).description.is_checkpoint
+
+
+def adapter(folder: Path, base: Path) -> dict[str, np.ndarray]:
+    """Write a LoRA adapter of a base, and return the base's weights with it merged, by their names in the file."""
+    arrays = read(base / "model.safetensors")
+    floats = {name: (values.astype(np.uint32) << 16).view(np.float32) for name, values in arrays.items()}
+    random = np.random.default_rng(0)
+    stored: dict[str, np.ndarray] = {}
+    merged = dict(floats)
+    for name, weight in floats.items():
+        if name.endswith(("q_proj.weight", "down_proj.weight", "embedding_proj_layer.weight")):
+            down = random.standard_normal((4, weight.shape[1]), dtype=np.float32)
+            up = random.standard_normal((len(weight), 4), dtype=np.float32) * np.float32(0.05)
+            module = f"base_model.model.{name.removesuffix('.weight')}"
+            stored |= {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}
+            merged[name] = weight + np.float32(2.0) * (up @ down)
+    save(folder / "adapter_model.safetensors", stored)
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "somebody/base"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return merged
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_an_adapter_is_merged_into_its_base(precision: str, tmp_path: Path) -> None:
+    base, whole = compose("paligemma", tmp_path / "base"), compose("paligemma", tmp_path / "whole")
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        shutil.copy(base / name, folder)
+    save(whole / "model.safetensors", adapter(folder, base))
+    options = {"threads": 1, "precision": precision, "cache_dir": tmp_path}
+    plain = describe_folder(base)
+    with ColPali.from_pretrained(folder, base=base, **options) as model:  # type: ignore[arg-type]
+        found = model.embed_query("what is the revenue")
+        assert plain.revision is not None
+        assert str(model.description.revision).count("sha256:") == 2
+    with ColPali.from_pretrained(whole, **options) as model:  # type: ignore[arg-type]
+        expected = model.embed_query("what is the revenue")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 if precision == "float32" else 5e-3)
+    with ColPali.from_pretrained(base, **options) as model:  # type: ignore[arg-type]
+        assert np.abs(model.embed_query("what is the revenue") - expected).max() > 0.05
+
+
+def test_an_adapter_without_its_base_names_it(tmp_path: Path) -> None:
+    base, folder = compose("paligemma", tmp_path / "base"), tmp_path / "adapter"
+    folder.mkdir()
+    adapter(folder, base)
+    with pytest.raises(ModelLoadError, match=r"a LoRA adapter alone, of 'somebody/base'; .*base="):
+        ColPali.from_pretrained(folder)
+    with pytest.raises(ModelLoadError, match="base= is for a folder with a LoRA adapter alone"):
+        ColPali.from_pretrained(base, base=base)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(ModelLoadError, match="a pickle"):
+        ColPali.from_pretrained(folder, base=base)

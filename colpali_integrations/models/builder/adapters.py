@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE, check_adapter_file
 from colpali_integrations.models.builder.weights import Checkpoint, LowRank, StoredTensor, canonical_name, read_header
 from colpali_integrations.models.hub import read_json
 
-__all__ = ["ADAPTER_CONFIG", "ADAPTER_FILE", "merge_adapter"]
-
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_FILE = "adapter_model.safetensors"
+__all__ = ["merge_adapter"]
 
 _HALVES = {"lora_A": "down", "lora_B": "up"}
 # Settings of PEFT under which the merged weight is another formula, and the value under which it is not.
@@ -40,12 +38,8 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path, *, prefix: str = "") -> 
     """
     config = read_json(folder, ADAPTER_CONFIG)
     _check(config, folder)
+    check_adapter_file(folder)
     path = folder / ADAPTER_FILE
-    if not path.is_file() and (folder / "adapter_model.bin").is_file():
-        raise ModelLoadError(
-            f"{folder} has its weights in adapter_model.bin, a pickle, which may run any code when it is opened. Take "
-            f"a revision with {ADAPTER_FILE}"
-        )
     replaced: dict[str, StoredTensor] = {}
     halves: defaultdict[str, dict[str, StoredTensor]] = defaultdict(dict)
     for name, tensor in read_header(path).items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from colpali_integrations.models.builder.adapters import merge_adapter
 from colpali_integrations.models.builder.graph import GraphBuilder
 from colpali_integrations.models.builder.quantization import quantization_of
 from colpali_integrations.models.builder.quantized import quantized_tensors
@@ -16,7 +17,7 @@ from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.runtime.arrays import BuiltPair
 from colpali_integrations.runtime.graph import Graph
 
-__all__ = ["Architecture", "CheckpointGraph", "checkpoint_graphs"]
+__all__ = ["Architecture", "CheckpointGraph", "checkpoint_graph", "checkpoint_graphs"]
 
 
 class Architecture(Protocol):
@@ -42,10 +43,11 @@ class CheckpointGraph:
     Attributes:
         architecture: what to build.
         part: which of its graphs.
-        folder: with config.json and the safetensors files.
+        folder: with the safetensors files.
         precision: one of `quantization.PRECISIONS`.
         allow_unused: beginnings of the names of tensors that need not be read, beside those that the architecture
             permits.
+        adapter: the folder of a LoRA adapter to merge; None for none.
     """
 
     architecture: Architecture
@@ -53,11 +55,12 @@ class CheckpointGraph:
     folder: Path
     precision: str = "float32"
     allow_unused: tuple[str, ...] = ()
+    adapter: Path | None = None
 
     @property
     def name(self) -> str:
         """The folder, the part and the precision."""
-        return f"{self.folder} ({self.part}, {self.precision})"
+        return f"{self.adapter or self.folder} ({self.part}, {self.precision})"
 
     def read(self, cache_dir: str | os.PathLike[str] | None = None) -> Graph:
         """Build the graph over the checkpoint's files, or over the cached file of its quantized weights.
@@ -72,6 +75,8 @@ class CheckpointGraph:
             ModelLoadError: a tensor is missing, unread or damaged, or the cache cannot be written.
         """
         checkpoint = Checkpoint(self.folder, prefix=self.architecture.prefix)
+        if self.adapter is not None:
+            merge_adapter(checkpoint, self.adapter, prefix=self.architecture.prefix)
         quantization = quantization_of(self.precision)
         builders: dict[str, GraphBuilder] = {}
         for part, build in self.architecture.graphs.items():
@@ -84,10 +89,22 @@ class CheckpointGraph:
         return builder.build(quantized_tensors(list(builders.values()), quantization, cache_dir))
 
 
-def checkpoint_graphs(architecture: Architecture, folder: Path, description: ModelDescription) -> BuiltPair:
-    """The two graphs of a checkpoint with a vision tower, at the precision of its description."""
-    tower, text = (
-        CheckpointGraph(architecture, part, folder, description.precision or "float32", description.allow_unused)
-        for part in ("tower", "text")
+def checkpoint_graph(
+    architecture: Architecture, part: str, description: ModelDescription, directory: Path
+) -> CheckpointGraph:
+    """One graph of a model in a folder, as its description says."""
+    base = description.base
+    return CheckpointGraph(
+        architecture,
+        part,
+        folder=directory if base is None else Path(base),
+        precision=description.precision or "float32",
+        allow_unused=description.allow_unused,
+        adapter=None if base is None else directory,
     )
+
+
+def checkpoint_graphs(architecture: Architecture, description: ModelDescription, directory: Path) -> BuiltPair:
+    """The two graphs of a model with a vision tower."""
+    tower, text = (checkpoint_graph(architecture, part, description, directory) for part in ("tower", "text"))
     return BuiltPair(tower, text)

@@ -7,10 +7,38 @@ from pathlib import Path
 
 from colpali_integrations.errors import ModelLoadError
 
-__all__ = ["INDEX_FILE", "WEIGHTS_FILE", "shard_names", "weight_names"]
+__all__ = [
+    *("ADAPTER_CONFIG", "ADAPTER_FILE", "INDEX_FILE", "WEIGHTS_FILE"),
+    *("check_adapter_file", "is_adapter", "shard_names", "weight_names"),
+]
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a PEFT adapter without the weights that it adapts."""
+    return (folder / ADAPTER_CONFIG).is_file() and not any(
+        (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE)
+    )
+
+
+def check_adapter_file(folder: Path) -> None:
+    """Refuse an adapter without safetensors.
+
+    Raises:
+        ModelLoadError: its weights are missing or pickled.
+    """
+    if (folder / ADAPTER_FILE).is_file():
+        return
+    if (folder / "adapter_model.bin").is_file():
+        raise ModelLoadError(
+            f"{folder} has its weights in adapter_model.bin, a pickle, which may run any code when it is opened. Take "
+            f"a revision with {ADAPTER_FILE}"
+        )
+    raise ModelLoadError(f"{folder} lacks {ADAPTER_FILE}; download the rest of the adapter")
 
 
 def weight_names(folder: Path) -> list[str]:
