@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 from pathlib import Path
 from statistics import median
+
+import pytest
 
 import colpali_integrations
 from benchmarks import structure
@@ -19,6 +22,18 @@ def test_no_module_imports_in_a_circle() -> None:
 
 def test_functions_are_short() -> None:
     assert median(structure.size(PACKAGE).functions) <= 9
+
+
+@pytest.mark.parametrize("family", ["neomme", "paligemma", "idefics3"])
+def test_a_family_of_checkpoints_has_few_lines_of_its_own(family: str) -> None:
+    """Its architecture and its processor, without their imports; the rest is shared."""
+    lines = 0
+    for path in (PACKAGE / "models" / "builder" / f"{family}.py", PACKAGE / "models" / f"{family}.py"):
+        source = path.read_text(encoding="utf-8")
+        nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        imports = {line for node in nodes for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+        lines += len(structure.code_lines(source) - imports)
+    assert 60 < lines <= 300
 
 
 def write(package: Path, **files: str) -> Path:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.hub import read_json
+from colpali_integrations.models.registry import ModelDescription
 
-__all__ = ["TEMPLATE_FILE", "Prompt", "special_tokens", "template_prompt"]
+__all__ = ["TEMPLATE_FILE", "Prompt", "special_tokens", "template_prompt", "template_prompts"]
 
 TEMPLATE_FILE = "chat_template.jinja"
 
@@ -55,6 +56,27 @@ def template_prompt(directory: Path, task: str) -> Prompt | None:
             "the model with the prompts of its training: register_model(ModelDescription(query_prefix=..., ...))"
         )
     return Prompt(*parts)
+
+
+def template_prompts(description: ModelDescription, directory: Path) -> tuple[Prompt, Prompt]:
+    """The prompts of a query and of a text: the description's, else the chat template's.
+
+    Raises:
+        ModelLoadError: neither has them, or the template fails.
+    """
+    query = Prompt(description.query_prefix, description.query_suffix) if description.query_prefix else None
+    query = query or template_prompt(directory, "query")
+    before, _, after = description.image_prompt.partition("<image>")
+    text = Prompt(before, after) if description.image_prompt else template_prompt(directory, "document")
+    if query is None or text is None:
+        raise ModelLoadError(
+            f"{directory} has no chat template, so its prompts are unknown. Download chat_template.jinja, or register "
+            f"the model with the prompts of its training, such as register_model(ModelDescription("
+            f"name={description.name!r}, family={description.family!r}, dim={description.dim}, model_file="
+            f"{description.model_file!r}, query_prefix='<query>', query_suffix='<mask>' * 10, "
+            "image_prompt='<doc><image>'))"
+        )
+    return query, text
 
 
 def special_tokens(directory: Path) -> dict[str, str]:

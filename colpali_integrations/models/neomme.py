@@ -11,7 +11,6 @@ augmentation. (transformers 5.24 `NeoMMEImageProcessor`, `NeoMMEProcessor`.)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,15 +24,16 @@ from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graph
 from colpali_integrations.models.builder.neomme import NeoMME, NeoMMEConfig, page_positions
-from colpali_integrations.models.chat_template import Prompt, special_tokens, template_prompt
+from colpali_integrations.models.chat_template import Prompt, special_tokens, template_prompts
 from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.resizing import page_size
 from colpali_integrations.models.transformer import PixelScale, QueryCodec, TransformerCodec, image_settings
 from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 
-__all__ = ["NeoMMEFamily", "NeoMMEPages", "NeoMMETexts", "page_size"]
+__all__ = ["NeoMMEFamily", "NeoMMEPages", "NeoMMETexts"]
 
 
 class NeoMMEFamily:
@@ -48,7 +48,7 @@ class NeoMMEFamily:
             )
         vocabulary = Vocabulary(directory)
         self.graphs = checkpoint_graph(self._model, "encoder", description, directory)
-        query, text = _prompts(description, directory)
+        query, text = template_prompts(description, directory)
         self.queries = NeoMMETexts(vocabulary, description, self._model, query, kind="query")
         # The document token is all that a text has beside its own.
         longest = replace(description, max_query_tokens=self._model.config.max_position_embeddings - 1)
@@ -180,76 +180,9 @@ def _dense(outputs: Outputs) -> list[Float32]:
     return list(outputs["dense_embeddings"])
 
 
-def page_size(
-    width: int, height: int, *, max_side: int | None, min_pixels: int | None = None, max_pixels: int | None = None
-) -> tuple[int, int]:
-    """The size to which a page is resized: within the limits, with its aspect.
-
-    Edges are rounded; down where rounding would exceed a limit, and up where a small page would stay too small.
-
-    Args:
-        width: in pixels.
-        height: in pixels.
-        max_side: the longest edge; None for no limit.
-        min_pixels: pixels of a page at least, where the other limits allow it.
-        max_pixels: pixels of a page at most.
-
-    Returns:
-        Width and height.
-
-    Example:
-        >>> page_size(2480, 3508, max_side=2048)
-        (1448, 2048)
-        >>> page_size(595, 842, max_side=2048)
-        (595, 842)
-    """
-    area = width * height
-    small = min_pixels is not None and area < min_pixels
-    scale = (min_pixels / area) ** 0.5 if min_pixels is not None and small else 1.0
-    if max_side is not None:
-        scale = min(scale, max_side / max(width, height))
-    if max_pixels is not None:
-        scale = min(scale, (max_pixels / area) ** 0.5)
-    if scale == 1.0:
-        return width, height
-
-    def fits(size: tuple[int, int]) -> bool:
-        return (max_side is None or max(size) <= max_side) and (max_pixels is None or size[0] * size[1] <= max_pixels)
-
-    rounded, lower, upper = (
-        (max(1, to_int(width * scale)), max(1, to_int(height * scale))) for to_int in (round, math.floor, math.ceil)
-    )
-    if fits(rounded):
-        enough = not small or min_pixels is None or rounded[0] * rounded[1] >= min_pixels
-        return rounded if enough or not fits(upper) else upper
-    if max_pixels is None or lower[0] * lower[1] <= max_pixels:
-        return lower
-    # An edge of less than a pixel became one, so the other is cut.
-    if lower[1] >= lower[0]:
-        return lower[0], max(1, max_pixels // lower[0])
-    return max(1, max_pixels // lower[1]), lower[1]
-
-
 def _patches(pixels: NDArray[np.float32], patch: int) -> NDArray[np.float32]:
     """(3, height, width) to (n_patches, patch * patch * 3): patches row by row, each (row, column, colour)."""
     _, height, width = pixels.shape
     cut = pixels.reshape(3, height // patch, patch, width // patch, patch)
     patches: NDArray[np.float32] = cut.transpose(1, 3, 2, 4, 0).reshape(-1, 3 * patch * patch)
     return patches
-
-
-def _prompts(description: ModelDescription, directory: Path) -> tuple[Prompt, Prompt]:
-    """The prompts of a query and of a text: the description's, else the chat template's."""
-    query = Prompt(description.query_prefix, description.query_suffix) if description.query_prefix else None
-    query = query or template_prompt(directory, "query")
-    before, _, after = description.image_prompt.partition("<image>")
-    text = Prompt(before, after) if description.image_prompt else template_prompt(directory, "document")
-    if query is None or text is None:
-        raise ModelLoadError(
-            f"{directory} has no chat template, so its prompts are unknown. Download chat_template.jinja, or register "
-            f"the model with the prompts of its training, such as register_model(ModelDescription("
-            f"name={description.name!r}, family='neomme', dim={description.dim}, model_file="
-            f"{description.model_file!r}, query_prefix='<query>', query_suffix='<mask>' * 10, "
-            "image_prompt='<doc><image>'))"
-        )
-    return query, text

@@ -18,8 +18,8 @@ from colpali_integrations.explain import regions
 from colpali_integrations.models import find_model, register_model
 from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.models.hub import cache_state
-from colpali_integrations.models.neomme import page_size
 from colpali_integrations.models.quantizing import compare, quantize_model
+from colpali_integrations.models.resizing import page_size
 from colpali_integrations.models.single import SingleVectors
 from colpali_integrations.scoring.pooling import single_vector
 from colpali_integrations.stores import MultiVectorStore, index_documents

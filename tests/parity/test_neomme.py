@@ -14,7 +14,7 @@ from colpali_integrations import ColPali
 from colpali_integrations.models.builder.neomme import page_positions
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder
-from colpali_integrations.models.neomme import page_size
+from colpali_integrations.models.resizing import page_size
 from colpali_integrations.pages.images import load_image
 
 from .bounds import CEILING, FLOOR, MEAN_TIMES, TIMES

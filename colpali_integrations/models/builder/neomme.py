@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.builder.config import read_fields
 from colpali_integrations.models.builder.graph import GraphBuilder
 from colpali_integrations.models.builder.layers import (
     activation,
@@ -74,7 +75,7 @@ class NeoMMEConfig:
     mlp_bias: bool = False
     patch_size: int = 32
     embedding_dim: int = 128
-    pad_token_id: int | None = 0
+    pad_token_id: int = 0
     document_token_id: int = 5
     image_token_id: int = 6
     reaches: tuple[int | None, ...] = ()
@@ -88,14 +89,13 @@ class NeoMMEConfig:
         Raises:
             ModelLoadError: a value is missing, invalid or not supported.
         """
-        names = cls.__dataclass_fields__.keys() - {"reaches", "rotations", "residual"}
-        values = {name: config[name] for name in names if name in config}
+        values = read_fields(cls, config, "NeoMME")
+        layers = values.get("num_hidden_layers", cls.num_hidden_layers)
         try:
-            layers = int(config.get("num_hidden_layers", cls.num_hidden_layers))
             return cls(
                 **values,
                 reaches=_reaches(config, _layer_types(config, layers)),
-                rotations=_rotations(config, int(config.get("head_dim", cls.head_dim))),
+                rotations=_rotations(config, values.get("head_dim", cls.head_dim)),
                 residual=config.get("residual_multiplier") or (2 * layers) ** -0.5,
             )
         except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -246,7 +246,7 @@ class _Encoder:
         g, config = self._g, self._config
         image = g.op("Equal", self._ids, g.constant(config.image_token_id))
         shorter = g.op("Slice", self._ids, g.constant([0]), g.constant([-1]), g.constant([1]))
-        before = g.op("Pad", shorter, g.constant([0, 1, 0, 0]), g.constant(config.pad_token_id or 0))
+        before = g.op("Pad", shorter, g.constant([0, 1, 0, 0]), g.constant(config.pad_token_id))
         announced = g.op("Equal", before, g.constant(config.document_token_id))
         return g.op("And", image, g.op("Not", announced))
 
