@@ -5,12 +5,15 @@ files, which ONNX Runtime maps. In reading order:
 
 | module | holds |
 |---|---|
+| `files` | the names of a checkpoint's files; what is missing or pickled |
 | `weights` | where the tensors of a checkpoint are: headers, shards, names, data types |
 | `adapters` | a PEFT LoRA adapter, merged into the weights that it adapts |
 | `positions` | rotary angles and window plans, in numpy: inputs of a graph |
 | `graph` | `GraphBuilder`: nodes, weights, inputs and outputs |
 | `layers` | the parts of a transformer: linear, norms, rotary embedding, attention |
-| `precision`, `quantized` | int8 weights, made once and cached |
-| `neomme` | one file per architecture: its configuration, its graph and its inputs |
-| `checkpoint_graph` | from a folder to a graph that a session can run |
+| `quantization`, `quantized` | weights of 8 bits, made once and cached |
+| `config` | a part of config.json as a dataclass |
+| `vision`, `decoder`, `modernbert` | models that several architectures share |
+| `neomme`, `paligemma`, `idefics3` | one file per architecture: its configuration, its graphs and their inputs |
+| `checkpoint_graph` | from a folder to graphs that sessions can run |
 """
