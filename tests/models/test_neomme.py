@@ -226,6 +226,18 @@ def test_quantized_vectors_rank_alike(model: ColPali, precision: str, tmp_path: 
     assert agreement.query_cosines.min() > 0.98
 
 
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+def test_a_speck_on_blank_paper_does_not_take_the_scale_of_the_others(
+    model: ColPali, precision: str, tmp_path: Path
+) -> None:
+    """The norm of the patches turns it into a value of 55, beside values of 1 of a page's other patches."""
+    page = np.full((512, 512, 3), 255, np.uint8)
+    page[40, 40] = page[300:330, 100:400:3] = 0
+    with ColPali.from_pretrained(FOLDER, precision=precision, cache_dir=tmp_path, threads=1) as other:  # type: ignore[arg-type]
+        [exact], [found] = model.embed_images([page]), other.embed_images([page])
+    assert (exact * found).sum(axis=1).min() > 0.999
+
+
 # The dense head
 
 
