@@ -63,9 +63,15 @@ def wanted_pixels(name: str, page: str) -> dict[str, Any]:
     return found
 
 
+def other_pixels(name: str, page: str) -> bool:
+    """Whether the multi-vectors of a page are of other pixels than the installed Pillow makes."""
+    sha256: str = load_golden(name).facts["pages"][page]["sha256"]
+    return bool(wanted_pixels(name, page)["sha256"] != sha256)
+
+
 def skip_where_pillow_matters(name: str, page: str) -> None:
     """Skips a page whose multi-vectors are of other pixels than the installed Pillow makes."""
-    if wanted_pixels(name, page)["sha256"] != load_golden(name).facts["pages"][page]["sha256"]:
+    if other_pixels(name, page):
         pytest.skip(f"multi-vectors of {page} are of Pillow 13's pixels; {PIL.__version__} rounds otherwise")
 
 
