@@ -34,7 +34,10 @@ from colpali_integrations.scoring._blocks import LIMITS, Limits, blocks
 if TYPE_CHECKING:
     from onnx import GraphProto
 
-__all__ = ["best_matches", "products", "query_slices", "run", "share_out", "shared_session", "single_threaded"]
+__all__ = [
+    *("best_in_runs", "best_matches", "products", "query_slices"),
+    *("run", "share_out", "shared_session", "single_threaded"),
+]
 
 T = TypeVar("T")
 Buffers: TypeAlias = "dict[type[np.generic], NDArray[Any]]"
@@ -88,14 +91,72 @@ def best_matches(
     """
     queries = np.ascontiguousarray(queries)
     best = np.empty((len(queries), len(pages)), np.float32)
+    lengths = np.array([len(page) for page in pages])
     _product(np.float32)  # made before the threads start, or each of them would wait for it
 
     def score(block: tuple[int, int], buffers: Buffers) -> None:
         first, last = block
-        _score(queries, pages[first:last], best[:, first:last], buffers, limits)
+        _score(queries, pages[first:last], lengths[first:last], best[:, first:last], buffers, limits)
 
-    share_out(blocks([len(page) for page in pages], limits.rows), score, threads=threads)
+    share_out(blocks(lengths.tolist(), limits.rows), score, threads=threads)
     return best
+
+
+def best_in_runs(
+    queries: NDArray[np.float32],
+    runs: Sequence[tuple[NDArray[Any], NDArray[np.int64]]],
+    *,
+    threads: int | None = None,
+    limits: Limits = LIMITS,
+) -> NDArray[np.float32]:
+    """Compute `best_matches` of pages that lie one behind another in larger arrays, without an array per page.
+
+    Args:
+        queries: (n_vectors, dim), at least one.
+        runs: the vectors (n, dim) of some pages, and the number of vectors of each of these pages, at least 1.
+        threads: as in `best_matches`.
+        limits: as in `best_matches`; blocks of longer vectors have fewer.
+
+    Returns:
+        float32 (n_vectors, n_pages), in the order of the runs.
+    """
+    queries = np.ascontiguousarray(queries)
+    limits = limits._replace(rows=min(limits.rows, max(1, limits.rows * 128 // queries.shape[1])))
+    lengths = np.concatenate([counts for _, counts in runs])
+    best = np.empty((len(queries), len(lengths)), np.float32)
+    _product(np.float32)
+
+    def score(block: tuple[int, int, list[NDArray[Any]]], buffers: Buffers) -> None:
+        first, last, arrays = block
+        _score(queries, arrays, lengths[first:last], best[:, first:last], buffers, limits)
+
+    share_out(list(_run_blocks(runs, limits.rows)), score, threads=threads)
+    return best
+
+
+def _run_blocks(
+    runs: Sequence[tuple[NDArray[Any], NDArray[np.int64]]], most: int
+) -> Iterator[tuple[int, int, list[NDArray[Any]]]]:
+    """Blocks of at most `most` vectors, or of one longer page: the first page, the one after the last, the arrays."""
+    first = last = size = 0
+    arrays: list[NDArray[Any]] = []
+    for rows, lengths in runs:
+        ends = np.cumsum(lengths)
+        page = start = 0
+        while page < len(ends):
+            # The pages that the block has room for; a new block takes one in any case.
+            after = int(np.searchsorted(ends, start + most - size, side="right"))
+            if after <= page and arrays:
+                yield first, last, arrays
+                first, size, arrays = last, 0, []
+                continue
+            after = max(after, page + 1)
+            end = int(ends[after - 1])
+            arrays.append(rows[start:end])
+            last, size = last + after - page, size + end - start
+            page, start = after, end
+    if arrays:
+        yield first, last, arrays
 
 
 def products(rows: NDArray[np.float32], others: NDArray[Any]) -> NDArray[np.float32]:
@@ -166,12 +227,13 @@ def share_out(tasks: Sequence[T], do: Callable[[T, Buffers], None], *, threads: 
 def _score(
     queries: NDArray[np.float32],
     block: Sequence[NDArray[Any]],
+    lengths: NDArray[np.int64],
     best: NDArray[np.float32],
     buffers: Buffers,
     limits: Limits,
 ) -> None:
     dtype: type[np.generic] = np.float16 if all(page.dtype == np.float16 for page in block) else np.float32
-    ends = np.cumsum([len(page) for page in block])
+    ends = np.cumsum(lengths)
     size, dim = int(ends[-1]), block[0].shape[1]
     if size > limits.rows:  # one long page: a copy of it would not fit the cache
         rows = np.ascontiguousarray(block[0], dtype)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from colpali_integrations import max_sim
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring import _kernels as kernels
-from colpali_integrations.scoring._blocks import Limits
-from colpali_integrations.scoring._kernels import best_matches, share_out
+from colpali_integrations.scoring._blocks import LIMITS, Limits
+from colpali_integrations.scoring._kernels import best_in_runs, best_matches, share_out
 from colpali_integrations.scoring.maxsim import MultiVectors, is_large, limited_max_sim
 
 # Blocks of at most 7 vectors: some hold several pages, some one longer page. Queries go 16 at a time.
@@ -244,3 +244,19 @@ def test_a_few_pages_load_neither_onnx_nor_a_session() -> None:
         "assert 'onnx' in sys.modules and maxsim._sessions\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=6),
+    st.integers(1, 20),
+    st.sampled_from([8, 300]),
+    st.integers(0, 2**32 - 1),
+)
+def test_pages_in_runs_score_as_pages_of_their_own(lengths: list[list[int]], rows: int, dim: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    queries = rng.standard_normal((3, dim)).astype(np.float32)
+    runs = [(rng.standard_normal((sum(one), dim)).astype(np.float16), np.array(one)) for one in lengths]
+    pages = [page for vectors, counts in runs for page in np.split(vectors, np.cumsum(counts)[:-1])]
+    found = best_in_runs(queries, runs, limits=LIMITS._replace(rows=rows), threads=2)
+    np.testing.assert_allclose(found, best_matches(queries, pages), rtol=1e-5, atol=1e-5)

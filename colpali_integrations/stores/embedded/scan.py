@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring._blocks import LIMITS, Limits
-from colpali_integrations.scoring._kernels import best_matches
+from colpali_integrations.scoring._kernels import best_in_runs
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.scoring.int8 import Int8Pages
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer
@@ -84,7 +84,7 @@ def full_scores(
     step = min(_CHUNK, max(1, limits.matches // len(stacked)))
     for first in range(0, len(positions), step):
         part = positions[first : first + step]
-        best = best_matches(stacked, list(_arrays(files, layer, places, part)))
+        best = best_in_runs(stacked, list(_runs(files, layer, places, part)))
         scores[:, first : first + len(part)] = np.add.reduceat(best, starts, axis=0, dtype=np.float64)
     return scores
 
@@ -104,10 +104,10 @@ def first_scores(
     dim = query.shape[1]
     for first in range(0, len(positions), _COPIES):
         part = positions[first : first + _COPIES]
-        values = np.concatenate(list(_arrays(files, *layers[0], part)))
+        values = np.concatenate([rows for rows, _ in _runs(files, *layers[0], part)])
         lengths = layers[0][1].lengths[part]
         if len(layers) == 2:
-            scales = np.concatenate(list(_arrays(files, *layers[1], part)))
+            scales = np.concatenate([rows for rows, _ in _runs(files, *layers[1], part)])
             pages = Int8Pages(values, lengths, scales[:, 0], scales[:, 1:])
         else:
             signs = np.unpackbits(values, axis=1, count=dim).astype(np.int8) * np.int8(2) - np.int8(1)
@@ -129,13 +129,18 @@ def bm25_of(connection: sqlite3.Connection, catalogue: Catalogue, query: SparseV
     return scores
 
 
-def _arrays(
+def _runs(
     files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np.int64]
-) -> Iterator[NDArray[np.generic]]:
-    numbers, starts = places.files[positions], places.starts[positions]
-    ends = starts + places.lengths[positions]
+) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    """The rows of entries, those that lie one behind another in one array, and the number of rows per entry."""
+    numbers, starts, lengths = places.files[positions], places.starts[positions], places.lengths[positions]
+    ends = starts + lengths
     mapped = {
         int(number): files.rows(layer, int(number), int(ends[numbers == number].max())) for number in np.unique(numbers)
     }
-    for number, start, end in zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True):
-        yield mapped[number][start:end]
+    firsts = np.flatnonzero(np.append(True, (numbers[1:] != numbers[:-1]) | (starts[1:] != ends[:-1])))
+    lasts = np.append(firsts[1:], len(positions))
+    for number, start, end, first, last in zip(
+        *(one.tolist() for one in (numbers[firsts], starts[firsts], ends[lasts - 1], firsts, lasts)), strict=True
+    ):
+        yield mapped[number][start:end], lengths[first:last]
