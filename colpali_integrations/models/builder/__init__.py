@@ -14,6 +14,6 @@ files, which ONNX Runtime maps. In reading order:
 | `quantization`, `quantized` | weights of 8 bits, made once and cached |
 | `config` | a part of config.json as a dataclass |
 | `vision`, `decoder`, `modernbert` | models that several architectures share |
-| `neomme`, `paligemma`, `idefics3` | one file per architecture: its configuration, its graphs and their inputs |
+| `neomme`, `paligemma`, `idefics3`, `qwen2_vl` | one file per architecture: its configuration, graphs and inputs |
 | `checkpoint_graph` | from a folder to graphs that sessions can run |
 """

@@ -1,6 +1,6 @@
-"""The language models of ColPali and ColSmol: Gemma and Llama, with grouped heads and a gated MLP.
+"""The language models of ColPali, ColSmol and ColQwen: Gemma, Llama and Qwen, with grouped heads and a gated MLP.
 
-(transformers `GemmaModel`, `LlamaModel`.)
+(transformers `GemmaModel`, `LlamaModel`, `Qwen2VLTextModel`.)
 """
 
 from __future__ import annotations
@@ -17,25 +17,30 @@ from colpali_integrations.models.builder.config import read_fields
 from colpali_integrations.models.builder.graph import GraphBuilder
 from colpali_integrations.models.builder.layers import (
     AngleInputs,
-    activation,
     angle_feed,
     angle_inputs,
     attention,
     causal_attention,
+    gated_mlp,
     linear,
     repeat_heads,
     rms_norm,
     rotary,
 )
-from colpali_integrations.models.builder.positions import angles, frequencies
+from colpali_integrations.models.builder.positions import Angles, angles, frequencies
 from colpali_integrations.runtime.arrays import Feed
 
-__all__ = ["DecoderConfig", "decoder", "token_feed", "token_inputs"]
+__all__ = ["DecoderConfig", "decoder", "token_feed", "token_inputs", "turned_feed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """A text_config; the defaults are those of PaliGemma's Gemma."""
+    """A text_config; the defaults are those of PaliGemma's Gemma.
+
+    Attributes:
+        attention_bias: whether all projections of attention have a bias.
+        qkv_bias: whether those of queries, keys and values have one.
+    """
 
     vocab_size: int = 257216
     hidden_size: int = 2048
@@ -47,6 +52,7 @@ class DecoderConfig:
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
     attention_bias: bool = False
+    qkv_bias: bool = False
 
     @classmethod
     def read(cls, config: Mapping[str, Any], **defaults: Any) -> DecoderConfig:
@@ -81,9 +87,13 @@ def token_feed(ids: NDArray[np.int64], *, first: int, theta: float, head_dim: in
         theta: base of the rotary frequencies.
         head_dim: numbers of a head.
     """
-    n_tokens = ids.shape[1]
-    turned = angles(first + np.arange(n_tokens)[:, None], frequencies(theta, head_dim))
-    positions = np.broadcast_to(np.arange(n_tokens), ids.shape)
+    places = first + np.arange(ids.shape[1])[:, None]
+    return turned_feed(ids, angles(places, frequencies(theta, head_dim)))
+
+
+def turned_feed(ids: NDArray[np.int64], turned: Angles) -> Feed:
+    """The arrays of `token_inputs` for sequences whose tokens have these angles."""
+    positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
     return {"input_ids": ids, "position_ids": positions, **angle_feed("angles", turned)}
 
 
@@ -121,9 +131,7 @@ def decoder(
         y = norm(x, f"layers.{i}.input_layernorm")
         x = g.op("Add", x, _attention(g, y, f"{layer}.self_attn", config, positions, turn, causal=causal))
         y = norm(x, f"layers.{i}.post_attention_layernorm")
-        gate = activation(g, linear(g, y, f"{layer}.mlp.gate_proj", bias=False), config.hidden_act)
-        y = g.op("Mul", gate, linear(g, y, f"{layer}.mlp.up_proj", bias=False))
-        x = g.op("Add", x, linear(g, y, f"{layer}.mlp.down_proj", bias=False))
+        x = g.op("Add", x, gated_mlp(g, y, f"{layer}.mlp", config.hidden_act, bias=False))
     return norm(x, "norm")
 
 
@@ -131,7 +139,8 @@ def _attention(
     g: GraphBuilder, x: str, name: str, config: DecoderConfig, positions: str, turn: AngleInputs, *, causal: bool
 ) -> str:
     heads, groups, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    q, k, v = (linear(g, x, f"{name}.{part}_proj", bias=config.attention_bias) for part in "qkv")
+    bias = config.attention_bias or config.qkv_bias
+    q, k, v = (linear(g, x, f"{name}.{part}_proj", bias=bias) for part in "qkv")
     q, k = (rotary(g, part, turn, positions, heads=n, rotated=size, size=size) for part, n in ((q, heads), (k, groups)))
     if causal:
         y = causal_attention(g, q, k, v, heads=heads, groups=groups, size=size)

@@ -18,8 +18,8 @@ from colpali_integrations.runtime.arrays import Feed
 __all__ = [
     *("AngleInputs", "PlanInputs", "angle_feed", "angle_inputs", "plan_feed", "plan_inputs"),
     *("activation", "attention", "causal_attention", "embedding", "exact_layer_norm", "folded_window_attention"),
-    *("join_heads", "layer_norm", "linear", "multi_vector_head", "place_features", "repeat_heads", "rms_norm"),
-    *("rotary", "scatter_rows", "split_heads", "unit_length", "window_attention"),
+    *("gated_mlp", "join_heads", "layer_norm", "linear", "multi_vector_head", "place_features", "repeat_heads"),
+    *("rms_norm", "rotary", "scatter_rows", "split_heads", "unit_length", "window_attention"),
 ]
 
 _FLOAT, _INT32 = TensorProto.FLOAT, TensorProto.INT32
@@ -146,6 +146,13 @@ def activation(g: GraphBuilder, x: str, kind: str) -> str:
             return g.op("Mul", x, g.op("Sigmoid", x))
         case _:
             raise ModelLoadError(f"config.json has the activation {kind!r}, which is not supported")
+
+
+def gated_mlp(g: GraphBuilder, x: str, name: str, kind: str, *, bias: bool) -> str:
+    """``down(activation(gate x) * up x)``, with the layers `name`.gate_proj, up_proj and down_proj."""
+    gate = activation(g, linear(g, x, f"{name}.gate_proj", bias=bias), kind)
+    gated = g.op("Mul", gate, linear(g, x, f"{name}.up_proj", bias=bias))
+    return linear(g, gated, f"{name}.down_proj", bias=bias)
 
 
 def place_features(g: GraphBuilder, ids: str, image_id: int, table: str, *, width: int, factor: float = 1.0) -> str:

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from colpali_integrations.runtime.arrays import Float32
 
-__all__ = ["Angles", "WindowPlan", "angles", "frequencies", "window_plan"]
+__all__ = [
+    "Angles",
+    "WindowPlan",
+    "angles",
+    "frequencies",
+    "group_plan",
+    "merged_order",
+    "mrope_positions",
+    "window_plan",
+]
 
 # Added to a score that must not count. The largest float32 would overflow when a score is added to it.
 _BLOCKED = np.float32(-3e38)
@@ -118,3 +127,81 @@ def window_plan(n_tokens: int, reach: int, *, batch: int = 1, folded: int = 1) -
         bias=bias if batch == 1 else np.tile(bias, (batch, 1, 1, 1)),
         back=np.arange(n_tokens),
     )
+
+
+def group_plan(groups: NDArray[np.integer], *, batch: int = 1) -> WindowPlan:
+    """Plan attention within groups of tokens, such as the square windows of a page.
+
+    Every group is a block. The smaller ones repeat their last token to the length of the largest; the bias removes it.
+
+    Args:
+        groups: integers (n_tokens,); tokens with equal numbers attend to each other.
+        batch: sequences per run; the bias is repeated for each.
+
+    Example:
+        >>> plan = group_plan(np.array([7, 3, 7, 7]))
+        >>> plan.queries.tolist(), plan.back.tolist()
+        ([[1, 1, 1], [0, 2, 3]], [3, 0, 4, 5])
+    """
+    order = np.argsort(groups, kind="stable")
+    _, counts = np.unique(groups, return_counts=True)
+    starts = np.cumsum(counts) - counts
+    inside = np.arange(counts.max())
+    present = inside < counts[:, None]
+    tokens = order[starts[:, None] + np.minimum(inside, counts[:, None] - 1)]
+    bias = np.where(present, np.float32(0), _BLOCKED)[:, None, None, :]
+    back = np.empty(len(groups), np.int64)
+    back[tokens[present]] = np.flatnonzero(present)
+    return WindowPlan(
+        queries=tokens,
+        keys=tokens,
+        bias=np.tile(np.broadcast_to(bias, (*bias.shape[:2], *bias.shape[3:] * 2)), (batch, 1, 1, 1)),
+        back=back,
+    )
+
+
+def merged_order(rows: int, columns: int, merge: int) -> NDArray[np.int64]:
+    """Row and column of each patch of a page, where the patches that merge into one token stand together.
+
+    Args:
+        rows: rows of merged tokens.
+        columns: columns of merged tokens.
+        merge: patches per token along each edge.
+
+    Returns:
+        int64 (rows * columns * merge ** 2, 2).
+
+    Example:
+        >>> merged_order(1, 2, 2).tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]]
+    """
+    grid = np.indices((rows * merge, columns * merge)).reshape(2, rows, merge, columns, merge)
+    order: NDArray[np.int64] = grid.transpose(1, 3, 2, 4, 0).reshape(-1, 2)
+    return order
+
+
+def mrope_positions(n_tokens: int, *, first: int = 0, rows: int = 0, columns: int = 0) -> NDArray[np.int64]:
+    """Positions of M-RoPE (Qwen2-VL, arXiv:2409.12191): time, row and column of each token.
+
+    The tokens of a text count up on all three axes. Those of an image have the time of its first token, and its rows
+    and columns count from there; the text behind it goes on after the longer of them. (transformers `get_rope_index`.)
+
+    Args:
+        n_tokens: length of the sequence.
+        first: the place of the image's first token.
+        rows: rows of the image, in tokens; 0 for a text without one.
+        columns: columns of the image, in tokens.
+
+    Returns:
+        int64 (3, n_tokens).
+
+    Example: two tokens, an image of 1 x 3 tokens, and one token more.
+        >>> mrope_positions(6, first=2, rows=1, columns=3).tolist()
+        [[0, 1, 2, 2, 2, 5], [0, 1, 2, 2, 2, 5], [0, 1, 2, 3, 4, 5]]
+    """
+    places = np.tile(np.arange(n_tokens), (3, 1))
+    end = first + rows * columns
+    places[0, first:end] = first
+    places[1:, first:end] = first + np.indices((rows, columns)).reshape(2, -1)
+    places[:, end:] += max(rows, columns) - rows * columns
+    return places
