@@ -62,7 +62,7 @@ def quantize(
     if questions and not pages:
         raise InputError("questions rank pages: pass some with --pages")
     sample = _pages(pages, most, dpi) if pages else None  # a missing path is an error before the work
-    description, _ = find_files(model, ModelOptions())
+    description = find_files(model, ModelOptions()).description
     if out is None and not description.is_checkpoint:
         raise InputError(f"{description.name} is an ONNX export: name the folder to write, OUT")
     quantized = None if out is None else quantize_model(model, out)

@@ -87,6 +87,7 @@ class ColPali:
         split_graph: bool = True,
         precision: Precision | None = None,
         max_side: int | None = None,
+        max_num_visual_tokens: int | None = None,
         base: str | os.PathLike[str] | None = None,
         allow_unused: Sequence[str] = (),
         allow_urls: bool = False,
@@ -118,8 +119,10 @@ class ColPali:
                 of its files.
             max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files (2048). At
                 1440 a page has half as many vectors and takes 40% of the time.
-            base: the folder of the checkpoint that a folder with a LoRA adapter alone was trained from. The adapter is
-                merged when the model is opened.
+            max_num_visual_tokens: the most tokens, of 28 x 28 pixels each, that ColQwen2 and its kin make of a page;
+                None for the limit of its files, 768 in most.
+            base: the checkpoint that a LoRA adapter adapts, a folder or a repository; None for the repository that its
+                adapter_config.json names.
             allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need; other
                 unread tensors are an error.
             allow_urls: let images be http(s) URLs.

@@ -36,4 +36,9 @@ FAMILIES = {
     ),
     "neomme": FamilyReference("neomme", "NeoMMEFamily", "neomme-1", (*_BUILT, "max_side"), ("neomme",)),
     "paligemma": FamilyReference("paligemma", "PaliGemmaFamily", "paligemma-1", _BUILT, ("colpali", "paligemma")),
+    "qwen2_vl": FamilyReference(
+        *("qwen2_vl", "Qwen2VLFamily", "qwen2_vl-1", (*_BUILT, "max_num_visual_tokens")),
+        # Files of Qwen3-VL name Qwen2-VL's image processor, "Qwen2VLImageProcessor".
+        hints=("qwen2_vl", "qwen2_5_vl", "colqwen2"),
+    ),
 }

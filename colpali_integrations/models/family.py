@@ -107,20 +107,29 @@ class Family(Protocol):
     texts: Codec[str]
     pages: PageCodec
 
-    def __init__(self, description: ModelDescription, directory: Path) -> None:
+    def __init__(self, description: ModelDescription, directory: Path, *, base: Path | None = None) -> None:
         """Read the small files (tokenizer, configurations) of `directory`; load no session.
+
+        Args:
+            description: the model.
+            directory: the folder of its files.
+            base: the folder of the checkpoint that an adapter adapts, with its config.json. A family whose checkpoints
+                do not run from safetensors (no `settings` in `families.FAMILIES`) need not take it.
 
         Raises:
             ModelLoadError: a file is missing or does not fit the family.
         """
 
     @staticmethod
-    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+    def adapt(
+        base: ModelDescription, config: Mapping[str, Any], processor: Mapping[str, Any], hints: str
+    ) -> ModelDescription:
         """Adapt the description of a registered model to a folder of the family without a description of its own.
 
         Args:
             base: the description to start from.
             config: the folder's config.json.
+            processor: the folder's processor_config.json; empty without one.
             hints: type and class names of all its configuration files, in lower case.
         """
 

@@ -21,7 +21,6 @@ from colpali_integrations.models.builder.files import (
     INDEX_FILE,
     WEIGHTS_FILE,
     check_adapter_file,
-    is_adapter,
     shard_names,
     weight_names,
 )
@@ -42,10 +41,11 @@ DESCRIPTION_FILE = "colpali_integrations.json"
 
 _HASHED_WHOLE = 64 * 2**20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PROMPTS = ("query_prefix", "query_suffix", "image_prompt")
 _HINT_KEYS = ("model_type", "processor_class", "image_processor_type", "_name_or_path", "family", "architectures")
 
 
-def describe_folder(folder: Path, base: str | os.PathLike[str] | None = None) -> ModelDescription:
+def describe_folder(folder: Path, *, base: Path | None = None) -> ModelDescription:
     """Describe the model in a folder: its family, prompts and dimension, read from its files.
 
     A folder with a `colpali_integrations.json`, as `colpali-integrations export` writes it, needs no guessing: its
@@ -55,7 +55,7 @@ def describe_folder(folder: Path, base: str | os.PathLike[str] | None = None) ->
 
     Args:
         folder: the folder.
-        base: the folder of the checkpoint that a LoRA adapter in `folder` adapts.
+        base: a folder with the config.json of the checkpoint that an adapter adapts; None for models that are none.
 
     Raises:
         ModelNotFoundError: there is no such folder.
@@ -64,12 +64,14 @@ def describe_folder(folder: Path, base: str | os.PathLike[str] | None = None) ->
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"no folder at {folder}")
-    if is_adapter(folder) or base is not None:
-        return _describe_adapter(folder, base)
     described = (folder / DESCRIPTION_FILE).exists()
-    model = _read_description(folder) if described else _guess_description(folder)
+    model = _read_description(folder) if described else _guess_description(folder, base=base)
     present = tuple(name for name in model.additional_files if (folder / name).exists())
-    if model.is_checkpoint or (FAMILIES[model.family].settings and _has_only_weights(folder)):
+    if base is not None:
+        check_adapter_file(folder)
+        model_file, weights = ADAPTER_FILE, [ADAPTER_FILE]
+        present = tuple(dict.fromkeys([*present, ADAPTER_CONFIG]))
+    elif model.is_checkpoint or (FAMILIES[model.family].settings and _has_only_weights(folder)):
         weights = weight_names(folder)
         model_file = weights[0] if len(weights) == 1 else INDEX_FILE
         present = tuple(dict.fromkeys([*present, *weights]))
@@ -87,58 +89,36 @@ def describe_folder(folder: Path, base: str | os.PathLike[str] | None = None) ->
     )
 
 
-def _describe_adapter(folder: Path, base: str | os.PathLike[str] | None) -> ModelDescription:
-    """Describe a LoRA adapter: its own tokenizer and processor, and the configuration of its base."""
-    if not is_adapter(folder):
-        raise ModelLoadError(f"base= is for a folder with a LoRA adapter alone; {folder} has no {ADAPTER_CONFIG}")
-    if base is None:
-        name = read_json(folder, ADAPTER_CONFIG).get("base_model_name_or_path")
-        raise ModelLoadError(
-            f"{folder} holds a LoRA adapter alone, of {name!r}; download that checkpoint and pass its folder as base="
-        )
-    check_adapter_file(folder)
-    home = Path(base)
-    model = _guess_description(home)
-    if not FAMILIES[model.family].settings:
-        raise ModelLoadError(f"{home} is of the family {model.family!r}, whose checkpoints are not run as they are")
-    files = (ADAPTER_CONFIG, *(name for name in model.additional_files if (folder / name).exists()))
-    revision = content_revision(folder, [ADAPTER_FILE, *files])
-    return replace(
-        model,
-        name=folder.resolve().name.strip() or "model",
-        repository=None,
-        revision=f"{revision} on {content_revision(home, ['config.json', *weight_names(home)])}",
-        model_file=ADAPTER_FILE,
-        additional_files=files,
-        base=os.fspath(home),
-        size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
-    )
-
-
-def describe_repository(name: str, folder: Path) -> ModelDescription:
+def describe_repository(name: str, folder: Path, *, base: Path | None = None) -> ModelDescription:
     """Describe a repository of the Hub that is not registered, from its small files.
 
     Args:
         name: "owner/name".
         folder: with its config.json, processor_config.json and index of shards, as far as it has them.
+        base: as for `describe_folder`.
 
     Raises:
         ModelLoadError: the family cannot be recognised, or is one whose checkpoints are not run as they are.
     """
-    model = _guess_description(folder, name)
+    model = _guess_description(folder, name, base=base)
     if not FAMILIES[model.family].settings:
         raise ModelLoadError(
             f"{name} is of the family {model.family!r}, of which ONNX exports are supported: register one with "
             f"register_model(ModelDescription(...)), or convert it with `colpali-integrations export {name} OUT`"
         )
-    shards = shard_names(folder) if (folder / INDEX_FILE).is_file() else []
+    small = [file for file in model.additional_files if not file.endswith("_data")]
+    if base is not None:
+        model_file, more = ADAPTER_FILE, [ADAPTER_CONFIG]
+    else:
+        more = shard_names(folder) if (folder / INDEX_FILE).is_file() else []
+        model_file = INDEX_FILE if more else WEIGHTS_FILE
     return replace(
         model,
         name=name,
         repository=name,
         revision=None,
-        model_file=INDEX_FILE if shards else WEIGHTS_FILE,
-        additional_files=(*(file for file in model.additional_files if not file.endswith("_data")), *shards),
+        model_file=model_file,
+        additional_files=tuple(dict.fromkeys([*small, *more])),
         size_in_bytes=0,
         summary=f"The repository {name}, which is not registered.",
     )
@@ -197,8 +177,8 @@ def _read_description(folder: Path) -> ModelDescription:
         raise ModelLoadError(f"{path}: {error}") from error
 
 
-def _guess_description(folder: Path, repository: str = "") -> ModelDescription:
-    config = read_json(folder, "config.json")
+def _guess_description(folder: Path, repository: str = "", *, base: Path | None = None) -> ModelDescription:
+    config = read_json(base or folder, "config.json")
     hints = _hints(folder, config)
     family = next((name for name, entry in FAMILIES.items() if any(word in hints for word in entry.hints)), None)
     models = [model for model in list_supported_models() if model.family == family]
@@ -207,21 +187,23 @@ def _guess_description(folder: Path, repository: str = "") -> ModelDescription:
             f"cannot tell the family of {folder} from config.json (model_type {config.get('model_type')!r}) or its "
             "processor configuration; call register_model(ModelDescription(...)) and pass local_dir="
         )
-    base = trained_as(repository or str(config.get("_name_or_path", "")))
-    if base is None or base.family != family:
-        base = models[0]
-        if len({model.query_prefix for model in models}) > 1:
-            logger.warning(
-                "the files of %s do not record the query prompt of the model's training; using that of %s (%r). For "
-                "another checkpoint call register_model(ModelDescription(...)) with its own and pass local_dir=",
-                folder,
-                base.name,
-                base.query_prefix,
-            )
+    origin = trained_as(repository or str(config.get("_name_or_path", "")))
+    origin = origin if origin is not None and origin.family == family else None
+    processor = read_json(folder, "processor_config.json", optional=True)
+    adapted = family_class(family).adapt(origin or models[0], config, processor, hints)
+    if origin is not None:
+        adapted = replace(adapted, **{name: getattr(origin, name) for name in _PROMPTS})
+    elif "query_prefix" not in processor and len({model.query_prefix for model in (adapted, *models)}) > 1:
+        logger.warning(
+            "the files of %s do not record the query prompt of the model's training; using %r. For another one call "
+            "register_model(ModelDescription(...)) with it and pass local_dir=",
+            folder,
+            adapted.query_prefix,
+        )
     sizes = (config.get(key) for key in ("embedding_dim", "dim"))
     return replace(
-        family_class(family).adapt(base, config, hints),
-        dim=next((size for size in sizes if isinstance(size, int) and size > 0), base.dim),
+        adapted,
+        dim=next((size for size in sizes if isinstance(size, int) and size > 0), adapted.dim),
         parameters=0,
         license="",
         vidore=(),

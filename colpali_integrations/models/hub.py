@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
-from colpali_integrations.models.builder.files import INDEX_FILE
+from colpali_integrations.models.builder.files import ADAPTER_CONFIG, INDEX_FILE, is_adapter, weight_names
 from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files"]
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # Small configuration files differ between exports of one family; the family raises an error if it needs a missing one.
 _OPTIONAL = {
     *("special_tokens_map.json", "tokenizer_config.json", "processor_config.json", "chat_template.jinja"),
-    INDEX_FILE,
+    *(INDEX_FILE, ADAPTER_CONFIG),
 }
 # Seconds until the Hub's first answer; huggingface_hub would wait minutes where the network drops packets. (It may
 # spend three of its own on a registry of agents before.) HF_HUB_ETAG_TIMEOUT overrides it.
@@ -138,7 +138,21 @@ def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[s
     if folder is None:
         return CacheState(None, partial=partial, size=_bytes(files))
     short = _cut_off(folder, description) if description.is_checkpoint else _shorter(folder, description)
-    return CacheState(folder, tuple(_missing(folder, description)), short, partial, _bytes(files))
+    missing = _missing(folder, description)
+    if description.is_adapter and not missing and not _has_base(folder, description, cache_dir):
+        missing = ["its base checkpoint"]
+    return CacheState(folder, tuple(missing), short, partial, _bytes(files))
+
+
+def _has_base(folder: Path, description: ModelDescription, cache_dir: str | os.PathLike[str] | None) -> bool:
+    """Whether the weights of an adapter's base are cached."""
+    name = description.base or read_json(folder, ADAPTER_CONFIG).get("base_model_name_or_path")
+    base = replace(description, repository=str(name), revision=description.base_revision, model_file="config.json")
+    found, _ = _cached(replace(base, additional_files=()), cache_dir)
+    try:
+        return found is not None and bool(weight_names(found))
+    except ModelLoadError:
+        return False
 
 
 def _cut_off(folder: Path, description: ModelDescription) -> tuple[str, ...]:
@@ -234,6 +248,10 @@ def _offline() -> bool:
 def _missing(directory: Path, description: ModelDescription) -> list[str]:
     """The absent files that the model requires."""
     absent = [name for name in description.files if name not in _OPTIONAL and not (directory / name).is_file()]
+    if is_adapter(directory):  # whose config.json is that of its base
+        absent = [name for name in absent if name != "config.json"]
+    if (directory / "processor_config.json").is_file():  # transformers 5 writes no other
+        absent = [name for name in absent if name != "preprocessor_config.json"]
     weights = [name for name in absent if name.endswith(("_data", ".data"))]
     if weights and description.model_file not in absent:
         # Some exports of a family hold their weights in the graph, others beside it.

@@ -46,23 +46,24 @@ _IM_START = ("colidefics3", "colsmol", "smolvlm")
 class Idefics3Family(TransformerFamily):
     """Idefics3 tiling bound to the files of one model."""
 
-    def __init__(self, description: ModelDescription, directory: Path) -> None:
+    def __init__(self, description: ModelDescription, directory: Path, *, base: Path | None = None) -> None:
         vocabulary = Vocabulary(directory)
         inputs = built = None
         if description.is_checkpoint:
             from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graphs
             from colpali_integrations.models.builder.idefics3 import Idefics3
 
-            config = read_json(description.config_folder(directory), "config.json")
-            architecture = Idefics3(config, description.dim)
-            inputs, built = architecture.feed, checkpoint_graphs(architecture, description, directory)
+            architecture = Idefics3(read_json(base or directory, "config.json"), description.dim)
+            inputs, built = architecture.feed, checkpoint_graphs(architecture, directory, description, base)
         pages = Idefics3Pages(description, directory, vocabulary, inputs)
         blank = (1, 3, pages.tile, pages.tile)
         queries = QueryCodec(vocabulary, description, blank_pixels=blank, template=True, inputs=inputs)
         super().__init__(description, directory, queries=queries, pages=pages, built=built)
 
     @staticmethod
-    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+    def adapt(
+        base: ModelDescription, config: Mapping[str, Any], processor: Mapping[str, Any], hints: str
+    ) -> ModelDescription:
         """Choose the page prompt of ColSmol and ColIdefics3 or of ColModernVBERT."""
         if not any(word in hints for word in _IM_START):
             return base

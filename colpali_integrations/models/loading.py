@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
-from colpali_integrations.models.builder.files import INDEX_FILE
+from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, describe_repository, revision_at
@@ -19,13 +18,10 @@ from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription, find_model, not_registered, registered_model
 from colpali_integrations.runtime.session import ModelSessions, SessionConfig, resolve_providers
 
-__all__ = ["ModelParts", "check_name", "describe", "find_files", "load_parts"]
+__all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "load_parts"]
 
 # Fields of a description that are also options.
-_SETTINGS = ("precision", "max_side", "allow_unused", "base")
-
-# A repository's owner and name.
-_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_SETTINGS = ("precision", "max_side", "max_num_visual_tokens", "allow_unused")
 
 NameOrPath = str | os.PathLike[str]
 
@@ -55,8 +51,8 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
         providers = ("CUDAExecutionProvider",)
     if providers is not None:
         resolve_providers(providers)  # before a download, so that a missing provider is an error at once
-    description, directory = find_files(name_or_path, options)
-    family = family_class(description.family)(description, directory)
+    files = find_files(name_or_path, options)
+    family = files.family()
     config = SessionConfig(
         providers=None if providers is None else tuple(providers),
         threads=options.threads,
@@ -69,28 +65,50 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
     if not lazy_load:
         for one in sessions:
             one.load()
-    return ModelParts(family, sessions, description, options.image_options)
+    return ModelParts(family, sessions, files.description, options.image_options)
 
 
-def find_files(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescription, Path]:
+class ModelFiles(NamedTuple):
+    """The files of a model.
+
+    Attributes:
+        description: of the model by its exact revision, with the options' settings.
+        folder: where they are.
+        base: the folder of the checkpoint that an adapter adapts; None for other models.
+    """
+
+    description: ModelDescription
+    folder: Path
+    base: Path | None = None
+
+    def family(self) -> Family:
+        """The model's family, bound to the files."""
+        family = family_class(self.description.family)
+        if self.base is None:
+            return family(self.description, self.folder)
+        return family(self.description, self.folder, base=self.base)
+
+
+def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     """Describe a model by its exact revision, and find or download its files.
-
-    Returns:
-        The description, with the options' settings, and the folder.
 
     Raises:
         ConfigurationError: an option is not one of the model's.
         ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
         ModelLoadError: a file is damaged or does not fit the family.
     """
-    description, folder = describe(name_or_path, options)
+    description, given = describe(name_or_path, options)
     if options.revision is not None:
         description = replace(description, revision=options.revision)
     description = _with_settings(description, options)
-    directory = resolve_files(
-        description, local_dir=folder, cache_dir=options.cache_dir, local_files_only=options.local_files_only
+    folder = resolve_files(
+        description, local_dir=given, cache_dir=options.cache_dir, local_files_only=options.local_files_only
     )
-    return replace(description, revision=revision_at(description, directory)), directory
+    description = replace(description, revision=revision_at(description, folder))
+    if not description.is_adapter:
+        return ModelFiles(description, folder)
+    base = find_base(folder, description, options)
+    return ModelFiles(replace(description, base=base.name, base_revision=base.revision), folder, base.folder)
 
 
 def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescription, NameOrPath | None]:
@@ -108,30 +126,17 @@ def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDesc
         return description, options.local_dir
     check_name(name_or_path, options.local_dir)
     folder = Path(name_or_path).expanduser()
-    if folder.is_dir() or not _is_repository(name_or_path):
-        return describe_folder(folder, options.base), folder
+    if folder.is_dir() or not is_repository(name_or_path):
+        return describe_folder(folder, base=base_configuration(folder, options)), folder
     return _describe_unregistered(os.fspath(name_or_path), options), None
 
 
 def _describe_unregistered(name: str, options: ModelOptions) -> ModelDescription:
-    probe = ModelDescription(
-        name=name,
-        family="",
-        dim=1,
-        repository=name,
-        revision=options.revision,
-        model_file="config.json",
-        additional_files=("processor_config.json", INDEX_FILE),
-    )
     try:
-        folder = resolve_files(probe, cache_dir=options.cache_dir, local_files_only=options.local_files_only)
+        folder = small_files(name, options, options.revision)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"{not_registered(name)} As a repository of the Hub: {error}") from error
-    return describe_repository(name, folder)
-
-
-def _is_repository(name_or_path: NameOrPath) -> bool:
-    return isinstance(name_or_path, str) and _REPOSITORY.fullmatch(name_or_path) is not None
+    return describe_repository(name, folder, base=base_configuration(folder, options))
 
 
 def _with_settings(description: ModelDescription, options: ModelOptions) -> ModelDescription:
@@ -146,6 +151,8 @@ def _with_settings(description: ModelDescription, options: ModelOptions) -> Mode
         raise ConfigurationError(
             f"{', '.join(others)}: not an option of the family {description.family!r} of {description.name}"
         )
+    if options.base is not None and not description.is_adapter:
+        raise ConfigurationError(f"base: {description.name} is not an adapter, its weights are whole")
     return replace(description, **chosen)
 
 
@@ -157,7 +164,7 @@ def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:
     """
     if registered_model(name_or_path, local_dir) is not None:
         return
-    if local_dir is None and (Path(name_or_path).expanduser().is_dir() or _is_repository(name_or_path)):
+    if local_dir is None and (Path(name_or_path).expanduser().is_dir() or is_repository(name_or_path)):
         return
     if isinstance(name_or_path, os.PathLike):
         raise ModelNotFoundError(f"no folder at {os.fspath(name_or_path)}")

@@ -39,15 +39,15 @@ __all__ = ["NeoMMEFamily", "NeoMMEPages", "NeoMMETexts"]
 class NeoMMEFamily:
     """NeoMME bound to the files of one checkpoint."""
 
-    def __init__(self, description: ModelDescription, directory: Path) -> None:
-        self._model = NeoMME(read_json(description.config_folder(directory), "config.json"))
+    def __init__(self, description: ModelDescription, directory: Path, *, base: Path | None = None) -> None:
+        self._model = NeoMME(read_json(base or directory, "config.json"))
         if self._model.config.embedding_dim != description.dim:
             raise ModelLoadError(
                 f"{directory}: config.json has embedding_dim {self._model.config.embedding_dim}, the description of "
                 f"{description.name!r} has dim {description.dim}; describe the model with its own"
             )
         vocabulary = Vocabulary(directory)
-        self.graphs = checkpoint_graph(self._model, "encoder", description, directory)
+        self.graphs = checkpoint_graph(self._model, "encoder", directory, description, base)
         query, text = template_prompts(description, directory)
         self.queries = NeoMMETexts(vocabulary, description, self._model, query, kind="query")
         # The document token is all that a text has beside its own.
@@ -56,7 +56,9 @@ class NeoMMEFamily:
         self.pages = NeoMMEPages(description, directory, vocabulary, self._model)
 
     @staticmethod
-    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+    def adapt(
+        base: ModelDescription, config: Mapping[str, Any], processor: Mapping[str, Any], hints: str
+    ) -> ModelDescription:
         """Read the length of the dense vector; the prompts stand in the checkpoint's chat template."""
         return replace(base, dense_dim=NeoMMEConfig.read(config).hidden_size)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from colpali_integrations._options import unknown_option
@@ -54,6 +55,7 @@ class ModelOptions:
     split_graph: bool = True
     precision: Precision | None = None
     max_side: int | None = None
+    max_num_visual_tokens: int | None = None
     base: str | os.PathLike[str] | None = None
     allow_unused: Sequence[str] = ()
     allow_urls: bool = False
@@ -63,10 +65,11 @@ class ModelOptions:
     def __post_init__(self) -> None:
         """Normalise the values, and refuse invalid ones."""
         for name in ("local_dir", "cache_dir", "base"):
-            if (path := getattr(self, name)) is not None:
+            path = getattr(self, name)
+            if path is not None and (name != "base" or not isinstance(path, str) or Path(path).expanduser().is_dir()):
                 # Path.resolve would follow symlinks.
                 object.__setattr__(self, name, os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
-        for name in ("threads", "max_side", "url_timeout", "url_max_bytes"):
+        for name in ("threads", "max_side", "max_num_visual_tokens", "url_timeout", "url_max_bytes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} must be positive, got {value!r}")

@@ -39,16 +39,15 @@ __all__ = ["PaliGemmaFamily", "PaliGemmaPages"]
 class PaliGemmaFamily(TransformerFamily):
     """PaliGemma bound to the files of one model."""
 
-    def __init__(self, description: ModelDescription, directory: Path) -> None:
+    def __init__(self, description: ModelDescription, directory: Path, *, base: Path | None = None) -> None:
         vocabulary = Vocabulary(directory)
         inputs = built = None
         if description.is_checkpoint:
             from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graphs
             from colpali_integrations.models.builder.paligemma import PaliGemma
 
-            config = read_json(description.config_folder(directory), "config.json")
-            architecture = PaliGemma(config, description.dim)
-            inputs, built = architecture.feed, checkpoint_graphs(architecture, description, directory)
+            architecture = PaliGemma(read_json(base or directory, "config.json"), description.dim)
+            inputs, built = architecture.feed, checkpoint_graphs(architecture, directory, description, base)
         pages = PaliGemmaPages(description, directory, vocabulary, inputs)
         width, height = pages.size
         blank = (3, height, width)

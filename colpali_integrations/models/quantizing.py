@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from colpali_integrations._logs import without_entries
 from colpali_integrations.errors import InputError, ModelLoadError
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.family import family_class
 from colpali_integrations.models.folder import DESCRIPTION_FILE, new_folder, weight_files
 from colpali_integrations.models.loading import find_files
 from colpali_integrations.models.options import ModelOptions
@@ -98,8 +97,9 @@ def quantize_model(
 
     with new_folder(out) as folder:
         options = ModelOptions(local_dir=local_dir, cache_dir=cache_dir, local_files_only=local_files_only)
-        description, source = find_files(name_or_path, options)
-        graphs = family_class(description.family)(description, source).graphs
+        files = find_files(name_or_path, options)
+        description, source = files.description, files.folder
+        graphs = files.family().graphs
         if not isinstance(graphs, GraphFiles):
             raise ModelLoadError(
                 f"{description.name} is a checkpoint, not an ONNX export; from_pretrained(..., precision='int8') makes "

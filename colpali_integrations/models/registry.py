@@ -17,11 +17,11 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.models.families import FAMILIES
 
@@ -34,6 +34,7 @@ __all__ = [
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _PALIGEMMA_FILES = ("model.onnx_data", *_TOKENIZER_FILES, "preprocessor_config.json", "config.json")
 _NEOMME_FILES = (*_TOKENIZER_FILES, "processor_config.json", "chat_template.jinja", "config.json")
+_QWEN2_VL_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
 _IDEFICS3_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
 # The fields that decide an embedding.
 _FINGERPRINTED = (
@@ -41,7 +42,7 @@ _FINGERPRINTED = (
     *("query_prefix", "query_suffix", "image_prompt", "max_query_tokens"),
 )
 # Those that decide it where they have a value. They came later, and the fingerprints of other models stay the same.
-_FINGERPRINTED_IF_SET = ("precision", "max_side")
+_FINGERPRINTED_IF_SET = ("precision", "max_side", "max_num_visual_tokens", "base_revision")
 _V1 = "README of illuin-tech/colpali"
 _NEOMME_SOURCE = "model cards of Hcompany/NeoMME-260M-Retriever and -800M-Retriever, arXiv:2609.01657"
 _V3 = "ViDoRe V3, arXiv:2601.08620, means of its 8 public sets by the results repository of mteb (f4cc6c8)"
@@ -53,7 +54,8 @@ class ModelDescription:
 
     Attributes:
         name: the name for `ColPali.from_pretrained`.
-        family: its architecture, a key of `models.families.FAMILIES`: "neomme", "paligemma", "idefics3" or "coltiny".
+        family: its architecture, a key of `models.families.FAMILIES`: "neomme", "qwen2_vl",
+            "paligemma", "idefics3" or "coltiny".
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
         revision: commit, tag or branch of the repository; None follows its default branch. For the bundled model and
@@ -72,7 +74,10 @@ class ModelDescription:
         precision: how a checkpoint in safetensors computes: None or "float32", "int8" (weights of 8 bits in blocks) or
             "int8-dynamic" (a scale per output: faster, and less exact). An ONNX export has the precision of its files.
         max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files.
-        base: the folder of the checkpoint that a folder with a LoRA adapter alone adapts; None for a whole checkpoint.
+        max_num_visual_tokens: the most tokens that ColQwen2 and its kin make of a page; None for that of its files.
+        base: the repository of the checkpoint that a LoRA adapter adapts; None for the one that its adapter_config.json
+            names, and for models that are no adapter.
+        base_revision: commit, tag or branch of that; for a base in a folder, a hash of its files.
         allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need.
         best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
@@ -84,8 +89,8 @@ class ModelDescription:
         summary: when to choose it, in one sentence.
 
     Raises:
-        ConfigurationError: a field has an invalid value: an empty name, dim, max_query_tokens or max_side below 1, a
-            best_match that is not positive, an unknown precision.
+        ConfigurationError: a field has an invalid value: an empty name, dim, max_query_tokens, max_side or
+            max_num_visual_tokens below 1, a best_match that is not positive, an unknown precision.
 
     Example: a checkpoint of a known family in a repository of your own.
         >>> mine = ModelDescription(
@@ -118,8 +123,10 @@ class ModelDescription:
     unit_length: bool = True
     precision: Precision | None = None
     max_side: int | None = None
-    allow_unused: tuple[str, ...] = ()
+    max_num_visual_tokens: int | None = None
     base: str | None = None
+    base_revision: str | None = None
+    allow_unused: tuple[str, ...] = ()
     best_match: float = 1.0
     parameters: int = 0
     size_in_bytes: int = 0
@@ -137,7 +144,10 @@ class ModelDescription:
             ("max_query_tokens", self.max_query_tokens > 0, "positive"),
             ("best_match", positive, "positive"),
             ("precision", self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}"),
-            ("max_side", self.max_side is None or self.max_side > 0, "positive"),
+            *(
+                (name, (value := getattr(self, name)) is None or value > 0, "positive")
+                for name in ("max_side", "max_num_visual_tokens")
+            ),
         ):
             if not valid:
                 value = getattr(self, name)
@@ -154,12 +164,17 @@ class ModelDescription:
         return not self.model_file.endswith(".onnx")
 
     @property
+    def is_adapter(self) -> bool:
+        """Whether its weights are a LoRA adapter, which needs the checkpoint that it adapts."""
+        return self.model_file == ADAPTER_FILE
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits of a hash of everything that determines an embedding.
 
-        That is family, repository, revision, prompts, dim, precision, max_side and the version of the family's
-        preprocessing in this package. The revision of a folder's model is a hash of its files. Name, figures, license
-        and summary do not count.
+        That is family, repository, revision, prompts, dim, precision, max_side, max_num_visual_tokens, the revision of
+        an adapter's base and the version of the family's preprocessing in this package. The revision of a folder's
+        model is a hash of its files. Name, figures, license and summary do not count.
         """
         values = {key: getattr(self, key) for key in _FINGERPRINTED}
         values |= {
@@ -168,10 +183,6 @@ class ModelDescription:
         if self.family in FAMILIES:
             values["preprocessing"] = FAMILIES[self.family].preprocessing
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-    def config_folder(self, directory: Path) -> Path:
-        """The folder with config.json: `base` for an adapter, else the model's own."""
-        return directory if self.base is None else Path(self.base)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, JSON-safe."""
@@ -212,6 +223,43 @@ _NEOMME = ModelDescription(
     vidore_source=_NEOMME_SOURCE,
     summary="Many languages on CPUs, and texts beside pages in one ranking. Try precision='int8' and max_side=1440.",
 )
+# Figures from the results of mteb, sizes from its tables. Not verified on the files themselves: sizes of the downloads,
+# and the licence of Qwen2.5-VL-3B, which allows research only, while the adapters' own cards say Apache-2.0. The query
+# prompt is that of colpali-engine 0.3.2 to 0.3.12, with which they were trained by their dates (its repository's
+# history).
+_COLQWEN2 = ModelDescription(
+    name="vidore/colqwen2-v1.0",
+    family="qwen2_vl",
+    repository="vidore/colqwen2-v1.0",
+    dim=128,
+    model_file=ADAPTER_FILE,
+    additional_files=(*_QWEN2_VL_FILES, ADAPTER_CONFIG),
+    query_prefix="Query: ",
+    query_suffix="<|endoftext|>" * 10,
+    image_prompt="<|im_start|>user\n<|vision_start|><image><|vision_end|>Describe the image.<|im_end|><|endoftext|>",
+    parameters=2_210_000_000,
+    size_in_bytes=4_500_000_000,
+    license="Apache-2.0",
+    vidore=(
+        *(("v1 nDCG@5", 89.2), ("v2 nDCG@5", 56.0)),
+        *(("v3 nDCG@10, English", 48.3), ("six languages", 44.2)),
+    ),
+    vidore_source=f"results repository of mteb (f4cc6c8); {_V3}",
+    summary="For indexes of ColQwen2; a page has at most 768 tokens, fewer by max_num_visual_tokens.",
+)
+_COLQWEN2_5 = replace(
+    _COLQWEN2,
+    name="vidore/colqwen2.5-v0.2",
+    repository="vidore/colqwen2.5-v0.2",
+    parameters=3_750_000_000,
+    size_in_bytes=7_600_000_000,
+    license="Apache-2.0, base Qwen research",
+    vidore=(
+        *(("v1 nDCG@5", 89.5), ("v2 nDCG@5", 60.1)),
+        *(("v3 nDCG@10, English", 55.6), ("six languages", 52.4)),
+    ),
+    summary="For indexes of ColQwen2.5; ColNomic is better at the same cost.",
+)
 _BUILT_IN = (
     ModelDescription(
         name="coltiny",
@@ -239,6 +287,31 @@ _BUILT_IN = (
         summary="As NeoMME-260M, and better, at three times the work per page.",
     ),
     _COLPALI,
+    _COLQWEN2,
+    _COLQWEN2_5,
+    replace(
+        _COLQWEN2_5,
+        name="nomic-ai/colnomic-embed-multimodal-3b",
+        repository="nomic-ai/colnomic-embed-multimodal-3b",
+        vidore=(
+            *(("v1 nDCG@5", 89.9), ("v2 nDCG@5", 55.7)),
+            *(("v3 nDCG@10, English", 58.7), ("six languages", 56.4)),
+        ),
+        summary="Hard pages in many languages, with a GPU or patience.",
+    ),
+    replace(
+        _COLQWEN2_5,
+        name="nomic-ai/colnomic-embed-multimodal-7b",
+        repository="nomic-ai/colnomic-embed-multimodal-7b",
+        parameters=8_290_000_000,
+        size_in_bytes=16_800_000_000,
+        license="Apache-2.0",
+        vidore=(
+            *(("v1 nDCG@5", 89.7), ("v2 nDCG@5", 60.2)),
+            *(("v3 nDCG@10, English", 59.4), ("six languages", 57.6)),
+        ),
+        summary="The best of these in many languages, where a GPU is at hand.",
+    ),
     ModelDescription(
         name="Qdrant/colmodernvbert",
         family="idefics3",
@@ -274,12 +347,13 @@ _BUILT_IN = (
     ),
 )
 
-# Original checkpoints that run from their safetensors, and a registered export of each, which has the prompts of its
-# training. From the releases of colpali-engine (tests/parity/README.md); the repositories' files were not at hand.
+# Original checkpoints that run from their safetensors, and a registered export or adapter of each, with the prompts of
+# its training. From the releases of colpali-engine (tests/parity/README.md); the repositories' files were not at hand.
 _TRAINED_AS = {
     **dict.fromkeys(("vidore/colpali-v1.3-hf", "vidore/colpali-v1.3-merged"), "Qdrant/colpali-v1.3-fp16"),
     **dict.fromkeys(("vidore/colpali-v1.2-hf", "vidore/colpali-v1.2-merged"), "akshayballal/colpali-v1.2-merged-onnx"),
     "ModernVBERT/colmodernvbert": "Qdrant/colmodernvbert",
+    "vidore/colqwen2-v1.0-merged": "vidore/colqwen2-v1.0",
 }
 
 _lock = ForkLock()
@@ -361,9 +435,9 @@ def find_model(name: str) -> ModelDescription:
     Example:
         >>> find_model("ColTiny").dim
         128
-        >>> find_model("vidore/colqwen2-v1.0")
+        >>> find_model("vidore/colflor")
         Traceback (most recent call last):
-        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'vidore/colqwen2-v1.0' ...
+        colpali_integrations.errors.ModelNotFoundError: no model is registered as 'vidore/colflor' ...
     """
     if (model := _models.get(name.lower())) is not None:
         return model

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["page_size"]
+from colpali_integrations.errors import ImageError
+
+__all__ = ["page_size", "smart_resize"]
+
+# Qwen2-VL's processors refuse longer pages.
+_LARGEST_ASPECT = 200
 
 
 def page_size(
@@ -55,3 +60,40 @@ def page_size(
     if lower[1] >= lower[0]:
         return lower[0], max(1, max_pixels // lower[0])
     return max(1, max_pixels // lower[1]), lower[1]
+
+
+def smart_resize(width: int, height: int, *, factor: int, limits: tuple[int, int]) -> tuple[int, int]:
+    """The size to which a page is resized: multiples of `factor`, within limits, close to its own size and aspect.
+
+    (Qwen2-VL, arXiv:2409.12191, section 2.1; transformers `smart_resize`.)
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+        factor: pixels of a token's edge.
+        limits: the least and the largest number of pixels.
+
+    Returns:
+        Width and height.
+
+    Raises:
+        ImageError: one edge is more than 200 times the other.
+
+    Example: an A4 page at 300 dpi, in at most 768 tokens.
+        >>> smart_resize(2480, 3508, factor=28, limits=(56 * 56, 768 * 28 * 28))
+        (644, 896)
+    """
+    least, most = limits
+    if max(width, height) > _LARGEST_ASPECT * min(width, height):
+        raise ImageError(
+            f"a page of {width} x {height} pixels has an edge more than {_LARGEST_ASPECT} times the other, which "
+            "Qwen2-VL does not take; cut it into parts"
+        )
+    resized = [round(edge / factor) * factor for edge in (width, height)]
+    if math.prod(resized) > most:
+        shrink = math.sqrt(width * height / most)
+        resized = [max(factor, math.floor(edge / shrink / factor) * factor) for edge in (width, height)]
+    elif math.prod(resized) < least:
+        grow = math.sqrt(least / (width * height))
+        resized = [math.ceil(edge * grow / factor) * factor for edge in (width, height)]
+    return resized[0], resized[1]

@@ -232,7 +232,9 @@ class TransformerFamily:
         self.pages = pages
 
     @staticmethod
-    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+    def adapt(
+        base: ModelDescription, config: Mapping[str, Any], processor: Mapping[str, Any], hints: str
+    ) -> ModelDescription:
         """Return `base`: checkpoints of most families differ only in the query prompt, which no file records."""
         return base
 

@@ -77,6 +77,12 @@ IDEFICS3_PROMPTS: Final[tuple[Prompt, ...]] = (
     Prompt("bare", "", "<end_of_utterance>" * 10, "colpali-engine and transformers, every version with the class"),
 )
 
+QWEN2_VL_PROMPTS: Final[tuple[Prompt, ...]] = (
+    Prompt("transformers", "Query: ", "<|endoftext|>" * 10 + "\n", "transformers' ColQwen2Processor"),
+    Prompt("query", "Query: ", "<|endoftext|>" * 10, "colpali-engine 0.3.2 to 0.3.12, so colqwen2-v1.0, colnomic"),
+    Prompt("bare", "", "<|endoftext|>" * 10, "colpali-engine >= 0.3.13"),
+)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -112,6 +118,9 @@ PAGES: Final[tuple[Page, ...]] = (
 
 LONG_PAGE: Final = Page("long-page", 1000, 1300)
 """More patches of 32 x 32 than NeoMME's longest window."""
+
+STRIP: Final = Page("strip", 30, 3000)
+"""As long and narrow as Qwen2-VL takes a page, nearly: twice as long it refuses."""
 
 TEXTS: Final[tuple[str, ...]] = (
     "The revenue of the third quarter rose by 12 percent to 1,234 million euros.",

@@ -53,6 +53,9 @@ BETWEEN = (12, 2) <= _PILLOW < (13, 0)
 """These have some of 13's changes; pages on which the two sets of goldens agree are compared, the others skipped."""
 
 
+PILLOW_13 = pytest.mark.skipif(OLDER_PILLOW, reason="the goldens are of Pillow 13, which rounds some pixels otherwise")
+
+
 def wanted_pixels(name: str, page: str) -> dict[str, Any]:
     """The reference's pixels of a page under the Pillow that is installed."""
     if OLDER_PILLOW:

@@ -34,7 +34,19 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from colpali_integrations.export.graphs import PaliGemmaGraph, TiledGraph, graph_of
 
-from . import checkpoints, compression, configs, export, goldens, measures, models, neomme, similarity, tiny_tokenizers
+from . import (
+    checkpoints,
+    compression,
+    configs,
+    export,
+    goldens,
+    measures,
+    models,
+    neomme,
+    qwen2_vl,
+    similarity,
+    tiny_tokenizers,
+)
 from .cases import (
     EMBEDDED,
     EMBEDDED_QUERIES,
@@ -376,7 +388,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "only",
         nargs="*",
-        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, neomme, checkpoints, compression, similarity; all",
+        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, neomme, qwen2_vl, checkpoints, compression, "
+        "similarity; all",
     )
     parser.add_argument("--out", type=Path, default=FIXTURES)
     chosen = parser.parse_args(arguments)
@@ -391,6 +404,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "colsmol": lambda: tiled(chosen.out, "colsmol"),
         "checkpoints": lambda: checkpoints.write(chosen.out, _dump, _page_inputs),
         "neomme": lambda: neomme.write(chosen.out, _dump),
+        "qwen2_vl": lambda: qwen2_vl.write(chosen.out, _dump),
         "compression": lambda: compression.write(chosen.out),
         "similarity": lambda: similarity.write(chosen.out),
     }

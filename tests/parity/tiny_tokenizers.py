@@ -171,6 +171,37 @@ def neomme(merges: int = 300) -> dict[str, Any]:
     return content
 
 
+def qwen2(merges: int = 300) -> dict[str, Any]:
+    """Makes a tokenizer.json in Qwen2's manner: NFC, words by a pattern, byte-level pairs, special tokens last.
+
+    Args:
+        merges: How many merges to learn.
+
+    Returns:
+        The contents of tokenizer.json.
+    """
+    content = byte_level(begin="", template=False, merges=merges)
+    dropped = {token["content"] for token in content["added_tokens"]}
+    words = [token for token in content["model"]["vocab"] if token not in dropped]
+    special = [f"<|{name}|>" for name in ("endoftext", "im_start", "im_end", "vision_start", "vision_end")]
+    special += ["<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+        r"|\s+(?!\S)|\s+"
+    )
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return {
+        **content,
+        "added_tokens": [_added(token, len(words) + place, special=True) for place, token in enumerate(special)],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
+        "post_processor": level,
+        "decoder": level,
+        "model": {**content["model"], "vocab": {token: number for number, token in enumerate(words)}},
+    }
+
+
 def _byte_letters() -> dict[int, str]:
     # The byte-level alphabet of GPT-2: printable bytes stand for themselves, the others are moved above 255.
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

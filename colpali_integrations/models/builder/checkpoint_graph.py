@@ -43,11 +43,11 @@ class CheckpointGraph:
     Attributes:
         architecture: what to build.
         part: which of its graphs.
-        folder: with the safetensors files.
+        folder: of the checkpoint, with its safetensors files.
         precision: one of `quantization.PRECISIONS`.
         allow_unused: beginnings of the names of tensors that need not be read, beside those that the architecture
             permits.
-        adapter: the folder of a LoRA adapter to merge; None for none.
+        adapter: the folder of a LoRA adapter of the checkpoint; None for the checkpoint as it is.
     """
 
     architecture: Architecture
@@ -90,21 +90,24 @@ class CheckpointGraph:
 
 
 def checkpoint_graph(
-    architecture: Architecture, part: str, description: ModelDescription, directory: Path
+    architecture: Architecture, part: str, folder: Path, description: ModelDescription, base: Path | None
 ) -> CheckpointGraph:
-    """One graph of a model in a folder, as its description says."""
-    base = description.base
-    return CheckpointGraph(
-        architecture,
-        part,
-        folder=directory if base is None else Path(base),
-        precision=description.precision or "float32",
-        allow_unused=description.allow_unused,
-        adapter=None if base is None else directory,
-    )
+    """One graph of a model at the precision of its description.
+
+    Args:
+        architecture: what to build.
+        part: which of its graphs.
+        folder: of a checkpoint, or of an adapter.
+        description: of the model.
+        base: the folder of the checkpoint that an adapter adapts; None for a checkpoint.
+    """
+    precision, adapter = description.precision or "float32", None if base is None else folder
+    return CheckpointGraph(architecture, part, base or folder, precision, description.allow_unused, adapter)
 
 
-def checkpoint_graphs(architecture: Architecture, description: ModelDescription, directory: Path) -> BuiltPair:
-    """The two graphs of a model with a vision tower."""
-    tower, text = (checkpoint_graph(architecture, part, description, directory) for part in ("tower", "text"))
+def checkpoint_graphs(
+    architecture: Architecture, folder: Path, description: ModelDescription, base: Path | None
+) -> BuiltPair:
+    """The two graphs of a model with a vision tower, as `checkpoint_graph` makes one."""
+    tower, text = (checkpoint_graph(architecture, part, folder, description, base) for part in ("tower", "text"))
     return BuiltPair(tower, text)

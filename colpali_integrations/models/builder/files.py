@@ -18,6 +18,24 @@ ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 
 
+def weight_names(folder: Path) -> list[str]:
+    """The safetensors files of a folder: the shards of its index, or the one file.
+
+    Raises:
+        ModelLoadError: a file is missing, or the weights are pickled.
+    """
+    names = shard_names(folder) if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing and (pickled := sorted(path.name for path in folder.glob("*.bin"))):
+        raise ModelLoadError(
+            f"{folder} has its weights in {pickled[0]}, a pickle, which may run any code when it is opened. Take a "
+            "revision with safetensors files, or convert it on a machine with PyTorch (save_pretrained writes them)"
+        )
+    if missing:
+        raise ModelLoadError(f"{folder} lacks {', '.join(missing)}; download the rest of the checkpoint")
+    return names
+
+
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds a PEFT adapter without the weights that it adapts."""
     return (folder / ADAPTER_CONFIG).is_file() and not any(
@@ -39,24 +57,6 @@ def check_adapter_file(folder: Path) -> None:
             f"a revision with {ADAPTER_FILE}"
         )
     raise ModelLoadError(f"{folder} lacks {ADAPTER_FILE}; download the rest of the adapter")
-
-
-def weight_names(folder: Path) -> list[str]:
-    """The safetensors files of a folder: the shards of its index, or the one file.
-
-    Raises:
-        ModelLoadError: a file is missing, or the weights are pickled.
-    """
-    names = shard_names(folder) if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing and (pickled := sorted(path.name for path in folder.glob("*.bin"))):
-        raise ModelLoadError(
-            f"{folder} has its weights in {pickled[0]}, a pickle, which may run any code when it is opened. Take a "
-            "revision with safetensors files, or convert it on a machine with PyTorch (save_pretrained writes them)"
-        )
-    if missing:
-        raise ModelLoadError(f"{folder} lacks {', '.join(missing)}; download the rest of the checkpoint")
-    return names
 
 
 def shard_names(folder: Path) -> list[str]:

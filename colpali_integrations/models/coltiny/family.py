@@ -164,7 +164,9 @@ class ColTinyFamily:
         self.pages = ColTinyPages(self.config, senses)
 
     @staticmethod
-    def adapt(base: ModelDescription, config: Mapping[str, Any], hints: str) -> ModelDescription:
+    def adapt(
+        base: ModelDescription, config: Mapping[str, Any], processor: Mapping[str, Any], hints: str
+    ) -> ModelDescription:
         """Compute `best_match` from the constants of the folder; the constructor checks them."""
         k1, hinge = config.get("k1"), config.get("hinge")
         if not (isinstance(k1, int | float) and isinstance(hinge, int | float)):

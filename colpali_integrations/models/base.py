@@ -1,0 +1,137 @@
+"""The checkpoint that a LoRA adapter adapts: which one it is, and where its files are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from colpali_integrations.errors import ModelNotFoundError
+from colpali_integrations.models.builder.files import (
+    ADAPTER_CONFIG,
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    is_adapter,
+    shard_names,
+    weight_names,
+)
+from colpali_integrations.models.folder import content_revision, revision_at
+from colpali_integrations.models.hub import read_json, resolve_files
+from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import ModelDescription
+
+__all__ = ["BaseFiles", "base_configuration", "find_base", "is_repository", "small_files"]
+
+# A repository's owner and name.
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+class BaseFiles(NamedTuple):
+    """The files of a base.
+
+    Attributes:
+        folder: with config.json and the safetensors files.
+        name: its repository, or the name of its folder.
+        revision: its commit, or a hash of its files.
+    """
+
+    folder: Path
+    name: str
+    revision: str | None
+
+
+def is_repository(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether a name has the form "owner/name"."""
+    return isinstance(name_or_path, str) and _REPOSITORY.fullmatch(name_or_path) is not None
+
+
+def small_files(name: str, options: ModelOptions, revision: str | None = None) -> Path:
+    """Find or download the configuration files of a repository, and its index of shards.
+
+    Raises:
+        ModelNotFoundError: it has neither config.json nor adapter_config.json, or cannot be fetched.
+    """
+    return _resolve(_repository(name, revision), options)
+
+
+def base_configuration(adapter: Path, options: ModelOptions) -> Path | None:
+    """A folder with the config.json of the checkpoint that a folder's adapter adapts; None where it holds no adapter.
+
+    Raises:
+        ModelNotFoundError: the base cannot be found.
+        ModelLoadError: its files are damaged.
+    """
+    if not is_adapter(adapter):
+        return None
+    source = _source(adapter, options, None)
+    if isinstance(source, Path):
+        return source
+    with _explained(adapter, source):
+        return small_files(source, options)
+
+
+def find_base(adapter: Path, description: ModelDescription, options: ModelOptions) -> BaseFiles:
+    """Find or download the checkpoint that a folder's adapter adapts.
+
+    Raises:
+        ModelNotFoundError: the base cannot be found.
+        ModelLoadError: its files are damaged.
+    """
+    source = _source(adapter, options, description.base)
+    if isinstance(source, Path):
+        names = ["config.json", INDEX_FILE, *weight_names(source)]
+        return BaseFiles(source, source.name, content_revision(source, names))
+    with _explained(adapter, source):
+        small = small_files(source, options, description.base_revision)
+    shards = shard_names(small) if (small / INDEX_FILE).is_file() else []
+    whole = replace(
+        _repository(source, description.base_revision),
+        model_file=INDEX_FILE if shards else WEIGHTS_FILE,
+        additional_files=("config.json", *shards),
+    )
+    with _explained(adapter, source):
+        folder = _resolve(whole, options)
+    return BaseFiles(folder, source, revision_at(whole, folder))
+
+
+def _source(adapter: Path, options: ModelOptions, described: str | None) -> Path | str:
+    """The base's folder or repository: the caller's, else the description's, else that of adapter_config.json."""
+    if options.base is not None and (folder := Path(options.base)).is_dir():
+        return folder
+    named = options.base or described or read_json(adapter, ADAPTER_CONFIG).get("base_model_name_or_path")
+    if isinstance(named, str) and is_repository(named):
+        return named
+    raise ModelNotFoundError(
+        f"{adapter} is an adapter of {named!r}, which is neither a folder nor a repository; pass base= with the folder "
+        "or the repository of the checkpoint that it adapts"
+    )
+
+
+@contextmanager
+def _explained(adapter: Path, base: str) -> Iterator[None]:
+    try:
+        yield
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            f"{adapter} is an adapter of {base!r}, which cannot be found: {error} Or pass base= with its folder."
+        ) from error
+
+
+def _repository(name: str, revision: str | None) -> ModelDescription:
+    return ModelDescription(
+        name=name,
+        family="",
+        dim=1,
+        repository=name,
+        revision=revision,
+        model_file="config.json",
+        additional_files=("processor_config.json", INDEX_FILE, ADAPTER_CONFIG),
+    )
+
+
+def _resolve(description: ModelDescription, options: ModelOptions) -> Path:
+    return resolve_files(description, cache_dir=options.cache_dir, local_files_only=options.local_files_only)
