@@ -16,7 +16,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves one repository. What it was asked for stands in `requests`, as "GET /path".
+    """Serves a repository or two. What it was asked for stands in `requests`, as "GET /path".
 
     Args:
         repository: "owner/name".
@@ -24,6 +24,7 @@ class Hub(ThreadingHTTPServer):
         revisions: what may be asked for beside the commit.
         silent: accept requests and never answer.
         gated: refuse the files, not the list of them.
+        others: further repositories and their files.
     """
 
     block_on_close = False
@@ -37,9 +38,11 @@ class Hub(ThreadingHTTPServer):
         revisions: tuple[str, ...] = ("main",),
         silent: bool = False,
         gated: bool = False,
+        others: dict[str, dict[str, bytes]] | None = None,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.repository, self.files, self.revisions = repository, files, (*revisions, COMMIT)
+        self.files, self.revisions = files, (*revisions, COMMIT)
+        self.repositories = {repository: files, **(others or {})}
         self.silent, self.gated = silent, gated
         self.requests: list[str] = []
         self.stopped = threading.Event()
@@ -74,25 +77,31 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.silent:
             hub.stopped.wait(60)
             return
-        api = f"/api/models/{hub.repository}"
+        named = path.removeprefix("/api/models/").strip("/").split("/")
+        repository = "/".join(named[:2])
+        files = hub.repositories.get(repository)
+        if files is None:
+            self._refuse(404, "RepoNotFound")
+            return
+        api = f"/api/models/{repository}"
         if path in (api, *(f"{api}/revision/{revision}" for revision in hub.revisions)):
-            siblings = [{"rfilename": name} for name in hub.files]
-            self._json({"id": hub.repository, "sha": COMMIT, "private": False, "siblings": siblings})
+            siblings = [{"rfilename": name} for name in files]
+            self._json({"id": repository, "sha": COMMIT, "private": False, "siblings": siblings})
         elif path.startswith(f"{api}/revision/"):
             self._refuse(404, "RevisionNotFound")
         elif path == f"{api}/tree/{COMMIT}":
             self._json([
                 {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                for name, content in hub.files.items()
+                for name, content in files.items()
             ])  # fmt: skip
-        elif path.startswith(f"/{hub.repository}/resolve/"):
-            revision, _, name = path.removeprefix(f"/{hub.repository}/resolve/").partition("/")
+        elif path.startswith(f"/{repository}/resolve/"):
+            revision, _, name = path.removeprefix(f"/{repository}/resolve/").partition("/")
             if hub.gated:
                 self._refuse(403, "GatedRepo")
-            elif revision not in hub.revisions or name not in hub.files:
+            elif revision not in hub.revisions or name not in files:
                 self._refuse(404, "EntryNotFound")
             else:
-                self._file(hub.files[name], with_body=with_body)
+                self._file(files[name], with_body=with_body)
         else:
             self._refuse(404, "RepoNotFound")
 
