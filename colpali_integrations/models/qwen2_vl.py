@@ -82,10 +82,10 @@ class Qwen2VLFamily(TransformerFamily):
     ) -> ModelDescription:
         """Choose the prompts of transformers' class, which its files may replace, or those of colpali-engine's."""
         prefix, suffix = _PROMPTS[config.get("model_type") == "colqwen2"]
-        image_prompt = processor.get("visual_prompt_prefix", "").replace(_IMAGE_TOKEN, "<image>")
+        image_prompt = str(processor.get("visual_prompt_prefix") or "").replace(_IMAGE_TOKEN, "<image>")
         return replace(
             base,
-            query_prefix=processor.get("query_prefix", prefix),
+            query_prefix=processor.get("query_prefix") or prefix,
             query_suffix=suffix,
             image_prompt=image_prompt or _IMAGE_PROMPT,
         )
