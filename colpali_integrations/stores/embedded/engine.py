@@ -293,18 +293,21 @@ class FolderEngine:
     ) -> dict[int, Ranking]:
         """The best entries of each search among those at its `chosen` positions.
 
-        Searches that compare the same array of positions with the same vectors go over the vectors together.
+        Searches that compare the same array of positions with the same vectors go over the vectors together, but for
+        questions of one vector: a product with one row ends in other last bits than one with many rows, and a batch
+        gives exactly the scores of its searches.
         """
         scans = {number: search.prefetch for number, search in searches.items() if search.prefetch is not None}
         candidates = dict(chosen)
         if scans:
             candidates |= {number: found for number, (found, _) in self._ranked(catalogue, scans, chosen).items()}
-        together: dict[tuple[str, int], list[int]] = defaultdict(list)
+        together: dict[tuple[str, int, int | None], list[int]] = defaultdict(list)
         for number, search in searches.items():
             candidates[number] = self._candidates(catalogue, search, candidates[number])
-            together[search.using, id(candidates[number])].append(number)
+            alone = number if self._schema[search.using].multi and len(search.query) == 1 else None
+            together[search.using, id(candidates[number]), alone].append(number)
         rankings: dict[int, Ranking] = {}
-        for (using, _), group in together.items():
+        for (using, _, _), group in together.items():
             layer, places = self._places(catalogue, using)
             asked = [searches[number] for number in group]
             found = best_entries(asked, self._files, layer, places, candidates[group[0]])
