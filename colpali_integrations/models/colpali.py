@@ -89,7 +89,7 @@ class ColPali:
         max_side: int | None = None,
         max_num_visual_tokens: int | None = None,
         base: str | os.PathLike[str] | None = None,
-        allow_unused: Sequence[str] = (),
+        allow_unused: Sequence[str] | None = None,
         allow_urls: bool = False,
         url_timeout: float = 10.0,
         url_max_bytes: int = 64 * 2**20,

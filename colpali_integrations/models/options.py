@@ -57,7 +57,7 @@ class ModelOptions:
     max_side: int | None = None
     max_num_visual_tokens: int | None = None
     base: str | os.PathLike[str] | None = None
-    allow_unused: Sequence[str] = ()
+    allow_unused: Sequence[str] | None = None
     allow_urls: bool = False
     url_timeout: float = 10.0
     url_max_bytes: int = 64 * 2**20
@@ -77,7 +77,7 @@ class ModelOptions:
             raise ConfigurationError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if isinstance(self.allow_unused, str):
             raise ConfigurationError(f"allow_unused must be a list of names of tensors, got {self.allow_unused!r}")
-        object.__setattr__(self, "allow_unused", tuple(self.allow_unused))
+        object.__setattr__(self, "allow_unused", tuple(self.allow_unused or ()) or None)
         if self.device_ids is not None:
             if len(set(self.device_ids)) != len(self.device_ids):
                 raise ConfigurationError(f"device_ids must be different, got {list(self.device_ids)}")

@@ -155,7 +155,7 @@ async def test_async_is_sync_beside_the_loop() -> None:
     nodes: Any = await reader.aload_data(COLOURS)
     beside.cancel()
     assert nodes == reader.load_data(COLOURS)
-    assert ticks > 2
+    assert ticks  # a blocked loop counts none
     assert list(await reader.alazy_load_data(COLOURS, pages=[2])) == nodes[1:2]
 
 
