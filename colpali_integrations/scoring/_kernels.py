@@ -89,74 +89,52 @@ def best_matches(
         >>> best_matches(np.eye(2, dtype=np.float32), [np.array([[0.6, 0.8], [-1.0, 0.0]])]).round(3).tolist()
         [[0.6000000238418579], [0.800000011920929]]
     """
-    queries = np.ascontiguousarray(queries)
-    best = np.empty((len(queries), len(pages)), np.float32)
     lengths = np.array([len(page) for page in pages])
+    return best_in_runs(queries, pages, lengths, threads=threads, limits=limits)
+
+
+def best_in_runs(
+    queries: NDArray[np.float32],
+    runs: Sequence[NDArray[Any]],
+    lengths: NDArray[np.int64],
+    *,
+    threads: int | None = None,
+    limits: Limits = LIMITS,
+) -> NDArray[np.float32]:
+    """Compute `best_matches` of pages that lie one behind another in larger arrays.
+
+    Args:
+        queries: (n_vectors, dim), at least one.
+        runs: (n, dim) arrays, each with the vectors of one or more whole pages.
+        lengths: (n_pages,), the number of vectors per page over all runs, at least 1 each.
+        threads: as in `best_matches`.
+        limits: as in `best_matches`; blocks have fewer vectors if these have more than 128 numbers.
+
+    Returns:
+        float32 (n_vectors, n_pages).
+    """
+    queries = np.ascontiguousarray(queries)
+    limits = limits._replace(rows=min(limits.rows, max(1, limits.rows * 128 // queries.shape[1])))
+    best = np.empty((len(queries), len(lengths)), np.float32)
+    ends, run_ends = np.cumsum(lengths), np.cumsum([len(run) for run in runs])
     _product(np.float32)  # made before the threads start, or each of them would wait for it
 
     def score(block: tuple[int, int], buffers: Buffers) -> None:
         first, last = block
-        _score(queries, pages[first:last], lengths[first:last], best[:, first:last], buffers, limits)
+        rows = _between(runs, run_ends, int(ends[first] - lengths[first]), int(ends[last - 1]))
+        _score(queries, rows, lengths[first:last], best[:, first:last], buffers, limits)
 
     share_out(blocks(lengths.tolist(), limits.rows), score, threads=threads)
     return best
 
 
-def best_in_runs(
-    queries: NDArray[np.float32],
-    runs: Sequence[tuple[NDArray[Any], NDArray[np.int64]]],
-    *,
-    threads: int | None = None,
-    limits: Limits = LIMITS,
-) -> NDArray[np.float32]:
-    """Compute `best_matches` of pages that lie one behind another in larger arrays, without an array per page.
-
-    Args:
-        queries: (n_vectors, dim), at least one.
-        runs: the vectors (n, dim) of some pages, and the number of vectors of each of these pages, at least 1.
-        threads: as in `best_matches`.
-        limits: as in `best_matches`; blocks of longer vectors have fewer.
-
-    Returns:
-        float32 (n_vectors, n_pages), in the order of the runs.
-    """
-    queries = np.ascontiguousarray(queries)
-    limits = limits._replace(rows=min(limits.rows, max(1, limits.rows * 128 // queries.shape[1])))
-    lengths = np.concatenate([counts for _, counts in runs])
-    best = np.empty((len(queries), len(lengths)), np.float32)
-    _product(np.float32)
-
-    def score(block: tuple[int, int, list[NDArray[Any]]], buffers: Buffers) -> None:
-        first, last, arrays = block
-        _score(queries, arrays, lengths[first:last], best[:, first:last], buffers, limits)
-
-    share_out(list(_run_blocks(runs, limits.rows)), score, threads=threads)
-    return best
-
-
-def _run_blocks(
-    runs: Sequence[tuple[NDArray[Any], NDArray[np.int64]]], most: int
-) -> Iterator[tuple[int, int, list[NDArray[Any]]]]:
-    """Blocks of at most `most` vectors, or of one longer page: the first page, the one after the last, the arrays."""
-    first = last = size = 0
-    arrays: list[NDArray[Any]] = []
-    for rows, lengths in runs:
-        ends = np.cumsum(lengths)
-        page = start = 0
-        while page < len(ends):
-            # The pages that the block has room for; a new block takes one in any case.
-            after = int(np.searchsorted(ends, start + most - size, side="right"))
-            if after <= page and arrays:
-                yield first, last, arrays
-                first, size, arrays = last, 0, []
-                continue
-            after = max(after, page + 1)
-            end = int(ends[after - 1])
-            arrays.append(rows[start:end])
-            last, size = last + after - page, size + end - start
-            page, start = after, end
-    if arrays:
-        yield first, last, arrays
+def _between(runs: Sequence[NDArray[Any]], ends: NDArray[np.int64], start: int, end: int) -> list[NDArray[Any]]:
+    """The vectors from number `start` to number `end` of arrays that end at `ends`."""
+    first, last = int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(ends, end, side="left"))
+    parts = list(runs[first : last + 1])
+    parts[-1] = parts[-1][: end - int(ends[last]) + len(runs[last])]
+    parts[0] = parts[0][start - int(ends[first]) + len(runs[first]) :]
+    return parts
 
 
 def products(rows: NDArray[np.float32], others: NDArray[Any]) -> NDArray[np.float32]:

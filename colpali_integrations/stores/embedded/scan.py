@@ -84,7 +84,7 @@ def full_scores(
     step = min(_CHUNK, max(1, limits.matches // len(stacked)))
     for first in range(0, len(positions), step):
         part = positions[first : first + step]
-        best = best_in_runs(stacked, list(_runs(files, layer, places, part)))
+        best = best_in_runs(stacked, list(_runs(files, layer, places, part)), places.lengths[part])
         scores[:, first : first + len(part)] = np.add.reduceat(best, starts, axis=0, dtype=np.float64)
     return scores
 
@@ -104,10 +104,10 @@ def first_scores(
     dim = query.shape[1]
     for first in range(0, len(positions), _COPIES):
         part = positions[first : first + _COPIES]
-        values = np.concatenate([rows for rows, _ in _runs(files, *layers[0], part)])
+        values = np.concatenate(list(_runs(files, *layers[0], part)))
         lengths = layers[0][1].lengths[part]
         if len(layers) == 2:
-            scales = np.concatenate([rows for rows, _ in _runs(files, *layers[1], part)])
+            scales = np.concatenate(list(_runs(files, *layers[1], part)))
             pages = Int8Pages(values, lengths, scales[:, 0], scales[:, 1:])
         else:
             signs = np.unpackbits(values, axis=1, count=dim).astype(np.int8) * np.int8(2) - np.int8(1)
@@ -129,18 +129,14 @@ def bm25_of(connection: sqlite3.Connection, catalogue: Catalogue, query: SparseV
     return scores
 
 
-def _runs(
-    files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
-    """The rows of entries, those that lie one behind another in one array, and the number of rows per entry."""
-    numbers, starts, lengths = places.files[positions], places.starts[positions], places.lengths[positions]
-    ends = starts + lengths
+def _runs(files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """The rows of entries; those that lie one behind another come in one array."""
+    numbers, starts = places.files[positions], places.starts[positions]
+    ends = starts + places.lengths[positions]
     mapped = {
         int(number): files.rows(layer, int(number), int(ends[numbers == number].max())) for number in np.unique(numbers)
     }
-    firsts = np.flatnonzero(np.append(True, (numbers[1:] != numbers[:-1]) | (starts[1:] != ends[:-1])))
-    lasts = np.append(firsts[1:], len(positions))
-    for number, start, end, first, last in zip(
-        *(one.tolist() for one in (numbers[firsts], starts[firsts], ends[lasts - 1], firsts, lasts)), strict=True
-    ):
-        yield mapped[number][start:end], lengths[first:last]
+    begins = np.append(True, (numbers[1:] != numbers[:-1]) | (starts[1:] != ends[:-1]))
+    last = np.append(begins[1:], True)
+    for number, start, end in zip(numbers[begins].tolist(), starts[begins].tolist(), ends[last].tolist(), strict=True):
+        yield mapped[number][start:end]
