@@ -37,7 +37,7 @@ K, BATCH = 10, 32
 MUVERA = Muvera(128)
 SCHEMA = {
     FULL: VectorSpec(dim=128),
-    "ward": VectorSpec(dim=128),
+    "ward": VectorSpec(dim=128, coarse=True),
     "muvera": VectorSpec(dim=MUVERA.size, multi=False),
 }
 CENTROIDS = "centroids"

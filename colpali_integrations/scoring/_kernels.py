@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto
 
 __all__ = [
-    *("best_in_runs", "best_matches", "products", "query_slices"),
+    *("best_in_runs", "best_matches", "between", "products", "query_slices"),
     *("run", "share_out", "shared_session", "single_threaded"),
 ]
 
@@ -121,15 +121,15 @@ def best_in_runs(
 
     def score(block: tuple[int, int], buffers: Buffers) -> None:
         first, last = block
-        rows = _between(runs, run_ends, int(ends[first] - lengths[first]), int(ends[last - 1]))
+        rows = between(runs, run_ends, int(ends[first] - lengths[first]), int(ends[last - 1]))
         _score(queries, rows, lengths[first:last], best[:, first:last], buffers, limits)
 
     share_out(blocks(lengths.tolist(), limits.rows), score, threads=threads)
     return best
 
 
-def _between(runs: Sequence[NDArray[Any]], ends: NDArray[np.int64], start: int, end: int) -> list[NDArray[Any]]:
-    """The vectors from number `start` to number `end` of arrays that end at `ends`."""
+def between(runs: Sequence[NDArray[Any]], ends: NDArray[np.int64], start: int, end: int) -> list[NDArray[Any]]:
+    """Cut the vectors from number `start` to number `end` out of arrays that end at `ends`, without a copy."""
     first, last = int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(ends, end, side="left"))
     parts = list(runs[first : last + 1])
     parts[-1] = parts[-1][: end - int(ends[last]) + len(runs[last])]

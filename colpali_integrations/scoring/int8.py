@@ -20,16 +20,17 @@ vectors of similar lengths, such as those of late interaction models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.scoring._blocks import blocks
+from colpali_integrations.scoring._blocks import LIMITS, Limits, blocks
 from colpali_integrations.scoring._kernels import (
     Buffers,
+    between,
     query_slices,
     run,
     share_out,
@@ -38,7 +39,7 @@ from colpali_integrations.scoring._kernels import (
 )
 from colpali_integrations.scoring.maxsim import PreparedPages, float_pages
 
-__all__ = ["Int8Pages", "quantize_int8", "quantize_queries", "scaled_matches"]
+__all__ = ["Int8Pages", "products_in_runs", "quantize_int8", "quantize_queries", "quantize_values", "scaled_matches"]
 
 PAGE_LEVELS, QUERY_LEVELS = 127, 63
 # Centres converted to float64 at a time, 2 MB: converting those of 50,000 pages at once took longer than the products.
@@ -135,29 +136,7 @@ class Int8Pages(PreparedPages):
             queries: int8 (n_query_vectors, dim) of -63 to 63, at least one.
             threads: as in `best_matches`.
         """
-        best = np.empty((len(queries), len(self)), np.int32)
-        columns = np.ascontiguousarray(queries.T)
-        # The product takes pages as 0 to 255, so it is larger by 128 times the sum of the query vector.
-        excess = 128 * queries.sum(axis=1, dtype=np.int32)
-        session = shared_session(np.int8, lambda: single_threaded(_graph()))
-
-        def score(block: tuple[int, int], buffers: Buffers) -> None:
-            first, last = block
-            start, stop = self._starts[first], self._starts[last - 1] + self.lengths[last - 1]
-            size = int(stop - start)
-            buffer = buffers.get(np.uint8)
-            if buffer is None or len(buffer) < size:
-                buffer = buffers[np.uint8] = np.empty((max(self._limits.rows, size), self.dim), np.uint8)
-            rows = np.bitwise_xor(self.values[start:stop].view(np.uint8), np.uint8(128), out=buffer[:size])
-            starts = self._starts[first:last] - start
-            for part in query_slices(len(queries), size, self._limits):
-                products = run(session, {"pages": rows, "queries": columns[:, part]})
-                np.maximum.reduceat(products, starts, axis=1, out=best[part, first:last])
-
-        if best.size:
-            share_out(blocks(self.lengths.tolist(), self._limits.rows), score, threads=threads)
-        best -= excess[:, None]
-        return best
+        return products_in_runs(queries, [self.values], self.lengths, threads=threads, limits=self._limits)
 
     def __repr__(self) -> str:
         return f"Int8Pages({len(self)} pages of {len(self.values)} vectors, dim={self.dim})"
@@ -196,9 +175,9 @@ def quantize_int8(pages: Iterable[NDArray[Any]]) -> Int8Pages:
     centres: list[NDArray[np.float32]] = []
     for index, page in enumerate(float_pages(pages, "quantize_int8")):
         centre = page.mean(axis=0, dtype=np.float64).astype(np.float32)
-        with np.errstate(over="ignore"):  # _quantized refuses infinity
+        with np.errstate(over="ignore"):  # quantize_values refuses infinity
             array = page - centre
-        rows, scale = _quantized(array, np.abs(array).max(keepdims=True), PAGE_LEVELS, f"pages[{index}]")
+        rows, scale = quantize_values(array, np.abs(array).max(keepdims=True), PAGE_LEVELS, f"pages[{index}]")
         values.append(rows)
         scales.append(scale[0, 0])
         centres.append(centre)
@@ -221,8 +200,55 @@ def quantize_queries(queries: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[n
         InputError: a number is not finite.
     """
     array = np.asarray(queries, np.float32)
-    values, scales = _quantized(array, np.abs(array).max(axis=1, keepdims=True), QUERY_LEVELS, "queries")
+    values, scales = quantize_values(array, np.abs(array).max(axis=1, keepdims=True), QUERY_LEVELS, "queries")
     return values, scales[:, 0].astype(np.float64)
+
+
+def products_in_runs(
+    queries: NDArray[np.int8],
+    runs: Sequence[NDArray[np.int8]],
+    lengths: NDArray[np.int64],
+    *,
+    threads: int | None = None,
+    limits: Limits = LIMITS,
+) -> NDArray[np.int32]:
+    """Compute the highest products of integers, exactly, with pages that lie one behind another in larger arrays.
+
+    Args:
+        queries: int8 (n_query_vectors, dim) of -63 to 63, at least one.
+        runs: int8 (n, dim) arrays, each with the vectors of one or more whole pages.
+        lengths: (n_pages,), the number of vectors per page over all runs, at least 1 each.
+        threads: blocks in work at the same time; None for one per core that this process may use.
+        limits: the sizes of blocks.
+
+    Returns:
+        int32 (n_query_vectors, n_pages).
+    """
+    best = np.empty((len(queries), len(lengths)), np.int32)
+    columns, dim = np.ascontiguousarray(queries.T), queries.shape[1]
+    # The product takes pages as 0 to 255, so it is larger by 128 times the sum of the query vector.
+    excess = 128 * queries.sum(axis=1, dtype=np.int32)
+    session = shared_session(np.int8, lambda: single_threaded(_graph()))
+    ends, run_ends = np.cumsum(lengths), np.cumsum([len(run) for run in runs])
+    begins = ends - lengths
+
+    def score(block: tuple[int, int], buffers: Buffers) -> None:
+        first, last = block
+        size = int(ends[last - 1] - begins[first])
+        if np.int8 not in buffers or len(buffers[np.int8]) < size:
+            buffers[np.int8] = np.empty((max(limits.rows, size), dim), np.int8)
+        parts = between(runs, run_ends, int(begins[first]), int(ends[last - 1]))
+        rows = np.concatenate(parts, out=buffers[np.int8][:size]).view(np.uint8)
+        np.bitwise_xor(rows, np.uint8(128), out=rows)
+        starts = begins[first:last] - begins[first]
+        for part in query_slices(len(queries), size, limits):
+            products = run(session, {"pages": rows, "queries": columns[:, part]})
+            np.maximum.reduceat(products, starts, axis=1, out=best[part, first:last])
+
+    if best.size:
+        share_out(blocks(lengths.tolist(), limits.rows), score, threads=threads)
+    best -= excess[:, None]
+    return best
 
 
 def scaled_matches(
@@ -240,9 +266,23 @@ def scaled_matches(
     return scaled
 
 
-def _quantized(
+def quantize_values(
     array: NDArray[np.float32], greatest: NDArray[np.float32], levels: int, name: str
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round numbers to integers.
+
+    Args:
+        array: of floats.
+        greatest: the highest absolute values, in the shape of the scales that share an integer range.
+        levels: the integer that the highest value becomes.
+        name: of the array, for messages.
+
+    Returns:
+        int8 of `array`'s shape, and the scales, of `greatest`'s.
+
+    Raises:
+        InputError: a number is not finite.
+    """
     if not np.isfinite(greatest).all():  # the greatest is NaN or infinity where any number is
         raise InputError(f"{name}: NaN or infinity cannot be quantised")
     scales = greatest / np.float32(levels)

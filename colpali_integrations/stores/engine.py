@@ -53,11 +53,13 @@ class VectorSpec:
         dim: length of a vector.
         multi: whether a point has several vectors of this name, compared by MaxSim, or one.
         quantization: "int8" or "binary" for a smaller copy that is scanned first, "centroids" for an index.
+        coarse: whether an engine may round the vectors to 8 bits, because they only choose candidates.
     """
 
     dim: int
     multi: bool = True
     quantization: str | None = None
+    coarse: bool = False
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ class Settings:
         copies = self.first_stage if self.first_stage in ("int8", "binary", "centroids") else None
         schema = {FULL: VectorSpec(dim=self.model.dim, quantization=copies)}
         if self.first_stage in ("ward", "rows"):
-            schema[FIRST] = VectorSpec(dim=self.model.dim)
+            schema[FIRST] = VectorSpec(dim=self.model.dim, coarse=True)
         elif self.first_stage == "muvera":
             schema[FIRST] = VectorSpec(dim=self.muvera.size, multi=False)
         return schema

@@ -35,11 +35,13 @@ class Layer:
         name: part of the file names.
         dtype: of the numbers.
         width: numbers per row.
+        coarse: whether the rows are those of `coarse_rows`.
     """
 
     name: str
     dtype: DTypeLike
     width: int
+    coarse: bool = False
 
     @property
     def row_bytes(self) -> int:

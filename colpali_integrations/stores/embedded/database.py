@@ -47,7 +47,7 @@ DATABASE, LOCK = "store.db", "store.lock"
 READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """Raised while a database is read; the latter by Python for SQLite's message about a damaged name."""
 _FORMER = "store.json"  # of the engine of versions before 0.1.0
-_APPLICATION, _VERSION = 0x436F6C50, 2
+_APPLICATION, _VERSION = 0x436F6C50, 3
 # A commit waits for readers, and a writer for another one. Compaction takes the longest, about a second per GB.
 _PATIENCE = 60.0
 

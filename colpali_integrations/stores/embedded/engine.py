@@ -22,6 +22,7 @@ from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.scoring.int8 import quantize_int8
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, MissingFile, Place, Tail, checksum
 from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Catalogue, Places, counter
+from colpali_integrations.stores.embedded.coarse import SCALE_BYTES, coarse_rows, coarse_vectors
 from colpali_integrations.stores.embedded.conditions import to_sql
 from colpali_integrations.stores.embedded.database import Database
 from colpali_integrations.stores.embedded.scan import (
@@ -383,7 +384,7 @@ class FolderEngine:
         rows = self._rows(self._layers[name], place)
         if checksum(self._layers[name], number, rows) != place.checksum:
             raise StoreError(f"{self.where}: the vectors of {id_!r} are damaged; repair the store, or index it anew")
-        vectors: Float32 = rows.astype(np.float32)
+        vectors: Float32 = coarse_vectors(rows) if self._layers[name].coarse else rows.astype(np.float32)
         return vectors if self._schema[name].multi else vectors[0]
 
     def _rows(self, layer: Layer, place: Place) -> NDArray[Any]:
@@ -535,20 +536,23 @@ def layers_of(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
     """The layers of a store by name, in the order of their numbers."""
     layers = {}
     for name, spec in schema.items():
-        layers[name] = Layer(name, np.float16 if spec.multi else np.float32, spec.dim)  # "centroids" has no rows
+        if spec.coarse:
+            layers[name] = Layer(name, np.int8, spec.dim + SCALE_BYTES, coarse=True)
+        else:
+            layers[name] = Layer(name, np.float16 if spec.multi else np.float32, spec.dim)
         if spec.quantization == "int8":
             layers[f"{name}-int8"] = Layer(f"{name}-int8", np.int8, spec.dim)
             layers[f"{name}-scales"] = Layer(f"{name}-scales", np.float32, spec.dim + 1)
         elif spec.quantization == "binary":
             layers[f"{name}-binary"] = Layer(f"{name}-binary", np.uint8, (spec.dim + 7) // 8)
-    return layers
+    return layers  # "centroids" has no rows
 
 
-def layer_rows(point: Point, layers: Collection[str]) -> dict[str, NDArray[Any]]:
-    """The rows (n, width) of a point by layer; `layers` are the names of all layers of the store."""
+def layer_rows(point: Point, layers: Mapping[str, Layer]) -> dict[str, NDArray[Any]]:
+    """The rows (n, width) of a point by layer; `layers` are all layers of the store by name."""
     rows: dict[str, NDArray[Any]] = {}
     for name, vectors in point.vectors.items():
-        rows[name] = np.atleast_2d(vectors)
+        rows[name] = coarse_rows(vectors) if layers[name].coarse else np.atleast_2d(vectors)
         if f"{name}-int8" in layers:
             copies = quantize_int8([vectors])
             rows[f"{name}-int8"] = copies.values

@@ -16,6 +16,7 @@ from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.scoring.int8 import Int8Pages
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer
 from colpali_integrations.stores.embedded.catalogue import Catalogue, Places
+from colpali_integrations.stores.embedded.coarse import coarse_matches
 from colpali_integrations.stores.engine import Search, pieces
 
 __all__ = ["Ranking", "as_rows", "best_entries", "best_positions", "bm25_of", "first_scores", "full_scores", "ranked"]
@@ -84,9 +85,19 @@ def full_scores(
     step = min(_CHUNK, max(1, limits.matches // len(stacked)))
     for first in range(0, len(positions), step):
         part = positions[first : first + step]
-        best = best_in_runs(stacked, list(_runs(files, layer, places, part)), places.lengths[part])
+        best = _best_matches(stacked, files, layer, places, part)
         scores[:, first : first + len(part)] = np.add.reduceat(best, starts, axis=0, dtype=np.float64)
     return scores
+
+
+def _best_matches(
+    queries: Float32, files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np.int64]
+) -> NDArray[Any]:
+    """The highest product of each vector with each entry: (n_vectors, n_positions)."""
+    runs, lengths = list(_runs(files, layer, places, positions)), places.lengths[positions]
+    if layer.coarse:
+        return coarse_matches(queries, runs, lengths, _first_rows(files, layer, places, positions))
+    return best_in_runs(queries, runs, lengths)
 
 
 def first_scores(
@@ -133,10 +144,26 @@ def _runs(files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np
     """The rows of entries; those that lie one behind another come in one array."""
     numbers, starts = places.files[positions], places.starts[positions]
     ends = starts + places.lengths[positions]
-    mapped = {
-        int(number): files.rows(layer, int(number), int(ends[numbers == number].max())) for number in np.unique(numbers)
-    }
+    mapped = _mapped(files, layer, numbers, ends)
     begins = np.append(True, (numbers[1:] != numbers[:-1]) | (starts[1:] != ends[:-1]))
     last = np.append(begins[1:], True)
     for number, start, end in zip(numbers[begins].tolist(), starts[begins].tolist(), ends[last].tolist(), strict=True):
         yield mapped[number][start:end]
+
+
+def _first_rows(files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np.int64]) -> NDArray[Any]:
+    """The first row of each entry: (n_positions, width)."""
+    numbers, starts = places.files[positions], places.starts[positions]
+    rows = np.empty((len(positions), layer.width), layer.dtype)
+    for number, mapped in _mapped(files, layer, numbers, starts + places.lengths[positions]).items():
+        rows[numbers == number] = mapped[starts[numbers == number]]
+    return rows
+
+
+def _mapped(
+    files: BlockFiles, layer: Layer, numbers: NDArray[np.int64], ends: NDArray[np.int64]
+) -> dict[int, NDArray[Any]]:
+    """The mapped rows of files by number, up to the last of `ends`."""
+    return {
+        int(number): files.rows(layer, int(number), int(ends[numbers == number].max())) for number in np.unique(numbers)
+    }

@@ -25,7 +25,7 @@ from tests.stores.backends import DIM, MODEL, entry, page
 
 SCHEMA = {
     FULL: VectorSpec(dim=DIM, quantization="int8"),
-    FIRST: VectorSpec(dim=DIM),
+    FIRST: VectorSpec(dim=DIM, coarse=True),
     "single": VectorSpec(dim=3, multi=False),
 }
 
