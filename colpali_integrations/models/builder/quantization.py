@@ -3,7 +3,7 @@
 | precision | weights | inputs of a product | operator |
 |---|---|---|---|
 | float32 | as stored, exactly | float32 | FusedMatMul |
-| int8 | 8 bits, a scale per 128 of them | rounded to 8 bits per block | MatMulNBits |
+| int8 | 8 bits, a scale per 256 of them | rounded to 8 bits per block | MatMulNBits |
 | int8-dynamic | 8 bits, a scale per output | rounded to 8 bits per tensor | DynamicQuantizeMatMul |
 """
 
@@ -56,7 +56,8 @@ class BlockInt8:
     """Blocks of weights along the inputs share a scale; a level q stands for ``(q - 128) * scale``."""
 
     name = "int8"
-    _BLOCK = 128
+    # With 128 a product takes 13% more CPU time, and its results are hardly closer to float32.
+    _BLOCK = 256
     # MatMulNBits' accuracy level at which it rounds its inputs to 8 bits, to multiply integers.
     _LEVEL = 4
 

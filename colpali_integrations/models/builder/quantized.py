@@ -40,7 +40,7 @@ CACHE_VARIABLE = "COLPALI_INTEGRATIONS_CACHE"
 """The environment variable that names the folder of quantized weights."""
 
 # Changes whenever the same checkpoint gives other bytes.
-_VERSION = 1
+_VERSION = 2
 _BLOB = re.compile(r"[0-9a-f]{64}")
 # Tensors of up to this many bytes count whole in a file's identity, larger ones by samples.
 _HASHED_WHOLE = 2**16

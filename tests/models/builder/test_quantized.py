@@ -25,7 +25,7 @@ from colpali_integrations.models.builder.weights import Checkpoint
 from .checkpoints import read, save
 
 RANDOM = np.random.default_rng(0)
-WEIGHT = RANDOM.standard_normal((48, 200), dtype=np.float32)
+WEIGHT = RANDOM.standard_normal((48, 400), dtype=np.float32)
 BIAS = RANDOM.standard_normal(48, dtype=np.float32)
 BOTH = pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
 
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 def layer(folder: Path, precision: str, *, factor: float = 1.0) -> GraphBuilder:
     g = GraphBuilder(Checkpoint(folder), quantization_of(precision))
-    x = g.input("x", np.float32, ["batch", "tokens", 200])
+    x = g.input("x", np.float32, ["batch", "tokens", 400])
     g.output(linear(g, x, "layer", bias=True, factor=factor), "y", ["batch", "tokens", 48])
     return g
 
@@ -67,7 +67,7 @@ def test_a_quantized_layer_is_close_to_the_exact_one(
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights))
     session = ort.InferenceSession(graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    x = RANDOM.standard_normal((2, 3, 200), dtype=np.float32)
+    x = RANDOM.standard_normal((2, 3, 400), dtype=np.float32)
     [y] = session.run(None, {"x": x})
     exact = factor * (x @ WEIGHT.T + BIAS)
     assert 0 < np.abs(y - exact).max() < 0.03 * factor * np.abs(exact / factor).max()
@@ -78,20 +78,20 @@ def test_levels_times_scales_are_the_weight_to_half_a_step(precision: str) -> No
     parts = way(precision).quantize(WEIGHT)
     shapes = {name: (array.dtype.name, array.shape) for name, array in parts.items()}
     kinds = {"F32": "float32", "U8": "uint8", "I8": "int8"}
-    assert shapes == {name: (kinds[kind], shape) for name, (kind, shape) in way(precision).parts(48, 200).items()}
+    assert shapes == {name: (kinds[kind], shape) for name, (kind, shape) in way(precision).parts(48, 400).items()}
     if precision == "int8":
         steps = parts["levels"].astype(np.float32) - 128
-        values = (steps * parts["scales"][..., None]).reshape(48, -1)[:, :200]
-        bound = np.repeat(parts["scales"], 128, axis=1)[:, :200] / 2
+        values = (steps * parts["scales"][..., None]).reshape(48, -1)[:, :400]
+        bound = np.repeat(parts["scales"], 256, axis=1)[:, :400] / 2
     else:
         values = parts["levels"].T * parts["scales"][:, None]
-        bound = np.broadcast_to(parts["scales"][:, None] / 2, (48, 200))
+        bound = np.broadcast_to(parts["scales"][:, None] / 2, (48, 400))
     assert (np.abs(values - WEIGHT) <= bound * 1.001).all()
 
 
 @BOTH
 def test_a_row_of_zeros_stays_zero(precision: str) -> None:
-    parts = way(precision).quantize(np.zeros((2, 130), np.float32))
+    parts = way(precision).quantize(np.zeros((2, 300), np.float32))
     assert np.isfinite(parts["scales"]).all()
     assert not parts["scales"].any()
 
