@@ -7,7 +7,8 @@ import json
 import sqlite3
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
 from itertools import islice
 from pathlib import Path
@@ -26,13 +27,15 @@ from colpali_integrations.stores.embedded.coarse import SCALE_BYTES, coarse_rows
 from colpali_integrations.stores.embedded.conditions import to_sql
 from colpali_integrations.stores.embedded.database import Database
 from colpali_integrations.stores.embedded.scan import (
+    Matcher,
     Ranking,
     as_rows,
     best_entries,
-    best_positions,
+    binary_matcher,
     bm25_of,
-    first_scores,
+    int8_matcher,
     ranked,
+    vectors_matcher,
 )
 from colpali_integrations.stores.embedded.segments import SegmentIndex, Sizes
 from colpali_integrations.stores.engine import (
@@ -292,48 +295,76 @@ class FolderEngine:
     def _ranked(
         self, catalogue: Catalogue, searches: Mapping[int, Search], chosen: Mapping[int, NDArray[np.int64]]
     ) -> dict[int, Ranking]:
-        """The best entries of each search among those at its `chosen` positions.
-
-        Searches that compare the same array of positions with the same vectors go over the vectors together, but for
-        questions of one vector: a product with one row ends in other last bits than one with many rows, and a batch
-        gives exactly the scores of its searches.
-        """
+        """The best entries of each search among those at its `chosen` positions."""
         scans = {number: search.prefetch for number, search in searches.items() if search.prefetch is not None}
         candidates = dict(chosen)
         if scans:
             candidates |= {number: found for number, (found, _) in self._ranked(catalogue, scans, chosen).items()}
-        together: dict[tuple[str, int, int | None], list[int]] = defaultdict(list)
-        for number, search in searches.items():
-            candidates[number] = self._candidates(catalogue, search, candidates[number])
-            alone = number if self._schema[search.using].multi and len(search.query) == 1 else None
-            together[search.using, id(candidates[number]), alone].append(number)
+        candidates |= self._candidates(catalogue, searches, candidates)
         rankings: dict[int, Ranking] = {}
-        for (using, _, _), group in together.items():
+        for group in self._together(searches, candidates):
+            using, positions = searches[group[0]].using, candidates[group[0]]
             layer, places = self._places(catalogue, using)
+            match = vectors_matcher(self._files, layer, places)
             asked = [searches[number] for number in group]
-            found = best_entries(asked, self._files, layer, places, candidates[group[0]])
+            found = best_entries(asked, match, positions[places.lengths[positions] > 0])
             rankings.update(zip(group, found, strict=True))
         return rankings
 
-    def _candidates(self, catalogue: Catalogue, search: Search, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _together(
+        self, searches: Mapping[int, Search], positions: Mapping[int, NDArray[np.int64]]
+    ) -> Iterable[list[int]]:
+        """Numbers of searches that go over the vectors together: they compare the same vectors of the same entries.
+
+        Questions of one vector go alone: a product with one row ends in other last bits than one with many rows, and a
+        batch gives exactly the scores of its searches.
+
+        Args:
+            searches: by number.
+            positions: of the entries to choose from, by number; the same entries are the same array.
+        """
+        groups: dict[tuple[str, int, int | None], list[int]] = defaultdict(list)
+        for number, search in searches.items():
+            alone = number if self._schema[search.using].multi and len(search.query) == 1 else None
+            groups[search.using, id(positions[number]), alone].append(number)
+        return groups.values()
+
+    def _candidates(
+        self, catalogue: Catalogue, searches: Mapping[int, Search], positions: Mapping[int, NDArray[np.int64]]
+    ) -> dict[int, NDArray[np.int64]]:
         """The entries that a scan of smaller copies, or the index of centroids, passes on to exact scores.
 
         Returns:
-            Some of `positions`, or the array itself for all.
+            For some of the searches, some of their `positions`.
         """
-        if search.oversampling is None:
-            return positions
-        having = positions[self._places(catalogue, search.using)[1].lengths[positions] > 0]
-        limit = int(np.ceil(search.oversampling * search.limit))
-        if search.using in self._segments:
-            found = self._segments[search.using].candidates(as_rows(search), catalogue, having, limit)
-            return positions if len(found) == len(having) else found
-        copies = self._schema[search.using].quantization
-        if copies is None or limit >= len(having):
-            return positions
-        kinds = ["int8", "scales"] if copies == "int8" else ["binary"]
-        layers = [self._places(catalogue, f"{search.using}-{kind}") for kind in kinds]
-        return having[best_positions(first_scores(as_rows(search), self._files, layers, having), limit)]
+        short = {
+            number: replace(search, limit=int(np.ceil(search.oversampling * search.limit)))
+            for number, search in searches.items()
+            if search.oversampling is not None
+        }
+        chosen: dict[int, NDArray[np.int64]] = {}
+        for group in self._together(short, positions):
+            using, entries = short[group[0]].using, positions[group[0]]
+            having = entries[self._places(catalogue, using)[1].lengths[entries] > 0]
+            asked = {number: short[number] for number in group if short[number].limit < len(having)}
+            if using in self._segments:
+                index = self._segments[using]
+                for number, search in asked.items():
+                    chosen[number] = index.candidates(as_rows(search), catalogue, having, search.limit)
+            elif (match := self._copies(catalogue, using)) is not None:
+                found = best_entries(list(asked.values()), match, having)
+                chosen.update((number, ranking[0]) for number, ranking in zip(asked, found, strict=True))
+        return chosen
+
+    def _copies(self, catalogue: Catalogue, using: str) -> Matcher | None:
+        """Matches of the smaller copies of a vector; None where there are none."""
+        copies = self._schema[using].quantization
+        if copies == "int8":
+            values, scales = (self._places(catalogue, f"{using}-{kind}") for kind in ("int8", "scales"))
+            return int8_matcher(self._files, *values, *scales)
+        if copies == "binary":
+            return binary_matcher(self._files, *self._places(catalogue, f"{using}-binary"))
+        return None
 
     def _places(self, catalogue: Catalogue, name: str) -> tuple[Layer, Places]:
         return self._layers[name], catalogue.layers[list(self._layers).index(name)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,20 +13,29 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring._blocks import LIMITS, Limits
 from colpali_integrations.scoring._kernels import best_in_runs
 from colpali_integrations.scoring.bm25 import SparseVector
-from colpali_integrations.scoring.int8 import Int8Pages
+from colpali_integrations.scoring.int8 import products_in_runs, quantize_queries, scaled_matches
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer
 from colpali_integrations.stores.embedded.catalogue import Catalogue, Places
 from colpali_integrations.stores.embedded.coarse import coarse_matches
 from colpali_integrations.stores.engine import Search, pieces
 
-__all__ = ["Ranking", "as_rows", "best_entries", "best_positions", "bm25_of", "first_scores", "full_scores", "ranked"]
+__all__ = [
+    *("Matcher", "Ranking", "as_rows", "best_entries", "best_positions", "binary_matcher", "bm25_of", "int8_matcher"),
+    *("max_sim_scores", "ranked", "vectors_matcher"),
+]
 
 Ranking: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64]]"
 """Positions of entries, the best first, and their scores."""
 
+Matcher: TypeAlias = "Callable[[Float32, NDArray[np.int64]], NDArray[Any]]"
+"""Computes the highest product of each query vector with each entry at some positions: (n_vectors, n_positions).
+
+Its arguments are float32 (n_vectors, dim), at least one, and positions, at least one, of entries that have vectors.
+"""
+
 # Entries whose best matches are in memory at a time; fewer for many query vectors.
 _CHUNK = 16_384
-# Entries whose small copies are gathered at a time.
+# Entries whose signs are unpacked at a time.
 _COPIES = 512
 
 
@@ -51,32 +60,22 @@ def best_positions(scores: NDArray[np.float64], limit: int) -> NDArray[np.int64]
     return near[np.argsort(-scores[near], kind="stable")][:limit]
 
 
-def best_entries(
-    searches: Sequence[Search], files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np.int64]
-) -> Iterator[Ranking]:
-    """The best entries of each search by MaxSim with their stored vectors, which are read once for many searches.
+def best_entries(searches: Sequence[Search], match: Matcher, positions: NDArray[np.int64]) -> Iterator[Ranking]:
+    """The best entries of each search by MaxSim, read once for many searches.
 
     Args:
         searches: their queries, which have vectors, and limits count.
-        files: of the store.
-        layer: of the vectors.
-        places: of all entries in that layer.
-        positions: of the entries to choose from; those without vectors are left out.
+        match: computes best matches.
+        positions: of the entries to choose from.
     """
-    positions = positions[places.lengths[positions] > 0]
     for some in pieces(searches, max(1, LIMITS.matches // max(1, len(positions)))):
-        scores = full_scores([as_rows(search) for search in some], files, layer, places, positions)
+        scores = max_sim_scores([as_rows(search) for search in some], match, positions)
         for search, of_search in zip(some, scores, strict=True):
             yield ranked(positions, of_search, search.limit)
 
 
-def full_scores(
-    queries: Sequence[Float32],
-    files: BlockFiles,
-    layer: Layer,
-    places: Places,
-    positions: NDArray[np.int64],
-    limits: Limits = LIMITS,
+def max_sim_scores(
+    queries: Sequence[Float32], match: Matcher, positions: NDArray[np.int64], limits: Limits = LIMITS
 ) -> NDArray[np.float64]:
     """MaxSim of each query (n, dim) with the entries at `positions`: (n_queries, n_positions)."""
     stacked = np.concatenate(queries)
@@ -84,47 +83,50 @@ def full_scores(
     scores = np.empty((len(queries), len(positions)))
     step = min(_CHUNK, max(1, limits.matches // len(stacked)))
     for first in range(0, len(positions), step):
-        part = positions[first : first + step]
-        best = _best_matches(stacked, files, layer, places, part)
-        scores[:, first : first + len(part)] = np.add.reduceat(best, starts, axis=0, dtype=np.float64)
+        best = match(stacked, positions[first : first + step])
+        scores[:, first : first + step] = np.add.reduceat(best, starts, axis=0, dtype=np.float64)
     return scores
 
 
-def _best_matches(
-    queries: Float32, files: BlockFiles, layer: Layer, places: Places, positions: NDArray[np.int64]
-) -> NDArray[Any]:
-    """The highest product of each vector with each entry: (n_vectors, n_positions)."""
-    runs, lengths = list(_runs(files, layer, places, positions)), places.lengths[positions]
-    if layer.coarse:
-        return coarse_matches(queries, runs, lengths, _first_rows(files, layer, places, positions))
-    return best_in_runs(queries, runs, lengths)
+def vectors_matcher(files: BlockFiles, layer: Layer, places: Places) -> Matcher:
+    """Matches of the stored vectors, or of those of the first stage."""
+
+    def match(queries: Float32, positions: NDArray[np.int64]) -> NDArray[Any]:
+        runs, lengths = list(_runs(files, layer, places, positions)), places.lengths[positions]
+        if layer.coarse:
+            return coarse_matches(queries, runs, lengths, _first_rows(files, layer, places, positions))
+        return best_in_runs(queries, runs, lengths)
+
+    return match
 
 
-def first_scores(
-    query: Float32, files: BlockFiles, layers: Sequence[tuple[Layer, Places]], positions: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """MaxSim with the small copies of the entries at `positions`, which all have one.
+def int8_matcher(files: BlockFiles, values: Layer, of_values: Places, scales: Layer, of_scales: Places) -> Matcher:
+    """Matches of the int8 copies; `scales` holds a row with the scale and the centre of each entry."""
 
-    Args:
-        query: float32 (n, dim).
-        files: of the store.
-        layers: the values and the scales and centres of int8 copies, or the signs of binary ones, with their places.
-        positions: of entries.
-    """
-    scores = np.empty(len(positions))
-    dim = query.shape[1]
-    for first in range(0, len(positions), _COPIES):
-        part = positions[first : first + _COPIES]
-        values = np.concatenate(list(_runs(files, *layers[0], part)))
-        lengths = layers[0][1].lengths[part]
-        if len(layers) == 2:
-            scales = np.concatenate(list(_runs(files, *layers[1], part)))
-            pages = Int8Pages(values, lengths, scales[:, 0], scales[:, 1:])
-        else:
-            signs = np.unpackbits(values, axis=1, count=dim).astype(np.int8) * np.int8(2) - np.int8(1)
-            pages = Int8Pages(signs, lengths, np.ones(len(part)), np.zeros((len(part), dim)))
-        scores[first : first + len(part)] = pages.best_matches(query).sum(axis=0)
-    return scores
+    def match(queries: Float32, positions: NDArray[np.int64]) -> NDArray[Any]:
+        levels, of_queries = quantize_queries(queries)
+        runs = list(_runs(files, values, of_values, positions))
+        best = products_in_runs(levels, runs, of_values.lengths[positions])
+        rows = _first_rows(files, scales, of_scales, positions)
+        return scaled_matches(best, queries, of_queries, rows[:, 0], rows[:, 1:])
+
+    return match
+
+
+def binary_matcher(files: BlockFiles, layer: Layer, places: Places) -> Matcher:
+    """Matches of the signs of the vectors, as -1 and 1."""
+
+    def match(queries: Float32, positions: NDArray[np.int64]) -> NDArray[Any]:
+        levels, of_queries = quantize_queries(queries)
+        parts = []
+        for first in range(0, len(positions), _COPIES):
+            some = positions[first : first + _COPIES]
+            packed = np.concatenate(list(_runs(files, layer, places, some)))
+            signs = np.unpackbits(packed, axis=1, count=queries.shape[1]).astype(np.int8) * np.int8(2) - np.int8(1)
+            parts.append(products_in_runs(levels, [signs], places.lengths[some]))
+        return np.concatenate(parts, axis=1) * of_queries[:, None]
+
+    return match
 
 
 def bm25_of(connection: sqlite3.Connection, catalogue: Catalogue, query: SparseVector) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer
 from colpali_integrations.stores.embedded.catalogue import Places
 from colpali_integrations.stores.embedded.engine import FolderEngine
-from colpali_integrations.stores.embedded.scan import full_scores
+from colpali_integrations.stores.embedded.scan import max_sim_scores, vectors_matcher
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Point, Search, VectorSpec
 from colpali_integrations.stores.filters import parse_filter
 from tests.stores.backends import DIM, MODEL, entry, page
@@ -69,8 +69,10 @@ def searches() -> list[Search]:
     return made
 
 
-def test_searches_of_all_kinds_answer_together_as_alone(tmp_path: Path) -> None:
-    engine = FolderEngine(tmp_path, schema=SCHEMA, manifest={"format": 3})
+@pytest.mark.parametrize("copies", ["int8", "binary", "centroids"])
+def test_searches_of_all_kinds_answer_together_as_alone(tmp_path: Path, copies: str) -> None:
+    schema = {**SCHEMA, FULL: VectorSpec(dim=DIM, quantization=copies)}
+    engine = FolderEngine(tmp_path, schema=schema, manifest={"format": 3})
     assert engine.search(searches())[:3] == [[], [], []], "an empty store"
     engine.upsert([point(number) for number in range(60)])
     made = searches()
@@ -93,7 +95,7 @@ def test_the_bound_of_memory_changes_no_score(tmp_path: Path, matches: int) -> N
     queries = [page(number, seed=4, rows=rows) for number, rows in enumerate((1, 9, 2, 5))]
     positions = np.array([*range(29, 0, -2), 4])
     limits = LIMITS._replace(matches=matches)
-    scores = full_scores(queries, files, layer, Places(*columns), positions, limits)
+    scores = max_sim_scores(queries, vectors_matcher(files, layer, Places(*columns)), positions, limits)
     truth = max_sim(queries, [pages[position] for position in positions])
     np.testing.assert_allclose(scores, truth, rtol=1e-6, atol=1e-6)
 
