@@ -318,12 +318,22 @@ class _Run:
             if self.stop.is_set():
                 return
             changes = [(item, *change) for item in items if (change := self._change(item)) is not None]
-            vectors = self._vectors(changes)
-            copies = list(zip(changes, vectors, strict=True))
-            self.store.add((entry, array) for (_, _, entry), array in copies if array is not None)
-            for (item, origin, _), array in copies:
+            described = [change for change in changes if self._keeps_vectors(change[2])]
+            self.store.update_entries(entry for _, _, entry in described)
+            copied = [change for change in changes if not self._keeps_vectors(change[2])]
+            arrays = self._vectors(copied)
+            self.store.add(
+                (entry, array) for (_, _, entry), array in zip(copied, arrays, strict=True) if array is not None
+            )
+            stored = [True] * len(described) + [array is not None for array in arrays]
+            for (item, origin, _), done in zip([*described, *copied], stored, strict=True):
                 _close(item)  # reading its text has opened the document
-                self._count_copy(item, origin, stored=array is not None)
+                self._count_copy(item, origin, stored=done)
+
+    def _keeps_vectors(self, entry: Entry) -> bool:
+        """Whether the entry takes the place of one with its content and text, hence with its vectors and words."""
+        stored = self._stored.get(entry.id)
+        return stored is not None and (stored.content_hash, stored.text) == (entry.content_hash, entry.text)
 
     def _vectors(self, changes: Sequence[tuple[Item, str, Entry]]) -> list[Float32 | None]:
         """The vectors to copy; None where another process has deleted or replaced the origin since the look-up."""

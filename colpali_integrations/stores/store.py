@@ -313,13 +313,25 @@ class MultiVectorStore:
         changed = 0
         removed = {key for key, value in metadata.items() if value is None}
         for ids in pieces(self.hashes({DOCUMENT: document_id}), _BATCH_ENTRIES):
-            payloads = {}
+            entries = []
             for entry in filter(None, self.get(ids)):
                 values = {key: value for key, value in {**entry.metadata, **metadata}.items() if key not in removed}
-                payloads[entry.id] = replace(entry, metadata=values, grid=entry.grid).to_payload()
-            self._engine.update(payloads)
-            changed += len(payloads)
+                entries.append(replace(entry, metadata=values, grid=entry.grid))
+            self.update_entries(entries)
+            changed += len(entries)
         return changed
+
+    def update_entries(self, entries: Iterable[Entry]) -> None:
+        """Replace stored entries by others of the same id and content; their vectors and words for BM25 stay.
+
+        Args:
+            entries: with the text and grid of the stored ones. Unknown ids, and entries whose content has changed in
+                the store meanwhile, are ignored.
+
+        Raises:
+            StoreError: metadata that cannot be written as JSON, or the engine cannot write.
+        """
+        self._engine.update({entry.id: entry.to_payload() for entry in entries})
 
     def optimize(self) -> None:
         """Release the space of removed entries, and make quantised copies for stores with them. It may take long."""

@@ -249,6 +249,21 @@ def test_a_moved_file_of_a_given_identity_has_its_new_path(tmp_path: Path, pdf: 
     assert store.documents() == {"x": 2}
 
 
+def test_new_metadata_write_no_vectors(tmp_path: Path, pdf: Path, model: ColPali) -> None:
+    def sizes() -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in (tmp_path / "store").glob("*.block")}
+
+    with MultiVectorStore.open(tmp_path / "store", model=model, first_stage="ward") as store:
+        ingest([source(pdf, document_id="x", metadata={"year": 2023})], store=store, model=model)
+        before, vectors = sizes(), store.vectors(list(store.hashes()))
+        assert ingest([source(pdf, document_id="x", metadata={"year": 2024})], store=store, model=model).updated == 2
+        assert store.count({"year": 2024}) == 2
+        assert sizes() == before
+        np.testing.assert_array_equal(np.array(store.vectors(list(store.hashes()))), np.array(vectors))
+        [hit, *_] = store.search("Apples", k=1)
+        assert hit.entry.metadata["year"] == 2024
+
+
 def test_pages_with_ids_of_their_own_stay(pdf: Path, model: ColPali) -> None:
     store = MultiVectorStore.open(model=model)
     ingest([source(pdf)], store=store, model=model)
