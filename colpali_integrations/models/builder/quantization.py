@@ -56,7 +56,7 @@ class BlockInt8:
     """Blocks of weights along the inputs share a scale; a level q stands for ``(q - 128) * scale``."""
 
     name = "int8"
-    # With 128 a product takes 13% more CPU time, and its results are hardly closer to float32.
+    # With 128 a product takes 17% more CPU time, and its results are 7% closer to float32.
     _BLOCK = 256
     # MatMulNBits' accuracy level at which it rounds its inputs to 8 bits, to multiply integers.
     _LEVEL = 4
