@@ -38,7 +38,7 @@ MUVERA = Muvera(128)
 SCHEMA = {
     FULL: VectorSpec(dim=128),
     "ward": VectorSpec(dim=128, coarse=True),
-    "muvera": VectorSpec(dim=MUVERA.size, multi=False),
+    "muvera": VectorSpec(dim=MUVERA.size, multi=False, coarse=True),
 }
 CENTROIDS = "centroids"
 

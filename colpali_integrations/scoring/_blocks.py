@@ -30,6 +30,10 @@ class Limits(NamedTuple):
     products: int = 2**20
     packed: int = 2**24
 
+    def for_dim(self, dim: int) -> Limits:
+        """The limits for vectors of `dim` numbers: `rows` is meant for 128."""
+        return self._replace(rows=min(self.rows, max(1, self.rows * 128 // dim)))
+
 
 LIMITS = Limits()
 

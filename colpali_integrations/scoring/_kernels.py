@@ -114,7 +114,7 @@ def best_in_runs(
         float32 (n_vectors, n_pages).
     """
     queries = np.ascontiguousarray(queries)
-    limits = limits._replace(rows=min(limits.rows, max(1, limits.rows * 128 // queries.shape[1])))
+    limits = limits.for_dim(queries.shape[1])
     best = np.empty((len(queries), len(lengths)), np.float32)
     ends, run_ends = np.cumsum(lengths), np.cumsum([len(run) for run in runs])
     _product(np.float32)  # made before the threads start, or each of them would wait for it

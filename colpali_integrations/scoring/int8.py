@@ -219,13 +219,14 @@ def products_in_runs(
         runs: int8 (n, dim) arrays, each with the vectors of one or more whole pages.
         lengths: (n_pages,), the number of vectors per page over all runs, at least 1 each.
         threads: blocks in work at the same time; None for one per core that this process may use.
-        limits: the sizes of blocks.
+        limits: the sizes of blocks; these have fewer vectors if the vectors have more than 128 numbers.
 
     Returns:
         int32 (n_query_vectors, n_pages).
     """
     best = np.empty((len(queries), len(lengths)), np.int32)
     columns, dim = np.ascontiguousarray(queries.T), queries.shape[1]
+    limits = limits.for_dim(dim)
     # The product takes pages as 0 to 255, so it is larger by 128 times the sum of the query vector.
     excess = 128 * queries.sum(axis=1, dtype=np.int32)
     session = shared_session(np.int8, lambda: single_threaded(_graph()))

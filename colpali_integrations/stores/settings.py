@@ -168,7 +168,7 @@ class Settings:
         if self.first_stage in ("ward", "rows"):
             schema[FIRST] = VectorSpec(dim=self.model.dim, coarse=True)
         elif self.first_stage == "muvera":
-            schema[FIRST] = VectorSpec(dim=self.muvera.size, multi=False)
+            schema[FIRST] = VectorSpec(dim=self.muvera.size, multi=False, coarse=True)
         return schema
 
     @property

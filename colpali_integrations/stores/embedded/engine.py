@@ -583,7 +583,8 @@ def layer_rows(point: Point, layers: Mapping[str, Layer]) -> dict[str, NDArray[A
     """The rows (n, width) of a point by layer; `layers` are all layers of the store by name."""
     rows: dict[str, NDArray[Any]] = {}
     for name, vectors in point.vectors.items():
-        rows[name] = coarse_rows(vectors) if layers[name].coarse else np.atleast_2d(vectors)
+        several = np.atleast_2d(vectors)
+        rows[name] = coarse_rows(several) if layers[name].coarse else several
         if f"{name}-int8" in layers:
             copies = quantize_int8([vectors])
             rows[f"{name}-int8"] = copies.values
