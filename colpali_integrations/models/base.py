@@ -13,6 +13,7 @@ from typing import NamedTuple
 from colpali_integrations.errors import ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
+    ADAPTER_FILE,
     INDEX_FILE,
     WEIGHTS_FILE,
     is_adapter,
@@ -25,6 +26,11 @@ from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["BaseFiles", "base_configuration", "find_base", "is_repository", "small_files"]
+
+_SMALL_FILES = (
+    *("processor_config.json", "preprocessor_config.json", "config_sentence_transformers.json", "modules.json"),
+    *(INDEX_FILE, ADAPTER_CONFIG),
+)
 
 # A repository's owner and name.
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -50,12 +56,32 @@ def is_repository(name_or_path: str | os.PathLike[str]) -> bool:
 
 
 def small_files(name: str, options: ModelOptions, revision: str | None = None) -> Path:
-    """Find or download the configuration files of a repository, and its index of shards.
+    """Find or download the configuration files of a repository, its index of shards, and the tensors of an adapter.
+
+    Where an adapter_config.json lies beside model.safetensors, that file is found or downloaded too: only its tensors
+    tell whether they are an adapter's.
 
     Raises:
         ModelNotFoundError: it has neither config.json nor adapter_config.json, or cannot be fetched.
     """
-    return _resolve(_repository(name, revision), options)
+    small = _repository(name, revision)
+    folder = _resolve(small, options)
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return folder
+    try:
+        return _resolve(_with(small, ADAPTER_FILE), options)
+    except ModelNotFoundError as error:
+        if (folder / INDEX_FILE).is_file():
+            return folder
+        try:
+            return _resolve(_with(small, WEIGHTS_FILE), options)
+        except ModelNotFoundError:
+            raise error from None
+
+
+def _with(description: ModelDescription, name: str) -> ModelDescription:
+    """The description with one more required file."""
+    return replace(description, additional_files=(*description.additional_files, name))
 
 
 def base_configuration(adapter: Path, options: ModelOptions) -> Path | None:
@@ -129,7 +155,7 @@ def _repository(name: str, revision: str | None) -> ModelDescription:
         repository=name,
         revision=revision,
         model_file="config.json",
-        additional_files=("processor_config.json", INDEX_FILE, ADAPTER_CONFIG),
+        additional_files=_SMALL_FILES,
     )
 
 

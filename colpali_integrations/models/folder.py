@@ -17,10 +17,9 @@ from typing import Any
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
-    ADAPTER_FILE,
     INDEX_FILE,
     WEIGHTS_FILE,
-    check_adapter_file,
+    adapter_file,
     shard_names,
     weight_names,
 )
@@ -28,6 +27,7 @@ from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.registry import ModelDescription, list_supported_models, trained_as
+from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
 
 __all__ = [
     *("DESCRIPTION_FILE", "content_revision", "describe_folder", "describe_repository"),
@@ -42,6 +42,10 @@ DESCRIPTION_FILE = "colpali_integrations.json"
 _HASHED_WHOLE = 64 * 2**20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PROMPTS = ("query_prefix", "query_suffix", "image_prompt")
+# In the folders of sentence-transformers, whose configuration may name the backbone alone.
+_MODULES = "modules.json"
+# In the names of all classes that are trained to retrieve, and of their processors.
+_RETRIEVAL = ("col", "forretrieval")
 _HINT_KEYS = ("model_type", "processor_class", "image_processor_type", "_name_or_path", "family", "architectures")
 
 
@@ -50,8 +54,9 @@ def describe_folder(folder: Path, *, base: Path | None = None) -> ModelDescripti
 
     A folder with a `colpali_integrations.json`, as `colpali-integrations export` writes it, needs no guessing: its
     "description" holds fields of `ModelDescription`. A folder made from a registered repository (config.json's
-    `_name_or_path`) gets that model's prompts. Another one gets those of its family's newest checkpoint, with a log
-    entry where checkpoints of the family have different query prompts: a wrong one costs quality without an error.
+    `_name_or_path`) gets that model's prompts; a folder of sentence-transformers gets those of its
+    config_sentence_transformers.json. Another one gets those of its class, with a log entry where checkpoints of the
+    family have different query prompts: a wrong one costs quality without an error.
 
     Args:
         folder: the folder.
@@ -59,17 +64,17 @@ def describe_folder(folder: Path, *, base: Path | None = None) -> ModelDescripti
 
     Raises:
         ModelNotFoundError: there is no such folder.
-        ModelLoadError: the family cannot be recognised, there is no ONNX file and no checkpoint in safetensors, or the
-            description is invalid.
+        ModelLoadError: the family or the prompts cannot be recognised, there is no ONNX file and no checkpoint in
+            safetensors, or the description is invalid.
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"no folder at {folder}")
     described = (folder / DESCRIPTION_FILE).exists()
     model = _read_description(folder) if described else _guess_description(folder, base=base)
-    present = tuple(name for name in model.additional_files if (folder / name).exists())
+    present = tuple(name for name in model.additional_files if name != ADAPTER_CONFIG and (folder / name).exists())
     if base is not None:
-        check_adapter_file(folder)
-        model_file, weights = ADAPTER_FILE, [ADAPTER_FILE]
+        model_file = adapter_file(folder)
+        weights = [model_file]
         present = tuple(dict.fromkeys([*present, ADAPTER_CONFIG]))
     elif model.is_checkpoint or (FAMILIES[model.family].settings and _has_only_weights(folder)):
         weights = weight_names(folder)
@@ -94,7 +99,7 @@ def describe_repository(name: str, folder: Path, *, base: Path | None = None) ->
 
     Args:
         name: "owner/name".
-        folder: with its config.json, processor_config.json and index of shards, as far as it has them.
+        folder: with its configuration files, its index of shards and the tensors of an adapter, as far as it has them.
         base: as for `describe_folder`.
 
     Raises:
@@ -106,9 +111,9 @@ def describe_repository(name: str, folder: Path, *, base: Path | None = None) ->
             f"{name} is of the family {model.family!r}, of which ONNX exports are supported: register one with "
             f"register_model(ModelDescription(...)), or convert it with `colpali-integrations export {name} OUT`"
         )
-    small = [file for file in model.additional_files if not file.endswith("_data")]
+    small = [file for file in model.additional_files if file != ADAPTER_CONFIG and not file.endswith("_data")]
     if base is not None:
-        model_file, more = ADAPTER_FILE, [ADAPTER_CONFIG]
+        model_file, more = adapter_file(folder), [ADAPTER_CONFIG]
     else:
         more = shard_names(folder) if (folder / INDEX_FILE).is_file() else []
         model_file = INDEX_FILE if more else WEIGHTS_FILE
@@ -193,6 +198,10 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
     adapted = family_class(family).adapt(origin or models[0], config, processor, hints)
     if origin is not None:
         adapted = replace(adapted, **{name: getattr(origin, name) for name in _PROMPTS})
+    elif saved := SavedPrompts(folder):
+        adapted = saved.applied(adapted, config.get("architectures"))
+    elif (folder / _MODULES).is_file() and not any(word in hints for word in _RETRIEVAL):
+        raise ModelLoadError(_unknown_prompts(folder, adapted))
     elif "query_prefix" not in processor and len({model.query_prefix for model in (adapted, *models)}) > 1:
         logger.warning(
             "the files of %s do not record the query prompt of the model's training; using %r. For another one call "
@@ -209,6 +218,16 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
         vidore=(),
         vidore_source="",
         summary=f"Read from {folder}.",
+    )
+
+
+def _unknown_prompts(folder: Path, model: ModelDescription) -> str:
+    return (
+        f"{folder} names a backbone alone, and no file has the prompts of its training ({PROMPTS_FILE} may). Register "
+        f"the model with them and pass local_dir=: register_model(ModelDescription(name='my-model', "
+        f"family={model.family!r}, dim={model.dim}, model_file={model.model_file!r}, query_prefix="
+        f"{model.query_prefix!r}, query_suffix={model.query_suffix!r}, image_prompt={model.image_prompt!r})), whose "
+        "prompts are those of the family's other checkpoints"
     )
 
 

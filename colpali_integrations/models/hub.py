@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 # Small configuration files differ between exports of one family; the family raises an error if it needs a missing one.
 _OPTIONAL = {
     *("special_tokens_map.json", "tokenizer_config.json", "processor_config.json", "chat_template.jinja"),
+    *("config_sentence_transformers.json", "modules.json"),
     *(INDEX_FILE, ADAPTER_CONFIG),
 }
 # Seconds until the Hub's first answer; huggingface_hub would wait minutes where the network drops packets. (It may
@@ -250,7 +251,8 @@ def _missing(directory: Path, description: ModelDescription) -> list[str]:
     absent = [name for name in description.files if name not in _OPTIONAL and not (directory / name).is_file()]
     if is_adapter(directory):  # whose config.json is that of its base
         absent = [name for name in absent if name != "config.json"]
-    if (directory / "processor_config.json").is_file():  # transformers 5 writes no other
+    only_configuration = description.model_file == "config.json"  # of a repository whose family is not known yet
+    if only_configuration or (directory / "processor_config.json").is_file():  # transformers 5 writes no other
         absent = [name for name in absent if name != "preprocessor_config.json"]
     weights = [name for name in absent if name.endswith(("_data", ".data"))]
     if weights and description.model_file not in absent:

@@ -32,7 +32,10 @@ __all__ = [
 
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_PALIGEMMA_FILES = ("model.onnx_data", *_TOKENIZER_FILES, "preprocessor_config.json", "config.json")
+_PALIGEMMA_FILES = (
+    *("model.onnx_data", *_TOKENIZER_FILES),
+    *("preprocessor_config.json", "processor_config.json", "config.json"),
+)
 _NEOMME_FILES = (*_TOKENIZER_FILES, "processor_config.json", "chat_template.jinja", "config.json")
 _QWEN2_VL_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
 _IDEFICS3_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
@@ -166,7 +169,7 @@ class ModelDescription:
     @property
     def is_adapter(self) -> bool:
         """Whether its weights are a LoRA adapter, which needs the checkpoint that it adapts."""
-        return self.model_file == ADAPTER_FILE
+        return self.model_file == ADAPTER_FILE or ADAPTER_CONFIG in self.additional_files
 
     @property
     def fingerprint(self) -> str:

@@ -165,6 +165,38 @@ def test_an_adapter_and_its_base_come_from_the_hub(adapted: ColPali, tmp_path: P
     assert cache_state(registered, cache_dir=tmp_path / "hub").missing == ("its base checkpoint",)
 
 
+def test_an_adapter_in_the_file_of_a_whole_model_comes_from_the_hub(adapted: ColPali, tmp_path: Path) -> None:
+    files = repository(ADAPTER)
+    files["model.safetensors"] = files.pop("adapter_model.safetensors")
+    with serve(Hub("somebody/my-pages", files, others={"somebody/colqwen2.5-base": repository(BASE)})) as hub:
+        result, _ = run(EMBED, cache=tmp_path, HF_ENDPOINT=hub.url)
+    assert result.get("error") is None, result
+    np.testing.assert_array_equal(np.array(result["query"], np.float32), adapted.embed_query(QUESTION))
+
+
+@pytest.mark.parametrize("shards", [True, False])
+def test_whole_weights_beside_an_adapter_s_configuration_come_from_the_hub(
+    shards: bool, model: ColPali, adapted: ColPali, tmp_path: Path
+) -> None:
+    """The base of `ADAPTER` needs no base of its own: a Hub that lacks one is enough."""
+    files = {
+        **repository(FOLDER if shards else BASE),
+        "adapter_config.json": repository(ADAPTER)["adapter_config.json"],
+    }
+    if not shards:
+        files = {**repository(ADAPTER), **files}
+        del files["adapter_model.safetensors"]
+    with serve(Hub("somebody/my-pages", files)) as hub:
+        result, _ = run(EMBED, cache=tmp_path, HF_ENDPOINT=hub.url)
+    assert result.get("error") is None, result
+    found = np.array(result["query"], np.float32)
+    if shards:
+        np.testing.assert_array_equal(found, model.embed_query(QUESTION))
+    else:
+        assert np.abs(found - adapted.embed_query(QUESTION)).max() > 0.01
+    assert result["description"]["base"] is None
+
+
 def test_a_base_that_cannot_be_found_is_named(tmp_path: Path) -> None:
     with serve(Hub("somebody/my-pages", repository(ADAPTER))) as hub:
         result, _ = run(EMBED, cache=tmp_path, HF_ENDPOINT=hub.url)

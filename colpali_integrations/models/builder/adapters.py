@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from colpali_integrations.errors import ModelLoadError
-from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE, check_adapter_file
+from colpali_integrations.models.builder.files import ADAPTER_CONFIG, adapter_file
 from colpali_integrations.models.builder.weights import Checkpoint, LowRank, StoredTensor, canonical_name, read_header
 from colpali_integrations.models.hub import read_json
 
@@ -30,7 +30,7 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path, *, prefix: str = "") -> 
 
     Args:
         checkpoint: the base, which changes.
-        folder: with adapter_config.json and adapter_model.safetensors.
+        folder: with adapter_config.json and adapter_model.safetensors, or its tensors in model.safetensors.
         prefix: as in `weights.canonical_name`.
 
     Raises:
@@ -38,8 +38,7 @@ def merge_adapter(checkpoint: Checkpoint, folder: Path, *, prefix: str = "") -> 
     """
     config = read_json(folder, ADAPTER_CONFIG)
     _check(config, folder)
-    check_adapter_file(folder)
-    path = folder / ADAPTER_FILE
+    path = folder / adapter_file(folder)
     replaced: dict[str, StoredTensor] = {}
     halves: defaultdict[str, dict[str, StoredTensor]] = defaultdict(dict)
     for name, tensor in read_header(path).items():

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
+from typing import Any
 
 from colpali_integrations.errors import ModelLoadError
 
 __all__ = [
     *("ADAPTER_CONFIG", "ADAPTER_FILE", "INDEX_FILE", "WEIGHTS_FILE"),
-    *("check_adapter_file", "is_adapter", "shard_names", "weight_names"),
+    *("adapter_file", "check_adapter_file", "is_adapter", "read_names", "shard_names", "weight_names"),
 ]
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+
+# The limit of the safetensors library; a larger header is a damaged file.
+_LONGEST_HEADER = 100_000_000
 
 
 def weight_names(folder: Path) -> list[str]:
@@ -37,10 +42,27 @@ def weight_names(folder: Path) -> list[str]:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter without the weights that it adapts."""
-    return (folder / ADAPTER_CONFIG).is_file() and not any(
-        (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE)
-    )
+    """Whether a folder holds a PEFT adapter, and not the merged weights beside an adapter_config.json left over.
+
+    A folder with both is an adapter, as it is for transformers.
+    """
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return False
+    if (folder / ADAPTER_FILE).is_file():
+        return True
+    if (folder / WEIGHTS_FILE).is_file():
+        return _holds_lora(folder / WEIGHTS_FILE)
+    return not (folder / INDEX_FILE).is_file()
+
+
+def adapter_file(folder: Path) -> str:
+    """The name of the file of an adapter's tensors: PEFT's, or model.safetensors as trainers may save them.
+
+    Raises:
+        ModelLoadError: its weights are missing or pickled.
+    """
+    check_adapter_file(folder)
+    return ADAPTER_FILE if (folder / ADAPTER_FILE).is_file() else WEIGHTS_FILE
 
 
 def check_adapter_file(folder: Path) -> None:
@@ -49,7 +71,7 @@ def check_adapter_file(folder: Path) -> None:
     Raises:
         ModelLoadError: its weights are missing or pickled.
     """
-    if (folder / ADAPTER_FILE).is_file():
+    if any((folder / name).is_file() for name in (ADAPTER_FILE, WEIGHTS_FILE)):
         return
     if (folder / "adapter_model.bin").is_file():
         raise ModelLoadError(
@@ -74,3 +96,31 @@ def shard_names(folder: Path) -> list[str]:
     if outside:
         raise ModelLoadError(f"{index} names files outside its folder ({outside[0]!r}), which is refused")
     return names
+
+
+def read_names(file: Path) -> tuple[dict[str, Any], int]:
+    """Read the header of a safetensors file: the entry of each tensor, and the number of bytes before the tensors.
+
+    Raises:
+        ModelLoadError: it is not a safetensors file, or is cut off.
+    """
+    damaged = f"{file} is not a safetensors file, or is cut off; delete it and download it again"
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(_LONGEST_HEADER, size - 8):
+                raise ModelLoadError(damaged)
+            header = json.loads(stream.read(length))
+        return {name: entry for name, entry in header.items() if name != "__metadata__"}, 8 + length
+    except (OSError, struct.error, ValueError, AttributeError) as error:
+        raise ModelLoadError(f"{damaged} ({error})") from error
+
+
+def _holds_lora(file: Path) -> bool:
+    """Whether a file holds LoRA tensors without the weights that they adapt."""
+    try:
+        names, _ = read_names(file)
+    except ModelLoadError:
+        return False  # the reader of the weights reports the damage
+    return any(".lora_A." in name for name in names) and not any(".base_layer." in name for name in names)

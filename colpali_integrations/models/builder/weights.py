@@ -8,9 +8,7 @@ bytes of the tensors (https://github.com/huggingface/safetensors#format).
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +19,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from colpali_integrations.errors import ModelLoadError
-from colpali_integrations.models.builder.files import weight_names
+from colpali_integrations.models.builder.files import read_names, weight_names
 
 __all__ = [
     *("DATA_TYPES", "Checkpoint", "LowRank", "StoredTensor", "Weight", "canonical_name", "read_header"),
 ]
 
-# The limit of the safetensors library; a larger header is a damaged file.
-_LONGEST_HEADER = 100_000_000
 # Parts of a name that say how a version's classes are nested, and nothing about the tensor.
 _WRAPPERS = frozenset({"model", "vlm", "base_model", "base_layer", "backbone"})
 
@@ -151,18 +147,12 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         ModelLoadError: it is not a safetensors file, is cut off, or holds a data type that is not supported.
     """
     file = file.resolve()
-    damaged = f"{file} is not a safetensors file, or is cut off; delete it and download it again"
+    entries, start = read_names(file)
     try:
         size = file.stat().st_size
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(_LONGEST_HEADER, size - 8):
-                raise ModelLoadError(damaged)
-            header = json.loads(stream.read(length))
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        return {name: _tensor(file, size, 8 + length, name, entry) for name, entry in entries.items()}
-    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelLoadError(f"{damaged} ({error})") from error
+        return {name: _tensor(file, size, start, name, entry) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"{file} has a damaged header ({error!r}); delete it and download it again") from error
 
 
 def _tensor(file: Path, size: int, start: int, name: str, entry: Mapping[str, Any]) -> StoredTensor:
