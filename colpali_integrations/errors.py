@@ -12,7 +12,7 @@
     │   └── QueryError                    the input cannot be used as a query
     ├── EncodingError                     the model ran, but its output is unusable
     ├── StoreError                        a store cannot be opened, read or written
-    │   └── FingerprintError              a store made by another model
+    │   └── FingerprintError              a store of another space, or pages made with other settings
     └── MissingExtraError (ImportError)   an optional dependency is not installed
 
 An error about one item of a stream has the item's position (0-based) as `index` and its name as `item`.
@@ -117,7 +117,7 @@ class StoreError(ColPaliError):
 
 
 class FingerprintError(StoreError):
-    """A store was made by another model than the one in use."""
+    """A store was made by a model of another space than the one in use, or its pages with other settings."""
 
 
 class MissingExtraError(ColPaliError, ImportError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,21 @@ def paligemma() -> ColPali:
 @pytest.fixture(scope="session")
 def idefics3() -> ColPali:
     return ColPali.from_pretrained("Qdrant/colmodernvbert", local_dir=FIXTURES / "colmodernvbert")
+
+
+@pytest.fixture(scope="session")
+def one_space(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folders "large" and "small": two checkpoints whose descriptions say that they are trained for one space."""
+    large, small = (tmp_path_factory.mktemp("one-space") / name for name in ("large", "small"))
+    shutil.copytree(FIXTURES / "colqwen2", large)
+    shutil.copytree(FIXTURES / "colqwen2_5-base", small)
+    for file in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        shutil.copy(FIXTURES / "colqwen2_5" / file, small)
+    image_prompt = "<|im_start|>user\n<|vision_start|><image><|vision_end|>Describe the image.<|im_end|><|endoftext|>"
+    description = {"family": "qwen2_vl", "space": "tests/one-space", "image_prompt": image_prompt}
+    for folder in (large, small):
+        (folder / "colpali_integrations.json").write_text(json.dumps({"description": description}))
+    return large, small
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ from colpali_integrations.stores import (
     index_documents,
     stored_settings,
 )
+from colpali_integrations.stores.opening import registered_options
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = ["ExitCode", "app", "run"]
@@ -132,10 +133,7 @@ def index(
         if as_json:
             typer.echo(json.dumps({**IngestReport().to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
-    if model is None:  # only the first run needs --model
-        settings = stored_settings(store)
-        model = "coltiny" if settings is None else settings.model.name
-    encoder = ColPali.from_pretrained(model, lazy_load=True)
+    encoder = _encoder(store) if model is None else ColPali.from_pretrained(model, lazy_load=True)
     with encoder, MultiVectorStore.open(store, model=encoder, first_stage=first_stage) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
@@ -226,6 +224,15 @@ def remove(
             display.note(f"{removed} removed; {len(opened)} left.")
     if not removed:
         raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def _encoder(store: Path) -> ColPali:
+    """The registered model that made a store, with the settings of its pages; ColTiny for a new store."""
+    settings = stored_settings(store)
+    if settings is None:
+        return ColPali.from_pretrained(lazy_load=True)
+    options = registered_options(settings.model, where=f"the store {store}", advice="name its folder by --model")
+    return ColPali.from_pretrained(settings.model.name, lazy_load=True, **options)
 
 
 def _report(hits: Hits, target: Path | None, password: str | None, *, open_: bool) -> None:

@@ -46,7 +46,7 @@ class ColPaliReranker(BaseDocumentCompressor):
 
     Raises:
         StoreError: the folder has no store.
-        FingerprintError: another model than that of the embeddings made the store.
+        FingerprintError: a model of another space than that of the embeddings made the store.
         ConfigurationError: an unknown argument.
         pydantic.ValidationError: an argument has an invalid value.
 

@@ -16,7 +16,7 @@ from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from numpy.typing import ArrayLike, NDArray
 
 from colpali_integrations._options import unknown_option
-from colpali_integrations.errors import ConfigurationError, InputError, ModelNotFoundError
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.langchain._documents import (
     DocumentInput,
     ImageInput,
@@ -48,6 +48,7 @@ from colpali_integrations.stores import (
 from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
+from colpali_integrations.stores.opening import registered_options
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = [
@@ -122,7 +123,8 @@ class ColPaliVectorStore(VectorStore):
         model: the `ColPali` that encodes.
 
     Raises:
-        FingerprintError: another model made the store; the message names both.
+        FingerprintError: a model of another space made the store; the message names both. Adding pages also raises it
+            where they are made with other settings, such as another precision.
         StoreError: the store cannot be opened.
         ConfigurationError: embeddings of single vectors, or arguments that contradict each other or the store.
 
@@ -173,7 +175,7 @@ class ColPaliVectorStore(VectorStore):
             if options:
                 raise ConfigurationError(f"store= is open already and cannot be combined with {', '.join(options)}")
             self._embedding = embedding or _registered(store.settings, store.where)
-            store.require(self.model)
+            store.require_space(self.model)
         else:
             self._embedding = embedding or _stored(path, url, client, collection_name, client_options)
             store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
@@ -690,11 +692,11 @@ def open_vectorstore(
 
     Raises:
         StoreError: the folder has no store.
-        FingerprintError: another model than that of the embeddings made the store.
+        FingerprintError: a model of another space than that of the embeddings made the store.
     """
     if isinstance(store, ColPaliVectorStore):
         if embedding is not None:
-            store.store.require(embedding.model)
+            store.store.require_space(embedding.model)
         return store
     if isinstance(store, MultiVectorStore):
         return ColPaliVectorStore(embedding, store=store)
@@ -748,15 +750,10 @@ def _stored(
 
 
 def _registered(settings: Settings, where: str) -> ColPaliEmbeddings:
-    """Make the embeddings of a store's model by its name, under which a model from a folder is not registered."""
-    name = settings.model.name
-    try:
-        return ColPaliEmbeddings(model_name=name)
-    except ModelNotFoundError as error:
-        raise ConfigurationError(
-            f"{where} was made by the model {name!r}, which is not registered here; pass "
-            "embedding=ColPaliEmbeddings(model_name=<folder of the model>)"
-        ) from error
+    """Make the embeddings of a store's model, with the settings of the store's pages."""
+    advice = "pass embedding=ColPaliEmbeddings(model_name=<folder of the model>)"
+    options = registered_options(settings.model, where=where, advice=advice)
+    return ColPaliEmbeddings(model_name=settings.model.name, **options)
 
 
 def _per_item(values: Sequence[T] | None, number: int, name: str) -> Sequence[T | None]:

@@ -13,9 +13,10 @@ from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import ConfigurationError, StoreError
-from colpali_integrations.stores import Entry, MultiVectorStore
+from colpali_integrations.models.registry import list_supported_models
+from colpali_integrations.stores import Entry, MultiVectorStore, Settings
 
-__all__ = ["copied_records", "load_store", "save_store"]
+__all__ = ["check_saved_model", "copied_records", "in_memory", "load_store", "save_store"]
 
 # `StorageContext` reads every file with this ending as a SimpleVectorStore.
 _LLAMA_INDEX = "vector_store.json"
@@ -70,12 +71,44 @@ def load_store(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> tuple
     return fields, _pages(path) if in_memory else None
 
 
+def check_saved_model(saved: object, *, where: str) -> None:
+    """Refuse the name of a model, or of an adapter's base, that merely stands in a file and would be downloaded.
+
+    Args:
+        saved: the fields of an embedding, as `save_store` wrote them.
+        where: the file, for the message.
+
+    Raises:
+        ConfigurationError: a name is neither registered nor that of a folder.
+    """
+    fields = saved if isinstance(saved, Mapping) else {}
+    options = fields.get("options")
+    base = options.get("base") if isinstance(options, Mapping) else None
+    registered = {model.name.lower() for model in list_supported_models()}
+    for name in (fields.get("model_name"), base):
+        if name is not None and str(name).lower() not in registered and not Path(str(name)).expanduser().is_dir():
+            raise ConfigurationError(
+                f"{where} names the model {name!r}, which is neither registered here nor a folder; pass "
+                "embed_model=ColPaliEmbedding(model_name=...)"
+            )
+
+
 def copied_records(store: MultiVectorStore) -> Iterator[tuple[Entry, NDArray[Any]]]:
     """Every entry of a store with its vectors."""
     for entry in store.scroll():
         [vectors] = store.vectors([entry.id])
         if vectors is not None:
             yield entry, vectors
+
+
+def in_memory(settings: Settings) -> MultiVectorStore:
+    """An empty store in memory with the settings of another store."""
+    return MultiVectorStore.open(
+        model=settings.model,
+        first_stage=settings.first_stage,
+        first_vectors=settings.first_vectors,
+        language=settings.language,
+    )
 
 
 def _save_pages(store: MultiVectorStore, folder: Path) -> None:

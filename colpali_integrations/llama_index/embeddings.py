@@ -27,8 +27,10 @@ from colpali_integrations.models.single import Pooling, SingleVectors
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import Lane, collect, offload
+from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.stores.opening import registered_options
 
-__all__ = ["ColPaliEmbedding", "DeferredEmbedding"]
+__all__ = ["ColPaliEmbedding", "DeferredEmbedding", "stored_embedding"]
 
 T = TypeVar("T")
 
@@ -350,6 +352,17 @@ class DeferredEmbedding(StrictComponent, BaseEmbedding):
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__`, which does not block."""
         return self(nodes, **kwargs)
+
+
+def stored_embedding(store: MultiVectorStore) -> ColPaliEmbedding:
+    """The embedding of the registered model that made a store, with the settings of the store's pages.
+
+    Raises:
+        ConfigurationError: no model is registered by the name that the store records.
+    """
+    advice = "pass embed_model=ColPaliEmbedding(model_name=<folder of the model>)"
+    options = registered_options(store.model, where=store.where, advice=advice)
+    return ColPaliEmbedding(model_name=store.model.name, **options)
 
 
 def _split(

@@ -16,7 +16,7 @@ from llama_index_instrumentation import get_dispatcher
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.llama_index._components import StrictComponent
-from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
+from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, stored_embedding
 from colpali_integrations.llama_index.schema import (
     PageReference,
     content_key,
@@ -91,8 +91,7 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
         if self._store is None and self.path is not None:
             self._store = MultiVectorStore.open(self.path)
         if self.embed_model is None:
-            name = "coltiny" if self._store is None else self._store.model.name
-            self.embed_model = ColPaliEmbedding(model_name=name)
+            self.embed_model = ColPaliEmbedding() if self._store is None else stored_embedding(self._store)
         self._scorer = CandidateScorer(lambda: self._encoder.model, self._store, cache_size=self.cache_size)
 
     def _postprocess_nodes(

@@ -76,7 +76,7 @@ class ColPaliRetriever(BaseRetriever):
     Raises:
         StoreError: the folder holds no store.
         ConfigurationError: an option is unknown or has an invalid value.
-        FingerprintError: `embed_model` is not the store's model.
+        FingerprintError: `embed_model` is of another space than the store's model.
 
     Example:
         >>> with MultiVectorStore.open("my-index") as store:  # or its folder as it is: ColPaliRetriever("my-index")
@@ -159,5 +159,5 @@ def _vector_store(store: Any, embed_model: ColPaliEmbedding | None) -> ColPaliVe
         )
     if embed_model is None:
         return vector_store
-    vector_store.client.require(embed_model.model)
+    vector_store.client.require_space(embed_model.model)
     return vector_store.model_copy(update={"embed_model": embed_model})

@@ -30,8 +30,14 @@ from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
 from colpali_integrations.llama_index._components import PathString, StrictComponent
 from colpali_integrations.llama_index._filters import store_filter
-from colpali_integrations.llama_index._persistence import copied_records, load_store, save_store
-from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, DeferredEmbedding
+from colpali_integrations.llama_index._persistence import (
+    check_saved_model,
+    copied_records,
+    in_memory,
+    load_store,
+    save_store,
+)
+from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, DeferredEmbedding, stored_embedding
 from colpali_integrations.llama_index.schema import entry_node, node_item
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
@@ -135,7 +141,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
     Raises:
         StoreError: the store cannot be opened.
-        FingerprintError: the store was made by another model than `embed_model`'s.
+        FingerprintError: the store was made by a model of another space than `embed_model`'s.
         ValidationError: an argument is unknown or has an invalid value.
 
     Example:
@@ -178,9 +184,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         if self._store is None:
             self._store = self._opened()
         elif self.embed_model is not None:
-            self._store.require(self.embed_model.model)
+            self._store.require_space(self.embed_model.model)
         if self.embed_model is None:
-            self.embed_model = ColPaliEmbedding(model_name=self._store.model.name)
+            self.embed_model = stored_embedding(self._store)
 
     def _opened(self) -> MultiVectorStore:
         names = ("url", "collection_name", "first_stage", "first_vectors", "language", "read_only", "file_mode")
@@ -353,6 +359,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             InputError: the filters are invalid, or the query has no `query_str`.
             ConfigurationError: the mode is none of DEFAULT, HYBRID and MMR, or an option is unknown or has an invalid
                 value.
+            FingerprintError: `embed_model` is of another space than the store's model.
         """
         options, k, threshold = self.check_query(query, **kwargs)
         if query.query_str is None:
@@ -360,6 +367,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
                 "the query has no query_str. A ColPaliVectorStore compares all vectors of a question, which it encodes "
                 "itself; it cannot search by a query_embedding (one vector)"
             )
+        self._store.require_space(self._encoder.model)
         texts = kwargs.get("embedding_strs") or [query.query_str]
         vectors, hybrid = self._encode(texts), options.hybrid is not False
         options = replace(options, where=self._where(query))
@@ -446,16 +454,24 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         Args:
             persist_path: the path that was passed to `persist`.
             fs: the file system that was passed to `persist`.
-            fields: in place of those in the file, such as `client_options`.
+            fields: in place of those in the file, such as `client_options`. A model that is neither registered nor in
+                a folder has to be named here, because it would be downloaded: `embed_model`.
 
         Raises:
             StoreError: no store was written there, or the file is damaged.
+            ConfigurationError: the file names a model that would have to be downloaded.
+            FingerprintError: `embed_model` is of another space than the pages of a store in memory.
         """
         saved, pages = load_store(persist_path, fs)
-        store = cls(**{**saved, **fields})
-        if pages is not None:
-            with MultiVectorStore.open(pages) as source:
-                store._store.add(copied_records(source))
+        if "embed_model" not in fields:
+            check_saved_model(saved.get("embed_model"), where=persist_path)
+        options = {**saved, **fields}
+        if pages is None:
+            return cls(**options)
+        with MultiVectorStore.open(pages) as source:
+            elsewhere = options.get("path") or options.get("url")
+            store = cls(**options) if elsewhere else cls(in_memory(source.settings), **options)
+            store._store.add(copied_records(source), model=source.model)
         return store
 
     @classmethod

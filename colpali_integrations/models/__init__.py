@@ -2,8 +2,17 @@
 
 from colpali_integrations._public import publish
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.fingerprint import Fingerprint, PageSettings
 from colpali_integrations.models.registry import ModelDescription, find_model, list_supported_models, register_model
 
-__all__ = ["ColPali", "ModelDescription", "find_model", "list_supported_models", "register_model"]
+__all__ = [
+    "ColPali",
+    "Fingerprint",
+    "ModelDescription",
+    "PageSettings",
+    "find_model",
+    "list_supported_models",
+    "register_model",
+]
 
 publish(globals())

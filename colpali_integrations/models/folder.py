@@ -45,7 +45,7 @@ _PROMPTS = ("query_prefix", "query_suffix", "image_prompt")
 # In the folders of sentence-transformers, whose configuration may name the backbone alone.
 _MODULES = "modules.json"
 # In the names of all classes that are trained to retrieve, and of their processors.
-_RETRIEVAL = ("col", "forretrieval")
+_RETRIEVAL = re.compile(r"\bcol|forretrieval")
 _HINT_KEYS = ("model_type", "processor_class", "image_processor_type", "_name_or_path", "family", "architectures")
 
 
@@ -200,7 +200,7 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
         adapted = replace(adapted, **{name: getattr(origin, name) for name in _PROMPTS})
     elif saved := SavedPrompts(folder):
         adapted = saved.applied(adapted, config.get("architectures"))
-    elif (folder / _MODULES).is_file() and not any(word in hints for word in _RETRIEVAL):
+    elif (folder / _MODULES).is_file() and not _RETRIEVAL.search(hints):
         raise ModelLoadError(_unknown_prompts(folder, adapted))
     elif "query_prefix" not in processor and len({model.query_prefix for model in (adapted, *models)}) > 1:
         logger.warning(
@@ -213,6 +213,7 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
     return replace(
         adapted,
         dim=next((size for size in sizes if isinstance(size, int) and size > 0), adapted.dim),
+        space=None,  # a checkpoint of the same class may be trained for another
         parameters=0,
         license="",
         vidore=(),

@@ -12,8 +12,6 @@ it was trained with.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import math
 import os
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +22,7 @@ from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.models.families import FAMILIES
+from colpali_integrations.models.fingerprint import Fingerprint, PageSettings, identity
 
 __all__ = [
     *("ModelDescription", "find_model", "list_supported_models", "not_registered"),
@@ -39,13 +38,11 @@ _PALIGEMMA_FILES = (
 _NEOMME_FILES = (*_TOKENIZER_FILES, "processor_config.json", "chat_template.jinja", "config.json")
 _QWEN2_VL_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
 _IDEFICS3_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
-# The fields that decide an embedding.
+# The fields that decide the space of the vectors, beside the revisions.
 _FINGERPRINTED = (
-    *("family", "dim", "repository", "revision", "model_file"),
+    *("family", "dim", "repository", "model_file"),
     *("query_prefix", "query_suffix", "image_prompt", "max_query_tokens"),
 )
-# Those that decide it where they have a value. They came later, and the fingerprints of other models stay the same.
-_FINGERPRINTED_IF_SET = ("precision", "max_side", "max_num_visual_tokens", "base_revision")
 _V1 = "README of illuin-tech/colpali"
 _NEOMME_SOURCE = "model cards of Hcompany/NeoMME-260M-Retriever and -800M-Retriever, arXiv:2609.01657"
 _V3 = "ViDoRe V3, arXiv:2601.08620, means of its 8 public sets by the results repository of mteb (f4cc6c8)"
@@ -82,6 +79,8 @@ class ModelDescription:
             names, and for models that are no adapter.
         base_revision: commit, tag or branch of that; for a base in a folder, a hash of its files.
         allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need.
+        space: a name for the vector space that this model shares with others which are trained for it: an index of one
+            takes questions of another. None for a space of its own, as nearly all models have.
         best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
         parameters: number of weights.
@@ -92,8 +91,8 @@ class ModelDescription:
         summary: when to choose it, in one sentence.
 
     Raises:
-        ConfigurationError: a field has an invalid value: an empty name, dim, max_query_tokens, max_side or
-            max_num_visual_tokens below 1, a best_match that is not positive, an unknown precision.
+        ConfigurationError: a field has an invalid value: an empty name or space; dim, max_query_tokens,
+            max_side or max_num_visual_tokens below 1; a best_match that is not positive; an unknown precision.
 
     Example: a checkpoint of a known family in a repository of your own.
         >>> mine = ModelDescription(
@@ -130,6 +129,7 @@ class ModelDescription:
     base: str | None = None
     base_revision: str | None = None
     allow_unused: tuple[str, ...] = ()
+    space: str | None = None
     best_match: float = 1.0
     parameters: int = 0
     size_in_bytes: int = 0
@@ -146,6 +146,7 @@ class ModelDescription:
             ("dim", self.dim > 0, "positive"),
             ("max_query_tokens", self.max_query_tokens > 0, "positive"),
             ("best_match", positive, "positive"),
+            ("space", self.space != "", "a non-empty string or None"),
             ("precision", self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}"),
             *(
                 (name, (value := getattr(self, name)) is None or value > 0, "positive")
@@ -172,20 +173,25 @@ class ModelDescription:
         return self.model_file == ADAPTER_FILE or ADAPTER_CONFIG in self.additional_files
 
     @property
-    def fingerprint(self) -> str:
-        """16 hex digits of a hash of everything that determines an embedding.
+    def fingerprint(self) -> Fingerprint:
+        """Identity of the vectors, by everything that determines them.
 
-        That is family, repository, revision, prompts, dim, precision, max_side, max_num_visual_tokens, the revision of
-        an adapter's base and the version of the family's preprocessing in this package. The revision of a folder's
-        model is a hash of its files. Name, figures, license and summary do not count.
+        The space is made of family, repository, prompts, dim, the version of the family's preprocessing in this
+        package, and the revisions of the repository and of an adapter's base; or of `space` and dim. The revision of a
+        folder's model is a hash of its files. The settings of pages are precision, max_side and max_num_visual_tokens.
+        Name, figures, license and summary do not count.
         """
         values = {key: getattr(self, key) for key in _FINGERPRINTED}
-        values |= {
-            key: value for key in _FINGERPRINTED_IF_SET if (value := getattr(self, key)) not in (None, "float32")
-        }
         if self.family in FAMILIES:
             values["preprocessing"] = FAMILIES[self.family].preprocessing
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        weights = identity(values, self.revision, self.base_revision)
+        pages = PageSettings(
+            weights=weights,
+            precision=self.precision or ("float32" if self.is_checkpoint else None),
+            max_side=self.max_side,
+            max_num_visual_tokens=self.max_num_visual_tokens,
+        )
+        return Fingerprint(weights if self.space is None else f"{self.space} ({self.dim})", pages)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, JSON-safe."""

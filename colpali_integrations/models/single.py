@@ -47,7 +47,7 @@ class SingleVectors:
     def namespace(self) -> str:
         """A short identifier of these vectors, for caches."""
         cut = "" if self._dimensions is None else f"-{self._dimensions}"
-        return f"{self._model.description.fingerprint}-{self.pooling}{cut}"
+        return f"{self._model.description.fingerprint.key}-{self.pooling}{cut}"
 
     def query(self, text: str) -> list[float]:
         """Encode one query."""

@@ -18,7 +18,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.registry import ModelDescription, register_model
 from colpali_integrations.ray.pages import PAGE
 from colpali_integrations.scoring.pooling import mean_pool
-from colpali_integrations.stores.settings import Fingerprint
+from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["Dtype", "PageEncoder"]
 
@@ -37,7 +37,7 @@ class PageEncoder:
         dtype: of the vectors.
         pooled: also give the mean vector of each page, in the column `pooled`.
         threads: per run, independent of Ray's count. None for the actor's `num_cpus`, at least 1.
-        expected: refuse to start with any other model; for folders and caches that differ between nodes.
+        expected: refuse to start with a model that makes other pages; for folders and caches that differ between nodes.
         **options: for `ColPali.from_pretrained`, such as `providers` or `local_files_only`.
 
     Rows in are those of `draw_pages`. Rows out are the same without the pixels, with `model` (its name and revision),
@@ -67,7 +67,7 @@ class PageEncoder:
         dtype: Dtype = "float16",
         pooled: bool = False,
         threads: int | None = None,
-        expected: Fingerprint | None = None,
+        expected: StoredModel | None = None,
         **options: Any,
     ) -> None:
         if dtype not in ("float16", "float32"):
@@ -77,13 +77,14 @@ class PageEncoder:
         if "device_ids" not in options:
             options.setdefault("providers", ["CUDAExecutionProvider" if _assigned("GPU") else "CPUExecutionProvider"])
         self.model = ColPali.from_pretrained(model, threads=threads or max(1, int(_assigned("CPU"))), **options)
-        made_by = Fingerprint.of(self.model.description)
-        if expected is not None and not expected.matches(made_by):
+        made_by = StoredModel.of(self.model.description)
+        if expected is not None and not expected.same_pages(made_by):
             raise FingerprintError(
                 f"a worker on {platform.node()} has {made_by}, but {expected} is expected. The model's files must be "
                 "the same on every node"
             )
-        self._name = f"{made_by.name}@{made_by.revision}" if made_by.revision else made_by.name
+        revision = self.model.description.revision
+        self._name = f"{made_by.name}@{revision}" if revision else made_by.name
         self._dtype = np.dtype(dtype)
         self._pooled = pooled
         self._vector = pa.list_(pa.from_numpy_dtype(self._dtype), self.model.dim)

@@ -28,8 +28,8 @@ from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.ray.pages import PAGE
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import DOCUMENT
-from colpali_integrations.stores.opening import ModelLike, fingerprint
-from colpali_integrations.stores.settings import Fingerprint
+from colpali_integrations.stores.opening import ModelLike, stored_model
+from colpali_integrations.stores.settings import StoredModel
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["MANIFEST", "ParquetFolder", "QdrantWriter", "parquet_pages"]
@@ -56,11 +56,11 @@ class ParquetFolder:
         kind: other properties that all files share, such as the vectors' type.
 
     Raises:
-        FingerprintError: the folder's vectors are another model's.
+        FingerprintError: the folder's vectors are another model's, or made with other settings.
         ConfigurationError: the vectors are of another kind, or the folder holds other Parquet files.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], made_by: Fingerprint, kind: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], made_by: StoredModel, kind: Mapping[str, Any]) -> None:
         self._files, self._root = _filesystem(folder)
         manifest = _manifest(self._files, self._root, folder)
         self._note = json.dumps({"model": made_by.to_dict(), **kind})
@@ -72,8 +72,8 @@ class ParquetFolder:
             with self._files.open_output_stream(f"{self._root}/{MANIFEST}") as file:
                 file.write(self._note.encode())
             return
-        stored_model, stored_kind = manifest
-        stored_model.require(made_by, where=str(folder))
+        recorded, stored_kind = manifest
+        recorded.require_pages(made_by, where=str(folder))
         if stored_kind != dict(kind):
             raise ConfigurationError(
                 f"{folder} was made with {_options(stored_kind)}, not with {_options(kind)}; name another folder"
@@ -109,14 +109,14 @@ def parquet_pages(folder: str | os.PathLike[str], *, model: ModelLike) -> Iterat
 
     Args:
         folder: a path or a URI that pyarrow can open.
-        model: the model of the questions: a `ColPali`, its description or its name.
+        model: the model of the store: `store.model`, a `ColPali`, its description or its name.
 
     Yields:
         An entry and its vectors, float32 (n_vectors, dim).
 
     Raises:
         StoreError: the folder does not exist, or a file cannot be read.
-        FingerprintError: the vectors are another model's.
+        FingerprintError: the vectors are another model's, or made with other settings.
 
     Example:
         >>> import ray
@@ -131,7 +131,7 @@ def parquet_pages(folder: str | os.PathLike[str], *, model: ModelLike) -> Iterat
     manifest = _manifest(files, root, folder)
     if manifest is None:
         raise StoreError(f"{folder} was not written by embed_pages: it has no {MANIFEST}")
-    manifest[0].require(fingerprint(model), where=str(folder))
+    manifest[0].require_pages(stored_model(model), where=str(folder))
     parts = _parts(files, root)
     rows = _newest(files, parts).sort_by([("part", "ascending"), ("row", "ascending")])
     bounds = np.searchsorted(rows.column("part").to_numpy(), np.arange(len(parts) + 1))
@@ -149,12 +149,13 @@ class QdrantWriter:
         made_by: the model.
     """
 
-    def __init__(self, options: Mapping[str, Any], made_by: Fingerprint) -> None:
+    def __init__(self, options: Mapping[str, Any], made_by: StoredModel) -> None:
         self._options, self._made_by = json.dumps(dict(options), sort_keys=True), made_by
 
     def keys(self) -> dict[str, str]:
         """Return the content key by id of the stored pages. Makes the collection if there is none."""
         with MultiVectorStore.open(model=self._made_by, **json.loads(self._options)) as store:
+            store.require_pages(self._made_by)  # before any page is encoded
             return store.hashes()
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -169,7 +170,7 @@ class QdrantWriter:
 
 
 @lru_cache(2)
-def _open(options: str, made_by: Fingerprint) -> MultiVectorStore:
+def _open(options: str, made_by: StoredModel) -> MultiVectorStore:
     """Open the connection that the tasks of one process share until it ends."""
     return MultiVectorStore.open(model=made_by, **json.loads(options))
 
@@ -232,7 +233,7 @@ def _filesystem(folder: str | os.PathLike[str]) -> tuple[Any, str]:
     return pa.fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
 
 
-def _manifest(files: Any, root: str, folder: object) -> tuple[Fingerprint, dict[str, Any]] | None:
+def _manifest(files: Any, root: str, folder: object) -> tuple[StoredModel, dict[str, Any]] | None:
     """Return the model and the kind of a folder's files; None if there is no manifest."""
     path = f"{root}/{MANIFEST}"
     if files.get_file_info(path).type == pa.fs.FileType.NotFound:
@@ -240,7 +241,7 @@ def _manifest(files: Any, root: str, folder: object) -> tuple[Fingerprint, dict[
     try:
         with files.open_input_stream(path) as file:
             content = json.loads(file.read())
-        return Fingerprint.from_dict(content.pop("model")), content
+        return StoredModel.from_dict(content.pop("model")), content
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder} has a damaged {MANIFEST} ({error}); name another folder") from error
 

@@ -26,7 +26,7 @@ from colpali_integrations.ray.encoder import Dtype, PageEncoder
 from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter
 from colpali_integrations.ray.pages import draw_pages
 from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, skipped
-from colpali_integrations.stores.settings import Fingerprint
+from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["QdrantServer", "embed_pages"]
 
@@ -104,7 +104,7 @@ def embed_pages(
         deleted; `parquet_pages` passes over the rows that no longer count).
 
     Raises:
-        FingerprintError: the output holds vectors of another model.
+        FingerprintError: the output holds vectors of another model, or made with other settings.
         ConfigurationError: an option has an invalid value, the dataset lacks columns, the cluster has no room for the
             workers, or the output's files are of another kind.
         ModelNotFoundError: as `ColPali.from_pretrained`.
@@ -133,14 +133,15 @@ def embed_pages(
     # Only the small files are read: the driver may have no GPU, and little memory.
     driver_options = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
     with ColPali.from_pretrained(model, lazy_load=True, **driver_options) as encoder:
-        made_by = Fingerprint.of(encoder.description)
+        description = encoder.description
+    made_by = StoredModel.of(description)
     if not ray.is_initialized():
         ray.init()
     # The encoders of a failed run keep their CPUs until the reference cycle that holds them is collected.
     gc.collect()
     plan = plan_workers(cluster_nodes(), count=workers, threads=threads, gpus=gpus)
     storage = {"dtype": dtype, "pooled": pooled}
-    worker_options = {"model": _for_workers(model, made_by, options), **options}
+    worker_options = {"model": _for_workers(model, description, options), **options}
     sink: ParquetFolder | QdrantWriter
     if isinstance(output, QdrantServer):
         sink = QdrantWriter({"url": output.url, "collection_name": output.collection_name, **output.options}, made_by)
@@ -202,15 +203,18 @@ class _Worker:
 
 
 def _for_workers(
-    model: str | os.PathLike[str], made_by: Fingerprint, options: Mapping[str, Any]
+    model: str | os.PathLike[str], opened: ModelDescription, options: Mapping[str, Any]
 ) -> str | os.PathLike[str] | ModelDescription:
     """Describe a model for workers: they lack the driver's registered names, and a branch may have moved on."""
     description, folder = describe(model, ModelOptions(**options))
     if folder is not None and "local_dir" not in options:
         return Path(folder).expanduser().absolute()
-    if description.repository and made_by.revision and not made_by.revision.startswith("sha256:"):
-        return replace(description, revision=made_by.revision)
-    return description
+    commits = {
+        name: revision
+        for name in ("revision", "base_revision")
+        if (revision := getattr(opened, name)) and not revision.startswith("sha256:")
+    }
+    return replace(description, **commits) if description.repository else description
 
 
 def _rows(written: Any) -> Generator[dict[str, Any], None, None]:

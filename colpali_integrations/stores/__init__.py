@@ -10,7 +10,7 @@ from colpali_integrations.stores.ingest import Failure, IngestReport, Progress, 
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.search import SearchOptions
-from colpali_integrations.stores.settings import Fingerprint, Settings
+from colpali_integrations.stores.settings import Settings, StoredModel
 from colpali_integrations.stores.store import MultiVectorStore
 from colpali_integrations.stores.upkeep import StoreInfo, repair_store, verify_store
 
@@ -19,7 +19,6 @@ __all__ = [
     "Entry",
     "Failure",
     "Filter",
-    "Fingerprint",
     "Hit",
     "Hits",
     "IngestReport",
@@ -32,6 +31,7 @@ __all__ = [
     "SearchOptions",
     "Settings",
     "StoreInfo",
+    "StoredModel",
     "VerifyReport",
     "find_documents",
     "index_documents",

@@ -14,7 +14,7 @@ from colpali_integrations.explain.report import HtmlReport, ReportPage, render_r
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.stores.entries import Hit
-from colpali_integrations.stores.settings import Fingerprint
+from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["Hits", "explained"]
 
@@ -25,8 +25,8 @@ class Explaining(Protocol):
     """The methods of a `MultiVectorStore` that a report needs."""
 
     @property
-    def model(self) -> Fingerprint:
-        """The fingerprint of the store's model."""
+    def model(self) -> StoredModel:
+        """The store's model."""
         ...
 
     def regions(

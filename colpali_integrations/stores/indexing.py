@@ -158,7 +158,7 @@ def index_documents(
         InputError: a path does not exist; with `on_error="raise"` also if a document cannot be read.
         ConfigurationError: an option has an invalid value.
         StoreError: the store cannot be written.
-        FingerprintError: the store was made by another model.
+        FingerprintError: the store was made by another model, or its pages with other settings.
 
     Example:
         >>> from colpali_integrations import ColPali

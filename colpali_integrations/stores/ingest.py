@@ -177,7 +177,7 @@ def ingest(
         InputError: a document or page cannot be read, or a text is empty.
         EncodingError: the model cannot encode a page.
         StoreError: metadata that cannot be written as JSON, or the store cannot be written.
-        FingerprintError: the store was made by another model.
+        FingerprintError: the store was made by another model, or its pages with other settings.
 
     Example:
         >>> with ColPali.from_pretrained() as model, MultiVectorStore.open(model=model) as store:
@@ -189,7 +189,7 @@ def ingest(
         0 2
     """
     check_on_error(on_error)
-    store.require(model)
+    store.require_pages(model)
     parts = list(pieces(sources, together or sys.maxsize)) or [[]]
     with listening(progress) as listener:
         run = _Run(store, model, on_error, stop or Event(), listener)
@@ -322,9 +322,8 @@ class _Run:
             self.store.update_entries(entry for _, _, entry in described)
             copied = [change for change in changes if not self._keeps_vectors(change[2])]
             arrays = self._vectors(copied)
-            self.store.add(
-                (entry, array) for (_, _, entry), array in zip(copied, arrays, strict=True) if array is not None
-            )
+            records = ((entry, array) for (_, _, entry), array in zip(copied, arrays, strict=True) if array is not None)
+            self.store.add(records, model=self.model)
             stored = [True] * len(described) + [array is not None for array in arrays]
             for (item, origin, _), done in zip([*described, *copied], stored, strict=True):
                 _close(item)  # reading its text has opened the document
@@ -406,7 +405,7 @@ class _Run:
             if not self.stop.is_set():
                 self._encode_texts(items)
         if pages:
-            self.store.add(self._records(list(pages.values()), batch_size, parallel))
+            self.store.add(self._records(list(pages.values()), batch_size, parallel), model=self.model)
 
     def _encode_texts(self, items: Sequence[Item]) -> None:
         entries: list[tuple[Item, Entry]] = []
@@ -420,7 +419,8 @@ class _Run:
                 self._fail_item(item, error)
         if entries:
             vectors = self.model.embed_texts([item.text or entry.text for item, entry in entries])
-            self.store.add((entry, array) for (_, entry), array in zip(entries, vectors, strict=True))
+            records = ((entry, array) for (_, entry), array in zip(entries, vectors, strict=True))
+            self.store.add(records, model=self.model)
         for item, _ in entries:
             self._count(item, encoded=True)
 

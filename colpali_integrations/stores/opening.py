@@ -10,31 +10,53 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from colpali_integrations._options import unknown_option
-from colpali_integrations.errors import ConfigurationError, StoreError
+from colpali_integrations.errors import ConfigurationError, ModelNotFoundError, StoreError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.registry import ModelDescription, find_model
 from colpali_integrations.stores.embedded.database import read_manifest
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import Engine
 from colpali_integrations.stores.memory import MemoryEngine
-from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
+from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
 
-__all__ = ["ModelLike", "fingerprint", "open_engine", "stored_settings"]
+__all__ = ["ModelLike", "open_engine", "registered_options", "stored_model", "stored_settings"]
 
-ModelLike: TypeAlias = "ColPali | ModelDescription | Fingerprint | str"
+ModelLike: TypeAlias = "ColPali | ModelDescription | StoredModel | str"
 
 
-def fingerprint(model: ModelLike) -> Fingerprint:
-    """The fingerprint of a model, of its description, or of a model registered by a name.
+def stored_model(model: ModelLike) -> StoredModel:
+    """The record of a model, of its description, or of a model registered by a name.
 
     Raises:
         ModelNotFoundError: no model is registered by that name.
     """
-    if isinstance(model, Fingerprint):
+    if isinstance(model, StoredModel):
         return model
     if isinstance(model, str):
         model = find_model(model)
-    return Fingerprint.of(model.description if isinstance(model, ColPali) else model)
+    return StoredModel.of(model.description if isinstance(model, ColPali) else model)
+
+
+def registered_options(model: StoredModel, *, where: str, advice: str) -> dict[str, Any]:
+    """The options that make a store's pages, of a model that is registered under the name that the store records.
+
+    Only a registered name is opened, because opening it may download it: a store is a file that anybody may have made.
+
+    Args:
+        model: of the store.
+        where: the store, for the message.
+        advice: for the message: how the caller names the model.
+
+    Raises:
+        ConfigurationError: no model is registered by that name.
+    """
+    try:
+        find_model(model.name)
+    except ModelNotFoundError as error:
+        raise ConfigurationError(
+            f"{where} was made by the model {model.name!r}, which is not registered here; {advice}"
+        ) from error
+    return model.fingerprint.pages.options
 
 
 def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
@@ -74,14 +96,14 @@ def open_engine(
         url: of a Qdrant server.
         client: a ready `QdrantClient`.
         collection_name: of the collection on the server.
-        options: `model` (a Fingerprint) and the other fields of `Settings`; None for those that were not passed.
+        options: `model` (a StoredModel) and the other fields of `Settings`; None for those that were not passed.
         folder_options: `read_only` and `file_mode`; None for those that were not passed.
         collection_options: for a collection that is created.
         client_options: for `QdrantClient`.
 
     Raises:
         ConfigurationError: more than one place, an unknown option, or a store that was made with other options.
-        FingerprintError: the store was made by another model.
+        FingerprintError: the store was made by a model of another space.
         StoreError: it cannot be opened, or does not exist and there is no model to create it for.
     """
     if sum(place is not None for place in (path, url, client)) > 1:

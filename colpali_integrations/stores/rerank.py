@@ -112,7 +112,7 @@ class CandidateScorer:
 
         Raises:
             QueryError: the question is empty or not a string.
-            FingerprintError: the store was made by another model.
+            FingerprintError: the store was made by a model of another space.
             ColPaliError: with "raise", a candidate that cannot be encoded.
         """
         if on_error not in ("raise", "skip"):
@@ -121,7 +121,7 @@ class CandidateScorer:
             return []
         model = self._model()
         if self._store is not None:
-            self._store.require(model)
+            self._store.require_space(model)
         [array] = model.embed_queries([query])
         entries = self._entries(candidates)
         by_entry = self._store.score(array, sorted(set(entries.values()))) if self._store is not None else {}

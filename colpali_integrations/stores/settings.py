@@ -3,93 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
+from colpali_integrations.models.fingerprint import Fingerprint, same_identity
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
 from colpali_integrations.stores.limits import MAX_DIM
 
-__all__ = ["Fingerprint", "FirstStage", "Settings"]
+__all__ = ["FirstStage", "Settings", "StoredModel"]
 
 FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "binary", "centroids"]
-_FORMAT = 3  # format 2 identified pages by their content, format 1 was a flat file
+# Format 3 had a fingerprint in one part, format 2 identified pages by their content, format 1 was a flat file.
+_FORMAT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fingerprint:
-    """Identity of the model that made the vectors of a store; vectors of two models cannot be compared.
+class StoredModel:
+    """The model that made the pages of a store, as the store records it.
 
     Attributes:
         name: the argument of `ColPali.from_pretrained`; for messages, not compared.
-        revision: the commit of the model's repository, or "sha256:" and a hash over its files; "" if unknown.
         family: the processor family.
         dim: length of a vector.
-        query_prompt: prefix and suffix of a query; part of `description`.
-        description: hash over all other properties that decide an embedding (`ModelDescription.fingerprint`).
+        fingerprint: identity of its vectors: their space, and the settings of the pages.
+        query_prompt: prefix and suffix of a query; part of the fingerprint.
         best_match: `ModelDescription.best_match`, for relevance.
         unit_length: whether every vector has length 1.
         version: of this package at the creation of the store; for messages, not compared.
 
     Example:
         >>> from colpali_integrations.models import find_model
-        >>> coltiny = Fingerprint.of(find_model("coltiny"))
-        >>> coltiny.matches(Fingerprint.of(find_model("Qdrant/colmodernvbert")))
+        >>> coltiny = StoredModel.of(find_model("coltiny"))
+        >>> coltiny.same_space(StoredModel.of(find_model("Qdrant/colmodernvbert")))
         False
-        >>> Fingerprint.from_dict(coltiny.to_dict()) == coltiny
+        >>> StoredModel.from_dict(coltiny.to_dict()) == coltiny
         True
     """
 
     name: str
     family: str
     dim: int
-    description: str
-    revision: str = ""
+    fingerprint: Fingerprint
     query_prompt: str = ""
     best_match: float = 1.0
     unit_length: bool = True
     version: str = ""
 
     @classmethod
-    def of(cls, model: ModelDescription) -> Fingerprint:
-        """The fingerprint of a model's description."""
+    def of(cls, model: ModelDescription) -> StoredModel:
+        """The record of a model, by its description."""
         return cls(
             name=model.name,
             family=model.family,
             dim=model.dim,
-            description=replace(model, revision=None).fingerprint,
-            revision=model.revision or "",
+            fingerprint=model.fingerprint,
             query_prompt=f"{model.query_prefix}...{model.query_suffix}",
             best_match=model.best_match,
             unit_length=model.unit_length,
             version=__version__,
         )
 
-    def matches(self, other: Fingerprint) -> bool:
-        """Whether vectors of both can be compared.
+    def same_space(self, other: StoredModel) -> bool:
+        """Whether vectors of both can be compared: questions of one with pages of the other."""
+        return self.dim == other.dim and self.fingerprint.same_space(other.fingerprint)
 
-        Revisions of one kind must be equal. A commit is not compared with a hash of files, nor any revision with an
-        unknown one, such as that of a model which is only named.
-        """
-        if (self.family, self.dim, self.description) != (other.family, other.dim, other.description):
-            return False
-        comparable = self.revision.startswith("sha256:") == other.revision.startswith("sha256:")
-        return not (self.revision and other.revision and comparable) or self.revision == other.revision
+    def same_pages(self, other: StoredModel) -> bool:
+        """Whether both make the same vectors of a page, so that one index may hold pages of both."""
+        return self.same_space(other) and self.fingerprint.pages.matches(other.fingerprint.pages)
 
-    def require(self, other: Fingerprint, *, where: str) -> None:
-        """Check that `other` is the same model; `self` is the store's.
+    def require_space(self, other: StoredModel, *, where: str) -> None:
+        """Check that questions of `other` can be compared with the pages of this model, which is the store's.
 
         Args:
             other: the model of the caller.
             where: the store, for the message.
 
         Raises:
-            FingerprintError: it is another model; the message shows both and gives advice.
+            FingerprintError: they are in another space; the message shows both and gives advice.
         """
-        if not self.matches(other):
+        if not self.same_space(other):
             if self.name == other.name:
                 advice = f"{self.name!r} has changed; index again into a new store, or go back to the earlier model."
             else:
@@ -99,21 +95,47 @@ class Fingerprint:
                 + advice
             )
 
+    def require_pages(self, other: StoredModel, *, where: str) -> None:
+        """Check that pages of `other` may be added to those of this model, which is the store's.
+
+        Args:
+            other: the model of the caller.
+            where: the store, for the message.
+
+        Raises:
+            FingerprintError: they are in another space, or made with other settings; the message shows both and gives
+                advice.
+        """
+        self.require_space(other, where=where)
+        if not self.same_pages(other):
+            options = "".join(f", {name}={value!r}" for name, value in self.fingerprint.pages.options.items())
+            raise FingerprintError(
+                f"{where} holds pages made by {self.beside(other)}, and the model at hand is {other.beside(self)}. It "
+                "takes questions of both, and pages of one: open the model with "
+                f"ColPali.from_pretrained({self.name!r}{options}), or index into a new store."
+            )
+
+    def beside(self, other: StoredModel) -> str:
+        """The name and the settings of pages, for messages; and the weights, where `other` has different ones."""
+        pages, others = self.fingerprint.pages, other.fingerprint.pages
+        weights = "" if same_identity(pages.weights, others.weights) else f", weights {pages.weights}"
+        return f"{self.name} ({pages}{weights})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, JSON-safe."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Fingerprint:
+    def from_dict(cls, values: Mapping[str, Any]) -> StoredModel:
         """Read the result of `to_dict`; keys of later versions are ignored."""
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        return cls(**{**known, "fingerprint": Fingerprint.from_dict(values["fingerprint"])})
 
     def __str__(self) -> str:
-        revision = f", revision {self.revision}" if self.revision else ""
         version = f", by version {self.version}" if self.version else ""
         return (
-            f"{self.name} (family {self.family}{revision}, dim {self.dim}, query prompt {self.query_prompt!r}, "
-            f"fingerprint {self.description}{version})"
+            f"{self.name} (family {self.family}, dim {self.dim}, query prompt {self.query_prompt!r}, space "
+            f"{self.fingerprint.space}, {self.fingerprint.pages}{version})"
         )
 
 
@@ -122,7 +144,7 @@ class Settings:
     """The properties of a store that are fixed at its creation.
 
     Attributes:
-        model: the fingerprint of its model.
+        model: the model of its pages.
         first_stage: the vectors that a two-stage search scans first: "ward", means of similar vectors of a page;
             "rows", means of the rows of its grid; "muvera", one vector; "int8" or "binary", small copies of all vectors
             that the engine makes itself; "centroids", an index of them for large stores in folders (PLAID, arXiv
@@ -138,13 +160,13 @@ class Settings:
 
     Example:
         >>> from colpali_integrations.models import find_model
-        >>> colpali = Fingerprint.of(find_model("Qdrant/colpali-v1.3-fp16"))
+        >>> colpali = StoredModel.of(find_model("Qdrant/colpali-v1.3-fp16"))
         >>> settings = Settings(model=colpali, first_stage="muvera")
         >>> {name: (vectors.dim, vectors.multi) for name, vectors in settings.schema.items()}
         {'full': (128, True), 'first': (10240, False)}
     """
 
-    model: Fingerprint
+    model: StoredModel
     first_stage: FirstStage = "exact"
     first_vectors: int = 32
     language: str | None = "english"
@@ -180,10 +202,10 @@ class Settings:
         """Check that a store with these settings fits a request for `other`.
 
         Raises:
-            FingerprintError: `other` has another model.
+            FingerprintError: `other` has a model of another space.
             ConfigurationError: `other` has another first stage or language.
         """
-        self.model.require(other.model, where=where)
+        self.model.require_space(other.model, where=where)
         names = ["first_stage", "language", *(["first_vectors"] if self.first_stage == "ward" else [])]
         if differing := [name for name in names if getattr(self, name) != getattr(other, name)]:
             actual, requested = (
@@ -207,11 +229,11 @@ class Settings:
         """
         if values.get("format") != _FORMAT:
             raise StoreError(
-                f"{where} has format {values.get('format')!r}, this version reads {_FORMAT}: index its documents anew, "
-                "or use the version that made it"
+                f"{where} has format {values.get('format')!r}, this version reads {_FORMAT}: index its documents into "
+                "a new place, or use the version that made it"
             )
         try:
             fields = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-            return cls(**{**fields, "model": Fingerprint.from_dict(values["model"])})
+            return cls(**{**fields, "model": StoredModel.from_dict(values["model"])})
         except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{where} has a damaged description ({error}); index its documents anew") from error

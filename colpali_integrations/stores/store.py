@@ -6,6 +6,7 @@ passes a question's vectors to the engine, fuses rankings and computes relevance
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
@@ -16,11 +17,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from colpali_integrations.errors import ConfigurationError, InputError, ModelNotFoundError
+from colpali_integrations.errors import InputError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.registry import find_model
+from colpali_integrations.models.fingerprint import Fingerprint
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.runtime.arrays import Float32
@@ -31,10 +33,10 @@ from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
-from colpali_integrations.stores.opening import ModelLike, fingerprint, open_engine
+from colpali_integrations.stores.opening import ModelLike, open_engine, registered_options, stored_model
 from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
-from colpali_integrations.stores.settings import Fingerprint, FirstStage, Settings
+from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
 from colpali_integrations.stores.upkeep import (
     StoreInfo,
     backup_store,
@@ -47,8 +49,12 @@ from colpali_integrations.stores.upkeep import (
 
 __all__ = ["MultiVectorStore"]
 
+logger = logging.getLogger(__name__)
+
 # A batch is stored whole or not at all: a killed process loses at most one.
 _BATCH_VECTORS, _BATCH_ENTRIES, _BATCH_SECONDS = 32_768, 64, 2.0
+# Stores, their fingerprints, and those of models with other settings that ask them; each is logged once per process.
+_told: set[tuple[str, Fingerprint, Fingerprint]] = set()
 
 
 class MultiVectorStore:
@@ -83,7 +89,9 @@ class MultiVectorStore:
         self._points = PointMaker(settings, engine.where)
         self._searcher = Searcher(engine, settings, self._points.stage, self._points.bm25)
         self._encoder: ColPali | None = None
-        self._checked: ModelLike | None = None
+        self._asking: ColPali | None = None
+        self._adding: StoredModel | None = None
+        self._untold: ColPali | None = None
 
     @classmethod
     def open(
@@ -107,7 +115,8 @@ class MultiVectorStore:
         Args:
             path: a folder.
             model: the model of the pages: a `ColPali`, its description, or a registered name. A new store needs it; an
-                existing one checks it. A `ColPali` also encodes questions, and names their words in reports of `Hits`.
+                existing one checks that it is of the same space. A `ColPali` also encodes questions, at whatever
+                precision, and names their words in reports of `Hits`.
             url: of a Qdrant server or cluster, instead of a folder. Without either the store is in memory.
             client: a ready `QdrantClient` instead of `url`.
             collection_name: of the collection on the server.
@@ -124,7 +133,7 @@ class MultiVectorStore:
 
         Raises:
             StoreError: it cannot be opened, or it does not exist and `model` is missing.
-            FingerprintError: it was made by another model; the message shows both.
+            FingerprintError: it was made by a model of another space; the message shows both.
             ConfigurationError: it was made with another first stage or language, arguments contradict each other, or an
                 option is unknown.
             MissingExtraError: qdrant-client is not installed, for `url`.
@@ -136,7 +145,7 @@ class MultiVectorStore:
             1
         """
         options = {
-            "model": None if model is None else fingerprint(model),
+            "model": None if model is None else stored_model(model),
             "first_stage": first_stage,
             "first_vectors": first_vectors,
             "language": language,
@@ -146,11 +155,14 @@ class MultiVectorStore:
         store = cls(*open_engine(*places, options, folder_options, collection_options, client_options))
         if isinstance(model, ColPali):
             store._encoder = model
+            store.require_space(model)
+        if isinstance(model, ColPali | StoredModel):  # a name tells only the settings of its registration
+            store._adding = stored_model(model)
         return store
 
     @property
-    def model(self) -> Fingerprint:
-        """The fingerprint of the model that made the vectors."""
+    def model(self) -> StoredModel:
+        """The model that made the vectors."""
         return self.settings.model
 
     @property
@@ -158,15 +170,27 @@ class MultiVectorStore:
         """The kind and place of the store, for messages."""
         return self._engine.where
 
-    def require(self, model: ModelLike) -> None:
-        """Check that a model is the one that made the store.
+    def require_space(self, model: ModelLike) -> None:
+        """Check that questions of a model can be compared with the store's pages.
+
+        A `ColPali` that makes pages with other settings may ask; the first search logs a warning.
 
         Raises:
-            FingerprintError: it is another one; the message shows both and gives advice.
+            FingerprintError: it is of another space; the message shows both and gives advice.
         """
-        if model is not self._checked:
-            self.model.require(fingerprint(model), where=self.where)
-            self._checked = model
+        if model is not self._asking:
+            self.model.require_space(stored_model(model), where=self.where)
+            if isinstance(model, ColPali):
+                self._asking = self._untold = model
+
+    def require_pages(self, model: ModelLike) -> None:
+        """Check that pages of a model may be added: those of the same space that are made with the same settings.
+
+        Raises:
+            FingerprintError: it is of another space, or has another precision or size of pages; the message shows both
+                and gives advice.
+        """
+        self.model.require_pages(stored_model(model), where=self.where)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -218,12 +242,13 @@ class MultiVectorStore:
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
-    def add(self, records: Iterable[tuple[Entry, ArrayLike]]) -> int:
+    def add(self, records: Iterable[tuple[Entry, ArrayLike]], *, model: ModelLike | None = None) -> int:
         """Store entries with their vectors, in place of those with the same ids, in batches as they come.
 
         Args:
             records: entries with vectors (n, dim), n > 0. It may be a generator: records that it yields before an
                 error or an interruption are stored.
+            model: that made the vectors, as for `require_pages`; None for the `ColPali` that the store was opened with.
 
         Returns:
             The number of stored records.
@@ -231,7 +256,10 @@ class MultiVectorStore:
         Raises:
             StoreError: vectors of another shape or not finite in float16, metadata that cannot be written as JSON, or
                 the engine cannot write.
+            FingerprintError: the model is of another space, or makes pages with other settings.
         """
+        if (adding := model or self._adding) is not None:
+            self.require_pages(adding)
         stored, size, since = 0, 0, time.monotonic()
         waiting: dict[str, Point] = {}  # by id: of two entries with one id in a batch, the later one counts
         try:
@@ -412,6 +440,7 @@ class MultiVectorStore:
             texts, queries = words, list(self.encoder.embed_queries(words))
         if texts is not None and len(texts) != len(queries):
             raise InputError(f"{len(queries)} queries but {len(texts)} texts; pass one of each, or no texts")
+        self._tell_settings()
         results = self._searcher.run(queries, options, texts)
         labels: Sequence[str | None] = texts or [None] * len(results)
         lowest = options.min_relevance or 0.0
@@ -428,19 +457,16 @@ class MultiVectorStore:
             ConfigurationError: the store's model is not registered here.
         """
         if self._encoder is None:
-            try:
-                # Only a registered name: one that merely stands in a store is not downloaded.
-                self._encoder = shared_model(find_model(self.model.name).name)
-            except ModelNotFoundError as error:
-                raise ConfigurationError(
-                    f"{self.where} was made by the model {self.model.name!r}, which is not registered here; open it "
-                    "with model=ColPali.from_pretrained(<its folder>)"
-                ) from error
-            self.require(self._encoder)
+            advice = "open it with model=ColPali.from_pretrained(<its folder>)"
+            options = registered_options(self.model, where=self.where, advice=advice)
+            encoder = shared_model(self.model.name, ModelOptions(**options))
+            self.require_space(encoder)
+            self._encoder = encoder
         return self._encoder
 
     def score(self, query: ArrayLike, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
+        self._tell_settings()
         return self._searcher.score(self._searcher.checked(query), ids)
 
     def regions(
@@ -580,6 +606,21 @@ class MultiVectorStore:
 
     def __repr__(self) -> str:
         return f"MultiVectorStore({self.where}, model {self.model.name!r}, first stage {self.settings.first_stage!r})"
+
+    def _tell_settings(self) -> None:
+        """Log once per process that questions are encoded with other settings than the store's pages."""
+        model, self._untold = self._untold, None
+        if model is None:
+            return
+        asking = stored_model(model)
+        both = self.where, self.model.fingerprint, asking.fingerprint
+        if both not in _told and not self.model.same_pages(asking):
+            _told.add(both)
+            logger.warning(
+                "%s holds pages made by %s, and questions are encoded by %s; both are of one space, and scores differ "
+                "a little from those of the pages' own settings",
+                *(self.where, self.model.beside(asking), asking.beside(self.model)),
+            )
 
     def _attached(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
         """Hits with this store; the model names the words, if the vectors are those of `text`."""

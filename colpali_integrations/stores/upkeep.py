@@ -48,11 +48,14 @@ class StoreInfo:
     bytes: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe fields: model, first_stage, language, format, entries, documents and bytes."""
-        settings = self.settings.to_dict()
-        names = ("first_stage", "language", "format")
+        """JSON-safe fields: model, space, first_stage, language, format, entries, documents and bytes.
+
+        And those settings of pages that are not left to the model's files: precision, max_side, max_num_visual_tokens.
+        """
+        settings, model = self.settings.to_dict(), self.settings.model
+        made_by = {"model": model.name, "space": model.fingerprint.space, **model.fingerprint.pages.options}
         counts = {"entries": self.entries, "documents": self.documents, "bytes": self.bytes}
-        return {"model": self.settings.model.name, **{name: settings[name] for name in names}, **counts}
+        return {**made_by, **{name: settings[name] for name in ("first_stage", "language", "format")}, **counts}
 
 
 def verify_store(path: str | os.PathLike[str]) -> VerifyReport:

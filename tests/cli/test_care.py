@@ -26,12 +26,13 @@ def test_info_and_list(store: Path, tmp_path: Path, capsys: Capture) -> None:
     assert run(["info", str(store), "--json"]) == ExitCode.OK
     facts = json.loads(capsys.readouterr().out)
     assert {**facts, "bytes": 0} == {
-        **{"model": "fake", "first_stage": "exact", "language": "english", "format": 3},
+        **{"model": "fake", "space": "0123456789abcdef", "first_stage": "exact", "language": "english", "format": 4},
         **{"entries": ENTRIES, "documents": 3, "bytes": 0},
     }
     assert run(["info", str(store)]) == ExitCode.OK
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines[:2]] == [["model", "fake"], ["first", "stage", "exact"]]
+    expected = [["model", "fake"], ["space", "0123456789abcdef"], ["first", "stage", "exact"]]
+    assert [line.split() for line in lines[:3]] == expected
 
     assert run(["list", str(store), "--json"]) == ExitCode.OK
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -17,9 +17,10 @@ from colpali_integrations.cli.display import marked
 from colpali_integrations.explain.snippet import snippet
 from colpali_integrations.models import list_supported_models
 from colpali_integrations.models.registry import find_model
-from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore, stored_settings
+from colpali_integrations.stores import Entry, MultiVectorStore, stored_settings
 from tests.pages.test_pdf import encrypted
 from tests.stores.documents import draw, make_folder, save_pdf
+from tests.stores.stored_models import made_up
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +287,7 @@ def test_empty_folders_and_empty_indexes_have_exit_code_3(tmp_path: Path, capsys
 
 def test_expected_errors_are_one_line(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("x")
-    other = Fingerprint(name="elsewhere", family="paligemma", dim=128, description="0" * 16)
+    other = made_up("elsewhere", family="paligemma", identity="0" * 16)
     MultiVectorStore.open(tmp_path / "other", model=other).close()
     for arguments, message in [
         (["search", "x", "--store", str(tmp_path / "nowhere")], "there is no store at"),

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
+from colpali_integrations.stores import Entry, MultiVectorStore
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.embedded.segments import Sizes
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage, Settings
+from tests.stores.stored_models import made_up
 
 __all__ = [
     "MODEL",
@@ -44,7 +45,7 @@ __all__ = [
 
 State: TypeAlias = "Mapping[int, int]"
 DIM = 16
-MODEL = Fingerprint(name="faults", family="coltiny", dim=DIM, description="0123456789abcdef")
+MODEL = made_up("faults", dim=DIM)
 STAGES: tuple[FirstStage, ...] = ("rows", "int8", "exact", "muvera", "centroids")
 # Small enough that a few changes lead to a compaction.
 SMALLEST_BYTES = 8192

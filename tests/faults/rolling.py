@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
+from colpali_integrations.stores import Entry, MultiVectorStore
 from tests.faults.children import in_child
 from tests.faults.figures import Figures
+from tests.stores.stored_models import made_up
 
 __all__ = ["rolling"]
 
 _DIM, _ROWS, _BATCH = 128, 1030, 4
-_MODEL = Fingerprint(name="faults", family="paligemma", dim=_DIM, description="0123456789abcdef")
+_MODEL = made_up("faults", family="paligemma", dim=_DIM)
 
 
 def rolling(folder: Path, rounds: int, seed: int) -> list[Figures]:

@@ -37,11 +37,12 @@ from colpali_integrations.llama_index import (
     PdfPageReader,
 )
 from colpali_integrations.llama_index._persistence import copied_records
-from colpali_integrations.stores import Fingerprint, MultiVectorStore
+from colpali_integrations.stores import MultiVectorStore
 from tests.llama_index.suite import CountingEmbedding, CountingModel
 from tests.llama_index.test_conformance import Listener, Recorder
 from tests.llama_index.test_utils import COLOURS, drawn, jpeg, opened
 from tests.stores.documents import DPI, make_store
+from tests.stores.stored_models import made_up
 
 TEXTS = ["tax return", "low tide in the harbour", "harvest of apples"]
 
@@ -250,7 +251,7 @@ def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
         ColPaliRerank().postprocess_nodes(texts())
     with pytest.raises(StoreError, match="no such store"):
         ColPaliRerank(tmp_path / "nothing")
-    other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
+    other = made_up("other", identity="0" * 16)
     mismatch = ColPaliRerank(MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
     with pytest.raises(FingerprintError, match="other"):
         mismatch.postprocess_nodes(texts(), query_str="harbour")

@@ -37,10 +37,11 @@ from colpali_integrations.llama_index import (
     PdfPageReader,
     image_blocks,
 )
-from colpali_integrations.stores import Fingerprint, MultiVectorStore
+from colpali_integrations.stores import MultiVectorStore
 from tests.llama_index.suite import CountingEmbedding, counting_model
 from tests.llama_index.test_conformance import Listener, Recorder
 from tests.stores.documents import DPI, make_store
+from tests.stores.stored_models import made_up
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +258,7 @@ def test_a_question_costs_one_encoding(store: MultiVectorStore) -> None:
 
 
 def test_another_model_is_refused() -> None:
-    other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
+    other = made_up("other", identity="0" * 16)
     with pytest.raises(FingerprintError, match="other"):
         ColPaliRetriever(MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
 

@@ -46,9 +46,10 @@ from colpali_integrations.llama_index import (
     image_blocks,
 )
 from colpali_integrations.llama_index._persistence import copied_records
-from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore, Progress
+from colpali_integrations.stores import Entry, MultiVectorStore, Progress
 from tests.llama_index.suite import CountingModel, VectorStoreConformance, counting_store, sample
 from tests.stores.documents import DPI, draw, make_store
+from tests.stores.stored_models import made_up
 
 
 class TestInMemory(VectorStoreConformance):
@@ -333,7 +334,7 @@ def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
             ColPaliVectorStore(**given)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="is_embedding_query"):
         ColPaliVectorStore(is_embedding_query=True)
-    other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
+    other = made_up("other", identity="0" * 16)
     with pytest.raises(FingerprintError, match="other"):
         ColPaliVectorStore(store=MultiVectorStore.open(model=other), embed_model=ColPaliEmbedding())
     MultiVectorStore.open(tmp_path / "other", model=other).close()

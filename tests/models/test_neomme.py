@@ -196,8 +196,10 @@ def test_a_folder_of_documents_is_indexed_and_asked(model: ColPali, tmp_path: Pa
         [vectors] = model.embed_images([page])
         assert store.search(vectors, k=1)[0].entry.name.startswith("odd.png")
     other = ColPali.from_pretrained(FOLDER, max_side=64, lazy_load=True)
-    with pytest.raises(FingerprintError):
-        MultiVectorStore.open(tmp_path / "store", model=other)
+    with MultiVectorStore.open(tmp_path / "store", model=other) as store:
+        assert store.search("a question", k=1)
+        with pytest.raises(FingerprintError, match="max_side 64"):
+            index_documents([tmp_path / "odd.png"], model=other, store=store)
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16"])

@@ -18,7 +18,6 @@ from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.errors import ConfigurationError, InputError, ModelLoadError
 from colpali_integrations.models.builder.quantized import CACHE_VARIABLE
 from colpali_integrations.models.quantizing import Quantized, compare, quantize_model
-from colpali_integrations.stores.settings import Fingerprint
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 NAMES = ("paligemma", "colmodernvbert")
@@ -41,7 +40,7 @@ def test_a_quantised_model_is_a_model_of_its_own_near_the_first(made: tuple[Path
     source, quantized = made
     with ColPali.from_pretrained(source) as original, quantized.load() as other:
         assert other.splits_graph
-        assert not Fingerprint.of(other.description).matches(Fingerprint.of(original.description))
+        assert not other.description.fingerprint.same_space(original.description.fingerprint)
         agreement = compare(original, other, pages, QUESTIONS)
         assert len(agreement.page_cosines) == sum(len(vectors) for vectors in original.embed_images(pages()))
     # Near, and not the same numbers. Nothing is promised of the worst vector: that is what the report is for.

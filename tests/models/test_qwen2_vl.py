@@ -246,8 +246,10 @@ def test_a_page_is_found_by_its_own_vectors(model: ColPali, tmp_path: Path) -> N
         [vectors] = model.embed_images([pages["grey"]])
         assert store.search(vectors, k=1)[0].entry.name.startswith("grey.png")
     other = ColPali.from_pretrained(FOLDER, max_num_visual_tokens=64, lazy_load=True)
-    with pytest.raises(FingerprintError):
-        MultiVectorStore.open(tmp_path / "store", model=other)
+    with MultiVectorStore.open(tmp_path / "store", model=other) as store:
+        assert store.search(QUESTION, k=1)
+        with pytest.raises(FingerprintError, match="max_num_visual_tokens 64"):
+            index_documents([tmp_path / "odd.png"], model=other, store=store)
 
 
 def test_a_page_that_is_too_long_is_reported_and_others_go_on(model: ColPali) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import json
 import pickle
 import re
@@ -18,6 +17,7 @@ from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models import ModelDescription, find_model, list_supported_models, register_model
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
+from colpali_integrations.models.fingerprint import identity
 from colpali_integrations.models.folder import content_revision, describe_folder
 from colpali_integrations.models.hub import bundled_folder
 
@@ -119,23 +119,14 @@ def test_descriptions_are_values() -> None:
     assert hash(model) == hash(copy.deepcopy(model))
 
 
-def test_the_fingerprint_depends_on_everything_that_decides_an_embedding_and_on_nothing_else() -> None:
-    model = find_model("Qdrant/colpali-v1.3-fp16")
-    same = dataclasses.replace(model, name="other", summary="Other.", license="x", vidore=())
-    assert same.fingerprint == model.fingerprint
-    for change in ({"query_prefix": "<bos>"}, {"dim": 64}, {"revision": "abc"}, {"family": "idefics3"}):
-        assert dataclasses.replace(model, **change).fingerprint != model.fingerprint
-
-
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_the_fingerprint_depends_on_this_package_s_own_preprocessing(name: str) -> None:
     model = dataclasses.replace(find_model("coltiny"), family=name)
-    keys = ("family", "dim", "repository", "revision", "model_file", "query_prefix", "query_suffix", "image_prompt")
+    keys = ("family", "dim", "repository", "model_file", "query_prefix", "query_suffix", "image_prompt")
     values: dict[str, Any] = {key: getattr(model, key) for key in (*keys, "max_query_tokens")}
     for preprocessing in (FAMILIES[name].preprocessing, f"{name}-99"):
-        content = json.dumps({**values, "preprocessing": preprocessing}, sort_keys=True)
-        same = hashlib.sha256(content.encode()).hexdigest()[:16] == model.fingerprint
-        assert same == (preprocessing == FAMILIES[name].preprocessing)
+        expected = identity({**values, "preprocessing": preprocessing}, model.revision, None)
+        assert (expected == model.fingerprint.space) == (preprocessing == FAMILIES[name].preprocessing)
 
 
 def test_best_match_is_one_for_unit_vectors_and_coltiny_s_comes_from_its_constants() -> None:

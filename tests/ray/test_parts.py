@@ -33,14 +33,16 @@ from colpali_integrations.pages import load_image
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
-from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder, _entry
+from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder, QdrantWriter, _entry
 from colpali_integrations.ray.pages import _draw, _hashes, _present
 from colpali_integrations.ray.pipeline import _for_workers
-from colpali_integrations.stores import Fingerprint
+from colpali_integrations.stores import StoredModel
 from colpali_integrations.stores.items import page_entry
 from tests.pages.test_pdf import encrypted, write_pdf
+from tests.stores.stored_models import made_up
 
-COLTINY = Fingerprint.of(find_model("coltiny"))
+COLTINY = StoredModel.of(find_model("coltiny"))
+MADE = COLTINY.fingerprint
 DPI = 60
 BLANK = PageGrid(1, 1, np.array([0]))
 KIND = {"dtype": "float16", "pooled": False}
@@ -201,9 +203,10 @@ def test_an_invalid_option_writes_no_files(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("own_registry")
 def test_workers_load_the_same_commit_as_the_driver(tmp_path: Path) -> None:
     mine = register_model(replace(find_model("Qdrant/colmodernvbert"), name="mine"))
-    made_by = Fingerprint.of(replace(mine, revision="0123abcd"))
-    assert _for_workers("mine", made_by, {}) == replace(mine, revision="0123abcd")
-    assert _for_workers("mine", replace(made_by, revision="sha256:00"), {"local_dir": tmp_path}) == mine
+    for commits in ({"revision": "0123abcd"}, {"revision": "0123abcd", "base_revision": "4567cdef"}):
+        opened = replace(mine, **commits)  # type: ignore[arg-type]
+        assert _for_workers("mine", opened, {}) == opened
+    assert _for_workers("mine", replace(mine, revision="sha256:00"), {"local_dir": tmp_path}) == mine
 
 
 class Damaged:
@@ -239,18 +242,32 @@ def test_an_encoder_refuses_a_wrong_dtype_provider_or_model() -> None:
     with pytest.raises(ProviderError):
         PageEncoder(providers=["CUDAExecutionProvider"])
     with pytest.raises(FingerprintError, match="must be the same on every node"):
-        PageEncoder(expected=replace(COLTINY, description="another"))
+        PageEncoder(expected=made_up("another"))
+    with pytest.raises(FingerprintError, match="precision int8"):
+        PageEncoder(expected=replace(COLTINY, fingerprint=replace(MADE, pages=replace(MADE.pages, precision="int8"))))
 
 
 def test_a_folder_holds_vectors_of_one_model_and_kind(tmp_path: Path) -> None:
     ParquetFolder(tmp_path / "out", COLTINY, KIND)
     assert ParquetFolder(tmp_path / "out", COLTINY, KIND).keys() == {}
     with pytest.raises(FingerprintError, match="another-model"):
-        ParquetFolder(tmp_path / "out", replace(COLTINY, name="another-model", description="another"), KIND)
+        ParquetFolder(tmp_path / "out", made_up("another-model"), KIND)
+    small = replace(COLTINY, fingerprint=replace(MADE, pages=replace(MADE.pages, max_side=9)))
+    with pytest.raises(FingerprintError, match="max_side 9"):
+        ParquetFolder(tmp_path / "out", small, KIND)
     with pytest.raises(ConfigurationError, match="dtype='float16', pooled=False, not with dtype='float32'"):
         ParquetFolder(tmp_path / "out", COLTINY, {**KIND, "dtype": "float32"})
-    with pytest.raises(FingerprintError):
-        list(parquet_pages(tmp_path / "out", model=replace(COLTINY, description="another")))
+    for other in (made_up("another"), small):
+        with pytest.raises(FingerprintError):
+            list(parquet_pages(tmp_path / "out", model=other))
+
+
+def test_a_store_refuses_pages_of_other_settings_before_they_are_encoded(tmp_path: Path) -> None:
+    options = {"path": str(tmp_path / "store")}
+    assert QdrantWriter(options, COLTINY).keys() == {}
+    small = replace(COLTINY, fingerprint=replace(MADE, pages=replace(MADE.pages, max_side=9)))
+    with pytest.raises(FingerprintError, match="max_side 9"):
+        QdrantWriter(options, small).keys()
 
 
 def test_errors_name_the_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.stores import Entry, Fingerprint, MultiVectorStore
+from colpali_integrations.stores import Entry, MultiVectorStore
+from tests.stores.stored_models import made_up
 
 BACKENDS = ["memory", "embedded", "server"]
 DIM = 8
-MODEL = Fingerprint(name="fake", family="coltiny", dim=DIM, description="0123456789abcdef")
+MODEL = made_up("fake", dim=DIM)
 
 Open: TypeAlias = Callable[..., MultiVectorStore]
 

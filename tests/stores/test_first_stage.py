@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,13 +9,13 @@ from numpy.typing import NDArray
 from colpali_integrations import max_sim
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.explain import PageGrid
-from colpali_integrations.models import find_model
 from colpali_integrations.stores.engine import FIRST, FULL
 from colpali_integrations.stores.first_stage import first_stage
-from colpali_integrations.stores.settings import Fingerprint, Settings
+from colpali_integrations.stores.settings import Settings
+from tests.stores.stored_models import made_up
 
 DIM = 16
-MODEL = Fingerprint(name="fake", family="paligemma", dim=DIM, description="0" * 16, best_match=2.0, version="0.1")
+MODEL = made_up("fake", family="paligemma", dim=DIM, identity="0" * 16, best_match=2.0, version="0.1")
 
 
 def clusters(seed: int, *, spread: float = 0.05) -> NDArray[np.float32]:
@@ -64,9 +62,7 @@ def test_means_of_rows_by_hand() -> None:
 
 
 def test_lengths_that_carry_weights_stay() -> None:
-    weighted = Settings(
-        model=Fingerprint(name="w", family="coltiny", dim=DIM, description="1", unit_length=False), first_stage="rows"
-    )
+    weighted = Settings(model=made_up("w", dim=DIM, identity="1", unit_length=False), first_stage="rows")
     stage = first_stage(weighted)
     assert stage is not None
     vectors = 3 * np.eye(DIM, dtype=np.float32)[:2]
@@ -82,7 +78,7 @@ def test_settings_round_trip_and_are_compared() -> None:
     with pytest.raises(ConfigurationError, match=r"first_stage='muvera'.*first_stage='exact'"):
         made.require(Settings(model=MODEL, language=None), where="x")
     with pytest.raises(FingerprintError):
-        made.require(Settings(model=Fingerprint(name="o", family="paligemma", dim=DIM, description="2")), where="x")
+        made.require(Settings(model=made_up("o", family="paligemma", dim=DIM, identity="2")), where="x")
     for wrong in ({"first_stage": "fast"}, {"first_vectors": 0}):
         with pytest.raises(ConfigurationError):
             Settings(model=MODEL, **wrong)
@@ -97,29 +93,3 @@ def test_the_vectors_of_a_point() -> None:
     assert Settings(model=MODEL, first_stage="int8").schema[FULL].quantization == "int8"
     assert Settings(model=MODEL, first_stage="ward").schema[FIRST].multi
     assert not Settings(model=MODEL, first_stage="muvera").schema[FIRST].multi
-
-
-def test_revisions_are_compared_where_they_can_be() -> None:
-    commit, other, files = "a" * 40, "b" * 40, "sha256:0123456789ab"
-    same = [("", ""), (commit, commit), (commit, ""), ("", files), (commit, files), (files, files)]
-    for one, two in same:
-        assert replace(MODEL, revision=one).matches(replace(MODEL, revision=two))
-    for one, two in [(commit, other), (files, "sha256:ba9876543210")]:
-        assert not replace(MODEL, revision=one).matches(replace(MODEL, revision=two))
-    assert not replace(MODEL, revision=commit).matches(replace(MODEL, revision=commit, description="1" * 16))
-
-
-def test_the_advice_for_a_model_that_changed_is_not_to_use_that_model() -> None:
-    before, after = replace(MODEL, revision="a" * 40), replace(MODEL, revision="b" * 40)
-    with pytest.raises(FingerprintError, match=rf"the store was made by .*{MODEL.name}' has changed; index again"):
-        before.require(after, where="the store")
-    with pytest.raises(FingerprintError, match=rf"use the model '{MODEL.name}', or make a new store with 'other'"):
-        before.require(replace(after, name="other"), where="the store")
-
-
-def test_a_model_that_follows_a_branch_matches_its_commit() -> None:
-    named = find_model("Qdrant/colpali-v1.3-fp16")
-    loaded = replace(named, revision="a" * 40)
-    assert Fingerprint.of(named).matches(Fingerprint.of(loaded))
-    assert not Fingerprint.of(loaded).matches(Fingerprint.of(replace(named, revision="b" * 40)))
-    assert not Fingerprint.of(named).matches(Fingerprint.of(replace(named, query_prefix="<bos>Question: ")))

@@ -15,7 +15,6 @@ import pytest
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, PdfError
 from colpali_integrations.stores import (
-    Fingerprint,
     IngestReport,
     MultiVectorStore,
     Progress,
@@ -24,6 +23,7 @@ from colpali_integrations.stores import (
 )
 from tests.pages.test_pdf import encrypted
 from tests.stores.documents import DPI, draw, make_folder, save_pdf
+from tests.stores.stored_models import made_up
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_a_folder_is_opened_and_a_store_of_another_model_is_refused(
 ) -> None:
     assert index_documents([folder / "deep"], model=model, store=tmp_path / "new").added == 1
     assert len(MultiVectorStore.open(tmp_path / "new", model=model)) == 1
-    other = Fingerprint(name="other", family="coltiny", dim=model.dim, description="0" * 16)
+    other = made_up("other", dim=model.dim, identity="0" * 16)
     with pytest.raises(FingerprintError, match="other"):
         index_documents([folder], model=model, store=MultiVectorStore.open(tmp_path / "other", model=other))
 

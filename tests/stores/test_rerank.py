@@ -18,8 +18,8 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
-from colpali_integrations.stores.settings import Fingerprint
 from colpali_integrations.stores.store import MultiVectorStore
+from tests.stores.stored_models import made_up
 
 WORDS = ["apples", "bananas", "railway"]
 
@@ -179,6 +179,6 @@ def test_invalid_arguments_are_refused(encoder: Encoder) -> None:
         CandidateScorer(encoder).scores("x", [], on_error="ignore")  # type: ignore[arg-type]
     with pytest.raises(QueryError):
         CandidateScorer(encoder).scores(" ", [page("apples")])
-    other = Fingerprint(name="other", family="coltiny", dim=128, description="0" * 16)
+    other = made_up("other", identity="0" * 16)
     with pytest.raises(FingerprintError, match="other"):
         CandidateScorer(encoder, MultiVectorStore.open(model=other)).scores("x ray", [page("apples")])

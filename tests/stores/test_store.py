@@ -29,6 +29,7 @@ from colpali_integrations.stores.engine import Point, Scored, Search
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import Settings
 from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, opening, page
+from tests.stores.stored_models import made_up
 
 QUERY = page(0, seed=7, rows=4)
 # Rounding: queries and pages are float16 in the engine, and sums of a few products differ in their last bits.
@@ -531,13 +532,13 @@ def test_invalid_search_options_are_refused(open_store: Open, options: dict[str,
 def test_another_model_is_refused(open_store: Open) -> None:
     if "memory" in open_store().where:
         return  # a store in memory cannot be opened again
-    other = replace(MODEL, description="f" * 16, name="other")
+    other = made_up("other", dim=MODEL.dim, identity="f" * 16)
     with pytest.raises(FingerprintError) as caught:
         open_store(model=other)
     for shown in ("fake", "other", "0123456789abcdef", "f" * 16, "use the model"):
         assert shown in str(caught.value)
     with pytest.raises(FingerprintError):
-        open_store().require(other)
+        open_store().require_space(other)
     assert open_store(model=replace(MODEL, name="a local copy", version="9")).model.name == "fake"
 
 

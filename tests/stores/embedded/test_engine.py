@@ -256,7 +256,7 @@ def test_foreign_databases_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("manifest", "message"),
-    [({}, "format None"), ({"format": 2}, "has format 2, this version reads 3"), ({"format": 3}, "damaged")],
+    [({}, "format None"), ({"format": 3}, "has format 3, this version reads 4"), ({"format": 4}, "damaged")],
 )
 def test_stores_of_other_versions_are_refused(tmp_path: Path, manifest: dict[str, Any], message: str) -> None:
     FolderEngine(tmp_path, schema={}, manifest=manifest).close()

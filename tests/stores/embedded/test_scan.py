@@ -72,7 +72,7 @@ def searches() -> list[Search]:
 @pytest.mark.parametrize("copies", ["int8", "binary", "centroids"])
 def test_searches_of_all_kinds_answer_together_as_alone(tmp_path: Path, copies: str) -> None:
     schema = {**SCHEMA, FULL: VectorSpec(dim=DIM, quantization=copies)}
-    engine = FolderEngine(tmp_path, schema=schema, manifest={"format": 3})
+    engine = FolderEngine(tmp_path, schema=schema, manifest={"format": 4})
     assert engine.search(searches())[:3] == [[], [], []], "an empty store"
     engine.upsert([point(number) for number in range(60)])
     made = searches()

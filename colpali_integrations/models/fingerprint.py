@@ -1,0 +1,124 @@
+"""The fingerprint of a model's vectors: the space that they are in, and the settings of its pages.
+
+Vectors of one space can be compared. Precision and the size of a page move them within it, so that a question may be
+asked at any of them; the pages of one index have one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+__all__ = ["Fingerprint", "PageSettings", "identity", "same_identity"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageSettings:
+    """The settings that decide a page's vectors within their space.
+
+    Attributes:
+        weights: an `identity` of the weights and prompts. It differs from that of the space for models that are trained
+            for one space.
+        precision: as in `ModelDescription`; None for an ONNX export, which has that of its files.
+        max_side: as in `ModelDescription`.
+        max_num_visual_tokens: as in `ModelDescription`.
+
+    Example:
+        >>> settings = PageSettings(weights="0123", precision="int8", max_side=1440)
+        >>> str(settings), settings.options
+        ('precision int8, max_side 1440', {'precision': 'int8', 'max_side': 1440})
+    """
+
+    weights: str
+    precision: str | None = None
+    max_side: int | None = None
+    max_num_visual_tokens: int | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those that are options of `ColPali.from_pretrained`, without those that are left to the model's files."""
+        return {name: value for name, value in asdict(self).items() if name != "weights" and value is not None}
+
+    def matches(self, other: PageSettings) -> bool:
+        """Whether both make the same vectors of a page."""
+        return self.options == other.options and same_identity(self.weights, other.weights)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.options.items()) or "settings of its files"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Identity of the vectors that a model makes, in two parts.
+
+    Attributes:
+        space: an `identity` of weights, prompts and dim; or the name of a space that several models are trained for.
+        pages: what else decides the vectors of a page.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from colpali_integrations.models import find_model
+        >>> model = find_model("Hcompany/NeoMME-260M-Retriever")
+        >>> exact, small = model.fingerprint, replace(model, precision="int8").fingerprint
+        >>> exact.same_space(small), exact.pages.matches(small.pages)
+        (True, False)
+    """
+
+    space: str
+    pages: PageSettings
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of a hash of both parts, for caches."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def same_space(self, other: Fingerprint) -> bool:
+        """Whether vectors of both can be compared."""
+        return same_identity(self.space, other.space)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Fingerprint:
+        """Read the result of `dataclasses.asdict`; keys of later versions are ignored."""
+        known = {one.name for one in fields(PageSettings)}
+        pages = {name: value for name, value in values["pages"].items() if name in known}
+        return cls(str(values["space"]), PageSettings(**pages))
+
+
+def identity(values: Mapping[str, Any], *revisions: str | None) -> str:
+    """Identify weights and their use: a hash of everything but the revisions, and the revisions.
+
+    Args:
+        values: JSON-safe.
+        revisions: of the weights, and of the base of an adapter: a commit, or "sha256:" and a hash over the files; None
+            if unknown, as of a model that is only named.
+
+    Example:
+        >>> identity({"dim": 128}, "0123abc", None)
+        'd3b64e7f7ea6ca4e@0123abc+'
+    """
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{digest}@{'+'.join(revision or '' for revision in revisions)}"
+
+
+def same_identity(one: str, other: str) -> bool:
+    """Whether two identities, or names of spaces, are those of the same weights.
+
+    Revisions of one kind must be equal. A commit is not compared with a hash of files, nor any revision with an unknown
+    one.
+
+    Example:
+        >>> same_identity("d3b6@0123abc+", "d3b6@+"), same_identity("d3b6@0123abc+", "d3b6@4567def+")
+        (True, False)
+    """
+    digest, _, revisions = one.partition("@")
+    other_digest, _, other_revisions = other.partition("@")
+    pairs = zip(revisions.split("+"), other_revisions.split("+"), strict=False)
+    return digest == other_digest and all(_agree(*pair) for pair in pairs)
+
+
+def _agree(one: str, other: str) -> bool:
+    comparable = one.startswith("sha256:") == other.startswith("sha256:")
+    return not (one and other and comparable) or one == other

@@ -1,0 +1,107 @@
+"""LangChain's classes over a store of another precision, and of another model of its space; names in stores."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from langchain_core.documents import Document
+from PIL import Image
+
+from colpali_integrations.errors import ConfigurationError, FingerprintError
+from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliReranker, ColPaliRetriever, ColPaliVectorStore
+from colpali_integrations.langchain.vectorstores import _registered
+from colpali_integrations.models import find_model
+from colpali_integrations.stores import MultiVectorStore, Settings, StoredModel
+from tests.stores.stored_models import made_up
+
+QUESTION = "what is the revenue"
+PAGES = [Image.fromarray(np.random.default_rng(seed).integers(0, 256, (80, 60, 3), np.uint8)) for seed in range(2)]
+
+
+@pytest.fixture
+def exact(one_space: tuple[Path, Path]) -> ColPaliEmbeddings:
+    return ColPaliEmbeddings(model_name=one_space[0], threads=1)
+
+
+@pytest.fixture(params=["int8", "small"])
+def other(request: pytest.FixtureRequest, one_space: tuple[Path, Path], tmp_path: Path) -> ColPaliEmbeddings:
+    if request.param == "small":
+        return ColPaliEmbeddings(model_name=one_space[1], threads=1)
+    return ColPaliEmbeddings(model_name=one_space[0], threads=1, precision="int8", cache_dir=tmp_path)
+
+
+@pytest.fixture
+def folder(exact: ColPaliEmbeddings, tmp_path: Path) -> Path:
+    with ColPaliVectorStore(exact, path=tmp_path / "store") as store:
+        store.add_images(PAGES, ids=["a", "b"])
+    return tmp_path / "store"
+
+
+def test_a_store_is_asked_in_other_settings_and_says_so_once(
+    folder: Path, other: ColPaliEmbeddings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), ColPaliVectorStore(other, path=folder) as store:
+        assert len(store.similarity_search(QUESTION)) == 2
+        assert len(store.as_retriever().invoke(QUESTION)) == 2
+        assert len(ColPaliRetriever(vectorstore=store, search_kwargs={"k": 1}).invoke(QUESTION)) == 1
+    [record] = [record for record in caplog.records if "holds pages made by" in record.getMessage()]
+    assert str(folder) in record.getMessage()
+
+
+def test_nothing_is_added_in_other_settings(folder: Path, other: ColPaliEmbeddings, exact: ColPaliEmbeddings) -> None:
+    with ColPaliVectorStore(other, path=folder) as store:
+        refused = pytest.raises(FingerprintError, match="takes questions of both, and pages of one")
+        with refused:
+            store.add_images(PAGES)
+        with refused:
+            store.add_texts(["a text"])
+        with refused:
+            store.add_documents([Document("a text")])
+        assert len(store.store) == 2
+    with ColPaliVectorStore(exact, path=folder) as store:
+        assert store.add_texts(["a text"], ids=["t"]) == ["t"]
+
+
+def test_a_reranker_asks_in_other_settings(folder: Path, other: ColPaliEmbeddings) -> None:
+    with ColPaliVectorStore(other, path=folder) as store:
+        found = store.similarity_search_with_score(QUESTION)
+    reranker = ColPaliReranker(vectorstore=folder, embedding=other)
+    ranked = reranker.compress_documents([document for document, _ in reversed(found)], QUESTION)
+    assert [document.id for document in ranked] == [document.id for document, _ in found]
+
+
+def test_another_space_is_refused(folder: Path) -> None:
+    with pytest.raises(FingerprintError, match="cannot be compared"):
+        ColPaliVectorStore(ColPaliEmbeddings(), path=folder)
+
+
+def test_caches_of_single_vectors_keep_settings_apart(exact: ColPaliEmbeddings, other: ColPaliEmbeddings) -> None:
+    assert exact.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("place", ["path", "store", "client"])
+def test_a_name_that_merely_stands_in_a_store_is_not_opened(place: str, tmp_path: Path) -> None:
+    """The name has the form of a repository of the Hub, from which it would be downloaded."""
+    if place == "client":
+        from qdrant_client import QdrantClient
+
+        options: dict[str, Any] = {"client": QdrantClient(":memory:")}
+    else:
+        options = {"path": tmp_path / "store"}
+    store = MultiVectorStore.open(model=made_up("somebody/pages"), **options)
+    with pytest.raises(ConfigurationError, match="'somebody/pages', which is not registered here; pass embedding="):
+        ColPaliVectorStore(**({"store": store} if place == "store" else options))
+    with pytest.raises(ConfigurationError, match="not registered"):
+        ColPaliReranker(vectorstore=store)
+
+
+def test_a_registered_model_is_opened_with_the_settings_of_the_pages() -> None:
+    made = replace(find_model("Hcompany/NeoMME-260M-Retriever"), precision="int8", max_side=1024)
+    embeddings = _registered(Settings(model=StoredModel.of(made)), "the store x")
+    assert embeddings.model_name == made.name
+    assert (embeddings.options.precision, embeddings.options.max_side) == ("int8", 1024)
