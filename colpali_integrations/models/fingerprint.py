@@ -97,7 +97,7 @@ def identity(values: Mapping[str, Any], *revisions: str | None) -> str:
 
     Example:
         >>> identity({"dim": 128}, "0123abc", None)
-        'd3b64e7f7ea6ca4e@0123abc+'
+        'b96be1a6caba8fc8@0123abc+'
     """
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
     return f"{digest}@{'+'.join(revision or '' for revision in revisions)}"
