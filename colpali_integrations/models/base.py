@@ -66,8 +66,8 @@ def small_files(name: str, options: ModelOptions, revision: str | None = None) -
     """
     small = _repository(name, revision)
     folder = _resolve(small, options)
-    if not (folder / ADAPTER_CONFIG).is_file():
-        return folder
+    if not (folder / ADAPTER_CONFIG).is_file() or any(folder.glob("*.safetensors")):
+        return folder  # where weights are cached already, they tell without a request
     try:
         return _resolve(_with(small, ADAPTER_FILE), options)
     except ModelNotFoundError as error:

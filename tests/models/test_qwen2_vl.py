@@ -195,6 +195,10 @@ def test_whole_weights_beside_an_adapter_s_configuration_come_from_the_hub(
     else:
         assert np.abs(found - adapted.embed_query(QUESTION)).max() > 0.01
     assert result["description"]["base"] is None
+    with serve(Hub("somebody/my-pages", files)) as hub:
+        again, _ = run(EMBED, cache=tmp_path, HF_ENDPOINT=hub.url)
+        assert hub.requests == [], "cached files need no request"
+    assert again["query"] == result["query"]
 
 
 def test_a_base_that_cannot_be_found_is_named(tmp_path: Path) -> None:
