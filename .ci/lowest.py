@@ -1,8 +1,6 @@
 """Writes pip constraints that pin the package's dependencies to the lowest versions that pyproject.toml declares.
 
-    python .ci/lowest.py build/lowest.txt
-
-The dependencies of the extra `export` are left out: they bring PyTorch.
+Run ``python .ci/lowest.py build/lowest.txt``.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?[>=]=([\d.]+)")
 def lowest(project: dict[str, Any]) -> list[str]:
     """List one pin per dependency; a requirement on the package's own extras has no version, and gives none."""
     groups = [project["dependencies"]]
-    groups += [lines for extra, lines in project["optional-dependencies"].items() if extra != "export"]
+    groups += project["optional-dependencies"].values()
     found = [match.groups() for lines in groups for match in map(REQUIREMENT.match, lines) if match]
     return [f"{name}=={version}" for name, version in sorted(set(found))]
 

@@ -120,8 +120,8 @@ def main() -> None:
     made = model()
     import torch
 
-    from colpali_integrations.export.graphs import PaliGemmaGraph
     from tests.parity import export
+    from tests.parity.graphs import PaliGemmaGraph
 
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(made.config.to_json_string(use_diff=False)) | {"architectures": ["ColPaliForRetrieval"]}

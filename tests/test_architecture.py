@@ -26,7 +26,7 @@ LAYERS = {
         "scoring": 2,
         "explain": 3,
     },
-    **{"models": 4, "stores": 5, "export": 5},
+    **{"models": 4, "stores": 5},
     **{"langchain": 6, "llama_index": 6, "ray": 6, "cli": 7},
 }
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
@@ -55,17 +55,11 @@ def test_packages_import_in_one_direction(path: Path) -> None:
         return
     for name in imports(path):
         parts = name.split(".")
-        assert parts[0] not in FORBIDDEN or layer == "export", f"{path.name} imports {name}"
+        assert parts[0] not in FORBIDDEN, f"{path.name} imports {name}"
         if parts[0] != "colpali_integrations" or len(parts) < 2 or parts[1] not in LAYERS:
             continue
         inside = parts[1] == layer
         assert inside or LAYERS[parts[1]] < LAYERS[layer], f"{layer}/{path.name} imports {name}"
-
-
-def test_only_the_command_imports_what_needs_pytorch() -> None:
-    others = [path for path in MODULES if path.parent.name != "export"]
-    importers = [path for path in others if "colpali_integrations.export" in imports(path)]
-    assert [path.relative_to(PACKAGE) for path in importers] == [Path("cli", "export.py")]
 
 
 @pytest.mark.parametrize("layer", ["pages", "runtime", "scoring", "explain", "models", "stores"])

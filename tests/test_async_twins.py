@@ -17,12 +17,12 @@ _KNOWN: set[str] = set()
 
 
 def package_classes() -> list[type]:
-    """Every class that the package defines; `export` and `ray` need packages that may be missing."""
+    """Every class that the package defines; `ray` needs packages that may be missing."""
     files = (path.relative_to(PACKAGE.parent).with_suffix("") for path in sorted(PACKAGE.rglob("*.py")))
     names = (".".join(path.parts).removesuffix(".__init__") for path in files if path.name != "__main__")
     found: dict[type, None] = {}
     for name in names:
-        if not name.startswith(("colpali_integrations.export", "colpali_integrations.ray")):
+        if not name.startswith("colpali_integrations.ray"):
             module = importlib.import_module(name)
             classes = (one for one in vars(module).values() if inspect.isclass(one))
             found |= dict.fromkeys(one for one in classes if one.__module__.startswith("colpali_integrations"))

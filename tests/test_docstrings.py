@@ -31,8 +31,8 @@ def public_names() -> list[str]:
 def module_names() -> list[str]:
     files = (path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py"))
     names = sorted(".".join(path.parts).removesuffix(".__init__") for path in files if path.name != "__main__")
-    # Those of `export` need PyTorch to be imported, those of `ray` a running Ray; tests/export and tests/ray run them.
-    return [name for name in names if not name.startswith(("colpali_integrations.export", "colpali_integrations.ray"))]
+    # Those of `ray` need a running Ray; tests/ray runs them.
+    return [name for name in names if not name.startswith("colpali_integrations.ray")]
 
 
 def modules_with_examples() -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import colpali_integrations
 
 ROOT = "colpali_integrations"
-APART = {"cli", "export"}  # a command, and a part that needs PyTorch: neither is called from a caller's code
+APART = {"cli"}  # a command, which is not called from a caller's code
 
 # Wrong name: right name. A parameter is one of any public function, method or constructor.
 EVERYWHERE = {

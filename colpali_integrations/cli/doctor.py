@@ -30,7 +30,6 @@ EXTRAS = {
     "cli": ("rich", "typer"),
     "plot": ("matplotlib",),
     "ray": ("ray",),
-    "export": ("colpali-engine", "onnx", "onnxscript"),
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _CUDA_DOCS = "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html"

@@ -14,6 +14,7 @@ from colpali_integrations.errors import ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
     ADAPTER_FILE,
+    DESCRIPTION_FILE,
     INDEX_FILE,
     WEIGHTS_FILE,
     is_adapter,
@@ -28,6 +29,7 @@ from colpali_integrations.models.registry import ModelDescription
 __all__ = ["BaseFiles", "base_configuration", "find_base", "is_repository", "small_files"]
 
 _SMALL_FILES = (
+    DESCRIPTION_FILE,
     *("processor_config.json", "preprocessor_config.json", "config_sentence_transformers.json", "modules.json"),
     *(INDEX_FILE, ADAPTER_CONFIG),
 )

@@ -17,6 +17,7 @@ from typing import Any
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
+    DESCRIPTION_FILE,
     INDEX_FILE,
     WEIGHTS_FILE,
     adapter_file,
@@ -26,18 +27,15 @@ from colpali_integrations.models.builder.files import (
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.registry import ModelDescription, list_supported_models, trained_as
+from colpali_integrations.models.registry import ModelDescription, Origin, list_supported_models, trained_as
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
 
 __all__ = [
-    *("DESCRIPTION_FILE", "content_revision", "describe_folder", "describe_repository"),
+    *("content_revision", "describe_folder", "describe_repository"),
     *("new_folder", "revision_at", "weight_files"),
 ]
 
 logger = logging.getLogger(__name__)
-
-DESCRIPTION_FILE = "colpali_integrations.json"
-"""In a model's folder: `{"description": {fields of ModelDescription}}`, which then need not be guessed."""
 
 _HASHED_WHOLE = 64 * 2**20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -72,7 +70,9 @@ def describe_folder(folder: Path, *, base: Path | None = None) -> ModelDescripti
     described = (folder / DESCRIPTION_FILE).exists()
     model = _read_description(folder) if described else _guess_description(folder, base=base)
     present = tuple(name for name in model.additional_files if name != ADAPTER_CONFIG and (folder / name).exists())
-    if base is not None:
+    if model.origin is not None:
+        model_file, weights = model.model_file, []  # the weights are among the additional files
+    elif base is not None:
         model_file = adapter_file(folder)
         weights = [model_file]
         present = tuple(dict.fromkeys([*present, ADAPTER_CONFIG]))
@@ -97,6 +97,8 @@ def describe_folder(folder: Path, *, base: Path | None = None) -> ModelDescripti
 def describe_repository(name: str, folder: Path, *, base: Path | None = None) -> ModelDescription:
     """Describe a repository of the Hub that is not registered, from its small files.
 
+    It holds a checkpoint, an adapter, or what `colpali-integrations export` wrote.
+
     Args:
         name: "owner/name".
         folder: with its configuration files, its index of shards and the tensors of an adapter, as far as it has them.
@@ -105,11 +107,13 @@ def describe_repository(name: str, folder: Path, *, base: Path | None = None) ->
     Raises:
         ModelLoadError: the family cannot be recognised, or is one whose checkpoints are not run as they are.
     """
+    if (folder / DESCRIPTION_FILE).is_file() and (exported := _read_description(folder)).origin is not None:
+        return replace(exported, name=name, repository=name)
     model = _guess_description(folder, name, base=base)
     if not FAMILIES[model.family].settings:
         raise ModelLoadError(
             f"{name} is of the family {model.family!r}, of which ONNX exports are supported: register one with "
-            f"register_model(ModelDescription(...)), or convert it with `colpali-integrations export {name} OUT`"
+            "register_model(ModelDescription(...))"
         )
     small = [file for file in model.additional_files if file != ADAPTER_CONFIG and not file.endswith("_data")]
     if base is not None:
@@ -177,6 +181,8 @@ def _read_description(folder: Path) -> ModelDescription:
     values = {**{name: getattr(base, name) for name in defaults}, "summary": f"Read from {folder}.", **entry}
     try:
         values |= {name: tuple(values.get(name, ())) for name in ("additional_files", "allow_unused")}
+        if "origin" in values:
+            values["origin"] = Origin(**values["origin"])
         return ModelDescription(name="model", **values)
     except (TypeError, ValueError) as error:
         raise ModelLoadError(f"{path}: {error}") from error

@@ -14,7 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
-from colpali_integrations.models.builder.files import ADAPTER_CONFIG, INDEX_FILE, is_adapter, weight_names
+from colpali_integrations.models.builder.files import (
+    ADAPTER_CONFIG,
+    DESCRIPTION_FILE,
+    INDEX_FILE,
+    is_adapter,
+    weight_names,
+)
 from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files"]
@@ -26,7 +32,7 @@ logger = logging.getLogger(__name__)
 _OPTIONAL = {
     *("special_tokens_map.json", "tokenizer_config.json", "processor_config.json", "chat_template.jinja"),
     *("config_sentence_transformers.json", "modules.json"),
-    *(INDEX_FILE, ADAPTER_CONFIG),
+    *(INDEX_FILE, ADAPTER_CONFIG, DESCRIPTION_FILE),
 }
 # Seconds until the Hub's first answer; huggingface_hub would wait minutes where the network drops packets. (It may
 # spend three of its own on a registry of agents before.) HF_HUB_ETAG_TIMEOUT overrides it.

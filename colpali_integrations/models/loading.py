@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,6 +142,8 @@ def _describe_unregistered(name: str, options: ModelOptions) -> ModelDescription
 def _with_settings(description: ModelDescription, options: ModelOptions) -> ModelDescription:
     """The description with the settings of a checkpoint that the caller chose."""
     chosen = {name: value for name in _SETTINGS if (value := getattr(options, name))}
+    if description.origin is not None:
+        _check_exported(description, description.origin.name, chosen)
     if chosen and not description.is_checkpoint:
         raise ConfigurationError(
             f"{', '.join(chosen)}: {description.name} is an ONNX export, whose precision and page size are those of "
@@ -154,6 +156,16 @@ def _with_settings(description: ModelDescription, options: ModelOptions) -> Mode
     if options.base is not None and not description.is_adapter:
         raise ConfigurationError(f"base: {description.name} is not an adapter, its weights are whole")
     return replace(description, **chosen)
+
+
+def _check_exported(description: ModelDescription, checkpoint: str, chosen: Mapping[str, Any]) -> None:
+    """Refuse settings that were fixed when the folder was exported."""
+    precision = description.precision or "float32"
+    if chosen.get("precision", precision) != precision or "allow_unused" in chosen:
+        raise ConfigurationError(
+            f"{description.name} was exported from {checkpoint} with precision={precision!r}, which "
+            "cannot be changed; export the checkpoint again with other options"
+        )
 
 
 def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:

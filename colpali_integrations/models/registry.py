@@ -25,7 +25,7 @@ from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.fingerprint import Fingerprint, PageSettings, identity
 
 __all__ = [
-    *("ModelDescription", "find_model", "list_supported_models", "not_registered"),
+    *("ModelDescription", "Origin", "find_model", "list_supported_models", "not_registered"),
     *("register_model", "registered_model", "trained_as"),
 ]
 
@@ -46,6 +46,18 @@ _FINGERPRINTED = (
 _V1 = "README of illuin-tech/colpali"
 _NEOMME_SOURCE = "model cards of Hcompany/NeoMME-260M-Retriever and -800M-Retriever, arXiv:2609.01657"
 _V3 = "ViDoRe V3, arXiv:2601.08620, means of its 8 public sets by the results repository of mteb (f4cc6c8)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The checkpoint that `exporting.export_model` wrote as a folder; the fields are those of its description."""
+
+    name: str
+    repository: str | None = None
+    revision: str | None = None
+    model_file: str = "model.safetensors"
+    base: str | None = None
+    base_revision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +91,8 @@ class ModelDescription:
             names, and for models that are no adapter.
         base_revision: commit, tag or branch of that; for a base in a folder, a hash of its files.
         allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need.
+        origin: the checkpoint of a folder that `colpali-integrations export` wrote; its vectors are the checkpoint's,
+            and so is its fingerprint. None for other models.
         space: a name for the vector space that this model shares with others which are trained for it: an index of one
             takes questions of another. None for a space of its own, as nearly all models have.
         best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
@@ -129,6 +143,7 @@ class ModelDescription:
     base: str | None = None
     base_revision: str | None = None
     allow_unused: tuple[str, ...] = ()
+    origin: Origin | None = None
     space: str | None = None
     best_match: float = 1.0
     parameters: int = 0
@@ -164,8 +179,8 @@ class ModelDescription:
 
     @property
     def is_checkpoint(self) -> bool:
-        """Whether its graph is built from safetensors; otherwise it is an ONNX export."""
-        return not self.model_file.endswith(".onnx")
+        """Whether its graphs are those that this package builds from safetensors; otherwise it is an ONNX export."""
+        return self.origin is not None or not self.model_file.endswith(".onnx")
 
     @property
     def is_adapter(self) -> bool:
@@ -173,18 +188,24 @@ class ModelDescription:
         return self.model_file == ADAPTER_FILE or ADAPTER_CONFIG in self.additional_files
 
     @property
+    def checkpoint(self) -> ModelDescription:
+        """Itself; of an exported folder, the checkpoint that it was made of, with the folder's prompts and settings."""
+        return self if self.origin is None else replace(self, origin=None, **asdict(self.origin))
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """Identity of the vectors, by everything that determines them.
 
         The space is made of family, repository, prompts, dim, the version of the family's preprocessing in this
         package, and the revisions of the repository and of an adapter's base; or of `space` and dim. The revision of a
-        folder's model is a hash of its files. The settings of pages are precision, max_side and max_num_visual_tokens.
-        Name, figures, license and summary do not count.
+        folder's model is a hash of its files; those of an exported folder are the checkpoint's. The settings of pages
+        are precision, max_side and max_num_visual_tokens. Name, figures, license and summary do not count.
         """
-        values = {key: getattr(self, key) for key in _FINGERPRINTED}
+        model = self.checkpoint
+        values = {key: getattr(model, key) for key in _FINGERPRINTED}
         if self.family in FAMILIES:
             values["preprocessing"] = FAMILIES[self.family].preprocessing
-        weights = identity(values, self.revision, self.base_revision)
+        weights = identity(values, model.revision, model.base_revision)
         pages = PageSettings(
             weights=weights,
             precision=self.precision or ("float32" if self.is_checkpoint else None),
@@ -359,8 +380,9 @@ _BUILT_IN = (
 # Original checkpoints that run from their safetensors, and a registered export or adapter of each, with the prompts of
 # its training. From the releases of colpali-engine (tests/parity/README.md); the repositories' files were not at hand.
 _TRAINED_AS = {
-    **dict.fromkeys(("vidore/colpali-v1.3-hf", "vidore/colpali-v1.3-merged"), "Qdrant/colpali-v1.3-fp16"),
-    **dict.fromkeys(("vidore/colpali-v1.2-hf", "vidore/colpali-v1.2-merged"), "akshayballal/colpali-v1.2-merged-onnx"),
+    **{f"vidore/colpali-v1.3{kind}": "Qdrant/colpali-v1.3-fp16" for kind in ("", "-merged", "-hf")},
+    **{f"vidore/colpali-v1.2{kind}": "akshayballal/colpali-v1.2-merged-onnx" for kind in ("", "-merged", "-hf")},
+    **dict.fromkeys(("vidore/colpali", "vidore/colpali-v1.1"), "akshayballal/colpali-v1.2-merged-onnx"),
     "ModernVBERT/colmodernvbert": "Qdrant/colmodernvbert",
     "vidore/colqwen2-v1.0-merged": "vidore/colqwen2-v1.0",
 }

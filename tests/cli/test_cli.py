@@ -382,14 +382,6 @@ def test_a_terminal_without_unicode_gets_question_marks(store: Path) -> None:
     assert "Z?rich" in process.stdout
 
 
-def test_export_without_its_extra_prints_how_to_install_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "colpali_engine", None)
-    assert run(["export", "vidore/colpali-v1.3", str(tmp_path / "out")]) == ExitCode.ERROR
-    assert 'pip install "colpali-integrations[export]"' in capsys.readouterr().err
-
-
 def test_without_the_extra_the_command_line_prints_how_to_install_it(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from colpali_integrations.errors import ModelLoadError
-from colpali_integrations.models.folder import DESCRIPTION_FILE, describe_folder
+from colpali_integrations.models.builder.files import DESCRIPTION_FILE
+from colpali_integrations.models.folder import describe_folder
 
 
 def described_folder(tmp_path: Path, content: Any) -> Path:

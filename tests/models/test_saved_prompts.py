@@ -12,7 +12,8 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ModelLoadError
-from colpali_integrations.models.folder import DESCRIPTION_FILE, describe_folder
+from colpali_integrations.models.builder.files import DESCRIPTION_FILE
+from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
 

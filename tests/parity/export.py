@@ -9,8 +9,6 @@ import onnx
 import torch
 from onnx.external_data_helper import convert_model_to_external_data
 
-from colpali_integrations.export.onnx_files import slim
-
 
 def torchscript(
     graph: torch.nn.Module, example: tuple[torch.Tensor, ...], target: Path, names: tuple[str, ...], output: str
@@ -83,8 +81,14 @@ def dynamo(
 
 
 def _slim(target: Path, *, external: bool) -> None:
+    """Removes stack traces and scopes: most of a small file, and they hold paths of the machine."""
     model = onnx.load(str(target))
-    slim(model)
+    del model.graph.value_info[:]
+    graphs = [model.graph, *model.functions]
+    nodes = [node for graph in graphs for node in graph.node]
+    for proto in [model, *graphs, *nodes, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        proto.doc_string = ""
+        del proto.metadata_props[:]
     target.unlink()
     data = target.with_name(target.name + "_data")
     data.unlink(missing_ok=True)

@@ -32,8 +32,6 @@ from transformers import ColPaliProcessor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from colpali_integrations.export.graphs import PaliGemmaGraph, TiledGraph, graph_of
-
 from . import (
     checkpoints,
     compression,
@@ -57,6 +55,7 @@ from .cases import (
     draw,
     page_named,
 )
+from .graphs import PaliGemmaGraph, TiledGraph, graph_of
 
 logger = logging.getLogger("parity")
 

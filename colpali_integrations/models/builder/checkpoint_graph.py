@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.adapters import merge_adapter
 from colpali_integrations.models.builder.graph import GraphBuilder
 from colpali_integrations.models.builder.quantization import quantization_of
-from colpali_integrations.models.builder.quantized import quantized_tensors
+from colpali_integrations.models.builder.quantized import quantized_tensors, write_tensors
 from colpali_integrations.models.builder.weights import Checkpoint
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.runtime.arrays import BuiltPair
-from colpali_integrations.runtime.graph import Graph
+from colpali_integrations.runtime.graph import Graph, read_graph
 
-__all__ = ["Architecture", "CheckpointGraph", "checkpoint_graph", "checkpoint_graphs"]
+__all__ = ["Architecture", "CheckpointGraph", "ExportedGraph", "checkpoint_graph", "checkpoint_graphs"]
 
 
 class Architecture(Protocol):
@@ -74,6 +75,28 @@ class CheckpointGraph:
         Raises:
             ModelLoadError: a tensor is missing, unread or damaged, or the cache cannot be written.
         """
+        builders, quantization = self._builders(), quantization_of(self.precision)
+        builder = builders[self.part]
+        if quantization is None:
+            return builder.build(builder.stored)
+        return builder.build(quantized_tensors(list(builders.values()), quantization, cache_dir))
+
+    def write(self, folder: Path) -> None:
+        """Write the graph as `<part>.onnx`, and the tensors that it reads, as `<part>.safetensors`.
+
+        Args:
+            folder: an existing one.
+
+        Raises:
+            ModelLoadError: as `read`.
+        """
+        builder = self._builders()[self.part]
+        tensors = write_tensors(folder / f"{self.part}.safetensors", [builder], quantization_of(self.precision))
+        graph = builder.build(tensors)
+        (folder / f"{self.part}.onnx").write_bytes(graph.model.SerializeToString())
+
+    def _builders(self) -> dict[str, GraphBuilder]:
+        """The nodes of every graph of the checkpoint."""
         checkpoint = Checkpoint(self.folder, prefix=self.architecture.prefix)
         if self.adapter is not None:
             merge_adapter(checkpoint, self.adapter, prefix=self.architecture.prefix)
@@ -83,16 +106,45 @@ class CheckpointGraph:
             builders[part] = GraphBuilder(checkpoint, quantization)
             build(builders[part])
         checkpoint.check_all_read((*self.architecture.permitted, *self.allow_unused))
-        builder = builders[self.part]
-        if quantization is None:
-            return builder.build(builder.stored)
-        return builder.build(quantized_tensors(list(builders.values()), quantization, cache_dir))
+        return builders
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """A graph that `CheckpointGraph.write` wrote: a `runtime.arrays.BuiltGraph`.
+
+    Attributes:
+        file: the ONNX file.
+    """
+
+    file: Path
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return str(self.file)
+
+    def read(self, cache_dir: str | os.PathLike[str] | None = None) -> Graph:
+        """Read the file.
+
+        Args:
+            cache_dir: not used, because nothing is made.
+
+        Raises:
+            ModelLoadError: a file is missing or damaged.
+        """
+        if not self.file.is_file():
+            raise ModelLoadError(
+                f"{self.file.parent} lacks {self.file.name}; copy it and {self.file.stem}.safetensors from the whole "
+                "export, or pass lazy_load=True where only the other side of the model is used"
+            )
+        return read_graph(self.file)
 
 
 def checkpoint_graph(
     architecture: Architecture, part: str, folder: Path, description: ModelDescription, base: Path | None
-) -> CheckpointGraph:
-    """One graph of a model at the precision of its description.
+) -> CheckpointGraph | ExportedGraph:
+    """One graph of a model at the precision of its description; of an exported folder, the one that was written.
 
     Args:
         architecture: what to build.
@@ -101,6 +153,8 @@ def checkpoint_graph(
         description: of the model.
         base: the folder of the checkpoint that an adapter adapts; None for a checkpoint.
     """
+    if description.origin is not None:
+        return ExportedGraph(folder / f"{part}.onnx")
     precision, adapter = description.precision or "float32", None if base is None else folder
     return CheckpointGraph(architecture, part, base or folder, precision, description.allow_unused, adapter)
 

@@ -10,7 +10,7 @@ from typing import Any
 from colpali_integrations.errors import ModelLoadError
 
 __all__ = [
-    *("ADAPTER_CONFIG", "ADAPTER_FILE", "INDEX_FILE", "WEIGHTS_FILE"),
+    *("ADAPTER_CONFIG", "ADAPTER_FILE", "DESCRIPTION_FILE", "INDEX_FILE", "WEIGHTS_FILE"),
     *("adapter_file", "check_adapter_file", "is_adapter", "read_names", "shard_names", "weight_names"),
 ]
 
@@ -18,6 +18,8 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+DESCRIPTION_FILE = "colpali_integrations.json"
+"""In a model's folder: `{"description": {fields of ModelDescription}}`, which then need not be guessed."""
 
 # The limit of the safetensors library; a larger header is a damaged file.
 _LONGEST_HEADER = 100_000_000

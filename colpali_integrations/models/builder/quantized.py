@@ -32,7 +32,7 @@ from colpali_integrations.models.builder.quantization import Quantization
 from colpali_integrations.models.builder.weights import DATA_TYPES, StoredTensor, read_header
 from colpali_integrations.models.hub import cache_folder
 
-__all__ = ["CACHE_VARIABLE", "quantized_tensors"]
+__all__ = ["CACHE_VARIABLE", "quantized_tensors", "write_tensors"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +93,35 @@ def quantized_tensors(
     return read_header(path)
 
 
-def _sources(builders: Sequence[GraphBuilder], quantization: Quantization) -> Iterator[_Source]:
+def write_tensors(
+    path: Path, builders: Sequence[GraphBuilder], quantization: Quantization | None
+) -> dict[str, StoredTensor]:
+    """Write the tensors that graphs read into one safetensors file: stored ones as they are.
+
+    Args:
+        path: the file; it appears when it is complete.
+        builders: the graphs, complete.
+        quantization: how their weights are quantized; None where no weight is.
+
+    Returns:
+        As `quantized_tensors`.
+
+    Raises:
+        ModelLoadError: the file cannot be written.
+    """
+    try:
+        _write(path, list(_sources(builders, quantization)))
+    except OSError as error:
+        raise ModelLoadError(f"cannot write {path}: {error}. Make room, or name another folder") from error
+    return read_header(path)
+
+
+def _sources(builders: Sequence[GraphBuilder], quantization: Quantization | None) -> Iterator[_Source]:
     """The tensors that the graphs read: stored ones as they are, and the parts of quantized weights."""
     for name, tensor in _stored(builders).items():
         yield _Source({name: (tensor.dtype, tensor.shape)}, partial(_copy, name, tensor))
+    if quantization is None:
+        return
     for name, one in _quantized(builders).items():
         parts = quantization.parts(*one.weight.matrix_shape)
         shapes = {f"{name}.{part}": kind for part, kind in parts.items()}

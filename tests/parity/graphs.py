@@ -1,6 +1,7 @@
-"""The exported graphs: token ids, pixels and mask in, multi-vectors out, as the original classes compute them.
+"""The graphs of exports: token ids, pixels and mask in, multi-vectors out, as the original classes compute them.
 
-Both wrappers have the inputs and outputs of the public ONNX exports. `tests/parity` exports its fixtures with them.
+Both wrappers have the inputs and outputs of the public ONNX exports. The fixtures are exported with them, and the model
+of `benchmarks/make_replica.py`.
 """
 
 from __future__ import annotations
