@@ -8,19 +8,23 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.hub import CacheState, cache_folder, cache_state
 from colpali_integrations.models.registry import ModelDescription, list_supported_models
+from colpali_integrations.runtime.machine import byte_instructions
 
-__all__ = ["EXTRAS", "Check", "Status", "examine", "provider_error", "size_text"]
+if TYPE_CHECKING:
+    from colpali_integrations.models.builder.speeds import LayerSpeed
+
+__all__ = ["EXTRAS", "Check", "Status", "examine", "provider_error", "recommendation", "size_text"]
 
 # Distributions that the extras of pyproject.toml install; a test compares.
 EXTRAS = {
@@ -39,6 +43,8 @@ _PROVIDER_FIXES = {
 }
 _OTHER_FIX = "pass providers=['CPUExecutionProvider'], or install what the message names"
 _LEAST_DISK = 1e9  # bytes; a store of some thousand pages needs more
+_WORTHWHILE = 1.3  # times as fast as float32
+_ROUNDING = 0.02  # an overflow halves a sum
 _MEMORY_FACTOR = 1.2  # a model's weights are in memory once, beside the buffers of a page
 
 
@@ -82,6 +88,7 @@ def examine(*, models: list[ModelDescription] | None = None, embed: bool = True)
         embed: let every installed model embed a page and a query.
     """
     yield from _environment()
+    yield from _precision()
     yield from _extras()
     yield from _providers()
     yield from _cache()
@@ -105,6 +112,37 @@ def _environment() -> Iterator[Check]:
         yield Check("environment", "onnxruntime", Status.problem, f"{shown}: they overwrite each other", fix)
     else:
         yield Check("environment", "onnxruntime", Status.ok, shown)
+
+
+def _precision() -> Iterator[Check]:
+    """Recommend a precision for checkpoints; `from_pretrained` chooses none by itself."""
+    from colpali_integrations.models.builder.speeds import precision_speeds
+
+    instructions, speeds = byte_instructions(), precision_speeds()
+    shown = "not listed by this system" if instructions is None else ", ".join(instructions) or "none"
+    yield Check("environment", "products of bytes", Status.ok, shown)
+    measured = ", ".join(f"{name} {speed.ratio:.1f}" for name, speed in speeds.items() if name != "float32")
+    detail = f"{recommendation(instructions, speeds)}. A layer's products, times as fast as in float32: {measured}"
+    yield Check("environment", "precision", Status.ok, detail)
+
+
+def recommendation(instructions: tuple[str, ...] | None, speeds: Mapping[str, LayerSpeed]) -> str:
+    """The advice on the precision of checkpoints, in words.
+
+    Args:
+        instructions: of `byte_instructions`.
+        speeds: of `precision_speeds`.
+    """
+    exact = [name for name, speed in speeds.items() if speed.error < _ROUNDING]
+    fast = [name for name in exact if instructions != () and speeds[name].ratio >= _WORTHWHILE]
+    parts = []
+    if "int8" in exact:
+        parts.append('precision="int8" ' + ("is recommended" if "int8" in fast else "saves memory and hardly any time"))
+    if "int8-dynamic" in fast:
+        parts.append('"int8-dynamic" is the fastest and less exact, compare it on your pages with `quantize`')
+    if wrong := [f'"{name}"' for name in speeds if name not in exact]:
+        parts.append(f"sums overflow on this processor in {', '.join(wrong)}, which must not be used")
+    return f"for checkpoints {'; '.join(parts)}"
 
 
 def _extras() -> Iterator[Check]:

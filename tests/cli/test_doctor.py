@@ -14,8 +14,9 @@ import onnxruntime as ort
 import pytest
 
 from colpali_integrations.cli.app import ExitCode, run
-from colpali_integrations.cli.doctor import EXTRAS, Check, Status, examine, provider_error
+from colpali_integrations.cli.doctor import EXTRAS, Check, Status, examine, provider_error, recommendation
 from colpali_integrations.models import ModelDescription, register_model
+from colpali_integrations.models.builder.speeds import LayerSpeed
 from colpali_integrations.models.hub import cache_state
 from colpali_integrations.models.registry import find_model
 from tests.models.test_hub import NAME, make_cache
@@ -46,6 +47,35 @@ def test_a_healthy_machine_as_json_and_as_text(capsys: pytest.CaptureFixture[str
     assert "CPUExecutionProvider" in shown
     assert "hf download Qdrant/colmodernvbert" in shown
     assert shown.endswith("No problems.\n")
+
+
+def test_a_precision_is_recommended_for_this_processor() -> None:
+    [instructions] = of(examine(models=[], embed=False), "environment", "products of bytes")
+    [precision] = of(examine(models=[], embed=False), "environment", "precision")
+    assert instructions.status is precision.status is Status.ok
+    assert re.search(r"times as fast as in float32: int8 [\d.]+, int8-dynamic [\d.]+$", precision.detail)
+
+
+@pytest.mark.parametrize(
+    ("instructions", "ratios", "errors", "advice"),
+    [
+        (("avx512_vnni",), (2.0, 4.0), (0, 0), '"int8" is recommended; "int8-dynamic" is the fastest'),
+        (("amx_int8",), (1.1, 9.0), (0, 0), '"int8" saves memory and hardly any time; "int8-dynamic" is the fastest'),
+        (("asimddp",), (1.5, 1.2), (0, 0), '"int8" is recommended'),
+        ((), (2.0, 2.0), (0, 0), '"int8" saves memory and hardly any time'),
+        ((), (2.0, 2.0), (0, 0.5), 'overflow on this processor in "int8-dynamic", which must not be used'),
+        (None, (2.0, 4.0), (0, 0), '"int8" is recommended; "int8-dynamic" is the fastest'),
+        (None, (1.0, 1.0), (0, 0), '"int8" saves memory and hardly any time'),
+    ],
+)
+def test_the_recommendation(
+    instructions: tuple[str, ...] | None, ratios: tuple[float, float], errors: tuple[float, float], advice: str
+) -> None:
+    quantized = {name: LayerSpeed(*one) for name, *one in zip(("int8", "int8-dynamic"), ratios, errors, strict=True)}
+    found = recommendation(instructions, {"float32": LayerSpeed(1.0, 0.0), **quantized})
+    assert found.startswith("for checkpoints ")
+    assert advice in found
+    assert ("int8-dynamic" in advice) == ("int8-dynamic" in found)
 
 
 def test_an_unknown_model_is_an_error_of_one_line(capsys: pytest.CaptureFixture[str]) -> None:

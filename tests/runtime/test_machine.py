@@ -42,3 +42,19 @@ def test_on_other_platforms_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "platform", "darwin")
     machine.release_freed_memory()
     assert machine._malloc_trim() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni amx_int8\n", ("amx_int8", "avx512_vnni")),
+        ("Features\t: fp asimd asimddp i8mm\n", ("asimddp", "i8mm")),
+        ("flags\t\t: fpu avx2\n", ()),
+        ("vendor_id\t: somebody\n", None),
+        (None, None),
+    ],
+)
+def test_instructions_for_products_of_bytes(text: str | None, found: tuple[str, ...] | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert machine.byte_instructions(tmp_path / "cpuinfo") == found

@@ -11,9 +11,10 @@ files, which ONNX Runtime maps. In reading order:
 | `positions` | rotary angles and window plans, in numpy: inputs of a graph |
 | `graph` | `GraphBuilder`: nodes, weights, inputs and outputs |
 | `layers` | the parts of a transformer: linear, norms, rotary embedding, attention |
-| `quantization`, `quantized` | weights of 8 bits, made once and cached |
+| `quantization`, `writing`, `quantized` | weights of 8 bits, made once and cached |
 | `config` | a part of config.json as a dataclass |
 | `vision`, `decoder`, `modernbert` | models that several architectures share |
 | `neomme`, `paligemma`, `idefics3`, `qwen2_vl` | one file per architecture: its configuration, graphs and inputs |
 | `checkpoint_graph` | from a folder to graphs that sessions can run |
+| `speeds` | how fast each precision is on this machine |
 """

@@ -11,16 +11,14 @@ import atexit
 import hashlib
 import json
 import logging
-import math
 import os
 import re
 import shutil
-import struct
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -29,7 +27,8 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.graph import GraphBuilder, QuantizedWeight
 from colpali_integrations.models.builder.quantization import Quantization
-from colpali_integrations.models.builder.weights import DATA_TYPES, StoredTensor, read_header
+from colpali_integrations.models.builder.weights import StoredTensor, read_header
+from colpali_integrations.models.builder.writing import Source, write_file
 from colpali_integrations.models.hub import cache_folder
 
 __all__ = ["CACHE_VARIABLE", "quantized_tensors", "write_tensors"]
@@ -45,18 +44,6 @@ _BLOB = re.compile(r"[0-9a-f]{64}")
 # Tensors of up to this many bytes count whole in a file's identity, larger ones by samples.
 _HASHED_WHOLE = 2**16
 _SAMPLES, _SAMPLE = 8, 4096
-
-
-class _Source(NamedTuple):
-    """Tensors of the file that are made together.
-
-    Attributes:
-        shapes: data type and shape of each, by its name in the file.
-        make: gives their values.
-    """
-
-    shapes: dict[str, tuple[str, tuple[int, ...]]]
-    make: Callable[[], dict[str, NDArray[Any]]]
 
 
 def quantized_tensors(
@@ -85,7 +72,7 @@ def quantized_tensors(
         with FileLock(f"{path}.lock"):
             if not path.is_file():
                 logger.info("quantizing weights into %s (once)", path)
-                _write(path, list(_sources(builders, quantization)))
+                write_file(path, list(_sources(builders, quantization)))
     except OSError as error:
         raise ModelLoadError(
             f"cannot write {path}: {error}. Make room, or name another folder by cache_dir= or {CACHE_VARIABLE}"
@@ -110,22 +97,22 @@ def write_tensors(
         ModelLoadError: the file cannot be written.
     """
     try:
-        _write(path, list(_sources(builders, quantization)))
+        write_file(path, list(_sources(builders, quantization)))
     except OSError as error:
         raise ModelLoadError(f"cannot write {path}: {error}. Make room, or name another folder") from error
     return read_header(path)
 
 
-def _sources(builders: Sequence[GraphBuilder], quantization: Quantization | None) -> Iterator[_Source]:
+def _sources(builders: Sequence[GraphBuilder], quantization: Quantization | None) -> Iterator[Source]:
     """The tensors that the graphs read: stored ones as they are, and the parts of quantized weights."""
     for name, tensor in _stored(builders).items():
-        yield _Source({name: (tensor.dtype, tensor.shape)}, partial(_copy, name, tensor))
+        yield Source({name: (tensor.dtype, tensor.shape)}, partial(_copy, name, tensor))
     if quantization is None:
         return
     for name, one in _quantized(builders).items():
         parts = quantization.parts(*one.weight.matrix_shape)
         shapes = {f"{name}.{part}": kind for part, kind in parts.items()}
-        yield _Source(shapes, partial(_quantize, name, one, quantization))
+        yield Source(shapes, partial(_quantize, name, one, quantization))
 
 
 def _copy(name: str, tensor: StoredTensor) -> dict[str, NDArray[Any]]:
@@ -135,31 +122,6 @@ def _copy(name: str, tensor: StoredTensor) -> dict[str, NDArray[Any]]:
 def _quantize(name: str, one: QuantizedWeight, quantization: Quantization) -> dict[str, NDArray[Any]]:
     weight = one.weight.array() * np.float32(one.factor)
     return {f"{name}.{part}": values for part, values in quantization.quantize(weight).items()}
-
-
-def _write(path: Path, sources: Sequence[_Source]) -> None:
-    """Write a safetensors file under another name, and rename it when it is complete."""
-    shapes = {name: kind for source in sources for name, kind in source.shapes.items()}
-    widths = {name: np.dtype(DATA_TYPES[dtype].numpy).itemsize for name, (dtype, _) in shapes.items()}
-    header, places, end = {}, {}, 0
-    # Wide types first, so that each tensor is aligned to its own type.
-    for name in sorted(shapes, key=lambda name: -widths[name]):
-        dtype, shape = shapes[name]
-        start, end = end, end + math.prod(shape) * widths[name]
-        header[name], places[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}, start
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            for source in sources:
-                for name, values in source.make().items():
-                    file.seek(8 + len(text) + places[name])
-                    file.write(np.ascontiguousarray(values).data)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _key(builders: Sequence[GraphBuilder], quantization: Quantization) -> str:
