@@ -1,5 +1,6 @@
 # Every target makes its own environment in .venv; nothing but make and Python 3.10+ is needed beforehand.
 #   make demo [PDF="a.pdf b.pdf"]   index real pages, ask questions through LangChain and LlamaIndex
+#             [MODEL=name]          with another model, a name or a folder; [PRECISION=int8] of a checkpoint
 #   make test [WORKERS=2]           the test suite, but for the tests marked slow
 #   make test-all                   the whole test suite
 #   make test-lowest                as make test, with the lowest versions that pyproject.toml declares
@@ -18,7 +19,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 .PHONY: demo test test-all test-lowest lint format docs notebooks parity clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python demo/demo.py $(PDF)
+	$(BIN)/python demo/demo.py $(if $(MODEL),--model "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION)) $(PDF)
 
 test: $(VENV)/.dev
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)

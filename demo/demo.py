@@ -3,8 +3,10 @@
 python demo/demo.py                                  the demo's documents and questions (see pdfs/LICENSES.md)
 python demo/demo.py report.pdf                       your own documents; prompts for questions
 python demo/demo.py report.pdf -q "revenue in 2024"  your own documents and questions
+python demo/demo.py --model FOLDER_OR_NAME           another model; with --precision int8 for a checkpoint
 
-`make demo` and `make demo PDF=report.pdf` make an environment first and then do the same.
+`make demo`, `make demo PDF=report.pdf` and `make demo MODEL=FOLDER_OR_NAME PRECISION=int8` make an environment first,
+and then do the same.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,9 +30,12 @@ from rich.rule import Rule
 from colpali_integrations import ColPali, ColPaliError
 from colpali_integrations.cli.display import IndexProgress, failures, marked
 from colpali_integrations.explain.snippet import snippet
+from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.retrievers import ColPaliRetriever as LangChainRetriever
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
+from colpali_integrations.llama_index.embeddings import ColPaliEmbedding
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever as LlamaIndexRetriever
+from colpali_integrations.models.builder.quantization import PRECISIONS
 from colpali_integrations.stores import MultiVectorStore, index_documents
 
 HERE = Path(__file__).parent
@@ -68,11 +74,13 @@ def main() -> int:
     parser.add_argument("documents", nargs="*", type=Path, metavar="PDF", help="PDFs, images or folders of your own")
     parser.add_argument("-q", "--question", action="append", default=[], help="may be given several times")
     parser.add_argument("--model", default="coltiny", help="a model's name or folder (default: %(default)s)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of a checkpoint in safetensors (default: float32)")
     parser.add_argument("--store", type=Path, help="keep the index in this folder, for further runs")
     options = parser.parse_args()
     try:
         with folder(options.store) as store_folder:
-            demonstrate(options.documents, options.question, options.model, store_folder)
+            model = {"model_name": options.model, "precision": options.precision}
+            demonstrate(options.documents, options.question, model, store_folder)
     except ColPaliError as error:
         console.print(f"[bold red]Error:[/] {escape(str(error))}")
         return 1
@@ -82,16 +90,19 @@ def main() -> int:
     return 0
 
 
-def demonstrate(documents: list[Path], questions: list[str], model: str, folder: Path) -> None:
-    with index(documents or [HERE / "pdfs"], model, folder) as store:
+def demonstrate(documents: list[Path], questions: list[str], model: dict[str, Any], folder: Path) -> None:
+    embeddings = ColPaliEmbeddings(**model)
+    with index(documents or [HERE / "pdfs"], embeddings.model, folder) as store:
         if not len(store):
             raise ColPaliError("there is no page to search")
-        langchain = LangChainRetriever(vectorstore=ColPaliVectorStore(store=store), search_kwargs={"k": TOP})
+        vectorstore = ColPaliVectorStore(embeddings, store=store)
+        langchain = LangChainRetriever(vectorstore=vectorstore, search_kwargs={"k": TOP})
         if questions or documents:
             for number, question in enumerate(map(Question, questions or typed_questions()), 1):
                 show(number, question, ask_langchain(langchain, question.text))
         else:
-            compare(langchain, LlamaIndexRetriever(store, similarity_top_k=TOP))
+            embed_model = ColPaliEmbedding(**model)  # of the same options, so it is the same model in memory
+            compare(langchain, LlamaIndexRetriever(store, embed_model=embed_model, similarity_top_k=TOP))
 
 
 def compare(langchain: LangChainRetriever, llama_index: LlamaIndexRetriever) -> None:
@@ -124,15 +135,15 @@ def compare(langchain: LangChainRetriever, llama_index: LlamaIndexRetriever) -> 
     )
 
 
-def index(documents: list[Path], model_name: str, folder: Path) -> MultiVectorStore:
+def index(documents: list[Path], model: ColPali, folder: Path) -> MultiVectorStore:
     """Index documents; the model reads only the pixels, and text layers are stored for display."""
-    with ColPali.from_pretrained(model_name, lazy_load=True) as model:
-        parameters = f"{model.description.parameters / 1e6:,.0f} M parameters, " if model.description.parameters else ""
-        console.print(f"Indexing with [bold cyan]{escape(model.description.name)}[/] ({parameters}from pixels alone)")
-        store = MultiVectorStore.open(folder, model=model)
-        with IndexProgress(quiet=False) as progress:
-            report = index_documents(documents, model=model, store=store, progress=progress)
-        failures(report.failures)
+    parameters = f"{model.description.parameters / 1e6:,.0f} M parameters, " if model.description.parameters else ""
+    console.print(f"Indexing with [bold cyan]{escape(model.description.name)}[/] ({parameters}from pixels alone)")
+    store = MultiVectorStore.open(folder, model=model)
+    with IndexProgress(quiet=False) as progress:
+        report = index_documents(documents, model=model, store=store, progress=progress)
+    failures(report.failures)
+    model.close()  # frees the vision tower; questions load their side again
     speed = f" in {progress.seconds:.0f} s, {report.added / progress.seconds:.1f} pages/s" if report.added else ""
     counts = [f"{escape(Path(document).name)} ({pages})" for document, pages in store.documents().items()]
     console.print(f"{len(store)} pages{speed}: {', '.join(counts)}\n")
