@@ -21,7 +21,7 @@ def export(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, which must not exist yet.")],
     precision: Annotated[
-        str, typer.Option("--precision", metavar="NAME", help="float32, int8 or int8-dynamic.")
+        str, typer.Option("--precision", metavar="NAME", help="float32, float16, int8, int8-dynamic or int4.")
     ] = "float32",
     base: Annotated[
         str | None, typer.Option(metavar="NAME", help="The checkpoint that a LoRA adapter adapts: a name or folder.")

@@ -112,11 +112,13 @@ class ColPali:
             lazy_load: make the sessions at first use. Queries alone then never load the vision tower.
             enable_cpu_mem_arena: let onnxruntime take the memory of a run from an arena, which shrinks after it.
             split_graph: cut a merged export so that queries skip the vision tower.
-            precision: how a checkpoint in safetensors computes: "float32"; "int8", about twice as fast in a third of
-                the memory; or "int8-dynamic", faster again and less exact. None for that of the description, else
-                float32. Weights of 8 bits are made once and kept below `cache_dir`, or in the folder of the environment
-                variable COLPALI_INTEGRATIONS_CACHE, or beside huggingface_hub's cache. An ONNX export has the precision
-                of its files.
+            precision: how a checkpoint in safetensors computes: "float32"; "int8", faster in a third of the memory;
+                "int8-dynamic", faster again on CPUs and less exact; "float16", for GPUs; or "int4", not proven on
+                trained weights. None for that of the description, else float16 with the CUDA provider and float32
+                elsewhere. `colpali-integrations doctor` measures which is fast on a CPU. Quantized weights are made
+                once and kept below `cache_dir`, or in the folder of the environment variable
+                COLPALI_INTEGRATIONS_CACHE, or beside huggingface_hub's cache. An ONNX export has the precision of its
+                files.
             max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files (2048). At
                 1440 a page has half as many vectors and takes 40% of the time.
             max_num_visual_tokens: the most tokens, of 28 x 28 pixels each, that ColQwen2 and its kin make of a page;
@@ -707,7 +709,8 @@ def _finite(encoded: list[Encoded]) -> list[Encoded]:
     for array in arrays:
         if not np.isfinite(getattr(array, "vectors", array)).all():
             raise EncodingError(
-                "the model gave values that are not finite (half precision overflows on some CPUs, "
-                "microsoft/onnxruntime#32600); use another execution provider or a float32 export"
+                "the model gave values that are not finite (float16 overflows in some models, and half precision on "
+                "some CPUs, microsoft/onnxruntime#32600); pass precision='float32' for a checkpoint, or use another "
+                "execution provider or a float32 export"
             )
     return encoded

@@ -16,10 +16,17 @@ from colpali_integrations.models.folder import describe_folder, describe_reposit
 from colpali_integrations.models.hub import resolve_files
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription, find_model, not_registered, registered_model
-from colpali_integrations.runtime.session import ModelSessions, SessionConfig, resolve_providers
+from colpali_integrations.runtime.session import (
+    ModelSessions,
+    Provider,
+    SessionConfig,
+    preferred_provider,
+    resolve_providers,
+)
 
 __all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "load_parts"]
 
+_CUDA = "CUDAExecutionProvider"
 # Fields of a description that are also options.
 _SETTINGS = ("precision", "max_side", "max_num_visual_tokens", "allow_unused")
 
@@ -46,9 +53,7 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
     Raises:
         ColPaliError: as `ColPali.from_pretrained`.
     """
-    providers = options.providers
-    if providers is None and options.device_ids:
-        providers = ("CUDAExecutionProvider",)
+    providers = _providers(options)
     if providers is not None:
         resolve_providers(providers)  # before a download, so that a missing provider is an error at once
     files = find_files(name_or_path, options)
@@ -66,6 +71,11 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
         for one in sessions:
             one.load()
     return ModelParts(family, sessions, files.description, options.image_options)
+
+
+def _providers(options: ModelOptions) -> Sequence[Provider] | None:
+    """The execution providers that the caller requested, by name or by device; None for any."""
+    return (_CUDA,) if options.providers is None and options.device_ids else options.providers
 
 
 class ModelFiles(NamedTuple):
@@ -153,6 +163,13 @@ def _with_settings(description: ModelDescription, options: ModelOptions) -> Mode
         raise ConfigurationError(
             f"{', '.join(others)}: not an option of the family {description.family!r} of {description.name}"
         )
+    on_gpu = description.is_checkpoint and preferred_provider(_providers(options)) == _CUDA
+    if on_gpu and (chosen.get("precision") or description.precision) == "int8-dynamic":
+        raise ConfigurationError(
+            f"{description.name}: precision='int8-dynamic' is for CPUs; on a GPU use 'float16', 'int8' or 'float32'"
+        )
+    if on_gpu and description.origin is None and description.precision is None:
+        chosen.setdefault("precision", "float16")
     if options.base is not None and not description.is_adapter:
         raise ConfigurationError(f"base: {description.name} is not an adapter, its weights are whole")
     return replace(description, **chosen)

@@ -83,8 +83,10 @@ class ModelDescription:
         dense_dim: length of the vector of the trained dense head, which stands for a whole page or text; None for a
             model without one.
         unit_length: whether every vector has length 1. Otherwise lengths carry weights and scores are dot products.
-        precision: how a checkpoint in safetensors computes: None or "float32", "int8" (weights of 8 bits in blocks) or
-            "int8-dynamic" (a scale per output: faster, and less exact). An ONNX export has the precision of its files.
+        precision: how a checkpoint in safetensors computes: "float32", "int8" (weights of 8 bits in blocks),
+            "int8-dynamic" (a scale per output: faster on CPUs, and less exact), "float16" (for GPUs) or "int4" (not
+            proven on trained weights); None for float16 with the CUDA provider and float32 elsewhere. An ONNX export
+            has the precision of its files.
         max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files.
         max_num_visual_tokens: the most tokens that ColQwen2 and its kin make of a page; None for that of its files.
         base: the repository of the checkpoint that a LoRA adapter adapts; None for the one that its adapter_config.json

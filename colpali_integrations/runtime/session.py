@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from colpali_integrations.runtime.graph import Graph
 
-__all__ = ["ModelSessions", "Provider", "Runs", "SessionConfig", "resolve_providers"]
+__all__ = ["ModelSessions", "Provider", "Runs", "SessionConfig", "preferred_provider", "resolve_providers"]
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,11 @@ def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, .
     return tuple(providers)
 
 
+def preferred_provider(providers: Sequence[Provider] | None) -> str:
+    """The name of the first provider that is requested; for None, of the first that would be chosen."""
+    return _provider_name((providers or _automatic_providers())[0])
+
+
 class ModelSessions:
     """The sessions of one model on one device, made at first use. Any number of threads may use them.
 
@@ -118,7 +123,7 @@ class ModelSessions:
         self._queries = _Once(lambda: self._load("queries")) if apart else self._whole
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
         self.coalescer: Coalescer[Any, Any] = Coalescer()
-        self.on_cpu = _provider_name((config.providers or _automatic_providers())[0]) == "CPUExecutionProvider"
+        self.on_cpu = preferred_provider(config.providers) == "CPUExecutionProvider"
         cores = cores or available_cores()
         self._most_page_runs = max(1, cores // (config.threads or cores)) if self.on_cpu else _UNBOUNDED
         self._renew()

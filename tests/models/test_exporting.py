@@ -30,7 +30,7 @@ from tests.stores.documents import draw, save_pdf
 FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
 PAGE = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
 QUESTION = "what is the revenue"
-PRECISIONS = ["float32", "int8", "int8-dynamic"]
+PRECISIONS = ["float32", "float16", "int8", "int8-dynamic", "int4"]
 NAMES = ["neomme", "neomme-float32", "colqwen2", "colqwen2_5", "paligemma", "colmodernvbert", "colsmol"]
 
 
@@ -206,4 +206,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run_command(["export", str(FIXTURES / "neomme"), str(tmp_path / "second")]) == 0
     assert f"Load it with ColPali.from_pretrained('{tmp_path / 'second'}')" in capsys.readouterr().err
     assert run_command(["export", str(FIXTURES / "neomme"), str(tmp_path / "third"), "--precision", "int3"]) == 1
-    assert "precision must be one of float32, int8, int8-dynamic" in capsys.readouterr().err
+    assert "precision must be one of float32, float16, int8, int8-dynamic, int4" in capsys.readouterr().err

@@ -12,6 +12,7 @@ files, which ONNX Runtime maps. In reading order:
 | `graph` | `GraphBuilder`: nodes, weights, inputs and outputs |
 | `layers` | the parts of a transformer: linear, norms, rotary embedding, attention |
 | `quantization`, `writing`, `quantized` | weights of 8 bits, made once and cached |
+| `half` | a graph in float16 |
 | `config` | a part of config.json as a dataclass |
 | `vision`, `decoder`, `modernbert` | models that several architectures share |
 | `neomme`, `paligemma`, `idefics3`, `qwen2_vl` | one file per architecture: its configuration, graphs and inputs |

@@ -11,9 +11,10 @@ from typing import Protocol
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.adapters import merge_adapter
 from colpali_integrations.models.builder.graph import GraphBuilder
+from colpali_integrations.models.builder.half import check_range, to_half
 from colpali_integrations.models.builder.quantization import quantization_of
 from colpali_integrations.models.builder.quantized import quantized_tensors, write_tensors
-from colpali_integrations.models.builder.weights import Checkpoint
+from colpali_integrations.models.builder.weights import Checkpoint, StoredTensor
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.runtime.arrays import BuiltPair
 from colpali_integrations.runtime.graph import Graph, read_graph
@@ -78,8 +79,8 @@ class CheckpointGraph:
         builders, quantization = self._builders(), quantization_of(self.precision)
         builder = builders[self.part]
         if quantization is None:
-            return builder.build(builder.stored)
-        return builder.build(quantized_tensors(list(builders.values()), quantization, cache_dir))
+            return self._graph(builder, builder.stored)
+        return self._graph(builder, quantized_tensors(list(builders.values()), quantization, cache_dir))
 
     def write(self, folder: Path) -> None:
         """Write the graph as `<part>.onnx`, and the tensors that it reads, as `<part>.safetensors`.
@@ -92,8 +93,15 @@ class CheckpointGraph:
         """
         builder = self._builders()[self.part]
         tensors = write_tensors(folder / f"{self.part}.safetensors", [builder], quantization_of(self.precision))
-        graph = builder.build(tensors)
+        graph = self._graph(builder, tensors)
         (folder / f"{self.part}.onnx").write_bytes(graph.model.SerializeToString())
+
+    def _graph(self, builder: GraphBuilder, tensors: dict[str, StoredTensor]) -> Graph:
+        graph = builder.build(tensors)
+        if self.precision != "float16":
+            return graph
+        check_range(builder.stored.values())
+        return Graph(to_half(graph.model), graph.weights)
 
     def _builders(self) -> dict[str, GraphBuilder]:
         """The nodes of every graph of the checkpoint."""

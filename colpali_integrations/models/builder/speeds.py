@@ -13,7 +13,7 @@ import numpy as np
 
 from colpali_integrations.models.builder.files import WEIGHTS_FILE
 from colpali_integrations.models.builder.graph import GraphBuilder
-from colpali_integrations.models.builder.quantization import PRECISIONS, quantization_of
+from colpali_integrations.models.builder.quantization import quantization_of
 from colpali_integrations.models.builder.quantized import write_tensors
 from colpali_integrations.models.builder.weights import Checkpoint
 from colpali_integrations.models.builder.writing import Source, write_file
@@ -26,6 +26,7 @@ __all__ = ["LayerSpeed", "precision_speeds"]
 # The product of 512 tokens with a layer of 1024 inputs and outputs: 1 GFLOP, as in a small model.
 _TOKENS, _WIDTH = 512, 1024
 _ROUNDS = 9
+_PRECISIONS = ("float32", "int8", "int8-dynamic")  # int4 is unproven, and float16 is for GPUs
 
 
 class LayerSpeed(NamedTuple):
@@ -58,12 +59,12 @@ def precision_speeds() -> dict[str, LayerSpeed]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         write_file(folder / WEIGHTS_FILE, [Source({"weight": ("F32", weight.shape)}, lambda: {"weight": weight})])
-        layers = {precision: _Layer(folder, precision).sessions() for precision in PRECISIONS}
+        layers = {precision: _Layer(folder, precision).sessions() for precision in _PRECISIONS}
         rounds = [{precision: _seconds(layer, x) for precision, layer in layers.items()} for _ in range(_ROUNDS)]
         products = {precision: layer.queries({"x": largest})["product"] for precision, layer in layers.items()}
         for layer in layers.values():
             layer.close()
-    least = {precision: min(one[precision] for one in rounds) for precision in PRECISIONS}
+    least = {precision: min(one[precision] for one in rounds) for precision in _PRECISIONS}
     return {
         precision: LayerSpeed(least["float32"] / seconds, abs(float(products[precision][0, 0]) / _WIDTH - 1))
         for precision, seconds in least.items()

@@ -27,7 +27,7 @@ from .checkpoints import read, save
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.standard_normal((48, 400), dtype=np.float32)
 BIAS = RANDOM.standard_normal(48, dtype=np.float32)
-BOTH = pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+EACH = pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int4"])
 
 
 def way(precision: str) -> Quantization:
@@ -56,7 +56,7 @@ def made(folder: Path, precision: str, cache: Path, **more: float) -> Path:
     return tensor.file
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("factor", [1.0, 0.3])
 def test_a_quantized_layer_is_close_to_the_exact_one(
     folder: Path, tmp_path: Path, precision: str, factor: float
@@ -70,33 +70,36 @@ def test_a_quantized_layer_is_close_to_the_exact_one(
     x = RANDOM.standard_normal((2, 3, 400), dtype=np.float32)
     [y] = session.run(None, {"x": x})
     exact = factor * (x @ WEIGHT.T + BIAS)
-    assert 0 < np.abs(y - exact).max() < 0.03 * factor * np.abs(exact / factor).max()
+    bound = 0.3 if precision == "int4" else 0.03
+    assert 0 < np.abs(y - exact).max() < bound * factor * np.abs(exact / factor).max()
 
 
-@BOTH
+@EACH
 def test_levels_times_scales_are_the_weight_to_half_a_step(precision: str) -> None:
     parts = way(precision).quantize(WEIGHT)
     shapes = {name: (array.dtype.name, array.shape) for name, array in parts.items()}
     kinds = {"F32": "float32", "U8": "uint8", "I8": "int8"}
     assert shapes == {name: (kinds[kind], shape) for name, (kind, shape) in way(precision).parts(48, 400).items()}
-    if precision == "int8":
-        steps = parts["levels"].astype(np.float32) - 128
-        values = (steps * parts["scales"][..., None]).reshape(48, -1)[:, :400]
-        bound = np.repeat(parts["scales"], 256, axis=1)[:, :400] / 2
+    if precision != "int8-dynamic":
+        levels, block, middle = parts["levels"], 256, 128
+        if precision == "int4":
+            levels, block, middle = np.stack([levels & 15, levels >> 4], axis=-1).reshape(48, -1, 32), 32, 8
+        values = ((levels.astype(np.float32) - middle) * parts["scales"][..., None]).reshape(48, -1)[:, :400]
+        bound = np.repeat(parts["scales"], block, axis=1)[:, :400] / 2
     else:
         values = parts["levels"].T * parts["scales"][:, None]
         bound = np.broadcast_to(parts["scales"][:, None] / 2, (48, 400))
     assert (np.abs(values - WEIGHT) <= bound * 1.001).all()
 
 
-@BOTH
+@EACH
 def test_a_row_of_zeros_stays_zero(precision: str) -> None:
     parts = way(precision).quantize(np.zeros((2, 300), np.float32))
     assert np.isfinite(parts["scales"]).all()
     assert not parts["scales"].any()
 
 
-@BOTH
+@EACH
 def test_the_file_holds_all_that_the_graph_reads_and_is_found_again(
     folder: Path, tmp_path: Path, precision: str
 ) -> None:
@@ -188,14 +191,13 @@ def test_a_process_that_is_killed_leaves_no_half_file(folder: Path, tmp_path: Pa
         from pathlib import Path
         import numpy as np
         from tests.models.builder.test_quantized import layer, way
-        from colpali_integrations.models.builder import quantization
         from colpali_integrations.models.builder.quantized import quantized_tensors
 
-        class Dying(quantization.BlockInt8):
+        class Dying(type(way("int8"))):
             def quantize(self, weight):
                 os._exit(9)
 
-        quantized_tensors([layer(Path(FOLDER), "int8")], Dying(), CACHE)
+        quantized_tensors([layer(Path(FOLDER), "int8")], Dying("int8", 8, 256), CACHE)
     """
     code = textwrap.dedent(code).replace("FOLDER", repr(str(folder))).replace("CACHE", repr(str(tmp_path)))
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
@@ -209,5 +211,5 @@ def test_a_full_disk_is_an_error_that_names_the_way_out(folder: Path, tmp_path: 
             raise OSError(28, os.strerror(28))
 
     with pytest.raises(ModelLoadError, match=rf"cannot write .*No space left.*{CACHE_VARIABLE}"):
-        quantized_tensors([layer(folder, "int8")], Full(), tmp_path)
+        quantized_tensors([layer(folder, "int8")], Full("int8", 8, 256), tmp_path)
     assert not list((tmp_path / "colpali-integrations").glob("*.part"))
