@@ -120,7 +120,7 @@ class ColPali:
                 COLPALI_INTEGRATIONS_CACHE, or beside huggingface_hub's cache. An ONNX export has the precision of its
                 files.
             max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files (2048). At
-                1440 a page has half as many vectors and takes 40% of the time.
+                1440 a page has half as many vectors as at 2048, and takes 44% of the work.
             max_num_visual_tokens: the most tokens, of 28 x 28 pixels each, that ColQwen2 and its kin make of a page;
                 None for the limit of its files, 768 in most.
             base: the checkpoint that a LoRA adapter adapts, a folder or a repository; None for the repository that its
