@@ -31,7 +31,7 @@ from colpali_integrations.models.registry import ModelDescription, Origin, list_
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
 
 __all__ = [
-    *("content_revision", "describe_folder", "describe_repository"),
+    *("DESCRIPTION_FILE", "content_revision", "describe_folder", "describe_repository"),
     *("new_folder", "revision_at", "weight_files"),
 ]
 
