@@ -43,6 +43,7 @@ WORK = Path(__file__).parent / "work" / "costs"
 FIXTURES = Path(__file__).parents[1] / "tests" / "parity" / "fixtures"
 PRECISIONS = ("float32", "int8", "int8-dynamic")
 PAGE, LARGE_PAGE = (1240, 1754), (1654, 2339)
+QUESTION = "revenue by region " * 7
 THREADS = 2
 ROUNDS = 2
 
@@ -263,7 +264,7 @@ def counted(folder: Path, options: Mapping[str, Any], size: tuple[int, int] = PA
     files = find_files(folder, ModelOptions(**options))
     family = files.family()
     page = family.pages.feed([family.pages.prepare(Image.new("RGB", size, "white"))])
-    query = family.queries.feed([family.queries.prepare("revenue by region " * 7)])
+    query = family.queries.feed([family.queries.prepare(QUESTION)])
     graphs: Any = family.graphs
     parts = [graphs.tower, graphs.text] if isinstance(graphs, BuiltPair) else [graphs]
     total: Counter[str] = Counter()
@@ -310,7 +311,7 @@ def measure(folder: Path, options: Mapping[str, Any], size: tuple[int, int], pre
         for _ in range(ROUNDS):
             for name, run in (
                 ("page", lambda: list(model.embed_images(page))),
-                ("question", lambda: model.embed_query("revenue by region " * 7)),
+                ("question", lambda: model.embed_query(QUESTION)),
             ):
                 started = time.process_time()
                 run()
@@ -385,9 +386,9 @@ def table() -> None:
         head += [f"{what}, {precision}" for precision in PRECISIONS]
     text = (__doc__ or "").partition("\n")[0]
     about = (
-        "The page is A4 at 150 dpi but where the name says otherwise. CPU seconds of both cores together, the least of "
-        f"{ROUNDS} runs; a question has about 30 tokens. The last column has the layers of the look-alike's text model "
-        "and tower; seconds and memory of the whole are extrapolated from it by operations and by bytes of weights."
+        "The page is A4 at 150 dpi but where the name says otherwise; a question has about 70 tokens. CPU seconds of both "
+        f"cores together, the least of {ROUNDS} runs. The last column has the layers of the look-alike's text model and "
+        "tower; seconds and memory of the whole are extrapolated from it, by operations and by bytes of weights."
     )
     machine.write(
         "costs.md", f"# {text}\n\n{machine.describe()}\n\n{about}\n\n{machine.table([*head, 'layers run'], lines)}"
