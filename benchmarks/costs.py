@@ -386,9 +386,10 @@ def table() -> None:
         head += [f"{what}, {precision}" for precision in PRECISIONS]
     text = (__doc__ or "").partition("\n")[0]
     about = (
-        "The page is A4 at 150 dpi but where the name says otherwise; a question has about 70 tokens. CPU seconds of both "
-        f"cores together, the least of {ROUNDS} runs. The last column has the layers of the look-alike's text model and "
-        "tower; seconds and memory of the whole are extrapolated from it, by operations and by bytes of weights."
+        "The page is A4 at 150 dpi but where the name says otherwise; a question has about 70 tokens. CPU seconds of "
+        f"both cores together, the least of {ROUNDS} runs. The last column has the layers of the look-alike's text "
+        "model and tower; seconds and memory of the whole are extrapolated from it, by operations and by bytes of "
+        "weights."
     )
     machine.write(
         "costs.md", f"# {text}\n\n{machine.describe()}\n\n{about}\n\n{machine.table([*head, 'layers run'], lines)}"
