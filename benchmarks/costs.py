@@ -228,7 +228,9 @@ def _write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], random: np
     text = json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for shape in shapes.values() if random is not None else ():
+        for shape in shapes.values():
+            if random is None:
+                break
             values = random.standard_normal(math.prod(shape), np.float32)
             values *= 1 if len(shape) < 2 else math.prod(shape[1:]) ** -0.5
             file.write((values.view(np.uint32) >> 16).astype(np.uint16).data)
@@ -305,7 +307,7 @@ def measure(folder: Path, options: Mapping[str, Any], size: tuple[int, int], pre
     before = memory()["VmRSS"]
     cache = folder / "cache"
     page = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8))
-    with ColPali.from_pretrained(folder, threads=THREADS, precision=precision, cache_dir=cache, **options) as model:
+    with ColPali.from_pretrained(folder, threads=THREADS, precision=precision, cache_dir=cache, **options) as model:  # type: ignore[arg-type]
         loaded = memory()["VmRSS"]
         times = {"page": [], "question": []}  # type: dict[str, list[float]]
         for _ in range(ROUNDS):

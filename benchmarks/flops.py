@@ -88,7 +88,8 @@ def _constants(
             part = {attribute.name: attribute.i for attribute in node.attribute}
             known[node.output[0]] = np.array(shapes[node.input[0]], np.int64)[part.get("start", 0) : part.get("end")]
         elif node.op_type in _OF_SHAPES and all(name in known for name in node.input if name):
-            [known[node.output[0]]] = ReferenceEvaluator(node).run(None, {name: known[name] for name in node.input})
+            results: Any = ReferenceEvaluator(node).run(None, {name: known[name] for name in node.input})
+            known[node.output[0]] = results[0]
     return known
 
 
@@ -109,7 +110,7 @@ def _product(node: NodeProto, shapes: Sequence[Shape]) -> int:
 def _convolution(node: NodeProto, shapes: Sequence[Shape]) -> int:
     """Of a convolution whose stride is its kernel, as in patch embeddings, or of one that keeps the length."""
     x, weight = shapes[:2]
-    strides = next((tuple(one.ints) for one in node.attribute if one.name == "strides"), (1,))
+    strides: tuple[int, ...] = next((tuple(one.ints) for one in node.attribute if one.name == "strides"), (1,))
     places = _size(node, x[2:]) // math.prod(strides)
     return 2 * x[0] * places * _size(node, weight)
 
@@ -124,7 +125,7 @@ def _attention(node: NodeProto, shapes: Sequence[Shape]) -> int:
 def _linear_attention(node: NodeProto, shapes: Sequence[Shape]) -> int:
     """The delta rule: per token and head three products with a state of (size of a key, size of a value)."""
     queries, _, values = shapes[:3]
-    heads = next(one.i for one in node.attribute if one.name == "q_num_heads")
+    heads: int = next(one.i for one in node.attribute if one.name == "q_num_heads")
     return 6 * _size(node, values) * queries[-1] // heads
 
 
