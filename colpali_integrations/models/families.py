@@ -41,4 +41,8 @@ FAMILIES = {
         # Files of Qwen3-VL name Qwen2-VL's image processor, "Qwen2VLImageProcessor".
         hints=("qwen2_vl", "qwen2_5_vl", "colqwen2"),
     ),
+    "qwen3_vl": FamilyReference(
+        *("qwen3_vl", "Qwen3VLFamily", "qwen3_vl-1", (*_BUILT, "max_num_visual_tokens", "dim")),
+        hints=("qwen3_vl", "colqwen3"),
+    ),
 }

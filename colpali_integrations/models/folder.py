@@ -215,7 +215,7 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
             folder,
             adapted.query_prefix,
         )
-    sizes = (config.get(key) for key in ("embedding_dim", "dim"))
+    sizes = (config.get(key) for key in ("embedding_dim", "embed_dim", "dims", "dim"))
     return replace(
         adapted,
         dim=next((size for size in sizes if isinstance(size, int) and size > 0), adapted.dim),

@@ -19,7 +19,7 @@ from typing import Any
 
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
-from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE
+from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE, INDEX_FILE
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.fingerprint import Fingerprint, PageSettings, identity
@@ -292,6 +292,75 @@ _COLQWEN2_5 = replace(
     ),
     summary="For indexes of ColQwen2.5; ColNomic is better at the same cost.",
 )
+# Figures from the results of mteb and sizes from its tables; the licence of Nemotron from its card. Prompts from the
+# code in the repositories, as mteb and others copied it; the files themselves were not at hand.
+_COLQWEN3 = ModelDescription(
+    name="TomoroAI/tomoro-colqwen3-embed-4b",
+    family="qwen3_vl",
+    repository="TomoroAI/tomoro-colqwen3-embed-4b",
+    dim=320,
+    model_file=INDEX_FILE,  # or one file: `hub.with_weights` asks the repository
+    additional_files=_QWEN2_VL_FILES,
+    query_suffix="<|endoftext|>" * 10,
+    image_prompt="<|im_start|>user\n<|vision_start|><image><|vision_end|>Describe the image.<|im_end|><|endoftext|>",
+    max_num_visual_tokens=1280,
+    parameters=4_400_000_000,
+    size_in_bytes=8_900_000_000,
+    license="Apache-2.0",
+    vidore=(
+        *(("v1 nDCG@5", 90.6), ("v2 nDCG@5", 64.7)),
+        *(("v3 nDCG@10, English", 62.2), ("six languages", 60.2)),
+    ),
+    vidore_source=f"results repository of mteb (f4cc6c8); {_V3}",
+    summary="Hard pages in many languages, with a GPU or patience.",
+)
+_OPS = replace(
+    _COLQWEN3,
+    name="OpenSearch-AI/Ops-Colqwen3-4B",
+    repository="OpenSearch-AI/Ops-Colqwen3-4B",
+    dim=2560,
+    query_prefix="Query: ",
+    image_prompt=(
+        "<|im_start|>user\n<|vision_start|><image><|vision_end|>Describe the image.<|im_end|>"
+        "<|im_start|>assistant\n<|endoftext|>"
+    ),
+    max_num_visual_tokens=None,
+    parameters=4_440_000_000,
+    vidore=(
+        *(("v1 nDCG@5", 91.4), ("v2 nDCG@5", 68.7)),
+        *(("v3 nDCG@10, English", 63.2), ("six languages", 61.3)),
+    ),
+    summary="Its vectors may be cut: dim=320 or less takes an eighth of the space or less.",
+)
+_SAUERKRAUT = replace(
+    _COLQWEN3,
+    name="VAGOsolutions/SauerkrautLM-ColQwen3-1.7b-Turbo-v0.1",
+    repository="VAGOsolutions/SauerkrautLM-ColQwen3-1.7b-Turbo-v0.1",
+    dim=128,
+    query_prefix="Query: ",
+    max_num_visual_tokens=None,
+    parameters=1_700_000_000,
+    size_in_bytes=3_400_000_000,
+    vidore=(("v3 nDCG@10, English", 55.4), ("six languages", 48.8)),
+    summary="The smallest on Qwen3-VL, for German and other languages of Europe.",
+)
+_NEMOTRON = replace(
+    _COLQWEN3,
+    name="nvidia/nemotron-colembed-vl-4b-v2",
+    repository="nvidia/nemotron-colembed-vl-4b-v2",
+    dim=2560,
+    query_prefix="<|im_start|>user\nQuery: query: ",
+    query_suffix="<|im_end|>\n<|im_start|>assistant\n",
+    image_prompt=(
+        "<|im_start|>user\n<|vision_start|><image><|vision_end|>passage: <|im_end|>\n<|im_start|>assistant\n"
+    ),
+    max_num_visual_tokens=None,
+    parameters=4_830_000_000,
+    size_in_bytes=9_700_000_000,
+    license="CC-BY-NC-4.0",
+    vidore=(("v3 nDCG@10, six languages", 61.4),),
+    summary="For research only; 2,560 numbers per vector, eight times as many as Tomoro's.",
+)
 _BUILT_IN = (
     ModelDescription(
         name="coltiny",
@@ -342,7 +411,42 @@ _BUILT_IN = (
             *(("v1 nDCG@5", 89.7), ("v2 nDCG@5", 60.2)),
             *(("v3 nDCG@10, English", 59.4), ("six languages", 57.6)),
         ),
-        summary="The best of these in many languages, where a GPU is at hand.",
+        summary="The best of Qwen2.5-VL in many languages, where a GPU is at hand.",
+    ),
+    _COLQWEN3,
+    replace(
+        _COLQWEN3,
+        name="TomoroAI/tomoro-colqwen3-embed-8b",
+        repository="TomoroAI/tomoro-colqwen3-embed-8b",
+        parameters=8_770_000_000,
+        size_in_bytes=17_500_000_000,
+        vidore=(
+            *(("v1 nDCG@5", 90.8), ("v2 nDCG@5", 65.4)),
+            *(("v3 nDCG@10, English", 63.6), ("six languages", 61.6)),
+        ),
+        summary="As the 4B, and better, at twice the work per page.",
+    ),
+    _OPS,
+    _SAUERKRAUT,
+    replace(
+        _SAUERKRAUT,
+        name="VAGOsolutions/SauerkrautLM-ColQwen3-8b-v0.1",
+        repository="VAGOsolutions/SauerkrautLM-ColQwen3-8b-v0.1",
+        parameters=8_150_000_000,
+        size_in_bytes=16_300_000_000,
+        vidore=(("v1 nDCG@5", 91.1), ("v3 nDCG@10, English", 61.5), ("six languages", 58.5)),
+        summary="Small vectors from a large model, for German and other languages of Europe.",
+    ),
+    _NEMOTRON,
+    replace(
+        _NEMOTRON,
+        name="nvidia/nemotron-colembed-vl-8b-v2",
+        repository="nvidia/nemotron-colembed-vl-8b-v2",
+        dim=4096,
+        parameters=8_770_000_000,
+        size_in_bytes=17_500_000_000,
+        vidore=(("v3 nDCG@10, English", 64.4), ("six languages", 63.5)),
+        summary="For research only, the best of these; 4,096 numbers per vector.",
     ),
     ModelDescription(
         name="Qdrant/colmodernvbert",
@@ -387,6 +491,10 @@ _TRAINED_AS = {
     **dict.fromkeys(("vidore/colpali", "vidore/colpali-v1.1"), "akshayballal/colpali-v1.2-merged-onnx"),
     "ModernVBERT/colmodernvbert": "Qdrant/colmodernvbert",
     "vidore/colqwen2-v1.0-merged": "vidore/colqwen2-v1.0",
+    **dict.fromkeys(
+        (f"VAGOsolutions/SauerkrautLM-ColQwen3-{size}-v0.1" for size in ("2b", "4b")),
+        "VAGOsolutions/SauerkrautLM-ColQwen3-1.7b-Turbo-v0.1",
+    ),
 }
 
 _lock = ForkLock()

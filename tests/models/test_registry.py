@@ -34,7 +34,7 @@ def test_every_description_is_complete() -> None:
         assert model.summary.endswith(".")
         assert model.parameters > 0
         assert model.size_in_bytes > 0
-        assert model.is_checkpoint == model.model_file.endswith(".safetensors")
+        assert model.is_checkpoint == model.model_file.endswith((".safetensors", ".safetensors.index.json"))
         assert bool(model.vidore) == bool(model.vidore_source)
         json.dumps(model.to_dict())
 

@@ -83,6 +83,11 @@ QWEN2_VL_PROMPTS: Final[tuple[Prompt, ...]] = (
     Prompt("bare", "", "<|endoftext|>" * 10, "colpali-engine >= 0.3.13"),
 )
 
+QWEN3_VL_PROMPTS: Final[tuple[Prompt, ...]] = (
+    Prompt("bare", "", "<|endoftext|>" * 10, "colpali-engine >= 0.3.13; Tomoro's processor"),
+    Prompt("query", "Query: ", "<|endoftext|>" * 10, "Ops' processor, Sauerkraut's fork of colpali-engine"),
+)
+
 
 @dataclass(frozen=True)
 class Page:

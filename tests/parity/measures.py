@@ -41,16 +41,17 @@ def kept_rows(count: int) -> np.ndarray:
     return np.unique(np.concatenate([spread, np.arange(count - 8, count)]))
 
 
-def few_rows(count: int) -> np.ndarray:
+def few_rows(count: int, kept: int = 8) -> np.ndarray:
     """Which rows of a multi-vector are kept whole in float64.
 
     Args:
         count: Number of rows.
+        kept: How many of them.
 
     Returns:
-        Increasing indices, at most eight, the first and the last among them.
+        Increasing indices, at most `kept`, the first and the last among them.
     """
-    return np.unique(np.linspace(0, count - 1, 8).round().astype(np.int64))
+    return np.unique(np.linspace(0, count - 1, kept).round().astype(np.int64))
 
 
 def runs(ids: list[int]) -> list[list[int]]:

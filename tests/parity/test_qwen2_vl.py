@@ -19,7 +19,7 @@ from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.models.resizing import smart_resize
 from colpali_integrations.pages.images import load_image
 
-from .bounds import CEILING, FLOOR, MEAN_TIMES, TIMES
+from .bounds import check, measured
 from .cases import (
     EMBEDDED_QUERIES,
     HOSTILE,
@@ -34,7 +34,7 @@ from .cases import (
     page_named,
 )
 from .conftest import FIXTURES, PILLOW_13, load_golden
-from .measures import directions, few_rows, fingerprint, runs
+from .measures import fingerprint, runs
 
 Open = Callable[..., ColPali]
 NAMES = ["colqwen2", "colqwen2_5"]
@@ -81,18 +81,9 @@ def outputs(opened: Open, name: str) -> Iterator[tuple[str, NDArray[np.float32]]
 @PILLOW_13
 @pytest.mark.parametrize("name", NAMES)
 def test_vectors_are_as_close_to_float64_as_the_reference(opened: Open, name: str) -> None:
-    golden = load_golden(name)
-    pairs = {}
-    for case, rows in outputs(opened, name):
-        exact = rows.astype(np.float64)
-        parts = {"rows": exact[few_rows(len(rows))], "projection": exact @ directions(rows.shape[1])}
-        for part, values in parts.items():
-            ours = float(np.abs(values - golden.arrays[f"{case}/{part}"]).max())
-            pairs[case, part] = ours, golden.facts["distances"][case][part]
+    pairs = measured(load_golden(name), outputs(opened, name))
     assert len(pairs) == 2 * (7 + 8 + 1)
-    assert {case: pair for case, pair in pairs.items() if pair[0] > min(max(FLOOR, TIMES * pair[1]), CEILING)} == {}
-    ours, theirs = np.array(list(pairs.values())).mean(axis=0)
-    assert ours <= MEAN_TIMES * theirs
+    check(pairs)
 
 
 @pytest.mark.parametrize("name", NAMES)

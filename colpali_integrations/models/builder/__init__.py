@@ -8,14 +8,14 @@ files, which ONNX Runtime maps. In reading order:
 | `files` | the names of a checkpoint's files; what is missing or pickled |
 | `weights` | where the tensors of a checkpoint are: headers, shards, names, data types |
 | `adapters` | a PEFT LoRA adapter, merged into the weights that it adapts |
-| `positions` | rotary angles and window plans, in numpy: inputs of a graph |
+| `positions` | rotary angles, window plans and learned places, in numpy: inputs of a graph |
 | `graph` | `GraphBuilder`: nodes, weights, inputs and outputs |
 | `layers` | the parts of a transformer: linear, norms, rotary embedding, attention |
 | `quantization`, `writing`, `quantized` | weights of 8 bits, made once and cached |
 | `half` | a graph in float16 |
 | `config` | a part of config.json as a dataclass |
-| `vision`, `decoder`, `modernbert` | models that several architectures share |
-| `neomme`, `paligemma`, `idefics3`, `qwen2_vl` | one file per architecture: its configuration, graphs and inputs |
+| `vision`, `decoder`, `modernbert`, `qwen_tower`, `qwen_vl` | models that several architectures share |
+| `neomme`, `paligemma`, `idefics3`, `qwen2_vl`, `qwen3_vl` | one file per architecture: its configuration, graphs and inputs |
 | `checkpoint_graph` | from a folder to graphs that sessions can run |
 | `speeds` | how fast each precision is on this machine |
 """

@@ -1,11 +1,11 @@
 """The language models of ColPali, ColSmol and ColQwen: Gemma, Llama and Qwen, with grouped heads and a gated MLP.
 
-(transformers `GemmaModel`, `LlamaModel`, `Qwen2VLTextModel`.)
+(transformers `GemmaModel`, `LlamaModel`, `Qwen2VLTextModel`, `Qwen3VLTextModel`.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from colpali_integrations.models.builder.layers import (
     attention,
     causal_attention,
     gated_mlp,
+    head_norm,
     linear,
     repeat_heads,
     rms_norm,
@@ -40,6 +41,7 @@ class DecoderConfig:
     Attributes:
         attention_bias: whether all projections of attention have a bias.
         qkv_bias: whether those of queries, keys and values have one.
+        qk_norm: whether every head of queries and keys is normalised before it is rotated, as from Qwen3 on.
     """
 
     vocab_size: int = 257216
@@ -53,6 +55,7 @@ class DecoderConfig:
     rope_theta: float = 10_000.0
     attention_bias: bool = False
     qkv_bias: bool = False
+    qk_norm: bool = False
 
     @classmethod
     def read(cls, config: Mapping[str, Any], **defaults: Any) -> DecoderConfig:
@@ -107,6 +110,8 @@ def decoder(
     *,
     causal: bool,
     stored_less_one: bool,
+    added: Sequence[Callable[[str], str]] = (),
+    last_norm: bool = True,
 ) -> str:
     """The layers and the last norm.
 
@@ -119,6 +124,8 @@ def decoder(
         turn: the angles.
         causal: whether a token sees only those before it.
         stored_less_one: whether norms store their weights less 1, as Gemma's do.
+        added: what adds features to the result of each of the first layers, as DeepStack does.
+        last_norm: whether the result is normalised.
     """
 
     def norm(x: str, which: str) -> str:
@@ -132,7 +139,9 @@ def decoder(
         x = g.op("Add", x, _attention(g, y, f"{layer}.self_attn", config, positions, turn, causal=causal))
         y = norm(x, f"layers.{i}.post_attention_layernorm")
         x = g.op("Add", x, gated_mlp(g, y, f"{layer}.mlp", config.hidden_act, bias=False))
-    return norm(x, "norm")
+        if i < len(added):
+            x = added[i](x)
+    return norm(x, "norm") if last_norm else x
 
 
 def _attention(
@@ -141,6 +150,9 @@ def _attention(
     heads, groups, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     bias = config.attention_bias or config.qkv_bias
     q, k, v = (linear(g, x, f"{name}.{part}_proj", bias=bias) for part in "qkv")
+    if config.qk_norm:
+        q = head_norm(g, q, f"{name}.q_norm", config.rms_norm_eps, heads=heads, size=size)
+        k = head_norm(g, k, f"{name}.k_norm", config.rms_norm_eps, heads=groups, size=size)
     q, k = (rotary(g, part, turn, positions, heads=n, rotated=size, size=size) for part, n in ((q, heads), (k, groups)))
     if causal:
         y = causal_attention(g, q, k, v, heads=heads, groups=groups, size=size)

@@ -123,6 +123,10 @@ class GraphBuilder:
         """
         return next((layer for layer in layers if f"{layer}.weight" in self._checkpoint), layers[0])
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape in which a tensor is stored."""
+        return self._checkpoint.weight(name).base.shape
+
     def weight(self, name: str) -> str:
         """A tensor in float32, with the adapter merged. ONNX Runtime computes it once, when it loads the graph."""
         if name not in self._floats:

@@ -17,9 +17,10 @@ from colpali_integrations.runtime.arrays import Feed
 
 __all__ = [
     *("AngleInputs", "PlanInputs", "angle_feed", "angle_inputs", "plan_feed", "plan_inputs"),
-    *("activation", "attention", "causal_attention", "embedding", "exact_layer_norm", "folded_window_attention"),
-    *("gated_mlp", "join_heads", "layer_norm", "linear", "multi_vector_head", "place_features", "repeat_heads"),
-    *("rms_norm", "rotary", "scatter_rows", "split_heads", "unit_length", "window_attention"),
+    *("activation", "add_rows", "attention", "causal_attention", "embedding", "exact_layer_norm"),
+    *("folded_window_attention", "gated_mlp", "head_norm", "join_heads", "layer_norm", "linear", "multi_vector_head"),
+    *("output_vectors", "place_features", "repeat_heads", "rms_norm", "rotary", "scatter_rows", "split_heads"),
+    *("unit_length", "window_attention"),
 ]
 
 _FLOAT, _INT32 = TensorProto.FLOAT, TensorProto.INT32
@@ -101,6 +102,12 @@ def rms_norm(g: GraphBuilder, x: str, gamma: str, epsilon: float) -> str:
     return g.op("SimplifiedLayerNormalization", x, gamma, axis=-1, epsilon=epsilon)
 
 
+def head_norm(g: GraphBuilder, x: str, name: str, epsilon: float, *, heads: int, size: int) -> str:
+    """`rms_norm` of each head of (batch, tokens, heads * size), with the weight `name`.weight, (size,)."""
+    y = rms_norm(g, split_heads(g, x, heads, size), g.weight(f"{name}.weight"), epsilon)
+    return join_heads(g, y, heads * size)
+
+
 def unit_length(g: GraphBuilder, x: str, width: int) -> str:
     """``x / |x|`` over the last axis of `width`: an RMS norm, times ``width ** -0.5``. Zeros stay zeros."""
     return rms_norm(g, x, g.floats(np.full(width, width**-0.5)), 1e-24)
@@ -179,14 +186,37 @@ def place_features(g: GraphBuilder, ids: str, image_id: int, table: str, *, widt
     return scatter_rows(g, rows, pictures, features)
 
 
-def multi_vector_head(g: GraphBuilder, x: str, dim: int) -> None:
+def multi_vector_head(g: GraphBuilder, x: str, dim: int, *, cuttable: bool = False) -> None:
     """Add the output "embeddings": hidden states projected to vectors of unit length.
 
     The projection is called otherwise in transformers, colpali-engine and sentence-transformers.
+
+    Args:
+        g: the graph.
+        x: (batch, tokens, hidden_size).
+        dim: length of a vector.
+        cuttable: whether the head was trained so that the beginning of its vectors may stand for them.
+
+    Raises:
+        ModelLoadError: the head makes vectors of another length, and is not cuttable to `dim`.
     """
     name = g.first_layer("embedding_proj_layer", "custom_text_proj", "linear")
     rows = linear(g, x, name, bias=True, quantize=False)
-    g.output(unit_length(g, rows, dim), "embeddings", ["batch", "tokens", dim])
+    width = g.shape(f"{name}.weight")[0]
+    if width != dim:
+        if not (cuttable and dim < width):
+            may = f"or less, which its training permits: dim=N with N up to {width}" if cuttable else f"dim={width}"
+            raise ModelLoadError(
+                f"the retrieval head {name} makes vectors of {width} numbers, the model's description says dim={dim}; "
+                f"pass {may}"
+            )
+        rows = g.op("Slice", rows, g.constant([0]), g.constant([dim]), g.constant([-1]))
+    output_vectors(g, rows, dim)
+
+
+def output_vectors(g: GraphBuilder, x: str, dim: int) -> None:
+    """Add the output "embeddings": (batch, tokens, dim) scaled to unit length."""
+    g.output(unit_length(g, x, dim), "embeddings", ["batch", "tokens", dim])
 
 
 def split_heads(g: GraphBuilder, x: str, *sizes: int) -> str:
@@ -313,5 +343,13 @@ def _in_order(g: GraphBuilder, y: str, x: str, plan: PlanInputs, width: int) -> 
 
 def scatter_rows(g: GraphBuilder, x: str, mask: str, rows: str) -> str:
     """Put rows (n, width), in order, where the mask (batch, tokens) of x (batch, tokens, width) is true."""
-    places = g.op("Transpose", g.op("NonZero", mask), perm=[1, 0])
-    return g.op("ScatterND", x, places, rows)
+    return g.op("ScatterND", x, _true_places(g, mask), rows)
+
+
+def add_rows(g: GraphBuilder, x: str, mask: str, rows: str) -> str:
+    """Add rows (n, width), in order, where the mask (batch, tokens) of x (batch, tokens, width) is true."""
+    return g.op("ScatterND", x, _true_places(g, mask), rows, reduction="add")
+
+
+def _true_places(g: GraphBuilder, mask: str) -> str:
+    return g.op("Transpose", g.op("NonZero", mask), perm=[1, 0])

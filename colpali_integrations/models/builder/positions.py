@@ -6,6 +6,7 @@ pages of every shape and every rule of numbering, and the rules can be tested wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,14 +15,8 @@ from numpy.typing import NDArray
 from colpali_integrations.runtime.arrays import Float32
 
 __all__ = [
-    "Angles",
-    "WindowPlan",
-    "angles",
-    "frequencies",
-    "group_plan",
-    "merged_order",
-    "mrope_positions",
-    "window_plan",
+    *("Angles", "Taps", "WindowPlan", "angles", "frequencies", "group_plan", "interleaved_axes", "merged_order"),
+    *("mrope_positions", "sectioned_axes", "table_taps", "window_plan"),
 ]
 
 # Added to a score that must not count. The largest float32 would overflow when a score is added to it.
@@ -70,6 +65,18 @@ def angles(positions: NDArray[np.integer], steps: Float32) -> Angles:
     """
     turned = positions.astype(np.float32) * steps
     return Angles(np.cos(turned), np.sin(turned))
+
+
+class Taps(NamedTuple):
+    """Rows of a table of learned positions that each patch interpolates between.
+
+    Attributes:
+        rows: int64 (n_patches, 4), rows of the table.
+        shares: float32 (n_patches, 4), which add up to 1 per patch.
+    """
+
+    rows: NDArray[np.int64]
+    shares: Float32
 
 
 class WindowPlan(NamedTuple):
@@ -205,3 +212,73 @@ def mrope_positions(n_tokens: int, *, first: int = 0, rows: int = 0, columns: in
     places[1:, first:end] = first + np.indices((rows, columns)).reshape(2, -1)
     places[:, end:] += max(rows, columns) - rows * columns
     return places
+
+
+def sectioned_axes(sections: Sequence[int]) -> tuple[int, ...]:
+    """The axis of M-RoPE that each frequency of Qwen2-VL counts: sections of them in a row.
+
+    Args:
+        sections: numbers of frequencies for time, row and column, from `mrope_section`.
+
+    Example:
+        >>> sectioned_axes([1, 2, 2])
+        (0, 1, 1, 2, 2)
+    """
+    return tuple((np.repeat(np.arange(len(sections)), sections) % 3).tolist())
+
+
+def interleaved_axes(sections: Sequence[int]) -> tuple[int, ...]:
+    """The axis of M-RoPE that each frequency of Qwen3-VL counts: time, row and column in turn.
+
+    What is left when rows and columns have as many frequencies as their sections say counts time.
+    (Qwen3-VL, arXiv:2511.21631, section 2; transformers `Qwen3VLTextRotaryEmbedding.recomposition_frequencies`.)
+
+    Args:
+        sections: as for `sectioned_axes`.
+
+    Example:
+        >>> interleaved_axes([3, 2, 1])
+        (0, 1, 2, 0, 1, 0)
+    """
+    axes = np.zeros(sum(sections), np.int64)
+    for axis in (1, 2):
+        axes[axis : 3 * sections[axis] : 3] = axis
+    return tuple(axes.tolist())
+
+
+def table_taps(rows: int, columns: int, merge: int, side: int) -> Taps:
+    """Stretch a square table of learned positions over the patches of a page, corners on corners, bilinearly.
+
+    (transformers `get_vision_interpolation_indices_and_weights` with aligned corners.)
+
+    Args:
+        rows: rows of merged tokens.
+        columns: columns of merged tokens.
+        merge: patches per token along each edge.
+        side: edge of the table.
+
+    Returns:
+        Per patch in `merged_order`: its upper left, upper right, lower left and lower right row of the table.
+
+    Example: the middle one of three rows of patches lies between the first and the second row of a table of 2 x 2.
+        >>> taps = table_taps(3, 1, 1, 2)
+        >>> taps.rows[1].tolist(), taps.shares[1].tolist()
+        ([0, 1, 2, 3], [0.5, 0.0, 0.5, 0.0])
+    """
+    order = merged_order(rows, columns, merge)
+    (row, row_share), (column, column_share) = (
+        _axis_taps(order[:, axis], length * merge, side) for axis, length in enumerate((rows, columns))
+    )
+    return Taps(
+        (row[:, :, None] * side + column[:, None, :]).reshape(-1, 4),
+        (row_share[:, :, None] * column_share[:, None, :]).reshape(-1, 4),
+    )
+
+
+def _axis_taps(places: NDArray[np.int64], length: int, side: int) -> tuple[NDArray[np.int64], Float32]:
+    """Two neighbours in a table's axis, and their shares, for places on an axis of `length`; (n, 2) each."""
+    source = places.astype(np.float32) * np.float32(side - 1) / np.float32(max(length - 1, 1))
+    low = np.floor(source)
+    high_share = source - low
+    taps = np.stack([low, low + 1], axis=1).astype(np.int64).clip(0, side - 1)
+    return taps, np.stack([1 - high_share, high_share], axis=1)
