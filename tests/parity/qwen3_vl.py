@@ -21,13 +21,15 @@ from colpali_engine.models import ColQwen3, ColQwen3Processor
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import Qwen3VLConfig, Qwen3VLVideoProcessor
+from transformers.vision_utils import get_vision_interpolation_indices_and_weights
 
-from . import goldens, qwen_vl
+from . import goldens, measures, qwen_vl
 from .cases import EMBEDDED_QUERIES, QWEN3_VL_PROMPTS, STRIP, Prompt
 from .qwen_vl import ADAPTED, BUDGET, LAYERS, MOST, PAGES
 
 PATCH, EDGE = 16, 32
 KEPT = 3
+GRIDS = ("1x1", "1x7", "9x4", "24x24", "25x40", "60x3")
 HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "patch_size": PATCH}
 
 
@@ -67,7 +69,17 @@ def _colqwen3(folder: Path, save: Callable[..., None]) -> None:
     queries = goldens.query_ids(tokenizer, QWEN3_VL_PROMPTS, reference, template=False)
     pages = {page.name: qwen_vl.page_facts(processor, page, PATCH) for page in (*PAGES, STRIP)}
     cases = qwen_vl.embedded_cases(processor, qwen_vl.limited(BUDGET, EDGE, **HALF), queries["bare"])
-    qwen_vl.write_goldens(folder, save, {"queries": queries, "pages": pages}, single, _run, cases, kept=KEPT)
+    facts = {"queries": queries, "pages": pages, "taps": {grid: _taps(*map(int, grid.split("x"))) for grid in GRIDS}}
+    qwen_vl.write_goldens(folder, save, facts, single, _run, cases, kept=KEPT)
+
+
+def _taps(rows: int, columns: int) -> dict[str, Any]:
+    """Where the patches of a page of so many tokens lie in the real models' table of positions."""
+    grid = torch.tensor([[1, 2 * rows, 2 * columns]])
+    taps, shares = get_vision_interpolation_indices_and_weights(
+        grid, num_grid_per_side=48, mode="bilinear", align_corners=True, spatial_merge_size=2
+    )
+    return {"rows": measures.fingerprint(taps.numpy()), "shares": measures.fingerprint(shares.numpy())}
 
 
 def _nemotron(folder: Path, weights: Path, save: Callable[..., None]) -> None:

@@ -14,19 +14,29 @@ import pytest
 from numpy.typing import NDArray
 
 from colpali_integrations import ColPali
+from colpali_integrations.errors import ImageError
+from colpali_integrations.models.builder.positions import table_taps
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder
+from colpali_integrations.pages.images import load_image
 from tests.models.builder.checkpoints import read, save
 
 from .bounds import check, measured
 from .cases import (
     EMBEDDED_QUERIES,
+    HOSTILE,
+    LEADING_SPACE,
     PAGES,
+    QUERIES,
+    QWEN3_VL_PROMPTS,
     STRIP,
+    Page,
+    Prompt,
     draw,
     page_named,
 )
 from .conftest import FIXTURES, PILLOW_13, load_golden
+from .measures import fingerprint, runs
 
 Open = Callable[..., ColPali]
 NAMES = ["colqwen3", "colqwen3-adapter", "nemotron"]
@@ -88,3 +98,78 @@ def test_vectors_are_as_close_to_float64_as_the_reference(opened: Open, name: st
     pairs = measured(load_golden(name), outputs(opened, name), kept=KEPT)
     assert len(pairs) == 2 * (7 + 8 + 1)
     check(pairs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_are_as_alone(opened: Open, name: str) -> None:
+    model = opened(name, BUDGET)
+    pages = [draw(page_named(page)) for page in ("odd", "grey", "odd", "odd", "small")]
+    for page, vectors in zip(pages, model.embed_images(pages, batch_size=3), strict=True):
+        [alone] = model.embed_images([page])
+        np.testing.assert_allclose(vectors, alone, rtol=0, atol=5e-6)
+    for text, vectors in zip(EMBEDDED_QUERIES, model.embed_queries(EMBEDDED_QUERIES, batch_size=8), strict=True):
+        np.testing.assert_allclose(vectors, model.embed_query(text), rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("prompt", QWEN3_VL_PROMPTS, ids=lambda prompt: prompt.name)
+def test_query_ids(prompt: Prompt) -> None:
+    wanted = load_golden("colqwen3").facts["queries"][prompt.name]
+    assert set(wanted) == {*QUERIES, *LEADING_SPACE, *HOSTILE}
+    queries = family(query_prefix=prompt.prefix, query_suffix=prompt.suffix).queries
+    assert {query: queries.prepare(query).ids.tolist() for query in wanted} == wanted
+
+
+@pytest.mark.parametrize("page", TAKEN, ids=lambda page: page.name)
+def test_ids_of_pages(page: Page) -> None:
+    wanted = load_golden("colqwen3").facts["pages"][page.name]
+    prepared = family().pages.prepare(load_image(draw(page)))
+    assert runs(prepared.ids.tolist()) == wanted["ids"]
+    rows, columns = prepared.extra
+    assert [1, 2 * rows, 2 * columns] == wanted["grid"]
+
+
+@PILLOW_13
+@pytest.mark.parametrize("page", TAKEN, ids=lambda page: page.name)
+def test_pixels_are_those_of_the_reference(page: Page) -> None:
+    """To the last bit: the reference is transformers' processor on Pillow."""
+    wanted = load_golden("colqwen3").facts["pages"][page.name]
+    found = fingerprint(family().pages.prepare(load_image(draw(page))).pixels)
+    assert found == {key: wanted[key] for key in found}
+
+
+@pytest.mark.parametrize("grid", ["1x1", "1x7", "9x4", "24x24", "25x40", "60x3"])
+def test_places_in_the_table_are_those_of_the_reference(grid: str) -> None:
+    """To the last bit, for the table of 48 x 48 positions of the published models."""
+    rows, columns = map(int, grid.split("x"))
+    taps = table_taps(rows, columns, 2, 48)
+    wanted = load_golden("colqwen3").facts["taps"][grid]
+    assert fingerprint(taps.rows) == wanted["rows"]
+    assert fingerprint(taps.shares) == wanted["shares"]
+
+
+@pytest.mark.parametrize("name", sorted(TOO_LONG))
+def test_pages_that_are_too_long_are_refused(name: str) -> None:
+    with pytest.raises(ImageError, match="more than 200 times the other"):
+        family().pages.prepare(load_image(draw(page_named(name))))
+
+
+def test_the_fixtures_are_hard_enough() -> None:
+    """A golden that hardly depends on the page, or on what distinguishes the classes, would prove nothing."""
+    for name in NAMES:
+        golden = load_golden(name)
+        first, second = (golden.arrays[f"page/{page}/rows"][1] for page in ("a4-portrait", "odd"))
+        assert np.linalg.norm(first - second) > 0.1
+    assert family(max_num_visual_tokens=BUDGET).pages.prepare(load_image(draw(page_named("odd")))).extra == (15, 6)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_every_set_of_deep_features_matters(opened: Open, tmp_path: Path, index: int) -> None:
+    folder = shutil.copytree(FIXTURES / "colqwen3", tmp_path / "model")
+    for shard in folder.glob("*.safetensors"):
+        names = f"deepstack_merger_list.{index}.linear_fc2"
+        arrays = {name: np.zeros_like(array) if names in name else array for name, array in read(shard).items()}
+        save(shard, arrays)
+    page = draw(page_named("grey"))
+    [without] = ColPali.from_pretrained(folder, threads=1).embed_images([page])
+    [vectors] = opened("colqwen3").embed_images([page])
+    assert np.abs(without - vectors).max() > 0.01

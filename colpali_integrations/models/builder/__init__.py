@@ -15,7 +15,7 @@ files, which ONNX Runtime maps. In reading order:
 | `half` | a graph in float16 |
 | `config` | a part of config.json as a dataclass |
 | `vision`, `decoder`, `modernbert`, `qwen_tower`, `qwen_vl` | models that several architectures share |
-| `neomme`, `paligemma`, `idefics3`, `qwen2_vl`, `qwen3_vl` | one file per architecture: its configuration, graphs and inputs |
+| `neomme`, `paligemma`, `idefics3`, `qwen2_vl`, `qwen3_vl` | one per architecture: its configuration and graphs |
 | `checkpoint_graph` | from a folder to graphs that sessions can run |
 | `speeds` | how fast each precision is on this machine |
 """

@@ -279,6 +279,6 @@ def _axis_taps(places: NDArray[np.int64], length: int, side: int) -> tuple[NDArr
     """Two neighbours in a table's axis, and their shares, for places on an axis of `length`; (n, 2) each."""
     source = places.astype(np.float32) * np.float32(side - 1) / np.float32(max(length - 1, 1))
     low = np.floor(source)
-    high_share = source - low
     taps = np.stack([low, low + 1], axis=1).astype(np.int64).clip(0, side - 1)
-    return taps, np.stack([1 - high_share, high_share], axis=1)
+    distances = np.abs((source - low)[:, None] - np.arange(2, dtype=np.float32))
+    return taps, 1 - distances
