@@ -88,6 +88,7 @@ class ColPali:
         precision: Precision | None = None,
         max_side: int | None = None,
         max_num_visual_tokens: int | None = None,
+        dim: int | None = None,
         base: str | os.PathLike[str] | None = None,
         allow_unused: Sequence[str] | None = None,
         allow_urls: bool = False,
@@ -121,8 +122,10 @@ class ColPali:
                 files.
             max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files (2048). At
                 1440 a page has half as many vectors as at 2048, and takes 44% of the work.
-            max_num_visual_tokens: the most tokens, of 28 x 28 pixels each, that ColQwen2 and its kin make of a page;
-                None for the limit of its files, 768 in most.
+            max_num_visual_tokens: the most tokens that ColQwen2, ColQwen3 and their kin make of a page, of 28 x 28 or
+                32 x 32 pixels each; None for the limit of the description, else of the files, 768 in most of ColQwen2.
+            dim: the length of the vectors of a Qwen3-VL checkpoint, where its files do not say it; or a smaller one, to
+                which Ops-ColQwen3's may be cut. None for that of the description.
             base: the checkpoint that a LoRA adapter adapts, a folder or a repository; None for the repository that its
                 adapter_config.json names.
             allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need; other

@@ -18,12 +18,16 @@ from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
     DESCRIPTION_FILE,
     INDEX_FILE,
+    WEIGHTS_FILE,
     is_adapter,
+    shard_names,
     weight_names,
 )
 from colpali_integrations.models.registry import ModelDescription
 
-__all__ = ["CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files"]
+__all__ = [
+    *("CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files", "with_weights"),
+]
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +101,22 @@ def resolve_files(
     return _complete(downloaded, description)
 
 
+def with_weights(description: ModelDescription, folder: Path) -> ModelDescription:
+    """Add the weights to the files of a model that is registered with an index alone.
+
+    Args:
+        description: the model.
+        folder: with its index of shards; without one, its weights are one file.
+
+    Raises:
+        ModelLoadError: the index is damaged.
+    """
+    if description.model_file != INDEX_FILE:
+        return description
+    weights = shard_names(folder) if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
+    return replace(description, additional_files=tuple(dict.fromkeys([*description.additional_files, *weights])))
+
+
 @dataclass(frozen=True)
 class CacheState:
     """The files of a model on this machine, found without the network and without reading the weights.
@@ -144,6 +164,7 @@ def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[s
     partial = tuple(path for path in files if path.suffix == ".incomplete")
     if folder is None:
         return CacheState(None, partial=partial, size=_bytes(files))
+    description = with_weights(description, folder)
     short = _cut_off(folder, description) if description.is_checkpoint else _shorter(folder, description)
     missing = _missing(folder, description)
     if description.is_adapter and not missing and not _has_base(folder, description, cache_dir):

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
+from colpali_integrations.models.builder.files import INDEX_FILE
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, describe_repository, revision_at
-from colpali_integrations.models.hub import resolve_files
+from colpali_integrations.models.hub import resolve_files, with_weights
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription, find_model, not_registered, registered_model
 from colpali_integrations.runtime.session import (
@@ -28,7 +29,7 @@ __all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "
 
 _CUDA = "CUDAExecutionProvider"
 # Fields of a description that are also options.
-_SETTINGS = ("precision", "max_side", "max_num_visual_tokens", "allow_unused")
+_SETTINGS = ("precision", "max_side", "max_num_visual_tokens", "dim", "allow_unused")
 
 NameOrPath = str | os.PathLike[str]
 
@@ -111,6 +112,9 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     if options.revision is not None:
         description = replace(description, revision=options.revision)
     description = _with_settings(description, options)
+    if description.model_file == INDEX_FILE and description.repository is not None:
+        small = small_files(description.repository, options, description.revision) if given is None else Path(given)
+        description = with_weights(description, small)
     folder = resolve_files(
         description, local_dir=given, cache_dir=options.cache_dir, local_files_only=options.local_files_only
     )

@@ -56,6 +56,7 @@ class ModelOptions:
     precision: Precision | None = None
     max_side: int | None = None
     max_num_visual_tokens: int | None = None
+    dim: int | None = None
     base: str | os.PathLike[str] | None = None
     allow_unused: Sequence[str] | None = None
     allow_urls: bool = False
@@ -69,7 +70,7 @@ class ModelOptions:
             if path is not None and (name != "base" or not isinstance(path, str) or Path(path).expanduser().is_dir()):
                 # Path.resolve would follow symlinks.
                 object.__setattr__(self, name, os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
-        for name in ("threads", "max_side", "max_num_visual_tokens", "url_timeout", "url_max_bytes"):
+        for name in ("threads", "max_side", "max_num_visual_tokens", "dim", "url_timeout", "url_max_bytes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} must be positive, got {value!r}")

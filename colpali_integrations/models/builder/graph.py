@@ -121,7 +121,11 @@ class GraphBuilder:
 
         For layers with several names, and for those that share a weight, which is saved once.
         """
-        return next((layer for layer in layers if f"{layer}.weight" in self._checkpoint), layers[0])
+        return next((layer for layer in layers if self.holds(f"{layer}.weight")), layers[0])
+
+    def holds(self, name: str) -> bool:
+        """Whether the checkpoint has a tensor."""
+        return name in self._checkpoint
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape in which a tensor is stored."""

@@ -189,7 +189,7 @@ def place_features(g: GraphBuilder, ids: str, image_id: int, table: str, *, widt
 def multi_vector_head(g: GraphBuilder, x: str, dim: int, *, cuttable: bool = False) -> None:
     """Add the output "embeddings": hidden states projected to vectors of unit length.
 
-    The projection is called otherwise in transformers, colpali-engine and sentence-transformers.
+    The projection is called otherwise in transformers, colpali-engine and sentence-transformers; some have no bias.
 
     Args:
         g: the graph.
@@ -201,7 +201,7 @@ def multi_vector_head(g: GraphBuilder, x: str, dim: int, *, cuttable: bool = Fal
         ModelLoadError: the head makes vectors of another length, and is not cuttable to `dim`.
     """
     name = g.first_layer("embedding_proj_layer", "custom_text_proj", "linear")
-    rows = linear(g, x, name, bias=True, quantize=False)
+    rows = linear(g, x, name, bias=g.holds(f"{name}.bias"), quantize=False)
     width = g.shape(f"{name}.weight")[0]
     if width != dim:
         if not (cuttable and dim < width):
