@@ -138,6 +138,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def max_numbers(self) -> int | None:
+        """The most numbers that all vectors of a page may have; None for no limit."""
+        ...
+
+    @property
     def manifest(self) -> Mapping[str, Any]:
         """The mapping that was stored when the collection was created, JSON-safe."""
         ...

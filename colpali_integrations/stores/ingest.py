@@ -26,6 +26,7 @@ from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT
 from colpali_integrations.stores.items import DocumentSource, Item
+from colpali_integrations.stores.limits import check_numbers
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = [
@@ -439,8 +440,18 @@ class _Run:
         with closing(encoded):
             for page in encoded:
                 for position, (item, entry) in enumerate(in_flight.popleft()):
-                    yield replace(entry, grid=page.grid), page.vectors
-                    self._count(item, encoded=position == 0)
+                    if self._fits(item, page.vectors):
+                        yield replace(entry, grid=page.grid), page.vectors
+                        self._count(item, encoded=position == 0)
+
+    def _fits(self, item: Item, vectors: Float32) -> bool:
+        """Whether the store takes a page of so many numbers; if not, the item has failed."""
+        try:
+            check_numbers(item.name, vectors.shape, self.store.max_numbers, self.store.where)
+        except ColPaliError as error:
+            self._fail_item(item, error)
+            return False
+        return True
 
     def _pictures(
         self, groups: Sequence[list[Item]], in_flight: deque[list[tuple[Item, Entry]]]

@@ -8,7 +8,10 @@ from typing import Any
 
 from colpali_integrations.errors import StoreError
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_DIM", "MAX_ID_LENGTH", "MAX_VECTORS", "check_depth", "check_size"]
+__all__ = [
+    *("MAX_BYTES", "MAX_DEPTH", "MAX_DIM", "MAX_ID_LENGTH", "MAX_SERVER_NUMBERS", "MAX_VECTORS"),
+    *("check_depth", "check_numbers", "check_size"),
+]
 
 MAX_ID_LENGTH = 4096
 """Characters of an entry's id."""
@@ -20,6 +23,8 @@ MAX_VECTORS = 65_536
 """Vectors per page."""
 MAX_DIM = 65_536
 """Numbers per vector."""
+MAX_SERVER_NUMBERS = (1 << 20) - 1
+"""Numbers of all vectors of a page on a Qdrant server: 8,191 vectors of 128 numbers, 409 of 2,560. (Qdrant 1.18.3.)"""
 
 # Adapters wrap a caller's metadata in their own.
 _WRAPPING = 8
@@ -61,4 +66,26 @@ def check_size(name: str, payload: Mapping[str, Any], size: int) -> None:
         raise StoreError(
             f"{name}: text and metadata may take {MAX_BYTES >> 20} MB as JSON, and these take {size / (1 << 20):.1f} "
             f"MB, most of it in {largest!r}"
+        )
+
+
+def check_numbers(name: str, shape: tuple[int, ...], most: int | None, where: str) -> None:
+    """Refuse a page with more numbers than its store takes.
+
+    Args:
+        name: of the page, for the message.
+        shape: (n_vectors, dim) of its vectors.
+        most: the numbers per page that the store takes; None for no limit.
+        where: the kind and place of the store, for the message.
+
+    Raises:
+        StoreError: the page has more numbers.
+    """
+    count, dim = shape
+    if most is not None and count * dim > most:
+        raise StoreError(
+            f"{name}: {count:,} vectors of {dim:,} numbers are too many for {where}, which takes {most:,} numbers per "
+            f"page, {most // dim:,} such vectors. Make fewer vectors of a page (max_num_visual_tokens=), shorter ones "
+            "where the model allows it (dim=), or pool them (scoring.hierarchical_pool); or take a store in a folder "
+            "(path=), which has no such limit"
         )

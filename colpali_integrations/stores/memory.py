@@ -31,6 +31,7 @@ class MemoryEngine:
     """
 
     where = "the store in memory"
+    max_numbers: int | None = None
 
     def __init__(self, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:
         if quantized := [spec.quantization for spec in schema.values() if spec.quantization]:

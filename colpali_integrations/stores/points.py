@@ -12,7 +12,7 @@ from colpali_integrations.scoring.bm25 import Bm25
 from colpali_integrations.stores.engine import FIRST, FULL, Point
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.first_stage import first_stage
-from colpali_integrations.stores.limits import MAX_VECTORS
+from colpali_integrations.stores.limits import MAX_VECTORS, check_numbers
 from colpali_integrations.stores.settings import Settings
 
 __all__ = ["PointMaker"]
@@ -24,14 +24,15 @@ class PointMaker:
     Args:
         settings: of the store.
         where: the kind and place of the store, for messages.
+        max_numbers: as of `engine.Engine`.
 
     Attributes:
         stage: the first stage; None if the store has none, or the engine supplies it.
         bm25: the encoder of texts.
     """
 
-    def __init__(self, settings: Settings, where: str) -> None:
-        self._model, self._where = settings.model, where
+    def __init__(self, settings: Settings, where: str, max_numbers: int | None = None) -> None:
+        self._model, self._where, self._max_numbers = settings.model, where, max_numbers
         self.stage = first_stage(settings)
         self.bm25 = Bm25(language=settings.language)
 
@@ -52,6 +53,7 @@ class PointMaker:
             )
         if len(array) > MAX_VECTORS:
             raise StoreError(f"{entry.name}: a page may have {MAX_VECTORS} vectors, and this one has {len(array)}")
+        check_numbers(entry.name, array.shape, self._max_numbers, self._where)
         if entry.grid is not None and len(entry.grid) != len(array):
             raise StoreError(f"{entry.name}: a grid of {len(entry.grid)} positions came with {len(array)} vectors")
         with np.errstate(over="ignore"):

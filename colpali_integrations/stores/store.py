@@ -51,8 +51,8 @@ __all__ = ["MultiVectorStore"]
 
 logger = logging.getLogger(__name__)
 
-# A batch is stored whole or not at all: a killed process loses at most one.
-_BATCH_VECTORS, _BATCH_ENTRIES, _BATCH_SECONDS = 32_768, 64, 2.0
+# A batch is stored whole or not at all: a killed process loses at most one. Numbers of vectors: 8 MB as float16.
+_BATCH_NUMBERS, _BATCH_ENTRIES, _BATCH_SECONDS = 1 << 22, 64, 2.0
 # Stores, their fingerprints, and those of models with other settings that ask them; each is logged once per process.
 _told: set[tuple[str, Fingerprint, Fingerprint]] = set()
 
@@ -86,7 +86,7 @@ class MultiVectorStore:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.settings = settings
         self._engine = engine
-        self._points = PointMaker(settings, engine.where)
+        self._points = PointMaker(settings, engine.where, engine.max_numbers)
         self._searcher = Searcher(engine, settings, self._points.stage, self._points.bm25)
         self._encoder: ColPali | None = None
         self._asking: ColPali | None = None
@@ -169,6 +169,11 @@ class MultiVectorStore:
     def where(self) -> str:
         """The kind and place of the store, for messages."""
         return self._engine.where
+
+    @property
+    def max_numbers(self) -> int | None:
+        """The most numbers that all vectors of a page may have, on a Qdrant server; None for no limit."""
+        return self._engine.max_numbers
 
     def require_space(self, model: ModelLike) -> None:
         """Check that questions of a model can be compared with the store's pages.
@@ -266,9 +271,9 @@ class MultiVectorStore:
             for entry, vectors in records:
                 point = self._points.point(entry, vectors)
                 waiting[point.id] = point
-                size += len(point.vectors[FULL])
+                size += point.vectors[FULL].size
                 stored += 1
-                full = size >= _BATCH_VECTORS or len(waiting) >= _BATCH_ENTRIES
+                full = size >= _BATCH_NUMBERS or len(waiting) >= _BATCH_ENTRIES
                 if full or time.monotonic() - since >= _BATCH_SECONDS:
                     batch, waiting, size = list(waiting.values()), {}, 0
                     self._engine.upsert(batch)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,21 @@ import pytest
 from numpy.typing import NDArray
 
 from colpali_integrations import ColPali
-from colpali_integrations.errors import ConfigurationError, FingerprintError, ModelLoadError
+from colpali_integrations.errors import ConfigurationError, FingerprintError, ModelLoadError, StoreError
 from colpali_integrations.explain import regions
 from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliVectorStore
 from colpali_integrations.models import find_model
 from colpali_integrations.models.folder import describe_folder, describe_repository
 from colpali_integrations.models.hub import cache_state
-from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.stores import DocumentSource, Entry, MultiVectorStore, ingest
+from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
+from colpali_integrations.stores.settings import FirstStage
 from tests.models.hub_server import Hub, serve
 from tests.models.test_hub import run
 from tests.models.test_qwen2_vl import change, repository
 from tests.parity.cases import draw, page_named
 from tests.stores.documents import save_pdf
+from tests.stores.qdrant.stand_in import stand_in
 
 from .builder.checkpoints import read, save
 
@@ -293,3 +298,74 @@ def test_int8_is_near_float32(model: ColPali, precision: str, least: float, tmp_
     _, query, page = vectors(FOLDER, precision=precision, cache_dir=tmp_path)
     for found, exact in ((query, model.embed_query(QUESTION)), (page, next(model.embed_images([PAGE])))):
         assert least < np.median((found * exact).sum(axis=1)) < 1 - 1e-7
+
+
+# Wide vectors
+
+
+def wide(folder: Path, dim: int) -> Path:
+    """A checkpoint with a head of `dim` numbers."""
+    change(folder / "config.json", model_type="ops_colqwen3", dims=dim)
+    arrays = tensors(folder)
+    random = np.random.default_rng(dim)
+    for name in [name for name in arrays if "custom_text_proj" in name]:
+        shape = (dim, *arrays[name].shape[1:])
+        arrays[name] = random.standard_normal(shape).astype(np.float32)
+    write_whole(folder, arrays)
+    return folder
+
+
+@pytest.mark.parametrize("dim", [2560, 4096])
+@pytest.mark.parametrize("first_stage", ["exact", "ward", "rows", "muvera", "centroids"])
+def test_wide_pages_are_stored_and_found(local: Path, tmp_path: Path, dim: int, first_stage: FirstStage) -> None:
+    pages = [draw(page_named(name)) for name in ("odd", "grey", "small")]
+    pdf = save_pdf(tmp_path / "report.pdf", *(page.convert("RGB") for page in pages))
+    with ColPali.from_pretrained(wide(local, dim), threads=1, max_num_visual_tokens=32) as model:
+        places: list[dict[str, Any]] = [{"path": tmp_path / "store"}, *([{}] if first_stage != "centroids" else [])]
+        for place in places:
+            with MultiVectorStore.open(model=model, first_stage=first_stage, **place) as store:
+                ingest([DocumentSource(source=pdf, dpi=72)], store=store, model=model)
+                entries = list(store.scroll())
+                for entry, vectors in zip(entries, store.vectors([entry.id for entry in entries]), strict=True):
+                    assert vectors is not None
+                    [hit] = store.search(vectors, k=1)
+                    assert hit.entry.id == entry.id
+                    assert hit.score == pytest.approx(len(vectors), abs=0.05)
+
+
+def test_a_server_refuses_a_page_that_is_too_large_and_takes_the_others(local: Path, tmp_path: Path) -> None:
+    page = draw(page_named("a4-portrait")).convert("RGB")
+    pdf = save_pdf(tmp_path / "report.pdf", page.resize((100, 70)), page, page.resize((70, 100)))
+    source = DocumentSource(source=pdf, dpi=72)
+    with (
+        stand_in() as server,
+        ColPali.from_pretrained(wide(local, 8192), threads=1) as model,
+        MultiVectorStore.open(url=server.url, model=model) as store,
+    ):
+        report = ingest([source], store=store, model=model, on_error="skip")
+        assert (report.added, len(report.failures), len(store)) == (2, 1, 2)
+        [failure] = report.failures
+        assert failure.name.endswith("report.pdf, page 2")
+        expected = r"8,192 numbers are too many for the Qdrant collection .*takes 1,048,575 numbers per page, 127 such"
+        for wanted in (expected, r"max_num_visual_tokens=.*dim=.*hierarchical_pool.*in a folder \(path=\)"):
+            assert re.search(wanted, failure.reason), failure.reason
+        with pytest.raises(StoreError, match=r"report\.pdf, page 2: .* are too many"):
+            ingest([source], store=store, model=model)
+    with (
+        stand_in() as server,
+        ColPali.from_pretrained(local, threads=1, dim=1024) as model,
+        MultiVectorStore.open(url=server.url, model=model) as store,
+    ):
+        assert ingest([source], store=store, model=model).added == 3
+
+
+def test_a_server_takes_one_number_less_than_its_limit() -> None:
+    random = np.random.default_rng(0)
+    model = replace(find_model(TOMORO), dim=1023)
+    with stand_in() as server, MultiVectorStore.open(url=server.url, model=model, first_stage="exact") as store:
+        most = random.standard_normal((1025, 1023)).astype(np.float32)
+        assert most.size == MAX_SERVER_NUMBERS
+        assert store.add([(Entry(id="most"), most)]) == 1
+        with pytest.raises(StoreError, match="more: 1,026 vectors of 1,023 numbers are too many"):
+            store.add([(Entry(id="less"), most[:3]), (Entry(id="more"), np.concatenate([most, most[:1]]))])
+        assert sorted(entry.id for entry in store.scroll()) == ["less", "most"]

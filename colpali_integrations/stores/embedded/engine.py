@@ -101,6 +101,8 @@ class FolderEngine:
         StoreError: it cannot be read or written, or its database is missing or damaged.
     """
 
+    max_numbers: int | None = None
+
     def __init__(
         self,
         folder: Path,

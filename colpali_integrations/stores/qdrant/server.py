@@ -31,6 +31,7 @@ from colpali_integrations.stores.engine import (
     strings,
 )
 from colpali_integrations.stores.filters import CONTENT, RESERVED, Condition, Filter, Operator
+from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
 from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
     connect,
@@ -87,6 +88,7 @@ class QdrantServerEngine:
         self._collection, self._owns_client = collection, owns_client
         self._where = describe(client, collection)
         self._local = is_local(client)
+        self.max_numbers = None if self._local else MAX_SERVER_NUMBERS
         # The local mode stores all vectors as float32.
         self._half = frozenset(name for name, spec in schema.items() if spec.multi and not self._local)
         self._lock: contextlib.AbstractContextManager[Any] = _LOCAL if self._local else contextlib.nullcontext()
