@@ -82,9 +82,11 @@ class GraphBuilder:
         """Add a node of ONNX Runtime's own operators, as `op`; some must have more outputs than their first."""
         return self._node(kind, inputs, n_outputs, _MICROSOFT, attributes)[0]
 
-    def split(self, x: str, parts: int) -> list[str]:
-        """Split the last axis into equal parts."""
-        return self._node("Split", [x], parts, "", {"axis": -1, "num_outputs": parts})
+    def split(self, x: str, parts: int | Sequence[int]) -> list[str]:
+        """Split the last axis into a number of equal parts, or into parts of these lengths."""
+        if isinstance(parts, int):
+            return self._node("Split", [x], parts, "", {"axis": -1, "num_outputs": parts})
+        return self._node("Split", [x, self.constant(parts)], len(parts), "", {"axis": -1})
 
     def constant(self, value: Any, dtype: type[np.generic] = np.int64) -> str:
         """A small constant; equal ones share a name."""

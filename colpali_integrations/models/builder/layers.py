@@ -19,8 +19,8 @@ __all__ = [
     *("AngleInputs", "PlanInputs", "angle_feed", "angle_inputs", "plan_feed", "plan_inputs"),
     *("activation", "add_rows", "attention", "causal_attention", "embedding", "exact_layer_norm"),
     *("folded_window_attention", "gated_mlp", "head_norm", "join_heads", "layer_norm", "linear", "multi_vector_head"),
-    *("output_vectors", "place_features", "repeat_heads", "rms_norm", "rotary", "scatter_rows", "split_heads"),
-    *("unit_length", "window_attention"),
+    *("norm_weight", "output_vectors", "place_features", "repeat_heads", "rms_norm", "rotary", "scatter_rows"),
+    *("split_heads", "unit_length", "window_attention"),
 ]
 
 _FLOAT, _INT32 = TensorProto.FLOAT, TensorProto.INT32
@@ -102,15 +102,26 @@ def rms_norm(g: GraphBuilder, x: str, gamma: str, epsilon: float) -> str:
     return g.op("SimplifiedLayerNormalization", x, gamma, axis=-1, epsilon=epsilon)
 
 
-def head_norm(g: GraphBuilder, x: str, name: str, epsilon: float, *, heads: int, size: int) -> str:
-    """`rms_norm` of each head of (batch, tokens, heads * size), with the weight `name`.weight, (size,)."""
-    y = rms_norm(g, split_heads(g, x, heads, size), g.weight(f"{name}.weight"), epsilon)
-    return join_heads(g, y, heads * size)
+def norm_weight(g: GraphBuilder, name: str, *, stored_less_one: bool) -> str:
+    """The factors of an RMS norm, `name`.weight; some models store them less 1."""
+    gamma = g.weight(f"{name}.weight")
+    return g.op("Add", gamma, g.floats(1.0)) if stored_less_one else gamma
 
 
-def unit_length(g: GraphBuilder, x: str, width: int) -> str:
-    """``x / |x|`` over the last axis of `width`: an RMS norm, times ``width ** -0.5``. Zeros stay zeros."""
-    return rms_norm(g, x, g.floats(np.full(width, width**-0.5)), 1e-24)
+def head_norm(
+    g: GraphBuilder, x: str, name: str, epsilon: float, *, heads: int, size: int, stored_less_one: bool = False
+) -> str:
+    """`rms_norm` of each head of (batch, tokens, heads * size), with the `norm_weight` of `name`, (size,)."""
+    gamma = norm_weight(g, name, stored_less_one=stored_less_one)
+    return join_heads(g, rms_norm(g, split_heads(g, x, heads, size), gamma, epsilon), heads * size)
+
+
+def unit_length(g: GraphBuilder, x: str, width: int, epsilon: float = 0.0) -> str:
+    """``x / sqrt(|x|^2 + epsilon)`` over the last axis of `width`: an RMS norm, times ``width ** -0.5``.
+
+    Zeros stay zeros.
+    """
+    return rms_norm(g, x, g.floats(np.full(width, width**-0.5)), epsilon / width or 1e-24)
 
 
 def layer_norm(g: GraphBuilder, x: str, name: str, epsilon: float, *, bias: bool = True) -> str:
