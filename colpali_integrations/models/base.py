@@ -16,22 +16,25 @@ from colpali_integrations.models.builder.files import (
     ADAPTER_FILE,
     DESCRIPTION_FILE,
     INDEX_FILE,
+    MODULES_FILE,
     WEIGHTS_FILE,
     is_adapter,
     shard_names,
     weight_names,
 )
+from colpali_integrations.models.chat_template import TEMPLATE_FILE
 from colpali_integrations.models.folder import content_revision, revision_at
 from colpali_integrations.models.hub import read_json, resolve_files
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.sentence_transformers import LENGTHS_FILE, module_files
 
 __all__ = ["BaseFiles", "base_configuration", "find_base", "is_repository", "small_files"]
 
 _SMALL_FILES = (
     DESCRIPTION_FILE,
-    *("processor_config.json", "preprocessor_config.json", "config_sentence_transformers.json", "modules.json"),
-    *(INDEX_FILE, ADAPTER_CONFIG),
+    *("processor_config.json", "preprocessor_config.json", "config_sentence_transformers.json", MODULES_FILE),
+    *(TEMPLATE_FILE, LENGTHS_FILE, INDEX_FILE, ADAPTER_CONFIG),
 )
 
 # A repository's owner and name.
@@ -60,6 +63,8 @@ def is_repository(name_or_path: str | os.PathLike[str]) -> bool:
 def small_files(name: str, options: ModelOptions, revision: str | None = None) -> Path:
     """Find or download the configuration files of a repository, its index of shards, and the tensors of an adapter.
 
+    Those of its modules too, where it is of sentence-transformers' layout.
+
     Where an adapter_config.json lies beside model.safetensors, that file is found or downloaded too: only its tensors
     tell whether they are an adapter's.
 
@@ -68,6 +73,8 @@ def small_files(name: str, options: ModelOptions, revision: str | None = None) -
     """
     small = _repository(name, revision)
     folder = _resolve(small, options)
+    if modules := [name for name in module_files(folder) if name.endswith("/config.json")]:
+        folder = _resolve(replace(small, additional_files=(*small.additional_files, *modules)), options)
     if not (folder / ADAPTER_CONFIG).is_file() or any(folder.glob("*.safetensors")):
         return folder  # where weights are cached already, they tell without a request
     try:

@@ -19,6 +19,7 @@ from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
     DESCRIPTION_FILE,
     INDEX_FILE,
+    MODULES_FILE,
     WEIGHTS_FILE,
     adapter_file,
     shard_names,
@@ -29,6 +30,7 @@ from colpali_integrations.models.family import family_class
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.registry import ModelDescription, Origin, list_supported_models, trained_as
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
+from colpali_integrations.models.sentence_transformers import Modules, check_template, module_files, without_modules
 
 __all__ = [
     *("DESCRIPTION_FILE", "content_revision", "describe_folder", "describe_repository"),
@@ -40,8 +42,6 @@ logger = logging.getLogger(__name__)
 _HASHED_WHOLE = 64 * 2**20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PROMPTS = ("query_prefix", "query_suffix", "image_prompt")
-# In the folders of sentence-transformers, whose configuration may name the backbone alone.
-_MODULES = "modules.json"
 # In the names of all classes that are trained to retrieve, and of their processors.
 _RETRIEVAL = re.compile(r"\bcol|forretrieval")
 _HINT_KEYS = ("model_type", "processor_class", "image_processor_type", "_name_or_path", "family", "architectures")
@@ -78,7 +78,7 @@ def describe_folder(folder: Path, *, base: Path | None = None) -> ModelDescripti
         present = tuple(dict.fromkeys([*present, ADAPTER_CONFIG]))
     elif model.is_checkpoint or (FAMILIES[model.family].settings and _has_only_weights(folder)):
         weights = weight_names(folder)
-        model_file = weights[0] if len(weights) == 1 else INDEX_FILE
+        model_file = INDEX_FILE if (folder / INDEX_FILE).is_file() else WEIGHTS_FILE
         present = tuple(dict.fromkeys([*present, *weights]))
     else:
         model_file = _onnx_file(folder, model.model_file)
@@ -206,19 +206,26 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
         adapted = replace(adapted, **{name: getattr(origin, name) for name in _PROMPTS})
     elif saved := SavedPrompts(folder):
         adapted = saved.applied(adapted, config.get("architectures"))
-    elif (folder / _MODULES).is_file() and not _RETRIEVAL.search(hints):
+    elif (folder / MODULES_FILE).is_file() and not _RETRIEVAL.search(hints):
         raise ModelLoadError(_unknown_prompts(folder, adapted))
-    elif "query_prefix" not in processor and len({model.query_prefix for model in (adapted, *models)}) > 1:
+    elif "query_prefix" not in processor and _several_prompts([adapted, *models]):
         logger.warning(
             "the files of %s do not record the query prompt of the model's training; using %r. For another one call "
             "register_model(ModelDescription(...)) with it and pass local_dir=",
             folder,
             adapted.query_prefix,
         )
-    sizes = (config.get(key) for key in ("embedding_dim", "embed_dim", "dims", "dim"))
+    sizes = [config.get(key) for key in ("embedding_dim", "embed_dim", "dims", "dim")]
+    files = (*without_modules(adapted.additional_files), *module_files(folder))
+    if (modules := Modules.read(folder)) is not None:
+        if modules.dim is not None:
+            check_template(folder)
+        sizes.insert(0, modules.dim)
+        adapted = replace(adapted, max_query_tokens=modules.query_length or adapted.max_query_tokens)
     return replace(
         adapted,
         dim=next((size for size in sizes if isinstance(size, int) and size > 0), adapted.dim),
+        additional_files=files,
         space=None,  # a checkpoint of the same class may be trained for another
         parameters=0,
         license="",
@@ -226,6 +233,11 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
         vidore_source="",
         summary=f"Read from {folder}.",
     )
+
+
+def _several_prompts(models: list[ModelDescription]) -> bool:
+    """Whether checkpoints of a class have different query prompts, those that save theirs left out."""
+    return len({model.query_prefix for model in models if PROMPTS_FILE not in model.additional_files}) > 1
 
 
 def _unknown_prompts(folder: Path, model: ModelDescription) -> str:

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 # Small configuration files differ between exports of one family; the family raises an error if it needs a missing one.
 _OPTIONAL = {
     *("special_tokens_map.json", "tokenizer_config.json", "processor_config.json", "chat_template.jinja"),
-    *("config_sentence_transformers.json", "modules.json"),
+    *("config_sentence_transformers.json", "modules.json", "sentence_bert_config.json"),
     *(INDEX_FILE, ADAPTER_CONFIG, DESCRIPTION_FILE),
 }
 # Seconds until the Hub's first answer; huggingface_hub would wait minutes where the network drops packets. (It may

@@ -70,9 +70,13 @@ class Vocabulary:
         Raises:
             ModelLoadError: the vocabulary lacks it.
         """
-        number: int | None = self._prompt.token_to_id(token)
-        if number is None:
+        if (number := self.number(token)) is None:
             raise ModelLoadError(f"the tokenizer has no token {token!r}; do its files belong to this family?")
+        return number
+
+    def number(self, token: str) -> int | None:
+        """Id of one token as the vocabulary spells it; None where it has no such token."""
+        number: int | None = self._prompt.token_to_id(token)
         return number
 
     def split_special(self, text: str) -> tuple[str, str]:

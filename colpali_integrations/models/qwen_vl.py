@@ -6,7 +6,7 @@ aspect, within the limits of pixels; tokens stand row by row. (transformers 5.24
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.models.resizing import smart_resize
+from colpali_integrations.models.sentence_transformers import Modules
 from colpali_integrations.models.transformer import (
     PixelScale,
     QueryCodec,
@@ -61,13 +62,22 @@ class QwenVLFamily(TransformerFamily):
     def __init__(self, description: ModelDescription, directory: Path, *, base: Path | None = None) -> None:
         model = self.architecture(read_json(base or directory, "config.json"), description.dim)
         vocabulary = Vocabulary(directory)
+        modules = Modules.read(directory)
+        kept = {} if modules is None else {task: modules.kept(task, vocabulary) for task in ("query", "document")}
+
+        def texts(described: ModelDescription, task: str, kind: str = "query") -> QueryCodec:
+            settings: dict[str, Any] = {"blank_pixels": (), "template": False, "kind": kind}
+            return QueryCodec(vocabulary, described, **settings, inputs=model.query_feed, kept=kept.get(task))
+
         super().__init__(
             description,
             directory,
-            queries=QueryCodec(vocabulary, description, blank_pixels=(), template=False, inputs=model.query_feed),
-            pages=QwenVLPages(description, directory, vocabulary, model, self.image_defaults),
+            queries=texts(description if modules is None else modules.query(description, vocabulary), "query"),
+            pages=QwenVLPages(description, directory, vocabulary, model, self.image_defaults, kept.get("document")),
             built=checkpoint_graphs(model, directory, description, base),
         )
+        if modules is not None:
+            self.texts = texts(modules.text(description, vocabulary), "document", "text")
 
 
 class QwenVLPages(TransformerCodec):
@@ -82,6 +92,7 @@ class QwenVLPages(TransformerCodec):
         vocabulary: the model's tokenizer.
         model: the architecture.
         defaults: settings that the files need not hold.
+        kept: as of `TransformerCodec`.
     """
 
     def __init__(
@@ -91,8 +102,9 @@ class QwenVLPages(TransformerCodec):
         vocabulary: Vocabulary,
         model: QwenVL,
         defaults: Mapping[str, Any],
+        kept: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
     ) -> None:
-        super().__init__(description.dim)
+        super().__init__(description.dim, kept=kept)
         found, path = image_settings(directory)
         settings = {**defaults, **found}
         self._model = model
@@ -130,7 +142,7 @@ class QwenVLPages(TransformerCodec):
         rows, columns = batch[0].extra
         cells = np.full(len(batch[0].ids), -1, np.int32)
         cells[len(self._before) : len(self._before) + rows * columns] = np.arange(rows * columns)
-        grid = PageGrid(rows, columns, cells)
+        grid = PageGrid(rows, columns, cells[self.kept(batch[0].ids)])
         return [PageEmbedding(vectors, grid) for vectors in self.vectors(outputs, batch)]
 
     def _prompt(self, description: ModelDescription, vocabulary: Vocabulary) -> tuple[list[int], list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,18 @@ class TransformerCodec:
         dim: length of a vector.
         inputs: gives the further inputs of a built graph from ids, int64 (batch, n_tokens); None for an export, whose
             inputs are a mask and token types.
+        kept: tells from ids, int64 (n_tokens,), which tokens keep their vectors; None for all.
     """
 
-    def __init__(self, dim: int, inputs: Callable[[NDArray[np.int64]], Feed] | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        inputs: Callable[[NDArray[np.int64]], Feed] | None = None,
+        kept: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
+    ) -> None:
         self._dim = dim
         self._inputs = inputs
+        self._kept = kept
 
     def feed(self, batch: Sequence[Prepared]) -> Feed:
         """The items' arrays with a batch axis, plus the attention mask and the token types of unpadded rows."""
@@ -106,13 +114,13 @@ class TransformerCodec:
         return feed
 
     def vectors(self, outputs: Outputs, batch: Sequence[Prepared]) -> list[Float32]:
-        """Cut the graph's first output (batch, n_tokens, dim) into one (n_tokens, dim) array per item.
+        """Cut the graph's first output (batch, n_tokens, dim) into one (n_vectors, dim) array per item.
 
-        Tokens of the prompt are included, as in the reference. Half-precision rows are scaled to length 1 again after
-        the conversion, because rounding moves their length by up to 1e-3.
+        Tokens of the prompt are included, as in the reference; those that are not `kept` are left out. Half-precision
+        rows are scaled to length 1 again after the conversion, because rounding moves their length by up to 1e-3.
 
         Raises:
-            EncodingError: the output has another shape.
+            EncodingError: the output has another shape, or no token of an item is kept.
         """
         name, embeddings = next(iter(outputs.items()))
         expected = (len(batch), len(batch[0].ids), self._dim)
@@ -124,8 +132,19 @@ class TransformerCodec:
         rows = embeddings.astype(np.float32, copy=False)
         if embeddings.dtype == np.float16:
             rows = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
-        # A view would keep the whole batch in memory for as long as one of its items lives.
-        return [row.copy() for row in rows]
+        # Copies: a view would keep the whole batch in memory for as long as one of its items lives.
+        return [row[self.kept(item.ids)] for row, item in zip(rows, batch, strict=True)]
+
+    def kept(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of an item's tokens, (n_tokens,), have a vector in its result.
+
+        Raises:
+            EncodingError: none has one.
+        """
+        kept = np.ones(len(ids), np.bool_) if self._kept is None else self._kept(ids)
+        if not kept.any():
+            raise EncodingError("nothing is left of a text without the tokens that the model skips; it has no words")
+        return kept
 
 
 class QueryCodec(TransformerCodec):
@@ -139,6 +158,7 @@ class QueryCodec(TransformerCodec):
         blank_pixels: (…) shape of one item's pixel_values for a text query.
         template: whether the reference lets the tokenizer add its own template (Idefics3 does, PaliGemma does not).
         inputs: as of `TransformerCodec`.
+        kept: as of `TransformerCodec`.
         kind: what the warning of a cut text calls it; the advice for a "query" is another than for others.
     """
 
@@ -150,9 +170,10 @@ class QueryCodec(TransformerCodec):
         blank_pixels: tuple[int, ...],
         template: bool,
         inputs: Callable[[NDArray[np.int64]], Feed] | None = None,
+        kept: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
         kind: str = "query",
     ) -> None:
-        super().__init__(description.dim, inputs)
+        super().__init__(description.dim, inputs, kept)
         self._vocabulary = vocabulary
         self._blank = blank_pixels
         head, self._lead = vocabulary.split_special(description.query_prefix)
@@ -188,13 +209,13 @@ class QueryCodec(TransformerCodec):
         return {**super().feed(batch), "pixel_values": blank}
 
     def count(self, text: str, *, include_special: bool) -> int:
-        """Number of ids of a query, or of the user's own text alone, after truncation."""
+        """Number of vectors of a query, or of tokens of the user's own text alone, after truncation."""
         if include_special:
-            return len(self.prepare(text).ids)
+            return int(self.kept(self.prepare(text).ids).sum())
         return min(len(self._vocabulary.user_ids(text)), self._max_tokens)
 
     def pieces(self, text: str) -> list[str | None]:
-        """The piece of the user's text that each id of a query stands for, without white space around it.
+        """The piece of the user's text that each vector of a query stands for, without white space around it.
 
         None for the prompt's own tokens and for those of white space. The bytes of a rare character are tokens of
         their own in some vocabularies; each of them stands for the whole character.
@@ -203,7 +224,8 @@ class QueryCodec(TransformerCodec):
         spans = self._vocabulary.user_spans(whole)[: self._limit]
         # A token of the lead and the text together, such as a space that belongs to the next word, counts for the text.
         pieces = [whole[max(first, start) : end].strip() or None for first, end in spans]
-        return [*[None] * len(self._head), *pieces, *[None] * len(self._tail)]
+        pieces = [*[None] * len(self._head), *pieces, *[None] * len(self._tail)]
+        return pieces if self._kept is None else list(compress(pieces, self._kept(self.prepare(text).ids)))
 
 
 class TransformerFamily:

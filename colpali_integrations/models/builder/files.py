@@ -10,8 +10,9 @@ from typing import Any
 from colpali_integrations.errors import ModelLoadError
 
 __all__ = [
-    *("ADAPTER_CONFIG", "ADAPTER_FILE", "DESCRIPTION_FILE", "INDEX_FILE", "WEIGHTS_FILE"),
-    *("adapter_file", "check_adapter_file", "is_adapter", "read_names", "shard_names", "weight_names"),
+    *("ADAPTER_CONFIG", "ADAPTER_FILE", "DENSE", "DESCRIPTION_FILE", "INDEX_FILE", "MODULES_FILE", "WEIGHTS_FILE"),
+    *("adapter_file", "check_adapter_file", "is_adapter", "module_folders", "read_names", "shard_names"),
+    "weight_names",
 ]
 
 WEIGHTS_FILE = "model.safetensors"
@@ -21,19 +22,28 @@ ADAPTER_CONFIG = "adapter_config.json"
 DESCRIPTION_FILE = "colpali_integrations.json"
 """In a model's folder: `{"description": {fields of ModelDescription}}`, which then need not be guessed."""
 
+MODULES_FILE = "modules.json"
+"""In folders of sentence-transformers: the modules of a model, and the folder of each."""
+
+DENSE = "Dense"
+"""The class of sentence-transformers' linear layer, which has weights of its own."""
+
 # The limit of the safetensors library; a larger header is a damaged file.
 _LONGEST_HEADER = 100_000_000
 
 
 def weight_names(folder: Path) -> list[str]:
-    """The safetensors files of a folder: the shards of its index, or the one file.
+    """The safetensors files of a folder: the shards of its index, or the one file; and that of a `DENSE` module.
 
     Raises:
         ModelLoadError: a file is missing, or the weights are pickled.
     """
     names = shard_names(folder) if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
+    if (dense := module_folders(folder).get(DENSE)) is not None:
+        names.append(f"{dense}/{WEIGHTS_FILE}")
     missing = [name for name in names if not (folder / name).is_file()]
-    if missing and (pickled := sorted(path.name for path in folder.glob("*.bin"))):
+    folders = {(folder / name).parent for name in missing}
+    if pickled := sorted(path.relative_to(folder).as_posix() for one in folders for path in one.glob("*.bin")):
         raise ModelLoadError(
             f"{folder} has its weights in {pickled[0]}, a pickle, which may run any code when it is opened. Take a "
             "revision with safetensors files, or convert it on a machine with PyTorch (save_pretrained writes them)"
@@ -81,6 +91,31 @@ def check_adapter_file(folder: Path) -> None:
             f"a revision with {ADAPTER_FILE}"
         )
     raise ModelLoadError(f"{folder} lacks {ADAPTER_FILE}; download the rest of the adapter")
+
+
+def module_folders(folder: Path) -> dict[str, str]:
+    """The folder of each module that a folder's modules.json names, by its class; {} without that file.
+
+    Raises:
+        ModelLoadError: the file is damaged, names a class twice, or folders outside its own.
+    """
+    path = folder / MODULES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        modules = [(str(one["type"]).rpartition(".")[2], str(one["path"])) for one in _read_list(path)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"cannot read the modules of the model from {path}: {error!r}") from error
+    if len(dict(modules)) < len(modules) or any(Path(name).name != name for _, name in modules):
+        raise ModelLoadError(f"{path} must name each kind of module once, in a folder beside it; got {modules}")
+    return dict(modules)
+
+
+def _read_list(path: Path) -> list[Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, list):
+        raise TypeError(f"expected a list, got {type(content).__name__}")
+    return content
 
 
 def shard_names(folder: Path) -> list[str]:
