@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from colpali_integrations.models.builder.layers import (
     gated_mlp,
     head_norm,
     linear,
+    norm_weight,
     repeat_heads,
     rms_norm,
     rotary,
@@ -31,7 +32,10 @@ from colpali_integrations.models.builder.layers import (
 from colpali_integrations.models.builder.positions import Angles, angles, frequencies
 from colpali_integrations.runtime.arrays import Feed
 
-__all__ = ["DecoderConfig", "decoder", "token_feed", "token_inputs", "turned_feed"]
+__all__ = ["DecoderConfig", "Mixer", "decoder", "decoder_layers", "token_feed", "token_inputs", "turned_feed"]
+
+Mixer: TypeAlias = Callable[[str, str, int], str]
+"""What lets the tokens of a layer see each other: from (batch, tokens, width), the layer's name and its number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +132,43 @@ def decoder(
         last_norm: whether the result is normalised.
     """
 
+    def mix(y: str, layer: str, number: int) -> str:
+        return _attention(g, y, f"{layer}.self_attn", config, positions, turn, causal=causal)
+
+    return decoder_layers(g, x, name, config, mix, stored_less_one=stored_less_one, added=added, last_norm=last_norm)
+
+
+def decoder_layers(
+    g: GraphBuilder,
+    x: str,
+    name: str,
+    config: DecoderConfig,
+    mix: Mixer,
+    *,
+    stored_less_one: bool,
+    added: Sequence[Callable[[str], str]] = (),
+    last_norm: bool = True,
+) -> str:
+    """`decoder` with any kind of attention.
+
+    Args:
+        g: the graph.
+        x: as for `decoder`.
+        name: as for `decoder`.
+        config: as for `decoder`.
+        mix: what a layer does between its two norms; all else of a layer acts on tokens alone.
+        stored_less_one: as for `decoder`.
+        added: as for `decoder`.
+        last_norm: as for `decoder`.
+    """
+
     def norm(x: str, which: str) -> str:
-        gamma = g.weight(f"{name}.{which}.weight")
-        gamma = g.op("Add", gamma, g.floats(1.0)) if stored_less_one else gamma
+        gamma = norm_weight(g, f"{name}.{which}", stored_less_one=stored_less_one)
         return rms_norm(g, x, gamma, config.rms_norm_eps)
 
     for i in range(config.num_hidden_layers):
         layer = f"{name}.layers.{i}"
-        y = norm(x, f"layers.{i}.input_layernorm")
-        x = g.op("Add", x, _attention(g, y, f"{layer}.self_attn", config, positions, turn, causal=causal))
+        x = g.op("Add", x, mix(norm(x, f"layers.{i}.input_layernorm"), layer, i))
         y = norm(x, f"layers.{i}.post_attention_layernorm")
         x = g.op("Add", x, gated_mlp(g, y, f"{layer}.mlp", config.hidden_act, bias=False))
         if i < len(added):
