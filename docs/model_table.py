@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from colpali_integrations.models import ModelDescription, list_supported_models
+from colpali_integrations.models.families import FAMILIES
 
 PAGE = Path(__file__).parent / "models.md"
 BEGIN, END = "<!-- models: begin -->\n", "<!-- models: end -->\n"
@@ -35,7 +36,9 @@ def _row(model: ModelDescription) -> str:
     download = "none" if not model.repository else f"{model.size_in_bytes / 1e9:.1f} GB"
     figures = "; ".join(f"{metric} {value}" for metric, value in model.vidore) or "-"
     parameters = f"{model.parameters / 1e6:,.0f} M"
-    cells = (name, download, parameters, str(model.dim), model.license, figures, model.summary)
+    lowest = FAMILIES[model.family].onnxruntime
+    summary = model.summary + (f" Needs onnxruntime {lowest}, hence Python 3.11." if lowest else "")
+    cells = (name, download, parameters, str(model.dim), model.license, figures, summary)
     return "| " + " | ".join(cells) + " |\n"
 
 

@@ -24,7 +24,7 @@ def test_functions_are_short() -> None:
     assert median(structure.size(PACKAGE).functions) <= 9
 
 
-@pytest.mark.parametrize("family", ["neomme", "paligemma", "idefics3", "qwen2_vl", "qwen3_vl"])
+@pytest.mark.parametrize("family", ["neomme", "paligemma", "idefics3", "qwen2_vl", "qwen3_vl", "qwen3_5"])
 def test_a_family_of_checkpoints_has_few_lines_of_its_own(family: str) -> None:
     """Its architecture and its processor, without their imports; the rest is shared."""
     lines = 0

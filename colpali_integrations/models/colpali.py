@@ -393,9 +393,9 @@ class ColPali:
     ) -> Generator[Float32, None, None]:
         """Encode texts that are searched beside pages, in order. The vision tower does not run.
 
-        ColTiny encodes a text as a page that prints it, and NeoMME as a document, so that the scores of texts and pages
-        are comparable. The other families encode texts as queries: a text is cut to a query's length, and its scores
-        and those of pages are on different scales. Give them pages where you can.
+        ColTiny encodes a text as a page that prints it, NeoMME and pplx-embed-v2-late as a document, so that the scores
+        of texts and pages are comparable. The other families encode texts as queries: a text is cut to the length of a
+        query, and its scores and those of pages are on different scales. Give them pages where you can.
 
         Args:
             texts: one text or any iterable of them.

@@ -18,6 +18,8 @@ class FamilyReference(NamedTuple):
         settings: options of its checkpoints, fields of a description; empty where only ONNX exports run.
         hints: words in the configuration files of a folder that identify the family. The first family of the table
             with a matching word is chosen.
+        onnxruntime: the lowest version of ONNX Runtime that has the operators of its graphs, where it is not that of
+            the package.
     """
 
     module: str
@@ -25,6 +27,7 @@ class FamilyReference(NamedTuple):
     preprocessing: str
     settings: tuple[str, ...]
     hints: tuple[str, ...]
+    onnxruntime: str = ""
 
 
 _BUILT = ("precision", "allow_unused", "base")
@@ -40,6 +43,11 @@ FAMILIES = {
         *("qwen2_vl", "Qwen2VLFamily", "qwen2_vl-1", (*_BUILT, "max_num_visual_tokens")),
         # Files of Qwen3-VL name Qwen2-VL's image processor, "Qwen2VLImageProcessor".
         hints=("qwen2_vl", "qwen2_5_vl", "colqwen2"),
+    ),
+    "qwen3_5": FamilyReference(
+        *("qwen3_5", "Qwen3_5Family", "qwen3_5-1", (*_BUILT, "max_num_visual_tokens")),
+        hints=("qwen3_5",),
+        onnxruntime="1.26",
     ),
     "qwen3_vl": FamilyReference(
         *("qwen3_vl", "Qwen3VLFamily", "qwen3_vl-1", (*_BUILT, "max_num_visual_tokens", "dim")),

@@ -21,6 +21,7 @@ from colpali_integrations.runtime.session import (
     ModelSessions,
     Provider,
     SessionConfig,
+    check_onnxruntime,
     preferred_provider,
     resolve_providers,
 )
@@ -106,12 +107,14 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     Raises:
         ConfigurationError: an option is not one of the model's.
         ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
-        ModelLoadError: a file is damaged or does not fit the family.
+        ModelLoadError: a file is damaged or does not fit the family, or onnxruntime is too old for it.
     """
     description, given = describe(name_or_path, options)
     if options.revision is not None:
         description = replace(description, revision=options.revision)
     description = _with_settings(description, options)
+    if description.is_checkpoint:
+        check_onnxruntime(FAMILIES[description.family].onnxruntime, description.name)
     if description.model_file == INDEX_FILE and description.repository is not None:
         small = small_files(description.repository, options, description.revision) if given is None else Path(given)
         description = with_weights(description, small)

@@ -19,7 +19,7 @@ from typing import Any
 
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
-from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE, INDEX_FILE
+from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE, INDEX_FILE, WEIGHTS_FILE
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.fingerprint import Fingerprint, PageSettings, identity
@@ -37,6 +37,10 @@ _PALIGEMMA_FILES = (
 )
 _NEOMME_FILES = (*_TOKENIZER_FILES, "processor_config.json", "chat_template.jinja", "config.json")
 _QWEN2_VL_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
+_PPLX_LATE_FILES = (
+    *(*_QWEN2_VL_FILES, "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"),
+    *("1_Dense/config.json", "1_Dense/model.safetensors", "2_MultiVectorMask/config.json", "3_Normalize/config.json"),
+)
 _IDEFICS3_FILES = (*_TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json", "config.json")
 # The fields that decide the space of the vectors, beside the revisions.
 _FINGERPRINTED = (
@@ -67,7 +71,7 @@ class ModelDescription:
     Attributes:
         name: the name for `ColPali.from_pretrained`.
         family: its architecture, a key of `models.families.FAMILIES`: "neomme", "qwen2_vl",
-            "paligemma", "idefics3" or "coltiny".
+            "qwen3_5", "paligemma", "idefics3" or "coltiny".
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
         revision: commit, tag or branch of the repository; None follows its default branch. For the bundled model and
@@ -292,6 +296,49 @@ _COLQWEN2_5 = replace(
     ),
     summary="For indexes of ColQwen2.5; ColNomic is better at the same cost.",
 )
+# Prompts, limits and modules from public descriptions of the repository's files; its own figures; sizes from mteb's
+# tables. The files themselves were not at hand.
+_PPLX_LATE = ModelDescription(
+    name="perplexity-ai/pplx-embed-v2-late-0.6b",
+    family="qwen3_5",
+    repository="perplexity-ai/pplx-embed-v2-late-0.6b",
+    dim=128,
+    model_file=WEIGHTS_FILE,
+    additional_files=_PPLX_LATE_FILES,
+    query_prefix="[Q] ",
+    image_prompt="[D] <|vision_start|><image><|vision_end|>",
+    max_query_tokens=1023,  # and the prompt
+    space="pplx-embed-v2-late",
+    parameters=594_000_000,
+    size_in_bytes=2_380_000_000,
+    license="MIT",
+    vidore=(("v3 nDCG@10, six languages", 62.3),),
+    vidore_source="model card of perplexity-ai/pplx-embed-v2-late-0.6b and -9b",
+    summary=(
+        "Hard pages in many languages on CPUs, and texts beside pages. Its queries also search an index of the 9B."
+    ),
+)
+# Prompts from colpali-engine's class, by which mteb runs them; figures and sizes from mteb's results and tables, and
+# the model cards. The files themselves were not at hand.
+_VULTRON = ModelDescription(
+    name="vultr/VultronRetrieverFlash-Qwen3.5-0.8B",
+    family="qwen3_5",
+    repository="vultr/VultronRetrieverFlash-Qwen3.5-0.8B",
+    dim=320,
+    model_file=WEIGHTS_FILE,
+    additional_files=_QWEN2_VL_FILES,
+    query_suffix="<|endoftext|>" * 10,
+    image_prompt="<|im_start|>user\n<|vision_start|><image><|vision_end|>Describe the image.<|im_end|><|endoftext|>",
+    parameters=853_000_000,
+    size_in_bytes=1_710_000_000,
+    license="Apache-2.0",
+    vidore=(
+        *(("v1 nDCG@5", 88.2), ("v2 nDCG@5", 60.4)),
+        *(("v3 nDCG@10, English", 58.3), ("six languages", 56.5)),
+    ),
+    vidore_source=f"results repository of mteb (f4cc6c8); {_V3}",
+    summary="As pplx-embed-v2-late-0.6b, and behind it, with larger vectors.",
+)
 # Figures from the results of mteb and sizes from its tables; the licence of Nemotron from its card. Prompts from the
 # code in the repositories, as mteb and others copied it; the files themselves were not at hand.
 _COLQWEN3 = ModelDescription(
@@ -448,6 +495,49 @@ _BUILT_IN = (
         vidore=(("v3 nDCG@10, English", 64.4), ("six languages", 63.5)),
         summary="For research only, the best of these; 4,096 numbers per vector.",
     ),
+    _PPLX_LATE,
+    replace(
+        _PPLX_LATE,
+        name="perplexity-ai/pplx-embed-v2-late-9b",
+        repository="perplexity-ai/pplx-embed-v2-late-9b",
+        model_file=INDEX_FILE,  # or one file
+        parameters=8_390_000_000,
+        size_in_bytes=33_600_000_000,
+        vidore=(("v3 nDCG@10, six languages", 65.2),),
+        summary="The best of these in many languages: an index of it, made on a GPU, is searched by the 0.6B on CPUs.",
+    ),
+    _VULTRON,
+    replace(
+        _VULTRON,
+        name="vultr/VultronRetrieverCore-Qwen3.5-4.5B",
+        repository="vultr/VultronRetrieverCore-Qwen3.5-4.5B",
+        model_file=INDEX_FILE,
+        parameters=4_540_000_000,
+        size_in_bytes=9_080_000_000,
+        vidore=(("v1 nDCG@5", 92.2), ("v2 nDCG@5", 66.1), ("v3 nDCG@10, six languages", 63.7)),
+        summary="Hard pages in many languages, with a GPU.",
+    ),
+    replace(
+        _VULTRON,
+        name="vultr/VultronRetrieverPrime-Qwen3.5-8B",
+        repository="vultr/VultronRetrieverPrime-Qwen3.5-8B",
+        model_file=INDEX_FILE,
+        parameters=8_390_000_000,
+        size_in_bytes=16_800_000_000,
+        vidore=(("v3 nDCG@10, six languages", 64.7),),
+        summary="As VultronRetrieverCore, and better, at twice the work per page.",
+    ),
+    replace(
+        _VULTRON,
+        name="athrael-soju/colqwen3.5-4.5B-v3",
+        repository="athrael-soju/colqwen3.5-4.5B-v3",
+        model_file=INDEX_FILE,
+        dim=128,
+        parameters=4_540_000_000,
+        size_in_bytes=9_080_000_000,
+        vidore=(("v3 nDCG@10, six languages", 61.6),),
+        summary="The model before VultronRetrieverCore, with smaller vectors.",
+    ),
     ModelDescription(
         name="Qdrant/colmodernvbert",
         family="idefics3",
@@ -508,8 +598,8 @@ def list_supported_models() -> list[ModelDescription]:
         Frozen descriptions, in the order of registration.
 
     Example:
-        >>> [model.name for model in list_supported_models() if model.size_in_bytes < 2_000_000_000]
-        ['coltiny', 'Hcompany/NeoMME-260M-Retriever', 'Hcompany/NeoMME-800M-Retriever', 'Qdrant/colmodernvbert']
+        >>> [model.name for model in list_supported_models() if model.size_in_bytes < 1_500_000_000]
+        ['coltiny', 'Hcompany/NeoMME-260M-Retriever', 'Qdrant/colmodernvbert']
     """
     with _lock:
         return list(_models.values())

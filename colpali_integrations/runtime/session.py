@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
     from colpali_integrations.runtime.graph import Graph
 
-__all__ = ["ModelSessions", "Provider", "Runs", "SessionConfig", "preferred_provider", "resolve_providers"]
+__all__ = [
+    *("ModelSessions", "Provider", "Runs", "SessionConfig", "check_onnxruntime", "preferred_provider"),
+    "resolve_providers",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +101,33 @@ def resolve_providers(providers: Sequence[Provider] | None) -> tuple[Provider, .
 def preferred_provider(providers: Sequence[Provider] | None) -> str:
     """The name of the first provider that is requested; for None, of the first that would be chosen."""
     return _provider_name((providers or _automatic_providers())[0])
+
+
+def check_onnxruntime(lowest: str, model: str, *, installed: str = ort.__version__) -> None:
+    """Refuse a version of onnxruntime without the operators of a model.
+
+    Args:
+        lowest: the first version that has them, as "1.26"; "" for any that this package permits.
+        model: the model's name, for the message.
+        installed: the version that is installed.
+
+    Raises:
+        ModelLoadError: it is older.
+
+    Example:
+        >>> check_onnxruntime("1.26", "my-model", installed="1.23.2")
+        Traceback (most recent call last):
+        colpali_integrations.errors.ModelLoadError: my-model needs onnxruntime 1.26 or later, and 1.23.2 is installed...
+    """
+    if lowest and _numbers(installed) < _numbers(lowest):
+        raise ModelLoadError(
+            f"{model} needs onnxruntime {lowest} or later, and {installed} is installed. Run pip install -U "
+            f"'onnxruntime>={lowest}', which needs Python 3.11 or later (this is {platform.python_version()})"
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")[:2]]
 
 
 class ModelSessions:
