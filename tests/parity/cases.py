@@ -88,6 +88,10 @@ QWEN3_VL_PROMPTS: Final[tuple[Prompt, ...]] = (
     Prompt("query", "Query: ", "<|endoftext|>" * 10, "Ops' processor, Sauerkraut's fork of colpali-engine"),
 )
 
+QWEN3_5_PROMPTS: Final[tuple[Prompt, ...]] = (
+    Prompt("bare", "", "<|endoftext|>" * 10, "colpali-engine, every version with the class"),
+)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -133,6 +137,9 @@ TEXTS: Final[tuple[str, ...]] = (
     "The contract was signed in Geneva on page 7. " * 30,
 )
 """Texts that are searched beside pages; the last one has more tokens than NeoMME's short window."""
+
+LONG_QUERY: Final = "When was the contract of page 7 signed in Geneva, and by whom? " * 8
+"""More tokens than several chunks of the delta rule's algorithm, 64 each."""
 
 EMBEDDED: Final[tuple[str, ...]] = (
     "a4-portrait",

@@ -42,6 +42,7 @@ from . import (
     models,
     neomme,
     qwen2_vl,
+    qwen3_5,
     qwen3_vl,
     similarity,
     tiny_tokenizers,
@@ -388,7 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "only",
         nargs="*",
-        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, neomme, qwen2_vl, qwen3_vl, checkpoints, "
+        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, neomme, qwen2_vl, qwen3_5, qwen3_vl, checkpoints, "
         "compression, similarity; all",
     )
     parser.add_argument("--out", type=Path, default=FIXTURES)
@@ -405,6 +406,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "checkpoints": lambda: checkpoints.write(chosen.out, _dump, _page_inputs),
         "neomme": lambda: neomme.write(chosen.out, _dump),
         "qwen2_vl": lambda: qwen2_vl.write(chosen.out, _dump),
+        "qwen3_5": lambda: qwen3_5.write(chosen.out, _dump),
         "qwen3_vl": lambda: qwen3_vl.write(chosen.out, _dump),
         "compression": lambda: compression.write(chosen.out),
         "similarity": lambda: similarity.write(chosen.out),

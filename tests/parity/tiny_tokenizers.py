@@ -202,6 +202,17 @@ def qwen2(merges: int = 300) -> dict[str, Any]:
     }
 
 
+def add_special(content: dict[str, Any], *tokens: str) -> None:
+    """Adds special tokens behind all others.
+
+    Args:
+        content: The contents of tokenizer.json.
+        tokens: The tokens.
+    """
+    number = len(content["model"]["vocab"]) + len(content["added_tokens"])
+    content["added_tokens"] += [_added(token, number + place, special=True) for place, token in enumerate(tokens)]
+
+
 def _byte_letters() -> dict[int, str]:
     # The byte-level alphabet of GPT-2: printable bytes stand for themselves, the others are moved above 255.
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
