@@ -1,6 +1,7 @@
-"""ColModernVBERT and ColSmol: tiles through SigLIP, 4 x 4 patches as one token, then ModernBERT or Llama.
+"""ColModernVBERT, ColSmol, ColUltraVBERT: tiles through SigLIP, 4 x 4 patches as one token, then the text model.
 
-(transformers `ColModernVBertForRetrieval`; colpali-engine `ColModernVBert`, `ColIdefics3`.)
+That is ModernBERT, Llama or UltraBERT. (transformers `ColModernVBertForRetrieval`, `UltraVBertModel`; colpali-engine
+`ColModernVBert`, `ColIdefics3`.)
 """
 
 from __future__ import annotations
@@ -14,8 +15,15 @@ from numpy.typing import NDArray
 from colpali_integrations.models.builder.config import part_of
 from colpali_integrations.models.builder.decoder import DecoderConfig, decoder, token_feed, token_inputs
 from colpali_integrations.models.builder.graph import GraphBuilder
-from colpali_integrations.models.builder.layers import multi_vector_head, place_features
+from colpali_integrations.models.builder.layers import (
+    first_numbers,
+    multi_vector_head,
+    output_vectors,
+    place_features,
+    rms_norm,
+)
 from colpali_integrations.models.builder.modernbert import ModernBert
+from colpali_integrations.models.builder.ultrabert import UltraBert
 from colpali_integrations.models.builder.vision import SiglipConfig, siglip
 from colpali_integrations.runtime.arrays import Feed
 
@@ -37,7 +45,7 @@ class _TextModel(Protocol):
 
 
 class Idefics3:
-    """The graphs of a ColModernVBERT or ColSmol checkpoint, and their inputs.
+    """The graphs of a ColModernVBERT, ColSmol or ColUltraVBERT checkpoint, and their inputs.
 
     Args:
         config: its config.json.
@@ -46,27 +54,31 @@ class Idefics3:
     Attributes:
         prefix: as in `weights.canonical_name`.
         permitted: beginnings of the names of tensors that need not be read.
+        width: of the text model's hidden states.
 
     Raises:
         ModelLoadError: the configuration is invalid or not supported.
     """
 
     prefix = _TEXT
-    permitted: tuple[str, ...] = ("lm_head", "vision_model.head", f"{_TEXT}.lm_head")
+    # Heads of pre-training, in the names of transformers and of the first UltraVBERT.
+    permitted: tuple[str, ...] = ("lm_head", "vision_model.head", f"{_TEXT}.lm_head", "head", "projection_head")
 
     def __init__(self, config: Mapping[str, Any], dim: int) -> None:
         whole = part_of(config, "vlm_config")
         text, vision = part_of(whole, "text_config"), part_of(whole, "vision_config")
-        modern = "modern" in str(text.get("model_type", whole.get("model_type", "")))
-        self._text: _TextModel = ModernBert(text, _TEXT) if modern else _Llama(text)
-        self._vision = SiglipConfig.read(vision, **(_SIGLIP if modern else _IDEFICS3_TOWER))
-        self._shuffle = int(whole.get("pixel_shuffle_factor") or whole.get("scale_factor") or (4 if modern else 2))
-        self._image_id = int(whole.get("image_token_id") or whole.get("image_token_index") or 50407)
+        kind = str(text.get("model_type", whole.get("model_type", "")))
+        encoder = "modern" in kind or "ultra" in kind
+        self._text: _TextModel = _text_model(kind, text)
+        self._vision = SiglipConfig.read(vision, **(_SIGLIP if encoder else _IDEFICS3_TOWER))
+        self._shuffle = int(whole.get("pixel_shuffle_factor") or whole.get("scale_factor") or (4 if encoder else 2))
+        self._image_id = int(whole.get("image_token_id") or whole.get("image_token_index") or _image_token(kind))
         self._dim = dim
+        self.width = self._text.width
 
     def feed(self, ids: NDArray[np.int64]) -> Feed:
         """The inputs of the text graph, but for the features of pictures: none, as a query has it."""
-        return {**self._text.feed(ids), "features": np.zeros((0, self._text.width), np.float32)}
+        return {**self._text.feed(ids), "features": np.zeros((0, self.width), np.float32)}
 
     @property
     def graphs(self) -> Mapping[str, Callable[[GraphBuilder], None]]:
@@ -83,10 +95,27 @@ class Idefics3:
         x = g.op("Reshape", x, g.constant([-1, times * times * vision.hidden_size]))
         connector = "connector.modality_projection"
         x = g.product(x, f"{g.first_layer(f'{connector}.proj', connector)}.weight")
-        g.output(x, "features", ["features", self._text.width])
+        if isinstance(self._text, UltraBert):  # it has no norm of its own behind the embeddings
+            x = rms_norm(g, x, g.weight("connector.norm.weight"), self._text.config.rms_norm_eps)
+        g.output(x, "features", ["features", self.width])
 
     def _build_text(self, g: GraphBuilder) -> None:
-        multi_vector_head(g, self._text.build(g, self._image_id), self._dim)
+        x = self._text.build(g, self._image_id)
+        if isinstance(self._text, UltraBert) and not g.holds("linear.weight"):
+            output_vectors(g, first_numbers(g, x, self._dim), self._dim)
+        else:
+            multi_vector_head(g, x, self._dim, cuttable=isinstance(self._text, UltraBert))
+
+
+def _text_model(kind: str, config: Mapping[str, Any]) -> _TextModel:
+    if "modern" in kind:
+        return ModernBert(config, _TEXT)
+    return UltraBert(config, _TEXT) if "ultra" in kind else _Llama(config)
+
+
+def _image_token(kind: str) -> int:
+    """The default of the class."""
+    return 49191 if "ultra" in kind else 50407
 
 
 class _Llama:

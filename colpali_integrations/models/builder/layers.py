@@ -17,7 +17,7 @@ from colpali_integrations.runtime.arrays import Feed
 
 __all__ = [
     *("AngleInputs", "PlanInputs", "angle_feed", "angle_inputs", "plan_feed", "plan_inputs"),
-    *("activation", "add_rows", "attention", "causal_attention", "embedding", "exact_layer_norm"),
+    *("activation", "add_rows", "attention", "causal_attention", "embedding", "exact_layer_norm", "first_numbers"),
     *("folded_window_attention", "gated_mlp", "head_norm", "join_heads", "layer_norm", "linear", "multi_vector_head"),
     *("norm_weight", "output_vectors", "place_features", "repeat_heads", "rms_norm", "rotary", "scatter_rows"),
     *("split_heads", "unit_length", "window_attention"),
@@ -221,13 +221,18 @@ def multi_vector_head(g: GraphBuilder, x: str, dim: int, *, cuttable: bool = Fal
                 f"the retrieval head {name} makes vectors of {width} numbers, the model's description says dim={dim}; "
                 f"pass {may}"
             )
-        rows = g.op("Slice", rows, g.constant([0]), g.constant([dim]), g.constant([-1]))
+        rows = first_numbers(g, rows, dim)
     output_vectors(g, rows, dim)
 
 
 def output_vectors(g: GraphBuilder, x: str, dim: int) -> None:
     """Add the output "embeddings": (batch, tokens, dim) scaled to unit length."""
     g.output(unit_length(g, x, dim), "embeddings", ["batch", "tokens", dim])
+
+
+def first_numbers(g: GraphBuilder, x: str, count: int) -> str:
+    """The first numbers of each vector of (batch, tokens, width)."""
+    return g.op("Slice", x, g.constant([0]), g.constant([count]), g.constant([-1]))
 
 
 def split_heads(g: GraphBuilder, x: str, *sizes: int) -> str:
