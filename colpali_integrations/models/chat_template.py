@@ -1,12 +1,13 @@
 """The prompts of a checkpoint that was trained with its chat template, rendered from that template.
 
 The template is a program of someone else's. It is rendered in Jinja's sandbox, which refuses access to Python's
-internals, once per task with a marker in the place of the text; what stands around the marker is the prompt.
+internals, once per task with a marker in the place of the text, or with a picture; what stands around the marker, or
+around the picture's token, is the prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -14,9 +15,12 @@ from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.registry import ModelDescription
 
-__all__ = ["TEMPLATE_FILE", "Prompt", "special_tokens", "template_prompt", "template_prompts"]
+__all__ = ["PICTURE", "TEMPLATE_FILE", "Prompt", "special_tokens", "template_prompt", "template_prompts"]
 
 TEMPLATE_FILE = "chat_template.jinja"
+
+PICTURE = "<image>"
+"""What stands for the picture in a page prompt."""
 
 # A text that no template contains: characters for private use.
 _MARKER = "\ue000text\ue001"
@@ -34,26 +38,34 @@ class Prompt(NamedTuple):
     suffix: str
 
 
-def template_prompt(directory: Path, task: str) -> Prompt | None:
+def template_prompt(directory: Path, task: str, *, picture: bool = False, system: str = "") -> Prompt | None:
     """Render the prompt of a task; None where the folder has no chat template.
 
     Args:
         directory: with `chat_template.jinja`, or a "chat_template" in another configuration file.
         task: "query" or "document", which the template gets as its variable `task`.
+        picture: render a message with a picture instead of a text.
+        system: the text of a message of the system before it; "" for none.
 
     Raises:
-        ModelLoadError: the template fails, or does not contain the text once.
+        ModelLoadError: the template fails, or does not contain the text or the picture once.
     """
     found = _read(directory)
     if found is None:
         return None
     path, template = found
-    text = _render(path, template, task, special_tokens(directory))
-    parts = text.split(_MARKER)
+    content = {"type": "image"} if picture else {"type": "text", "text": _MARKER}
+    messages = [{"role": "user", "content": [content]}]
+    if system:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+    text = _render(path, template, messages, task, special_tokens(directory))
+    parts = text.split(PICTURE if picture else _MARKER)
     if len(parts) != 2:
+        part = f"picture's {PICTURE}" if picture else "text"
         raise ModelLoadError(
-            f"{path}: the template of task {task!r} contains the text {len(parts) - 1} times, expected once; register "
-            "the model with the prompts of its training: register_model(ModelDescription(query_prefix=..., ...))"
+            f"{path}: the template of task {task!r} contains the {part} {len(parts) - 1} times, expected once; "
+            "register the model with the prompts of its training: "
+            "register_model(ModelDescription(query_prefix=..., ...))"
         )
     return Prompt(*parts)
 
@@ -106,7 +118,9 @@ def _read(directory: Path) -> tuple[Path, str] | None:
     return None
 
 
-def _render(path: Path, template: str, task: str, tokens: Mapping[str, str]) -> str:
+def _render(
+    path: Path, template: str, messages: Sequence[Mapping[str, Any]], task: str, tokens: Mapping[str, str]
+) -> str:
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -118,7 +132,6 @@ def _render(path: Path, template: str, task: str, tokens: Mapping[str, str]) -> 
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = refuse
-    messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": _MARKER}]}]
     try:
         return environment.from_string(template).render(messages=messages, task=task, **tokens)
     except Exception as error:  # a template may fail in any way that Python can

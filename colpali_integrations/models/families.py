@@ -20,6 +20,8 @@ class FamilyReference(NamedTuple):
             with a matching word is chosen.
         onnxruntime: the lowest version of ONNX Runtime that has the operators of its graphs, where it is not that of
             the package.
+        system_prompts: whether it renders its prompts from the chat template in a folder, with those that
+            sentence-transformers saves as a message of the system.
     """
 
     module: str
@@ -28,12 +30,16 @@ class FamilyReference(NamedTuple):
     settings: tuple[str, ...]
     hints: tuple[str, ...]
     onnxruntime: str = ""
+    system_prompts: bool = False
 
 
 _BUILT = ("precision", "allow_unused", "base")
 
 FAMILIES = {
     "coltiny": FamilyReference("coltiny.family", "ColTinyFamily", "coltiny-6", (), ("coltiny",)),
+    "ultravbert": FamilyReference(
+        *("ultravbert", "UltraVBertFamily", "ultravbert-1", (*_BUILT, "dim"), ("ultravbert",)), system_prompts=True
+    ),
     "idefics3": FamilyReference(
         "idefics3", "Idefics3Family", "idefics3-1", _BUILT, ("vbert", "colsmol", "idefics3", "smolvlm")
     ),

@@ -204,6 +204,8 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
     adapted = family_class(family).adapt(origin or models[0], config, processor, hints)
     if origin is not None:
         adapted = replace(adapted, **{name: getattr(origin, name) for name in _PROMPTS})
+    elif FAMILIES[family].system_prompts:
+        pass  # the family reads them itself
     elif saved := SavedPrompts(folder):
         adapted = saved.applied(adapted, config.get("architectures"))
     elif (folder / MODULES_FILE).is_file() and not _RETRIEVAL.search(hints):

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from colpali_integrations.models.transformer import (
 )
 from colpali_integrations.runtime.arrays import Feed, Outputs
 
-__all__ = ["Idefics3Family", "Idefics3Pages", "image_text", "tiled_size", "token_grid"]
+__all__ = ["Idefics3Family", "Idefics3Pages", "edge_size", "image_text", "tiled_size", "token_grid"]
 
 # The reference never lets an edge grow beyond this, whatever its configuration holds.
 _LONGEST_EDGE_ALLOWED = 4096
@@ -78,10 +78,17 @@ class Idefics3Pages(TransformerCodec):
         directory: the folder with preprocessor_config.json and processor_config.json.
         vocabulary: the model's tokenizer.
         inputs: as of `TransformerCodec`.
+        kept: as of `TransformerCodec`.
+        template: as of `QueryCodec`.
 
     Attributes:
         tile: pixels of a tile's edge.
+        defaults: settings of the image processor that its files need not hold.
+        fused: as of `PixelScale`.
     """
+
+    defaults: ClassVar[Mapping[str, Any]] = {"size": {"longest_edge": 2048}}
+    fused: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -89,16 +96,22 @@ class Idefics3Pages(TransformerCodec):
         directory: Path,
         vocabulary: Vocabulary,
         inputs: Callable[[NDArray[np.int64]], Feed] | None = None,
+        *,
+        kept: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
+        template: bool = True,
     ) -> None:
-        super().__init__(description.dim, inputs)
+        super().__init__(description.dim, inputs, kept)
         processor = read_json(directory, "processor_config.json", optional=True)
-        config, path = image_settings(directory)
+        found, path = image_settings(directory)
+        config = {**self.defaults, **found}
         self.tile = int(config.get("max_image_size", {}).get("longest_edge", 512))
         self._vocabulary = vocabulary
         self._prompt = description.image_prompt
         self._image_seq_len = int(processor.get("image_seq_len", 64))
-        self._scale = PixelScale(config, path)
-        self._longest_edge = min(int(config.get("size", {}).get("longest_edge", 2048)), _LONGEST_EDGE_ALLOWED)
+        self._template = template
+        self._scale = PixelScale(config, path, fused=self.fused)
+        longest = config["size"].get("longest_edge", self.defaults["size"]["longest_edge"])
+        self._longest_edge = min(int(longest), _LONGEST_EDGE_ALLOWED)
         self._split = bool(config.get("do_image_splitting", True))
         self._resample = Image.Resampling(int(config.get("resample", Image.Resampling.LANCZOS)))
         self._image_id = vocabulary.token_id("<image>")
@@ -113,7 +126,7 @@ class Idefics3Pages(TransformerCodec):
         tiles, grid = self._tiles(item)
         if grid not in self._ids:
             text = self._prompt.replace("<image>", image_text(*grid, self._image_seq_len))
-            self._ids[grid] = np.array(self._vocabulary.prompt_ids(text, template=True), dtype=np.int64)
+            self._ids[grid] = np.array(self._vocabulary.prompt_ids(text, template=self._template), dtype=np.int64)
         pixels = np.stack([self._scale(tile) for tile in tiles])
         return Prepared(grid, {"input_ids": self._ids[grid], "pixel_values": pixels}, extra=grid)
 
@@ -122,17 +135,25 @@ class Idefics3Pages(TransformerCodec):
         tiles = batch[0].extra
         if tiles not in self._grids:
             pictures = batch[0].ids == self._image_id
-            self._grids[tiles] = token_grid(
-                pictures, rows=tiles[0], columns=tiles[1], image_seq_len=self._image_seq_len
-            )
+            grid = token_grid(pictures, rows=tiles[0], columns=tiles[1], image_seq_len=self._image_seq_len)
+            self._grids[tiles] = replace(grid, cells=grid.cells[self.kept(batch[0].ids)])
         return [PageEmbedding(rows, self._grids[tiles]) for rows in self.vectors(outputs, batch)]
+
+    def resized(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """The picture at another width and height."""
+        return image.resize(size, self._resample)
+
+    def longest_edge(self, width: int, height: int) -> int:
+        """The longest edge to which a page of this size is scaled before it is cut, in pixels."""
+        return self._longest_edge
 
     def _tiles(self, image: Image.Image) -> tuple[list[Image.Image], tuple[int, int]]:
         side, square = self.tile, (self.tile, self.tile)
-        image = image.resize(edge_size(*image.size, self._longest_edge), self._resample)
+        longest = self.longest_edge(*image.size) if self._split else self._longest_edge
+        image = self.resized(image, edge_size(*image.size, longest))
         if not self._split:
-            return [image.resize(square, self._resample)], (0, 0)
-        image = image.resize(tiled_size(*image.size, side), self._resample)
+            return [self.resized(image, square)], (0, 0)
+        image = self.resized(image, tiled_size(*image.size, side))
         rows, columns = image.height // side, image.width // side
         if rows * columns == 1:
             return [image], (0, 0)
@@ -141,7 +162,7 @@ class Idefics3Pages(TransformerCodec):
             for row in range(rows)
             for column in range(columns)
         ]
-        return [*tiles, image.resize(square, self._resample)], (rows, columns)
+        return [*tiles, self.resized(image, square)], (rows, columns)
 
 
 def edge_size(width: int, height: int, longest: int) -> tuple[int, int]:

@@ -88,11 +88,7 @@ class NeoMMETexts(QueryCodec):
         described = replace(description, query_prefix=prompt.prefix, query_suffix=prompt.suffix)
         super().__init__(vocabulary, described, blank_pixels=(), template=True, kind=kind)
         self._model = model
-        if self.prepare("a").ids.tolist() != vocabulary.prompt_ids(f"{prompt.prefix}a{prompt.suffix}", template=True):
-            raise ModelLoadError(
-                f"the tokenizer of {description.name} makes other tokens of a text behind {prompt.prefix!r} than of "
-                "the text alone, which is not supported for this family"
-            )
+        self.check_seams(description.name)
 
     def feed(self, batch: Sequence[Prepared]) -> Feed:
         """(batch, n_tokens) ids at places 0, 1, 2 ... on both axes, and no patches."""

@@ -176,6 +176,8 @@ class QueryCodec(TransformerCodec):
         super().__init__(description.dim, inputs, kept)
         self._vocabulary = vocabulary
         self._blank = blank_pixels
+        self._template = template
+        self._around = description.query_prefix, description.query_suffix
         head, self._lead = vocabulary.split_special(description.query_prefix)
         before, after = vocabulary.template_ids() if template else ([], [])
         self._head = [*before, *vocabulary.prompt_ids(head)]
@@ -184,6 +186,22 @@ class QueryCodec(TransformerCodec):
         self._limit = len(vocabulary.user_ids(self._lead)) + self._max_tokens
         self._kind = kind
         self._warned = False
+
+    def check_seams(self, name: str) -> None:
+        """Refuse a tokenizer that makes other tokens of the prompt and a text together than one after the other.
+
+        Args:
+            name: of the model, for messages.
+
+        Raises:
+            ModelLoadError: it does.
+        """
+        prefix, suffix = self._around
+        if self.prepare("a").ids.tolist() != self._vocabulary.prompt_ids(f"{prefix}a{suffix}", template=self._template):
+            raise ModelLoadError(
+                f"the tokenizer of {name} makes other tokens of a text behind {prefix!r} than of the text alone, which "
+                "is not supported for this family"
+            )
 
     def prepare(self, item: str) -> Prepared:
         """Tokenize. Queries of equal length share a run, so that none needs padding."""
