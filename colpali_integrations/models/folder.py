@@ -220,7 +220,7 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
     sizes = [config.get(key) for key in ("embedding_dim", "embed_dim", "dims", "dim")]
     files = (*without_modules(adapted.additional_files), *module_files(folder))
     if (modules := Modules.read(folder)) is not None:
-        if modules.dim is not None:
+        if modules.dim is not None and not FAMILIES[family].system_prompts:
             check_template(folder)
         sizes.insert(0, modules.dim)
         adapted = replace(adapted, max_query_tokens=modules.query_length or adapted.max_query_tokens)

@@ -46,6 +46,7 @@ from . import (
     qwen3_vl,
     similarity,
     tiny_tokenizers,
+    ultravbert,
 )
 from .cases import (
     EMBEDDED,
@@ -70,6 +71,7 @@ LIBRARIES = (
     "onnxscript",
     "pillow",
     "scipy",
+    "sentence_transformers",
     "tokenizers",
     "torch",
     "torchvision",
@@ -408,6 +410,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "qwen2_vl": lambda: qwen2_vl.write(chosen.out, _dump),
         "qwen3_5": lambda: qwen3_5.write(chosen.out, _dump),
         "qwen3_vl": lambda: qwen3_vl.write(chosen.out, _dump),
+        "ultravbert": lambda: ultravbert.write(chosen.out, _dump),
         "compression": lambda: compression.write(chosen.out),
         "similarity": lambda: similarity.write(chosen.out),
     }
