@@ -31,6 +31,7 @@ from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.registry import ModelDescription, Origin, list_supported_models, trained_as
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
 from colpali_integrations.models.sentence_transformers import Modules, check_template, module_files, without_modules
+from colpali_integrations.models.unsupported import ADDING, check_architecture, unknown_architecture
 
 __all__ = [
     *("DESCRIPTION_FILE", "content_revision", "describe_folder", "describe_repository"),
@@ -189,15 +190,13 @@ def _read_description(folder: Path) -> ModelDescription:
 
 
 def _guess_description(folder: Path, repository: str = "", *, base: Path | None = None) -> ModelDescription:
-    config = read_json(base or folder, "config.json")
+    config = _read_config(base or folder)
+    check_architecture(repository or str(folder), config)
     hints = _hints(folder, config)
     family = next((name for name, entry in FAMILIES.items() if any(word in hints for word in entry.hints)), None)
     models = [model for model in list_supported_models() if model.family == family]
     if family is None or not models:
-        raise ModelLoadError(
-            f"cannot tell the family of {folder} from config.json (model_type {config.get('model_type')!r}) or its "
-            "processor configuration; call register_model(ModelDescription(...)) and pass local_dir="
-        )
+        raise unknown_architecture(repository or str(folder), config)
     origin = trained_as(repository or str(config.get("_name_or_path", "")))
     origin = origin if origin is not None and origin.family == family else None
     processor = read_json(folder, "processor_config.json", optional=True)
@@ -240,6 +239,15 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
 def _several_prompts(models: list[ModelDescription]) -> bool:
     """Whether checkpoints of a class have different query prompts, those that save theirs left out."""
     return len({model.query_prefix for model in models if PROMPTS_FILE not in model.additional_files}) > 1
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise ModelLoadError(
+            f"{folder} has no config.json, which names a model's architecture; download it beside the weights, or "
+            f"write a {DESCRIPTION_FILE} with the model's description (see {ADDING})"
+        )
+    return read_json(folder, "config.json")
 
 
 def _unknown_prompts(folder: Path, model: ModelDescription) -> str:

@@ -98,6 +98,10 @@ def resolve_files(
             "network, the name and (for gated repositories) `hf auth login`; or pass local_dir= with a folder that "
             "holds the files."
         ) from error
+    if not downloaded.is_dir():  # huggingface_hub makes no folder where it downloads nothing
+        raise ModelNotFoundError(
+            f"{description.repository} has none of the files {', '.join(description.files)}; is it a model?"
+        )
     return _complete(downloaded, description)
 
 
