@@ -86,7 +86,8 @@ class UltraVBertFamily(TransformerFamily):
         base: ModelDescription, config: Mapping[str, Any], processor: Mapping[str, Any], hints: str
     ) -> ModelDescription:
         """Take the width of the text model for the length of a vector, where no linear layer follows it."""
-        return replace(base, dim=int(part_of(config, "text_config").get("hidden_size") or base.dim))
+        width = part_of(config, "text_config").get("hidden_size")
+        return replace(base, dim=width) if isinstance(width, int) and width > 0 else base
 
 
 class UltraVBertPages(Idefics3Pages):
