@@ -15,7 +15,8 @@ files, which ONNX Runtime maps. In reading order:
 | `half` | a graph in float16 |
 | `config` | a part of config.json as a dataclass |
 | `linear_attention` | a gated delta rule, the linear attention of Qwen3.5 |
-| `vision`, `decoder`, `modernbert`, `qwen_tower`, `qwen_vl` | models that several architectures share |
+| `vision`, `decoder`, `qwen_tower`, `qwen_vl` | models that several architectures share |
+| `layer_kinds`, `modernbert`, `ultrabert` | text models of Idefics3 whose layers attend to windows or to all tokens |
 | `neomme`, `paligemma`, `idefics3`, `qwen2_vl`, `qwen3_vl`, `qwen3_5` | an architecture's configuration and graphs |
 | `checkpoint_graph` | from a folder to graphs that sessions can run |
 | `speeds` | how fast each precision is on this machine |
