@@ -618,8 +618,8 @@ def list_supported_models() -> list[ModelDescription]:
         Frozen descriptions, in the order of registration.
 
     Example:
-        >>> [model.name for model in list_supported_models() if model.size_in_bytes < 1_500_000_000]
-        ['coltiny', 'Hcompany/NeoMME-260M-Retriever', 'Qdrant/colmodernvbert']
+        >>> [model.name for model in list_supported_models() if model.size_in_bytes < 600_000_000]
+        ['coltiny', 'Hcompany/NeoMME-260M-Retriever', 'athrael-soju/ColUltraVBERT']
     """
     with _lock:
         return list(_models.values())
