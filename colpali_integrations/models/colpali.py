@@ -125,7 +125,7 @@ class ColPali:
             max_num_visual_tokens: the most tokens that ColQwen2, ColQwen3 and their kin make of a page, of 28 x 28 or
                 32 x 32 pixels each; None for the limit of the description, else of the files, 768 in most of ColQwen2.
             dim: the length of the vectors of a Qwen3-VL checkpoint, where its files do not say it; or a smaller one, to
-                which Ops-ColQwen3's may be cut. None for that of the description.
+                which those of Ops-ColQwen3 and ColUltraVBERT may be cut. None for that of the description.
             base: the checkpoint that a LoRA adapter adapts, a folder or a repository; None for the repository that its
                 adapter_config.json names.
             allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need; other

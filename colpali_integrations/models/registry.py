@@ -75,7 +75,7 @@ class ModelDescription:
     Attributes:
         name: the name for `ColPali.from_pretrained`.
         family: its architecture, a key of `models.families.FAMILIES`: "neomme", "qwen2_vl",
-            "qwen3_5", "paligemma", "idefics3" or "coltiny".
+            "qwen3_5", "qwen3_vl", "paligemma", "idefics3", "ultravbert" or "coltiny".
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
         revision: commit, tag or branch of the repository; None follows its default branch. For the bundled model and

@@ -391,8 +391,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "only",
         nargs="*",
-        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, neomme, qwen2_vl, qwen3_5, qwen3_vl, checkpoints, "
-        "compression, similarity; all",
+        help="paligemma, paligemma-graphs, colmodernvbert, colsmol, neomme, qwen2_vl, qwen3_5, qwen3_vl, ultravbert, "
+        "checkpoints, compression, similarity; all",
     )
     parser.add_argument("--out", type=Path, default=FIXTURES)
     chosen = parser.parse_args(arguments)
