@@ -363,8 +363,12 @@ def scatter_rows(g: GraphBuilder, x: str, mask: str, rows: str) -> str:
 
 
 def add_rows(g: GraphBuilder, x: str, mask: str, rows: str) -> str:
-    """Add rows (n, width), in order, where the mask (batch, tokens) of x (batch, tokens, width) is true."""
-    return g.op("ScatterND", x, _true_places(g, mask), rows, reduction="add")
+    """Add rows (n, width), in order, where the mask (batch, tokens) of x (batch, tokens, width) is true.
+
+    ScatterND could add by itself, but not in float16 on a CPU.
+    """
+    places = _true_places(g, mask)
+    return g.op("ScatterND", x, places, g.op("Add", g.op("GatherND", x, places), rows))
 
 
 def _true_places(g: GraphBuilder, mask: str) -> str:
