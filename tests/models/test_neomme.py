@@ -293,7 +293,7 @@ def test_single_vectors_are_dense_where_the_model_has_a_head(model: ColPali, col
 def test_an_export_has_no_settings_of_a_checkpoint() -> None:
     with pytest.raises(ConfigurationError, match=r"precision, max_side: coltiny is an ONNX export"):
         ColPali.from_pretrained(precision="int8", max_side=100)
-    with pytest.raises(ConfigurationError, match="precision must be one of float32, int8, int8-dynamic, got 'int7'"):
+    with pytest.raises(ConfigurationError, match=r"precision must be one of float32, .*, got 'int7'"):
         ColPali.from_pretrained(FOLDER, precision="int7")  # type: ignore[arg-type]
 
 
