@@ -20,14 +20,17 @@ LAYERS = {
         "errors.py": 0,
         "_public.py": 0,
         "_forks.py": 0,
+        "_logs.py": 0,
+        "_failures.py": 1,
         "_options.py": 1,
-        "pages": 1,
-        "runtime": 1,
-        "scoring": 2,
-        "explain": 3,
+        "pdfium": 1,
+        "pages": 2,
+        "runtime": 2,
+        "scoring": 3,
+        "explain": 4,
     },
-    **{"models": 4, "stores": 5},
-    **{"langchain": 6, "llama_index": 6, "ray": 6, "cli": 7},
+    **{"models": 5, "stores": 6},
+    **{"langchain": 7, "llama_index": 7, "ray": 7, "cli": 8},
 }
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
 
@@ -62,7 +65,7 @@ def test_packages_import_in_one_direction(path: Path) -> None:
         assert inside or LAYERS[parts[1]] < LAYERS[layer], f"{layer}/{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("layer", ["pages", "runtime", "scoring", "explain", "models", "stores"])
+@pytest.mark.parametrize("layer", ["pdfium", "pages", "runtime", "scoring", "explain", "models", "stores"])
 def test_the_shared_packages_import_no_framework(layer: str) -> None:
     frameworks = ("langchain", "llama_index", "ray", "typer", "rich")
     for path in (PACKAGE / layer).rglob("*.py"):
@@ -86,6 +89,10 @@ def test_the_import_is_light() -> None:
 
 def test_pages_need_no_onnxruntime() -> None:
     assert not loaded_after("import colpali_integrations.pages") & {"onnxruntime", "onnx", "tokenizers"}
+
+
+def test_the_process_that_reads_pdfs_starts_quickly() -> None:
+    assert not loaded_after("import colpali_integrations.pdfium.worker") & {"numpy", "PIL", "onnxruntime"}
 
 
 def test_encoding_loads_no_framework_and_no_torch() -> None:

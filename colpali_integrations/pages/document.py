@@ -64,6 +64,7 @@ class PagedDocument:
         extra_metadata: values for every page that are no part of the identity, such as those of a framework's reader.
         dpi: resolution of PDF pages.
         password: for an encrypted PDF. The metadata do not contain it.
+        isolate: False to read a PDF that you trust in this process, without limits; see `open_pdf`.
 
     Attributes:
         document_id: identity of the document.
@@ -93,6 +94,7 @@ class PagedDocument:
         extra_metadata: Mapping[str, Any] | None = None,
         dpi: float = DEFAULT_DPI,
         password: str | None = None,
+        isolate: bool = True,
     ) -> None:
         if not 0 < dpi < math.inf:
             raise ConfigurationError(f"dpi must be a positive number, got {dpi}")
@@ -102,7 +104,7 @@ class PagedDocument:
         self.path = real_path(self.source) if isinstance(self.source, str) else None
         self._tags = dict(metadata or {})
         self.metadata = {**(extra_metadata or {}), **self._tags}
-        self._password = password
+        self._password, self._isolate = password, isolate
         self._pdf: Pdf | None = None
         self.digest = ""
         self.is_pdf = not isinstance(self.source, Image.Image) and is_pdf(self.path or self.source)
@@ -156,7 +158,7 @@ class PagedDocument:
         if self._pdf is None:
             assert not isinstance(self.source, Image.Image)
             self._check_unchanged()
-            self._pdf = open_pdf(self.path or self.source, password=self._password)
+            self._pdf = open_pdf(self.path or self.source, password=self._password, isolate=self._isolate)
             self._pdf.name = image_name(self.source)
         return self._pdf
 

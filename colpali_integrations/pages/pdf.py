@@ -1,4 +1,4 @@
-"""PDFs: text, size and picture of each page, read by pypdfium2."""
+"""PDFs: text, size and picture of each page, read by pdfium in a process of its own, or in this one."""
 
 from __future__ import annotations
 
@@ -6,22 +6,33 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 
-import pypdfium2
 from PIL import Image
 
 from colpali_integrations._forks import hold_during_forks
-from colpali_integrations._logs import without_entries
-from colpali_integrations.errors import ConfigurationError, PdfError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
 from colpali_integrations.pages.images import image_name, read_whole
+from colpali_integrations.pages.isolation import IsolatedReader
+from colpali_integrations.pdfium.pixels import Pixels
 
-__all__ = ["Pdf", "PdfPage", "is_pdf", "open_pdf", "page_numbers", "pdf_page_count", "pdf_pages", "whole_number"]
+__all__ = [
+    "FailedPage",
+    "Pdf",
+    "PdfPage",
+    "is_pdf",
+    "open_pdf",
+    "page_numbers",
+    "pages_and_failures",
+    "pdf_page_count",
+    "pdf_pages",
+    "whole_number",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +42,6 @@ PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
 _pdfium = threading.RLock()
 hold_during_forks(_pdfium)
 _EXPECTED = "pages: expected 1-based whole numbers, such as [1, 3] or range(1, 4)"
-# A poster of 5 m at 150 dpi would be a gigapixel; larger pages are drawn at a lower resolution.
-_MAX_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,28 @@ class PdfPage:
     def name(self) -> str:
         """The name of the page in messages."""
         return f"{self.source}, page {self.number}"
+
+
+@dataclass(frozen=True)
+class FailedPage:
+    """Takes the place of a page that cannot be read; use of its picture raises the error.
+
+    Attributes:
+        name: of the page in messages.
+        error: the reason.
+    """
+
+    name: str
+    error: PdfError
+
+    @property
+    def image(self) -> Image.Image:
+        """No picture.
+
+        Raises:
+            PdfError: always.
+        """
+        raise self.error
 
 
 class Pdf(Protocol):
@@ -104,18 +135,25 @@ class Pdf(Protocol):
         """Release the document. Calling it twice does nothing."""
 
 
-def open_pdf(source: PdfSource, *, password: str | None = None) -> Pdf:
+def open_pdf(source: PdfSource, *, password: str | None = None, isolate: bool = True) -> Pdf:
     """Open a PDF.
+
+    Its pages are read in a worker process, with limits: opening the document, and reading and drawing each page, may
+    take 30 s of processor time, 120 s in all and 1.5 GB of memory. A page beyond them, or one that crashes the process,
+    raises a `PdfError`, and the next page is read by another process. Windows has the limit of 120 s alone, and macOS
+    no limit of memory.
 
     Args:
         source: a path, the bytes, or an open binary file (rewound first).
         password: for an encrypted document.
+        isolate: False to read in this process without limits, for documents that you trust.
 
     Returns:
         The open document; close it when its pages are done.
 
     Raises:
         PdfError: `source` is not a PDF, damaged, empty, or encrypted and the password is wrong or missing.
+        ConfigurationError: the worker process does not start.
 
     Example:
         >>> pdf = open_pdf("report.pdf")
@@ -123,7 +161,7 @@ def open_pdf(source: PdfSource, *, password: str | None = None) -> Pdf:
         (2, (596, 842), True)
         >>> pdf.close()
     """
-    return _PdfiumPdf(source, password)
+    return _OpenPdf(image_name(source), _reader(source, password, isolate))
 
 
 def is_pdf(source: str | os.PathLike[str] | bytes) -> bool:
@@ -144,7 +182,12 @@ def is_pdf(source: str | os.PathLike[str] | bytes) -> bool:
 
 
 def pdf_pages(
-    source: PdfSource, *, dpi: float = 150, pages: Iterable[int] | None = None, password: str | None = None
+    source: PdfSource,
+    *,
+    dpi: float = 150,
+    pages: Iterable[int] | None = None,
+    password: str | None = None,
+    isolate: bool = True,
 ) -> Iterator[PdfPage]:
     """Render the pages of a PDF one by one, so that a long document never fills the memory.
 
@@ -153,12 +196,14 @@ def pdf_pages(
         dpi: resolution of the rendered page. A page beyond 50 megapixels is drawn smaller, and the log names it.
         pages: 1-based numbers, in the requested order; None for all.
         password: for an encrypted document.
+        isolate: as for `open_pdf`.
 
     Yields:
         Pages, in order.
 
     Raises:
-        PdfError: `source` cannot be opened (see `open_pdf`), or lacks a requested page.
+        PdfError: `source` cannot be opened (see `open_pdf`), lacks a requested page, or has one that cannot be read.
+            Pages after it can be requested by `pages`, or read by `open_pdf`.
         ConfigurationError: `pages` are not 1-based whole numbers.
 
     Example:
@@ -167,17 +212,25 @@ def pdf_pages(
         1 (1241, 1754) True
         2 (1241, 1754) True
     """
+    return _raising(pages_and_failures(source, dpi=dpi, pages=pages, password=password, isolate=isolate))
+
+
+def pages_and_failures(
+    source: PdfSource, *, dpi: float, pages: Iterable[int] | None, password: str | None, isolate: bool
+) -> Generator[PdfPage | FailedPage, None, None]:
+    """`pdf_pages` with a `FailedPage` in the place of each page that cannot be read, instead of its error."""
     if not 0 < dpi < math.inf:
         raise PdfError(f"dpi must be a positive number, got {dpi!r}")
-    return _pages(source, dpi, page_numbers(pages), password)
+    return _pages(source, dpi, page_numbers(pages), password, isolate)
 
 
-def pdf_page_count(source: PdfSource, *, password: str | None = None) -> int:
+def pdf_page_count(source: PdfSource, *, password: str | None = None, isolate: bool = True) -> int:
     """Number of pages of a PDF, without rendering any.
 
     Args:
         source: as for `pdf_pages`.
         password: for an encrypted document.
+        isolate: as for `open_pdf`.
 
     Raises:
         PdfError: as `pdf_pages`.
@@ -186,7 +239,7 @@ def pdf_page_count(source: PdfSource, *, password: str | None = None) -> int:
         >>> pdf_page_count("report.pdf")
         2
     """
-    with closing(open_pdf(source, password=password)) as pdf:
+    with closing(open_pdf(source, password=password, isolate=isolate)) as pdf:
         return pdf.page_count
 
 
@@ -224,92 +277,149 @@ def whole_number(number: Any) -> int:
     raise ConfigurationError(f"{_EXPECTED}, got {number!r}")
 
 
-def _pages(source: PdfSource, dpi: float, numbers: list[int] | None, password: str | None) -> Iterator[PdfPage]:
-    with closing(open_pdf(source, password=password)) as pdf:
+def _pages(
+    source: PdfSource, dpi: float, numbers: list[int] | None, password: str | None, isolate: bool
+) -> Generator[PdfPage | FailedPage, None, None]:
+    with closing(open_pdf(source, password=password, isolate=isolate)) as pdf:
         for number in range(1, pdf.page_count + 1) if numbers is None else numbers:
-            width, height = pdf.size(number)
-            image, text = pdf.render(number, dpi), pdf.text(number)
-            yield PdfPage(image, number, text, width, height, pdf.name, pdf.page_count)
+            yield _page(pdf, number, dpi)
 
 
-class _PdfiumPdf:
-    """A `Pdf` read by pdfium. The latest page stays loaded: callers read its text, size and picture together."""
+def _page(pdf: Pdf, number: int, dpi: float) -> PdfPage | FailedPage:
+    try:
+        width, height = pdf.size(number)
+        image, text = pdf.render(number, dpi), pdf.text(number)
+    except PdfError as error:
+        return FailedPage(f"{pdf.name}, page {number}", error)
+    return PdfPage(image, number, text, width, height, pdf.name, pdf.page_count)
 
-    def __init__(self, source: PdfSource, password: str | None) -> None:
-        self.name = image_name(source)
-        with _pdfium:
-            self._document: pypdfium2.PdfDocument | None = _open(source, password)
-            self.page_count = len(self._document)
-        self._loaded: tuple[int, pypdfium2.PdfPage] | None = None
+
+def _raising(pages: Generator[PdfPage | FailedPage, None, None]) -> Iterator[PdfPage]:
+    with closing(pages):
+        for page in pages:
+            if isinstance(page, FailedPage):
+                raise page.error
+            yield page
+
+
+class _Reader(Protocol):
+    """Reads the pages of one document, in this process or in another one; its errors do not name the document."""
+
+    page_count: int
+
+    def size(self, number: int) -> tuple[float, float]: ...
+
+    def text(self, number: int) -> str: ...
+
+    def label(self, number: int) -> str: ...
+
+    def draw(self, number: int, dpi: float) -> Pixels: ...
+
+    def close(self) -> None: ...
+
+
+class _OpenPdf:
+    """A `Pdf` over a reader: checks numbers, and names document and page in errors."""
+
+    def __init__(self, name: str, reader: _Reader) -> None:
+        self.name = name
+        self._reader: _Reader | None = reader
+        self.page_count = reader.page_count
 
     def size(self, number: int) -> tuple[float, float]:
-        with self._page(number) as page:
-            width, height = page.get_size()
-        return float(width), float(height)
+        with self._reading(number) as (reader, page):
+            return reader.size(page)
 
     def text(self, number: int) -> str:
-        with self._page(number) as page:
-            text_page = page.get_textpage()
-            try:
-                return _clean(text_page.get_text_range())
-            finally:
-                text_page.close()
+        with self._reading(number) as (reader, page):
+            return reader.text(page)
 
     def label(self, number: int) -> str:
-        with self._page(number) as page:
-            assert page.pdf is not None
-            return page.pdf.get_page_label(number - 1) or str(number)
+        with self._reading(number) as (reader, page):
+            return reader.label(page) or str(page)
 
     def render(self, number: int, dpi: float) -> Image.Image:
-        with self._page(number) as page:
-            image: Image.Image = page.render(scale=self._scale(number, page.get_size(), dpi)).to_pil().convert("RGB")
-        return image
+        with self._reading(number) as (reader, page):
+            drawn = reader.draw(page, dpi)
+            if drawn.dpi < dpi * (1 - 1e-9):
+                self._warn(page, reader.size(page), drawn.dpi, dpi)
+            size = (drawn.width, drawn.height)
+            return Image.frombuffer("RGB", size, drawn.data, "raw", "BGR", drawn.stride, 1)
+
+    def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    @contextmanager
+    def _reading(self, number: int) -> Iterator[tuple[_Reader, int]]:
+        if self._reader is None:
+            raise PdfError(f"{self.name} was closed; open it again")
+        number = whole_number(number)
+        if not 1 <= number <= self.page_count:
+            raise PdfError(
+                f"{self.name} has pages 1 to {self.page_count}; page {number} was requested (numbers are 1-based)"
+            )
+        try:
+            yield self._reader, number
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise PdfError(f"{self.name}, page {number} cannot be drawn: {_reason(error)}") from error
+
+    def _warn(self, page: int, size: tuple[float, float], drawn: float, dpi: float) -> None:
+        logger.warning(
+            "%s, page %d is %.0f x %.0f points; drawn at %.0f dpi instead of %g, which is 50 megapixels",
+            *(self.name, page, *size, drawn, dpi),
+        )
+
+
+class _LockedReader:
+    """A reader in this process, where one thread at a time may call pdfium."""
+
+    def __init__(self, source: Path | bytes, password: str | None) -> None:
+        # Slow to import, and unused where documents are read in other processes.
+        from colpali_integrations.pdfium.reader import PdfiumReader
+
+        with _pdfium:
+            self._reader = PdfiumReader(source, password)
+        self.page_count = self._reader.page_count
+
+    def size(self, number: int) -> tuple[float, float]:
+        with _pdfium:
+            return self._reader.size(number)
+
+    def text(self, number: int) -> str:
+        with _pdfium:
+            return self._reader.text(number)
+
+    def label(self, number: int) -> str:
+        with _pdfium:
+            return self._reader.label(number)
+
+    def draw(self, number: int, dpi: float) -> Pixels:
+        with _pdfium:
+            return self._reader.draw(number, dpi)
 
     def close(self) -> None:
         with _pdfium:
-            document, self._document = self._document, None
-            if document is not None:
-                self._release()
-                document.close()
-
-    @contextmanager
-    def _page(self, number: int) -> Iterator[pypdfium2.PdfPage]:
-        with _pdfium:
-            if self._document is None:
-                raise PdfError(f"{self.name} was closed; open it again")
-            number = whole_number(number)
-            if not 1 <= number <= self.page_count:
-                raise PdfError(
-                    f"{self.name} has pages 1 to {self.page_count}; page {number} was requested (numbers are 1-based)"
-                )
-            try:
-                if self._loaded is None or self._loaded[0] != number:
-                    self._release()
-                    self._loaded = number, self._document[number - 1]
-                yield self._loaded[1]
-            except (pypdfium2.PdfiumError, ValueError) as error:  # ValueError: a page without area
-                raise PdfError(f"{self.name}, page {number} cannot be drawn: {error}") from error
-
-    def _release(self) -> None:
-        loaded, self._loaded = self._loaded, None
-        if loaded is not None:
-            loaded[1].close()
-
-    def _scale(self, number: int, size: tuple[float, float], dpi: float) -> float:
-        width, height = size
-        scale = dpi / 72
-        pixels = width * height * scale * scale
-        if pixels <= _MAX_PIXELS:
-            return scale
-        smaller: float = scale * (_MAX_PIXELS / pixels) ** 0.5
-        logger.warning(
-            "%s, page %d is %.0f x %.0f points; drawn at %.0f dpi instead of %g, which is 50 megapixels",
-            *(self.name, number, width, height, smaller * 72, dpi),
-        )
-        return smaller
+            self._reader.close()
 
 
-def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
+def _reader(source: Any, password: str | None, isolate: bool) -> _Reader:
+    name, content = image_name(source), _checked(source)
+    try:
+        return IsolatedReader(content, password) if isolate else _LockedReader(content, password)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        reason = _reason(error)
+        is_sentence = reason.startswith(("is ", "has "))
+        raise PdfError(f"{name} {reason}" if is_sentence else f"{name} cannot be opened: {reason}") from error
+
+
+def _checked(source: Any) -> Path | bytes:
+    """The path of an existing file, or bytes; neither is empty."""
     name = image_name(source)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source).expanduser()
@@ -317,46 +427,17 @@ def _open(source: Any, password: str | None) -> pypdfium2.PdfDocument:
             raise PdfError(f"no PDF at {path}")
         if path.stat().st_size == 0:
             raise PdfError(f"{path} is empty (0 bytes)")
-        opened: Any = path
-    else:
-        try:
-            content = read_whole(source) if hasattr(source, "read") else source
-        except (OSError, ValueError) as error:  # ValueError: the file is closed
-            raise PdfError(f"cannot read {name}: {error}") from error
-        if not isinstance(content, (bytes, bytearray, memoryview)):
-            raise PdfError(
-                f"cannot use {type(source).__name__} as a PDF; expected a path, bytes or an open binary file"
-            )
-        if not memoryview(content).nbytes:
-            raise PdfError(f"{name} is empty (0 bytes)")
-        opened = content if isinstance(content, bytes) else memoryview(content).tobytes()
+        return path
     try:
-        document = pypdfium2.PdfDocument(opened, password=password)
-    except pypdfium2.PdfiumError as error:
-        text = str(error).lower()
-        if "password" in text:
-            hint = "the password is wrong" if password else "pass password=..."
-            raise PdfError(f"{name} is encrypted; {hint}") from error
-        raise PdfError(f"{name} is not a PDF, or is damaged or cut off ({error})") from error
-    try:
-        if document.get_formtype():
-            # pypdfium2 logs build instructions for each XFA form, whose pages are drawn anyway.
-            with without_entries("pypdfium2._helpers.document", "XFA"):
-                document.init_forms()  # without this, pdfium does not draw the values of filled-in forms
-        if len(document) == 0:
-            raise PdfError(f"{name} has no pages")
-    except BaseException as error:
-        document.close()
-        if isinstance(error, pypdfium2.PdfiumError):
-            raise PdfError(f"{name} is damaged: {error}") from error
-        raise
-    return document
+        content = read_whole(source) if hasattr(source, "read") else source
+    except (OSError, ValueError) as error:  # ValueError: the file is closed
+        raise PdfError(f"cannot read {name}: {error}") from error
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise PdfError(f"cannot use {type(source).__name__} as a PDF; expected a path, bytes or an open binary file")
+    if not memoryview(content).nbytes:
+        raise PdfError(f"{name} is empty (0 bytes)")
+    return content if isinstance(content, bytes) else memoryview(content).tobytes()
 
 
-def _clean(text: str) -> str:
-    """Replace characters that some stores cannot hold.
-
-    pdfium joins lines at a hyphen by U+FFFE, which is no character; broken character maps yield NULs and surrogates.
-    """
-    text = text.replace("\r\n", "\n").replace("\ufffe", "-").replace("\x00", "")
-    return text.encode("utf-8", "ignore").decode("utf-8")
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ColPaliError) else f"{type(error).__name__}: {error}"

@@ -25,7 +25,9 @@ DEFAULT_DPI = 150.0
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
 
 
-def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, password: str | None = None) -> Image.Image:
+def page_image(
+    metadata: Mapping[str, Any], *, dpi: float | None = None, password: str | None = None, isolate: bool = True
+) -> Image.Image:
     """Draw a page again from its file, or decode the base64 in its metadata.
 
     Args:
@@ -35,6 +37,7 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
             None, and where the file is missing, has changed or cannot be opened. One that a caller put into the
             metadata of a page is always preferred.
         password: for an encrypted PDF.
+        isolate: False to draw a PDF that you trust in this process, without limits; see `open_pdf`.
 
     Returns:
         An RGB image.
@@ -50,20 +53,20 @@ def page_image(metadata: Mapping[str, Any], *, dpi: float | None = None, passwor
     """
     encoded = metadata.get("image_base64")
     if not encoded:
-        return _drawn(metadata, dpi, password)
+        return _drawn(metadata, dpi, password, isolate)
     if dpi is not None and has_own_picture(metadata):
         with suppress(InputError):
-            return _drawn(metadata, dpi, password)
+            return _drawn(metadata, dpi, password, isolate)
     return load_image(f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}")
 
 
-def _drawn(metadata: Mapping[str, Any], dpi: float | None, password: str | None) -> Image.Image:
+def _drawn(metadata: Mapping[str, Any], dpi: float | None, password: str | None, isolate: bool) -> Image.Image:
     path, number = page_file(metadata)
     if not is_pdf(path):
         if number != 1:
             raise ImageError(f"{path} is an image and has only page 1; page {number} was requested")
         return load_image(path)
-    with closing(open_pdf(path, password=password)) as pdf:
+    with closing(open_pdf(path, password=password, isolate=isolate)) as pdf:
         return pdf.render(number, dpi or metadata.get("dpi") or DEFAULT_DPI)
 
 

@@ -1,0 +1,258 @@
+"""One worker process that reads PDFs (`pdfium.worker`), as its caller sees it."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from colpali_integrations._forks import hold_during_forks
+from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.pdfium.limits import Limits
+from colpali_integrations.pdfium.messages import HEAD_BYTES, MAX_FIELDS, lengths, pack, unpack
+
+__all__ = ["Reply", "Worker", "WorkerEndedError"]
+
+_ROOT = Path(__file__).parents[2]
+# A text layer or a picture; a worker that sends more is not ours any more.
+_MAX_DATA = 2**28
+_PIPE_BYTES = 2**20
+_ON_POSIX = os.name == "posix"
+
+_NOT_STARTED = "the process that reads PDFs does not start"
+_IN_THIS_PROCESS = "PDFs that you trust can be read in this process: isolate=False"
+_HOW_WITHOUT = "a file that you trust can be read without limits: isolate=False"
+
+# A child that is forked while a process starts would inherit its pipes, and keep it alive after its caller.
+_starting = threading.Lock()
+hold_during_forks(_starting)
+
+
+class WorkerEndedError(Exception):
+    """A worker process ended, or cannot be used any more, before it replied.
+
+    Attributes:
+        again: whether a new process may succeed, because the reason may lie in what this one did before.
+    """
+
+    def __init__(self, reason: str, *, again: bool = True) -> None:
+        super().__init__(reason)
+        self.again = again
+
+
+class Reply(NamedTuple):
+    """The answer of a worker. It is not to be trusted: a damaged file may have taken the process over.
+
+    Attributes:
+        fields: JSON values.
+        data: a text in UTF-8, or pixels.
+    """
+
+    fields: dict[str, Any]
+    data: bytearray
+
+
+class Worker:
+    """A running process. One thread at a time may use it.
+
+    Args:
+        limits: of each request.
+
+    Attributes:
+        answered: number of replies.
+        over_memory: the reason of a failure beyond the limit of memory.
+
+    Raises:
+        ConfigurationError: the system starts no process.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.answered = 0
+        self.over_memory = f"it needs more than {limits.memory / 1e9:g} GB of memory; {_HOW_WITHOUT}"
+        command = [sys.executable or "python", "-W", "ignore", "-m", "colpali_integrations.pdfium.worker"]
+        try:
+            with _starting:
+                self._process = subprocess.Popen(
+                    [*command, str(limits.memory)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    bufsize=0,
+                    cwd=_ROOT,  # and not the folder of the caller, which may hold a json.py from somewhere
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_folders())},
+                )
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{_NOT_STARTED}: {error}. {_IN_THIS_PROCESS}") from error
+        self._input, self._output = _pipes(self._process)
+
+    @property
+    def id(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def ask(self, fields: Mapping[str, Any], data: bytes = b"", *, seconds: float) -> Reply:
+        """Send a request and wait for the reply.
+
+        Args:
+            fields: of the request.
+            data: the content of a document.
+            seconds: the time to wait; then the process is killed.
+
+        Raises:
+            WorkerEndedError: there is no reply.
+        """
+        clock = _Clock(self._process, seconds)
+        try:
+            with clock:
+                self._send(pack(fields, len(data)), clock)
+                self._send(data, clock)
+                reply = self._receive(clock)
+        except (OSError, EOFError, ValueError) as error:  # ValueError: the reply is none of ours
+            self.kill()
+            raise self._ended(clock, error) from error
+        except BaseException:  # Ctrl-C: the reply would be taken for that to the next request
+            self.kill()
+            raise
+        self.answered += 1
+        return reply
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._close_pipes()
+        with suppress(OSError):
+            self._process.wait()
+
+    def abandon(self) -> None:
+        """Forget the process in a forked child: it is the parent's."""
+        self._close_pipes()
+        self._process.returncode = 0  # else its destructor warns of a process that runs
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._input, self._output):
+            with suppress(OSError):
+                pipe.close()
+
+    def _send(self, content: bytes, clock: _Clock) -> None:
+        view = memoryview(content)
+        while view:
+            written = self._input.write(view)
+            if written is None:
+                clock.wait(self._input, writing=True)
+            else:
+                view = view[written:]
+
+    def _receive(self, clock: _Clock) -> Reply:
+        fields_length, data_length = lengths(self._read(HEAD_BYTES, clock))
+        if fields_length > MAX_FIELDS or data_length > _MAX_DATA:
+            raise ValueError("too long")
+        return Reply(unpack(self._read(fields_length, clock)), self._read(data_length, clock))
+
+    def _read(self, length: int, clock: _Clock) -> bytearray:
+        content = bytearray(length)
+        view = memoryview(content)
+        while view:
+            read: int | None = self._output.readinto(view)  # type: ignore[attr-defined]  # a raw file's
+            if read is None:
+                clock.wait(self._output, writing=False)
+            elif read:
+                view = view[read:]
+            else:
+                raise EOFError
+        return content
+
+    def _ended(self, clock: _Clock, error: Exception) -> WorkerEndedError | ConfigurationError:
+        code = self._process.returncode
+        if clock.is_over:
+            return WorkerEndedError(f"it takes more than {self._limits.seconds:g} s; {_HOW_WITHOUT}", again=False)
+        if isinstance(error, ValueError):
+            return WorkerEndedError("it breaks the process that reads PDFs")
+        if code == -getattr(signal, "SIGXCPU", 0):
+            reason = f"it takes more than {self._limits.cpu_seconds:g} s of processor time"
+            return WorkerEndedError(f"{reason}; {_HOW_WITHOUT}", again=False)
+        if code == -signal.SIGINT:
+            return WorkerEndedError("it was interrupted", again=False)
+        if code > 0 and not self.answered:
+            return ConfigurationError(
+                f"{_NOT_STARTED}: `{sys.executable} -m colpali_integrations.pdfium.worker` ended with code {code}. "
+                f"{_IN_THIS_PROCESS}"
+            )
+        most = f"{self._limits.memory / 1e9:g} GB of memory"
+        return WorkerEndedError(f"it needs more than {most}, or is damaged so that pdfium crashes ({_name(code)})")
+
+
+class _Clock:
+    """The time that a request has. Where pipes cannot be polled, a thread kills the process at its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self._process = process
+        self._end = time.monotonic() + seconds
+        self._timer = None if _ON_POSIX else threading.Timer(seconds, process.kill)
+
+    def __enter__(self) -> None:
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._end
+
+    def wait(self, pipe: IO[bytes], *, writing: bool) -> None:
+        """Wait until a pipe is ready.
+
+        Raises:
+            TimeoutError: the time is over.
+        """
+        poll = select.poll()
+        poll.register(pipe, select.POLLOUT if writing else select.POLLIN)
+        if not poll.poll(max(0, math.ceil((self._end - time.monotonic()) * 1000))):
+            raise TimeoutError
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if _ON_POSIX:
+        for pipe in (process.stdin, process.stdout):
+            os.set_blocking(pipe.fileno(), False)
+            _enlarge(pipe)
+    return process.stdin, process.stdout
+
+
+def _enlarge(pipe: IO[bytes]) -> None:
+    """Let a pipe hold more than 64 KiB, for pictures of several MB."""
+    import fcntl
+
+    with suppress(AttributeError, OSError):  # Linux only; a user may have too many large pipes
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _import_folders() -> list[str]:
+    """The folders that this process imports from, but not the current one."""
+    return [folder for folder in sys.path if folder and Path(folder).is_absolute()]
+
+
+def _name(code: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"code {code}"

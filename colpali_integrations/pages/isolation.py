@@ -1,0 +1,332 @@
+"""PDFs in worker processes with limits, so that a bad page costs that page and neither its caller nor the next page.
+
+Up to four processes serve all documents of a caller. Each holds one open document; where more are open at a time, the
+one that was not used for longest is opened again when its turn comes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from colpali_integrations._forks import renew_after_forks
+from colpali_integrations.errors import PdfError
+from colpali_integrations.pages._process import Reply, Worker, WorkerEndedError
+from colpali_integrations.pdfium.limits import Limits
+from colpali_integrations.pdfium.pixels import MAX_PIXELS, MAX_SIDE, Pixels
+
+__all__ = ["IsolatedReader", "WorkerPool"]
+
+T = TypeVar("T")
+
+_MOST_WORKERS = 4
+# A process whose pages have left more than this behind is replaced, so that each page has nearly the whole limit.
+_LEFT_BEHIND = 500_000_000
+_CLOSING_SECONDS = 5.0
+
+
+class IsolatedReader:
+    """The pages of a PDF that is open in a worker process, by 1-based numbers.
+
+    Any thread may call it; threads that read at the same time use several processes.
+
+    Args:
+        source: path of an existing file, or the bytes, which are kept for another process.
+        password: for an encrypted document. It goes to the process through a pipe.
+        pool: the processes; None for those that all documents share.
+
+    Attributes:
+        page_count: number of pages.
+        closed: whether `close` was called.
+
+    Raises:
+        PdfError: the document cannot be opened; from every method, for a page that cannot be read, or not within the
+            limits.
+        ConfigurationError: no process can be started.
+    """
+
+    def __init__(self, source: Path | bytes, password: str | None, pool: WorkerPool | None = None) -> None:
+        self._pool = _POOL if pool is None else pool
+        self._path = None if isinstance(source, bytes) else os.path.abspath(source)  # noqa: PTH100 - keeps links
+        self._content = source if isinstance(source, bytes) else b""
+        self._password = password
+        self._state = self._file_state()
+        self.closed = False
+        self.page_count = 0
+        with self._pool.lease(self) as slot:
+            self.page_count = slot.open(self)
+
+    def size(self, number: int) -> tuple[float, float]:
+        """Width and height in points."""
+        fields = self._read("size", number).fields
+        return _number(fields, "width"), _number(fields, "height")
+
+    def text(self, number: int) -> str:
+        """The text layer."""
+        return self._read("text", number).data.decode(errors="replace")
+
+    def label(self, number: int) -> str:
+        """The printed number; "" where the document names none."""
+        label = self._read("label", number).fields.get("label")
+        return label if isinstance(label, str) else ""
+
+    def draw(self, number: int, dpi: float) -> Pixels:
+        """The picture."""
+        fields, data = self._read("draw", number, dpi=dpi)
+        width, height, stride = (int(_number(fields, name)) for name in ("width", "height", "stride"))
+        fits = 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= 1.01 * MAX_PIXELS
+        if not fits or stride < 3 * width or stride * height != len(data):
+            raise PdfError(_NOT_OURS)
+        return Pixels(width, height, stride, _number(fields, "dpi"), data)
+
+    def close(self) -> None:
+        """Release the document. Calling it twice does nothing."""
+        if not self.closed:
+            self.closed = True
+            self._pool.release(self)
+
+    def opening(self) -> tuple[dict[str, Any], bytes]:
+        """The request that opens the document in a process, and its data.
+
+        Raises:
+            PdfError: the file was changed, so that its pages may be others.
+        """
+        if self._file_state() != self._state:
+            raise PdfError("the file was changed while it was read; open it again")
+        return {"call": "open", "path": self._path, "password": self._password}, self._content
+
+    def _read(self, call: str, number: int, **arguments: float) -> Reply:
+        with self._pool.lease(self) as slot:
+            return slot.read(self, {"call": call, "page": number, **arguments})
+
+    def _file_state(self) -> tuple[int, ...]:
+        if self._path is None:
+            return ()
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 - a string
+        except OSError as error:
+            raise PdfError(f"the file cannot be read: {error.strerror}") from error
+        return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+class _Budget:
+    """The limits of one page. Reading its text and drawing it count together; drawing it again counts anew.
+
+    Args:
+        page: its number; None for opening the document.
+        limits: of a page.
+    """
+
+    def __init__(self, page: int | None, limits: Limits) -> None:
+        self._page = page
+        self._calls: set[str] = set()
+        self.cpu_seconds, self.seconds = limits.cpu_seconds, limits.seconds
+
+    def covers(self, page: int, call: str) -> bool:
+        """Whether a call belongs to the same reading of the page."""
+        return page == self._page and call not in self._calls
+
+    def spend(self, call: str, cpu_seconds: float, seconds: float) -> None:
+        """Subtract what a call took."""
+        self._calls.add(call)
+        self.cpu_seconds = max(0.0, self.cpu_seconds - max(0.0, cpu_seconds))
+        self.seconds -= seconds
+
+
+class _Slot:
+    """A place in the pool: a process, started at first use and again after its end, and the document open in it.
+
+    Attributes:
+        busy: whether a thread uses it.
+        document: open in the process.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._budget = _Budget(None, limits)
+        self._worker: Worker | None = None
+        self.busy = False
+        self.document: IsolatedReader | None = None
+
+    @property
+    def process(self) -> int | None:
+        """The process id; None where none was started, or it was ended."""
+        return None if self._worker is None else self._worker.id
+
+    def open(self, document: IsolatedReader) -> int:
+        """Open a document and return the number of its pages."""
+        return self._retried(lambda worker: self._open(worker, document))
+
+    def read(self, document: IsolatedReader, request: dict[str, Any]) -> Reply:
+        """Answer a request about a page, and open the document first if another one is open."""
+        return self._retried(lambda worker: self._read(worker, document, request))
+
+    def close(self, document: IsolatedReader) -> None:
+        """Close a document that is open here."""
+        worker = self._worker
+        if worker is not None and self.document is document:
+            self.document = None
+            try:
+                worker.ask({"call": "close", "cpu": _CLOSING_SECONDS}, seconds=_CLOSING_SECONDS)
+            except WorkerEndedError:
+                self.end()
+
+    def end(self) -> None:
+        """End the process."""
+        worker, self._worker, self.document = self._worker, None, None
+        if worker is not None:
+            worker.kill()
+
+    def abandon(self) -> None:
+        """Forget the process in a forked child."""
+        if self._worker is not None:
+            self._worker.abandon()
+
+    def _retried(self, call: Callable[[Worker], T]) -> T:
+        """Call once; once more in a new process if the reason may lie in what the old one did before."""
+        while True:
+            worker, is_new = self._running()
+            try:
+                return call(worker)
+            except WorkerEndedError as error:
+                self.end()
+                if is_new or not error.again:
+                    raise PdfError(str(error)) from error
+            except PdfError:
+                raise
+            except BaseException:
+                self.end()
+                raise
+
+    def _running(self) -> tuple[Worker, bool]:
+        if self._worker is not None and self._worker.alive:
+            return self._worker, False
+        self.end()
+        self._worker = Worker(self._limits)
+        return self._worker, True
+
+    def _open(self, worker: Worker, document: IsolatedReader) -> int:
+        request, content = document.opening()
+        self.document = None
+        self._budget = _Budget(None, self._limits)
+        count = _number(self._ask(worker, request, content).fields, "page_count")
+        self.document = document
+        return int(count)
+
+    def _read(self, worker: Worker, document: IsolatedReader, request: dict[str, Any]) -> Reply:
+        if self.document is not document:
+            self._open(worker, document)
+        if not self._budget.covers(request["page"], request["call"]):
+            self._budget = _Budget(request["page"], self._limits)
+        reply = self._ask(worker, request)
+        if _number(reply.fields, "grown") > _LEFT_BEHIND:
+            self.end()
+        return reply
+
+    def _ask(self, worker: Worker, request: dict[str, Any], content: bytes = b"") -> Reply:
+        budget, start = self._budget, time.monotonic()
+        reply = worker.ask({**request, "cpu": budget.cpu_seconds}, content, seconds=budget.seconds)
+        fields = reply.fields
+        if fields.get("memory"):
+            raise WorkerEndedError(worker.over_memory)
+        budget.spend(request["call"], _number(fields, "cpu"), time.monotonic() - start)
+        if "error" in fields:
+            raise PdfError(str(fields["error"]))
+        return reply
+
+
+class WorkerPool:
+    """The processes of a caller. A forked child has a pool without processes.
+
+    Args:
+        limits: of each page, and of opening a document.
+        most: number of processes that run at a time.
+    """
+
+    def __init__(self, limits: Limits | None = None, most: int = _MOST_WORKERS) -> None:
+        self._limits = limits or Limits()
+        self._most = most
+        self._slots: list[_Slot] = []
+        self._renew()
+        renew_after_forks(self)
+
+    def _renew(self) -> None:
+        for slot in self._slots:
+            slot.abandon()
+        self._slots = [_Slot(self._limits) for _ in range(self._most)]  # the longest unused first
+        self._changed = threading.Condition(threading.Lock())
+
+    @contextmanager
+    def lease(self, document: IsolatedReader) -> Iterator[_Slot]:
+        """Use a process alone: the one that has the document, else a free one, else that of another document."""
+        with self._changed:
+            while not (free := [slot for slot in self._slots if not slot.busy]):
+                self._changed.wait()
+            slot = min(free, key=lambda slot: _effort(slot, document))
+            slot.busy = True
+        try:
+            yield slot
+        finally:
+            self._give_back(slot)
+
+    def release(self, document: IsolatedReader) -> None:
+        """Close a document wherever it is open and not in use.
+
+        It never waits: the garbage collector may call it in the middle of any of these methods.
+        """
+        if not self._changed.acquire(blocking=False):
+            return
+        slots = [slot for slot in self._slots if slot.document is document and not slot.busy]
+        for slot in slots:
+            slot.busy = True
+        self._changed.release()
+        for slot in slots:
+            try:
+                slot.close(document)
+            finally:
+                self._give_back(slot)
+
+    def processes(self) -> list[int]:
+        """The ids of the processes that were started and not ended."""
+        return [slot.process for slot in self._slots if slot.process is not None]
+
+    def end(self) -> None:
+        """End all processes."""
+        for slot in self._slots:
+            slot.end()
+
+    def _give_back(self, slot: _Slot) -> None:
+        with self._changed:
+            slot.busy = False
+            if slot in self._slots:  # a forked child has other slots than those that were leased before the fork
+                self._slots.remove(slot)
+                self._slots.append(slot)
+            self._changed.notify()
+
+
+def _effort(slot: _Slot, document: IsolatedReader) -> int:
+    """The work before a slot can read a document, for comparison."""
+    if slot.process is None:
+        return 2
+    if slot.document is document:
+        return 0
+    return 1 if slot.document is None or slot.document.closed else 3
+
+
+def _number(fields: dict[str, Any], name: str) -> float:
+    value = fields.get(name)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    raise PdfError(_NOT_OURS)
+
+
+_NOT_OURS = "it breaks the process that reads PDFs"
+_POOL = WorkerPool()
+atexit.register(_POOL.end)

@@ -1,0 +1,50 @@
+"""Messages between a caller and a worker: fields as JSON, and bytes. Neither side can make the other run code.
+
+| part | bytes |
+|---|---|
+| length of the fields, length of the data | 4 each, big-endian |
+| fields | JSON, ASCII |
+| data | the content of a PDF in a request; a text in UTF-8 or pixels in a reply |
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["HEAD_BYTES", "MAX_FIELDS", "lengths", "pack", "unpack"]
+
+_HEAD = struct.Struct(">II")
+HEAD_BYTES = _HEAD.size
+# A path, a password, an error or a label; a receiver accepts no more.
+MAX_FIELDS = 2**20
+
+
+def pack(fields: Mapping[str, Any], data_length: int) -> bytes:
+    """The beginning of a message, which its data follow.
+
+    >>> pack({"call": "text", "page": 1}, 0)[HEAD_BYTES:]
+    b'{"call": "text", "page": 1}'
+    """
+    packed = json.dumps(fields).encode("ascii")
+    return _HEAD.pack(len(packed), data_length) + packed
+
+
+def lengths(head: bytes | bytearray) -> tuple[int, int]:
+    """The lengths of fields and data, from the first `HEAD_BYTES` bytes of a message."""
+    fields, data = _HEAD.unpack(head)
+    return fields, data
+
+
+def unpack(fields: bytes | bytearray) -> dict[str, Any]:
+    """The fields of a message.
+
+    Raises:
+        ValueError: they are not a JSON object.
+    """
+    unpacked = json.loads(fields)
+    if not isinstance(unpacked, dict):
+        raise ValueError("a message's fields must be a JSON object")
+    return unpacked

@@ -1,0 +1,154 @@
+"""Size, text, label and pixels of the pages of one PDF, by pypdfium2. Callers add the document's name to its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pypdfium2
+
+from colpali_integrations._logs import without_entries
+from colpali_integrations.errors import PdfError
+from colpali_integrations.pdfium.pixels import Pixels, drawing_scale
+
+__all__ = ["PdfiumReader"]
+
+# A damaged file may count millions of pages that it does not have; after so many missing ones the search ends.
+_MISSING_IN_A_ROW = 1000
+
+
+class PdfiumReader:
+    """The pages of an open PDF, by 1-based numbers, read in this process.
+
+    pdfium allows one call at a time, over all documents. The latest page stays loaded: callers read its text, size and
+    picture together.
+
+    Args:
+        source: path of an existing file, or the bytes.
+        password: for an encrypted document.
+
+    Attributes:
+        page_count: number of pages.
+
+    Raises:
+        PdfError: the document cannot be opened; from every method, for a page that cannot be read.
+    """
+
+    def __init__(self, source: Path | bytes, password: str | None) -> None:
+        self._document: pypdfium2.PdfDocument | None = _open(source, password)
+        self._loaded: tuple[int, pypdfium2.PdfPage] | None = None
+        self._counted = len(self._document)
+        self.page_count = _existing_pages(self._document, self._counted)
+
+    def size(self, number: int) -> tuple[float, float]:
+        """Width and height in points."""
+        with self._page(number) as page:
+            width, height = page.get_size()
+        return float(width), float(height)
+
+    def text(self, number: int) -> str:
+        """The text layer."""
+        with self._page(number) as page:
+            text_page = page.get_textpage()
+            try:
+                return _clean(text_page.get_text_range())
+            finally:
+                text_page.close()
+
+    def label(self, number: int) -> str:
+        """The printed number; "" where the document names none."""
+        with self._page(number) as page:
+            assert page.pdf is not None
+            return _clean(page.pdf.get_page_label(number - 1))
+
+    def draw(self, number: int, dpi: float) -> Pixels:
+        """The picture."""
+        with self._page(number) as page:
+            scale = drawing_scale(page.get_size(), dpi)
+            bitmap = page.render(scale=scale)
+        return Pixels(bitmap.width, bitmap.height, bitmap.stride, scale * 72, bitmap.buffer)
+
+    def close(self) -> None:
+        """Release the document. Calling it twice does nothing."""
+        document, self._document = self._document, None
+        if document is not None:
+            self._release()
+            document.close()
+
+    @contextmanager
+    def _page(self, number: int) -> Iterator[pypdfium2.PdfPage]:
+        if self._document is None:
+            raise PdfError("the document was closed")
+        try:
+            if self._loaded is None or self._loaded[0] != number:
+                self._release()
+                self._loaded = number, self._document[number - 1]
+            yield self._loaded[1]
+        except (pypdfium2.PdfiumError, ValueError) as error:  # ValueError: a page without area
+            if number == self.page_count < self._counted:
+                reason = f"the file counts {self._counted} pages, but none from this one on can be found"
+                raise PdfError(reason) from error
+            raise PdfError(str(error)) from error
+
+    def _release(self) -> None:
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            loaded[1].close()
+
+
+def _open(source: Path | bytes, password: str | None) -> pypdfium2.PdfDocument:
+    try:
+        document = pypdfium2.PdfDocument(source, password=password)
+    except pypdfium2.PdfiumError as error:
+        if "password" in str(error).lower():
+            hint = "the password is wrong" if password else "pass password=..."
+            raise PdfError(f"is encrypted; {hint}") from error
+        raise PdfError(f"is not a PDF, or is damaged or cut off ({error})") from error
+    try:
+        if document.get_formtype():
+            # pypdfium2 logs build instructions for each XFA form, whose pages are drawn anyway.
+            with without_entries("pypdfium2._helpers.document", "XFA"):
+                document.init_forms()  # without this, pdfium does not draw the values of filled-in forms
+        if len(document) == 0:
+            raise PdfError("has no pages")
+    except BaseException as error:
+        document.close()
+        if isinstance(error, pypdfium2.PdfiumError):
+            raise PdfError(f"is damaged: {error}") from error
+        raise
+    return document
+
+
+def _existing_pages(document: pypdfium2.PdfDocument, counted: int) -> int:
+    """The number of pages up to the first of those that are missing at the end.
+
+    A file of 577 bytes can count 100,000 pages. They fail together, as one page.
+    """
+    if _exists(document, counted):
+        return counted
+    last = 0
+    for number in range(1, counted):
+        if _exists(document, number):
+            last = number
+        elif number - last >= _MISSING_IN_A_ROW:
+            break
+    return last + 1
+
+
+def _exists(document: pypdfium2.PdfDocument, number: int) -> bool:
+    """Whether the page tree has a page; unlike loading the page, this reads none of its content."""
+    try:
+        document.get_page_size(number - 1)
+    except pypdfium2.PdfiumError:
+        return False
+    return True
+
+
+def _clean(text: str) -> str:
+    """Replace characters that some stores cannot hold.
+
+    pdfium joins lines at a hyphen by U+FFFE, which is no character; broken character maps yield NULs and surrogates.
+    """
+    text = text.replace("\r\n", "\n").replace("\ufffe", "-").replace("\x00", "")
+    return text.encode("utf-8", "ignore").decode("utf-8")

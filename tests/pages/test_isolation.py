@@ -1,0 +1,318 @@
+"""A page that takes too long, too much, or crashes its process costs that page alone, and no process is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colpali_integrations import pdf_pages
+from colpali_integrations.errors import PdfError
+from colpali_integrations.pages.isolation import IsolatedReader, WorkerPool
+from colpali_integrations.pages.pdf import open_pdf, pdf_page_count
+from colpali_integrations.pdfium.limits import Limits
+from colpali_integrations.pdfium.reader import PdfiumReader
+from tests.pages.hostile import COUNTS_TOO_MANY, FORM_IN_ITSELF, TINY_PATTERN_STEPS
+from tests.pages.test_pdf import DEMO, PDFS, encrypted, simple
+
+ROOT = Path(__file__).parents[2]
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+SHORT = Limits(cpu_seconds=1, seconds=60, memory=300_000_000)
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    """Processes of this test alone, with short limits."""
+    pool = WorkerPool(SHORT, most=2)
+    yield pool
+    pool.end()
+
+
+def is_running(process: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ends(process: int, seconds: float = 5) -> bool:
+    """Whether a process ends in time."""
+    end = time.monotonic() + seconds
+    while is_running(process) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not is_running(process)
+
+
+def workers_of(process: int) -> list[int]:
+    """The processes that read PDFs for another one."""
+    children = Path(f"/proc/{process}/task").glob("*/children")
+    several = [int(child) for file in children for child in file.read_text().split()]
+    return [child for child in several if b"pdfium.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+# Equal results
+
+
+@pytest.mark.parametrize("path", PDFS, ids=lambda path: path.stem)
+def test_pages_are_those_of_a_reader_in_this_process(path: Path, pool: WorkerPool) -> None:
+    with closing(PdfiumReader(path, None)) as here, closing(IsolatedReader(path, None, pool)) as there:
+        assert there.page_count == here.page_count
+        for number in (1, here.page_count):
+            assert there.size(number) == here.size(number)
+            assert there.text(number) == here.text(number)
+            assert there.label(number) == here.label(number)
+            *expected, pixels = here.draw(number, 50.5)
+            *place, same_pixels = there.draw(number, 50.5)
+            assert place == expected
+            assert bytes(same_pixels) == bytes(pixels)
+
+
+def test_a_process_is_used_again(pool: WorkerPool) -> None:
+    for _ in range(5):
+        with closing(IsolatedReader(simple(), None, pool)) as reader:
+            reader.text(1)
+        assert len(pool.processes()) == 1
+    [process] = pool.processes()
+    with closing(IsolatedReader(DEMO / "hcl-colors.pdf", None, pool)) as reader:
+        reader.draw(1, 20)
+    assert pool.processes() == [process]
+
+
+def test_more_documents_than_processes_are_open(pool: WorkerPool) -> None:
+    texts = [f"Number {number}" for number in range(5)]
+    readers = [
+        IsolatedReader(simple(drawing=b"BT /F1 20 Tf 60 40 Td (%b) Tj ET" % text.encode()), None, pool)
+        for text in texts
+    ]
+    for _ in range(2):
+        assert [reader.text(1) for reader in readers] == texts
+    assert len(pool.processes()) == 2
+    for reader in readers:
+        reader.close()
+
+
+def test_threads_read_one_document_at_the_same_time(pool: WorkerPool) -> None:
+    with closing(IsolatedReader(DEMO / "hcl-colors.pdf", None, pool)) as reader:
+        expected = [reader.text(number) for number in range(1, 7)]
+        read: dict[int, str] = {}
+        threads = [
+            threading.Thread(target=lambda number=number: read.update({number: reader.text(number)}))
+            for number in range(1, 7)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [read[number] for number in range(1, 7)] == expected
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("content", "limits", "reason"),
+    [
+        (TINY_PATTERN_STEPS, SHORT, "it takes more than 1 s of processor time"),
+        (TINY_PATTERN_STEPS, Limits(seconds=1.5), r"it takes more than 1\.5 s"),
+        (FORM_IN_ITSELF, Limits(memory=100_000_000), r"it needs more than 0\.1 GB of memory"),
+    ],
+    ids=["cpu", "clock", "memory"],
+)
+@on_linux
+def test_a_page_beyond_a_limit_fails_alone(content: bytes, limits: Limits, reason: str) -> None:
+    pool = WorkerPool(limits)
+    try:
+        with closing(IsolatedReader(content, None, pool)) as reader:
+            first = bytes(reader.draw(1, 72).data)
+            before = time.monotonic()
+            with pytest.raises(PdfError, match=reason):
+                reader.draw(2, 72)
+            assert time.monotonic() - before < 60
+            assert bytes(reader.draw(3, 72).data) == first
+            assert len(pool.processes()) == 1
+    finally:
+        pool.end()
+
+
+def test_a_long_document_has_no_limit() -> None:
+    pool = WorkerPool(Limits(cpu_seconds=1, seconds=2), most=1)
+    with closing(IsolatedReader(DEMO / "hcl-colors.pdf", None, pool)) as reader:
+        before = time.monotonic()
+        while time.monotonic() - before < 3:
+            reader.draw(1, 40)
+        [_] = pool.processes()
+    pool.end()
+
+
+def test_reading_and_drawing_a_page_count_together() -> None:
+    from colpali_integrations.pages.isolation import _Budget
+
+    budget = _Budget(3, Limits(cpu_seconds=30, seconds=120))
+    budget.spend("text", 10, 15)
+    assert budget.covers(3, "draw")
+    assert (budget.cpu_seconds, budget.seconds) == (20, 105)
+    assert not budget.covers(3, "text"), "reading it again counts anew"
+    assert not budget.covers(4, "draw")
+
+
+@pytest.mark.parametrize("content", [simple(b"/MediaBox[0 0 14400 100]"), simple(b"/MediaBox[0 0 1 1000000000]")])
+@pytest.mark.parametrize("isolate", [True, False])
+def test_sides_that_are_too_long_or_too_short_are_refused(content: bytes, isolate: bool) -> None:
+    with pytest.raises(PdfError, match=r"page 1 cannot be drawn: .* a side must have 1 to 20,000; pass another dpi"):
+        list(pdf_pages(content, isolate=isolate))
+
+
+@pytest.mark.parametrize("isolate", [True, False])
+def test_pages_that_are_missing_at_the_end_fail_as_one(isolate: bool) -> None:
+    assert len(COUNTS_TOO_MANY) < 577
+    assert pdf_page_count(COUNTS_TOO_MANY, isolate=isolate) == 2
+    with closing(open_pdf(COUNTS_TOO_MANY, isolate=isolate)) as pdf:
+        assert pdf.render(1, 72).size == (200, 100)
+        with pytest.raises(PdfError, match="page 2 cannot be drawn: the file counts 100000 pages, but none from this"):
+            pdf.render(2, 72)
+
+
+# Ends of processes
+
+
+def test_a_process_that_was_killed_between_calls_is_replaced(pool: WorkerPool) -> None:
+    with closing(IsolatedReader(simple(), None, pool)) as reader:
+        [process] = pool.processes()
+        os.kill(process, signal.SIGKILL)
+        assert reader.text(1) == "Hello"
+        assert pool.processes() != [process]
+
+
+def test_a_changed_file_is_not_opened_again(pool: WorkerPool, tmp_path: Path) -> None:
+    path = tmp_path / "report.pdf"
+    path.write_bytes(simple())
+    with closing(IsolatedReader(path, None, pool)) as reader:
+        path.write_bytes(simple(drawing=b""))
+        assert reader.page_count == 1
+        pool.end()
+        with pytest.raises(PdfError, match="the file was changed while it was read; open it again"):
+            reader.text(1)
+
+
+@on_linux
+def test_a_password_goes_through_the_pipe_alone(pool: WorkerPool) -> None:
+    with closing(IsolatedReader(encrypted(user=b"open sesame", owner=b"x"), "open sesame", pool)) as reader:
+        assert reader.text(1) == "Secret"
+        [process] = pool.processes()
+        for file in ("cmdline", "environ"):
+            assert b"sesame" not in Path(f"/proc/{process}/{file}").read_bytes()
+
+
+def run(script: str, *arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+UNGUARDED = """
+import sys, multiprocessing
+sys.path.insert(0, sys.argv[1])
+print("started")
+from colpali_integrations import pdf_pages
+
+def read(answers):
+    answers.put([page.text[:8] for page in pdf_pages(sys.argv[2], dpi=20, pages=[1])])
+
+[page] = pdf_pages(sys.argv[2], dpi=20, pages=[1])
+print(page.text[:8])
+fork = multiprocessing.get_context("fork")
+answers = fork.Queue()
+child = fork.Process(target=read, args=(answers,), daemon=True)
+child.start()
+print(answers.get(timeout=60))
+child.join()
+"""
+
+
+@on_linux
+def test_scripts_without_a_main_guard_and_daemonic_processes(tmp_path: Path) -> None:
+    """Run in a folder whose json.py would be imported instead of Python's."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "json.py").write_text("raise SystemExit(3)")
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    paper = DEMO / "hcl-colors.pdf"
+    done = run(str(script), ROOT, paper, cwd=tmp_path / "here")
+    [page] = pdf_pages(paper, dpi=20, pages=[1])
+    assert done.stdout.splitlines() == ["started", page.text[:8], str([page.text[:8]])], done.stderr
+
+
+CALLER = """
+import sys
+from colpali_integrations.pages.isolation import IsolatedReader
+reader = IsolatedReader(open(sys.argv[1], "rb").read(), None)
+reader.draw(1, 72)
+print("ready", flush=True)
+if sys.argv[2] == "busy":
+    reader.draw(2, 72)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def caller(tmp_path: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[bytes], int]]]:
+    """Start a program that draws a hostile page ("busy") or waits ("idle"), and find its worker."""
+    hostile = tmp_path / "hostile.pdf"
+    hostile.write_bytes(TINY_PATTERN_STEPS)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(state: str) -> tuple[subprocess.Popen[bytes], int]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", CALLER, hostile, state],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        [worker] = workers_of(process.pid)
+        time.sleep(0.5)
+        return process, worker
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@on_linux
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_no_worker_outlives_a_caller_that_is_killed(caller: Callable[[str], Any], state: str) -> None:
+    process, worker = caller(state)
+    assert is_running(worker)
+    process.kill()
+    assert ends(worker)
+
+
+@on_linux
+def test_ctrl_c_ends_a_page_that_hangs(caller: Callable[[str], Any]) -> None:
+    process, worker = caller("busy")
+    before = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == -signal.SIGINT
+    assert time.monotonic() - before < 2
+    assert ends(worker, 0.5)
+
+
+@on_linux
+def test_no_worker_outlives_a_caller_that_ends(caller: Callable[[str], Any]) -> None:
+    process, worker = caller("idle")
+    process.communicate(b"")
+    assert process.returncode == 0
+    assert ends(worker, 0.5)
