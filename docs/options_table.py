@@ -29,6 +29,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "pages": (),
     "exclude": (),
     "password": ("password_file",),
+    "isolate": (),
     "dpi": (),
     "include_image": (),
     "on_error": (),

@@ -25,6 +25,7 @@ from colpali_integrations.cli.options import (
     DebugOption,
     DocumentIdOption,
     FilterOption,
+    IsolateOption,
     JsonOption,
     PasswordOption,
     QuietOption,
@@ -109,6 +110,7 @@ def index(
     document_id: DocumentIdOption = None,
     pages: Annotated[str | None, Option(metavar="RANGES", help="Only these pages, such as 1-3,7.")] = None,
     password_file: PasswordOption = None,
+    isolate: IsolateOption = True,
     dpi: Annotated[float, Option(min=10, max=1200, metavar="N", help="Resolution of rendered PDF pages.")] = 150,
     parallel: Annotated[
         int | None, Option(min=0, metavar="N", help="Batches at the same time; 0 for one per core.")
@@ -143,6 +145,7 @@ def index(
                 document_id=document_id,
                 dpi=dpi,
                 password=password,
+                isolate=isolate,
                 parallel=parallel,
                 batch_size=batch_size,
                 on_error="raise" if on_error is OnError.raise_ else "skip",

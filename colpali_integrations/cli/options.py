@@ -100,6 +100,9 @@ PasswordOption = Annotated[
     Path | None,
     Option(metavar="FILE", callback=expand_home, help=f"With the password of the PDFs. Default: ${PASSWORD}."),
 ]
+IsolateOption = Annotated[
+    bool, Option("--isolate/--no-isolate", help="Read PDFs in processes with limits of time and memory.")
+]
 QuietOption = Annotated[bool, Option("--quiet", "-q", help="No progress, no summary; errors still show.")]
 # `app.run` looks for `--debug` before the arguments are parsed.
 DebugOption = Annotated[bool, Option("--debug", help="Show the traceback of an error, and all log entries.")]

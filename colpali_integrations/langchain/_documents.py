@@ -17,6 +17,7 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from PIL import Image
 
+from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.pages.identity import document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
@@ -235,8 +236,9 @@ def image_source(
     """
     try:
         return _image_source(image, load, index, include_image, metadata=metadata, id=id_)
-    except InputError as error:
-        return DocumentSource(source=partial(_raise, error), name=error.item, index=index)
+    except BaseException as error:
+        failure = item_error(error)
+        return DocumentSource(source=partial(_raise, failure), name=failure.item, index=index)
 
 
 def _image_source(
@@ -275,13 +277,13 @@ def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
         elif isinstance(image, Document):
             try:
                 yield page_image(image.metadata)
-            except ColPaliError as error:
-                yield _File(reference_name(image.metadata), error)
+            except BaseException as error:
+                yield _File(reference_name(image.metadata), item_error(error))
         else:
             yield image
 
 
-def _raise(error: InputError) -> NoReturn:
+def _raise(error: ColPaliError) -> NoReturn:
     raise error
 
 

@@ -54,6 +54,7 @@ class PageImageBlobParser(BaseBlobParser):
         dpi: resolution of PDF pages.
         pages: 1-based numbers of the requested pages; None for all.
         password: for encrypted PDFs.
+        isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
         include_image: whether to include the picture as base64, which enlarges stores and traces.
 
     Raises:
@@ -72,12 +73,13 @@ class PageImageBlobParser(BaseBlobParser):
         dpi: float = DEFAULT_DPI,
         pages: Iterable[int] | None = None,
         password: str | None = None,
+        isolate: bool = True,
         include_image: bool = False,
     ) -> None:
         if not dpi > 0:
             raise ConfigurationError(f"dpi must be positive, got {dpi}")
         self.options: dict[str, Any] = {"metadata": metadata, "dpi": dpi, "pages": page_numbers(pages)}
-        self.options |= {"password": password, "include_image": include_image}
+        self.options |= {"password": password, "isolate": isolate, "include_image": include_image}
 
     def lazy_parse(self, blob: Blob) -> Iterator[Document]:
         """Read pages one at a time.
@@ -103,6 +105,7 @@ class PdfPageLoader(BaseLoader):
         dpi: resolution of PDF pages.
         pages: 1-based numbers of the requested pages per file; None for all.
         password: for encrypted PDFs.
+        isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
         include_image: whether to include each picture as base64 in the metadata.
         on_error: "raise" the error of a file or page that cannot be read, or "skip" it with a log entry.
         progress: a function that is called after each page, or True for a progress bar on stderr; see
@@ -129,6 +132,7 @@ class PdfPageLoader(BaseLoader):
         dpi: float = DEFAULT_DPI,
         pages: Iterable[int] | None = None,
         password: str | None = None,
+        isolate: bool = True,
         include_image: bool = False,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
@@ -143,7 +147,12 @@ class PdfPageLoader(BaseLoader):
         self.exclude = exclude if isinstance(exclude, str) else list(exclude)
         self.document_id, self.on_error, self.progress = document_id, on_error, progress
         self.parser = PageImageBlobParser(
-            metadata=metadata, dpi=dpi, pages=pages, password=password, include_image=include_image
+            metadata=metadata,
+            dpi=dpi,
+            pages=pages,
+            password=password,
+            isolate=isolate,
+            include_image=include_image,
         )
 
     def lazy_load(self) -> Iterator[Document]:

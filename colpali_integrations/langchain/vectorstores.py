@@ -325,6 +325,7 @@ class ColPaliVectorStore(VectorStore):
         dpi: float = DEFAULT_DPI,
         pages: Iterable[int] | None = None,
         password: str | None = None,
+        isolate: bool = True,
         metadata: Mapping[str, Any] | None = None,
         document_id: str | None = None,
         include_image: bool = False,
@@ -343,6 +344,7 @@ class ColPaliVectorStore(VectorStore):
             dpi: resolution at which the pages are drawn.
             pages: 1-based numbers of the requested pages; None for all.
             password: for an encrypted PDF; it is not stored.
+            isolate: False to read a PDF that you trust in this process, without limits; see `pages.open_pdf`.
             metadata: the caller's own values, for every page. They are part of the identity: the same file with other
                 metadata is another document.
             document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
@@ -366,7 +368,7 @@ class ColPaliVectorStore(VectorStore):
             2
         """
         options: dict[str, Any] = {"dpi": dpi, "password": password, "include_image": include_image}
-        options |= {"metadata": metadata, "document_id": document_id, "pages": page_numbers(pages)}
+        options |= {"isolate": isolate, "metadata": metadata, "document_id": document_id, "pages": page_numbers(pages)}
         sources = document_sources([source], exclude=exclude, **options)
         return self._ingest(sources, on_error=on_error, progress=progress, stop=stop)
 
@@ -599,6 +601,7 @@ class ColPaliVectorStore(VectorStore):
         dpi: float = DEFAULT_DPI,
         pages: Iterable[int] | None = None,
         password: str | None = None,
+        isolate: bool = True,
         metadata: Mapping[str, Any] | None = None,
         document_id: str | None = None,
         include_image: bool = False,
@@ -609,7 +612,7 @@ class ColPaliVectorStore(VectorStore):
     ) -> list[str]:
         """`add_pdf` in a thread, without blocking the event loop."""
         options: dict[str, Any] = {"dpi": dpi, "pages": pages, "password": password, "include_image": include_image}
-        options |= {"metadata": metadata, "document_id": document_id, "exclude": exclude}
+        options |= {"metadata": metadata, "document_id": document_id, "exclude": exclude, "isolate": isolate}
         options |= {"on_error": on_error, "progress": progress}
         return await cancellable(lambda either: self.add_pdf(source, stop=either, **options), stop)
 

@@ -53,6 +53,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         include_image: put the picture into each node as base64 PNG; None does so for bytes and encrypted PDFs only,
             whose pages cannot be drawn from a reference.
         password: for encrypted PDFs. Neither the nodes nor `to_dict()` contain it.
+        isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
         on_error: "raise" the error of a document or page that cannot be read, or "skip" it with a log entry.
 
     Example:
@@ -69,6 +70,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
     dpi: float = Field(default=DEFAULT_DPI, gt=0, allow_inf_nan=False, description="Resolution of the drawn pages.")
     include_image: bool | None = Field(default=None, description="Put the picture into each node as base64 PNG.")
     password: str | None = Field(default=None, exclude=True, repr=False, description="For encrypted PDFs.")
+    isolate: bool = Field(default=True, description="Read PDFs in worker processes with limits.")
     on_error: Literal["raise", "skip"] = Field(default="raise", description="Raise or skip unreadable pages.")
 
     def lazy_load_data(  # type: ignore[override]  # nodes, which BaseReader's signature does not foresee
@@ -132,6 +134,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
                 pages=numbers,
                 dpi=self.dpi,
                 password=self.password,
+                isolate=self.isolate,
                 include_image=drawn if self.include_image is None else self.include_image,
             )
 

@@ -17,7 +17,7 @@ from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
-from colpali_integrations.pages.pdf import pdf_pages
+from colpali_integrations.pages.pdf import pages_and_failures
 from colpali_integrations.runtime.arrays import Float32, Outputs
 from colpali_integrations.runtime.machine import available_cores, release_freed_memory
 from colpali_integrations.runtime.pipeline import OnError, Stage, run_stage
@@ -292,18 +292,20 @@ class ColPali:
         dpi: float = 150,
         pages: Iterable[int] | None = None,
         password: str | None = None,
+        isolate: bool = True,
         batch_size: int | None = None,
         parallel: int | None = None,
         on_error: OnError = "raise",
         show_progress: bool = False,
     ) -> Generator[Float32, None, None]:
-        """Encode the pages of a PDF: `embed_images(pdf_pages(source, ...))`.
+        """Encode the pages of a PDF: `embed_images(pdf_pages(source, ...))`, which `on_error` applies to as well.
 
         Args:
             source: a path, the bytes, or an open binary file.
             dpi: resolution of the rendered pages.
             pages: 1-based numbers, in any order; None for all.
             password: for an encrypted document.
+            isolate: False to read a document that you trust in this process, without limits; see `pages.open_pdf`.
             batch_size: as for `embed_images`.
             parallel: as for `embed_images`.
             on_error: as for `embed_images`; a document that cannot be opened always raises.
@@ -323,7 +325,7 @@ class ColPali:
             >>> len(pages), pages[0].shape[1]
             (1, 128)
         """
-        images = pdf_pages(source, dpi=dpi, pages=pages, password=password)
+        images = pages_and_failures(source, dpi=dpi, pages=pages, password=password, isolate=isolate)
         return self.embed_images(
             images, batch_size=batch_size, parallel=parallel, on_error=on_error, show_progress=show_progress
         )

@@ -26,6 +26,7 @@ _ROOT = Path(__file__).parents[2]
 # A text layer or a picture; a worker that sends more is not ours any more.
 _MAX_DATA = 2**28
 _PIPE_BYTES = 2**20
+_LONGEST_WAIT = 0.5
 _ON_POSIX = os.name == "posix"
 
 _NOT_STARTED = "the process that reads PDFs does not start"
@@ -55,10 +56,12 @@ class Reply(NamedTuple):
     Attributes:
         fields: JSON values.
         data: a text in UTF-8, or pixels.
+        seconds: the time that it took.
     """
 
     fields: dict[str, Any]
     data: bytearray
+    seconds: float
 
 
 class Worker:
@@ -161,7 +164,8 @@ class Worker:
         fields_length, data_length = lengths(self._read(HEAD_BYTES, clock))
         if fields_length > MAX_FIELDS or data_length > _MAX_DATA:
             raise ValueError("too long")
-        return Reply(unpack(self._read(fields_length, clock)), self._read(data_length, clock))
+        fields, data = unpack(self._read(fields_length, clock)), self._read(data_length, clock)
+        return Reply(fields, data, clock.spent)
 
     def _read(self, length: int, clock: _Clock) -> bytearray:
         content = bytearray(length)
@@ -197,12 +201,15 @@ class Worker:
 
 
 class _Clock:
-    """The time that a request has. Where pipes cannot be polled, a thread kills the process at its end."""
+    """The time that a request has, without that in which this process is stopped, as by Ctrl-Z.
+
+    Where pipes cannot be polled, a thread kills the process at its end.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
-        self._process = process
-        self._end = time.monotonic() + seconds
-        self._timer = None if _ON_POSIX else threading.Timer(seconds, process.kill)
+        self._left = seconds
+        self.spent = 0.0
+        self._timer = None if _ON_POSIX else threading.Timer(seconds, self._kill, [process])
 
     def __enter__(self) -> None:
         if self._timer is not None:
@@ -215,7 +222,7 @@ class _Clock:
 
     @property
     def is_over(self) -> bool:
-        return time.monotonic() >= self._end
+        return self._left <= 0
 
     def wait(self, pipe: IO[bytes], *, writing: bool) -> None:
         """Wait until a pipe is ready.
@@ -225,8 +232,18 @@ class _Clock:
         """
         poll = select.poll()
         poll.register(pipe, select.POLLOUT if writing else select.POLLIN)
-        if not poll.poll(max(0, math.ceil((self._end - time.monotonic()) * 1000))):
-            raise TimeoutError
+        while not self.is_over:
+            before, most = time.monotonic(), min(_LONGEST_WAIT, self._left)
+            is_ready = poll.poll(math.ceil(most * 1000))
+            waited = min(time.monotonic() - before, 2 * _LONGEST_WAIT)
+            self._left, self.spent = self._left - waited, self.spent + waited
+            if is_ready:
+                return
+        raise TimeoutError
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        self._left = 0
+        process.kill()
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

@@ -10,7 +10,6 @@ import atexit
 import math
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +78,7 @@ class IsolatedReader:
 
     def draw(self, number: int, dpi: float) -> Pixels:
         """The picture."""
-        fields, data = self._read("draw", number, dpi=dpi)
+        fields, data, _ = self._read("draw", number, dpi=dpi)
         width, height, stride = (int(_number(fields, name)) for name in ("width", "height", "stride"))
         fits = 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= 1.01 * MAX_PIXELS
         if not fits or stride < 3 * width or stride * height != len(data):
@@ -231,12 +230,12 @@ class _Slot:
         return reply
 
     def _ask(self, worker: Worker, request: dict[str, Any], content: bytes = b"") -> Reply:
-        budget, start = self._budget, time.monotonic()
+        budget = self._budget
         reply = worker.ask({**request, "cpu": budget.cpu_seconds}, content, seconds=budget.seconds)
         fields = reply.fields
         if fields.get("memory"):
             raise WorkerEndedError(worker.over_memory)
-        budget.spend(request["call"], _number(fields, "cpu"), time.monotonic() - start)
+        budget.spend(request["call"], _number(fields, "cpu"), reply.seconds)
         if "error" in fields:
             raise PdfError(str(fields["error"]))
         return reply

@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
 from colpali_integrations.pages.identity import READER_KEYS, document_id, real_path
@@ -39,6 +40,7 @@ def draw_pages(
     *,
     dpi: float = DEFAULT_DPI,
     password: str | None = None,
+    isolate: bool = True,
     known: Mapping[str, str] | None = None,
     metadata: Sequence[str] = (),
 ) -> Any:
@@ -54,6 +56,7 @@ def draw_pages(
             every node can read. "path" may be missing beside the first two; a hash is then the name.
         dpi: resolution of PDF pages.
         password: for encrypted PDFs.
+        isolate: False to read PDFs that you trust in the processes of Ray, without limits; see `pages.open_pdf`.
         known: pages to leave out, as content key by id, such as `MultiVectorStore.hashes()`. A page of another content
             key has changed, and is drawn.
         metadata: other columns of the dataset to store with each page, such as a customer's number; their values must
@@ -83,7 +86,8 @@ def draw_pages(
     if columns := dataset.columns(fetch_if_missing=False):
         _check_columns(columns, metadata)
     hashes = ray.put(np.sort(_hashes(known.items()))) if known else None
-    options = {"dpi": dpi, "password": password, "known": hashes, "metadata": tuple(metadata)}
+    reading = {"dpi": dpi, "password": password, "isolate": isolate}
+    options = {"reading": reading, "known": hashes, "metadata": tuple(metadata)}
     return dataset.map_batches(_draw, batch_size=1, fn_kwargs=options, zero_copy_batch=True)
 
 
@@ -113,7 +117,7 @@ def _present(hashes: NDArray[Any], pages: Collection[tuple[str, str]]) -> list[b
 
 
 def _draw(
-    batch: dict[str, Any], *, dpi: float, known: Any, metadata: Sequence[str], password: str | None = None
+    batch: dict[str, Any], *, reading: Mapping[str, Any], known: Any, metadata: Sequence[str]
 ) -> Iterator[pa.Table]:
     _check_columns(list(batch), metadata)
     hashes = _hashes([]) if known is None else ray.get(known)
@@ -121,17 +125,19 @@ def _draw(
         row = dict(zip(batch, values, strict=True))
         try:
             tags = _tags(row, metadata)
-            with _open(row, tags, dpi, password) as document:
+            with _open(row, tags, reading) as document:
                 pages = list(document.pages())
                 present = _present(hashes, [(page.id, page.key) for page in pages])
                 for page in (page for page, is_present in zip(pages, present, strict=True) if not is_present):
                     drawn = {**_drawn(page), "metadata": json.dumps(tags) if tags else None}
                     yield pa.Table.from_pylist([drawn], _DRAWN)
-        except (InputError, OSError) as error:
-            yield pa.Table.from_pylist([{"source": _name(row), "error": str(error)}], _DRAWN)
+        except ConfigurationError:
+            raise
+        except BaseException as error:
+            yield pa.Table.from_pylist([{"source": _name(row), "error": str(item_error(error))}], _DRAWN)
 
 
-def _open(row: dict[str, Any], tags: Mapping[str, Any], dpi: float, password: str | None) -> PagedDocument:
+def _open(row: dict[str, Any], tags: Mapping[str, Any], reading: Mapping[str, Any]) -> PagedDocument:
     """Open the document of a row."""
     content, path = _content(row), None if row.get("path") is None else str(row["path"])
     source, identity = path if content is None else content, None
@@ -140,7 +146,7 @@ def _open(row: dict[str, Any], tags: Mapping[str, Any], dpi: float, password: st
     if content is not None and path is not None and os.path.isfile(path):  # noqa: PTH113 - a URL may be too long
         tags = {**tags, "file_path": real_path(path)}
         identity = document_id(real_path(path), tags)
-    return PagedDocument(source, name=path, document_id=identity, metadata=tags, dpi=dpi, password=password)
+    return PagedDocument(source, name=path, document_id=identity, metadata=tags, **reading)
 
 
 def _content(row: dict[str, Any]) -> Source | None:
@@ -177,6 +183,6 @@ def _drawn(page: DocumentPage) -> dict[str, Any]:
         image = page.draw()
         picture = {"pixels": image.tobytes(), "columns": image.width, "rows": image.height}
         return {**page.metadata, "id": page.id, "key": page.key, "text": page.content, **picture}
-    except InputError as error:
+    except BaseException as error:
         position = {"source": document.name, "page": page.number, "page_count": document.page_count}
-        return {"document_id": document.document_id, **position, "error": str(error)}
+        return {"document_id": document.document_id, **position, "error": str(item_error(error))}

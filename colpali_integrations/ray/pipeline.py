@@ -60,6 +60,7 @@ def embed_pages(
     model: str | os.PathLike[str] = "coltiny",
     dpi: float = DEFAULT_DPI,
     password: str | None = None,
+    isolate: bool = True,
     metadata: Sequence[str] = (),
     dtype: Dtype = "float16",
     pooled: bool = False,
@@ -83,6 +84,7 @@ def embed_pages(
         model: name or folder, as `ColPali.from_pretrained`; a folder must be on every node.
         dpi: resolution of PDF pages.
         password: for encrypted PDFs.
+        isolate: as for `draw_pages`.
         metadata: other columns of the dataset to store with each page, see `draw_pages`. They identify its document,
             and serve for filters on a server.
         dtype: of the vectors in Parquet files. A server's store keeps float16.
@@ -148,7 +150,8 @@ def embed_pages(
     else:
         sink = ParquetFolder(output, made_by, storage)
     stored = sink.keys()
-    encoded = draw_pages(dataset, dpi=dpi, password=password, known=stored, metadata=metadata).map_batches(
+    reading: dict[str, Any] = {"dpi": dpi, "password": password, "isolate": isolate}
+    encoded = draw_pages(dataset, **reading, known=stored, metadata=metadata).map_batches(
         _Worker,
         batch_size=batch_size or (_BATCH_GPU if gpus else _BATCH_CPU),
         batch_format="pyarrow",

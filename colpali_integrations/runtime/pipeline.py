@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ColPaliError, EncodingError
 
 __all__ = ["Failure", "OnError", "Stage", "run_in_order", "run_inline", "run_stage"]
@@ -212,8 +213,8 @@ def _run_batch(
     for index, item, prepare in items:
         try:
             ready = prepare()
-        except Exception as error:
-            results[index] = Failure(_mark(error, index, stage.name(item)))
+        except BaseException as error:
+            results[index] = Failure(item_error(error, EncodingError).at(index, stage.name(item)))
         else:
             groups.setdefault(stage.key(ready), []).append((index, item, ready))
     for group in groups.values():
@@ -227,17 +228,10 @@ def _run_group(
     try:
         results = stage.run([ready for _, _, ready in group], worker)
         return [result for result, _ in zip(results, group, strict=True)]
-    except Exception as error:
+    except BaseException as error:
+        marked = item_error(error, EncodingError)
         if len(group) == 1:
             index, item, _ = group[0]
-            return [Failure(_mark(error, index, stage.name(item)))]
+            return [Failure(marked.at(index, stage.name(item)))]
     # One item may have caused the error, or the batch was too large for the memory: run the items one by one.
     return [result for entry in group for result in _run_group([entry], stage, worker)]
-
-
-def _mark(error: Exception, index: int, name: str) -> ColPaliError:
-    if isinstance(error, ColPaliError):
-        return error.at(index, name)
-    wrapped = EncodingError(f"{type(error).__name__}: {error}").at(index, name)
-    wrapped.__cause__ = error
-    return wrapped

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
@@ -124,6 +125,7 @@ def index_documents(
     pages: Iterable[int] | None = None,
     dpi: float = DEFAULT_DPI,
     password: str | None = None,
+    isolate: bool = True,
     batch_size: int | None = None,
     parallel: int | None = None,
     on_error: OnError = "skip",
@@ -145,6 +147,7 @@ def index_documents(
         pages: 1-based numbers of the pages of each document; None for all.
         dpi: resolution of PDF pages.
         password: for encrypted PDFs.
+        isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
         batch_size: as `ColPali.embed_images`.
         parallel: as `ColPali.embed_images`.
         on_error: "skip" documents and pages that cannot be read, or "raise".
@@ -176,7 +179,13 @@ def index_documents(
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
     sources = [
         DocumentSource(
-            source=path, document_id=document_id, metadata=metadata, pages=numbers, dpi=dpi, password=password
+            source=path,
+            document_id=document_id,
+            metadata=metadata,
+            pages=numbers,
+            dpi=dpi,
+            password=password,
+            isolate=isolate,
         )
         for path in documents
     ]
@@ -201,8 +210,8 @@ def _read(sources: Iterable[DocumentSource]) -> Iterator[tuple[str, int, Entry |
     for source in sources:
         try:
             document = source.open()
-        except ColPaliError as error:
-            yield source.label, 1, error
+        except BaseException as error:
+            yield source.label, 1, item_error(error)
             continue
         with document:
             numbers = list(range(1, document.page_count + 1) if source.pages is None else source.pages)
@@ -210,6 +219,6 @@ def _read(sources: Iterable[DocumentSource]) -> Iterator[tuple[str, int, Entry |
                 page: Entry | ColPaliError
                 try:
                     page = page_entry(document.page(number), include_image=source.include_image)
-                except ColPaliError as error:
-                    page = error
+                except BaseException as error:
+                    page = item_error(error)
                 yield page_name(document.name, number), 0 if index else len(numbers), page

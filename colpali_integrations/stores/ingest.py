@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from threading import Event
 from typing import Any, Literal, TypeAlias
 
+from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
@@ -280,8 +281,8 @@ class _Run:
         try:
             document = source.open()
             items = source.items(document)
-        except ColPaliError as error:
-            self._fail(source.label, error, source.index)
+        except BaseException as error:
+            self._fail(source.label, item_error(error), source.index)
             return None
         self._plan(items)
         if source.pages is None and source.id is None:
@@ -360,8 +361,8 @@ class _Run:
                 return stored.id, entry
             self.report.present += 1
             self._settled.add(item.id)
-        except ColPaliError as error:
-            self._fail_item(item, error)
+        except BaseException as error:
+            self._fail_item(item, item_error(error))
         return None
 
     def _tagged(self, item: Item, entry: Entry) -> Entry:
@@ -416,8 +417,8 @@ class _Run:
                 check_query(item.text or entry.text)
                 entry.to_payload()
                 entries.append((item, entry))
-            except ColPaliError as error:
-                self._fail_item(item, error)
+            except BaseException as error:
+                self._fail_item(item, item_error(error))
         if entries:
             vectors = self.model.embed_texts([item.text or entry.text for item, entry in entries])
             records = ((entry, array) for (_, entry), array in zip(entries, vectors, strict=True))
@@ -469,8 +470,8 @@ class _Run:
                     if picture is None and item.draw is not None:
                         picture = item.draw()
                     entries.append((item, entry))
-                except ColPaliError as error:
-                    self._fail_item(item, error)
+                except BaseException as error:
+                    self._fail_item(item, item_error(error))
                 if position + 1 == len(groups) or groups[position + 1][0].document is not item.document:
                     _close(item)
             if picture is not None:

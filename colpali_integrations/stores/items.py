@@ -30,6 +30,7 @@ class DocumentSource:
         pages: 1-based numbers; None for all.
         dpi: resolution of PDF pages.
         password: for an encrypted PDF.
+        isolate: False to read a PDF that you trust in this process, without limits; see `pages.open_pdf`.
         include_image: whether the metadata carry each picture as base64 PNG.
         id: of the entry, for a document of one page; None derives it from the document and the page's number.
         index: position in the caller's list, for error messages.
@@ -52,6 +53,7 @@ class DocumentSource:
     pages: Iterable[int] | None = None
     dpi: float = DEFAULT_DPI
     password: str | None = None
+    isolate: bool = True
     include_image: bool = False
     id: str | None = None
     index: int | None = None
@@ -79,6 +81,7 @@ class DocumentSource:
             extra_metadata=self.extra_metadata,
             dpi=self.dpi,
             password=self.password,
+            isolate=self.isolate,
         )
 
     def items(self, document: PagedDocument) -> list[Item]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._failures import item_error
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali, check_query
@@ -192,8 +193,8 @@ class CandidateScorer:
                         texts[key] = check_query(one.text)
                         continue
                     picture = one.image()
-                except ColPaliError as error:
-                    failed.append((key, error))
+                except BaseException as error:
+                    failed.append((key, item_error(error)))
                     continue
                 in_flight.append(key)
                 yield picture

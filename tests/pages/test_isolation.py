@@ -316,3 +316,34 @@ def test_no_worker_outlives_a_caller_that_ends(caller: Callable[[str], Any]) -> 
     process.communicate(b"")
     assert process.returncode == 0
     assert ends(worker, 0.5)
+
+
+@on_linux
+def test_time_in_which_all_is_stopped_does_not_count(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(STOPPED)
+    paper = DEMO / "hcl-colors.pdf"
+    with subprocess.Popen([sys.executable, script, ROOT, paper], stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        several = [*workers_of(caller.pid), caller.pid]
+        assert len(several) == 2
+        for signal_, pause in ((signal.SIGSTOP, 5), (signal.SIGCONT, 0)):
+            for process in several:
+                os.kill(process, signal_)
+            time.sleep(pause)
+        assert caller.stdout.read() == "drawn\n"
+
+
+STOPPED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from colpali_integrations.pages.isolation import IsolatedReader, WorkerPool
+from colpali_integrations.pdfium.limits import Limits
+reader = IsolatedReader(open(sys.argv[2], "rb").read(), None, WorkerPool(Limits(seconds=4), most=1))
+print("ready", flush=True)
+for _ in range(40):
+    reader.draw(1, 150)
+print("drawn")
+"""

@@ -521,3 +521,17 @@ def test_pages_go_straight_into_a_model() -> None:
 def test_names() -> None:
     page = PdfPage(Image.new("RGB", (1, 1)), 3, "", 1.0, 1.0, "report.pdf", 9)
     assert page.name == "report.pdf, page 3"
+
+
+def test_a_page_that_cannot_be_read_is_skipped_when_a_pdf_is_encoded() -> None:
+    hidden = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/CropBox[500 500 600 600]>>"
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]>>"
+    content = write_pdf(
+        [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R 4 0 R 3 0 R]/Count 3>>", page, hidden]
+    )
+    with ColPali.from_pretrained() as model:
+        assert len(list(model.embed_pdf(content, dpi=30, on_error="skip"))) == 2
+        with pytest.raises(PdfError, match=r"item 1 \(\d+ bytes, page 2\): .*page 2 cannot be drawn: it has no area"):
+            list(model.embed_pdf(content, dpi=30))
+        with pytest.raises(PdfError, match="is not a PDF"):
+            list(model.embed_pdf(b"text", on_error="skip"))

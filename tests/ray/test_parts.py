@@ -48,12 +48,12 @@ BLANK = PageGrid(1, 1, np.array([0]))
 KIND = {"dtype": "float16", "pooled": False}
 
 
-def drawn(batch: dict[str, list[Any]], **options: Any) -> list[dict[str, Any]]:
+def drawn(batch: dict[str, list[Any]], metadata: tuple[str, ...] = (), **reading: Any) -> list[dict[str, Any]]:
     arrays: dict[str, Any] = {}
     for name, values in batch.items():
         arrays[name] = np.empty(len(values), object)
         arrays[name][:] = values
-    tables = _draw(arrays, **{"dpi": 36, "known": None, "metadata": (), **options})
+    tables = _draw(arrays, reading={"dpi": 36, **reading}, known=None, metadata=metadata)
     return [row for table in tables for row in table.to_pylist()]
 
 
@@ -224,7 +224,7 @@ class Damaged:
 
 
 def test_a_page_that_cannot_be_encoded_leaves_the_others_intact(folder: Path) -> None:
-    [table, _] = _draw({"path": np.array([str(folder / "paper.pdf")])}, dpi=DPI, known=None, metadata=())
+    [table, _] = _draw({"path": np.array([str(folder / "paper.pdf")])}, reading={"dpi": DPI}, known=None, metadata=())
     encode = PageEncoder(threads=1)
     encode.model.family.pages = Damaged(encode.model.family.pages, [np.nan, 1e6, 1])
     bad, large, good = encode(pa.concat_tables([table] * 3)).to_pylist()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from colpali_integrations.stores import (
     index_documents,
     ingest,
 )
+from tests.pages.hostile import COUNTS_TOO_MANY, FORM_IN_ITSELF, TINY_PATTERN_STEPS
 from tests.stores.documents import DPI, draw, save_pdf
 
 
@@ -339,3 +342,68 @@ def encoder() -> ColPali:
     if not _encoders:
         _encoders.append(ColPali.from_pretrained())
     return _encoders[0]
+
+
+class PanicException(BaseException):
+    """As pyo3 raises it for a panic of Rust code."""
+
+
+def text_of(error: BaseException) -> Item:
+    def entry() -> Entry:
+        raise error
+
+    return Item(id=type(error).__name__, key=text_key(type(error).__name__), name="a text", entry=entry)
+
+
+@pytest.mark.parametrize("error", [KeyError("MediaBox"), MemoryError(), PanicException("index out of bounds")])
+def test_foreign_exceptions_are_failures_of_their_item(error: BaseException, pdf: Path, model: ColPali) -> None:
+    def broken() -> bytes:
+        raise error
+
+    store = MultiVectorStore.open(model=model)
+    sources: list[DocumentSource | Item] = [
+        DocumentSource(source=broken, name="broken.pdf"),
+        text_of(error),
+        source(pdf),
+        text_item("note", "tide"),
+    ]
+    report = ingest(sources, store=store, model=model, on_error="skip")
+    assert report.added == len(store) == 3
+    assert [failure.name for failure in report.failures] == ["broken.pdf", "a text"]
+    expected = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+    assert {failure.reason for failure in report.failures} == {expected}
+    with pytest.raises(InputError) as caught:
+        ingest(sources, store=store, model=model, on_error="raise")
+    assert caught.value.__cause__ is error
+
+
+def test_ctrl_c_is_no_failure_of_an_item(model: ColPali) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        ingest([text_of(KeyboardInterrupt())], store=MultiVectorStore.open(model=model), model=model, on_error="skip")
+
+
+def test_a_wrong_number_of_pages_is_one_failure(tmp_path: Path, pdf: Path, model: ColPali) -> None:
+    wrong = tmp_path / "wrong.pdf"
+    wrong.write_bytes(COUNTS_TOO_MANY)
+    report = index_documents([wrong, pdf], model=model, store=MultiVectorStore.open(model=model))
+    assert report.added == 3
+    [failure] = report.failures
+    assert failure.name == "wrong.pdf, page 2"
+    assert "the file counts 100000 pages, but none from this one on can be found" in failure.reason
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit of memory")
+@pytest.mark.parametrize("content", [TINY_PATTERN_STEPS, FORM_IN_ITSELF], ids=["time", "memory"])
+def test_a_hostile_page_fails_within_the_limits_and_the_run_goes_on(
+    content: bytes, tmp_path: Path, pdf: Path, model: ColPali
+) -> None:
+    hostile = tmp_path / "hostile.pdf"
+    hostile.write_bytes(content)
+    before = time.monotonic()
+    report = index_documents([hostile, pdf], model=model, store=MultiVectorStore.open(model=model))
+    assert time.monotonic() - before < 240
+    assert report.added == 4
+    [failure] = report.failures
+    assert failure.name == "hostile.pdf, page 2"
+    assert "hostile.pdf, page 2 cannot be drawn: it " in failure.reason
