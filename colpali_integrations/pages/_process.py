@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 from colpali_integrations._forks import hold_during_forks
 from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.pages._shared import SharedMemory
 from colpali_integrations.pdfium.limits import Limits
 from colpali_integrations.pdfium.messages import HEAD_BYTES, MAX_FIELDS, lengths, pack, unpack
 
@@ -81,12 +82,15 @@ class Worker:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.answered = 0
+        self._shared = _shared_memory()
         self.over_memory = f"it needs more than {limits.memory / 1e9:g} GB of memory; {_HOW_WITHOUT}"
         command = [sys.executable or "python", "-W", "ignore", "-m", "colpali_integrations.pdfium.worker"]
+        files = [] if self._shared is None else [self._shared.file]
         try:
             with _starting:
                 self._process = subprocess.Popen(
-                    [*command, str(limits.memory)],
+                    [*command, str(limits.memory), *map(str, files)],
+                    pass_fds=files,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -96,6 +100,9 @@ class Worker:
                 )
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{_NOT_STARTED}: {error}. {_IN_THIS_PROCESS}") from error
+        finally:
+            if self._shared is not None:
+                self._shared.close_file()
         self._input, self._output = _pipes(self._process)
 
     @property
@@ -134,9 +141,20 @@ class Worker:
         self.answered += 1
         return reply
 
+    def pixels(self, reply: Reply, length: int) -> memoryview:
+        """The pixels of a reply, until the next request."""
+        return memoryview(reply.data if self._shared is None else self._shared.bytes)[:length]
+
+    def free(self, used: int) -> None:
+        """Give back the memory of a page of `used` bytes."""
+        if self._shared is not None:
+            self._shared.free(used)
+
     def kill(self) -> None:
         """End the process at once."""
         self._process.kill()
+        if self._shared is not None:
+            self._shared.close()
         self._close_pipes()
         with suppress(OSError):
             self._process.wait()
@@ -244,6 +262,13 @@ class _Clock:
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         self._left = 0
         process.kill()
+
+
+def _shared_memory() -> SharedMemory | None:
+    try:
+        return SharedMemory()
+    except OSError:
+        return None
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

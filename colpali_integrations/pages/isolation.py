@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from PIL import Image
+
 from colpali_integrations._forks import renew_after_forks
 from colpali_integrations.errors import PdfError
 from colpali_integrations.pages._process import Reply, Worker, WorkerEndedError
 from colpali_integrations.pdfium.limits import Limits
-from colpali_integrations.pdfium.pixels import MAX_PIXELS, MAX_SIDE, Pixels
+from colpali_integrations.pdfium.pixels import MAX_SIDE, Pixels
 
-__all__ = ["IsolatedReader", "WorkerPool"]
+__all__ = ["IsolatedReader", "WorkerPool", "image_of"]
 
 T = TypeVar("T")
 
@@ -76,14 +78,10 @@ class IsolatedReader:
         label = self._read("label", number).fields.get("label")
         return label if isinstance(label, str) else ""
 
-    def draw(self, number: int, dpi: float) -> Pixels:
-        """The picture."""
-        fields, data, _ = self._read("draw", number, dpi=dpi)
-        width, height, stride = (int(_number(fields, name)) for name in ("width", "height", "stride"))
-        fits = 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= 1.01 * MAX_PIXELS
-        if not fits or stride < 3 * width or stride * height != len(data):
-            raise PdfError(_NOT_OURS)
-        return Pixels(width, height, stride, _number(fields, "dpi"), data)
+    def draw(self, number: int, dpi: float) -> tuple[Image.Image, float]:
+        """The picture, and its resolution."""
+        with self._pool.lease(self) as slot:
+            return slot.draw(self, {"call": "draw", "page": number, "dpi": dpi})
 
     def close(self) -> None:
         """Release the document. Calling it twice does nothing."""
@@ -101,9 +99,9 @@ class IsolatedReader:
             raise PdfError("the file was changed while it was read; open it again")
         return {"call": "open", "path": self._path, "password": self._password}, self._content
 
-    def _read(self, call: str, number: int, **arguments: float) -> Reply:
+    def _read(self, call: str, number: int) -> Reply:
         with self._pool.lease(self) as slot:
-            return slot.read(self, {"call": call, "page": number, **arguments})
+            return slot.read(self, {"call": call, "page": number})
 
     def _file_state(self) -> tuple[int, ...]:
         if self._path is None:
@@ -151,6 +149,7 @@ class _Slot:
         self._limits = limits
         self._budget = _Budget(None, limits)
         self._worker: Worker | None = None
+        self._is_large = False  # the process holds so much memory that the next page goes to another one
         self.busy = False
         self.document: IsolatedReader | None = None
 
@@ -166,6 +165,10 @@ class _Slot:
     def read(self, document: IsolatedReader, request: dict[str, Any]) -> Reply:
         """Answer a request about a page, and open the document first if another one is open."""
         return self._retried(lambda worker: self._read(worker, document, request))
+
+    def draw(self, document: IsolatedReader, request: dict[str, Any]) -> tuple[Image.Image, float]:
+        """Draw a page; returns the picture and its resolution."""
+        return self._retried(lambda worker: _picture(worker, self._read(worker, document, request)))
 
     def close(self, document: IsolatedReader) -> None:
         """Close a document that is open here."""
@@ -205,9 +208,10 @@ class _Slot:
                 raise
 
     def _running(self) -> tuple[Worker, bool]:
-        if self._worker is not None and self._worker.alive:
+        if self._worker is not None and self._worker.alive and not self._is_large:
             return self._worker, False
         self.end()
+        self._is_large = False
         self._worker = Worker(self._limits)
         return self._worker, True
 
@@ -225,8 +229,7 @@ class _Slot:
         if not self._budget.covers(request["page"], request["call"]):
             self._budget = _Budget(request["page"], self._limits)
         reply = self._ask(worker, request)
-        if _number(reply.fields, "grown") > _LEFT_BEHIND:
-            self.end()
+        self._is_large = _number(reply.fields, "grown") > _LEFT_BEHIND
         return reply
 
     def _ask(self, worker: Worker, request: dict[str, Any], content: bytes = b"") -> Reply:
@@ -317,6 +320,25 @@ def _effort(slot: _Slot, document: IsolatedReader) -> int:
     if slot.document is document:
         return 0
     return 1 if slot.document is None or slot.document.closed else 3
+
+
+def image_of(drawn: Pixels) -> Image.Image:
+    """The picture of pixels, which it copies; RGB."""
+    return Image.frombuffer("RGB", (drawn.width, drawn.height), drawn.data, "raw", "BGR", drawn.stride, 1)
+
+
+def _picture(worker: Worker, reply: Reply) -> tuple[Image.Image, float]:
+    fields = reply.fields
+    width, height, stride = (int(_number(fields, name)) for name in ("width", "height", "stride"))
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and 3 * width <= stride):
+        raise PdfError(_NOT_OURS)
+    with worker.pixels(reply, stride * height) as data:
+        if len(data) != stride * height:
+            raise PdfError(_NOT_OURS)
+        dpi = _number(fields, "dpi")
+        image = image_of(Pixels(width, height, stride, dpi, data))
+    worker.free(stride * height)
+    return image, dpi
 
 
 def _number(fields: dict[str, Any], name: str) -> float:

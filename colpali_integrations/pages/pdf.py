@@ -18,8 +18,7 @@ from PIL import Image
 from colpali_integrations._forks import hold_during_forks
 from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
 from colpali_integrations.pages.images import image_name, read_whole
-from colpali_integrations.pages.isolation import IsolatedReader
-from colpali_integrations.pdfium.pixels import Pixels
+from colpali_integrations.pages.isolation import IsolatedReader, image_of
 
 __all__ = [
     "FailedPage",
@@ -313,7 +312,7 @@ class _Reader(Protocol):
 
     def label(self, number: int) -> str: ...
 
-    def draw(self, number: int, dpi: float) -> Pixels: ...
+    def draw(self, number: int, dpi: float) -> tuple[Image.Image, float]: ...
 
     def close(self) -> None: ...
 
@@ -340,11 +339,10 @@ class _OpenPdf:
 
     def render(self, number: int, dpi: float) -> Image.Image:
         with self._reading(number) as (reader, page):
-            drawn = reader.draw(page, dpi)
-            if drawn.dpi < dpi * (1 - 1e-9):
-                self._warn(page, reader.size(page), drawn.dpi, dpi)
-            size = (drawn.width, drawn.height)
-            return Image.frombuffer("RGB", size, drawn.data, "raw", "BGR", drawn.stride, 1)
+            image, drawn_dpi = reader.draw(page, dpi)
+            if drawn_dpi < dpi * (1 - 1e-9):
+                self._warn(page, reader.size(page), drawn_dpi, dpi)
+            return image
 
     def close(self) -> None:
         reader, self._reader = self._reader, None
@@ -397,9 +395,10 @@ class _LockedReader:
         with _pdfium:
             return self._reader.label(number)
 
-    def draw(self, number: int, dpi: float) -> Pixels:
+    def draw(self, number: int, dpi: float) -> tuple[Image.Image, float]:
         with _pdfium:
-            return self._reader.draw(number, dpi)
+            drawn = self._reader.draw(number, dpi)
+        return image_of(drawn), drawn.dpi
 
     def close(self) -> None:
         with _pdfium:

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 from colpali_integrations.errors import PdfError
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "Pixels", "drawing_scale"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "Pixels", "drawing_scale"]
 
 # A poster of 5 m at 150 dpi would be a gigapixel; larger pages are drawn at a lower resolution.
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 20_000
+# Sides are rounded up to whole pixels.
+MAX_BYTES = 3 * (MAX_PIXELS + 2 * MAX_SIDE + 1)
 
 
 class Pixels(NamedTuple):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 import pypdfium2
 
@@ -62,11 +66,12 @@ class PdfiumReader:
             assert page.pdf is not None
             return _clean(page.pdf.get_page_label(number - 1))
 
-    def draw(self, number: int, dpi: float) -> Pixels:
-        """The picture."""
+    def draw(self, number: int, dpi: float, memory: mmap | None = None) -> Pixels:
+        """The picture, drawn into `memory` if it is given."""
         with self._page(number) as page:
             scale = drawing_scale(page.get_size(), dpi)
-            bitmap = page.render(scale=scale)
+            options = {} if memory is None else {"bitmap_maker": partial(_bitmap, memory)}
+            bitmap = page.render(scale=scale, **options)
         return Pixels(bitmap.width, bitmap.height, bitmap.stride, scale * 72, bitmap.buffer)
 
     def close(self) -> None:
@@ -118,6 +123,11 @@ def _open(source: Path | bytes, password: str | None) -> pypdfium2.PdfDocument:
             raise PdfError(f"is damaged: {error}") from error
         raise
     return document
+
+
+def _bitmap(memory: mmap, width: int, height: int, format: int, **options: Any) -> pypdfium2.PdfBitmap:
+    buffer = (ctypes.c_ubyte * (3 * width * height)).from_buffer(memory)
+    return pypdfium2.PdfBitmap.new_native(width, height, format, buffer=buffer, **options)
 
 
 def _existing_pages(document: pypdfium2.PdfDocument, counted: int) -> int:

@@ -1,13 +1,14 @@
 """The program that reads PDFs for another process: `python -m colpali_integrations.pdfium.worker`.
 
-It answers requests on its standard input, one at a time and in order, and holds one open document. It ends when its
-input is closed, and so with its caller, however that ends. `messages` describes the form of requests and replies.
+Its arguments are the limit of memory in bytes, and the descriptor of shared memory where there is any. It answers
+requests on its standard input, one at a time and in order, and holds one open document. It ends when its input is
+closed, and so with its caller, however that ends. `messages` describes the form of requests and replies.
 
 | request | fields | reply |
 |---|---|---|
 | open | path or data, password | page_count |
 | size, text, label | page | width and height; text as data; label |
-| draw | page, dpi | width, height, stride and dpi; pixels as data |
+| draw | page, dpi | width, height, stride and dpi; pixels as data, or in the shared memory |
 | close | | |
 
 Each request has `cpu`, the processor time that it may take in seconds. Each reply has `cpu`, the time that it took, and
@@ -23,6 +24,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from mmap import mmap
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NamedTuple
@@ -30,6 +32,7 @@ from typing import Any, BinaryIO, NamedTuple
 from colpali_integrations.errors import PdfError
 from colpali_integrations.pdfium.limits import address_space, lift_limits, no_core_dumps, set_limits
 from colpali_integrations.pdfium.messages import HEAD_BYTES, lengths, pack, unpack
+from colpali_integrations.pdfium.pixels import MAX_BYTES
 from colpali_integrations.pdfium.reader import PdfiumReader
 
 __all__ = ["main"]
@@ -46,8 +49,8 @@ class _Reply(NamedTuple):
 
 
 class _Worker:
-    def __init__(self, memory: int) -> None:
-        self._memory = memory
+    def __init__(self, memory: int, pixels: mmap | None) -> None:
+        self._memory, self._pixels = memory, pixels
         self._start = address_space()
         self._opened = self._start  # address space once the document was open
         self._content = 0  # bytes of the document, if they came with the request
@@ -106,9 +109,9 @@ class _Worker:
         return _Reply({"label": reader.label(page)})
 
     def _draw(self, reader: PdfiumReader, page: int, fields: dict[str, Any]) -> _Reply:
-        drawn = reader.draw(page, fields["dpi"])
+        drawn = reader.draw(page, fields["dpi"], self._pixels)
         place = {"width": drawn.width, "height": drawn.height, "stride": drawn.stride, "dpi": drawn.dpi}
-        return _Reply(place, drawn.data)
+        return _Reply(place, drawn.data if self._pixels is None else b"")
 
 
 def main() -> None:
@@ -121,7 +124,7 @@ def main() -> None:
     requests: SimpleQueue[_Request] = SimpleQueue()
     # A thread of its own notices the end of the input while pdfium works.
     threading.Thread(target=_receive, args=(incoming, requests), daemon=True).start()
-    worker = _Worker(int(sys.argv[1]))
+    worker = _Worker(int(sys.argv[1]), mmap(int(sys.argv[2]), MAX_BYTES) if len(sys.argv) > 2 else None)
     while True:
         fields, data = worker.answer(requests.get())
         view = memoryview(data).cast("B")

@@ -17,7 +17,7 @@ import pytest
 
 from colpali_integrations import pdf_pages
 from colpali_integrations.errors import PdfError
-from colpali_integrations.pages.isolation import IsolatedReader, WorkerPool
+from colpali_integrations.pages.isolation import IsolatedReader, WorkerPool, image_of
 from colpali_integrations.pages.pdf import open_pdf, pdf_page_count
 from colpali_integrations.pdfium.limits import Limits
 from colpali_integrations.pdfium.reader import PdfiumReader
@@ -71,10 +71,10 @@ def test_pages_are_those_of_a_reader_in_this_process(path: Path, pool: WorkerPoo
             assert there.size(number) == here.size(number)
             assert there.text(number) == here.text(number)
             assert there.label(number) == here.label(number)
-            *expected, pixels = here.draw(number, 50.5)
-            *place, same_pixels = there.draw(number, 50.5)
-            assert place == expected
-            assert bytes(same_pixels) == bytes(pixels)
+            expected = here.draw(number, 50.5)
+            image, dpi = there.draw(number, 50.5)
+            assert image.tobytes() == image_of(expected).tobytes()
+            assert dpi == expected.dpi
 
 
 def test_a_process_is_used_again(pool: WorkerPool) -> None:
@@ -133,12 +133,12 @@ def test_a_page_beyond_a_limit_fails_alone(content: bytes, limits: Limits, reaso
     pool = WorkerPool(limits)
     try:
         with closing(IsolatedReader(content, None, pool)) as reader:
-            first = bytes(reader.draw(1, 72).data)
+            first, _ = reader.draw(1, 72)
             before = time.monotonic()
             with pytest.raises(PdfError, match=reason):
                 reader.draw(2, 72)
             assert time.monotonic() - before < 60
-            assert bytes(reader.draw(3, 72).data) == first
+            assert reader.draw(3, 72) == (first, 72)
             assert len(pool.processes()) == 1
     finally:
         pool.end()
@@ -339,7 +339,7 @@ def test_time_in_which_all_is_stopped_does_not_count(tmp_path: Path) -> None:
 STOPPED = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from colpali_integrations.pages.isolation import IsolatedReader, WorkerPool
+from colpali_integrations.pages.isolation import IsolatedReader, WorkerPool, image_of
 from colpali_integrations.pdfium.limits import Limits
 reader = IsolatedReader(open(sys.argv[2], "rb").read(), None, WorkerPool(Limits(seconds=4), most=1))
 print("ready", flush=True)
