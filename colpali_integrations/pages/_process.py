@@ -199,7 +199,7 @@ class Worker:
         return content
 
     def _ended(self, clock: _Clock, error: Exception) -> WorkerEndedError | ConfigurationError:
-        code = self._process.returncode
+        code = self._process.returncode or 0  # 0 too if another part of the program has waited for it
         if clock.is_over:
             return WorkerEndedError(f"it takes more than {self._limits.seconds:g} s; {_HOW_WITHOUT}", again=False)
         if isinstance(error, ValueError):

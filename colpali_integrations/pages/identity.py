@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -143,6 +144,8 @@ def file_digest(source: str | os.PathLike[str] | bytes) -> str:
     try:
         path = real_path(source)
         status = os.stat(path)  # noqa: PTH116 - a string of os.path.realpath
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise OSError("it is a device or a pipe, and not a file")
         return _digest(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {image_name(source)}: {error}") from error

@@ -164,7 +164,10 @@ def _content(source: object, *, allow_urls: bool, timeout: float, max_bytes: int
 
 def _file_at(path: str | os.PathLike[Any]) -> bytes:
     try:
-        return Path(os.fsdecode(path)).read_bytes()
+        file = Path(os.fsdecode(path))
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise ImageError(f"cannot read {image_name(path)}: it is a device or a pipe, and not a file")
+        return file.read_bytes()
     except OSError as error:
         # strerror: the full message repeats the path, which is long if it is base64 by mistake.
         hint = "; is it base64? Pass a data URI, or the decoded bytes" if len(os.fsdecode(path)) > 300 else ""

@@ -174,6 +174,8 @@ def is_pdf(source: str | os.PathLike[str] | bytes) -> bool:
     if path.suffix.lower() == ".pdf":
         return True
     try:
+        if not path.is_file():  # reading from a pipe or a device may wait for ever
+            return False
         with path.open("rb") as file:
             return b"%PDF-" in file.read(1024)
     except (OSError, ValueError):  # ValueError: a null byte in the path

@@ -2,7 +2,7 @@
 
 | part | bytes |
 |---|---|
-| length of the fields, length of the data | 4 each, big-endian |
+| length of the fields, length of the data | 4 and 8, big-endian |
 | fields | JSON, ASCII |
 | data | the content of a PDF in a request; a text in UTF-8 or pixels in a reply |
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 __all__ = ["HEAD_BYTES", "MAX_FIELDS", "lengths", "pack", "unpack"]
 
-_HEAD = struct.Struct(">II")
+_HEAD = struct.Struct(">IQ")
 HEAD_BYTES = _HEAD.size
 # A path, a password, an error or a label; a receiver accepts no more.
 MAX_FIELDS = 2**20

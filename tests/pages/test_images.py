@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import os
 import random
 import struct
 import time
@@ -505,3 +506,12 @@ def test_names_in_messages() -> None:
 
 def test_to_rgb_leaves_rgb_alone() -> None:
     assert to_rgb(PICTURE) is PICTURE
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
+    pipe = tmp_path / "scan.png"
+    os.mkfifo(pipe)
+    for path in (pipe, os.devnull):
+        with pytest.raises(ImageError, match="it is a device or a pipe, and not a file"):
+            load_image(path)

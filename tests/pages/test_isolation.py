@@ -311,6 +311,35 @@ def test_ctrl_c_ends_a_page_that_hangs(caller: Callable[[str], Any]) -> None:
 
 
 @on_linux
+def test_ctrl_c_in_a_terminal_ends_a_page_that_hangs_in_a_thread(tmp_path: Path) -> None:
+    hostile = tmp_path / "hostile.pdf"
+    hostile.write_bytes(TINY_PATTERN_STEPS)
+    command = [sys.executable, "-c", IN_A_THREAD, str(hostile)]
+    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    # A terminal signals all processes of the group.
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **output) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "ready\n"
+        time.sleep(1)
+        before = time.monotonic()
+        os.killpg(caller.pid, signal.SIGINT)
+        assert caller.wait(timeout=20) == -signal.SIGINT
+        assert time.monotonic() - before < 2
+
+
+IN_A_THREAD = """
+import asyncio, sys
+from colpali_integrations import pdf_pages
+
+def read():
+    for page in pdf_pages(sys.argv[1]):
+        print("ready", flush=True)
+
+asyncio.run(asyncio.to_thread(read))
+"""
+
+
+@on_linux
 def test_no_worker_outlives_a_caller_that_ends(caller: Callable[[str], Any]) -> None:
     process, worker = caller("idle")
     process.communicate(b"")

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import io
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -20,9 +21,9 @@ import pytest
 from PIL import Image
 
 from colpali_integrations import ColPali, pdf_pages
-from colpali_integrations.errors import ConfigurationError, ImageError, PdfError
+from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
 from colpali_integrations.pages.document import PagedDocument
-from colpali_integrations.pages.pdf import PdfPage, open_pdf, page_numbers, pdf_page_count
+from colpali_integrations.pages.pdf import PdfPage, is_pdf, open_pdf, page_numbers, pdf_page_count
 
 DEMO = Path(__file__).parents[2] / "demo" / "pdfs"
 PDFS = sorted(DEMO.glob("*.pdf"))
@@ -535,3 +536,14 @@ def test_a_page_that_cannot_be_read_is_skipped_when_a_pdf_is_encoded() -> None:
             list(model.embed_pdf(content, dpi=30))
         with pytest.raises(PdfError, match="is not a PDF"):
             list(model.embed_pdf(b"text", on_error="skip"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_not_opened(tmp_path: Path) -> None:
+    pipe = tmp_path / "report"
+    os.mkfifo(pipe)
+    assert not is_pdf(pipe)
+    with pytest.raises(PdfError, match="no PDF at"):
+        pdf_page_count(pipe)
+    with pytest.raises(InputError):
+        PagedDocument(pipe)
