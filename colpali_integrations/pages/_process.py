@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from colpali_integrations._forks import hold_during_forks
+from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.pages._shared import SharedMemory
 from colpali_integrations.pdfium.limits import Limits
-from colpali_integrations.pdfium.messages import HEAD_BYTES, MAX_FIELDS, lengths, pack, unpack
+from colpali_integrations.pdfium.messages import HEAD_BYTES, MAX_FIELDS, OTHER_VERSION, lengths, pack, unpack
 
 __all__ = ["Reply", "Worker", "WorkerEndedError"]
 
@@ -89,7 +90,7 @@ class Worker:
         try:
             with _starting:
                 self._process = subprocess.Popen(
-                    [*command, str(limits.memory), *map(str, files)],
+                    [*command, __version__, str(limits.memory), *map(str, files)],
                     pass_fds=files,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -209,6 +210,8 @@ class Worker:
             return WorkerEndedError(f"{reason}; {_HOW_WITHOUT}", again=False)
         if code == -signal.SIGINT:
             return WorkerEndedError("it was interrupted", again=False)
+        if code == OTHER_VERSION:
+            return ConfigurationError(f"{_NOT_STARTED}: colpali-integrations was updated; start this program again")
         if code > 0 and not self.answered:
             return ConfigurationError(
                 f"{_NOT_STARTED}: `{sys.executable} -m colpali_integrations.pdfium.worker` ended with code {code}. "

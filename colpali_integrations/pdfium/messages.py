@@ -14,12 +14,14 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["HEAD_BYTES", "MAX_FIELDS", "lengths", "pack", "unpack"]
+__all__ = ["HEAD_BYTES", "MAX_FIELDS", "OTHER_VERSION", "lengths", "pack", "unpack"]
 
 _HEAD = struct.Struct(">IQ")
 HEAD_BYTES = _HEAD.size
 # A path, a password, an error or a label; a receiver accepts no more.
 MAX_FIELDS = 2**20
+# The exit code of a worker that is of another version than its caller: their messages may differ.
+OTHER_VERSION = 64
 
 
 def pack(fields: Mapping[str, Any], data_length: int) -> bytes:

@@ -1,8 +1,9 @@
 """The program that reads PDFs for another process: `python -m colpali_integrations.pdfium.worker`.
 
-Its arguments are the limit of memory in bytes, and the descriptor of shared memory where there is any. It answers
-requests on its standard input, one at a time and in order, and holds one open document. It ends when its input is
-closed, and so with its caller, however that ends. `messages` describes the form of requests and replies.
+Its arguments are the version of its caller, which must be its own, the limit of memory in bytes, and the descriptor of
+shared memory where there is any. It answers requests on its standard input, one at a time and in order, and holds one
+open document. It ends when its input is closed, and so with its caller, however that ends. `messages` describes the
+form of requests and replies.
 
 | request | fields | reply |
 |---|---|---|
@@ -29,9 +30,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NamedTuple
 
+from colpali_integrations._version import __version__
 from colpali_integrations.errors import PdfError
 from colpali_integrations.pdfium.limits import address_space, lift_limits, no_core_dumps, set_limits
-from colpali_integrations.pdfium.messages import HEAD_BYTES, lengths, pack, unpack
+from colpali_integrations.pdfium.messages import HEAD_BYTES, OTHER_VERSION, lengths, pack, unpack
 from colpali_integrations.pdfium.pixels import MAX_BYTES
 from colpali_integrations.pdfium.reader import PdfiumReader
 
@@ -116,6 +118,9 @@ class _Worker:
 
 def main() -> None:
     """Answer requests until the input is closed."""
+    version, memory, *shared = sys.argv[1:]
+    if version != __version__:
+        sys.exit(OTHER_VERSION)
     no_core_dumps()
     # Ctrl-C reaches all processes of a terminal. It ends this one without a traceback, unless the caller ignores it.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -124,7 +129,7 @@ def main() -> None:
     requests: SimpleQueue[_Request] = SimpleQueue()
     # A thread of its own notices the end of the input while pdfium works.
     threading.Thread(target=_receive, args=(incoming, requests), daemon=True).start()
-    worker = _Worker(int(sys.argv[1]), mmap(int(sys.argv[2]), MAX_BYTES) if len(sys.argv) > 2 else None)
+    worker = _Worker(int(memory), mmap(int(shared[0]), MAX_BYTES) if shared else None)
     while True:
         fields, data = worker.answer(requests.get())
         view = memoryview(data).cast("B")

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from colpali_integrations import pdf_pages
-from colpali_integrations.errors import PdfError
+from colpali_integrations.errors import ConfigurationError, PdfError
 from colpali_integrations.pages.isolation import IsolatedReader, WorkerPool, image_of
 from colpali_integrations.pages.pdf import open_pdf, pdf_page_count
 from colpali_integrations.pdfium.limits import Limits
+from colpali_integrations.pdfium.messages import OTHER_VERSION
 from colpali_integrations.pdfium.reader import PdfiumReader
 from tests.pages.hostile import COUNTS_TOO_MANY, FORM_IN_ITSELF, TINY_PATTERN_STEPS
 from tests.pages.test_pdf import DEMO, PDFS, encrypted, simple
@@ -211,6 +212,21 @@ def test_a_password_goes_through_the_pipe_alone(pool: WorkerPool) -> None:
         [process] = pool.processes()
         for file in ("cmdline", "environ"):
             assert b"sesame" not in Path(f"/proc/{process}/{file}").read_bytes()
+
+
+def test_a_worker_of_another_version_does_not_start() -> None:
+    command = [sys.executable, "-m", "colpali_integrations.pdfium.worker", "0.0.0", "1500000000"]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (OTHER_VERSION, b"")
+
+
+def test_a_program_that_is_no_python_is_named(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/uwsgi")
+    with pytest.raises(ConfigurationError, match=r"does not start: .*uwsgi.*isolate=False"):
+        IsolatedReader(simple(), None, pool)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ConfigurationError, match=r"does not start: `/bin/false .* code 1\. .*isolate=False"):
+        IsolatedReader(simple(), None, pool)
 
 
 def run(script: str, *arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
