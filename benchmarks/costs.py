@@ -177,6 +177,40 @@ def _colqwen2_5(width: int, depth: int, inner: int, heads: int, keys: int) -> Ca
     return make
 
 
+def _colqwen3(ids: dict[str, int], layers: tuple[int, int] | None) -> Any:
+    """Qwen3-VL-4B's shape."""
+    from colpali_engine.models import ColQwen3
+    from transformers import Qwen3VLConfig
+
+    text, tower = layers or (36, 24)
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True}
+    language = {**_qwen_text(2560, text, 9728, 32, 8), "head_dim": 128, "rope_parameters": rope}
+    vision = {
+        **{"depth": tower, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16, "out_hidden_size": 2560},
+        # The features of three layers are added to the first layers of the text model.
+        **{"num_position_embeddings": 2304, "deepstack_visual_indexes": [5, 11, 17] if tower > 17 else [0]},
+    }
+    return ColQwen3(Qwen3VLConfig(text_config=language, vision_config=vision, **_qwen_ids(ids)))
+
+
+def _colqwen3_5(ids: dict[str, int], layers: tuple[int, int] | None) -> Any:
+    """Qwen3.5-0.8B's shape: three of four layers are linear attention."""
+    from colpali_engine.models import ColQwen3_5
+    from transformers import Qwen3_5Config
+
+    text, tower = layers or (24, 12)
+    language = {
+        **{"vocab_size": 248320, "hidden_size": 1024, "intermediate_size": 3584, "num_hidden_layers": text},
+        **{"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256},
+        **{"linear_num_key_heads": 16, "linear_num_value_heads": 16},
+    }
+    vision = {
+        **{"depth": tower, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12, "out_hidden_size": 1024},
+        **{"num_position_embeddings": 2304},
+    }
+    return ColQwen3_5(Qwen3_5Config(text_config=language, vision_config=vision, **_qwen_ids(ids)))
+
+
 MODELS = {
     **{
         f"NeoMME-260M, max_side {side}": Model(_neomme, "neomme", options=(("max_side", side),))
@@ -189,6 +223,8 @@ MODELS = {
     "ColPali v1.3": Model(_colpali, "paligemma", (2, 3)),
     "ColQwen2 2B": Model(_colqwen2, "colqwen2", (2, 2)),
     "ColQwen2.5, ColNomic 3B": Model(_colqwen2_5(2048, 36, 11008, 16, 2), "colqwen2_5", (3, 8)),
+    "ColQwen3.5, Vultron 0.8B": Model(_colqwen3_5, "colqwen3_5", (4, 4)),
+    "ColQwen3 4B": Model(_colqwen3, "colqwen3", (3, 3)),
     "ColNomic 7B": Model(_colqwen2_5(3584, 28, 18944, 28, 4), "colqwen2_5", (2, 8)),
 }
 
@@ -274,7 +310,7 @@ def counted(folder: Path, options: Mapping[str, Any], size: tuple[int, int] = PA
     for part in parts:
         model = part.read(None).model
         declared = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
-        width = {"features": declared["features"][-1].dim_value} if "features" in declared else {}
+        width = {name: axes[-1].dim_value for name, axes in declared.items() if name not in page}  # from the tower
         shapes = {name: np.shape(page[name]) for name in declared if name not in width}
         total += count(model, shapes | {name: (features, size) for name, size in width.items()})
         if part is parts[-1]:
