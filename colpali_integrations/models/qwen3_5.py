@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.qwen3_5 import Qwen3_5
-from colpali_integrations.models.qwen_vl import AUGMENTATION, QwenVLFamily
+from colpali_integrations.models.qwen_vl import AUGMENTATION, QWEN3_IMAGE_DEFAULTS, QwenVLFamily
 from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["Qwen3_5Family"]
@@ -33,11 +33,7 @@ class Qwen3_5Family(QwenVLFamily):
     """Qwen3.5 bound to the files of one checkpoint."""
 
     architecture = Qwen3_5
-    image_defaults: ClassVar[Mapping[str, Any]] = {
-        "image_mean": 0.5,
-        "image_std": 0.5,
-        "size": {"shortest_edge": 256 * 256, "longest_edge": 4096 * 4096},
-    }
+    image_defaults: ClassVar[Mapping[str, Any]] = QWEN3_IMAGE_DEFAULTS
 
     @staticmethod
     def adapt(

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from colpali_integrations.models.builder.config import part_of
 from colpali_integrations.models.builder.qwen3_vl import COLQWEN3, NEMOTRON, OPS, Qwen3VL
-from colpali_integrations.models.qwen_vl import AUGMENTATION, IMAGE_TOKEN, QwenVLFamily
+from colpali_integrations.models.qwen_vl import AUGMENTATION, IMAGE_TOKEN, QWEN3_IMAGE_DEFAULTS, QwenVLFamily
 from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["Qwen3VLFamily"]
@@ -30,11 +30,7 @@ class Qwen3VLFamily(QwenVLFamily):
     """Qwen3-VL bound to the files of one checkpoint."""
 
     architecture = Qwen3VL
-    image_defaults: ClassVar[Mapping[str, Any]] = {
-        "image_mean": 0.5,
-        "image_std": 0.5,
-        "size": {"shortest_edge": 256 * 256, "longest_edge": 4096 * 4096},
-    }
+    image_defaults: ClassVar[Mapping[str, Any]] = QWEN3_IMAGE_DEFAULTS
 
     @staticmethod
     def adapt(

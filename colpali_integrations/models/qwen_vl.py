@@ -34,13 +34,20 @@ from colpali_integrations.models.transformer import (
 )
 from colpali_integrations.runtime.arrays import Feed, Outputs
 
-__all__ = ["AUGMENTATION", "IMAGE_TOKEN", "QwenVLFamily", "QwenVLPages"]
+__all__ = ["AUGMENTATION", "IMAGE_TOKEN", "QWEN3_IMAGE_DEFAULTS", "QwenVLFamily", "QwenVLPages"]
 
 IMAGE_TOKEN = "<|image_pad|>"
 """The token that stands for one feature of a page."""
 
 AUGMENTATION = "<|endoftext|>" * 10
 """What colpali-engine and its kin put behind a query; attended to, and vectors of the query."""
+
+QWEN3_IMAGE_DEFAULTS: Mapping[str, Any] = {
+    "image_mean": 0.5,
+    "image_std": 0.5,
+    "size": {"shortest_edge": 256 * 256, "longest_edge": 4096 * 4096},
+}
+"""The settings of an image processor from Qwen3-VL on that its files need not hold."""
 
 
 class QwenVLFamily(TransformerFamily):
