@@ -44,8 +44,8 @@ def test_an_unknown_model_is_one_line() -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_passes_model_and_precision(tmp_path: Path) -> None:
-    command = ["make", "-n", "demo", "MODEL=my model", "PRECISION=int8", "PDF=a.pdf b.pdf"]
+    command = ["make", "--no-print-directory", "-n", "demo", "MODEL=my model", "PRECISION=int8", "PDF=a.pdf b.pdf"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert 'demo/demo.py --model "my model" --precision int8 a.pdf b.pdf\n' in shown
-    plain = subprocess.run(["make", "-n", "demo"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    plain = subprocess.run([*command[:4], "MODEL="], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert plain.splitlines()[-1].split()[-1] == "demo/demo.py"

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -134,7 +135,7 @@ def _read(place: Path, states: Sequence[State], progress: _Progress) -> tuple[li
 
 
 def _be_refused(place: Path, states: Sequence[State], progress: _Progress) -> tuple[list[str], int]:
-    other = type(MODEL)(**{**MODEL.to_dict(), "description": "fedcba9876543210"})
+    other = replace(MODEL, fingerprint=replace(MODEL.fingerprint, space="fedcba9876543210@"))
     tries = 0
     while progress.get(1) < _CHANGES:
         try:

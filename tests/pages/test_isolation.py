@@ -267,7 +267,11 @@ def test_scripts_without_a_main_guard_and_daemonic_processes(tmp_path: Path) -> 
     assert done.stdout.splitlines() == ["started", page.text[:8], str([page.text[:8]])], done.stderr
 
 
-CALLER = """
+# A program that a shell starts in the background ignores Ctrl-C, and so do these where that is how the tests run.
+HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+CALLER = f"""
+{HEED_CTRL_C}
 import sys
 from colpali_integrations.pages.isolation import IsolatedReader
 reader = IsolatedReader(open(sys.argv[1], "rb").read(), None)
@@ -322,7 +326,7 @@ def test_ctrl_c_ends_a_page_that_hangs(caller: Callable[[str], Any]) -> None:
     before = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == -signal.SIGINT
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 10, "2 s where nothing else runs; the page has 30 s"
     assert ends(worker, 0.5)
 
 
@@ -340,10 +344,11 @@ def test_ctrl_c_in_a_terminal_ends_a_page_that_hangs_in_a_thread(tmp_path: Path)
         before = time.monotonic()
         os.killpg(caller.pid, signal.SIGINT)
         assert caller.wait(timeout=20) == -signal.SIGINT
-        assert time.monotonic() - before < 2
+        assert time.monotonic() - before < 10, "2 s where nothing else runs; the page has 30 s"
 
 
-IN_A_THREAD = """
+IN_A_THREAD = f"""
+{HEED_CTRL_C}
 import asyncio, sys
 from colpali_integrations import pdf_pages
 
