@@ -7,7 +7,7 @@ import logging
 import sys
 import tempfile
 import webbrowser
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ from colpali_integrations.cli.options import (
     tags,
 )
 from colpali_integrations.cli.quantize import quantize
-from colpali_integrations.errors import ColPaliError
+from colpali_integrations.errors import ColPaliError, ModelNotFoundError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.registry import find_model, list_supported_models
 from colpali_integrations.stores import (
@@ -48,8 +48,8 @@ from colpali_integrations.stores import (
     index_documents,
     stored_settings,
 )
-from colpali_integrations.stores.opening import registered_options
-from colpali_integrations.stores.settings import FirstStage
+from colpali_integrations.stores.opening import registered_options, stored_model
+from colpali_integrations.stores.settings import FirstStage, Settings
 
 __all__ = ["ExitCode", "app", "run"]
 
@@ -135,7 +135,7 @@ def index(
         if as_json:
             typer.echo(json.dumps({**IngestReport().to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
-    encoder = _encoder(store) if model is None else ColPali.from_pretrained(model, lazy_load=True)
+    encoder = _encoder(store) if model is None else _named(model, store)
     with encoder, MultiVectorStore.open(store, model=encoder, first_stage=first_stage) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
@@ -189,7 +189,9 @@ def search(
     """
     text, parsed = " ".join(question), json_filter(where)
     password = pdf_password(password_file)  # an error before the work
-    encoder = None if model is None else ColPali.from_pretrained(model, lazy_load=True)
+    if model is None and (settings := stored_settings(store)) is not None:
+        _options(settings, store)
+    encoder = None if model is None else _named(model, store)
     with encoder or nullcontext(), open_store(store, encoder, read_only=True) as opened:
         hits = opened.search(text, k, where=parsed, hybrid=hybrid)
         if as_json:
@@ -234,8 +236,20 @@ def _encoder(store: Path) -> ColPali:
     settings = stored_settings(store)
     if settings is None:
         return ColPali.from_pretrained(lazy_load=True)
-    options = registered_options(settings.model, where=f"the store {store}", advice="name its folder by --model")
-    return ColPali.from_pretrained(settings.model.name, lazy_load=True, **options)
+    return ColPali.from_pretrained(settings.model.name, lazy_load=True, **_options(settings, store))
+
+
+def _named(model: str, store: Path) -> ColPali:
+    """The model of --model; a store of another space refuses a registered one before it is downloaded."""
+    if (settings := stored_settings(store)) is not None:
+        with suppress(ModelNotFoundError):
+            settings.model.require_space(stored_model(model), where=f"the store {store}")
+    return ColPali.from_pretrained(model, lazy_load=True)
+
+
+def _options(settings: Settings, store: Path) -> dict[str, Any]:
+    """The options that made a store's pages; an error if the store's model is not registered."""
+    return registered_options(settings.model, where=f"the store {store}", advice="name its folder by --model")
 
 
 def _report(hits: Hits, target: Path | None, password: str | None, *, open_: bool) -> None:

@@ -80,6 +80,7 @@ _CONSTRUCTOR_GUESSES = {
     "persist_directory": "path=",
     "location": "path= for a folder, or url= for a server",
     **dict.fromkeys(("embeddings", "embedding_function", "embed_model"), "embedding="),
+    **dict.fromkeys(("model", "model_name"), "embedding=ColPaliEmbeddings(model_name=...)"),
 }
 # Images in memory and from the network stay in memory from their identification to their encoding; this many at a time.
 _IMAGES_TOGETHER = 16

@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any, Literal, TypeAlias
 
 from colpali_integrations._failures import item_error
-from colpali_integrations.errors import ColPaliError, ConfigurationError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, ModelError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import READER_KEYS, page_id
@@ -229,8 +229,8 @@ def listening(progress: ProgressCallback | bool) -> Iterator[ProgressCallback]:
 
 
 def skipped(name: str, error: ColPaliError, on_error: OnError) -> Failure:
-    """Raise an error, or log it, as `on_error` requires."""
-    if on_error == "raise":
+    """Raise an error, or log it, as `on_error` requires. A model that cannot be loaded is no fault of an item."""
+    if on_error == "raise" or isinstance(error, ModelError):
         raise error from error.__cause__
     logger.warning("skipped %s: %s", name, error)
     return Failure(name, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -122,3 +123,32 @@ def test_a_registered_model_goes_on_with_the_settings_of_the_pages(
     assert settings is not None
     made = replace(NEOMME, precision="int8", max_side=64, revision=model.description.revision)
     assert settings.model.fingerprint == made.fingerprint
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run_once(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+    damaged = shutil.copytree(FIXTURE, tmp_path / "damaged")
+    [first, *_] = sorted(damaged.glob("*.safetensors"))
+    first.write_bytes(first.read_bytes()[:20_000])
+    arguments = ["index", *pictures, "--model", str(damaged), "--store", str(tmp_path / "store")]
+    assert run(arguments) == ExitCode.ERROR
+    error = " ".join(capsys.readouterr().err.split())
+    assert error.count("cut off or damaged") == 1
+    assert "skipped" not in error
+
+
+def test_another_registered_model_is_refused_before_a_download(
+    pictures: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a download would be an error of another kind
+    store = ["--store", str(tmp_path / "store")]
+    assert run(["index", pictures[0], *store, "--quiet"]) == ExitCode.OK
+    for command in (["index", pictures[1]], ["search", "page"]):
+        assert run([*command, "--model", NEOMME.name, *store]) == ExitCode.ERROR
+        assert "was made by coltiny" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_search_says_how_the_model_of_a_folder_is_named(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+    store = ["--store", str(tmp_path / "store")]
+    assert run(["index", pictures[0], "--model", str(FIXTURE), *store, "--quiet"]) == ExitCode.OK
+    assert run(["search", "page", *store]) == ExitCode.ERROR
+    assert "name its folder by --model" in " ".join(capsys.readouterr().err.split())

@@ -549,6 +549,7 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
         (lambda store: ColPaliVectorStore(cast(Any, "my-index")), ConfigurationError, "pass path='my-index'"),
         (lambda store: ColPaliVectorStore(collection="a"), ConfigurationError, "use collection_name="),
         (lambda store: ColPaliVectorStore(persist_directory="a"), ConfigurationError, "use path="),
+        (lambda store: ColPaliVectorStore(model="coltiny"), ConfigurationError, "use embedding=ColPaliEmbeddings"),
         (lambda store: ColPaliVectorStore(location="a"), ConfigurationError, "use path= for a folder, or url="),
         (lambda store: ColPaliVectorStore(embeddings=store.embeddings), ConfigurationError, "use embedding="),
     ],

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring._blocks import LIMITS, Limits
 from colpali_integrations.scoring._kernels import best_in_runs
@@ -70,6 +71,8 @@ def best_entries(searches: Sequence[Search], match: Matcher, positions: NDArray[
     """
     for some in pieces(searches, max(1, LIMITS.matches // max(1, len(positions)))):
         scores = max_sim_scores([as_rows(search) for search in some], match, positions)
+        if np.isnan(scores).any():  # every stored number was finite
+            raise StoreError("stored vectors are damaged: a score is not a number; verify the store, and repair it")
         for search, of_search in zip(some, scores, strict=True):
             yield ranked(positions, of_search, search.limit)
 

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from colpali_integrations import max_sim
+from colpali_integrations.errors import StoreError
 from colpali_integrations.scoring._blocks import LIMITS
 from colpali_integrations.scoring.bm25 import Bm25
 from colpali_integrations.stores import MultiVectorStore
@@ -83,6 +84,18 @@ def test_searches_of_all_kinds_answer_together_as_alone(tmp_path: Path, copies: 
         assert [(one.id, one.payload) for one in found] == [(one.id, one.payload) for one in alone]
         assert [one.score for one in found] == pytest.approx([one.score for one in alone], rel=1e-6, abs=1e-6)
     assert sum(map(bool, together)) == len(made) - 4
+    engine.close()
+
+
+def test_scores_that_are_no_numbers_are_damage(tmp_path: Path) -> None:
+    engine = FolderEngine(tmp_path, schema=SCHEMA, manifest={})
+    engine.upsert([point(number) for number in range(4)])
+    [block] = tmp_path.glob("full-0*.block")
+    content = bytearray(block.read_bytes())
+    content[:2] = np.float16(np.nan).tobytes()
+    block.write_bytes(content)
+    with pytest.raises(StoreError, match="a score is not a number; verify the store"):
+        engine.search([Search(query=page(1, rows=3), limit=2)])
     engine.close()
 
 
