@@ -115,7 +115,11 @@ def _save_pages(store: MultiVectorStore, folder: Path) -> None:
     """Bring the copy of a store in a folder up to date."""
     settings = store.settings
     with MultiVectorStore.open(
-        folder, model=settings.model, first_stage=settings.first_stage, language=settings.language
+        folder,
+        model=settings.model,
+        first_stage=settings.first_stage,
+        first_vectors=settings.first_vectors,
+        language=settings.language,
     ) as copy:
         copy.add(copied_records(store))
         copy.delete(copy.hashes().keys() - store.hashes().keys())

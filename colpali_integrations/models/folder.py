@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
@@ -184,9 +184,19 @@ def _read_description(folder: Path) -> ModelDescription:
         values |= {name: tuple(values.get(name, ())) for name in ("additional_files", "allow_unused")}
         if "origin" in values:
             values["origin"] = Origin(**values["origin"])
-        return ModelDescription(name="model", **values)
-    except (TypeError, ValueError) as error:
+        described = ModelDescription(name="model", **values)
+        for name in described.files:
+            _check_inside(name)
+    except (TypeError, ValueError, AttributeError) as error:
         raise ModelLoadError(f"{path}: {error}") from error
+    return described
+
+
+def _check_inside(name: str) -> None:
+    """Refuse the name of a file that is not in the folder: files of the list are copied, into a folder of the user."""
+    for path in (PurePosixPath(name), PureWindowsPath(name)):
+        if path.is_absolute() or path.drive or ".." in path.parts:
+            raise ValueError(f"the file {name!r} is not in the folder")
 
 
 def _guess_description(folder: Path, repository: str = "", *, base: Path | None = None) -> ModelDescription:

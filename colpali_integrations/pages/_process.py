@@ -25,6 +25,7 @@ from colpali_integrations.pdfium.messages import HEAD_BYTES, MAX_FIELDS, OTHER_V
 __all__ = ["Reply", "Worker", "WorkerEndedError"]
 
 _ROOT = Path(__file__).parents[2]
+_FOLDER = Path(__file__).parents[1] / "pdfium"
 # A text layer or a picture; a worker that sends more is not ours any more.
 _MAX_DATA = 2**28
 _PIPE_BYTES = 2**20
@@ -85,6 +86,9 @@ class Worker:
         self.answered = 0
         self._shared = _shared_memory()
         self.over_memory = f"it needs more than {limits.memory / 1e9:g} GB of memory; {_HOW_WITHOUT}"
+        if getattr(sys, "frozen", False):
+            # `sys.executable` is the application: it would start itself again, without end.
+            raise ConfigurationError(f"{_NOT_STARTED} from a frozen application. {_IN_THIS_PROCESS}")
         command = [sys.executable or "python", "-W", "ignore", "-m", "colpali_integrations.pdfium.worker"]
         files = [] if self._shared is None else [self._shared.file]
         try:
@@ -96,7 +100,9 @@ class Worker:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     bufsize=0,
-                    cwd=_ROOT,  # and not the folder of the caller, which may hold a json.py from somewhere
+                    # Python imports from this folder first: neither from that of the caller, which may hold a json.py
+                    # from somewhere, nor from site-packages, which may hold an old backport.
+                    cwd=_FOLDER if _FOLDER.is_dir() else os.sep,
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_folders())},
                 )
         except (OSError, ValueError) as error:
@@ -294,7 +300,7 @@ def _enlarge(pipe: IO[bytes]) -> None:
 
 def _import_folders() -> list[str]:
     """The folders that this process imports from, but not the current one."""
-    return [folder for folder in sys.path if folder and Path(folder).is_absolute()]
+    return list(dict.fromkeys([*(one for one in sys.path if one and Path(one).is_absolute()), str(_ROOT)]))
 
 
 def _name(code: int) -> str:

@@ -13,6 +13,8 @@ from colpali_integrations.pdfium.pixels import MAX_BYTES
 
 __all__ = ["SharedMemory"]
 
+# Lower numbers are those of the standard streams.
+_FIRST_FREE = 3
 # After a page that is larger than most, its memory goes back to the system.
 _KEPT = 2**24
 
@@ -34,6 +36,9 @@ class SharedMemory:
         import fcntl
 
         self.file = os.memfd_create("colpali-page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        if self.file < _FIRST_FREE:  # the caller has closed a standard stream, whose number the worker's pipes take
+            low, self.file = self.file, fcntl.fcntl(self.file, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+            os.close(low)
         try:
             os.ftruncate(self.file, MAX_BYTES)
             # A process that shrank the memory would end its caller by SIGBUS.

@@ -28,6 +28,8 @@ __all__ = ["IsolatedReader", "WorkerPool", "image_of"]
 T = TypeVar("T")
 
 _MOST_WORKERS = 4
+# The lists that callers make of a document's pages take memory, and the number comes from the file.
+_MOST_PAGES = 1_000_000
 # A process whose pages have left more than this behind is replaced, so that each page has nearly the whole limit.
 _LEFT_BEHIND = 500_000_000
 _CLOSING_SECONDS = 5.0
@@ -219,9 +221,11 @@ class _Slot:
         request, content = document.opening()
         self.document = None
         self._budget = _Budget(None, self._limits)
-        count = _number(self._ask(worker, request, content).fields, "page_count")
+        count = int(_number(self._ask(worker, request, content).fields, "page_count"))
+        if not 0 <= count <= _MOST_PAGES:
+            raise PdfError(f"it has {count:,} pages; {_MOST_PAGES:,} are allowed")
         self.document = document
-        return int(count)
+        return count
 
     def _read(self, worker: Worker, document: IsolatedReader, request: dict[str, Any]) -> Reply:
         if self.document is not document:

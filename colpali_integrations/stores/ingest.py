@@ -236,6 +236,10 @@ def skipped(name: str, error: ColPaliError, on_error: OnError) -> Failure:
     return Failure(name, error)
 
 
+def _has_content(entry: Entry | None, key: str) -> bool:
+    return entry is not None and entry.content_hash == key
+
+
 class _Run:
     """One call of `ingest`."""
 
@@ -322,11 +326,16 @@ class _Run:
             changes = [(item, *change) for item in items if (change := self._change(item)) is not None]
             described = [change for change in changes if self._keeps_vectors(change[2])]
             self.store.update_entries(entry for _, _, entry in described)
+            updated = self.store.get([entry.id for _, _, entry in described])
             copied = [change for change in changes if not self._keeps_vectors(change[2])]
             arrays = self._vectors(copied)
             records = ((entry, array) for (_, _, entry), array in zip(copied, arrays, strict=True) if array is not None)
             self.store.add(records, model=self.model)
-            stored = [True] * len(described) + [array is not None for array in arrays]
+            # Another process may have removed or replaced an entry since the look-up.
+            stored = [
+                *map(_has_content, updated, [item.key for item, _, _ in described]),
+                *(array is not None for array in arrays),
+            ]
             for (item, origin, _), done in zip([*described, *copied], stored, strict=True):
                 _close(item)  # reading its text has opened the document
                 self._count_copy(item, origin, stored=done)

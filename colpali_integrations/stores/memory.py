@@ -60,7 +60,7 @@ class MemoryEngine:
                 id_: replace(point, payload=dict(payload))
                 for id_, payload in payloads.items()
                 if (point := self._points.get(id_)) is not None
-                and point.payload.get("content_hash") == payload.get("content_hash")
+                and all(point.payload.get(name) == payload.get(name) for name in ("content_hash", "text"))
             }
             self._points = {**self._points, **changed}
 

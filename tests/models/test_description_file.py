@@ -49,6 +49,10 @@ def test_the_description_in_the_folder_is_used_without_guesses(
         ({"description": {"family": "paligemma", "dim": 0}}, "dim must be positive"),
         ({"description": {"family": "paligemma", "dim": "many"}}, DESCRIPTION_FILE),
         ({"description": {"family": "paligemma", "additional_files": 3}}, DESCRIPTION_FILE),
+        ({"description": {"family": "neomme", "additional_files": ["a/../../profile"]}}, "is not in the folder"),
+        ({"description": {"family": "neomme", "additional_files": ["/etc/hostname"]}}, "is not in the folder"),
+        ({"description": {"family": "neomme", "additional_files": ["..\\\\profile"]}}, "is not in the folder"),
+        ({"description": {"family": "neomme", "model_file": "C:model.onnx"}}, "is not in the folder"),
     ],
 )
 def test_an_invalid_description_is_refused(tmp_path: Path, content: Any, message: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from colpali_integrations import pdf_pages
 from colpali_integrations.errors import ConfigurationError, PdfError
+from colpali_integrations.pages._process import Worker
 from colpali_integrations.pages.isolation import IsolatedReader, WorkerPool, image_of
 from colpali_integrations.pages.pdf import open_pdf, pdf_page_count
 from colpali_integrations.pdfium.limits import Limits
@@ -398,3 +399,43 @@ while time.monotonic() < end:
     reader.draw(1, 150)
 print("drawn")
 """
+
+
+@on_linux
+@pytest.mark.parametrize("closed", ["0", "1", "012"])
+def test_a_caller_may_have_closed_its_standard_streams(tmp_path: Path, closed: str) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from colpali_integrations.pages.pdf import pdf_page_count
+for number in sys.argv[3]:
+    os.close(int(number))
+Path(sys.argv[2]).write_text(str(pdf_page_count(sys.argv[1])))
+"""
+    result = tmp_path / "count"
+    subprocess.run([sys.executable, "-c", script, DEMO / "hcl-colors.pdf", result, closed], cwd=ROOT, timeout=60)
+    assert int(result.read_text()) > 1
+
+
+@on_linux
+def test_a_backport_beside_the_package_does_not_replace_the_standard_library(tmp_path: Path) -> None:
+    (tmp_path / "pathlib.py").write_text("raise ImportError('an old backport')")
+    (tmp_path / "colpali_integrations").symlink_to(ROOT / "colpali_integrations")
+    script = """
+import sys
+sys.path.insert(next(place for place, path in enumerate(sys.path) if path.endswith("site-packages")), sys.argv[2])
+import colpali_integrations
+from colpali_integrations.pages.pdf import pdf_page_count
+assert colpali_integrations.__file__.startswith(sys.argv[2])
+print(pdf_page_count(sys.argv[1]))
+"""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = run("-c", script, DEMO / "hcl-colors.pdf", tmp_path, cwd="/", env=environ)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1
+
+
+def test_a_frozen_application_does_not_start_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(ConfigurationError, match="from a frozen application"):
+        Worker(Limits())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -265,6 +265,21 @@ def test_new_metadata_write_no_vectors(tmp_path: Path, pdf: Path, model: ColPali
         np.testing.assert_array_equal(np.array(store.vectors(list(store.hashes()))), np.array(vectors))
         [hit, *_] = store.search("Apples", k=1)
         assert hit.entry.metadata["year"] == 2024
+
+
+def test_pages_that_another_process_removes_meanwhile_are_encoded_again(
+    tmp_path: Path, pdf: Path, model: ColPali
+) -> None:
+    class Removed(MultiVectorStore):
+        def update_entries(self, entries: Iterable[Entry]) -> None:
+            changed = list(entries)
+            assert self.delete(ids=[entry.id for entry in changed]) == len(changed)
+            super().update_entries(changed)
+
+    with Removed.open(tmp_path / "store", model=model) as store:
+        ingest([source(pdf, document_id="x")], store=store, model=model)
+        report = ingest([source(pdf, document_id="x", metadata={"year": 2024})], store=store, model=model)
+        assert (report.updated, report.added, store.count({"year": 2024})) == (0, 2, 2)
 
 
 def test_pages_with_ids_of_their_own_stay(pdf: Path, model: ColPali) -> None:

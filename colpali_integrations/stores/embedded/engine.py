@@ -156,8 +156,11 @@ class FolderEngine:
         if not payloads:
             return
         with self._database.writing(self._sweep) as connection:
-            for number, id_, content in _of_ids(connection, "SELECT number, id, content FROM entries", payloads.keys()):
-                if content == payloads[id_].get("content_hash"):
+            query = "SELECT number, id, content, rest FROM entries"
+            for number, id_, content, rest in _of_ids(connection, query, payloads.keys()):
+                # The words belong to the text.
+                stored = content, _parsed(rest, id_).get("text")
+                if stored == (payloads[id_].get("content_hash"), payloads[id_].get("text")):
                     columns = _columns(number, id_, payloads[id_])
                     connection.execute(
                         "UPDATE entries SET document = ?, content = ?, metadata = ?, rest = ?, checksum = ? "
