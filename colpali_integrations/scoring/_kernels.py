@@ -146,9 +146,16 @@ def products(rows: NDArray[np.float32], others: NDArray[Any]) -> NDArray[np.floa
     return run(_product(others.dtype.type), {"queries": rows, "pages": others})
 
 
-def query_slices(n_queries: int, n_rows: int, limits: Limits) -> Iterator[slice]:
-    """Split queries so that their products with `n_rows` page vectors fit a thread's share of memory."""
-    step = max(16, limits.products // n_rows)
+def query_slices(n_queries: int, n_rows: int, limits: Limits, *, most: int | None = None) -> Iterator[slice]:
+    """Split queries so that their products with `n_rows` page vectors fit a thread's share of memory.
+
+    Args:
+        n_queries: number of query vectors.
+        n_rows: number of page vectors.
+        limits: `products` counts.
+        most: query vectors per slice; None for no other limit.
+    """
+    step = min(max(16, limits.products // n_rows), most or n_queries or 1)
     return (slice(start, start + step) for start in range(0, n_queries, step))
 
 

@@ -39,7 +39,15 @@ from colpali_integrations.scoring._kernels import (
 )
 from colpali_integrations.scoring.maxsim import PreparedPages, float_pages
 
-__all__ = ["Int8Pages", "products_in_runs", "quantize_int8", "quantize_queries", "quantize_values", "scaled_matches"]
+__all__ = [
+    "Int8Pages",
+    "_padded",
+    "products_in_runs",
+    "quantize_int8",
+    "quantize_queries",
+    "quantize_values",
+    "scaled_matches",
+]
 
 PAGE_LEVELS, QUERY_LEVELS = 127, 63
 # Centres converted to float64 at a time, 2 MB: converting those of 50,000 pages at once took longer than the products.
@@ -243,13 +251,25 @@ def products_in_runs(
         np.bitwise_xor(rows, np.uint8(128), out=rows)
         starts = begins[first:last] - begins[first]
         for part in query_slices(len(queries), size, limits):
-            products = run(session, {"pages": rows, "queries": columns[:, part]})
-            np.maximum.reduceat(products, starts, axis=1, out=best[part, first:last])
+            products = run(session, {"pages": rows, "queries": _padded(columns[:, part])})
+            few = best[part, first:last]
+            np.maximum.reduceat(products[: len(few)], starts, axis=1, out=few)
 
     if best.size:
         share_out(blocks(lengths.tolist(), limits.rows), score, threads=threads)
     best -= excess[:, None]
     return best
+
+
+def _padded(columns: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Fill 17 to 31 columns (dim, n) up to 32 with zeros.
+
+    On processors with AMX, onnxruntime before 1.26 returns wrong products of 32 and more rows with so many columns.
+    """
+    n_columns = columns.shape[1]
+    if not 16 < n_columns < 32:
+        return columns
+    return np.pad(columns, ((0, 0), (0, 32 - n_columns)))
 
 
 def scaled_matches(

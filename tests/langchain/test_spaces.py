@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -37,9 +38,10 @@ def other(request: pytest.FixtureRequest, one_space: tuple[Path, Path], tmp_path
 
 @pytest.fixture
 def folder(exact: ColPaliEmbeddings, tmp_path: Path) -> Path:
-    with ColPaliVectorStore(exact, path=tmp_path / "store") as store:
+    place = tmp_path / uuid4().hex  # a process warns of a place once
+    with ColPaliVectorStore(exact, path=place) as store:
         store.add_images(PAGES, ids=["a", "b"])
-    return tmp_path / "store"
+    return place
 
 
 def test_a_store_is_asked_in_other_settings_and_says_so_once(

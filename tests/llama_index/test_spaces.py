@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -52,10 +53,11 @@ def nodes(tmp_path: Path) -> list[ImageNode]:
 
 @pytest.fixture
 def folder(exact: ColPaliEmbedding, nodes: list[ImageNode], tmp_path: Path) -> Path:
-    store = ColPaliVectorStore(path=tmp_path / "store", embed_model=exact)
+    place = tmp_path / uuid4().hex  # a process warns of a place once
+    store = ColPaliVectorStore(path=place, embed_model=exact)
     store.add(nodes)
     store.close()
-    return tmp_path / "store"
+    return place
 
 
 def test_a_store_is_asked_in_other_settings_and_says_so_once(

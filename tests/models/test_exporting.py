@@ -23,6 +23,7 @@ from colpali_integrations.models.loading import find_files
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.stores import MultiVectorStore, index_documents
 from tests.models.hub_server import Hub, serve
+from tests.models.narrow_products import ARE_WRONG, REASON
 from tests.models.test_hub import run
 from tests.parity.test_checkpoints import compose
 from tests.stores.documents import draw, save_pdf
@@ -59,6 +60,8 @@ def vectors(model: ColPali) -> list[np.ndarray]:
 def test_vectors_are_equal_without_the_checkpoint(
     name: str, precision: Any, checkpoint: Callable[[str], tuple[Path, dict[str, Any]]], tmp_path: Path
 ) -> None:
+    if precision == "int8-dynamic" and ARE_WRONG:
+        pytest.skip(REASON)
     folder, options = checkpoint(name)
     options |= {"precision": precision, "cache_dir": tmp_path / "cache"}
     made = export_model(folder, tmp_path / "out", **options)

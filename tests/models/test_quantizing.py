@@ -18,6 +18,7 @@ from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.errors import ConfigurationError, InputError, ModelLoadError
 from colpali_integrations.models.builder.quantized import CACHE_VARIABLE
 from colpali_integrations.models.quantizing import Quantized, compare, quantize_model
+from tests.models.narrow_products import ARE_WRONG, REASON
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 NAMES = ("paligemma", "colmodernvbert")
@@ -120,6 +121,7 @@ def document(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.skipif(ARE_WRONG, reason=REASON)
 def test_the_command_reports_on_the_user_s_own_pages(
     document: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_the_length_of_a_vector_is_read(local: Path) -> None:
     assert describe_folder(local).dim == 320
 
 
+@NEEDS_LINEAR_ATTENTION
 @pytest.mark.parametrize("size", ["0.6b", "9b"])
 def test_registered_descriptions_are_those_of_the_files(size: str, late: ColPali) -> None:
     registered, found = find_model(f"perplexity-ai/pplx-embed-v2-late-{size}"), late.description

@@ -72,6 +72,20 @@ def test_products_of_integers_are_exact(seed: int, rows: int, pages: list[int], 
     np.testing.assert_array_equal(packed_products(queries, corpus), expected)
 
 
+@pytest.mark.parametrize("rows", [16, 17, 20, 31, 32, 33, 52])
+def test_products_of_as_many_vectors_as_a_question_has_are_exact(rows: int) -> None:
+    # onnxruntime before 1.26 multiplies 17 to 31 columns wrongly on processors with AMX.
+    rng = np.random.default_rng(rows)
+    queries = rng.integers(-QUERY_LEVELS, QUERY_LEVELS + 1, (rows, 128), np.int8)
+    for lengths in ([200, 40], [rows]):
+        values = rng.integers(-PAGE_LEVELS, PAGE_LEVELS + 1, (sum(lengths), 128), np.int8)
+        pages = Int8Pages(values, np.array(lengths), np.ones(len(lengths)), np.zeros((len(lengths), 128)))
+        expected = whole_products(queries, pages)
+        np.testing.assert_array_equal(pages.best_products(queries), expected)
+        found = PackedPages(pages).best_matches(queries)
+        np.testing.assert_allclose(found, pages.best_matches(queries), rtol=1e-12)
+
+
 @pytest.mark.parametrize("dim", [1, 2, 3, 31, 32, 33, 64, 127, 128, 320])
 @pytest.mark.parametrize("rows", [1, 4, 20, 23])
 def test_the_greatest_numbers_do_not_saturate(dim: int, rows: int) -> None:
