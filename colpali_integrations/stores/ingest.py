@@ -324,10 +324,12 @@ class _Run:
             if self.stop.is_set():
                 return
             changes = [(item, *change) for item in items if (change := self._change(item)) is not None]
-            described = [change for change in changes if self._keeps_vectors(change[2])]
+            described: list[tuple[Item, str, Entry]] = []
+            copied: list[tuple[Item, str, Entry]] = []
+            for one in changes:
+                (described if self._keeps_vectors(one[2]) else copied).append(one)
             self.store.update_entries(entry for _, _, entry in described)
             updated = self.store.get([entry.id for _, _, entry in described])
-            copied = [change for change in changes if not self._keeps_vectors(change[2])]
             arrays = self._vectors(copied)
             records = ((entry, array) for (_, _, entry), array in zip(copied, arrays, strict=True) if array is not None)
             self.store.add(records, model=self.model)

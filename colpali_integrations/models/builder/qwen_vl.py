@@ -6,6 +6,7 @@ text:   token ids, with features in the places of image tokens, to vectors; posi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,7 @@ def read_decoder(text: Mapping[str, Any], sections: Sequence[int], **defaults: A
     return DecoderConfig(**values)
 
 
-class QwenVL:
+class QwenVL(ABC):
     """The graphs of a checkpoint and their inputs.
 
     Args:
@@ -108,13 +109,13 @@ class QwenVL:
         self._steps = frequencies(self.config.text.rope_theta, 2 * len(self.config.axes))
 
     @staticmethod
+    @abstractmethod
     def read(config: Mapping[str, Any]) -> QwenVLConfig:
         """Read a config.json, of the model or of a class that wraps it.
 
         Raises:
             ModelLoadError: a value is missing, invalid or not supported.
         """
-        raise NotImplementedError
 
     @property
     def graphs(self) -> Mapping[str, Callable[[GraphBuilder], None]]:

@@ -481,8 +481,9 @@ class FolderEngine:
     def _grow(self, least: int | None = None) -> None:
         """Bring the index of centroids up to date, a segment at a time; the points are stored already."""
         for index in self._segments.values():
-            while self._grown(index, least):
-                pass
+            is_due = True
+            while is_due:
+                is_due = self._grown(index, least)
 
     def _grown(self, index: SegmentIndex, least: int | None) -> bool:
         """Make the next change of an index; False if none is due."""
