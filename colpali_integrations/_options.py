@@ -1,12 +1,16 @@
-"""Errors about unknown keyword arguments, shared by models, stores and adapters."""
+"""Checks of keyword arguments and numbers, shared by pages, models, stores and adapters."""
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import SupportsFloat, cast
 
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["unknown_option"]
+__all__ = ["checked_number", "checked_whole", "shown", "unknown_option"]
 
 _NO_GUESSES: Mapping[str, str] = {}
 
@@ -35,3 +39,92 @@ def unknown_option(
     near = difflib.get_close_matches(name, existing, n=1)
     advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(existing)}"
     return ConfigurationError(f"{where} has no option {name!r}; {guesses.get(name, advice)}")
+
+
+def shown(value: object) -> str:
+    """The value as messages show it: its `repr`, of at most 60 characters.
+
+    >>> shown("4"), shown(10**400), shown(10**5000)
+    ("'4'", '1000000000000000000000000000000000000000000000000000000000...', 'an int beyond 4300 digits')
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write such numbers in decimal
+        return f"an {type(value).__name__} beyond 4300 digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def checked_whole(value: object, name: str, least: int = 1) -> int:
+    """The value of an option that counts something, as an int.
+
+    A number without a fraction counts, of whatever type: JSON, YAML and NumPy have 3.0 for 3.
+
+    Args:
+        value: of the option.
+        name: of the option, for the message.
+        least: the lowest value.
+
+    Raises:
+        ConfigurationError: it has a fraction or is no number, or it is lower.
+
+    Example:
+        >>> checked_whole(3.0, "k")
+        3
+        >>> checked_whole("3", "k")
+        Traceback (most recent call last):
+        colpali_integrations.errors.ConfigurationError: k must be a whole number of at least 1, got '3'
+    """
+    number = _whole(value)
+    if number is None or number < least:
+        raise ConfigurationError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
+    return number
+
+
+def checked_number(value: object, name: str, least: float, most: float = math.inf, *, above: bool = False) -> float:
+    """The value of an option that measures something, as a float.
+
+    Args:
+        value: of the option.
+        name: of the option, for the message.
+        least: the lowest value.
+        most: the highest value; infinite for none.
+        above: whether `least` itself is too low.
+
+    Raises:
+        ConfigurationError: it is outside of these, not finite or no number.
+
+    Example:
+        >>> checked_number(1, "hybrid", 0, 1)
+        1.0
+        >>> checked_number("150", "dpi", 0, above=True)
+        Traceback (most recent call last):
+        colpali_integrations.errors.ConfigurationError: dpi must be a positive number, got '150'
+    """
+    number = _real(value)
+    if number is not None and math.isfinite(number) and least <= number <= most and not (above and number == least):
+        return number
+    if math.isfinite(most):
+        expected = f"number from {least:g} to {most:g}"
+    else:
+        limit = f"{'above' if above else 'of at least'} {least:g}"
+        expected = "positive number" if limit == "above 0" else f"number {limit}"
+    raise ConfigurationError(f"{name} must be a {expected}, got {shown(value)}")
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # it raises a TypeError
+    except TypeError:
+        number = _real(value)
+    return int(number) if number is not None and math.isfinite(number) and number == int(number) else None
+
+
+def _real(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return float(cast("SupportsFloat", value))
+    except OverflowError:  # an int beyond the largest float
+        return math.inf

@@ -11,8 +11,7 @@ from langchain_core.document_loaders import BaseBlobParser, BaseLoader
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
-from colpali_integrations._options import unknown_option
-from colpali_integrations.errors import ConfigurationError
+from colpali_integrations._options import checked_number, unknown_option
 from colpali_integrations.langchain._documents import document_source, document_sources
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.pdf import page_numbers
@@ -76,8 +75,7 @@ class PageImageBlobParser(BaseBlobParser):
         isolate: bool = True,
         include_image: bool = False,
     ) -> None:
-        if not dpi > 0:
-            raise ConfigurationError(f"dpi must be positive, got {dpi}")
+        dpi = checked_number(dpi, "dpi", 0, above=True)
         self.options: dict[str, Any] = {"metadata": metadata, "dpi": dpi, "pages": page_numbers(pages)}
         self.options |= {"password": password, "isolate": isolate, "include_image": include_image}
 

@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.vectorstores import VectorStoreRetriever
 from pydantic import ConfigDict
 
-from colpali_integrations._options import unknown_option
+from colpali_integrations._options import checked_whole, unknown_option
 from colpali_integrations.errors import QueryError
 from colpali_integrations.langchain._documents import document_of
 from colpali_integrations.langchain.vectorstores import (
@@ -195,7 +195,8 @@ class ColPaliRetriever(VectorStoreRetriever):
         k, fetch_k, lambda_mult, regions = (options.pop(name) for name in ("k", "fetch_k", "lambda_mult", "regions"))
         mmr = self.search_type == "mmr"
         vectors = store.embeddings.embed_queries_multi_vector(questions)
-        results = store.find(vectors, texts=questions, k=max(k, fetch_k) if mmr else k, **options)
+        most = max(checked_whole(k, "k"), checked_whole(fetch_k, "fetch_k")) if mmr else k
+        results = store.find(vectors, texts=questions, k=most, **options)
         answers = []
         for question, array, hits in zip(questions, vectors, results, strict=True):
             chosen = diverse(store.store, hits, k, lambda_mult=lambda_mult) if mmr else hits

@@ -15,7 +15,7 @@ from langchain_core.documents.base import Blob
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from numpy.typing import ArrayLike, NDArray
 
-from colpali_integrations._options import unknown_option
+from colpali_integrations._options import checked_number, checked_whole, unknown_option
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.langchain._documents import (
     DocumentInput,
@@ -455,7 +455,7 @@ class ColPaliVectorStore(VectorStore):
             Documents in the order of choice; the first is the most relevant. The similarity of two pages is measured
             over all their vectors; see `stores.mmr`.
         """
-        hits = self._hits(query, k=max(fetch_k, k), **options)
+        hits = self._hits(query, k=max(checked_whole(fetch_k, "fetch_k"), checked_whole(k, "k")), **options)
         return _documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
 
     # -- searching by vectors and images ------------------------------------------------------------------------
@@ -497,7 +497,8 @@ class ColPaliVectorStore(VectorStore):
         self, embedding: ArrayLike, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
     ) -> list[Document]:
         """Do `max_marginal_relevance_search` for vectors (n_vectors, dim)."""
-        [hits] = self.find([_multi_vector(embedding)], k=max(fetch_k, k), **options)
+        most = max(checked_whole(fetch_k, "fetch_k"), checked_whole(k, "k"))
+        [hits] = self.find([_multi_vector(embedding)], k=most, **options)
         return _documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
 
     def find(
@@ -715,9 +716,8 @@ def search_options(options: Mapping[str, Any]) -> SearchOptions:
         ConfigurationError: an option has an invalid value.
         InputError: the filter is invalid.
     """
-    threshold = options.get("score_threshold")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ConfigurationError(f"score_threshold must be between 0 and 1, got {threshold}")
+    if (threshold := options.get("score_threshold")) is not None:
+        checked_number(threshold, "score_threshold", 0, 1)  # under LangChain's name
     names = options.keys() & SEARCH_OPTIONS.keys()
     return SearchOptions(**{"k": 4, **{SEARCH_OPTIONS[name]: options[name] for name in names}})
 

@@ -26,7 +26,7 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index_instrumentation import get_dispatcher
 
-from colpali_integrations._options import unknown_option
+from colpali_integrations._options import checked_number, checked_whole, unknown_option
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
 from colpali_integrations.llama_index._components import PathString, StrictComponent
 from colpali_integrations.llama_index._filters import store_filter
@@ -407,14 +407,15 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             raise ConfigurationError("hybrid= and a query mode: pass one of them")
         if mode == VectorStoreQueryMode.HYBRID:
             k = query.hybrid_top_k or k
-            hybrid = True if query.alpha is None else 1 - _share("alpha", query.alpha)
-        if k < 1:
-            raise ConfigurationError(f"similarity_top_k must be at least 1, got {k}")
+            hybrid = True if query.alpha is None else 1 - checked_number(query.alpha, "alpha", 0, 1)
+        k = checked_whole(k, "similarity_top_k")
         candidates, threshold = k, None
         if mode == VectorStoreQueryMode.MMR:
             thresholds = (query.mmr_threshold, kwargs.get("mmr_threshold"), 0.5)
-            threshold = _share("mmr_threshold", next(value for value in thresholds if value is not None))
-            candidates = max(k, kwargs.get("mmr_prefetch_k") or max(_CANDIDATES, _FACTOR * k))
+            threshold = next(value for value in thresholds if value is not None)
+            threshold = checked_number(threshold, "mmr_threshold", 0, 1)
+            prefetch = kwargs.get("mmr_prefetch_k") or max(_CANDIDATES, _FACTOR * k)
+            candidates = max(k, checked_whole(prefetch, "mmr_prefetch_k"))
         options = SearchOptions(
             k=candidates,
             mode=kwargs.get("search_mode", self.search_mode),
@@ -518,9 +519,3 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
                 if "regions" not in hidden:
                     hidden.append("regions")
-
-
-def _share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ConfigurationError(f"{name} must be between 0 and 1, got {value}")
-    return float(value)

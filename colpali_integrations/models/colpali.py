@@ -20,7 +20,7 @@ from colpali_integrations.pages.images import ImageSource, image_name, is_one_im
 from colpali_integrations.pages.pdf import pages_and_failures
 from colpali_integrations.runtime.arrays import Float32, Outputs
 from colpali_integrations.runtime.machine import available_cores, release_freed_memory
-from colpali_integrations.runtime.pipeline import OnError, Stage, run_stage
+from colpali_integrations.runtime.pipeline import OnError, Stage, checked_batching, run_stage
 from colpali_integrations.runtime.session import ModelSessions, Provider, Runs
 from colpali_integrations.runtime.threads import in_thread
 from colpali_integrations.scoring.pooling import matryoshka
@@ -677,10 +677,7 @@ class ColPali:
         Raises:
             ConfigurationError: an option has an invalid value.
         """
-        if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
-            raise ConfigurationError(f"batch_size must be at least 1, got {batch_size}")
-        if parallel is not None and (isinstance(parallel, bool) or parallel < 0):
-            raise ConfigurationError(f"parallel must be None, 0 (all cores) or positive, got {parallel}")
+        batch_size, parallel = checked_batching(batch_size, parallel)
         workers = available_cores() if parallel == 0 else parallel or 1
         return batch_size or default, max(workers, len(self._sessions))
 

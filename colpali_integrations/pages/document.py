@@ -22,7 +22,6 @@ floods traces and stores.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -31,6 +30,7 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
+from colpali_integrations._options import checked_number
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
 from colpali_integrations.pages.identity import (
     document_id,
@@ -96,8 +96,7 @@ class PagedDocument:
         password: str | None = None,
         isolate: bool = True,
     ) -> None:
-        if not 0 < dpi < math.inf:
-            raise ConfigurationError(f"dpi must be a positive number, got {dpi}")
+        dpi = checked_number(dpi, "dpi", 0, above=True)
         if document_id is not None and not isinstance(document_id, str):
             raise ConfigurationError(f"document_id must be a string, got {document_id!r}")
         self.source: str | bytes | Image.Image = os.fspath(source) if isinstance(source, os.PathLike) else source
@@ -108,7 +107,7 @@ class PagedDocument:
         self._pdf: Pdf | None = None
         self.digest = ""
         self.is_pdf = not isinstance(self.source, Image.Image) and is_pdf(self.path or self.source)
-        self.dpi = float(dpi) if self.is_pdf else None
+        self.dpi = dpi if self.is_pdf else None
         self.page_count = self._opened.page_count if self.is_pdf else 1
         self.digest = (
             pixel_digest(self.source) if isinstance(self.source, Image.Image) else file_digest(self.path or self.source)

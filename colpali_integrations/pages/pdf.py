@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 from collections.abc import Generator, Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import IO, Any, Protocol, TypeAlias
 from PIL import Image
 
 from colpali_integrations._forks import hold_during_forks
+from colpali_integrations._options import checked_number, shown
 from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
 from colpali_integrations.pages.images import image_name, read_whole
 from colpali_integrations.pages.isolation import IsolatedReader, image_of
@@ -205,7 +205,7 @@ def pdf_pages(
     Raises:
         PdfError: `source` cannot be opened (see `open_pdf`), lacks a requested page, or has one that cannot be read.
             Pages after it can be requested by `pages`, or read by `open_pdf`.
-        ConfigurationError: `pages` are not 1-based whole numbers.
+        ConfigurationError: `pages` are not 1-based whole numbers, or `dpi` is not positive.
 
     Example:
         >>> for page in pdf_pages("report.pdf", pages=range(1, 3)):
@@ -220,9 +220,7 @@ def pages_and_failures(
     source: PdfSource, *, dpi: float, pages: Iterable[int] | None, password: str | None, isolate: bool
 ) -> Generator[PdfPage | FailedPage, None, None]:
     """`pdf_pages` with a `FailedPage` in the place of each page that cannot be read, instead of its error."""
-    if not 0 < dpi < math.inf:
-        raise PdfError(f"dpi must be a positive number, got {dpi!r}")
-    return _pages(source, dpi, page_numbers(pages), password, isolate)
+    return _pages(source, checked_number(dpi, "dpi", 0, above=True), page_numbers(pages), password, isolate)
 
 
 def pdf_page_count(source: PdfSource, *, password: str | None = None, isolate: bool = True) -> int:
@@ -260,10 +258,10 @@ def page_numbers(pages: Iterable[int] | None) -> list[int] | None:
     if pages is None:
         return None
     if isinstance(pages, str | bytes) or not isinstance(pages, Iterable):
-        raise ConfigurationError(f"{_EXPECTED}, got {pages!r}")
+        raise ConfigurationError(f"{_EXPECTED}, got {shown(pages)}")
     numbers = [whole_number(number) for number in pages]
     if numbers and min(numbers) < 1:
-        raise ConfigurationError(f"{_EXPECTED}, got {min(numbers)}")
+        raise ConfigurationError(f"{_EXPECTED}, got {shown(min(numbers))}")
     return numbers
 
 
@@ -275,7 +273,7 @@ def whole_number(number: Any) -> int:
     """
     if isinstance(number, Integral) and not isinstance(number, bool):
         return int(number)
-    raise ConfigurationError(f"{_EXPECTED}, got {number!r}")
+    raise ConfigurationError(f"{_EXPECTED}, got {shown(number)}")
 
 
 def _pages(
@@ -340,6 +338,7 @@ class _OpenPdf:
             return reader.label(page) or str(page)
 
     def render(self, number: int, dpi: float) -> Image.Image:
+        dpi = checked_number(dpi, "dpi", 0, above=True)
         with self._reading(number) as (reader, page):
             image, drawn_dpi = reader.draw(page, dpi)
             if drawn_dpi < dpi * (1 - 1e-9):
@@ -358,7 +357,7 @@ class _OpenPdf:
         number = whole_number(number)
         if not 1 <= number <= self.page_count:
             raise PdfError(
-                f"{self.name} has pages 1 to {self.page_count}; page {number} was requested (numbers are 1-based)"
+                f"{self.name} has pages 1 to {self.page_count}; page {shown(number)} was requested (they count from 1)"
             )
         try:
             yield self._reader, number

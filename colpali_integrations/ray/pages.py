@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import ray
 from numpy.typing import NDArray
 
 from colpali_integrations._failures import item_error
+from colpali_integrations._options import checked_number
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
 from colpali_integrations.pages.identity import READER_KEYS, document_id, real_path
@@ -78,8 +78,7 @@ def draw_pages(
         >>> [(row["page"], row["columns"], row["rows"]) for row in draw_pages(files, dpi=72).take_all()]
         [(1, 596, 842), (2, 596, 842)]
     """
-    if not 0 < dpi < math.inf:
-        raise ConfigurationError(f"dpi must be positive, got {dpi}")
+    dpi = checked_number(dpi, "dpi", 0, above=True)
     if reserved := sorted(set(metadata) & {*READER_KEYS, *PAGE.names, *_INPUTS}):
         raise ConfigurationError(f"metadata: pages have {', '.join(reserved)} already; rename the column")
     # Not fetched: for that Ray would read the first file, a second time before all others.

@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import describe
@@ -25,6 +26,7 @@ from colpali_integrations.ray.cluster import cluster_nodes, plan_workers
 from colpali_integrations.ray.encoder import Dtype, PageEncoder
 from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter
 from colpali_integrations.ray.pages import draw_pages
+from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, skipped
 from colpali_integrations.stores.settings import StoredModel
 
@@ -123,10 +125,8 @@ def embed_pages(
     check_on_error(on_error)
     if dtype not in get_args(Dtype):
         raise ConfigurationError(f"dtype must be one of {', '.join(map(repr, get_args(Dtype)))}, got {dtype!r}")
-    if pages_per_file < 1 or (batch_size is not None and batch_size < 1):
-        raise ConfigurationError(
-            f"pages_per_file and batch_size must be at least 1, got {pages_per_file} and {batch_size}"
-        )
+    pages_per_file = checked_whole(pages_per_file, "pages_per_file")
+    batch_size, _ = checked_batching(batch_size, None)
     if pooled and isinstance(output, QdrantServer):
         raise ConfigurationError(
             "pooled is a column of Parquet files; a server's store pools by its first stage: "

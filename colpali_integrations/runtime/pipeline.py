@@ -25,9 +25,10 @@ from functools import partial
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from colpali_integrations._failures import item_error
+from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError, EncodingError
 
-__all__ = ["Failure", "OnError", "Stage", "run_in_order", "run_inline", "run_stage"]
+__all__ = ["Failure", "OnError", "Stage", "checked_batching", "run_in_order", "run_inline", "run_stage"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,20 @@ OnError: TypeAlias = Literal["raise", "skip"] | Callable[[ColPaliError], None]
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
 Result = TypeVar("Result", covariant=True)
+
+
+def checked_batching(batch_size: object, parallel: object) -> tuple[int | None, int | None]:
+    """The options `batch_size` and `parallel` as whole numbers, or None.
+
+    Raises:
+        ConfigurationError: `batch_size` is below 1, `parallel` below 0, or one is no whole number.
+
+    Example:
+        >>> checked_batching(4.0, None)
+        (4, None)
+    """
+    size = None if batch_size is None else checked_whole(batch_size, "batch_size")
+    return size, None if parallel is None else checked_whole(parallel, "parallel (0: one per core)", 0)
 
 
 @dataclass(frozen=True)

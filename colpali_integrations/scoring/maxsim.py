@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring._blocks import LIMITS, Limits, blocks
 
@@ -118,16 +119,17 @@ def top_pages(scores: NDArray[Any], k: int) -> NDArray[np.intp]:
         Indices (..., min(k, n_pages)). Of pages with equal scores the first ranks higher.
 
     Raises:
-        InputError: k is below 1, or `scores` has no axis.
+        ConfigurationError: k is no whole number, or below 1.
+        InputError: `scores` has no axis.
 
     Example:
         >>> top_pages(np.array([0.1, 0.7, 0.4, 0.7]), 3).tolist()
         [1, 3, 2]
     """
     scores = np.asarray(scores)
-    if k < 1 or scores.ndim < 1:
-        raise InputError(f"top_pages: k must be at least 1 and scores an array of pages, got {k}, {scores.shape}")
-    k = min(k, scores.shape[-1])
+    if scores.ndim < 1:
+        raise InputError(f"top_pages: scores must be an array of pages, got {scores.shape}")
+    k = min(checked_whole(k, "k"), scores.shape[-1])
     best = np.empty((*scores.shape[:-1], k), np.intp)
     if k:
         for query in np.ndindex(scores.shape[:-1]):

@@ -15,8 +15,10 @@ other): MaxSim .948, BM25 .946, reciprocal ranks .952, weight 0.2 .958; without 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
+from colpali_integrations._options import checked_number, shown
 from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["Hybrid", "fuse", "text_weight"]
@@ -33,11 +35,11 @@ def text_weight(hybrid: Hybrid) -> float | None:
     """
     if hybrid is True or hybrid == "rrf":
         return None
-    if not isinstance(hybrid, (bool, str)) and 0 <= hybrid <= 1:
-        return float(hybrid)
+    with suppress(ConfigurationError):
+        return checked_number(hybrid, "hybrid", 0, 1)
     raise ConfigurationError(
         f"hybrid must be True or 'rrf' for reciprocal rank fusion, or the weight of the text between 0 and 1, got "
-        f"{hybrid!r}"
+        f"{shown(hybrid)}"
     )
 
 

@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 from colpali_integrations._failures import item_error
+from colpali_integrations._options import checked_number
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
@@ -175,8 +176,7 @@ def index_documents(
     check_document_id(document_id, several)
     documents = find_documents(several, exclude=exclude)
     numbers = page_numbers(pages)
-    if not dpi > 0:
-        raise ConfigurationError(f"dpi must be positive, got {dpi}")
+    dpi = checked_number(dpi, "dpi", 0, above=True)
     sources = [
         DocumentSource(
             source=path,

@@ -17,12 +17,14 @@ from threading import Event
 from typing import Any, Literal, TypeAlias
 
 from colpali_integrations._failures import item_error
+from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError, ConfigurationError, ModelError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import READER_KEYS, page_id
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT
@@ -191,6 +193,8 @@ def ingest(
         0 2
     """
     check_on_error(on_error)
+    batch_size, parallel = checked_batching(batch_size, parallel)
+    together = None if together is None else checked_whole(together, "together")
     store.require_pages(model)
     parts = list(pieces(sources, together or sys.maxsize)) or [[]]
     with listening(progress) as listener:

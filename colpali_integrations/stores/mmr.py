@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations._options import checked_number, checked_whole
+from colpali_integrations.errors import InputError
 from colpali_integrations.scoring.maxsim import as_multi_vector
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.store import MultiVectorStore
@@ -70,10 +71,7 @@ def mmr_select(
         >>> mmr_select([0.9, 0.8, 0.5], [tide, tide, harbour], k=2)
         [0, 2]
     """
-    if k < 1:
-        raise ConfigurationError(f"k must be at least 1, got {k}")
-    if not 0 <= lambda_mult <= 1:
-        raise ConfigurationError(f"lambda_mult must be between 0 and 1, got {lambda_mult}")
+    k, lambda_mult = checked_whole(k, "k"), checked_number(lambda_mult, "lambda_mult", 0, 1)
     if len(relevance) != len(vectors):
         raise InputError(f"mmr_select: {len(relevance)} relevances but {len(vectors)} multi-vectors")
     pages = [_Page(array) for array in vectors]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations._failures import item_error
 from colpali_integrations._forks import ForkLock
+from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.images import ImageSource
@@ -89,8 +90,7 @@ class CandidateScorer:
     def __init__(
         self, model: Callable[[], ColPali], store: MultiVectorStore | None = None, *, cache_size: int = 256
     ) -> None:
-        if cache_size < 0:
-            raise ConfigurationError(f"cache_size must not be negative, got {cache_size}")
+        cache_size = checked_whole(cache_size, "cache_size", 0)
         self._model, self._store, self._size = model, store, cache_size
         self._cache: OrderedDict[str, _Half] = OrderedDict()
         self._lock = ForkLock()

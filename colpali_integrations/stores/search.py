@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from colpali_integrations._options import checked_number, checked_whole
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import Bm25
@@ -61,14 +62,13 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""
-        if self.k < 1:
-            raise ConfigurationError(f"k must be at least 1, got {self.k}")
+        object.__setattr__(self, "k", checked_whole(self.k, "k"))
         if self.mode not in ("auto", "exact", "two_stage"):
             raise ConfigurationError(f"mode must be 'auto', 'exact' or 'two_stage', got {self.mode!r}")
-        if self.oversampling is not None and not self.oversampling >= 1:
-            raise ConfigurationError(f"oversampling must be at least 1, got {self.oversampling}")
-        if self.min_relevance is not None and not 0 <= self.min_relevance <= 1:
-            raise ConfigurationError(f"min_relevance must be between 0 and 1, got {self.min_relevance}")
+        if self.oversampling is not None:
+            object.__setattr__(self, "oversampling", checked_number(self.oversampling, "oversampling", 1))
+        if self.min_relevance is not None:
+            object.__setattr__(self, "min_relevance", checked_number(self.min_relevance, "min_relevance", 0, 1))
         if self.hybrid is not False:
             text_weight(self.hybrid)
         if self.where is not None:

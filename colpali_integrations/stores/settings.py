@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from colpali_integrations._options import checked_whole
 from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.models.fingerprint import Fingerprint, same_identity
@@ -177,8 +178,7 @@ class Settings:
             raise ConfigurationError(
                 f"first_stage must be one of {', '.join(map(repr, get_args(FirstStage)))}, got {self.first_stage!r}"
             )
-        if self.first_vectors < 1:
-            raise ConfigurationError(f"first_vectors must be at least 1, got {self.first_vectors}")
+        object.__setattr__(self, "first_vectors", checked_whole(self.first_vectors, "first_vectors"))
         if not 1 <= self.model.dim <= MAX_DIM:
             raise ConfigurationError(f"vectors may have 1 to {MAX_DIM} numbers, those of the model {self.model.dim}")
 

@@ -220,7 +220,7 @@ def test_resolution() -> None:
 
 @pytest.mark.parametrize("dpi", [0, -1, float("nan"), float("inf")])
 def test_impossible_resolutions_are_refused_at_once(dpi: float) -> None:
-    with pytest.raises(PdfError, match="dpi must be a positive number"):
+    with pytest.raises(ConfigurationError, match="dpi must be a positive number"):
         pdf_pages(simple(), dpi=dpi)
 
 

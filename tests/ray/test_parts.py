@@ -178,7 +178,7 @@ def test_columns_and_options_are_checked_before_the_run() -> None:
             return ["path", "size"]
 
     for options, message in (
-        ({"dpi": 0}, "dpi must be positive"),
+        ({"dpi": 0}, "dpi must be a positive number"),
         ({"metadata": ["tenant"]}, "has no column tenant; it has path, size"),
         ({"metadata": ["path"]}, "pages have path already"),
         ({"metadata": ["file_size"]}, "pages have file_size already"),
@@ -190,8 +190,8 @@ def test_columns_and_options_are_checked_before_the_run() -> None:
 def test_an_invalid_option_writes_no_files(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"dtype": "int8"}, "dtype must be one of 'float16', 'float32', got 'int8'"),
-        ({"batch_size": 0}, "must be at least 1, got 256 and 0"),
-        ({"pages_per_file": 0}, "must be at least 1, got 0 and None"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"pages_per_file": 0}, "pages_per_file must be a whole number of at least 1, got 0"),
         ({"pooled": True, "output": QdrantServer("http://qdrant:6333")}, "pooled is a column of Parquet files"),
     ]
     for options, message in cases:

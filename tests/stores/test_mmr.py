@@ -125,8 +125,8 @@ def test_large_pages_are_pooled_and_stay_similar_to_themselves(seed: int, rows: 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"k": 0}, ConfigurationError, "k must be at least 1"),
-        ({"lambda_mult": 1.1}, ConfigurationError, "between 0 and 1, got 1.1"),
+        ({"k": 0}, ConfigurationError, "k must be a whole number of at least 1"),
+        ({"lambda_mult": 1.1}, ConfigurationError, "from 0 to 1, got 1.1"),
         ({"lambda_mult": float("nan")}, ConfigurationError, "lambda_mult"),
         ({"relevance": [1.0]}, InputError, "1 relevances but 2"),
         ({"vectors": [np.ones((1, 2)), np.ones((1, 3))]}, InputError, "dims 2 and 3"),
