@@ -6,11 +6,11 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from typing import SupportsFloat, cast
+from typing import Any, SupportsFloat, cast
 
-from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.errors import ConfigurationError, InputError
 
-__all__ = ["checked_number", "checked_whole", "shown", "unknown_option"]
+__all__ = ["checked_number", "checked_several", "checked_whole", "shown", "unknown_option"]
 
 _NO_GUESSES: Mapping[str, str] = {}
 
@@ -109,6 +109,29 @@ def checked_number(value: object, name: str, least: float, most: float = math.in
         limit = f"{'above' if above else 'of at least'} {least:g}"
         expected = "positive number" if limit == "above 0" else f"number {limit}"
     raise ConfigurationError(f"{name} must be a {expected}, got {shown(value)}")
+
+
+def checked_several(values: Any, expected: str, error: type[InputError] = InputError) -> Any:
+    """The values, which can be iterated over.
+
+    Args:
+        values: a list, a generator or another iterable.
+        expected: a description of the values, for the message.
+        error: the class of the error.
+
+    Raises:
+        InputError: they cannot be iterated over.
+
+    Example:
+        >>> checked_several(None, "a list of ids")
+        Traceback (most recent call last):
+        colpali_integrations.errors.InputError: expected a list of ids, got None
+    """
+    try:
+        iter(values)
+    except TypeError as reason:
+        raise error(f"expected {expected}, got {shown(values)}") from reason
+    return values
 
 
 def _whole(value: object) -> int | None:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
+from colpali_integrations._options import checked_several
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain._report_style import STYLE, word_rules
 from colpali_integrations.explain.drawing import (
@@ -106,7 +107,7 @@ def report_picture(
     """
     try:
         sides = [float(metadata[key]) for key in ("width", "height")] if "dpi" in metadata else []
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         sides = []
     dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
     try:
@@ -138,7 +139,7 @@ class _Report:
         self.question, self.pages, self.max_side = question, pages, max_side
         # The question's words in the order of the maps, then those of the regions alone.
         mapped = [page.maps.tokens[index] for page in pages if page.maps for index in page.maps.words]
-        self.matched = dict.fromkeys(region_parts(region)[0] for page in pages for region in page.regions)
+        self.matched = dict.fromkeys(region_parts(region)[0] for page in pages for region in _regions(page))
         words = [word for word in dict.fromkeys([*mapped, *self.matched]) if word is not None]
         self.words = {word: index for index, word in enumerate(words)}
         self.colours = word_colours(words)
@@ -273,6 +274,10 @@ class _Report:
             pieces += [escape(text[position:start]), f"<mark>{escape(text[start:end])}</mark>"]
             position = end
         return f'<p class="text" dir="auto">{"".join(pieces)}{escape(text[position:])}</p>'
+
+
+def _regions(page: ReportPage) -> Sequence[AnyRegion]:
+    return checked_several(page.regions, "a list of regions")  # type: ignore[no-any-return]
 
 
 def _switch(name: str, label: str, *, on: bool) -> str:

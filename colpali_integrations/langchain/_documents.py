@@ -18,10 +18,11 @@ from langchain_core.documents.base import Blob
 from PIL import Image
 
 from colpali_integrations._failures import item_error
-from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
+from colpali_integrations._options import checked_several
+from colpali_integrations.errors import ColPaliError, ConfigurationError, ImageError, InputError
 from colpali_integrations.pages.identity import document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
-from colpali_integrations.pages.metadata import content_key, describes_page, is_unchanged, page_number
+from colpali_integrations.pages.metadata import checked_metadata, content_key, describes_page, is_unchanged, page_number
 from colpali_integrations.pages.pdf import is_pdf
 from colpali_integrations.pages.reference import page_image
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
@@ -59,7 +60,7 @@ def checked_documents(documents: Iterable[Document]) -> list[Document]:
     """
     if isinstance(documents, Document):
         raise InputError("expected a list of Documents, got one Document; pass [document]")
-    several = list(documents)
+    several = list(checked_several(documents, "a list of Documents"))
     for index, document in enumerate(several):
         if not isinstance(document, Document):
             raise InputError(
@@ -177,7 +178,7 @@ def document_source(
         metadata: the caller's own; those of a Blob are stored too, but do not identify the document.
         **options: of `DocumentSource`.
     """
-    location = (metadata or {}).get("source")
+    location = checked_metadata(metadata).get("source")
     name = location if isinstance(location, str) and location else name
     if not isinstance(source, Blob):
         return DocumentSource(source=source, name=name, metadata=metadata, **options)
@@ -205,7 +206,7 @@ def document_sources(
     for one in several:
         is_folder = isinstance(one, str | os.PathLike) and Path(one).expanduser().is_dir()
         files += find_documents(one, exclude=exclude) if is_folder else [one]  # type: ignore[arg-type]
-    source = (metadata or {}).get("source")
+    source = checked_metadata(metadata).get("source")
     if len(files) > 1 and isinstance(source, str) and "://" in source:
         raise ConfigurationError(f"metadata: the source {source} identifies one document, and there are {len(files)}")
     return [document_source(file, document_id=document_id, metadata=metadata, **options) for file in files]
@@ -270,17 +271,19 @@ def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
 
     A page that cannot be drawn does not end the stream: reading its image raises the error.
     """
-    for image in images:
-        if isinstance(image, Blob):
-            by_path = image.data is None and image.path is not None
-            yield os.fspath(image.path or "") if by_path else _File(image.source or "blob", image.as_bytes())
-        elif isinstance(image, Document):
-            try:
-                yield page_image(image.metadata)
-            except BaseException as error:
-                yield _File(reference_name(image.metadata), item_error(error))
-        else:
-            yield image
+    return map(_translated, checked_several(images, "an image or several", ImageError))
+
+
+def _translated(image: ImageInput) -> ImageSource:
+    if isinstance(image, Blob):
+        by_path = image.data is None and image.path is not None
+        return os.fspath(image.path or "") if by_path else _File(image.source or "blob", image.as_bytes())
+    if not isinstance(image, Document):
+        return image
+    try:
+        return page_image(image.metadata)
+    except BaseException as error:
+        return _File(reference_name(image.metadata), item_error(error))
 
 
 def _raise(error: ColPaliError) -> NoReturn:

@@ -11,10 +11,11 @@ from langchain_core.document_loaders import BaseBlobParser, BaseLoader
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
-from colpali_integrations._options import checked_number, unknown_option
+from colpali_integrations._options import checked_number, checked_several, unknown_option
 from colpali_integrations.langchain._documents import document_source, document_sources
 from colpali_integrations.pages.document import DEFAULT_DPI
-from colpali_integrations.pages.pdf import page_numbers
+from colpali_integrations.pages.metadata import checked_metadata
+from colpali_integrations.pages.pdf import checked_password, page_numbers
 from colpali_integrations.stores import DocumentSource
 from colpali_integrations.stores.indexing import check_document_id, read_documents
 from colpali_integrations.stores.ingest import OnError, ProgressCallback, check_on_error
@@ -76,6 +77,8 @@ class PageImageBlobParser(BaseBlobParser):
         include_image: bool = False,
     ) -> None:
         dpi = checked_number(dpi, "dpi", 0, above=True)
+        checked_metadata(metadata)
+        checked_password(password)
         self.options: dict[str, Any] = {"metadata": metadata, "dpi": dpi, "pages": page_numbers(pages)}
         self.options |= {"password": password, "isolate": isolate, "include_image": include_image}
 
@@ -140,7 +143,11 @@ class PdfPageLoader(BaseLoader):
             known = inspect.signature(type(self)).parameters.keys() - {"unknown"}
             raise unknown_option(type(self).__name__, unknown, known, _GUESSES)
         check_on_error(on_error)
-        self.sources = [source] if isinstance(source, str | os.PathLike | Blob) else list(source)
+        self.sources = (
+            [source]
+            if isinstance(source, str | os.PathLike | Blob)
+            else list(checked_several(source, "a file, a folder, a Blob or several"))
+        )
         check_document_id(document_id, self.sources)
         self.exclude = exclude if isinstance(exclude, str) else list(exclude)
         self.document_id, self.on_error, self.progress = document_id, on_error, progress

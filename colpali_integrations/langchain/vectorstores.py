@@ -15,7 +15,7 @@ from langchain_core.documents.base import Blob
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 from numpy.typing import ArrayLike, NDArray
 
-from colpali_integrations._options import checked_number, checked_whole, unknown_option
+from colpali_integrations._options import checked_number, checked_several, checked_whole, unknown_option
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.langchain._documents import (
     DocumentInput,
@@ -30,6 +30,7 @@ from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
+from colpali_integrations.pages.metadata import storable_metadata
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import (
@@ -201,9 +202,9 @@ class ColPaliVectorStore(VectorStore):
         cls,
         texts: Iterable[str],
         embedding: ColPaliEmbeddings | None = None,
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
+        metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | None] | None = None,
         **options: Any,
     ) -> ColPaliVectorStore:
         """Make a store of texts; `options` are those of the constructor and of `add_documents`."""
@@ -231,7 +232,7 @@ class ColPaliVectorStore(VectorStore):
         self,
         documents: Iterable[Document],
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | None] | None = None,
         batch_size: int | None = None,
         password: str | None = None,
         on_error: OnError = "raise",
@@ -270,9 +271,9 @@ class ColPaliVectorStore(VectorStore):
     def add_texts(
         self,
         texts: Iterable[str],
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
+        metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | None] | None = None,
         **options: Any,
     ) -> list[str]:
         """Store texts; `options` are those of `add_documents`."""
@@ -281,9 +282,9 @@ class ColPaliVectorStore(VectorStore):
     def add_images(
         self,
         images: Iterable[ImageInput] | ImageInput,
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
+        metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | None] | None = None,
         include_image: bool = False,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
@@ -310,7 +311,7 @@ class ColPaliVectorStore(VectorStore):
             InputError: a PDF, a Document that is a text, or a wrong number of metadatas or ids.
         """
         one = isinstance(images, Blob | Document) or is_one_image(images)
-        several: list[ImageInput] = [images] if one else list(images)  # type: ignore[list-item, arg-type]
+        several: list[ImageInput] = [images] if one else list(checked_several(images, "an image or several"))  # type: ignore[list-item]
         more, names = _per_item(metadatas, len(several), "metadatas"), _per_item(ids, len(several), "ids")
         load = partial(load_image, **self._embedding.options.image_options)
         sources = [
@@ -370,11 +371,12 @@ class ColPaliVectorStore(VectorStore):
         """
         options: dict[str, Any] = {"dpi": dpi, "password": password, "include_image": include_image}
         options |= {"isolate": isolate, "metadata": metadata, "document_id": document_id, "pages": page_numbers(pages)}
+        storable_metadata(metadata)
         sources = document_sources([source], exclude=exclude, **options)
         return self._ingest(sources, on_error=on_error, progress=progress, stop=stop)
 
     def delete(  # type: ignore[override]
-        self, ids: Sequence[str] | None = None, *, filter: FilterInput = None
+        self, ids: Iterable[str] | None = None, *, filter: FilterInput = None
     ) -> bool:
         """Remove the Documents that have one of the ids and fit the filter; either criterion may be missing.
 
@@ -394,10 +396,9 @@ class ColPaliVectorStore(VectorStore):
         self.store.delete(ids, where=filter)
         return True
 
-    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+    def get_by_ids(self, ids: Iterable[str], /) -> list[Document]:
         """Return Documents in the order of `ids`, without unknown ones."""
-        requested = [ids] if isinstance(ids, str) else ids
-        return [document_of(entry) for entry in self.store.get(requested) if entry is not None]
+        return [document_of(entry) for entry in self.store.get(ids) if entry is not None]
 
     # -- searching by the words of a question -------------------------------------------------------------------
 
@@ -557,7 +558,7 @@ class ColPaliVectorStore(VectorStore):
         self,
         documents: Iterable[Document],
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | None] | None = None,
         batch_size: int | None = None,
         password: str | None = None,
         on_error: OnError = "raise",
@@ -571,9 +572,9 @@ class ColPaliVectorStore(VectorStore):
     async def aadd_texts(
         self,
         texts: Iterable[str],
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
+        metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | None] | None = None,
         **options: Any,
     ) -> list[str]:
         """`add_texts` in a thread, without blocking the event loop; LangChain's own loses the texts of a generator."""
@@ -583,9 +584,9 @@ class ColPaliVectorStore(VectorStore):
     async def aadd_images(
         self,
         images: Iterable[ImageInput] | ImageInput,
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
+        metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | None] | None = None,
         include_image: bool = False,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
@@ -760,19 +761,20 @@ def _registered(settings: Settings, where: str) -> ColPaliEmbeddings:
     return ColPaliEmbeddings(model_name=settings.model.name, **options)
 
 
-def _per_item(values: Sequence[T] | None, number: int, name: str) -> Sequence[T | None]:
+def _per_item(values: Iterable[T] | None, number: int, name: str) -> Sequence[T | None]:
     """Return one value per item; None per item where there are no values."""
     if values is None:
         return [None] * number
-    if isinstance(values, str) or len(values) != number:
-        raise InputError(f"{name}: expected {number}, one per item, got {len(values)}")
-    return values
+    several = list(checked_several(values, f"{number} {name}, one per item"))
+    if isinstance(values, str) or len(several) != number:
+        raise InputError(f"{name}: expected {number}, one per item, got {len(several)}")
+    return several
 
 
-def _documents(texts: Iterable[str], metadatas: Sequence[Mapping[str, Any]] | None) -> list[Document]:
+def _documents(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]] | None) -> list[Document]:
     if isinstance(texts, str):
         raise InputError(f"expected a list of texts, got one str; pass [{texts[:20]!r}]")
-    several = list(texts)
+    several = list(checked_several(texts, "a list of texts"))
     values = _per_item(metadatas, len(several), "metadatas")
     return [Document(text, metadata=dict(one or {})) for text, one in zip(several, values, strict=True)]
 

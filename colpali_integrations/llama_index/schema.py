@@ -269,8 +269,8 @@ def content_key(node: BaseNode) -> str:
         encoded = base64.b64encode(image).decode("ascii")
         return picture_key({**node.metadata, "image_base64": encoded}, node.get_content(MetadataMode.NONE))
     if isinstance(image, str) and not image.startswith("data:"):
-        return f"url:{hashlib.sha256(image.encode()).hexdigest()}"
-    content = image.encode() if isinstance(image, str) else image
+        return f"url:{hashlib.sha256(image.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    content = image.encode("utf-8", "surrogatepass") if isinstance(image, str) else image
     return page_key(page_hash(file_digest(content), 1), None)  # type: ignore[arg-type]
 
 
@@ -506,9 +506,9 @@ def entry_node(entry: Entry) -> BaseNode:
     """
     stored = entry.extra.get(_KEY)
     metadata = dict(entry.metadata)
-    if not isinstance(stored, Mapping):
-        return _foreign(entry, metadata)
     try:
+        if not isinstance(stored, Mapping):
+            return _foreign(entry, metadata)
         fields = {**json.loads(stored["node"]), "metadata": metadata}
         media = dict(stored.get("media", {}))
         if holder := stored.get("embedded"):
@@ -521,8 +521,10 @@ def entry_node(entry: Entry) -> BaseNode:
         if (kind not in _TYPES and "image_path" in fields) or (kind == "ImageDocument" and not _has_file(fields)):
             kind = ImageNode.class_name()
         return _TYPES.get(kind, TextNode).from_dict(fields)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"the node of entry {entry.id!r} cannot be read: {error}") from error
+    except ColPaliError:
+        raise
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise StoreError(f"the node of entry {entry.id!r} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _entry(node: BaseNode, key: str, reference: PageReference | None) -> Entry:

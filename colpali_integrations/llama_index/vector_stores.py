@@ -26,7 +26,7 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index_instrumentation import get_dispatcher
 
-from colpali_integrations._options import checked_number, checked_whole, unknown_option
+from colpali_integrations._options import checked_number, checked_several, checked_whole, unknown_option
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
 from colpali_integrations.llama_index._components import PathString, StrictComponent
 from colpali_integrations.llama_index._filters import store_filter
@@ -42,6 +42,7 @@ from colpali_integrations.llama_index.schema import entry_node, node_item
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest
+from colpali_integrations.stores.engine import several_ids
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
@@ -253,8 +254,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         """
         if "show_progress" in kwargs:
             raise unknown_option("add", ["show_progress"], ("on_error", "progress", "stop"), _ADD_GUESSES)
+        several = checked_several(nodes, "a list of nodes")
         return ingest(
-            [node_item(node, index, password) for index, node in enumerate(nodes)],
+            [node_item(node, index, password) for index, node in enumerate(several)],
             store=self._store,
             model=self._encoder.model,
             batch_size=self._encoder.embed_batch_size,
@@ -329,7 +331,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         where = store_filter(filters, self._store.scroll)
         if node_ids is None:
             return [entry_node(entry) for entry in self._store.scroll(where)]
-        entries = [entry for entry in self._store.get(list(dict.fromkeys(node_ids))) if entry is not None]
+        entries = [entry for entry in self._store.get(list(dict.fromkeys(several_ids(node_ids)))) if entry is not None]
         if where is not None and entries:
             both = And((Condition(ID, Operator.IN, tuple(entry.id for entry in entries)), where))
             matching_ids = self._store.hashes(both).keys()

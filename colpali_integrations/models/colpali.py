@@ -8,8 +8,8 @@ from typing import IO, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
-from colpali_integrations._options import unknown_option
-from colpali_integrations.errors import ConfigurationError, EncodingError, QueryError
+from colpali_integrations._options import checked_several, unknown_option
+from colpali_integrations.errors import ConfigurationError, EncodingError, ImageError, QueryError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.builder.quantization import Precision
 from colpali_integrations.models.family import Codec, DenseCodec, Family, Prepared
@@ -543,7 +543,7 @@ class ColPali:
             abort=runs.end,
         )
         return run_stage(
-            [texts] if isinstance(texts, str) else texts,
+            _several_texts(texts),
             stage,
             batch_size=size,
             workers=workers,
@@ -595,8 +595,8 @@ class ColPali:
             >>> model.token_count("low tide") == len(model.embed_query("low tide"))
             True
         """
-        source = [texts] if isinstance(texts, str) else texts
-        return sum(self.family.token_count(check_query(text), include_special=include_special) for text in source)
+        several = map(check_query, _several_texts(texts))
+        return sum(self.family.token_count(text, include_special=include_special) for text in several)
 
     def query_tokens(self, text: str) -> list[str | None]:
         """The piece of the text that each vector of a query stands for. Loads no session.
@@ -660,7 +660,8 @@ class ColPali:
             name=image_name,
             abort=runs.end,
         )
-        source: Iterable[Any] = [images] if is_one_image(images) else images  # type: ignore[assignment]
+        expected = "an image (a path, bytes, a PIL image, an array) or several"
+        source: Iterable[Any] = [images] if is_one_image(images) else checked_several(images, expected, ImageError)
         return run_stage(
             source,
             stage,
@@ -687,6 +688,10 @@ def _cut(vectors: Generator[Float32, None, None], dimensions: int | None) -> Gen
     if dimensions is None:
         return vectors
     return (matryoshka(vector, dimensions) for vector in vectors)
+
+
+def _several_texts(texts: Iterable[str] | str) -> Iterable[str]:
+    return [texts] if isinstance(texts, str) else checked_several(texts, "a text or several", QueryError)
 
 
 def check_query(text: object) -> str:

@@ -30,7 +30,10 @@ def read_data_uri(uri: str) -> bytes:
     head, comma, body = uri.partition(",")
     if not comma:
         raise ImageError(f"malformed data URI {uri[:_SHOWN]!r}...: no comma")
-    content = urllib.parse.unquote_to_bytes(body)
+    try:
+        content = urllib.parse.unquote_to_bytes(body)
+    except UnicodeEncodeError as error:  # a lone surrogate
+        raise ImageError(f"malformed data URI {uri[:_SHOWN]!r}...: {error.reason}") from error
     if not head.lower().replace(" ", "").endswith(";base64"):
         return content
     packed = re.sub(rb"[ \t\r\n\f]", b"", content).rstrip(b"=")

@@ -44,7 +44,7 @@ from colpali_integrations.pages.identity import (
     text_key,
 )
 from colpali_integrations.pages.images import image_name, load_image
-from colpali_integrations.pages.metadata import picture_hash
+from colpali_integrations.pages.metadata import checked_metadata, picture_hash
 from colpali_integrations.pages.pdf import Pdf, is_pdf, open_pdf, page_numbers, whole_number
 from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64
 
@@ -72,7 +72,7 @@ class PagedDocument:
         digest: SHA-256 of the bytes (of the pixels, for a picture in memory).
 
     Raises:
-        ConfigurationError: dpi is not positive.
+        ConfigurationError: dpi is not positive, or another option has an invalid value.
         InputError: the file cannot be read, or its name is not valid Unicode.
         PdfError: the PDF cannot be opened.
         ImageError: the picture in memory cannot be used.
@@ -101,8 +101,8 @@ class PagedDocument:
             raise ConfigurationError(f"document_id must be a string, got {document_id!r}")
         self.source: str | bytes | Image.Image = os.fspath(source) if isinstance(source, os.PathLike) else source
         self.path = real_path(self.source) if isinstance(self.source, str) else None
-        self._tags = dict(metadata or {})
-        self.metadata = {**(extra_metadata or {}), **self._tags}
+        self._tags = checked_metadata(metadata)
+        self.metadata = {**checked_metadata(extra_metadata, "extra_metadata"), **self._tags}
         self._password, self._isolate = password, isolate
         self._pdf: Pdf | None = None
         self.digest = ""

@@ -70,7 +70,7 @@ def document_id(location: str, metadata: Mapping[str, Any] | None = None) -> str
         return location
     try:
         serialized = json.dumps(tags, sort_keys=True, default=str)
-    except TypeError as error:  # keys of several types
+    except (TypeError, ValueError, RecursionError) as error:  # such as keys of several types, or a loop
         raise InputError(f"metadata cannot be written as JSON: {error}") from error
     return f"{location}#{hashlib.sha256(serialized.encode()).hexdigest()[:16]}"
 
@@ -81,7 +81,7 @@ def page_id(document: str, number: int) -> str:
     >>> page_id("/data/report.pdf", 1) != page_id("/data/report.pdf", 2)
     True
     """
-    return hashlib.sha256(f"{document}\n{number}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{document}\n{number}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def page_name(source: str, number: int) -> str:

@@ -7,13 +7,18 @@ the metadata reveal both: a page whose text was changed is a text, and one whose
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from colpali_integrations._options import checked_number, shown
+from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, text_key
 
 __all__ = [
+    "checked_metadata",
     "content_key",
     "describes_page",
     "has_own_picture",
@@ -21,6 +26,7 @@ __all__ = [
     "page_number",
     "picture_hash",
     "picture_key",
+    "storable_metadata",
 ]
 
 _PAGE_HASH = re.compile("[0-9a-f]{64}")
@@ -63,6 +69,53 @@ def has_own_picture(metadata: Mapping[str, Any]) -> bool:
     return not isinstance(encoded, str) or not encoded or metadata.get("image_hash") == picture_hash(encoded)
 
 
+def checked_metadata(values: Any, name: str = "metadata") -> dict[str, Any]:
+    """The metadata that a caller passes for all pages of a call, as a dict.
+
+    Args:
+        values: a mapping, or None for none.
+        name: of the argument, for the message.
+
+    Raises:
+        ConfigurationError: something else, or a key that is no string.
+
+    Example:
+        >>> checked_metadata({"tenant": "north"}), checked_metadata(None)
+        ({'tenant': 'north'}, {})
+    """
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        example = "{'tenant': 'north'}"
+        raise ConfigurationError(
+            f"{name} must be a dict with the same values for every page, such as {example}, got {shown(values)}"
+        )
+    if wrong := [key for key in values if not isinstance(key, str)]:
+        raise ConfigurationError(f"{name}: keys must be strings, got {shown(wrong[0])}")
+    return dict(values)
+
+
+def storable_metadata(values: Any, name: str = "metadata") -> dict[str, Any]:
+    """`checked_metadata` whose values a store can keep, which is what JSON can write.
+
+    Raises:
+        ConfigurationError: as `checked_metadata`, or a value that JSON cannot write.
+
+    Example:
+        >>> storable_metadata({"when": {1, 2}})
+        Traceback (most recent call last):
+        colpali_integrations.errors.ConfigurationError: metadata: JSON cannot hold 'when', which is {1, 2} (Object of...
+    """
+    tags = checked_metadata(values, name)
+    for key, value in tags.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            reason = "it has too many levels" if isinstance(error, RecursionError) else str(error)
+            raise ConfigurationError(f"{name}: JSON cannot hold {key!r}, which is {shown(value)} ({reason})") from error
+    return tags
+
+
 def content_key(metadata: Mapping[str, Any], text: str) -> str:
     """The key of a document that is equal for equal vectors: `picture_key` of a page, `text_key` of a text.
 
@@ -81,8 +134,10 @@ def picture_key(metadata: Mapping[str, Any], text: str) -> str:
         text: of the page.
     """
     if is_unchanged(metadata, text):
-        dpi = metadata.get("dpi")
-        return page_key(metadata["content_hash"], float(dpi) if isinstance(dpi, int | float) else None)
+        dpi = None
+        with suppress(ConfigurationError):  # an image has none
+            dpi = checked_number(metadata.get("dpi"), "dpi", 0, above=True)
+        return page_key(metadata["content_hash"], dpi)
     encoded = metadata["image_base64"]
     try:
         picture = base64.b64decode(encoded, validate=True)

@@ -24,6 +24,7 @@ __all__ = [
     "FailedPage",
     "Pdf",
     "PdfPage",
+    "checked_password",
     "is_pdf",
     "open_pdf",
     "page_numbers",
@@ -152,7 +153,7 @@ def open_pdf(source: PdfSource, *, password: str | None = None, isolate: bool = 
 
     Raises:
         PdfError: `source` is not a PDF, damaged, empty, or encrypted and the password is wrong or missing.
-        ConfigurationError: the worker process does not start.
+        ConfigurationError: the worker process does not start, or `password` is no valid string.
 
     Example:
         >>> pdf = open_pdf("report.pdf")
@@ -263,6 +264,23 @@ def page_numbers(pages: Iterable[int] | None) -> list[int] | None:
     if numbers and min(numbers) < 1:
         raise ConfigurationError(f"{_EXPECTED}, got {shown(min(numbers))}")
     return numbers
+
+
+def checked_password(password: Any) -> str | None:
+    """The password of a document, or None.
+
+    Raises:
+        ConfigurationError: it is no string, or not valid Unicode.
+    """
+    if password is None:
+        return None
+    if not isinstance(password, str):
+        raise ConfigurationError(f"password must be a str, got {type(password).__name__}")
+    try:
+        password.encode()
+    except UnicodeEncodeError as error:  # the message must not show it
+        raise ConfigurationError(f"password is not valid Unicode: {error.reason} (character {error.start})") from None
+    return password
 
 
 def whole_number(number: Any) -> int:
@@ -407,7 +425,7 @@ class _LockedReader:
 
 
 def _reader(source: Any, password: str | None, isolate: bool) -> _Reader:
-    name, content = image_name(source), _checked(source)
+    name, content, password = image_name(source), _checked(source), checked_password(password)
     try:
         return IsolatedReader(content, password) if isolate else _LockedReader(content, password)
     except ConfigurationError:

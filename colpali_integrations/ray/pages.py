@@ -19,6 +19,7 @@ from colpali_integrations.errors import ConfigurationError, ImageError, InputErr
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
 from colpali_integrations.pages.identity import READER_KEYS, document_id, real_path
 from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.pdf import checked_password
 
 __all__ = ["PAGE", "draw_pages"]
 
@@ -79,6 +80,7 @@ def draw_pages(
         [(1, 596, 842), (2, 596, 842)]
     """
     dpi = checked_number(dpi, "dpi", 0, above=True)
+    checked_password(password)
     if reserved := sorted(set(metadata) & {*READER_KEYS, *PAGE.names, *_INPUTS}):
         raise ConfigurationError(f"metadata: pages have {', '.join(reserved)} already; rename the column")
     # Not fetched: for that Ray would read the first file, a second time before all others.

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
+from colpali_integrations._options import checked_several
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.filters import Filter
@@ -30,6 +31,7 @@ __all__ = [
     "VectorSpec",
     "in_order",
     "pieces",
+    "several_ids",
     "strings",
 ]
 
@@ -195,6 +197,19 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release files and connections. Calling it twice does nothing."""
         ...
+
+
+def several_ids(ids: Iterable[str] | str) -> list[str]:
+    """Ids as a list: a generator's, or a single one.
+
+    Raises:
+        InputError: something else.
+
+    Example:
+        >>> several_ids("a"), several_ids(iter(["a", "b"]))
+        (['a'], ['a', 'b'])
+    """
+    return [ids] if isinstance(ids, str) else list(checked_several(ids, "an id or several"))
 
 
 def strings(ids: Iterable[object]) -> list[str]:

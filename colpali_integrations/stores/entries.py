@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from colpali_integrations._options import shown
 from colpali_integrations.errors import StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.stores.limits import MAX_ID_LENGTH, check_depth, check_size
 
-__all__ = ["Entry", "Hit"]
+__all__ = ["Entry", "Hit", "field_of", "id_of"]
 
 
 _PACKED = "_packed_grid"
@@ -123,16 +123,67 @@ class Entry:
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Entry:
-        """Read the result of `to_payload`."""
+        """Read the result of `to_payload`; keys of later versions are ignored.
+
+        Raises:
+            StoreError: it is damaged, or another program wrote it.
+        """
         fields = _copied(payload)  # the engine in memory returns the objects that it holds
         if exact := fields.pop(_EXACT, None):
-            fields.update(json.loads(exact))
+            fields.update(_exact_values(exact, payload))
+        fields = {key: value for key in _TYPES if (value := field_of(fields, key)) is not None}
+        id_of(fields)
         grid = fields.pop("grid", None)
         entry = cls(**fields)
         if grid is not None:
             object.__delattr__(entry, "grid")
             object.__setattr__(entry, _PACKED, grid)
         return entry
+
+
+def id_of(payload: Mapping[str, Any]) -> str:
+    """The id in a payload.
+
+    Raises:
+        StoreError: it has none: the payload is damaged, or another program wrote it.
+    """
+    id_ = payload.get("id")
+    if not isinstance(id_, str):
+        raise StoreError(f"an entry of the store has the id {shown(id_)}, and an id is a string; {_ADVICE}")
+    return id_
+
+
+def field_of(payload: Mapping[str, Any], key: str) -> Any:
+    """A field of a payload; None where it is missing.
+
+    Raises:
+        StoreError: it is of another type: the payload is damaged, or another program wrote it.
+    """
+    value = payload.get(key)
+    if value is None or isinstance(value, _TYPES[key]):
+        return value
+    expected = "an object" if _TYPES[key] is dict else "a string"
+    raise StoreError(f"the entry {shown(payload.get('id'))}: its {key} is {shown(value)}, not {expected}; {_ADVICE}")
+
+
+_ADVICE = (
+    "it is damaged, or another program wrote it. Verify and repair a store in a folder, and remove such a point from a "
+    "collection on a server"
+)
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("id", "text", "document_id", "content_hash"), str),
+    **dict.fromkeys(("metadata", "grid", "extra"), dict),
+}
+
+
+def _exact_values(text: Any, payload: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise StoreError(f"the entry {shown(payload.get('id'))}: its {_EXACT} numbers are {shown(text)}; {_ADVICE}")
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,5 +251,6 @@ def _within_64_bits(value: Any) -> Any:
     if isinstance(value, list):
         return list(map(_within_64_bits, value))
     if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
-        return float(value) if abs(value) < 1e300 else math.copysign(1e300, value)
+        limit = 10**300
+        return float(max(-limit, min(value, limit)))
     return value

@@ -245,7 +245,8 @@ def matches(where: Filter, payload: Mapping[str, Any]) -> bool:
     if where.field in RESERVED:
         stored = payload.get(RESERVED[where.field])
     else:
-        stored = (payload.get("metadata") or {}).get(where.field)
+        metadata = payload.get("metadata")
+        stored = metadata.get(where.field) if isinstance(metadata, Mapping) else None
     values = stored if isinstance(stored, list | tuple) else [] if stored is None else [stored]
     op, operand = where.op, where.value
     if op is Operator.EXISTS:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from colpali_integrations._failures import item_error
-from colpali_integrations._options import checked_number
+from colpali_integrations._options import checked_several, shown
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import page_name, real_path
-from colpali_integrations.pages.pdf import page_numbers
+from colpali_integrations.pages.metadata import storable_metadata
+from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.ingest import (
     IngestReport,
@@ -51,15 +53,15 @@ def find_documents(paths: Paths, *, exclude: Iterable[str] = ()) -> list[Path]:
         Paths in the order of `paths`, within a folder by name.
 
     Raises:
-        InputError: a path does not exist.
+        InputError: a path does not exist, or `paths` or `exclude` are none.
 
     Example:
         >>> [path.as_posix() for path in find_documents(["report.pdf", "reports/", "report.pdf"])]
         ['report.pdf', 'reports/2024.pdf']
     """
-    patterns = [exclude] if isinstance(exclude, str) else list(exclude)
+    patterns = [exclude] if isinstance(exclude, str) else list(checked_several(exclude, "patterns, exclude=[...]"))
     files: dict[str, Path] = {}
-    for name in [paths] if isinstance(paths, str | os.PathLike) else paths:
+    for name in _several_paths(paths):
         path = Path(name).expanduser()
         if not path.exists():
             raise InputError(f"no such file or folder: {name}")
@@ -172,28 +174,45 @@ def index_documents(
         >>> first.added, report.added, report.present, report.failures
         (2, 1, 2, [])
     """
-    several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    several = _several_paths(paths)
     check_document_id(document_id, several)
-    documents = find_documents(several, exclude=exclude)
-    numbers = page_numbers(pages)
-    dpi = checked_number(dpi, "dpi", 0, above=True)
-    sources = [
-        DocumentSource(
-            source=path,
-            document_id=document_id,
-            metadata=metadata,
-            pages=numbers,
-            dpi=dpi,
-            password=password,
-            isolate=isolate,
-        )
-        for path in documents
-    ]
+    template = DocumentSource(
+        source="",
+        document_id=document_id,
+        metadata=storable_metadata(metadata),
+        pages=pages,
+        dpi=dpi,
+        password=password,
+        isolate=isolate,
+    )
+    sources = [replace(template, source=path) for path in find_documents(several, exclude=exclude)]
     options: dict[str, Any] = {"batch_size": batch_size, "parallel": parallel, "on_error": on_error}
+    checked_batching(batch_size, parallel)  # before a store is made
+    check_on_error(on_error)
     if isinstance(store, MultiVectorStore):
         return ingest(sources, store=store, model=model, progress=progress, stop=stop, **options)
     with MultiVectorStore.open(store, model=model) as destination:
         return ingest(sources, store=destination, model=model, progress=progress, stop=stop, **options)
+
+
+def _several_paths(paths: Any) -> list[str | os.PathLike[str]]:
+    """One or several paths as a list.
+
+    Raises:
+        InputError: something else, such as the content of a document.
+    """
+    if isinstance(paths, bytes | bytearray | memoryview) or hasattr(paths, "read"):
+        raise InputError(
+            "expected paths, got the content of a document; pass DocumentSource(source=<bytes>, name=...) to ingest, "
+            "or save it in a file"
+        )
+    if isinstance(paths, str | os.PathLike):
+        return [paths]
+    several = list(checked_several(paths, "a path or several"))
+    for one in several:
+        if not isinstance(one, str | os.PathLike):
+            raise InputError(f"expected paths, and one of them is {shown(one)}")
+    return several
 
 
 def _files_in(folder: Path, exclude: Sequence[str]) -> Iterator[Path]:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from colpali_integrations._options import checked_number
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
 from colpali_integrations.pages.images import ImageSource, image_name
-from colpali_integrations.pages.pdf import page_numbers
+from colpali_integrations.pages.metadata import checked_metadata
+from colpali_integrations.pages.pdf import checked_password, page_numbers
 from colpali_integrations.stores.entries import Entry
 
 __all__ = ["DocumentSource", "Item", "page_entry"]
@@ -36,7 +38,7 @@ class DocumentSource:
         index: position in the caller's list, for error messages.
 
     Raises:
-        ConfigurationError: `pages` are not 1-based whole numbers.
+        ConfigurationError: an option has an invalid value, such as `pages` that are not 1-based whole numbers.
 
     Example:
         >>> source = DocumentSource(source="report.pdf", metadata={"tenant": "north"})
@@ -59,8 +61,12 @@ class DocumentSource:
     index: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse invalid page numbers before a document is opened."""
+        """Refuse invalid options before a document is opened."""
         object.__setattr__(self, "pages", page_numbers(self.pages))
+        object.__setattr__(self, "dpi", checked_number(self.dpi, "dpi", 0, above=True))
+        checked_password(self.password)
+        for name in ("metadata", "extra_metadata"):
+            checked_metadata(getattr(self, name), name)
 
     @property
     def label(self) -> str:

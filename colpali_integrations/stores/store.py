@@ -11,13 +11,15 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from colpali_integrations.errors import InputError
+from colpali_integrations._options import checked_number
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
@@ -28,8 +30,8 @@ from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
-from colpali_integrations.stores.engine import FULL, Engine, Point, pieces, strings
-from colpali_integrations.stores.entries import Entry, Hit
+from colpali_integrations.stores.engine import FULL, Engine, Point, pieces, several_ids, strings
+from colpali_integrations.stores.entries import Entry, Hit, field_of, id_of
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
@@ -209,9 +211,9 @@ class MultiVectorStore:
         """Number of entries that fit a filter; without one, of all entries."""
         return self._engine.count(parse_filter(where))
 
-    def get(self, ids: Sequence[str]) -> list[Entry | None]:
+    def get(self, ids: Iterable[str]) -> list[Entry | None]:
         """Entries in the order of `ids`; None for an unknown one."""
-        payloads = self._engine.retrieve(list(ids))
+        payloads = self._engine.retrieve(several_ids(ids))
         return [None if payload is None else Entry.from_payload(payload) for payload in payloads]
 
     def scroll(self, where: FilterLike = None) -> Iterator[Entry]:
@@ -221,18 +223,19 @@ class MultiVectorStore:
     def hashes(self, where: FilterLike = None) -> dict[str, str]:
         """Content hashes by id of the entries that fit a filter."""
         payloads = self._payloads(parse_filter(where), fields=("content_hash",))
-        return {payload["id"]: payload.get("content_hash", "") for payload in payloads}
+        return {id_of(payload): field_of(payload, "content_hash") or "" for payload in payloads}
 
     def documents(self) -> dict[str, int]:
         """The ids of the documents, and the number of entries of each."""
-        counts = Counter(payload.get("document_id") for payload in self._payloads(None, fields=("document_id",)))
+        counts = Counter(field_of(payload, "document_id") for payload in self._payloads(None, fields=("document_id",)))
         return {document: number for document, number in counts.items() if document is not None}
 
-    def vectors(self, ids: Sequence[str]) -> list[Float32 | None]:
+    def vectors(self, ids: Iterable[str]) -> list[Float32 | None]:
         """All vectors of each entry, float32 (n, dim), rounded to float16 when stored; None for an unknown id."""
-        return self._engine.vectors(list(ids))
+        return self._engine.vectors(several_ids(ids))
 
-    def _records(self, ids: Sequence[str]) -> Iterator[tuple[Entry, Float32]]:
+    def _records(self, ids: Iterable[str]) -> Iterator[tuple[Entry, Float32]]:
+        ids = several_ids(ids)
         for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
             if entry is not None and vectors is not None:
                 yield entry, vectors
@@ -302,7 +305,7 @@ class MultiVectorStore:
             StoreError: the engine cannot write.
         """
         if ids is not None:
-            ids = [ids] if isinstance(ids, str) else list(dict.fromkeys(strings(ids)))
+            ids = list(dict.fromkeys(strings(several_ids(ids))))
         condition = parse_filter(where)
         if condition is not None and always(condition):
             raise InputError(
@@ -316,7 +319,7 @@ class MultiVectorStore:
             raise InputError("delete: pass ids, where or document_id; nothing was given")
         if ids == []:
             return 0
-        matching = [payload["id"] for payload in self._payloads(And(tuple(criteria)), fields=())]
+        matching = [id_of(payload) for payload in self._payloads(And(tuple(criteria)), fields=())]
         self._engine.delete(matching)
         return len(matching)
 
@@ -469,13 +472,13 @@ class MultiVectorStore:
             self._encoder = encoder
         return self._encoder
 
-    def score(self, query: ArrayLike, ids: Sequence[str]) -> dict[str, float]:
+    def score(self, query: ArrayLike, ids: Iterable[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
         self._tell_settings()
-        return self._searcher.score(self._searcher.checked(query), ids)
+        return self._searcher.score(self._searcher.checked(query), several_ids(ids))
 
     def regions(
-        self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
+        self, query: ArrayLike, ids: Iterable[str], *, tokens: Sequence[str | None] | None = None
     ) -> dict[str, list[dict[str, Any]]]:
         """Find the regions of each page that answer the query: boxes of `explain.regions.regions` by id, JSON-safe.
 
@@ -491,13 +494,13 @@ class MultiVectorStore:
         boxes: dict[str, list[dict[str, Any]]] = {}
         for entry, vectors in self._records(ids):
             matches = [] if entry.grid is None else regions(array, vectors, entry.grid, tokens=tokens)
-            width, height = entry.metadata.get("width", 1), entry.metadata.get("height", 1)
+            width, height = (_length(entry.metadata.get(side)) for side in ("width", "height"))
             unit: Literal["points", "pixels"] = "points" if "dpi" in entry.metadata else "pixels"
             boxes[entry.id] = [region.to_dict(width, height, unit) for region in matches]
         return boxes
 
     def similarity_maps(
-        self, query: ArrayLike, ids: Sequence[str], *, tokens: Sequence[str | None] | None = None
+        self, query: ArrayLike, ids: Iterable[str], *, tokens: Sequence[str | None] | None = None
     ) -> dict[str, SimilarityMaps]:
         """Compare each cell of each page with each word: maps of `explain.similarity` by id.
 
@@ -633,3 +636,10 @@ class MultiVectorStore:
         if tokens is not None and len(tokens) != len(np.asarray(query)):
             tokens = None  # the vectors of another text, such as a hypothetical answer
         return Hits(hits, store=self, query=query, text=text, tokens=tokens)
+
+
+def _length(value: object) -> float:
+    """The side of a page; 1 where an entry of another program does not have it."""
+    with suppress(ConfigurationError):
+        return checked_number(value, "side", 0, above=True)
+    return 1.0

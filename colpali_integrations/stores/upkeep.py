@@ -153,7 +153,7 @@ def gone(root: str | os.PathLike[str], entries: Callable[[], Iterable[Entry]]) -
     paths: dict[str, list[str | None]] = defaultdict(list)
     for entry in entries():
         if entry.document_id is not None:
-            paths[entry.document_id].append(entry.metadata.get("file_path"))
+            paths[entry.document_id].append(_text(entry.metadata.get("file_path")))
     missing = {path: _is_missing(path) for path in {path for all_ in paths.values() for path in all_} if path}
     return {
         document: len(all_)
@@ -165,6 +165,10 @@ def gone(root: str | os.PathLike[str], entries: Callable[[], Iterable[Entry]]) -
 def size_of(folder: Path) -> int:
     """Bytes of the files in a folder."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _is_missing(path: str) -> bool:

@@ -539,7 +539,7 @@ def test_a_page_that_cannot_be_drawn_is_named_or_skipped(
         (lambda store: store.as_retriever(k=3), ConfigurationError, r"pass search_kwargs=\{'k': 3\}"),
         (lambda store: store.as_retriever(hybrid=True), ConfigurationError, r"search_kwargs=\{'hybrid': True\}"),
         (lambda store: store.as_retriever(search_kwargs={"filters": 1}), ConfigurationError, "use filter="),
-        (lambda store: store.similarity_search("a", k=0), ConfigurationError, "k must be at least 1"),
+        (lambda store: store.similarity_search("a", k=0), ConfigurationError, "k must be a whole number of at least 1"),
         (lambda store: store.similarity_search("a", score_threshold=2), ConfigurationError, "score_threshold must be"),
         (lambda store: store.similarity_search(" "), QueryError, "white space"),
         (lambda store: store.similarity_search("a", filter={"$near": 1}), InputError, r"\$near"),

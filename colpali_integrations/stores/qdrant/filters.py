@@ -19,6 +19,7 @@ from functools import cached_property
 from hashlib import sha1
 from typing import Any, TypeAlias
 
+from colpali_integrations.stores.entries import id_of
 from colpali_integrations.stores.filters import ID, RESERVED, And, Condition, Filter, Not, Operator, Or, matches
 
 __all__ = ["CLIENT", "ClientDialect", "Payloads", "point_id", "translate"]
@@ -128,7 +129,7 @@ def _resolved(rest: Filter, must: Sequence[Any], dialect: ClientDialect, payload
         and (key := _key(part.field)) is not None
     ]
     among = dialect.combine(must=[*must, *needed]) if must or needed else None
-    return dialect.ids({point_id(payload["id"]) for payload in payloads(among) if matches(rest, payload)})
+    return dialect.ids({point_id(id_of(payload)) for payload in payloads(among) if matches(rest, payload)})
 
 
 def _native(where: Filter, dialect: ClientDialect) -> Any | None:

@@ -30,6 +30,7 @@ from colpali_integrations.stores.engine import (
     pieces,
     strings,
 )
+from colpali_integrations.stores.entries import id_of
 from colpali_integrations.stores.filters import CONTENT, RESERVED, Condition, Filter, Operator
 from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
 from colpali_integrations.stores.qdrant.collection import (
@@ -171,7 +172,7 @@ class QdrantServerEngine:
             for position, response in zip(some, responses, strict=True):
                 payloads = [(point.payload or {}, point.score) for point in response.points]
                 scores_only = searches[position].scores_only
-                answers[position] = [Scored(one["id"], score, {} if scores_only else one) for one, score in payloads]
+                answers[position] = [Scored(id_of(one), score, {} if scores_only else one) for one, score in payloads]
         return answers
 
     def optimize(self) -> None:

@@ -1,0 +1,156 @@
+"""Wrong inputs at every door: one clear error at once, and the right ones in whatever container."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.documents import Document
+from llama_index.core.schema import TextNode
+
+from colpali_integrations import ColPali
+from colpali_integrations.errors import ConfigurationError, ImageError, InputError, QueryError, StoreError
+from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliVectorStore, PdfPageLoader
+from colpali_integrations.llama_index import ColPaliVectorStore as LlamaStore
+from colpali_integrations.llama_index import PdfPageReader
+from colpali_integrations.pages import load_image, open_pdf, page_image
+from colpali_integrations.stores import DocumentSource, Entry, MultiVectorStore, index_documents
+from tests.conftest import PAPER
+
+NO_TEXTS = [None, 3, 1.5]
+
+
+def memory(model: ColPali) -> MultiVectorStore:
+    return MultiVectorStore.open(model=model)
+
+
+@pytest.mark.parametrize("texts", NO_TEXTS)
+def test_texts_that_are_none_are_refused_at_the_call(texts: Any, coltiny: ColPali) -> None:
+    for call in (coltiny.embed_queries, coltiny.embed_texts, coltiny.token_count, coltiny.aembed_queries):
+        with pytest.raises(QueryError, match=f"expected a text or several, got {texts}"):
+            call(texts)
+    for call in (ColPaliEmbeddings().embed_documents, ColPaliEmbeddings().embed_queries_multi_vector):
+        with pytest.raises(QueryError, match="expected a text or several"):
+            call(texts)
+    store = ColPaliVectorStore()
+    for adding in (store.add_texts, store.add_documents, store.add_images, LlamaStore().add):
+        with pytest.raises(InputError, match=r"expected .*, got "):
+            adding(texts)
+
+
+@pytest.mark.parametrize("images", NO_TEXTS)
+def test_images_that_are_none_are_refused_at_the_call(images: Any, coltiny: ColPali) -> None:
+    for call in (coltiny.embed_images, coltiny.embed_pages, coltiny.aembed_images, ColPaliEmbeddings().embed_images):
+        with pytest.raises(ImageError, match="expected an image"):
+            call(images)
+
+
+@pytest.mark.parametrize("paths", [None, 3, b"%PDF-1.7", [b"%PDF-1.7"], [None], memoryview(b"%PDF-")])
+def test_what_is_no_path_is_refused(paths: Any, coltiny: ColPali) -> None:
+    with pytest.raises(InputError, match=r"expected (paths|a path)"):
+        index_documents(paths, model=coltiny, store=memory(coltiny))
+
+
+METADATA = ["tenant", ["tenant"], lambda path: 1 / 0, {1: "x"}, 3, {"when": date(2024, 1, 1)}, {"n": float("nan")}]
+
+
+@pytest.mark.parametrize("metadata", METADATA)
+def test_wrong_metadata_are_one_error_and_make_no_store(metadata: Any, coltiny: ColPali, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^metadata"):
+        index_documents(PAPER, model=coltiny, store=tmp_path / "store", metadata=metadata)
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(ConfigurationError, match=r"^metadata"):
+        ColPaliVectorStore().add_pdf(str(PAPER), metadata=metadata)
+
+
+@pytest.mark.parametrize("metadata", METADATA[:5])
+def test_readers_refuse_them_too(metadata: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^metadata"):
+        PdfPageLoader(PAPER, metadata=metadata)
+    with pytest.raises(ConfigurationError, match=r"^metadata"):
+        DocumentSource(source=PAPER, metadata=metadata)
+    with pytest.raises(ConfigurationError, match=r"^extra_metadata"):
+        list(PdfPageReader().lazy_load_data(PAPER, extra_info=metadata))
+
+
+PASSWORDS: dict[str, Callable[[Any, ColPali], object]] = {
+    "open_pdf": lambda password, _: open_pdf(PAPER, password=password),
+    "open_pdf in this process": lambda password, _: open_pdf(PAPER, password=password, isolate=False),
+    "index_documents": lambda password, model: index_documents(
+        PAPER, model=model, store=memory(model), password=password
+    ),
+    "LangChain": lambda password, _: PdfPageLoader(PAPER, password=password),
+    "page_image": lambda password, _: page_image({"source": str(PAPER), "page": 1}, password=password),
+}
+
+
+@pytest.mark.parametrize("door", PASSWORDS)
+@pytest.mark.parametrize("password", ["secret\ud800", b"secret", 3])
+def test_a_password_is_text_and_no_message_shows_it(door: str, password: Any, coltiny: ColPali) -> None:
+    with pytest.raises(ConfigurationError, match="password ") as raised:
+        PASSWORDS[door](password, coltiny)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("uri", ["data:image/png;base64,\ud800", "data:,\ud800", "data:\ud800;base64,AAAA"])
+def test_a_data_uri_with_a_lone_surrogate_is_no_image(uri: str) -> None:
+    with pytest.raises(ImageError):
+        load_image(uri)
+    with pytest.raises(ImageError):
+        page_image({"image_base64": "\ud800"})
+
+
+def each(*values: str) -> Iterator[str]:
+    yield from values
+
+
+def test_ids_come_from_a_generator_too() -> None:
+    store = ColPaliVectorStore()
+    assert store.add_texts(["low tide", "high tide"], ({"n": n} for n in (1, 2)), ids=each("a", "b")) == ["a", "b"]
+    assert store.add_documents([Document("ebb")], ids=each("c")) == ["c"]
+    assert [document.id for document in store.get_by_ids(each("c", "a", "z"))] == ["c", "a"]
+    inner, query = store.store, store.model.embed_query("tide")
+    assert [entry and entry.id for entry in inner.get(each("a", "z"))] == ["a", None]
+    assert [vectors is not None for vectors in inner.vectors(each("a", "z"))] == [True, False]
+    assert inner.score(query, each("a", "b")).keys() == {"a", "b"}
+    assert inner.regions(query, each("a", "b")).keys() == {"a", "b"}
+    assert inner.similarity_maps(query, each("a", "b")) == {}  # texts
+    assert inner.delete(each("a")) == 1
+    assert store.delete(each("b"))
+    nodes = LlamaStore()
+    nodes.add([TextNode(id_="a", text="low tide"), TextNode(id_="b", text="high tide")])
+    assert [node.node_id for node in nodes.get_nodes(each("b"))] == ["b"]  # type: ignore[arg-type]
+    nodes.delete_nodes(each("b"))  # type: ignore[arg-type]
+    assert [node.node_id for node in nodes.get_nodes()] == ["a"]
+
+
+def test_one_id_is_no_sequence_of_characters(coltiny: ColPali) -> None:
+    store = memory(coltiny)
+    store.add([(Entry(id="note"), coltiny.embed_query("tide"))])
+    assert [entry and entry.id for entry in store.get("note")] == ["note"]
+    assert store.score(coltiny.embed_query("tide"), "note").keys() == {"note"}
+    for ids in (None, 3):
+        with pytest.raises(InputError, match="expected an id or several"):
+            store.get(ids)  # type: ignore[arg-type]
+
+
+def test_the_number_of_ids_is_checked() -> None:
+    with pytest.raises(InputError, match="ids: expected 2, one per item, got 1"):
+        ColPaliVectorStore().add_texts(["low tide", "high tide"], ids=each("a"))
+    with pytest.raises(InputError, match="expected 1 ids, one per item, got 3"):
+        ColPaliVectorStore().add_texts(["low tide"], ids=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_integers_of_400_digits_are_kept_and_compared(number: int, coltiny: ColPali) -> None:
+    store = memory(coltiny)
+    store.add([(Entry(id="note", metadata={"n": number}), coltiny.embed_query("tide"))])
+    [entry] = store.get(["note"])
+    assert entry is not None
+    assert entry.metadata == {"n": number}
+    assert store.count({"n": {"$gt": 0}}) == (number > 0)
+    with pytest.raises(StoreError, match="cannot be written as JSON"):
+        store.add([(Entry(id="note", metadata={"n": 10**5000}), coltiny.embed_query("tide"))])
