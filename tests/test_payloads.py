@@ -120,7 +120,7 @@ def test_a_point_of_another_program_on_a_server_is_named() -> None:
     client = QdrantClient(":memory:")
     store = MultiVectorStore.open(client=client, collection_name="pages", model=MODEL, first_stage="exact")
     store.add([(entry(1), page(1))])
-    vector = {"full": np.ones((1, DIM)).tolist()}
+    vector: Any = {"full": np.ones((1, DIM)).tolist()}
     client.upsert("pages", [models.PointStruct(id=7, vector=vector, payload={"title": "no entry"})])
     for read in (store.hashes, lambda: store.search(page(1)), lambda: list(store.scroll())):
         with pytest.raises(StoreError, match="has the id None, and an id is a string"):

@@ -193,7 +193,8 @@ def search(
         _options(settings, store)
     encoder = None if model is None else _named(model, store)
     with encoder or nullcontext(), open_store(store, encoder, read_only=True) as opened:
-        hits = opened.search(text, k, where=parsed, hybrid=hybrid)
+        found = opened.search(text, k, where=parsed, hybrid=hybrid)
+        hits = found.matching()
         if as_json:
             for hit in hits:
                 page = {"document_id": hit.entry.document_id, "source": hit.entry.source, "page": hit.entry.page}
@@ -204,7 +205,8 @@ def search(
         if hits and (html is not None or open_):
             _report(hits, html, password, open_=open_)
     if not hits:
-        display.note(f"The index {store} has no pages{' that match the filter' if parsed else ''}.")
+        reason = "nothing of the question" if found else f"no pages{' that match the filter' if parsed else ''}"
+        display.note(f"The index {store} has {reason}.")
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 

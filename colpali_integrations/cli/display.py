@@ -191,7 +191,7 @@ def hits(question: str, results: Sequence[Hit]) -> None:
 
 
 def marked(text: str, question: str) -> Text:
-    """Return the text with the words of the question in bold; words of one or two letters are not marked."""
+    """Return the text with the words of the question in bold, as `mark_words` finds them."""
     result = Text(text)
     for start, end in mark_words(text, question):
         result.stylize("bold yellow", start, end)

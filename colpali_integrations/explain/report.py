@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from colpali_integrations.explain.drawing import (
     region_parts,
     word_colours,
 )
+from colpali_integrations.explain.regions import Region
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.pages.reference import page_image
@@ -78,6 +80,7 @@ class ReportPage:
         name: the name for readers, such as "report.pdf, page 1".
         score: the score of the ranking, if there is one.
         relevance: the relevance, from 0 to 1, if known.
+        max_sim: MaxSim of the page, if known: the sum that the words' scores are parts of.
         image: the picture; None for a text, or where the page cannot be drawn.
         note: the reason why there is no picture.
         regions: regions from `explain.regions`, or their dicts.
@@ -89,6 +92,7 @@ class ReportPage:
     name: str
     score: float | None = None
     relevance: float | None = None
+    max_sim: float | None = None
     image: Image.Image | None = field(default=None, repr=False)
     note: str = ""
     regions: Sequence[AnyRegion] = ()
@@ -123,7 +127,8 @@ def render_report(
 
     Args:
         question: the question; "" if it is unknown.
-        pages: the pages, the best first.
+        pages: the pages, the best first. Those with a score and a relevance of 0, which have nothing of the question,
+            are left out.
         model: the name of the model, for display.
         note: a note to the reader.
         max_side: maximum side of a page's picture, in pixels; pictures are WebP (or JPEG, if Pillow lacks WebP).
@@ -131,7 +136,7 @@ def render_report(
     Raises:
         InputError: a region has no box of four fractions.
     """
-    return _Report(question, pages, max_side).render(model, note)
+    return _Report(question, [page for page in pages if not _is_unrelated(page)], max_side).render(model, note)
 
 
 class _Report:
@@ -144,6 +149,9 @@ class _Report:
         self.words = {word: index for index, word in enumerate(words)}
         self.colours = word_colours(words)
         self.limits = {word: self._limits(word) for word in [None, *words]}
+        self.parts = [_parts(page) for page in pages]
+        # One scale for all pages: their bars can be compared.
+        self.most = max([1e-9, *(score for parts in self.parts for score in parts.values())])
 
     def render(self, model: str, note: str) -> HtmlReport:
         title = self.question or "Found pages"
@@ -188,9 +196,9 @@ class _Report:
 
     def _card(self, rank: int, page: ReportPage) -> str:
         numbers = []
-        if page.score is not None:
+        if page.score is not None and math.isfinite(page.score):
             numbers.append(f"<span>score <b>{page.score:.2f}</b></span>")
-        if page.relevance is not None:
+        if page.relevance is not None and not math.isnan(page.relevance):
             share = round(100 * min(max(page.relevance, 0), 1))
             numbers.append(
                 f'<span>relevance <b>{share}%</b></span><span class="bar" aria-hidden="true">'
@@ -200,7 +208,7 @@ class _Report:
         return (
             f'<article aria-labelledby="page{rank}"><div class="head"><h2 id="page{rank}" dir="auto">'
             f'<span class="rank">{rank}</span> {escape(page.name)}</h2><p class="numbers">{"".join(numbers)}</p></div>'
-            f"{self._figure(page)}{self._matches(page)}{self._text(page)}{source}</article>\n"
+            f"{self._figure(page)}{self._matches(self.parts[rank - 1])}{self._text(page)}{source}</article>\n"
         )
 
     def _figure(self, page: ReportPage) -> str:
@@ -248,22 +256,19 @@ class _Report:
         ]
         return heat_limits(maps) if maps else (0.0, 1.0)
 
-    def _matches(self, page: ReportPage) -> str:
-        best: dict[str, float] = {}
-        for region in page.regions:
-            word, score, _ = region_parts(region)
-            if word is not None:
-                best[word] = max(score, best.get(word, score))
-        if not best:
-            return ""
-        most = max(*best.values(), 1e-9)
-        rows = "".join(
-            f'<li class="w{self.words[word]}" style="--c:{self.colours[word]}"><span dir="auto">{escape(word)}</span>'
-            f'<span class="bar" aria-hidden="true"><i style="width:{100 * max(score, 0) / most:.0f}%"></i></span>'
-            f"<b>{score:.2f}</b></li>"
-            for word, score in sorted(best.items(), key=lambda item: -item[1])
-        )
-        return f'<ul class="found" aria-label="Words found on this page">{rows}</ul>'
+    def _matches(self, parts: Mapping[str | None, float]) -> str:
+        rows = []
+        for word, score in parts.items():
+            kind = "rest" if word is None else f"w{self.words[word]}"
+            colour = "var(--soft)" if word is None else self.colours[word]
+            name = "beyond these words" if word is None else word
+            width = 100 * max(score, 0) / self.most
+            rows.append(
+                f'<li class="{kind}" style="--c:{colour}"><span dir="auto">{escape(name)}</span>'
+                f'<span class="bar" aria-hidden="true"><i style="width:{width:.0f}%"></i></span>'
+                f"<b>{score:.2f}</b></li>"
+            )
+        return f'<ul class="found" aria-label="Words found on this page">{"".join(rows)}</ul>' if rows else ""
 
     def _text(self, page: ReportPage) -> str:
         text = snippet(page.text, self.question, width=240 if page.image is not None else 1200)
@@ -274,6 +279,30 @@ class _Report:
             pieces += [escape(text[position:start]), f"<mark>{escape(text[start:end])}</mark>"]
             position = end
         return f'<p class="text" dir="auto">{"".join(pieces)}{escape(text[position:])}</p>'
+
+
+def _is_unrelated(page: ReportPage) -> bool:
+    return page.score is not None and page.score <= 0 and not page.relevance
+
+
+def _parts(page: ReportPage) -> dict[str | None, float]:
+    """The best score of each word on a page, and under None the rest of the page's MaxSim.
+
+    The rest is that of vectors without a word: the passages of ColTiny, and the prompts of other models.
+    """
+    best: dict[str | None, float] = {}
+    shares = 0.0
+    for region in page.regions:
+        word, score, _ = region_parts(region)
+        share = region.share if isinstance(region, Region) else region.get("share")
+        shares += share if isinstance(share, int | float) else 1.0
+        if word is not None:
+            best[word] = max(score, best.get(word, score))
+    parts = dict(sorted(best.items(), key=lambda item: -item[1]))
+    rest = 0.0 if page.max_sim is None else page.max_sim * (1 - shares)
+    if parts and rest >= 0.005:  # it is shown with two digits
+        parts[None] = rest
+    return parts
 
 
 def _regions(page: ReportPage) -> Sequence[AnyRegion]:

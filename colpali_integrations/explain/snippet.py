@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from colpali_integrations.explain._stop_words import telling_words
+
 __all__ = ["mark_words", "snippet"]
 
 _WORD = re.compile(r"\w+")
@@ -13,8 +15,8 @@ _WORD = re.compile(r"\w+")
 def snippet(text: str, question: str, *, width: int) -> str:
     """Find the window of `text` with the most specific words of the question.
 
-    The weight of a word is its length divided by its count on the page, so that words such as "the" count little in
-    every language. Of equal windows the first is returned.
+    Words without a topic, such as "the", do not count. The weight of another one is its length divided by its count on
+    the page. Of equal windows the first is returned.
 
     Args:
         text: a page's text; its line breaks and runs of blanks become single blanks.
@@ -31,7 +33,7 @@ def snippet(text: str, question: str, *, width: int) -> str:
     flat = " ".join(text.split())
     if len(flat) <= width:
         return flat
-    words = _words(question)
+    words = telling_words(_words(question))
     matches = ((match.start(), match.group().casefold()) for match in _WORD.finditer(flat))
     positions = [(start, word) for start, word in matches if word in words]
     counts = Counter(word for _, word in positions)
@@ -51,7 +53,7 @@ def snippet(text: str, question: str, *, width: int) -> str:
 
 
 def mark_words(text: str, question: str) -> list[tuple[int, int]]:
-    """Find the words of a question in a text, without words of one or two letters.
+    """Find the words of a question in a text, without words of one or two letters and those without a topic.
 
     Returns:
         Start and end of each occurrence, in order.
@@ -60,7 +62,7 @@ def mark_words(text: str, question: str) -> list[tuple[int, int]]:
         >>> mark_words("Low tide and high tide", "the TIDE?")
         [(4, 8), (18, 22)]
     """
-    words = {word for word in _words(question) if len(word) > 2}
+    words = {word for word in telling_words(_words(question)) if len(word) > 2}
     return [match.span() for match in _WORD.finditer(text) if match.group().casefold() in words]
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.messages.content import ContentBlock, create_image_block, create_text_block
 
+from colpali_integrations._options import checked_whole
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
+from colpali_integrations.pages.metadata import page_number
 from colpali_integrations.pages.reference import encode_base64, page_image
-from colpali_integrations.stores.hits import explained
+from colpali_integrations.stores.hits import Explained, explained
 
 __all__ = ["image_blocks", "to_html"]
 
@@ -30,7 +31,8 @@ def image_blocks(
     Args:
         documents: pages, such as `PdfPageLoader` makes.
         dpi: draw PDF pages at this resolution instead of the one they were loaded with.
-        captions: put a text block with the page's name ("report.pdf, page 7") before each image, for citations.
+        captions: put a text block with the page's name ("report.pdf, page 7") before each image, for citations; of a
+            picture without a page its source or id, or "image 2" by its position.
         password: for encrypted PDFs.
 
     Returns:
@@ -51,10 +53,10 @@ def image_blocks(
         (['text', 'text', 'image'], 'report.pdf, page 1')
     """
     blocks: list[ContentBlock] = []
-    for document in checked_documents(documents):
+    for number, document in enumerate(checked_documents(documents), 1):
         image = page_image(document.metadata, dpi=dpi, password=password)
         if captions:
-            blocks.append(create_text_block(reference_name(document.metadata)))
+            blocks.append(create_text_block(_caption(document, number)))
         blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
     return blocks
 
@@ -94,13 +96,11 @@ def to_html(
         ...     pages = store.as_retriever().invoke("diverging palettes")
         ...     saved = to_html(pages, "diverging palettes", vectorstore=store).save("answers.html")
     """
-    shown = checked_documents(documents)[:limit]
-    boxes: dict[str, Any] = {}
-    maps: dict[str, Any] = {}
-    model = ""
+    shown = checked_documents(documents)[: checked_whole(limit, "limit")]
+    found = Explained()
     if vectorstore is not None:
         ids = [document.id for document in shown if document.id]
-        boxes, maps, model = explained(vectorstore.store, vectorstore.model, question, ids)
+        found = explained(vectorstore.store, vectorstore.model, question, ids)
     draw = partial(report_picture, max_side=max_side, password=password)
     pages = []
     for document in shown:
@@ -114,13 +114,22 @@ def to_html(
                 relevance=_number(metadata.get("relevance_score")),
                 image=image,
                 note=note,
-                regions=metadata.get("regions") or boxes.get(document.id or "", []),
-                maps=maps.get(document.id or ""),
+                regions=metadata.get("regions") or found.regions.get(document.id or "", []),
+                maps=found.maps.get(document.id or ""),
+                max_sim=found.max_sim.get(document.id or ""),
                 text=document.page_content,
                 source=source if isinstance(source, str) else None,
             )
         )
-    return render_report(question, pages, model=model, max_side=max_side)
+    return render_report(question, pages, model=found.model, max_side=max_side)
+
+
+def _caption(document: Document, number: int) -> str:
+    """The name of a page for citations; of a picture without a document its source or id, or its position."""
+    if page_number(document.metadata) is not None and isinstance(document.metadata.get("source"), str):
+        return reference_name(document.metadata)
+    source = document.metadata.get("source")
+    return source if isinstance(source, str) and source else document.id or f"image {number}"
 
 
 def _number(value: object) -> float | None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.base.response.schema import Response
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 from PIL import Image
 
+from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.llama_index.schema import PageReference, image_block, image_label, node_image
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.images import load_image
-from colpali_integrations.stores.hits import explained
+from colpali_integrations.stores.hits import Explained, explained
 
 __all__ = ["image_blocks", "page_message", "to_html"]
 
@@ -122,14 +123,12 @@ def to_html(
         >>> path = to_html(nodes, "diverging palettes", store=store).save("answers.html")
         >>> store.close()
     """
-    results = _results(nodes)[:limit]
-    boxes: dict[str, Any] = {}
-    maps: dict[str, Any] = {}
-    model = ""
+    results = _results(nodes)[: checked_whole(limit, "limit")]
+    found = Explained()
     if store is not None:
         assert store.embed_model is not None  # the store's constructor sets it
         ids = [result.node.node_id for result in results]
-        boxes, maps, model = explained(store.client, store.embed_model.model, question, ids)
+        found = explained(store.client, store.embed_model.model, question, ids)
     pages = []
     for result in results:
         node = result.node
@@ -141,13 +140,14 @@ def to_html(
                 score=result.score,
                 image=image,
                 note=note,
-                regions=node.metadata.get("regions") or boxes.get(node.node_id, []),
-                maps=maps.get(node.node_id),
+                regions=node.metadata.get("regions") or found.regions.get(node.node_id, []),
+                maps=found.maps.get(node.node_id),
+                max_sim=found.max_sim.get(node.node_id),
                 text=node.get_content(MetadataMode.NONE),
                 source=source if isinstance(source, str) else None,
             )
         )
-    return render_report(question, pages, model=model, max_side=max_side)
+    return render_report(question, pages, model=found.model, max_side=max_side)
 
 
 def _results(nodes: AnyNodes) -> list[NodeWithScore]:

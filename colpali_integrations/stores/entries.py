@@ -220,6 +220,11 @@ class Hit:
         """The entry's id."""
         return self.entry.id
 
+    @property
+    def matches(self) -> bool:
+        """Whether the entry has anything of the question: a MaxSim above 0, or one of its words in the text."""
+        return self.max_sim > 0 or bool(self.bm25)
+
 
 # Qdrant's fast JSON reader is right for floats of up to 15 digits and moderate size, and off by the last bit for a
 # tenth of the others; it loses integers beyond 64 bits. The nearest value is good enough for filters, but not for

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
@@ -16,7 +18,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import StoredModel
 
-__all__ = ["Hits", "explained"]
+__all__ = ["Explained", "Hits", "explained"]
 
 _SHOWN = 10
 
@@ -27,6 +29,10 @@ class Explaining(Protocol):
     @property
     def model(self) -> StoredModel:
         """The store's model."""
+        ...
+
+    def score(self, query: ArrayLike, ids: Sequence[str]) -> dict[str, float]:
+        """MaxSim by id."""
         ...
 
     def regions(
@@ -42,12 +48,28 @@ class Explaining(Protocol):
         ...
 
 
-def explained(
-    store: Explaining, model: ColPali, question: str, ids: Sequence[str]
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, SimilarityMaps], str]:
-    """Compute regions and similarity maps of entries by id, and return the model's name too."""
+@dataclass(frozen=True)
+class Explained:
+    """What a report shows of entries, by id; empty without a store.
+
+    Attributes:
+        regions: boxes, as dicts.
+        maps: similarity maps.
+        max_sim: MaxSim.
+        model: the model's name.
+    """
+
+    regions: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    maps: Mapping[str, SimilarityMaps] = field(default_factory=dict)
+    max_sim: Mapping[str, float] = field(default_factory=dict)
+    model: str = ""
+
+
+def explained(store: Explaining, model: ColPali, question: str, ids: Sequence[str]) -> Explained:
+    """Compare a question with entries of a store."""
     query, tokens = model.embed_query(question), model.query_tokens(question)
-    return store.regions(query, ids, tokens=tokens), store.similarity_maps(query, ids, tokens=tokens), store.model.name
+    boxes, maps = (compare(query, ids, tokens=tokens) for compare in (store.regions, store.similarity_maps))
+    return Explained(boxes, maps, store.score(query, ids), store.model.name)
 
 
 class Hits(list[Hit]):
@@ -109,6 +131,14 @@ class Hits(list[Hit]):
         """Pickle as a list: a store cannot be pickled."""
         return list, (list(self),)
 
+    def matching(self) -> Hits:
+        """The hits that have anything of the question.
+
+        A search returns `k` entries where the store has as many, also those with nothing of the question.
+        """
+        some = [hit for hit in self if hit.matches]
+        return Hits(some, store=self.store, query=self.query, text=self.text, tokens=self.tokens)
+
     def to_html(
         self,
         question: str | None = None,
@@ -119,7 +149,7 @@ class Hits(list[Hit]):
         heatmaps: bool = True,
         password: str | None = None,
     ) -> HtmlReport:
-        """Show the pages as one HTML file, with boxes and heatmaps of the question's words.
+        """Show the pages that have anything of the question as one HTML file, with boxes and heatmaps of its words.
 
         Pictures are drawn from the pages' files; a note replaces the picture of a file that is missing or has changed.
 
@@ -149,7 +179,8 @@ class Hits(list[Hit]):
             raise InputError(
                 f"{len(np.asarray(self.query))} query vectors but {len(names)} tokens; are both of the same text?"
             )
-        ids = [hit.id for hit in self[:limit] if hit.entry.is_page]
+        shown = self.matching()[: checked_whole(limit, "limit")]
+        ids = [hit.id for hit in shown if hit.entry.is_page]
         boxes: Mapping[str, Any] = {}
         maps: Mapping[str, Any] = {}
         if ids and self.store is not None and self.query is not None:
@@ -157,19 +188,18 @@ class Hits(list[Hit]):
             maps = self.store.similarity_maps(self.query, ids, tokens=names) if heatmaps else {}
         title = (self.text or "") if question is None else question
         note = "" if names is not None else _UNNAMED
-        return self._report(title, limit, max_side, note, boxes, maps, password)
+        return shown._report(title, max_side, note, boxes, maps, password)
 
     def _repr_html_(self) -> str:
         """The report in notebooks; an error becomes a note instead of a traceback."""
         try:
             return self.to_html()._repr_html_()
         except ColPaliError as error:
-            return self._report(self.text or "", _SHOWN, 600, str(error), {}, {})._repr_html_()
+            return self.matching()[:_SHOWN]._report(self.text or "", 600, str(error), {}, {})._repr_html_()
 
     def _report(
         self,
         title: str,
-        limit: int,
         max_side: int,
         note: str,
         boxes: Mapping[str, Any],
@@ -178,7 +208,7 @@ class Hits(list[Hit]):
     ) -> HtmlReport:
         draw = partial(report_picture, max_side=max_side, password=password)
         pages = []
-        for hit in self[:limit]:
+        for hit in self:
             entry = hit.entry
             image, problem = draw(entry.metadata) if entry.is_page else (None, "")
             pages.append(
@@ -186,6 +216,7 @@ class Hits(list[Hit]):
                     name=entry.name,
                     score=hit.score,
                     relevance=hit.relevance,
+                    max_sim=hit.max_sim,
                     image=image,
                     note=problem,
                     regions=boxes.get(hit.id, []),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from colpali_integrations.errors import InputError
 from colpali_integrations.explain import Region, SimilarityMaps
 from colpali_integrations.explain._report_style import STYLE, word_rules
 from colpali_integrations.explain.drawing import PALETTE
@@ -92,7 +93,7 @@ def test_a_report_has_pages_scores_boxes_and_heatmaps() -> None:
     assert "below" in low["class"].split(), "a tooltip must not leave the page"
     assert [attrs["class"] for attrs in reader.of("img", "heat")] == ["heat all", "heat w0", "heat w1"]
     assert 'title="on none of these pages"' in report, "a word that no page has is marked"
-    assert re.findall("<mark>(.*?)</mark>", report) == ["the", "tide", "low"]
+    assert re.findall("<mark>(.*?)</mark>", report) == ["tide", "low"], '"the" has no topic'
     [picture] = [attrs for attrs in reader.of("img") if "class" not in attrs]
     assert picture["alt"] == "report.pdf, page 7"
 
@@ -241,3 +242,39 @@ def test_in_a_browser_toggles_work_and_hostile_texts_do_nothing(tmp_path: Path) 
     shown, hidden = blue(report), blue(report.replace('id="boxes" checked', 'id="boxes"'))
     assert shown > hidden + 500, "a box of several hundred pixels' outline is there, and goes"
     assert "<title>When is the tide low?</title>" in browse(tmp_path, report, "--dump-dom")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_none_are_not_shown(number: float) -> None:
+    report = a_report(score=number, relevance=number)
+    assert "score <b>" not in report
+    assert ("relevance <b>" in report) == (number == number)  # clipped to 0% and 100%
+
+
+def test_pages_with_nothing_of_the_question_are_left_out() -> None:
+    pages = [ReportPage(name="first", score=1.0, relevance=0.2), ReportPage(name="second", score=0.0, relevance=0.0)]
+    assert "first" in render_report("tide", pages)
+    assert "second" not in render_report("tide", pages)
+    assert "Nothing was found." in render_report("tide", pages[1:])
+    hybrid = ReportPage(name="lowest of a fusion", score=0.0, relevance=0.1)
+    assert "lowest of a fusion" in render_report("tide", [hybrid])
+
+
+def widths(report: str) -> list[int]:
+    return [int(width) for width in re.findall(r'<i style="width:(\d+)%"></i></span><b>', report)]
+
+
+def test_bars_have_one_scale_and_the_parts_add_up_to_the_score() -> None:
+    box = (0.0, 0.0, 0.5, 0.5)
+    first = ReportPage(name="first", score=4.0, max_sim=4.0, regions=[Region("tide", 2.0, 0.5, box)])
+    second = ReportPage(name="second", score=1.0, max_sim=1.0, regions=[Region("tide", 1.0, 1.0, box)])
+    report = render_report("tide", [first, second])
+    assert widths(report) == [100, 100, 50]
+    assert report.count("beyond these words") == 1  # 2.0 of the first page; the second one has no other part
+    assert "beyond these words" not in render_report("tide", [ReportPage(name="x", regions=first.regions)])
+
+
+@pytest.mark.parametrize("regions", [3, "x", [3], [{"box": [10**400, 0, 1, 1]}]])
+def test_regions_of_another_form_are_refused(regions: Any) -> None:
+    with pytest.raises(InputError, match="region"):
+        a_report(regions=regions)

@@ -175,7 +175,7 @@ def test_vectors_are_copied_only_from_content_that_is_still_there(pdf: Path, mod
 
         change: Callable[[MultiVectorStore], object] | None = None
 
-        def vectors(self, ids: Sequence[str]) -> list[Float32 | None]:
+        def vectors(self, ids: Iterable[str]) -> list[Float32 | None]:
             change, self.change = self.change, None
             if change is not None:
                 change(self)
@@ -199,7 +199,7 @@ def test_tags_survive_a_lost_origin(tmp_path: Path, pdf: Path, model: ColPali) -
     class Forgetful(MultiVectorStore):
         lost: str | None = None
 
-        def vectors(self, ids: Sequence[str]) -> list[Float32 | None]:
+        def vectors(self, ids: Iterable[str]) -> list[Float32 | None]:
             if self.lost is not None:
                 self.delete(document_id=self.lost)
             return super().vectors(ids)
