@@ -11,9 +11,10 @@ pages never change the vectors of others::
 That idf is the one of Lucene and of Qdrant's `Modifier.IDF`; `bm25_scores` computes it here.
 
 Words can be of any script. Identifiers, numbers and compounds are indexed whole *and* in parts: `fork_exec`, `3.14`
-and `os.path` match exactly and by `fork`, `14` or `path`. A hyphen joins: `E-1042` becomes `e1042`; `retrie-` at the
-end of a line and `val` on the next become `retrieval`. Plain words are stemmed, then lose their accents. Stop words
-stay (see `Bm25`). Scripts without spaces (Chinese, Japanese, Thai) are indexed as pairs of characters.
+and `os.path` match exactly and by `fork`, `14` or `path`; `1,000`, `1.000` and `1'000` also match `1000`. A hyphen
+joins: `E-1042` becomes `e1042`; `retrie-` at the end of a line and `val` on the next become `retrieval`. Plain words
+are stemmed, then lose their accents. Stop words stay (see `Bm25`). Scripts without spaces (Chinese, Japanese, Thai) are
+indexed as pairs of characters.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ from numpy.typing import NDArray
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["Bm25", "SparseVector", "bm25_scores"]
+__all__ = ["TOKENIZER", "Bm25", "SparseVector", "bm25_scores"]
+
+TOKENIZER = 2
+"""The version of the splitting of texts into words; 1 did not join numbers with separators of thousands."""
 
 # Letters, digits, "_", and the vowel signs of Indic and South-East Asian scripts, which \w does not match in Python.
 _SIGNS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17d3"
@@ -43,6 +47,8 @@ _RUN = re.compile(rf"{_CHARACTER}+(?:(?:[.\-'’‐‑]|(?<=\d),(?=\d)){_CHARACT
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17d3\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _PAIRED = re.compile(rf"[{_UNSPACED}]+|[^{_UNSPACED}]+")
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
+# 1,000,000 with any separator of thousands, and 10,00,000 of India.
+_THOUSANDS = re.compile(r"\d{1,3}(?:[.,'’]\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}")
 _HYPHENS = re.compile("[-‐‑]")
 _APOSTROPHES = re.compile("['’]")
 # Soft hyphens, as PDF extractors write them, and hard ones at the end of a line before a letter.
@@ -90,6 +96,7 @@ class Bm25:
             Text in other languages can be found too, but not by other inflections.
         k1: saturation of a word's count.
         b: weight of the normalisation by length, 0 to 1.
+        tokenizer: the version of the splitting into words; texts and questions need the same.
         average_length: number of words of an average page. It is fixed, so that a page's vector does not change when
             pages are added. The default fits manuals and reports.
 
@@ -104,13 +111,22 @@ class Bm25:
     """
 
     def __init__(
-        self, *, language: str | None = "english", k1: float = 1.2, b: float = 0.75, average_length: float = 400.0
+        self,
+        *,
+        language: str | None = "english",
+        k1: float = 1.2,
+        b: float = 0.75,
+        average_length: float = 400.0,
+        tokenizer: int = TOKENIZER,
     ) -> None:
+        if tokenizer not in range(1, TOKENIZER + 1):
+            raise ConfigurationError(f"Bm25: tokenizer must be from 1 to {TOKENIZER}, got {tokenizer!r}")
         if not (0 <= k1 < float("inf") and 0 <= b <= 1 and 0 < average_length < float("inf")):
             raise ConfigurationError(
                 f"Bm25: k1 must be at least 0, b 0 to 1 and average_length positive, got {k1}, {b}, {average_length}"
             )
         self.language, self.k1, self.b, self.average_length = language, k1, b, average_length
+        self.tokenizer = tokenizer
         self._stemmer = None if language is None else _stemmer(language)
         self._lock = ForkLock()  # a stemmer's state is the word in work
         self._cached_indices = lru_cache(_CACHED_WORDS)(self._indices)
@@ -175,6 +191,8 @@ class Bm25:
         if run.endswith(("++", "#")):
             yield run.casefold()
             run = run.rstrip("+#")
+        if self.tokenizer > 1 and _THOUSANDS.fullmatch(run):
+            yield re.sub(r"\D", "", run)
         pieces = _APOSTROPHES.split(run)
         if len(pieces) > 1:
             # l'eau, user's, don't: short pieces are articles and endings

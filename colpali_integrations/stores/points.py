@@ -34,7 +34,7 @@ class PointMaker:
     def __init__(self, settings: Settings, where: str, max_numbers: int | None = None) -> None:
         self._model, self._where, self._max_numbers = settings.model, where, max_numbers
         self.stage = first_stage(settings)
-        self.bm25 = Bm25(language=settings.language)
+        self.bm25 = Bm25(language=settings.language, tokenizer=settings.tokenizer)
 
     def point(self, entry: Entry, vectors: ArrayLike) -> Point:
         """Check an entry and its vectors (n, dim), and make its point.

@@ -11,6 +11,7 @@ from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.models.fingerprint import Fingerprint, same_identity
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.scoring.bm25 import TOKENIZER
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
 from colpali_integrations.stores.limits import MAX_DIM
@@ -155,6 +156,8 @@ class Settings:
             "centroids".
         first_vectors: number of vectors per page in the first stage "ward".
         language: of the texts, for the stems of BM25; None compares words unstemmed.
+        tokenizer: the version of the splitting of texts into words. A store keeps the one that it was made with, for
+            its texts and for questions.
 
     Raises:
         ConfigurationError: an unknown first stage, no vectors in it, or a model whose vectors are too long.
@@ -171,6 +174,7 @@ class Settings:
     first_stage: FirstStage = "exact"
     first_vectors: int = 32
     language: str | None = "english"
+    tokenizer: int = TOKENIZER
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""
@@ -232,8 +236,15 @@ class Settings:
                 f"{where} has format {values.get('format')!r}, this version reads {_FORMAT}: index its documents into "
                 "a new place, or use the version that made it"
             )
+        tokenizer = values.get("tokenizer", 1)
+        if isinstance(tokenizer, int) and tokenizer > TOKENIZER:
+            raise StoreError(
+                f"{where} splits texts into words in a way of a later version of this package (tokenizer {tokenizer}; "
+                f"this one knows {TOKENIZER}): update it, or index its documents into a new place"
+            )
         try:
             fields = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+            fields["tokenizer"] = checked_whole(tokenizer, "tokenizer")
             return cls(**{**fields, "model": StoredModel.from_dict(values["model"])})
         except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{where} has a damaged description ({error}); index its documents anew") from error

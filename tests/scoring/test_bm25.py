@@ -174,3 +174,25 @@ def test_words_are_cached_in_bounded_number_but_long_words_are_not() -> None:
 def test_constants_out_of_range_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError):
         Bm25(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("written", ["1,234,567", "1.234.567", "1'234'567", "12,34,567", "1234567"])
+def test_numbers_are_found_with_and_without_separators_of_thousands(written: str) -> None:
+    bm25 = Bm25()
+    page = bm25.document(f"It cost {written} in 2024.")
+    assert bm25_scores(bm25.query("1234567"), [page, bm25.document("nothing")])[0] > 0
+    assert bm25_scores(bm25.query(written), [page, bm25.document("nothing")])[0] > 0
+
+
+def test_numbers_of_other_forms_are_not_joined() -> None:
+    bm25 = Bm25()
+    assert bm25.words("3.14 1,00 12,345,67 2024-01") == [
+        *("3.14", "3", "14", "1,00", "1", "00", "12,345,67", "12", "345", "67", "202401", "2024", "01")
+    ]
+
+
+def test_an_earlier_tokenizer_splits_as_it_did() -> None:
+    assert Bm25(tokenizer=1).words("1,000") == ["1,000", "1", "000"]
+    assert Bm25().words("1,000") == ["1000", "1,000", "1", "000"]
+    with pytest.raises(ConfigurationError, match="tokenizer must be from 1 to 2, got 3"):
+        Bm25(tokenizer=3)

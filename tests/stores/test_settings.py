@@ -9,6 +9,7 @@ import pytest
 
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.models import find_model
+from colpali_integrations.scoring.bm25 import TOKENIZER
 from colpali_integrations.stores import Settings, StoredModel
 
 from .stored_models import made_up
@@ -96,3 +97,15 @@ def test_a_damaged_fingerprint_is_reported(fingerprint: Any) -> None:
 def test_an_empty_name_of_a_space_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="space must be a non-empty string or None"):
         replace(NAMED, space="")
+
+
+def test_a_store_keeps_the_tokenizer_that_made_it() -> None:
+    settings = Settings(model=made_up("fake"))
+    assert Settings.from_dict(settings.to_dict(), where="here").tokenizer == TOKENIZER
+    before = {name: value for name, value in settings.to_dict().items() if name != "tokenizer"}
+    assert Settings.from_dict(before, where="here").tokenizer == 1
+    with pytest.raises(StoreError, match="here splits texts into words in a way of a later version"):
+        Settings.from_dict({**before, "tokenizer": TOKENIZER + 1}, where="here")
+    for wrong in ("2", 0, None, [2]):
+        with pytest.raises((StoreError, ConfigurationError), match="tokenizer"):
+            Settings.from_dict({**before, "tokenizer": wrong}, where="here")
