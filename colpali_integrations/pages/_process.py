@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -46,11 +46,12 @@ class WorkerEndedError(Exception):
 
     Attributes:
         again: whether a new process may succeed, because the reason may lie in what this one did before.
+        interrupted: whether Ctrl-C, which reaches all processes of a terminal, ended it.
     """
 
-    def __init__(self, reason: str, *, again: bool = True) -> None:
+    def __init__(self, reason: str, *, again: bool = True, interrupted: bool = False) -> None:
         super().__init__(reason)
-        self.again = again
+        self.again, self.interrupted = again, interrupted
 
 
 class Reply(NamedTuple):
@@ -136,8 +137,9 @@ class Worker:
         clock = _Clock(self._process, seconds)
         try:
             with clock:
-                self._send(pack(fields, len(data)), clock)
-                self._send(data, clock)
+                with _without_sigpipe():
+                    self._send(pack(fields, len(data)), clock)
+                    self._send(data, clock)
                 reply = self._receive(clock)
         except (OSError, EOFError, ValueError) as error:  # ValueError: the reply is none of ours
             self.kill()
@@ -215,7 +217,7 @@ class Worker:
             reason = f"it takes more than {self._limits.cpu_seconds:g} s of processor time"
             return WorkerEndedError(f"{reason}; {_HOW_WITHOUT}", again=False)
         if code == -signal.SIGINT:
-            return WorkerEndedError("it was interrupted", again=False)
+            return WorkerEndedError("it was interrupted", again=False, interrupted=True)
         if code == OTHER_VERSION:
             return ConfigurationError(f"{_NOT_STARTED}: colpali-integrations was updated; start this program again")
         if code > 0 and not self.answered:
@@ -271,6 +273,24 @@ class _Clock:
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         self._left = 0
         process.kill()
+
+
+@contextmanager
+def _without_sigpipe() -> Iterator[None]:
+    """Get an error for a write to a process that has ended, also where the program has set SIGPIPE to its default.
+
+    Python ignores the signal, but programs for pipelines of a shell often set it back, and it would end them.
+    """
+    if not _ON_POSIX or signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        yield
+    finally:
+        if signal.SIGPIPE not in before and signal.SIGPIPE in signal.sigpending():
+            signal.sigwait({signal.SIGPIPE})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _shared_memory() -> SharedMemory | None:

@@ -7,9 +7,10 @@ one that was not used for longest is opened again when its turn comes.
 from __future__ import annotations
 
 import atexit
-import math
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from colpali_integrations._forks import renew_after_forks
 from colpali_integrations.errors import PdfError
 from colpali_integrations.pages._process import Reply, Worker, WorkerEndedError
 from colpali_integrations.pdfium.limits import Limits
-from colpali_integrations.pdfium.pixels import MAX_SIDE, Pixels
+from colpali_integrations.pdfium.pixels import MAX_BYTES, MAX_SIDE, Pixels
 
 __all__ = ["IsolatedReader", "WorkerPool", "image_of"]
 
@@ -33,6 +34,12 @@ _MOST_PAGES = 1_000_000
 # A process whose pages have left more than this behind is replaced, so that each page has nearly the whole limit.
 _LEFT_BEHIND = 500_000_000
 _CLOSING_SECONDS = 5.0
+# Points: 14,400 units of 75,000 / 72 inch (ISO 32000-1, annex C, and 14.11 of 32000-2), and some more.
+_LONGEST_SIDE = 1e10
+_LONGEST_TEXT = 4096
+_MOST_NUMBER = 1e15
+# A thread that waits for a process looks by itself too: an interruption may lose the sign that one is free.
+_LOOK_SECONDS = 1.0
 
 
 class IsolatedReader:
@@ -69,7 +76,7 @@ class IsolatedReader:
     def size(self, number: int) -> tuple[float, float]:
         """Width and height in points."""
         fields = self._read("size", number).fields
-        return _number(fields, "width"), _number(fields, "height")
+        return _number(fields, "width", 0, _LONGEST_SIDE), _number(fields, "height", 0, _LONGEST_SIDE)
 
     def text(self, number: int) -> str:
         """The text layer."""
@@ -77,8 +84,7 @@ class IsolatedReader:
 
     def label(self, number: int) -> str:
         """The printed number; "" where the document names none."""
-        label = self._read("label", number).fields.get("label")
-        return label if isinstance(label, str) else ""
+        return _text(self._read("label", number).fields, "label")
 
     def draw(self, number: int, dpi: float) -> tuple[Image.Image, float]:
         """The picture, and its resolution."""
@@ -143,7 +149,8 @@ class _Slot:
     """A place in the pool: a process, started at first use and again after its end, and the document open in it.
 
     Attributes:
-        busy: whether a thread uses it.
+        holder: a token of the call that uses it; None while none does.
+        used: when it was used last, in seconds of the monotonic clock.
         document: open in the process.
     """
 
@@ -152,7 +159,8 @@ class _Slot:
         self._budget = _Budget(None, limits)
         self._worker: Worker | None = None
         self._is_large = False  # the process holds so much memory that the next page goes to another one
-        self.busy = False
+        self.holder: object | None = None
+        self.used = 0.0
         self.document: IsolatedReader | None = None
 
     @property
@@ -170,7 +178,7 @@ class _Slot:
 
     def draw(self, document: IsolatedReader, request: dict[str, Any]) -> tuple[Image.Image, float]:
         """Draw a page; returns the picture and its resolution."""
-        return self._retried(lambda worker: _picture(worker, self._read(worker, document, request)))
+        return self._retried(lambda worker: _picture(worker, self._read(worker, document, request), request["dpi"]))
 
     def close(self, document: IsolatedReader) -> None:
         """Close a document that is open here."""
@@ -201,6 +209,8 @@ class _Slot:
                 return call(worker)
             except WorkerEndedError as error:
                 self.end()
+                if error.interrupted and not _raises_interrupts():
+                    continue  # the caller goes on after Ctrl-C, so the page is read as if there had been none
                 if is_new or not error.again:
                     raise PdfError(str(error)) from error
             except PdfError:
@@ -221,8 +231,8 @@ class _Slot:
         request, content = document.opening()
         self.document = None
         self._budget = _Budget(None, self._limits)
-        count = int(_number(self._ask(worker, request, content).fields, "page_count"))
-        if not 0 <= count <= _MOST_PAGES:
+        count = _whole(self._ask(worker, request, content).fields, "page_count", 0, 2**31)
+        if count > _MOST_PAGES:
             raise PdfError(f"it has {count:,} pages; {_MOST_PAGES:,} are allowed")
         self.document = document
         return count
@@ -240,11 +250,11 @@ class _Slot:
         budget = self._budget
         reply = worker.ask({**request, "cpu": budget.cpu_seconds}, content, seconds=budget.seconds)
         fields = reply.fields
-        if fields.get("memory"):
+        if fields.get("memory") is True:
             raise WorkerEndedError(worker.over_memory)
         budget.spend(request["call"], _number(fields, "cpu"), reply.seconds)
         if "error" in fields:
-            raise PdfError(str(fields["error"]))
+            raise PdfError(_text(fields, "error"))
         return reply
 
 
@@ -266,38 +276,46 @@ class WorkerPool:
     def _renew(self) -> None:
         for slot in self._slots:
             slot.abandon()
-        self._slots = [_Slot(self._limits) for _ in range(self._most)]  # the longest unused first
-        self._changed = threading.Condition(threading.Lock())
+        self._slots = [_Slot(self._limits) for _ in range(self._most)]
+        # A plain lock, whose `with` Ctrl-C cannot interrupt between taking it and the block: that of a Condition is
+        # written in Python, and an interruption there would leave it locked for ever.
+        self._lock = threading.Lock()
+        self._waiting: list[threading.Lock] = []  # each is released once a process may be free
 
     @contextmanager
     def lease(self, document: IsolatedReader) -> Iterator[_Slot]:
         """Use a process alone: the one that has the document, else a free one, else that of another document."""
-        with self._changed:
-            while not (free := [slot for slot in self._slots if not slot.busy]):
-                self._changed.wait()
-            slot = min(free, key=lambda slot: _effort(slot, document))
-            slot.busy = True
+        mine, slot = object(), None
         try:
+            while slot is None:
+                turn = threading.Lock()
+                turn.acquire()
+                with self._lock:
+                    free = [one for one in self._slots if one.holder is None]
+                    if free:
+                        slot = min(free, key=lambda one: (_effort(one, document), one.used))
+                        slot.holder = mine
+                    else:
+                        self._waiting.append(turn)
+                if slot is None:
+                    turn.acquire(timeout=_LOOK_SECONDS)
             yield slot
         finally:
-            self._give_back(slot)
+            # No call comes before the assignment, and so no interruption.
+            if slot is not None and slot.holder is mine:
+                slot.holder = None
+                self._wake(slot)
 
     def release(self, document: IsolatedReader) -> None:
         """Close a document wherever it is open and not in use.
 
-        It never waits: the garbage collector may call it in the middle of any of these methods.
+        It never waits long: the garbage collector may call it in the middle of any of these methods.
         """
-        if not self._changed.acquire(blocking=False):
+        if self._lock.locked():  # perhaps by this thread
             return
-        slots = [slot for slot in self._slots if slot.document is document and not slot.busy]
-        for slot in slots:
-            slot.busy = True
-        self._changed.release()
-        for slot in slots:
-            try:
-                slot.close(document)
-            finally:
-                self._give_back(slot)
+        for slot in list(self._slots):
+            if slot.document is document:
+                self._close(slot, document)
 
     def processes(self) -> list[int]:
         """The ids of the processes that were started and not ended."""
@@ -308,13 +326,26 @@ class WorkerPool:
         for slot in self._slots:
             slot.end()
 
-    def _give_back(self, slot: _Slot) -> None:
-        with self._changed:
-            slot.busy = False
-            if slot in self._slots:  # a forked child has other slots than those that were leased before the fork
-                self._slots.remove(slot)
-                self._slots.append(slot)
-            self._changed.notify()
+    def _close(self, slot: _Slot, document: IsolatedReader) -> None:
+        mine = object()
+        try:
+            with self._lock:
+                if slot.holder is None and slot.document is document:
+                    slot.holder = mine
+            if slot.holder is mine:
+                slot.close(document)
+        finally:
+            if slot.holder is mine:
+                slot.holder = None
+                self._wake(slot)
+
+    def _wake(self, slot: _Slot) -> None:
+        """Make a slot that is free again the last choice, and wake the threads that wait for one."""
+        slot.used = time.monotonic()
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            turn.release()
 
 
 def _effort(slot: _Slot, document: IsolatedReader) -> int:
@@ -331,25 +362,47 @@ def image_of(drawn: Pixels) -> Image.Image:
     return Image.frombuffer("RGB", (drawn.width, drawn.height), drawn.data, "raw", "BGR", drawn.stride, 1)
 
 
-def _picture(worker: Worker, reply: Reply) -> tuple[Image.Image, float]:
+def _picture(worker: Worker, reply: Reply, most_dpi: float) -> tuple[Image.Image, float]:
     fields = reply.fields
-    width, height, stride = (int(_number(fields, name)) for name in ("width", "height", "stride"))
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and 3 * width <= stride):
-        raise PdfError(_NOT_OURS)
+    width, height = (_whole(fields, name, 1, MAX_SIDE) for name in ("width", "height"))
+    stride = _whole(fields, "stride", 3 * width, MAX_BYTES)
     with worker.pixels(reply, stride * height) as data:
         if len(data) != stride * height:
             raise PdfError(_NOT_OURS)
-        dpi = _number(fields, "dpi")
+        dpi = _number(fields, "dpi", 0, most_dpi)
         image = image_of(Pixels(width, height, stride, dpi, data))
     worker.free(stride * height)
     return image, dpi
 
 
-def _number(fields: dict[str, Any], name: str) -> float:
+# The fields of a reply, which may come from a process that a damaged file has taken over.
+
+
+def _number(fields: dict[str, Any], name: str, least: float = -_MOST_NUMBER, most: float = _MOST_NUMBER) -> float:
     value = fields.get(name)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
+        return float(value)
+    raise PdfError(_NOT_OURS)
+
+
+def _whole(fields: dict[str, Any], name: str, least: int, most: int) -> int:
+    value = fields.get(name)
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
     raise PdfError(_NOT_OURS)
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    """A short text; a lone surrogate in it could not be stored."""
+    value = fields.get(name)
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise PdfError(_NOT_OURS)
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _raises_interrupts() -> bool:
+    """Whether Ctrl-C raises KeyboardInterrupt in this program, as it does where no handler of the program's own is."""
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 _NOT_OURS = "it breaks the process that reads PDFs"

@@ -46,7 +46,10 @@ def unpack(fields: bytes | bytearray) -> dict[str, Any]:
     Raises:
         ValueError: they are not a JSON object.
     """
-    unpacked = json.loads(fields)
+    try:
+        unpacked = json.loads(fields)
+    except RecursionError as error:
+        raise ValueError("a message's fields have too many levels") from error
     if not isinstance(unpacked, dict):
         raise ValueError("a message's fields must be a JSON object")
     return unpacked
