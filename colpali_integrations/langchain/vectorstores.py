@@ -118,6 +118,7 @@ class ColPaliVectorStore(VectorStore):
         language: of the texts, for the hybrid search's BM25.
         read_only: for a folder: neither make nor change anything.
         file_mode: for a new folder: the permissions of its files; 0o600 by default.
+        collection_options: for a new collection on a server; see `MultiVectorStore.open`.
         **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
 
     Attributes:
@@ -166,12 +167,13 @@ class ColPaliVectorStore(VectorStore):
         language: str | None = None,
         read_only: bool = False,
         file_mode: int | None = None,
+        collection_options: Mapping[str, Any] | None = None,
         **client_options: Any,
     ) -> None:
         _check_constructor(embedding, client_options)
         places: dict[str, Any] = {"path": path, "url": url, "client": client}
         ways: dict[str, Any] = {"first_stage": first_stage, "first_vectors": first_vectors, "language": language}
-        ways |= {"read_only": read_only or None, "file_mode": file_mode}
+        ways |= {"read_only": read_only or None, "file_mode": file_mode, "collection_options": collection_options}
         options = {name: one for name, one in {**places, **ways, **client_options}.items() if one is not None}
         if store is not None:
             if options:

@@ -136,6 +136,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         search_mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
         oversampling: the first of two stages hands on this many times the requested number.
         client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`.
+        collection_options: for a new collection on a server; see `MultiVectorStore.open`. Not part of `to_dict()`.
 
     Args:
         store: an open `MultiVectorStore`, or the folder of one.
@@ -175,6 +176,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     search_mode: Mode = Field(default="auto", description="Exact or in two stages.")
     oversampling: float | None = Field(default=None, ge=1, description="Candidates per requested node.")
     client_options: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+    collection_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
 
     _store: MultiVectorStore = PrivateAttr()
 
@@ -192,6 +194,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     def _opened(self) -> MultiVectorStore:
         names = ("url", "collection_name", "first_stage", "first_vectors", "language", "read_only", "file_mode")
         options = {**{name: getattr(self, name) for name in names}, **self.client_options}
+        options["collection_options"] = self.collection_options
         if self.embed_model is None:
             try:
                 return MultiVectorStore.open(self.path, **options)  # an existing store records its model

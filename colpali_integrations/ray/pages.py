@@ -132,7 +132,7 @@ def _draw(
                 for page in (page for page, is_present in zip(pages, present, strict=True) if not is_present):
                     drawn = {**_drawn(page), "metadata": json.dumps(tags) if tags else None}
                     yield pa.Table.from_pylist([drawn], _DRAWN)
-        except ConfigurationError:
+        except (ConfigurationError, GeneratorExit):  # the latter where Ray closes this generator
             raise
         except BaseException as error:
             yield pa.Table.from_pylist([{"source": _name(row), "error": str(item_error(error))}], _DRAWN)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from colpali_integrations._forks import ForkLock
-from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector, bm25_scores
 from colpali_integrations.scoring.maxsim import max_sim
@@ -41,8 +41,19 @@ class MemoryEngine:
             )
         self.manifest = dict(manifest)
         self._lock = ForkLock()
-        # Replaced and never changed in place, so that a running search keeps the points that it began with.
-        self._points: dict[str, Point] = {}
+        # Replaced and never changed in place, so that a running search keeps the points that it began with; None once
+        # the store is closed.
+        self._held: dict[str, Point] | None = {}
+
+    @property
+    def _points(self) -> dict[str, Point]:
+        if self._held is None:
+            raise StoreError(f"{self.where} was closed, and its entries are gone; open a new one")
+        return self._held
+
+    @_points.setter
+    def _points(self, points: dict[str, Point]) -> None:
+        self._held = points
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""
@@ -107,9 +118,9 @@ class MemoryEngine:
         """Do nothing."""
 
     def close(self) -> None:
-        """Forget all points."""
+        """Forget all points; a later use is an error."""
         with self._lock:
-            self._points = {}
+            self._held = None
 
     def _search(self, points: Mapping[str, Point], search: Search) -> list[Scored]:
         ids = points.keys() if search.ids is None else points.keys() & set(strings(search.ids))

@@ -18,7 +18,7 @@ from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 from PIL import Image, ImageDraw, ImageFont
 
-from colpali_integrations.langchain import ColPaliEmbeddings, PdfPageLoader, image_blocks
+from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliVectorStore, PdfPageLoader, image_blocks
 
 SLIDES = Path(__file__).parents[2] / "demo" / "pdfs" / "metropolis-slides.pdf"
 TEXTS = ["a violin in the orchestra", "mitochondria are parts of a cell", "the invoice of march"]
@@ -175,3 +175,27 @@ def test_faiss_ranks_as_the_dot_products_do(embeddings: ColPaliEmbeddings) -> No
 def test_documents_round_trip_through_json() -> None:
     for page in PdfPageLoader(SLIDES, pages=[1, 2]).lazy_load():
         assert Document.model_validate_json(page.model_dump_json()) == page
+
+
+def test_options_of_a_collection_need_no_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LangChain's store and LlamaIndex's pass them to the collection, and never to the client."""
+    from qdrant_client import QdrantClient
+
+    from colpali_integrations.llama_index import ColPaliVectorStore as LlamaStore
+    from colpali_integrations.stores.qdrant import server
+
+    made: list[dict[str, Any]] = []
+
+    class Client(QdrantClient):
+        def create_collection(self, *arguments: Any, **options: Any) -> bool:
+            made.append(options)
+            return super().create_collection(*arguments, **options)
+
+    def connect(url: str, **options: Any) -> QdrantClient:
+        assert options == {}
+        return Client(":memory:")
+
+    monkeypatch.setattr(server, "connect", connect)
+    for store in (ColPaliVectorStore, LlamaStore):
+        store(url="http://qdrant:6333", collection_options={"replication_factor": 2}).close()
+    assert [options["replication_factor"] for options in made] == [2, 2]

@@ -630,3 +630,13 @@ def test_changing_a_result_does_not_change_the_store(open_store: Open) -> None:
     assert vectors is not None
     vectors[:] = 0
     np.testing.assert_array_equal(store.vectors(["page 1"])[0], page(1))
+
+
+def test_a_closed_store_answers_nothing(open_store: Open) -> None:
+    store = open_store()
+    store.add([(entry(1), page(1))])
+    store.close()
+    store.close()
+    for use in (store.count, store.hashes, lambda: store.search(page(1)), lambda: store.add([(entry(2), page(2))])):
+        with pytest.raises(StoreError, match="closed"):
+            use()
