@@ -136,6 +136,8 @@ def index(
             typer.echo(json.dumps({**IngestReport().to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
     encoder = _encoder(store) if model is None else _named(model, store)
+    if stored_settings(store) is None:
+        encoder.load()  # a new store belongs to its model for ever, and so not to one that cannot be loaded
     with encoder, MultiVectorStore.open(store, model=encoder, first_stage=first_stage) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(

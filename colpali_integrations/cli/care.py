@@ -138,6 +138,8 @@ def repair(
             display.note(outcome if report.problems else "No problems; nothing was changed.")
         if report.lost:
             display.note("Index the documents of the lost pages again.")
+        if any(name.endswith(".unknown") for name in report.set_aside):
+            display.note("The damaged database does not name all entries: index all documents again.")
     if report.lost:
         raise typer.Exit(ExitCode.INCOMPLETE)
 

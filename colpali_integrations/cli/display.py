@@ -41,8 +41,10 @@ __all__ = [
     "traceback",
 ]
 
-# All names are as long as this, so that the bar beside them does not jump.
-_NAME = "{:<28}"
+# All names are as long as this, so that the bar beside them does not jump; on narrow terminals they are shorter.
+_NAME = 28
+# The columns beside name and bar, and the blanks between all: "99999/99999 pages", speed and time left.
+_BESIDE, _LEAST_BAR, _MOST_BAR = 41, 8, 40
 
 
 def _out() -> Console:
@@ -120,16 +122,18 @@ class IndexProgress(Progress):
 
     def __init__(self, *, quiet: bool) -> None:
         console = _err()
+        room = console.width - _BESIDE
+        self._length = max(0, min(_NAME, room - _LEAST_BAR))
         super().__init__(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=min(40, max(8, console.width - 69))),
+            BarColumn(bar_width=max(1, min(_MOST_BAR, room - self._length))),
             MofNCompleteColumn(),
             _Speed(),
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,
         )
-        self._task = self.add_task(_NAME.format("Reading documents"), total=None)
+        self._task = self.add_task(self._padded("Reading documents"), total=None)
         self._started = time.monotonic()
 
     @property
@@ -137,12 +141,15 @@ class IndexProgress(Progress):
         """Since the beginning."""
         return time.monotonic() - self._started
 
+    def _padded(self, name: str) -> str:
+        return f"{_short(name, self._length):<{self._length}}"
+
     def __call__(self, state: IngestProgress) -> None:
         """Show the state of an ingestion."""
         if state.done == 0:
-            self.reset(self._task, total=state.total, description=_NAME.format("Embedding pages"))
+            self.reset(self._task, total=state.total, description=self._padded("Embedding pages"))
         elif state.total:  # failures come before the number of pages is known
-            self.update(self._task, completed=state.done, description=escape(_NAME.format(_short(state.name))))
+            self.update(self._task, completed=state.done, description=escape(self._padded(state.name)))
 
 
 def failures(items: Sequence[Failure]) -> None:
@@ -228,9 +235,16 @@ def number(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
-def _short(name: str) -> str:
-    """Shorten a page's name to 28 characters by cutting out its middle."""
-    return name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}"
+def _short(name: str, length: int) -> str:
+    """Shorten a page's name by cutting out its middle.
+
+    >>> _short("quarterly-report.pdf, page 3", 20)
+    'quarterly…df, page 3'
+    """
+    if len(name) <= length:
+        return name
+    end = length // 2
+    return f"{name[: max(0, length - end - 1)]}…{name[len(name) - end :]}"[:length]
 
 
 def _relative(path: str) -> str:

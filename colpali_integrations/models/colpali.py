@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import IO, Any, NoReturn, TypeVar, cast
 
 import numpy as np
@@ -22,7 +22,7 @@ from colpali_integrations.runtime.arrays import Float32, Outputs
 from colpali_integrations.runtime.machine import available_cores, release_freed_memory
 from colpali_integrations.runtime.pipeline import OnError, Stage, checked_batching, run_stage
 from colpali_integrations.runtime.session import ModelSessions, Provider, Runs
-from colpali_integrations.runtime.threads import in_thread
+from colpali_integrations.runtime.threads import AsyncResults, in_thread
 from colpali_integrations.scoring.pooling import matryoshka
 
 __all__ = ["ColPali", "OnError", "check_query"]
@@ -559,8 +559,12 @@ class ColPali:
         parallel: int | None = None,
         on_error: OnError = "raise",
         show_progress: bool = False,
-    ) -> AsyncGenerator[Float32, None]:
-        """`embed_images` without blocking the event loop: `async for vectors in model.aembed_images(pages)`."""
+    ) -> AsyncResults[Float32]:
+        """`embed_images` without blocking the event loop.
+
+        `async for vectors in model.aembed_images(pages)` has one page after the other in memory; `await
+        model.aembed_images(pages)` returns a list.
+        """
         return in_thread(
             self.embed_images(
                 images, batch_size=batch_size, parallel=parallel, on_error=on_error, show_progress=show_progress
@@ -574,8 +578,8 @@ class ColPali:
         batch_size: int | None = None,
         parallel: int | None = None,
         show_progress: bool = False,
-    ) -> AsyncGenerator[Float32, None]:
-        """`embed_queries` without blocking the event loop: `async for vectors in model.aembed_queries(texts)`."""
+    ) -> AsyncResults[Float32]:
+        """`embed_queries` without blocking the event loop, by `async for` or by `await`; see `aembed_images`."""
         return in_thread(
             self.embed_queries(texts, batch_size=batch_size, parallel=parallel, show_progress=show_progress)
         )
@@ -616,6 +620,19 @@ class ColPali:
             ['tall', 'tower', None]
         """
         return self.family.query_tokens(check_query(text))
+
+    def load(self) -> None:
+        """Load the weights now instead of at first use; see `lazy_load`.
+
+        Raises:
+            ModelError: they cannot be loaded.
+            ProviderError: a requested provider failed to start.
+
+        Example:
+            >>> ColPali.from_pretrained(lazy_load=True).load()
+        """
+        for sessions in self._sessions:
+            sessions.load()
 
     def close(self) -> None:
         """Release the weights. The model stays usable: the next call loads them again."""

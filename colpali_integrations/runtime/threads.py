@@ -16,7 +16,7 @@ from contextlib import closing
 from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar
 
-__all__ = ["Lane", "cancellable", "collect", "in_thread", "offload"]
+__all__ = ["AsyncResults", "Lane", "cancellable", "collect", "in_thread", "offload"]
 
 T = TypeVar("T")
 Lane: TypeAlias = Literal["queries", "pages"]
@@ -101,8 +101,37 @@ async def collect(
     return await cancellable(work, workers=workers)
 
 
-async def in_thread(results: Iterator[T]) -> AsyncGenerator[T, None]:
+class AsyncResults(AsyncGenerator[T, None]):
+    """Results that arrive one by one in an `async for`, or all together by `await`, as a list."""
+
+    def __init__(self, results: AsyncGenerator[T, None]) -> None:
+        self._results = results
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        return self._all().__await__()
+
+    async def _all(self) -> list[T]:
+        return [result async for result in self._results]
+
+    async def asend(self, value: None) -> T:
+        """As of every asynchronous generator."""
+        return await self._results.asend(value)
+
+    async def athrow(self, *error: Any) -> T:
+        """As of every asynchronous generator."""
+        return await self._results.athrow(*error)
+
+    async def aclose(self) -> None:
+        """End the work early."""
+        await self._results.aclose()
+
+
+def in_thread(results: Iterator[T]) -> AsyncResults[T]:
     """Iterate in a thread of the event loop, one item at a time, and close the iterator in every case."""
+    return AsyncResults(_in_thread(results))
+
+
+async def _in_thread(results: Iterator[T]) -> AsyncGenerator[T, None]:
     import asyncio
 
     end = object()

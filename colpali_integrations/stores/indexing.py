@@ -30,6 +30,7 @@ from colpali_integrations.stores.ingest import (
     skipped,
 )
 from colpali_integrations.stores.items import DocumentSource, page_entry
+from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["Paths", "check_document_id", "find_documents", "index_documents", "read_documents"]
@@ -191,6 +192,8 @@ def index_documents(
     check_on_error(on_error)
     if isinstance(store, MultiVectorStore):
         return ingest(sources, store=store, model=model, progress=progress, stop=stop, **options)
+    if sources and stored_settings(store) is None:
+        model.load()  # a new store belongs to its model for ever, and so not to one that cannot be loaded
     with MultiVectorStore.open(store, model=model) as destination:
         return ingest(sources, store=destination, model=model, progress=progress, stop=stop, **options)
 

@@ -428,3 +428,12 @@ def test_the_demo_answers_questions_about_own_documents(folder: Path) -> None:
     lines = process.stdout.splitlines()
     assert "train.PNG, page 1" in lines[lines.index(" 1 railway") + 1]
     assert "fruit.pdf, page 1" in lines[lines.index(" 2 apples") + 1]
+
+
+@pytest.mark.parametrize("command", [["models"], ["models", "--json"], ["--help"]])
+def test_a_reader_that_stops_reading_is_no_error(command: list[str]) -> None:
+    run_it = [sys.executable, "-m", "colpali_integrations.cli", *command]
+    process = subprocess.Popen(run_it, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate()[1] == ""

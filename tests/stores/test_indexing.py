@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pypdfium2
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, PdfError
+from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, ModelLoadError, PdfError
 from colpali_integrations.stores import (
     IngestReport,
     MultiVectorStore,
@@ -259,3 +259,27 @@ def test_one_id_cannot_name_several_documents(folder: Path, model: ColPali) -> N
         index_documents(folder, model=model, store=store, document_id="x")
     assert index_documents(folder / "fruit.pdf", model=model, store=store, document_id="x", dpi=DPI).added == 2
     assert store.documents() == {"x": 2}
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_store(
+    coltiny: ColPali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> NoReturn:
+        raise ModelLoadError("damaged")
+
+    draw("apples").save(tmp_path / "a.png")
+    with monkeypatch.context() as patch, pytest.raises(ModelLoadError):
+        patch.setattr(coltiny._sessions[0], "load", fail)
+        index_documents(tmp_path / "a.png", model=coltiny, store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    assert index_documents(tmp_path / "a.png", model=coltiny, store=tmp_path / "store").added == 1
+
+
+def test_a_new_store_among_other_files_is_told(
+    coltiny: ColPali, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw("apples").save(tmp_path / "a.png")
+    for _ in range(2):
+        index_documents(tmp_path, model=coltiny, store=tmp_path)
+    [record] = [one for one in caplog.records if "among other files" in one.message]
+    assert record.message.startswith(f"a new store is made in {tmp_path}, among other files (a.png)")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -42,6 +43,8 @@ __all__ = [
     "stored_manifest",
     "write_lock",
 ]
+
+logger = logging.getLogger(__name__)
 
 DATABASE, LOCK = "store.db", "store.lock"
 READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -234,6 +237,16 @@ class Database:
         except OSError as error:
             raise StoreError(f"the store {self.folder} cannot be read or written: {error}") from error
 
+    def _tell_others(self) -> None:
+        """Log that a new store gets its files among others, such as the documents themselves."""
+        ours = (DATABASE, LOCK, "lost+found")
+        others = [one.name for one in self.folder.iterdir() if one.name not in ours and not one.name.startswith(".")]
+        if others:
+            logger.warning(
+                "a new store is made in %s, among other files (%s%s); a folder of its own keeps them apart",
+                *(self.folder, min(others), ", ..." if len(others) > 1 else ""),
+            )
+
     def _create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         missing = [path for path in self.folder.parents if not path.exists()]
         if not self.folder.exists():
@@ -244,6 +257,7 @@ class Database:
         with locked(self._lock, self.folder):
             if (stored := read_manifest(self.folder)) is not None:
                 return stored  # another process was faster
+            self._tell_others()
             text = json.dumps(dict(manifest))
             make_file(self.folder / DATABASE, self.file_mode)
             with fork_lock, contextlib.closing(connect(self.folder, "rw")) as connection:

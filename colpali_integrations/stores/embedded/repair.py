@@ -225,22 +225,23 @@ def _salvageable(folder: Path, mode: int) -> sqlite3.Connection:
         connection.close()
     make_file(folder / _SALVAGE, mode)
     data = bytearray((folder / DATABASE).read_bytes())
-    page = max(_first_pages(), key=lambda one: sum(map(int.__eq__, one[100:], data[100:_PAGE])))
+    page, size = max(_new_databases(), key=lambda one: sum(map(int.__eq__, one[0][100:], data[100:_PAGE])))
     data[:_PAGE] = page
+    data += bytes(max(0, size - len(data)))  # of a file that was cut off: SQLite refuses tables beyond its end
     data[28:40] = (len(data) // _PAGE).to_bytes(4, "big") + bytes(8)  # pages, and no free ones
     (folder / _SALVAGE).write_bytes(data)
     return connect(folder, "ro", _SALVAGE)
 
 
-def _first_pages() -> Iterator[bytes]:
-    """The first page of a new database, and of one whose space was given back: the tables begin elsewhere."""
+def _new_databases() -> Iterator[tuple[bytes, int]]:
+    """First page and size of a new database, and of one whose space was given back: its tables begin elsewhere."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / DATABASE
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.executescript(f"PRAGMA page_size = {_PAGE}; {SCHEMA}")
-            yield path.read_bytes()[:_PAGE]
+            yield path.read_bytes()[:_PAGE], path.stat().st_size
             connection.execute("VACUUM")
-            yield path.read_bytes()[:_PAGE]
+            yield path.read_bytes()[:_PAGE], path.stat().st_size
 
 
 def _remove(folder: Path, *names: str) -> None:

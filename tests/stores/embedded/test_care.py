@@ -376,3 +376,17 @@ def test_a_store_that_was_repaired_elsewhere_must_be_opened_again(tmp_path: Path
             store.add([(entry(3), page(3))])
     with MultiVectorStore.open(tmp_path) as store:
         assert len(store) == ENTRIES - 1
+
+
+@pytest.mark.parametrize("pages", [2, 3, 4, 5])
+def test_a_database_that_was_cut_off_is_repaired(pages: int, tmp_path: Path) -> None:
+    with MultiVectorStore.open(tmp_path / "store", model=MODEL) as store:
+        store.add([(entry(number), page(number)) for number in range(3)])
+    os.truncate(tmp_path / "store" / "store.db", 4096 * pages)
+    assert not verify_store(tmp_path / "store").ok
+    report = repair_store(tmp_path / "store")
+    assert report.kept == 0
+    assert any(name.startswith("store.db.damaged") for name in report.set_aside)
+    assert verify_store(tmp_path / "store").ok
+    with MultiVectorStore.open(tmp_path / "store", model=MODEL) as store:
+        assert store.add([(entry(1), page(1))]) == 1
