@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Fingerprint", "PageSettings", "identity", "same_identity"]
+__all__ = ["Fingerprint", "PageSettings", "identity", "same_identity", "typed_fields"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +81,41 @@ class Fingerprint:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Fingerprint:
-        """Read the result of `dataclasses.asdict`; keys of later versions are ignored."""
-        known = {one.name for one in fields(PageSettings)}
-        pages = {name: value for name, value in values["pages"].items() if name in known}
-        return cls(str(values["space"]), PageSettings(**pages))
+        """Read the result of `dataclasses.asdict`; keys of later versions are ignored.
+
+        Raises:
+            KeyError: a key is missing.
+            TypeError: a value is of another type.
+        """
+        pages = typed_fields(values["pages"], _PAGE_TYPES)
+        return cls(typed_fields(values, {"space": str})["space"], PageSettings(**pages))
+
+
+def typed_fields(values: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of known names, such as those of a file.
+
+    Args:
+        values: by name; unknown names are left out.
+        types: by name, as for `isinstance`. A bool counts as a number only where bool is named.
+
+    Raises:
+        TypeError: a value is of another type.
+
+    Example:
+        >>> typed_fields({"dim": 128, "colour": "red"}, {"dim": int, "name": str})
+        {'dim': 128}
+    """
+    known = {name: values[name] for name in types if name in values}
+    for name, value in known.items():
+        if not isinstance(value, types[name]) or (isinstance(value, bool) and types[name] is not bool):
+            raise TypeError(f"{name} is {value!r}")
+    return known
+
+
+_PAGE_TYPES = {
+    **{"weights": str, "precision": str | None},
+    **dict.fromkeys(("max_side", "max_num_visual_tokens"), int | None),
+}
 
 
 def identity(values: Mapping[str, Any], *revisions: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from colpali_integrations._options import checked_whole
 from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
-from colpali_integrations.models.fingerprint import Fingerprint, same_identity
+from colpali_integrations.models.fingerprint import Fingerprint, same_identity, typed_fields
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.scoring.bm25 import TOKENIZER
 from colpali_integrations.scoring.muvera import Muvera
@@ -129,9 +129,13 @@ class StoredModel:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StoredModel:
-        """Read the result of `to_dict`; keys of later versions are ignored."""
-        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        return cls(**{**known, "fingerprint": Fingerprint.from_dict(values["fingerprint"])})
+        """Read the result of `to_dict`; keys of later versions are ignored.
+
+        Raises:
+            KeyError: a key is missing.
+            TypeError: a value is of another type.
+        """
+        return cls(**typed_fields(values, _TYPES), fingerprint=Fingerprint.from_dict(values["fingerprint"]))
 
     def __str__(self) -> str:
         version = f", by version {self.version}" if self.version else ""
@@ -139,6 +143,12 @@ class StoredModel:
             f"{self.name} (family {self.family}, dim {self.dim}, query prompt {self.query_prompt!r}, space "
             f"{self.fingerprint.space}, {self.fingerprint.pages}{version})"
         )
+
+
+_TYPES = {
+    **dict.fromkeys(("name", "family", "query_prompt", "version"), str),
+    **{"dim": int, "best_match": int | float, "unit_length": bool},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +254,7 @@ class Settings:
             )
         try:
             fields = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+            fields |= typed_fields(values, {"language": str | None})
             fields["tokenizer"] = checked_whole(tokenizer, "tokenizer")
             return cls(**{**fields, "model": StoredModel.from_dict(values["model"])})
         except (KeyError, TypeError, AttributeError) as error:

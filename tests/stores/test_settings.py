@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -109,3 +111,28 @@ def test_a_store_keeps_the_tokenizer_that_made_it() -> None:
     for wrong in ("2", 0, None, [2]):
         with pytest.raises((StoreError, ConfigurationError), match="tokenizer"):
             Settings.from_dict({**before, "tokenizer": wrong}, where="here")
+
+
+def test_no_value_of_a_manifest_is_of_another_type() -> None:
+    """Each is refused when the store is opened, and not by a search or an addition later."""
+    whole = Settings(model=StoredModel.of(find_model("coltiny"))).to_dict()
+
+    def places(values: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        for name, value in values.items():
+            yield (*before, name)
+            if isinstance(value, dict):
+                yield from places(value, (*before, name))
+
+    free = {"max_side", "max_num_visual_tokens", "precision", "language"}  # these may be null
+    for *path, name in places(whole):
+        for wrong in (None, [], {}, 1.5, "x", True):
+            right = {"best_match": (1.5,), "unit_length": (True,)}.get(name, ("x",) if name != "dim" else ())
+            if wrong in right or (wrong is None and name in free):
+                continue
+            values = copy.deepcopy(whole)
+            inner = values
+            for one in path:
+                inner = inner[one]
+            inner[name] = wrong
+            with pytest.raises((StoreError, ConfigurationError)):
+                Settings.from_dict(values, where="here")
