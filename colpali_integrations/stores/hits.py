@@ -68,7 +68,7 @@ class Explained:
 def explained(store: Explaining, model: ColPali, question: str, ids: Sequence[str]) -> Explained:
     """Compare a question with entries of a store."""
     query, tokens = model.embed_query(question), model.query_tokens(question)
-    boxes, maps = (compare(query, ids, tokens=tokens) for compare in (store.regions, store.similarity_maps))
+    boxes, maps = store.regions(query, ids, tokens=tokens), store.similarity_maps(query, ids, tokens=tokens)
     return Explained(boxes, maps, store.score(query, ids), store.model.name)
 
 

@@ -113,7 +113,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "label": {"label": "iv"},
     "draw": {"width": 2, "height": 1, "stride": 6, "dpi": 72.0},
 }
-WRONG = [None, "1", True, -1, 0.5, float("nan"), float("inf"), 10**400, [], {}, 2**40]
+WRONG: list[Any] = [None, "1", True, -1, 0.5, float("nan"), float("inf"), 10**400, [], {}, 2**40]
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]) -> IsolatedReader:

@@ -113,6 +113,9 @@ def test_a_store_keeps_the_tokenizer_that_made_it() -> None:
             Settings.from_dict({**before, "tokenizer": wrong}, where="here")
 
 
+WRONG_VALUES: list[Any] = [None, [], {}, 1.5, "x", True]
+
+
 def test_no_value_of_a_manifest_is_of_another_type() -> None:
     """Each is refused when the store is opened, and not by a search or an addition later."""
     whole = Settings(model=StoredModel.of(find_model("coltiny"))).to_dict()
@@ -125,7 +128,7 @@ def test_no_value_of_a_manifest_is_of_another_type() -> None:
 
     free = {"max_side", "max_num_visual_tokens", "precision", "language"}  # these may be null
     for *path, name in places(whole):
-        for wrong in (None, [], {}, 1.5, "x", True):
+        for wrong in WRONG_VALUES:
             right = {"best_match": (1.5,), "unit_length": (True,)}.get(name, ("x",) if name != "dim" else ())
             if wrong in right or (wrong is None and name in free):
                 continue
