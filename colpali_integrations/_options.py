@@ -44,8 +44,8 @@ def unknown_option(
 def shown(value: object) -> str:
     """The value as messages show it: its `repr`, of at most 60 characters.
 
-    >>> shown("4"), shown(10**400), shown(10**5000)
-    ("'4'", '1000000000000000000000000000000000000000000000000000000000...', 'an int beyond 4300 digits')
+    >>> shown("4"), len(shown(10**400)), shown(10**5000)
+    ("'4'", 60, 'an int beyond 4300 digits')
     """
     try:
         text = repr(value)
