@@ -21,6 +21,7 @@ from colpali_integrations._forks import renew_after_forks
 from colpali_integrations.errors import PdfError
 from colpali_integrations.pages._process import Reply, Worker, WorkerEndedError
 from colpali_integrations.pdfium.limits import Limits
+from colpali_integrations.pdfium.messages import MAX_FONTS, PageText
 from colpali_integrations.pdfium.pixels import MAX_SIDE, Pixels
 
 __all__ = ["IsolatedReader", "WorkerPool", "image_of"]
@@ -71,9 +72,10 @@ class IsolatedReader:
         fields = self._read("size", number).fields
         return _number(fields, "width"), _number(fields, "height")
 
-    def text(self, number: int) -> str:
-        """The text layer."""
-        return self._read("text", number).data.decode(errors="replace")
+    def text(self, number: int) -> PageText:
+        """The text layer, and the fonts that are missing to draw it."""
+        reply = self._read("text", number)
+        return PageText(reply.data.decode(errors="replace"), _names(reply.fields.get("missing_fonts")))
 
     def label(self, number: int) -> str:
         """The printed number; "" where the document names none."""
@@ -350,6 +352,11 @@ def _number(fields: dict[str, Any], name: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return value
     raise PdfError(_NOT_OURS)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else []
+    return tuple(name for name in names if isinstance(name, str) and name.isprintable())[:MAX_FONTS]
 
 
 _NOT_OURS = "it breaks the process that reads PDFs"
