@@ -31,6 +31,7 @@ from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["check_document_id", "index_documents", "read_documents"]
 
+
 def check_document_id(document_id: str | None, sources: Sequence[object]) -> None:
     """Refuse a `document_id` for several documents, or for a folder, whose number of documents may change.
 
@@ -166,9 +167,7 @@ def index_documents(
     return report
 
 
-def _documents(
-    paths: Paths, document_id: str | None, exclude: Iterable[str], follow_symlinks: bool
-) -> FoundDocuments:
+def _documents(paths: Paths, document_id: str | None, exclude: Iterable[str], follow_symlinks: bool) -> FoundDocuments:
     if isinstance(paths, FoundDocuments):
         check_document_id(document_id, paths)
         return paths
