@@ -67,6 +67,10 @@ class Ink:
         self._bitmap = bitmap  # it owns the pixels
         self._x, self._y = _axes(page, bitmap.width / width, bitmap.height / height)
 
+    def same_as(self, other: Ink) -> bool:
+        """Whether two drawings of a page are equal."""
+        return self._pixels == other._pixels
+
     def shows(self, box: Box) -> bool:
         """Whether the colours in a box, with a pixel around it, differ."""
         columns = sorted(_place(self._x, *corner) for corner in _corners(box))

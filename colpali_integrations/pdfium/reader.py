@@ -15,9 +15,10 @@ import pypdfium2.raw as pdfium
 
 from colpali_integrations.errors import PdfError
 from colpali_integrations.pdfium.messages import PageText
+from colpali_integrations.pdfium.names import LAYERS, USER_UNIT, FileNames
 from colpali_integrations.pdfium.pixels import Pixels, drawing_scale
 from colpali_integrations.pdfium.text import clean, read_text
-from colpali_integrations.pdfium.units import UserUnits
+from colpali_integrations.pdfium.units import user_unit
 
 __all__ = ["PdfiumReader"]
 
@@ -44,7 +45,8 @@ class PdfiumReader:
 
     def __init__(self, source: Path | bytes, password: str | None) -> None:
         self._document: pypdfium2.PdfDocument | None = _open(source, password)
-        self._units = UserUnits(self._document, source)
+        self._names = FileNames(source)
+        self._unit: tuple[int, float] | None = None  # of the latest page
         self._loaded: tuple[int, pypdfium2.PdfPage] | None = None
         self._counted = len(self._document)
         self.page_count = _existing_pages(self._document, self._counted)
@@ -52,13 +54,14 @@ class PdfiumReader:
     def size(self, number: int) -> tuple[float, float]:
         """Width and height in points."""
         with self._page(number) as page:
-            (width, height), unit = page.get_size(), self._units.of(number)
+            (width, height), unit = page.get_size(), self._user_unit(number)
         return width * unit, height * unit
 
     def text(self, number: int) -> PageText:
         """The text layer, and the fonts that are missing to draw it."""
         with self._page(number) as page:
-            return read_text(page, self._units.of(number))
+            may_have_layers = self._names.may_have(LAYERS)
+            return read_text(page, self._user_unit(number), may_have_layers=may_have_layers)
 
     def label(self, number: int) -> str:
         """The printed number; "" where the document names none."""
@@ -69,7 +72,7 @@ class PdfiumReader:
     def draw(self, number: int, dpi: float, memory: mmap | None = None) -> Pixels:
         """The picture, drawn into `memory` if it is given."""
         with self._page(number) as page:
-            (width, height), unit = page.get_size(), self._units.of(number)
+            (width, height), unit = page.get_size(), self._user_unit(number)
             scale = drawing_scale((width * unit, height * unit), dpi)
             options = {} if memory is None else {"bitmap_maker": partial(_bitmap, memory)}
             bitmap = page.render(scale=scale * unit, **options)
@@ -81,6 +84,13 @@ class PdfiumReader:
         if document is not None:
             self._release()
             document.close()
+
+    def _user_unit(self, number: int) -> float:
+        if not self._names.may_have(USER_UNIT):
+            return 1.0
+        if self._unit is None or self._unit[0] != number:
+            self._unit = number, user_unit(self._document, number)
+        return self._unit[1]
 
     @contextmanager
     def _page(self, number: int) -> Iterator[pypdfium2.PdfPage]:

@@ -3,7 +3,8 @@
 | text | stays |
 |---|---|
 | outside of the crop box | no |
-| whose place shows no ink: in a hidden layer, in the colour of its background, clipped, covered | no |
+| in a hidden layer | no |
+| whose place shows no ink: in the colour of its background, clipped, covered | no |
 | invisible (render mode 3) over a picture, as OCR writes it over a scan | yes |
 | in a font that is neither in the file nor on this machine | yes, and the font is named |
 
@@ -25,11 +26,11 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from colpali_integrations.pdfium.ink import Box, Ink
+from colpali_integrations.pdfium.layers import INVISIBLE, hidden_texts
 from colpali_integrations.pdfium.messages import MAX_FONTS, PageText
 
 __all__ = ["clean", "read_text"]
 
-_INVISIBLE = 3  # text render mode: neither filled nor stroked
 # Boxes of glyphs may reach a little beyond the crop box.
 _TOLERANCE = 1.0
 # Where a font is missing, pdfium draws Latin in a font of its own; it has none for these characters.
@@ -54,16 +55,17 @@ class _Character(NamedTuple):
     piece: int
 
 
-def read_text(page: pypdfium2.PdfPage, unit: float) -> PageText:
+def read_text(page: pypdfium2.PdfPage, unit: float, *, may_have_layers: bool) -> PageText:
     """Read the text layer of a page.
 
     Args:
         page: of an open document.
         unit: its user unit, in points.
+        may_have_layers: whether the document may have layers (optional content).
     """
     text_page = page.get_textpage()
     try:
-        return _Reading(page, text_page, unit).result()
+        return _Reading(page, text_page, unit, may_have_layers=may_have_layers).result()
     finally:
         text_page.close()
 
@@ -71,15 +73,17 @@ def read_text(page: pypdfium2.PdfPage, unit: float) -> PageText:
 class _Reading:
     """The reading of one page: as a whole where all text is shown, which is nearly always, and else by pieces."""
 
-    def __init__(self, page: pypdfium2.PdfPage, text_page: pypdfium2.PdfTextPage, unit: float) -> None:
-        self._page, self._text_page, self._unit = page, text_page, unit
+    def __init__(
+        self, page: pypdfium2.PdfPage, text_page: pypdfium2.PdfTextPage, unit: float, *, may_have_layers: bool
+    ) -> None:
+        self._page, self._text_page, self._unit, self._may_have_layers = page, text_page, unit, may_have_layers
         self._crop_box = Box(*page.get_bbox())
         self._missing_fonts: dict[str, None] = {}  # in order
 
     def result(self) -> PageText:
         """The text of the page."""
         text: str = self._text_page.get_text_range()
-        if not text.strip() or (self._all_shown() and not self._may_lack_fonts(text)):
+        if not text.strip() or (self._all_shown() and not self._may_lack_fonts(text) and not self._hidden):
             return PageText(clean(text))
         return PageText(clean(self._text_of_pieces(text)), tuple(self._missing_fonts)[:MAX_FONTS])
 
@@ -94,7 +98,7 @@ class _Reading:
     def _is_scan(self, boxes: Sequence[Box]) -> bool:
         """Whether all text is invisible and over pictures; a large picture is then not drawn just for its text."""
         texts = self._page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_TEXT], max_depth=_DEPTH)
-        return all(_mode(text.raw) == _INVISIBLE for text in texts) and all(map(self._is_over_picture, boxes))
+        return all(_mode(text.raw) == INVISIBLE for text in texts) and all(map(self._is_over_picture, boxes))
 
     def _may_lack_fonts(self, text: str) -> bool:
         """Whether a sample of the characters that pdfium has no font for finds one whose font is not in the file."""
@@ -105,6 +109,11 @@ class _Reading:
     @cached_property
     def _ink(self) -> Ink:
         return Ink(self._page, self._unit)
+
+    @cached_property
+    def _hidden(self) -> set[int]:
+        """The pieces in hidden layers."""
+        return hidden_texts(self._page, self._unit, self._ink, _DEPTH) if self._may_have_layers else set()
 
     @cached_property
     def _pictures(self) -> list[Box]:
@@ -147,8 +156,10 @@ class _Reading:
         written = [one for one in inside if not one.text.isspace()]
         if not written or self._lacks_font(piece, written):
             return inside
+        if piece in self._hidden:
+            return []
         box = _around([self._inked_box(one.index) for one in written])
-        is_shown = self._ink.shows(box) or (_mode(_pointer(piece)) == _INVISIBLE and self._is_over_picture(box))
+        is_shown = self._ink.shows(box) or (_mode(_pointer(piece)) == INVISIBLE and self._is_over_picture(box))
         return inside if is_shown else []
 
     def _lacks_font(self, piece: int, characters: Sequence[_Character]) -> bool:
