@@ -12,6 +12,7 @@ from colpali_integrations.pdfium.pixels import MAX_SIDE
 __all__ = ["Box", "Ink"]
 
 _DPI = 72
+_LEAST_SIDE = 500
 _MOST_PIXELS = 4_000_000
 # Differences below are visible to nobody, and white text in a picture of JPEG's noise need not be found.
 _CONTRAST = 8
@@ -59,7 +60,7 @@ class Ink:
 
     def __init__(self, page: pypdfium2.PdfPage, unit: float) -> None:
         width, height = page.get_size()
-        scale = unit * _DPI / 72
+        scale = max(unit * _DPI / 72, _LEAST_SIDE / max(width, height))
         scale = min(scale, (_MOST_PIXELS / (width * height)) ** 0.5, MAX_SIDE / max(width, height))
         bitmap = page.render(scale=scale)
         self._pixels = memoryview(bitmap.buffer).cast("B")
