@@ -76,7 +76,7 @@ def test_folders_that_cannot_be_read_are_counted_or_named(shelf: Path, monkeypat
     found = find_documents(shelf)
     assert names(found, shelf) == ["a.pdf", "b.pdf"]
     assert found.passed_over["unreadable_folder"] == 1
-    with pytest.raises(InputError, match="cannot read the folder .*a: Permission denied"):
+    with pytest.raises(InputError, match=r"cannot read the folder .*a: Permission denied"):
         find_documents([shelf / "b.pdf", shelf / "a"])
 
 
