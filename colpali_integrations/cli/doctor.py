@@ -124,7 +124,7 @@ def _fonts() -> Check:
         scripts = drawn_scripts()
     except ColPaliError as error:
         return Check("environment", "fonts", Status.problem, f"PDFs cannot be read: {error}", "see the message")
-    others = "scripts other than these and Latin may need the very font that a PDF names"
+    others = "languages beside these and those of Western Europe may need the very font that a PDF names"
     if missing := [script for script, is_drawn in scripts.items() if not is_drawn]:
         detail = f"PDFs that do not include their fonts are drawn without {', '.join(missing)}; {others}"
         return Check("environment", "fonts", Status.note, detail, _FONTS_FIX)

@@ -1,7 +1,7 @@
 """Which scripts this machine has fonts for, as a test of what pdfium draws.
 
-PDFs may name fonts without including them. For Latin, pdfium has fonts of its own. For Chinese, Japanese and Korean it
-takes certain fonts of the system, and for all other scripts only the very font that the PDF names.
+PDFs may name fonts without including them. pdfium has fonts of its own for Western European languages. For Chinese,
+Japanese and Korean it takes certain fonts of the system, and others may need the very font that the PDF names.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ __all__ = ["Box", "Ink"]
 _DPI = 72
 _LEAST_SIDE = 500
 _MOST_PIXELS = 4_000_000
-# Differences below are visible to nobody, and white text in a picture of JPEG's noise need not be found.
+# Levels of 255. No reader sees smaller differences.
 _CONTRAST = 8
 
 

@@ -19,12 +19,15 @@ _OBJECTS = b"/ObjStm"
 _BEGIN = re.compile(rb"/ObjStm.{0,400}?stream\r?\n", re.DOTALL)
 # A stream is unpacked in pieces, and no further than objects ever need.
 _PIECE, _MOST_PIECES = 2**20, 64
+# A larger file is not searched: it would count as memory of the process, which is limited.
+_LARGEST_FILE = 2**28
 
 
 class FileNames:
     """The names `USER_UNIT` and `LAYERS` in a PDF, which is searched at first use.
 
-    Objects may be compressed. Where they are encrypted, or cannot be unpacked here, every name may be there.
+    Objects may be compressed. Where they are encrypted, or cannot be unpacked here, every name may be there, and so it
+    may in a file of more than 256 MB.
 
     Args:
         source: path of an existing file, or the bytes.
@@ -45,6 +48,8 @@ class FileNames:
 def _found_in(source: Path | bytes) -> frozenset[bytes]:
     if isinstance(source, bytes):
         return _names(source)
+    if source.stat().st_size > _LARGEST_FILE:
+        return _NAMES
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return _names(content)
 

@@ -33,8 +33,10 @@ __all__ = ["clean", "read_text"]
 
 # Boxes of glyphs may reach a little beyond the crop box.
 _TOLERANCE = 1.0
-# Where a font is missing, pdfium draws Latin in a font of its own; it has none for these characters.
-_OTHER_SCRIPTS = re.compile("[\u0370-\u1dff\u2c00-\u2dff\u2e80-\ud7ff\uf900-\ufdff\ufe70-\ufeff\U00010000-\U0003ffff]")
+# Where a font is missing, pdfium draws Western European letters in a font of its own; it may have none for these.
+_OTHER_SCRIPTS = re.compile(
+    "[\u0100-\u02af\u0370-\u1fff\u2c00-\u2dff\u2e80-\ud7ff\uf900-\ufdff\ufe70-\ufeff\U00010000-\U0003ffff]"
+)
 _MOST_SAMPLES = 256
 # A character without a glyph has a box of a thousandth of its font's size.
 _NO_GLYPH = 0.005
@@ -46,12 +48,12 @@ class _Character(NamedTuple):
 
     Attributes:
         text: the character.
-        index: its number in the text layer.
+        position: in the text layer, from 0.
         piece: the address of the text object that draws it; 0 for spaces and line ends that pdfium adds.
     """
 
     text: str
-    index: int
+    position: int
     piece: int
 
 
@@ -152,24 +154,24 @@ class _Reading:
         """The characters of a piece that are shown."""
         if not piece:
             return characters
-        inside = [one for one in characters if self._crop_box.contains(*self._box(one.index, loose=True).center)]
+        inside = [one for one in characters if self._crop_box.contains(*self._box(one.position, loose=True).center)]
         written = [one for one in inside if not one.text.isspace()]
         if not written or self._lacks_font(piece, written):
             return inside
         if piece in self._hidden:
             return []
-        box = _around([self._inked_box(one.index) for one in written])
+        box = _around([self._inked_box(one.position) for one in written])
         is_shown = self._ink.shows(box) or (_mode(_pointer(piece)) == INVISIBLE and self._is_over_picture(box))
         return inside if is_shown else []
 
     def _lacks_font(self, piece: int, characters: Sequence[_Character]) -> bool:
-        """Whether letters have no glyph; then their font is noted."""
-        if self._is_embedded(piece) or not any(
-            one.text.isalnum() and self._has_no_glyph(one.index) for one in characters
-        ):
+        """Whether characters have no glyph. Where they are letters, and not only dashes, their font is noted."""
+        if self._is_embedded(piece):
             return False
-        self._missing_fonts[_font_name(piece)] = None
-        return True
+        undrawn = [one.text for one in characters if self._has_no_glyph(one.position)]
+        if any(map(str.isalnum, undrawn)):
+            self._missing_fonts[_font_name(piece)] = None
+        return bool(undrawn)
 
     def _has_no_glyph(self, index: int) -> bool:
         tight, loose = self._box(index), self._box(index, loose=True)

@@ -105,10 +105,10 @@ def test_more_documents_than_processes_are_open(pool: WorkerPool) -> None:
 
 def test_threads_read_one_document_at_the_same_time(pool: WorkerPool) -> None:
     with closing(IsolatedReader(DEMO / "hcl-colors.pdf", None, pool)) as reader:
-        expected = [reader.text(number) for number in range(1, 7)]
+        expected = [reader.text(number).text for number in range(1, 7)]
         read: dict[int, str] = {}
         threads = [
-            threading.Thread(target=lambda number=number: read.update({number: reader.text(number)}))
+            threading.Thread(target=lambda number=number: read.update({number: reader.text(number).text}))
             for number in range(1, 7)
         ]
         for thread in threads:

@@ -152,6 +152,13 @@ def test_units_in_compressed_objects_are_found(unit: bytes, tmp_path: Path) -> N
             assert reader.size(1) == ((600, 300) if unit else (200, 100))
 
 
+def test_large_files_are_not_searched(tmp_path: Path) -> None:
+    path = tmp_path / "large.pdf"
+    with path.open("wb") as file:
+        file.truncate(2**28 + 1)
+    assert FileNames(path).may_have(USER_UNIT)
+
+
 def test_names_may_be_wherever_they_cannot_be_searched() -> None:
     torn = compressed([b"<</Type/Catalog/Pages 2 0 R>>", b"(a)", stream(b"")]).replace(b"\x78\x9c", b"\x00\x00")
     for content in (torn, torn + b"/Encrypt 9 0 R", b"/ObjStm " * 200):
@@ -333,15 +340,16 @@ def test_a_missing_font_is_named_and_the_text_stays(caplog: pytest.LogCaptureFix
         assert document.missing_fonts == {1: ("Absent",)}
 
 
-def test_letters_between_others_that_are_drawn_are_noticed() -> None:
-    with closing(PdfiumReader(without_font("ab рус c"), None)) as reader:
-        assert reader.text(1) == ("ab рус c", ("Absent",))
-
-
-@pytest.mark.parametrize("text", ["latin", "caf\u00e9 \u2013 \u201cquoted\u201d"])
-def test_fonts_of_latin_are_never_missing(text: str) -> None:
+@pytest.mark.parametrize("text", ["ab рус c", "Łódź", "日本", "ไทย", "ελλη"])
+def test_letters_between_others_that_are_drawn_are_noticed(text: str) -> None:
     with closing(PdfiumReader(without_font(text), None)) as reader:
-        assert reader.text(1).missing_fonts == ()
+        assert reader.text(1) == (text, ("Absent",))
+
+
+@pytest.mark.parametrize("text", ["latin", "\u00e9 \u2013 \u201cq\u201d"])
+def test_fonts_of_western_languages_are_never_missing(text: str) -> None:
+    with closing(PdfiumReader(without_font(text), None)) as reader:
+        assert reader.text(1) == (text, ())
 
 
 def test_names_of_fonts_cannot_break_a_log() -> None:

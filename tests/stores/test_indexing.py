@@ -22,8 +22,8 @@ from colpali_integrations.stores import (
     find_documents,
     index_documents,
 )
-from tests.pages.test_pdf import encrypted
-from tests.pages.test_viewer import HINDI
+from tests.pages.test_pdf import encrypted, stream
+from tests.pages.test_viewer import HINDI, page_with
 from tests.stores.documents import DPI, draw, make_folder, save_pdf
 from tests.stores.stored_models import made_up
 
@@ -295,6 +295,26 @@ def test_documents_that_lack_fonts_are_stored_with_a_warning(
         assert len(report.to_dict()["warnings"]) == 2
         assert sum("not drawn are characters of Absent" in record.getMessage() for record in caplog.records) == 2
         assert index(folder, model, store).warnings == []
+
+
+def test_pages_with_any_characters_can_be_stored(tmp_path: Path, model: ColPali) -> None:
+    """Character maps may yield control characters and halves of pairs, also where hidden text is left out."""
+    codes = [*range(0x20), 0x7F, 0x85, 0xAD, 0x2028, 0xD83D, 0xDC00, 0xFFFE, 0xFFFF]
+    pairs = b" ".join(b"<%02x> <%04x>" % (0x30 + index, code) for index, code in enumerate(codes))
+    mapping = b"begincmap 1 begincodespacerange <00> <FF> endcodespacerange %d beginbfchar %b endbfchar endcmap"
+    font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/ToUnicode 6 0 R>>"
+    text = b"BT /F1 3 Tf 9 40 Td <%b> Tj ET " % b"".join(b"%02x7a" % (0x30 + index) for index in range(len(codes)))
+    maps = (stream(mapping % (len(codes), pairs)),)
+    store = tmp_path / "store"
+    for name, more in (("whole", b""), ("filtered", b"1 g " + text.replace(b"9 40", b"9 70"))):
+        (tmp_path / f"{name}.pdf").write_bytes(page_with(text + more, font=font, more=maps))
+        report = index_documents(tmp_path / f"{name}.pdf", model=model, store=store)
+        assert (report.added, report.failures) == (1, [])
+        with MultiVectorStore.open(store) as reopened:
+            [entry] = [entry for entry in reopened.get(report.ids) if entry is not None]
+            assert entry.text.count("z") == len(codes)
+            assert not {"\x00", "\ufffe"} & set(entry.text)
+            assert entry.text.encode().decode() == entry.text
 
 
 def test_force_embeds_what_is_there_already_and_loses_nothing(folder: Path, model: ColPali) -> None:
