@@ -1,7 +1,8 @@
 """The size of a page's user space unit, which pdfium neither applies nor tells.
 
 A page may say that one unit of its coordinates is `UserUnit` times 1/72 inch (ISO 32000-1, table 30); large plans do.
-Acrobat, PDF.js and MuPDF apply it. pdfium copies the entry when it copies a page, so it is read from such a copy.
+PDF.js and MuPDF apply it; poppler ignores it as pdfium does. pdfium copies the entry when it copies a page, so it is read
+from such a copy.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _unit_of_copy(content: bytes) -> float:
         unit = float(number)
     except ValueError:
         return 1.0
-    # PDF.js and MuPDF ignore others too.
+    # PDF.js (`Page.userUnit`) ignores others too.
     return unit if 0 < unit < math.inf else 1.0
 
 
