@@ -1,8 +1,8 @@
 """The size of a page's user space unit, which pdfium neither applies nor tells.
 
 A page may say that one unit of its coordinates is `UserUnit` times 1/72 inch (ISO 32000-1, table 30); large plans do.
-PDF.js and MuPDF apply it; poppler ignores it as pdfium does. pdfium copies the entry when it copies a page, so it is read
-from such a copy.
+PDF.js and MuPDF apply it; poppler ignores it, as pdfium does. pdfium copies the entry when it copies a page, so it is
+read from such a copy.
 """
 
 from __future__ import annotations

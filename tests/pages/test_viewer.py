@@ -250,6 +250,14 @@ def test_text_that_is_not_shown_stays_out(content: bytes) -> None:
         assert any(word in document[0].get_textpage().get_text_range() for word in ("secret", "deutsch"))
 
 
+def test_reading_layers_changes_no_drawing() -> None:
+    content = layered(SHOWN + GERMAN + b"/OC /M BDC " + write("english", y=10) + b"EMC ")
+    with closing(PdfiumReader(content, None)) as reader:
+        before = bytes(reader.draw(1, 72).data)
+        assert reader.text(1).text == "shown\nenglish"
+        assert bytes(reader.draw(1, 72).data) == before
+
+
 VISIBLE = {
     "white on black": page_with(BLACK_BAR + WHITE + write("shown")),
     "colours of one brightness": page_with(b"0 1 0 rg 0 0 200 100 re f 1 .3 0 rg " + write("shown")),
