@@ -423,11 +423,7 @@ class _Run:
     def _tagged(self, item: Item, entry: Entry) -> Entry:
         """The entry of a document's page with the metadata that `update_metadata` gave its earlier content."""
         stored = self._stored.get(item.id)
-        if stored is None:
-            return entry
-        if stored.extra and not entry.extra and self._is_stored(item):  # forced: the data of another adapter stay
-            entry = replace(entry, extra=stored.extra, document_id=stored.document_id)
-        if item.tags is None:
+        if item.tags is None or stored is None:
             return entry
         tags = {key: value for key, value in stored.metadata.items() if key not in READER_KEYS}
         return replace(entry, metadata={**tags, **entry.metadata})
