@@ -22,6 +22,7 @@ from colpali_integrations.models.builder.files import (
     MODULES_FILE,
     WEIGHTS_FILE,
     adapter_file,
+    module_files,
     shard_names,
     weight_names,
 )
@@ -30,7 +31,7 @@ from colpali_integrations.models.family import family_class
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.registry import ModelDescription, Origin, list_supported_models, trained_as
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
-from colpali_integrations.models.sentence_transformers import Modules, check_template, module_files, without_modules
+from colpali_integrations.models.sentence_transformers import Modules, check_template, without_modules
 from colpali_integrations.models.unsupported import ADDING, check_architecture, unknown_architecture
 
 __all__ = [
@@ -80,7 +81,7 @@ def describe_folder(folder: Path, *, base: Path | None = None) -> ModelDescripti
     elif model.is_checkpoint or (FAMILIES[model.family].settings and _has_only_weights(folder)):
         weights = weight_names(folder)
         model_file = INDEX_FILE if (folder / INDEX_FILE).is_file() else WEIGHTS_FILE
-        present = tuple(dict.fromkeys([*present, *weights]))
+        present = tuple(name for name in dict.fromkeys([*present, *weights]) if name != model_file)
     else:
         model_file = _onnx_file(folder, model.model_file)
         weights = [path.relative_to(folder).as_posix() for path in weight_files(folder / model_file)]

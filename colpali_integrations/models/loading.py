@@ -14,10 +14,9 @@ from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, describe_repository, revision_at
-from colpali_integrations.models.hub import resolve_files, with_weights
+from colpali_integrations.models.hub import resolve_files, with_named_files
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription, find_model, not_registered, registered_model
-from colpali_integrations.models.sentence_transformers import module_files
 from colpali_integrations.runtime.session import (
     ModelSessions,
     Provider,
@@ -116,7 +115,7 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     description = _with_settings(description, options)
     if description.is_checkpoint:
         check_onnxruntime(FAMILIES[description.family].onnxruntime, description.name)
-    description = _with_named_files(description, options, given)
+    description = _with_files(description, options, given)
     folder = resolve_files(
         description, local_dir=given, cache_dir=options.cache_dir, local_files_only=options.local_files_only
     )
@@ -127,16 +126,12 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     return ModelFiles(replace(description, base=base.name, base_revision=base.revision), folder, base.folder)
 
 
-def _with_named_files(
-    description: ModelDescription, options: ModelOptions, given: NameOrPath | None
-) -> ModelDescription:
+def _with_files(description: ModelDescription, options: ModelOptions, given: NameOrPath | None) -> ModelDescription:
     """The description of a registered model with the files that its index of shards and its modules.json name."""
     if description.repository is None or not {INDEX_FILE, MODULES_FILE} & set(description.files):
         return description
     folder = small_files(description.repository, options, description.revision) if given is None else Path(given)
-    description = with_weights(description, folder)
-    files = tuple(dict.fromkeys([*description.additional_files, *module_files(folder)]))
-    return replace(description, additional_files=files)
+    return with_named_files(description, folder)
 
 
 def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescription, NameOrPath | None]:

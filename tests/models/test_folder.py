@@ -60,6 +60,14 @@ def test_real_folders(folder: Path, like: str, model_file: str) -> None:
     assert (described.vidore, described.license, described.parameters) == ((), "", 0)
 
 
+@pytest.mark.parametrize("name", ["neomme-float32", "neomme", "colqwen2_5", "pplx_late"])
+def test_a_checkpoint_s_folder_lists_each_file_once(name: str) -> None:
+    base = FIXTURES / "colqwen2_5-base" if name == "colqwen2_5" else None
+    files = describe_folder(FIXTURES / name, base=base).files
+    assert len(files) == len(set(files))
+    assert {path.name for path in (FIXTURES / name).glob("*.safetensors")} <= set(files)
+
+
 def test_page_prompts_of_the_two_idefics3_kinds() -> None:
     modern = describe_folder(FIXTURES / "colmodernvbert").image_prompt
     smol = describe_folder(FIXTURES / "colsmol").image_prompt
