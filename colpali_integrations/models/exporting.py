@@ -65,6 +65,7 @@ def export_model(
     out: str | os.PathLike[str],
     *,
     precision: Precision | None = None,
+    dim: int | None = None,
     base: str | os.PathLike[str] | None = None,
     allow_unused: Sequence[str] | None = None,
     local_dir: str | os.PathLike[str] | None = None,
@@ -78,8 +79,9 @@ def export_model(
 
     Args:
         name_or_path: as in `ColPali.from_pretrained`.
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, or is empty; a link is followed.
         precision: as in `ColPali.from_pretrained`; the folder has this one only.
+        dim: as in `ColPali.from_pretrained`; the folder has this one only.
         base: as in `ColPali.from_pretrained`.
         allow_unused: as in `ColPali.from_pretrained`.
         local_dir: as in `ColPali.from_pretrained`.
@@ -88,12 +90,14 @@ def export_model(
         local_files_only: as in `ColPali.from_pretrained`.
 
     Raises:
-        ConfigurationError: `out` exists and is not an empty folder, or an option is not one of the model's.
+        ConfigurationError: `out` exists and is not an empty folder, or cannot be written; or an option is not one of
+            the model's.
         ModelNotFoundError: as `ColPali.from_pretrained`.
         ModelLoadError: the model is an ONNX export already, or as `ColPali.from_pretrained`.
     """
     options = ModelOptions(
         precision=precision,
+        dim=dim,
         base=base,
         allow_unused=allow_unused,
         local_dir=local_dir,

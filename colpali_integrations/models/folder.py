@@ -148,17 +148,21 @@ def new_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary folder that becomes `out` when the block ends without an error.
 
     Args:
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, or is empty; of a link, the folder that it leads to.
 
     Raises:
-        ConfigurationError: `out` exists and is not an empty folder.
+        ConfigurationError: `out` exists and is not an empty folder, or cannot be written.
     """
-    target = Path(out).expanduser()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigurationError(f"{target} exists already; name a folder that does not exist yet")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-        draft = Path(temporary) / "model"
+    try:
+        target = Path(out).expanduser().resolve()
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise ConfigurationError(f"{out} exists already; name a folder that does not exist yet")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        raise ConfigurationError(f"{out} cannot be written ({error}); name another folder") from error
+    with temporary as folder:
+        draft = Path(folder) / "model"
         draft.mkdir()
         yield draft
         if target.exists():

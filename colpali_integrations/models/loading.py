@@ -190,11 +190,12 @@ def _with_settings(description: ModelDescription, options: ModelOptions) -> Mode
 
 def _check_exported(description: ModelDescription, checkpoint: str, chosen: Mapping[str, Any]) -> None:
     """Refuse settings that were fixed when the folder was exported."""
-    precision = description.precision or "float32"
-    if chosen.get("precision", precision) != precision or "allow_unused" in chosen:
+    fixed = {"precision": description.precision or "float32", "dim": description.dim}
+    if any(chosen.get(name, value) != value for name, value in fixed.items()) or "allow_unused" in chosen:
+        made = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
         raise ConfigurationError(
-            f"{description.name} was exported from {checkpoint} with precision={precision!r}, which "
-            "cannot be changed; export the checkpoint again with other options"
+            f"{description.name} was exported from {checkpoint} with {made}, which cannot be changed; export the "
+            "checkpoint again with other options"
         )
 
 

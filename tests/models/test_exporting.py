@@ -125,6 +125,19 @@ def test_what_the_export_fixed_cannot_be_changed(options: dict[str, Any], tmp_pa
         ColPali.from_pretrained(tmp_path / "out", base="somebody/base")
 
 
+def test_the_length_of_the_vectors_is_that_of_the_graph(tmp_path: Path) -> None:
+    folder = FIXTURES / "colqwen3"
+    with pytest.raises(ModelLoadError, match=r"makes vectors of 320 numbers, .* dim=77; pass dim=320"):
+        export_model(folder, tmp_path / "out", dim=77)
+    assert list(tmp_path.iterdir()) == []
+    export_model(folder, tmp_path / "out", dim=320)
+    for dim in (77, 128):
+        with pytest.raises(ConfigurationError, match=r"was exported from colqwen3 with .*dim=320, which cannot be"):
+            ColPali.from_pretrained(tmp_path / "out", dim=dim, lazy_load=True)
+    with ColPali.from_pretrained(tmp_path / "out", dim=320, lazy_load=True) as model:
+        assert model.dim == 320
+
+
 def test_prompts_that_are_changed_after_the_export_change_the_fingerprint(tmp_path: Path) -> None:
     export_model(FIXTURES / "colqwen2", tmp_path / "out")
     exported = describe_folder(tmp_path / "out")
@@ -189,6 +202,32 @@ def test_an_exported_folder_is_not_exported_again(tmp_path: Path) -> None:
     (tmp_path / "full" / "file").touch()
     with pytest.raises(ConfigurationError, match="exists already"):
         export_model(FIXTURES / "neomme", tmp_path / "full")
+
+
+def test_a_link_is_followed_to_the_folder_that_is_written(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for target in ("empty", "other/new"):
+        out = tmp_path / f"link to {target.replace('/', ' ')}"
+        out.symlink_to(target)
+        made = export_model(FIXTURES / "neomme", out)
+        assert made.folder == out
+        assert out.is_symlink()
+        assert describe_folder(tmp_path / target).family == "neomme"
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.is_symlink()) == ["empty", "other"]
+
+
+def test_a_link_to_something_else_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for target, reason in (("file", "exists already"), ("full", "exists already"), ("link", "cannot be written")):
+        link = tmp_path / "link"
+        link.symlink_to(target)
+        with pytest.raises(ConfigurationError, match=rf"link {reason}"):
+            export_model("no such model", link)
+        link.unlink()
+    with pytest.raises(ConfigurationError, match="out cannot be written"):
+        export_model("no such model", tmp_path / "file" / "out")
 
 
 def test_weights_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
