@@ -9,7 +9,7 @@ int8 weights contain it.
 | `text.onnx`, `text.safetensors` | the side of questions and texts, which works without the next two |
 | `tower.onnx`, `tower.safetensors` | the vision tower |
 | `encoder.onnx`, `encoder.safetensors` | the one graph of NeoMME, in place of those four |
-| `colpali_integrations.json` | prompts, settings, and the checkpoint, whose fingerprint the folder has |
+| `colpali_integrations.json` | prompts, settings, the checkpoint, whose fingerprint it has, and a hash of each file |
 | others | tokenizer, configuration and processor, as they are in the checkpoint |
 """
 
@@ -27,6 +27,7 @@ from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, DESCRIPTION_FILE, INDEX_FILE
 from colpali_integrations.models.builder.quantization import Precision
+from colpali_integrations.models.exported import FILES, hashes
 from colpali_integrations.models.folder import new_folder
 from colpali_integrations.models.loading import ModelFiles, find_files
 from colpali_integrations.models.options import ModelOptions
@@ -113,7 +114,8 @@ def export_model(
         written = list(folder.iterdir())
         small = sorted(_copy_small_files(files, folder))
         description = _description(files.description, graphs[-1].part, [*(path.name for path in written), *small])
-        text = json.dumps({"description": description}, indent=2, ensure_ascii=False)
+        recorded = hashes(folder, [*(path.name for path in written), *small])
+        text = json.dumps({"description": description, FILES: recorded}, indent=2, ensure_ascii=False)
         (folder / DESCRIPTION_FILE).write_text(f"{text}\n", encoding="utf-8")
         size = sum(path.stat().st_size for path in written)
     return Exported(Path(out).expanduser(), files.description.name, graphs[0].precision, size)

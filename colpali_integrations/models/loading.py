@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
+from colpali_integrations.models.exported import compared
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, describe_repository, revision_at
@@ -119,6 +120,8 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     folder = resolve_files(
         description, local_dir=given, cache_dir=options.cache_dir, local_files_only=options.local_files_only
     )
+    if description.repository is not None and description.origin is not None:
+        description = compared(description, folder)
     description = replace(description, revision=revision_at(description, folder))
     if not description.is_adapter:
         return ModelFiles(description, folder)

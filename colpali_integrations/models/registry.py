@@ -79,7 +79,7 @@ class ModelDescription:
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
         revision: commit, tag or branch of the repository; None follows its default branch. For the bundled model and
-            models in folders, a hash of the files (`models.folder.content_revision`).
+            models in folders, a hash of the files (`models.content.content_revision`).
         model_file: the ONNX file, relative to the repository; or, of a checkpoint as it was trained, model.safetensors
             or model.safetensors.index.json.
         additional_files: files required beside it (external data, shards, tokenizer, processor configuration).
