@@ -29,6 +29,7 @@ from colpali_integrations.models.content import content_revision
 from colpali_integrations.models.exported import compared
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
+from colpali_integrations.models.fingerprint import COMMIT
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.registry import ModelDescription, Origin, list_supported_models, trained_as
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
@@ -41,7 +42,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _PROMPTS = ("query_prefix", "query_suffix", "image_prompt")
 # In the names of all classes that are trained to retrieve, and of their processors.
 _RETRIEVAL = re.compile(r"\bcol|forretrieval")
@@ -302,7 +302,7 @@ def revision_at(description: ModelDescription, directory: Path) -> str | None:
     """
     if description.repository is None:
         return description.revision
-    if directory.parent.name == "snapshots" and _COMMIT.fullmatch(directory.name):
+    if directory.parent.name == "snapshots" and COMMIT.fullmatch(directory.name):
         return directory.name
     return content_revision(directory, description.files)
 

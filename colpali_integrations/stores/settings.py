@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from colpali_integrations._version import __version__
@@ -75,6 +75,10 @@ class StoredModel:
         """Whether both make the same vectors of a page, so that one index may hold pages of both."""
         return self.same_space(other) and self.fingerprint.pages.matches(other.fingerprint.pages)
 
+    def joined(self, other: StoredModel) -> StoredModel:
+        """This record with the revisions that only the other one knows, where both are of the same weights."""
+        return replace(self, fingerprint=self.fingerprint.joined(other.fingerprint))
+
     def require_space(self, other: StoredModel, *, where: str) -> None:
         """Check that questions of `other` can be compared with the pages of this model, which is the store's.
 
@@ -144,7 +148,7 @@ class Settings:
     """The properties of a store that are fixed at its creation.
 
     Attributes:
-        model: the model of its pages.
+        model: the model of its pages. A revision of its weights that is not known at the creation is added once.
         first_stage: the vectors that a two-stage search scans first: "ward", means of similar vectors of a page;
             "rows", means of the rows of its grid; "muvera", one vector; "int8" or "binary", small copies of all vectors
             that the engine makes itself; "centroids", an index of them for large stores in folders (PLAID, arXiv

@@ -27,7 +27,7 @@ from colpali_integrations.stores import (
 )
 from colpali_integrations.stores.opening import registered_options
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
-from tests.stores.backends import BACKENDS, Open, opening
+from tests.stores.backends import BACKENDS, Open, in_memory, opening
 from tests.stores.documents import draw
 from tests.stores.stored_models import made_up
 
@@ -68,7 +68,7 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
 
 def again(open_store: Open, store: MultiVectorStore, model: ColPali) -> MultiVectorStore:
     """Open a store again with another model; a store in memory can only be passed on."""
-    if "memory" in store.where:
+    if in_memory(store):
         store.require_space(model)
         return store
     return open_store(model=model)
