@@ -20,6 +20,8 @@ An error about one item of a stream has the item's position (0-based) as `index`
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ColPaliError",
     "ConfigurationError",
@@ -117,7 +119,21 @@ class StoreError(ColPaliError):
 
 
 class FingerprintError(StoreError):
-    """A store was made by a model of another space than the one in use, or its pages with other settings."""
+    """A store was made by a model of another space than the one in use, or its pages with other settings.
+
+    Args:
+        message: for callers in Python.
+        reason: the same without advice, for the command line.
+        opened: the model to open instead, a `models.opened.Opened`; None where no other model helps.
+
+    Attributes:
+        reason: as given.
+        opened: as given.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", opened: Any = None) -> None:
+        super().__init__(message)
+        self.reason, self.opened = reason, opened
 
 
 class MissingExtraError(ColPaliError, ImportError):

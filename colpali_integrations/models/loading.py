@@ -16,6 +16,7 @@ from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, describe_repository, revision_at
 from colpali_integrations.models.hub import resolve_files, with_named_files
+from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription, find_model, not_registered, registered_model
 from colpali_integrations.runtime.session import (
@@ -43,6 +44,7 @@ class ModelParts(NamedTuple):
     sessions: list[ModelSessions]
     description: ModelDescription
     image_options: dict[str, Any]
+    opened: Opened
 
 
 def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bool = False) -> ModelParts:
@@ -73,7 +75,8 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
     if not lazy_load:
         for one in sessions:
             one.load()
-    return ModelParts(family, sessions, files.description, options.image_options)
+    opened = Opened.by(os.fspath(name_or_path), options, files.description)
+    return ModelParts(family, sessions, files.description, options.image_options, opened)
 
 
 def _providers(options: ModelOptions) -> Sequence[Provider] | None:

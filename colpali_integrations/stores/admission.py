@@ -66,7 +66,11 @@ class Admission:
 
     def require_pages(self, model: ModelLike) -> None:
         """See `MultiVectorStore.require_pages`."""
-        self.settings.model.require_pages(stored_model(model), where=self._engine.where)
+        self._require_pages(stored_model(model), model)
+
+    def _require_pages(self, made_by: StoredModel, model: ModelLike) -> None:
+        opened = model.opened if isinstance(model, ColPali) else None
+        self.settings.model.require_pages(made_by, where=self._engine.where, opened=opened)
 
     def adding(self, model: ModelLike | None) -> StoredModel | None:
         """The checked record of the model whose vectors are added; None where the caller tells nothing of it.
@@ -81,7 +85,7 @@ class Admission:
             # It tells only the settings that it has: others may have been options of the model.
             own, pages = made_by.fingerprint, self.settings.model.fingerprint.pages.changed(given)
             made_by = replace(made_by, fingerprint=replace(own, pages=replace(pages, weights=own.pages.weights)))
-        self.require_pages(made_by)
+        self._require_pages(made_by, given)
         return made_by
 
     def learn(self, made_by: StoredModel) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.models.fingerprint import Fingerprint, same_identity
+from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
@@ -89,35 +90,48 @@ class StoredModel:
         Raises:
             FingerprintError: they are in another space; the message shows both and gives advice.
         """
-        if not self.same_space(other):
-            if self.name == other.name:
-                advice = f"{self.name!r} has changed; index again into a new store, or go back to the earlier model."
-            else:
-                advice = f"use the model {self.name!r}, or make a new store with {other.name!r} in another place."
+        if self.same_space(other):
+            return
+        reason = f"{where} was made by {self}, and the model at hand is {other}. Their vectors cannot be compared"
+        if self.name == other.name:
             raise FingerprintError(
-                f"{where} was made by {self}, and the model at hand is {other}. Their vectors cannot be compared: "
-                + advice
+                f"{reason}: {self.name!r} has changed; index again into a new store, or go back to the earlier model."
             )
+        opened = Opened.recorded(self.name, self.fingerprint)
+        raise FingerprintError(
+            f"{reason}: use the model {self.name!r}, {opened.call}, or make a new store with {other.name!r} in another "
+            "place.",
+            reason=reason,
+            opened=opened,
+        )
 
-    def require_pages(self, other: StoredModel, *, where: str) -> None:
+    def require_pages(self, other: StoredModel, *, where: str, opened: Opened | None = None) -> None:
         """Check that pages of `other` may be added to those of this model, which is the store's.
 
         Args:
             other: the model of the caller.
             where: the store, for the message.
+            opened: how the caller opened that model, for the advice.
 
         Raises:
             FingerprintError: they are in another space, or made with other settings; the message shows both and gives
                 advice.
         """
         self.require_space(other, where=where)
-        if not self.same_pages(other):
-            options = "".join(f", {name}={value!r}" for name, value in self.fingerprint.pages.options.items())
-            raise FingerprintError(
-                f"{where} holds pages made by {self.beside(other)}, and the model at hand is {other.beside(self)}. It "
-                "takes questions of both, and pages of one: open the model with "
-                f"ColPali.from_pretrained({self.name!r}{options}), or index into a new store."
-            )
+        pages = self.fingerprint.pages
+        if self.same_pages(other):
+            return
+        if opened is not None and same_identity(pages.weights, other.fingerprint.pages.weights):
+            right = opened.with_pages(pages)
+        else:
+            right = Opened.recorded(self.name, self.fingerprint)
+        reason = (
+            f"{where} holds pages made by {self.beside(other)}, and the model at hand is {other.beside(self)}. It "
+            "takes questions of both, and pages of one"
+        )
+        raise FingerprintError(
+            f"{reason}: open the model with {right.call}, or index into a new store.", reason=reason, opened=right
+        )
 
     def beside(self, other: StoredModel) -> str:
         """The name and the settings of pages, for messages; and the weights, where `other` has different ones."""
