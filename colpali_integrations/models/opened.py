@@ -63,8 +63,9 @@ class Opened:
         if self.origin is not None and self.precision != pages.precision:
             return Opened(self.origin.name, self.origin.repository, pages.options)
         kept = {name: value for name, value in self.options.items() if name not in _PAGES}
-        fixed = {} if self.origin is None else {"precision": self.precision}
-        return replace(self, options={**kept, **dict(pages.options.items() - fixed.items())})
+        fixed = () if self.origin is None else ("precision",)
+        chosen = {name: value for name, value in pages.options.items() if name not in fixed}
+        return replace(self, options={**kept, **chosen})
 
     @property
     def call(self) -> str:

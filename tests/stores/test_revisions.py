@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -14,7 +13,7 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import FingerprintError, StoreError
-from colpali_integrations.models import ModelDescription, find_model, register_model
+from colpali_integrations.models import ModelDescription
 from colpali_integrations.stores import Entry, MultiVectorStore, StoredModel, index_documents, stored_settings
 from colpali_integrations.stores.embedded.care import find_manifest
 from colpali_integrations.stores.embedded.database import DATABASE
@@ -26,7 +25,6 @@ from tests.stores.qdrant.grpc_stand_in import grpc_stand_in
 from tests.stores.qdrant.stand_in import stand_in
 
 NAMED = ModelDescription(name="me/pages", family="qwen2_vl", dim=DIM, repository="me/pages", model_file="m.safetensors")
-FIXTURE = Path(__file__).parents[1] / "parity" / "fixtures" / "neomme-float32"
 RECORD = [(entry(1), page(1))]
 
 
@@ -199,22 +197,14 @@ def test_the_manifest_of_a_server_is_read_again_after_it_was_written(protocol: s
         engine.close()
 
 
-@pytest.mark.usefixtures("own_registry")
-def test_documents_of_another_revision_are_not_indexed(tmp_path: Path) -> None:
-    named = register_model(replace(find_model("Hcompany/NeoMME-260M-Retriever"), name="me/mine", dim=64))
+def test_documents_of_another_revision_are_not_indexed(two_revisions: list[dict[str, Any]], tmp_path: Path) -> None:
     draw("page").resize((60, 60)).save(tmp_path / "1.png")
-    changed = shutil.copytree(FIXTURE, tmp_path / "changed")
-    config = changed / "config.json"
-    config.write_bytes(config.read_bytes() + b" ")
-    MultiVectorStore.open(tmp_path / "store", model=named.name).close()
-    options: dict[str, Any] = {"lazy_load": True, "threads": 1}
-    with (
-        ColPali.from_pretrained(named.name, local_dir=FIXTURE, **options) as model,
-        ColPali.from_pretrained(named.name, local_dir=changed, **options) as other,
-    ):
-        assert index_documents(tmp_path / "1.png", model=model, store=tmp_path / "store").added == 1
-        settings = stored_settings(tmp_path / "store")
-        assert settings is not None
-        assert settings.model.fingerprint == model.description.fingerprint
-        with pytest.raises(FingerprintError, match="has changed"):
-            index_documents(tmp_path / "1.png", model=other, store=tmp_path / "store")
+    MultiVectorStore.open(tmp_path / "store", model="me/mine").close()
+    model, other = (ColPali.from_pretrained(one.pop("model_name"), lazy_load=True, **one) for one in two_revisions)
+    assert index_documents(tmp_path / "1.png", model=model, store=tmp_path / "store").added == 1
+    settings = stored_settings(tmp_path / "store")
+    assert settings is not None
+    assert settings.model.fingerprint == model.description.fingerprint
+    with pytest.raises(FingerprintError, match="has changed"):
+        index_documents(tmp_path / "1.png", model=other, store=tmp_path / "store")
+    model.close()
