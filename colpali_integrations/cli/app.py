@@ -17,7 +17,6 @@ from typer import Argument, Option
 
 from colpali_integrations import __version__
 from colpali_integrations.cli import display
-from colpali_integrations.cli.advice import message_of
 from colpali_integrations.cli.care import register
 from colpali_integrations.cli.common import EPILOG, NAME, ExitCode, open_store
 from colpali_integrations.cli.doctor import Status, examine
@@ -345,7 +344,7 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             display.traceback()
-        message = message_of(error)
+        message = getattr(error, "command", None) or str(error)
         if not isinstance(error, ColPaliError | OSError):  # a bug, here or in a library
             advice = "" if debug else "; run it again with --debug to see where, and please report it"
             message = f"unexpected {type(error).__name__}: {error}{advice}"

@@ -61,6 +61,7 @@ def samples(file: Path) -> Iterator[bytes]:
         OSError: the file cannot be read.
     """
     size = file.stat().st_size
+    places: Iterable[tuple[int, int]]
     if size <= _WHOLE_FILE:
         places = ((start, _PIECE) for start in range(0, size, _PIECE))
     elif file.suffix == ".safetensors":

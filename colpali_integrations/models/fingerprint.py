@@ -154,7 +154,8 @@ def joined(one: str, other: str) -> str:
     if one == other or not same_identity(one, other):
         return one
     (digest, revisions), (_, other_revisions) = _parts(one), _parts(other)
-    both = [{**b, **a} for a, b in zip_longest(revisions, other_revisions, fillvalue={})]
+    nothing: dict[bool, str] = {}
+    both = [{**b, **a} for a, b in zip_longest(revisions, other_revisions, fillvalue=nothing)]
     return f"{digest}@{'+'.join(','.join(a[kind] for kind in sorted(a)) for a in both)}"
 
 

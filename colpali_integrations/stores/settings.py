@@ -97,12 +97,10 @@ class StoredModel:
             raise FingerprintError(
                 f"{reason}: {self.name!r} has changed; index again into a new store, or go back to the earlier model."
             )
-        opened = Opened.recorded(self.name, self.fingerprint)
+        opened, elsewhere = Opened.recorded(self.name, self.fingerprint), f"make a new store with {other.name!r}"
         raise FingerprintError(
-            f"{reason}: use the model {self.name!r}, {opened.call}, or make a new store with {other.name!r} in another "
-            "place.",
-            reason=reason,
-            opened=opened,
+            f"{reason}: use the model {self.name!r}, {opened.call}, or {elsewhere} in another place.",
+            command=f"{reason}: pass {opened.arguments}, or {elsewhere} by another --store.",
         )
 
     def require_pages(self, other: StoredModel, *, where: str, opened: Opened | None = None) -> None:
@@ -130,7 +128,8 @@ class StoredModel:
             "takes questions of both, and pages of one"
         )
         raise FingerprintError(
-            f"{reason}: open the model with {right.call}, or index into a new store.", reason=reason, opened=right
+            f"{reason}: open the model with {right.call}, or index into a new store.",
+            command=f"{reason}: pass {right.arguments}, or index into a new --store.",
         )
 
     def beside(self, other: StoredModel) -> str:

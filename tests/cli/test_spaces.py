@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.cli.advice import message_of
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.errors import FingerprintError
 from colpali_integrations.models import find_model
@@ -54,7 +53,9 @@ def test_a_model_of_the_same_space_may_ask_and_says_so_once(
     assert "questions are encoded by small" in error
     assert run(["index", pictures[1], "--model", small, *store]) == ExitCode.ERROR
     error = " ".join(capsys.readouterr().err.split())
-    assert "pages of one: pass --model <the folder of 'large'> --precision float32, or name a new --store." in error
+    assert (
+        "pages of one: pass --model <the folder of 'large'> --precision float32, or index into a new --store." in error
+    )
     assert run(["info", str(tmp_path / "store")]) == ExitCode.OK
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert lines[:3] == [["model", "large"], ["space", "tests/one-space (128)"], ["precision", "float32"]]
@@ -147,8 +148,8 @@ def test_the_advice_is_a_call_that_can_be_run_and_on_the_command_line_its_option
     assert call == f"ColPali.from_pretrained('{folder}', precision='int8', max_side=64)"
     with eval(call) as advised, MultiVectorStore.open(store) as opened:
         opened.require_pages(advised)
-    advice = f"pass --model '{folder}' --precision int8 --max-side 64, or name a new --store."
-    assert message_of(caught.value).endswith(f"pages of one: {advice}")
+    advice = f"pass --model '{folder}' --precision int8 --max-side 64, or index into a new --store."
+    assert str(caught.value.command).endswith(f"pages of one: {advice}")
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_run_once(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,7 @@ def test_the_first_revision_that_writes_is_the_store_s(open_store: Open) -> None
     assert store.add(RECORD, model=FIRST) == 1
     for opened in (store, again(open_store, store)):
         assert opened.model.fingerprint == FIRST.fingerprint
-        for refused in (
-            lambda opened=opened: opened.add(RECORD, model=OTHER),
-            lambda opened=opened: opened.require_space(OTHER),
-            lambda opened=opened: opened.require_pages(OTHER),
-        ):
+        for refused in (partial(opened.add, RECORD, model=OTHER), partial(opened.require_space, OTHER)):
             with pytest.raises(FingerprintError, match="cannot be compared: 'me/pages' has changed"):
                 refused()
         for model in (FIRST, NAME):
