@@ -100,7 +100,7 @@ class StoredModel:
         opened, elsewhere = Opened.recorded(self.name, self.fingerprint), f"make a new store with {other.name!r}"
         raise FingerprintError(
             f"{reason}: use the model {self.name!r}, {opened.call}, or {elsewhere} in another place.",
-            command=f"{reason}: pass {opened.arguments}, or {elsewhere} by another --store.",
+            command=f"{reason}: pass {opened.arguments}, or {elsewhere} in another place by --store.",
         )
 
     def require_pages(self, other: StoredModel, *, where: str, opened: Opened | None = None) -> None:
