@@ -184,11 +184,11 @@ def test_an_exported_folder_is_not_compared_with_itself(
 ) -> None:
     folder = tmp_path / "exported"
     export_model(FIXTURES / "neomme", folder, precision="int8")
-    refusal = "exported was exported from neomme with precision='int8'; quantize neomme, or export it again"
+    refusal = "quantize neomme, or export it again with"
     for out in ([], [str(tmp_path / "out")]):
         assert run(["quantize", str(folder), *out, "--pages", str(document)]) == ExitCode.ERROR
         assert refusal in " ".join(capsys.readouterr().err.split())
-    with pytest.raises(ModelLoadError, match=refusal):
+    with pytest.raises(ModelLoadError, match=f"exported from neomme with precision='int8'; {refusal}"):
         quantize_model(folder, tmp_path / "out")
 
 
