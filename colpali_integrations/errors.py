@@ -44,6 +44,11 @@ class ColPaliError(Exception):
     Attributes:
         index: 0-based position of the offending item in the caller's input, when the error is about one item.
         item: short name of that item (a path, a URL, "report.pdf, page 3", the start of a text).
+        command: the message in the words of the command line, where it differs by more than the names of options.
+
+    Args:
+        message: what is wrong, what was expected, and the next step.
+        command: as the attribute.
 
     Example:
         >>> from colpali_integrations import ColPali
@@ -57,6 +62,12 @@ class ColPaliError(Exception):
 
     index: int | None = None
     item: str | None = None
+    command: str | None = None
+
+    def __init__(self, message: str = "", *, command: str | None = None) -> None:
+        super().__init__(message)
+        if command is not None:
+            self.command = command  # among the attributes, which pickle keeps
 
     def at(self, index: int, item: str) -> ColPaliError:
         """Add the position and name of the offending item, and return this error.

@@ -6,13 +6,15 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pypdfium2
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.models import registry
+from colpali_integrations.models import find_model, register_model, registry
 from colpali_integrations.stores import index_documents
 
 PAPER = Path(__file__).parents[1] / "demo" / "pdfs" / "hcl-colors.pdf"
@@ -62,6 +64,16 @@ def own_registry() -> Iterator[None]:
     yield
     registry._models.clear()
     registry._models.update(before)
+
+
+@pytest.fixture
+def two_revisions(own_registry: None, tmp_path: Path) -> list[dict[str, Any]]:
+    """The options `model_name` and `local_dir` of two revisions of one registered model, "me/mine"."""
+    register_model(replace(find_model("Hcompany/NeoMME-260M-Retriever"), name="me/mine", dim=64))
+    first = FIXTURES / "neomme-float32"
+    other = shutil.copytree(first, tmp_path / "other revision")
+    (other / "config.json").write_bytes((first / "config.json").read_bytes() + b" ")
+    return [{"model_name": "me/mine", "local_dir": folder, "threads": 1} for folder in (first, other)]
 
 
 @pytest.fixture(scope="session")

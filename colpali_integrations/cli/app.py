@@ -104,6 +104,9 @@ def index(
         list[str] | None,
         Option(metavar="PATTERN", help="Pass over files in folders: 'drafts/*', '*.tif'. Repeatable."),
     ] = None,
+    follow_symlinks: Annotated[
+        bool, Option("--follow-symlinks", help="Search folders behind symbolic links too.")
+    ] = False,
     metadata: Annotated[
         list[str] | None, Option(metavar="KEY=VALUE", help="Stored with each page, for filters. Repeatable.")
     ] = None,
@@ -112,6 +115,9 @@ def index(
     password_file: PasswordOption = None,
     isolate: IsolateOption = True,
     dpi: Annotated[float, Option(min=10, max=1200, metavar="N", help="Resolution of rendered PDF pages.")] = 150,
+    force: Annotated[
+        bool, Option("--force", help="Draw and embed pages that are in the index already, such as with new fonts.")
+    ] = False,
     parallel: Annotated[
         int | None, Option(min=0, metavar="N", help="Batches at the same time; 0 for one per core.")
     ] = None,
@@ -129,11 +135,13 @@ def index(
     """
     options: dict[str, Any] = {"metadata": tags(metadata), "pages": page_numbers(pages)}
     password = pdf_password(password_file)  # an error before the work
-    documents = find_documents(paths, exclude=exclude or ())
+    documents = find_documents(paths, exclude=exclude or (), follow_symlinks=follow_symlinks)
     if not documents:
         display.note(f"No PDFs or images in {', '.join(map(str, paths))}.")
+        display.passed_over(documents.passed_over)
         if as_json:
-            typer.echo(json.dumps({**IngestReport().to_dict(), "seconds": 0.0, "store": str(store)}))
+            empty = IngestReport(passed_over=dict(documents.passed_over))
+            typer.echo(json.dumps({**empty.to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
     encoder = _encoder(store) if model is None else _named(model, store)
     if stored_settings(store) is None:
@@ -148,6 +156,7 @@ def index(
                 dpi=dpi,
                 password=password,
                 isolate=isolate,
+                force=force,
                 parallel=parallel,
                 batch_size=batch_size,
                 on_error="raise" if on_error is OnError.raise_ else "skip",
@@ -155,6 +164,9 @@ def index(
                 **options,
             )
         display.failures(report.failures)
+        display.warnings(report.warnings)
+        if not quiet:
+            display.passed_over(report.passed_over)
         if as_json:
             counts = {**report.to_dict(), "seconds": round(progress.seconds, 3), "store": str(store)}
             typer.echo(json.dumps({**counts, "pages": len(opened)}))
@@ -336,7 +348,7 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             display.traceback()
-        message = str(error)
+        message = getattr(error, "command", None) or str(error)
         if not isinstance(error, ColPaliError | OSError):  # a bug, here or in a library
             advice = "" if debug else "; run it again with --debug to see where, and please report it"
             message = f"unexpected {type(error).__name__}: {error}{advice}"

@@ -21,7 +21,7 @@ from rich.text import Text
 from colpali_integrations.cli.doctor import Check, Status, size_text
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.stores import Failure, Hit, IngestReport
+from colpali_integrations.stores import DocumentWarning, Failure, Hit, IngestReport
 from colpali_integrations.stores import Progress as IngestProgress
 
 __all__ = [
@@ -38,7 +38,9 @@ __all__ = [
     "models",
     "note",
     "number",
+    "passed_over",
     "traceback",
+    "warnings",
 ]
 
 # All names are as long as this, so that the bar beside them does not jump; on narrow terminals they are shorter.
@@ -162,6 +164,27 @@ def failures(items: Sequence[Failure]) -> None:
     for item in items:
         name, reason = _relative(item.name), item.reason.removeprefix(item.name).strip(" :")
         console.print(f"  [yellow]{escape(name)}[/]: {escape(reason)}", soft_wrap=True)
+
+
+def warnings(items: Sequence[DocumentWarning]) -> None:
+    """List the documents that were indexed with a defect."""
+    for item in items:
+        _err().print(f"[yellow]{escape(_relative(item.name))}[/]: {escape(item.message)}", soft_wrap=True)
+
+
+def passed_over(counts: Mapping[str, int]) -> None:
+    """Print one line with the numbers of files and folders that the search did not take; none if it took all."""
+    nouns = {
+        "other_suffix": ("file of another type", "files of other types"),
+        "hidden": ("hidden", "hidden"),
+        "excluded": ("excluded", "excluded"),
+        "linked_folder": ("linked folder (see --follow-symlinks)", "linked folders (see --follow-symlinks)"),
+        "unreadable_folder": ("unreadable folder", "unreadable folders"),
+        "not_a_file": ("device, pipe or broken link", "devices, pipes or broken links"),
+    }
+    parts = [number(counts[reason], *names) for reason, names in nouns.items() if counts.get(reason)]
+    if parts:
+        note(f"Passed over: {', '.join(parts)}.")
 
 
 def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int], seconds: float) -> None:

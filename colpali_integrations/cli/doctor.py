@@ -19,6 +19,7 @@ import numpy as np
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.hub import CacheState, cache_folder, cache_state
 from colpali_integrations.models.registry import ModelDescription, list_supported_models
+from colpali_integrations.pages.fonts import drawn_scripts
 from colpali_integrations.runtime.machine import byte_instructions
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ _PROVIDER_FIXES = {
     "CUDAExecutionProvider": f"install the NVIDIA driver, CUDA and cuDNN of onnxruntime's requirements ({_CUDA_DOCS})",
 }
 _OTHER_FIX = "pass providers=['CPUExecutionProvider'], or install what the message names"
+# pdfium draws Chinese, Japanese and Korean in either of these.
+_FONTS_FIX = "install fonts (Debian: apt-get install fonts-noto-cjk, or the smaller fonts-wqy-microhei)"
 _LEAST_DISK = 1e9  # bytes; a store of some thousand pages needs more
 _WORTHWHILE = 1.3  # times as fast as float32
 _ROUNDING = 0.02  # an overflow halves a sum
@@ -88,6 +91,7 @@ def examine(*, models: list[ModelDescription] | None = None, embed: bool = True)
         embed: let every installed model embed a page and a query.
     """
     yield from _environment()
+    yield _fonts()
     yield from _precision()
     yield from _extras()
     yield from _providers()
@@ -112,6 +116,21 @@ def _environment() -> Iterator[Check]:
         yield Check("environment", "onnxruntime", Status.problem, f"{shown}: they overwrite each other", fix)
     else:
         yield Check("environment", "onnxruntime", Status.ok, shown)
+
+
+def _fonts() -> Check:
+    """Let pdfium draw text in fonts that are not in the PDF."""
+    try:
+        scripts = drawn_scripts()
+    except ColPaliError as error:
+        return Check("environment", "fonts", Status.problem, f"PDFs cannot be read: {error}", "see the message")
+    others = "languages beside these and those of Western Europe may need the very font that a PDF names"
+    if missing := [script for script, is_drawn in scripts.items() if not is_drawn]:
+        detail = f"PDFs that do not include their fonts are drawn without {', '.join(missing)}; {others}"
+        return Check("environment", "fonts", Status.note, detail, _FONTS_FIX)
+    return Check(
+        "environment", "fonts", Status.ok, f"for {', '.join(scripts)} where a PDF does not include them; {others}"
+    )
 
 
 def _precision() -> Iterator[Check]:

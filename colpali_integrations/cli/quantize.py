@@ -57,12 +57,15 @@ def quantize(
     from colpali_integrations.models.colpali import ColPali
     from colpali_integrations.models.loading import find_files
     from colpali_integrations.models.options import ModelOptions
-    from colpali_integrations.models.quantizing import compare, quantize_model
+    from colpali_integrations.models.quantizing import check_not_exported, compare, quantize_model
 
     if questions and not pages:
         raise InputError("questions rank pages: pass some with --pages")
     sample = _pages(pages, most, dpi) if pages else None  # a missing path is an error before the work
     description = find_files(model, ModelOptions()).description
+    check_not_exported(description)
+    if description.is_checkpoint and precision == "float32":
+        raise InputError("float32 is the precision of the original: pass --precision int8 or int8-dynamic")
     if out is None and not description.is_checkpoint:
         raise InputError(f"{description.name} is an ONNX export: name the folder to write, OUT")
     quantized = None if out is None else quantize_model(model, out)
@@ -73,7 +76,10 @@ def quantize(
     agreement = None
     with opened as other:
         if sample is not None:
-            with ColPali.from_pretrained(model) as original:
+            exact: dict[str, Any] = (
+                {"precision": "float32"} if description.is_checkpoint else {}
+            )  # its description may say int8
+            with ColPali.from_pretrained(model, **exact) as original:
                 agreement = compare(original, other, sample, questions or [])
     if as_json:
         made = {"precision": precision} if quantized is None else _folder_record(quantized)

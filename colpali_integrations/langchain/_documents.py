@@ -191,6 +191,7 @@ def document_sources(
     inputs: Iterable[DocumentInput],
     *,
     exclude: Iterable[str],
+    follow_symlinks: bool = False,
     document_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     **options: Any,
@@ -205,7 +206,10 @@ def document_sources(
     files: list[Any] = []
     for one in several:
         is_folder = isinstance(one, str | os.PathLike) and Path(one).expanduser().is_dir()
-        files += find_documents(one, exclude=exclude) if is_folder else [one]  # type: ignore[arg-type]
+        if is_folder:
+            files += find_documents(one, exclude=exclude, follow_symlinks=follow_symlinks)  # type: ignore[arg-type]
+        else:
+            files.append(one)
     source = checked_metadata(metadata).get("source")
     if len(files) > 1 and isinstance(source, str) and "://" in source:
         raise ConfigurationError(f"metadata: the source {source} identifies one document, and there are {len(files)}")

@@ -101,6 +101,7 @@ class PdfPageLoader(BaseLoader):
         source: a file, a folder, a Blob, or several of them. Of a folder, all PDFs and images in it and below are
             loaded, sorted by name.
         exclude: patterns of files in folders to leave out, such as "drafts/*".
+        follow_symlinks: load folders behind symbolic links too; see `stores.find_documents`.
         metadata: the caller's own values, for every page; see `PageImageBlobParser`.
         document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
         dpi: resolution of PDF pages.
@@ -128,6 +129,7 @@ class PdfPageLoader(BaseLoader):
         source: Source | Iterable[Source],
         *,
         exclude: Iterable[str] = (),
+        follow_symlinks: bool = False,
         metadata: Mapping[str, Any] | None = None,
         document_id: str | None = None,
         dpi: float = DEFAULT_DPI,
@@ -150,6 +152,7 @@ class PdfPageLoader(BaseLoader):
         )
         check_document_id(document_id, self.sources)
         self.exclude = exclude if isinstance(exclude, str) else list(exclude)
+        self.follow_symlinks = follow_symlinks
         self.document_id, self.on_error, self.progress = document_id, on_error, progress
         self.parser = PageImageBlobParser(
             metadata=metadata,
@@ -168,7 +171,11 @@ class PdfPageLoader(BaseLoader):
             ImageError: a file is neither a PDF nor an image.
         """
         sources = document_sources(
-            self.sources, exclude=self.exclude, document_id=self.document_id, **self.parser.options
+            self.sources,
+            exclude=self.exclude,
+            follow_symlinks=self.follow_symlinks,
+            document_id=self.document_id,
+            **self.parser.options,
         )
         yield from _documents(sources, on_error=self.on_error, progress=self.progress)
 

@@ -334,6 +334,8 @@ class ColPaliVectorStore(VectorStore):
         document_id: str | None = None,
         include_image: bool = False,
         exclude: Iterable[str] = (),
+        follow_symlinks: bool = False,
+        force: bool = False,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
         stop: Event | None = None,
@@ -354,6 +356,8 @@ class ColPaliVectorStore(VectorStore):
             document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
             include_image: whether to store the picture of each page as base64 in the metadata.
             exclude: patterns of files in a folder to leave out, such as "drafts/*".
+            follow_symlinks: search folders behind symbolic links too; see `stores.find_documents`.
+            force: draw and encode pages that are stored already; see `stores.ingest`.
             on_error: as for `add_documents`; a document that cannot be read in full keeps its earlier pages.
             progress: as for `add_documents`.
             stop: as for `add_documents`.
@@ -374,8 +378,8 @@ class ColPaliVectorStore(VectorStore):
         options: dict[str, Any] = {"dpi": dpi, "password": password, "include_image": include_image}
         options |= {"isolate": isolate, "metadata": metadata, "document_id": document_id, "pages": page_numbers(pages)}
         storable_metadata(metadata)
-        sources = document_sources([source], exclude=exclude, **options)
-        return self._ingest(sources, on_error=on_error, progress=progress, stop=stop)
+        sources = document_sources([source], exclude=exclude, follow_symlinks=follow_symlinks, **options)
+        return self._ingest(sources, force=force, on_error=on_error, progress=progress, stop=stop)
 
     def delete(  # type: ignore[override]
         self, ids: Iterable[str] | None = None, *, filter: FilterInput = None
@@ -611,6 +615,8 @@ class ColPaliVectorStore(VectorStore):
         document_id: str | None = None,
         include_image: bool = False,
         exclude: Iterable[str] = (),
+        follow_symlinks: bool = False,
+        force: bool = False,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
         stop: Event | None = None,
@@ -618,7 +624,7 @@ class ColPaliVectorStore(VectorStore):
         """`add_pdf` in a thread, without blocking the event loop."""
         options: dict[str, Any] = {"dpi": dpi, "pages": pages, "password": password, "include_image": include_image}
         options |= {"metadata": metadata, "document_id": document_id, "exclude": exclude, "isolate": isolate}
-        options |= {"on_error": on_error, "progress": progress}
+        options |= {"follow_symlinks": follow_symlinks, "force": force, "on_error": on_error, "progress": progress}
         return await cancellable(lambda either: self.add_pdf(source, stop=either, **options), stop)
 
     async def asimilarity_search_by_vector_with_score(

@@ -20,7 +20,8 @@ from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import document_id as derived_id
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import DocumentSource
-from colpali_integrations.stores.indexing import check_document_id, find_documents, read_documents
+from colpali_integrations.stores.folders import find_documents
+from colpali_integrations.stores.indexing import check_document_id, read_documents
 from colpali_integrations.stores.ingest import ProgressCallback
 
 __all__ = ["PdfPageReader"]
@@ -82,6 +83,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         document_id: str | None = None,
         pages: Iterable[int] | None = None,
         exclude: Iterable[str] = (),
+        follow_symlinks: bool = False,
         name: str | None = None,
         fs: Any = None,
         progress: ProgressCallback | bool = False,
@@ -96,6 +98,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
             document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
             pages: 1-based numbers of the pages of each document; None for all.
             exclude: patterns of files in folders to ignore; see `stores.find_documents`.
+            follow_symlinks: read folders behind symbolic links too; see `stores.find_documents`.
             name: stored as `source` of a single document. It identifies content without a path.
             fs: an fsspec file system to read files from, as `SimpleDirectoryReader` passes it. A page of a file that is
                 not local carries its picture, and the URL of the file ("s3://shelf/report.pdf") identifies it.
@@ -117,7 +120,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         contents = [one for one in sources if isinstance(one, bytes)]
         paths = [one for one in sources if not isinstance(one, bytes)]
         is_local = fs is None or isinstance(fs, LocalFileSystem)
-        local = find_documents(paths, exclude=exclude) if is_local else []
+        local = find_documents(paths, exclude=exclude, follow_symlinks=follow_symlinks) if is_local else []
         remote = [] if is_local else [os.fspath(one) for one in paths]
         if name is not None and (number := len(local) + len(contents) + len(remote)) != 1:
             raise ConfigurationError(f"name names one document, and there are {number}; call load_data once for each")

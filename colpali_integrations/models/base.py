@@ -16,18 +16,20 @@ from colpali_integrations.models.builder.files import (
     ADAPTER_FILE,
     DESCRIPTION_FILE,
     INDEX_FILE,
+    LENGTHS_FILE,
     MODULES_FILE,
     WEIGHTS_FILE,
     is_adapter,
+    module_files,
     shard_names,
     weight_names,
 )
 from colpali_integrations.models.chat_template import TEMPLATE_FILE
-from colpali_integrations.models.folder import content_revision, revision_at
+from colpali_integrations.models.content import content_revision
+from colpali_integrations.models.folder import revision_at
 from colpali_integrations.models.hub import read_json, resolve_files
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription
-from colpali_integrations.models.sentence_transformers import LENGTHS_FILE, module_files
 
 __all__ = ["BaseFiles", "base_configuration", "find_base", "is_repository", "small_files"]
 

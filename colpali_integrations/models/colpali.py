@@ -14,6 +14,7 @@ from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.builder.quantization import Precision
 from colpali_integrations.models.family import Codec, DenseCodec, Family, Prepared
 from colpali_integrations.models.loading import load_parts
+from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
@@ -46,6 +47,7 @@ class ColPali:
         sessions: its sessions, one per device.
         description: the model's description, also an attribute.
         image_options: keyword arguments for `load_image`.
+        opened: how it was opened, for advice in errors, also an attribute; None where it is unknown.
 
     Example:
         >>> from colpali_integrations import max_sim
@@ -64,11 +66,10 @@ class ColPali:
         sessions: Sequence[ModelSessions],
         description: ModelDescription,
         image_options: dict[str, Any] | None = None,
+        opened: Opened | None = None,
     ) -> None:
-        self.family = family
-        self._sessions = list(sessions)
-        self.description = description
-        self._image_options = image_options or {}
+        self.family, self.description, self.opened = family, description, opened
+        self._sessions, self._image_options = list(sessions), image_options or {}
 
     @classmethod
     def from_pretrained(

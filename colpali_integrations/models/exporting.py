@@ -9,7 +9,7 @@ int8 weights contain it.
 | `text.onnx`, `text.safetensors` | the side of questions and texts, which works without the next two |
 | `tower.onnx`, `tower.safetensors` | the vision tower |
 | `encoder.onnx`, `encoder.safetensors` | the one graph of NeoMME, in place of those four |
-| `colpali_integrations.json` | prompts, settings, and the checkpoint, whose fingerprint the folder has |
+| `colpali_integrations.json` | prompts, settings, the checkpoint, whose fingerprint it has, and a hash of each file |
 | others | tokenizer, configuration and processor, as they are in the checkpoint |
 """
 
@@ -27,6 +27,7 @@ from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, DESCRIPTION_FILE, INDEX_FILE
 from colpali_integrations.models.builder.quantization import Precision
+from colpali_integrations.models.exported import FILES, hashes
 from colpali_integrations.models.folder import new_folder
 from colpali_integrations.models.loading import ModelFiles, find_files
 from colpali_integrations.models.options import ModelOptions
@@ -65,6 +66,7 @@ def export_model(
     out: str | os.PathLike[str],
     *,
     precision: Precision | None = None,
+    dim: int | None = None,
     base: str | os.PathLike[str] | None = None,
     allow_unused: Sequence[str] | None = None,
     local_dir: str | os.PathLike[str] | None = None,
@@ -78,8 +80,9 @@ def export_model(
 
     Args:
         name_or_path: as in `ColPali.from_pretrained`.
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, or is empty; a link is followed.
         precision: as in `ColPali.from_pretrained`; the folder has this one only.
+        dim: as in `ColPali.from_pretrained`; the folder has this one only.
         base: as in `ColPali.from_pretrained`.
         allow_unused: as in `ColPali.from_pretrained`.
         local_dir: as in `ColPali.from_pretrained`.
@@ -88,12 +91,14 @@ def export_model(
         local_files_only: as in `ColPali.from_pretrained`.
 
     Raises:
-        ConfigurationError: `out` exists and is not an empty folder, or an option is not one of the model's.
+        ConfigurationError: `out` exists and is not an empty folder, or cannot be written; or an option is not one of
+            the model's.
         ModelNotFoundError: as `ColPali.from_pretrained`.
         ModelLoadError: the model is an ONNX export already, or as `ColPali.from_pretrained`.
     """
     options = ModelOptions(
         precision=precision,
+        dim=dim,
         base=base,
         allow_unused=allow_unused,
         local_dir=local_dir,
@@ -109,7 +114,8 @@ def export_model(
         written = list(folder.iterdir())
         small = sorted(_copy_small_files(files, folder))
         description = _description(files.description, graphs[-1].part, [*(path.name for path in written), *small])
-        text = json.dumps({"description": description}, indent=2, ensure_ascii=False)
+        recorded = hashes(folder, [*(path.name for path in written), *small])
+        text = json.dumps({"description": description, FILES: recorded}, indent=2, ensure_ascii=False)
         (folder / DESCRIPTION_FILE).write_text(f"{text}\n", encoding="utf-8")
         size = sum(path.stat().st_size for path in written)
     return Exported(Path(out).expanduser(), files.description.name, graphs[0].precision, size)

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import zip_longest
 from typing import Any
 
-__all__ = ["Fingerprint", "PageSettings", "identity", "same_identity", "typed_fields"]
+__all__ = ["COMMIT", "Fingerprint", "PageSettings", "identity", "joined", "same_identity", "typed_fields"]
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A revision that stays; a branch and a tag may move."""
+
+_FILES = "sha256:"
+_IDENTITY = re.compile(r"[0-9a-f]+@[0-9a-fsh:,+]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,11 @@ class PageSettings:
     def options(self) -> dict[str, Any]:
         """Those that are options of `ColPali.from_pretrained`, without those that are left to the model's files."""
         return {name: value for name, value in asdict(self).items() if name != "weights" and value is not None}
+
+    def changed(self, settings: object) -> PageSettings:
+        """These settings with those that a description or options set, None for none."""
+        values = {one.name: getattr(settings, one.name) for one in fields(self) if one.name != "weights"}
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
 
     def matches(self, other: PageSettings) -> bool:
         """Whether both make the same vectors of a page."""
@@ -78,6 +91,11 @@ class Fingerprint:
     def same_space(self, other: Fingerprint) -> bool:
         """Whether vectors of both can be compared."""
         return same_identity(self.space, other.space)
+
+    def joined(self, other: Fingerprint) -> Fingerprint:
+        """This fingerprint with the revisions that only the other one knows, where both are of the same weights."""
+        weights = joined(self.pages.weights, other.pages.weights)
+        return Fingerprint(joined(self.space, other.space), replace(self.pages, weights=weights))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Fingerprint:
@@ -123,15 +141,17 @@ def identity(values: Mapping[str, Any], *revisions: str | None) -> str:
 
     Args:
         values: JSON-safe.
-        revisions: of the weights, and of the base of an adapter: a commit, or "sha256:" and a hash over the files; None
-            if unknown, as of a model that is only named.
+        revisions: of the weights, and of the base of an adapter: a commit of 40 hex digits, or "sha256:" and a hash
+            over the files. Others are unknown: None, as of a model that is only named, and a branch or a tag, which may
+            move.
 
     Example:
-        >>> identity({"dim": 128}, "0123abc", None)
-        'b96be1a6caba8fc8@0123abc+'
+        >>> identity({"dim": 128}, "sha256:0123abcd", "main")
+        'b96be1a6caba8fc8@sha256:0123abcd+'
     """
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-    return f"{digest}@{'+'.join(revision or '' for revision in revisions)}"
+    exact = (one if one and (one.startswith(_FILES) or COMMIT.fullmatch(one)) else "" for one in revisions)
+    return f"{digest}@{'+'.join(exact)}"
 
 
 def same_identity(one: str, other: str) -> bool:
@@ -144,12 +164,34 @@ def same_identity(one: str, other: str) -> bool:
         >>> same_identity("d3b6@0123abc+", "d3b6@+"), same_identity("d3b6@0123abc+", "d3b6@4567def+")
         (True, False)
     """
-    digest, _, revisions = one.partition("@")
-    other_digest, _, other_revisions = other.partition("@")
-    pairs = zip(revisions.split("+"), other_revisions.split("+"), strict=False)
-    return digest == other_digest and all(_agree(*pair) for pair in pairs)
+    if not (_IDENTITY.fullmatch(one) and _IDENTITY.fullmatch(other)):
+        return one == other
+    (digest, revisions), (other_digest, other_revisions) = _parts(one), _parts(other)
+    pairs = zip(revisions, other_revisions, strict=False)
+    return digest == other_digest and all(a[kind] == b[kind] for a, b in pairs for kind in a.keys() & b.keys())
 
 
-def _agree(one: str, other: str) -> bool:
-    comparable = one.startswith("sha256:") == other.startswith("sha256:")
-    return not (one and other and comparable) or one == other
+def joined(one: str, other: str) -> str:
+    """The first of two identities with the revisions that only the other one knows; unchanged if they differ.
+
+    Each revision then has a commit and a hash of files, where both kinds have been met.
+
+    Example:
+        >>> joined("d3b6@+4567def", "d3b6@sha256:0123abcd+4567def")
+        'd3b6@sha256:0123abcd+4567def'
+        >>> joined("d3b6@0123abc+", "d3b6@sha256:0123abcd+")
+        'd3b6@0123abc,sha256:0123abcd+'
+    """
+    if one == other or not same_identity(one, other):
+        return one
+    (digest, revisions), (_, other_revisions) = _parts(one), _parts(other)
+    nothing: dict[bool, str] = {}
+    both = [{**b, **a} for a, b in zip_longest(revisions, other_revisions, fillvalue=nothing)]
+    return f"{digest}@{'+'.join(','.join(a[kind] for kind in sorted(a)) for a in both)}"
+
+
+def _parts(identity: str) -> tuple[str, list[dict[bool, str]]]:
+    """The hash, and the revisions: of each its commit and its hash of files, under False and True."""
+    digest, _, revisions = identity.partition("@")
+    several = (revision.split(",") for revision in revisions.split("+"))
+    return digest, [{one.startswith(_FILES): one for one in kinds if one} for kinds in several]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -22,26 +21,27 @@ from colpali_integrations.models.builder.files import (
     MODULES_FILE,
     WEIGHTS_FILE,
     adapter_file,
+    module_files,
     shard_names,
     weight_names,
 )
+from colpali_integrations.models.content import content_revision
+from colpali_integrations.models.exported import compared
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
+from colpali_integrations.models.fingerprint import COMMIT
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.registry import ModelDescription, Origin, list_supported_models, trained_as
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
-from colpali_integrations.models.sentence_transformers import Modules, check_template, module_files, without_modules
+from colpali_integrations.models.sentence_transformers import Modules, check_template, without_modules
 from colpali_integrations.models.unsupported import ADDING, check_architecture, unknown_architecture
 
 __all__ = [
-    *("DESCRIPTION_FILE", "content_revision", "describe_folder", "describe_repository"),
-    *("new_folder", "revision_at", "weight_files"),
+    *("DESCRIPTION_FILE", "describe_folder", "describe_repository", "new_folder", "revision_at", "weight_files"),
 ]
 
 logger = logging.getLogger(__name__)
 
-_HASHED_WHOLE = 64 * 2**20
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _PROMPTS = ("query_prefix", "query_suffix", "image_prompt")
 # In the names of all classes that are trained to retrieve, and of their processors.
 _RETRIEVAL = re.compile(r"\bcol|forretrieval")
@@ -72,6 +72,7 @@ def describe_folder(folder: Path, *, base: Path | None = None) -> ModelDescripti
     model = _read_description(folder) if described else _guess_description(folder, base=base)
     present = tuple(name for name in model.additional_files if name != ADAPTER_CONFIG and (folder / name).exists())
     if model.origin is not None:
+        model = compared(model, folder)
         model_file, weights = model.model_file, []  # the weights are among the additional files
     elif base is not None:
         model_file = adapter_file(folder)
@@ -80,15 +81,16 @@ def describe_folder(folder: Path, *, base: Path | None = None) -> ModelDescripti
     elif model.is_checkpoint or (FAMILIES[model.family].settings and _has_only_weights(folder)):
         weights = weight_names(folder)
         model_file = INDEX_FILE if (folder / INDEX_FILE).is_file() else WEIGHTS_FILE
-        present = tuple(dict.fromkeys([*present, *weights]))
+        present = tuple(name for name in dict.fromkeys([*present, *weights]) if name != model_file)
     else:
         model_file = _onnx_file(folder, model.model_file)
         weights = [path.relative_to(folder).as_posix() for path in weight_files(folder / model_file)]
+    content = model.revision if model.origin else content_revision(folder, {*present, model_file, *weights})
     return replace(
         model,
         name=folder.resolve().name.strip() or "model",
         repository=None,
-        revision=content_revision(folder, {*present, model_file, *weights}),
+        revision=content,
         model_file=model_file,
         additional_files=present,
         size_in_bytes=sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
@@ -147,17 +149,21 @@ def new_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary folder that becomes `out` when the block ends without an error.
 
     Args:
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, or is empty; of a link, the folder that it leads to.
 
     Raises:
-        ConfigurationError: `out` exists and is not an empty folder.
+        ConfigurationError: `out` exists and is not an empty folder, or cannot be written.
     """
-    target = Path(out).expanduser()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigurationError(f"{target} exists already; name a folder that does not exist yet")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-        draft = Path(temporary) / "model"
+    try:
+        target = Path(out).expanduser().resolve()
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise ConfigurationError(f"{out} exists already; name a folder that does not exist yet")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        raise ConfigurationError(f"{out} cannot be written ({error}); name another folder") from error
+    with temporary as folder:
+        draft = Path(folder) / "model"
         draft.mkdir()
         yield draft
         if target.exists():
@@ -280,36 +286,6 @@ def _hints(folder: Path, config: Mapping[str, Any]) -> str:
     return " ".join(str(one.get(key, "")) for one in configs for key in _HINT_KEYS).lower()
 
 
-def content_revision(folder: Path, names: Iterable[str]) -> str:
-    """Hash the content of files to "sha256:" and 12 hex digits: equal for copies, different for two checkpoints.
-
-    Names, sizes and all the bytes of files of up to 64 MiB count (graphs, tokenizers, configurations). Of larger ones,
-    which are weights, only the first and the last MiB and 64 samples in between count: a checkpoint that was trained
-    further differs almost everywhere, and opening a model should not take a minute for a checksum.
-
-    Args:
-        folder: where the files are.
-        names: relative to it, with forward slashes; missing files are skipped.
-
-    Raises:
-        ModelLoadError: a file cannot be read.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(set(names)):
-        try:
-            with (folder / name).open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
-                for start, length in _samples(size):
-                    file.seek(start)
-                    digest.update(file.read(length))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ModelLoadError(f"cannot read {folder / name}: {error}") from error
-    return f"sha256:{digest.hexdigest()[:12]}"
-
-
 def revision_at(description: ModelDescription, directory: Path) -> str | None:
     """The exact revision of the files in a folder: a description may follow a branch, and a branch moves on.
 
@@ -326,17 +302,9 @@ def revision_at(description: ModelDescription, directory: Path) -> str | None:
     """
     if description.repository is None:
         return description.revision
-    if directory.parent.name == "snapshots" and _COMMIT.fullmatch(directory.name):
+    if directory.parent.name == "snapshots" and COMMIT.fullmatch(directory.name):
         return directory.name
     return content_revision(directory, description.files)
-
-
-def _samples(size: int) -> list[tuple[int, int]]:
-    """(start, length) of the parts of a file that are hashed."""
-    if size <= _HASHED_WHOLE:
-        return [(start, 2**20) for start in range(0, size, 2**20)]
-    between = [(size * part // 65, 2**14) for part in range(1, 65)]
-    return [(0, 2**20), *between, (size - 2**20, 2**20)]
 
 
 def _has_only_weights(folder: Path) -> bool:

@@ -18,15 +18,18 @@ from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
     DESCRIPTION_FILE,
     INDEX_FILE,
+    MODULES_FILE,
     WEIGHTS_FILE,
     is_adapter,
+    module_files,
+    module_folders,
     shard_names,
     weight_names,
 )
 from colpali_integrations.models.registry import ModelDescription
 
 __all__ = [
-    *("CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files", "with_weights"),
+    *("CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files", "with_named_files"),
 ]
 
 logger = logging.getLogger(__name__)
@@ -105,20 +108,22 @@ def resolve_files(
     return _complete(downloaded, description)
 
 
-def with_weights(description: ModelDescription, folder: Path) -> ModelDescription:
-    """Add the weights to the files of a model that is registered with an index alone.
+def with_named_files(description: ModelDescription, folder: Path) -> ModelDescription:
+    """Add the files that an index of shards and a modules.json name to those of a model that has such lists.
 
     Args:
         description: the model.
-        folder: with its index of shards; without one, its weights are one file.
+        folder: with those lists, as far as it has them; without an index of shards, the weights are one file.
 
     Raises:
-        ModelLoadError: the index is damaged.
+        ModelLoadError: a list is damaged.
     """
-    if description.model_file != INDEX_FILE:
-        return description
-    weights = shard_names(folder) if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
-    return replace(description, additional_files=tuple(dict.fromkeys([*description.additional_files, *weights])))
+    weights: list[str] = []
+    if description.model_file == INDEX_FILE:
+        weights = shard_names(folder) if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
+    modules = module_files(folder) if MODULES_FILE in description.files else []
+    names = dict.fromkeys([*description.additional_files, *weights, *modules])
+    return replace(description, additional_files=tuple(names))
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ class CacheState:
     Attributes:
         folder: the folder of its files; None without any.
         missing: required files that are missing.
-        short: files that are shorter than the graph, or their own header, requires.
+        short: files that are shorter than the graph, or their own header, requires; and lists of files that cannot be
+            read.
         partial: pieces of interrupted downloads.
         size: bytes of the present files, pieces included.
     """
@@ -168,12 +174,26 @@ def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[s
     partial = tuple(path for path in files if path.suffix == ".incomplete")
     if folder is None:
         return CacheState(None, partial=partial, size=_bytes(files))
-    description = with_weights(description, folder)
+    if damaged := _damaged_lists(folder, description):
+        return CacheState(folder, short=damaged, partial=partial, size=_bytes(files))
+    description = with_named_files(description, folder)
     short = _cut_off(folder, description) if description.is_checkpoint else _shorter(folder, description)
     missing = _missing(folder, description)
     if description.is_adapter and not missing and not _has_base(folder, description, cache_dir):
         missing = ["its base checkpoint"]
     return CacheState(folder, tuple(missing), short, partial, _bytes(files))
+
+
+def _damaged_lists(folder: Path, description: ModelDescription) -> tuple[str, ...]:
+    """The lists of a model's files that cannot be read."""
+    damaged = []
+    for name, read in ((INDEX_FILE, shard_names), (MODULES_FILE, module_folders)):
+        if name in description.files and (folder / name).is_file():
+            try:
+                read(folder)
+            except ModelLoadError:
+                damaged.append(name)
+    return tuple(damaged)
 
 
 def _has_base(folder: Path, description: ModelDescription, cache_dir: str | os.PathLike[str] | None) -> bool:

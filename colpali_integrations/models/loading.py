@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
+from colpali_integrations.models.exported import compared
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder, describe_repository, revision_at
-from colpali_integrations.models.hub import resolve_files, with_weights
+from colpali_integrations.models.hub import resolve_files, with_named_files
+from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import ModelDescription, find_model, not_registered, registered_model
-from colpali_integrations.models.sentence_transformers import module_files
 from colpali_integrations.runtime.session import (
     ModelSessions,
     Provider,
@@ -43,6 +44,7 @@ class ModelParts(NamedTuple):
     sessions: list[ModelSessions]
     description: ModelDescription
     image_options: dict[str, Any]
+    opened: Opened
 
 
 def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bool = False) -> ModelParts:
@@ -73,7 +75,8 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
     if not lazy_load:
         for one in sessions:
             one.load()
-    return ModelParts(family, sessions, files.description, options.image_options)
+    opened = Opened.by(os.fspath(name_or_path), options, files.description)
+    return ModelParts(family, sessions, files.description, options.image_options, opened)
 
 
 def _providers(options: ModelOptions) -> Sequence[Provider] | None:
@@ -116,10 +119,12 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     description = _with_settings(description, options)
     if description.is_checkpoint:
         check_onnxruntime(FAMILIES[description.family].onnxruntime, description.name)
-    description = _with_named_files(description, options, given)
+    description = _with_files(description, options, given)
     folder = resolve_files(
         description, local_dir=given, cache_dir=options.cache_dir, local_files_only=options.local_files_only
     )
+    if description.repository is not None and description.origin is not None:
+        description = compared(description, folder)
     description = replace(description, revision=revision_at(description, folder))
     if not description.is_adapter:
         return ModelFiles(description, folder)
@@ -127,16 +132,12 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     return ModelFiles(replace(description, base=base.name, base_revision=base.revision), folder, base.folder)
 
 
-def _with_named_files(
-    description: ModelDescription, options: ModelOptions, given: NameOrPath | None
-) -> ModelDescription:
+def _with_files(description: ModelDescription, options: ModelOptions, given: NameOrPath | None) -> ModelDescription:
     """The description of a registered model with the files that its index of shards and its modules.json name."""
     if description.repository is None or not {INDEX_FILE, MODULES_FILE} & set(description.files):
         return description
     folder = small_files(description.repository, options, description.revision) if given is None else Path(given)
-    description = with_weights(description, folder)
-    files = tuple(dict.fromkeys([*description.additional_files, *module_files(folder)]))
-    return replace(description, additional_files=files)
+    return with_named_files(description, folder)
 
 
 def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescription, NameOrPath | None]:
@@ -195,11 +196,12 @@ def _with_settings(description: ModelDescription, options: ModelOptions) -> Mode
 
 def _check_exported(description: ModelDescription, checkpoint: str, chosen: Mapping[str, Any]) -> None:
     """Refuse settings that were fixed when the folder was exported."""
-    precision = description.precision or "float32"
-    if chosen.get("precision", precision) != precision or "allow_unused" in chosen:
+    fixed = {"precision": description.precision or "float32", "dim": description.dim}
+    if any(chosen.get(name, value) != value for name, value in fixed.items()) or "allow_unused" in chosen:
+        made = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
         raise ConfigurationError(
-            f"{description.name} was exported from {checkpoint} with precision={precision!r}, which "
-            "cannot be changed; export the checkpoint again with other options"
+            f"{description.name} was exported from {checkpoint} with {made}, which cannot be changed; export the "
+            "checkpoint again with other options"
         )
 
 

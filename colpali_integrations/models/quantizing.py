@@ -28,6 +28,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.folder import new_folder, weight_files
 from colpali_integrations.models.loading import find_files
 from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32, GraphFiles
 from colpali_integrations.scoring.maxsim import max_sim, top_pages
@@ -35,7 +36,7 @@ from colpali_integrations.scoring.maxsim import max_sim, top_pages
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["Agreement", "Quantized", "compare", "quantize_model"]
+__all__ = ["Agreement", "Quantized", "check_not_exported", "compare", "quantize_model"]
 
 # Operators of quantised exports.
 _QUANTIZED = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "MatMulNBits", "QLinearMatMul", "QuantizeLinear"})
@@ -82,13 +83,13 @@ def quantize_model(
 
     Args:
         name_or_path: as in `ColPali.from_pretrained`.
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, or is empty; a link is followed.
         local_dir: as in `ColPali.from_pretrained`.
         cache_dir: as in `ColPali.from_pretrained`.
         local_files_only: as in `ColPali.from_pretrained`.
 
     Raises:
-        ConfigurationError: `out` exists and is not an empty folder.
+        ConfigurationError: `out` exists and is not an empty folder, or cannot be written.
         ModelNotFoundError: as `ColPali.from_pretrained`.
         ModelLoadError: the model cannot be quantised.
     """
@@ -100,6 +101,7 @@ def quantize_model(
         options = ModelOptions(local_dir=local_dir, cache_dir=cache_dir, local_files_only=local_files_only)
         files = find_files(name_or_path, options)
         description, source = files.description, files.folder
+        check_not_exported(description)
         graphs = files.family().graphs
         if not isinstance(graphs, GraphFiles):
             raise ModelLoadError(
@@ -133,6 +135,19 @@ def quantize_model(
         bytes_before=sum(file.stat().st_size for file in (*paths, *weights)),
         bytes_after=bytes_after,
     )
+
+
+def check_not_exported(model: ModelDescription) -> None:
+    """Refuse a folder that `export_model` wrote: its weights have the precision that was chosen then.
+
+    Raises:
+        ModelLoadError: it is one.
+    """
+    if model.origin is not None:
+        raise ModelLoadError(
+            f"{model.name} was exported from {model.origin.name} with precision={model.precision or 'float32'!r}; "
+            f"quantize {model.origin.name}, or export it again with precision='int8'"
+        )
 
 
 def _write_quantized(model: ModelProto, target: Path, *, apart: bool) -> int:

@@ -79,7 +79,7 @@ class ModelDescription:
         dim: length of one vector.
         repository: Hugging Face Hub repository; None for a bundled or purely local model.
         revision: commit, tag or branch of the repository; None follows its default branch. For the bundled model and
-            models in folders, a hash of the files (`models.folder.content_revision`).
+            models in folders, a hash of the files (`models.content.content_revision`).
         model_file: the ONNX file, relative to the repository; or, of a checkpoint as it was trained, model.safetensors
             or model.safetensors.index.json.
         additional_files: files required beside it (external data, shards, tokenizer, processor configuration).
@@ -350,7 +350,7 @@ _COLQWEN3 = ModelDescription(
     family="qwen3_vl",
     repository="TomoroAI/tomoro-colqwen3-embed-4b",
     dim=320,
-    model_file=INDEX_FILE,  # or one file: `hub.with_weights` asks the repository
+    model_file=INDEX_FILE,  # or one file: `hub.with_named_files` asks the repository
     additional_files=_QWEN2_VL_FILES,
     query_suffix="<|endoftext|>" * 10,
     image_prompt="<|im_start|>user\n<|vision_start|><image><|vision_end|>Describe the image.<|im_end|><|endoftext|>",

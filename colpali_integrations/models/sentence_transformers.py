@@ -21,15 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import ModelLoadError
-from colpali_integrations.models.builder.files import DENSE, MODULES_FILE, WEIGHTS_FILE, module_folders
+from colpali_integrations.models.builder.files import DENSE, LENGTHS_FILE, MODULES_FILE, module_folders
 from colpali_integrations.models.chat_template import TEMPLATE_FILE
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
 from colpali_integrations.models.registry import ModelDescription
 
-__all__ = ["LENGTHS_FILE", "Modules", "check_template", "module_files", "without_modules"]
-
-LENGTHS_FILE = "sentence_bert_config.json"
+__all__ = ["Modules", "check_template", "without_modules"]
 
 _MASK, _NORMALIZE = "MultiVectorMask", "Normalize"
 _KNOWN = ("Transformer", DENSE, _MASK, _NORMALIZE)
@@ -38,20 +36,6 @@ _TOKENS = "token_embeddings"
 _NUMBERED = re.compile(r"\d+_\w+/")
 _ROLE = "<|im_start|>"
 _PICTURE = "<|vision_start|><image><|vision_end|>"
-
-
-def module_files(folder: Path) -> list[str]:
-    """The files of this layout that stand beside those of the backbone; [] for other folders.
-
-    Args:
-        folder: with its modules.json.
-    """
-    folders = module_folders(folder)
-    if not folders:
-        return []
-    configurations = [f"{path}/config.json" for path in folders.values() if path]
-    weights = [f"{folders[DENSE]}/{WEIGHTS_FILE}"] if DENSE in folders else []
-    return [MODULES_FILE, LENGTHS_FILE, *configurations, *weights]
 
 
 def without_modules(names: Iterable[str]) -> list[str]:

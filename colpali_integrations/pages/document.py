@@ -70,6 +70,8 @@ class PagedDocument:
         document_id: identity of the document.
         page_count: number of pages.
         digest: SHA-256 of the bytes (of the pixels, for a picture in memory).
+        missing_fonts: of the pages whose text was read: the number of each page that is drawn without some characters,
+            and the names of the fonts that are neither in the file nor on this machine.
 
     Raises:
         ConfigurationError: dpi is not positive, or another option has an invalid value.
@@ -105,6 +107,7 @@ class PagedDocument:
         self.metadata = {**checked_metadata(extra_metadata, "extra_metadata"), **self._tags}
         self._password, self._isolate = password, isolate
         self._pdf: Pdf | None = None
+        self.missing_fonts: dict[int, tuple[str, ...]] = {}
         self.digest = ""
         self.is_pdf = not isinstance(self.source, Image.Image) and is_pdf(self.path or self.source)
         self.dpi = dpi if self.is_pdf else None
@@ -203,7 +206,12 @@ class DocumentPage:
     @cached_property
     def content(self) -> str:
         """The text layer, or the page's name, because frameworks treat documents of equal content as duplicates."""
-        text = self.document._opened.text(self.number).strip() if self.document.is_pdf else ""
+        document = self.document
+        if not document.is_pdf:
+            return self.name
+        text = document._opened.text(self.number).strip()
+        if names := document._opened.missing_fonts(self.number):
+            document.missing_fonts[self.number] = names
         return text or self.name
 
     @property

@@ -22,6 +22,7 @@ from colpali_integrations._forks import renew_after_forks
 from colpali_integrations.errors import PdfError
 from colpali_integrations.pages._process import Reply, Worker, WorkerEndedError
 from colpali_integrations.pdfium.limits import Limits
+from colpali_integrations.pdfium.messages import MAX_FONTS, PageText
 from colpali_integrations.pdfium.pixels import MAX_BYTES, MAX_SIDE, Pixels
 
 __all__ = ["IsolatedReader", "WorkerPool", "image_of"]
@@ -78,9 +79,10 @@ class IsolatedReader:
         fields = self._read("size", number).fields
         return _number(fields, "width", 0, _LONGEST_SIDE), _number(fields, "height", 0, _LONGEST_SIDE)
 
-    def text(self, number: int) -> str:
-        """The text layer."""
-        return self._read("text", number).data.decode(errors="replace")
+    def text(self, number: int) -> PageText:
+        """The text layer, and the fonts that are missing to draw it."""
+        reply = self._read("text", number)
+        return PageText(reply.data.decode(errors="replace"), _names(reply.fields.get("missing_fonts")))
 
     def label(self, number: int) -> str:
         """The printed number; "" where the document names none."""
@@ -403,6 +405,11 @@ def _text(fields: dict[str, Any], name: str) -> str:
 def _raises_interrupts() -> bool:
     """Whether Ctrl-C raises KeyboardInterrupt in this program, as it does where no handler of the program's own is."""
     return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else []
+    return tuple(name for name in names if isinstance(name, str) and name.isprintable())[:MAX_FONTS]
 
 
 _NOT_OURS = "it breaks the process that reads PDFs"

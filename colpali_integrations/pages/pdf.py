@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -19,6 +19,7 @@ from colpali_integrations._options import checked_number, shown
 from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
 from colpali_integrations.pages.images import image_name, read_whole
 from colpali_integrations.pages.isolation import IsolatedReader, image_of
+from colpali_integrations.pdfium.messages import PageText
 
 __all__ = [
     "FailedPage",
@@ -26,6 +27,7 @@ __all__ = [
     "PdfPage",
     "checked_password",
     "is_pdf",
+    "missing_fonts_message",
     "open_pdf",
     "page_numbers",
     "pages_and_failures",
@@ -123,7 +125,10 @@ class Pdf(Protocol):
         """Width and height of a page in points (1/72 inch), as displayed (after the page's own rotation)."""
 
     def text(self, number: int) -> str:
-        """The text layer of a page; "" for a scan without one."""
+        """The text layer of a page, as far as a viewer shows it; "" for a scan without one."""
+
+    def missing_fonts(self, number: int) -> tuple[str, ...]:
+        """Names of fonts that are neither in the file nor on this machine: the picture lacks their characters."""
 
     def label(self, number: int) -> str:
         """The printed number of a page, such as "iv"; the number itself where the document names no label."""
@@ -243,6 +248,19 @@ def pdf_page_count(source: PdfSource, *, password: str | None = None, isolate: b
         return pdf.page_count
 
 
+def missing_fonts_message(names: Sequence[str]) -> str:
+    """What is wrong with pages that lack fonts, and what to do.
+
+    >>> missing_fonts_message(["Ryumin-Light"])
+    'not drawn are characters of Ryumin-Light, a font neither in the file nor on this machine; `colpali-integrations ...
+    """
+    listed = f"{names[0]}, a font" if len(names) == 1 else f"{', '.join(names)}, fonts"
+    return (
+        f"not drawn are characters of {listed} neither in the file nor on this machine; `colpali-integrations doctor` "
+        "says which fonts to install; then index the document again with force=True (--force)"
+    )
+
+
 def page_numbers(pages: Iterable[int] | None) -> list[int] | None:
     """The requested pages as a list, which may be read once per document; None for all.
 
@@ -326,7 +344,7 @@ class _Reader(Protocol):
 
     def size(self, number: int) -> tuple[float, float]: ...
 
-    def text(self, number: int) -> str: ...
+    def text(self, number: int) -> PageText: ...
 
     def label(self, number: int) -> str: ...
 
@@ -342,14 +360,18 @@ class _OpenPdf:
         self.name = name
         self._reader: _Reader | None = reader
         self.page_count = reader.page_count
+        self._latest_text: tuple[int, PageText] | None = None
+        self._has_warned = False
 
     def size(self, number: int) -> tuple[float, float]:
         with self._reading(number) as (reader, page):
             return reader.size(page)
 
     def text(self, number: int) -> str:
-        with self._reading(number) as (reader, page):
-            return reader.text(page)
+        return self._text(number).text
+
+    def missing_fonts(self, number: int) -> tuple[str, ...]:
+        return self._text(number).missing_fonts
 
     def label(self, number: int) -> str:
         with self._reading(number) as (reader, page):
@@ -384,6 +406,20 @@ class _OpenPdf:
         except Exception as error:
             raise PdfError(f"{self.name}, page {number} cannot be drawn: {_reason(error)}") from error
 
+    def _text(self, number: int) -> PageText:
+        """The latest page's text is kept for the question about its fonts."""
+        with self._reading(number) as (reader, page):
+            latest = self._latest_text
+            if latest is None or latest[0] != page:
+                latest = self._latest_text = page, reader.text(page)
+                self._warn_of_fonts(page, latest[1].missing_fonts)
+            return latest[1]
+
+    def _warn_of_fonts(self, page: int, names: tuple[str, ...]) -> None:
+        if names and not self._has_warned:
+            self._has_warned = True  # once per document
+            logger.warning("%s, page %d: %s", self.name, page, missing_fonts_message(names))
+
     def _warn(self, page: int, size: tuple[float, float], drawn: float, dpi: float) -> None:
         logger.warning(
             "%s, page %d is %.0f x %.0f points; drawn at %.0f dpi instead of %g, which is 50 megapixels",
@@ -406,7 +442,7 @@ class _LockedReader:
         with _pdfium:
             return self._reader.size(number)
 
-    def text(self, number: int) -> str:
+    def text(self, number: int) -> PageText:
         with _pdfium:
             return self._reader.text(number)
 

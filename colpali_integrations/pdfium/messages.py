@@ -12,16 +12,31 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["HEAD_BYTES", "MAX_FIELDS", "OTHER_VERSION", "lengths", "pack", "unpack"]
+__all__ = ["HEAD_BYTES", "MAX_FIELDS", "MAX_FONTS", "OTHER_VERSION", "PageText", "lengths", "pack", "unpack"]
 
 _HEAD = struct.Struct(">IQ")
 HEAD_BYTES = _HEAD.size
 # A path, a password, an error or a label; a receiver accepts no more.
 MAX_FIELDS = 2**20
+# Names of missing fonts per page.
+MAX_FONTS = 8
 # The exit code of a worker that is of another version than its caller: their messages may differ.
 OTHER_VERSION = 64
+
+
+class PageText(NamedTuple):
+    """The text of a page.
+
+    Attributes:
+        text: the text layer.
+        missing_fonts: names of the fonts that are neither in the file nor on this machine, so that the page is drawn
+            without their characters.
+    """
+
+    text: str
+    missing_fonts: tuple[str, ...] = ()
 
 
 def pack(fields: Mapping[str, Any], data_length: int) -> bytes:

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pypdfium2
+import pypdfium2.raw as pdfium
 
-from colpali_integrations._logs import without_entries
 from colpali_integrations.errors import PdfError
+from colpali_integrations.pdfium.messages import PageText
+from colpali_integrations.pdfium.names import LAYERS, USER_UNIT, FileNames
 from colpali_integrations.pdfium.pixels import Pixels, drawing_scale
+from colpali_integrations.pdfium.text import clean, read_text
+from colpali_integrations.pdfium.units import user_unit
 
 __all__ = ["PdfiumReader"]
 
@@ -41,6 +45,8 @@ class PdfiumReader:
 
     def __init__(self, source: Path | bytes, password: str | None) -> None:
         self._document: pypdfium2.PdfDocument | None = _open(source, password)
+        self._names = FileNames(source)
+        self._unit: tuple[int, float] | None = None  # of the latest page
         self._loaded: tuple[int, pypdfium2.PdfPage] | None = None
         self._counted = len(self._document)
         self.page_count = _existing_pages(self._document, self._counted)
@@ -48,30 +54,28 @@ class PdfiumReader:
     def size(self, number: int) -> tuple[float, float]:
         """Width and height in points."""
         with self._page(number) as page:
-            width, height = page.get_size()
-        return float(width), float(height)
+            (width, height), unit = page.get_size(), self._user_unit(number)
+        return width * unit, height * unit
 
-    def text(self, number: int) -> str:
-        """The text layer."""
+    def text(self, number: int) -> PageText:
+        """The text layer, and the fonts that are missing to draw it."""
         with self._page(number) as page:
-            text_page = page.get_textpage()
-            try:
-                return _clean(text_page.get_text_range())
-            finally:
-                text_page.close()
+            may_have_layers = self._names.may_have(LAYERS)
+            return read_text(page, self._user_unit(number), may_have_layers=may_have_layers)
 
     def label(self, number: int) -> str:
         """The printed number; "" where the document names none."""
         with self._page(number) as page:
             assert page.pdf is not None
-            return _clean(page.pdf.get_page_label(number - 1))
+            return clean(page.pdf.get_page_label(number - 1))
 
     def draw(self, number: int, dpi: float, memory: mmap | None = None) -> Pixels:
         """The picture, drawn into `memory` if it is given."""
         with self._page(number) as page:
-            scale = drawing_scale(page.get_size(), dpi)
+            (width, height), unit = page.get_size(), self._user_unit(number)
+            scale = drawing_scale((width * unit, height * unit), dpi)
             options = {} if memory is None else {"bitmap_maker": partial(_bitmap, memory)}
-            bitmap = page.render(scale=scale, **options)
+            bitmap = page.render(scale=scale * unit, **options)
         return Pixels(bitmap.width, bitmap.height, bitmap.stride, scale * 72, bitmap.buffer)
 
     def close(self) -> None:
@@ -80,6 +84,13 @@ class PdfiumReader:
         if document is not None:
             self._release()
             document.close()
+
+    def _user_unit(self, number: int) -> float:
+        if not self._names.may_have(USER_UNIT):
+            return 1.0
+        if self._unit is None or self._unit[0] != number:
+            self._unit = number, user_unit(self._document, number)
+        return self._unit[1]
 
     @contextmanager
     def _page(self, number: int) -> Iterator[pypdfium2.PdfPage]:
@@ -102,19 +113,28 @@ class PdfiumReader:
             loaded[1].close()
 
 
+class _Document(pypdfium2.PdfDocument):  # type: ignore[misc]
+    """A document whose forms are drawn.
+
+    pypdfium2 makes a form environment only for a document with an AcroForm. A page that was split off a form keeps its
+    fields without it, and viewers draw them (compared with poppler's drawings). For a document with XFA, pypdfium2
+    logs how to build another pdfium; its pages are drawn anyway.
+    """
+
+    def get_formtype(self) -> int:
+        return int(pdfium.FORMTYPE_ACRO_FORM)
+
+
 def _open(source: Path | bytes, password: str | None) -> pypdfium2.PdfDocument:
     try:
-        document = pypdfium2.PdfDocument(source, password=password)
+        document = _Document(source, password=password)
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
             hint = "the password is wrong" if password else "pass password=..."
             raise PdfError(f"is encrypted; {hint}") from error
         raise PdfError(f"is not a PDF, or is damaged or cut off ({error})") from error
     try:
-        if document.get_formtype():
-            # pypdfium2 logs build instructions for each XFA form, whose pages are drawn anyway.
-            with without_entries("pypdfium2._helpers.document", "XFA"):
-                document.init_forms()  # without this, pdfium does not draw the values of filled-in forms
+        document.init_forms()  # without this, pdfium does not draw the values of filled-in forms
         if len(document) == 0:
             raise PdfError("has no pages")
     except BaseException as error:
@@ -153,12 +173,3 @@ def _exists(document: pypdfium2.PdfDocument, number: int) -> bool:
     except pypdfium2.PdfiumError:
         return False
     return True
-
-
-def _clean(text: str) -> str:
-    """Replace characters that some stores cannot hold.
-
-    pdfium joins lines at a hyphen by U+FFFE, which is no character; broken character maps yield NULs and surrogates.
-    """
-    text = text.replace("\r\n", "\n").replace("\ufffe", "-").replace("\x00", "")
-    return text.encode("utf-8", "ignore").decode("utf-8")

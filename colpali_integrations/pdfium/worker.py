@@ -8,7 +8,8 @@ form of requests and replies.
 | request | fields | reply |
 |---|---|---|
 | open | path or data, password | page_count |
-| size, text, label | page | width and height; text as data; label |
+| size, label | page | width and height; label |
+| text | page | text as data, missing_fonts |
 | draw | page, dpi | width, height, stride and dpi; pixels as data, or in the shared memory |
 | close | | |
 
@@ -105,7 +106,8 @@ class _Worker:
         return _Reply({"width": width, "height": height})
 
     def _text(self, reader: PdfiumReader, page: int, _: dict[str, Any]) -> _Reply:
-        return _Reply({}, reader.text(page).encode())
+        read = reader.text(page)
+        return _Reply({"missing_fonts": read.missing_fonts}, read.text.encode())
 
     def _label(self, reader: PdfiumReader, page: int, _: dict[str, Any]) -> _Reply:
         return _Reply({"label": reader.label(page)})

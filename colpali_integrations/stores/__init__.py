@@ -4,9 +4,10 @@ from colpali_integrations._public import publish
 from colpali_integrations.stores.embedded.reports import LostEntry, Problem, RepairReport, VerifyReport
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import Filter, parse_filter
+from colpali_integrations.stores.folders import FoundDocuments, find_documents
 from colpali_integrations.stores.hits import Hits
-from colpali_integrations.stores.indexing import find_documents, index_documents, read_documents
-from colpali_integrations.stores.ingest import Failure, IngestReport, Progress, ingest
+from colpali_integrations.stores.indexing import index_documents, read_documents
+from colpali_integrations.stores.ingest import DocumentWarning, Failure, IngestReport, Progress, ingest
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.search import SearchOptions
@@ -16,9 +17,11 @@ from colpali_integrations.stores.upkeep import StoreInfo, repair_store, verify_s
 
 __all__ = [
     "DocumentSource",
+    "DocumentWarning",
     "Entry",
     "Failure",
     "Filter",
+    "FoundDocuments",
     "Hit",
     "Hits",
     "IngestReport",

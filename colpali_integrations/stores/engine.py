@@ -146,7 +146,15 @@ class Engine(Protocol):
 
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """The mapping that was stored when the collection was created, JSON-safe."""
+        """The mapping that was stored when the collection was created, or by `change_manifest`, JSON-safe."""
+        ...
+
+    def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Replace the stored manifest by what a function makes of it, and return it; the same writes nothing.
+
+        The function may be called again, where another process has changed the manifest meanwhile; its errors leave the
+        manifest as it is.
+        """
         ...
 
     def upsert(self, points: Sequence[Point]) -> None:

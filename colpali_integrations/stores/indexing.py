@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from colpali_integrations._failures import item_error
-from colpali_integrations._options import checked_several, shown
-from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
+from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
-from colpali_integrations.pages.identity import page_name, real_path
+from colpali_integrations.pages.identity import page_name
 from colpali_integrations.pages.metadata import storable_metadata
 from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.folders import FoundDocuments, Paths, find_documents, several_paths
 from colpali_integrations.stores.ingest import (
     IngestReport,
     OnError,
@@ -33,42 +32,7 @@ from colpali_integrations.stores.items import DocumentSource, page_entry
 from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.store import MultiVectorStore
 
-__all__ = ["Paths", "check_document_id", "find_documents", "index_documents", "read_documents"]
-
-Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-
-
-def find_documents(paths: Paths, *, exclude: Iterable[str] = ()) -> list[Path]:
-    """List the PDFs and images among `paths`, which may be files and folders, each file once.
-
-    In folders, hidden files and folders are skipped, as are files whose suffix is neither of a PDF nor of an image.
-
-    Args:
-        paths: one or several files and folders; `~` is the home folder.
-        exclude: patterns such as "drafts/*" or "*.tif", compared with the path below a searched folder and with the
-            file's name.
-
-    Returns:
-        Paths in the order of `paths`, within a folder by name.
-
-    Raises:
-        InputError: a path does not exist, or `paths` or `exclude` are none.
-
-    Example:
-        >>> [path.as_posix() for path in find_documents(["report.pdf", "reports/", "report.pdf"])]
-        ['report.pdf', 'reports/2024.pdf']
-    """
-    patterns = [exclude] if isinstance(exclude, str) else list(checked_several(exclude, "patterns, exclude=[...]"))
-    files: dict[str, Path] = {}
-    for name in _several_paths(paths):
-        path = Path(name).expanduser()
-        if not path.exists():
-            raise InputError(f"no such file or folder: {name}")
-        for file in _files_in(path, patterns) if path.is_dir() else [path]:
-            files.setdefault(real_path(file), file)
-    return list(files.values())
+__all__ = ["check_document_id", "index_documents", "read_documents"]
 
 
 def check_document_id(document_id: str | None, sources: Sequence[object]) -> None:
@@ -124,12 +88,14 @@ def index_documents(
     model: ColPali,
     store: MultiVectorStore | str | os.PathLike[str],
     exclude: Iterable[str] = (),
+    follow_symlinks: bool = False,
     metadata: Mapping[str, Any] | None = None,
     document_id: str | None = None,
     pages: Iterable[int] | None = None,
     dpi: float = DEFAULT_DPI,
     password: str | None = None,
     isolate: bool = True,
+    force: bool = False,
     batch_size: int | None = None,
     parallel: int | None = None,
     on_error: OnError = "skip",
@@ -142,16 +108,18 @@ def index_documents(
     another document. A document that changed is replaced; see `ingest`.
 
     Args:
-        paths: one or several files and folders.
+        paths: one or several files and folders, or the result of `find_documents`.
         model: the encoder.
         store: the destination; a folder is opened, or made, as a store of this model.
         exclude: patterns of files in folders to skip; see `find_documents`.
+        follow_symlinks: search folders behind symbolic links too; see `find_documents`.
         metadata: the caller's own values, for every page.
         document_id: identity of a single document, instead of the one derived from its path and `metadata`.
         pages: 1-based numbers of the pages of each document; None for all.
         dpi: resolution of PDF pages.
         password: for encrypted PDFs.
         isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
+        force: draw and encode pages that the store has already, such as after fonts were installed; see `ingest`.
         batch_size: as `ColPali.embed_images`.
         parallel: as `ColPali.embed_images`.
         on_error: "skip" documents and pages that cannot be read, or "raise".
@@ -159,7 +127,7 @@ def index_documents(
         stop: once it is set, the run ends after the current page.
 
     Returns:
-        Numbers, and the failures.
+        Numbers, the failures, and warnings about documents.
 
     Raises:
         InputError: a path does not exist; with `on_error="raise"` also if a document cannot be read.
@@ -175,8 +143,7 @@ def index_documents(
         >>> first.added, report.added, report.present, report.failures
         (2, 1, 2, [])
     """
-    several = _several_paths(paths)
-    check_document_id(document_id, several)
+    documents = _documents(paths, document_id, exclude, follow_symlinks)
     template = DocumentSource(
         source="",
         document_id=document_id,
@@ -186,45 +153,29 @@ def index_documents(
         password=password,
         isolate=isolate,
     )
-    sources = [replace(template, source=path) for path in find_documents(several, exclude=exclude)]
-    options: dict[str, Any] = {"batch_size": batch_size, "parallel": parallel, "on_error": on_error}
+    sources = [replace(template, source=path) for path in documents]
     checked_batching(batch_size, parallel)  # before a store is made
     check_on_error(on_error)
+    options: dict[str, Any] = {"batch_size": batch_size, "parallel": parallel, "on_error": on_error, "force": force}
+    options |= {"progress": progress, "stop": stop}
     if isinstance(store, MultiVectorStore):
-        return ingest(sources, store=store, model=model, progress=progress, stop=stop, **options)
-    if sources and stored_settings(store) is None:
-        model.load()  # a new store belongs to its model for ever, and so not to one that cannot be loaded
-    with MultiVectorStore.open(store, model=model) as destination:
-        return ingest(sources, store=destination, model=model, progress=progress, stop=stop, **options)
+        report = ingest(sources, store=store, model=model, **options)
+    else:
+        if sources and stored_settings(store) is None:
+            model.load()  # a new store belongs to its model for ever, and so not to one that cannot be loaded
+        with MultiVectorStore.open(store, model=model) as destination:
+            report = ingest(sources, store=destination, model=model, **options)
+    report.passed_over = dict(documents.passed_over)
+    return report
 
 
-def _several_paths(paths: Any) -> list[str | os.PathLike[str]]:
-    """One or several paths as a list.
-
-    Raises:
-        InputError: something else, such as the content of a document.
-    """
-    if isinstance(paths, bytes | bytearray | memoryview) or hasattr(paths, "read"):
-        raise InputError(
-            "expected paths, got the content of a document; pass DocumentSource(source=<bytes>, name=...) to ingest, "
-            "or save it in a file"
-        )
-    if isinstance(paths, str | os.PathLike):
-        return [paths]
-    several = list(checked_several(paths, "a path or several"))
-    for one in several:
-        if not isinstance(one, str | os.PathLike):
-            raise InputError(f"expected paths, and one of them is {shown(one)}")
-    return several
-
-
-def _files_in(folder: Path, exclude: Sequence[str]) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        below = path.relative_to(folder)
-        if path.suffix.lower() not in _SUFFIXES or any(part.startswith(".") for part in below.parts):
-            continue
-        if path.is_file() and not any(fnmatch(str(below), one) or fnmatch(path.name, one) for one in exclude):
-            yield path
+def _documents(paths: Paths, document_id: str | None, exclude: Iterable[str], follow_symlinks: bool) -> FoundDocuments:
+    if isinstance(paths, FoundDocuments):
+        check_document_id(document_id, paths)
+        return paths
+    several = several_paths(paths)
+    check_document_id(document_id, several)
+    return find_documents(several, exclude=exclude, follow_symlinks=follow_symlinks)
 
 
 def _read(sources: Iterable[DocumentSource]) -> Iterator[tuple[str, int, Entry | ColPaliError]]:

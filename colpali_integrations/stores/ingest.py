@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from threading import Event
@@ -23,6 +23,7 @@ from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import READER_KEYS, page_id
 from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.pages.pdf import missing_fonts_message
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.engine import pieces
@@ -33,6 +34,7 @@ from colpali_integrations.stores.limits import check_numbers
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = [
+    "DocumentWarning",
     "Failure",
     "IngestReport",
     "OnError",
@@ -75,6 +77,24 @@ class Failure:
         return str(self.error.args[0]) if self.error.args else str(self.error)
 
 
+@dataclass(frozen=True)
+class DocumentWarning:
+    """Something that is wrong with a document whose pages were stored all the same.
+
+    Attributes:
+        name: of the document.
+        message: what is wrong, and what to do.
+
+    Example:
+        >>> warning = DocumentWarning("poem.pdf", "page 1: a font is missing")
+        >>> f"{warning.name}, {warning.message}"
+        'poem.pdf, page 1: a font is missing'
+    """
+
+    name: str
+    message: str
+
+
 @dataclass
 class IngestReport:
     """The outcome of an ingestion.
@@ -88,6 +108,8 @@ class IngestReport:
         replaced: of those added and copied, new content in place of old.
         removed: pages that their document no longer has.
         failures: items that could not be stored.
+        warnings: one per document that has pages without some of their characters, because a font is missing.
+        passed_over: numbers of files and folders that a search did not take, by reason; see `FoundDocuments`.
         ids: of the stored entries, one per page and item in the order of the input.
 
     Example:
@@ -104,16 +126,20 @@ class IngestReport:
     replaced: int = 0
     removed: int = 0
     failures: list[Failure] = field(default_factory=list)
+    warnings: list[DocumentWarning] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers, and name and reason of each failure, JSON-safe.
+        """Numbers, and name and reason of each failure and warning, JSON-safe.
 
         >>> IngestReport(documents=1, added=3).to_dict()["added"]
         3
         """
         counts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "ids"}
-        return {**counts, "failures": [{"name": one.name, "error": one.reason} for one in self.failures]}
+        failures = [{"name": one.name, "error": one.reason} for one in self.failures]
+        warnings = [{"name": one.name, "warning": one.message} for one in self.warnings]
+        return {**counts, "failures": failures, "warnings": warnings, "passed_over": dict(self.passed_over)}
 
 
 @dataclass(frozen=True)
@@ -153,6 +179,7 @@ def ingest(
     progress: ProgressCallback | bool = False,
     stop: Event | None = None,
     together: int | None = None,
+    force: bool = False,
 ) -> IngestReport:
     """Store documents and items, encoding only content that is new to the store.
 
@@ -172,6 +199,8 @@ def ingest(
         stop: once it is set, the run ends after the current page.
         together: number of sources that are opened and stored before the next ones, for sources that keep pictures in
             memory; None for all.
+        force: draw and encode every page and text again, also those that the store has. The tags of
+            `MultiVectorStore.update_metadata` stay, and so do all other documents.
 
     Returns:
         Numbers, failures and ids.
@@ -198,7 +227,7 @@ def ingest(
     store.require_pages(model)
     parts = list(pieces(sources, together or sys.maxsize)) or [[]]
     with listening(progress) as listener:
-        run = _Run(store, model, on_error, stop or Event(), listener)
+        run = _Run(store, model, on_error, stop or Event(), listener, force=force)
         for index, part in enumerate(parts):
             run.plan(part)
             run.store_known()
@@ -248,9 +277,17 @@ class _Run:
     """One call of `ingest`."""
 
     def __init__(
-        self, store: MultiVectorStore, model: ColPali, on_error: OnError, stop: Event, listener: ProgressCallback
+        self,
+        store: MultiVectorStore,
+        model: ColPali,
+        on_error: OnError,
+        stop: Event,
+        listener: ProgressCallback,
+        *,
+        force: bool,
     ) -> None:
         self.store, self.model, self.on_error, self.stop, self._listener = store, model, on_error, stop, listener
+        self._force = force
         self.report = IngestReport()
         self._items: dict[str, Item] = {}
         self._order: list[str] = []  # one id per page and item, with repetitions
@@ -258,6 +295,7 @@ class _Run:
         self._origins: dict[str, Entry] = {}  # by content key
         self._whole: list[tuple[str, set[str]]] = []  # each document that is read as a whole, and the ids of its pages
         self._failed: set[str] = set()
+        self._missing_fonts: dict[str, dict[int, tuple[str, ...]]] = {}  # by document and page
         self._settled: set[str] = set()  # ids whose entries are up to date in the store
         self._progress = Progress(0, 0)
 
@@ -305,7 +343,7 @@ class _Run:
         stored = self.store.get([item.id for item in items])
         self._stored.update((entry.id, entry) for entry in stored if entry is not None)
         missing_keys = {item.key for item in items if not self._is_stored(item)}
-        if missing_keys:
+        if missing_keys and not self._force:
             for entry in self.store.scroll({CONTENT: {"$in": sorted(missing_keys)}}):
                 # Only entries whose vectors this run does not replace can be copied at any time.
                 if entry.id not in self._items or self._items[entry.id].key == entry.content_hash:
@@ -318,7 +356,7 @@ class _Run:
 
     def _is_new(self, item: Item) -> bool:
         """Whether the item has to be encoded."""
-        return not self._is_stored(item) and item.key not in self._origins
+        return self._force or (not self._is_stored(item) and item.key not in self._origins)
 
     # -- storing ------------------------------------------------------------------------------------------------
 
@@ -367,7 +405,7 @@ class _Run:
         try:
             if not self._is_stored(item):
                 origin = self._origins[item.key]
-                entry = self._tagged(item, replace(item.entry(), grid=origin.grid))
+                entry = self._tagged(item, replace(self._read(item), grid=origin.grid))
                 entry.to_payload()  # refuse metadata that cannot be stored
                 return origin.id, entry
             stored = self._stored[item.id]
@@ -379,6 +417,12 @@ class _Run:
         except BaseException as error:
             self._fail_item(item, item_error(error))
         return None
+
+    def _read(self, item: Item) -> Entry:
+        entry = item.entry()
+        if item.document is not None and item.document.missing_fonts:
+            self._missing_fonts[item.document.name] = item.document.missing_fonts
+        return entry
 
     def _tagged(self, item: Item, entry: Entry) -> Entry:
         """The entry of a document's page with the metadata that `update_metadata` gave its earlier content."""
@@ -480,7 +524,7 @@ class _Run:
             picture: ImageSource | None = None
             for item in group:
                 try:
-                    entry = self._tagged(item, item.entry())
+                    entry = self._tagged(item, self._read(item))
                     entry.to_payload()  # refuse metadata that cannot be stored before the page is encoded
                     if picture is None and item.draw is not None:
                         picture = item.draw()
@@ -505,6 +549,7 @@ class _Run:
             others = [entry for entry in self.store.get(sorted(other_ids)) if entry is not None and entry.page]
             beyond = [entry.id for entry in others if entry.id == page_id(document_id, entry.page or 0)]
             self.report.removed += self.store.delete(beyond) if beyond else 0
+        self.report.warnings = [_font_warning(name, pages) for name, pages in self._missing_fonts.items()]
         self.report.ids = [id_ for id_ in self._order if id_ in self._settled]
         if self.report.replaced or self.report.removed:
             logger.info("content changed: %d replaced, %d removed", self.report.replaced, self.report.removed)
@@ -531,6 +576,13 @@ class _Run:
     def _notify(self, name: str, failure: Failure | None = None) -> None:
         self._progress = Progress(self._progress.done + 1, self._progress.total, name, failure)
         self._listener(self._progress)
+
+
+def _font_warning(name: str, pages: Mapping[int, Sequence[str]]) -> DocumentWarning:
+    names = list(dict.fromkeys(font for fonts in pages.values() for font in fonts))
+    first = min(pages)
+    place = f"page {first}" if len(pages) == 1 else f"{len(pages)} pages from page {first} on"
+    return DocumentWarning(name, f"{place}: {missing_fonts_message(names)}")
 
 
 def _close(item: Item) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,7 @@ class MemoryEngine:
                 f"{self.where} has no first stage {quantized[0]!r}; use first_stage='ward', 'rows' or 'muvera' here, "
                 "or a store on disk (path=)"
             )
-        self.manifest = dict(manifest)
+        self.manifest: Mapping[str, Any] = dict(manifest)
         self._lock = ForkLock()
         # Replaced and never changed in place, so that a running search keeps the points that it began with; None once
         # the store is closed.
@@ -54,6 +54,12 @@ class MemoryEngine:
     @_points.setter
     def _points(self, points: dict[str, Point]) -> None:
         self._held = points
+
+    def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Replace the manifest by what a function makes of it."""
+        with self._lock:
+            self.manifest = dict(change(self.manifest))
+        return self.manifest
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""

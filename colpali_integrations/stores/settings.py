@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from colpali_integrations._options import checked_whole
 from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.models.fingerprint import Fingerprint, same_identity, typed_fields
+from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.scoring.bm25 import TOKENIZER
 from colpali_integrations.scoring.muvera import Muvera
@@ -77,6 +78,10 @@ class StoredModel:
         """Whether both make the same vectors of a page, so that one index may hold pages of both."""
         return self.same_space(other) and self.fingerprint.pages.matches(other.fingerprint.pages)
 
+    def joined(self, other: StoredModel) -> StoredModel:
+        """This record with the revisions that only the other one knows, where both are of the same weights."""
+        return replace(self, fingerprint=self.fingerprint.joined(other.fingerprint))
+
     def require_space(self, other: StoredModel, *, where: str) -> None:
         """Check that questions of `other` can be compared with the pages of this model, which is the store's.
 
@@ -87,35 +92,47 @@ class StoredModel:
         Raises:
             FingerprintError: they are in another space; the message shows both and gives advice.
         """
-        if not self.same_space(other):
-            if self.name == other.name:
-                advice = f"{self.name!r} has changed; index again into a new store, or go back to the earlier model."
-            else:
-                advice = f"use the model {self.name!r}, or make a new store with {other.name!r} in another place."
+        if self.same_space(other):
+            return
+        reason = f"{where} was made by {self}, and the model at hand is {other}. Their vectors cannot be compared"
+        if self.name == other.name:
             raise FingerprintError(
-                f"{where} was made by {self}, and the model at hand is {other}. Their vectors cannot be compared: "
-                + advice
+                f"{reason}: {self.name!r} has changed; index again into a new store, or go back to the earlier model."
             )
+        opened, elsewhere = Opened.recorded(self.name, self.fingerprint), f"make a new store with {other.name!r}"
+        raise FingerprintError(
+            f"{reason}: use the model {self.name!r}, {opened.call}, or {elsewhere} in another place.",
+            command=f"{reason}: pass {opened.arguments}, or {elsewhere} in another place by --store.",
+        )
 
-    def require_pages(self, other: StoredModel, *, where: str) -> None:
+    def require_pages(self, other: StoredModel, *, where: str, opened: Opened | None = None) -> None:
         """Check that pages of `other` may be added to those of this model, which is the store's.
 
         Args:
             other: the model of the caller.
             where: the store, for the message.
+            opened: how the caller opened that model, for the advice.
 
         Raises:
             FingerprintError: they are in another space, or made with other settings; the message shows both and gives
                 advice.
         """
         self.require_space(other, where=where)
-        if not self.same_pages(other):
-            options = "".join(f", {name}={value!r}" for name, value in self.fingerprint.pages.options.items())
-            raise FingerprintError(
-                f"{where} holds pages made by {self.beside(other)}, and the model at hand is {other.beside(self)}. It "
-                "takes questions of both, and pages of one: open the model with "
-                f"ColPali.from_pretrained({self.name!r}{options}), or index into a new store."
-            )
+        pages = self.fingerprint.pages
+        if self.same_pages(other):
+            return
+        if opened is not None and same_identity(pages.weights, other.fingerprint.pages.weights):
+            right = opened.with_pages(pages)
+        else:
+            right = Opened.recorded(self.name, self.fingerprint)
+        reason = (
+            f"{where} holds pages made by {self.beside(other)}, and the model at hand is {other.beside(self)}. It "
+            "takes questions of both, and pages of one"
+        )
+        raise FingerprintError(
+            f"{reason}: open the model with {right.call}, or index into a new store.",
+            command=f"{reason}: pass {right.arguments}, or index into a new --store.",
+        )
 
     def beside(self, other: StoredModel) -> str:
         """The name and the settings of pages, for messages; and the weights, where `other` has different ones."""
@@ -156,7 +173,7 @@ class Settings:
     """The properties of a store that are fixed at its creation.
 
     Attributes:
-        model: the model of its pages.
+        model: the model of its pages. A revision of its weights that is not known at the creation is added once.
         first_stage: the vectors that a two-stage search scans first: "ward", means of similar vectors of a page;
             "rows", means of the rows of its grid; "muvera", one vector; "int8" or "binary", small copies of all vectors
             that the engine makes itself; "centroids", an index of them for large stores in folders (PLAID, arXiv

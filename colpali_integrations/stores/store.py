@@ -6,7 +6,6 @@ passes a question's vectors to the engine, fuses rankings and computes relevance
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import Counter
@@ -23,11 +22,11 @@ from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.fingerprint import Fingerprint
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.stores.admission import Admission
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
 from colpali_integrations.stores.engine import FULL, Engine, Point, pieces, several_ids, strings
@@ -51,12 +50,8 @@ from colpali_integrations.stores.upkeep import (
 
 __all__ = ["MultiVectorStore"]
 
-logger = logging.getLogger(__name__)
-
 # A batch is stored whole or not at all: a killed process loses at most one. Numbers of vectors: 8 MB as float16.
 _BATCH_NUMBERS, _BATCH_ENTRIES, _BATCH_SECONDS = 1 << 22, 64, 2.0
-# Stores, their fingerprints, and those of models with other settings that ask them; each is logged once per process.
-_told: set[tuple[str, Fingerprint, Fingerprint]] = set()
 
 
 class MultiVectorStore:
@@ -86,14 +81,10 @@ class MultiVectorStore:
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
-        self.settings = settings
-        self._engine = engine
+        self._engine, self._admission = engine, Admission(engine, settings)
         self._points = PointMaker(settings, engine.where, engine.max_numbers)
         self._searcher = Searcher(engine, settings, self._points.stage, self._points.bm25)
         self._encoder: ColPali | None = None
-        self._asking: ColPali | None = None
-        self._adding: StoredModel | None = None
-        self._untold: ColPali | None = None
 
     @classmethod
     def open(
@@ -157,10 +148,13 @@ class MultiVectorStore:
         store = cls(*open_engine(*places, options, folder_options, collection_options, client_options))
         if isinstance(model, ColPali):
             store._encoder = model
-            store.require_space(model)
-        if isinstance(model, ColPali | StoredModel):  # a name tells only the settings of its registration
-            store._adding = stored_model(model)
+        store._admission.opened_with(model)
         return store
+
+    @property
+    def settings(self) -> Settings:
+        """The properties that are fixed at the creation, and the revision of the model's weights, once it is known."""
+        return self._admission.settings
 
     @property
     def model(self) -> StoredModel:
@@ -185,10 +179,7 @@ class MultiVectorStore:
         Raises:
             FingerprintError: it is of another space; the message shows both and gives advice.
         """
-        if model is not self._asking:
-            self.model.require_space(stored_model(model), where=self.where)
-            if isinstance(model, ColPali):
-                self._asking = self._untold = model
+        self._admission.require_space(model)
 
     def require_pages(self, model: ModelLike) -> None:
         """Check that pages of a model may be added: those of the same space that are made with the same settings.
@@ -197,7 +188,7 @@ class MultiVectorStore:
             FingerprintError: it is of another space, or has another precision or size of pages; the message shows both
                 and gives advice.
         """
-        self.model.require_pages(stored_model(model), where=self.where)
+        self._admission.require_pages(model)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -256,7 +247,9 @@ class MultiVectorStore:
         Args:
             records: entries with vectors (n, dim), n > 0. It may be a generator: records that it yields before an
                 error or an interruption are stored.
-            model: that made the vectors, as for `require_pages`; None for the `ColPali` that the store was opened with.
+            model: that made the vectors, as for `require_pages`; None for the one that the store was opened with. A
+                store that was opened without a model, or by a name, then checks nothing but the dim: vectors do not
+                tell their model. To copy from another store, pass its `model`.
 
         Returns:
             The number of stored records.
@@ -266,13 +259,14 @@ class MultiVectorStore:
                 the engine cannot write.
             FingerprintError: the model is of another space, or makes pages with other settings.
         """
-        if (adding := model or self._adding) is not None:
-            self.require_pages(adding)
+        made_by = self._admission.adding(model)
         stored, size, since = 0, 0, time.monotonic()
         waiting: dict[str, Point] = {}  # by id: of two entries with one id in a batch, the later one counts
         try:
             for entry, vectors in records:
                 point = self._points.point(entry, vectors)
+                if made_by is not None and not stored:
+                    self._admission.learn(made_by)
                 waiting[point.id] = point
                 size += point.vectors[FULL].size
                 stored += 1
@@ -359,6 +353,8 @@ class MultiVectorStore:
 
     def update_entries(self, entries: Iterable[Entry]) -> None:
         """Replace stored entries by others of the same id and content; their vectors and words for BM25 stay.
+
+        So it does not matter which model made the vectors of the store from which an entry comes.
 
         Args:
             entries: with the text and grid of the stored ones. Unknown ids, and entries whose content has changed in
@@ -448,7 +444,7 @@ class MultiVectorStore:
             texts, queries = words, list(self.encoder.embed_queries(words))
         if texts is not None and len(texts) != len(queries):
             raise InputError(f"{len(queries)} queries but {len(texts)} texts; pass one of each, or no texts")
-        self._tell_settings()
+        self._admission.tell_settings()
         results = self._searcher.run(queries, options, texts)
         labels: Sequence[str | None] = texts or [None] * len(results)
         lowest = options.min_relevance or 0.0
@@ -464,17 +460,18 @@ class MultiVectorStore:
         Raises:
             ConfigurationError: the store's model is not registered here.
         """
-        if self._encoder is None:
+        encoder = self._encoder
+        if encoder is None:
             advice = "open it with model=ColPali.from_pretrained(<its folder>)"
             options = registered_options(self.model, where=self.where, advice=advice)
             encoder = shared_model(self.model.name, ModelOptions(**options))
-            self.require_space(encoder)
-            self._encoder = encoder
-        return self._encoder
+        self.require_space(encoder)
+        self._encoder = encoder
+        return encoder
 
     def score(self, query: ArrayLike, ids: Iterable[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
-        self._tell_settings()
+        self._admission.tell_settings()
         return self._searcher.score(self._searcher.checked(query), several_ids(ids))
 
     def regions(
@@ -614,21 +611,6 @@ class MultiVectorStore:
 
     def __repr__(self) -> str:
         return f"MultiVectorStore({self.where}, model {self.model.name!r}, first stage {self.settings.first_stage!r})"
-
-    def _tell_settings(self) -> None:
-        """Log once per process that questions are encoded with other settings than the store's pages."""
-        model, self._untold = self._untold, None
-        if model is None:
-            return
-        asking = stored_model(model)
-        both = self.where, self.model.fingerprint, asking.fingerprint
-        if both not in _told and not self.model.same_pages(asking):
-            _told.add(both)
-            logger.warning(
-                "%s holds pages made by %s, and questions are encoded by %s; both are of one space, and scores differ "
-                "a little from those of the pages' own settings",
-                *(self.where, self.model.beside(asking), asking.beside(self.model)),
-            )
 
     def _attached(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
         """Hits with this store; the model names the words, if the vectors are those of `text`."""

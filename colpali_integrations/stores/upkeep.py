@@ -99,8 +99,11 @@ def repair_store(path: str | os.PathLike[str], *, settings: Settings | None = No
     """
     folder = _folder(path)
     where = f"the store {path}"
-    if settings is None:
+    try:
         settings = Settings.from_dict(find_manifest(folder), where=where)
+    except StoreError:
+        if settings is None:
+            raise
     points = PointMaker(settings, where)
     return repair_folder(
         folder,

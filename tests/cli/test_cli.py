@@ -19,6 +19,7 @@ from colpali_integrations.models import list_supported_models
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.stores import Entry, MultiVectorStore, stored_settings
 from tests.pages.test_pdf import encrypted
+from tests.pages.test_viewer import HINDI
 from tests.stores.documents import draw, make_folder, save_pdf
 from tests.stores.stored_models import made_up
 
@@ -48,13 +49,14 @@ def test_index_prints_its_summary_on_stderr(
     assert run(arguments) == ExitCode.OK
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("3 pages added in ")
+    assert captured.err.startswith("Passed over: 1 file of another type")
+    assert "\n3 pages added in " in captured.err
     assert captured.err.endswith("index holds 3 pages of 2 documents.\n")
     assert "\x1b" not in captured.err, "no bar and no colours when stderr is no terminal"
     assert run([*arguments, "--quiet"]) == ExitCode.OK
     assert capsys.readouterr() == ("", "")
     assert run(arguments) == ExitCode.OK
-    assert capsys.readouterr().err == "0 pages added, 3 present. index holds 3 pages of 2 documents.\n"
+    assert capsys.readouterr().err.endswith("\n0 pages added, 3 present. index holds 3 pages of 2 documents.\n")
 
 
 def test_search_as_json_prints_one_object_per_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,6 +126,7 @@ def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report.pop("seconds") > 0
     assert report == {
         **{"documents": 3, "added": 3, "copied": 0, "present": 0, "updated": 0, "replaced": 0, "removed": 0},
+        **{"warnings": [], "passed_over": {"other_suffix": 1, "hidden": 1}},
         "pages": 3,
         "store": str(tmp_path / "s"),
     }
@@ -188,11 +191,14 @@ def test_search_prints_a_table(
     assert len(others) == 2
 
 
+_NO_COUNTS = ("seconds", "store", "passed_over")
+
+
 def indexed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
     """The report of an `index` without failures."""
     assert run(["index", *map(str, arguments), "--dpi", "100", "--json"]) == ExitCode.OK
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return {name: value for name, value in report.items() if value and name not in ("seconds", "store")}
+    return {name: value for name, value in report.items() if value and name not in _NO_COUNTS}
 
 
 def test_owners_have_documents_of_their_own_and_can_remove_them(
@@ -238,6 +244,27 @@ def test_a_changed_file_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixtur
     save_pdf(paper, draw("grapes"))
     assert run(["index", str(paper), "--store", str(store), "--dpi", "100"]) == ExitCode.OK
     assert ", 1 replaced, 1 removed. " in capsys.readouterr().err
+
+
+def test_missing_fonts_are_told_and_force_embeds_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "poem.pdf").write_bytes(HINDI)
+    (tmp_path / "shelf").symlink_to(tmp_path)
+    index = ["index", str(tmp_path), "--store", str(tmp_path / "store")]
+    assert run([*index, "--follow-symlinks"]) == ExitCode.OK
+    captured = capsys.readouterr().err
+    assert f"{tmp_path / 'poem.pdf'}: page 1: not drawn are characters of Absent" in captured
+    assert "linked folder" not in captured
+    assert run(index) == ExitCode.OK
+    captured = capsys.readouterr().err
+    assert "1 linked folder (see --follow-symlinks)" in captured
+    assert "0 pages added, 1 present" in captured
+    assert run([*index, "--force", "--json"]) == ExitCode.OK
+    report = json.loads(capsys.readouterr().out)
+    assert (report["added"], report["replaced"], report["pages"]) == (1, 1, 1)
+    assert report["passed_over"]["linked_folder"] == 1
+    [warning] = report["warnings"]
+    assert warning["name"] == str(tmp_path / "poem.pdf")
+    assert "characters of Absent" in warning["warning"]
 
 
 def test_passwords_come_from_a_file_or_the_environment(

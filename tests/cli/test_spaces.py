@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,11 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.cli.app import ExitCode, run
+from colpali_integrations.errors import FingerprintError
 from colpali_integrations.models import find_model
-from colpali_integrations.stores import MultiVectorStore, index_documents, stored_settings
+from colpali_integrations.stores import MultiVectorStore, StoredModel, index_documents, stored_settings
 from tests.models.builder.checkpoints import read, save
-from tests.models.hub_server import Hub, serve
+from tests.models.hub_server import COMMIT, Hub, serve
 from tests.stores.documents import draw
 from tests.stores.stored_models import made_up
 
@@ -51,7 +53,9 @@ def test_a_model_of_the_same_space_may_ask_and_says_so_once(
     assert "questions are encoded by small" in error
     assert run(["index", pictures[1], "--model", small, *store]) == ExitCode.ERROR
     error = " ".join(capsys.readouterr().err.split())
-    assert "It takes questions of both, and pages of one: open the model with ColPali.from_pretrained('large'" in error
+    assert (
+        "pages of one: pass --model <the folder of 'large'> --precision float32, or index into a new --store." in error
+    )
     assert run(["info", str(tmp_path / "store")]) == ExitCode.OK
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert lines[:3] == [["model", "large"], ["space", "tests/one-space (128)"], ["precision", "float32"]]
@@ -122,7 +126,30 @@ def test_a_registered_model_goes_on_with_the_settings_of_the_pages(
     settings = stored_settings(tmp_path / "store")
     assert settings is not None
     made = replace(NEOMME, precision="int8", max_side=64, revision=model.description.revision)
-    assert settings.model.fingerprint == made.fingerprint
+    assert settings.model.same_pages(StoredModel.of(made))
+    assert f"@{COMMIT},{model.description.revision}+" in settings.model.fingerprint.space, "both made pages"
+
+
+def test_the_advice_is_a_call_that_can_be_run_and_on_the_command_line_its_options(
+    pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLPALI_INTEGRATIONS_CACHE", str(tmp_path / "weights"))
+    folder = shutil.copytree(FIXTURE, tmp_path / "my models" / "mine")
+    store = tmp_path / "store"
+    with ColPali.from_pretrained(folder, threads=1, max_side=64, precision="int8") as model:
+        index_documents(pictures[:1], model=model, store=store)
+    with (
+        ColPali.from_pretrained(folder, threads=1, lazy_load=True) as other,
+        MultiVectorStore.open(store) as opened,
+        pytest.raises(FingerprintError) as caught,
+    ):
+        opened.require_pages(other)
+    [call] = re.findall(r"open the model with (ColPali\..*), or index", str(caught.value))
+    assert call == f"ColPali.from_pretrained('{folder}', precision='int8', max_side=64)"
+    with eval(call) as advised, MultiVectorStore.open(store) as opened:
+        opened.require_pages(advised)
+    advice = f"pass --model '{folder}' --precision int8 --max-side 64, or index into a new --store."
+    assert str(caught.value.command).endswith(f"pages of one: {advice}")
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_run_once(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:

@@ -25,6 +25,7 @@ from colpali_integrations.langchain import ColPaliEmbeddings, PageImageBlobParse
 from colpali_integrations.pages.identity import text_key
 from colpali_integrations.pages.metadata import picture_hash
 from colpali_integrations.stores import Progress
+from tests.pages.test_viewer import HINDI
 
 PDFS = Path(__file__).resolve().parents[2] / "demo" / "pdfs"
 MANUAL = PDFS / "freedoom-manual.pdf"
@@ -147,6 +148,20 @@ def test_a_bad_file_raises_by_default_after_what_came_before(folder: Path) -> No
     assert next(documents).metadata["source"] == str(SCAN)
     with pytest.raises(PdfError, match=r"b-broken\.pdf is not a PDF, or is damaged"):
         next(documents)
+
+
+def test_linked_folders_are_loaded_on_request_and_missing_fonts_are_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").mkdir()
+    (tmp_path / "far" / "poem.pdf").write_bytes(HINDI)
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far")
+    assert PdfPageLoader(tmp_path / "near").load() == []
+    with caplog.at_level(logging.WARNING, "colpali_integrations"):
+        [page] = PdfPageLoader(tmp_path / "near", follow_symlinks=True).load()
+    assert page.page_content == "हिन्दी"
+    assert "poem.pdf, page 1: not drawn are characters of Absent" in caplog.text
 
 
 def test_images_are_pages_and_patterns_exclude_files(folder: Path) -> None:

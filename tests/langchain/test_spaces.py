@@ -82,6 +82,21 @@ def test_another_space_is_refused(folder: Path) -> None:
         ColPaliVectorStore(ColPaliEmbeddings(), path=folder)
 
 
+def test_another_revision_than_that_of_the_first_writer_is_refused(
+    two_revisions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    MultiVectorStore.open(tmp_path / "store", model="me/mine").close()
+    first, other = (ColPaliEmbeddings(**options) for options in two_revisions)
+    with ColPaliVectorStore(first, path=tmp_path / "store") as store, ColPaliVectorStore(other, store=store.store):
+        store.add_texts(["a text"])  # until then both may ask
+    for open_ in (
+        lambda: ColPaliVectorStore(other, path=tmp_path / "store"),
+        lambda: ColPaliReranker(vectorstore=tmp_path / "store", embedding=other).compress_documents([], QUESTION),
+    ):
+        with pytest.raises(FingerprintError, match="'me/mine' has changed"):
+            open_()
+
+
 def test_caches_of_single_vectors_keep_settings_apart(exact: ColPaliEmbeddings, other: ColPaliEmbeddings) -> None:
     assert exact.fingerprint != other.fingerprint
 

@@ -312,6 +312,15 @@ def test_another_resolution_replaces_the_page(store: ColPaliVectorStore, pdf: Pa
     assert len(store.store) == 1
 
 
+async def test_force_encodes_pages_that_are_stored(store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]) -> None:
+    ids = store.add_pdf(pdf, dpi=DPI)
+    assert store.add_pdf(pdf, dpi=DPI, pages=[2], force=True) == ids[1:2]
+    assert encoded["pages"] == 4
+    assert await store.aadd_pdf(pdf, dpi=DPI, force=True) == ids
+    assert encoded["pages"] == 7
+    assert len(store.store) == 3
+
+
 def test_a_repeated_call_continues_an_interrupted_run(
     store: ColPaliVectorStore, pdf: Path, encoded: Counter[str]
 ) -> None:

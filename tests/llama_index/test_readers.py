@@ -39,6 +39,7 @@ from colpali_integrations.llama_index import (
 from colpali_integrations.llama_index.schema import PageReference
 from colpali_integrations.pages.reference import page_image
 from colpali_integrations.stores import Progress
+from tests.pages.test_viewer import HINDI
 
 PDFS = Path(__file__).parent.parent.parent / "demo" / "pdfs"
 SCAN = PDFS / "cfitsio-guide-rasterised.pdf"
@@ -178,6 +179,19 @@ def test_folders_are_searched(tmp_path: Path) -> None:
     assert [node.metadata["file_name"] for node in nodes] == ["a.png", "b.png"]
     with pytest.raises(InputError, match="no such file or folder"):
         PdfPageReader().load_data(tmp_path / "nowhere")
+
+
+def test_linked_folders_are_read_on_request_and_missing_fonts_are_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").mkdir()
+    (tmp_path / "far" / "poem.pdf").write_bytes(HINDI)
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far")
+    assert PdfPageReader().load_data(tmp_path / "near") == []
+    [node] = PdfPageReader().load_data(tmp_path / "near", follow_symlinks=True)
+    assert node.text == "हिन्दी"
+    assert "poem.pdf, page 1: not drawn are characters of Absent" in caplog.text
 
 
 def test_bad_documents_and_pages_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -104,6 +104,24 @@ def test_another_space_is_refused(folder: Path) -> None:
             open_(folder, embed_model=ColPaliEmbedding())
 
 
+def test_another_revision_than_that_of_the_first_writer_is_refused(
+    two_revisions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    first, other = (ColPaliEmbedding(**options) for options in two_revisions)
+    memory = MultiVectorStore.open(model="me/mine")
+    stores = [ColPaliVectorStore(memory, embed_model=model) for model in (first, other)]
+    stores[0].add([TextNode(text="a text")])
+    stores[0].persist(str(tmp_path / "saved" / "default__vector_store.json"))
+    for refused in (
+        lambda: stores[1].add([TextNode(text="another")]),
+        lambda: ColPaliRetriever(stores[1]).retrieve(QUESTION),
+        lambda: ColPaliVectorStore.from_persist_dir(str(tmp_path / "saved"), embed_model=other),
+    ):
+        with pytest.raises(FingerprintError, match="'me/mine' has changed"):
+            refused()
+    assert len(ColPaliRetriever(stores[0]).retrieve(QUESTION)) == 1
+
+
 def test_a_persisted_store_in_memory_keeps_the_settings_of_its_pages(
     exact: ColPaliEmbedding, other: ColPaliEmbedding, nodes: list[ImageNode], tmp_path: Path
 ) -> None:

@@ -15,14 +15,14 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.cli.app import run as run_command
-from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
+from colpali_integrations.errors import ConfigurationError, FingerprintError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
 from colpali_integrations.models.exporting import export_model
 from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.models.loading import find_files
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.stores import MultiVectorStore, index_documents
-from tests.models.hub_server import Hub, serve
+from tests.models.hub_server import COMMIT, Hub, serve
 from tests.models.narrow_products import ARE_WRONG, REASON
 from tests.models.test_hub import run
 from tests.parity.test_checkpoints import compose
@@ -125,6 +125,19 @@ def test_what_the_export_fixed_cannot_be_changed(options: dict[str, Any], tmp_pa
         ColPali.from_pretrained(tmp_path / "out", base="somebody/base")
 
 
+def test_the_length_of_the_vectors_is_that_of_the_graph(tmp_path: Path) -> None:
+    folder = FIXTURES / "colqwen3"
+    with pytest.raises(ModelLoadError, match=r"makes vectors of 320 numbers, .*77; pass dim=320"):
+        export_model(folder, tmp_path / "out", dim=77)
+    assert list(tmp_path.iterdir()) == []
+    export_model(folder, tmp_path / "out", dim=320)
+    for dim in (77, 128):
+        with pytest.raises(ConfigurationError, match=r"was exported from colqwen3 with .*dim=320, which cannot be"):
+            ColPali.from_pretrained(tmp_path / "out", dim=dim, lazy_load=True)
+    with ColPali.from_pretrained(tmp_path / "out", dim=320, lazy_load=True) as model:
+        assert model.dim == 320
+
+
 def test_prompts_that_are_changed_after_the_export_change_the_fingerprint(tmp_path: Path) -> None:
     export_model(FIXTURES / "colqwen2", tmp_path / "out")
     exported = describe_folder(tmp_path / "out")
@@ -139,6 +152,100 @@ def test_prompts_that_are_changed_after_the_export_change_the_fingerprint(tmp_pa
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ModelLoadError, match="nmae"):
         describe_folder(tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported folder, to be copied."""
+    return export_model(FIXTURES / "colqwen2", tmp_path_factory.mktemp("exported") / "out").folder
+
+
+def flip(path: Path, place: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "text.safetensors": flip,
+    "tower.safetensors": flip,
+    "text.onnx": flip,
+    "tower.onnx": flip,
+    "tokenizer.json": lambda path: path.write_bytes(path.read_bytes() + b" "),
+    "tokenizer_config.json": Path.unlink,
+    "special_tokens_map.json": lambda path: path.write_text("{}"),  # which the checkpoint lacks
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_file_makes_a_model_of_its_own(
+    name: str, exported: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = describe_folder(FIXTURES / "colqwen2").fingerprint
+    folder = shutil.copytree(exported, tmp_path / "mine")
+    assert describe_folder(folder).fingerprint == original
+    assert not caplog.records
+    CHANGES[name](folder / name)
+    changed = describe_folder(folder)
+    assert not changed.fingerprint.same_space(original)
+    assert not changed.fingerprint.pages.matches(original.pages)
+    [record] = caplog.records
+    assert f"is not as it was exported from colqwen2 ({name}); it has a fingerprint of its own" in record.getMessage()
+    assert describe_folder(shutil.copytree(folder, tmp_path / "copy")).fingerprint == changed.fingerprint
+
+
+def test_a_folder_that_was_trained_further_opens_and_stores_of_the_checkpoint_refuse_it(
+    exported: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exported, tmp_path / "mine")
+    with ColPali.from_pretrained(exported, threads=1) as model:
+        MultiVectorStore.open(tmp_path / "store", model=model).close()
+    flip(folder / "text.safetensors", -2)
+    with ColPali.from_pretrained(folder, threads=1) as model:
+        assert len(model.embed_query(QUESTION))
+        with pytest.raises(FingerprintError, match=r"was made by out .*the model at hand is mine"):
+            MultiVectorStore.open(tmp_path / "store", model=model)
+        with MultiVectorStore.open(tmp_path / "its own", model=model) as store:
+            assert store.model.fingerprint == describe_folder(folder).fingerprint
+
+
+def test_the_side_of_questions_alone_keeps_the_fingerprint(exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported, tmp_path / "questions", ignore=shutil.ignore_patterns("tower.*"))
+    assert describe_folder(folder).fingerprint == describe_folder(exported).fingerprint
+    flip(folder / "text.safetensors")
+    assert not describe_folder(folder).fingerprint.same_space(describe_folder(exported).fingerprint)
+
+
+def test_a_space_that_the_export_took_over_is_not_that_of_changed_files(
+    one_space: tuple[Path, Path], tmp_path: Path
+) -> None:
+    large, small = one_space
+    folder = export_model(small, tmp_path / "out").folder
+    assert describe_folder(folder).fingerprint.same_space(describe_folder(large).fingerprint)
+    flip(folder / "text.safetensors")
+    assert not describe_folder(folder).fingerprint.same_space(describe_folder(large).fingerprint)
+
+
+@pytest.mark.parametrize("recorded", [None, [], {"text.onnx": 3}])
+def test_files_without_a_record_are_of_a_model_of_its_own(recorded: Any, exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported, tmp_path / "mine")
+    path = folder / "colpali_integrations.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "files": recorded}))
+    assert not describe_folder(folder).fingerprint.same_space(describe_folder(exported).fingerprint)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_files_of_an_exported_repository_are_compared(changed: bool, exported: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models--me--exported"
+    snapshot = shutil.copytree(exported, repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    if changed:
+        flip(snapshot / "text.safetensors")
+    options: dict[str, Any] = {"cache_dir": tmp_path, "local_files_only": True, "lazy_load": True}
+    found = ColPali.from_pretrained("me/exported", **options).description
+    assert found.revision == COMMIT
+    assert found.fingerprint.same_space(describe_folder(exported).fingerprint) is not changed
 
 
 def test_a_store_takes_pages_and_questions_of_both(tmp_path: Path) -> None:
@@ -189,6 +296,32 @@ def test_an_exported_folder_is_not_exported_again(tmp_path: Path) -> None:
     (tmp_path / "full" / "file").touch()
     with pytest.raises(ConfigurationError, match="exists already"):
         export_model(FIXTURES / "neomme", tmp_path / "full")
+
+
+def test_a_link_is_followed_to_the_folder_that_is_written(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for target in ("empty", "other/new"):
+        out = tmp_path / f"link to {target.replace('/', ' ')}"
+        out.symlink_to(target)
+        made = export_model(FIXTURES / "neomme", out)
+        assert made.folder == out
+        assert out.is_symlink()
+        assert describe_folder(tmp_path / target).family == "neomme"
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.is_symlink()) == ["empty", "other"]
+
+
+def test_a_link_to_something_else_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for target, reason in (("file", "exists already"), ("full", "exists already"), ("link", "cannot be written")):
+        link = tmp_path / "link"
+        link.symlink_to(target)
+        with pytest.raises(ConfigurationError, match=rf"link {reason}"):
+            export_model("no such model", link)
+        link.unlink()
+    with pytest.raises(ConfigurationError, match="out cannot be written"):
+        export_model("no such model", tmp_path / "file" / "out")
 
 
 def test_weights_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:

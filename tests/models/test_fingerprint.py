@@ -6,9 +6,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from colpali_integrations.models import find_model
-from colpali_integrations.models.fingerprint import Fingerprint, identity, same_identity
+from colpali_integrations.models.fingerprint import Fingerprint, identity, joined, same_identity
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 FILES, OTHER_FILES = "sha256:0123456789ab", "sha256:ba9876543210"
@@ -22,6 +24,34 @@ SHARED = replace(MODEL, space="one space")
 def test_revisions_that_agree_or_cannot_be_compared(one: str | None, two: str | None) -> None:
     for first, second in (((one,), (two,)), ((COMMIT, one), (COMMIT, two)), ((one, FILES), (two, None))):
         assert same_identity(identity({"dim": 1}, *first), identity({"dim": 1}, *second))
+
+
+@pytest.mark.parametrize("moving", ["main", "v1.0", "0123abc", ""])
+def test_a_branch_or_a_tag_is_no_revision_because_it_may_move(moving: str) -> None:
+    named = replace(MODEL, revision=moving, base_revision=moving).fingerprint
+    assert named == replace(MODEL, revision=None).fingerprint
+    assert named.same_space(replace(MODEL, revision=COMMIT).fingerprint)
+
+
+REVISIONS = st.sampled_from([None, COMMIT, OTHER, FILES, OTHER_FILES])
+
+
+@given(st.lists(st.tuples(REVISIONS, REVISIONS), min_size=1, max_size=6))
+def test_a_joined_identity_is_that_of_the_first_revision_of_each_kind(pairs: list[tuple[str | None, ...]]) -> None:
+    whole = identity({"dim": 1}, None, None)
+    taken: set[tuple[int, str]] = set()
+    for pair in pairs:
+        known = {(place, one) for place, one in enumerate(pair) if one}
+        differs = any(
+            place == other_place and one != other and one.startswith("sha256:") == other.startswith("sha256:")
+            for place, one in known
+            for other_place, other in taken
+        )
+        assert same_identity(whole, identity({"dim": 1}, *pair)) is not differs
+        whole = joined(whole, identity({"dim": 1}, *pair))
+        taken |= set() if differs else known
+    found = [slot.split(",") for slot in whole.partition("@")[2].split("+")]
+    assert {(place, one) for place, slot in enumerate(found) for one in slot if one} == taken
 
 
 @pytest.mark.parametrize(("one", "two"), [(COMMIT, OTHER), (FILES, OTHER_FILES)])

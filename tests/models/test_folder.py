@@ -15,10 +15,13 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
-from colpali_integrations.models.folder import content_revision, describe_folder
+from colpali_integrations.models import content
+from colpali_integrations.models.content import content_revision
+from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.models.hub import bundled_folder
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.models.shared import release_shared_models, shared_model
+from tests.models.builder.checkpoints import save
 
 FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
 COLPALI, MODERN = "Qdrant/colpali-v1.3-fp16", "Qdrant/colmodernvbert"
@@ -58,6 +61,14 @@ def test_real_folders(folder: Path, like: str, model_file: str) -> None:
     assert all((folder / name).is_file() for name in described.files)
     # Published figures are those of other checkpoints.
     assert (described.vidore, described.license, described.parameters) == ((), "", 0)
+
+
+@pytest.mark.parametrize("name", ["neomme-float32", "neomme", "colqwen2_5", "pplx_late"])
+def test_a_checkpoint_s_folder_lists_each_file_once(name: str) -> None:
+    base = FIXTURES / "colqwen2_5-base" if name == "colqwen2_5" else None
+    files = describe_folder(FIXTURES / name, base=base).files
+    assert len(files) == len(set(files))
+    assert {path.name for path in (FIXTURES / name).glob("*.safetensors")} <= set(files)
 
 
 def test_page_prompts_of_the_two_idefics3_kinds() -> None:
@@ -242,6 +253,25 @@ def test_large_files_count_at_their_ends_and_by_samples(tmp_path: Path, where: i
         file.write(b"x" * (1 if where != 75 * 2**20 else 5 * 2**20))
     assert path.stat().st_size == size
     assert content_revision(tmp_path, ["weights"]) != before
+
+
+def test_every_tensor_of_a_large_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that lies between the samples of other files, such as a head that alone was trained further."""
+    arrays = {f"layer {number}": np.zeros((2**18,), np.float32) for number in range(4)}
+    arrays["head"] = np.zeros((2**15,), np.float32)
+    path = save(tmp_path / "model.safetensors", arrays)
+    monkeypatch.setattr(content, "_WHOLE_FILE", 2**20)
+    before = content_revision(tmp_path, [path.name])
+    read = sum(map(len, content.samples(path)))
+    assert read < path.stat().st_size / 20, "large files are not read in full"
+    for name, array in arrays.items():
+        save(path, {**arrays, name: array + 1})
+        assert content_revision(tmp_path, [path.name]) != before, name
+    save(path, arrays)
+    assert content_revision(tmp_path, [path.name]) == before
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelLoadError, match="cut off or damaged"):
+        content_revision(tmp_path, [path.name])
 
 
 def test_a_content_revision_depends_on_names_sizes_and_bytes(tmp_path: Path) -> None:

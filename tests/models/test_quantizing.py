@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from colpali_integrations import ColPali
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.errors import ConfigurationError, InputError, ModelLoadError
+from colpali_integrations.models.builder.files import DESCRIPTION_FILE
 from colpali_integrations.models.builder.quantized import CACHE_VARIABLE
+from colpali_integrations.models.exporting import export_model
 from colpali_integrations.models.quantizing import Quantized, compare, quantize_model
 from tests.models.narrow_products import ARE_WRONG, REASON
 
@@ -175,3 +177,30 @@ def test_a_checkpoint_s_int8_weights_are_compared_in_place(
     assert "precision='int8')" in " ".join(capsys.readouterr().err.split())
     assert run(["quantize", str(FIXTURES / "paligemma")]) == ExitCode.ERROR
     assert "name the folder to write" in capsys.readouterr().err
+
+
+def test_an_exported_folder_is_not_compared_with_itself(
+    document: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "exported"
+    export_model(FIXTURES / "neomme", folder, precision="int8")
+    refusal = "quantize neomme, or export it again with"
+    for out in ([], [str(tmp_path / "out")]):
+        assert run(["quantize", str(folder), *out, "--pages", str(document)]) == ExitCode.ERROR
+        assert refusal in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(ModelLoadError, match=f"exported from neomme with precision='int8'; {refusal}"):
+        quantize_model(folder, tmp_path / "out")
+
+
+def test_int8_weights_are_compared_with_float32_whatever_the_description_names(
+    document: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    folder = shutil.copytree(FIXTURES / "neomme", tmp_path / "described")
+    description = {"description": {"family": "neomme", "precision": "int8"}}
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(description))
+    arguments = ["quantize", str(folder), "--pages", str(document), "--json"]
+    assert run(arguments) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["page_cosine_mean"] < 0.99999
+    assert run([*arguments, "--precision", "float32"]) == ExitCode.ERROR
+    assert "float32 is the precision of the original" in capsys.readouterr().err

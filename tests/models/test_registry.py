@@ -15,10 +15,11 @@ import pytest
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models import ModelDescription, find_model, list_supported_models, register_model
+from colpali_integrations.models.content import content_revision
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
 from colpali_integrations.models.fingerprint import identity
-from colpali_integrations.models.folder import content_revision, describe_folder
+from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.models.hub import bundled_folder
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"

@@ -12,11 +12,15 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import EncodingError, ModelLoadError
+from colpali_integrations.models.builder.files import module_files
 from colpali_integrations.models.builder.weights import Checkpoint
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder
-from colpali_integrations.models.sentence_transformers import Modules, module_files
+from colpali_integrations.models.hub import cache_state
+from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.sentence_transformers import Modules
 from tests.models.builder.checkpoints import read, save
+from tests.models.hub_server import COMMIT
 from tests.models.linear_attention import NEEDS_LINEAR_ATTENTION
 
 FIXTURES = Path(__file__).parents[1] / "parity" / "fixtures"
@@ -71,6 +75,30 @@ def test_the_head_s_file_is_part_of_the_checkpoint_and_of_the_fingerprint(folder
     path = folder / "1_Dense" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     assert describe_folder(folder).fingerprint != before
+
+
+def test_the_state_of_a_cache_counts_the_files_of_modules(tmp_path: Path) -> None:
+    late = ModelDescription(
+        name="me/late",
+        family="qwen3_5",
+        dim=128,
+        repository="me/late",
+        model_file="model.safetensors",
+        additional_files=("tokenizer.json", "config.json", "modules.json"),
+    )
+    repository = tmp_path / "models--me--late"
+    snapshot = shutil.copytree(FIXTURES / "pplx_late", repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    assert cache_state(late, cache_dir=tmp_path).complete
+    head = snapshot / "1_Dense" / "model.safetensors"
+    head.write_bytes(head.read_bytes()[:-1])
+    assert cache_state(late, cache_dir=tmp_path).short == ("1_Dense/model.safetensors",)
+    head.unlink()
+    assert cache_state(late, cache_dir=tmp_path).missing == ("1_Dense/model.safetensors",)
+    (snapshot / "modules.json").write_text("[")
+    damaged = cache_state(late, cache_dir=tmp_path)
+    assert (damaged.complete, damaged.short) == (False, ("modules.json",))
 
 
 def test_limits_hold_the_prompt_too(folder: Path) -> None:

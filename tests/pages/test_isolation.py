@@ -97,7 +97,7 @@ def test_more_documents_than_processes_are_open(pool: WorkerPool) -> None:
         for text in texts
     ]
     for _ in range(2):
-        assert [reader.text(1) for reader in readers] == texts
+        assert [reader.text(1).text for reader in readers] == texts
     assert len(pool.processes()) == 2
     for reader in readers:
         reader.close()
@@ -105,10 +105,10 @@ def test_more_documents_than_processes_are_open(pool: WorkerPool) -> None:
 
 def test_threads_read_one_document_at_the_same_time(pool: WorkerPool) -> None:
     with closing(IsolatedReader(DEMO / "hcl-colors.pdf", None, pool)) as reader:
-        expected = [reader.text(number) for number in range(1, 7)]
+        expected = [reader.text(number).text for number in range(1, 7)]
         read: dict[int, str] = {}
         threads = [
-            threading.Thread(target=lambda number=number: read.update({number: reader.text(number)}))
+            threading.Thread(target=lambda number=number: read.update({number: reader.text(number).text}))
             for number in range(1, 7)
         ]
         for thread in threads:
@@ -191,7 +191,7 @@ def test_a_process_that_was_killed_between_calls_is_replaced(pool: WorkerPool) -
     with closing(IsolatedReader(simple(), None, pool)) as reader:
         [process] = pool.processes()
         os.kill(process, signal.SIGKILL)
-        assert reader.text(1) == "Hello"
+        assert reader.text(1).text == "Hello"
         assert pool.processes() != [process]
 
 
@@ -209,7 +209,7 @@ def test_a_changed_file_is_not_opened_again(pool: WorkerPool, tmp_path: Path) ->
 @on_linux
 def test_a_password_goes_through_the_pipe_alone(pool: WorkerPool) -> None:
     with closing(IsolatedReader(encrypted(user=b"open sesame", owner=b"x"), "open sesame", pool)) as reader:
-        assert reader.text(1) == "Secret"
+        assert reader.text(1).text == "Secret"
         [process] = pool.processes()
         for file in ("cmdline", "environ"):
             assert b"sesame" not in Path(f"/proc/{process}/{file}").read_bytes()

@@ -24,6 +24,7 @@ from colpali_integrations import ColPali, pdf_pages
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.pdf import PdfPage, is_pdf, open_pdf, page_numbers, pdf_page_count
+from colpali_integrations.pdfium import reader
 
 DEMO = Path(__file__).parents[2] / "demo" / "pdfs"
 PDFS = sorted(DEMO.glob("*.pdf"))
@@ -434,15 +435,15 @@ def test_damaged_documents_give_pages_or_a_pdf_error() -> None:
 
 @pytest.fixture
 def documents(monkeypatch: pytest.MonkeyPatch) -> list[pypdfium2.PdfDocument]:
-    """Every document that pypdfium2 opens in this process."""
+    """Every document that a reader opens in this process."""
     opened: list[pypdfium2.PdfDocument] = []
 
-    class Recorded(pypdfium2.PdfDocument):  # type: ignore[misc]
+    class Recorded(reader._Document):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             opened.append(self)
 
-    monkeypatch.setattr(pypdfium2, "PdfDocument", Recorded)
+    monkeypatch.setattr(reader, "_Document", Recorded)
     return opened
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-from colpali_integrations.models.folder import content_revision
+from colpali_integrations.models.content import content_revision
 from tests.models.builder.checkpoints import read, save
 
 from .bounds import CEILING, FLOOR, MEAN_TIMES, TIMES

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.stores import Entry, MultiVectorStore
+from colpali_integrations.stores.memory import MemoryEngine
 from tests.stores.stored_models import made_up
 
 BACKENDS = ["memory", "embedded", "server"]
@@ -53,6 +54,11 @@ def opening(backend: str, folder: Path) -> Iterator[Open]:
         if "client" in place:
             place["client"].delete_collection(place["collection_name"])
             place["client"].close()
+
+
+def in_memory(store: MultiVectorStore) -> bool:
+    """Whether a store cannot be opened again; the imitation of a server, which is in memory too, can."""
+    return store.where == MemoryEngine.where
 
 
 def page(number: int, *, seed: int = 0, rows: int | None = None, weighted: bool = False) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from colpali_integrations.stores import (
     find_documents,
     index_documents,
 )
-from tests.pages.test_pdf import encrypted
+from tests.pages.test_pdf import encrypted, stream
+from tests.pages.test_viewer import HINDI, page_with
 from tests.stores.documents import DPI, draw, make_folder, save_pdf
 from tests.stores.stored_models import made_up
 
@@ -60,8 +62,11 @@ def index(folder: Path, model: ColPali, store: MultiVectorStore, **options: Any)
     return index_documents([folder], model=model, store=store, dpi=DPI, **options)
 
 
+_LISTS = ("documents", "failures", "passed_over", "warnings")
+
+
 def counts(report: IngestReport) -> dict[str, int]:
-    numbers = {name: value for name, value in report.to_dict().items() if name not in ("documents", "failures")}
+    numbers = {name: value for name, value in report.to_dict().items() if name not in _LISTS}
     return {name: value for name, value in numbers.items() if value}
 
 
@@ -283,3 +288,90 @@ def test_a_new_store_among_other_files_is_told(
         index_documents(tmp_path, model=coltiny, store=tmp_path)
     [record] = [one for one in caplog.records if "among other files" in one.message]
     assert record.message.startswith(f"a new store is made in {tmp_path}, among other files (a.png)")
+
+
+def test_what_a_search_passes_over_is_in_the_report(folder: Path, model: ColPali) -> None:
+    (folder / ".hidden.pdf").touch()
+    (folder / "link").symlink_to(folder)
+    with MultiVectorStore.open(model=model) as store:
+        expected = dict(find_documents(folder).passed_over)
+        assert {"hidden", "linked_folder"} <= expected.keys()
+        assert index(folder, model, store).passed_over == expected
+        found = find_documents(folder, follow_symlinks=True)
+        report = index_documents(found, model=model, store=store, dpi=DPI)
+        assert report.present == 3
+        assert report.to_dict()["passed_over"] == dict(found.passed_over)
+
+
+def test_documents_that_lack_fonts_are_stored_with_a_warning(
+    folder: Path, model: ColPali, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "poem.pdf").write_bytes(HINDI)
+    shutil.copy(folder / "poem.pdf", folder / "second.pdf")
+    with MultiVectorStore.open(model=model) as store, caplog.at_level(logging.WARNING, "colpali_integrations"):
+        report = index(folder, model, store)
+        assert not report.failures
+        assert [warning.name for warning in report.warnings] == [str(folder / "poem.pdf"), str(folder / "second.pdf")]
+        for warning in report.warnings:
+            assert warning.message.startswith("page 1: not drawn are characters of Absent")
+            assert "doctor" in warning.message
+            assert "--force" in warning.message
+        assert len(report.to_dict()["warnings"]) == 2
+        assert sum("not drawn are characters of Absent" in record.getMessage() for record in caplog.records) == 2
+        assert index(folder, model, store).warnings == []
+
+
+def test_pages_with_any_characters_can_be_stored(tmp_path: Path, model: ColPali) -> None:
+    """Character maps may yield control characters and halves of pairs, also where hidden text is left out."""
+    codes = [*range(0x20), 0x7F, 0x85, 0xAD, 0x2028, 0xD83D, 0xDC00, 0xFFFE, 0xFFFF]
+    pairs = b" ".join(b"<%02x> <%04x>" % (0x30 + index, code) for index, code in enumerate(codes))
+    mapping = b"begincmap 1 begincodespacerange <00> <FF> endcodespacerange %d beginbfchar %b endbfchar endcmap"
+    font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/ToUnicode 6 0 R>>"
+    text = b"BT /F1 3 Tf 9 40 Td <%b> Tj ET " % b"".join(b"%02x7a" % (0x30 + index) for index in range(len(codes)))
+    maps = (stream(mapping % (len(codes), pairs)),)
+    store = tmp_path / "store"
+    for name, more in (("whole", b""), ("filtered", b"1 g " + text.replace(b"9 40", b"9 70"))):
+        (tmp_path / f"{name}.pdf").write_bytes(page_with(text + more, font=font, more=maps))
+        report = index_documents(tmp_path / f"{name}.pdf", model=model, store=store)
+        assert (report.added, report.failures) == (1, [])
+        with MultiVectorStore.open(store) as reopened:
+            [entry] = [entry for entry in reopened.get(report.ids) if entry is not None]
+            assert entry.text.count("z") == len(codes)
+            assert not {"\x00", "\ufffe"} & set(entry.text)
+            assert entry.text.encode().decode() == entry.text
+
+
+def test_force_embeds_what_is_there_already_and_loses_nothing(folder: Path, model: ColPali) -> None:
+    fruit, train = folder / "fruit.pdf", folder / "deep" / "er" / "train.PNG"
+    with MultiVectorStore.open(model=model) as store:
+        first = index(folder, model, store)
+        pages = [entry for entry in store.get(first.ids) if entry is not None]
+        store.update_metadata(str(fruit), {"shelf": "upper"})
+        right = store.vectors(first.ids)
+        wrong = [np.roll(array, 1, axis=1) for array in right if array is not None]  # such as those of a blank page
+        store.add(zip(store.get(first.ids), wrong, strict=True), model=model)  # type: ignore[arg-type]
+        assert counts(index(folder, model, store)) == {"present": 3}
+        forced = index_documents(fruit, model=model, store=store, dpi=DPI, force=True)
+        assert counts(forced) == {"added": 2, "replaced": 2}
+        assert set(forced.ids) < set(first.ids)
+        assert len(store) == 3
+        for id_, expected, other in zip(first.ids, right, wrong, strict=True):
+            [array], [entry] = store.vectors([id_]), store.get([id_])
+            assert array is not None
+            assert entry is not None
+            is_forced = entry.source == str(fruit)
+            np.testing.assert_allclose(array, expected if is_forced else other, atol=1e-5)  # type: ignore[arg-type]
+            assert entry.metadata.get("shelf") == ("upper" if is_forced else None)
+        assert {entry.source for entry in pages} == {str(fruit), str(train)}
+
+
+def test_force_encodes_equal_pages_of_a_run_once_and_copies_from_no_other(
+    folder: Path, tmp_path: Path, model: ColPali
+) -> None:
+    copy = tmp_path / "copy.pdf"
+    shutil.copy(folder / "fruit.pdf", copy)
+    with MultiVectorStore.open(model=model) as store:
+        index(folder, model, store)
+        assert counts(index_documents(copy, model=model, store=store, dpi=DPI, force=True)) == {"added": 2}
+        both = index_documents([folder / "fruit.pdf", copy], model=model, store=store, dpi=DPI, force=True)
+        assert counts(both) == {"added": 2, "copied": 2, "replaced": 4}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from colpali_integrations.stores import (
 )
 from colpali_integrations.stores.opening import registered_options
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
-from tests.stores.backends import BACKENDS, Open, opening
+from tests.stores.backends import BACKENDS, Open, in_memory, opening
 from tests.stores.documents import draw
 from tests.stores.stored_models import made_up
 
@@ -68,7 +69,7 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
 
 def again(open_store: Open, store: MultiVectorStore, model: ColPali) -> MultiVectorStore:
     """Open a store again with another model; a store in memory can only be passed on."""
-    if "memory" in store.where:
+    if in_memory(store):
         store.require_space(model)
         return store
     return open_store(model=model)
@@ -119,10 +120,13 @@ def test_vectors_without_a_model_are_those_of_the_model_that_opened_the_store(
 
 
 def test_a_folder_is_not_indexed_into_by_another_precision(
-    tmp_path: Path, exact: ColPali, other: ColPali, pictures: list[Path]
+    tmp_path: Path, exact: ColPali, other: ColPali, pictures: list[Path], one_space: tuple[Path, Path]
 ) -> None:
     index_documents(pictures, model=exact, store=tmp_path / "store")
-    with pytest.raises(FingerprintError, match=r"open the model with ColPali\.from_pretrained\('large', precision="):
+    same = other.description.name == "large"
+    folder = repr(str(one_space[0])) if same else "<the folder of 'large'>"
+    advice = f"open the model with ColPali.from_pretrained({folder}, precision='float32'), or"
+    with pytest.raises(FingerprintError, match=re.escape(advice)):
         index_documents(pictures, model=other, store=tmp_path / "store")
 
 

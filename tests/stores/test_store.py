@@ -28,7 +28,7 @@ from colpali_integrations.stores import Entry, MultiVectorStore, SearchOptions
 from colpali_integrations.stores.engine import Point, Scored, Search
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import Settings
-from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, opening, page
+from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, in_memory, opening, page
 from tests.stores.stored_models import made_up
 
 QUERY = page(0, seed=7, rows=4)
@@ -89,7 +89,7 @@ def test_stored_entries_and_vectors_are_returned(open_store: Open) -> None:
     )
     poor = Entry(id="1")
     store.add([(rich, page(1, rows=3)), (poor, page(2))])
-    store = store if "memory" in store.where else open_store()
+    store = store if in_memory(store) else open_store()
     found, unknown, other = store.get([rich.id, "unknown", "1"])
     assert (found, unknown, other) == (rich, None, poor)
     assert found is not None
@@ -530,7 +530,7 @@ def test_invalid_search_options_are_refused(open_store: Open, options: dict[str,
 
 
 def test_another_model_is_refused(open_store: Open) -> None:
-    if "memory" in open_store().where:
+    if in_memory(open_store()):
         return  # a store in memory cannot be opened again
     other = made_up("other", dim=MODEL.dim, identity="f" * 16)
     with pytest.raises(FingerprintError) as caught:
@@ -544,7 +544,7 @@ def test_another_model_is_refused(open_store: Open) -> None:
 
 def test_other_settings_are_refused(open_store: Open) -> None:
     store = open_store(first_stage="ward", first_vectors=4, language="german")
-    if "memory" in store.where:
+    if in_memory(store):
         return
     again = open_store()
     assert (

@@ -10,9 +10,9 @@ from typing import Any
 from colpali_integrations.errors import ModelLoadError
 
 __all__ = [
-    *("ADAPTER_CONFIG", "ADAPTER_FILE", "DENSE", "DESCRIPTION_FILE", "INDEX_FILE", "MODULES_FILE", "WEIGHTS_FILE"),
-    *("adapter_file", "check_adapter_file", "is_adapter", "module_folders", "read_names", "shard_names"),
-    "weight_names",
+    *("ADAPTER_CONFIG", "ADAPTER_FILE", "DENSE", "DESCRIPTION_FILE", "INDEX_FILE", "LENGTHS_FILE", "MODULES_FILE"),
+    *("WEIGHTS_FILE", "adapter_file", "check_adapter_file", "is_adapter", "module_files", "module_folders"),
+    *("read_names", "shard_names", "weight_names"),
 ]
 
 WEIGHTS_FILE = "model.safetensors"
@@ -24,6 +24,9 @@ DESCRIPTION_FILE = "colpali_integrations.json"
 
 MODULES_FILE = "modules.json"
 """In folders of sentence-transformers: the modules of a model, and the folder of each."""
+
+LENGTHS_FILE = "sentence_bert_config.json"
+"""In the same folders: the most tokens of a query and of a text."""
 
 DENSE = "Dense"
 """The class of sentence-transformers' linear layer, which has weights of its own."""
@@ -109,6 +112,23 @@ def module_folders(folder: Path) -> dict[str, str]:
     if len(dict(modules)) < len(modules) or any(Path(name).name != name for _, name in modules):
         raise ModelLoadError(f"{path} must name each kind of module once, in a folder beside it; got {modules}")
     return dict(modules)
+
+
+def module_files(folder: Path) -> list[str]:
+    """The files of sentence-transformers that stand beside those of the backbone; [] for other folders.
+
+    Args:
+        folder: with its modules.json.
+
+    Raises:
+        ModelLoadError: as `module_folders`.
+    """
+    folders = module_folders(folder)
+    if not folders:
+        return []
+    configurations = [f"{path}/config.json" for path in folders.values() if path]
+    weights = [f"{folders[DENSE]}/{WEIGHTS_FILE}"] if DENSE in folders else []
+    return [MODULES_FILE, LENGTHS_FILE, *configurations, *weights]
 
 
 def _read_list(path: Path) -> list[Any]:

@@ -29,6 +29,7 @@ from colpali_integrations.models.builder.graph import GraphBuilder, QuantizedWei
 from colpali_integrations.models.builder.quantization import Quantization
 from colpali_integrations.models.builder.weights import StoredTensor, read_header
 from colpali_integrations.models.builder.writing import Source, write_file
+from colpali_integrations.models.content import samples
 from colpali_integrations.models.hub import cache_folder
 
 __all__ = ["CACHE_VARIABLE", "quantized_tensors", "write_tensors"]
@@ -41,9 +42,6 @@ CACHE_VARIABLE = "COLPALI_INTEGRATIONS_CACHE"
 # Changes whenever the same checkpoint gives other bytes.
 _VERSION = 2
 _BLOB = re.compile(r"[0-9a-f]{64}")
-# Tensors of up to this many bytes count whole in a file's identity, larger ones by samples.
-_HASHED_WHOLE = 2**16
-_SAMPLES, _SAMPLE = 8, 4096
 
 
 def quantized_tensors(
@@ -153,8 +151,6 @@ def _quantized(builders: Sequence[GraphBuilder]) -> dict[str, QuantizedWeight]:
 def _identity(file: Path, changed: int) -> str:
     """What is in a safetensors file: the sha256 by which huggingface_hub's cache names it, else a hash of samples.
 
-    The header counts, small tensors as a whole, and samples of large ones. Further training changes nearly all of them.
-
     Args:
         file: the file.
         changed: the time of its last change; a file is hashed anew after one.
@@ -162,13 +158,8 @@ def _identity(file: Path, changed: int) -> str:
     if _BLOB.fullmatch(file.name):
         return file.name
     digest = hashlib.sha256()
-    for name, tensor in sorted(read_header(file).items()):
-        digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\0{tensor.offset}\0".encode())
-        values = tensor.stored().reshape(-1).view(np.uint8)
-        if tensor.length > _HASHED_WHOLE:
-            starts = np.linspace(0, tensor.length - _SAMPLE, _SAMPLES).astype(np.int64)
-            values = np.concatenate([values[start : start + _SAMPLE] for start in starts])
-        digest.update(values.tobytes())
+    for piece in samples(file):
+        digest.update(piece)
     return digest.hexdigest()
 
 

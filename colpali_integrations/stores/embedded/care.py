@@ -136,10 +136,11 @@ def find_manifest(folder: Path) -> dict[str, Any]:
         fork_lock,
         contextlib.closing(connect(folder, "rw")) as connection,
     ):
-        if (found := stored_manifest(connection, folder)) is not None:
-            return found
+        if (intact := stored_manifest(connection, folder)) is not None:
+            return intact
     data = (folder / DATABASE).read_bytes()
     decoder = json.JSONDecoder()
+    found: list[bytes] = []
     start = data.find(_SETTINGS)
     while start >= 0:
         with contextlib.suppress(ValueError):
@@ -148,8 +149,11 @@ def find_manifest(folder: Path) -> dict[str, Any]:
             # SQLite writes the columns of a row one after another: the checksum follows, in as few bytes as it needs.
             expected = zlib.crc32(data[start:end])
             if expected in (int.from_bytes(data[end : end + size], "big") for size in (3, 4, 6)):
-                return dict(json.loads(data[start:end]))
+                found.append(data[start:end])
         start = data.find(_SETTINGS, start + 1)
+    if found:
+        # The file may still hold an earlier one; a change of the manifest only adds revisions to it.
+        return dict(json.loads(max(found, key=len)))
     raise StoreError(
         f"both copies of the settings in {folder / DATABASE} are damaged; repair the store with its settings: "
         "repair_store(path, settings=Settings(...)), or restore it from a backup"

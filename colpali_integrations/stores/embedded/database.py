@@ -165,6 +165,21 @@ class Database:
                     self._writer = None
                     raise
 
+    def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Replace the manifest by what a function makes of it, in one transaction; the same writes nothing."""
+        with self.reading() as connection:
+            self.manifest = _required_manifest(connection, self.folder)
+        if change(self.manifest) != self.manifest:
+            with self.writing() as connection:
+                changed = dict(change(_required_manifest(connection, self.folder)))
+                text = json.dumps(changed)
+                connection.execute(
+                    "UPDATE settings SET value = ?, checksum = ? WHERE name IN ('manifest', 'manifest again')",
+                    (text, zlib.crc32(text.encode())),
+                )
+            self.manifest = changed
+        return self.manifest
+
     def vacuum(self) -> None:
         """Give the database's unused space back to the disk."""
         with self._errors():
@@ -380,6 +395,12 @@ def stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, A
     if row is None or not isinstance(row[0], str) or zlib.crc32(row[0].encode()) != row[1]:
         raise StoreError(f"the settings in {folder / DATABASE} are damaged; restore the store from a backup")
     return dict(json.loads(row[0]))
+
+
+def _required_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, Any]:
+    if (found := stored_manifest(connection, folder)) is None:
+        raise StoreError(f"the database {folder / DATABASE} is empty; restore the store from a backup")
+    return found
 
 
 def connect(folder: Path, mode: str, name: str = DATABASE) -> sqlite3.Connection:

@@ -127,14 +127,22 @@ class FolderEngine:
         }
         self._catalogue = Catalogue()
         self._to_sweep = True  # a process that was killed may have left files
-        self.manifest: Mapping[str, Any] = self._database.manifest
 
     @property
     def where(self) -> str:
         """The folder."""
         return f"the store {self.folder}"
 
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """See `Engine`."""
+        return self._database.manifest
+
     # -- changing ------------------------------------------------------------------------------------------------------
+
+    def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Replace the manifest by what a function makes of it; a store that is opened read-only takes no other."""
+        return self._database.change_manifest(change)
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""

@@ -24,6 +24,7 @@ __all__ = [
     "open_collection",
     "read_manifest",
     "server_version",
+    "write_manifest",
 ]
 
 _MANIFEST = "colpali_integrations"
@@ -107,6 +108,16 @@ def read_manifest(client: QdrantClient, collection: str) -> dict[str, Any] | Non
     if not isinstance(manifest, dict):
         raise StoreError(f"{where} was not made by colpali-integrations: choose another collection name")
     return manifest
+
+
+def write_manifest(client: QdrantClient, collection: str, manifest: Mapping[str, Any]) -> None:
+    """Replace the manifest of an existing collection.
+
+    Raises:
+        StoreError: the server cannot be reached, or refuses.
+    """
+    with reaching(describe(client, collection)):
+        client.update_collection(collection, metadata={_MANIFEST: dict(manifest)})
 
 
 def open_collection(

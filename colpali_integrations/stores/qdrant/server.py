@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ from colpali_integrations.stores.qdrant.collection import (
     open_collection,
     read_manifest,
     server_version,
+    write_manifest,
 )
 from colpali_integrations.stores.qdrant.errors import reaching
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
@@ -102,6 +103,21 @@ class QdrantServerEngine:
     def where(self) -> str:
         """The collection and its server."""
         return self._where
+
+    def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Replace the manifest by what a function makes of it.
+
+        A server has no transaction for it: the manifest is read again after it was written, so that of two processes
+        that write at the same time one finds the other's.
+        """
+        while True:
+            with self._using() as client:
+                if (stored := read_manifest(client, self._collection)) is None:
+                    raise StoreError(f"{self.where} has been removed since it was opened")
+                self.manifest, changed = stored, change(stored)
+                if changed == stored:
+                    return stored
+                write_manifest(client, self._collection, changed)
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""

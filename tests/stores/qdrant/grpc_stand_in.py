@@ -90,6 +90,11 @@ class _Collections(CollectionsServicer):
         )
         return messages.CollectionOperationResponse(result=made)
 
+    def Update(self, request: Any, context: Any) -> Any:
+        metadata = GrpcToRest.convert_payload(request.metadata)
+        changed = self.client.update_collection(request.collection_name, metadata=metadata)
+        return messages.CollectionOperationResponse(result=changed)
+
     def Delete(self, request: Any, context: Any) -> Any:
         return messages.CollectionOperationResponse(result=self.client.delete_collection(request.collection_name))
 

@@ -72,6 +72,10 @@ class StandIn(ThreadingHTTPServer):
             name, asked.vectors, sparse_vectors_config=asked.sparse_vectors, metadata=asked.metadata
         )
 
+    def _patch_collection(self, name: str, body: bytes) -> Any:
+        asked = models.UpdateCollection.model_validate_json(body)
+        return self.client.update_collection(name, metadata=asked.metadata)
+
     def _delete_collection(self, name: str, _: bytes) -> Any:
         return self.client.delete_collection(name)
 
@@ -152,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._send(200, {"result": result, "status": "ok", "time": 0.0})
 
-    do_GET = do_PUT = do_POST = do_DELETE = _serve
+    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _serve
 
     def _send(self, status: int, answer: dict[str, Any]) -> None:
         content = json.dumps(answer, default=lambda model: model.model_dump(mode="json")).encode()

@@ -1,0 +1,164 @@
+"""The search for documents in folders, for every entry point."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from colpali_integrations._options import checked_several, shown
+from colpali_integrations.errors import InputError
+from colpali_integrations.pages.identity import real_path
+
+__all__ = ["FoundDocuments", "Paths", "find_documents", "several_paths"]
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+class FoundDocuments(list[Path]):
+    """Paths of documents, and the numbers of files and folders that the search passed over.
+
+    Attributes:
+        passed_over: by reason: `other_suffix`, `hidden` (a file, or a folder with all in it), `excluded`,
+            `linked_folder` (behind a symbolic link), `unreadable_folder`, and `not_a_file` (a device, a pipe, a broken
+            link).
+
+    Example:
+        >>> found = find_documents("reports/")
+        >>> len(found), dict(found.passed_over)
+        (1, {})
+    """
+
+    passed_over: Counter[str]
+
+    def __init__(self, paths: Iterable[Path] = (), passed_over: Iterable[str] = ()) -> None:
+        super().__init__(paths)
+        self.passed_over = Counter(passed_over)
+
+
+def find_documents(paths: Paths, *, exclude: Iterable[str] = (), follow_symlinks: bool = False) -> FoundDocuments:
+    """List the PDFs and images among `paths`, which may be files and folders, each file once.
+
+    In folders, hidden files and folders are passed over, as are files whose suffix is neither of a PDF nor of an image,
+    and folders behind symbolic links.
+
+    Args:
+        paths: one or several files and folders; `~` is the home folder. A folder that is named here may be a link.
+        exclude: patterns such as "drafts/*" or "*.tif", compared with the path below a searched folder and with the
+            file's name.
+        follow_symlinks: search folders behind symbolic links too, wherever they are. Each folder is searched once, so
+            that links in a circle end.
+
+    Returns:
+        Paths in the order of `paths`, within a folder by name; its `passed_over` counts the rest.
+
+    Raises:
+        InputError: a path does not exist, or is a folder that cannot be read; or `paths` or `exclude` are none.
+
+    Example:
+        >>> [path.as_posix() for path in find_documents(["report.pdf", "reports/", "report.pdf"])]
+        ['report.pdf', 'reports/2024.pdf']
+    """
+    patterns = [exclude] if isinstance(exclude, str) else list(checked_several(exclude, "patterns, exclude=[...]"))
+    search = _Search(patterns, follow_symlinks)
+    files: dict[str, Path] = {}
+    for name in several_paths(paths):
+        path = Path(name).expanduser()
+        if not path.exists():
+            raise InputError(f"no such file or folder: {name}")
+        for file in search.files(path) if path.is_dir() else [path]:
+            files.setdefault(real_path(file), file)
+    return FoundDocuments(files.values(), search.passed_over.elements())
+
+
+def several_paths(paths: Any) -> list[str | os.PathLike[str]]:
+    """One or several paths as a list.
+
+    Raises:
+        InputError: something else, such as the content of a document.
+    """
+    if isinstance(paths, bytes | bytearray | memoryview) or hasattr(paths, "read"):
+        raise InputError(
+            "expected paths, got the content of a document; pass DocumentSource(source=<bytes>, name=...) to ingest, "
+            "or save it in a file"
+        )
+    if isinstance(paths, str | os.PathLike):
+        return [paths]
+    several = list(checked_several(paths, "a path or several"))
+    for one in several:
+        if not isinstance(one, str | os.PathLike):
+            raise InputError(f"expected paths, and one of them is {shown(one)}")
+    return several
+
+
+class _Search:
+    """A search through folders.
+
+    Args:
+        exclude: patterns of files.
+        follow_symlinks: whether to search folders behind symbolic links.
+
+    Attributes:
+        passed_over: numbers by reason.
+    """
+
+    def __init__(self, exclude: Sequence[str], follow_symlinks: bool) -> None:
+        self._exclude, self._follow_symlinks = exclude, follow_symlinks
+        self._searched: set[str] = set()  # real paths
+        self.passed_over: Counter[str] = Counter()
+
+    def files(self, root: Path) -> Iterator[Path]:
+        """The documents in a folder and below, by name.
+
+        Raises:
+            InputError: the folder cannot be read.
+        """
+        try:
+            levels = [self._entries(root)]
+        except OSError as error:
+            raise InputError(f"cannot read the folder {root}: {error.strerror or error}") from error
+        while levels:
+            entry = next(levels[-1], None)
+            if entry is None:
+                levels.pop()
+            elif (reason := self._reason(entry, root)) is not None:
+                self.passed_over[reason] += 1
+            elif not entry.is_dir():
+                yield Path(entry.path)
+            elif not self._was_searched(entry.path):
+                try:
+                    levels.append(self._entries(entry.path))
+                except OSError:
+                    self.passed_over["unreadable_folder"] += 1
+
+    def _entries(self, folder: str | Path) -> Iterator[os.DirEntry[str]]:
+        with os.scandir(folder) as entries:
+            found = iter(sorted(entries, key=lambda entry: entry.name))
+        self._searched.add(os.path.realpath(folder))
+        return found
+
+    def _was_searched(self, folder: str) -> bool:
+        return self._follow_symlinks and os.path.realpath(folder) in self._searched
+
+    def _reason(self, entry: os.DirEntry[str], root: Path) -> str | None:
+        """The reason to pass over an entry of a folder; None for a document, and for a folder to search."""
+        if entry.name.startswith("."):
+            return "hidden"
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:  # such as a link to itself
+            return "not_a_file"
+        if is_folder:
+            return "linked_folder" if entry.is_symlink() and not self._follow_symlinks else None
+        if not is_file:
+            return "not_a_file"
+        if os.path.splitext(entry.name)[1].lower() not in _SUFFIXES:  # noqa: PTH122 - thousands of names
+            return "other_suffix"
+        below = os.path.relpath(entry.path, root)
+        is_excluded = any(fnmatch(below, one) or fnmatch(entry.name, one) for one in self._exclude)
+        return "excluded" if is_excluded else None
