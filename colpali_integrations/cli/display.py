@@ -20,7 +20,7 @@ from rich.text import Text
 
 from colpali_integrations.cli.doctor import Check, Status, size_text
 from colpali_integrations.explain.snippet import mark_words, snippet
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.stores import DocumentWarning, Failure, Hit, IngestReport
 from colpali_integrations.stores import Progress as IngestProgress
 

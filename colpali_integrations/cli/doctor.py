@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from colpali_integrations.errors import ColPaliError
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import CacheState, cache_folder, cache_state
-from colpali_integrations.models.registry import ModelDescription, list_supported_models
+from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.fonts import drawn_scripts
 from colpali_integrations.runtime.machine import byte_instructions
 

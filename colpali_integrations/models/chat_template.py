@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["PICTURE", "TEMPLATE_FILE", "Prompt", "special_tokens", "template_prompt", "template_prompts"]
 

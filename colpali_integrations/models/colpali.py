@@ -12,11 +12,11 @@ from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, EncodingError, QueryError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.builder.quantization import Precision
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.family import Codec, DenseCodec, Family, Prepared
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.pdf import pages_and_failures
 from colpali_integrations.runtime.arrays import Float32, Outputs

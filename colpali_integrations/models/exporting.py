@@ -27,11 +27,11 @@ from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, DESCRIPTION_FILE, INDEX_FILE
 from colpali_integrations.models.builder.quantization import Precision
+from colpali_integrations.models.description import ModelDescription, Origin
 from colpali_integrations.models.exported import FILES, hashes
 from colpali_integrations.models.folder import new_folder
 from colpali_integrations.models.loading import ModelFiles, find_files
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription, Origin
 from colpali_integrations.runtime.arrays import BuiltPair
 
 __all__ = ["Exported", "export_model"]

@@ -26,12 +26,13 @@ from colpali_integrations.models.builder.files import (
     weight_names,
 )
 from colpali_integrations.models.content import content_revision
+from colpali_integrations.models.description import ModelDescription, Origin
 from colpali_integrations.models.exported import compared
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
 from colpali_integrations.models.fingerprint import COMMIT
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.registry import ModelDescription, Origin, list_supported_models, trained_as
+from colpali_integrations.models.registry import list_supported_models, trained_as
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
 from colpali_integrations.models.sentence_transformers import Modules, check_template, without_modules
 from colpali_integrations.models.unsupported import ADDING, check_architecture, unknown_architecture

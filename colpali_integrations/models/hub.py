@@ -26,7 +26,7 @@ from colpali_integrations.models.builder.files import (
     shard_names,
     weight_names,
 )
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.description import ModelDescription
 
 __all__ = [
     *("CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files", "with_named_files"),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.exported import compared
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Family, family_class
@@ -18,7 +19,7 @@ from colpali_integrations.models.folder import describe_folder, describe_reposit
 from colpali_integrations.models.hub import resolve_files, with_named_files
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription, find_model, not_registered, registered_model
+from colpali_integrations.models.registry import find_model, not_registered, registered_model
 from colpali_integrations.runtime.session import (
     ModelSessions,
     Provider,

@@ -25,10 +25,10 @@ from colpali_integrations._logs import without_entries
 from colpali_integrations.errors import InputError, ModelLoadError
 from colpali_integrations.models.builder.files import DESCRIPTION_FILE
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.folder import new_folder, weight_files
 from colpali_integrations.models.loading import find_files
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32, GraphFiles
 from colpali_integrations.scoring.maxsim import max_sim, top_pages

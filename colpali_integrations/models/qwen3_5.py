@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.qwen3_5 import Qwen3_5
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.qwen_vl import AUGMENTATION, QWEN3_IMAGE_DEFAULTS, QwenVLFamily
-from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["Qwen3_5Family"]
 

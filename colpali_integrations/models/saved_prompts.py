@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["PROMPTS_FILE", "SavedPrompts"]
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.files import DENSE, LENGTHS_FILE, MODULES_FILE, module_folders
 from colpali_integrations.models.chat_template import TEMPLATE_FILE
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
-from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["Modules", "check_template", "without_modules"]
 

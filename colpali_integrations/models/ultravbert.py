@@ -24,10 +24,10 @@ from colpali_integrations.models.builder.checkpoint_graph import checkpoint_grap
 from colpali_integrations.models.builder.config import part_of
 from colpali_integrations.models.builder.idefics3 import Idefics3
 from colpali_integrations.models.chat_template import PICTURE, Prompt, special_tokens, template_prompt
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.idefics3 import Idefics3Pages, edge_size, tiled_size
 from colpali_integrations.models.prompt import Vocabulary
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.models.saved_prompts import SavedPrompts
 from colpali_integrations.models.sentence_transformers import Modules
 from colpali_integrations.models.transformer import QueryCodec, TransformerFamily, image_settings

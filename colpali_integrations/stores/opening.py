@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError, StoreError
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.registry import ModelDescription, find_model
+from colpali_integrations.models.description import ModelDescription
+from colpali_integrations.models.registry import find_model
 from colpali_integrations.stores.embedded.database import read_manifest
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import Engine
