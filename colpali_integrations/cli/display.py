@@ -40,6 +40,7 @@ __all__ = [
     "number",
     "passed_over",
     "traceback",
+    "usage",
     "warnings",
 ]
 
@@ -63,6 +64,15 @@ def error(message: str) -> None:
 def note(message: str) -> None:
     """Print a notice, on stderr."""
     _err().print(escape(message), soft_wrap=True)
+
+
+def usage(option: str, arguments: str) -> str:
+    """Write how a model is used, here and in Python.
+
+    >>> usage("my-export", "'my-export'")
+    "Use it by --model my-export; in Python by ColPali.from_pretrained('my-export')."
+    """
+    return f"Use it by --model {option}; in Python by ColPali.from_pretrained({arguments})."
 
 
 def log_handler(level: int) -> logging.Handler:

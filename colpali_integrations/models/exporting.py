@@ -66,6 +66,8 @@ def export_model(
     out: str | os.PathLike[str],
     *,
     precision: Precision | None = None,
+    max_side: int | None = None,
+    max_num_visual_tokens: int | None = None,
     dim: int | None = None,
     base: str | os.PathLike[str] | None = None,
     allow_unused: Sequence[str] | None = None,
@@ -82,6 +84,8 @@ def export_model(
         name_or_path: as in `ColPali.from_pretrained`.
         out: a folder that does not exist yet, or is empty; a link is followed.
         precision: as in `ColPali.from_pretrained`; the folder has this one only.
+        max_side: as in `ColPali.from_pretrained`; the default of the folder.
+        max_num_visual_tokens: as in `ColPali.from_pretrained`; the default of the folder.
         dim: as in `ColPali.from_pretrained`; the folder has this one only.
         base: as in `ColPali.from_pretrained`.
         allow_unused: as in `ColPali.from_pretrained`.
@@ -98,6 +102,8 @@ def export_model(
     """
     options = ModelOptions(
         precision=precision,
+        max_side=max_side,
+        max_num_visual_tokens=max_num_visual_tokens,
         dim=dim,
         base=base,
         allow_unused=allow_unused,

@@ -73,6 +73,7 @@ def quantize_model(
     out: str | os.PathLike[str],
     *,
     local_dir: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Quantized:
@@ -85,6 +86,7 @@ def quantize_model(
         name_or_path: as in `ColPali.from_pretrained`.
         out: a folder that does not exist yet, or is empty; a link is followed.
         local_dir: as in `ColPali.from_pretrained`.
+        revision: as in `ColPali.from_pretrained`.
         cache_dir: as in `ColPali.from_pretrained`.
         local_files_only: as in `ColPali.from_pretrained`.
 
@@ -98,7 +100,9 @@ def quantize_model(
     from colpali_integrations.runtime.graph import read_graph
 
     with new_folder(out) as folder:
-        options = ModelOptions(local_dir=local_dir, cache_dir=cache_dir, local_files_only=local_files_only)
+        options = ModelOptions(
+            local_dir=local_dir, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
+        )
         files = find_files(name_or_path, options)
         description, source = files.description, files.folder
         check_not_exported(description)

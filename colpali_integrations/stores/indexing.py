@@ -82,7 +82,7 @@ def read_documents(
 def index_documents(
     paths: Paths,
     *,
-    model: ColPali,
+    model: ColPali | str | os.PathLike[str],
     store: MultiVectorStore | str | os.PathLike[str],
     exclude: Iterable[str] = (),
     follow_symlinks: bool = False,
@@ -106,7 +106,7 @@ def index_documents(
 
     Args:
         paths: one or several files and folders, or the result of `find_documents`.
-        model: the encoder.
+        model: the encoder; or the name or folder of a model, which goes on with the settings of the store's pages.
         store: the destination; a folder is opened, or made, as a store of this model.
         exclude: patterns of files in folders to skip; see `find_documents`.
         follow_symlinks: search folders behind symbolic links too; see `find_documents`.

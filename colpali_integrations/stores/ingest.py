@@ -8,6 +8,7 @@ so an error or an interruption loses only the batch in flight.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.limits import check_numbers
+from colpali_integrations.stores.opening import open_model
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = [
@@ -170,7 +172,7 @@ def ingest(
     sources: Iterable[DocumentSource | Item],
     *,
     store: MultiVectorStore,
-    model: ColPali,
+    model: ColPali | str | os.PathLike[str],
     batch_size: int | None = None,
     parallel: int | None = None,
     on_error: OnError = "raise",
@@ -188,7 +190,8 @@ def ingest(
     Args:
         sources: documents, and items of an adapter; of several items with one id, the last one counts.
         store: the destination.
-        model: the encoder; the model of the store.
+        model: the encoder, the model of the store; or its name or folder, which goes on with the settings of the
+            store's pages.
         batch_size: as `ColPali.embed_images`.
         parallel: as `ColPali.embed_images`.
         on_error: "raise" the error of an item that cannot be read or encoded, after storing those before it, or
@@ -220,6 +223,7 @@ def ingest(
         0 2
     """
     check_on_error(on_error)
+    model = open_model(model, store.model)
     store.require_pages(model)
     parts = list(pieces(sources, together or sys.maxsize)) or [[]]
     with listening(progress) as listener:

@@ -110,8 +110,7 @@ def test_a_damaged_cache_is_a_problem_with_a_fix(
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     snapshot = make_cache(tmp_path, shared=False)
-    description = find_model(NAME)
-    [files, embeds] = of(examine(models=[description]), "models")
+    [files, embeds] = of(examine(models=[NAME]), "models")
     assert (files.status, embeds.status) == (Status.ok, Status.ok)
     weights = (snapshot / "model.onnx_data").resolve()
     weights.write_bytes(weights.read_bytes()[:1000])
