@@ -56,6 +56,9 @@ from colpali_integrations.stores.settings import FirstStage
 __all__ = ["ExitCode", "app", "run"]
 
 
+_INTERRUPTED = "Interrupted. Finished pages are kept; the same command continues from there."
+
+
 class OnError(str, Enum):
     """The reaction to a document that cannot be read."""
 
@@ -165,7 +168,6 @@ def index(
                 progress=progress,
                 **reading,
             )
-        display.failures(report.failures)
         display.warnings(report.warnings)
         if not quiet:
             display.passed_over(report.passed_over)
@@ -348,8 +350,11 @@ def run(arguments: list[str] | None = None) -> int:
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else ExitCode.OK
         if code == ExitCode.INTERRUPTED:
-            display.note("Interrupted. Finished pages are kept; the same command continues from there.")
+            display.note(_INTERRUPTED)
         return code
+    except KeyboardInterrupt:  # before the command began, or after it
+        display.note(_INTERRUPTED)
+        return ExitCode.INTERRUPTED
     except Exception as error:
         if debug:
             display.traceback()

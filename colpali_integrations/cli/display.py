@@ -30,7 +30,6 @@ __all__ = [
     "diagnosis",
     "error",
     "facts",
-    "failures",
     "hits",
     "index_summary",
     "log_handler",
@@ -76,8 +75,13 @@ def usage(option: str, arguments: str) -> str:
 
 
 def log_handler(level: int) -> logging.Handler:
-    """Return a handler that prints log entries on stderr, above a progress bar that may be running."""
-    return RichHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
+    """Return a handler that prints log entries on stderr, above a progress bar that may be running.
+
+    Not those about a failure, which `IndexProgress` shows.
+    """
+    handler = RichHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
+    handler.addFilter(lambda entry: not hasattr(entry, "failure"))
+    return handler
 
 
 def traceback() -> None:
@@ -128,7 +132,10 @@ class _Speed(ProgressColumn):
 
 
 class IndexProgress(Progress):
-    """A bar with rate and time left, and a progress callback; silent when stderr is no terminal, or when `quiet`."""
+    """A bar with rate and time left, and a progress callback; no bar when stderr is no terminal, or when `quiet`.
+
+    A failure is printed at once, above the bar: an interrupted run has no end at which a list could stand.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         console = _err()
@@ -150,23 +157,19 @@ class IndexProgress(Progress):
         return time.monotonic() - self._started
 
     def __call__(self, state: IngestProgress) -> None:
-        """Show the state of an ingestion."""
-        if state.done == 0:
-            self.reset(self._task, total=state.total, description=_NAME.format("Embedding pages"))
-        elif state.total:  # failures come before the number of pages is known
+        """Show the state of an ingestion, and the failure of its latest item."""
+        if state.failure is not None:
+            self.console.print(_failure(state.failure), soft_wrap=True)
+        if not state.name:  # the beginning of the encoding, which failures may precede
+            name = _NAME.format("Embedding pages")
+            self.reset(self._task, total=state.total, completed=state.done, description=name)
+        elif state.total:
             self.update(self._task, completed=state.done, description=escape(_NAME.format(_short(state.name))))
 
 
-def failures(items: Sequence[Failure]) -> None:
-    """List the documents and pages that could not be indexed, with reasons."""
-    if not items:
-        return
-    console = _err()
-    noun = "document or page" if len(items) == 1 else "documents or pages"
-    console.print(f"[bold yellow]Skipped {len(items)} {noun}:[/]")
-    for item in items:
-        name, reason = _relative(item.name), item.reason.removeprefix(item.name).strip(" :")
-        console.print(f"  [yellow]{escape(name)}[/]: {escape(reason)}", soft_wrap=True)
+def _failure(failure: Failure) -> Text:
+    name, reason = _relative(failure.name), failure.reason.removeprefix(failure.name).strip(" :")
+    return Text.assemble(("Skipped", "bold yellow"), " ", (name, "yellow"), f": {reason}")
 
 
 def warnings(items: Sequence[DocumentWarning]) -> None:
@@ -196,7 +199,14 @@ def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int
     if report.added and seconds:
         added += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
     counts = {name: getattr(report, name) for name in ("copied", "present", "updated", "replaced", "removed")}
-    outcome = ", ".join([added, *(f"{count} {name}" for name, count in counts.items() if count)])
+    parts = [added, *(f"{count} {name}" for name, count in counts.items() if count)]
+    if report.absent:
+        parts.append(f"{number(report.absent, 'requested page')} beyond a document's end")
+    if report.failures:
+        parts.append(
+            f"[bold yellow]{number(len(report.failures), 'document or page', 'documents or pages')}[/] skipped"
+        )
+    outcome = ", ".join(parts)
     content = f"{number(sum(documents.values()), 'page')} of {number(len(documents), 'document')}"
     _err().print(f"{outcome}. [bold]{escape(_relative(str(store)))}[/] holds {content}.", soft_wrap=True)
 

@@ -18,7 +18,7 @@ from threading import Event
 from typing import Any, Literal, TypeAlias
 
 from colpali_integrations._failures import item_error
-from colpali_integrations.errors import ColPaliError, ConfigurationError, ModelError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError, ModelError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import READER_KEYS, page_id
@@ -43,6 +43,7 @@ __all__ = [
     "check_on_error",
     "ingest",
     "listening",
+    "no_such_pages",
     "skipped",
 ]
 
@@ -107,6 +108,7 @@ class IngestReport:
         updated: stored with other metadata, which were replaced.
         replaced: of those added and copied, new content in place of old.
         removed: pages that their document no longer has.
+        absent: requested pages beyond the end of one of several documents.
         failures: items that could not be stored.
         warnings: one per document that has pages without some of their characters, because a font is missing.
         passed_over: numbers of files and folders that a search did not take, by reason; see `FoundDocuments`.
@@ -125,6 +127,7 @@ class IngestReport:
     updated: int = 0
     replaced: int = 0
     removed: int = 0
+    absent: int = 0
     failures: list[Failure] = field(default_factory=list)
     warnings: list[DocumentWarning] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
@@ -208,7 +211,7 @@ def ingest(
 
     Raises:
         ConfigurationError: an option has an invalid value.
-        InputError: a document or page cannot be read, or a text is empty.
+        InputError: a document or page cannot be read, a text is empty, or no document has a requested page.
         EncodingError: the model cannot encode a page.
         StoreError: metadata that cannot be written as JSON, or the store cannot be written.
         FingerprintError: the store was made by another model, or its pages with other settings.
@@ -230,6 +233,8 @@ def ingest(
         run = _Run(store, model, on_error, stop or Event(), listener, force=force)
         for index, part in enumerate(parts):
             run.plan(part)
+            if index + 1 == len(parts):
+                run.require_pages()
             run.store_known()
             run.encode(batch_size, parallel, later=sum(map(len, parts[index + 1 :])))
         run.clean_up()
@@ -265,8 +270,19 @@ def skipped(name: str, error: ColPaliError, on_error: OnError) -> Failure:
     """Raise an error, or log it, as `on_error` requires. A model that cannot be loaded is no fault of an item."""
     if on_error == "raise" or isinstance(error, ModelError):
         raise error from error.__cause__
-    logger.warning("skipped %s: %s", name, error)
-    return Failure(name, error)
+    failure = Failure(name, error)
+    logger.warning("skipped %s: %s", name, error, extra={"failure": failure})
+    return failure
+
+
+def no_such_pages(longest: int) -> InputError:
+    """The error about page numbers that none of several documents has.
+
+    Args:
+        longest: number of pages of the longest document.
+    """
+    has = "1 page" if longest == 1 else f"{longest} pages"
+    return InputError(f"pages: no document has any of the requested pages; the longest has {has}")
 
 
 def _has_content(entry: Entry | None, key: str) -> bool:
@@ -297,6 +313,7 @@ class _Run:
         self._failed: set[str] = set()
         self._missing_fonts: dict[str, dict[int, tuple[str, ...]]] = {}  # by document and page
         self._settled: set[str] = set()  # ids whose entries are up to date in the store
+        self._longest = 0  # number of pages of the longest document
         self._progress = Progress(0, 0)
 
     # -- planning -----------------------------------------------------------------------------------------------
@@ -330,10 +347,17 @@ class _Run:
         except BaseException as error:
             self._fail(source.label, item_error(error), source.index)
             return None
+        self.report.absent += len(source.pages or items) - len(items)
+        self._longest = max(self._longest, document.page_count)
         self._plan(items)
         if source.pages is None and source.id is None:
             self._whole.append((document.document_id, {item.id for item in items}))
         return document
+
+    def require_pages(self) -> None:
+        """Refuse page numbers that no document has."""
+        if self.report.absent and not self._order:
+            raise no_such_pages(self._longest)
 
     def _plan(self, items: Sequence[Item]) -> None:
         self._items.update((item.id, item) for item in items)
