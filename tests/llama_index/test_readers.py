@@ -39,6 +39,7 @@ from colpali_integrations.llama_index import (
 from colpali_integrations.llama_index.schema import PageReference
 from colpali_integrations.pages.reference import page_image
 from colpali_integrations.stores import Progress
+from tests.conftest import few_pages
 from tests.pages.test_viewer import HINDI
 
 PDFS = Path(__file__).parent.parent.parent / "demo" / "pdfs"
@@ -479,10 +480,12 @@ def test_page_node_of_a_stores_metadata() -> None:
     assert page_node(node.text, node.metadata, node_id="own").ref_doc_id == "own"
 
 
-def test_pages_beyond_the_end_of_one_of_several_documents_are_passed_over() -> None:
-    assert [node.metadata["page"] for node in PdfPageReader().load_data([COLOURS, SCAN], pages=[13])] == [13]
-    with pytest.raises(InputError, match="no document has any of the requested pages"):
-        PdfPageReader().load_data([COLOURS, SCAN], pages=[1300])
+def test_pages_beyond_the_end_of_one_of_several_documents_are_passed_over(tmp_path: Path) -> None:
+    few_pages(tmp_path / "short.pdf", [1])
+    documents = [tmp_path / "short.pdf", COLOURS]
+    assert [node.metadata["page"] for node in PdfPageReader().load_data(documents, pages=[12])] == [12]
+    with pytest.raises(InputError, match="no document has any of the requested pages; the longest has 12 pages"):
+        PdfPageReader().load_data(documents, pages=[13])
 
 
 def test_metadata_that_a_page_has_of_its_own_are_refused() -> None:
