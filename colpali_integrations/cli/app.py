@@ -15,7 +15,7 @@ import typer
 from typer import Argument, Option
 
 from colpali_integrations import __version__
-from colpali_integrations.cli import display
+from colpali_integrations.cli import display, words
 from colpali_integrations.cli.care import register
 from colpali_integrations.cli.common import EPILOG, NAME, ExitCode, open_store, require_store
 from colpali_integrations.cli.doctor import Status, examine
@@ -172,8 +172,9 @@ def index(
         if not quiet:
             display.passed_over(report.passed_over)
         if as_json:
-            counts = {**report.to_dict(), "seconds": round(progress.seconds, 3), "store": str(store)}
-            typer.echo(json.dumps({**counts, "pages": len(opened)}))
+            failures = [{"name": one.name, "error": words.reason(one.error)} for one in report.failures]
+            counts = {**report.to_dict(), "failures": failures, "seconds": round(progress.seconds, 3)}
+            typer.echo(json.dumps({**counts, "store": str(store), "pages": len(opened)}))
         elif not quiet:
             display.index_summary(report, store, opened.documents(), progress.seconds)
     if report.failures:
@@ -239,6 +240,8 @@ def remove(
     [dim]Example:[/]  colpali-integrations remove --store my-index --filter '{"file_name": "report.pdf"}'
     """
     parsed = json_filter(where)
+    if document_id is None and not parsed:
+        raise typer.BadParameter("name a document by --document-id, or pages by a --filter that is not empty")
     with open_store(store) as opened:
         removed = opened.delete(where=parsed, document_id=document_id)
         if as_json:
@@ -358,7 +361,7 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             display.traceback()
-        message = getattr(error, "command", None) or str(error)
+        message = words.message(error)
         if not isinstance(error, ColPaliError | OSError):  # a bug, here or in a library
             advice = "" if debug else "; run it again with --debug to see where, and please report it"
             message = f"unexpected {type(error).__name__}: {error}{advice}"

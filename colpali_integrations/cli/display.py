@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.padding import Padding
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from colpali_integrations.cli import words
 from colpali_integrations.cli.doctor import Check, Status, size_text
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.models.description import ModelDescription
@@ -79,9 +80,16 @@ def log_handler(level: int) -> logging.Handler:
 
     Not those about a failure, which `IndexProgress` shows.
     """
-    handler = RichHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
+    handler = _LogHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
     handler.addFilter(lambda entry: not hasattr(entry, "failure"))
     return handler
+
+
+class _LogHandler(RichHandler):
+    """Entries in the words of the command line; a logger gives those that it has as `extra={"command": ...}`."""
+
+    def render_message(self, record: logging.LogRecord, message: str) -> ConsoleRenderable:
+        return super().render_message(record, words.in_commands(getattr(record, "command", message)))
 
 
 def traceback() -> None:
@@ -168,7 +176,8 @@ class IndexProgress(Progress):
 
 
 def _failure(failure: Failure) -> Text:
-    name, reason = _relative(failure.name), failure.reason.removeprefix(failure.name).strip(" :")
+    name = _relative(failure.name)
+    reason = words.reason(failure.error).removeprefix(failure.name).strip(" :")
     return Text.assemble(("Skipped", "bold yellow"), " ", (name, "yellow"), f": {reason}")
 
 
@@ -257,7 +266,8 @@ def models(descriptions: Sequence[ModelDescription]) -> None:
         parameters = f"{_count(model.parameters)} parameters"
         facts = f"{model.family}, {parameters}, dim {model.dim}, {download}, license {model.license}"
         scores = ", ".join(f"{name} {value}" for name, value in model.vidore)
-        notes = f"{model.summary} ViDoRe: {scores}." if scores else model.summary
+        summary = words.in_commands(model.summary)
+        notes = f"{summary} ViDoRe: {scores}." if scores else summary
         console.print(Text(model.name, "bold cyan"))
         console.print(Padding(Text.assemble(facts, "\n", (notes, "dim")), (0, 0, 1, 4)))
 

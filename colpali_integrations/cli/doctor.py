@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from colpali_integrations.cli import words
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import CacheState, cache_folder, cache_state
@@ -45,7 +46,7 @@ _PROVIDER_FIXES = {
     "CPUExecutionProvider": "pip install --force-reinstall onnxruntime",
     "CUDAExecutionProvider": f"install the NVIDIA driver, CUDA and cuDNN of onnxruntime's requirements ({_CUDA_DOCS})",
 }
-_OTHER_FIX = "pass providers=['CPUExecutionProvider'], or install what the message names"
+_OTHER_FIX = "install what the message names; in Python, providers=['CPUExecutionProvider'] does without"
 # pdfium draws Chinese, Japanese and Korean in either of these.
 _FONTS_FIX = "install fonts (Debian: apt-get install fonts-noto-cjk, or the smaller fonts-wqy-microhei)"
 _LEAST_DISK = 1e9  # bytes; a store of some thousand pages needs more
@@ -169,12 +170,12 @@ def recommendation(instructions: tuple[str, ...] | None, speeds: Mapping[str, La
     fast = [name for name in exact if instructions != () and speeds[name].ratio >= _WORTHWHILE]
     parts = []
     if "int8" in exact:
-        parts.append('precision="int8" ' + ("is recommended" if "int8" in fast else "saves memory and hardly any time"))
+        parts.append("int8 is recommended" if "int8" in fast else "int8 saves memory and hardly any time")
     if "int8-dynamic" in fast:
-        parts.append('"int8-dynamic" is the fastest and less exact, compare it on your pages with `quantize`')
-    if wrong := [f'"{name}"' for name in speeds if name not in exact]:
+        parts.append("int8-dynamic is the fastest and less exact, compare it on your pages with `quantize`")
+    if wrong := [name for name in speeds if name not in exact]:
         parts.append(f"sums overflow on this processor in {', '.join(wrong)}, which must not be used")
-    return f"for checkpoints {'; '.join(parts)}"
+    return f"of a checkpoint: {'; '.join(parts)}"
 
 
 def _extras() -> Iterator[Check]:
@@ -292,7 +293,8 @@ def _embeds(name_or_path: str, description: ModelDescription, options: ModelOpti
             [page] = model.embed_images(picture)
             [query] = model.embed_queries("a page")
     except ColPaliError as error:
-        return Check("models", name, Status.problem, f"does not embed a page: {error}", "see the message")
+        reason = words.message(error)
+        return Check("models", name, Status.problem, f"does not embed a page: {reason}", "see the message")
     seconds = time.perf_counter() - started
     detail = f"embeds a page ({len(page)} vectors) and a query ({len(query)}) in {seconds:.1f} s, loading included"
     return Check("models", name, Status.ok, detail)

@@ -92,7 +92,7 @@ def quantize(
 
 def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[Any]]:
     from colpali_integrations.errors import InputError
-    from colpali_integrations.pages.pdf import pdf_pages
+    from colpali_integrations.pages.pdf import is_pdf, pdf_pages
     from colpali_integrations.stores import find_documents
 
     documents = find_documents(paths)
@@ -101,7 +101,7 @@ def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[An
 
     def every() -> Iterator[Any]:
         for document in documents:
-            if document.suffix.lower() == ".pdf":
+            if is_pdf(document):
                 yield from pdf_pages(document, dpi=dpi)
             else:
                 yield document

@@ -110,7 +110,9 @@ def quantize_model(
         if not isinstance(graphs, GraphFiles):
             raise ModelLoadError(
                 f"{description.name} is a checkpoint, not an ONNX export; from_pretrained(..., precision='int8') makes "
-                "its int8 weights and keeps them"
+                "its int8 weights and keeps them",
+                command=f"{description.name} is a checkpoint, not an ONNX export; leave out OUT: its int8 weights are "
+                "kept in the cache",
             )
         paths = sorted({graphs.pages, graphs.queries})
         models: dict[Path, ModelProto] = {}

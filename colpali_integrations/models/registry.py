@@ -106,10 +106,9 @@ def find_model(name: str) -> ModelDescription:
     """
     if (model := _models.get(name.lower())) is not None:
         return model
-    raise ModelNotFoundError(
-        f"{not_registered(name)} Checkpoints of the same architectures ({', '.join(FAMILIES)}) can be added with "
-        "register_model(...) or opened as a folder with config.json, tokenizer and ONNX file; others are not supported."
-    )
+    others = f"{not_registered(name)} Checkpoints of the same architectures ({', '.join(FAMILIES)}) can be"
+    opened = "opened as a folder, with config.json, tokenizer and weights; others are not supported."
+    raise ModelNotFoundError(f"{others} added with register_model(...) or {opened}", command=f"{others} {opened}")
 
 
 def not_registered(name: str) -> str:

@@ -140,7 +140,7 @@ def test_index_makes_the_first_stage_that_is_asked_for(
     run([*command, "--quiet"])  # the store's own by default
     capsys.readouterr()
     assert run([*command, "--first-stage", "ward"]) == ExitCode.ERROR
-    assert "first_stage='centroids'" in " ".join(capsys.readouterr().err.split())
+    assert "--first-stage centroids" in " ".join(capsys.readouterr().err.split())
 
 
 def test_debug_prints_the_traceback_of_an_error(
@@ -221,9 +221,8 @@ def test_owners_have_documents_of_their_own_and_can_remove_them(
     ):
         assert run([*remove, *arguments]) == (ExitCode.OK if removed else ExitCode.INCOMPLETE)
         assert json.loads(capsys.readouterr().out) == {"removed": removed, "pages": left}
-    for wrong, message in (([], "pass ids, where or document_id"), (["--filter", '{"$and": []}'], "every entry")):
-        assert run([*remove, *wrong]) == ExitCode.ERROR
-        assert message in capsys.readouterr().err
+    assert run([*remove, "--filter", '{"$and": []}']) == ExitCode.ERROR
+    assert "fits every entry" in capsys.readouterr().err
 
 
 def test_a_changed_file_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
