@@ -15,8 +15,8 @@ from colpali_integrations.models.builder.quantization import Precision
 __all__ = ["CheckpointOptions", "with_checkpoint_options"]
 
 
-def _option(metavar: str, text: str, **limits: int) -> Any:
-    return Option(metavar=metavar, help=text, rich_help_panel="Options of a checkpoint", **limits)
+def _option(metavar: str, text: str, *, least: int | None = None) -> Any:
+    return Option(metavar=metavar, help=text, rich_help_panel="Options of a checkpoint", min=least)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,11 @@ class CheckpointOptions:
     """The options of `ColPali.from_pretrained` for checkpoints in safetensors; None for those that were not given."""
 
     precision: Annotated[Precision | None, _option("NAME", "float32, float16, int8, int8-dynamic or int4.")] = None
-    max_side: Annotated[int | None, _option("PIXELS", "Longest edge of a page, for NeoMME.", min=1)] = None
+    max_side: Annotated[int | None, _option("PIXELS", "Longest edge of a page, for NeoMME.", least=1)] = None
     max_num_visual_tokens: Annotated[
-        int | None, _option("N", "Most visual tokens of a page, for ColQwen and its kin.", min=1)
+        int | None, _option("N", "Most visual tokens of a page, for ColQwen and its kin.", least=1)
     ] = None
-    dim: Annotated[int | None, _option("N", "Length of a vector, where the model leaves it open.", min=1)] = None
+    dim: Annotated[int | None, _option("N", "Length of a vector, where the model leaves it open.", least=1)] = None
     base: Annotated[str | None, _option("NAME", "The checkpoint that a LoRA adapter adapts: a name or folder.")] = None
     revision: Annotated[str | None, _option("REV", "Commit, tag or branch of the model's repository.")] = None
     allow_unused: Annotated[

@@ -489,9 +489,6 @@ def test_pages_beyond_the_end_of_one_of_several_documents_are_passed_over(tmp_pa
 
 
 def test_metadata_that_a_page_has_of_its_own_are_refused() -> None:
-    for read in (
-        lambda: PdfPageReader(metadata={"page": 9}).load_data(COLOURS),
-        lambda: PdfPageReader().load_data(COLOURS, metadata={"page": 9}),
-    ):
+    for own, given in (({"page": 9}, None), ({}, {"page": 9})):
         with pytest.raises(ConfigurationError, match="each page has its own page"):
-            read()
+            PdfPageReader(metadata=own).load_data(COLOURS, metadata=given)
