@@ -7,6 +7,7 @@ import inspect
 import pickle
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,23 +51,26 @@ NOT_THERE = {
 }
 
 
-def strings() -> Iterator[tuple[str, str]]:
+@cache
+def strings() -> list[tuple[str, str]]:
     """Texts of the rooms below the command line, with X for values, and the place of each.
 
     Not those of docstrings and reprs, nor those of calls that give the command line other words by `command`.
     """
+    found = []
     for room in ROOMS:
         for path in sorted((PACKAGE / room).rglob("*.py")):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            passed_over = {id(node) for one in ast.walk(tree) for node in without_words(one)}
-            for node in ast.walk(tree):
+            nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+            passed_over = {id(node) for one in nodes for node in without_words(one)}
+            for node in nodes:
                 if id(node) in passed_over:
                     continue
                 place = f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
                 if isinstance(node, ast.JoinedStr):
-                    yield place, "".join(map(filled, node.values))
+                    found.append((place, "".join(map(filled, node.values))))
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
-                    yield place, node.value
+                    found.append((place, node.value))
+    return found
 
 
 def without_words(node: ast.AST) -> Iterator[ast.AST]:
@@ -89,6 +93,7 @@ def filled(part: ast.expr) -> str:
     return "'X'" if isinstance(part, ast.FormattedValue) and part.conversion == ord("r") else "X"
 
 
+@cache
 def arguments() -> set[str]:
     """The names of the arguments that messages may advise."""
     functions = (ColPali.from_pretrained, ColPali.embed_images, MultiVectorStore.open, MultiVectorStore.search)
