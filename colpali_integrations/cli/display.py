@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import typer
 from rich.console import Console, ConsoleRenderable
@@ -66,13 +67,21 @@ def note(message: str) -> None:
     _err().print(escape(message), soft_wrap=True)
 
 
-def usage(option: str, arguments: str) -> str:
+def usage(name: str, options: Mapping[str, object] = MappingProxyType({}), *, folder: str | None = None) -> str:
     """Write how a model is used, here and in Python.
 
-    >>> usage("my-export", "'my-export'")
-    "Use it by --model my-export; in Python by ColPali.from_pretrained('my-export')."
+    >>> usage("my-model", {"precision": "int8"})
+    "Use it by --model my-model --precision int8; in Python by ColPali.from_pretrained('my-model', precision='int8')."
+
+    Args:
+        name: of the model, or its folder.
+        options: of `ColPali.from_pretrained`.
+        folder: of the files of a registered model.
     """
-    return f"Use it by --model {option}; in Python by ColPali.from_pretrained({arguments})."
+    given = "".join(f", {option}={value!r}" for option, value in options.items())
+    here = words.in_commands(f"ColPali.from_pretrained({folder or name!r}{given})")
+    given += "" if folder is None else f", local_dir={folder!r}"
+    return f"Use it by {here}; in Python by ColPali.from_pretrained({name!r}{given})."
 
 
 def log_handler(level: int) -> logging.Handler:
@@ -176,8 +185,9 @@ class IndexProgress(Progress):
 
 
 def _failure(failure: Failure) -> Text:
-    name = _relative(failure.name)
-    reason = words.reason(failure.error).removeprefix(failure.name).strip(" :")
+    name, reason = _relative(failure.name), words.reason(failure.error)
+    for known in (failure.name, os.path.realpath(failure.name)):
+        reason = reason.removeprefix(known).strip(" :")
     return Text.assemble(("Skipped", "bold yellow"), " ", (name, "yellow"), f": {reason}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -42,5 +41,5 @@ def export(
         return
     display.note(
         f"{exported.checkpoint} in {exported.precision}, {exported.size_in_bytes / 1e6:,.1f} MB. "
-        + display.usage(shlex.quote(str(exported.folder)), repr(str(exported.folder)))
+        + display.usage(str(exported.folder))
     )

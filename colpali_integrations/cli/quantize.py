@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
@@ -86,7 +85,10 @@ def quantize(
         made = {"precision": precision} if quantized is None else _folder_record(quantized)
         typer.echo(json.dumps(_record(made, agreement)))
         return
-    _show_made(model, precision, quantized)
+    if quantized is None:
+        display.note(display.usage(model, {"precision": precision, **given}))
+    else:
+        _show_made(quantized)
     _show(agreement)
 
 
@@ -129,15 +131,12 @@ def _record(made: dict[str, Any], agreement: Agreement | None) -> dict[str, Any]
     return {name: round(value, 5) if isinstance(value, float) else value for name, value in record.items()}
 
 
-def _show_made(model: str, precision: str, quantized: Quantized | None) -> None:
-    if quantized is None:
-        display.note(display.usage(f"{shlex.quote(model)} --precision {precision}", f"{model!r}, {precision=}"))
-        return
-    folder = str(quantized.folder)
-    arguments = repr(folder) if quantized.registered is None else f"{quantized.registered!r}, local_dir={folder!r}"
+def _show_made(quantized: Quantized) -> None:
+    registered, folder = quantized.registered, str(quantized.folder)
+    usage = display.usage(folder) if registered is None else display.usage(registered, folder=folder)
     display.note(
         f"{quantized.products} matrix products in int8: {quantized.bytes_before / 1e6:,.1f} MB became "
-        f"{quantized.bytes_after / 1e6:,.1f} MB. {display.usage(shlex.quote(folder), arguments)}"
+        f"{quantized.bytes_after / 1e6:,.1f} MB. {usage}"
     )
 
 

@@ -298,7 +298,7 @@ def test_broken_documents_are_named_and_the_exit_code_is_3(
     assert run(arguments) == ExitCode.INCOMPLETE
     captured = capsys.readouterr()
     skipped, summary = captured.err.splitlines()
-    assert skipped.startswith(f"Skipped {tmp_path / 'broken.pdf'}: ")
+    assert skipped.startswith(f"Skipped {tmp_path / 'broken.pdf'}: is not a PDF")
     assert summary.startswith("3 pages added")
     assert ", 1 document or page skipped. " in summary
     assert run([*arguments, "--quiet"]) == ExitCode.INCOMPLETE
