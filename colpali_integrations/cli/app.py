@@ -173,7 +173,9 @@ def index(
             display.passed_over(report.passed_over)
         if as_json:
             failures = [{"name": one.name, "error": words.reason(one.error)} for one in report.failures]
-            counts = {**report.to_dict(), "failures": failures, "seconds": round(progress.seconds, 3)}
+            warnings = [{"name": one.name, "warning": words.in_commands(one.message)} for one in report.warnings]
+            counts = {**report.to_dict(), "failures": failures, "warnings": warnings}
+            counts["seconds"] = round(progress.seconds, 3)
             typer.echo(json.dumps({**counts, "store": str(store), "pages": len(opened)}))
         elif not quiet:
             display.index_summary(report, store, opened.documents(), progress.seconds)

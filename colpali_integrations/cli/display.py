@@ -87,10 +87,10 @@ def usage(name: str, options: Mapping[str, object] = MappingProxyType({}), *, fo
 def log_handler(level: int) -> logging.Handler:
     """Return a handler that prints log entries on stderr, above a progress bar that may be running.
 
-    Not those about a failure, which `IndexProgress` shows.
+    Not those about failures and fonts, which `IndexProgress` and `warnings` show.
     """
     handler = _LogHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
-    handler.addFilter(lambda entry: not hasattr(entry, "failure"))
+    handler.addFilter(lambda entry: not (hasattr(entry, "failure") or hasattr(entry, "missing_fonts")))
     return handler
 
 
@@ -194,7 +194,8 @@ def _failure(failure: Failure) -> Text:
 def warnings(items: Sequence[DocumentWarning]) -> None:
     """List the documents that were indexed with a defect."""
     for item in items:
-        _err().print(f"[yellow]{escape(_relative(item.name))}[/]: {escape(item.message)}", soft_wrap=True)
+        message = words.in_commands(item.message)
+        _err().print(f"[yellow]{escape(_relative(item.name))}[/]: {escape(message)}", soft_wrap=True)
 
 
 def passed_over(counts: Mapping[str, int]) -> None:

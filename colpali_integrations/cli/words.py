@@ -27,6 +27,7 @@ _ARGUMENT = re.compile(rf"\b({'|'.join(OPTIONS)})=({_VALUE})")
 _OTHERS = (
     (r"password=(?:\.\.\.)?", "--password-file FILE"),
     (r"isolate=False", "--no-isolate"),
+    (r"force=True \(--force\)", "--force"),
     (r"local_files_only=True", "offline"),
     (r"pass local_dir= with a folder that holds (it|the files)", r"name a folder that holds \1 by --model"),
     (r"by cache_dir= or (\S+)", r"by \1"),

@@ -245,6 +245,7 @@ def test_missing_fonts_are_told_and_force_embeds_again(tmp_path: Path, capsys: p
     assert run([*index, "--follow-symlinks"]) == ExitCode.OK
     captured = capsys.readouterr().err
     assert f"{tmp_path / 'poem.pdf'}: page 1: not drawn are characters of Absent" in captured
+    assert captured.count("not drawn are characters") == 1
     assert "linked folder" not in captured
     assert run(index) == ExitCode.OK
     captured = capsys.readouterr().err
@@ -297,8 +298,9 @@ def test_broken_documents_are_named_and_the_exit_code_is_3(
     arguments = ["index", str(tmp_path), str(folder), "--store", str(tmp_path / "store"), "--dpi", "100"]
     assert run(arguments) == ExitCode.INCOMPLETE
     captured = capsys.readouterr()
-    skipped, summary = captured.err.splitlines()
+    skipped, passed_over, summary = captured.err.splitlines()
     assert skipped.startswith(f"Skipped {tmp_path / 'broken.pdf'}: is not a PDF")
+    assert passed_over.startswith("Passed over: ")
     assert summary.startswith("3 pages added")
     assert ", 1 document or page skipped. " in summary
     assert run([*arguments, "--quiet"]) == ExitCode.INCOMPLETE
@@ -328,7 +330,7 @@ def test_pages_beyond_the_end_of_one_of_several_documents(
 ) -> None:
     index = ["index", str(folder), "--store", str(tmp_path / "store"), "--dpi", "100"]
     assert run([*index, "--pages", "2"]) == ExitCode.OK
-    error = capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("1 page added")
     assert ", 1 requested page beyond a document's end. " in error
     assert run([*index, "--pages", "3-4"]) == ExitCode.ERROR
