@@ -78,8 +78,11 @@ def quantize(
     agreement = None
     with opened as other:
         if sample is not None:
-            exact = {"precision": "float32"} if description.is_checkpoint else {}  # its description may say int8
-            with ColPali.from_pretrained(model, **given, **exact) as original:
+            if description.is_checkpoint:  # its description may say int8
+                reference = ColPali.from_pretrained(model, precision="float32", **given)
+            else:
+                reference = ColPali.from_pretrained(model, **given)
+            with reference as original:
                 agreement = compare(original, other, sample, questions or [])
     if as_json:
         made = {"precision": precision} if quantized is None else _folder_record(quantized)
