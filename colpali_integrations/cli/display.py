@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.padding import Padding
@@ -18,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from colpali_integrations.cli import words
 from colpali_integrations.cli.doctor import Check, Status, size_text
 from colpali_integrations.explain.snippet import mark_words, snippet
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.stores import DocumentWarning, Failure, Hit, IngestReport
 from colpali_integrations.stores import Progress as IngestProgress
 
@@ -30,7 +32,6 @@ __all__ = [
     "diagnosis",
     "error",
     "facts",
-    "failures",
     "hits",
     "index_summary",
     "log_handler",
@@ -40,6 +41,7 @@ __all__ = [
     "number",
     "passed_over",
     "traceback",
+    "usage",
     "warnings",
 ]
 
@@ -67,9 +69,38 @@ def note(message: str) -> None:
     _err().print(escape(message), soft_wrap=True)
 
 
+def usage(name: str, options: Mapping[str, object] = MappingProxyType({}), *, folder: str | None = None) -> str:
+    """Write how a model is used, here and in Python.
+
+    >>> usage("my-model", {"precision": "int8"})
+    "Use it by --model my-model --precision int8; in Python by ColPali.from_pretrained('my-model', precision='int8')."
+
+    Args:
+        name: of the model, or its folder.
+        options: of `ColPali.from_pretrained`.
+        folder: of the files of a registered model.
+    """
+    given = "".join(f", {option}={value!r}" for option, value in options.items())
+    here = words.in_commands(f"ColPali.from_pretrained({folder or name!r}{given})")
+    given += "" if folder is None else f", local_dir={folder!r}"
+    return f"Use it by {here}; in Python by ColPali.from_pretrained({name!r}{given})."
+
+
 def log_handler(level: int) -> logging.Handler:
-    """Return a handler that prints log entries on stderr, above a progress bar that may be running."""
-    return RichHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
+    """Return a handler that prints log entries on stderr, above a progress bar that may be running.
+
+    Not those about failures and fonts, which `IndexProgress` and `warnings` show.
+    """
+    handler = _LogHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
+    handler.addFilter(lambda entry: not (hasattr(entry, "failure") or hasattr(entry, "missing_fonts")))
+    return handler
+
+
+class _LogHandler(RichHandler):
+    """Entries in the words of the command line; a logger gives those that it has as `extra={"command": ...}`."""
+
+    def render_message(self, record: logging.LogRecord, message: str) -> ConsoleRenderable:
+        return super().render_message(record, words.in_commands(getattr(record, "command", message)))
 
 
 def traceback() -> None:
@@ -120,7 +151,10 @@ class _Speed(ProgressColumn):
 
 
 class IndexProgress(Progress):
-    """A bar with rate and time left, and a progress callback; silent when stderr is no terminal, or when `quiet`."""
+    """A bar with rate and time left, and a progress callback; no bar when stderr is no terminal, or when `quiet`.
+
+    A failure is printed at once, above the bar: an interrupted run has no end at which a list could stand.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         console = _err()
@@ -147,29 +181,28 @@ class IndexProgress(Progress):
         return f"{_short(name, self._length):<{self._length}}"
 
     def __call__(self, state: IngestProgress) -> None:
-        """Show the state of an ingestion."""
-        if state.done == 0:
-            self.reset(self._task, total=state.total, description=self._padded("Embedding pages"))
-        elif state.total:  # failures come before the number of pages is known
+        """Show the state of an ingestion, and the failure of its latest item."""
+        if state.failure is not None:
+            self.console.print(_failure(state.failure), soft_wrap=True)
+        if not state.name:  # the beginning of the encoding, which failures may precede
+            name = self._padded("Embedding pages")
+            self.reset(self._task, total=state.total, completed=state.done, description=name)
+        elif state.total:
             self.update(self._task, completed=state.done, description=escape(self._padded(state.name)))
 
 
-def failures(items: Sequence[Failure]) -> None:
-    """List the documents and pages that could not be indexed, with reasons."""
-    if not items:
-        return
-    console = _err()
-    noun = "document or page" if len(items) == 1 else "documents or pages"
-    console.print(f"[bold yellow]Skipped {len(items)} {noun}:[/]")
-    for item in items:
-        name, reason = _relative(item.name), item.reason.removeprefix(item.name).strip(" :")
-        console.print(f"  [yellow]{escape(name)}[/]: {escape(reason)}", soft_wrap=True)
+def _failure(failure: Failure) -> Text:
+    name, reason = _relative(failure.name), words.reason(failure.error)
+    for known in (failure.name, os.path.realpath(failure.name)):
+        reason = reason.removeprefix(known).strip(" :")
+    return Text.assemble(("Skipped", "bold yellow"), " ", (name, "yellow"), f": {reason}")
 
 
 def warnings(items: Sequence[DocumentWarning]) -> None:
     """List the documents that were indexed with a defect."""
     for item in items:
-        _err().print(f"[yellow]{escape(_relative(item.name))}[/]: {escape(item.message)}", soft_wrap=True)
+        message = words.in_commands(item.message)
+        _err().print(f"[yellow]{escape(_relative(item.name))}[/]: {escape(message)}", soft_wrap=True)
 
 
 def passed_over(counts: Mapping[str, int]) -> None:
@@ -193,7 +226,14 @@ def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int
     if report.added and seconds:
         added += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
     counts = {name: getattr(report, name) for name in ("copied", "present", "updated", "replaced", "removed")}
-    outcome = ", ".join([added, *(f"{count} {name}" for name, count in counts.items() if count)])
+    parts = [added, *(f"{count} {name}" for name, count in counts.items() if count)]
+    if report.absent:
+        parts.append(f"{number(report.absent, 'requested page')} beyond a document's end")
+    if report.failures:
+        parts.append(
+            f"[bold yellow]{number(len(report.failures), 'document or page', 'documents or pages')}[/] skipped"
+        )
+    outcome = ", ".join(parts)
     content = f"{number(sum(documents.values()), 'page')} of {number(len(documents), 'document')}"
     _err().print(f"{outcome}. [bold]{escape(_relative(str(store)))}[/] holds {content}.", soft_wrap=True)
 
@@ -244,7 +284,8 @@ def models(descriptions: Sequence[ModelDescription]) -> None:
         parameters = f"{_count(model.parameters)} parameters"
         facts = f"{model.family}, {parameters}, dim {model.dim}, {download}, license {model.license}"
         scores = ", ".join(f"{name} {value}" for name, value in model.vidore)
-        notes = f"{model.summary} ViDoRe: {scores}." if scores else model.summary
+        summary = words.in_commands(model.summary)
+        notes = f"{summary} ViDoRe: {scores}." if scores else summary
         console.print(Text(model.name, "bold cyan"))
         console.print(Padding(Text.assemble(facts, "\n", (notes, "dim")), (0, 0, 1, 4)))
 
