@@ -7,12 +7,12 @@ and cached files are used without a request to the network.
 from __future__ import annotations
 
 import json
-import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
@@ -32,7 +32,7 @@ __all__ = [
     *("CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files", "with_named_files"),
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 
 # Small configuration files differ between exports of one family; the family raises an error if it needs a missing one.

@@ -7,7 +7,6 @@ clips 16-bit scans to white and ignores the orientation that cameras write. `loa
 from __future__ import annotations
 
 import io
-import logging
 import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
@@ -19,11 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colpali_integrations._forks import hold_during_forks
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ImageError
 
 __all__ = ["HasImage", "ImageSource", "image_name", "is_one_image", "load_image", "read_whole", "to_rgb"]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 # Several threads decode images, and a caller may pass one open file, or one image that Pillow has opened but not yet
 # read, many times: two threads reading it at once would mix up their bytes.

@@ -16,7 +16,6 @@ are cheap, and feeding their outputs would need the tower again.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,8 +29,6 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from colpali_integrations.errors import ModelLoadError
 
 __all__ = ["PIXELS", "Graph", "find_cut", "plain_session", "read_graph", "subgraph"]
-
-logger = logging.getLogger(__name__)
 
 PIXELS = "pixel_values"
 # Operators whose output depends on the shape of their input alone.

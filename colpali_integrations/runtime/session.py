@@ -22,6 +22,7 @@ import numpy as np
 import onnxruntime as ort
 
 from colpali_integrations._forks import keep_for_ever, renew_after_forks
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import EncodingError, ModelLoadError, ProviderError
 from colpali_integrations.runtime.arrays import BuiltPair, Feed, GraphFiles, Graphs, Outputs
 from colpali_integrations.runtime.batching import Coalescer
@@ -37,7 +38,7 @@ __all__ = [
     "resolve_providers",
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 T = TypeVar("T")

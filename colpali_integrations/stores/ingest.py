@@ -7,7 +7,6 @@ so an error or an interruption loses only the batch in flight.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from threading import Event
 from typing import Any, Literal, TypeAlias
 
 from colpali_integrations._failures import item_error
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, ConfigurationError, ModelError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
@@ -44,7 +44,7 @@ __all__ = [
     "skipped",
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 OnError: TypeAlias = Literal["raise", "skip"]
 
