@@ -38,7 +38,7 @@ from llama_index.core.schema import (
 from PIL import Image
 
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
-from colpali_integrations.pages._fetch import read_file_url
+from colpali_integrations.pages._local_urls import read_file_url
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, real_path, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
