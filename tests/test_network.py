@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import few_pages
 
 ROOT = Path(__file__).parents[1]
-# Reports come at once or from a thread that waits; onnxruntime's come within the first second.
+# Reports come from a thread that waits; onnxruntime's comes within ten seconds.
 WORK = """
 import time
 from colpali_integrations import ColPali, MultiVectorStore, index_documents
@@ -57,14 +57,16 @@ def connections(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_indexing_and_searching_connect_to_nothing(tmp_path: Path) -> None:
-    if shutil.which("strace") is None or subprocess.run(["strace", "-qq", "true"], check=False).returncode:
-        pytest.skip("needs strace, and the right to trace a process")
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    if subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], check=False).returncode:
+        pytest.skip("processes may not be traced here")
     quiet, reporting = tmp_path / "quiet", tmp_path / "reporting"
     processes = [traced(WORK, quiet)]
     few_pages(quiet / "paper.pdf", [1, 2])
     reports = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 29)
     if reports:
-        processes.append(traced("import time, onnxruntime\ntime.sleep(5)", reporting))
+        processes.append(traced("import time, onnxruntime\ntime.sleep(30)", reporting))
     assert [process.wait(300) for process in processes] == [0] * len(processes)
     assert connections(quiet) == []
     if reports:  # without the switch that this package sets; so the trace shows what it should
