@@ -48,7 +48,7 @@ from colpali_integrations.stores import (
 from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
-from colpali_integrations.stores.opening import registered_options
+from colpali_integrations.stores.opening import registered_options, with_secrets, without_secrets
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = [
@@ -103,7 +103,8 @@ class ColPaliVectorStore(VectorStore):
     continues with the missing pages.
 
     `colpali-integrations index` and the LlamaIndex adapter use the same folders. Threads may share the object, and
-    processes a folder: one writes at a time. Copies share the store; unpickling opens it again.
+    processes a folder: one writes at a time. Copies share the store; unpickling opens it again. A pickle holds no API key:
+    unpickling takes that of the environment variable QDRANT_API_KEY.
 
     Args:
         embedding: the encoder; None for the registered model that made the store, ColTiny for a new one.
@@ -676,7 +677,7 @@ class ColPaliVectorStore(VectorStore):
                 f"{self!r} cannot be pickled, because it has no place from which it could be opened again; make it "
                 "with path= or url="
             )
-        return partial(type(self), self._embedding, **self._place), ()
+        return _reopened, (type(self), self._embedding, without_secrets(self._place))
 
     # -----------------------------------------------------------------------------------------------------------
 
@@ -689,6 +690,13 @@ class ColPaliVectorStore(VectorStore):
 
     def _hits(self, query: str, **options: Any) -> Hits:
         return self.find([self._embedding.embed_query_multi_vector(query)], texts=[query], **options)[0]
+
+
+def _reopened(
+    kind: type[ColPaliVectorStore], embedding: ColPaliEmbeddings, place: Mapping[str, Any]
+) -> ColPaliVectorStore:
+    """Open a pickled store again."""
+    return kind(embedding, **with_secrets(place))
 
 
 def open_vectorstore(

@@ -45,6 +45,7 @@ from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, in
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
+from colpali_integrations.stores.opening import with_secrets, without_secrets
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage
 
@@ -93,10 +94,17 @@ class StoreComponent(StrictComponent):
                 f"a {type(self).__name__} over a store in memory, or made with store=, cannot be pickled: "
                 "store the pages in a folder and pass it as path="
             )
-        return {"__dict__": {name: value for name, value in self.__dict__.items() if name != "callback_manager"}}
+        fields = {name: value for name, value in self.__dict__.items() if name != "callback_manager"}
+        without_secrets({"url": fields.get("url")})
+        if "client_options" in fields:
+            fields["client_options"] = without_secrets(fields["client_options"])
+        return {"__dict__": fields}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state["__dict__"])  # type: ignore[misc]
+        fields = dict(state["__dict__"])
+        if "client_options" in fields:
+            fields["client_options"] = with_secrets(fields["client_options"])
+        self.__init__(**fields)  # type: ignore[misc]
 
 
 class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
@@ -134,7 +142,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         file_mode: see `MultiVectorStore.open`.
         search_mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
         oversampling: the first of two stages hands on this many times the requested number.
-        client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`.
+        client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`. A pickle holds no API key:
+            unpickling takes that of the environment variable QDRANT_API_KEY.
 
     Args:
         store: an open `MultiVectorStore`, or the folder of one.
