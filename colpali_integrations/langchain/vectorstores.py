@@ -103,8 +103,8 @@ class ColPaliVectorStore(VectorStore):
     continues with the missing pages.
 
     `colpali-integrations index` and the LlamaIndex adapter use the same folders. Threads may share the object, and
-    processes a folder: one writes at a time. Copies share the store; unpickling opens it again. A pickle holds no API key:
-    unpickling takes that of the environment variable QDRANT_API_KEY.
+    processes a folder: one writes at a time. Copies share the store; unpickling opens it again. A pickle holds no API
+    key: unpickling takes that of the environment variable QDRANT_API_KEY.
 
     Args:
         embedding: the encoder; None for the registered model that made the store, ColTiny for a new one.

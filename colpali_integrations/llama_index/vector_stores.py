@@ -41,7 +41,7 @@ from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, Deferr
 from colpali_integrations.llama_index.schema import entry_node, node_item
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
-from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest
+from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
@@ -476,6 +476,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             check_saved_model(saved.get("embed_model"), where=persist_path)
         options = {**saved, **fields}
         if pages is None:
+            path = options.get("path")
+            if "path" not in fields and path is not None and stored_settings(path) is None:  # a file makes no folder
+                raise StoreError(f"{persist_path} names the store {path}, where there is none; pass path= if it moved")
             return cls(**options)
         with MultiVectorStore.open(pages) as source:
             elsewhere = options.get("path") or options.get("url")

@@ -432,3 +432,10 @@ def test_neither_a_pickle_nor_a_persisted_file_holds_an_api_key(
         pickle.loads(pickled)
     monkeypatch.setenv("QDRANT_API_KEY", "ANOTHER")
     assert pickle.loads(pickled).client_options == {"api_key": "ANOTHER"}
+
+
+def test_a_persisted_file_makes_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text(json.dumps({"path": str(tmp_path / "new")}))
+    with pytest.raises(StoreError, match="where there is none; pass path= if it moved"):
+        ColPaliVectorStore.from_persist_path(str(tmp_path / "store.json"))
+    assert not (tmp_path / "new").exists()
