@@ -247,7 +247,7 @@ def read_json(directory: Path, name: str, *, optional: bool = False) -> dict[str
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelLoadError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise ModelLoadError(f"{path} holds a {type(content).__name__}, expected a JSON object")
@@ -319,15 +319,15 @@ def _external_data(model: Path) -> dict[str, int]:
 
     try:
         graph = onnx.load(os.fspath(model), load_external_data=False).graph
+        sizes: dict[str, int] = {}
+        for tensor in graph.initializer:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            if "location" in entries:
+                name = PurePosixPath(entries["location"]).name
+                end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+                sizes[name] = max(sizes.get(name, 0), end)
     except Exception:  # protobuf's DecodeError has no stable import path; loading the session reports the damage
         return {}
-    sizes: dict[str, int] = {}
-    for tensor in graph.initializer:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        if "location" in entries:
-            name = PurePosixPath(entries["location"]).name
-            end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-            sizes[name] = max(sizes.get(name, 0), end)
     return sizes
 
 

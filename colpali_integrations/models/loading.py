@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations._failures import failing_as
+from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
 from colpali_integrations.models.exported import compared
@@ -100,9 +101,10 @@ class ModelFiles(NamedTuple):
     def family(self) -> Family:
         """The model's family, bound to the files."""
         family = family_class(self.description.family)
-        if self.base is None:
-            return family(self.description, self.folder)
-        return family(self.description, self.folder, base=self.base)
+        with failing_as(ModelLoadError, f"the model in {self.folder}"):
+            if self.base is None:
+                return family(self.description, self.folder)
+            return family(self.description, self.folder, base=self.base)
 
 
 def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
@@ -113,6 +115,11 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
         ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
         ModelLoadError: a file is damaged or does not fit the family, or onnxruntime is too old for it.
     """
+    with failing_as(ModelLoadError, f"the model {os.fspath(name_or_path)}"):
+        return _find_files(name_or_path, options)
+
+
+def _find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     description, given = describe(name_or_path, options)
     if options.revision is not None:
         description = replace(description, revision=options.revision)
@@ -155,9 +162,10 @@ def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDesc
         return description, options.local_dir
     check_name(name_or_path, options.local_dir)
     folder = Path(name_or_path).expanduser()
-    if folder.is_dir() or not is_repository(name_or_path):
-        return describe_folder(folder, base=base_configuration(folder, options)), folder
-    return _describe_unregistered(os.fspath(name_or_path), options), None
+    with failing_as(ModelLoadError, f"the model {os.fspath(name_or_path)}"):
+        if folder.is_dir() or not is_repository(name_or_path):
+            return describe_folder(folder, base=base_configuration(folder, options)), folder
+        return _describe_unregistered(os.fspath(name_or_path), options), None
 
 
 def _describe_unregistered(name: str, options: ModelOptions) -> ModelDescription:
