@@ -28,6 +28,7 @@ from colpali_integrations.langchain._documents import (
 )
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.loading import registered_description
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
 from colpali_integrations.pages.pdf import page_numbers
@@ -48,7 +49,7 @@ from colpali_integrations.stores import (
 from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
-from colpali_integrations.stores.opening import registered_options, with_secrets, without_secrets
+from colpali_integrations.stores.opening import refuse_other_model, registered_options, with_secrets, without_secrets
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = [
@@ -176,10 +177,13 @@ class ColPaliVectorStore(VectorStore):
         if store is not None:
             if options:
                 raise ConfigurationError(f"store= is open already and cannot be combined with {', '.join(options)}")
+            _check_model(embedding, store.settings, store.where)
             self._embedding = embedding or _registered(store.settings, store.where)
             store.require_space(self.model)
         else:
-            self._embedding = embedding or _stored(path, url, client, collection_name, client_options)
+            settings, where = _settings_at(path, url, client, collection_name, client_options)
+            _check_model(embedding, settings, where)
+            self._embedding = embedding or (ColPaliEmbeddings() if settings is None else _registered(settings, where))
             store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
         self.store = store
         place = {"collection_name": collection_name, **options}
@@ -714,6 +718,7 @@ def open_vectorstore(
     """
     if isinstance(store, ColPaliVectorStore):
         if embedding is not None:
+            _check_model(embedding, store.store.settings, store.store.where)
             store.store.require_space(embedding.model)
         return store
     if isinstance(store, MultiVectorStore):
@@ -750,10 +755,17 @@ def _check_constructor(embedding: object, options: Mapping[str, Any]) -> None:
         )
 
 
-def _stored(
+def _check_model(embedding: ColPaliEmbeddings | None, settings: Settings | None, where: str) -> None:
+    """Refuse a registered model of another space before a download."""
+    if embedding is not None:
+        model = registered_description(embedding.model_name, embedding.options)
+        refuse_other_model(settings, model, where=where)
+
+
+def _settings_at(
     path: str | os.PathLike[str] | None, url: str | None, client: Any, collection_name: str, options: dict[str, Any]
-) -> ColPaliEmbeddings:
-    """Make the embeddings of the model that made a store; of ColTiny where there is no store yet."""
+) -> tuple[Settings | None, str]:
+    """Read the settings of a store, None where there is none yet, and name it for messages."""
     settings, where = None if path is None else stored_settings(path), f"the store {path}"
     if path is None and (url is not None or client is not None):
         from colpali_integrations.stores.qdrant.server import connect, read_manifest
@@ -764,7 +776,7 @@ def _stored(
             settings = Settings.from_dict(manifest, where=where)
         if client is None:
             connection.close()
-    return ColPaliEmbeddings() if settings is None else _registered(settings, where)
+    return settings, where
 
 
 def _registered(settings: Settings, where: str) -> ColPaliEmbeddings:

@@ -37,7 +37,12 @@ from colpali_integrations.llama_index._persistence import (
     load_store,
     save_store,
 )
-from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, DeferredEmbedding, stored_embedding
+from colpali_integrations.llama_index.embeddings import (
+    ColPaliEmbedding,
+    DeferredEmbedding,
+    check_embedding,
+    stored_embedding,
+)
 from colpali_integrations.llama_index.schema import entry_node, node_item
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
@@ -193,6 +198,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         if self._store is None:
             self._store = self._opened()
         elif self.embed_model is not None:
+            check_embedding(self.embed_model, self._store.settings, where=self._store.where)
             self._store.require_space(self.embed_model.model)
         if self.embed_model is None:
             self.embed_model = stored_embedding(self._store)
@@ -207,6 +213,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
                 raise
             except StoreError:
                 self.embed_model = ColPaliEmbedding()
+        if self.path is not None:
+            check_embedding(self.embed_model, stored_settings(self.path), where=f"the store {self.path}")
         return MultiVectorStore.open(self.path, model=self.embed_model.model, **options)
 
     @property

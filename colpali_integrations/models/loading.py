@@ -29,7 +29,7 @@ from colpali_integrations.runtime.session import (
     resolve_providers,
 )
 
-__all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "load_parts"]
+__all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "load_parts", "registered_description"]
 
 _CUDA = "CUDAExecutionProvider"
 # Fields of a description that are also options.
@@ -166,6 +166,18 @@ def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDesc
         if folder.is_dir() or not is_repository(name_or_path):
             return describe_folder(folder, base=base_configuration(folder, options)), folder
         return _describe_unregistered(os.fspath(name_or_path), options), None
+
+
+def registered_description(name_or_path: NameOrPath, options: ModelOptions) -> ModelDescription | None:
+    """The description of a registered model with the options' settings, without reading or fetching a file.
+
+    Returns:
+        None for other models, and for one whose files are in `local_dir`.
+    """
+    description = None if options.local_dir is not None else registered_model(name_or_path, None)
+    if description is not None and options.revision is not None:
+        description = replace(description, revision=options.revision)
+    return None if description is None else _with_settings(description, options)
 
 
 def _describe_unregistered(name: str, options: ModelOptions) -> ModelDescription:

@@ -20,8 +20,8 @@ from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
 
 __all__ = [
-    *("ModelLike", "open_engine", "registered_options", "stored_model", "stored_settings"),
-    *("with_secrets", "without_secrets"),
+    *("ModelLike", "open_engine", "refuse_other_model", "registered_options", "stored_model"),
+    *("stored_settings", "with_secrets", "without_secrets"),
 ]
 
 ModelLike: TypeAlias = "ColPali | ModelDescription | StoredModel | str"
@@ -60,6 +60,21 @@ def registered_options(model: StoredModel, *, where: str, advice: str) -> dict[s
             f"{where} was made by the model {model.name!r}, which is not registered here; {advice}"
         ) from error
     return model.fingerprint.pages.options
+
+
+def refuse_other_model(settings: Settings | None, model: ModelDescription | None, *, where: str) -> None:
+    """Refuse a model of another space than a store's before it is loaded, which may download it.
+
+    Args:
+        settings: of the store; None where there is none yet.
+        model: a registered model; None for another, whose files decide.
+        where: the store, for the message.
+
+    Raises:
+        FingerprintError: it is of another space.
+    """
+    if settings is not None and model is not None and model.name.lower() != settings.model.name.lower():
+        settings.model.require_space(StoredModel.of(model), where=where)
 
 
 def without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
