@@ -549,7 +549,7 @@ def entry_node(entry: Entry) -> BaseNode:
 def _knows_picture(node: BaseNode, metadata: Mapping[str, Any]) -> bool:
     """Whether a node names no file, or metadata have the content hash of the one that it names.
 
-    A store may be somebody else's, and name any file of this machine.
+    A store from elsewhere may name any file of this machine.
     """
     if any(getattr(getattr(node, name, None), "path", None) for name in _MEDIA if name != "image_resource"):
         return False

@@ -149,9 +149,9 @@ class _Fetch:
         elif isinstance(error, http.client.InvalidURL | UnicodeError):
             reason = "it is not a valid URL; percent-encode blanks and other characters than ASCII"
         elif isinstance(error, http.client.IncompleteRead):
-            reason = f"the body was cut off after {len(error.partial)} bytes"
+            reason = "the body was cut off"
         elif isinstance(error, OSError | http.client.HTTPException):
-            reason = f"{getattr(error, 'reason', None) or error or type(error).__name__}"
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
         elif isinstance(error, ValueError):
             reason = "it is not a valid URL"
         else:

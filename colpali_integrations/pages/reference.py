@@ -1,7 +1,7 @@
 """Drawing a page again from its metadata; `document` lists their keys.
 
-Metadata may come from a store of somebody else, and name any file. So a file is shown only if its content is that of
-the metadata's `content_hash`, which nobody knows without the file, or if the caller names the folders of the files.
+Metadata may come from a store from elsewhere, and name any file. So a file is shown only if its content is that of the
+metadata's `content_hash`, which cannot be known without the file, or if the caller names the folders of the files.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def encode_base64(image: Image.Image) -> str:
 
 def _paths(metadata: Mapping[str, Any]) -> list[str]:
     names = (metadata.get("file_path"), metadata.get("source"))
-    # An unknown user, as in "~nobody/a.pdf", is no error here.
+    # The name of an unknown user behind "~" is no error here.
     return [str(Path(os.path.expanduser(name))) for name in names if isinstance(name, str) and name]  # noqa: PTH111
 
 

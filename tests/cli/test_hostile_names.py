@@ -145,7 +145,7 @@ def test_stdout_of_another_encoding_gets_escapes(monkeypatch: pytest.MonkeyPatch
     with display.any_encoding():
         display.result("日本 1")
     assert stream.errors == "strict"
-    assert stream.buffer.getvalue().split() == [rb"\u65e5\u672c", b"1"]  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue().split() == [rb"\u65e5\u672c", b"1"]
 
 
 def test_ordinary_text_stays_as_it_is() -> None:

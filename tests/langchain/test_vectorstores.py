@@ -1004,7 +1004,7 @@ def test_a_pickle_holds_no_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QDRANT_API_KEY", "ANOTHER")
     with pickle.loads(pickled) as twin:
         assert twin._place["api_key"] == "ANOTHER"
-    options = {"url": ":memory:", "metadata": {"token": "SECRET"}}  # the latter goes to the client
+    options: dict[str, Any] = {"url": ":memory:", "metadata": {"token": "SECRET"}}  # the latter goes to the client
     with (
         ColPaliVectorStore(**options) as store,
         pytest.raises(ConfigurationError, match="a store with metadata= cannot be pickled"),

@@ -23,7 +23,7 @@ FOLDERS = [
 ]
 WEIRD: list[Any] = [None, True, -1, 0, 10**30, 1e308, "x", [], {}, [[]], {"a": {}}, "\ud800"]
 # Each raised another exception, in computing with it.
-NUMBERS = {
+NUMBERS: dict[str, list[dict[str, Any]]] = {
     "neomme-float32": [
         *({"head_dim": 0}, {"head_dim": -1}, {"head_dim": 10**30}, {"num_key_value_heads": 0}, {"hidden_size": 0}),
         *({"norm_eps": 10**30}, {"patch_size": 10**30}, {"embedding_dim": 10**30}, {"residual_multiplier": "x"}),

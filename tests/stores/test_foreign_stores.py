@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +156,8 @@ def test_a_text_with_the_metadata_of_a_page_shows_no_file(private: Path) -> None
 @pytest.mark.parametrize("metadata", [{}, {"page": 3, "source": "deck.pdf"}, {"content_hash": "own", "file_path": "x"}])
 def test_own_nodes_come_back_and_are_shown(private: Path, metadata: dict[str, Any]) -> None:
     """Also where the caller's own metadata have the names of a page's."""
-    makers: list[Callable[[], Any]] = [
-        lambda number=number: stored_nodes(private)[number] for number in (0, 1, 2, 3, 5)
-    ]
-    for make in makers:
-        node = make()
+    for number in (0, 1, 2, 3, 5):
+        node = stored_nodes(private)[number]
         node.metadata = dict(metadata)
         store = LlamaIndexStore()
         store.add([node])
