@@ -759,7 +759,7 @@ def _check_model(embedding: ColPaliEmbeddings | None, settings: Settings | None,
     """Refuse a registered model of another space before a download."""
     if embedding is not None:
         model = registered_description(embedding.model_name, embedding.options)
-        refuse_other_model(settings, model, where=where)
+        refuse_other_model(None if settings is None else settings.model, model, where=where)
 
 
 def _settings_at(

@@ -371,7 +371,8 @@ def check_embedding(embedding: ColPaliEmbedding, settings: Settings | None, *, w
     Raises:
         FingerprintError: it is of another space.
     """
-    refuse_other_model(settings, registered_description(embedding.model_name, embedding.options), where=where)
+    model = registered_description(embedding.model_name, embedding.options)
+    refuse_other_model(None if settings is None else settings.model, model, where=where)
 
 
 def _split(

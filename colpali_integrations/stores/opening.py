@@ -62,19 +62,19 @@ def registered_options(model: StoredModel, *, where: str, advice: str) -> dict[s
     return model.fingerprint.pages.options
 
 
-def refuse_other_model(settings: Settings | None, model: ModelDescription | None, *, where: str) -> None:
+def refuse_other_model(stored: StoredModel | None, model: ModelDescription | None, *, where: str) -> None:
     """Refuse a model of another space than a store's before it is loaded, which may download it.
 
     Args:
-        settings: of the store; None where there is none yet.
+        stored: the store's; None where there is none yet.
         model: a registered model; None for another, whose files decide.
         where: the store, for the message.
 
     Raises:
         FingerprintError: it is of another space.
     """
-    if settings is not None and model is not None and model.name.lower() != settings.model.name.lower():
-        settings.model.require_space(StoredModel.of(model), where=where)
+    if stored is not None and model is not None and model.name.lower() != stored.name.lower():
+        stored.require_space(StoredModel.of(model), where=where)
 
 
 def without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
