@@ -18,7 +18,7 @@ from colpali_integrations.cli import display
 from colpali_integrations.cli.app import ExitCode, app, run
 from colpali_integrations.errors import InputError
 from colpali_integrations.models import ColPali
-from colpali_integrations.stores import Entry, IngestReport, MultiVectorStore
+from colpali_integrations.stores import DocumentWarning, Entry, IngestReport, MultiVectorStore
 from colpali_integrations.stores.ingest import Failure
 
 PACKAGE = Path(colpali_integrations.__file__).parent
@@ -91,6 +91,7 @@ def test_displayed_text_is_literal(capsys: pytest.CaptureFixture[str]) -> None:
     display.result(HOSTILE)
     display.facts({"model": HOSTILE})
     display.failures([Failure(HOSTILE, InputError(f"{HOSTILE}: {HOSTILE}"))])
+    display.warnings([DocumentWarning(HOSTILE, HOSTILE)])
     display.index_summary(IngestReport(), Path(HOSTILE), {}, 1.0)
     try:
         raise InputError(HOSTILE)
@@ -99,7 +100,7 @@ def test_displayed_text_is_literal(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert_safe(out)
     assert out.count(SHOWN) == 2
-    assert err.count(SHOWN) == 6
+    assert err.count(SHOWN) == 8
     assert_safe(err)
 
 
