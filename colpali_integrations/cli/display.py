@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from traceback import format_exc
+from types import MappingProxyType
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
 from rich.logging import RichHandler
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
@@ -27,9 +28,10 @@ from rich.text import Text
 
 from colpali_integrations._logs import make_printable
 from colpali_integrations._text import printable
+from colpali_integrations.cli import words
 from colpali_integrations.cli.doctor import Check, Status, size_text
 from colpali_integrations.explain.snippet import mark_words, snippet
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.stores import DocumentWarning, Failure, Hit, IngestReport
 from colpali_integrations.stores import Progress as IngestProgress
 
@@ -40,7 +42,6 @@ __all__ = [
     "diagnosis",
     "error",
     "facts",
-    "failures",
     "hits",
     "index_summary",
     "log_handler",
@@ -51,6 +52,7 @@ __all__ = [
     "passed_over",
     "result",
     "traceback",
+    "usage",
     "warnings",
 ]
 
@@ -101,11 +103,39 @@ def result(line: str) -> None:
     typer.echo(printable(line))
 
 
+def usage(name: str, options: Mapping[str, object] = MappingProxyType({}), *, folder: str | None = None) -> str:
+    """Write how a model is used, here and in Python.
+
+    >>> usage("my-model", {"precision": "int8"})
+    "Use it by --model my-model --precision int8; in Python by ColPali.from_pretrained('my-model', precision='int8')."
+
+    Args:
+        name: of the model, or its folder.
+        options: of `ColPali.from_pretrained`.
+        folder: of the files of a registered model.
+    """
+    given = "".join(f", {option}={value!r}" for option, value in options.items())
+    here = words.in_commands(f"ColPali.from_pretrained({folder or name!r}{given})")
+    given += "" if folder is None else f", local_dir={folder!r}"
+    return f"Use it by {here}; in Python by ColPali.from_pretrained({name!r}{given})."
+
+
 def log_handler(level: int) -> logging.Handler:
-    """Return a handler that prints log entries on stderr, above a progress bar that may be running."""
-    handler = RichHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
+    """Return a handler that prints log entries on stderr, above a progress bar that may be running.
+
+    Not those about failures and fonts, which `IndexProgress` and `warnings` show.
+    """
+    handler = _LogHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
+    handler.addFilter(lambda entry: not (hasattr(entry, "failure") or hasattr(entry, "missing_fonts")))
     handler.addFilter(make_printable)  # entries of other libraries come through it too
     return handler
+
+
+class _LogHandler(RichHandler):
+    """Entries in the words of the command line; a logger gives those that it has as `extra={"command": ...}`."""
+
+    def render_message(self, record: logging.LogRecord, message: str) -> ConsoleRenderable:
+        return super().render_message(record, printable(words.in_commands(getattr(record, "command", message))))
 
 
 def traceback() -> None:
@@ -156,7 +186,10 @@ class _Speed(ProgressColumn):
 
 
 class IndexProgress(Progress):
-    """A bar with rate and time left, and a progress callback; silent when stderr is no terminal, or when `quiet`."""
+    """A bar with rate and time left, and a progress callback; no bar when stderr is no terminal, or when `quiet`.
+
+    A failure is printed at once, above the bar: an interrupted run has no end at which a list could stand.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         console = _err()
@@ -178,29 +211,28 @@ class IndexProgress(Progress):
         return time.monotonic() - self._started
 
     def __call__(self, state: IngestProgress) -> None:
-        """Show the state of an ingestion."""
-        if state.done == 0:
-            self.reset(self._task, total=state.total, description=_NAME.format("Embedding pages"))
-        elif state.total:  # failures come before the number of pages is known
+        """Show the state of an ingestion, and the failure of its latest item."""
+        if state.failure is not None:
+            self.console.print(_failure(state.failure), soft_wrap=True)
+        if not state.name:  # the beginning of the encoding, which failures may precede
+            name = _NAME.format("Embedding pages")
+            self.reset(self._task, total=state.total, completed=state.done, description=name)
+        elif state.total:
             self.update(self._task, completed=state.done, description=_NAME.format(_short(printable(state.name))))
 
 
-def failures(items: Sequence[Failure]) -> None:
-    """List the documents and pages that could not be indexed, with reasons."""
-    if not items:
-        return
-    console = _err()
-    noun = "document or page" if len(items) == 1 else "documents or pages"
-    console.print(f"[bold yellow]Skipped {len(items)} {noun}:[/]")
-    for item in items:
-        name, reason = _relative(item.name), item.reason.removeprefix(item.name).strip(" :")
-        console.print(_line("  ", (name, "yellow"), f": {reason}"), soft_wrap=True)
+def _failure(failure: Failure) -> Text:
+    name, reason = _relative(failure.name), words.reason(failure.error)
+    for known in (failure.name, os.path.realpath(failure.name)):
+        reason = reason.removeprefix(known).strip(" :")
+    return _line(("Skipped", "bold yellow"), " ", (name, "yellow"), f": {reason}")
 
 
 def warnings(items: Sequence[DocumentWarning]) -> None:
     """List the documents that were indexed with a defect."""
     for item in items:
-        _err().print(_line((_relative(item.name), "yellow"), f": {item.message}"), soft_wrap=True)
+        message = words.in_commands(item.message)
+        _err().print(_line((_relative(item.name), "yellow"), f": {message}"), soft_wrap=True)
 
 
 def passed_over(counts: Mapping[str, int]) -> None:
@@ -224,10 +256,19 @@ def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int
     if report.added and seconds:
         added += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
     counts = {name: getattr(report, name) for name in ("copied", "present", "updated", "replaced", "removed")}
-    outcome = ", ".join([added, *(f"{count} {name}" for name, count in counts.items() if count)])
+    parts = [added, *(f"{count} {name}" for name, count in counts.items() if count)]
+    skipped: tuple[str | tuple[str, str], ...] = ()
+    if report.absent:
+        parts.append(f"{number(report.absent, 'requested page')} beyond a document's end")
+    if report.failures:
+        skipped = (
+            ", ",
+            (number(len(report.failures), "document or page", "documents or pages"), "bold yellow"),
+            " skipped",
+        )
     content = f"{number(sum(documents.values()), 'page')} of {number(len(documents), 'document')}"
     pages, place = (number(report.added, "page"), "bold green"), (_relative(str(store)), "bold")
-    _err().print(_line(pages, f"{outcome}. ", place, f" holds {content}."), soft_wrap=True)
+    _err().print(_line(pages, ", ".join(parts), *skipped, ". ", place, f" holds {content}."), soft_wrap=True)
 
 
 def hits(question: str, results: Sequence[Hit]) -> None:
@@ -277,7 +318,8 @@ def models(descriptions: Sequence[ModelDescription]) -> None:
         parameters = f"{_count(model.parameters)} parameters"
         facts = f"{model.family}, {parameters}, dim {model.dim}, {download}, license {model.license}"
         scores = ", ".join(f"{name} {value}" for name, value in model.vidore)
-        notes = f"{model.summary} ViDoRe: {scores}." if scores else model.summary
+        summary = words.in_commands(model.summary)
+        notes = f"{summary} ViDoRe: {scores}." if scores else summary
         console.print(_line((model.name, "bold cyan")))
         console.print(Padding(Text("\n").join([_line(facts), _line((notes, "dim"))]), (0, 0, 1, 4)))
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from typer import BadParameter, Option
 
+from colpali_integrations.pages.identity import check_metadata
+
 __all__ = [
     "DebugOption",
     "DocumentIdOption",
@@ -61,6 +63,7 @@ def tags(pairs: Iterable[str] | None) -> dict[str, Any]:
             metadata[key] = json.loads(value, parse_constant=str)  # NaN is not JSON
         except ValueError:
             metadata[key] = value
+    check_metadata(metadata)
     return metadata
 
 

@@ -19,13 +19,13 @@ from PIL import Image
 
 from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
-from colpali_integrations.pages.identity import document_id, page_id, page_name, real_path
+from colpali_integrations.pages.identity import check_metadata, document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.metadata import content_key, describes_page, is_unchanged, page_number
 from colpali_integrations.pages.pdf import is_pdf
 from colpali_integrations.pages.reference import draw_page, page_image
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
-from colpali_integrations.stores.indexing import check_document_id
+from colpali_integrations.stores.indexing import are_several, check_document_id
 from colpali_integrations.stores.rerank import Candidate
 
 __all__ = [
@@ -212,7 +212,8 @@ def document_sources(
     source = (metadata or {}).get("source")
     if len(files) > 1 and isinstance(source, str) and "://" in source:
         raise ConfigurationError(f"metadata: the source {source} identifies one document, and there are {len(files)}")
-    return [document_source(file, document_id=document_id, metadata=metadata, **options) for file in files]
+    options |= {"document_id": document_id, "metadata": metadata, "pass_over": are_several(several, files)}
+    return [document_source(file, **options) for file in files]
 
 
 def image_source(
@@ -237,7 +238,11 @@ def image_source(
     Returns:
         The source or item; for a PDF, and for a Document that is a text, a source that raises an error when the
         ingestion opens it, which skips the image or raises.
+
+    Raises:
+        ConfigurationError: `metadata` has values in whose place a page has its own.
     """
+    check_metadata(metadata, source=(metadata or {}).get("source"))
     try:
         return _image_source(image, load, index, include_image, metadata=metadata, id=id_)
     except BaseException as error:

@@ -15,6 +15,7 @@ from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.langchain._documents import document_source, document_sources
 from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.identity import check_metadata
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import DocumentSource
 from colpali_integrations.stores.indexing import check_document_id, read_documents
@@ -78,6 +79,7 @@ class PageImageBlobParser(BaseBlobParser):
     ) -> None:
         if not dpi > 0:
             raise ConfigurationError(f"dpi must be positive, got {dpi}")
+        check_metadata(metadata, source=(metadata or {}).get("source"))
         self.options: dict[str, Any] = {"metadata": metadata, "dpi": dpi, "pages": page_numbers(pages)}
         self.options |= {"password": password, "isolate": isolate, "include_image": include_image}
 
@@ -104,7 +106,8 @@ class PdfPageLoader(BaseLoader):
         metadata: the caller's own values, for every page; see `PageImageBlobParser`.
         document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
         dpi: resolution of PDF pages.
-        pages: 1-based numbers of the requested pages per file; None for all.
+        pages: 1-based numbers of the requested pages per file; None for all. Pages beyond the end of one of several
+            files are passed over.
         password: for encrypted PDFs.
         isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
         include_image: whether to include each picture as base64 in the metadata.

@@ -350,7 +350,8 @@ class ColPaliVectorStore(VectorStore):
         Args:
             source: a path, the bytes, a Blob, or a folder.
             dpi: resolution at which the pages are drawn.
-            pages: 1-based numbers of the requested pages; None for all.
+            pages: 1-based numbers of the requested pages; None for all. Of a folder, those beyond the end of a document
+                are passed over.
             password: for an encrypted PDF; it is not stored.
             isolate: False to read a PDF that you trust in this process, without limits; see `pages.open_pdf`.
             metadata: the caller's own values, for every page. They are part of the identity: the same file with other

@@ -15,8 +15,9 @@ from pathlib import Path
 from colpali_integrations._logs import package_logger
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, DESCRIPTION_FILE
 from colpali_integrations.models.content import content_revision
+from colpali_integrations.models.description import ModelDescription, Origin
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.registry import ModelDescription, Origin, list_supported_models
+from colpali_integrations.models.registry import list_supported_models
 
 __all__ = ["FILES", "compared", "hashes"]
 

@@ -401,7 +401,8 @@ class _OpenPdf:
     def _warn_of_fonts(self, page: int, names: tuple[str, ...]) -> None:
         if names and not self._has_warned:
             self._has_warned = True  # once per document
-            logger.warning("%s, page %d: %s", self.name, page, missing_fonts_message(names))
+            message = missing_fonts_message(names)
+            logger.warning("%s, page %d: %s", self.name, page, message, extra={"missing_fonts": names})
 
     def _warn(self, page: int, size: tuple[float, float], drawn: float, dpi: float) -> None:
         logger.warning(

@@ -16,9 +16,9 @@ import ray.data
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.loading import describe, registered_description
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.ray.cluster import cluster_nodes, plan_workers

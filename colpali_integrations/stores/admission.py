@@ -8,8 +8,8 @@ from typing import Any
 
 from colpali_integrations._logs import package_logger
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.fingerprint import Fingerprint
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.stores.engine import Engine
 from colpali_integrations.stores.opening import ModelLike, stored_model
 from colpali_integrations.stores.settings import Settings, StoredModel

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
+from colpali_integrations.pages.identity import check_metadata
 from colpali_integrations.pages.images import ImageSource, image_name
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores.entries import Entry
@@ -28,6 +29,8 @@ class DocumentSource:
         metadata: the caller's own values, for every page.
         extra_metadata: values for every page that are no part of its identity.
         pages: 1-based numbers; None for all.
+        pass_over: leave out requested pages beyond the document's end, as for one of several documents; otherwise they
+            are an error.
         dpi: resolution of PDF pages.
         password: for an encrypted PDF.
         isolate: False to read a PDF that you trust in this process, without limits; see `pages.open_pdf`.
@@ -36,7 +39,8 @@ class DocumentSource:
         index: position in the caller's list, for error messages.
 
     Raises:
-        ConfigurationError: `pages` are not 1-based whole numbers.
+        ConfigurationError: `pages` are not 1-based whole numbers, or `metadata` has values in whose place a page has
+            its own.
 
     Example:
         >>> source = DocumentSource(source="report.pdf", metadata={"tenant": "north"})
@@ -50,7 +54,8 @@ class DocumentSource:
     document_id: str | None = None
     metadata: Mapping[str, Any] | None = None
     extra_metadata: Mapping[str, Any] | None = None
-    pages: Iterable[int] | None = None
+    pages: Sequence[int] | None = None
+    pass_over: bool = False
     dpi: float = DEFAULT_DPI
     password: str | None = None
     isolate: bool = True
@@ -59,8 +64,9 @@ class DocumentSource:
     index: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse invalid page numbers before a document is opened."""
+        """Refuse invalid page numbers and metadata before a document is opened."""
         object.__setattr__(self, "pages", page_numbers(self.pages))
+        check_metadata(self.metadata, source=self.name)
 
     @property
     def label(self) -> str:
@@ -84,9 +90,15 @@ class DocumentSource:
             isolate=self.isolate,
         )
 
+    def numbers(self, document: PagedDocument) -> list[int]:
+        """The numbers of the requested pages, without those that are passed over."""
+        if self.pages is None:
+            return list(range(1, document.page_count + 1))
+        return [number for number in self.pages if not self.pass_over or number <= document.page_count]
+
     def items(self, document: PagedDocument) -> list[Item]:
         """The items of the requested pages, which are not read yet."""
-        return [self._item(page) for page in document.pages(self.pages)]
+        return [self._item(page) for page in document.pages(self.numbers(document))]
 
     def _item(self, page: DocumentPage) -> Item:
         id_ = self.id or page.id

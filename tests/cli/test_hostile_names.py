@@ -19,7 +19,7 @@ from colpali_integrations.cli.app import ExitCode, app, run
 from colpali_integrations.errors import InputError
 from colpali_integrations.models import ColPali
 from colpali_integrations.stores import DocumentWarning, Entry, IngestReport, MultiVectorStore
-from colpali_integrations.stores.ingest import Failure
+from colpali_integrations.stores.ingest import Failure, Progress
 
 PACKAGE = Path(colpali_integrations.__file__).parent
 HOSTILE = "a\x1b[2J\x9b2J\nERROR forged\r\u2028\u202eb\u2066[bold red]c[/] :bug:\udcff"
@@ -90,7 +90,8 @@ def test_displayed_text_is_literal(capsys: pytest.CaptureFixture[str]) -> None:
     display.note(HOSTILE)
     display.result(HOSTILE)
     display.facts({"model": HOSTILE})
-    display.failures([Failure(HOSTILE, InputError(f"{HOSTILE}: {HOSTILE}"))])
+    failure = Failure(HOSTILE, InputError(f"{HOSTILE}: {HOSTILE}"))
+    display.IndexProgress(quiet=True)(Progress(1, 2, HOSTILE, failure))
     display.warnings([DocumentWarning(HOSTILE, HOSTILE)])
     display.index_summary(IngestReport(), Path(HOSTILE), {}, 1.0)
     try:
