@@ -82,7 +82,9 @@ PASSWORDS: dict[str, Callable[[Any, ColPali], object]] = {
         PAPER, model=model, store=memory(model), password=password
     ),
     "LangChain": lambda password, _: PdfPageLoader(PAPER, password=password),
-    "page_image": lambda password, _: page_image({"source": str(PAPER), "page": 1}, password=password),
+    "page_image": lambda password, _: page_image(
+        {"source": str(PAPER), "page": 1}, password=password, roots=PAPER.parent
+    ),
 }
 
 
@@ -100,6 +102,11 @@ def test_a_data_uri_with_a_lone_surrogate_is_no_image(uri: str) -> None:
         load_image(uri)
     with pytest.raises(ImageError):
         page_image({"image_base64": "\ud800"})
+
+
+def test_a_malformed_file_url_is_no_image() -> None:
+    with pytest.raises(ImageError, match=r"malformed file: URL file://\[x"):
+        load_image("file://[x")
 
 
 def each(*values: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ from colpali_integrations.stores.memory import MemoryEngine
 from tests.conftest import few_pages
 
 OTHER_VALUES = [3, "x", [1], 10**400, "\ud800"]
+SOME_OR_ALL = [pytest.param([3, 10**400], id="some"), pytest.param(OTHER_VALUES, id="all", marks=pytest.mark.slow)]
 FIELDS = ("id", "text", "metadata", "document_id", "content_hash", "grid", "extra", "exact")
 METADATA = ("source", "file_path", "document_id", "page", "width", "height", "dpi", "content_hash", "image_base64")
 QUESTION = "diverging palettes"
@@ -67,10 +68,11 @@ def use(store: MultiVectorStore, query: Any, embedding: ColPaliEmbeddings) -> No
             call()
 
 
+@pytest.mark.parametrize("values", SOME_OR_ALL)
 @pytest.mark.parametrize("key", FIELDS)
-def test_fields_of_other_types(key: str, one_page: MultiVectorStore, coltiny: ColPali) -> None:
+def test_fields_of_other_types(key: str, values: list[Any], one_page: MultiVectorStore, coltiny: ColPali) -> None:
     query, embedding = coltiny.embed_query(QUESTION), ColPaliEmbeddings()
-    for value in OTHER_VALUES:
+    for value in values:
         store = with_payload(one_page, lambda payload, value=value: payload.update({key: value}))  # type: ignore[misc]
         use(store, query, embedding)
         expected = dict if key in ("metadata", "grid", "extra") else str
@@ -79,10 +81,11 @@ def test_fields_of_other_types(key: str, one_page: MultiVectorStore, coltiny: Co
                 store.search(query)
 
 
+@pytest.mark.parametrize("values", SOME_OR_ALL)
 @pytest.mark.parametrize("key", METADATA)
-def test_metadata_of_other_types(key: str, one_page: MultiVectorStore, coltiny: ColPali) -> None:
+def test_metadata_of_other_types(key: str, values: list[Any], one_page: MultiVectorStore, coltiny: ColPali) -> None:
     query, embedding = coltiny.embed_query(QUESTION), ColPaliEmbeddings()
-    for value in OTHER_VALUES:
+    for value in values:
         use(
             with_payload(one_page, lambda payload, value=value: payload["metadata"].update({key: value})),  # type: ignore[misc]
             query,

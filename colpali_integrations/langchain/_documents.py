@@ -24,7 +24,7 @@ from colpali_integrations.pages.identity import check_metadata, document_id, pag
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.metadata import checked_metadata, content_key, describes_page, is_unchanged, page_number
 from colpali_integrations.pages.pdf import is_pdf
-from colpali_integrations.pages.reference import page_image
+from colpali_integrations.pages.reference import draw_page, page_image
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
 from colpali_integrations.stores.indexing import are_several, check_document_id
 from colpali_integrations.stores.rerank import Candidate
@@ -290,7 +290,7 @@ def _translated(image: ImageInput) -> ImageSource:
     if not isinstance(image, Document):
         return image
     try:
-        return page_image(image.metadata)
+        return draw_page(image.metadata)  # vectors show nothing of a file
     except BaseException as error:
         return _File(reference_name(image.metadata), item_error(error))
 

@@ -13,14 +13,19 @@ from colpali_integrations.explain.report import HtmlReport, ReportPage, render_r
 from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.metadata import page_number
-from colpali_integrations.pages.reference import encode_base64, page_image
+from colpali_integrations.pages.reference import Roots, encode_base64, page_image, root_folders
 from colpali_integrations.stores.hits import Explained, explained
 
 __all__ = ["image_blocks", "to_html"]
 
 
 def image_blocks(
-    documents: Iterable[Document], *, dpi: float | None = None, captions: bool = False, password: str | None = None
+    documents: Iterable[Document],
+    *,
+    dpi: float | None = None,
+    captions: bool = False,
+    password: str | None = None,
+    roots: Roots = None,
 ) -> list[ContentBlock]:
     """Make the image blocks of a chat message from the results of a retriever.
 
@@ -34,12 +39,13 @@ def image_blocks(
         captions: put a text block with the page's name ("report.pdf, page 7") before each image, for citations; of a
             picture without a page its source or id, or "image 2" by its position.
         password: for encrypted PDFs.
+        roots: as for `pages.page_image`: show files in these folders alone.
 
     Returns:
         One block `{"type": "image", "base64": ..., "mime_type": "image/png"}` per document, in order.
 
     Raises:
-        InputError: a document refers to no page, or its file is missing or has changed.
+        InputError: a document refers to no page, or its file is missing, has changed or may not be shown.
         PdfError: a PDF cannot be read.
         ImageError: an image cannot be read.
 
@@ -53,8 +59,9 @@ def image_blocks(
         (['text', 'text', 'image'], 'report.pdf, page 1')
     """
     blocks: list[ContentBlock] = []
+    folders = root_folders(roots)
     for number, document in enumerate(checked_documents(documents), 1):
-        image = page_image(document.metadata, dpi=dpi, password=password)
+        image = page_image(document.metadata, dpi=dpi, password=password, roots=folders)
         if captions:
             blocks.append(create_text_block(_caption(document, number)))
         blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
@@ -69,6 +76,7 @@ def to_html(
     limit: int = 10,
     max_side: int = 1100,
     password: str | None = None,
+    roots: Roots = None,
 ) -> HtmlReport:
     """Make a report of a retriever's results: the pages with their scores and matching regions.
 
@@ -82,6 +90,7 @@ def to_html(
         limit: maximum number of Documents.
         max_side: longest side of a picture, in pixels.
         password: for encrypted PDFs.
+        roots: as for `image_blocks`.
 
     Returns:
         A string that notebooks display; `.save(path)` writes it to a file.
@@ -101,7 +110,8 @@ def to_html(
     if vectorstore is not None:
         ids = [document.id for document in shown if document.id]
         found = explained(vectorstore.store, vectorstore.model, question, ids)
-    draw = partial(report_picture, max_side=max_side, password=password)
+    folders = root_folders(roots)
+    draw = partial(report_picture, max_side=max_side, password=password, roots=folders)
     pages = []
     for document in shown:
         metadata = document.metadata

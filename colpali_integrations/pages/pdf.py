@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import IO, Any, Protocol, TypeAlias
 from PIL import Image
 
 from colpali_integrations._forks import hold_during_forks
+from colpali_integrations._logs import package_logger
 from colpali_integrations._options import checked_number, shown
 from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
 from colpali_integrations.pages.images import image_name, read_whole
@@ -36,7 +36,7 @@ __all__ = [
     "whole_number",
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
 

@@ -10,13 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from colpali_integrations.errors import PdfError
 from colpali_integrations.pages import isolation
-from colpali_integrations.pages._process import Reply
+from colpali_integrations.pages._process import Reply, WorkerEndedError
 from colpali_integrations.pages.isolation import IsolatedReader, WorkerPool
 from colpali_integrations.pdfium.limits import Limits
 from colpali_integrations.pdfium.messages import unpack
@@ -190,8 +190,30 @@ def test_a_broken_pipe_does_not_end_a_program_that_has_the_signal_at_its_default
     assert ended.stdout.split()[1:] == ["True", "set()"]
 
 
-@on_posix
 @pytest.mark.parametrize("handled", [True, False])
+def test_a_call_is_repeated_where_the_caller_handles_ctrl_c(handled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, calls = answers(monkeypatch, {"label": "iv"}), 0
+    worker = vars(isolation)["Worker"]  # that of `answers`
+    answer = worker.ask
+
+    def ask(self: Any, *request: object, seconds: float) -> Reply:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise WorkerEndedError("interrupted", again=False, interrupted=True)
+        return cast(Reply, answer(self, *request, seconds=seconds))
+
+    monkeypatch.setattr(worker, "ask", ask)
+    monkeypatch.setattr(isolation, "_raises_interrupts", lambda: not handled)
+    if handled:
+        assert reader.label(1) == "iv"
+    else:
+        with pytest.raises(PdfError, match="interrupted"):
+            reader.label(1)
+
+
+@on_posix
+@pytest.mark.parametrize("handled", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_page_is_read_again_where_the_caller_handles_ctrl_c(handled: bool, pool: WorkerPool) -> None:
     handler = (lambda *_: None) if handled else signal.default_int_handler
     before = signal.signal(signal.SIGINT, handler)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from colpali_integrations import max_sim
-from colpali_integrations.errors import InputError
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.scoring import Int8Pages, PackedPages, quantize_int8, top_pages
 from colpali_integrations.scoring._blocks import Limits
 from colpali_integrations.scoring.int8 import PAGE_LEVELS, QUERY_LEVELS, quantize_queries
@@ -274,10 +274,11 @@ def test_top_pages_rank_many_equal_scores_in_the_order_of_the_pages(k: int) -> N
     np.testing.assert_array_equal(top_pages(scores, k), np.argsort(-scores, kind="stable")[:k])
 
 
-@pytest.mark.parametrize(("scores", "k"), [(np.ones(3), 0), (np.float32(1), 1)])
-def test_top_pages_refuses_invalid_arguments(scores: Any, k: int) -> None:
+def test_top_pages_refuses_invalid_arguments() -> None:
+    with pytest.raises(ConfigurationError, match="k must be a whole number of at least 1, got 0"):
+        top_pages(np.ones(3), 0)
     with pytest.raises(InputError, match="top_pages"):
-        top_pages(scores, k)
+        top_pages(np.float32(1), 1)
 
 
 def _score_in_child(pages: PreparedPages, answers: Any) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import sqlite3
 import threading
@@ -26,6 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from colpali_integrations._forks import keep_for_ever, renew_after_forks
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import sync_folder
 
@@ -44,7 +44,7 @@ __all__ = [
     "write_lock",
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 DATABASE, LOCK = "store.db", "store.lock"
 READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
