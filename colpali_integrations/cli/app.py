@@ -25,8 +25,10 @@ from colpali_integrations.cli.options import (
     DebugOption,
     DocumentIdOption,
     FilterOption,
+    ImageFormatOption,
     IsolateOption,
     JsonOption,
+    MaxPixelsOption,
     PasswordOption,
     QuietOption,
     StoreOption,
@@ -40,6 +42,7 @@ from colpali_integrations.cli.quantize import quantize
 from colpali_integrations.errors import ColPaliError, ModelNotFoundError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.registry import find_model, list_supported_models
+from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.stores import (
     Hits,
     IngestReport,
@@ -114,6 +117,8 @@ def index(
     pages: Annotated[str | None, Option(metavar="RANGES", help="Only these pages, such as 1-3,7.")] = None,
     password_file: PasswordOption = None,
     isolate: IsolateOption = True,
+    max_pixels: MaxPixelsOption = None,
+    image_format: ImageFormatOption = None,
     dpi: Annotated[float, Option(min=10, max=1200, metavar="N", help="Resolution of rendered PDF pages.")] = 150,
     force: Annotated[
         bool, Option("--force", help="Draw and embed pages that are in the index already, such as with new fonts.")
@@ -135,7 +140,12 @@ def index(
     """
     options: dict[str, Any] = {"metadata": tags(metadata), "pages": page_numbers(pages)}
     password = pdf_password(password_file)  # an error before the work
-    documents = find_documents(paths, exclude=exclude or (), follow_symlinks=follow_symlinks)
+    finding: dict[str, Any] = {
+        "exclude": exclude or (),
+        "follow_symlinks": follow_symlinks,
+        "image_formats": image_format or (),
+    }
+    documents = find_documents(paths, **finding)
     if not documents:
         display.note(f"No PDFs or images in {', '.join(map(str, paths))}.")
         display.passed_over(documents.passed_over)
@@ -154,6 +164,8 @@ def index(
                 dpi=dpi,
                 password=password,
                 isolate=isolate,
+                max_pixels=max_pixels,
+                image_formats=image_format,
                 force=force,
                 parallel=parallel,
                 batch_size=batch_size,
@@ -192,6 +204,8 @@ def search(
     ] = None,
     open_: Annotated[bool, Option("--open", "-o", help="Write the report and open it in a browser.")] = False,
     password_file: PasswordOption = None,
+    max_pixels: MaxPixelsOption = None,
+    image_format: ImageFormatOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -201,6 +215,7 @@ def search(
     """
     text, parsed = " ".join(question), json_filter(where)
     password = pdf_password(password_file)  # an error before the work
+    limits = ImageLimits().override(max_pixels, image_format)
     if model is None and (settings := stored_settings(store)) is not None:
         _options(settings, store)
     encoder = None if model is None else _named(model, store)
@@ -214,7 +229,7 @@ def search(
         elif hits:
             display.hits(text, hits)
         if hits and (html is not None or open_):
-            _report(hits, html, password, open_=open_)
+            _report(hits, html, password, limits, open_=open_)
     if not hits:
         display.note(f"The index {store} has no pages{' that match the filter' if parsed else ''}.")
         raise typer.Exit(ExitCode.INCOMPLETE)
@@ -264,11 +279,11 @@ def _options(settings: Settings, store: Path) -> dict[str, Any]:
     return registered_options(settings.model, where=f"the store {store}", advice="name its folder by --model")
 
 
-def _report(hits: Hits, target: Path | None, password: str | None, *, open_: bool) -> None:
+def _report(hits: Hits, target: Path | None, password: str | None, limits: ImageLimits, *, open_: bool) -> None:
     if target is None:
         with tempfile.NamedTemporaryFile(prefix="colpali-", suffix=".html", delete=False) as file:
             target = Path(file.name)
-    written = hits.to_html(limit=len(hits), password=password).save(target)
+    written = hits.to_html(limit=len(hits), password=password, **limits.options).save(target)
     display.note(f"Report: {written}")
     if open_ and not webbrowser.open(written.as_uri()):
         display.note("No browser could be opened; open that file yourself, or set BROWSER.")

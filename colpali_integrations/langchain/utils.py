@@ -12,6 +12,7 @@ from langchain_core.messages.content import ContentBlock, create_image_block, cr
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.reference import encode_base64, page_image
 from colpali_integrations.stores.hits import explained
 
@@ -19,7 +20,13 @@ __all__ = ["image_blocks", "to_html"]
 
 
 def image_blocks(
-    documents: Iterable[Document], *, dpi: float | None = None, captions: bool = False, password: str | None = None
+    documents: Iterable[Document],
+    *,
+    dpi: float | None = None,
+    captions: bool = False,
+    password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
 ) -> list[ContentBlock]:
     """Make the image blocks of a chat message from the results of a retriever.
 
@@ -32,6 +39,8 @@ def image_blocks(
         dpi: draw PDF pages at this resolution instead of the one they were loaded with.
         captions: put a text block with the page's name ("report.pdf, page 7") before each image, for citations.
         password: for encrypted PDFs.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
 
     Returns:
         One block `{"type": "image", "base64": ..., "mime_type": "image/png"}` per document, in order.
@@ -51,8 +60,9 @@ def image_blocks(
         (['text', 'text', 'image'], 'report.pdf, page 1')
     """
     blocks: list[ContentBlock] = []
+    limits = ImageLimits(max_pixels, image_formats)
     for document in checked_documents(documents):
-        image = page_image(document.metadata, dpi=dpi, password=password)
+        image = page_image(document.metadata, dpi=dpi, password=password, **limits.options)
         if captions:
             blocks.append(create_text_block(reference_name(document.metadata)))
         blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
@@ -67,6 +77,8 @@ def to_html(
     limit: int = 10,
     max_side: int = 1100,
     password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
 ) -> HtmlReport:
     """Make a report of a retriever's results: the pages with their scores and matching regions.
 
@@ -80,6 +92,8 @@ def to_html(
         limit: maximum number of Documents.
         max_side: longest side of a picture, in pixels.
         password: for encrypted PDFs.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
 
     Returns:
         A string that notebooks display; `.save(path)` writes it to a file.
@@ -101,7 +115,8 @@ def to_html(
     if vectorstore is not None:
         ids = [document.id for document in shown if document.id]
         boxes, maps, model = explained(vectorstore.store, vectorstore.model, question, ids)
-    draw = partial(report_picture, max_side=max_side, password=password)
+    limits = ImageLimits(max_pixels, image_formats)
+    draw = partial(report_picture, max_side=max_side, password=password, limits=limits)
     pages = []
     for document in shown:
         metadata = document.metadata

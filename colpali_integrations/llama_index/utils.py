@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
@@ -14,6 +15,7 @@ from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.llama_index.schema import PageReference, image_block, image_label, node_image
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.stores.hits import explained
 
@@ -23,7 +25,13 @@ AnyNodes: TypeAlias = "BaseNode | NodeWithScore | Response | Iterable[BaseNode |
 
 
 def image_blocks(
-    nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None, password: str | None = None
+    nodes: AnyNodes,
+    *,
+    dpi: float | None = None,
+    detail: str | None = None,
+    password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
 ) -> list[ImageBlock]:
     """The pictures of nodes for a `ChatMessage`.
 
@@ -35,6 +43,8 @@ def image_blocks(
         dpi: draw PDF pages at this resolution instead of the reference's; fewer pixels cost fewer tokens.
         detail: level of detail ("low", "high"), for chat models that have such levels.
         password: for encrypted PDFs.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
 
     Returns:
         One block per node, in order.
@@ -51,11 +61,20 @@ def image_blocks(
         >>> [block.block_type for block in message.blocks]
         ['text', 'image']
     """
-    return [image_block(result.node, dpi=dpi, detail=detail, password=password) for result in _results(nodes)]
+    limits = ImageLimits(max_pixels, image_formats)
+    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits)
+    return [block(result.node) for result in _results(nodes)]
 
 
 def page_message(
-    question: str, nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None, password: str | None = None
+    question: str,
+    nodes: AnyNodes,
+    *,
+    dpi: float | None = None,
+    detail: str | None = None,
+    password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
 ) -> ChatMessage:
     """A user's message with a question and the pages to answer it from, each under its name for citations.
 
@@ -65,6 +84,8 @@ def page_message(
         dpi: as for `image_blocks`.
         detail: as for `image_blocks`.
         password: as for `image_blocks`.
+        max_pixels: as for `image_blocks`.
+        image_formats: as for `image_blocks`.
 
     Returns:
         The question, then for each page its name as text ("report.pdf, page 3") and its picture.
@@ -79,9 +100,11 @@ def page_message(
         >>> [block.text for block in message.blocks if block.block_type == "text"]
         ['Which function makes diverging palettes?', 'report.pdf, page 1']
     """
+    limits = ImageLimits(max_pixels, image_formats)
+    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits)
     message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=question)])
     for result in _results(nodes):
-        picture = image_block(result.node, dpi=dpi, detail=detail, password=password)
+        picture = block(result.node)
         message.blocks += [TextBlock(text=image_label(result)), picture]
     return message
 
@@ -94,6 +117,8 @@ def to_html(
     limit: int = 10,
     max_side: int = 1100,
     password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
 ) -> HtmlReport:
     """Show the results of a retriever or a query engine: pages, scores and the regions that answer.
 
@@ -107,6 +132,8 @@ def to_html(
         limit: number of nodes at most.
         max_side: longest side of a picture, in pixels.
         password: for encrypted PDFs.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
 
     Returns:
         A string that notebooks show; `.save(path)` writes it.
@@ -122,7 +149,7 @@ def to_html(
         >>> path = to_html(nodes, "diverging palettes", store=store).save("answers.html")
         >>> store.close()
     """
-    results = _results(nodes)[:limit]
+    results, limits = _results(nodes)[:limit], ImageLimits(max_pixels, image_formats)
     boxes: dict[str, Any] = {}
     maps: dict[str, Any] = {}
     model = ""
@@ -133,7 +160,7 @@ def to_html(
     pages = []
     for result in results:
         node = result.node
-        image, note = _picture(node, max_side, password)
+        image, note = _picture(node, max_side, password, limits)
         source = node.metadata.get("source")
         pages.append(
             ReportPage(
@@ -157,14 +184,17 @@ def _results(nodes: AnyNodes) -> list[NodeWithScore]:
     return [node if isinstance(node, NodeWithScore) else NodeWithScore(node=node) for node in several]
 
 
-def _picture(node: BaseNode, max_side: int, password: str | None) -> tuple[Image.Image | None, str]:
+def _picture(
+    node: BaseNode, max_side: int, password: str | None, limits: ImageLimits
+) -> tuple[Image.Image | None, str]:
     """A node's picture and "", or None and the reason why there is none; the reason is "" for a text."""
     try:
         image = node_image(node)
         if image is None:
             return None, ""
         if isinstance(image, PageReference):
-            return report_picture({**node.metadata, **image.metadata}, max_side=max_side, password=password)
-        return load_image(image), ""
+            metadata = {**node.metadata, **image.metadata}
+            return report_picture(metadata, max_side=max_side, password=password, limits=limits)
+        return load_image(image, **limits.options), ""
     except ColPaliError as error:
         return None, str(error)

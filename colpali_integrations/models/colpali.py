@@ -17,6 +17,7 @@ from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
 from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.pdf import pages_and_failures
 from colpali_integrations.runtime.arrays import Float32, Outputs
@@ -95,6 +96,8 @@ class ColPali:
         allow_urls: bool = False,
         url_timeout: float = 10.0,
         url_max_bytes: int = 64 * 2**20,
+        max_pixels: int = MAX_PIXELS,
+        image_formats: Iterable[str] = (),
         **unknown: NoReturn,
     ) -> ColPali:
         """Load a model by its registered name, or from a folder.
@@ -134,6 +137,8 @@ class ColPali:
             allow_urls: let images be http(s) URLs.
             url_timeout: seconds, for those.
             url_max_bytes: the largest image fetched.
+            max_pixels: the most pixels of an image; see `load_image`.
+            image_formats: further formats of images, such as "HEIF"; see `load_image`.
             unknown: refused, with a suggestion of the right option.
 
         Raises:
@@ -157,6 +162,11 @@ class ColPali:
     def dim(self) -> int:
         """Length of one vector."""
         return self.description.dim
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """Size and formats of images, for `index_documents` and others that decode them for this model."""
+        return ImageLimits().override(self._image_options.get("max_pixels"), self._image_options.get("image_formats"))
 
     @property
     def splits_graph(self) -> bool:

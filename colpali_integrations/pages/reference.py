@@ -5,28 +5,36 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL import Image
 
-from colpali_integrations.errors import ImageError, InputError
+from colpali_integrations.errors import InputError
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import file_digest, page_hash, page_name, pixel_digest
-from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.images import ImagePages, load_image
 from colpali_integrations.pages.metadata import has_own_picture
 from colpali_integrations.pages.pdf import is_pdf, open_pdf
 
 __all__ = ["DEFAULT_DPI", "encode_base64", "encode_png", "page_file", "page_image"]
 
 DEFAULT_DPI = 150.0
+_LIMITS = ImageLimits()
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
 
 
 def page_image(
-    metadata: Mapping[str, Any], *, dpi: float | None = None, password: str | None = None, isolate: bool = True
+    metadata: Mapping[str, Any],
+    *,
+    dpi: float | None = None,
+    password: str | None = None,
+    isolate: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
 ) -> Image.Image:
     """Draw a page again from its file, or decode the base64 in its metadata.
 
@@ -38,6 +46,8 @@ def page_image(
             metadata of a page is always preferred.
         password: for an encrypted PDF.
         isolate: False to draw a PDF that you trust in this process, without limits; see `open_pdf`.
+        max_pixels: of an image; see `load_image`.
+        image_formats: further formats of images; see `load_image`.
 
     Returns:
         An RGB image.
@@ -51,30 +61,34 @@ def page_image(
         >>> page_image({"source": "report.pdf", "page": 2}, dpi=72).size
         (596, 842)
     """
-    encoded = metadata.get("image_base64")
+    encoded, limits = metadata.get("image_base64"), ImageLimits(max_pixels, image_formats)
     if not encoded:
-        return _drawn(metadata, dpi, password, isolate)
+        return _drawn(metadata, dpi, password, isolate, limits)
     if dpi is not None and has_own_picture(metadata):
         with suppress(InputError):
-            return _drawn(metadata, dpi, password, isolate)
-    return load_image(f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}")
+            return _drawn(metadata, dpi, password, isolate, limits)
+    uri = f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}"
+    return load_image(uri, **limits.options)
 
 
-def _drawn(metadata: Mapping[str, Any], dpi: float | None, password: str | None, isolate: bool) -> Image.Image:
-    path, number = page_file(metadata)
+def _drawn(
+    metadata: Mapping[str, Any], dpi: float | None, password: str | None, isolate: bool, limits: ImageLimits
+) -> Image.Image:
+    path, number = page_file(metadata, limits)
     if not is_pdf(path):
-        if number != 1:
-            raise ImageError(f"{path} is an image and has only page 1; page {number} was requested")
-        return load_image(path)
+        if number == 1 and "page_count" not in metadata:
+            return load_image(path, **limits.options)  # one image, of which further frames are logged
+        return ImagePages(path, limits, path).draw(number)
     with closing(open_pdf(path, password=password, isolate=isolate)) as pdf:
         return pdf.render(number, dpi or metadata.get("dpi") or DEFAULT_DPI)
 
 
-def page_file(metadata: Mapping[str, Any]) -> tuple[str, int]:
+def page_file(metadata: Mapping[str, Any], limits: ImageLimits = _LIMITS) -> tuple[str, int]:
     """The file of a page and the page's number, after checking that the file has not changed.
 
     Args:
         metadata: as for `page_image`; the first 16 digits of a content hash suffice.
+        limits: of an image that may have been indexed as a picture in memory.
 
     Raises:
         InputError: the metadata refers to no page, or its file is missing or has changed.
@@ -93,7 +107,7 @@ def page_file(metadata: Mapping[str, Any]) -> tuple[str, int]:
             f"cannot draw {page_name(first, number)}: no file at {first!r}. A relative path is valid only in the "
             "folder where the page was loaded; pages without a file include their picture only on request"
         )
-    _check_content(path, number, metadata.get("content_hash"))
+    _check_content(path, number, metadata.get("content_hash"), limits)
     return path, number
 
 
@@ -118,13 +132,14 @@ def _existing(metadata: Mapping[str, Any]) -> str | None:
     return next((path for path in _paths(metadata) if Path(path).is_file()), None)
 
 
-def _check_content(path: str, number: int, content_hash: object) -> None:
+def _check_content(path: str, number: int, content_hash: object, limits: ImageLimits) -> None:
     """Refuse a file that has changed since it was indexed: its page would be the wrong picture."""
     if not isinstance(content_hash, str) or len(content_hash) not in (16, 64):
         return
     unchanged = page_hash(file_digest(path), number).startswith(content_hash)
-    if not unchanged and not is_pdf(path):  # it may have been indexed as a picture in memory
-        unchanged = page_hash(pixel_digest(load_image(path)), number).startswith(content_hash)
+    if not unchanged and number == 1 and not is_pdf(path):  # it may have been indexed as a picture in memory
+        picture = ImagePages(path, limits, path).draw(1)
+        unchanged = page_hash(pixel_digest(picture), 1).startswith(content_hash)
     if not unchanged:
         raise InputError(
             f"{page_name(path, number)} is not shown: {path} has changed since it was indexed. Index it again, or "

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import StoredModel
 
@@ -118,6 +120,8 @@ class Hits(list[Hit]):
         max_side: int = 1100,
         heatmaps: bool = True,
         password: str | None = None,
+        max_pixels: int = MAX_PIXELS,
+        image_formats: Iterable[str] = (),
     ) -> HtmlReport:
         """Show the pages as one HTML file, with boxes and heatmaps of the question's words.
 
@@ -131,6 +135,8 @@ class Hits(list[Hit]):
             max_side: of a picture, in pixels.
             heatmaps: whether to include them; they are a third of the file.
             password: for encrypted PDFs.
+            max_pixels: of an image; see `pages.load_image`.
+            image_formats: further formats of images; see `pages.load_image`.
 
         Returns:
             A string; `.save(path)` writes it.
@@ -157,7 +163,8 @@ class Hits(list[Hit]):
             maps = self.store.similarity_maps(self.query, ids, tokens=names) if heatmaps else {}
         title = (self.text or "") if question is None else question
         note = "" if names is not None else _UNNAMED
-        return self._report(title, limit, max_side, note, boxes, maps, password)
+        draw = partial(report_picture, password=password, limits=ImageLimits(max_pixels, image_formats))
+        return self._report(title, limit, max_side, note, boxes, maps, draw)
 
     def _repr_html_(self) -> str:
         """The report in notebooks; an error becomes a note instead of a traceback."""
@@ -174,13 +181,12 @@ class Hits(list[Hit]):
         note: str,
         boxes: Mapping[str, Any],
         maps: Mapping[str, Any],
-        password: str | None = None,
+        draw: Callable[..., tuple[Image.Image | None, str]] = report_picture,
     ) -> HtmlReport:
-        draw = partial(report_picture, max_side=max_side, password=password)
         pages = []
         for hit in self[:limit]:
             entry = hit.entry
-            image, problem = draw(entry.metadata) if entry.is_page else (None, "")
+            image, problem = draw(entry.metadata, max_side=max_side) if entry.is_page else (None, "")
             pages.append(
                 ReportPage(
                     name=entry.name,
