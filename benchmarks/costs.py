@@ -193,22 +193,34 @@ def _colqwen3(ids: dict[str, int], layers: tuple[int, int] | None) -> Any:
     return ColQwen3(Qwen3VLConfig(text_config=language, vision_config=vision, **_qwen_ids(ids)))
 
 
-def _colqwen3_5(ids: dict[str, int], layers: tuple[int, int] | None) -> Any:
-    """Qwen3.5-0.8B's shape: three of four layers are linear attention."""
-    from colpali_engine.models import ColQwen3_5
+def _qwen3_5(ids: dict[str, int], text: int, tower: int, **attention: Any) -> Any:
+    """The configuration of Qwen3.5-0.8B's widths."""
     from transformers import Qwen3_5Config
 
-    text, tower = layers or (24, 12)
     language = {
         **{"vocab_size": 248320, "hidden_size": 1024, "intermediate_size": 3584, "num_hidden_layers": text},
         **{"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256},
-        **{"linear_num_key_heads": 16, "linear_num_value_heads": 16},
+        **{"linear_num_key_heads": 16, "linear_num_value_heads": 16, **attention},
     }
     vision = {
         **{"depth": tower, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12, "out_hidden_size": 1024},
         **{"num_position_embeddings": 2304},
     }
-    return ColQwen3_5(Qwen3_5Config(text_config=language, vision_config=vision, **_qwen_ids(ids)))
+    return Qwen3_5Config(text_config=language, vision_config=vision, **_qwen_ids(ids))
+
+
+def _colqwen3_5(ids: dict[str, int], layers: tuple[int, int] | None) -> Any:
+    """Three of four layers are linear attention."""
+    from colpali_engine.models import ColQwen3_5
+
+    return ColQwen3_5(_qwen3_5(ids, *(layers or (24, 12))))
+
+
+def _pplx_late(ids: dict[str, int], layers: tuple[int, int] | None) -> Any:
+    """Every second layer is linear attention: so it has the published 594,321,600 numbers, 153 tensors in the tower."""
+    from transformers import Qwen3_5Model
+
+    return Qwen3_5Model(_qwen3_5(ids, *(layers or (12, 12)), full_attention_interval=2, is_causal=False))
 
 
 MODELS = {
@@ -224,6 +236,12 @@ MODELS = {
     "ColQwen2 2B": Model(_colqwen2, "colqwen2", (2, 2)),
     "ColQwen2.5, ColNomic 3B": Model(_colqwen2_5(2048, 36, 11008, 16, 2), "colqwen2_5", (3, 8)),
     "ColQwen3.5, Vultron 0.8B": Model(_colqwen3_5, "colqwen3_5", (4, 4)),
+    **{
+        f"pplx-embed-v2-late-0.6b, {tokens} visual tokens": Model(
+            _pplx_late, "pplx_late", (4, 4), (("max_num_visual_tokens", tokens),)
+        )
+        for tokens in (768, 1758)
+    },
     "ColQwen3 4B": Model(_colqwen3, "colqwen3", (3, 3)),
     "ColNomic 7B": Model(_colqwen2_5(3584, 28, 18944, 28, 4), "colqwen2_5", (2, 8)),
 }
@@ -241,7 +259,7 @@ def write(name: str, folder: Path, *, look_alike: bool) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for file in (FIXTURES / chosen.fixture).iterdir():
-        if file.suffix in (".json", ".jinja") and not file.name.startswith(("golden", "adapter", "model", "config")):
+        if file.suffix in (".json", ".jinja") and not file.name.startswith(("golden", "adapter", "model", "config.")):
             shutil.copy(file, folder)
     tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
     with torch.device("meta"):
@@ -252,7 +270,19 @@ def write(name: str, folder: Path, *, look_alike: bool) -> Path:
         key: tuple(value.shape) for key, value in model.state_dict().items() if not key.endswith("lm_head.weight")
     }
     _write_weights(folder / "model.safetensors", shapes, np.random.default_rng(0) if look_alike else None)
+    for module in (FIXTURES / chosen.fixture).glob("[0-9]_*/config.json"):  # of sentence-transformers
+        _write_module(folder / module.parent.name, json.loads(module.read_text(encoding="utf-8")), config)
     return folder
+
+
+def _write_module(folder: Path, module: dict[str, Any], config: dict[str, Any]) -> None:
+    """Write a module of a backbone: its configuration, and the weights of a head."""
+    folder.mkdir()
+    if "out_features" in module:
+        module["in_features"] = config["text_config"]["hidden_size"]
+        shapes = {"linear.weight": (module["out_features"], module["in_features"])}
+        _write_weights(folder / "model.safetensors", shapes, np.random.default_rng(1))
+    (folder / "config.json").write_text(json.dumps(module), encoding="utf-8")
 
 
 def _write_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], random: np.random.Generator | None) -> None:

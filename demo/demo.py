@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.rule import Rule
 
 from colpali_integrations import ColPali, ColPaliError
-from colpali_integrations.cli.display import IndexProgress, failures, marked
+from colpali_integrations.cli.display import IndexProgress, marked
 from colpali_integrations.explain.snippet import snippet
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.retrievers import ColPaliRetriever as LangChainRetriever
@@ -142,7 +142,6 @@ def index(documents: list[Path], model: ColPali, folder: Path) -> MultiVectorSto
     store = MultiVectorStore.open(folder, model=model)
     with IndexProgress(quiet=False) as progress:
         report = index_documents(documents, model=model, store=store, progress=progress)
-    failures(report.failures)
     model.close()  # frees the vision tower; questions load their side again
     speed = f" in {progress.seconds:.0f} s, {report.added / progress.seconds:.1f} pages/s" if report.added else ""
     counts = [f"{escape(Path(document).name)} ({pages})" for document, pages in store.documents().items()]

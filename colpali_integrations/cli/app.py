@@ -7,7 +7,6 @@ import logging
 import sys
 import tempfile
 import webbrowser
-from contextlib import nullcontext, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,11 +15,12 @@ import typer
 from typer import Argument, Option
 
 from colpali_integrations import __version__
-from colpali_integrations.cli import display
+from colpali_integrations.cli import display, words
 from colpali_integrations.cli.care import register
-from colpali_integrations.cli.common import EPILOG, NAME, ExitCode, open_store
+from colpali_integrations.cli.common import EPILOG, NAME, ExitCode, open_store, require_store
 from colpali_integrations.cli.doctor import Status, examine
 from colpali_integrations.cli.export import export
+from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import (
     DebugOption,
     DocumentIdOption,
@@ -39,9 +39,11 @@ from colpali_integrations.cli.options import (
     tags,
 )
 from colpali_integrations.cli.quantize import quantize
-from colpali_integrations.errors import ColPaliError, ModelNotFoundError
+from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.registry import find_model, list_supported_models
+from colpali_integrations.models.loading import describe
+from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.stores import (
     Hits,
@@ -51,10 +53,13 @@ from colpali_integrations.stores import (
     index_documents,
     stored_settings,
 )
-from colpali_integrations.stores.opening import registered_options, stored_model
-from colpali_integrations.stores.settings import FirstStage, Settings
+from colpali_integrations.stores.opening import continued_options, registered_options, stored_model
+from colpali_integrations.stores.settings import FirstStage
 
 __all__ = ["ExitCode", "app", "run"]
+
+
+_INTERRUPTED = "Interrupted. Finished pages are kept; the same command continues from there."
 
 
 class OnError(str, Enum):
@@ -92,9 +97,11 @@ def main(
 
 
 @app.command(epilog=EPILOG)
+@with_checkpoint_options
 def index(
     paths: Annotated[list[Path], Argument(metavar="PATH", help="PDFs and images, or folders with them.")],
     store: StoreOption,
+    options: CheckpointOptions,
     model: Annotated[
         str | None,
         Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."),
@@ -138,7 +145,7 @@ def index(
 
     [dim]Example:[/]  colpali-integrations index reports/ scan.png --store my-index
     """
-    options: dict[str, Any] = {"metadata": tags(metadata), "pages": page_numbers(pages)}
+    reading: dict[str, Any] = {"metadata": tags(metadata), "pages": page_numbers(pages)}
     password = pdf_password(password_file)  # an error before the work
     finding: dict[str, Any] = {
         "exclude": exclude or (),
@@ -153,7 +160,7 @@ def index(
             empty = IngestReport(passed_over=dict(documents.passed_over))
             typer.echo(json.dumps({**empty.to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
-    encoder = _encoder(store) if model is None else _named(model, store)
+    encoder = _encoder(model, options, store)
     with encoder, MultiVectorStore.open(store, model=encoder, first_stage=first_stage) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
@@ -171,15 +178,17 @@ def index(
                 batch_size=batch_size,
                 on_error="raise" if on_error is OnError.raise_ else "skip",
                 progress=progress,
-                **options,
+                **reading,
             )
-        display.failures(report.failures)
         display.warnings(report.warnings)
         if not quiet:
             display.passed_over(report.passed_over)
         if as_json:
-            counts = {**report.to_dict(), "seconds": round(progress.seconds, 3), "store": str(store)}
-            typer.echo(json.dumps({**counts, "pages": len(opened)}))
+            failures = [{"name": one.name, "error": words.reason(one.error)} for one in report.failures]
+            warnings = [{"name": one.name, "warning": words.in_commands(one.message)} for one in report.warnings]
+            counts = {**report.to_dict(), "failures": failures, "warnings": warnings}
+            counts["seconds"] = round(progress.seconds, 3)
+            typer.echo(json.dumps({**counts, "store": str(store), "pages": len(opened)}))
         elif not quiet:
             display.index_summary(report, store, opened.documents(), progress.seconds)
     if report.failures:
@@ -187,9 +196,11 @@ def index(
 
 
 @app.command(epilog=EPILOG)
+@with_checkpoint_options
 def search(
     question: Annotated[list[str], Argument(metavar="QUESTION", help="The question, in your own words.")],
     store: StoreOption,
+    options: CheckpointOptions,
     k: Annotated[int, Option("-k", "--top", min=1, metavar="N", help="How many pages.")] = 5,
     model: Annotated[
         str | None, Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's.")
@@ -215,11 +226,9 @@ def search(
     """
     text, parsed = " ".join(question), json_filter(where)
     password = pdf_password(password_file)  # an error before the work
+    require_store(store)
     limits = ImageLimits().override(max_pixels, image_format)
-    if model is None and (settings := stored_settings(store)) is not None:
-        _options(settings, store)
-    encoder = None if model is None else _named(model, store)
-    with encoder or nullcontext(), open_store(store, encoder, read_only=True) as opened:
+    with _encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
         hits = opened.search(text, k, where=parsed, hybrid=hybrid)
         if as_json:
             for hit in hits:
@@ -248,6 +257,8 @@ def remove(
     [dim]Example:[/]  colpali-integrations remove --store my-index --filter '{"file_name": "report.pdf"}'
     """
     parsed = json_filter(where)
+    if document_id is None and not parsed:
+        raise typer.BadParameter("name a document by --document-id, or pages by a --filter that is not empty")
     with open_store(store) as opened:
         removed = opened.delete(where=parsed, document_id=document_id)
         if as_json:
@@ -258,25 +269,25 @@ def remove(
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-def _encoder(store: Path) -> ColPali:
-    """The registered model that made a store, with the settings of its pages; ColTiny for a new store."""
-    settings = stored_settings(store)
+def _encoder(model: str | None, options: CheckpointOptions, store: Path) -> ColPali:
+    """The model of --model, else the one that made the store, else ColTiny; with the store's settings by default.
+
+    A store of another space refuses the model before anything is downloaded.
+    """
+    settings, given = stored_settings(store), options.given()
     if settings is None:
-        return ColPali.from_pretrained(lazy_load=True)
-    return ColPali.from_pretrained(settings.model.name, lazy_load=True, **_options(settings, store))
-
-
-def _named(model: str, store: Path) -> ColPali:
-    """The model of --model; a store of another space refuses a registered one before it is downloaded."""
-    if (settings := stored_settings(store)) is not None:
-        with suppress(ModelNotFoundError):
-            settings.model.require_space(stored_model(model), where=f"the store {store}")
-    return ColPali.from_pretrained(model, lazy_load=True)
-
-
-def _options(settings: Settings, store: Path) -> dict[str, Any]:
-    """The options that made a store's pages; an error if the store's model is not registered."""
-    return registered_options(settings.model, where=f"the store {store}", advice="name its folder by --model")
+        if model is None:
+            options.require_model("ColTiny, which makes a new index, has no such option; name a checkpoint by --model")
+        return ColPali.from_pretrained(model or "coltiny", lazy_load=True, **given)
+    where = f"the store {store}"
+    if model is None:
+        given = {**registered_options(settings.model, where=where, advice="name its folder by --model"), **given}
+    else:
+        given = continued_options(settings.model, model, given)
+    name = model or settings.model.name
+    described, _ = describe(name, ModelOptions(**given))
+    settings.model.require_space(stored_model(described), where=where)
+    return ColPali.from_pretrained(name, lazy_load=True, **given)
 
 
 def _report(hits: Hits, target: Path | None, password: str | None, limits: ImageLimits, *, open_: bool) -> None:
@@ -306,9 +317,12 @@ app.command(epilog=EPILOG)(quantize)
 
 
 @app.command(epilog=EPILOG)
+@with_checkpoint_options
 def doctor(
+    options: CheckpointOptions,
     model: Annotated[
-        list[str] | None, Option("--model", "-m", metavar="NAME", help="Only this model. Repeatable.")
+        list[str] | None,
+        Option("--model", "-m", metavar="NAME", help="Only this model: a name or folder. Repeatable."),
     ] = None,
     embed: Annotated[bool, Option(help="Let each installed model embed a page.")] = True,
     as_json: JsonOption = False,
@@ -318,8 +332,10 @@ def doctor(
 
     [dim]Example:[/]  colpali-integrations doctor --json
     """
+    if not model:
+        options.require_model("name the checkpoint by --model")
     problems, group = 0, ""
-    for check in examine(models=[find_model(name) for name in model] if model else None, embed=embed):
+    for check in examine(models=model or None, options=ModelOptions(**options.given()), embed=embed):
         problems += check.status is Status.problem
         if as_json:
             typer.echo(json.dumps(check.to_dict()))
@@ -350,16 +366,20 @@ def run(arguments: list[str] | None = None) -> int:
     if debug:
         package.setLevel(logging.DEBUG)
     try:
-        app(arguments, prog_name=NAME)
+        with display.any_encoding():
+            app(arguments, prog_name=NAME)
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else ExitCode.OK
         if code == ExitCode.INTERRUPTED:
-            display.note("Interrupted. Finished pages are kept; the same command continues from there.")
+            display.note(_INTERRUPTED)
         return code
+    except KeyboardInterrupt:  # before the command began, or after it
+        display.note(_INTERRUPTED)
+        return ExitCode.INTERRUPTED
     except Exception as error:
         if debug:
             display.traceback()
-        message = getattr(error, "command", None) or str(error)
+        message = words.message(error)
         if not isinstance(error, ColPaliError | OSError):  # a bug, here or in a library
             advice = "" if debug else "; run it again with --debug to see where, and please report it"
             message = f"unexpected {type(error).__name__}: {error}{advice}"

@@ -9,7 +9,7 @@ from colpali_integrations.errors import StoreError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.stores import MultiVectorStore, stored_settings
 
-__all__ = ["EPILOG", "NAME", "ExitCode", "open_store"]
+__all__ = ["EPILOG", "NAME", "ExitCode", "open_store", "require_store"]
 
 NAME = "colpali-integrations"
 EPILOG = (
@@ -28,12 +28,21 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def open_store(store: Path, model: ColPali | None = None, *, read_only: bool = False) -> MultiVectorStore:
-    """Open an existing store.
+def require_store(store: Path) -> None:
+    """Refuse a folder without a store.
 
     Raises:
         StoreError: there is none, or it cannot be read.
     """
     if stored_settings(store) is None:
         raise StoreError(f"there is no store at {store}: make one with {NAME} index PATH --store {store}")
+
+
+def open_store(store: Path, model: ColPali | None = None, *, read_only: bool = False) -> MultiVectorStore:
+    """Open an existing store.
+
+    Raises:
+        StoreError: there is none, or it cannot be read.
+    """
+    require_store(store)
     return MultiVectorStore.open(store, model=model, read_only=read_only)

@@ -8,17 +8,21 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from colpali_integrations.cli import words
 from colpali_integrations.errors import ColPaliError
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import CacheState, cache_folder, cache_state
-from colpali_integrations.models.registry import ModelDescription, list_supported_models
+from colpali_integrations.models.loading import describe, load_parts
+from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.fonts import drawn_scripts
 from colpali_integrations.runtime.machine import byte_instructions
 
@@ -42,13 +46,14 @@ _PROVIDER_FIXES = {
     "CPUExecutionProvider": "pip install --force-reinstall onnxruntime",
     "CUDAExecutionProvider": f"install the NVIDIA driver, CUDA and cuDNN of onnxruntime's requirements ({_CUDA_DOCS})",
 }
-_OTHER_FIX = "pass providers=['CPUExecutionProvider'], or install what the message names"
+_OTHER_FIX = "install what the message names; in Python, providers=['CPUExecutionProvider'] does without"
 # pdfium draws Chinese, Japanese and Korean in either of these.
 _FONTS_FIX = "install fonts (Debian: apt-get install fonts-noto-cjk, or the smaller fonts-wqy-microhei)"
 _LEAST_DISK = 1e9  # bytes; a store of some thousand pages needs more
 _WORTHWHILE = 1.3  # times as fast as float32
 _ROUNDING = 0.02  # an overflow halves a sum
 _MEMORY_FACTOR = 1.2  # a model's weights are in memory once, beside the buffers of a page
+_DEFAULTS = ModelOptions()
 
 
 class Status(str, Enum):
@@ -83,24 +88,33 @@ class Check:
         return {**asdict(self), "status": self.status.value}
 
 
-def examine(*, models: list[ModelDescription] | None = None, embed: bool = True) -> Iterator[Check]:
+def examine(
+    *, models: Sequence[str] | None = None, options: ModelOptions = _DEFAULTS, embed: bool = True
+) -> Iterator[Check]:
     """Run all checks, and yield each result at once.
 
     Args:
-        models: only these, even where memory looks short; None for all registered models.
+        models: names and folders of models; only these, even where memory looks short. None for all registered models.
+        options: of these models.
         embed: let every installed model embed a page and a query.
+
+    Raises:
+        ColPaliError: as `ColPali.from_pretrained`, before the first check, for a name that is not known, a folder
+            without a model, or an option that is none of the model's.
     """
+    names = [model.name for model in list_supported_models()] if models is None else models
+    described = [(name, *describe(name, options)) for name in names]
     yield from _environment()
     yield _fonts()
     yield from _precision()
     yield from _extras()
     yield from _providers()
     yield from _cache()
-    for description in models if models is not None else list_supported_models():
-        state = cache_state(description)
-        yield from _files(description, state)
+    for name, description, folder in described:
+        state = cache_state(description, local_dir=folder, base=options.base)
+        yield from _files(description, state, folder)
         if embed and state.complete:
-            yield _embeds(description, forced=models is not None)
+            yield _embeds(name, description, options, forced=models is not None)
 
 
 def _environment() -> Iterator[Check]:
@@ -156,12 +170,12 @@ def recommendation(instructions: tuple[str, ...] | None, speeds: Mapping[str, La
     fast = [name for name in exact if instructions != () and speeds[name].ratio >= _WORTHWHILE]
     parts = []
     if "int8" in exact:
-        parts.append('precision="int8" ' + ("is recommended" if "int8" in fast else "saves memory and hardly any time"))
+        parts.append("int8 is recommended" if "int8" in fast else "int8 saves memory and hardly any time")
     if "int8-dynamic" in fast:
-        parts.append('"int8-dynamic" is the fastest and less exact, compare it on your pages with `quantize`')
-    if wrong := [f'"{name}"' for name in speeds if name not in exact]:
+        parts.append("int8-dynamic is the fastest and less exact, compare it on your pages with `quantize`")
+    if wrong := [name for name in speeds if name not in exact]:
         parts.append(f"sums overflow on this processor in {', '.join(wrong)}, which must not be used")
-    return f"for checkpoints {'; '.join(parts)}"
+    return f"of a checkpoint: {'; '.join(parts)}"
 
 
 def _extras() -> Iterator[Check]:
@@ -232,10 +246,12 @@ def _cache() -> Iterator[Check]:
     yield Check("cache", "folder", status, detail, fix)
 
 
-def _files(description: ModelDescription, state: CacheState) -> Iterator[Check]:
+def _files(description: ModelDescription, state: CacheState, local: str | os.PathLike[str] | None) -> Iterator[Check]:
     name, size = description.name, size_text(state.size)
     fetch = f"hf download {description.repository}" if description.repository else "reinstall colpali-integrations"
-    if description.repository and description.revision:
+    if local is not None:
+        fetch = f"copy the missing files into {local} again"
+    elif description.repository and description.revision:
         fetch += f" --revision {description.revision}"
     if state.folder is None and not state.partial:
         detail = f"not here; {size_text(description.size_in_bytes)} to download at first use"
@@ -248,16 +264,17 @@ def _files(description: ModelDescription, state: CacheState) -> Iterator[Check]:
         damage.append(f"cut off: {', '.join(state.short)}")
         # huggingface_hub takes an existing file for complete.
         broken = " ".join(str((state.folder or Path()) / file) for file in state.short)
-        fetch = f"delete {broken}, then {fetch} --force-download"
+        fetch = f"delete {broken}, then {fetch}" + (" --force-download" if description.repository else "")
     if state.partial and not state.complete:
         damage.append(f"{len(state.partial)} download{'s' * (len(state.partial) > 1)} cut off")
     if damage:
         yield Check("models", name, Status.problem, f"{'; '.join(damage)} ({size} here)", fetch)
     else:
-        yield Check("models", name, Status.ok, f"{'bundled' if description.repository is None else 'cached'}, {size}")
+        place = "bundled" if description.repository is None else "cached"
+        yield Check("models", name, Status.ok, f"{place if local is None else f'in {local}'}, {size}")
 
 
-def _embeds(description: ModelDescription, *, forced: bool) -> Check:
+def _embeds(name_or_path: str, description: ModelDescription, options: ModelOptions, *, forced: bool) -> Check:
     """Let an installed model embed a page and a query."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -272,11 +289,12 @@ def _embeds(description: ModelDescription, *, forced: bool) -> Check:
     ImageDraw.Draw(picture).text((60, 160), "Revenue by region", fill="black", font=ImageFont.load_default(32))
     started = time.perf_counter()
     try:
-        with ColPali.from_pretrained(name, local_files_only=True, lazy_load=True) as model:
+        with ColPali(*load_parts(name_or_path, replace(options, local_files_only=True), lazy_load=True)) as model:
             [page] = model.embed_images(picture)
             [query] = model.embed_queries("a page")
     except ColPaliError as error:
-        return Check("models", name, Status.problem, f"does not embed a page: {error}", "see the message")
+        reason = words.message(error)
+        return Check("models", name, Status.problem, f"does not embed a page: {reason}", "see the message")
     seconds = time.perf_counter() - started
     detail = f"embeds a page ({len(page)} vectors) and a query ({len(query)}) in {seconds:.1f} s, loading included"
     return Check("models", name, Status.ok, detail)

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from typer import BadParameter, Option
 
+from colpali_integrations.pages.identity import check_metadata
+
 __all__ = [
     "DebugOption",
     "DocumentIdOption",
@@ -61,6 +63,7 @@ def tags(pairs: Iterable[str] | None) -> dict[str, Any]:
             metadata[key] = json.loads(value, parse_constant=str)  # NaN is not JSON
         except ValueError:
             metadata[key] = value
+    check_metadata(metadata)
     return metadata
 
 
@@ -81,6 +84,8 @@ def json_filter(text: str | None) -> dict[str, Any] | None:
         parsed = None if text is None else json.loads(text)
     except ValueError as error:
         raise BadParameter(f"{text!r} is not JSON ({error})") from error
+    except RecursionError as error:
+        raise BadParameter("the filter has too many levels of filters within filters") from error
     if not isinstance(parsed, dict | None):
         raise BadParameter('a filter is a JSON object such as {"year": {"$gte": 2020}}')
     return parsed

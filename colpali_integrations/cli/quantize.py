@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from colpali_integrations.cli import display
+from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import DebugOption
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["quantize"]
 
 
+@with_checkpoint_options
 def quantize(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A model's name or folder: a float32 ONNX export, or a checkpoint.")
     ],
+    options: CheckpointOptions,
     out: Annotated[
         Path | None,
         typer.Argument(metavar="OUT", help="The folder to write, which must not exist yet; for an export only."),
@@ -40,58 +43,61 @@ def quantize(
     dpi: Annotated[
         float, typer.Option(min=10, max=1200, metavar="N", help="Resolution at which PDF pages are drawn.")
     ] = 150,
-    precision: Annotated[
-        str, typer.Option("--precision", metavar="NAME", help="Of a checkpoint: int8, or int8-dynamic.")
-    ] = "int8",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Make a model's int8 weights, a quarter of the size, and report how close its outputs are to the original's.
 
-    An ONNX export is written into OUT. A checkpoint's int8 weights are kept in the cache, where from_pretrained(...,
-    precision="int8") finds them.
+    An ONNX export is written into OUT. A checkpoint's weights, in int8 or --precision int8-dynamic, are kept in the
+    cache, where other commands find them by that option.
 
     [dim]Example:[/]  colpali-integrations quantize my-export my-export-int8 -p report.pdf -q "revenue by region"
     """
     from colpali_integrations.errors import InputError
     from colpali_integrations.models.colpali import ColPali
-    from colpali_integrations.models.loading import find_files
+    from colpali_integrations.models.loading import describe
     from colpali_integrations.models.options import ModelOptions
     from colpali_integrations.models.quantizing import check_not_exported, compare, quantize_model
 
     if questions and not pages:
         raise InputError("questions rank pages: pass some with --pages")
     sample = _pages(pages, most, dpi) if pages else None  # a missing path is an error before the work
-    description = find_files(model, ModelOptions()).description
+    given = options.given()
+    description, _ = describe(model, ModelOptions(**given))  # refuses options of checkpoints for an export
     check_not_exported(description)
+    precision = given.pop("precision", "int8")
     if description.is_checkpoint and precision == "float32":
         raise InputError("float32 is the precision of the original: pass --precision int8 or int8-dynamic")
     if out is None and not description.is_checkpoint:
         raise InputError(f"{description.name} is an ONNX export: name the folder to write, OUT")
-    quantized = None if out is None else quantize_model(model, out)
+    quantized = None if out is None else quantize_model(model, out, revision=options.revision)
     if quantized is None:
-        opened = ColPali.from_pretrained(model, precision=precision)  # type: ignore[arg-type]
+        opened = ColPali.from_pretrained(model, precision=precision, **given)
     else:
         opened = quantized.load(lazy_load=True)
     agreement = None
     with opened as other:
         if sample is not None:
-            exact: dict[str, Any] = (
-                {"precision": "float32"} if description.is_checkpoint else {}
-            )  # its description may say int8
-            with ColPali.from_pretrained(model, **exact) as original:
+            if description.is_checkpoint:  # its description may say int8
+                reference = ColPali.from_pretrained(model, precision="float32", **given)
+            else:
+                reference = ColPali.from_pretrained(model, **given)
+            with reference as original:
                 agreement = compare(original, other, sample, questions or [])
     if as_json:
         made = {"precision": precision} if quantized is None else _folder_record(quantized)
         typer.echo(json.dumps(_record(made, agreement)))
         return
-    _show_made(model, precision, quantized)
+    if quantized is None:
+        display.note(display.usage(model, {"precision": precision, **given}))
+    else:
+        _show_made(quantized)
     _show(agreement)
 
 
 def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[Any]]:
     from colpali_integrations.errors import InputError
-    from colpali_integrations.pages.pdf import pdf_pages
+    from colpali_integrations.pages.pdf import is_pdf, pdf_pages
     from colpali_integrations.stores import find_documents
 
     documents = find_documents(paths)
@@ -100,7 +106,7 @@ def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[An
 
     def every() -> Iterator[Any]:
         for document in documents:
-            if document.suffix.lower() == ".pdf":
+            if is_pdf(document):
                 yield from pdf_pages(document, dpi=dpi)
             else:
                 yield document
@@ -128,16 +134,12 @@ def _record(made: dict[str, Any], agreement: Agreement | None) -> dict[str, Any]
     return {name: round(value, 5) if isinstance(value, float) else value for name, value in record.items()}
 
 
-def _show_made(model: str, precision: str, quantized: Quantized | None) -> None:
-    if quantized is None:
-        display.note(f"Load it with ColPali.from_pretrained({model!r}, precision={precision!r}).")
-        return
-    arguments = repr(str(quantized.folder))
-    if quantized.registered is not None:
-        arguments = f"{quantized.registered!r}, local_dir={arguments}"
+def _show_made(quantized: Quantized) -> None:
+    registered, folder = quantized.registered, str(quantized.folder)
+    usage = display.usage(folder) if registered is None else display.usage(registered, folder=folder)
     display.note(
         f"{quantized.products} matrix products in int8: {quantized.bytes_before / 1e6:,.1f} MB became "
-        f"{quantized.bytes_after / 1e6:,.1f} MB. Load it with ColPali.from_pretrained({arguments})."
+        f"{quantized.bytes_after / 1e6:,.1f} MB. {usage}"
     )
 
 

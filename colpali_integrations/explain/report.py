@@ -37,7 +37,7 @@ from colpali_integrations.explain.drawing import (
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.pages.formats import ImageLimits
-from colpali_integrations.pages.reference import page_image
+from colpali_integrations.pages.reference import Roots, page_image
 
 __all__ = ["HtmlReport", "ReportPage", "render_report", "report_picture"]
 
@@ -104,6 +104,7 @@ def report_picture(
     max_side: int = _MAX_SIDE,
     password: str | None = None,
     limits: ImageLimits = _LIMITS,
+    roots: Roots = None,
 ) -> tuple[Image.Image | None, str]:
     """Draw a page from its metadata (see `pages.reference`), with sides of at most about `max_side` pixels.
 
@@ -112,6 +113,7 @@ def report_picture(
         max_side: in pixels.
         password: for an encrypted PDF.
         limits: size and formats of images.
+        roots: as for `pages.page_image`.
 
     Returns:
         The picture and "", or None and the reason why it cannot be drawn, which the report shows instead.
@@ -122,7 +124,7 @@ def report_picture(
         sides = []
     dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
     try:
-        return page_image(metadata, dpi=dpi, password=password, **limits.options), ""
+        return page_image(metadata, dpi=dpi, password=password, roots=roots, **limits.options), ""
     except ColPaliError as error:
         return None, str(error)
 

@@ -20,13 +20,13 @@ from PIL import Image
 from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.pages.formats import ImageLimits
-from colpali_integrations.pages.identity import document_id, page_id, page_name, real_path
+from colpali_integrations.pages.identity import check_metadata, document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.metadata import content_key, describes_page, is_unchanged, page_number
 from colpali_integrations.pages.pdf import is_pdf
-from colpali_integrations.pages.reference import page_image
+from colpali_integrations.pages.reference import draw_page, page_image
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
-from colpali_integrations.stores.indexing import check_document_id
+from colpali_integrations.stores.indexing import are_several, check_document_id
 from colpali_integrations.stores.rerank import Candidate
 
 __all__ = [
@@ -224,6 +224,7 @@ def document_sources(
     if len(files) > 1 and isinstance(source, str) and "://" in source:
         raise ConfigurationError(f"metadata: the source {source} identifies one document, and there are {len(files)}")
     options |= {"document_id": document_id, "metadata": metadata, "image_formats": image_formats}
+    options |= {"pass_over": are_several(several, files)}
     return [document_source(file, **options) for file in files]
 
 
@@ -251,7 +252,11 @@ def image_source(
     Returns:
         The source or item; for a PDF, and for a Document that is a text, a source that raises an error when the
         ingestion opens it, which skips the image or raises.
+
+    Raises:
+        ConfigurationError: `metadata` has values in whose place a page has its own.
     """
+    check_metadata(metadata, source=(metadata or {}).get("source"))
     try:
         return _image_source(image, load, limits, index, include_image, metadata=metadata, id=id_)
     except BaseException as error:
@@ -299,7 +304,7 @@ def image_sources(images: Iterable[ImageInput], limits: ImageLimits) -> Iterator
             yield os.fspath(image.path or "") if by_path else _File(image.source or "blob", image.as_bytes())
         elif isinstance(image, Document):
             try:
-                yield page_image(image.metadata, **limits.options)
+                yield draw_page(image.metadata, limits=limits)  # vectors show nothing of a file
             except BaseException as error:
                 yield _File(reference_name(image.metadata), item_error(error))
         else:

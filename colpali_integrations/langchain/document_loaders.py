@@ -16,6 +16,7 @@ from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.langchain._documents import document_source, document_sources
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.identity import check_metadata
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import DocumentSource
 from colpali_integrations.stores.indexing import check_document_id, read_documents
@@ -83,6 +84,7 @@ class PageImageBlobParser(BaseBlobParser):
     ) -> None:
         if not dpi > 0:
             raise ConfigurationError(f"dpi must be positive, got {dpi}")
+        check_metadata(metadata, source=(metadata or {}).get("source"))
         self.options: dict[str, Any] = {"metadata": metadata, "dpi": dpi, "pages": page_numbers(pages)}
         self.options |= {"password": password, "isolate": isolate, "include_image": include_image}
         self.options |= ImageLimits(max_pixels, image_formats).options
@@ -110,7 +112,8 @@ class PdfPageLoader(BaseLoader):
         metadata: the caller's own values, for every page; see `PageImageBlobParser`.
         document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
         dpi: resolution of PDF pages.
-        pages: 1-based numbers of the requested pages per file; None for all.
+        pages: 1-based numbers of the requested pages per file; None for all. Pages beyond the end of one of several
+            files are passed over.
         password: for encrypted PDFs.
         isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
         max_pixels: of an image; see `pages.load_image`.

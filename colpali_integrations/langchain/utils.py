@@ -13,7 +13,7 @@ from colpali_integrations.explain.report import HtmlReport, ReportPage, render_r
 from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
-from colpali_integrations.pages.reference import encode_base64, page_image
+from colpali_integrations.pages.reference import Roots, encode_base64, page_image, root_folders
 from colpali_integrations.stores.hits import explained
 
 __all__ = ["image_blocks", "to_html"]
@@ -27,6 +27,7 @@ def image_blocks(
     password: str | None = None,
     max_pixels: int = MAX_PIXELS,
     image_formats: Iterable[str] = (),
+    roots: Roots = None,
 ) -> list[ContentBlock]:
     """Make the image blocks of a chat message from the results of a retriever.
 
@@ -41,12 +42,13 @@ def image_blocks(
         password: for encrypted PDFs.
         max_pixels: of an image; see `pages.load_image`.
         image_formats: further formats of images; see `pages.load_image`.
+        roots: as for `pages.page_image`: show files in these folders alone.
 
     Returns:
         One block `{"type": "image", "base64": ..., "mime_type": "image/png"}` per document, in order.
 
     Raises:
-        InputError: a document refers to no page, or its file is missing or has changed.
+        InputError: a document refers to no page, or its file is missing, has changed or may not be shown.
         PdfError: a PDF cannot be read.
         ImageError: an image cannot be read.
 
@@ -60,9 +62,9 @@ def image_blocks(
         (['text', 'text', 'image'], 'report.pdf, page 1')
     """
     blocks: list[ContentBlock] = []
-    limits = ImageLimits(max_pixels, image_formats)
+    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
     for document in checked_documents(documents):
-        image = page_image(document.metadata, dpi=dpi, password=password, **limits.options)
+        image = page_image(document.metadata, dpi=dpi, password=password, roots=folders, **limits.options)
         if captions:
             blocks.append(create_text_block(reference_name(document.metadata)))
         blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
@@ -79,6 +81,7 @@ def to_html(
     password: str | None = None,
     max_pixels: int = MAX_PIXELS,
     image_formats: Iterable[str] = (),
+    roots: Roots = None,
 ) -> HtmlReport:
     """Make a report of a retriever's results: the pages with their scores and matching regions.
 
@@ -94,6 +97,7 @@ def to_html(
         password: for encrypted PDFs.
         max_pixels: of an image; see `pages.load_image`.
         image_formats: further formats of images; see `pages.load_image`.
+        roots: as for `image_blocks`.
 
     Returns:
         A string that notebooks display; `.save(path)` writes it to a file.
@@ -115,8 +119,8 @@ def to_html(
     if vectorstore is not None:
         ids = [document.id for document in shown if document.id]
         boxes, maps, model = explained(vectorstore.store, vectorstore.model, question, ids)
-    limits = ImageLimits(max_pixels, image_formats)
-    draw = partial(report_picture, max_side=max_side, password=password, limits=limits)
+    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
+    draw = partial(report_picture, max_side=max_side, password=password, limits=limits, roots=folders)
     pages = []
     for document in shown:
         metadata = document.metadata

@@ -173,7 +173,7 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
         if not isinstance(reference, PageReference):
             return result
         limits = ImageLimits(self.max_pixels, self.image_formats)
-        content, kind = reference.encode(dpi=self.dpi, password=self.password, **limits.options)
+        content, kind = reference.encode(dpi=self.dpi, password=self.password, limits=limits)
         # Without image_path: ImageNode.get_content_blocks refuses one that is not a file.
         update = {"image": base64.b64encode(content).decode("ascii"), "image_path": None, "image_mimetype": kind}
         return NodeWithScore(node=result.node.model_copy(update=update), score=result.score)

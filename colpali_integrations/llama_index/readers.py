@@ -22,7 +22,7 @@ from colpali_integrations.pages.identity import document_id as derived_id
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import DocumentSource
 from colpali_integrations.stores.folders import find_documents
-from colpali_integrations.stores.indexing import check_document_id, read_documents
+from colpali_integrations.stores.indexing import are_several, check_document_id, read_documents
 from colpali_integrations.stores.ingest import ProgressCallback
 
 __all__ = ["PdfPageReader"]
@@ -101,7 +101,8 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
                 They are not part of the node's identity.
             metadata: the caller's own values, added to the reader's.
             document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
-            pages: 1-based numbers of the pages of each document; None for all.
+            pages: 1-based numbers of the pages of each document; None for all. Those beyond the end of one of several
+                documents are passed over.
             exclude: patterns of files in folders to ignore; see `stores.find_documents`.
             follow_symlinks: read folders behind symbolic links too; see `stores.find_documents`.
             name: stored as `source` of a single document. It identifies content without a path.
@@ -134,6 +135,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         remote = [] if is_local else [os.fspath(one) for one in paths]
         if name is not None and (number := len(local) + len(contents) + len(remote)) != 1:
             raise ConfigurationError(f"name names one document, and there are {number}; call load_data once for each")
+        several = are_several(sources, [*local, *contents, *remote])
         tags, numbers = {**self.metadata, **(metadata or {})}, page_numbers(pages)
 
         def source(content: Any, name: str | None = name, identity: str | None = document_id) -> DocumentSource:
@@ -145,6 +147,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
                 metadata=tags,
                 extra_metadata=extra_info,
                 pages=numbers,
+                pass_over=several,
                 dpi=self.dpi,
                 password=self.password,
                 isolate=self.isolate,

@@ -17,6 +17,7 @@ from colpali_integrations.llama_index.schema import PageReference, image_block, 
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.reference import Roots, draw_page, root_folders
 from colpali_integrations.stores.hits import explained
 
 __all__ = ["image_blocks", "page_message", "to_html"]
@@ -32,6 +33,7 @@ def image_blocks(
     password: str | None = None,
     max_pixels: int = MAX_PIXELS,
     image_formats: Iterable[str] = (),
+    roots: Roots = None,
 ) -> list[ImageBlock]:
     """The pictures of nodes for a `ChatMessage`.
 
@@ -45,12 +47,13 @@ def image_blocks(
         password: for encrypted PDFs.
         max_pixels: of an image; see `pages.load_image`.
         image_formats: further formats of images; see `pages.load_image`.
+        roots: as for `pages.page_image`: show files in these folders alone.
 
     Returns:
         One block per node, in order.
 
     Raises:
-        InputError: a node has neither image nor page, or the page's file is missing or has changed.
+        InputError: a node has neither image nor page, or the page's file is missing, has changed or may not be shown.
         PdfError: a page cannot be drawn.
         ImageError: an image cannot be read.
 
@@ -61,8 +64,8 @@ def image_blocks(
         >>> [block.block_type for block in message.blocks]
         ['text', 'image']
     """
-    limits = ImageLimits(max_pixels, image_formats)
-    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits)
+    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
+    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits, roots=folders)
     return [block(result.node) for result in _results(nodes)]
 
 
@@ -75,6 +78,7 @@ def page_message(
     password: str | None = None,
     max_pixels: int = MAX_PIXELS,
     image_formats: Iterable[str] = (),
+    roots: Roots = None,
 ) -> ChatMessage:
     """A user's message with a question and the pages to answer it from, each under its name for citations.
 
@@ -86,6 +90,7 @@ def page_message(
         password: as for `image_blocks`.
         max_pixels: as for `image_blocks`.
         image_formats: as for `image_blocks`.
+        roots: as for `image_blocks`.
 
     Returns:
         The question, then for each page its name as text ("report.pdf, page 3") and its picture.
@@ -100,8 +105,8 @@ def page_message(
         >>> [block.text for block in message.blocks if block.block_type == "text"]
         ['Which function makes diverging palettes?', 'report.pdf, page 1']
     """
-    limits = ImageLimits(max_pixels, image_formats)
-    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits)
+    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
+    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits, roots=folders)
     message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=question)])
     for result in _results(nodes):
         picture = block(result.node)
@@ -119,6 +124,7 @@ def to_html(
     password: str | None = None,
     max_pixels: int = MAX_PIXELS,
     image_formats: Iterable[str] = (),
+    roots: Roots = None,
 ) -> HtmlReport:
     """Show the results of a retriever or a query engine: pages, scores and the regions that answer.
 
@@ -134,6 +140,7 @@ def to_html(
         password: for encrypted PDFs.
         max_pixels: of an image; see `pages.load_image`.
         image_formats: further formats of images; see `pages.load_image`.
+        roots: as for `image_blocks`.
 
     Returns:
         A string that notebooks show; `.save(path)` writes it.
@@ -149,7 +156,8 @@ def to_html(
         >>> path = to_html(nodes, "diverging palettes", store=store).save("answers.html")
         >>> store.close()
     """
-    results, limits = _results(nodes)[:limit], ImageLimits(max_pixels, image_formats)
+    results, folders = _results(nodes)[:limit], root_folders(roots)
+    limits = ImageLimits(max_pixels, image_formats)
     boxes: dict[str, Any] = {}
     maps: dict[str, Any] = {}
     model = ""
@@ -160,7 +168,7 @@ def to_html(
     pages = []
     for result in results:
         node = result.node
-        image, note = _picture(node, max_side, password, limits)
+        image, note = _picture(node, max_side, password, limits, folders)
         source = node.metadata.get("source")
         pages.append(
             ReportPage(
@@ -185,7 +193,7 @@ def _results(nodes: AnyNodes) -> list[NodeWithScore]:
 
 
 def _picture(
-    node: BaseNode, max_side: int, password: str | None, limits: ImageLimits
+    node: BaseNode, max_side: int, password: str | None, limits: ImageLimits, roots: Roots
 ) -> tuple[Image.Image | None, str]:
     """A node's picture and "", or None and the reason why there is none; the reason is "" for a text."""
     try:
@@ -193,8 +201,11 @@ def _picture(
         if image is None:
             return None, ""
         if isinstance(image, PageReference):
-            metadata = {**node.metadata, **image.metadata}
-            return report_picture(metadata, max_side=max_side, password=password, limits=limits)
+            whole = image.completed(roots=roots).metadata
+            metadata = {**node.metadata, **whole}
+            return report_picture(metadata, max_side=max_side, password=password, limits=limits, roots=roots)
+        if roots is not None and isinstance(image, str) and not image.startswith(("data:", "http://", "https://")):
+            return draw_page({"source": image, "page": 1}, roots=roots, limits=limits), ""
         return load_image(image, **limits.options), ""
     except ColPaliError as error:
         return None, str(error)

@@ -2,8 +2,9 @@
 
 from colpali_integrations._public import publish
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.fingerprint import Fingerprint, PageSettings
-from colpali_integrations.models.registry import ModelDescription, find_model, list_supported_models, register_model
+from colpali_integrations.models.registry import find_model, list_supported_models, register_model
 
 __all__ = [
     "ColPali",

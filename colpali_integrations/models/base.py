@@ -26,10 +26,10 @@ from colpali_integrations.models.builder.files import (
 )
 from colpali_integrations.models.chat_template import TEMPLATE_FILE
 from colpali_integrations.models.content import content_revision
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.folder import revision_at
 from colpali_integrations.models.hub import read_json, resolve_files
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["BaseFiles", "base_configuration", "find_base", "is_repository", "small_files"]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.unsupported import describe_by_hand
 
 __all__ = ["PICTURE", "TEMPLATE_FILE", "Prompt", "special_tokens", "template_prompt", "template_prompts"]
 
@@ -62,10 +63,9 @@ def template_prompt(directory: Path, task: str, *, picture: bool = False, system
     parts = text.split(PICTURE if picture else _MARKER)
     if len(parts) != 2:
         part = f"picture's {PICTURE}" if picture else "text"
-        raise ModelLoadError(
-            f"{path}: the template of task {task!r} contains the {part} {len(parts) - 1} times, expected once; "
-            "register the model with the prompts of its training: "
-            "register_model(ModelDescription(query_prefix=..., ...))"
+        raise describe_by_hand(
+            f"{path}: the template of task {task!r} contains the {part} {len(parts) - 1} times, expected once",
+            "register_model(ModelDescription(query_prefix=..., ...))",
         )
     return Prompt(*parts)
 
@@ -81,12 +81,11 @@ def template_prompts(description: ModelDescription, directory: Path) -> tuple[Pr
     before, _, after = description.image_prompt.partition("<image>")
     text = Prompt(before, after) if description.image_prompt else template_prompt(directory, "document")
     if query is None or text is None:
-        raise ModelLoadError(
-            f"{directory} has no chat template, so its prompts are unknown. Download chat_template.jinja, or register "
-            f"the model with the prompts of its training, such as register_model(ModelDescription("
-            f"name={description.name!r}, family={description.family!r}, dim={description.dim}, model_file="
-            f"{description.model_file!r}, query_prefix='<query>', query_suffix='<mask>' * 10, "
-            "image_prompt='<doc><image>'))"
+        raise describe_by_hand(
+            f"{directory} has no chat template, so its prompts are unknown. Download chat_template.jinja if it has one",
+            f"register_model(ModelDescription(name={description.name!r}, family={description.family!r}, "
+            f"dim={description.dim}, model_file={description.model_file!r}, query_prefix='<query>', "
+            "query_suffix='<mask>' * 10, image_prompt='<doc><image>'))",
         )
     return query, text
 

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
-from typing import IO, Any, NoReturn, TypeVar, cast
-
-import numpy as np
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from typing import IO, Any, NoReturn, cast
 
 from colpali_integrations._options import unknown_option
-from colpali_integrations.errors import ConfigurationError, EncodingError, QueryError
+from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.builder.quantization import Precision
-from colpali_integrations.models.family import Codec, DenseCodec, Family, Prepared
+from colpali_integrations.models.description import ModelDescription
+from colpali_integrations.models.encoding import Encoder, check_query, cut
+from colpali_integrations.models.family import Codec, DenseCodec, Family
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
-from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
+from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.pdf import pages_and_failures
-from colpali_integrations.runtime.arrays import Float32, Outputs
-from colpali_integrations.runtime.machine import available_cores, release_freed_memory
-from colpali_integrations.runtime.pipeline import OnError, Stage, run_stage
-from colpali_integrations.runtime.session import ModelSessions, Provider, Runs
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.runtime.pipeline import OnError
+from colpali_integrations.runtime.session import ModelSessions, Provider
 from colpali_integrations.runtime.threads import in_thread
-from colpali_integrations.scoring.pooling import matryoshka
 
 __all__ = ["ColPali", "OnError", "check_query"]
-
-# On a CPU a batch of 4 was no faster than 1 and took two and a half times its memory, on a ColPali of a quarter of the
-# real width (python -m benchmarks.encode images --batches 1 4). A GPU needs more work per run.
-_IMAGE_BATCH_CPU, _IMAGE_BATCH_GPU = 1, 4
-_QUERY_BATCH = 64
-
-Encoded = TypeVar("Encoded", Float32, PageEmbedding)
 
 
 class ColPali:
@@ -70,7 +60,8 @@ class ColPali:
         opened: Opened | None = None,
     ) -> None:
         self.family, self.description, self.opened = family, description, opened
-        self._sessions, self._image_options = list(sessions), image_options or {}
+        self._sessions = list(sessions)
+        self._encoder = Encoder(self._sessions, image_options or {})
 
     @classmethod
     def from_pretrained(
@@ -94,6 +85,7 @@ class ColPali:
         base: str | os.PathLike[str] | None = None,
         allow_unused: Sequence[str] | None = None,
         allow_urls: bool = False,
+        allow_private_urls: bool = False,
         url_timeout: float = 10.0,
         url_max_bytes: int = 64 * 2**20,
         max_pixels: int = MAX_PIXELS,
@@ -134,8 +126,9 @@ class ColPali:
                 adapter_config.json names.
             allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need; other
                 unread tensors are an error.
-            allow_urls: let images be http(s) URLs.
-            url_timeout: seconds, for those.
+            allow_urls: let images be http(s) URLs of public addresses.
+            allow_private_urls: with `allow_urls`, also of this machine and private networks.
+            url_timeout: seconds for each, with its redirects.
             url_max_bytes: the largest image fetched.
             max_pixels: the most pixels of an image; see `load_image`.
             image_formats: further formats of images, such as "HEIF"; see `load_image`.
@@ -166,7 +159,7 @@ class ColPali:
     @property
     def image_limits(self) -> ImageLimits:
         """Size and formats of images, for `index_documents` and others that decode them for this model."""
-        return ImageLimits().override(self._image_options.get("max_pixels"), self._image_options.get("image_formats"))
+        return self._encoder.image_limits
 
     @property
     def splits_graph(self) -> bool:
@@ -220,7 +213,7 @@ class ColPali:
             ('ImageError', 0)
         """
         decode = self.family.pages.vectors
-        return self._encode_images(decode, images, batch_size, parallel, on_error, show_progress)
+        return self._encoder.images(self.family.pages, decode, images, batch_size, parallel, on_error, show_progress)
 
     def embed_images_dense(
         self,
@@ -255,10 +248,10 @@ class ColPali:
             EncodingError: as `embed_images`.
         """
         self.check_dense(dimensions)
-        vectors = self._encode_images(
-            cast("DenseCodec[Any]", self.family.pages).dense, images, batch_size, parallel, on_error, show_progress
-        )
-        return _cut(vectors, dimensions)
+        codec = self.family.pages
+        decode = cast("DenseCodec[Any]", codec).dense
+        vectors = self._encoder.images(codec, decode, images, batch_size, parallel, on_error, show_progress)
+        return cut(vectors, dimensions)
 
     def embed_pages(
         self,
@@ -294,7 +287,7 @@ class ColPali:
             True
         """
         decode = self.family.pages.embeddings
-        return self._encode_images(decode, images, batch_size, parallel, on_error, show_progress)
+        return self._encoder.images(self.family.pages, decode, images, batch_size, parallel, on_error, show_progress)
 
     def embed_pdf(
         self,
@@ -394,7 +387,7 @@ class ColPali:
             >>> len(short) < len(long)
             True
         """
-        return self._encode_texts(self.family.queries, texts, batch_size, parallel, show_progress, unit="queries")
+        return self._encoder.texts(self.family.queries, texts, batch_size, parallel, show_progress, unit="queries")
 
     def embed_texts(
         self,
@@ -430,7 +423,7 @@ class ColPali:
             >>> int(max_sim(model.embed_query("How tall is the tower?"), texts).argmax())
             0
         """
-        return self._encode_texts(self.family.texts, texts, batch_size, parallel, show_progress, unit="texts")
+        return self._encoder.texts(self.family.texts, texts, batch_size, parallel, show_progress, unit="texts")
 
     def embed_queries_dense(
         self,
@@ -514,53 +507,8 @@ class ColPali:
     ) -> Generator[Float32, None, None]:
         self.check_dense(dimensions)
         decode = cast("DenseCodec[str]", codec).dense
-        vectors = self._encode_texts(codec, texts, batch_size, parallel, show_progress, unit="texts", decode=decode)
-        return _cut(vectors, dimensions)
-
-    def _encode_texts(
-        self,
-        codec: Codec[str],
-        texts: Iterable[str] | str,
-        batch_size: int | None,
-        parallel: int | None,
-        show_progress: bool,
-        *,
-        unit: str,
-        decode: Callable[[Outputs, Sequence[Prepared]], list[Float32]] | None = None,
-    ) -> Generator[Float32, None, None]:
-        decode = decode or codec.vectors
-        size, workers = self._batching(batch_size, _QUERY_BATCH, parallel)
-        runs = Runs()
-
-        def encode(batch: Sequence[Prepared], worker: int, runs: Runs | None = runs) -> list[Float32]:
-            outputs = self._sessions[worker % len(self._sessions)].queries(codec.feed(batch), runs)
-            return _finite(decode(outputs, batch))
-
-        def coalesce(batch: Sequence[Prepared], worker: int) -> list[Float32]:
-            return self._sessions[worker % len(self._sessions)].coalescer.submit(
-                (id(codec), decode.__name__, batch[0].key),
-                batch,
-                run=lambda items: encode(items, worker),
-                # A run for several callers must not end when one of them stops.
-                run_batch=lambda items: encode(items, worker, None),
-                most=size,
-            )
-
-        stage: Stage[str, Prepared, Float32] = Stage(
-            prepare=lambda text: codec.prepare(check_query(text)),
-            key=lambda ready: ready.key,
-            run=coalesce if parallel is None else encode,
-            name=lambda text: repr(text if len(str(text)) <= 60 else f"{text[:57]}..."),
-            abort=runs.end,
-        )
-        return run_stage(
-            [texts] if isinstance(texts, str) else texts,
-            stage,
-            batch_size=size,
-            workers=workers,
-            preparers=int(workers > 1),
-            progress=unit if show_progress else None,
-        )
+        vectors = self._encoder.texts(codec, texts, batch_size, parallel, show_progress, unit="texts", decode=decode)
+        return cut(vectors, dimensions)
 
     def aembed_images(
         self,
@@ -641,92 +589,3 @@ class ColPali:
 
     def __repr__(self) -> str:
         return f"ColPali({self.description.name!r}, family={self.description.family!r}, dim={self.dim})"
-
-    def _encode_images(
-        self,
-        decode: Callable[[Outputs, Sequence[Prepared]], list[Encoded]],
-        images: Iterable[ImageSource] | ImageSource,
-        batch_size: int | None,
-        parallel: int | None,
-        on_error: OnError,
-        show_progress: bool,
-    ) -> Generator[Encoded, None, None]:
-        if not callable(on_error) and on_error not in ("raise", "skip"):
-            raise ConfigurationError(f"on_error must be 'raise', 'skip' or a function of the error, got {on_error!r}")
-        default = _IMAGE_BATCH_CPU if self._sessions[0].on_cpu else _IMAGE_BATCH_GPU
-        size, workers = self._batching(batch_size, default, parallel)
-        codec, runs = self.family.pages, Runs()
-
-        def encode(batch: Sequence[Prepared], worker: int) -> list[Encoded]:
-            try:
-                outputs = self._sessions[worker % len(self._sessions)].pages(codec.feed(batch), runs)
-                return _finite(decode(outputs, batch))
-            finally:
-                release_freed_memory()
-
-        stage: Stage[Any, Prepared, Encoded] = Stage(
-            prepare=lambda source: codec.prepare(load_image(source, **self._image_options)),
-            key=lambda ready: ready.key,
-            run=encode,
-            name=image_name,
-            abort=runs.end,
-        )
-        source: Iterable[Any] = [images] if is_one_image(images) else images  # type: ignore[assignment]
-        return run_stage(
-            source,
-            stage,
-            batch_size=size,
-            workers=workers,
-            preparers=min(max(available_cores(), 2), 2 * workers),
-            on_error=on_error,
-            progress="pages" if show_progress else None,
-        )
-
-    def _batching(self, batch_size: int | None, default: int, parallel: int | None) -> tuple[int, int]:
-        """Items per batch, and batches in flight.
-
-        Raises:
-            ConfigurationError: an option has an invalid value.
-        """
-        if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
-            raise ConfigurationError(f"batch_size must be at least 1, got {batch_size}")
-        if parallel is not None and (isinstance(parallel, bool) or parallel < 0):
-            raise ConfigurationError(f"parallel must be None, 0 (all cores) or positive, got {parallel}")
-        workers = available_cores() if parallel == 0 else parallel or 1
-        return batch_size or default, max(workers, len(self._sessions))
-
-
-def _cut(vectors: Generator[Float32, None, None], dimensions: int | None) -> Generator[Float32, None, None]:
-    """Keep the first numbers of unit vectors, scaled to length 1 again (Matryoshka, arXiv:2205.13147)."""
-    if dimensions is None:
-        return vectors
-    return (matryoshka(vector, dimensions) for vector in vectors)
-
-
-def check_query(text: object) -> str:
-    """Return a query that can be encoded.
-
-    Raises:
-        QueryError: not a string, empty, only white space, or not encodable as UTF-8.
-    """
-    if not isinstance(text, str):
-        raise QueryError(f"a query must be a str, got {type(text).__name__}")
-    if not text.strip():
-        raise QueryError(f"a query must contain more than white space, got {text!r}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise QueryError(f"a query must be valid Unicode: {error}") from error
-    return text
-
-
-def _finite(encoded: list[Encoded]) -> list[Encoded]:
-    arrays: list[Any] = list(encoded)
-    for array in arrays:
-        if not np.isfinite(getattr(array, "vectors", array)).all():
-            raise EncodingError(
-                "the model gave values that are not finite (float16 overflows in some models, and half precision on "
-                "some CPUs, microsoft/onnxruntime#32600); pass precision='float32' for a checkpoint, or use another "
-                "execution provider or a float32 export"
-            )
-    return encoded

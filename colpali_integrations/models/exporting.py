@@ -27,11 +27,11 @@ from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, DESCRIPTION_FILE, INDEX_FILE
 from colpali_integrations.models.builder.quantization import Precision
+from colpali_integrations.models.description import ModelDescription, Origin
 from colpali_integrations.models.exported import FILES, hashes
 from colpali_integrations.models.folder import new_folder
 from colpali_integrations.models.loading import ModelFiles, find_files
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription, Origin
 from colpali_integrations.runtime.arrays import BuiltPair
 
 __all__ = ["Exported", "export_model"]
@@ -66,6 +66,8 @@ def export_model(
     out: str | os.PathLike[str],
     *,
     precision: Precision | None = None,
+    max_side: int | None = None,
+    max_num_visual_tokens: int | None = None,
     dim: int | None = None,
     base: str | os.PathLike[str] | None = None,
     allow_unused: Sequence[str] | None = None,
@@ -82,6 +84,8 @@ def export_model(
         name_or_path: as in `ColPali.from_pretrained`.
         out: a folder that does not exist yet, or is empty; a link is followed.
         precision: as in `ColPali.from_pretrained`; the folder has this one only.
+        max_side: as in `ColPali.from_pretrained`; the default of the folder.
+        max_num_visual_tokens: as in `ColPali.from_pretrained`; the default of the folder.
         dim: as in `ColPali.from_pretrained`; the folder has this one only.
         base: as in `ColPali.from_pretrained`.
         allow_unused: as in `ColPali.from_pretrained`.
@@ -98,6 +102,8 @@ def export_model(
     """
     options = ModelOptions(
         precision=precision,
+        max_side=max_side,
+        max_num_visual_tokens=max_num_visual_tokens,
         dim=dim,
         base=base,
         allow_unused=allow_unused,

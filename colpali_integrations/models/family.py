@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.explain.grid import PageEmbedding
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.runtime.arrays import Feed, Float32, Graphs, Outputs
 
 __all__ = ["Codec", "DenseCodec", "Family", "PageCodec", "Prepared", "family_class"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import logging
 import os
 import re
 import tempfile
@@ -13,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
@@ -26,21 +26,22 @@ from colpali_integrations.models.builder.files import (
     weight_names,
 )
 from colpali_integrations.models.content import content_revision
+from colpali_integrations.models.description import ModelDescription, Origin
 from colpali_integrations.models.exported import compared
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import family_class
 from colpali_integrations.models.fingerprint import COMMIT
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.registry import ModelDescription, Origin, list_supported_models, trained_as
+from colpali_integrations.models.registry import list_supported_models, trained_as
 from colpali_integrations.models.saved_prompts import PROMPTS_FILE, SavedPrompts
 from colpali_integrations.models.sentence_transformers import Modules, check_template, without_modules
-from colpali_integrations.models.unsupported import ADDING, check_architecture, unknown_architecture
+from colpali_integrations.models.unsupported import ADDING, check_architecture, describe_by_hand, unknown_architecture
 
 __all__ = [
     *("DESCRIPTION_FILE", "describe_folder", "describe_repository", "new_folder", "revision_at", "weight_files"),
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 _PROMPTS = ("query_prefix", "query_suffix", "image_prompt")
 # In the names of all classes that are trained to retrieve, and of their processors.
@@ -114,9 +115,10 @@ def describe_repository(name: str, folder: Path, *, base: Path | None = None) ->
         return replace(exported, name=name, repository=name)
     model = _guess_description(folder, name, base=base)
     if not FAMILIES[model.family].settings:
+        problem = f"{name} is of the family {model.family!r}, of which ONNX exports are supported"
         raise ModelLoadError(
-            f"{name} is of the family {model.family!r}, of which ONNX exports are supported: register one with "
-            "register_model(ModelDescription(...))"
+            f"{problem}: register one with register_model(ModelDescription(...))",
+            command=f"{problem}: download one, and name its folder by --model",
         )
     small = [file for file in model.additional_files if file != ADAPTER_CONFIG and not file.endswith("_data")]
     if base is not None:
@@ -224,13 +226,14 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
     elif saved := SavedPrompts(folder):
         adapted = saved.applied(adapted, config.get("architectures"))
     elif (folder / MODULES_FILE).is_file() and not _RETRIEVAL.search(hints):
-        raise ModelLoadError(_unknown_prompts(folder, adapted))
+        raise _unknown_prompts(folder, adapted)
     elif "query_prefix" not in processor and _several_prompts([adapted, *models]):
+        known = f"the files of {folder} do not record the query prompt of the model's training; using"
+        known = f"{known} {adapted.query_prefix!r}. For another one"
         logger.warning(
-            "the files of %s do not record the query prompt of the model's training; using %r. For another one call "
-            "register_model(ModelDescription(...)) with it and pass local_dir=",
-            folder,
-            adapted.query_prefix,
+            "%s call register_model(ModelDescription(...)) with it and pass local_dir=",
+            known,
+            extra={"command": f"{known} write it into a {DESCRIPTION_FILE} in the folder, see {ADDING}"},
         )
     sizes = [config.get(key) for key in ("embedding_dim", "embed_dim", "dims", "dim")]
     files = (*without_modules(adapted.additional_files), *module_files(folder))
@@ -266,13 +269,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return read_json(folder, "config.json")
 
 
-def _unknown_prompts(folder: Path, model: ModelDescription) -> str:
-    return (
-        f"{folder} names a backbone alone, and no file has the prompts of its training ({PROMPTS_FILE} may). Register "
-        f"the model with them and pass local_dir=: register_model(ModelDescription(name='my-model', "
-        f"family={model.family!r}, dim={model.dim}, model_file={model.model_file!r}, query_prefix="
-        f"{model.query_prefix!r}, query_suffix={model.query_suffix!r}, image_prompt={model.image_prompt!r})), whose "
-        "prompts are those of the family's other checkpoints"
+def _unknown_prompts(folder: Path, model: ModelDescription) -> ModelLoadError:
+    return describe_by_hand(
+        f"{folder} names a backbone alone, and no file has the prompts of its training ({PROMPTS_FILE} may)",
+        f"register_model(ModelDescription(name='my-model', family={model.family!r}, dim={model.dim}, model_file="
+        f"{model.model_file!r}, query_prefix={model.query_prefix!r}, query_suffix={model.query_suffix!r}, "
+        f"image_prompt={model.image_prompt!r})), whose prompts are those of the family's other checkpoints",
     )
 
 

@@ -7,12 +7,12 @@ and cached files are used without a request to the network.
 from __future__ import annotations
 
 import json
-import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
@@ -26,13 +26,13 @@ from colpali_integrations.models.builder.files import (
     shard_names,
     weight_names,
 )
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.description import ModelDescription
 
 __all__ = [
     *("CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files", "with_named_files"),
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 
 # Small configuration files differ between exports of one family; the family raises an error if it needs a missing one.
@@ -158,16 +158,24 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE).expanduser()
 
 
-def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[str] | None = None) -> CacheState:
-    """Check which files of a model are cached. Never touches the network.
+def cache_state(
+    description: ModelDescription,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_dir: str | os.PathLike[str] | None = None,
+    base: str | os.PathLike[str] | None = None,
+) -> CacheState:
+    """Check which files of a model are here. Never touches the network.
 
     Args:
         description: the model.
         cache_dir: instead of huggingface_hub's default cache.
+        local_dir: the folder of the model's files; None for the cache.
+        base: the checkpoint that an adapter adapts, as for `ColPali.from_pretrained`.
     """
-    root = bundled_folder(description)
+    root = bundled_folder(description) if local_dir is None else Path(local_dir).expanduser()
     folder: Path | None = root
-    if description.repository is not None:
+    if local_dir is None and description.repository is not None:
         root = cache_folder(cache_dir) / f"models--{description.repository.replace('/', '--')}"
         folder, _ = _cached(description, cache_dir)
     files = list(root.rglob("*"))
@@ -179,7 +187,7 @@ def cache_state(description: ModelDescription, *, cache_dir: str | os.PathLike[s
     description = with_named_files(description, folder)
     short = _cut_off(folder, description) if description.is_checkpoint else _shorter(folder, description)
     missing = _missing(folder, description)
-    if description.is_adapter and not missing and not _has_base(folder, description, cache_dir):
+    if description.is_adapter and not missing and not _has_base(folder, description, cache_dir, base):
         missing = ["its base checkpoint"]
     return CacheState(folder, tuple(missing), short, partial, _bytes(files))
 
@@ -196,11 +204,18 @@ def _damaged_lists(folder: Path, description: ModelDescription) -> tuple[str, ..
     return tuple(damaged)
 
 
-def _has_base(folder: Path, description: ModelDescription, cache_dir: str | os.PathLike[str] | None) -> bool:
-    """Whether the weights of an adapter's base are cached."""
-    name = description.base or read_json(folder, ADAPTER_CONFIG).get("base_model_name_or_path")
-    base = replace(description, repository=str(name), revision=description.base_revision, model_file="config.json")
-    found, _ = _cached(replace(base, additional_files=()), cache_dir)
+def _has_base(
+    folder: Path,
+    description: ModelDescription,
+    cache_dir: str | os.PathLike[str] | None,
+    base: str | os.PathLike[str] | None,
+) -> bool:
+    """Whether the weights of an adapter's base are here."""
+    name = base or description.base or read_json(folder, ADAPTER_CONFIG).get("base_model_name_or_path")
+    found: Path | None = Path(str(name)).expanduser()
+    if base is None or not Path(str(name)).expanduser().is_dir():
+        whole = replace(description, repository=str(name), revision=description.base_revision, model_file="config.json")
+        found, _ = _cached(replace(whole, additional_files=()), cache_dir)
     try:
         return found is not None and bool(weight_names(found))
     except ModelLoadError:
@@ -247,7 +262,7 @@ def read_json(directory: Path, name: str, *, optional: bool = False) -> dict[str
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelLoadError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise ModelLoadError(f"{path} holds a {type(content).__name__}, expected a JSON object")
@@ -319,15 +334,15 @@ def _external_data(model: Path) -> dict[str, int]:
 
     try:
         graph = onnx.load(os.fspath(model), load_external_data=False).graph
+        sizes: dict[str, int] = {}
+        for tensor in graph.initializer:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            if "location" in entries:
+                name = PurePosixPath(entries["location"]).name
+                end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+                sizes[name] = max(sizes.get(name, 0), end)
     except Exception:  # protobuf's DecodeError has no stable import path; loading the session reports the damage
         return {}
-    sizes: dict[str, int] = {}
-    for tensor in graph.initializer:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        if "location" in entries:
-            name = PurePosixPath(entries["location"]).name
-            end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-            sizes[name] = max(sizes.get(name, 0), end)
     return sizes
 
 

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.models.transformer import (
     PixelScale,
     QueryCodec,

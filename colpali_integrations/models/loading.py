@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations._failures import failing_as
+from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.exported import compared
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.family import Family, family_class
@@ -18,7 +20,7 @@ from colpali_integrations.models.folder import describe_folder, describe_reposit
 from colpali_integrations.models.hub import resolve_files, with_named_files
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription, find_model, not_registered, registered_model
+from colpali_integrations.models.registry import find_model, not_registered, registered_model
 from colpali_integrations.runtime.session import (
     ModelSessions,
     Provider,
@@ -28,7 +30,7 @@ from colpali_integrations.runtime.session import (
     resolve_providers,
 )
 
-__all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "load_parts"]
+__all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "load_parts", "registered_description"]
 
 _CUDA = "CUDAExecutionProvider"
 # Fields of a description that are also options.
@@ -100,9 +102,10 @@ class ModelFiles(NamedTuple):
     def family(self) -> Family:
         """The model's family, bound to the files."""
         family = family_class(self.description.family)
-        if self.base is None:
-            return family(self.description, self.folder)
-        return family(self.description, self.folder, base=self.base)
+        with failing_as(ModelLoadError, f"the model in {self.folder}"):
+            if self.base is None:
+                return family(self.description, self.folder)
+            return family(self.description, self.folder, base=self.base)
 
 
 def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
@@ -113,10 +116,12 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
         ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
         ModelLoadError: a file is damaged or does not fit the family, or onnxruntime is too old for it.
     """
+    with failing_as(ModelLoadError, f"the model {os.fspath(name_or_path)}"):
+        return _find_files(name_or_path, options)
+
+
+def _find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     description, given = describe(name_or_path, options)
-    if options.revision is not None:
-        description = replace(description, revision=options.revision)
-    description = _with_settings(description, options)
     if description.is_checkpoint:
         check_onnxruntime(FAMILIES[description.family].onnxruntime, description.name)
     description = _with_files(description, options, given)
@@ -141,23 +146,52 @@ def _with_files(description: ModelDescription, options: ModelOptions, given: Nam
 
 
 def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescription, NameOrPath | None]:
-    """Describe the model of a name or folder; of a repository that is not registered, after fetching its small files.
+    """Describe the model of a name or folder, with the options' revision and settings, without downloading weights.
+
+    Every entry point that takes a model's name resolves it here. A registered name reads no file; of a repository that
+    is not registered, the small files are fetched.
 
     Returns:
         The description, and the folder with the model's files where the caller gave one.
 
     Raises:
+        ConfigurationError: an option is not one of the model's.
         ModelNotFoundError: the name is unknown and there is no such folder.
         ModelLoadError: the files of the folder cannot be described.
     """
+    description, folder = _find(name_or_path, options)
+    if options.revision is not None:
+        if folder is not None or description.repository is None:
+            raise ConfigurationError(
+                f"revision: the files of {description.name} are in a folder, and only a repository has revisions; "
+                "leave it out"
+            )
+        description = replace(description, revision=options.revision)
+    return _with_settings(description, options), folder
+
+
+def _find(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescription, NameOrPath | None]:
     description = registered_model(name_or_path, options.local_dir)
     if description is not None:
         return description, options.local_dir
     check_name(name_or_path, options.local_dir)
     folder = Path(name_or_path).expanduser()
-    if folder.is_dir() or not is_repository(name_or_path):
-        return describe_folder(folder, base=base_configuration(folder, options)), folder
-    return _describe_unregistered(os.fspath(name_or_path), options), None
+    with failing_as(ModelLoadError, f"the model {os.fspath(name_or_path)}"):
+        if folder.is_dir():
+            return describe_folder(folder, base=base_configuration(folder, options)), folder
+        return _describe_unregistered(os.fspath(name_or_path), options), None
+
+
+def registered_description(name_or_path: NameOrPath, options: ModelOptions) -> ModelDescription | None:
+    """The description of a registered model with the options' settings, without reading or fetching a file.
+
+    Returns:
+        None for other models, and for one whose files are in `local_dir`.
+    """
+    description = None if options.local_dir is not None else registered_model(name_or_path, None)
+    if description is not None and options.revision is not None:
+        description = replace(description, revision=options.revision)
+    return None if description is None else _with_settings(description, options)
 
 
 def _describe_unregistered(name: str, options: ModelOptions) -> ModelDescription:
@@ -213,7 +247,10 @@ def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:
     """
     if registered_model(name_or_path, local_dir) is not None:
         return
-    if local_dir is None and (Path(name_or_path).expanduser().is_dir() or is_repository(name_or_path)):
+    path = Path(name_or_path).expanduser()
+    if local_dir is None and path.is_file():
+        raise ModelNotFoundError(f"{path} is a file; name the folder of the model's files")
+    if local_dir is None and (path.is_dir() or is_repository(name_or_path)):
         return
     if isinstance(name_or_path, os.PathLike):
         raise ModelNotFoundError(f"no folder at {os.fspath(name_or_path)}")

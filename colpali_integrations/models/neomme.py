@@ -25,10 +25,10 @@ from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graph
 from colpali_integrations.models.builder.neomme import NeoMME, NeoMMEConfig, page_positions
 from colpali_integrations.models.chat_template import Prompt, special_tokens, template_prompts
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.models.resizing import page_size
 from colpali_integrations.models.transformer import PixelScale, QueryCodec, TransformerCodec, image_settings
 from colpali_integrations.runtime.arrays import Feed, Float32, Outputs

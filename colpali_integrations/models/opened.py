@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from colpali_integrations.models.base import is_repository
+from colpali_integrations.models.description import ModelDescription, Origin
 from colpali_integrations.models.fingerprint import Fingerprint, PageSettings
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription, Origin, registered_model
+from colpali_integrations.models.registry import registered_model
 
 __all__ = ["Opened"]
 

@@ -20,10 +20,10 @@ from PIL import Image
 
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.models.transformer import (
     PixelScale,
     QueryCodec,

@@ -25,10 +25,10 @@ from colpali_integrations._logs import without_entries
 from colpali_integrations.errors import InputError, ModelLoadError
 from colpali_integrations.models.builder.files import DESCRIPTION_FILE
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.folder import new_folder, weight_files
 from colpali_integrations.models.loading import find_files
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32, GraphFiles
 from colpali_integrations.scoring.maxsim import max_sim, top_pages
@@ -73,6 +73,7 @@ def quantize_model(
     out: str | os.PathLike[str],
     *,
     local_dir: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Quantized:
@@ -85,6 +86,7 @@ def quantize_model(
         name_or_path: as in `ColPali.from_pretrained`.
         out: a folder that does not exist yet, or is empty; a link is followed.
         local_dir: as in `ColPali.from_pretrained`.
+        revision: as in `ColPali.from_pretrained`.
         cache_dir: as in `ColPali.from_pretrained`.
         local_files_only: as in `ColPali.from_pretrained`.
 
@@ -98,7 +100,9 @@ def quantize_model(
     from colpali_integrations.runtime.graph import read_graph
 
     with new_folder(out) as folder:
-        options = ModelOptions(local_dir=local_dir, cache_dir=cache_dir, local_files_only=local_files_only)
+        options = ModelOptions(
+            local_dir=local_dir, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
+        )
         files = find_files(name_or_path, options)
         description, source = files.description, files.folder
         check_not_exported(description)
@@ -106,7 +110,9 @@ def quantize_model(
         if not isinstance(graphs, GraphFiles):
             raise ModelLoadError(
                 f"{description.name} is a checkpoint, not an ONNX export; from_pretrained(..., precision='int8') makes "
-                "its int8 weights and keeps them"
+                "its int8 weights and keeps them",
+                command=f"{description.name} is a checkpoint, not an ONNX export; leave out OUT: its int8 weights are "
+                "kept in the cache",
             )
         paths = sorted({graphs.pages, graphs.queries})
         models: dict[Path, ModelProto] = {}

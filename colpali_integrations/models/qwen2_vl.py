@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from colpali_integrations.models.builder.qwen2_vl import Qwen2VL
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.qwen_vl import AUGMENTATION, IMAGE_TOKEN, QwenVLFamily
-from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["Qwen2VLFamily"]
 

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.qwen3_5 import Qwen3_5
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.qwen_vl import AUGMENTATION, QWEN3_IMAGE_DEFAULTS, QwenVLFamily
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.unsupported import describe_by_hand
 
 __all__ = ["Qwen3_5Family"]
 
@@ -45,12 +45,13 @@ class Qwen3_5Family(QwenVLFamily):
             ModelLoadError: the repository has code of its own for the model, which may have other prompts.
         """
         if "auto_map" in config:
-            raise ModelLoadError(
+            raise describe_by_hand(
                 f"the class {config.get('architectures')} is code in the model's repository, which is not run, so the "
-                "prompts of its training are unknown. Register the model with them: register_model(ModelDescription("
-                f"name=..., family='qwen3_5', repository=..., dim={config.get('embedding_dim', base.dim)}, model_file="
-                f"{base.model_file!r}, additional_files={base.additional_files!r}, query_suffix={AUGMENTATION!r}, "
-                f"image_prompt={_IMAGE_PROMPT!r})), whose prompts are those of colpali-engine's class"
+                "prompts of its training are unknown",
+                "register_model(ModelDescription(name=..., family='qwen3_5', repository=..., "
+                f"dim={config.get('embedding_dim', base.dim)}, model_file={base.model_file!r}, "
+                f"additional_files={base.additional_files!r}, query_suffix={AUGMENTATION!r}, "
+                f"image_prompt={_IMAGE_PROMPT!r})), whose prompts are those of colpali-engine's class",
             )
         backbone = config.get("architectures") == [_BACKBONE]
         return replace(

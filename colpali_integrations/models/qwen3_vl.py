@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 from colpali_integrations.models.builder.config import part_of
 from colpali_integrations.models.builder.qwen3_vl import COLQWEN3, NEMOTRON, OPS, Qwen3VL
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.qwen_vl import AUGMENTATION, IMAGE_TOKEN, QWEN3_IMAGE_DEFAULTS, QwenVLFamily
-from colpali_integrations.models.registry import ModelDescription
 
 __all__ = ["Qwen3VLFamily"]
 

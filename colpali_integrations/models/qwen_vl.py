@@ -19,10 +19,10 @@ from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models.builder.checkpoint_graph import checkpoint_graphs
 from colpali_integrations.models.builder.positions import mrope_positions
 from colpali_integrations.models.builder.qwen_vl import QwenVL
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.family import Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.models.resizing import smart_resize
 from colpali_integrations.models.sentence_transformers import Modules
 from colpali_integrations.models.transformer import (

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import read_json
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.unsupported import describe_by_hand
 
 __all__ = ["PROMPTS_FILE", "SavedPrompts"]
 
@@ -60,10 +61,11 @@ class SavedPrompts:
             ModelLoadError: the class takes its prompts from a chat template, and how both go together is not known.
         """
         if not (model.query_prefix or model.query_suffix or model.image_prompt):
-            raise ModelLoadError(
+            raise describe_by_hand(
                 f"{PROMPTS_FILE} has the prompts {self.query!r} and {self.document!r}, and this family takes its own "
-                "from a chat template; register the model with those of its training: register_model("
-                f"ModelDescription(name=..., family={model.family!r}, dim={model.dim}, query_prefix=..., ...))"
+                "from a chat template",
+                f"register_model(ModelDescription(name=..., family={model.family!r}, dim={model.dim}, "
+                "query_prefix=..., ...))",
             )
         kept = _FORMATTING in str(architectures)
         return replace(

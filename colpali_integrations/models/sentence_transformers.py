@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.files import DENSE, LENGTHS_FILE, MODULES_FILE, module_folders
 from colpali_integrations.models.chat_template import TEMPLATE_FILE
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.unsupported import describe_by_hand
 
 __all__ = ["Modules", "check_template", "without_modules"]
 
@@ -51,10 +52,9 @@ def check_template(folder: Path) -> None:
     """
     path = folder / TEMPLATE_FILE
     if path.is_file() and _ROLE in path.read_text(encoding="utf-8", errors="replace"):
-        raise ModelLoadError(
-            f"{path} puts words around a text, with which prompts of sentence-transformers were not tried. Register "
-            "the model with the prompts that it renders: register_model(ModelDescription(query_prefix=..., "
-            "query_suffix=..., image_prompt=..., ...)), and pass local_dir="
+        raise describe_by_hand(
+            f"{path} puts words around a text, with which prompts of sentence-transformers were not tried",
+            "register_model(ModelDescription(query_prefix=..., query_suffix=..., image_prompt=..., ...))",
         )
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.errors import EncodingError, ModelLoadError
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.family import PageCodec, Prepared
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.prompt import Vocabulary
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.runtime.arrays import BuiltPair, Feed, Float32, GraphFiles, Graphs, Outputs
 
 __all__ = ["PixelScale", "QueryCodec", "TransformerCodec", "TransformerFamily", "image_settings"]

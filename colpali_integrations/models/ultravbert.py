@@ -24,13 +24,14 @@ from colpali_integrations.models.builder.checkpoint_graph import checkpoint_grap
 from colpali_integrations.models.builder.config import part_of
 from colpali_integrations.models.builder.idefics3 import Idefics3
 from colpali_integrations.models.chat_template import PICTURE, Prompt, special_tokens, template_prompt
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import read_json
 from colpali_integrations.models.idefics3 import Idefics3Pages, edge_size, tiled_size
 from colpali_integrations.models.prompt import Vocabulary
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.models.saved_prompts import SavedPrompts
 from colpali_integrations.models.sentence_transformers import Modules
 from colpali_integrations.models.transformer import QueryCodec, TransformerFamily, image_settings
+from colpali_integrations.models.unsupported import describe_by_hand
 
 __all__ = ["UltraVBertFamily", "UltraVBertPages"]
 
@@ -158,11 +159,10 @@ def _prompts(description: ModelDescription, directory: Path) -> tuple[Prompt, Pr
         template_prompt(directory, "document", system=saved.document, picture=True),
     )
     if None in rendered:
-        raise ModelLoadError(
-            f"{directory} has no chat template, so the prompts of its training are unknown. Download "
-            "chat_template.jinja, or register the model with its prompts and pass local_dir=: register_model("
-            f"ModelDescription(name='my-model', family='ultravbert', dim={description.dim}, "
+        raise describe_by_hand(
+            f"{directory} has no chat template, so its prompts are unknown. Download chat_template.jinja if it has one",
+            f"register_model(ModelDescription(name='my-model', family='ultravbert', dim={description.dim}, "
             f"model_file={description.model_file!r}, query_prefix='...', query_suffix='...', "
-            "image_prompt='...<image>...'))"
+            "image_prompt='...<image>...'))",
         )
     return cast("tuple[Prompt, Prompt, Prompt]", rendered)

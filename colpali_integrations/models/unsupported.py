@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from colpali_integrations.errors import ModelLoadError
+from colpali_integrations.models.builder.files import DESCRIPTION_FILE
 from colpali_integrations.models.families import FAMILIES
 
-__all__ = ["ADDING", "check_architecture", "unknown_architecture"]
+__all__ = ["ADDING", "check_architecture", "describe_by_hand", "unknown_architecture"]
 
 ADDING = "https://github.com/colpali-integrations/colpali-integrations/blob/main/docs/adding_a_model.md"
 """The page on adding a model."""
@@ -24,6 +25,19 @@ _REASONS = {
     "llavanext": "no graph is written for Granite Vision, whose class stands in code of its repository",
     "topk": "its class stands in code of its repository",
 }
+
+
+def describe_by_hand(problem: str, call: str) -> ModelLoadError:
+    """The error about a model whose files do not tell its prompts.
+
+    Args:
+        problem: what is missing.
+        call: of `register_model`, with the fields that are known.
+    """
+    return ModelLoadError(
+        f"{problem}. Register the model with the prompts of its training, and open its folder with local_dir=: {call}",
+        command=f"{problem}. Write the prompts of its training into a {DESCRIPTION_FILE} in its folder, see {ADDING}",
+    )
 
 
 def check_architecture(name: str, config: Mapping[str, Any]) -> None:
@@ -52,9 +66,12 @@ def unknown_architecture(name: str, config: Mapping[str, Any], reason: str = "")
     """
     classes = config.get("architectures")
     named = ", ".join(map(str, classes)) if isinstance(classes, list) and classes else "none"
-    return ModelLoadError(
+    problem = (
         f"{name}: the architecture of its config.json (model_type {config.get('model_type')!r}, architectures {named}) "
         f"is not supported{f': {reason}' if reason else ''}. Supported are the families {', '.join(FAMILIES)}. A "
-        f"checkpoint of one of them under other names is described by register_model(ModelDescription(...)) and opened "
-        f"with local_dir=. For a new family see {ADDING}"
+        "checkpoint of one of them under other names is described by"
+    )
+    return ModelLoadError(
+        f"{problem} register_model(ModelDescription(...)) and opened with local_dir=. For a new family see {ADDING}",
+        command=f"{problem} a {DESCRIPTION_FILE} in its folder. For that, and a new family, see {ADDING}",
     )

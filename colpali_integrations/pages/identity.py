@@ -16,12 +16,15 @@ from typing import Any
 
 from PIL import Image
 
-from colpali_integrations.errors import InputError
+from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.pages._urls import is_web_url, last_part
 from colpali_integrations.pages.files import check_is_file, open_file
 from colpali_integrations.pages.images import image_name
 
 __all__ = [
+    "PAGE_KEYS",
     "READER_KEYS",
+    "check_metadata",
     "document_id",
     "file_digest",
     "page_hash",
@@ -33,14 +36,44 @@ __all__ = [
     "text_key",
 ]
 
-# Metadata that this package or readers of the frameworks add; only a caller's own values identify a document.
-READER_KEYS = frozenset(
+PAGE_KEYS = frozenset(
     {
         *("source", "file_path", "file_name", "document_id", "page", "page_label", "page_count", "width", "height"),
         *("dpi", "content_hash", "text_hash", "image_base64", "image_hash", "image_mime_type"),
-        *("file_size", "creation_date", "last_modified_date", "last_accessed_date", "creationdate", "moddate"),
     }
 )
+"""Metadata that every page has of its own; see `pages.document`."""
+
+# Readers of the frameworks add the others; only a caller's own values identify a document.
+READER_KEYS = PAGE_KEYS | {
+    *("file_size", "creation_date", "last_modified_date", "last_accessed_date", "creationdate", "moddate"),
+}
+
+
+def check_metadata(metadata: Mapping[str, Any] | None, *, source: str | None = None) -> None:
+    """Refuse values of the caller in whose place a page has its own.
+
+    Args:
+        metadata: the caller's own values for a document.
+        source: the name or URL that is stored as the document's source; the same one in `metadata` is no loss.
+
+    Raises:
+        ConfigurationError: there is one.
+
+    Example:
+        >>> check_metadata({"tenant": "north"})
+        >>> check_metadata({"tenant": "north", "page": 9})
+        Traceback (most recent call last):
+        colpali_integrations.errors.ConfigurationError: metadata: each page has its own page, so a value ... is lost...
+    """
+    values = metadata if isinstance(metadata, Mapping) else {}
+    kept = {"source"} if source is not None and values.get("source") == source else set()
+    if taken := sorted((PAGE_KEYS & values.keys()) - kept):
+        identity = ", and give the document its id by document_id=" if "document_id" in taken else ""
+        raise ConfigurationError(
+            f"metadata: each page has its own {', '.join(taken)}, so a value of the caller is lost; use another "
+            f"name{identity}"
+        )
 
 
 def real_path(path: str | os.PathLike[str]) -> str:
@@ -90,7 +123,8 @@ def page_name(source: str, number: int) -> str:
     >>> page_name("reports/2024.pdf", 7)
     '2024.pdf, page 7'
     """
-    return f"{PurePath(source).name or source}, page {number}"
+    name = last_part(source) if is_web_url(source) else PurePath(source).name
+    return f"{name or source}, page {number}"
 
 
 def page_hash(digest: str, number: int) -> str:

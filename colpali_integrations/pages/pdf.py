@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -16,6 +15,7 @@ from typing import IO, Any, Protocol, TypeAlias
 from PIL import Image
 
 from colpali_integrations._forks import hold_during_forks
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
 from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.images import image_name, read_whole
@@ -36,7 +36,7 @@ __all__ = [
     "whole_number",
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
 
@@ -400,7 +400,8 @@ class _OpenPdf:
     def _warn_of_fonts(self, page: int, names: tuple[str, ...]) -> None:
         if names and not self._has_warned:
             self._has_warned = True  # once per document
-            logger.warning("%s, page %d: %s", self.name, page, missing_fonts_message(names))
+            message = missing_fonts_message(names)
+            logger.warning("%s, page %d: %s", self.name, page, message, extra={"missing_fonts": names})
 
     def _warn(self, page: int, size: tuple[float, float], drawn: float, dpi: float) -> None:
         logger.warning(

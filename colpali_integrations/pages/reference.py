@@ -1,13 +1,18 @@
-"""Drawing a page again from its metadata; `document` lists their keys."""
+"""Drawing a page again from its metadata; `document` lists their keys.
+
+Metadata may come from a store from elsewhere, and name any file. So a file is shown only if its content is that of the
+metadata's `content_hash`, which cannot be known without the file, or if the caller names the folders of the files.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 from PIL import Image
@@ -19,12 +24,25 @@ from colpali_integrations.pages.images import ImagePages, load_image
 from colpali_integrations.pages.metadata import has_own_picture
 from colpali_integrations.pages.pdf import is_pdf, open_pdf
 
-__all__ = ["DEFAULT_DPI", "encode_base64", "encode_png", "page_file", "page_image"]
+__all__ = [
+    "DEFAULT_DPI",
+    "Roots",
+    "draw_page",
+    "encode_base64",
+    "encode_png",
+    "has_content_hash",
+    "page_file",
+    "page_image",
+    "root_folders",
+]
 
 DEFAULT_DPI = 150.0
 _LIMITS = ImageLimits()
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes"
+Roots: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None"
+"""Folders whose files may be shown, or one; None for files of known content."""
+
+_HASH = re.compile("[0-9a-f]{16}|[0-9a-f]{64}")
 
 
 def page_image(
@@ -35,12 +53,13 @@ def page_image(
     isolate: bool = True,
     max_pixels: int = MAX_PIXELS,
     image_formats: Iterable[str] = (),
+    roots: Roots = None,
 ) -> Image.Image:
     """Draw a page again from its file, or decode the base64 in its metadata.
 
     Args:
-        metadata: with `file_path` or `source`, and `page` (and perhaps `dpi`), or with `image_base64`. With a
-            `content_hash` the file must not have changed.
+        metadata: with `file_path` or `source`, `page` and `content_hash` (and perhaps `dpi`), or with `image_base64`.
+            The file must not have changed.
         dpi: draw a PDF page at this resolution instead of the metadata's. A picture in the metadata is preferred with
             None, and where the file is missing, has changed or cannot be opened. One that a caller put into the
             metadata of a page is always preferred.
@@ -48,33 +67,69 @@ def page_image(
         isolate: False to draw a PDF that you trust in this process, without limits; see `open_pdf`.
         max_pixels: of an image; see `load_image`.
         image_formats: further formats of images; see `load_image`.
+        roots: open only files in these folders, links followed; their metadata need no `content_hash`. None opens a
+            file anywhere, if its content is that of the `content_hash`.
 
     Returns:
         An RGB image.
 
     Raises:
-        InputError: the metadata refers to no page, or its file is missing or has changed.
+        InputError: the metadata refers to no page, or its file is missing, has changed or may not be shown.
         PdfError: the PDF or its page cannot be read.
         ImageError: the picture cannot be read.
 
     Example:
-        >>> page_image({"source": "report.pdf", "page": 2}, dpi=72).size
+        >>> page_image({"source": "report.pdf", "page": 2}, roots=["."], dpi=72).size
         (596, 842)
     """
-    encoded, limits = metadata.get("image_base64"), ImageLimits(max_pixels, image_formats)
+    limits = ImageLimits(max_pixels, image_formats)
+    return draw_page(metadata, dpi=dpi, password=password, isolate=isolate, limits=limits, roots=roots, known=True)
+
+
+def draw_page(
+    metadata: Mapping[str, Any],
+    *,
+    dpi: float | None = None,
+    password: str | None = None,
+    isolate: bool = True,
+    limits: ImageLimits = _LIMITS,
+    roots: Roots = None,
+    known: bool = False,
+) -> Image.Image:
+    """Draw a page again, as `page_image`, of a file that the caller named.
+
+    Args:
+        metadata: as for `page_image`, or without a `content_hash`.
+        dpi: as for `page_image`.
+        password: as for `page_image`.
+        isolate: as for `page_image`.
+        limits: of an image.
+        roots: as for `page_image`.
+        known: require a `content_hash` without `roots`, as `page_image`.
+
+    Raises:
+        InputError: as `page_image`.
+    """
+    encoded = metadata.get("image_base64")
     if not encoded:
-        return _drawn(metadata, dpi, password, isolate, limits)
+        return _drawn(metadata, dpi, password, isolate, limits, roots, known)
     if dpi is not None and has_own_picture(metadata):
         with suppress(InputError):
-            return _drawn(metadata, dpi, password, isolate, limits)
+            return _drawn(metadata, dpi, password, isolate, limits, roots, known)
     uri = f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}"
     return load_image(uri, **limits.options)
 
 
 def _drawn(
-    metadata: Mapping[str, Any], dpi: float | None, password: str | None, isolate: bool, limits: ImageLimits
+    metadata: Mapping[str, Any],
+    dpi: float | None,
+    password: str | None,
+    isolate: bool,
+    limits: ImageLimits,
+    roots: Roots,
+    known: bool,
 ) -> Image.Image:
-    path, number = page_file(metadata, limits)
+    path, number = page_file(metadata, limits=limits, roots=roots, known=known)
     if not is_pdf(path):
         if number == 1 and "page_count" not in metadata:
             return load_image(path, **limits.options)  # one image, of which further frames are logged
@@ -83,17 +138,22 @@ def _drawn(
         return pdf.render(number, dpi or metadata.get("dpi") or DEFAULT_DPI)
 
 
-def page_file(metadata: Mapping[str, Any], limits: ImageLimits = _LIMITS) -> tuple[str, int]:
+def page_file(
+    metadata: Mapping[str, Any], *, limits: ImageLimits = _LIMITS, roots: Roots = None, known: bool = False
+) -> tuple[str, int]:
     """The file of a page and the page's number, after checking that the file has not changed.
 
     Args:
         metadata: as for `page_image`; the first 16 digits of a content hash suffice.
         limits: of an image that may have been indexed as a picture in memory.
+        roots: as for `page_image`.
+        known: as for `draw_page`.
 
     Raises:
-        InputError: the metadata refers to no page, or its file is missing or has changed.
+        InputError: the metadata refers to no page, or its file is missing, has changed or may not be shown.
     """
-    number, path = metadata.get("page"), _existing(metadata)
+    number, folders = metadata.get("page"), root_folders(roots)
+    permitted = [path for path in _paths(metadata) if folders is None or _inside(path, folders)]
     if isinstance(number, float) and number.is_integer():
         number = int(number)  # some stores return all numbers as floats
     if not _paths(metadata) or not isinstance(number, int) or isinstance(number, bool):
@@ -101,14 +161,39 @@ def page_file(metadata: Mapping[str, Any], limits: ImageLimits = _LIMITS) -> tup
             "the metadata refers to no page: it needs 'source' or 'file_path' and 'page' (1-based), or 'image_base64'; "
             f"its keys are: {', '.join(map(str, metadata)) or 'none'}"
         )
+    first = _paths(metadata)[0]
+    if not permitted:
+        raise InputError(
+            f"{page_name(first, number)} is not shown: {first!r} is in none of the folders of roots={folders}"
+        )
+    content_hash = metadata.get("content_hash")
+    if known and folders is None and not has_content_hash(metadata):
+        raise InputError(
+            f"{page_name(first, number)} is not shown: its metadata have no content_hash, by which its file would be "
+            "known. Index it again, or pass roots=[folder] to show the files of a folder"
+        )
+    path = next((path for path in permitted if os.path.isfile(path)), None)  # noqa: PTH113 - it may be any text
     if path is None:
-        first = _paths(metadata)[0]
         raise InputError(
             f"cannot draw {page_name(first, number)}: no file at {first!r}. A relative path is valid only in the "
             "folder where the page was loaded; pages without a file include their picture only on request"
         )
-    _check_content(path, number, metadata.get("content_hash"), limits)
+    _check_content(path, number, content_hash, limits)
     return path, number
+
+
+def root_folders(roots: Roots) -> list[str] | None:
+    """The folders of `roots` as strings; None for None."""
+    if roots is None:
+        return None
+    several = [roots] if isinstance(roots, str | os.PathLike) else roots
+    return [os.path.expanduser(os.fspath(folder)) for folder in several]  # noqa: PTH111 - an unknown user is no error
+
+
+def has_content_hash(metadata: Mapping[str, Any]) -> bool:
+    """Whether metadata have a content hash, or the first 16 digits of one, by which the file of a page is known."""
+    content_hash = metadata.get("content_hash")
+    return isinstance(content_hash, str) and _HASH.fullmatch(content_hash) is not None
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -125,16 +210,29 @@ def encode_base64(image: Image.Image) -> str:
 
 def _paths(metadata: Mapping[str, Any]) -> list[str]:
     names = (metadata.get("file_path"), metadata.get("source"))
-    return [str(Path(name).expanduser()) for name in names if isinstance(name, str) and name]
+    # The name of an unknown user behind "~" is no error here.
+    return [str(Path(os.path.expanduser(name))) for name in names if isinstance(name, str) and name]  # noqa: PTH111
 
 
-def _existing(metadata: Mapping[str, Any]) -> str | None:
-    return next((path for path in _paths(metadata) if Path(path).is_file()), None)
+def _inside(path: str, folders: Iterable[str]) -> bool:
+    """Whether a file is in one of the folders, once links are followed."""
+    # Following a path of another machine (Windows) would report this user to it.
+    if path.startswith(("\\\\", "//")) and not any(_normal(path).is_relative_to(_normal(one)) for one in folders):
+        return False
+    try:
+        place = _normal(os.path.realpath(path))
+    except ValueError:  # a null byte
+        return False
+    return any(place.is_relative_to(_normal(os.path.realpath(folder))) for folder in folders)
+
+
+def _normal(path: str) -> PurePath:
+    return PurePath(os.path.normcase(path))
 
 
 def _check_content(path: str, number: int, content_hash: object, limits: ImageLimits) -> None:
     """Refuse a file that has changed since it was indexed: its page would be the wrong picture."""
-    if not isinstance(content_hash, str) or len(content_hash) not in (16, 64):
+    if not isinstance(content_hash, str) or not _HASH.fullmatch(content_hash):
         return
     unchanged = page_hash(file_digest(path), number).startswith(content_hash)
     if not unchanged and number == 1 and not is_pdf(path):  # it may have been indexed as a picture in memory

@@ -15,7 +15,8 @@ from PIL import Image
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, FingerprintError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.registry import ModelDescription, register_model
+from colpali_integrations.models.description import ModelDescription
+from colpali_integrations.models.registry import register_model
 from colpali_integrations.ray.pages import PAGE
 from colpali_integrations.scoring.pooling import mean_pool
 from colpali_integrations.stores.settings import StoredModel

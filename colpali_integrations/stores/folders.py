@@ -24,6 +24,7 @@ class FoundDocuments(list[Path]):
         passed_over: by reason: `other_suffix`, `hidden` (a file, or a folder with all in it), `excluded`,
             `linked_folder` (behind a symbolic link), `unreadable_folder`, and `not_a_file` (a device, a pipe, a broken
             link).
+        several: whether there may be more than one: there is, or a folder was searched.
 
     Example:
         >>> found = find_documents("reports/")
@@ -33,9 +34,12 @@ class FoundDocuments(list[Path]):
 
     passed_over: Counter[str]
 
-    def __init__(self, paths: Iterable[Path] = (), passed_over: Iterable[str] = ()) -> None:
+    def __init__(
+        self, paths: Iterable[Path] = (), passed_over: Iterable[str] = (), *, in_folders: bool = False
+    ) -> None:
         super().__init__(paths)
         self.passed_over = Counter(passed_over)
+        self.several = in_folders or len(self) > 1
 
 
 def find_documents(
@@ -65,6 +69,7 @@ def find_documents(
         >>> [path.as_posix() for path in find_documents(["report.pdf", "reports/", "report.pdf"])]
         ['report.pdf', 'reports/2024.pdf']
     """
+    in_folders = False
     suffixes = {".pdf", *image_suffixes(ImageLimits(image_formats=image_formats).image_formats)}
     search = _Search(suffixes, [exclude] if isinstance(exclude, str) else list(exclude), follow_symlinks)
     files: dict[str, Path] = {}
@@ -72,9 +77,10 @@ def find_documents(
         path = Path(name).expanduser()
         if not path.exists():
             raise InputError(f"no such file or folder: {name}")
+        in_folders = in_folders or path.is_dir()
         for file in search.files(path) if path.is_dir() else [path]:
             files.setdefault(real_path(file), file)
-    return FoundDocuments(files.values(), search.passed_over.elements())
+    return FoundDocuments(files.values(), search.passed_over.elements(), in_folders=in_folders)
 
 
 class _Search:

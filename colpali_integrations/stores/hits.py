@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.reference import Roots, root_folders
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import StoredModel
 
@@ -122,10 +122,12 @@ class Hits(list[Hit]):
         password: str | None = None,
         max_pixels: int = MAX_PIXELS,
         image_formats: Iterable[str] = (),
+        roots: Roots = None,
     ) -> HtmlReport:
         """Show the pages as one HTML file, with boxes and heatmaps of the question's words.
 
-        Pictures are drawn from the pages' files; a note replaces the picture of a file that is missing or has changed.
+        Pictures are drawn from the pages' files; a note replaces the picture of a file that is missing or has changed,
+        or that may not be shown.
 
         Args:
             question: the title; by default the `text` of the search.
@@ -137,6 +139,7 @@ class Hits(list[Hit]):
             password: for encrypted PDFs.
             max_pixels: of an image; see `pages.load_image`.
             image_formats: further formats of images; see `pages.load_image`.
+            roots: as for `pages.page_image`: show files in these folders alone.
 
         Returns:
             A string; `.save(path)` writes it.
@@ -163,8 +166,8 @@ class Hits(list[Hit]):
             maps = self.store.similarity_maps(self.query, ids, tokens=names) if heatmaps else {}
         title = (self.text or "") if question is None else question
         note = "" if names is not None else _UNNAMED
-        draw = partial(report_picture, password=password, limits=ImageLimits(max_pixels, image_formats))
-        return self._report(title, limit, max_side, note, boxes, maps, draw)
+        limits = ImageLimits(max_pixels, image_formats)
+        return self._report(title, limit, max_side, note, boxes, maps, password, limits, roots)
 
     def _repr_html_(self) -> str:
         """The report in notebooks; an error becomes a note instead of a traceback."""
@@ -181,8 +184,12 @@ class Hits(list[Hit]):
         note: str,
         boxes: Mapping[str, Any],
         maps: Mapping[str, Any],
-        draw: Callable[..., tuple[Image.Image | None, str]] = report_picture,
+        password: str | None = None,
+        limits: ImageLimits | None = None,
+        roots: Roots = None,
     ) -> HtmlReport:
+        folders = root_folders(roots)
+        draw = partial(report_picture, password=password, limits=limits or ImageLimits(), roots=folders)
         pages = []
         for hit in self[:limit]:
             entry = hit.entry

@@ -25,12 +25,13 @@ from colpali_integrations.stores.ingest import (
     check_on_error,
     ingest,
     listening,
+    no_such_pages,
     skipped,
 )
 from colpali_integrations.stores.items import DocumentSource, page_entry
 from colpali_integrations.stores.store import MultiVectorStore
 
-__all__ = ["check_document_id", "index_documents", "read_documents"]
+__all__ = ["are_several", "check_document_id", "index_documents", "read_documents"]
 
 
 def check_document_id(document_id: str | None, sources: Sequence[object]) -> None:
@@ -45,6 +46,18 @@ def check_document_id(document_id: str | None, sources: Sequence[object]) -> Non
     if folders or len(sources) != 1:
         given = f"{folders[0]} is a folder" if folders else f"there are {len(sources)}"
         raise ConfigurationError(f"document_id names one document, and {given}")
+
+
+def are_several(sources: Sequence[object], documents: Sequence[object]) -> bool:
+    """Whether a caller's sources stand for several documents, as a folder does even where it has only one.
+
+    Args:
+        sources: of the caller: files, folders and others.
+        documents: the documents among them and in the folders.
+    """
+    return len(documents) > 1 or any(
+        isinstance(one, str | os.PathLike) and Path(one).expanduser().is_dir() for one in sources
+    )
 
 
 def read_documents(
@@ -63,7 +76,7 @@ def read_documents(
 
     Raises:
         ConfigurationError: `on_error` has another value.
-        InputError: a document or page cannot be read.
+        InputError: a document or page cannot be read, or no document has a requested page.
 
     Example:
         >>> [entry.name for entry in read_documents([DocumentSource(source="report.pdf", pages=[2])])]
@@ -83,7 +96,7 @@ def read_documents(
 def index_documents(
     paths: Paths,
     *,
-    model: ColPali,
+    model: ColPali | str | os.PathLike[str],
     store: MultiVectorStore | str | os.PathLike[str],
     exclude: Iterable[str] = (),
     follow_symlinks: bool = False,
@@ -109,13 +122,14 @@ def index_documents(
 
     Args:
         paths: one or several files and folders, or the result of `find_documents`.
-        model: the encoder.
+        model: the encoder; or the name or folder of a model, which goes on with the settings of the store's pages.
         store: the destination; a folder is opened, or made, as a store of this model.
         exclude: patterns of files in folders to skip; see `find_documents`.
         follow_symlinks: search folders behind symbolic links too; see `find_documents`.
         metadata: the caller's own values, for every page.
         document_id: identity of a single document, instead of the one derived from its path and `metadata`.
-        pages: 1-based numbers of the pages of each document; None for all.
+        pages: 1-based numbers of the pages of each document; None for all. Pages beyond the end of one of several
+            documents are passed over, and counted in the report as `absent`.
         dpi: resolution of PDF pages.
         password: for encrypted PDFs.
         isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
@@ -132,7 +146,8 @@ def index_documents(
         Numbers, the failures, and warnings about documents.
 
     Raises:
-        InputError: a path does not exist; with `on_error="raise"` also if a document cannot be read.
+        InputError: a path does not exist, or no document has a requested page; with `on_error="raise"` also if a
+            document cannot be read.
         ConfigurationError: an option has an invalid value.
         StoreError: the store cannot be written.
         FingerprintError: the store was made by another model, or its pages with other settings.
@@ -145,7 +160,7 @@ def index_documents(
         >>> first.added, report.added, report.present, report.failures
         (2, 1, 2, [])
     """
-    limits = model.image_limits.override(max_pixels, image_formats)
+    limits = (model.image_limits if isinstance(model, ColPali) else ImageLimits()).override(max_pixels, image_formats)
     documents = _documents(paths, document_id, exclude, follow_symlinks, limits)
     numbers = page_numbers(pages)
     if not dpi > 0:
@@ -156,6 +171,7 @@ def index_documents(
             document_id=document_id,
             metadata=metadata,
             pages=numbers,
+            pass_over=documents.several,
             dpi=dpi,
             password=password,
             isolate=isolate,
@@ -188,6 +204,7 @@ def _documents(
 
 def _read(sources: Iterable[DocumentSource]) -> Iterator[tuple[str, int, Entry | ColPaliError]]:
     """Read pages: name, number of pages found since the last one, and the entry or the error."""
+    found, absent, longest = 0, 0, 0
     for source in sources:
         try:
             document = source.open()
@@ -195,7 +212,9 @@ def _read(sources: Iterable[DocumentSource]) -> Iterator[tuple[str, int, Entry |
             yield source.label, 1, item_error(error)
             continue
         with document:
-            numbers = list(range(1, document.page_count + 1) if source.pages is None else source.pages)
+            numbers = source.numbers(document)
+            found, longest = found + len(numbers), max(longest, document.page_count)
+            absent += len(source.pages or numbers) - len(numbers)
             for index, number in enumerate(numbers):
                 page: Entry | ColPaliError
                 try:
@@ -203,3 +222,5 @@ def _read(sources: Iterable[DocumentSource]) -> Iterator[tuple[str, int, Entry |
                 except BaseException as error:
                     page = item_error(error)
                 yield page_name(document.name, number), 0 if index else len(numbers), page
+    if absent and not found:
+        raise no_such_pages(longest)

@@ -7,7 +7,7 @@ so an error or an interruption loses only the batch in flight.
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,8 @@ from threading import Event
 from typing import Any, Literal, TypeAlias
 
 from colpali_integrations._failures import item_error
-from colpali_integrations.errors import ColPaliError, ConfigurationError, ModelError
+from colpali_integrations._logs import package_logger
+from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError, ModelError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import READER_KEYS, page_id
@@ -29,6 +30,7 @@ from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.limits import check_numbers
+from colpali_integrations.stores.opening import open_model
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = [
@@ -41,10 +43,11 @@ __all__ = [
     "check_on_error",
     "ingest",
     "listening",
+    "no_such_pages",
     "skipped",
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 OnError: TypeAlias = Literal["raise", "skip"]
 
@@ -105,6 +108,7 @@ class IngestReport:
         updated: stored with other metadata, which were replaced.
         replaced: of those added and copied, new content in place of old.
         removed: pages that their document no longer has.
+        absent: requested pages beyond the end of one of several documents.
         failures: items that could not be stored.
         warnings: one per document that has pages without some of their characters, because a font is missing.
         passed_over: numbers of files and folders that a search did not take, by reason; see `FoundDocuments`.
@@ -123,6 +127,7 @@ class IngestReport:
     updated: int = 0
     replaced: int = 0
     removed: int = 0
+    absent: int = 0
     failures: list[Failure] = field(default_factory=list)
     warnings: list[DocumentWarning] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
@@ -170,7 +175,7 @@ def ingest(
     sources: Iterable[DocumentSource | Item],
     *,
     store: MultiVectorStore,
-    model: ColPali,
+    model: ColPali | str | os.PathLike[str],
     batch_size: int | None = None,
     parallel: int | None = None,
     on_error: OnError = "raise",
@@ -188,7 +193,8 @@ def ingest(
     Args:
         sources: documents, and items of an adapter; of several items with one id, the last one counts.
         store: the destination.
-        model: the encoder; the model of the store.
+        model: the encoder, the model of the store; or its name or folder, which goes on with the settings of the
+            store's pages.
         batch_size: as `ColPali.embed_images`.
         parallel: as `ColPali.embed_images`.
         on_error: "raise" the error of an item that cannot be read or encoded, after storing those before it, or
@@ -205,7 +211,7 @@ def ingest(
 
     Raises:
         ConfigurationError: an option has an invalid value.
-        InputError: a document or page cannot be read, or a text is empty.
+        InputError: a document or page cannot be read, a text is empty, or no document has a requested page.
         EncodingError: the model cannot encode a page.
         StoreError: metadata that cannot be written as JSON, or the store cannot be written.
         FingerprintError: the store was made by another model, or its pages with other settings.
@@ -220,12 +226,15 @@ def ingest(
         0 2
     """
     check_on_error(on_error)
+    model = open_model(model, store.model)
     store.require_pages(model)
     parts = list(pieces(sources, together or sys.maxsize)) or [[]]
     with listening(progress) as listener:
         run = _Run(store, model, on_error, stop or Event(), listener, force=force)
         for index, part in enumerate(parts):
             run.plan(part)
+            if index + 1 == len(parts):
+                run.require_pages()
             run.store_known()
             run.encode(batch_size, parallel, later=sum(map(len, parts[index + 1 :])))
         run.clean_up()
@@ -261,8 +270,19 @@ def skipped(name: str, error: ColPaliError, on_error: OnError) -> Failure:
     """Raise an error, or log it, as `on_error` requires. A model that cannot be loaded is no fault of an item."""
     if on_error == "raise" or isinstance(error, ModelError):
         raise error from error.__cause__
-    logger.warning("skipped %s: %s", name, error)
-    return Failure(name, error)
+    failure = Failure(name, error)
+    logger.warning("skipped %s: %s", name, error, extra={"failure": failure})
+    return failure
+
+
+def no_such_pages(longest: int) -> InputError:
+    """The error about page numbers that none of several documents has.
+
+    Args:
+        longest: number of pages of the longest document.
+    """
+    has = "1 page" if longest == 1 else f"{longest} pages"
+    return InputError(f"pages: no document has any of the requested pages; the longest has {has}")
 
 
 def _has_content(entry: Entry | None, key: str) -> bool:
@@ -293,6 +313,7 @@ class _Run:
         self._failed: set[str] = set()
         self._missing_fonts: dict[str, dict[int, tuple[str, ...]]] = {}  # by document and page
         self._settled: set[str] = set()  # ids whose entries are up to date in the store
+        self._longest = 0  # number of pages of the longest document
         self._progress = Progress(0, 0)
 
     # -- planning -----------------------------------------------------------------------------------------------
@@ -326,10 +347,17 @@ class _Run:
         except BaseException as error:
             self._fail(source.label, item_error(error), source.index)
             return None
+        self.report.absent += len(source.pages or items) - len(items)
+        self._longest = max(self._longest, document.page_count)
         self._plan(items)
         if source.pages is None and source.id is None:
             self._whole.append((document.document_id, {item.id for item in items}))
         return document
+
+    def require_pages(self) -> None:
+        """Refuse page numbers that no document has."""
+        if self.report.absent and not self._order:
+            raise no_such_pages(self._longest)
 
     def _plan(self, items: Sequence[Item]) -> None:
         self._items.update((item.id, item) for item in items)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.identity import check_metadata
 from colpali_integrations.pages.images import ImageSource, image_name
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores.entries import Entry
 
 __all__ = ["DocumentSource", "Item", "page_entry"]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 SourceOrLoader: TypeAlias = "Source | Callable[[], Source]"
 
@@ -32,6 +33,8 @@ class DocumentSource:
         metadata: the caller's own values, for every page.
         extra_metadata: values for every page that are no part of its identity.
         pages: 1-based numbers; None for all.
+        pass_over: leave out requested pages beyond the document's end, as for one of several documents; otherwise they
+            are an error.
         dpi: resolution of PDF pages.
         password: for an encrypted PDF.
         isolate: False to read a PDF that you trust in this process, without limits; see `pages.open_pdf`.
@@ -43,7 +46,8 @@ class DocumentSource:
         index: position in the caller's list, for error messages.
 
     Raises:
-        ConfigurationError: `pages` are not 1-based whole numbers, or max_pixels or image_formats has an invalid value.
+        ConfigurationError: `pages` are not 1-based whole numbers, `metadata` has values in whose place a page has its
+            own, or max_pixels or image_formats has an invalid value.
 
     Example:
         >>> source = DocumentSource(source="report.pdf", metadata={"tenant": "north"})
@@ -57,7 +61,8 @@ class DocumentSource:
     document_id: str | None = None
     metadata: Mapping[str, Any] | None = None
     extra_metadata: Mapping[str, Any] | None = None
-    pages: Iterable[int] | None = None
+    pages: Sequence[int] | None = None
+    pass_over: bool = False
     dpi: float = DEFAULT_DPI
     password: str | None = None
     isolate: bool = True
@@ -73,11 +78,12 @@ class DocumentSource:
         limits = ImageLimits(self.max_pixels, self.image_formats)
         object.__setattr__(self, "image_formats", limits.image_formats)
         object.__setattr__(self, "pages", [1] if self.one_image else page_numbers(self.pages))
+        check_metadata(self.metadata, source=self.name)
 
     @property
     def label(self) -> str:
         """The document's name in messages."""
-        return self.name or ("a document" if callable(self.source) else image_name(self.source))
+        return image_name(self.name or ("a document" if callable(self.source) else self.source))
 
     def open(self) -> PagedDocument:
         """Open the document.
@@ -98,11 +104,17 @@ class DocumentSource:
             image_formats=self.image_formats,
         )
 
+    def numbers(self, document: PagedDocument) -> list[int]:
+        """The numbers of the requested pages, without those that are passed over."""
+        if self.pages is None:
+            return list(range(1, document.page_count + 1))
+        return [number for number in self.pages if not self.pass_over or number <= document.page_count]
+
     def items(self, document: PagedDocument) -> list[Item]:
         """The items of the requested pages, which are not read yet."""
         if self.one_image and document.page_count > 1:
             logger.warning("%s has %d frames; the first is used", document.name, document.page_count)
-        return [self._item(page) for page in document.pages(self.pages)]
+        return [self._item(page) for page in document.pages(self.numbers(document))]
 
     def _item(self, page: DocumentPage) -> Item:
         id_ = self.id or page.id

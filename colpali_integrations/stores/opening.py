@@ -7,34 +7,57 @@ from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError, StoreError
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.registry import ModelDescription, find_model
+from colpali_integrations.models.description import ModelDescription
+from colpali_integrations.models.families import FAMILIES
+from colpali_integrations.models.fingerprint import same_identity
+from colpali_integrations.models.loading import describe
+from colpali_integrations.models.options import ModelOptions
+from colpali_integrations.models.registry import find_model
+from colpali_integrations.models.shared import shared_model
 from colpali_integrations.stores.embedded.database import read_manifest
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import Engine
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
 
-__all__ = ["ModelLike", "open_engine", "registered_options", "stored_model", "stored_settings"]
+__all__ = [
+    *("ModelLike", "continued_options", "open_engine", "open_model", "question_model", "refuse_other_model"),
+    *("registered_options", "stored_model", "stored_settings", "with_secrets", "without_secrets"),
+]
 
-ModelLike: TypeAlias = "ColPali | ModelDescription | StoredModel | str"
+ModelLike: TypeAlias = "ColPali | ModelDescription | StoredModel | str | os.PathLike[str]"
 
 
-def stored_model(model: ModelLike) -> StoredModel:
-    """The record of a model, of its description, or of a model registered by a name.
+def stored_model(model: ModelLike, *, beside: StoredModel | None = None) -> StoredModel:
+    """The record of a model, of its description, or of the model of a name or folder.
+
+    Args:
+        model: any of these.
+        beside: the model of a store, with whose settings a name or folder goes on; see `continued_options`.
 
     Raises:
-        ModelNotFoundError: no model is registered by that name.
+        ConfigurationError: it is none of these.
+        ModelNotFoundError: the name is unknown and there is no such folder.
+        ModelLoadError: the files of the folder cannot be described.
     """
     if isinstance(model, StoredModel):
         return model
-    if isinstance(model, str):
-        model = find_model(model)
-    return StoredModel.of(model.description if isinstance(model, ColPali) else model)
+    if isinstance(model, str | os.PathLike):
+        options = {} if beside is None else continued_options(beside, model)
+        model, _ = describe(model, ModelOptions(**options))
+    elif isinstance(model, ColPali):
+        model = model.description
+    if not isinstance(model, ModelDescription):
+        raise ConfigurationError(
+            f"model must be a ColPali, a ModelDescription, or the name or folder of a model, got {type(model).__name__}"
+        )
+    return StoredModel.of(model)
 
 
 def registered_options(model: StoredModel, *, where: str, advice: str) -> dict[str, Any]:
@@ -51,12 +74,136 @@ def registered_options(model: StoredModel, *, where: str, advice: str) -> dict[s
         ConfigurationError: no model is registered by that name.
     """
     try:
-        find_model(model.name)
+        description = find_model(model.name)
     except ModelNotFoundError as error:
         raise ConfigurationError(
             f"{where} was made by the model {model.name!r}, which is not registered here; {advice}"
         ) from error
-    return model.fingerprint.pages.options
+    return _settings_of_pages(model, description)
+
+
+def continued_options(
+    model: StoredModel, name_or_path: str | os.PathLike[str], options: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The caller's options for a model, and beside them those that make a store's pages, if it is the store's model.
+
+    So a store goes on with its settings, whether its model is named again or not. Another model of the same space, and
+    one of another space, gets the caller's options alone.
+
+    Args:
+        model: of the store.
+        name_or_path: that the caller gives for a model.
+        options: that the caller gives, which count more.
+
+    Raises:
+        ColPaliError: as `ColPali.from_pretrained`, of a name or folder that cannot be described.
+    """
+    described, _ = describe(name_or_path, ModelOptions(**options))
+    settings = _settings_of_pages(model, described)
+    weights = replace(described, **settings).fingerprint.pages.weights
+    if not same_identity(weights, model.fingerprint.pages.weights):
+        return dict(options)
+    own = described.fingerprint.pages.options
+    return {**{name: value for name, value in settings.items() if value != own.get(name)}, **options}
+
+
+def open_model(model: ColPali | str | os.PathLike[str], stored: StoredModel) -> ColPali:
+    """The model itself; of a name or folder the process's model, which goes on with the settings of a store's pages.
+
+    Args:
+        model: of the caller.
+        stored: the model of the store.
+
+    Raises:
+        ConfigurationError: it is neither a `ColPali` nor a name or folder.
+        ColPaliError: as `ColPali.from_pretrained`, of a name or folder.
+    """
+    if isinstance(model, ColPali):
+        return model
+    if not isinstance(model, str | os.PathLike):
+        raise ConfigurationError(
+            f"model must be a ColPali, or the name or folder of a model, got {type(model).__name__}"
+        )
+    return shared_model(model, ModelOptions(**continued_options(stored, model)))
+
+
+def _settings_of_pages(model: StoredModel, description: ModelDescription) -> dict[str, Any]:
+    """The options by which a model makes a store's pages, as far as they are options of its family."""
+    settings = {**model.fingerprint.pages.options, "dim": model.dim}
+    if description.origin is not None:
+        settings.pop("precision", None)  # an exported folder has its own
+    names = FAMILIES[description.family].settings if description.is_checkpoint else ()
+    chosen = {name: value for name, value in settings.items() if name in names}
+    if chosen.get("dim") == description.dim:
+        del chosen["dim"]
+    return chosen
+
+
+def question_model(stored: StoredModel, named: str | os.PathLike[str] | None, *, where: str) -> ColPali:
+    """The process's model for a store that was opened without a `ColPali`.
+
+    Args:
+        stored: the model of the store.
+        named: the name or folder that the store was opened with; None for the registered model of the store's name.
+        where: the store, for the message.
+
+    Raises:
+        ConfigurationError: nothing was named, and the store's model is not registered here.
+    """
+    if named is not None:
+        return open_model(named, stored)
+    options = registered_options(stored, where=where, advice="open it with model=<the folder of the model>")
+    return shared_model(stored.name, ModelOptions(**options))
+
+
+def refuse_other_model(stored: StoredModel | None, model: ModelDescription | None, *, where: str) -> None:
+    """Refuse a model of another space than a store's before it is loaded, which may download it.
+
+    Args:
+        stored: the store's; None where there is none yet.
+        model: a registered model; None for another, whose files decide.
+        where: the store, for the message.
+
+    Raises:
+        FingerprintError: it is of another space.
+    """
+    if stored is not None and model is not None and model.name.lower() != stored.name.lower():
+        stored.require_space(StoredModel.of(model), where=where)
+
+
+def without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a store that a pickle may hold: None in the place of the API key.
+
+    Args:
+        options: of `MultiVectorStore.open`, with those of `QdrantClient`.
+
+    Raises:
+        ConfigurationError: an option that may hold a secret, and has no place outside of a pickle.
+
+    Example:
+        >>> without_secrets({"url": "https://qdrant:6333", "api_key": "secret"})
+        {'url': 'https://qdrant:6333', 'api_key': None}
+    """
+    if secret := [name for name in options if name in _SECRETS]:
+        raise ConfigurationError(f"a store with {secret[0]}= cannot be pickled: it may hold a secret. Open it anew")
+    if "@" in str(options.get("url") or ""):
+        raise ConfigurationError("a store whose url= has a password cannot be pickled; pass api_key=, or open it anew")
+    return {name: None if name == _API_KEY else value for name, value in options.items()}
+
+
+def with_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that `without_secrets` returned, with the API key of this process's environment.
+
+    Raises:
+        ConfigurationError: there is no such variable.
+    """
+    if _API_KEY not in options or options[_API_KEY] is not None:
+        return dict(options)
+    if not (key := os.environ.get(_KEY_VARIABLE)):
+        raise ConfigurationError(
+            f"a pickled store holds no API key: set {_KEY_VARIABLE} where it is unpickled, or open the store anew"
+        )
+    return {**options, _API_KEY: key}
 
 
 def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
@@ -96,7 +243,7 @@ def open_engine(
         url: of a Qdrant server.
         client: a ready `QdrantClient`.
         collection_name: of the collection on the server.
-        options: `model` (a StoredModel) and the other fields of `Settings`; None for those that were not passed.
+        options: `model` and the other fields of `Settings`; None for those that were not passed.
         folder_options: `read_only` and `file_mode`; None for those that were not passed.
         collection_options: for a collection that is created.
         client_options: for `QdrantClient`.
@@ -144,23 +291,30 @@ def open_engine(
         settings = _settings(None, requested, MemoryEngine.where, default="exact")
         engine = MemoryEngine(schema=settings.schema, manifest=settings.to_dict())
     # Two processes may create the store at the same time; the second one must accept the settings of the first.
+    requested["model"] = settings.model
     return engine, _settings(engine.manifest, requested, engine.where, default="exact")
 
 
 def _settings(
     manifest: Mapping[str, Any] | None, requested: dict[str, Any], where: str, *, default: FirstStage
 ) -> Settings:
+    model: ModelLike | None = requested.get("model")
     if manifest is not None:
         settings = Settings.from_dict(manifest, where=where)
-        settings.require(replace(settings, **requested), where=where)
+        record = settings.model if model is None else stored_model(model, beside=settings.model)
+        settings.require(replace(settings, **{**requested, "model": record}), where=where)
         return settings
-    if "model" not in requested:
+    if model is None:
         raise StoreError(f"there is no such store yet: {where}; pass model= to make it, or index documents into it")
-    if not requested["model"].unit_length:
+    record = stored_model(model)
+    if not record.unit_length:
         default = "exact"  # few vectors per page, and averaging them discards the weights in their lengths
-    return Settings(**{"first_stage": default, **requested})
+    return Settings(**{"first_stage": default, **requested, "model": record})
 
 
+_API_KEY, _KEY_VARIABLE = "api_key", "QDRANT_API_KEY"
+# Options of `QdrantClient` and of its HTTP client.
+_SECRETS = ("auth_token_provider", "headers", "auth", "cookies", "cert", "metadata")
 _OPTIONS = (
     *("client", "collection_name", "collection_options", "first_stage", "first_vectors", "language", "model"),
     *("path", "url", "read_only", "file_mode"),

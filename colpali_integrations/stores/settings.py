@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.fingerprint import Fingerprint, same_identity
 from colpali_integrations.models.opened import Opened
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
 from colpali_integrations.stores.limits import MAX_DIM

@@ -20,8 +20,6 @@ from colpali_integrations.errors import InputError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.shared import shared_model
 from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.admission import Admission
@@ -32,7 +30,7 @@ from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
-from colpali_integrations.stores.opening import ModelLike, open_engine, registered_options, stored_model
+from colpali_integrations.stores.opening import ModelLike, open_engine, question_model
 from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
 from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
@@ -83,6 +81,7 @@ class MultiVectorStore:
         self._points = PointMaker(settings, engine.where, engine.max_numbers)
         self._searcher = Searcher(engine, settings, self._points.stage, self._points.bm25)
         self._encoder: ColPali | None = None
+        self._named: str | os.PathLike[str] | None = None
 
     @classmethod
     def open(
@@ -105,9 +104,10 @@ class MultiVectorStore:
 
         Args:
             path: a folder.
-            model: the model of the pages: a `ColPali`, its description, or a registered name. A new store needs it; an
-                existing one checks that it is of the same space. A `ColPali` also encodes questions, at whatever
-                precision, and names their words in reports of `Hits`.
+            model: the model of the pages: a `ColPali`, its description, a model's name, or the folder of one. A new
+                store needs it; an existing one checks that it is of the same space. A `ColPali`, or the model of a name
+                or folder, also encodes questions, at whatever precision. A `ColPali` names their words in reports of
+                `Hits`.
             url: of a Qdrant server or cluster, instead of a folder. Without either the store is in memory.
             client: a ready `QdrantClient` instead of `url`.
             collection_name: of the collection on the server.
@@ -125,6 +125,8 @@ class MultiVectorStore:
         Raises:
             StoreError: it cannot be opened, or it does not exist and `model` is missing.
             FingerprintError: it was made by a model of another space; the message shows both.
+            ModelNotFoundError: `model` is a name that is not known.
+            ModelLoadError: `model` is a folder without a model, or with one that is not supported.
             ConfigurationError: it was made with another first stage or language, arguments contradict each other, or an
                 option is unknown.
             MissingExtraError: qdrant-client is not installed, for `url`.
@@ -136,7 +138,7 @@ class MultiVectorStore:
             1
         """
         options = {
-            "model": None if model is None else stored_model(model),
+            "model": model,
             "first_stage": first_stage,
             "first_vectors": first_vectors,
             "language": language,
@@ -146,6 +148,7 @@ class MultiVectorStore:
         store = cls(*open_engine(*places, options, folder_options, collection_options, client_options))
         if isinstance(model, ColPali):
             store._encoder = model
+        store._named = model if isinstance(model, str | os.PathLike) else None
         store._admission.opened_with(model)
         return store
 
@@ -457,11 +460,7 @@ class MultiVectorStore:
         Raises:
             ConfigurationError: the store's model is not registered here.
         """
-        encoder = self._encoder
-        if encoder is None:
-            advice = "open it with model=ColPali.from_pretrained(<its folder>)"
-            options = registered_options(self.model, where=self.where, advice=advice)
-            encoder = shared_model(self.model.name, ModelOptions(**options))
+        encoder = self._encoder or question_model(self.model, self._named, where=self.where)
         self.require_space(encoder)
         self._encoder = encoder
         return encoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report == {
         **{"documents": 3, "added": 3, "copied": 0, "present": 0, "updated": 0, "replaced": 0, "removed": 0},
         **{"warnings": [], "passed_over": {"other_suffix": 1, "hidden": 1}},
-        "pages": 3,
+        **{"absent": 0, "pages": 3},
         "store": str(tmp_path / "s"),
     }
     assert "broken.pdf" in captured.err
@@ -141,7 +142,7 @@ def test_index_makes_the_first_stage_that_is_asked_for(
     run([*command, "--quiet"])  # the store's own by default
     capsys.readouterr()
     assert run([*command, "--first-stage", "ward"]) == ExitCode.ERROR
-    assert "first_stage='centroids'" in " ".join(capsys.readouterr().err.split())
+    assert "--first-stage centroids" in " ".join(capsys.readouterr().err.split())
 
 
 def test_debug_prints_the_traceback_of_an_error(
@@ -222,9 +223,8 @@ def test_owners_have_documents_of_their_own_and_can_remove_them(
     ):
         assert run([*remove, *arguments]) == (ExitCode.OK if removed else ExitCode.INCOMPLETE)
         assert json.loads(capsys.readouterr().out) == {"removed": removed, "pages": left}
-    for wrong, message in (([], "pass ids, where or document_id"), (["--filter", '{"$and": []}'], "every entry")):
-        assert run([*remove, *wrong]) == ExitCode.ERROR
-        assert message in capsys.readouterr().err
+    assert run([*remove, "--filter", '{"$and": []}']) == ExitCode.ERROR
+    assert "fits every entry" in capsys.readouterr().err
 
 
 def test_a_changed_file_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,6 +247,7 @@ def test_missing_fonts_are_told_and_force_embeds_again(tmp_path: Path, capsys: p
     assert run([*index, "--follow-symlinks"]) == ExitCode.OK
     captured = capsys.readouterr().err
     assert f"{tmp_path / 'poem.pdf'}: page 1: not drawn are characters of Absent" in captured
+    assert captured.count("not drawn are characters") == 1
     assert "linked folder" not in captured
     assert run(index) == ExitCode.OK
     captured = capsys.readouterr().err
@@ -299,11 +300,57 @@ def test_broken_documents_are_named_and_the_exit_code_is_3(
     arguments = ["index", str(tmp_path), str(folder), "--store", str(tmp_path / "store"), "--dpi", "100"]
     assert run(arguments) == ExitCode.INCOMPLETE
     captured = capsys.readouterr()
-    assert "Skipped 1 document or page:" in captured.err
-    assert "broken.pdf" in captured.err
-    assert "3 pages added" in captured.err
+    skipped, passed_over, summary = captured.err.splitlines()
+    assert skipped.startswith(f"Skipped {tmp_path / 'broken.pdf'}: is not a PDF")
+    assert passed_over.startswith("Passed over: ")
+    assert summary.startswith("3 pages added")
+    assert ", 1 document or page skipped. " in summary
+    assert run([*arguments, "--quiet"]) == ExitCode.INCOMPLETE
+    assert capsys.readouterr().err == f"{skipped}\n"
     assert run([*arguments, "--on-error", "raise"]) == ExitCode.ERROR
     assert "Error:" in capsys.readouterr().err
+
+
+def test_a_failure_is_shown_when_it_happens(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.pdf").write_text("not a PDF")
+
+    def interrupt(*_: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rich.progress.Progress.update", interrupt)  # Ctrl-C after the first page
+    arguments = ["index", str(tmp_path), str(folder), "--store", str(tmp_path / "store"), "--dpi", "100"]
+    assert run(arguments) == ExitCode.INTERRUPTED
+    skipped, interrupted = capsys.readouterr().err.splitlines()
+    assert skipped.startswith(f"Skipped {tmp_path / 'broken.pdf'}: ")
+    assert interrupted.startswith("Interrupted.")
+
+
+def test_pages_beyond_the_end_of_one_of_several_documents(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = ["index", str(folder), "--store", str(tmp_path / "store"), "--dpi", "100"]
+    assert run([*index, "--pages", "2"]) == ExitCode.OK
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("1 page added")
+    assert ", 1 requested page beyond a document's end. " in error
+    assert run([*index, "--pages", "3-4"]) == ExitCode.ERROR
+    assert "no document has any of the requested pages; the longest has 2 pages" in capsys.readouterr().err
+    alone = ["index", str(folder / "fruit.pdf"), "--store", str(tmp_path / "store"), "--pages", "1-3"]
+    assert run(alone) == ExitCode.INCOMPLETE, "of a single document it is an error"
+    assert "pages 1 to 2; page 3 was requested" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["page", "document_id", "source"])
+def test_metadata_that_pages_have_is_refused(
+    key: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = ["index", str(folder), "--store", str(tmp_path / "store"), "--metadata", f"{key}=9"]
+    assert run(index) == ExitCode.ERROR
+    error = capsys.readouterr().err
+    assert f"each page has its own {key}, so a value of the caller is lost; use another name" in error
+    assert not (tmp_path / "store").exists()
 
 
 def test_empty_folders_and_empty_indexes_have_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -382,6 +429,21 @@ def test_an_interrupted_run_keeps_its_finished_pages(
     assert "Interrupted" in capsys.readouterr().err
     with MultiVectorStore.open(tmp_path) as pages:
         assert len(pages) == 1
+
+
+def test_an_interruption_during_the_imports_ends_the_process_quietly(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("print('importing', flush=True); import time; time.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
+    command = [sys.executable, "-m", "colpali_integrations.cli", "models"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate(timeout=30)
+    assert (output, error) == ("", "")
+    assert process.returncode == -signal.SIGINT, "of which a shell makes 130"
 
 
 def test_the_installed_script_and_its_exit_code(tmp_path: Path) -> None:

@@ -59,13 +59,13 @@ def test_a_precision_is_recommended_for_this_processor() -> None:
 @pytest.mark.parametrize(
     ("instructions", "ratios", "errors", "advice"),
     [
-        (("avx512_vnni",), (2.0, 4.0), (0, 0), '"int8" is recommended; "int8-dynamic" is the fastest'),
-        (("amx_int8",), (1.1, 9.0), (0, 0), '"int8" saves memory and hardly any time; "int8-dynamic" is the fastest'),
-        (("asimddp",), (1.5, 1.2), (0, 0), '"int8" is recommended'),
-        ((), (2.0, 2.0), (0, 0), '"int8" saves memory and hardly any time'),
-        ((), (2.0, 2.0), (0, 0.5), 'overflow on this processor in "int8-dynamic", which must not be used'),
-        (None, (2.0, 4.0), (0, 0), '"int8" is recommended; "int8-dynamic" is the fastest'),
-        (None, (1.0, 1.0), (0, 0), '"int8" saves memory and hardly any time'),
+        (("avx512_vnni",), (2.0, 4.0), (0, 0), "int8 is recommended; int8-dynamic is the fastest"),
+        (("amx_int8",), (1.1, 9.0), (0, 0), "int8 saves memory and hardly any time; int8-dynamic is the fastest"),
+        (("asimddp",), (1.5, 1.2), (0, 0), "int8 is recommended"),
+        ((), (2.0, 2.0), (0, 0), "int8 saves memory and hardly any time"),
+        ((), (2.0, 2.0), (0, 0.5), "overflow on this processor in int8-dynamic, which must not be used"),
+        (None, (2.0, 4.0), (0, 0), "int8 is recommended; int8-dynamic is the fastest"),
+        (None, (1.0, 1.0), (0, 0), "int8 saves memory and hardly any time"),
     ],
 )
 def test_the_recommendation(
@@ -73,7 +73,7 @@ def test_the_recommendation(
 ) -> None:
     quantized = {name: LayerSpeed(*one) for name, *one in zip(("int8", "int8-dynamic"), ratios, errors, strict=True)}
     found = recommendation(instructions, {"float32": LayerSpeed(1.0, 0.0), **quantized})
-    assert found.startswith("for checkpoints ")
+    assert found.startswith("of a checkpoint: ")
     assert advice in found
     assert ("int8-dynamic" in advice) == ("int8-dynamic" in found)
 
@@ -110,8 +110,7 @@ def test_a_damaged_cache_is_a_problem_with_a_fix(
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     snapshot = make_cache(tmp_path, shared=False)
-    description = find_model(NAME)
-    [files, embeds] = of(examine(models=[description]), "models")
+    [files, embeds] = of(examine(models=[NAME]), "models")
     assert (files.status, embeds.status) == (Status.ok, Status.ok)
     weights = (snapshot / "model.onnx_data").resolve()
     weights.write_bytes(weights.read_bytes()[:1000])

@@ -334,3 +334,16 @@ def test_size_and_formats_of_images(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="may be PCX"):
             image_blocks([page])
         assert len(image_blocks([page], image_formats=["PCX"])) == 1
+
+
+def test_pages_beyond_the_end_of_one_of_several_files_are_passed_over() -> None:
+    assert names(PdfPageLoader([SLIDES, SCAN], pages=[33]).load()) == [(SLIDES.name, 33)]
+    with pytest.raises(InputError, match="no document has any of the requested pages; the longest has 33 pages"):
+        PdfPageLoader([SLIDES, SCAN], pages=[34]).load()
+
+
+@pytest.mark.parametrize("key", ["page", "document_id", "content_hash"])
+def test_metadata_that_a_page_has_of_its_own_are_refused(key: str) -> None:
+    for make in (lambda: PdfPageLoader(SCAN, metadata={key: 9}), lambda: PageImageBlobParser(metadata={key: 9})):
+        with pytest.raises(ConfigurationError, match=f"each page has its own {key}"):
+            make()

@@ -226,7 +226,7 @@ def test_sources_in_metadata_do_not_merge_documents(store: ColPaliVectorStore, t
     with pytest.raises(ConfigurationError, match="identifies one document, and there are 2"):
         store.add_pdf(tmp_path / "in", dpi=DPI, metadata={"source": "https://example.com/library"})
     pages = [draw(word) for word in ("one", "two", "three")]
-    ids = store.add_images(pages, [{"source": "report.pdf", "page": number} for number in (1, 2, 3)])
+    ids = store.add_images(pages, [{"source": "report.pdf", "figure": number} for number in (1, 2, 3)])
     assert len(set(ids)) == 3
     path = str(tmp_path / "in" / "a.pdf")
     store.add_pdf(path, dpi=DPI)
@@ -338,3 +338,14 @@ def test_an_embedded_picture_is_shown_where_its_file_cannot_be(tmp_path: Path) -
     (tmp_path / "locked.pdf").write_bytes(b"%PDF-1.7 of another kind")
     assert "<figure" in to_html(pages)
     assert len(image_blocks(pages, dpi=50)) == 1
+
+
+def test_metadata_that_a_page_has_of_its_own_are_refused(store: ColPaliVectorStore, tmp_path: Path) -> None:
+    pdf = word_pdf(tmp_path / "a.pdf", ["violin"])
+    [page] = PdfPageLoader(pdf).load()
+    with pytest.raises(ConfigurationError, match="each page has its own page"):
+        store.add_pdf(pdf, metadata={"page": 9})
+    for images in ([draw("one")], [page]):
+        with pytest.raises(ConfigurationError, match="each page has its own page"):
+            store.add_images(images, [{"page": 9}], on_error="skip")
+    assert len(store.store) == 0

@@ -40,6 +40,7 @@ from colpali_integrations.llama_index.schema import PageReference
 from colpali_integrations.pages import load_image
 from colpali_integrations.pages.reference import page_image
 from colpali_integrations.stores import Progress, index_documents
+from tests.conftest import few_pages
 from tests.pages.strangers import frames, tiff
 from tests.pages.test_viewer import HINDI
 
@@ -199,9 +200,9 @@ def test_linked_folders_are_read_on_request_and_missing_fonts_are_logged(
 def test_bad_documents_and_pages_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "torn.pdf").write_bytes(COLOURS.read_bytes()[:2000])
     reader = PdfPageReader(on_error="skip")
-    nodes = reader.load_data([tmp_path / "torn.pdf", COLOURS], pages=[13, 2])
-    assert [node.metadata["page"] for node in nodes] == [2]
+    assert len(reader.load_data([tmp_path / "torn.pdf", COLOURS], pages=[2])) == 1
     assert "torn.pdf" in caplog.text
+    assert [node.metadata["page"] for node in reader.load_data(COLOURS, pages=[13, 2])] == [2]
     assert "hcl-colors.pdf, page 13" in caplog.text
 
 
@@ -499,3 +500,17 @@ def test_frames_of_a_tiff_are_nodes(tmp_path: Path, caplog: pytest.LogCaptureFix
     other.add([ImageNode(image_path=str(path))])
     assert "3 frames" in caplog.text
     other.close()
+
+
+def test_pages_beyond_the_end_of_one_of_several_documents_are_passed_over(tmp_path: Path) -> None:
+    few_pages(tmp_path / "short.pdf", [1])
+    documents = [tmp_path / "short.pdf", COLOURS]
+    assert [node.metadata["page"] for node in PdfPageReader().load_data(documents, pages=[12])] == [12]
+    with pytest.raises(InputError, match="no document has any of the requested pages; the longest has 12 pages"):
+        PdfPageReader().load_data(documents, pages=[13])
+
+
+def test_metadata_that_a_page_has_of_its_own_are_refused() -> None:
+    for own, given in (({"page": 9}, None), ({}, {"page": 9})):
+        with pytest.raises(ConfigurationError, match="each page has its own page"):
+            PdfPageReader(metadata=own).load_data(COLOURS, metadata=given)

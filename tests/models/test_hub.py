@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ColPaliError, ModelLoadError, ModelNotFoundError
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import bundled_folder, cache_state, read_json, resolve_files
-from colpali_integrations.models.registry import ModelDescription, find_model
+from colpali_integrations.models.registry import find_model
 from tests.models.hub_server import COMMIT, Hub, serve
 
 FIXTURE = Path(__file__).parents[1] / "parity" / "fixtures" / "paligemma"

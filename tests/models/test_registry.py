@@ -50,7 +50,7 @@ def test_the_bundled_model_s_description_has_its_true_size_and_revision() -> Non
     folder = Path(__file__).parents[2] / "colpali_integrations" / "models" / "coltiny" / "weights"
     model = find_model("coltiny")
     revision = content_revision(folder, model.files)
-    assert model.revision == revision, "other weights need another revision in models/registry.py"
+    assert model.revision == revision, "other weights need another revision in models/known.py"
     assert describe_folder(folder).fingerprint == model.fingerprint, "a copy in a folder is the same model"
     on_disk = sum((folder / name).stat().st_size for name in model.files)
     assert abs(on_disk - model.size_in_bytes) < 0.05 * on_disk

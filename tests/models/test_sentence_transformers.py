@@ -14,10 +14,10 @@ from colpali_integrations import ColPali
 from colpali_integrations.errors import EncodingError, ModelLoadError
 from colpali_integrations.models.builder.files import module_files
 from colpali_integrations.models.builder.weights import Checkpoint
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.family import Family, family_class
 from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.models.hub import cache_state
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.models.sentence_transformers import Modules
 from tests.models.builder.checkpoints import read, save
 from tests.models.hub_server import COMMIT

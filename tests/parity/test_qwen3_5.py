@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from colpali_integrations import ColPali
 from colpali_integrations.models.family import Family, family_class
@@ -21,27 +20,29 @@ from tests.models.linear_attention import NEEDS_LINEAR_ATTENTION
 
 from .bounds import check, measured
 from .cases import (
-    EMBEDDED_QUERIES,
     HOSTILE,
-    LEADING_SPACE,
-    LONG_QUERY,
-    PAGES,
     QUERIES,
     QWEN3_5_PROMPTS,
-    STRIP,
-    TEXTS,
     Page,
     draw,
     page_named,
 )
 from .conftest import FIXTURES, PILLOW_13, load_golden
-from .measures import fingerprint, runs
+from .qwen_checks import (
+    BUDGET,
+    PUNCTUATION,
+    TAKEN,
+    Open,
+    check_batches,
+    check_page_ids,
+    check_pixels,
+    check_query_ids,
+    opening,
+    outputs,
+)
 
-Open = Callable[..., ColPali]
 NAMES = ["colqwen3_5", "pplx_late"]
-BUDGET, KEPT = 100, 3  # of the generator
-PUNCTUATION = "...!"
-TAKEN = [page for page in (*PAGES, STRIP) if page.name not in {"tall", "wide", "exact-512"}]
+KEPT = 3  # of the generator
 
 
 @cache
@@ -52,33 +53,8 @@ def family(name: str) -> Family:
 
 @pytest.fixture(scope="module")
 def opened() -> Iterator[Open]:
-    models: dict[tuple[str, int | None], ColPali] = {}
-
-    def open_(name: str, budget: int | None = None) -> ColPali:
-        if (name, budget) not in models:
-            models[name, budget] = ColPali.from_pretrained(FIXTURES / name, threads=1, max_num_visual_tokens=budget)
-        return models[name, budget]
-
-    yield open_
-    for model in models.values():
-        model.close()
-
-
-def outputs(opened: Open, name: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """The vectors of each case of a golden."""
-    for case in load_golden(name).facts["distances"]:
-        kind, key = case.split("/")
-        if kind == "query":
-            yield case, opened(name).embed_query(EMBEDDED_QUERIES[int(key)])
-        elif kind == "long":
-            yield case, opened(name).embed_query(LONG_QUERY)
-        elif kind == "text":
-            [rows] = opened(name).embed_texts((*TEXTS, PUNCTUATION)[int(key)])
-            yield case, rows
-        else:
-            page = draw(STRIP if key == STRIP.name else page_named(key))
-            [rows] = opened(name, BUDGET if kind == "page" else None).embed_images([page])
-            yield case, rows
+    with opening() as open_:
+        yield open_
 
 
 @PILLOW_13
@@ -93,21 +69,12 @@ def test_vectors_are_as_close_to_float64_as_the_reference(opened: Open, name: st
 @NEEDS_LINEAR_ATTENTION
 @pytest.mark.parametrize("name", NAMES)
 def test_batches_are_as_alone(opened: Open, name: str) -> None:
-    model = opened(name, BUDGET)
-    pages = [draw(page_named(page)) for page in ("odd", "grey", "odd", "odd", "small")]
-    for page, vectors in zip(pages, model.embed_images(pages, batch_size=3), strict=True):
-        [alone] = model.embed_images([page])
-        np.testing.assert_allclose(vectors, alone, rtol=0, atol=5e-6)
-    for text, vectors in zip(EMBEDDED_QUERIES, model.embed_queries(EMBEDDED_QUERIES, batch_size=8), strict=True):
-        np.testing.assert_allclose(vectors, model.embed_query(text), rtol=0, atol=5e-6)
+    check_batches(opened(name, BUDGET))
 
 
 def test_query_ids() -> None:
     [prompt] = QWEN3_5_PROMPTS
-    wanted = load_golden("colqwen3_5").facts["queries"][prompt.name]
-    assert set(wanted) == {*QUERIES, *LEADING_SPACE, *HOSTILE}
-    queries = family("colqwen3_5").queries
-    assert {query: queries.prepare(query).ids.tolist() for query in wanted} == wanted
+    check_query_ids(family("colqwen3_5").queries, load_golden("colqwen3_5").facts["queries"][prompt.name])
 
 
 def test_ids_of_queries_and_texts_behind_saved_prompts() -> None:
@@ -133,20 +100,13 @@ def test_texts_have_no_vectors_of_punctuation_and_queries_have(opened: Open) -> 
 
 @pytest.mark.parametrize("page", TAKEN, ids=lambda page: page.name)
 def test_ids_of_pages(page: Page) -> None:
-    wanted = load_golden("colqwen3_5").facts["pages"][page.name]
-    prepared = family("colqwen3_5").pages.prepare(load_image(draw(page)))
-    assert runs(prepared.ids.tolist()) == wanted["ids"]
-    rows, columns = prepared.extra
-    assert [1, 2 * rows, 2 * columns] == wanted["grid"]
+    check_page_ids(family("colqwen3_5"), "colqwen3_5", page)
 
 
 @PILLOW_13
 @pytest.mark.parametrize("page", TAKEN, ids=lambda page: page.name)
 def test_pixels_are_those_of_the_reference(page: Page) -> None:
-    """To the last bit: the reference is transformers' processor on Pillow."""
-    wanted = load_golden("colqwen3_5").facts["pages"][page.name]
-    found = fingerprint(family("colqwen3_5").pages.prepare(load_image(draw(page))).pixels)
-    assert found == {key: wanted[key] for key in found}
+    check_pixels(family("colqwen3_5"), "colqwen3_5", page)
 
 
 @NEEDS_LINEAR_ATTENTION

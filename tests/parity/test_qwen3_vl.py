@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,26 +23,29 @@ from tests.models.builder.checkpoints import read, save
 
 from .bounds import check, measured
 from .cases import (
-    EMBEDDED_QUERIES,
-    HOSTILE,
-    LEADING_SPACE,
-    PAGES,
-    QUERIES,
     QWEN3_VL_PROMPTS,
-    STRIP,
     Page,
     Prompt,
     draw,
     page_named,
 )
 from .conftest import FIXTURES, PILLOW_13, load_golden
-from .measures import fingerprint, runs
+from .measures import fingerprint
+from .qwen_checks import (
+    BUDGET,
+    TAKEN,
+    TOO_LONG,
+    Open,
+    check_batches,
+    check_page_ids,
+    check_pixels,
+    check_query_ids,
+    opening,
+    outputs,
+)
 
-Open = Callable[..., ColPali]
 NAMES = ["colqwen3", "colqwen3-adapter", "nemotron"]
-BUDGET, KEPT = 100, 3  # of the generator
-TOO_LONG = {"tall", "wide"}
-TAKEN = [page for page in (*PAGES, STRIP) if page.name not in {*TOO_LONG, "exact-512"}]
+KEPT = 3  # of the generator
 
 
 @cache
@@ -63,33 +66,9 @@ def nemotron(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
-    models: dict[tuple[str, int | None], ColPali] = {}
-    folders = {name: FIXTURES / name for name in NAMES}
-    folders["nemotron"] = nemotron(tmp_path_factory.mktemp("models") / "nemotron")
-
-    def open_(name: str, budget: int | None = None) -> ColPali:
-        if (name, budget) not in models:
-            more: dict[str, Any] = {"base": FIXTURES / "colqwen3-base"} if name == "colqwen3-adapter" else {}
-            models[name, budget] = ColPali.from_pretrained(
-                folders[name], threads=1, max_num_visual_tokens=budget, **more
-            )
-        return models[name, budget]
-
-    yield open_
-    for model in models.values():
-        model.close()
-
-
-def outputs(opened: Open, name: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """The vectors of each case of a golden."""
-    for case in load_golden(name).facts["distances"]:
-        kind, key = case.split("/")
-        if kind == "query":
-            yield case, opened(name).embed_query(EMBEDDED_QUERIES[int(key)])
-        else:
-            page = draw(STRIP if key == STRIP.name else page_named(key))
-            [rows] = opened(name, BUDGET if kind == "page" else None).embed_images([page])
-            yield case, rows
+    folder = nemotron(tmp_path_factory.mktemp("models") / "nemotron")
+    with opening({"colqwen3-adapter": "colqwen3-base"}, {"nemotron": folder}) as open_:
+        yield open_
 
 
 @PILLOW_13
@@ -102,39 +81,24 @@ def test_vectors_are_as_close_to_float64_as_the_reference(opened: Open, name: st
 
 @pytest.mark.parametrize("name", NAMES)
 def test_batches_are_as_alone(opened: Open, name: str) -> None:
-    model = opened(name, BUDGET)
-    pages = [draw(page_named(page)) for page in ("odd", "grey", "odd", "odd", "small")]
-    for page, vectors in zip(pages, model.embed_images(pages, batch_size=3), strict=True):
-        [alone] = model.embed_images([page])
-        np.testing.assert_allclose(vectors, alone, rtol=0, atol=5e-6)
-    for text, vectors in zip(EMBEDDED_QUERIES, model.embed_queries(EMBEDDED_QUERIES, batch_size=8), strict=True):
-        np.testing.assert_allclose(vectors, model.embed_query(text), rtol=0, atol=5e-6)
+    check_batches(opened(name, BUDGET))
 
 
 @pytest.mark.parametrize("prompt", QWEN3_VL_PROMPTS, ids=lambda prompt: prompt.name)
 def test_query_ids(prompt: Prompt) -> None:
-    wanted = load_golden("colqwen3").facts["queries"][prompt.name]
-    assert set(wanted) == {*QUERIES, *LEADING_SPACE, *HOSTILE}
     queries = family(query_prefix=prompt.prefix, query_suffix=prompt.suffix).queries
-    assert {query: queries.prepare(query).ids.tolist() for query in wanted} == wanted
+    check_query_ids(queries, load_golden("colqwen3").facts["queries"][prompt.name])
 
 
 @pytest.mark.parametrize("page", TAKEN, ids=lambda page: page.name)
 def test_ids_of_pages(page: Page) -> None:
-    wanted = load_golden("colqwen3").facts["pages"][page.name]
-    prepared = family().pages.prepare(load_image(draw(page)))
-    assert runs(prepared.ids.tolist()) == wanted["ids"]
-    rows, columns = prepared.extra
-    assert [1, 2 * rows, 2 * columns] == wanted["grid"]
+    check_page_ids(family(), "colqwen3", page)
 
 
 @PILLOW_13
 @pytest.mark.parametrize("page", TAKEN, ids=lambda page: page.name)
 def test_pixels_are_those_of_the_reference(page: Page) -> None:
-    """To the last bit: the reference is transformers' processor on Pillow."""
-    wanted = load_golden("colqwen3").facts["pages"][page.name]
-    found = fingerprint(family().pages.prepare(load_image(draw(page))).pixels)
-    assert found == {key: wanted[key] for key in found}
+    check_pixels(family(), "colqwen3", page)
 
 
 @pytest.mark.parametrize("grid", ["1x1", "1x7", "9x4", "24x24", "25x40", "60x3"])

@@ -308,3 +308,10 @@ def test_frames_of_a_tiff_are_rows_and_limits_hold(tmp_path: Path) -> None:
     assert "max_pixels=35" in refused["error"]
     with pytest.raises(ConfigurationError, match="image_formats"):
         draw_pages(None, image_formats=["NONE"])
+
+
+def test_another_registered_model_is_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a download would be an error of another kind
+    ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    with pytest.raises(FingerprintError, match="was made by coltiny"):
+        embed_pages(None, output=tmp_path / "out", model="Hcompany/NeoMME-260M-Retriever")

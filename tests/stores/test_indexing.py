@@ -15,6 +15,7 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, PdfError
+from colpali_integrations.pages.identity import PAGE_KEYS
 from colpali_integrations.stores import (
     IngestReport,
     MultiVectorStore,
@@ -351,3 +352,25 @@ def test_force_encodes_equal_pages_of_a_run_once_and_copies_from_no_other(
         assert counts(index_documents(copy, model=model, store=store, dpi=DPI, force=True)) == {"added": 2}
         both = index_documents([folder / "fruit.pdf", copy], model=model, store=store, dpi=DPI, force=True)
         assert counts(both) == {"added": 2, "copied": 2, "replaced": 4}
+
+
+def test_pages_beyond_the_end_of_one_of_several_documents_are_passed_over(folder: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    report = index(folder, model, store, pages=[2, 3], on_error="raise")
+    assert counts(report) == {"added": 1, "absent": 3}
+    with pytest.raises(InputError, match="no document has any of the requested pages; the longest has 2 pages"):
+        index(folder, model, store, pages=[3])
+    with pytest.raises(InputError, match=r"the longest has 1 page$"):
+        index(folder / "deep", model, store, pages=[2])
+    files = find_documents(folder)
+    assert index_documents(files, model=model, store=store, dpi=DPI, pages=[2]).absent == 1
+    with pytest.raises(PdfError, match="pages 1 to 2; page 3 was requested"):
+        index_documents(folder / "fruit.pdf", model=model, store=store, pages=[3], on_error="raise")
+
+
+@pytest.mark.parametrize("key", sorted(PAGE_KEYS))
+def test_metadata_that_a_page_has_of_its_own_are_refused(key: str, folder: Path, model: ColPali) -> None:
+    store = MultiVectorStore.open(model=model)
+    with pytest.raises(ConfigurationError, match=f"metadata: each page has its own {key}, so a value of the caller"):
+        index(folder, model, store, metadata={"tenant": "north", key: 9})
+    assert len(store) == 0

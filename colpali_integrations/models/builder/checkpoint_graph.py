@@ -15,7 +15,7 @@ from colpali_integrations.models.builder.half import check_range, to_half
 from colpali_integrations.models.builder.quantization import quantization_of
 from colpali_integrations.models.builder.quantized import quantized_tensors, write_tensors
 from colpali_integrations.models.builder.weights import Checkpoint, StoredTensor
-from colpali_integrations.models.registry import ModelDescription
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.runtime.arrays import BuiltPair
 from colpali_integrations.runtime.graph import Graph, read_graph
 

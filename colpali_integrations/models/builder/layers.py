@@ -216,9 +216,9 @@ def multi_vector_head(g: GraphBuilder, x: str, dim: int, *, cuttable: bool = Fal
     width = g.shape(f"{name}.weight")[0]
     if width != dim:
         if not (cuttable and dim < width):
-            may = f"or less, which its training permits: dim=N with N up to {width}" if cuttable else f"dim={width}"
+            may = f"dim={width}" + (" or less, which its training permits" if cuttable else "")
             raise ModelLoadError(
-                f"the retrieval head {name} makes vectors of {width} numbers, the model's description says dim={dim}; "
+                f"the retrieval head {name} makes vectors of {width} numbers, the model's description says {dim}; "
                 f"pass {may}"
             )
         rows = first_numbers(g, rows, dim)

@@ -39,8 +39,8 @@ from colpali_integrations.models.coltiny.texts import (
     page_vectors,
 )
 from colpali_integrations.models.coltiny.word_boxes import word_boxes
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.family import Prepared
-from colpali_integrations.models.registry import ModelDescription
 from colpali_integrations.runtime.arrays import Feed, Float32, GraphFiles, Outputs
 from colpali_integrations.scoring._kernels import products
 

@@ -26,8 +26,9 @@ from colpali_integrations.models.coltiny.words import (
     word_features,
     words,
 )
+from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.family import Codec
-from colpali_integrations.models.registry import ModelDescription, find_model
+from colpali_integrations.models.registry import find_model
 from colpali_integrations.runtime.arrays import Float32
 
 FOLDER = Path(colpali_integrations.__file__).parent / "models" / "coltiny" / "weights"

@@ -1,0 +1,80 @@
+"""Messages in the words of the command line: options in the place of Python's arguments.
+
+The package writes messages for callers of Python. What a message says otherwise to a user of the command line, it has
+as `ColPaliError.command`; names of options are translated here, for everything that is printed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import fields
+
+from colpali_integrations.cli.model_options import CheckpointOptions
+from colpali_integrations.errors import ColPaliError
+
+__all__ = ["OPTIONS", "in_commands", "message", "reason"]
+
+OPTIONS = (
+    *(one.name for one in fields(CheckpointOptions)),
+    *("batch_size", "document_id", "dpi", "exclude", "first_stage", "parallel"),
+)
+"""Arguments of Python that are options of the same name."""
+
+_VALUE = r"(?:'[^']*'|\"[^\"]*\"|\[[^\]]*\]|[\w.-]*\w)?"
+_ARGUMENT = re.compile(rf"\b({'|'.join(OPTIONS)})=({_VALUE})")
+# Arguments that are options of other names, or none.
+_OTHERS = (
+    (r"password=(?:\.\.\.)?", "--password-file FILE"),
+    (r"isolate=False", "--no-isolate"),
+    (r"force=True \(--force\)", "--force"),
+    (r"local_files_only=True", "offline"),
+    (r"pass local_dir= with a folder that holds (it|the files)", r"name a folder that holds \1 by --model"),
+    (r"by cache_dir= or (\S+)", r"by \1"),
+    (
+        r"repair the store with its settings: repair_store\([^)]*\)\), or restore it from a backup",
+        "restore it from a backup, or index its documents into another folder",
+    ),
+    (r", or pass lazy_load=True where only the other side of the model is used", ""),
+    (r", and providers=\[[^\]]*\] chooses it without this warning", ""),
+    (r"pass where=\{'\$id': \{'\$exists': True\}\}", """pass --filter '{"$id": {"$exists": true}}'"""),
+)
+_FROM_PRETRAINED = re.compile(r"ColPali\.from_pretrained\(('[^']*'|\"[^\"]*\")(?:, )?([^()]*)\)")
+
+
+def in_commands(text: str) -> str:
+    """Translate a message.
+
+    >>> in_commands("pass precision='float32' or base=")
+    'pass --precision float32 or --base'
+    >>> in_commands("open the model with ColPali.from_pretrained('my-model', precision='int8', max_side=64)")
+    'open the model with --model my-model --precision int8 --max-side 64'
+    """
+    text = _FROM_PRETRAINED.sub(_model, text)
+    for pattern, replacement in _OTHERS:
+        text = re.sub(pattern, replacement, text)
+    return _ARGUMENT.sub(_option, text)
+
+
+def message(error: BaseException) -> str:
+    """The message of an error."""
+    if not isinstance(error, ColPaliError) or error.command is None:
+        return in_commands(str(error))
+    return error.command
+
+
+def reason(error: ColPaliError) -> str:
+    """The message of an error about an item, without the item's position."""
+    return error.command or in_commands(str(error.args[0]) if error.args else str(error))
+
+
+def _model(match: re.Match[str]) -> str:
+    name, options = match.groups()
+    return " ".join([f"--model {shlex.quote(name[1:-1])}", *(options.split(", ") if options else ())])
+
+
+def _option(match: re.Match[str]) -> str:
+    name, value = match.groups()
+    option = f"--{name.replace('_', '-')}"
+    values = re.findall(r"'([^']*)'", value) if value.startswith("[") else [value.strip("'\"")]
+    return " ".join(f"{option} {one}".strip() for one in values)
