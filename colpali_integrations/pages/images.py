@@ -256,7 +256,7 @@ def _named_errors(name: object) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        text, named = str(error), name if isinstance(name, str) else image_name(name)
+        text, named = str(error), image_name(name)
         if text.startswith(("is ", "has ")):
             raise ImageError(f"{named} {text}") from error.__cause__
         if text.startswith(("it ", "its ", "the ")):

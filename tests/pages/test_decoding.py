@@ -75,7 +75,7 @@ def test_postscript_is_not_run_under_any_name(name: str, tmp_path: Path, monkeyp
         with pytest.raises(ImageError, match=r"PostScript|not an image|damaged"):
             read(path)
     with pytest.raises(ImageError, match=r"PostScript|not an image"):
-        page_image({"source": str(path), "page": 1})
+        page_image({"source": str(path), "page": 1}, roots=[path.parent])
     with Image.open(io.BytesIO(EPS)) as unread, pytest.raises(ImageError, match="runs Ghostscript"):
         load_image(unread)
 
@@ -86,7 +86,7 @@ def test_another_format_is_read_if_the_caller_names_it(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"may be PCX.*image_formats=\['PCX'\]"):
         load_image(path)
     assert load_image(path, image_formats=["pcx"]).getpixel((0, 0)) == (255, 0, 0)
-    assert page_image({"source": str(path), "page": 1}, image_formats="PCX").size == (3, 2)
+    assert page_image({"source": str(path), "page": 1}, image_formats="PCX", roots=[path.parent]).size == (3, 2)
     assert (find_documents(tmp_path), find_documents(tmp_path, image_formats=["pcx"])) == ([], [path])
     for wrong in (["NONE"], "HEIFF", [3]):
         with pytest.raises(ConfigurationError, match="image_formats"):
