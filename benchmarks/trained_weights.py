@@ -152,7 +152,6 @@ def main() -> None:
         "precision",
         "cosine to float32: mean",
         "1st percentile",
-        "least",
         "same passage first",
         "best ten in common",
     ]

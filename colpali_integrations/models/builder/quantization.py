@@ -154,6 +154,7 @@ class RowInt8:
 
 def quantization_of(precision: str) -> Quantization | None:
     """The quantization of a precision; None for float32 and float16."""
-    # With blocks of 128 a product takes 17% more CPU time, and its results are 7% closer to float32.
+    # With blocks of 128 a product takes 17% more CPU time. Its results are 7% closer to float32 with random weights,
+    # and a third closer with trained ones (vectors of SmolLM2-135M: 1 - cosine is 0.0012 instead of 0.0019).
     ways: tuple[Quantization, ...] = (Blocks("int8", 8, 256), RowInt8(), Blocks("int4", 4, 32))
     return next((way for way in ways if way.name == precision), None)
