@@ -17,6 +17,7 @@ from colpali_integrations._options import checked_number, checked_whole, shown
 from colpali_integrations.errors import ConfigurationError, PdfError
 from colpali_integrations.langchain import ColPaliVectorStore, PdfPageLoader
 from colpali_integrations.pages import open_pdf, page_image
+from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.scoring import top_pages
 from colpali_integrations.stores import MultiVectorStore, SearchOptions, index_documents
 from colpali_integrations.stores.mmr import mmr_select
@@ -72,6 +73,16 @@ def memory(model: ColPali) -> MultiVectorStore:
 def test_a_resolution_is_a_positive_number_at_every_door(door: str, dpi: object, coltiny: ColPali) -> None:
     with pytest.raises(ConfigurationError, match="dpi must be a positive number, got "):
         DPI[door](dpi, coltiny)
+
+
+def test_limits_of_images_are_checked() -> None:
+    assert ImageLimits(3.0).max_pixels == 3  # type: ignore[arg-type]
+    for most in (0, True, 3.5, "3"):
+        with pytest.raises(ConfigurationError, match="max_pixels must be a whole number of at least 1, got "):
+            ImageLimits(most)  # type: ignore[arg-type]
+    for formats in (3, [3]):
+        with pytest.raises(ConfigurationError, match="image_formats must be names of formats"):
+            ImageLimits(image_formats=formats)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dpi", ["x", BEYOND, [1], float("nan")])

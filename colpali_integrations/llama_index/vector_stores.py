@@ -274,9 +274,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         """
         if "show_progress" in kwargs:
             raise unknown_option("add", ["show_progress"], ("on_error", "progress", "stop"), _ADD_GUESSES)
-        several = checked_several(nodes, "a list of nodes")
+        several, limits = checked_several(nodes, "a list of nodes"), self._encoder.options.image_limits
         return ingest(
-            [node_item(node, index, password) for index, node in enumerate(several)],
+            [node_item(node, index, password, limits) for index, node in enumerate(several)],
             store=self._store,
             model=self._encoder.model,
             batch_size=self._encoder.embed_batch_size,
