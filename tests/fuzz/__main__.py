@@ -1,0 +1,68 @@
+"""Run the targets: `python -m tests.fuzz --seconds 60`, or `--engine atheris --target words` with the group `fuzz`.
+
+Each target runs in a process of its own, so that a crash is a fault of that target. Inputs of faults are kept in
+build/fuzz. The exit code is 1 if there are faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+
+from tests.fuzz.engine import Record
+from tests.fuzz.processes import FAULTS, watched
+from tests.fuzz.targets.names import NAMES
+
+
+def keep(name: str, record: Record) -> Iterator[str]:
+    """Write the inputs of faults, and describe each."""
+    for fault, data in record.faults.items():
+        path = FAULTS / name / hashlib.sha256(data).hexdigest()[:12]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        yield f"{name}: {fault}: {path}"
+
+
+def row(name: str, record: Record) -> str:
+    outcomes = ", ".join(f"{outcome} {count:,}" for outcome, count in record.outcomes.most_common())
+    return (
+        f"| {name} | {record.calls:,} | {record.cpu_seconds:.0f} | {outcomes} | {record.slowest:.2f} s "
+        f"| {record.peak_bytes / 1e6:.0f} MB | {len(record.faults)} |"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--target", action="append", choices=NAMES, help="only this one; repeatable")
+    parser.add_argument("--calls", type=int, default=0, help="at least so many calls per target")
+    parser.add_argument("--seconds", type=float, default=10.0, help="at least so many CPU seconds per target")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=("random", "atheris"), default="random")
+    parser.add_argument("--json", action="store_true", help="a line of JSON per target, after the table")
+    options = parser.parse_args()
+    names = options.target or NAMES
+    FAULTS.mkdir(parents=True, exist_ok=True)
+    if options.engine == "atheris":
+        from tests.fuzz.guided import guided
+
+        if len(names) != 1:
+            parser.error("atheris runs one --target")
+        guided(names[0], options.seconds, FAULTS)
+    print("| target | calls | CPU seconds | outcomes | slowest | most memory | faults |", flush=True)
+    print("|---|---|---|---|---|---|---|", flush=True)
+    faults: list[str] = []
+    for name in names:
+        record = watched(name, options.calls, options.seconds, options.seed)
+        print(row(name, record), flush=True)
+        faults += keep(name, record)
+        if options.json:
+            print(json.dumps({"target": name, "calls": record.calls}), flush=True)
+    print(*faults, sep="\n")
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
