@@ -127,8 +127,8 @@ def top_pages(scores: NDArray[Any], k: int) -> NDArray[np.intp]:
     scores = np.asarray(scores)
     if k < 1 or scores.ndim < 1 or scores.dtype.kind not in "fiu":
         raise InputError(
-            f"top_pages: k must be at least 1 and scores an array of numbers per page, got {k}, shape {scores.shape} of "
-            f"{scores.dtype}"
+            f"top_pages: k must be at least 1 and scores an array of numbers per page, got {k}, shape {scores.shape} "
+            f"of {scores.dtype}"
         )
     k = min(k, scores.shape[-1])
     best = np.empty((*scores.shape[:-1], k), np.intp)

@@ -191,8 +191,8 @@ def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = 
         float32 (at most n_clusters, dim); a page with no more vectors than that is returned unchanged.
 
     Raises:
-        InputError: `vectors` is not a multi-vector, or has NaN or infinity, or n_clusters is below 1 (below 2 where there
-            is a zero vector).
+        InputError: `vectors` is not a multi-vector, or has NaN or infinity, or n_clusters is below 1 (below 2 where
+            there is a zero vector).
 
     Example:
         >>> ward_pool(np.array([[1.5, 0.0], [0.0, 0.0], [0.5, 0.0], [0.0, 2.0]]), 3, normalize=False).tolist()

@@ -32,6 +32,9 @@ def guided(name: str, seconds: float, faults: Path) -> NoReturn:
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         return target.mutate(bytes(data), Random(seed), seeds)[:most]
 
+    def call(data: bytes) -> None:
+        target.outcome(data)
+
     arguments = [
         sys.argv[0],
         str(corpus),
@@ -41,6 +44,6 @@ def guided(name: str, seconds: float, faults: Path) -> NoReturn:
         f"-rss_limit_mb={2 * MOST_BYTES // 10**6}",
         f"-artifact_prefix={faults}/{name}-",
     ]
-    atheris.Setup(arguments, lambda data: None if target.outcome(data) else None, custom_mutator=mutate)
+    atheris.Setup(arguments, call, custom_mutator=mutate)
     atheris.Fuzz()
     sys.exit()
