@@ -122,9 +122,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of Pillow about damaged files
     fetch()
     print("# Test files of pdf.js, qpdf and Pillow\n")
-    print(
-        f"Made by `python -m benchmarks.corpora --dpi {options.dpi:g} --pages {options.pages}`, which says what is read."
-    )
+    print(f"Made by `python -m benchmarks.corpora --dpi {options.dpi:g} --pages {options.pages}`.")
     print("Debian 12: " + ", ".join(sorted(path.name for path in WORK.glob("*.dsc"))) + ".\n")
     print("| corpus | files | pages | failures by class | other exceptions | slowest file |")
     print("|---|---|---|---|---|---|")

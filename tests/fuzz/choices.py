@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
+
+__all__ = ["Choices", "json_text"]
 
 T = TypeVar("T")
 
@@ -169,3 +172,11 @@ class Choices:
         if isinstance(value, list):
             return [self.changed(one, keys) for one in value for _ in range((1, 1, 1, 1, 1, 1, 2, 0)[self.byte() % 8])]
         return self.scalar() if chance < 30 else value
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON; one of too many levels for Python's writer becomes lists in lists, which any program can write."""
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "[" * 100_000

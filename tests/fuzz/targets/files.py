@@ -8,6 +8,7 @@ import math
 import struct
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from random import Random
 from typing import Any
 
@@ -28,7 +29,7 @@ _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
 
 def pdf(data: bytes) -> None:
     """The text, label, size and picture of two pages, read in a worker process."""
-    with open_pdf(data) as opened:
+    with closing(open_pdf(data)) as opened:
         for number in range(1, min(2, opened.page_count) + 1):
             opened.text(number)
             opened.label(number)

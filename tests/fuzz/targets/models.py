@@ -15,7 +15,7 @@ from colpali_integrations import ColPali
 from colpali_integrations.models.builder.files import shard_names, weight_names
 from colpali_integrations.models.builder.weights import read_header
 from colpali_integrations.models.folder import describe_folder
-from tests.fuzz.choices import Choices
+from tests.fuzz.choices import Choices, json_text
 from tests.fuzz.engine import Target
 
 _FIXTURES = Path(__file__).parents[2] / "parity" / "fixtures"
@@ -92,10 +92,7 @@ def _damaged(choices: Choices, content: bytes) -> bytes:
                 choices.byte() % 8
             )
         return bytes(changed)
-    try:
-        return json.dumps(choices.changed(parsed, _KEYS)).encode()
-    except RecursionError:  # nested in thousands: as text, which any program can write
-        return b"[" * 100_000
+    return json_text(choices.changed(parsed, _KEYS)).encode()
 
 
 def weights(data: bytes) -> None:
@@ -106,24 +103,17 @@ def weights(data: bytes) -> None:
     header = choices.changed(
         {"__metadata__": {"format": "pt"}, "a.weight": entry, "b.weight": {**entry}}, ("shape", "dtype")
     )
-    body = _text(header) if choices.byte() % 8 else choices.take(choices.byte())
+    body = json_text(header).encode() if choices.byte() % 8 else choices.take(choices.byte())
     length = len(body) if choices.byte() % 8 else choices.integer() % 2**64
     file = place / "model.safetensors"
     file.write_bytes(struct.pack("<Q", length) + body + bytes(choices.byte() % 48))
     index = {"metadata": {"total_size": 16}, "weight_map": {"a.weight": "model-00001-of-00002.safetensors"}}
-    (place / "model.safetensors.index.json").write_bytes(_text(choices.changed(index, ("weight_map",))))
+    (place / "model.safetensors.index.json").write_text(json_text(choices.changed(index, ("weight_map",))))
     if choices.flag():
         read_header(file)
     else:
         shard_names(place)
         weight_names(place)
-
-
-def _text(value: object) -> bytes:
-    try:
-        return json.dumps(value).encode()
-    except RecursionError:
-        return b'{"a":' * 100_000
 
 
 TARGETS = [Target("model_folder", folder), Target("weights", weights)]

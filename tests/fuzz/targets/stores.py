@@ -13,7 +13,7 @@ from pathlib import Path
 from colpali_integrations.stores import MultiVectorStore, SearchOptions, verify_store
 from colpali_integrations.stores.embedded.database import DATABASE
 from colpali_integrations.stores.embedded.engine import row_checksum
-from tests.fuzz.choices import Choices
+from tests.fuzz.choices import Choices, json_text
 from tests.fuzz.engine import Target
 from tests.fuzz.targets.models import work
 from tests.stores.backends import MODEL, entry, page
@@ -62,7 +62,7 @@ def store(data: bytes) -> None:
 def _change_settings(choices: Choices, database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         [(value,)] = connection.execute("SELECT value FROM settings WHERE name = 'manifest'").fetchall()
-        text = _json(choices.changed(json.loads(value), ("model", "schema", "revision")))
+        text = json_text(choices.changed(json.loads(value), ("model", "schema", "revision")))
         connection.execute(
             "UPDATE settings SET value = ?, checksum = ? WHERE name = 'manifest'", (text, zlib.crc32(text.encode()))
         )
@@ -75,7 +75,7 @@ def _change_entries(choices: Choices, database: Path) -> None:
         number, id_, document, content, metadata, rest = choices.pick(rows)
         if choices.byte() % 4 == 0:
             document, content = (choices.pick((text, None, 7, b"\xff", choices.byte())) for text in (document, content))
-        metadata, rest = (_json(choices.changed(json.loads(text), _KEYS)) for text in (metadata, rest))
+        metadata, rest = (json_text(choices.changed(json.loads(text), _KEYS)) for text in (metadata, rest))
         row = [number, id_, document, content, metadata, rest]
         connection.execute(
             "UPDATE entries SET document = ?, content = ?, metadata = ?, rest = ?, checksum = ? WHERE number = ?",
@@ -84,13 +84,6 @@ def _change_entries(choices: Choices, database: Path) -> None:
 
 
 _KEYS = ("id", "text", "metadata", "grid", "exact", "extra", "page", "source", "document_id")
-
-
-def _json(value: object) -> str:
-    try:
-        return json.dumps(value)
-    except RecursionError:
-        return "[" * 100_000
 
 
 TARGETS = [Target("store", store)]

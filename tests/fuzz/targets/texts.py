@@ -25,7 +25,7 @@ from colpali_integrations.pages.pdf import page_numbers as whole_numbers
 from colpali_integrations.scoring.bm25 import Bm25, bm25_scores
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import Operator, matches, parse_filter
-from tests.fuzz.choices import Choices
+from tests.fuzz.choices import Choices, json_text
 from tests.fuzz.engine import Target
 
 _FIELDS = ("source", "page", "tenant", "topics", "a.b", "")
@@ -55,9 +55,9 @@ def options(data: bytes) -> None:
         digits = "".join(choices.pick("0123456789-, ٣²") for _ in range(choices.byte() % 24))
         page_numbers(digits if choices.flag() else text)
     elif kind == 1:
-        tags([f"{choices.text()}={json.dumps(choices.value(), default=str)}", f"{text}={choices.text()}"])
+        tags([f"{choices.text()}={json_text(choices.value())}", f"{text}={choices.text()}"])
     elif kind == 2:
-        json_filter(text if choices.flag() else json.dumps(choices.value(keys=_OPERATORS), default=str))
+        json_filter(text if choices.flag() else json_text(choices.value(keys=_OPERATORS)))
     else:
         whole_numbers([choices.scalar() for _ in range(choices.byte() % 4)])
 
@@ -140,7 +140,7 @@ def words(data: bytes) -> None:
     """Words of BM25 and of ColTiny, excerpts and marks."""
     choices = Choices(data)
     text, question = (choices.text() + choices.take(60).decode("utf-8", "replace") for _ in range(2))
-    text *= 1 + (choices.byte() % 8) * 20
+    text *= 40 if choices.byte() % 16 == 1 else 1
     bm25 = _BM25[choices.byte() % len(_BM25)]
     scores = bm25_scores(bm25.query(question), [bm25.document(text), bm25.document(question)])
     assert (scores >= 0).all()
