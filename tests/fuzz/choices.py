@@ -175,7 +175,7 @@ class Choices:
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON; one of too many levels for Python's writer becomes lists in lists, which any program can write."""
+    """A value as JSON; one of too many levels for Python's writer becomes lists in lists."""
     try:
         return json.dumps(value)
     except RecursionError:

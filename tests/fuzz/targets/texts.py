@@ -17,7 +17,6 @@ from colpali_integrations.explain.report import ReportPage, render_report
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.llama_index._filters import store_filter
 from colpali_integrations.models.coltiny.words import FEATURE_COUNT, query_words, word_features
-from colpali_integrations.pages._fetch import read_data_uri, read_file_url
 from colpali_integrations.pages.identity import document_id, page_id
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.metadata import content_key, page_number
@@ -39,12 +38,7 @@ def uri(data: bytes) -> None:
         ("data:", "data:image/png;base64,", "file://", "file:", "http://", "https://[", "", "DATA:,", "//")
     )
     text = scheme + choices.text() + choices.rest().decode("utf-8", "surrogateescape")
-    if scheme.lower().startswith("data:"):
-        read_data_uri(text)
-    elif scheme.startswith("file"):
-        read_file_url(text)
-    elif scheme:
-        load_image(text)
+    load_image(text)
 
 
 def options(data: bytes) -> None:
