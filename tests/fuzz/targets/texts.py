@@ -115,7 +115,7 @@ def payload(data: bytes) -> None:
         "grid": PageGrid(2, 3, [0, 5, -1]).to_json(),  # type: ignore[arg-type]
         "extra": {},
     }
-    entry = Entry.from_payload(choices.changed(whole, ("exact", "grid", "id")))
+    entry = Entry.from_payload({key: choices.changed(value) for key, value in whole.items() if choices.byte() % 16})
     _ = entry.name, entry.page, entry.source, entry.has_text, entry.is_page, entry.grid
 
 
