@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from benchmarks import machine
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.stores import DocumentSource
 
@@ -139,6 +140,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"\nThe process that read all files needed at most {peak / 1e6:.0f} MB.")
     print(*(f"\n- {fault}" for fault in faults), sep="")
+    print(machine.describe())
 
 
 if __name__ == "__main__":

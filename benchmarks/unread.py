@@ -20,7 +20,7 @@ from pathlib import Path
 import pypdfium2 as pdfium
 from PIL import Image, ImageDraw, ImageFont, features
 
-from benchmarks import coltiny_set
+from benchmarks import coltiny_set, machine
 from colpali_integrations import ColPali
 
 WORK = Path(__file__).parent / "work" / "unread"
@@ -204,9 +204,10 @@ def main() -> None:
         for path in sorted((coltiny_set.ROOT / "demo" / "pdfs").glob("*.pdf")):
             row(model, path.name, rasterised(path))
     print(
-        "\nPolish and Turkish words are spelled right and matched as such, but few are English words; on some of their"
+        "\nA page is little read where few of its words are near an English one. Polish and Turkish pages have few such"
     )
-    print("pages the warning is wrong.")
+    print("words, and for some of them the warning is wrong.\n")
+    print(machine.describe())
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ class Target:
     mutate: mutators.Mutator = mutators.of_choices
     refusals: tuple[type[Exception], ...] = ()
 
+    def _refusals(self) -> tuple[type[Exception], ...]:
+        return ColPaliError, *self.refusals
+
     def seeds(self) -> list[bytes]:
         """The inputs in its folder, in order."""
         return [path.read_bytes() for path in sorted((SEEDS / self.name).glob("*"))]
@@ -52,7 +55,7 @@ class Target:
         """
         try:
             self.call(data)
-        except (ColPaliError, *self.refusals) as error:
+        except self._refusals() as error:
             return type(error).__name__
         return "ok"
 

@@ -30,7 +30,8 @@ def guided(name: str, seconds: float, faults: Path) -> NoReturn:
     seeds = target.seeds()
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
-        return target.mutate(bytes(data), Random(seed), seeds)[:most]
+        changed: bytes = target.mutate(bytes(data), Random(seed), seeds)
+        return changed[:most]
 
     def call(data: bytes) -> None:
         target.outcome(data)

@@ -75,7 +75,7 @@ def llama_filters(data: bytes) -> None:
     def part(depth: int) -> MetadataFilter | MetadataFilters:
         if depth and choices.byte() % 3 == 0:
             parts = [part(depth - 1) for _ in range(choices.byte() % 4)]
-            return MetadataFilters(filters=parts, condition=choices.pick([*FilterCondition, None]))  # type: ignore[list-item]
+            return MetadataFilters(filters=parts, condition=choices.pick([*FilterCondition, None]))
         key, operator = choices.pick((*_FIELDS, choices.text())), choices.pick(list(FilterOperator))
         return MetadataFilter(key=key, value=choices.value(2), operator=operator)
 
