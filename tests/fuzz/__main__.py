@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator
 
 from tests.fuzz.engine import Record
+from tests.fuzz.names import NAMES
 from tests.fuzz.processes import FAULTS, watched
-from tests.fuzz.targets.names import NAMES
 
 
 def keep(name: str, record: Record) -> Iterator[str]:
