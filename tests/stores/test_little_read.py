@@ -1,4 +1,4 @@
-"""Pages in a script that the bundled model cannot read are stored, and the report and the log say so once."""
+"""Pages in a script that the bundled model cannot read are stored, counted in the report and named once in the log."""
 
 from __future__ import annotations
 
