@@ -122,7 +122,7 @@ def replies(data: bytes) -> None:
     reader = IsolatedReader(b"%PDF", None, _PlayedPool(b"".join(messages)))
     assert 0 <= reader.page_count <= 1_000_000
     assert all(map(math.isfinite, reader.size(1)))
-    assert isinstance(reader.text(1), str)
+    assert isinstance(reader.text(1).text, str)
     assert isinstance(reader.label(1), str)
     picture, dpi = reader.draw(1, 72.0)
     assert picture.size == (2, 2) or picture.width * picture.height < 2**16
