@@ -132,7 +132,7 @@ def replies(data: bytes) -> None:
 _REPLIES: list[tuple[dict[str, Any], bytes]] = [
     ({"page_count": 1, "cpu": 0.1, "grown": 0}, b""),
     ({"width": 612.0, "height": 792.0, "cpu": 0.1, "grown": 0}, b""),
-    ({"cpu": 0.1, "grown": 0}, b"Ebbe"),
+    ({"missing_fonts": ["F"], "cpu": 0.1, "grown": 0}, b"Ebbe"),
     ({"label": "iv", "cpu": 0.1, "grown": 0}, b""),
     ({"width": 2, "height": 2, "stride": 6, "dpi": 72.0, "cpu": 0.1, "grown": 0}, bytes(12)),
 ]
