@@ -56,6 +56,7 @@ def watched(name: str, calls: int, seconds: float, seed: int) -> Record:
     """Run a target in another process; a crash or a hang is a fault."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(target=run, args=(name, calls, seconds, seed, theirs))
+    Path(FAULTS, f"{name}.last").write_bytes(b"")
     process.start()
     theirs.close()
     record = Record()
