@@ -380,7 +380,16 @@ def stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, A
     row = connection.execute("SELECT value, checksum FROM settings WHERE name = 'manifest'").fetchone()
     if row is None or not isinstance(row[0], str) or zlib.crc32(row[0].encode()) != row[1]:
         raise StoreError(f"the settings in {folder / DATABASE} are damaged; restore the store from a backup")
-    return dict(json.loads(row[0]))
+    try:
+        manifest = json.loads(row[0])
+    except (ValueError, RecursionError):
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise StoreError(
+            f"the settings in {folder / DATABASE} are no JSON object: another program wrote them; restore the store "
+            "from a backup"
+        )
+    return manifest
 
 
 def _required_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, Any]:

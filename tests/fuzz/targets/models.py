@@ -27,7 +27,6 @@ _MODELS = (
     "colqwen3",
     "colqwen3_5",
     "pplx_late",
-    "colqwen2-adapter",
 )
 _KEYS = (
     "model_type",
