@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Iterator
 
+from benchmarks import machine
 from tests.fuzz.engine import Record
 from tests.fuzz.names import NAMES
 from tests.fuzz.processes import FAULTS, watched
@@ -41,7 +41,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="at least so many CPU seconds per target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("random", "atheris"), default="random")
-    parser.add_argument("--json", action="store_true", help="a line of JSON per target, after the table")
     options = parser.parse_args()
     names = options.target or NAMES
     FAULTS.mkdir(parents=True, exist_ok=True)
@@ -51,16 +50,23 @@ def main() -> int:
         if len(names) != 1:
             parser.error("atheris runs one --target")
         guided(names[0], options.seconds, FAULTS)
+    print("# Hostile input\n")
+    print(
+        f"Made by `python -m tests.fuzz {' '.join(sys.argv[1:])}`; `tests/fuzz` has the targets. A fault is another exception"
+    )
+    print("than those of this package, a call of more than 5 CPU seconds or 1 GB, a crash or a hang.\n")
     print("| target | calls | CPU seconds | outcomes | slowest | most memory | faults |", flush=True)
     print("|---|---|---|---|---|---|---|", flush=True)
     faults: list[str] = []
+    calls = 0
     for name in names:
         record = watched(name, options.calls, options.seconds, options.seed)
         print(row(name, record), flush=True)
         faults += keep(name, record)
-        if options.json:
-            print(json.dumps({"target": name, "calls": record.calls}), flush=True)
-    print(*faults, sep="\n")
+        calls += record.calls
+    print(f"\n{calls:,} calls. Of pdf, the CPU seconds and the slowest call are those of the caller alone.")
+    print(*(f"- {fault}" for fault in faults), sep="\n", end="\n\n")
+    print(machine.describe())
     return int(bool(faults))
 
 
