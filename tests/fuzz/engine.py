@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import sys
 import time
 import traceback
 from collections import Counter
@@ -82,9 +82,13 @@ class Record:
 
 
 def peak_memory() -> int:
-    """The most memory that this process and the largest of its children have had, in bytes."""
+    """The most memory that this process and the largest of its children have had, in bytes; 0 on Windows."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return max(own, children) * 1024
+    return max(own, children) * (1 if sys.platform == "darwin" else 1024)
 
 
 def description(error: BaseException) -> str:
