@@ -51,10 +51,9 @@ def main() -> int:
             parser.error("atheris runs one --target")
         guided(names[0], options.seconds, FAULTS)
     print("# Hostile input\n")
-    print(
-        f"Made by `python -m tests.fuzz {' '.join(sys.argv[1:])}`; `tests/fuzz` has the targets. A fault is an error that"
-    )
-    print("is not of this package, a call of more than 5 CPU seconds or 1 GB, a crash or a hang.\n")
+    command = " ".join(["python -m tests.fuzz", *sys.argv[1:]])
+    print(f"Made by `{command}`; `tests/fuzz` has the targets. A fault is an error that is not of this package,")
+    print("a call of more than 5 CPU seconds or 1 GB, a crash or a hang.\n")
     print("| target | calls | CPU seconds | outcomes | slowest | most memory | faults |", flush=True)
     print("|---|---|---|---|---|---|---|", flush=True)
     faults: list[str] = []
