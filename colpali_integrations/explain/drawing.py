@@ -171,7 +171,7 @@ def region_parts(region: AnyRegion) -> tuple[str | None, float, Box]:
     try:
         left, top, right, bottom = (float(edge) for edge in region["box"])
         token, score = region.get("token"), float(region.get("score", 0.0))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"a region must be a Region or a dict with 'box': [left, top, right, bottom] as fractions, got "
             f"{reprlib.repr(region)}"
