@@ -13,10 +13,16 @@ These names are loaded at first use. All others are in `colpali_integrations.err
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from colpali_integrations._version import __version__ as __version__
+
+# From version 1.29 on, onnxruntime reports every process that imports it to its maker, unless this is set before the
+# import (https://github.com/microsoft/onnxruntime/pull/27379). The threads that report do not survive a fork: a forked
+# process would wait for them at its end, for ever.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from colpali_integrations.errors import ColPaliError

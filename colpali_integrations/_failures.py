@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from colpali_integrations.errors import ColPaliError, InputError
 
-__all__ = ["item_error"]
+__all__ = ["failing_as", "item_error"]
 
 
 def item_error(error: BaseException, kind: type[ColPaliError] = InputError) -> ColPaliError:
@@ -30,3 +33,27 @@ def item_error(error: BaseException, kind: type[ColPaliError] = InputError) -> C
     wrapped = kind("out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
+
+
+@contextmanager
+def failing_as(kind: type[ColPaliError], what: object) -> Iterator[None]:
+    """Turn foreign exceptions of a context into errors of one kind; see `item_error`.
+
+    Args:
+        kind: of the error.
+        what: the thing that is read, which the message names.
+
+    Example:
+        >>> from colpali_integrations.errors import ModelLoadError
+        >>> with failing_as(ModelLoadError, "my-model"):
+        ...     raise ZeroDivisionError("division by zero")
+        Traceback (most recent call last):
+        colpali_integrations.errors.ModelLoadError: cannot read my-model: ZeroDivisionError: division by zero
+    """
+    try:
+        yield
+    except ColPaliError:
+        raise
+    except BaseException as error:
+        reason = item_error(error, kind)
+        raise kind(f"cannot read {what}: {reason}") from error

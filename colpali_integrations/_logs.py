@@ -1,12 +1,47 @@
-"""Log entries of other libraries."""
+"""Loggers whose entries are safe to print, and log entries of other libraries."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["without_entries"]
+from colpali_integrations._text import printable
+
+__all__ = ["make_printable", "package_logger", "without_entries"]
+
+
+def package_logger(name: str) -> logging.Logger:
+    """The logger of a module of this package; its entries pass through `make_printable`.
+
+    Args:
+        name: the module's `__name__`.
+    """
+    logger = logging.getLogger(name)
+    logger.addFilter(make_printable)  # a second time has no effect
+    return logger
+
+
+def make_printable(record: logging.LogRecord) -> bool:
+    """Replace unsafe characters in a log entry, so that a file's name cannot forge another one; see `printable`.
+
+    Returns:
+        True, as a filter that keeps the entry.
+    """
+    record.msg = _printable(record.msg)
+    if isinstance(record.args, Mapping):
+        record.args = {key: _printable(value) for key, value in record.args.items()}
+    elif record.args:
+        record.args = tuple(map(_printable, record.args))
+    return True
+
+
+def _printable(value: Any) -> Any:
+    """The value itself, which handlers may group entries by, or its text where that has unsafe characters."""
+    text = str(value)
+    safe = printable(text)
+    return value if safe == text else safe
 
 
 @contextmanager

@@ -20,6 +20,8 @@ An error about one item of a stream has the item's position (0-based) as `index`
 
 from __future__ import annotations
 
+from colpali_integrations._text import printable
+
 __all__ = [
     "ColPaliError",
     "ConfigurationError",
@@ -79,8 +81,9 @@ class ColPaliError(Exception):
         return self
 
     def __str__(self) -> str:
-        message = super().__str__()
-        return message if self.index is None else f"item {self.index} ({self.item}): {message}"
+        """The message. A name in it can neither change the terminal nor forge a line: see `_text.printable`."""
+        message = printable(super().__str__())
+        return message if self.index is None else f"item {self.index} ({printable(self.item or '')}): {message}"
 
 
 class ConfigurationError(ColPaliError, ValueError):

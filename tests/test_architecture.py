@@ -21,6 +21,7 @@ LAYERS = {
         "_public.py": 0,
         "_forks.py": 0,
         "_logs.py": 0,
+        "_text.py": 0,
         "_failures.py": 1,
         "_options.py": 1,
         "pdfium": 1,

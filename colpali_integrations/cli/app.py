@@ -351,7 +351,8 @@ def run(arguments: list[str] | None = None) -> int:
     if debug:
         package.setLevel(logging.DEBUG)
     try:
-        app(arguments, prog_name=NAME)
+        with display.any_encoding():
+            app(arguments, prog_name=NAME)
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else ExitCode.OK
         if code == ExitCode.INTERRUPTED:

@@ -109,7 +109,7 @@ def verify(
         typer.echo(json.dumps(report.to_dict()))
     else:
         for problem in report.problems:
-            typer.echo(problem)
+            display.result(str(problem))
         if not report.ok:
             display.note(f"{display.number(len(report.problems), 'problem')}. Run: colpali-integrations repair {store}")
         elif not quiet:
@@ -130,7 +130,7 @@ def repair(
         typer.echo(json.dumps(report.to_dict()))
     else:
         for lost in report.lost:
-            typer.echo(f"lost: {lost.name} ({lost.document_id or lost.id or 'unknown'}): {lost.reason}")
+            display.result(f"lost: {lost.name} ({lost.document_id or lost.id or 'unknown'}): {lost.reason}")
         for name in report.set_aside:
             display.note(f"Set aside: {store / name}")
         if not quiet:
@@ -163,4 +163,7 @@ def backup(
 
 def _list(documents: dict[str, int], *, as_json: bool) -> None:
     for document, pages in documents.items():
-        typer.echo(json.dumps({"document_id": document, "pages": pages}) if as_json else f"{pages:>6}  {document}")
+        if as_json:
+            typer.echo(json.dumps({"document_id": document, "pages": pages}))
+        else:
+            display.result(f"{pages:>6}  {document}")

@@ -1,24 +1,33 @@
-"""Output to the terminal: results on stdout, everything else on stderr."""
+"""Output to the terminal: results on stdout, everything else on stderr.
+
+Names of files, texts of pages and messages come from elsewhere. They are printed by `printable`, and as `Text`, in
+which rich looks for neither markup nor emoji.
+"""
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from traceback import format_exc
 from types import MappingProxyType
 
 import typer
 from rich.console import Console, ConsoleRenderable
 from rich.logging import RichHandler
-from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from colpali_integrations._logs import make_printable
+from colpali_integrations._text import printable
 from colpali_integrations.cli import words
 from colpali_integrations.cli.doctor import Check, Status, size_text
 from colpali_integrations.explain.snippet import mark_words, snippet
@@ -28,6 +37,7 @@ from colpali_integrations.stores import Progress as IngestProgress
 
 __all__ = [
     "IndexProgress",
+    "any_encoding",
     "check",
     "diagnosis",
     "error",
@@ -40,6 +50,7 @@ __all__ = [
     "note",
     "number",
     "passed_over",
+    "result",
     "traceback",
     "usage",
     "warnings",
@@ -50,21 +61,46 @@ _NAME = "{:<28}"
 
 
 def _out() -> Console:
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def _err() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    """Text of parts, each with or without a style."""
+    styled = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(*((printable(text), style) for text, style in styled))
+
+
+@contextmanager
+def any_encoding() -> Iterator[None]:
+    """Let stdout write characters that its encoding lacks, as on Windows in a pipe, by escapes, as stderr does."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
+        yield
+        return
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors="strict")
 
 
 def error(message: str) -> None:
     """Print an error, on stderr."""
-    _err().print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
+    _err().print(_line(("Error:", "bold red"), f" {message}"), soft_wrap=True)
 
 
 def note(message: str) -> None:
     """Print a notice, on stderr."""
-    _err().print(escape(message), soft_wrap=True)
+    _err().print(_line(message), soft_wrap=True)
+
+
+def result(line: str) -> None:
+    """Print one line of a result, on stdout."""
+    typer.echo(printable(line))
 
 
 def usage(name: str, options: Mapping[str, object] = MappingProxyType({}), *, folder: str | None = None) -> str:
@@ -91,6 +127,7 @@ def log_handler(level: int) -> logging.Handler:
     """
     handler = _LogHandler(level, console=_err(), show_time=False, show_path=False, markup=False)
     handler.addFilter(lambda entry: not (hasattr(entry, "failure") or hasattr(entry, "missing_fonts")))
+    handler.addFilter(make_printable)  # entries of other libraries come through it too
     return handler
 
 
@@ -98,12 +135,13 @@ class _LogHandler(RichHandler):
     """Entries in the words of the command line; a logger gives those that it has as `extra={"command": ...}`."""
 
     def render_message(self, record: logging.LogRecord, message: str) -> ConsoleRenderable:
-        return super().render_message(record, words.in_commands(getattr(record, "command", message)))
+        return super().render_message(record, printable(words.in_commands(getattr(record, "command", message))))
 
 
 def traceback() -> None:
     """Print the traceback of the current error, on stderr."""
-    _err().print_exception(width=110, suppress=[typer])
+    lines = printable(format_exc().rstrip(), lines=True)
+    _err().print(Text(lines), soft_wrap=True)
 
 
 def check(result: Check, *, heading: bool) -> None:
@@ -118,11 +156,10 @@ def check(result: Check, *, heading: bool) -> None:
     }[result.status]
     if not console.encoding.lower().startswith("utf"):
         sign = ascii_sign
-    line = Text.assemble("  ", (sign, style), " ", (result.name, "cyan"), "  ", result.detail)
-    console.print(line, soft_wrap=True)
+    console.print(_line("  ", (sign, style), " ", (result.name, "cyan"), f"  {result.detail}"), soft_wrap=True)
     if result.fix:
         style = "yellow" if result.status is Status.problem else "dim"
-        console.print(Text(f"      {result.fix}", style), soft_wrap=True)
+        console.print(_line((f"      {result.fix}", style)), soft_wrap=True)
 
 
 def diagnosis(problems: int) -> None:
@@ -157,7 +194,7 @@ class IndexProgress(Progress):
     def __init__(self, *, quiet: bool) -> None:
         console = _err()
         super().__init__(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=min(40, max(8, console.width - 69))),
             MofNCompleteColumn(),
             _Speed(),
@@ -181,21 +218,21 @@ class IndexProgress(Progress):
             name = _NAME.format("Embedding pages")
             self.reset(self._task, total=state.total, completed=state.done, description=name)
         elif state.total:
-            self.update(self._task, completed=state.done, description=escape(_NAME.format(_short(state.name))))
+            self.update(self._task, completed=state.done, description=_NAME.format(_short(printable(state.name))))
 
 
 def _failure(failure: Failure) -> Text:
     name, reason = _relative(failure.name), words.reason(failure.error)
     for known in (failure.name, os.path.realpath(failure.name)):
         reason = reason.removeprefix(known).strip(" :")
-    return Text.assemble(("Skipped", "bold yellow"), " ", (name, "yellow"), f": {reason}")
+    return _line(("Skipped", "bold yellow"), " ", (name, "yellow"), f": {reason}")
 
 
 def warnings(items: Sequence[DocumentWarning]) -> None:
     """List the documents that were indexed with a defect."""
     for item in items:
         message = words.in_commands(item.message)
-        _err().print(f"[yellow]{escape(_relative(item.name))}[/]: {escape(message)}", soft_wrap=True)
+        _err().print(_line((_relative(item.name), "yellow"), f": {message}"), soft_wrap=True)
 
 
 def passed_over(counts: Mapping[str, int]) -> None:
@@ -215,20 +252,23 @@ def passed_over(counts: Mapping[str, int]) -> None:
 
 def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int], seconds: float) -> None:
     """Print one line: the outcome, and the number of pages that the index holds now."""
-    added = f"[bold green]{number(report.added, 'page')}[/] added"
+    added = " added"
     if report.added and seconds:
         added += f" in {seconds:.1f} s ({report.added / seconds:.1f} pages/s)"
     counts = {name: getattr(report, name) for name in ("copied", "present", "updated", "replaced", "removed")}
     parts = [added, *(f"{count} {name}" for name, count in counts.items() if count)]
+    skipped: tuple[str | tuple[str, str], ...] = ()
     if report.absent:
         parts.append(f"{number(report.absent, 'requested page')} beyond a document's end")
     if report.failures:
-        parts.append(
-            f"[bold yellow]{number(len(report.failures), 'document or page', 'documents or pages')}[/] skipped"
+        skipped = (
+            ", ",
+            (number(len(report.failures), "document or page", "documents or pages"), "bold yellow"),
+            " skipped",
         )
-    outcome = ", ".join(parts)
     content = f"{number(sum(documents.values()), 'page')} of {number(len(documents), 'document')}"
-    _err().print(f"{outcome}. [bold]{escape(_relative(str(store)))}[/] holds {content}.", soft_wrap=True)
+    pages, place = (number(report.added, "page"), "bold green"), (_relative(str(store)), "bold")
+    _err().print(_line(pages, ", ".join(parts), *skipped, ". ", place, f" holds {content}."), soft_wrap=True)
 
 
 def hits(question: str, results: Sequence[Hit]) -> None:
@@ -236,7 +276,7 @@ def hits(question: str, results: Sequence[Hit]) -> None:
     console = _out()
     base = _common_folder([hit.entry.source or hit.id for hit in results])
     if base:
-        console.print(f"in {base}", style="dim", markup=False, soft_wrap=True)
+        console.print(_line((f"in {base}", "dim")), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     table.add_column("#", justify="right", style="dim")
     table.add_column("Score", justify="right")
@@ -249,12 +289,13 @@ def hits(question: str, results: Sequence[Hit]) -> None:
         text = "" if entry.text == entry.name else snippet(entry.text, question, width=2 * room)
         shown = marked(text, question) if text else Text("no text layer", style="dim italic")
         document = source[len(base) :].lstrip("/\\") if base else _relative(source)
-        table.add_row(str(rank), f"{hit.score:.2f}", escape(document), str(entry.page or ""), shown)
+        table.add_row(str(rank), f"{hit.score:.2f}", _line(document), str(entry.page or ""), shown)
     console.print(table)
 
 
 def marked(text: str, question: str) -> Text:
     """Return the text with the words of the question in bold; words of one or two letters are not marked."""
+    text = printable(text)
     result = Text(text)
     for start, end in mark_words(text, question):
         result.stylize("bold yellow", start, end)
@@ -265,7 +306,7 @@ def facts(values: Mapping[str, object]) -> None:
     """Print one fact per line."""
     for name, value in values.items():
         shown = f"{value:,}" if isinstance(value, int) else str(value)
-        _out().print(Text.assemble((f"{name.replace('_', ' '):<12}", "dim"), shown), soft_wrap=True)
+        _out().print(_line((f"{name.replace('_', ' '):<12}", "dim"), shown), soft_wrap=True)
 
 
 def models(descriptions: Sequence[ModelDescription]) -> None:
@@ -279,8 +320,8 @@ def models(descriptions: Sequence[ModelDescription]) -> None:
         scores = ", ".join(f"{name} {value}" for name, value in model.vidore)
         summary = words.in_commands(model.summary)
         notes = f"{summary} ViDoRe: {scores}." if scores else summary
-        console.print(Text(model.name, "bold cyan"))
-        console.print(Padding(Text.assemble(facts, "\n", (notes, "dim")), (0, 0, 1, 4)))
+        console.print(_line((model.name, "bold cyan")))
+        console.print(Padding(Text("\n").join([_line(facts), _line((notes, "dim"))]), (0, 0, 1, 4)))
 
 
 def number(count: int, noun: str, plural: str | None = None) -> str:

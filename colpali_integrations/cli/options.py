@@ -98,6 +98,8 @@ def json_filter(text: str | None) -> dict[str, Any] | None:
         parsed = None if text is None else json.loads(text)
     except ValueError as error:
         raise BadParameter(f"{text!r} is not JSON ({error})") from error
+    except RecursionError as error:
+        raise BadParameter("the filter has too many levels of filters within filters") from error
     if not isinstance(parsed, dict | None):
         raise BadParameter('a filter is a JSON object such as {"year": {"$gte": 2020}}')
     return parsed

@@ -36,7 +36,7 @@ from colpali_integrations.explain.drawing import (
 )
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.explain.snippet import mark_words, snippet
-from colpali_integrations.pages.reference import page_image
+from colpali_integrations.pages.reference import Roots, page_image
 
 __all__ = ["HtmlReport", "ReportPage", "render_report", "report_picture"]
 
@@ -97,7 +97,7 @@ class ReportPage:
 
 
 def report_picture(
-    metadata: Mapping[str, Any], *, max_side: int = _MAX_SIDE, password: str | None = None
+    metadata: Mapping[str, Any], *, max_side: int = _MAX_SIDE, password: str | None = None, roots: Roots = None
 ) -> tuple[Image.Image | None, str]:
     """Draw a page from its metadata (see `pages.reference`), with sides of at most about `max_side` pixels.
 
@@ -110,7 +110,7 @@ def report_picture(
         sides = []
     dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
     try:
-        return page_image(metadata, dpi=dpi, password=password), ""
+        return page_image(metadata, dpi=dpi, password=password, roots=roots), ""
     except ColPaliError as error:
         return None, str(error)
 

@@ -23,7 +23,7 @@ from colpali_integrations.pages.identity import check_metadata, document_id, pag
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.metadata import content_key, describes_page, is_unchanged, page_number
 from colpali_integrations.pages.pdf import is_pdf
-from colpali_integrations.pages.reference import page_image
+from colpali_integrations.pages.reference import draw_page, page_image
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
 from colpali_integrations.stores.indexing import are_several, check_document_id
 from colpali_integrations.stores.rerank import Candidate
@@ -285,7 +285,7 @@ def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
             yield os.fspath(image.path or "") if by_path else _File(image.source or "blob", image.as_bytes())
         elif isinstance(image, Document):
             try:
-                yield page_image(image.metadata)
+                yield draw_page(image.metadata)  # vectors show nothing of a file
             except BaseException as error:
                 yield _File(reference_name(image.metadata), item_error(error))
         else:

@@ -12,14 +12,19 @@ from langchain_core.messages.content import ContentBlock, create_image_block, cr
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
-from colpali_integrations.pages.reference import encode_base64, page_image
+from colpali_integrations.pages.reference import Roots, encode_base64, page_image, root_folders
 from colpali_integrations.stores.hits import explained
 
 __all__ = ["image_blocks", "to_html"]
 
 
 def image_blocks(
-    documents: Iterable[Document], *, dpi: float | None = None, captions: bool = False, password: str | None = None
+    documents: Iterable[Document],
+    *,
+    dpi: float | None = None,
+    captions: bool = False,
+    password: str | None = None,
+    roots: Roots = None,
 ) -> list[ContentBlock]:
     """Make the image blocks of a chat message from the results of a retriever.
 
@@ -32,12 +37,13 @@ def image_blocks(
         dpi: draw PDF pages at this resolution instead of the one they were loaded with.
         captions: put a text block with the page's name ("report.pdf, page 7") before each image, for citations.
         password: for encrypted PDFs.
+        roots: as for `pages.page_image`: show files in these folders alone.
 
     Returns:
         One block `{"type": "image", "base64": ..., "mime_type": "image/png"}` per document, in order.
 
     Raises:
-        InputError: a document refers to no page, or its file is missing or has changed.
+        InputError: a document refers to no page, or its file is missing, has changed or may not be shown.
         PdfError: a PDF cannot be read.
         ImageError: an image cannot be read.
 
@@ -51,8 +57,9 @@ def image_blocks(
         (['text', 'text', 'image'], 'report.pdf, page 1')
     """
     blocks: list[ContentBlock] = []
+    folders = root_folders(roots)
     for document in checked_documents(documents):
-        image = page_image(document.metadata, dpi=dpi, password=password)
+        image = page_image(document.metadata, dpi=dpi, password=password, roots=folders)
         if captions:
             blocks.append(create_text_block(reference_name(document.metadata)))
         blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
@@ -67,6 +74,7 @@ def to_html(
     limit: int = 10,
     max_side: int = 1100,
     password: str | None = None,
+    roots: Roots = None,
 ) -> HtmlReport:
     """Make a report of a retriever's results: the pages with their scores and matching regions.
 
@@ -80,6 +88,7 @@ def to_html(
         limit: maximum number of Documents.
         max_side: longest side of a picture, in pixels.
         password: for encrypted PDFs.
+        roots: as for `image_blocks`.
 
     Returns:
         A string that notebooks display; `.save(path)` writes it to a file.
@@ -101,7 +110,8 @@ def to_html(
     if vectorstore is not None:
         ids = [document.id for document in shown if document.id]
         boxes, maps, model = explained(vectorstore.store, vectorstore.model, question, ids)
-    draw = partial(report_picture, max_side=max_side, password=password)
+    folders = root_folders(roots)
+    draw = partial(report_picture, max_side=max_side, password=password, roots=folders)
     pages = []
     for document in shown:
         metadata = document.metadata

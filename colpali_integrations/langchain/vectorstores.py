@@ -28,6 +28,7 @@ from colpali_integrations.langchain._documents import (
 )
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.loading import registered_description
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
 from colpali_integrations.pages.pdf import page_numbers
@@ -48,7 +49,7 @@ from colpali_integrations.stores import (
 from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
-from colpali_integrations.stores.opening import registered_options
+from colpali_integrations.stores.opening import refuse_other_model, registered_options, with_secrets, without_secrets
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = [
@@ -103,7 +104,8 @@ class ColPaliVectorStore(VectorStore):
     continues with the missing pages.
 
     `colpali-integrations index` and the LlamaIndex adapter use the same folders. Threads may share the object, and
-    processes a folder: one writes at a time. Copies share the store; unpickling opens it again.
+    processes a folder: one writes at a time. Copies share the store; unpickling opens it again. A pickle holds no API
+    key: unpickling takes that of the environment variable QDRANT_API_KEY.
 
     Args:
         embedding: the encoder; None for the registered model that made the store, ColTiny for a new one.
@@ -175,10 +177,13 @@ class ColPaliVectorStore(VectorStore):
         if store is not None:
             if options:
                 raise ConfigurationError(f"store= is open already and cannot be combined with {', '.join(options)}")
+            _check_model(embedding, store.settings, store.where)
             self._embedding = embedding or _registered(store.settings, store.where)
             store.require_space(self.model)
         else:
-            self._embedding = embedding or _stored(path, url, client, collection_name, client_options)
+            settings, where = _settings_at(path, url, client, collection_name, client_options)
+            _check_model(embedding, settings, where)
+            self._embedding = embedding or (ColPaliEmbeddings() if settings is None else _registered(settings, where))
             store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
         self.store = store
         place = {"collection_name": collection_name, **options}
@@ -677,7 +682,7 @@ class ColPaliVectorStore(VectorStore):
                 f"{self!r} cannot be pickled, because it has no place from which it could be opened again; make it "
                 "with path= or url="
             )
-        return partial(type(self), self._embedding, **self._place), ()
+        return _reopened, (type(self), self._embedding, without_secrets(self._place))
 
     # -----------------------------------------------------------------------------------------------------------
 
@@ -690,6 +695,13 @@ class ColPaliVectorStore(VectorStore):
 
     def _hits(self, query: str, **options: Any) -> Hits:
         return self.find([self._embedding.embed_query_multi_vector(query)], texts=[query], **options)[0]
+
+
+def _reopened(
+    kind: type[ColPaliVectorStore], embedding: ColPaliEmbeddings, place: Mapping[str, Any]
+) -> ColPaliVectorStore:
+    """Open a pickled store again."""
+    return kind(embedding, **with_secrets(place))
 
 
 def open_vectorstore(
@@ -707,6 +719,7 @@ def open_vectorstore(
     """
     if isinstance(store, ColPaliVectorStore):
         if embedding is not None:
+            _check_model(embedding, store.store.settings, store.store.where)
             store.store.require_space(embedding.model)
         return store
     if isinstance(store, MultiVectorStore):
@@ -743,10 +756,17 @@ def _check_constructor(embedding: object, options: Mapping[str, Any]) -> None:
         )
 
 
-def _stored(
+def _check_model(embedding: ColPaliEmbeddings | None, settings: Settings | None, where: str) -> None:
+    """Refuse a registered model of another space before a download."""
+    if embedding is not None:
+        model = registered_description(embedding.model_name, embedding.options)
+        refuse_other_model(None if settings is None else settings.model, model, where=where)
+
+
+def _settings_at(
     path: str | os.PathLike[str] | None, url: str | None, client: Any, collection_name: str, options: dict[str, Any]
-) -> ColPaliEmbeddings:
-    """Make the embeddings of the model that made a store; of ColTiny where there is no store yet."""
+) -> tuple[Settings | None, str]:
+    """Read the settings of a store, None where there is none yet, and name it for messages."""
     settings, where = None if path is None else stored_settings(path), f"the store {path}"
     if path is None and (url is not None or client is not None):
         from colpali_integrations.stores.qdrant.server import connect, read_manifest
@@ -757,7 +777,7 @@ def _stored(
             settings = Settings.from_dict(manifest, where=where)
         if client is None:
             connection.close()
-    return ColPaliEmbeddings() if settings is None else _registered(settings, where)
+    return settings, where
 
 
 def _registered(settings: Settings, where: str) -> ColPaliEmbeddings:

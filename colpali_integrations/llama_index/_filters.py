@@ -21,7 +21,18 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 
 from colpali_integrations.errors import InputError
 from colpali_integrations.stores.entries import Entry
-from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Not, Operator, Or, Scalar
+from colpali_integrations.stores.filters import (
+    DOCUMENT,
+    ID,
+    And,
+    Condition,
+    Filter,
+    Not,
+    Operator,
+    Or,
+    Scalar,
+    check_levels,
+)
 
 __all__ = ["Scan", "store_filter"]
 
@@ -41,25 +52,27 @@ _TEXTS = {
 }
 
 
-def store_filter(filters: MetadataFilters | None, scan: Scan) -> Filter | None:
+def store_filter(filters: MetadataFilters | None, scan: Scan, level: int = 1) -> Filter | None:
     """Translate filters, nested ones too.
 
     Args:
         filters: LlamaIndex's.
         scan: reads entries for `contains`, `any` and `all`. These mean membership in a list and a part of a text, and
             the stores' language does not distinguish lists from texts.
+        level: of filters within filters.
 
     Returns:
         The filter; None if it matches everything.
 
     Raises:
-        InputError: an operator does not take its value.
+        InputError: an operator does not take its value, or there are more than `MAX_LEVELS` levels.
 
     Example:
         >>> pages = MetadataFilters(filters=[MetadataFilter(key="page", value=3, operator=FilterOperator.GTE)])
         >>> store_filter(pages, scan=lambda where: [])
         Condition(field='page', op=<Operator.GTE: '$gte'>, value=3)
     """
+    check_levels(level)
     if filters is None:
         return None
     if not isinstance(filters, MetadataFilters):
@@ -69,7 +82,7 @@ def store_filter(filters: MetadataFilters | None, scan: Scan) -> Filter | None:
         )
     if not filters.filters:
         return None
-    parts = tuple(_part(part, scan) for part in filters.filters)
+    parts = tuple(_part(part, scan, level) for part in filters.filters)
     condition = filters.condition or FilterCondition.AND
     if condition is FilterCondition.NOT:
         return Not(Or(parts))  # none of them
@@ -78,9 +91,9 @@ def store_filter(filters: MetadataFilters | None, scan: Scan) -> Filter | None:
     return Or(parts) if condition is FilterCondition.OR else And(parts)
 
 
-def _part(part: MetadataFilter | MetadataFilters, scan: Scan) -> Filter:
+def _part(part: MetadataFilter | MetadataFilters, scan: Scan, level: int) -> Filter:
     if isinstance(part, MetadataFilters):
-        return store_filter(part, scan) or And(())
+        return store_filter(part, scan, level + 1) or And(())
     if part.operator is FilterOperator.NE:
         return Not(_any_field(part, FilterOperator.EQ, scan))
     if part.operator is FilterOperator.NIN:

@@ -20,17 +20,17 @@ from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.llama_index._components import PathString, StrictComponent
 from colpali_integrations.llama_index.schema import ImageInput, image_label, image_sources, node_image, several
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.loading import check_name
+from colpali_integrations.models.loading import check_name, registered_description
 from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.models.single import Pooling, SingleVectors
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import Lane, collect, offload
-from colpali_integrations.stores import MultiVectorStore
-from colpali_integrations.stores.opening import registered_options
+from colpali_integrations.stores import MultiVectorStore, Settings
+from colpali_integrations.stores.opening import refuse_other_model, registered_options
 
-__all__ = ["ColPaliEmbedding", "DeferredEmbedding", "stored_embedding"]
+__all__ = ["ColPaliEmbedding", "DeferredEmbedding", "check_embedding", "stored_embedding"]
 
 T = TypeVar("T")
 
@@ -363,6 +363,16 @@ def stored_embedding(store: MultiVectorStore) -> ColPaliEmbedding:
     advice = "pass embed_model=ColPaliEmbedding(model_name=<folder of the model>)"
     options = registered_options(store.model, where=store.where, advice=advice)
     return ColPaliEmbedding(model_name=store.model.name, **options)
+
+
+def check_embedding(embedding: ColPaliEmbedding, settings: Settings | None, *, where: str) -> None:
+    """Refuse a registered model of another space than a store's before it is loaded, which may download it.
+
+    Raises:
+        FingerprintError: it is of another space.
+    """
+    model = registered_description(embedding.model_name, embedding.options)
+    refuse_other_model(None if settings is None else settings.model, model, where=where)
 
 
 def _split(

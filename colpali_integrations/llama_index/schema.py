@@ -38,13 +38,13 @@ from llama_index.core.schema import (
 from PIL import Image
 
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
-from colpali_integrations.pages._fetch import read_file_url
+from colpali_integrations.pages._local_urls import read_file_url
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, real_path, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.metadata import describes_page, page_number, picture_key
 from colpali_integrations.pages.pdf import PdfPage, is_pdf
-from colpali_integrations.pages.reference import encode_png, page_file, page_image
+from colpali_integrations.pages.reference import Roots, draw_page, encode_png, has_content_hash, page_file
 from colpali_integrations.stores import Entry, Item
 from colpali_integrations.stores.limits import check_depth
 
@@ -70,6 +70,7 @@ class PageReference:
 
     Args:
         metadata: `source`, `page` and perhaps `file_path`, `dpi` and `content_hash`; see `pages.document`.
+        known: draw only a file that the metadata know by its `content_hash`: they may be those of a store.
 
     Example:
         >>> PageReference.parse("reports/2024.pdf#page=7&dpi=100").name
@@ -78,8 +79,8 @@ class PageReference:
         True
     """
 
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
-        self.metadata = metadata
+    def __init__(self, metadata: Mapping[str, Any], *, known: bool = False) -> None:
+        self.metadata, self._known = metadata, known
 
     @classmethod
     def parse(cls, text: str) -> PageReference | None:
@@ -98,16 +99,18 @@ class PageReference:
         """The picture; raises the errors of `draw`."""
         return self.draw()
 
-    def draw(self, *, dpi: float | None = None, password: str | None = None) -> Image.Image:
+    def draw(self, *, dpi: float | None = None, password: str | None = None, roots: Roots = None) -> Image.Image:
         """Draw the picture, at the reference's resolution or at `dpi`; an encrypted PDF needs its password.
 
         Raises:
-            InputError: the file is missing, or has changed since it was indexed.
+            InputError: the file is missing, has changed since it was indexed, or is outside of `roots`.
             PdfError: the file cannot be read, or has no such page.
         """
-        return page_image(self.metadata, dpi=dpi, password=password)
+        return draw_page(self.metadata, dpi=dpi, password=password, roots=roots, known=self._known)
 
-    def encode(self, *, dpi: float | None = None, password: str | None = None) -> tuple[bytes, str]:
+    def encode(
+        self, *, dpi: float | None = None, password: str | None = None, roots: Roots = None
+    ) -> tuple[bytes, str]:
         """Content and MIME type of the picture for a chat model: an image file unchanged, or a PNG.
 
         Raises:
@@ -115,8 +118,8 @@ class PageReference:
         """
         kind = _unchanged_type(str(self.metadata.get("source")))
         if kind is not None and "image_base64" not in self.metadata:
-            return Path(page_file(self.metadata)[0]).read_bytes(), kind
-        return encode_png(self.draw(dpi=dpi, password=password)), _PNG
+            return Path(page_file(self.metadata, roots=roots, known=self._known)[0]).read_bytes(), kind
+        return encode_png(self.draw(dpi=dpi, password=password, roots=roots)), _PNG
 
     @property
     def key(self) -> str:
@@ -124,15 +127,15 @@ class PageReference:
         whole = self.completed().metadata
         return page_key(whole["content_hash"], whole.get("dpi"))
 
-    def completed(self) -> PageReference:
+    def completed(self, *, roots: Roots = None) -> PageReference:
         """The reference with the content hash of its file, the file's real path and the resolution of a PDF.
 
         Raises:
-            InputError: the file cannot be read, or has changed.
+            InputError: the file cannot be read, has changed, or is outside of `roots`.
         """
         if self.is_complete:
             return self
-        path, number = page_file(self.metadata)
+        path, number = page_file(self.metadata, roots=roots, known=self._known)
         found: dict[str, Any] = {"file_path": real_path(path), "content_hash": page_hash(file_digest(path), number)}
         if is_pdf(path):
             found["dpi"] = self.metadata.get("dpi") or DEFAULT_DPI
@@ -275,10 +278,17 @@ def content_key(node: BaseNode) -> str:
 
 
 def image_block(
-    node: BaseNode, *, dpi: float | None = None, detail: str | None = None, password: str | None = None
+    node: BaseNode,
+    *,
+    dpi: float | None = None,
+    detail: str | None = None,
+    password: str | None = None,
+    roots: Roots = None,
 ) -> ImageBlock:
     """The picture of a node for a `ChatMessage`; see `utils.image_blocks`."""
     source = node_image(node)
+    if roots is not None and (reference := _file_reference(source)) is not None:
+        page_file(reference.metadata, roots=roots)
     if isinstance(source, bytes):
         return ImageBlock(image=source, image_mimetype=getattr(node, "image_mimetype", None), detail=detail)
     if isinstance(source, str) and source.startswith(("http://", "https://")):
@@ -286,7 +296,8 @@ def image_block(
     if isinstance(source, str) and (kind := _unchanged_type(source)):
         return ImageBlock(path=Path(source), image_mimetype=kind, detail=detail)
     if source is None or isinstance(source, PageReference):
-        content, kind = (source or PageReference(node.metadata)).encode(dpi=dpi, password=password)
+        reference = source or PageReference(node.metadata, known=True)
+        content, kind = reference.encode(dpi=dpi, password=password, roots=roots)
     else:
         content, kind = encode_png(load_image(source)), _PNG
     return ImageBlock(image=content, image_mimetype=kind, detail=detail)
@@ -327,6 +338,8 @@ def _referenced(path: str, metadata: Mapping[str, Any]) -> PageReference | None:
     """The page that a node's path refers to, with the node's metadata if they describe the same page."""
     parsed = PageReference.parse(path)
     page: Mapping[str, Any] = {"source": path, "page": 1} if parsed is None else parsed.metadata
+    if isinstance(own_hash := metadata.get(_OWN_HASH), str):
+        return PageReference({**page, "content_hash": own_hash})
     content_hash = metadata.get("content_hash")
     same_file = metadata.get("source") == page["source"] or (
         "file_path" in metadata and metadata["file_path"] == real_path(page["source"])
@@ -356,11 +369,13 @@ def _decoded(image: Any) -> ImageSource:
 # -- nodes and entries ----------------------------------------------------------------------------------------------
 
 _KEY = "llama_index"
+# The content hash of a node's picture, where `content_hash`, `source` or `page` are the caller's own values.
+_OWN_HASH = "picture_content_hash"
 _MEDIA = ("text_resource", "image_resource", "audio_resource", "video_resource")
 # Metadata that neither a text embedding nor a language model needs; `source` and `page` stay for citations.
 _INTERNAL = [
     *("file_path", "file_name", "document_id", "page_label", "page_count", "width", "height", "dpi"),
-    *("content_hash", "text_hash", "image_hash"),
+    *("content_hash", "text_hash", "image_hash", _OWN_HASH),
 ]
 
 
@@ -520,9 +535,32 @@ def entry_node(entry: Entry) -> BaseNode:
         # LlamaIndex makes no ImageDocument without its file.
         if (kind not in _TYPES and "image_path" in fields) or (kind == "ImageDocument" and not _has_file(fields)):
             kind = ImageNode.class_name()
-        return _TYPES.get(kind, TextNode).from_dict(fields)
+        node = _TYPES.get(kind, TextNode).from_dict(fields)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"the node of entry {entry.id!r} cannot be read: {error}") from error
+    if not _knows_picture(node, node.metadata):
+        raise StoreError(
+            f"the node of entry {entry.id!r} names a file without the content hash that this package stores with it, "
+            "so the file is not opened; was the store made by another program?"
+        )
+    return node
+
+
+def _knows_picture(node: BaseNode, metadata: Mapping[str, Any]) -> bool:
+    """Whether a node names no file, or metadata have the content hash of the one that it names.
+
+    A store from elsewhere may name any file of this machine.
+    """
+    if any(getattr(getattr(node, name, None), "path", None) for name in _MEDIA if name != "image_resource"):
+        return False
+    embedded, path, url = _image_fields(node)
+    location = str(path or (url if str(url or "").lower().startswith("file:") else "") or "")
+    if embedded or not location:
+        return True
+    if location.lower().startswith("file:"):
+        location = str(read_file_url(location))
+    reference = _referenced(location, metadata)
+    return reference is not None and has_content_hash(reference.metadata)
 
 
 def _entry(node: BaseNode, key: str, reference: PageReference | None) -> Entry:
@@ -553,8 +591,10 @@ def _entry(node: BaseNode, key: str, reference: PageReference | None) -> Entry:
             metadata |= {"image_base64": held_in.pop(holder), "image_mime_type": _mime_type(node)}
         elif reference is not None:
             added = {**reference.metadata, "text_hash": text_key(node.get_content(MetadataMode.NONE))}
+            if not _knows_picture(node, {**added, **metadata}):
+                added[_OWN_HASH] = reference.metadata["content_hash"]
             new = [name for name in added if name not in metadata]
-            metadata = {**added, **metadata}
+            metadata |= {name: added[name] for name in new}  # behind the caller's, as the node's text has them
             fields["excluded_embed_metadata_keys"] = [*fields["excluded_embed_metadata_keys"], *new]
             fields["excluded_llm_metadata_keys"] += [name for name in new if name in _INTERNAL]
         written = json.dumps(fields, ensure_ascii=False)
@@ -572,10 +612,10 @@ def _entry(node: BaseNode, key: str, reference: PageReference | None) -> Entry:
 
 def _foreign(entry: Entry, metadata: dict[str, Any]) -> BaseNode:
     """The node of a page like `PdfPageReader`'s, but its source document is that of the entry."""
-    node: BaseNode
+    node: BaseNode | None = None
     if entry.is_page and ((entry.source is not None and entry.page is not None) or "image_base64" in metadata):
         node = _described_page(entry.id, entry.text or entry.name, metadata)
-    else:
+    if node is None or not _knows_picture(node, metadata):  # a text, whose page can be shown by `roots=`
         node = TextNode(id_=entry.id, text=entry.text, metadata=metadata)
     node.relationships = _part_of(entry.document_id or entry.id, entry.content_hash or None)
     return node

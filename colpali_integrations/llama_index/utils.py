@@ -15,6 +15,7 @@ from colpali_integrations.explain.report import HtmlReport, ReportPage, render_r
 from colpali_integrations.llama_index.schema import PageReference, image_block, image_label, node_image
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.reference import Roots, draw_page, root_folders
 from colpali_integrations.stores.hits import explained
 
 __all__ = ["image_blocks", "page_message", "to_html"]
@@ -23,7 +24,12 @@ AnyNodes: TypeAlias = "BaseNode | NodeWithScore | Response | Iterable[BaseNode |
 
 
 def image_blocks(
-    nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None, password: str | None = None
+    nodes: AnyNodes,
+    *,
+    dpi: float | None = None,
+    detail: str | None = None,
+    password: str | None = None,
+    roots: Roots = None,
 ) -> list[ImageBlock]:
     """The pictures of nodes for a `ChatMessage`.
 
@@ -35,12 +41,13 @@ def image_blocks(
         dpi: draw PDF pages at this resolution instead of the reference's; fewer pixels cost fewer tokens.
         detail: level of detail ("low", "high"), for chat models that have such levels.
         password: for encrypted PDFs.
+        roots: as for `pages.page_image`: show files in these folders alone.
 
     Returns:
         One block per node, in order.
 
     Raises:
-        InputError: a node has neither image nor page, or the page's file is missing or has changed.
+        InputError: a node has neither image nor page, or the page's file is missing, has changed or may not be shown.
         PdfError: a page cannot be drawn.
         ImageError: an image cannot be read.
 
@@ -51,11 +58,20 @@ def image_blocks(
         >>> [block.block_type for block in message.blocks]
         ['text', 'image']
     """
-    return [image_block(result.node, dpi=dpi, detail=detail, password=password) for result in _results(nodes)]
+    folders = root_folders(roots)
+    return [
+        image_block(result.node, dpi=dpi, detail=detail, password=password, roots=folders) for result in _results(nodes)
+    ]
 
 
 def page_message(
-    question: str, nodes: AnyNodes, *, dpi: float | None = None, detail: str | None = None, password: str | None = None
+    question: str,
+    nodes: AnyNodes,
+    *,
+    dpi: float | None = None,
+    detail: str | None = None,
+    password: str | None = None,
+    roots: Roots = None,
 ) -> ChatMessage:
     """A user's message with a question and the pages to answer it from, each under its name for citations.
 
@@ -65,6 +81,7 @@ def page_message(
         dpi: as for `image_blocks`.
         detail: as for `image_blocks`.
         password: as for `image_blocks`.
+        roots: as for `image_blocks`.
 
     Returns:
         The question, then for each page its name as text ("report.pdf, page 3") and its picture.
@@ -80,8 +97,9 @@ def page_message(
         ['Which function makes diverging palettes?', 'report.pdf, page 1']
     """
     message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=question)])
+    folders = root_folders(roots)
     for result in _results(nodes):
-        picture = image_block(result.node, dpi=dpi, detail=detail, password=password)
+        picture = image_block(result.node, dpi=dpi, detail=detail, password=password, roots=folders)
         message.blocks += [TextBlock(text=image_label(result)), picture]
     return message
 
@@ -94,6 +112,7 @@ def to_html(
     limit: int = 10,
     max_side: int = 1100,
     password: str | None = None,
+    roots: Roots = None,
 ) -> HtmlReport:
     """Show the results of a retriever or a query engine: pages, scores and the regions that answer.
 
@@ -107,6 +126,7 @@ def to_html(
         limit: number of nodes at most.
         max_side: longest side of a picture, in pixels.
         password: for encrypted PDFs.
+        roots: as for `image_blocks`.
 
     Returns:
         A string that notebooks show; `.save(path)` writes it.
@@ -122,7 +142,7 @@ def to_html(
         >>> path = to_html(nodes, "diverging palettes", store=store).save("answers.html")
         >>> store.close()
     """
-    results = _results(nodes)[:limit]
+    results, folders = _results(nodes)[:limit], root_folders(roots)
     boxes: dict[str, Any] = {}
     maps: dict[str, Any] = {}
     model = ""
@@ -133,7 +153,7 @@ def to_html(
     pages = []
     for result in results:
         node = result.node
-        image, note = _picture(node, max_side, password)
+        image, note = _picture(node, max_side, password, folders)
         source = node.metadata.get("source")
         pages.append(
             ReportPage(
@@ -157,14 +177,17 @@ def _results(nodes: AnyNodes) -> list[NodeWithScore]:
     return [node if isinstance(node, NodeWithScore) else NodeWithScore(node=node) for node in several]
 
 
-def _picture(node: BaseNode, max_side: int, password: str | None) -> tuple[Image.Image | None, str]:
+def _picture(node: BaseNode, max_side: int, password: str | None, roots: Roots) -> tuple[Image.Image | None, str]:
     """A node's picture and "", or None and the reason why there is none; the reason is "" for a text."""
     try:
         image = node_image(node)
         if image is None:
             return None, ""
         if isinstance(image, PageReference):
-            return report_picture({**node.metadata, **image.metadata}, max_side=max_side, password=password)
+            whole = image.completed(roots=roots).metadata
+            return report_picture({**node.metadata, **whole}, max_side=max_side, password=password, roots=roots)
+        if roots is not None and isinstance(image, str) and not image.startswith(("data:", "http://", "https://")):
+            return draw_page({"source": image, "page": 1}, roots=roots), ""
         return load_image(image), ""
     except ColPaliError as error:
         return None, str(error)

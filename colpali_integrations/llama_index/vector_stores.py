@@ -37,14 +37,20 @@ from colpali_integrations.llama_index._persistence import (
     load_store,
     save_store,
 )
-from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, DeferredEmbedding, stored_embedding
+from colpali_integrations.llama_index.embeddings import (
+    ColPaliEmbedding,
+    DeferredEmbedding,
+    check_embedding,
+    stored_embedding,
+)
 from colpali_integrations.llama_index.schema import entry_node, node_item
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
-from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest
+from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
+from colpali_integrations.stores.opening import with_secrets, without_secrets
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage
 
@@ -93,10 +99,17 @@ class StoreComponent(StrictComponent):
                 f"a {type(self).__name__} over a store in memory, or made with store=, cannot be pickled: "
                 "store the pages in a folder and pass it as path="
             )
-        return {"__dict__": {name: value for name, value in self.__dict__.items() if name != "callback_manager"}}
+        fields = {name: value for name, value in self.__dict__.items() if name != "callback_manager"}
+        without_secrets({"url": fields.get("url")})
+        if "client_options" in fields:
+            fields["client_options"] = without_secrets(fields["client_options"])
+        return {"__dict__": fields}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state["__dict__"])  # type: ignore[misc]
+        fields = dict(state["__dict__"])
+        if "client_options" in fields:
+            fields["client_options"] = with_secrets(fields["client_options"])
+        self.__init__(**fields)  # type: ignore[misc]
 
 
 class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
@@ -134,7 +147,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         file_mode: see `MultiVectorStore.open`.
         search_mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
         oversampling: the first of two stages hands on this many times the requested number.
-        client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`.
+        client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`. A pickle holds no API key:
+            unpickling takes that of the environment variable QDRANT_API_KEY.
 
     Args:
         store: an open `MultiVectorStore`, or the folder of one.
@@ -184,6 +198,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         if self._store is None:
             self._store = self._opened()
         elif self.embed_model is not None:
+            check_embedding(self.embed_model, self._store.settings, where=self._store.where)
             self._store.require_space(self.embed_model.model)
         if self.embed_model is None:
             self.embed_model = stored_embedding(self._store)
@@ -198,6 +213,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
                 raise
             except StoreError:
                 self.embed_model = ColPaliEmbedding()
+        if self.path is not None:
+            check_embedding(self.embed_model, stored_settings(self.path), where=f"the store {self.path}")
         return MultiVectorStore.open(self.path, model=self.embed_model.model, **options)
 
     @property
@@ -467,6 +484,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             check_saved_model(saved.get("embed_model"), where=persist_path)
         options = {**saved, **fields}
         if pages is None:
+            path = options.get("path")
+            if "path" not in fields and path is not None and stored_settings(path) is None:  # a file makes no folder
+                raise StoreError(f"{persist_path} names the store {path}, where there is none; pass path= if it moved")
             return cls(**options)
         with MultiVectorStore.open(pages) as source:
             elsewhere = options.get("path") or options.get("url")

@@ -84,6 +84,7 @@ class ColPali:
         base: str | os.PathLike[str] | None = None,
         allow_unused: Sequence[str] | None = None,
         allow_urls: bool = False,
+        allow_private_urls: bool = False,
         url_timeout: float = 10.0,
         url_max_bytes: int = 64 * 2**20,
         **unknown: NoReturn,
@@ -122,8 +123,9 @@ class ColPali:
                 adapter_config.json names.
             allow_unused: beginnings of the names of tensors that a checkpoint holds and retrieval does not need; other
                 unread tensors are an error.
-            allow_urls: let images be http(s) URLs.
-            url_timeout: seconds, for those.
+            allow_urls: let images be http(s) URLs of public addresses.
+            allow_private_urls: with `allow_urls`, also of this machine and private networks.
+            url_timeout: seconds for each, with its redirects.
             url_max_bytes: the largest image fetched.
             unknown: refused, with a suggestion of the right option.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, DESCRIPTION_FILE
 from colpali_integrations.models.content import content_revision
 from colpali_integrations.models.description import ModelDescription, Origin
@@ -21,7 +21,7 @@ from colpali_integrations.models.registry import list_supported_models
 
 __all__ = ["FILES", "compared", "hashes"]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 FILES = "files"
 """The key of `DESCRIPTION_FILE` under which the hash of each file stands."""

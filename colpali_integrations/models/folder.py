@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import logging
 import os
 import re
 import tempfile
@@ -13,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
@@ -41,7 +41,7 @@ __all__ = [
     *("DESCRIPTION_FILE", "describe_folder", "describe_repository", "new_folder", "revision_at", "weight_files"),
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 _PROMPTS = ("query_prefix", "query_suffix", "image_prompt")
 # In the names of all classes that are trained to retrieve, and of their processors.

@@ -7,12 +7,12 @@ and cached files are used without a request to the network.
 from __future__ import annotations
 
 import json
-import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
@@ -32,7 +32,7 @@ __all__ = [
     *("CacheState", "bundled_folder", "cache_folder", "cache_state", "read_json", "resolve_files", "with_named_files"),
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 
 # Small configuration files differ between exports of one family; the family raises an error if it needs a missing one.
@@ -262,7 +262,7 @@ def read_json(directory: Path, name: str, *, optional: bool = False) -> dict[str
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelLoadError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise ModelLoadError(f"{path} holds a {type(content).__name__}, expected a JSON object")
@@ -334,15 +334,15 @@ def _external_data(model: Path) -> dict[str, int]:
 
     try:
         graph = onnx.load(os.fspath(model), load_external_data=False).graph
+        sizes: dict[str, int] = {}
+        for tensor in graph.initializer:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            if "location" in entries:
+                name = PurePosixPath(entries["location"]).name
+                end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+                sizes[name] = max(sizes.get(name, 0), end)
     except Exception:  # protobuf's DecodeError has no stable import path; loading the session reports the damage
         return {}
-    sizes: dict[str, int] = {}
-    for tensor in graph.initializer:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        if "location" in entries:
-            name = PurePosixPath(entries["location"]).name
-            end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-            sizes[name] = max(sizes.get(name, 0), end)
     return sizes
 
 

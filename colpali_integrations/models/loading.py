@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
+from colpali_integrations._failures import failing_as
+from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
 from colpali_integrations.models.description import ModelDescription
@@ -29,7 +30,7 @@ from colpali_integrations.runtime.session import (
     resolve_providers,
 )
 
-__all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "load_parts"]
+__all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "load_parts", "registered_description"]
 
 _CUDA = "CUDAExecutionProvider"
 # Fields of a description that are also options.
@@ -101,9 +102,10 @@ class ModelFiles(NamedTuple):
     def family(self) -> Family:
         """The model's family, bound to the files."""
         family = family_class(self.description.family)
-        if self.base is None:
-            return family(self.description, self.folder)
-        return family(self.description, self.folder, base=self.base)
+        with failing_as(ModelLoadError, f"the model in {self.folder}"):
+            if self.base is None:
+                return family(self.description, self.folder)
+            return family(self.description, self.folder, base=self.base)
 
 
 def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
@@ -114,6 +116,11 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
         ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
         ModelLoadError: a file is damaged or does not fit the family, or onnxruntime is too old for it.
     """
+    with failing_as(ModelLoadError, f"the model {os.fspath(name_or_path)}"):
+        return _find_files(name_or_path, options)
+
+
+def _find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
     description, given = describe(name_or_path, options)
     if description.is_checkpoint:
         check_onnxruntime(FAMILIES[description.family].onnxruntime, description.name)
@@ -169,9 +176,22 @@ def _find(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescrip
         return description, options.local_dir
     check_name(name_or_path, options.local_dir)
     folder = Path(name_or_path).expanduser()
-    if folder.is_dir():
-        return describe_folder(folder, base=base_configuration(folder, options)), folder
-    return _describe_unregistered(os.fspath(name_or_path), options), None
+    with failing_as(ModelLoadError, f"the model {os.fspath(name_or_path)}"):
+        if folder.is_dir():
+            return describe_folder(folder, base=base_configuration(folder, options)), folder
+        return _describe_unregistered(os.fspath(name_or_path), options), None
+
+
+def registered_description(name_or_path: NameOrPath, options: ModelOptions) -> ModelDescription | None:
+    """The description of a registered model with the options' settings, without reading or fetching a file.
+
+    Returns:
+        None for other models, and for one whose files are in `local_dir`.
+    """
+    description = None if options.local_dir is not None else registered_model(name_or_path, None)
+    if description is not None and options.revision is not None:
+        description = replace(description, revision=options.revision)
+    return None if description is None else _with_settings(description, options)
 
 
 def _describe_unregistered(name: str, options: ModelOptions) -> ModelDescription:

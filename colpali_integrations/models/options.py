@@ -60,6 +60,7 @@ class ModelOptions:
     base: str | os.PathLike[str] | None = None
     allow_unused: Sequence[str] | None = None
     allow_urls: bool = False
+    allow_private_urls: bool = False
     url_timeout: float = 10.0
     url_max_bytes: int = 64 * 2**20
 
@@ -76,6 +77,8 @@ class ModelOptions:
                 raise ConfigurationError(f"{name} must be positive, got {value!r}")
         if self.precision is not None and self.precision not in PRECISIONS:
             raise ConfigurationError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.allow_private_urls and not self.allow_urls:
+            raise ConfigurationError("allow_private_urls needs allow_urls=True, which lets images be URLs")
         if isinstance(self.allow_unused, str):
             raise ConfigurationError(f"allow_unused must be a list of names of tensors, got {self.allow_unused!r}")
         object.__setattr__(self, "allow_unused", tuple(self.allow_unused or ()) or None)
@@ -93,7 +96,8 @@ class ModelOptions:
     @property
     def image_options(self) -> dict[str, Any]:
         """The keyword arguments for `load_image`."""
-        return {"allow_urls": self.allow_urls, "timeout": self.url_timeout, "max_bytes": self.url_max_bytes}
+        permissions = {"allow_urls": self.allow_urls, "allow_private_urls": self.allow_private_urls}
+        return {**permissions, "timeout": self.url_timeout, "max_bytes": self.url_max_bytes}
 
 
 OPTION_NAMES = frozenset(one.name for one in fields(ModelOptions))

@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.pages._urls import is_web_url, last_part
 from colpali_integrations.pages.images import image_name
 
 __all__ = [
@@ -122,7 +123,8 @@ def page_name(source: str, number: int) -> str:
     >>> page_name("reports/2024.pdf", 7)
     '2024.pdf, page 7'
     """
-    return f"{PurePath(source).name or source}, page {number}"
+    name = last_part(source) if is_web_url(source) else PurePath(source).name
+    return f"{name or source}, page {number}"
 
 
 def page_hash(digest: str, number: int) -> str:

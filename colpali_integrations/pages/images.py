@@ -7,7 +7,6 @@ clips 16-bit scans to white and ignores the orientation that cameras write. `loa
 from __future__ import annotations
 
 import io
-import logging
 import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
@@ -19,11 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colpali_integrations._forks import hold_during_forks
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ImageError
+from colpali_integrations.pages._local_urls import read_data_uri, read_file_url
+from colpali_integrations.pages._urls import is_web_url, shown_url
 
 __all__ = ["HasImage", "ImageSource", "image_name", "is_one_image", "load_image", "read_whole", "to_rgb"]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 # Several threads decode images, and a caller may pass one open file, or one image that Pillow has opened but not yet
 # read, many times: two threads reading it at once would mix up their bytes.
@@ -46,7 +48,12 @@ ImageSource: TypeAlias = (
 
 
 def load_image(
-    source: ImageSource, *, allow_urls: bool = False, timeout: float = 10.0, max_bytes: int = 64 * 2**20
+    source: ImageSource,
+    *,
+    allow_urls: bool = False,
+    allow_private_urls: bool = False,
+    timeout: float = 10.0,
+    max_bytes: int = 64 * 2**20,
 ) -> Image.Image:
     """Read an image of any kind as RGB: turned by its EXIF orientation, transparency on white, 16 bits scaled to 8.
 
@@ -55,7 +62,8 @@ def load_image(
             an array (height, width), (height, width, 1, 3 or 4) or (1, 3 or 4, height, width) of uint8, uint16, bool,
             or floats in [0, 1]; or an object with such a picture as `image` (a `PdfPage`). For a file with several
             frames, the first one is read, with a log entry; for a PIL image, its current frame.
-        allow_urls: whether http(s) URLs may be fetched.
+        allow_urls: whether http(s) URLs may be fetched, from public addresses.
+        allow_private_urls: whether they may be fetched from this machine and private networks too.
         timeout: seconds for a URL.
         max_bytes: the largest body accepted from a URL.
 
@@ -80,7 +88,7 @@ def load_image(
         return to_rgb(_from_array(source))
     if isinstance(source, Image.Image):
         return _decode(source)
-    return _decode(source, _content(source, allow_urls=allow_urls, timeout=timeout, max_bytes=max_bytes))
+    return _decode(source, _content(source, allow_urls, allow_private_urls, timeout, max_bytes))
 
 
 def is_one_image(images: object) -> bool:
@@ -91,8 +99,10 @@ def is_one_image(images: object) -> bool:
 
 
 def image_name(source: object) -> str:
-    """A short name of an image source for messages: the path or URL, otherwise the kind of object."""
+    """A short name of an image source for messages: the path, or the URL without its query, or the kind of object."""
     if isinstance(source, str):
+        if is_web_url(source):
+            return shown_url(source)
         return source if len(source) <= 300 and not source.lower().startswith("data:") else f"{source[:40]}..."
     if isinstance(source, os.PathLike):
         return os.fsdecode(source)
@@ -129,26 +139,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _content(source: object, *, allow_urls: bool, timeout: float, max_bytes: int) -> bytes:
+def _content(source: object, allow_urls: bool, allow_private_urls: bool, timeout: float, max_bytes: int) -> bytes:
     """The bytes of an encoded image."""
     if isinstance(source, str):
         scheme = source[:8].lower()  # the case of schemes does not matter (RFC 3986)
         if scheme.startswith("data:"):
-            from colpali_integrations.pages._fetch import read_data_uri
-
             return read_data_uri(source)
-        if scheme.startswith(("http://", "https://")):
+        if is_web_url(source):
             if not allow_urls:
                 raise ImageError(
                     f"{image_name(source)} is a URL, and fetching is off. Pass allow_urls=True to allow it, or fetch "
                     "it yourself and pass the bytes."
                 )
-            from colpali_integrations.pages._fetch import fetch_url
+            from colpali_integrations.pages._fetch import fetch_url  # slow to import
 
-            return fetch_url(source, timeout=timeout, max_bytes=max_bytes)
+            return fetch_url(source, timeout=timeout, max_bytes=max_bytes, allow_private=allow_private_urls)
         if scheme.startswith("file://"):
-            from colpali_integrations.pages._fetch import read_file_url
-
             source = read_file_url(source)
     if isinstance(source, (str, os.PathLike)):
         return _file_at(source)

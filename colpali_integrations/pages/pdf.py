@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -16,6 +15,7 @@ from typing import IO, Any, Protocol, TypeAlias
 from PIL import Image
 
 from colpali_integrations._forks import hold_during_forks
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
 from colpali_integrations.pages.images import image_name, read_whole
 from colpali_integrations.pages.isolation import IsolatedReader, image_of
@@ -35,7 +35,7 @@ __all__ = [
     "whole_number",
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
 

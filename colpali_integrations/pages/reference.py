@@ -1,13 +1,18 @@
-"""Drawing a page again from its metadata; `document` lists their keys."""
+"""Drawing a page again from its metadata; `document` lists their keys.
+
+Metadata may come from a store from elsewhere, and name any file. So a file is shown only if its content is that of the
+metadata's `content_hash`, which cannot be known without the file, or if the caller names the folders of the files.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 from PIL import Image
@@ -18,50 +23,97 @@ from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.metadata import has_own_picture
 from colpali_integrations.pages.pdf import is_pdf, open_pdf
 
-__all__ = ["DEFAULT_DPI", "encode_base64", "encode_png", "page_file", "page_image"]
+__all__ = [
+    "DEFAULT_DPI",
+    "Roots",
+    "draw_page",
+    "encode_base64",
+    "encode_png",
+    "has_content_hash",
+    "page_file",
+    "page_image",
+    "root_folders",
+]
 
 DEFAULT_DPI = 150.0
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes"
+Roots: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None"
+"""Folders whose files may be shown, or one; None for files of known content."""
+
+_HASH = re.compile("[0-9a-f]{16}|[0-9a-f]{64}")
 
 
 def page_image(
-    metadata: Mapping[str, Any], *, dpi: float | None = None, password: str | None = None, isolate: bool = True
+    metadata: Mapping[str, Any],
+    *,
+    dpi: float | None = None,
+    password: str | None = None,
+    isolate: bool = True,
+    roots: Roots = None,
 ) -> Image.Image:
     """Draw a page again from its file, or decode the base64 in its metadata.
 
     Args:
-        metadata: with `file_path` or `source`, and `page` (and perhaps `dpi`), or with `image_base64`. With a
-            `content_hash` the file must not have changed.
+        metadata: with `file_path` or `source`, `page` and `content_hash` (and perhaps `dpi`), or with `image_base64`.
+            The file must not have changed.
         dpi: draw a PDF page at this resolution instead of the metadata's. A picture in the metadata is preferred with
             None, and where the file is missing, has changed or cannot be opened. One that a caller put into the
             metadata of a page is always preferred.
         password: for an encrypted PDF.
         isolate: False to draw a PDF that you trust in this process, without limits; see `open_pdf`.
+        roots: open only files in these folders, links followed; their metadata need no `content_hash`. None opens a
+            file anywhere, if its content is that of the `content_hash`.
 
     Returns:
         An RGB image.
 
     Raises:
-        InputError: the metadata refers to no page, or its file is missing or has changed.
+        InputError: the metadata refers to no page, or its file is missing, has changed or may not be shown.
         PdfError: the PDF or its page cannot be read.
         ImageError: the picture cannot be read.
 
     Example:
-        >>> page_image({"source": "report.pdf", "page": 2}, dpi=72).size
+        >>> page_image({"source": "report.pdf", "page": 2}, roots=["."], dpi=72).size
         (596, 842)
+    """
+    return draw_page(metadata, dpi=dpi, password=password, isolate=isolate, roots=roots, known=True)
+
+
+def draw_page(
+    metadata: Mapping[str, Any],
+    *,
+    dpi: float | None = None,
+    password: str | None = None,
+    isolate: bool = True,
+    roots: Roots = None,
+    known: bool = False,
+) -> Image.Image:
+    """Draw a page again, as `page_image`, of a file that the caller named.
+
+    Args:
+        metadata: as for `page_image`, or without a `content_hash`.
+        dpi: as for `page_image`.
+        password: as for `page_image`.
+        isolate: as for `page_image`.
+        roots: as for `page_image`.
+        known: require a `content_hash` without `roots`, as `page_image`.
+
+    Raises:
+        InputError: as `page_image`.
     """
     encoded = metadata.get("image_base64")
     if not encoded:
-        return _drawn(metadata, dpi, password, isolate)
+        return _drawn(metadata, dpi, password, isolate, roots, known)
     if dpi is not None and has_own_picture(metadata):
         with suppress(InputError):
-            return _drawn(metadata, dpi, password, isolate)
+            return _drawn(metadata, dpi, password, isolate, roots, known)
     return load_image(f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}")
 
 
-def _drawn(metadata: Mapping[str, Any], dpi: float | None, password: str | None, isolate: bool) -> Image.Image:
-    path, number = page_file(metadata)
+def _drawn(
+    metadata: Mapping[str, Any], dpi: float | None, password: str | None, isolate: bool, roots: Roots, known: bool
+) -> Image.Image:
+    path, number = page_file(metadata, roots=roots, known=known)
     if not is_pdf(path):
         if number != 1:
             raise ImageError(f"{path} is an image and has only page 1; page {number} was requested")
@@ -70,16 +122,19 @@ def _drawn(metadata: Mapping[str, Any], dpi: float | None, password: str | None,
         return pdf.render(number, dpi or metadata.get("dpi") or DEFAULT_DPI)
 
 
-def page_file(metadata: Mapping[str, Any]) -> tuple[str, int]:
+def page_file(metadata: Mapping[str, Any], *, roots: Roots = None, known: bool = False) -> tuple[str, int]:
     """The file of a page and the page's number, after checking that the file has not changed.
 
     Args:
         metadata: as for `page_image`; the first 16 digits of a content hash suffice.
+        roots: as for `page_image`.
+        known: as for `draw_page`.
 
     Raises:
-        InputError: the metadata refers to no page, or its file is missing or has changed.
+        InputError: the metadata refers to no page, or its file is missing, has changed or may not be shown.
     """
-    number, path = metadata.get("page"), _existing(metadata)
+    number, folders = metadata.get("page"), root_folders(roots)
+    permitted = [path for path in _paths(metadata) if folders is None or _inside(path, folders)]
     if isinstance(number, float) and number.is_integer():
         number = int(number)  # some stores return all numbers as floats
     if not _paths(metadata) or not isinstance(number, int) or isinstance(number, bool):
@@ -87,14 +142,39 @@ def page_file(metadata: Mapping[str, Any]) -> tuple[str, int]:
             "the metadata refers to no page: it needs 'source' or 'file_path' and 'page' (1-based), or 'image_base64'; "
             f"its keys are: {', '.join(map(str, metadata)) or 'none'}"
         )
+    first = _paths(metadata)[0]
+    if not permitted:
+        raise InputError(
+            f"{page_name(first, number)} is not shown: {first!r} is in none of the folders of roots={folders}"
+        )
+    content_hash = metadata.get("content_hash")
+    if known and folders is None and not has_content_hash(metadata):
+        raise InputError(
+            f"{page_name(first, number)} is not shown: its metadata have no content_hash, by which its file would be "
+            "known. Index it again, or pass roots=[folder] to show the files of a folder"
+        )
+    path = next((path for path in permitted if os.path.isfile(path)), None)  # noqa: PTH113 - it may be any text
     if path is None:
-        first = _paths(metadata)[0]
         raise InputError(
             f"cannot draw {page_name(first, number)}: no file at {first!r}. A relative path is valid only in the "
             "folder where the page was loaded; pages without a file include their picture only on request"
         )
-    _check_content(path, number, metadata.get("content_hash"))
+    _check_content(path, number, content_hash)
     return path, number
+
+
+def root_folders(roots: Roots) -> list[str] | None:
+    """The folders of `roots` as strings; None for None."""
+    if roots is None:
+        return None
+    several = [roots] if isinstance(roots, str | os.PathLike) else roots
+    return [os.path.expanduser(os.fspath(folder)) for folder in several]  # noqa: PTH111 - an unknown user is no error
+
+
+def has_content_hash(metadata: Mapping[str, Any]) -> bool:
+    """Whether metadata have a content hash, or the first 16 digits of one, by which the file of a page is known."""
+    content_hash = metadata.get("content_hash")
+    return isinstance(content_hash, str) and _HASH.fullmatch(content_hash) is not None
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -111,16 +191,29 @@ def encode_base64(image: Image.Image) -> str:
 
 def _paths(metadata: Mapping[str, Any]) -> list[str]:
     names = (metadata.get("file_path"), metadata.get("source"))
-    return [str(Path(name).expanduser()) for name in names if isinstance(name, str) and name]
+    # The name of an unknown user behind "~" is no error here.
+    return [str(Path(os.path.expanduser(name))) for name in names if isinstance(name, str) and name]  # noqa: PTH111
 
 
-def _existing(metadata: Mapping[str, Any]) -> str | None:
-    return next((path for path in _paths(metadata) if Path(path).is_file()), None)
+def _inside(path: str, folders: Iterable[str]) -> bool:
+    """Whether a file is in one of the folders, once links are followed."""
+    # Following a path of another machine (Windows) would report this user to it.
+    if path.startswith(("\\\\", "//")) and not any(_normal(path).is_relative_to(_normal(one)) for one in folders):
+        return False
+    try:
+        place = _normal(os.path.realpath(path))
+    except ValueError:  # a null byte
+        return False
+    return any(place.is_relative_to(_normal(os.path.realpath(folder))) for folder in folders)
+
+
+def _normal(path: str) -> PurePath:
+    return PurePath(os.path.normcase(path))
 
 
 def _check_content(path: str, number: int, content_hash: object) -> None:
     """Refuse a file that has changed since it was indexed: its page would be the wrong picture."""
-    if not isinstance(content_hash, str) or len(content_hash) not in (16, 64):
+    if not isinstance(content_hash, str) or not _HASH.fullmatch(content_hash):
         return
     unchanged = page_hash(file_digest(path), number).startswith(content_hash)
     if not unchanged and not is_pdf(path):  # it may have been indexed as a picture in memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 from typing import Any, Literal
@@ -13,6 +12,7 @@ import pyarrow as pa
 import ray
 from PIL import Image
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, FingerprintError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.colpali import ColPali
@@ -24,7 +24,7 @@ from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["Dtype", "PageEncoder"]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 Dtype = Literal["float16", "float32"]
 

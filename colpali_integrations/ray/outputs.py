@@ -32,7 +32,7 @@ from colpali_integrations.stores.opening import ModelLike, stored_model
 from colpali_integrations.stores.settings import StoredModel
 from colpali_integrations.stores.store import MultiVectorStore
 
-__all__ = ["MANIFEST", "ParquetFolder", "QdrantWriter", "parquet_pages"]
+__all__ = ["MANIFEST", "ParquetFolder", "QdrantWriter", "parquet_pages", "recorded_model"]
 
 MANIFEST = "_colpali_integrations.json"
 """The file that records a folder's model. Readers of datasets ignore names that begin with an underscore."""
@@ -231,6 +231,13 @@ def _filesystem(folder: str | os.PathLike[str]) -> tuple[Any, str]:
         files, root = pa.fs.FileSystem.from_uri(text)
         return files, root
     return pa.fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+
+
+def recorded_model(folder: str | os.PathLike[str]) -> StoredModel | None:
+    """Return the model that made the Parquet files of a folder; None where there are none."""
+    files, root = _filesystem(folder)
+    manifest = _manifest(files, root, folder)
+    return None if manifest is None else manifest[0]
 
 
 def _manifest(files: Any, root: str, folder: object) -> tuple[StoredModel, dict[str, Any]] | None:

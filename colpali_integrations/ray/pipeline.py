@@ -17,15 +17,16 @@ import ray.data
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.description import ModelDescription
-from colpali_integrations.models.loading import describe
+from colpali_integrations.models.loading import describe, registered_description
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.ray.cluster import cluster_nodes, plan_workers
 from colpali_integrations.ray.encoder import Dtype, PageEncoder
-from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter
+from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter, recorded_model
 from colpali_integrations.ray.pages import draw_pages
 from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, skipped
+from colpali_integrations.stores.opening import refuse_other_model
 from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["QdrantServer", "embed_pages"]
@@ -134,6 +135,9 @@ def embed_pages(
         )
     # Only the small files are read: the driver may have no GPU, and little memory.
     driver_options = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
+    if not isinstance(output, QdrantServer):  # before a download
+        registered = registered_description(model, ModelOptions(**driver_options))
+        refuse_other_model(recorded_model(output), registered, where=str(output))
     with ColPali.from_pretrained(model, lazy_load=True, **driver_options) as encoder:
         description = encoder.description
     made_by = StoredModel.of(description)

@@ -16,12 +16,12 @@ are cheap, and feeding their outputs would need the tower again.
 
 from __future__ import annotations
 
-import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import onnx
 import onnxruntime as ort
@@ -30,8 +30,6 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from colpali_integrations.errors import ModelLoadError
 
 __all__ = ["PIXELS", "Graph", "find_cut", "plain_session", "read_graph", "subgraph"]
-
-logger = logging.getLogger(__name__)
 
 PIXELS = "pixel_values"
 # Operators whose output depends on the shape of their input alone.
@@ -69,7 +67,7 @@ def read_graph(path: Path) -> Graph:
         raise ModelLoadError(
             f"{path} is not an ONNX file, or is damaged ({error}). If it was cut off, delete it and download it again"
         ) from error
-    external = [tensor for tensor in _tensors(model.graph) if tensor.data_location == TensorProto.EXTERNAL]
+    external = [tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
     locations = [entry for tensor in external for entry in tensor.external_data if entry.key == "location"]
     if not locations:
         return Graph(model, None)
@@ -239,25 +237,42 @@ def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Yield every tensor of a graph: weights and constants, also those of subgraphs."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
-                yield attribute.t
-            for inner in _graphs(attribute):
-                yield from _tensors(inner)
+def _tensors(message: Any) -> Iterator[TensorProto]:
+    """Yield every tensor in a model, wherever ONNX allows one: weights, constants, subgraphs, functions and so on."""
+    if isinstance(message, TensorProto):
+        yield message
+    elif hasattr(message, "ListFields"):
+        for _, value in message.ListFields():
+            if not isinstance(value, str | bytes | int | float):
+                for one in (value,) if hasattr(value, "ListFields") else value:
+                    yield from _tensors(one)
 
 
 def _external_file(model: Path, location: str) -> Path:
+    """The file of external data, every link followed.
+
+    A name with a backslash or a drive is a path on Windows; the asterisk begins onnxruntime's name for an address in
+    memory.
+    """
     relative = PurePosixPath(location)
-    if relative.is_absolute() or ".." in relative.parts:
-        raise ModelLoadError(f"{model} refers to external data outside its folder ({location!r}), which is refused")
+    outside = f"{model} refers to external data outside its folder ({location!r}), which is refused"
+    if relative.is_absolute() or ".." in relative.parts or re.search(r"[\\:*\0]", location):
+        raise ModelLoadError(outside)
     file = model.parent / relative
     if not file.is_file():
         raise ModelLoadError(
             f"{model} has its weights in {location}, which is not in {model.parent}. Download that file too; a model "
             "description of your own must list it in additional_files"
         )
-    return file.resolve()
+    real = file.resolve()
+    if not real.is_relative_to(_home(model.parent.resolve())):
+        raise ModelLoadError(f"{outside}: it is a link to {real}. Copy that file into the folder if you trust the link")
+    return real
+
+
+def _home(folder: Path) -> Path:
+    """The folder that a model's files stay in: its own, or all of huggingface_hub's cache, where they are links."""
+    for parent in (folder, *folder.parents):
+        if parent.parent.name == "snapshots" and parent.parent.parent.name.startswith("models--"):
+            return parent.parent.parent.parent
+    return folder

@@ -14,7 +14,6 @@ each worker process would need its own.
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
@@ -25,11 +24,12 @@ from functools import partial
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from colpali_integrations._failures import item_error
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, EncodingError
 
 __all__ = ["Failure", "OnError", "Stage", "run_in_order", "run_inline", "run_stage"]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 OnError: TypeAlias = Literal["raise", "skip"] | Callable[[ColPaliError], None]
 """Treatment of an item that fails: raise its error, skip it with a log entry, or pass its error to a function."""

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 import numpy as np
 import onnxruntime as ort
 
+from colpali_integrations._failures import failing_as
 from colpali_integrations._forks import keep_for_ever, renew_after_forks
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import EncodingError, ModelLoadError, ProviderError
 from colpali_integrations.runtime.arrays import BuiltPair, Feed, GraphFiles, Graphs, Outputs
 from colpali_integrations.runtime.batching import Coalescer
@@ -37,7 +39,7 @@ __all__ = [
     "resolve_providers",
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 T = TypeVar("T")
@@ -239,7 +241,8 @@ class ModelSessions:
             return ()
         from colpali_integrations.runtime.graph import find_cut, read_graph  # onnx is slow to import
 
-        cut = find_cut(read_graph(self._path("pages")))
+        with failing_as(ModelLoadError, self._path("pages")):
+            cut = find_cut(read_graph(self._path("pages")))
         if isinstance(cut, str):
             logger.warning(
                 "%s: queries run the vision tower too, because %s. Their vectors are right, but take long; another "
@@ -253,16 +256,18 @@ class ModelSessions:
     def _load(self, side: Literal["pages", "queries"], *, half: Literal["pages", "text"] | None = None) -> _Session:
         if not isinstance(graphs := self._graphs, GraphFiles):
             built = (graphs.text if half == "text" else graphs.tower) if isinstance(graphs, BuiltPair) else graphs
-            session = _Session(built.read(self._config.cache_dir), built.name, self._config)
+            with failing_as(ModelLoadError, built.name):
+                session = _Session(built.read(self._config.cache_dir), built.name, self._config)
             release_freed_memory()  # of weights that were converted to float32: half the size of a bfloat16 file
             return session
         from colpali_integrations.runtime.graph import read_graph, subgraph
 
         path = self._path(side)
-        graph = read_graph(path)
-        if half is not None:
-            graph = subgraph(graph, self._cut.get(), half=half)
-        return _Session(graph, str(path), self._config)
+        with failing_as(ModelLoadError, path):
+            graph = read_graph(path)
+            if half is not None:
+                graph = subgraph(graph, self._cut.get(), half=half)
+            return _Session(graph, str(path), self._config)
 
 
 class _Session:

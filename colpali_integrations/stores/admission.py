@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.fingerprint import Fingerprint
@@ -16,7 +16,7 @@ from colpali_integrations.stores.settings import Settings, StoredModel
 
 __all__ = ["Admission"]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 # Stores, their fingerprints, and those of models with other settings that ask them; each is logged once per process.
 _told: set[tuple[str, Fingerprint, Fingerprint]] = set()

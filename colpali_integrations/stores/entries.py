@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,7 +124,11 @@ class Entry:
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Entry:
-        """Read the result of `to_payload`."""
+        """Read the result of `to_payload`.
+
+        Raises:
+            StoreError: it has too many levels: another program wrote it.
+        """
         fields = _copied(payload)  # the engine in memory returns the objects that it holds
         if exact := fields.pop(_EXACT, None):
             fields.update(json.loads(exact))
@@ -186,11 +191,21 @@ def _is_inexact(value: Any) -> bool:
     return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
-def _copied(value: Any) -> Any:
-    """A deep copy of a JSON value."""
+def _copied(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of a payload."""
+    try:
+        return {key: _copied_value(value) for key, value in payload.items()}
+    except RecursionError as error:
+        raise StoreError(
+            f"the entry {reprlib.repr(payload.get('id'))} has too many levels of dicts and lists: another program "
+            "wrote it; remove it, and index its document again"
+        ) from error
+
+
+def _copied_value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _copied(one) for key, one in value.items()}
-    return list(map(_copied, value)) if isinstance(value, list) else value
+        return {key: _copied_value(one) for key, one in value.items()}
+    return list(map(_copied_value, value)) if isinstance(value, list) else value
 
 
 def _within_64_bits(value: Any) -> Any:

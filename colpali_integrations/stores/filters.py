@@ -33,6 +33,7 @@ __all__ = [
     "CONTENT",
     "DOCUMENT",
     "ID",
+    "MAX_LEVELS",
     "RESERVED",
     "And",
     "Condition",
@@ -43,6 +44,7 @@ __all__ = [
     "Or",
     "Scalar",
     "always",
+    "check_levels",
     "matches",
     "parse_filter",
 ]
@@ -53,6 +55,10 @@ DOCUMENT = "$document"
 """The id of the entry's document, as a field."""
 CONTENT = "$content"
 """The entry's content hash, as a field."""
+MAX_LEVELS = 30
+"""Levels of filters within filters, as callers write them."""
+# A level of a dict becomes up to three of `Filter` (Not, Or, And), and adapters add conditions of their own.
+_MOST_PARSED = 3 * MAX_LEVELS + 10
 RESERVED = {ID: "id", DOCUMENT: "document_id", CONTENT: "content_hash"}
 """The fields that are not metadata, and their keys in a payload."""
 
@@ -308,19 +314,57 @@ def parse_filter(where: FilterLike) -> Filter | None:
         None for None and for {}, which fit every entry.
 
     Raises:
-        InputError: an unknown operator, or a value that its operator does not take.
+        InputError: an unknown operator, a value that its operator does not take, or more than `MAX_LEVELS` levels.
 
     >>> parse_filter({"page": {"$gte": 3}})
     Condition(field='page', op=<Operator.GTE: '$gte'>, value=3)
     """
-    if where is None or isinstance(where, Filter):
+    try:
+        return _parse(where, 1)
+    except RecursionError:  # in showing a value of an error
+        raise _too_deep() from None
+
+
+def check_levels(level: int) -> None:
+    """Refuse a filter at a level beyond `MAX_LEVELS`.
+
+    Raises:
+        InputError: it is beyond.
+    """
+    if level > MAX_LEVELS:
+        raise _too_deep()
+
+
+def _too_deep() -> InputError:
+    return InputError(f"a filter may have {MAX_LEVELS} levels of filters within filters, and this one has more")
+
+
+def _levels(where: Filter) -> int:
+    """The levels of a filter, counted up to one more than are permitted."""
+    level, parts = 0, [where]
+    while parts and level <= _MOST_PARSED:
+        level += 1
+        inside: list[Filter] = []
+        for one in parts:
+            inside += one.parts if isinstance(one, And | Or) else [one.part] if isinstance(one, Not) else []
+        parts = list({id(one): one for one in inside}.values())  # each once: one may be in many places
+    return level
+
+
+def _parse(where: FilterLike, level: int) -> Filter | None:
+    check_levels(level)
+    if where is None:
+        return None
+    if isinstance(where, Filter):
+        if _levels(where) > _MOST_PARSED:
+            raise _too_deep()
         return where
     if not isinstance(where, Mapping):
         raise InputError(
             f"a filter is a dict such as {{'source': 'a.pdf', 'page': {{'$gte': 3}}}}, got {type(where).__name__}: "
             f"{where!r}"
         )
-    parts = tuple(_entry(key, value) for key, value in where.items())
+    parts = tuple(_entry(key, value, level) for key, value in where.items())
     return None if not parts else parts[0] if len(parts) == 1 else And(parts)
 
 
@@ -332,39 +376,40 @@ _COMBINATIONS: dict[str, Callable[[tuple[Filter, ...]], Filter]] = {
 _OPERATORS = tuple(op.value for op in Operator)
 
 
-def _parsed(where: Any, place: str) -> Filter:
+def _parsed(where: Any, place: str, level: int) -> Filter:
     """A filter within a filter; {} fits every entry."""
     if not isinstance(where, Mapping | Filter):
         raise InputError(f"the filter's {place} takes filters such as {{'page': 3}}, got {where!r}")
-    return parse_filter(where) or And(())
+    return _parse(where, level + 1) or And(())
 
 
-def _entry(key: Any, value: Any) -> Filter:
+def _entry(key: Any, value: Any, level: int) -> Filter:
     """One key of a filter: a combination, or a field with a value or operators."""
     if key == "$not":
-        return Not(_parsed(value, key))
+        return Not(_parsed(value, key, level))
     if key in _COMBINATIONS:
         if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
             raise InputError(f"the filter's {key} takes a list of filters, got {value!r}")
-        return _COMBINATIONS[key](tuple(_parsed(part, key) for part in value))
+        return _COMBINATIONS[key](tuple(_parsed(part, key, level) for part in value))
     if isinstance(key, str) and key.startswith("$") and key not in RESERVED:
         advice = f"; {key} belongs within a field: {{'page': {{{key!r}: ...}}}}" if key in _OPERATORS else ""
         raise InputError(
             f"the filter's key {key!r} is unknown: {_alternatives(key, (*_COMBINATIONS, '$not', *RESERVED))}{advice}"
         )
     if not isinstance(value, Mapping):
-        return _condition(key, "$eq", value)
+        return _condition(key, "$eq", value, level)
     if not value:
         raise InputError(f"the filter on {key!r} is empty: give a value, or one of {', '.join(_OPERATORS)}")
-    parts = tuple(_condition(key, op, one) for op, one in value.items())
+    parts = tuple(_condition(key, op, one, level) for op, one in value.items())
     return parts[0] if len(parts) == 1 else And(parts)
 
 
-def _condition(field: Any, op: Any, value: Any) -> Filter:
+def _condition(field: Any, op: Any, value: Any, level: int) -> Filter:
     if op == "$not":
         if not isinstance(value, Mapping):
             raise InputError(f"the filter on {field!r}: $not takes operators such as {{'$gt': 3}}, got {value!r}")
-        return Not(_entry(field, value))
+        check_levels(level + 1)
+        return Not(_entry(field, value, level + 1))
     if op not in _OPERATORS:
         advice = _alternatives(op, (*_OPERATORS, "$not"))
         raise InputError(f"the filter on {field!r} has the unknown operator {op!r}: {advice}")

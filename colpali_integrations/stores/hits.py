@@ -13,6 +13,7 @@ from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.pages.reference import Roots, root_folders
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import StoredModel
 
@@ -118,10 +119,12 @@ class Hits(list[Hit]):
         max_side: int = 1100,
         heatmaps: bool = True,
         password: str | None = None,
+        roots: Roots = None,
     ) -> HtmlReport:
         """Show the pages as one HTML file, with boxes and heatmaps of the question's words.
 
-        Pictures are drawn from the pages' files; a note replaces the picture of a file that is missing or has changed.
+        Pictures are drawn from the pages' files; a note replaces the picture of a file that is missing or has changed,
+        or that may not be shown.
 
         Args:
             question: the title; by default the `text` of the search.
@@ -131,6 +134,7 @@ class Hits(list[Hit]):
             max_side: of a picture, in pixels.
             heatmaps: whether to include them; they are a third of the file.
             password: for encrypted PDFs.
+            roots: as for `pages.page_image`: show files in these folders alone.
 
         Returns:
             A string; `.save(path)` writes it.
@@ -157,7 +161,7 @@ class Hits(list[Hit]):
             maps = self.store.similarity_maps(self.query, ids, tokens=names) if heatmaps else {}
         title = (self.text or "") if question is None else question
         note = "" if names is not None else _UNNAMED
-        return self._report(title, limit, max_side, note, boxes, maps, password)
+        return self._report(title, limit, max_side, note, boxes, maps, password, roots)
 
     def _repr_html_(self) -> str:
         """The report in notebooks; an error becomes a note instead of a traceback."""
@@ -175,8 +179,10 @@ class Hits(list[Hit]):
         boxes: Mapping[str, Any],
         maps: Mapping[str, Any],
         password: str | None = None,
+        roots: Roots = None,
     ) -> HtmlReport:
-        draw = partial(report_picture, max_side=max_side, password=password)
+        folders = root_folders(roots)
+        draw = partial(report_picture, max_side=max_side, password=password, roots=folders)
         pages = []
         for hit in self[:limit]:
             entry = hit.entry

@@ -7,7 +7,6 @@ so an error or an interruption loses only the batch in flight.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections import deque
@@ -18,6 +17,7 @@ from threading import Event
 from typing import Any, Literal, TypeAlias
 
 from colpali_integrations._failures import item_error
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError, ModelError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
@@ -47,7 +47,7 @@ __all__ = [
     "skipped",
 ]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 OnError: TypeAlias = Literal["raise", "skip"]
 

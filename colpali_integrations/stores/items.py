@@ -71,7 +71,7 @@ class DocumentSource:
     @property
     def label(self) -> str:
         """The document's name in messages."""
-        return self.name or ("a document" if callable(self.source) else image_name(self.source))
+        return image_name(self.name or ("a document" if callable(self.source) else self.source))
 
     def open(self) -> PagedDocument:
         """Open the document.

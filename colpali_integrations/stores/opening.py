@@ -27,8 +27,8 @@ from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
 
 __all__ = [
-    *("ModelLike", "continued_options", "open_engine", "open_model", "question_model", "registered_options"),
-    *("stored_model", "stored_settings"),
+    *("ModelLike", "continued_options", "open_engine", "open_model", "question_model", "refuse_other_model"),
+    *("registered_options", "stored_model", "stored_settings", "with_secrets", "without_secrets"),
 ]
 
 ModelLike: TypeAlias = "ColPali | ModelDescription | StoredModel | str | os.PathLike[str]"
@@ -156,6 +156,56 @@ def question_model(stored: StoredModel, named: str | os.PathLike[str] | None, *,
     return shared_model(stored.name, ModelOptions(**options))
 
 
+def refuse_other_model(stored: StoredModel | None, model: ModelDescription | None, *, where: str) -> None:
+    """Refuse a model of another space than a store's before it is loaded, which may download it.
+
+    Args:
+        stored: the store's; None where there is none yet.
+        model: a registered model; None for another, whose files decide.
+        where: the store, for the message.
+
+    Raises:
+        FingerprintError: it is of another space.
+    """
+    if stored is not None and model is not None and model.name.lower() != stored.name.lower():
+        stored.require_space(StoredModel.of(model), where=where)
+
+
+def without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a store that a pickle may hold: None in the place of the API key.
+
+    Args:
+        options: of `MultiVectorStore.open`, with those of `QdrantClient`.
+
+    Raises:
+        ConfigurationError: an option that may hold a secret, and has no place outside of a pickle.
+
+    Example:
+        >>> without_secrets({"url": "https://qdrant:6333", "api_key": "secret"})
+        {'url': 'https://qdrant:6333', 'api_key': None}
+    """
+    if secret := [name for name in options if name in _SECRETS]:
+        raise ConfigurationError(f"a store with {secret[0]}= cannot be pickled: it may hold a secret. Open it anew")
+    if "@" in str(options.get("url") or ""):
+        raise ConfigurationError("a store whose url= has a password cannot be pickled; pass api_key=, or open it anew")
+    return {name: None if name == _API_KEY else value for name, value in options.items()}
+
+
+def with_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that `without_secrets` returned, with the API key of this process's environment.
+
+    Raises:
+        ConfigurationError: there is no such variable.
+    """
+    if _API_KEY not in options or options[_API_KEY] is not None:
+        return dict(options)
+    if not (key := os.environ.get(_KEY_VARIABLE)):
+        raise ConfigurationError(
+            f"a pickled store holds no API key: set {_KEY_VARIABLE} where it is unpickled, or open the store anew"
+        )
+    return {**options, _API_KEY: key}
+
+
 def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
     """The settings of the store in a folder, read without opening it; None for a folder without a store.
 
@@ -262,6 +312,9 @@ def _settings(
     return Settings(**{"first_stage": default, **requested, "model": record})
 
 
+_API_KEY, _KEY_VARIABLE = "api_key", "QDRANT_API_KEY"
+# Options of `QdrantClient` and of its HTTP client.
+_SECRETS = ("auth_token_provider", "headers", "auth", "cookies", "cert", "metadata")
 _OPTIONS = (
     *("client", "collection_name", "collection_options", "first_stage", "first_vectors", "language", "model"),
     *("path", "url", "read_only", "file_mode"),

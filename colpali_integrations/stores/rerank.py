@@ -6,7 +6,6 @@ once and cached. Encoded vectors are rounded to float16, as in stores, so a page
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations._failures import item_error
 from colpali_integrations._forks import ForkLock
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.images import ImageSource
@@ -28,7 +28,7 @@ from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["Candidate", "CandidateScore", "CandidateScorer"]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 _Half: TypeAlias = "NDArray[np.float16]"
 

@@ -179,7 +179,8 @@ def test_a_page_with_a_weaker_match_has_weaker_colours() -> None:
 
 
 def test_a_page_without_a_picture_shows_the_reason() -> None:
-    image, why = report_picture({"source": "gone.pdf", "page": 3, "dpi": 150.0, "width": 600, "height": 800})
+    metadata = {"source": "gone.pdf", "page": 3, "content_hash": "0" * 64}
+    image, why = report_picture({**metadata, "dpi": 150.0, "width": 600, "height": 800})
     assert image is None
     assert "gone.pdf" in why
     said = " ".join(Reader(a_report(image=None, note=why)).texts)
@@ -191,12 +192,13 @@ def test_a_page_without_a_picture_shows_the_reason() -> None:
 def test_a_page_is_drawn_no_larger_than_the_limit(tmp_path: Path) -> None:
     PAGE.save(tmp_path / "page.pdf", resolution=200)
     image, why = report_picture(
-        {"source": str(tmp_path / "page.pdf"), "page": 1, "dpi": 150.0, "width": 612, "height": 792}
+        {"source": str(tmp_path / "page.pdf"), "page": 1, "dpi": 150.0, "width": 612, "height": 792}, roots=tmp_path
     )
     assert image is not None
     assert (why, max(image.size)) == ("", 1100)
     PAGE.save(tmp_path / "page.png")
-    image, _ = report_picture({"source": str(tmp_path / "page.png"), "page": 1, "width": 1700, "height": 2200})
+    metadata = {"source": str(tmp_path / "page.png"), "page": 1, "width": 1700, "height": 2200}
+    image, _ = report_picture(metadata, roots=tmp_path)
     assert image is not None
 
 

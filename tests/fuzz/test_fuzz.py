@@ -21,11 +21,9 @@ _CALLS = {"pdf": 15, "store": 15, "model_folder": 12, "image": 100, "exif": 100,
 
 # Targets with known faults, and what these are. A target whose faults are mended fails here: take it out.
 _PENDING = {
-    "uri": "a lone surrogate in a data URI, and [ in the host of a file: URL, raise other errors",
     "identity": "a lone surrogate in a document's id, and integers of 400 digits, raise other errors",
     "payload": "payloads of a damaged store raise other errors",
     "report": "NaN as relevance raises ValueError",
-    "model_folder": "wrong types and surrogates in a model's files raise other errors",
 }
 
 

@@ -122,3 +122,17 @@ def test_a_registered_model_is_opened_with_the_settings_of_the_pages() -> None:
     embeddings = _registered(Settings(model=StoredModel.of(made)), "the store x")
     assert embeddings.model_name == made.name
     assert (embeddings.options.precision, embeddings.options.max_side) == ("int8", 1024)
+
+
+def test_another_registered_model_is_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a download would be an error of another kind
+    other = ColPaliEmbeddings(model_name="Hcompany/NeoMME-260M-Retriever", precision="int8")
+    with ColPaliVectorStore(path=tmp_path / "store") as store:
+        for open_ in (
+            lambda: ColPaliVectorStore(other, path=tmp_path / "store"),
+            lambda: ColPaliVectorStore(other, store=store.store),
+            lambda: ColPaliReranker(vectorstore=store, embedding=other),
+            lambda: ColPaliReranker(vectorstore=tmp_path / "store", embedding=other),
+        ):
+            with pytest.raises(FingerprintError, match="was made by coltiny"):
+                open_()

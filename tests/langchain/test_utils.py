@@ -119,7 +119,7 @@ def test_a_file_path_beside_a_foreign_source_is_followed() -> None:
 )
 def test_other_documents_are_refused_with_a_remedy(document: Document, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        image_blocks([document])
+        image_blocks([document], roots=[SLIDES.parent, "."])
     for present in (image_blocks, to_html):
         with pytest.raises(InputError, match=r"got one Document; pass \[document\]"):
             present(document)  # type: ignore[arg-type]

@@ -992,3 +992,21 @@ class Sequences(RuleBasedStateMachine):
 
 TestSequences = Sequences.TestCase
 TestSequences.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+
+
+def test_a_pickle_holds_no_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QDRANT_API_KEY", raising=False)
+    with ColPaliVectorStore(url=":memory:", api_key="SECRET") as store:
+        pickled = pickle.dumps(store)
+    assert b"SECRET" not in pickled
+    with pytest.raises(ConfigurationError, match="set QDRANT_API_KEY where it is unpickled"):
+        pickle.loads(pickled)
+    monkeypatch.setenv("QDRANT_API_KEY", "ANOTHER")
+    with pickle.loads(pickled) as twin:
+        assert twin._place["api_key"] == "ANOTHER"
+    options: dict[str, Any] = {"url": ":memory:", "metadata": {"token": "SECRET"}}  # the latter goes to the client
+    with (
+        ColPaliVectorStore(**options) as store,
+        pytest.raises(ConfigurationError, match="a store with metadata= cannot be pickled"),
+    ):
+        pickle.dumps(store)

@@ -176,3 +176,17 @@ def test_a_registered_model_is_opened_with_the_settings_of_the_pages() -> None:
     embedding = stored_embedding(MultiVectorStore.open(model=StoredModel.of(made)))
     assert embedding.model_name == made.name
     assert (embedding.options.precision, embedding.options.max_side) == ("int8", 1024)
+
+
+def test_another_registered_model_is_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a download would be an error of another kind
+    other = ColPaliEmbedding(model_name="Hcompany/NeoMME-260M-Retriever", precision="int8")
+    store = ColPaliVectorStore(path=tmp_path / "store")
+    for open_ in (
+        lambda: ColPaliVectorStore(path=tmp_path / "store", embed_model=other),
+        lambda: ColPaliVectorStore(store.client, embed_model=other),
+        lambda: ColPaliRetriever(store, embed_model=other),
+        lambda: ColPaliRetriever(tmp_path / "store", embed_model=other),
+    ):
+        with pytest.raises(FingerprintError, match="was made by coltiny"):
+            open_()

@@ -417,3 +417,25 @@ def test_changing_a_node_does_not_change_the_store(own: ColPaliVectorStore) -> N
         found.metadata["tags"].append("b")
         found.metadata["deep"]["key"].clear()
     assert own.get_nodes(["changed"])[0].metadata == {"tags": ["a"], "deep": {"key": [1]}}
+
+
+def test_neither_a_pickle_nor_a_persisted_file_holds_an_api_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QDRANT_API_KEY", raising=False)
+    store = ColPaliVectorStore(url=":memory:", client_options={"api_key": "SECRET"})
+    pickled = pickle.dumps(store)
+    store.persist(str(tmp_path / "store.json"))
+    assert "SECRET" not in str(store.to_dict()) + repr(store) + (tmp_path / "store.json").read_text()
+    assert b"SECRET" not in pickled
+    with pytest.raises(ConfigurationError, match="set QDRANT_API_KEY where it is unpickled"):
+        pickle.loads(pickled)
+    monkeypatch.setenv("QDRANT_API_KEY", "ANOTHER")
+    assert pickle.loads(pickled).client_options == {"api_key": "ANOTHER"}
+
+
+def test_a_persisted_file_makes_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text(json.dumps({"path": str(tmp_path / "new")}))
+    with pytest.raises(StoreError, match="where there is none; pass path= if it moved"):
+        ColPaliVectorStore.from_persist_path(str(tmp_path / "store.json"))
+    assert not (tmp_path / "new").exists()

@@ -34,8 +34,8 @@ def test_a_picture_of_another_format_is_read_by_its_mime_type() -> None:
 
 def test_a_store_that_turns_whole_numbers_into_floats_does_no_harm() -> None:
     assert same(
-        page_image({"source": str(SLIDES), "page": 2.0, "dpi": 20}),
-        page_image({"source": str(SLIDES), "page": 2}, dpi=20),
+        page_image({"source": str(SLIDES), "page": 2.0, "dpi": 20}, roots=PDFS),
+        page_image({"source": str(SLIDES), "page": 2}, dpi=20, roots=PDFS),
     )
 
 
@@ -59,9 +59,9 @@ def test_metadata_without_a_page_are_an_error(metadata: dict[str, Any]) -> None:
 
 def test_a_missing_page_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot draw gone\.pdf, page 3: no file at"):
-        page_image({"source": str(tmp_path / "gone.pdf"), "page": 3})
+        page_image({"source": str(tmp_path / "gone.pdf"), "page": 3}, roots=[tmp_path])
     with pytest.raises(PdfError, match="page 34 was requested"):
-        page_image({"source": str(SLIDES), "page": 34})
+        page_image({"source": str(SLIDES), "page": 34}, roots=[PDFS])
 
 
 def test_pdfs_are_recognised_by_suffix_or_content(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_picture_in_the_metadata_is_the_drawn_one(tmp_path: Path) -> None:
     copy.write_bytes(SLIDES.read_bytes())
     with PagedDocument(copy, dpi=40) as document:
         metadata = document.page(2).metadata_with_image()
-    drawn = page_image({"source": str(copy), "page": 2, "dpi": 40})
+    drawn = page_image({"source": str(copy), "page": 2, "dpi": 40}, roots=tmp_path)
     assert same(page_image(metadata), drawn)
     larger = page_image(metadata, dpi=80)  # while the file is there, it is drawn anew
     assert larger.width > drawn.width

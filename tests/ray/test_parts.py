@@ -295,3 +295,10 @@ def test_without_ray_the_error_names_the_extra_to_install() -> None:
 def test_an_error_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(MissingExtraError("matplotlib", "plot", "Plotting")))
     assert str(error) == str(MissingExtraError("matplotlib", "plot", "Plotting"))
+
+
+def test_another_registered_model_is_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a download would be an error of another kind
+    ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    with pytest.raises(FingerprintError, match="was made by coltiny"):
+        embed_pages(None, output=tmp_path / "out", model="Hcompany/NeoMME-260M-Retriever")

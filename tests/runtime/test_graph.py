@@ -160,16 +160,93 @@ def test_the_halves_of_real_exports_are_bit_identical_to_the_whole(folder: str) 
     np.testing.assert_array_equal(next(split.embed_images(image)), next(whole.embed_images(image)))
 
 
-def test_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:
-    shutil.copytree(FIXTURES / "paligemma", tmp_path / "m")
-    model = onnx.load(tmp_path / "m" / "model.onnx", load_external_data=False)
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = "../secret"
-    onnx.save(model, tmp_path / "m" / "model.onnx")
+def external(location: str, name: str = "secret") -> TensorProto:
+    """A tensor of four floats in another file."""
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, "offset": "0", "length": "16"}.items():
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def indices() -> TensorProto:
+    return helper.make_tensor("indices", TensorProto.INT64, [4], [0, 1, 2, 3])
+
+
+def in_a_subgraph(tensor: TensorProto) -> onnx.GraphProto:
+    constant = helper.make_node("Constant", [], ["inner"], value=tensor)
+    return helper.make_graph([constant], "inner", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, [4])])
+
+
+def put_somewhere(model: onnx.ModelProto, place: str, tensor: TensorProto) -> None:
+    """Put a tensor into one of the places where ONNX allows one."""
+    graph, node = model.graph, model.graph.node[0]
+    sparse = helper.make_sparse_tensor(tensor, indices(), [4])
+    if place == "initializer":
+        graph.initializer.append(tensor)
+    elif place == "sparse initializer":
+        graph.sparse_initializer.append(sparse)
+    elif place == "indices of a sparse initializer":
+        graph.sparse_initializer.append(helper.make_sparse_tensor(indices(), tensor, [4]))
+    elif place == "attribute":
+        node.attribute.append(helper.make_attribute("x", tensor))
+    elif place == "list of an attribute":
+        node.attribute.append(helper.make_attribute("x", [tensor]))
+    elif place == "sparse attribute":
+        node.attribute.append(helper.make_attribute("x", sparse))
+    elif place == "subgraph":
+        node.attribute.append(helper.make_attribute("x", in_a_subgraph(tensor)))
+    elif place == "list of subgraphs":
+        node.attribute.append(helper.make_attribute("x", [in_a_subgraph(tensor)]))
+    elif place == "attribute of another type":  # a reader may look at the field alone
+        node.attribute.add(name="x", type=onnx.AttributeProto.INT).t.CopyFrom(tensor)
+    elif place == "training":
+        model.training_info.add().algorithm.initializer.append(tensor)
+    else:
+        constant = helper.make_node("Constant", [], ["y"], value=tensor)
+        opsets = [helper.make_opsetid("", 17)]
+        function = helper.make_function("local", "F", [], ["y"], [constant], opsets)
+        if place == "default of a function":
+            function = helper.make_function("local", "F", [], ["y"], [], opsets)
+            function.attribute_proto.append(helper.make_attribute("x", tensor))
+        model.functions.append(function)
+
+
+PLACES = [
+    *("initializer", "sparse initializer", "indices of a sparse initializer", "attribute", "list of an attribute"),
+    *("sparse attribute", "subgraph", "list of subgraphs", "attribute of another type", "training", "function"),
+    "default of a function",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_external_data_stay_in_the_folder_wherever_they_stand(place: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    (tmp_path / "m").mkdir()
+    path = tmp_path / "m" / "model.onnx"
+    (tmp_path / "m" / "link").symlink_to(tmp_path / "secret")
+    for location in ("../secret", str(tmp_path / "secret"), "a/../../secret", "link", "..\\secret", "C:secret"):
+        model = onnx.load(toy(path))
+        put_somewhere(model, place, external(location))
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ModelLoadError, match="outside its folder"):
+            read_graph(path)
+    model = onnx.load(toy(path))
+    put_somewhere(model, place, external("inside"))
+    path.write_bytes(model.SerializeToString())
+    (tmp_path / "m" / "inside").write_bytes(bytes(16))
+    assert read_graph(path).weights == tmp_path / "m"
+
+
+def test_external_data_are_no_address_in_memory(tmp_path: Path) -> None:
+    """onnxruntime reads from an address where the file has this name."""
+    (tmp_path / "*" / "_ORT_MEM_ADDR_").mkdir(parents=True)
+    (tmp_path / "*" / "_ORT_MEM_ADDR_" / "*").write_bytes(bytes(16))
+    (tmp_path / "other").write_bytes(bytes(16))
+    model = onnx.load(toy(tmp_path / "model.onnx"))
+    model.graph.initializer.extend([external("*/_ORT_MEM_ADDR_/*"), external("other", "other")])
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelLoadError, match="outside its folder"):
-        read_graph(tmp_path / "m" / "model.onnx")
+        read_graph(tmp_path / "model.onnx")
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:

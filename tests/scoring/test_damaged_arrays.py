@@ -18,7 +18,7 @@ ONE = np.ones((2, 4), np.float32)
 
 
 @pytest.mark.parametrize("pages", [None, 7, np.float32(1), np.array(1.0), "pages"])
-@pytest.mark.parametrize("take", [lambda pages: max_sim(ONE, pages), PackedPages, quantize_int8], ids=str)
+@pytest.mark.parametrize("take", [lambda pages: max_sim(ONE, pages), PackedPages, quantize_int8])
 def test_pages_that_cannot_be_iterated(take: Callable[[Any], Any], pages: Any) -> None:
     with pytest.raises(InputError, match="expected an array"):
         take(pages)

@@ -109,7 +109,7 @@ def module_folders(folder: Path) -> dict[str, str]:
         return {}
     try:
         modules = [(str(one["type"]).rpartition(".")[2], str(one["path"])) for one in _read_list(path)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelLoadError(f"cannot read the modules of the model from {path}: {error!r}") from error
     if len(dict(modules)) < len(modules) or any(Path(name).name != name for _, name in modules):
         raise ModelLoadError(f"{path} must name each kind of module once, in a folder beside it; got {modules}")
@@ -150,7 +150,7 @@ def shard_names(folder: Path) -> list[str]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         outside = [name for name in names if Path(name).name != name]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelLoadError(f"cannot read the names of the shards from {index}: {error!r}") from error
     if outside:
         raise ModelLoadError(f"{index} names files outside its folder ({outside[0]!r}), which is refused")
@@ -172,7 +172,7 @@ def read_names(file: Path) -> tuple[dict[str, Any], int]:
                 raise ModelLoadError(damaged)
             header = json.loads(stream.read(length))
         return {name: entry for name, entry in header.items() if name != "__metadata__"}, 8 + length
-    except (OSError, struct.error, ValueError, AttributeError) as error:
+    except (OSError, struct.error, ValueError, AttributeError, RecursionError) as error:
         raise ModelLoadError(f"{damaged} ({error})") from error
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.builder.graph import GraphBuilder, QuantizedWeight
 from colpali_integrations.models.builder.quantization import Quantization
@@ -34,7 +34,7 @@ from colpali_integrations.models.hub import cache_folder
 
 __all__ = ["CACHE_VARIABLE", "quantized_tensors", "write_tensors"]
 
-logger = logging.getLogger(__name__)
+logger = package_logger(__name__)
 
 CACHE_VARIABLE = "COLPALI_INTEGRATIONS_CACHE"
 """The environment variable that names the folder of quantized weights."""

@@ -7,7 +7,6 @@ searched beside pages gets the vectors of a page that prints it.
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.coltiny.senses import Senses, page_rows, passages, query_row
 from colpali_integrations.models.coltiny.words import MAX_WORD_FEATURES, query_words, word_features
@@ -25,7 +25,7 @@ from colpali_integrations.runtime.arrays import Feed, Float32, Outputs
 
 __all__ = ["ColTinyConfig", "ColTinyQueries", "ColTinyTexts", "best_match", "page_vectors"]
 
-_logger = logging.getLogger(__name__)
+_logger = package_logger(__name__)
 # A page of small print has about a thousand words; a longer text is not one page.
 _MOST_TEXT_WORDS = 4096
 

@@ -27,25 +27,31 @@ class Clause(NamedTuple):
 _EVERY = Clause("1", [], False)
 
 
-def to_sql(where: Filter | None) -> Clause:
-    """Translate the part of a filter that SQL can decide, or narrow down.
+# SQLite's parser keeps 100 symbols, and a level takes up to five of them.
+_LEVELS = 12
+
+
+def to_sql(where: Filter | None, levels: int = _LEVELS) -> Clause:
+    """Translate the part of a filter that SQL can decide, or narrow down; deeper levels than `levels` do neither.
 
     >>> to_sql(None)
     Clause(sql='1', parameters=[], exact=True)
     """
     if where is None:
         return Clause("1", [], True)
+    if levels == 0:
+        return _EVERY
     if isinstance(where, And):
-        parts = [to_sql(part) for part in where.parts]
+        parts = [to_sql(part, levels - 1) for part in where.parts]
         sql = " AND ".join(f"({part.sql})" for part in parts) or "1"
         return Clause(sql, [one for part in parts for one in part.parameters], all(part.exact for part in parts))
     if isinstance(where, Or):
-        parts = [to_sql(part) for part in where.parts]
+        parts = [to_sql(part, levels - 1) for part in where.parts]
         if all(part is not _EVERY for part in parts):
             sql = " OR ".join(f"({part.sql})" for part in parts) or "0"
             return Clause(sql, [one for part in parts for one in part.parameters], all(part.exact for part in parts))
     if isinstance(where, Not):
-        part = to_sql(where.part)
+        part = to_sql(where.part, levels - 1)
         if part.exact:
             return Clause(f"NOT ({part.sql})", part.parameters, True)
     if isinstance(where, Condition):

@@ -1,0 +1,33 @@
+"""Text from elsewhere (names of files, text layers, metadata, messages of libraries) for terminals and logs."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["printable"]
+
+# Control characters, which terminals obey (C0, DEL, C1); separators that begin a new line; bidirectional overrides and
+# isolates, which show a text in another order; surrogates, which no encoding can write.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Replace characters that change a terminal, forge a line of a log or cannot be written by Python's escapes.
+
+    Args:
+        text: the text.
+        lines: keep line breaks and tabs, in a text of several lines.
+
+    Example:
+        >>> printable("a\x1b[2J\nb.pdf")
+        'a\\x1b[2J\\nb.pdf'
+        >>> printable("two\nlines", lines=True)
+        'two\nlines'
+    """
+    return _UNSAFE.sub(lambda found: found[0] if lines and found[0] in "\n\t" else _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
