@@ -30,6 +30,8 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "exclude": (),
     "password": ("password_file",),
     "isolate": (),
+    "max_pixels": (),
+    "image_formats": ("image_format",),
     "dpi": (),
     "include_image": (),
     "on_error": (),

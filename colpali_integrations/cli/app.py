@@ -25,8 +25,10 @@ from colpali_integrations.cli.options import (
     DebugOption,
     DocumentIdOption,
     FilterOption,
+    ImageFormatOption,
     IsolateOption,
     JsonOption,
+    MaxPixelsOption,
     PasswordOption,
     QuietOption,
     StoreOption,
@@ -42,6 +44,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import describe
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import list_supported_models
+from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.stores import (
     Hits,
     IngestReport,
@@ -121,6 +124,8 @@ def index(
     pages: Annotated[str | None, Option(metavar="RANGES", help="Only these pages, such as 1-3,7.")] = None,
     password_file: PasswordOption = None,
     isolate: IsolateOption = True,
+    max_pixels: MaxPixelsOption = None,
+    image_format: ImageFormatOption = None,
     dpi: Annotated[float, Option(min=10, max=1200, metavar="N", help="Resolution of rendered PDF pages.")] = 150,
     force: Annotated[
         bool, Option("--force", help="Draw and embed pages that are in the index already, such as with new fonts.")
@@ -142,7 +147,12 @@ def index(
     """
     reading: dict[str, Any] = {"metadata": tags(metadata), "pages": page_numbers(pages)}
     password = pdf_password(password_file)  # an error before the work
-    documents = find_documents(paths, exclude=exclude or (), follow_symlinks=follow_symlinks)
+    finding: dict[str, Any] = {
+        "exclude": exclude or (),
+        "follow_symlinks": follow_symlinks,
+        "image_formats": image_format or (),
+    }
+    documents = find_documents(paths, **finding)
     if not documents:
         display.note(f"No PDFs or images in {', '.join(map(str, paths))}.")
         display.passed_over(documents.passed_over)
@@ -161,6 +171,8 @@ def index(
                 dpi=dpi,
                 password=password,
                 isolate=isolate,
+                max_pixels=max_pixels,
+                image_formats=image_format,
                 force=force,
                 parallel=parallel,
                 batch_size=batch_size,
@@ -203,6 +215,8 @@ def search(
     ] = None,
     open_: Annotated[bool, Option("--open", "-o", help="Write the report and open it in a browser.")] = False,
     password_file: PasswordOption = None,
+    max_pixels: MaxPixelsOption = None,
+    image_format: ImageFormatOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -213,6 +227,7 @@ def search(
     text, parsed = " ".join(question), json_filter(where)
     password = pdf_password(password_file)  # an error before the work
     require_store(store)
+    limits = ImageLimits().override(max_pixels, image_format)
     with _encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
         hits = opened.search(text, k, where=parsed, hybrid=hybrid)
         if as_json:
@@ -223,7 +238,7 @@ def search(
         elif hits:
             display.hits(text, hits)
         if hits and (html is not None or open_):
-            _report(hits, html, password, open_=open_)
+            _report(hits, html, password, limits, open_=open_)
     if not hits:
         display.note(f"The index {store} has no pages{' that match the filter' if parsed else ''}.")
         raise typer.Exit(ExitCode.INCOMPLETE)
@@ -275,11 +290,11 @@ def _encoder(model: str | None, options: CheckpointOptions, store: Path) -> ColP
     return ColPali.from_pretrained(name, lazy_load=True, **given)
 
 
-def _report(hits: Hits, target: Path | None, password: str | None, *, open_: bool) -> None:
+def _report(hits: Hits, target: Path | None, password: str | None, limits: ImageLimits, *, open_: bool) -> None:
     if target is None:
         with tempfile.NamedTemporaryFile(prefix="colpali-", suffix=".html", delete=False) as file:
             target = Path(file.name)
-    written = hits.to_html(limit=len(hits), password=password).save(target)
+    written = hits.to_html(limit=len(hits), password=password, **limits.options).save(target)
     display.note(f"Report: {written}")
     if open_ and not webbrowser.open(written.as_uri()):
         display.note("No browser could be opened; open that file yourself, or set BROWSER.")

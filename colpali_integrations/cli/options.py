@@ -122,6 +122,15 @@ PasswordOption = Annotated[
 IsolateOption = Annotated[
     bool, Option("--isolate/--no-isolate", help="Read PDFs in processes with limits of time and memory.")
 ]
+MaxPixelsOption = Annotated[
+    int | None, Option(min=1, metavar="N", help="Refuse images with more pixels. Default: 160000000.")
+]
+ImageFormatOption = Annotated[
+    list[str] | None,
+    Option(
+        "--image-format", metavar="NAME", help="Read images of this format of Pillow too, such as HEIF. Repeatable."
+    ),
+]
 QuietOption = Annotated[bool, Option("--quiet", "-q", help="No progress, no summary; errors still show.")]
 # `app.run` looks for `--debug` before the arguments are parsed.
 DebugOption = Annotated[bool, Option("--debug", help="Show the traceback of an error, and all log entries.")]

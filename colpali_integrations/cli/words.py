@@ -17,7 +17,7 @@ __all__ = ["OPTIONS", "in_commands", "message", "reason"]
 
 OPTIONS = (
     *(one.name for one in fields(CheckpointOptions)),
-    *("batch_size", "document_id", "dpi", "exclude", "first_stage", "parallel"),
+    *("batch_size", "document_id", "dpi", "exclude", "first_stage", "max_pixels", "parallel"),
 )
 """Arguments of Python that are options of the same name."""
 
@@ -28,6 +28,7 @@ _OTHERS = (
     (r"password=(?:\.\.\.)?", "--password-file FILE"),
     (r"isolate=False", "--no-isolate"),
     (r"force=True \(--force\)", "--force"),
+    (r"image_formats=\['[^']*'\] \((--image-format \S+)\)", r"\1"),
     (r"local_files_only=True", "offline"),
     (r"pass local_dir= with a folder that holds (it|the files)", r"name a folder that holds \1 by --model"),
     (r"by cache_dir= or (\S+)", r"by \1"),

@@ -36,11 +36,13 @@ from colpali_integrations.explain.drawing import (
 )
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.explain.snippet import mark_words, snippet
+from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.reference import Roots, page_image
 
 __all__ = ["HtmlReport", "ReportPage", "render_report", "report_picture"]
 
 _MAX_SIDE = 1100
+_LIMITS = ImageLimits()
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _HEAT_SIDE = 200  # pixels of a heatmap's longest side; the browser interpolates
 
@@ -97,9 +99,21 @@ class ReportPage:
 
 
 def report_picture(
-    metadata: Mapping[str, Any], *, max_side: int = _MAX_SIDE, password: str | None = None, roots: Roots = None
+    metadata: Mapping[str, Any],
+    *,
+    max_side: int = _MAX_SIDE,
+    password: str | None = None,
+    limits: ImageLimits = _LIMITS,
+    roots: Roots = None,
 ) -> tuple[Image.Image | None, str]:
     """Draw a page from its metadata (see `pages.reference`), with sides of at most about `max_side` pixels.
+
+    Args:
+        metadata: of the page.
+        max_side: in pixels.
+        password: for an encrypted PDF.
+        limits: size and formats of images.
+        roots: as for `pages.page_image`.
 
     Returns:
         The picture and "", or None and the reason why it cannot be drawn, which the report shows instead.
@@ -110,7 +124,7 @@ def report_picture(
         sides = []
     dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
     try:
-        return page_image(metadata, dpi=dpi, password=password, roots=roots), ""
+        return page_image(metadata, dpi=dpi, password=password, roots=roots, **limits.options), ""
     except ColPaliError as error:
         return None, str(error)
 

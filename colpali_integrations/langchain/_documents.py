@@ -19,6 +19,7 @@ from PIL import Image
 
 from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
+from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import check_metadata, document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.metadata import content_key, describes_page, is_unchanged, page_number
@@ -46,6 +47,7 @@ __all__ = [
 
 DocumentInput: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
 ImageInput: TypeAlias = "ImageSource | Blob | Document"
+_LIMITS = ImageLimits()
 
 
 # -- Documents and entries ------------------------------------------------------------------------------------------
@@ -75,7 +77,12 @@ def is_page(document: Document) -> bool:
 
 
 def item_of(
-    document: Document, index: int | None = None, id_: str | None = None, *, password: str | None = None
+    document: Document,
+    index: int | None = None,
+    id_: str | None = None,
+    *,
+    password: str | None = None,
+    limits: ImageLimits = _LIMITS,
 ) -> Item:
     """Make the item of a Document.
 
@@ -87,6 +94,7 @@ def item_of(
         index: position in the caller's list, for error messages.
         id_: of the entry, instead of the Document's own.
         password: for a page of an encrypted PDF.
+        limits: size and formats of images.
     """
     page = is_page(document)
     owner, of_page = _page_identity(document.metadata)
@@ -101,7 +109,7 @@ def item_of(
         document_id=owner if page and new_id == of_page else own,
         content_hash=content_key(document.metadata, document.page_content),
     )
-    draw = partial(page_image, document.metadata, password=password) if page else None
+    draw = partial(page_image, document.metadata, password=password, **limits.options) if page else None
     count = page_number(document.metadata, "page_count")
     # A Document with an id comes from a store, and may be older than the document is now.
     whole = owner and page and new_id == of_page and document.id is None and count is not None
@@ -122,13 +130,14 @@ def document_of(entry: Entry, **metadata: Any) -> Document:
     return Document(id=entry.id, page_content=entry.text, metadata={**entry.metadata, **metadata})
 
 
-def candidate_of(document: Document, password: str | None = None) -> Candidate:
+def candidate_of(document: Document, password: str | None = None, limits: ImageLimits = _LIMITS) -> Candidate:
     """Make the reranking candidate of a Document."""
+    draw = partial(page_image, document.metadata, password=password, **limits.options)
     return Candidate(
         id=document.id,
         key=content_key(document.metadata, document.page_content),
         text=document.page_content,
-        image=partial(page_image, document.metadata, password=password) if is_page(document) else None,
+        image=draw if is_page(document) else None,
         name=name_of(document),
     )
 
@@ -193,6 +202,7 @@ def document_sources(
     follow_symlinks: bool = False,
     document_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    image_formats: Iterable[str] = (),
     **options: Any,
 ) -> list[DocumentSource]:
     """Make the document sources of files, Blobs and all documents in folders; `options` as for `document_source`.
@@ -202,23 +212,26 @@ def document_sources(
     """
     several = list(inputs)
     check_document_id(document_id, several)
+    finding: dict[str, Any] = {"exclude": exclude, "follow_symlinks": follow_symlinks, "image_formats": image_formats}
     files: list[Any] = []
     for one in several:
         is_folder = isinstance(one, str | os.PathLike) and Path(one).expanduser().is_dir()
         if is_folder:
-            files += find_documents(one, exclude=exclude, follow_symlinks=follow_symlinks)  # type: ignore[arg-type]
+            files += find_documents(one, **finding)  # type: ignore[arg-type]
         else:
             files.append(one)
     source = (metadata or {}).get("source")
     if len(files) > 1 and isinstance(source, str) and "://" in source:
         raise ConfigurationError(f"metadata: the source {source} identifies one document, and there are {len(files)}")
-    options |= {"document_id": document_id, "metadata": metadata, "pass_over": are_several(several, files)}
+    options |= {"document_id": document_id, "metadata": metadata, "image_formats": image_formats}
+    options |= {"pass_over": are_several(several, files)}
     return [document_source(file, **options) for file in files]
 
 
 def image_source(
     image: ImageInput,
     load: Callable[[ImageSource], Image.Image],
+    limits: ImageLimits,
     *,
     metadata: Mapping[str, Any] | None,
     id_: str | None,
@@ -230,6 +243,7 @@ def image_source(
     Args:
         image: see `ColPaliVectorStore.add_images`.
         load: reads images that are neither files nor their bytes.
+        limits: size and formats of the others.
         metadata: the caller's own.
         id_: of the entry.
         index: position in the caller's list.
@@ -244,14 +258,19 @@ def image_source(
     """
     check_metadata(metadata, source=(metadata or {}).get("source"))
     try:
-        return _image_source(image, load, index, include_image, metadata=metadata, id=id_)
+        return _image_source(image, load, limits, index, include_image, metadata=metadata, id=id_)
     except BaseException as error:
         failure = item_error(error)
         return DocumentSource(source=partial(_raise, failure), name=failure.item, index=index)
 
 
 def _image_source(
-    image: ImageInput, load: Callable[[ImageSource], Image.Image], index: int, include_image: bool, **identity: Any
+    image: ImageInput,
+    load: Callable[[ImageSource], Image.Image],
+    limits: ImageLimits,
+    index: int,
+    include_image: bool,
+    **identity: Any,
 ) -> DocumentSource | Item:
     if isinstance(image, Document):
         if not is_page(image):
@@ -261,20 +280,20 @@ def _image_source(
         owner, _ = _page_identity(image.metadata)
         if metadata and owner is not None:
             merged["document_id"] = document_id(owner, metadata)
-        return item_of(image.model_copy(update={"metadata": merged}), index, identity["id"])
+        return item_of(image.model_copy(update={"metadata": merged}), index, identity["id"], limits=limits)
     options: dict[str, Any] = {"index": index, "include_image": include_image, **identity}
     if isinstance(image, bytearray | memoryview):
         image = bytes(image)
     if not isinstance(image, Blob | bytes | os.PathLike) and (not isinstance(image, str) or _is_uri(image)):
         name = image if isinstance(image, str) and not image.lower().startswith("data:") else None
         return document_source(partial(load, image), name=name, **options)
-    source = document_source(image, **options)
+    source = document_source(image, one_image=True, **limits.options, **options)
     if not callable(source.source) and not isinstance(source.source, Image.Image) and is_pdf(source.source):
         raise InputError(f"{source.label} is a PDF; use add_pdf").at(index, source.label)
     return source
 
 
-def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
+def image_sources(images: Iterable[ImageInput], limits: ImageLimits) -> Iterator[ImageSource]:
     """Translate one image at a time for `ColPali.embed_images`; the page of a Document is drawn in its turn.
 
     A page that cannot be drawn does not end the stream: reading its image raises the error.
@@ -285,7 +304,7 @@ def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
             yield os.fspath(image.path or "") if by_path else _File(image.source or "blob", image.as_bytes())
         elif isinstance(image, Document):
             try:
-                yield draw_page(image.metadata)  # vectors show nothing of a file
+                yield draw_page(image.metadata, limits=limits)  # vectors show nothing of a file
             except BaseException as error:
                 yield _File(reference_name(image.metadata), item_error(error))
         else:

@@ -141,7 +141,8 @@ class ColPaliReranker(BaseDocumentCompressor):
         return await offload(lambda: self.compress_documents(documents, query, callbacks), lane)
 
     def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
-        return [candidate_of(document, self.password) for document in documents]
+        limits = self.embedding.options.image_limits
+        return [candidate_of(document, self.password, limits) for document in documents]
 
     # -- copies -------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.langchain._documents import document_source, document_sources
 from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import check_metadata
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import DocumentSource
@@ -32,7 +33,7 @@ _GUESSES = {
 
 
 class PageImageBlobParser(BaseBlobParser):
-    """Parser of a PDF into one Document per page, and of an image into one Document.
+    """Parser of a PDF into one Document per page, and of an image into one, or one per frame of a TIFF.
 
     `page_content` is the page's text layer, or "report.pdf, page 7" without one, because LangChain treats documents of
     equal content as duplicates. The metadata are JSON-safe:
@@ -56,6 +57,8 @@ class PageImageBlobParser(BaseBlobParser):
         pages: 1-based numbers of the requested pages; None for all.
         password: for encrypted PDFs.
         isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
         include_image: whether to include the picture as base64, which enlarges stores and traces.
 
     Raises:
@@ -75,6 +78,8 @@ class PageImageBlobParser(BaseBlobParser):
         pages: Iterable[int] | None = None,
         password: str | None = None,
         isolate: bool = True,
+        max_pixels: int = MAX_PIXELS,
+        image_formats: Iterable[str] = (),
         include_image: bool = False,
     ) -> None:
         if not dpi > 0:
@@ -82,6 +87,7 @@ class PageImageBlobParser(BaseBlobParser):
         check_metadata(metadata, source=(metadata or {}).get("source"))
         self.options: dict[str, Any] = {"metadata": metadata, "dpi": dpi, "pages": page_numbers(pages)}
         self.options |= {"password": password, "isolate": isolate, "include_image": include_image}
+        self.options |= ImageLimits(max_pixels, image_formats).options
 
     def lazy_parse(self, blob: Blob) -> Iterator[Document]:
         """Read pages one at a time.
@@ -110,6 +116,8 @@ class PdfPageLoader(BaseLoader):
             files are passed over.
         password: for encrypted PDFs.
         isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
         include_image: whether to include each picture as base64 in the metadata.
         on_error: "raise" the error of a file or page that cannot be read, or "skip" it with a log entry.
         progress: a function that is called after each page, or True for a progress bar on stderr; see
@@ -138,6 +146,8 @@ class PdfPageLoader(BaseLoader):
         pages: Iterable[int] | None = None,
         password: str | None = None,
         isolate: bool = True,
+        max_pixels: int = MAX_PIXELS,
+        image_formats: Iterable[str] = (),
         include_image: bool = False,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
@@ -158,6 +168,8 @@ class PdfPageLoader(BaseLoader):
             pages=pages,
             password=password,
             isolate=isolate,
+            max_pixels=max_pixels,
+            image_formats=image_formats,
             include_image=include_image,
         )
 

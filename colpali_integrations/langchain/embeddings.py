@@ -239,12 +239,17 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         return SingleVectors(self.model, self.pooling, self.dimensions)
 
     def _images(self, images: Iterable[ImageInput] | ImageInput, on_error: OnError) -> Generator[Float32, None, None]:
-        return self.model.embed_images(_image_sources(images), **self._page_options(on_error))
+        return self.model.embed_images(self._sources(images), **self._page_options(on_error))
 
     def _image_vectors(
         self, images: Iterable[ImageInput] | ImageInput, on_error: OnError
     ) -> Generator[list[float], None, None]:
-        return self._single.images(_image_sources(images), **self._page_options(on_error))
+        return self._single.images(self._sources(images), **self._page_options(on_error))
+
+    def _sources(self, images: Iterable[ImageInput] | ImageInput) -> Iterable[Any]:
+        single = isinstance(images, (Blob, Document)) or is_one_image(images)
+        several: Iterable[ImageInput] = [images] if single else images  # type: ignore[list-item, assignment]
+        return image_sources(several, self.options.image_limits)
 
     def _page_options(self, on_error: OnError) -> dict[str, Any]:
         return {
@@ -253,12 +258,6 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
             "on_error": on_error,
             "show_progress": self.show_progress,
         }
-
-
-def _image_sources(images: Iterable[ImageInput] | ImageInput) -> Iterable[Any]:
-    single = isinstance(images, (Blob, Document)) or is_one_image(images)
-    several: Iterable[ImageInput] = [images] if single else images  # type: ignore[list-item, assignment]
-    return image_sources(several)
 
 
 def _several(texts: Iterable[str]) -> Iterable[str]:

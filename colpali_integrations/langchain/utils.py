@@ -12,6 +12,7 @@ from langchain_core.messages.content import ContentBlock, create_image_block, cr
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.reference import Roots, encode_base64, page_image, root_folders
 from colpali_integrations.stores.hits import explained
 
@@ -24,6 +25,8 @@ def image_blocks(
     dpi: float | None = None,
     captions: bool = False,
     password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
     roots: Roots = None,
 ) -> list[ContentBlock]:
     """Make the image blocks of a chat message from the results of a retriever.
@@ -37,6 +40,8 @@ def image_blocks(
         dpi: draw PDF pages at this resolution instead of the one they were loaded with.
         captions: put a text block with the page's name ("report.pdf, page 7") before each image, for citations.
         password: for encrypted PDFs.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
         roots: as for `pages.page_image`: show files in these folders alone.
 
     Returns:
@@ -57,9 +62,9 @@ def image_blocks(
         (['text', 'text', 'image'], 'report.pdf, page 1')
     """
     blocks: list[ContentBlock] = []
-    folders = root_folders(roots)
+    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
     for document in checked_documents(documents):
-        image = page_image(document.metadata, dpi=dpi, password=password, roots=folders)
+        image = page_image(document.metadata, dpi=dpi, password=password, roots=folders, **limits.options)
         if captions:
             blocks.append(create_text_block(reference_name(document.metadata)))
         blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
@@ -74,6 +79,8 @@ def to_html(
     limit: int = 10,
     max_side: int = 1100,
     password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
     roots: Roots = None,
 ) -> HtmlReport:
     """Make a report of a retriever's results: the pages with their scores and matching regions.
@@ -88,6 +95,8 @@ def to_html(
         limit: maximum number of Documents.
         max_side: longest side of a picture, in pixels.
         password: for encrypted PDFs.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
         roots: as for `image_blocks`.
 
     Returns:
@@ -110,8 +119,8 @@ def to_html(
     if vectorstore is not None:
         ids = [document.id for document in shown if document.id]
         boxes, maps, model = explained(vectorstore.store, vectorstore.model, question, ids)
-    folders = root_folders(roots)
-    draw = partial(report_picture, max_side=max_side, password=password, roots=folders)
+    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
+    draw = partial(report_picture, max_side=max_side, password=password, limits=limits, roots=folders)
     pages = []
     for document in shown:
         metadata = document.metadata

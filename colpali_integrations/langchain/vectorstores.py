@@ -268,7 +268,7 @@ class ColPaliVectorStore(VectorStore):
             StoreError: metadata are not JSON-safe, or the store cannot be written.
         """
         several = checked_documents(documents)
-        make = partial(item_of, password=password)
+        make = partial(item_of, password=password, limits=self._embedding.options.image_limits)
         items = map(make, several, range(len(several)), _per_item(ids, len(several), "ids"))
         return self._ingest(items, on_error=on_error, progress=progress, stop=stop)
 
@@ -317,9 +317,10 @@ class ColPaliVectorStore(VectorStore):
         one = isinstance(images, Blob | Document) or is_one_image(images)
         several: list[ImageInput] = [images] if one else list(images)  # type: ignore[list-item, arg-type]
         more, names = _per_item(metadatas, len(several), "metadatas"), _per_item(ids, len(several), "ids")
-        load = partial(load_image, **self._embedding.options.image_options)
+        options = self._embedding.options
+        load, limits = partial(load_image, **options.image_options), options.image_limits
         sources = [
-            image_source(image, load, metadata=more[at], id_=names[at], index=at, include_image=include_image)
+            image_source(image, load, limits, metadata=more[at], id_=names[at], index=at, include_image=include_image)
             for at, image in enumerate(several)
         ]
         return self._ingest(sources, on_error=on_error, progress=progress, stop=stop, together=_IMAGES_TOGETHER)
@@ -332,6 +333,8 @@ class ColPaliVectorStore(VectorStore):
         pages: Iterable[int] | None = None,
         password: str | None = None,
         isolate: bool = True,
+        max_pixels: int | None = None,
+        image_formats: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         document_id: str | None = None,
         include_image: bool = False,
@@ -354,6 +357,8 @@ class ColPaliVectorStore(VectorStore):
                 are passed over.
             password: for an encrypted PDF; it is not stored.
             isolate: False to read a PDF that you trust in this process, without limits; see `pages.open_pdf`.
+            max_pixels: of an image, see `pages.load_image`; None for that of the embeddings.
+            image_formats: further formats of images, see `pages.load_image`; None for those of the embeddings.
             metadata: the caller's own values, for every page. They are part of the identity: the same file with other
                 metadata is another document.
             document_id: identity of a single document, instead of the one derived from its path or name and `metadata`.
@@ -380,6 +385,7 @@ class ColPaliVectorStore(VectorStore):
         """
         options: dict[str, Any] = {"dpi": dpi, "password": password, "include_image": include_image}
         options |= {"isolate": isolate, "metadata": metadata, "document_id": document_id, "pages": page_numbers(pages)}
+        options |= self._embedding.options.image_limits.override(max_pixels, image_formats).options
         sources = document_sources([source], exclude=exclude, follow_symlinks=follow_symlinks, **options)
         return self._ingest(sources, force=force, on_error=on_error, progress=progress, stop=stop)
 
@@ -613,6 +619,8 @@ class ColPaliVectorStore(VectorStore):
         pages: Iterable[int] | None = None,
         password: str | None = None,
         isolate: bool = True,
+        max_pixels: int | None = None,
+        image_formats: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         document_id: str | None = None,
         include_image: bool = False,
@@ -627,6 +635,7 @@ class ColPaliVectorStore(VectorStore):
         options: dict[str, Any] = {"dpi": dpi, "pages": pages, "password": password, "include_image": include_image}
         options |= {"metadata": metadata, "document_id": document_id, "exclude": exclude, "isolate": isolate}
         options |= {"follow_symlinks": follow_symlinks, "force": force, "on_error": on_error, "progress": progress}
+        options |= {"max_pixels": max_pixels, "image_formats": image_formats}
         return await cancellable(lambda either: self.add_pdf(source, stop=either, **options), stop)
 
     async def asimilarity_search_by_vector_with_score(

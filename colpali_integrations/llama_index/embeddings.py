@@ -287,10 +287,14 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
         return nodes
 
     def _encode_images(self, images: Iterable[ImageInput], show_progress: bool) -> Generator[Float32, None, None]:
-        return self.model.embed_images(_watched(images, show_progress), **self._page_options)
+        return self.model.embed_images(self._watched(images, show_progress), **self._page_options)
 
     def _image_vectors(self, images: Iterable[ImageInput], show_progress: bool = False) -> Generator[Embedding]:
-        return self._single.images(_watched(images, show_progress), **self._page_options)
+        return self._single.images(self._watched(images, show_progress), **self._page_options)
+
+    def _watched(self, images: Iterable[ImageInput], show_progress: bool) -> Iterable[ImageSource]:
+        watched = get_tqdm_iterable(images, show_progress, "Generating image embeddings")
+        return image_sources(watched, self.options.image_limits)
 
     @property
     def _page_options(self) -> dict[str, Any]:
@@ -309,10 +313,6 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
 
     async def _offload(self, call: Callable[[], T], lane: Lane) -> T:
         return await offload(call, lane, workers=self.num_workers)
-
-
-def _watched(images: Iterable[ImageInput], show_progress: bool) -> Iterable[ImageSource]:
-    return image_sources(get_tqdm_iterable(images, show_progress, "Generating image embeddings"))
 
 
 class DeferredEmbedding(StrictComponent, BaseEmbedding):

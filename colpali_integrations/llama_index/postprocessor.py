@@ -26,6 +26,7 @@ from colpali_integrations.llama_index.schema import (
     node_picture,
 )
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore, StoreComponent
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
 
@@ -110,7 +111,7 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            candidates = [_candidate(one.node, self.password) for one in nodes]
+            candidates = [_candidate(one.node, self.password, self._encoder.options.image_limits) for one in nodes]
             scores = self._scorer.scores(query_bundle.query_str, candidates, on_error=self.on_error)
             # Sorted by MaxSim, because relevance is cut off at 1. Equal nodes stay in the retriever's order.
             order = sorted(range(len(nodes)), key=lambda index: -scores[index].max_sim)[: self.top_n]
@@ -126,13 +127,13 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
         return NodeWithScore(node=result.node.model_copy(update={"metadata": metadata}), score=score)
 
 
-def _candidate(node: BaseNode, password: str | None) -> Candidate:
+def _candidate(node: BaseNode, password: str | None, limits: ImageLimits) -> Candidate:
     """Translate a node without reading its picture, which stored vectors may make needless."""
     try:
         key = content_key(node)
     except ColPaliError:
         key = f"unreadable:{node.node_id}"  # encoding it raises the error, or skips the node
-    picture = (lambda: node_picture(node, password)) if has_image(node) else None
+    picture = (lambda: node_picture(node, password, limits)) if has_image(node) else None
     return Candidate(node.node_id, key, node.get_content(MetadataMode.EMBED), picture, image_label(node))
 
 
@@ -146,6 +147,8 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
     Attributes:
         dpi: draw PDF pages at this resolution instead of the reference's.
         password: for encrypted PDFs; not part of `to_dict()`.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
 
     Example:
         >>> from colpali_integrations.llama_index import PdfPageReader
@@ -157,6 +160,8 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
 
     dpi: float | None = Field(default=None, gt=0, description="Resolution, instead of the reference's.")
     password: str | None = Field(default=None, exclude=True, repr=False, description="For encrypted PDFs.")
+    max_pixels: int = Field(default=MAX_PIXELS, gt=0, description="The most pixels of an image.")
+    image_formats: list[str] = Field(default_factory=list, description="Further formats of images.")
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -167,7 +172,8 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
         reference = node_image(result.node) if isinstance(result.node, ImageNode) else None
         if not isinstance(reference, PageReference):
             return result
-        content, kind = reference.encode(dpi=self.dpi, password=self.password)
+        limits = ImageLimits(self.max_pixels, self.image_formats)
+        content, kind = reference.encode(dpi=self.dpi, password=self.password, limits=limits)
         # Without image_path: ImageNode.get_content_blocks refuses one that is not a file.
         update = {"image": base64.b64encode(content).decode("ascii"), "image_path": None, "image_mimetype": kind}
         return NodeWithScore(node=result.node.model_copy(update=update), score=result.score)

@@ -17,6 +17,7 @@ from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.llama_index._components import StrictComponent
 from colpali_integrations.llama_index.schema import page_node
 from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.identity import document_id as derived_id
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import DocumentSource
@@ -28,7 +29,7 @@ __all__ = ["PdfPageReader"]
 
 
 class PdfPageReader(StrictComponent, BasePydanticReader):
-    """Reads PDFs, images (documents of one page) and folders of these as one `ImageNode` per page.
+    """Reads PDFs, images and folders of these as one `ImageNode` per page; each frame of a TIFF is a page.
 
     The node's text is the page's text layer, or "report.pdf, page 3" for a scan, because index building drops nodes
     without text, and the cache of an `IngestionPipeline` confuses them. Its metadata (JSON-safe) are those of
@@ -55,6 +56,8 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
             whose pages cannot be drawn from a reference.
         password: for encrypted PDFs. Neither the nodes nor `to_dict()` contain it.
         isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
         on_error: "raise" the error of a document or page that cannot be read, or "skip" it with a log entry.
 
     Example:
@@ -72,6 +75,8 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
     include_image: bool | None = Field(default=None, description="Put the picture into each node as base64 PNG.")
     password: str | None = Field(default=None, exclude=True, repr=False, description="For encrypted PDFs.")
     isolate: bool = Field(default=True, description="Read PDFs in worker processes with limits.")
+    max_pixels: int = Field(default=MAX_PIXELS, gt=0, description="The most pixels of an image.")
+    image_formats: list[str] = Field(default_factory=list, description="Further formats of images.")
     on_error: Literal["raise", "skip"] = Field(default="raise", description="Raise or skip unreadable pages.")
 
     def lazy_load_data(  # type: ignore[override]  # nodes, which BaseReader's signature does not foresee
@@ -121,7 +126,12 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
         contents = [one for one in sources if isinstance(one, bytes)]
         paths = [one for one in sources if not isinstance(one, bytes)]
         is_local = fs is None or isinstance(fs, LocalFileSystem)
-        local = find_documents(paths, exclude=exclude, follow_symlinks=follow_symlinks) if is_local else []
+        finding: dict[str, Any] = {
+            "exclude": exclude,
+            "follow_symlinks": follow_symlinks,
+            "image_formats": self.image_formats,
+        }
+        local = find_documents(paths, **finding) if is_local else []
         remote = [] if is_local else [os.fspath(one) for one in paths]
         if name is not None and (number := len(local) + len(contents) + len(remote)) != 1:
             raise ConfigurationError(f"name names one document, and there are {number}; call load_data once for each")
@@ -141,6 +151,8 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
                 dpi=self.dpi,
                 password=self.password,
                 isolate=self.isolate,
+                max_pixels=self.max_pixels,
+                image_formats=self.image_formats,
                 include_image=drawn if self.include_image is None else self.include_image,
             )
 

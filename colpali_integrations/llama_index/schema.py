@@ -40,6 +40,7 @@ from PIL import Image
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
 from colpali_integrations.pages._local_urls import read_file_url
 from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, real_path, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.metadata import describes_page, page_number, picture_key
@@ -53,6 +54,7 @@ __all__ = ["PageNode", "PageReference", "entry_node", "node_item", "page_node"]
 ImageInput: TypeAlias = "ImageSource | BaseNode | NodeWithScore | ImageBlock"
 
 _PNG = "image/png"
+_LIMITS = ImageLimits()
 # Formats that every provider of chat models accepts; other pictures are sent as PNG.
 _SENT_UNCHANGED = {".png": _PNG, ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 _REFERENCE = re.compile(
@@ -99,27 +101,35 @@ class PageReference:
         """The picture; raises the errors of `draw`."""
         return self.draw()
 
-    def draw(self, *, dpi: float | None = None, password: str | None = None, roots: Roots = None) -> Image.Image:
+    def draw(self, *, roots: Roots = None, **drawing: Any) -> Image.Image:
         """Draw the picture, at the reference's resolution or at `dpi`; an encrypted PDF needs its password.
+
+        Args:
+            roots: as for `page_image`.
+            **drawing: `dpi`, `password` and `limits` of `draw_page`.
 
         Raises:
             InputError: the file is missing, has changed since it was indexed, or is outside of `roots`.
             PdfError: the file cannot be read, or has no such page.
         """
-        return draw_page(self.metadata, dpi=dpi, password=password, roots=roots, known=self._known)
+        return draw_page(self.metadata, roots=roots, known=self._known, **drawing)
 
-    def encode(
-        self, *, dpi: float | None = None, password: str | None = None, roots: Roots = None
-    ) -> tuple[bytes, str]:
+    def encode(self, *, roots: Roots = None, limits: ImageLimits = _LIMITS, **drawing: Any) -> tuple[bytes, str]:
         """Content and MIME type of the picture for a chat model: an image file unchanged, or a PNG.
+
+        Args:
+            roots: as for `draw`.
+            limits: size and formats of images.
+            **drawing: further options of `draw`.
 
         Raises:
             InputError: as `draw`.
         """
         kind = _unchanged_type(str(self.metadata.get("source")))
         if kind is not None and "image_base64" not in self.metadata:
-            return Path(page_file(self.metadata, roots=roots, known=self._known)[0]).read_bytes(), kind
-        return encode_png(self.draw(dpi=dpi, password=password, roots=roots)), _PNG
+            path, _ = page_file(self.metadata, limits=limits, roots=roots, known=self._known)
+            return Path(path).read_bytes(), kind
+        return encode_png(self.draw(roots=roots, limits=limits, **drawing)), _PNG
 
     @property
     def key(self) -> str:
@@ -170,8 +180,8 @@ def several(images: Iterable[ImageInput] | ImageInput) -> Iterable[ImageInput]:
     return images  # type: ignore[return-value]
 
 
-def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
-    """Translate images one by one for the encoder, and draw the pages that they refer to.
+def image_sources(images: Iterable[ImageInput], limits: ImageLimits) -> Iterator[ImageSource]:
+    """Translate images one by one for the encoder, and draw the pages that they refer to within limits.
 
     Raises:
         ImageError: a node has no image; `index` and `item` name it.
@@ -181,7 +191,7 @@ def image_sources(images: Iterable[ImageInput]) -> Iterator[ImageSource]:
         try:
             source = image_source(item)
             # The thread that feeds the pipeline draws, because pdfium draws one page at a time anyway.
-            yield source.image if isinstance(source, PageReference) else source
+            yield source.draw(limits=limits) if isinstance(source, PageReference) else source
         except ColPaliError as error:
             raise error.at(index, image_label(item)) from error.__cause__
 
@@ -242,15 +252,15 @@ def node_image(node: BaseNode | ImageBlock) -> ImageSource | None:
     return location or None
 
 
-def node_picture(node: BaseNode, password: str | None = None) -> ImageSource:
-    """The picture of a node for the encoder; a page is drawn.
+def node_picture(node: BaseNode, password: str | None, limits: ImageLimits) -> ImageSource:
+    """The picture of a node for the encoder; a page is drawn within limits.
 
     Raises:
         ImageError: the node has no image.
         InputError: the page cannot be drawn.
     """
     source = image_source(node)
-    return source.draw(password=password) if isinstance(source, PageReference) else source
+    return source.draw(password=password, limits=limits) if isinstance(source, PageReference) else source
 
 
 def content_key(node: BaseNode) -> str:
@@ -283,6 +293,7 @@ def image_block(
     dpi: float | None = None,
     detail: str | None = None,
     password: str | None = None,
+    limits: ImageLimits = _LIMITS,
     roots: Roots = None,
 ) -> ImageBlock:
     """The picture of a node for a `ChatMessage`; see `utils.image_blocks`."""
@@ -297,9 +308,9 @@ def image_block(
         return ImageBlock(path=Path(source), image_mimetype=kind, detail=detail)
     if source is None or isinstance(source, PageReference):
         reference = source or PageReference(node.metadata, known=True)
-        content, kind = reference.encode(dpi=dpi, password=password, roots=roots)
+        content, kind = reference.encode(dpi=dpi, password=password, roots=roots, limits=limits)
     else:
-        content, kind = encode_png(load_image(source)), _PNG
+        content, kind = encode_png(load_image(source, **limits.options)), _PNG
     return ImageBlock(image=content, image_mimetype=kind, detail=detail)
 
 
@@ -347,7 +358,7 @@ def _referenced(path: str, metadata: Mapping[str, Any]) -> PageReference | None:
     same_page = same_file and metadata.get("page") == page["page"]
     if not (same_page and isinstance(content_hash, str) and content_hash.startswith(page.get("content_hash", ""))):
         return parsed
-    drawn_by = {key: metadata[key] for key in ("file_path", "dpi") if key in metadata}
+    drawn_by = {key: metadata[key] for key in ("file_path", "dpi", "page_count") if key in metadata}
     return PageReference({**drawn_by, **page, "content_hash": content_hash})
 
 
@@ -449,7 +460,7 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
     id_ = node_id or str(uuid.uuid5(uuid.NAMESPACE_URL, f"{info.get('document_id', source)}#page={page}"))
     if "image_base64" in metadata:
         picture = {"image": metadata["image_base64"], "image_mimetype": metadata.get("image_mime_type", _PNG)}
-    elif "dpi" in info or is_pdf(source):
+    elif "dpi" in info or is_pdf(source) or (page_number(info, "page_count") or 1) > 1:
         picture = {"image_path": str(PageReference(info))}
     else:
         # LlamaIndex guesses the type itself, but not from "SCAN.PNG", and then sends the model "data:None;base64,...".
@@ -465,7 +476,7 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
     )
 
 
-def node_item(node: BaseNode, index: int, password: str | None = None) -> Item:
+def node_item(node: BaseNode, index: int, password: str | None = None, limits: ImageLimits = _LIMITS) -> Item:
     """Translate a node for `stores.ingest`: a page if it has a picture, else a text. The node stays unchanged.
 
     The item's functions raise the errors of a node that cannot be stored.
@@ -474,6 +485,7 @@ def node_item(node: BaseNode, index: int, password: str | None = None) -> Item:
         node: to be stored.
         index: position among the caller's nodes, for error messages.
         password: for a page of an encrypted PDF.
+        limits: size and formats of images.
 
     Raises:
         InputError: `node` is not a node.
@@ -499,16 +511,18 @@ def node_item(node: BaseNode, index: int, password: str | None = None) -> Item:
         key=key,
         name=image_label(node),
         entry=lambda: _entry(node, key, reference),
-        draw=_drawing(node, reference, password) if has_image(node) else None,
+        draw=_drawing(node, reference, password, limits) if has_image(node) else None,
         text=node.get_content(MetadataMode.EMBED),
         index=index,
     )
 
 
-def _drawing(node: BaseNode, reference: PageReference | None, password: str | None) -> Callable[[], ImageSource]:
+def _drawing(
+    node: BaseNode, reference: PageReference | None, password: str | None, limits: ImageLimits
+) -> Callable[[], ImageSource]:
     if reference is None:
-        return lambda: node_picture(node, password)
-    return lambda: reference.draw(password=password)
+        return lambda: node_picture(node, password, limits)
+    return lambda: reference.draw(password=password, limits=limits)
 
 
 def entry_node(entry: Entry) -> BaseNode:

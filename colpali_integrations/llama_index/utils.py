@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
@@ -14,6 +15,7 @@ from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.llama_index.schema import PageReference, image_block, image_label, node_image
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.reference import Roots, draw_page, root_folders
 from colpali_integrations.stores.hits import explained
@@ -29,6 +31,8 @@ def image_blocks(
     dpi: float | None = None,
     detail: str | None = None,
     password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
     roots: Roots = None,
 ) -> list[ImageBlock]:
     """The pictures of nodes for a `ChatMessage`.
@@ -41,6 +45,8 @@ def image_blocks(
         dpi: draw PDF pages at this resolution instead of the reference's; fewer pixels cost fewer tokens.
         detail: level of detail ("low", "high"), for chat models that have such levels.
         password: for encrypted PDFs.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
         roots: as for `pages.page_image`: show files in these folders alone.
 
     Returns:
@@ -58,10 +64,9 @@ def image_blocks(
         >>> [block.block_type for block in message.blocks]
         ['text', 'image']
     """
-    folders = root_folders(roots)
-    return [
-        image_block(result.node, dpi=dpi, detail=detail, password=password, roots=folders) for result in _results(nodes)
-    ]
+    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
+    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits, roots=folders)
+    return [block(result.node) for result in _results(nodes)]
 
 
 def page_message(
@@ -71,6 +76,8 @@ def page_message(
     dpi: float | None = None,
     detail: str | None = None,
     password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
     roots: Roots = None,
 ) -> ChatMessage:
     """A user's message with a question and the pages to answer it from, each under its name for citations.
@@ -81,6 +88,8 @@ def page_message(
         dpi: as for `image_blocks`.
         detail: as for `image_blocks`.
         password: as for `image_blocks`.
+        max_pixels: as for `image_blocks`.
+        image_formats: as for `image_blocks`.
         roots: as for `image_blocks`.
 
     Returns:
@@ -96,10 +105,11 @@ def page_message(
         >>> [block.text for block in message.blocks if block.block_type == "text"]
         ['Which function makes diverging palettes?', 'report.pdf, page 1']
     """
+    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
+    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits, roots=folders)
     message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=question)])
-    folders = root_folders(roots)
     for result in _results(nodes):
-        picture = image_block(result.node, dpi=dpi, detail=detail, password=password, roots=folders)
+        picture = block(result.node)
         message.blocks += [TextBlock(text=image_label(result)), picture]
     return message
 
@@ -112,6 +122,8 @@ def to_html(
     limit: int = 10,
     max_side: int = 1100,
     password: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
     roots: Roots = None,
 ) -> HtmlReport:
     """Show the results of a retriever or a query engine: pages, scores and the regions that answer.
@@ -126,6 +138,8 @@ def to_html(
         limit: number of nodes at most.
         max_side: longest side of a picture, in pixels.
         password: for encrypted PDFs.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
         roots: as for `image_blocks`.
 
     Returns:
@@ -143,6 +157,7 @@ def to_html(
         >>> store.close()
     """
     results, folders = _results(nodes)[:limit], root_folders(roots)
+    limits = ImageLimits(max_pixels, image_formats)
     boxes: dict[str, Any] = {}
     maps: dict[str, Any] = {}
     model = ""
@@ -153,7 +168,7 @@ def to_html(
     pages = []
     for result in results:
         node = result.node
-        image, note = _picture(node, max_side, password, folders)
+        image, note = _picture(node, max_side, password, limits, folders)
         source = node.metadata.get("source")
         pages.append(
             ReportPage(
@@ -177,7 +192,9 @@ def _results(nodes: AnyNodes) -> list[NodeWithScore]:
     return [node if isinstance(node, NodeWithScore) else NodeWithScore(node=node) for node in several]
 
 
-def _picture(node: BaseNode, max_side: int, password: str | None, roots: Roots) -> tuple[Image.Image | None, str]:
+def _picture(
+    node: BaseNode, max_side: int, password: str | None, limits: ImageLimits, roots: Roots
+) -> tuple[Image.Image | None, str]:
     """A node's picture and "", or None and the reason why there is none; the reason is "" for a text."""
     try:
         image = node_image(node)
@@ -185,9 +202,10 @@ def _picture(node: BaseNode, max_side: int, password: str | None, roots: Roots) 
             return None, ""
         if isinstance(image, PageReference):
             whole = image.completed(roots=roots).metadata
-            return report_picture({**node.metadata, **whole}, max_side=max_side, password=password, roots=roots)
+            metadata = {**node.metadata, **whole}
+            return report_picture(metadata, max_side=max_side, password=password, limits=limits, roots=roots)
         if roots is not None and isinstance(image, str) and not image.startswith(("data:", "http://", "https://")):
-            return draw_page({"source": image, "page": 1}, roots=roots), ""
-        return load_image(image), ""
+            return draw_page({"source": image, "page": 1}, roots=roots, limits=limits), ""
+        return load_image(image, **limits.options), ""
     except ColPaliError as error:
         return None, str(error)

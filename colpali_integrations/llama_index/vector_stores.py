@@ -270,8 +270,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         """
         if "show_progress" in kwargs:
             raise unknown_option("add", ["show_progress"], ("on_error", "progress", "stop"), _ADD_GUESSES)
+        limits = self._encoder.options.image_limits
         return ingest(
-            [node_item(node, index, password) for index, node in enumerate(nodes)],
+            [node_item(node, index, password, limits) for index, node in enumerate(nodes)],
             store=self._store,
             model=self._encoder.model,
             batch_size=self._encoder.embed_batch_size,

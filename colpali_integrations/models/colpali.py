@@ -16,6 +16,7 @@ from colpali_integrations.models.family import Codec, DenseCodec, Family, Readin
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.pdf import pages_and_failures
 from colpali_integrations.runtime.arrays import Float32
@@ -87,6 +88,8 @@ class ColPali:
         allow_private_urls: bool = False,
         url_timeout: float = 10.0,
         url_max_bytes: int = 64 * 2**20,
+        max_pixels: int = MAX_PIXELS,
+        image_formats: Iterable[str] = (),
         **unknown: NoReturn,
     ) -> ColPali:
         """Load a model by its registered name, or from a folder.
@@ -127,6 +130,8 @@ class ColPali:
             allow_private_urls: with `allow_urls`, also of this machine and private networks.
             url_timeout: seconds for each, with its redirects.
             url_max_bytes: the largest image fetched.
+            max_pixels: the most pixels of an image; see `load_image`.
+            image_formats: further formats of images, such as "HEIF"; see `load_image`.
             unknown: refused, with a suggestion of the right option.
 
         Raises:
@@ -150,6 +155,11 @@ class ColPali:
     def dim(self) -> int:
         """Length of one vector."""
         return self.description.dim
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """Size and formats of images, for `index_documents` and others that decode them for this model."""
+        return self._encoder.image_limits
 
     @property
     def splits_graph(self) -> bool:

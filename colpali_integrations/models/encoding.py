@@ -10,6 +10,7 @@ import numpy as np
 from colpali_integrations.errors import ConfigurationError, EncodingError, QueryError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.family import Codec, Prepared
+from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.runtime.arrays import Float32, Outputs
 from colpali_integrations.runtime.machine import available_cores, release_freed_memory
@@ -38,6 +39,11 @@ class Encoder:
     def __init__(self, sessions: Sequence[ModelSessions], image_options: dict[str, Any]) -> None:
         self._sessions = list(sessions)
         self._image_options = image_options
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """Size and formats of the images that are read."""
+        return ImageLimits().override(self._image_options.get("max_pixels"), self._image_options.get("image_formats"))
 
     def texts(
         self,

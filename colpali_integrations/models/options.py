@@ -11,6 +11,7 @@ from typing import Any
 from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.runtime.session import Provider
 
 __all__ = ["OPTION_NAMES", "WRONG_GUESSES", "ModelOptions", "nest_options"]
@@ -63,6 +64,8 @@ class ModelOptions:
     allow_private_urls: bool = False
     url_timeout: float = 10.0
     url_max_bytes: int = 64 * 2**20
+    max_pixels: int = MAX_PIXELS
+    image_formats: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Normalise the values, and refuse invalid ones."""
@@ -82,6 +85,7 @@ class ModelOptions:
         if isinstance(self.allow_unused, str):
             raise ConfigurationError(f"allow_unused must be a list of names of tensors, got {self.allow_unused!r}")
         object.__setattr__(self, "allow_unused", tuple(self.allow_unused or ()) or None)
+        object.__setattr__(self, "image_formats", self.image_limits.image_formats or None)
         if self.device_ids is not None:
             if len(set(self.device_ids)) != len(self.device_ids):
                 raise ConfigurationError(f"device_ids must be different, got {list(self.device_ids)}")
@@ -94,10 +98,19 @@ class ModelOptions:
             object.__setattr__(self, "providers", tuple(map(_provider, self.providers)))
 
     @property
+    def image_limits(self) -> ImageLimits:
+        """Size and formats of images that are decoded."""
+        return ImageLimits(self.max_pixels, self.image_formats or ())
+
+    @property
     def image_options(self) -> dict[str, Any]:
         """The keyword arguments for `load_image`."""
         permissions = {"allow_urls": self.allow_urls, "allow_private_urls": self.allow_private_urls}
-        return {**permissions, "timeout": self.url_timeout, "max_bytes": self.url_max_bytes}
+        return {
+            **permissions,
+            **self.image_limits.options,
+            **{"timeout": self.url_timeout, "max_bytes": self.url_max_bytes},
+        }
 
 
 OPTION_NAMES = frozenset(one.name for one in fields(ModelOptions))

@@ -10,8 +10,8 @@ floods traces and stores.
 | file_path | the real path of a file |
 | file_name | the last part of `source` |
 | document_id | see `identity.document_id` |
-| page, page_count | 1-based number within the document, and how many pages it has; 1, 1 for an image |
-| page_label | the printed number, such as "iv" |
+| page, page_count | 1-based number within the document, and how many pages it has; the frames of a TIFF are pages |
+| page_label | the printed number, such as "iv"; of an image the number |
 | width, height | in points (1/72 inch) for a PDF page, in pixels for an image |
 | dpi | the resolution of the picture of a PDF page; an image has none |
 | content_hash | 64 hex digits, see `identity.page_hash` |
@@ -32,6 +32,7 @@ from typing import Any, TypeAlias
 from PIL import Image
 
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import (
     document_id,
     file_digest,
@@ -43,7 +44,7 @@ from colpali_integrations.pages.identity import (
     real_path,
     text_key,
 )
-from colpali_integrations.pages.images import image_name, load_image
+from colpali_integrations.pages.images import ImagePages, image_name, load_image
 from colpali_integrations.pages.metadata import picture_hash
 from colpali_integrations.pages.pdf import Pdf, is_pdf, open_pdf, page_numbers, whole_number
 from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64
@@ -54,7 +55,7 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
 
 
 class PagedDocument:
-    """An open PDF or image; an image is a document of one page. The file is opened once.
+    """An open PDF or image. Each frame of a TIFF is a page; any other image has one page. The file is opened once.
 
     Args:
         source: a path, the bytes, or a picture in memory.
@@ -65,6 +66,8 @@ class PagedDocument:
         dpi: resolution of PDF pages.
         password: for an encrypted PDF. The metadata do not contain it.
         isolate: False to read a PDF that you trust in this process, without limits; see `open_pdf`.
+        max_pixels: of an image; see `load_image`.
+        image_formats: further formats of images; see `load_image`.
 
     Attributes:
         document_id: identity of the document.
@@ -97,6 +100,8 @@ class PagedDocument:
         dpi: float = DEFAULT_DPI,
         password: str | None = None,
         isolate: bool = True,
+        max_pixels: int = MAX_PIXELS,
+        image_formats: Iterable[str] = (),
     ) -> None:
         if not 0 < dpi < math.inf:
             raise ConfigurationError(f"dpi must be a positive number, got {dpi}")
@@ -106,13 +111,20 @@ class PagedDocument:
         self.path = real_path(self.source) if isinstance(self.source, str) else None
         self._tags = dict(metadata or {})
         self.metadata = {**(extra_metadata or {}), **self._tags}
-        self._password, self._isolate = password, isolate
+        self._password, self._isolate, self._name = password, isolate, name
+        self._limits = ImageLimits(max_pixels, image_formats)
         self._pdf: Pdf | None = None
+        self._pages: ImagePages | None = None
+        self._drawn: tuple[int, Image.Image] | None = None
         self.missing_fonts: dict[int, tuple[str, ...]] = {}
         self.digest = ""
         self.is_pdf = not isinstance(self.source, Image.Image) and is_pdf(self.path or self.source)
         self.dpi = float(dpi) if self.is_pdf else None
-        self.page_count = self._opened.page_count if self.is_pdf else 1
+        if isinstance(self.source, Image.Image):
+            self.source = load_image(self.source, max_pixels=max_pixels, image_formats=image_formats)
+            self.page_count = 1
+        else:
+            self.page_count = self._opened.page_count if self.is_pdf else self._opened_image.page_count
         self.digest = (
             pixel_digest(self.source) if isinstance(self.source, Image.Image) else file_digest(self.path or self.source)
         )
@@ -127,14 +139,15 @@ class PagedDocument:
 
         Raises:
             PdfError: the PDF has no such page.
-            ImageError: a page other than 1 of an image.
+            ImageError: the image has no such page.
             ConfigurationError: no whole number.
         """
         number = whole_number(number)
         if self.is_pdf and not 1 <= number <= self.page_count:
             self._opened.size(number)  # raises
-        elif not self.is_pdf and number != 1:
-            raise ImageError(f"{self.name} is an image and has only page 1; page {number} was requested")
+        elif not 1 <= number <= self.page_count:
+            pages = "has only page 1" if self.page_count == 1 else f"has pages 1 to {self.page_count}"
+            raise ImageError(f"{self.name} is an image and {pages}; page {number} was requested")
         return DocumentPage(self, number)
 
     def pages(self, numbers: Iterable[int] | None = None) -> Iterator[DocumentPage]:
@@ -146,7 +159,7 @@ class PagedDocument:
     def close(self) -> None:
         """Release the file and its decoded picture. The next use of a page opens it again."""
         pdf, self._pdf = self._pdf, None
-        self.__dict__.pop("_image", None)
+        self._pages = self._drawn = None
         if pdf is not None:
             pdf.close()
 
@@ -165,10 +178,23 @@ class PagedDocument:
             self._pdf.name = image_name(self.source)
         return self._pdf
 
-    @cached_property
-    def _image(self) -> Image.Image:
-        self._check_unchanged()
-        return load_image(self.path or self.source)
+    @property
+    def _opened_image(self) -> ImagePages:
+        if self._pages is None:
+            assert not isinstance(self.source, Image.Image)
+            name = image_name(self.source) if isinstance(self.source, str) else self._name or image_name(self.source)
+            self._pages = ImagePages(self.path or self.source, self._limits, name)
+        return self._pages
+
+    def _picture(self, number: int) -> Image.Image:
+        """The picture of a page of an image. The last one stays in memory, because its size is asked for first."""
+        if isinstance(self.source, Image.Image):
+            return self.source
+        drawn = self._drawn
+        if drawn is None or drawn[0] != number:
+            self._check_unchanged()
+            drawn = self._drawn = number, self._opened_image.draw(number)
+        return drawn[1]
 
     def _check_unchanged(self) -> None:
         """Refuse a file that was changed since its digest was taken: its pages would get the wrong content hash."""
@@ -219,7 +245,8 @@ class DocumentPage:
     def size(self) -> tuple[float, float]:
         """Width and height, in points for a PDF, in pixels for an image."""
         document = self.document
-        width, height = document._opened.size(self.number) if document.is_pdf else document._image.size
+        size = document._opened.size(self.number) if document.is_pdf else document._picture(self.number).size
+        width, height = size
         return round(width, 2), round(height, 2)
 
     @property
@@ -240,7 +267,7 @@ class DocumentPage:
             "file_name": PurePath(document.name).name or document.name,
             "document_id": document.document_id,
             "page": self.number,
-            "page_label": document._opened.label(self.number) if document.is_pdf else "1",
+            "page_label": document._opened.label(self.number) if document.is_pdf else str(self.number),
             "page_count": document.page_count,
             "width": width,
             "height": height,
@@ -259,4 +286,6 @@ class DocumentPage:
     def draw(self) -> Image.Image:
         """The picture of the page, RGB."""
         document = self.document
-        return document._opened.render(self.number, document.dpi) if document.dpi else document._image
+        if document.dpi:
+            return document._opened.render(self.number, document.dpi)
+        return document._picture(self.number)

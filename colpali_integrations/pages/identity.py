@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -19,6 +18,7 @@ from PIL import Image
 
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.pages._urls import is_web_url, last_part
+from colpali_integrations.pages.files import check_is_file, open_file
 from colpali_integrations.pages.images import image_name
 
 __all__ = [
@@ -178,8 +178,7 @@ def file_digest(source: str | os.PathLike[str] | bytes) -> str:
     try:
         path = real_path(source)
         status = os.stat(path)  # noqa: PTH116 - a string of os.path.realpath
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise OSError("it is a device or a pipe, and not a file")
+        check_is_file(status)
         return _digest(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {image_name(source)}: {error}") from error
@@ -193,7 +192,7 @@ def pixel_digest(image: Image.Image) -> str:
 @lru_cache(1024)
 def _digest(path: str, size: int, modified: int, inode: int) -> str:
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()

@@ -9,21 +9,35 @@ from __future__ import annotations
 import io
 import os
 import threading
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
 from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from colpali_integrations._forks import hold_during_forks
 from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ImageError
 from colpali_integrations.pages._local_urls import read_data_uri, read_file_url
 from colpali_integrations.pages._urls import is_web_url, shown_url
+from colpali_integrations.pages.decoding import check_size, is_unread, load_pixels, open_picture, upright_rgb
+from colpali_integrations.pages.files import open_file
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.rgb import array_image, to_rgb
+from colpali_integrations.pages.tiff import TiffFrames, is_tiff
 
-__all__ = ["HasImage", "ImageSource", "image_name", "is_one_image", "load_image", "read_whole", "to_rgb"]
+__all__ = [
+    "HasImage",
+    "ImagePages",
+    "ImageSource",
+    "image_name",
+    "is_one_image",
+    "load_image",
+    "read_whole",
+]
 
 logger = package_logger(__name__)
 
@@ -54,6 +68,8 @@ def load_image(
     allow_private_urls: bool = False,
     timeout: float = 10.0,
     max_bytes: int = 64 * 2**20,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
 ) -> Image.Image:
     """Read an image of any kind as RGB: turned by its EXIF orientation, transparency on white, 16 bits scaled to 8.
 
@@ -66,29 +82,80 @@ def load_image(
         allow_private_urls: whether they may be fetched from this machine and private networks too.
         timeout: seconds for a URL.
         max_bytes: the largest body accepted from a URL.
+        max_pixels: the most pixels of a picture that is decoded. Decoding may take six bytes for each of them, so that
+            a picture with transparency or of some formats may have fewer; see `docs/strangers.md`. Arrays, and PIL
+            images whose pixels are in memory, have no limit, and `PIL.Image.MAX_IMAGE_PIXELS` plays no part.
+        image_formats: names of Pillow's formats to read besides PNG, JPEG, TIFF, WebP, GIF, BMP, PPM, JPEG 2000, AVIF
+            and TGA (by its suffix), such as "PSD"; "HEIF" with pillow-heif.
 
     Returns:
         An RGB image of the source's size (width and height exchanged for some EXIF orientations).
 
     Raises:
-        ImageError: `source` cannot be read as an image, or is a decompression bomb: beyond twice
-            `PIL.Image.MAX_IMAGE_PIXELS`, which is 179 megapixels. Between once and twice that limit an image is read
-            with Pillow's own DecompressionBombWarning, because warning filters belong to the process and not to the
-            threads of a library. To read such scans silently, raise MAX_IMAGE_PIXELS; to refuse them, make the warning
-            an error.
+        ImageError: `source` cannot be read as an image, has another format, or is beyond the limit.
+        ConfigurationError: max_pixels or image_formats has an invalid value.
 
     Example:
         >>> import numpy as np
         >>> load_image(np.full((2, 3), 65535, dtype=np.uint16)).getpixel((0, 0))
         (255, 255, 255)
     """
+    limits = ImageLimits(max_pixels, image_formats)
     if isinstance(source, HasImage) and not isinstance(source, Image.Image):
         source = source.image
-    if isinstance(source, np.ndarray):
-        return to_rgb(_from_array(source))
-    if isinstance(source, Image.Image):
-        return _decode(source)
-    return _decode(source, _content(source, allow_urls, allow_private_urls, timeout, max_bytes))
+    with _named_errors(source):
+        if isinstance(source, np.ndarray):
+            return to_rgb(array_image(source))
+        if isinstance(source, Image.Image):
+            return _decode_open(source, limits)
+    return _decode(source, _content(source, allow_urls, allow_private_urls, timeout, max_bytes), limits)
+
+
+class ImagePages:
+    """The pages of an image file. Each frame of a TIFF is a page; any other image has one, its first frame.
+
+    The file is open only while it is read.
+
+    Args:
+        source: a path, or the bytes.
+        limits: formats and size.
+        name: of the file in errors; its suffix counts for formats that have no other mark.
+
+    Attributes:
+        page_count: number of pages.
+
+    Raises:
+        ImageError: the file cannot be read, is empty, or is a TIFF without frames.
+    """
+
+    def __init__(self, source: str | bytes, limits: ImageLimits, name: str) -> None:
+        self._source, self._limits, self._name = source, limits, name
+        with self._opened() as file, _named_errors(name):
+            self._frames = _tiff_frames(file)
+        self.page_count = 1 if self._frames is None else self._frames.count
+
+    def draw(self, number: int) -> Image.Image:
+        """Read a page, as `load_image` does. One thread at a time may call it.
+
+        Args:
+            number: 1-based.
+
+        Raises:
+            ImageError: the page cannot be read, or does not exist.
+        """
+        name = self._name if self.page_count == 1 else f"{self._name}, page {number}"
+        with self._opened() as file, _named_errors(name):
+            image, count = _read(file, self._frames, number, _suffix(self._name), self._limits)
+        if self._frames is None:
+            _warn_of_frames(name, count)
+        return image
+
+    @contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
+        with _named_file_errors(self._source):
+            file = io.BytesIO(self._source) if isinstance(self._source, bytes) else open_file(self._source)
+        with file:
+            yield file
 
 
 def is_one_image(images: object) -> bool:
@@ -114,29 +181,6 @@ def image_name(source: object) -> str:
         return str(getattr(source, "filename", "")) or f"{source.mode} image of {source.width}x{source.height}"
     name = getattr(source, "name", None)
     return name if isinstance(name, str) and name else type(source).__name__
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to RGB: transparency is composited on white, 16-bit and float values are scaled.
-
-    Modes "I" and "I;16" count as 16-bit samples, 0..65535, whatever values they hold. Mode "F" counts as [0, 1] when no
-    value is greater, otherwise as [0, 255].
-
-    Raises:
-        ImageError: the values are outside these ranges.
-    """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _to_8_bit(image)
-    elif image.mode == "La":  # premultiplied: Pillow converts it only to LA
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        page = Image.new("RGBA", layer.size, "white")
-        page.alpha_composite(layer)
-        image = page
-    return image.convert("RGB")
 
 
 def _content(source: object, allow_urls: bool, allow_private_urls: bool, timeout: float, max_bytes: int) -> bytes:
@@ -169,17 +213,23 @@ def _content(source: object, allow_urls: bool, allow_private_urls: bool, timeout
 
 
 def _file_at(path: str | os.PathLike[Any]) -> bytes:
+    with _named_file_errors(path), open_file(os.fsdecode(path)) as file:
+        return file.read()
+
+
+@contextmanager
+def _named_file_errors(path: Any) -> Iterator[None]:
+    """Turn the exceptions of opening and reading a file into an `ImageError`."""
     try:
-        file = Path(os.fsdecode(path))
-        if file.exists() and not file.is_file() and not file.is_dir():
-            raise ImageError(f"cannot read {image_name(path)}: it is a device or a pipe, and not a file")
-        return file.read_bytes()
+        yield
     except OSError as error:
         # strerror: the full message repeats the path, which is long if it is base64 by mistake.
         hint = "; is it base64? Pass a data URI, or the decoded bytes" if len(os.fsdecode(path)) > 300 else ""
         raise ImageError(f"cannot read {image_name(path)}: {error.strerror or error}{hint}") from error
     except ValueError as error:  # a null byte, or a lone surrogate
         raise ImageError(f"cannot read {image_name(path)!r}: {error}") from error
+    except MemoryError as error:
+        raise ImageError(f"cannot read {image_name(path)}: it is larger than the memory") from error
 
 
 def read_whole(file: Any) -> Any:
@@ -200,84 +250,92 @@ def _whole_file(file: Any) -> bytes:
     return bytes(content)
 
 
-def _decode(source: object, content: bytes | None = None) -> Image.Image:
-    """Decode a PIL image, or the encoded `content` of a source."""
-    if content == b"":
-        raise ImageError(f"{image_name(source)} is empty")
+@contextmanager
+def _named_errors(name: object) -> Iterator[None]:
+    """Turn all exceptions of decoding into an `ImageError` that begins with the name, or with that of a source."""
     try:
-        if isinstance(source, Image.Image):
-            return _finish(source, source, lock=_reading)
-        with Image.open(io.BytesIO(content or b"")) as image:
-            return _finish(image, source, lock=nullcontext())
-    except ImageError:
+        yield
+    except ImageError as error:
+        text, named = str(error), image_name(name)
+        if text.startswith(("is ", "has ")):
+            raise ImageError(f"{named} {text}") from error.__cause__
+        if text.startswith(("it ", "its ", "the ")):
+            raise ImageError(f"{named} cannot be read: {text}") from error.__cause__
         raise
-    except UnidentifiedImageError as error:
-        if content and b"%PDF-" in content[:1024]:  # readers accept it anywhere in the first kilobyte
-            raise ImageError(f"{image_name(source)} is a PDF; pass its pages: embed_images(pdf_pages(path))") from error
-        raise ImageError(f"{image_name(source)} is not an image that Pillow can read") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"{image_name(source)} is refused: {error}. Scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS"
-        ) from error
+    except MemoryError as error:
+        raise ImageError(f"{image_name(name)} cannot be read: there is not enough memory to decode it") from error
     # The exceptions for a broken file depend on the decoder of its format: OSError, SyntaxError, ValueError,
     # EOFError, IndexError, KeyError, RuntimeError, struct.error and more.
     except Exception as error:
         raise ImageError(
-            f"{image_name(source)} is damaged, cut off, or of a kind that Pillow cannot decode: {error}"
+            f"{image_name(name)} is damaged, cut off, or of a kind that Pillow cannot decode: {error}"
         ) from error
 
 
-def _finish(image: Image.Image, source: object, *, lock: AbstractContextManager[Any]) -> Image.Image:
-    """Load the pixels, turn the image upright and convert it."""
-    if 0 in image.size:
-        raise ImageError(f"{image_name(source)} has no pixels ({image.width}x{image.height})")
-    with lock:
-        frames = getattr(image, "n_frames", 1) if image.tell() == 0 else 1
-        image.load()
-    if frames > 1:
+def _decode(source: object, content: bytes, limits: ImageLimits) -> Image.Image:
+    """Decode the encoded content of a source."""
+    file = io.BytesIO(content)
+    try:
+        with _named_errors(source):
+            image, count = _read(file, _tiff_frames(file), 1, _suffix(source), limits)
+    except ImageError as error:
+        if b"%PDF-" in content[:1024]:  # readers accept it anywhere in the first kilobyte
+            raise ImageError(f"{image_name(source)} is a PDF; pass its pages: embed_images(pdf_pages(path))") from error
+        raise
+    _warn_of_frames(image_name(source), count)
+    return image
+
+
+def _decode_open(image: Image.Image, limits: ImageLimits) -> Image.Image:
+    """Decode a PIL image, whose pixels may not be read yet."""
+    with _reading:
+        unread = is_unread(image)
+        if unread and image.format == "EPS" and "EPS" not in limits.image_formats:
+            raise ImageError("is PostScript (EPS), and reading it runs Ghostscript; call load() first if you trust it")
+        if unread or 0 in image.size:
+            check_size(image, limits)
+        several = image.tell() == 0 and getattr(image, "is_animated", False)
+        orientation = load_pixels(image)
+    if several:
+        _warn_of_frames(image_name(image), None)
+    return upright_rgb(image, orientation)
+
+
+def _read(
+    file: IO[bytes], frames: TiffFrames | None, number: int, suffix: str, limits: ImageLimits
+) -> tuple[Image.Image, int]:
+    """Decode a page of a file, and count the file's frames."""
+    if frames is not None:
+        picture, count = open_picture(frames.frame(file, number), "", limits), frames.count
+    elif number != 1:
+        raise ImageError(f"is an image and has only page 1; page {number} was requested")
+    else:
+        picture = open_picture(file, suffix, limits)
+        count = getattr(picture, "n_frames", 1)
+    check_size(picture, limits)
+    orientation = load_pixels(picture, own=True)
+    check_size(picture, limits, orientation)  # that of some files stands behind the pixels
+    return upright_rgb(picture, orientation, own=True), count
+
+
+def _tiff_frames(file: IO[bytes]) -> TiffFrames | None:
+    if not file.seek(0, io.SEEK_END):
+        raise ImageError("is empty")
+    file.seek(0)
+    return TiffFrames(file) if is_tiff(file.read(4)) else None
+
+
+def _warn_of_frames(name: str, count: int | None) -> None:
+    if count != 1:
         logger.warning(
-            "%s has %d frames; the first is used. Pass the others as separate images (PIL.ImageSequence)",
-            image_name(source),
-            frames,
+            "%s has %s frames; the first is used. Pass the others as separate images (PIL.ImageSequence)",
+            name,
+            count or "several",
         )
-    return to_rgb(ImageOps.exif_transpose(image))
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    if image.mode == "F":
-        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
-            raise ImageError("a float image must hold values in [0, 1] or [0, 255]")
-        scale = 255.0 if values.max() <= 1 else 1.0
-    else:  # I;16 and its byte orders, and I, which has 16-bit samples in some formats
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError("an integer image must hold values in 0..65535")
-        scale = 255.0 / 65535.0
-    grey = np.rint(values.astype(np.float64) * scale).astype(np.uint8)
-    if isinstance(image.info.get("transparency"), int):  # the one grey level that a PNG declares transparent
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey)
-
-
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    expected = "expected (height, width), (height, width, 1, 3 or 4) or (1, 3 or 4, height, width)"
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
-        array = array.transpose(1, 2, 0)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
-        raise ImageError(f"cannot use an array of shape {array.shape} as an image; {expected}")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-    elif array.dtype.newbyteorder("=") == np.uint16:
-        array = np.rint(array / 257.0).astype(np.uint8)
-    elif array.dtype.kind == "f":
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise ImageError(
-                f"a float array must hold values in [0, 1], got {array.min()} to {array.max()}; for 0..255 pass uint8"
-            )
-        # At least float32: half precision is too coarse for the product.
-        array = np.rint(array.astype(np.promote_types(array.dtype, np.float32)) * 255.0).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        raise ImageError(f"cannot use an array of {array.dtype} as an image; expected uint8, uint16, bool or floats")
-    return Image.fromarray(np.ascontiguousarray(array))
+def _suffix(source: object) -> str:
+    """The suffix of a path, a URL or an open file's name."""
+    name = source if isinstance(source, str | os.PathLike) else getattr(source, "name", "")
+    text = os.fsdecode(name) if isinstance(name, str | os.PathLike) else ""
+    return "" if text[:5].lower() == "data:" else PurePath(text.partition("?")[0]).suffix

@@ -17,6 +17,7 @@ from PIL import Image
 from colpali_integrations._forks import hold_during_forks
 from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
+from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.images import image_name, read_whole
 from colpali_integrations.pages.isolation import IsolatedReader, image_of
 from colpali_integrations.pdfium.messages import PageText
@@ -179,9 +180,7 @@ def is_pdf(source: str | os.PathLike[str] | bytes) -> bool:
     if path.suffix.lower() == ".pdf":
         return True
     try:
-        if not path.is_file():  # reading from a pipe or a device may wait for ever
-            return False
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return b"%PDF-" in file.read(1024)
     except (OSError, ValueError):  # ValueError: a null byte in the path
         return False

@@ -17,9 +17,10 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from colpali_integrations.errors import ImageError, InputError
+from colpali_integrations.errors import InputError
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import file_digest, page_hash, page_name, pixel_digest
-from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.images import ImagePages, load_image
 from colpali_integrations.pages.metadata import has_own_picture
 from colpali_integrations.pages.pdf import is_pdf, open_pdf
 
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 DEFAULT_DPI = 150.0
+_LIMITS = ImageLimits()
 
 Roots: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None"
 """Folders whose files may be shown, or one; None for files of known content."""
@@ -49,6 +51,8 @@ def page_image(
     dpi: float | None = None,
     password: str | None = None,
     isolate: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
     roots: Roots = None,
 ) -> Image.Image:
     """Draw a page again from its file, or decode the base64 in its metadata.
@@ -61,6 +65,8 @@ def page_image(
             metadata of a page is always preferred.
         password: for an encrypted PDF.
         isolate: False to draw a PDF that you trust in this process, without limits; see `open_pdf`.
+        max_pixels: of an image; see `load_image`.
+        image_formats: further formats of images; see `load_image`.
         roots: open only files in these folders, links followed; their metadata need no `content_hash`. None opens a
             file anywhere, if its content is that of the `content_hash`.
 
@@ -76,7 +82,8 @@ def page_image(
         >>> page_image({"source": "report.pdf", "page": 2}, roots=["."], dpi=72).size
         (596, 842)
     """
-    return draw_page(metadata, dpi=dpi, password=password, isolate=isolate, roots=roots, known=True)
+    limits = ImageLimits(max_pixels, image_formats)
+    return draw_page(metadata, dpi=dpi, password=password, isolate=isolate, limits=limits, roots=roots, known=True)
 
 
 def draw_page(
@@ -85,6 +92,7 @@ def draw_page(
     dpi: float | None = None,
     password: str | None = None,
     isolate: bool = True,
+    limits: ImageLimits = _LIMITS,
     roots: Roots = None,
     known: bool = False,
 ) -> Image.Image:
@@ -95,6 +103,7 @@ def draw_page(
         dpi: as for `page_image`.
         password: as for `page_image`.
         isolate: as for `page_image`.
+        limits: of an image.
         roots: as for `page_image`.
         known: require a `content_hash` without `roots`, as `page_image`.
 
@@ -103,30 +112,40 @@ def draw_page(
     """
     encoded = metadata.get("image_base64")
     if not encoded:
-        return _drawn(metadata, dpi, password, isolate, roots, known)
+        return _drawn(metadata, dpi, password, isolate, limits, roots, known)
     if dpi is not None and has_own_picture(metadata):
         with suppress(InputError):
-            return _drawn(metadata, dpi, password, isolate, roots, known)
-    return load_image(f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}")
+            return _drawn(metadata, dpi, password, isolate, limits, roots, known)
+    uri = f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}"
+    return load_image(uri, **limits.options)
 
 
 def _drawn(
-    metadata: Mapping[str, Any], dpi: float | None, password: str | None, isolate: bool, roots: Roots, known: bool
+    metadata: Mapping[str, Any],
+    dpi: float | None,
+    password: str | None,
+    isolate: bool,
+    limits: ImageLimits,
+    roots: Roots,
+    known: bool,
 ) -> Image.Image:
-    path, number = page_file(metadata, roots=roots, known=known)
+    path, number = page_file(metadata, limits=limits, roots=roots, known=known)
     if not is_pdf(path):
-        if number != 1:
-            raise ImageError(f"{path} is an image and has only page 1; page {number} was requested")
-        return load_image(path)
+        if number == 1 and "page_count" not in metadata:
+            return load_image(path, **limits.options)  # one image, of which further frames are logged
+        return ImagePages(path, limits, path).draw(number)
     with closing(open_pdf(path, password=password, isolate=isolate)) as pdf:
         return pdf.render(number, dpi or metadata.get("dpi") or DEFAULT_DPI)
 
 
-def page_file(metadata: Mapping[str, Any], *, roots: Roots = None, known: bool = False) -> tuple[str, int]:
+def page_file(
+    metadata: Mapping[str, Any], *, limits: ImageLimits = _LIMITS, roots: Roots = None, known: bool = False
+) -> tuple[str, int]:
     """The file of a page and the page's number, after checking that the file has not changed.
 
     Args:
         metadata: as for `page_image`; the first 16 digits of a content hash suffice.
+        limits: of an image that may have been indexed as a picture in memory.
         roots: as for `page_image`.
         known: as for `draw_page`.
 
@@ -159,7 +178,7 @@ def page_file(metadata: Mapping[str, Any], *, roots: Roots = None, known: bool =
             f"cannot draw {page_name(first, number)}: no file at {first!r}. A relative path is valid only in the "
             "folder where the page was loaded; pages without a file include their picture only on request"
         )
-    _check_content(path, number, content_hash)
+    _check_content(path, number, content_hash, limits)
     return path, number
 
 
@@ -211,13 +230,14 @@ def _normal(path: str) -> PurePath:
     return PurePath(os.path.normcase(path))
 
 
-def _check_content(path: str, number: int, content_hash: object) -> None:
+def _check_content(path: str, number: int, content_hash: object, limits: ImageLimits) -> None:
     """Refuse a file that has changed since it was indexed: its page would be the wrong picture."""
     if not isinstance(content_hash, str) or not _HASH.fullmatch(content_hash):
         return
     unchanged = page_hash(file_digest(path), number).startswith(content_hash)
-    if not unchanged and not is_pdf(path):  # it may have been indexed as a picture in memory
-        unchanged = page_hash(pixel_digest(load_image(path)), number).startswith(content_hash)
+    if not unchanged and number == 1 and not is_pdf(path):  # it may have been indexed as a picture in memory
+        picture = ImagePages(path, limits, path).draw(1)
+        unchanged = page_hash(pixel_digest(picture), 1).startswith(content_hash)
     if not unchanged:
         raise InputError(
             f"{page_name(path, number)} is not shown: {path} has changed since it was indexed. Index it again, or "

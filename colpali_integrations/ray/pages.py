@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import READER_KEYS, document_id, real_path
 from colpali_integrations.pages.images import load_image
 
@@ -41,10 +42,12 @@ def draw_pages(
     dpi: float = DEFAULT_DPI,
     password: str | None = None,
     isolate: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
     known: Mapping[str, str] | None = None,
     metadata: Sequence[str] = (),
 ) -> Any:
-    """Turn a dataset of files into one of pages: PDFs are drawn, images are read.
+    """Turn a dataset of files into one of pages: PDFs are drawn, images are read, frames of a TIFF one by one.
 
     A page is identified as everywhere in this package: by its document and its number. A document is its path, or its
     content where it has no path, together with the values of the `metadata` columns. The real path counts for a file
@@ -57,6 +60,8 @@ def draw_pages(
         dpi: resolution of PDF pages.
         password: for encrypted PDFs.
         isolate: False to read PDFs that you trust in the processes of Ray, without limits; see `pages.open_pdf`.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
         known: pages to leave out, as content key by id, such as `MultiVectorStore.hashes()`. A page of another content
             key has changed, and is drawn.
         metadata: other columns of the dataset to store with each page, such as a customer's number; their values must
@@ -69,8 +74,8 @@ def draw_pages(
         whose `error` gives the reason.
 
     Raises:
-        ConfigurationError: the dataset lacks columns (when it is run, if they are unknown before), or dpi is not
-            positive.
+        ConfigurationError: the dataset lacks columns (when it is run, if they are unknown before), or dpi,
+            max_pixels or image_formats has an invalid value.
 
     Example:
         >>> import ray
@@ -80,13 +85,14 @@ def draw_pages(
     """
     if not 0 < dpi < math.inf:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
+    limits = ImageLimits(max_pixels, image_formats)
     if reserved := sorted(set(metadata) & {*READER_KEYS, *PAGE.names, *_INPUTS}):
         raise ConfigurationError(f"metadata: pages have {', '.join(reserved)} already; rename the column")
     # Not fetched: for that Ray would read the first file, a second time before all others.
     if columns := dataset.columns(fetch_if_missing=False):
         _check_columns(columns, metadata)
     hashes = ray.put(np.sort(_hashes(known.items()))) if known else None
-    reading = {"dpi": dpi, "password": password, "isolate": isolate}
+    reading = {"dpi": dpi, "password": password, "isolate": isolate, **limits.options}
     options = {"reading": reading, "known": hashes, "metadata": tuple(metadata)}
     return dataset.map_batches(_draw, batch_size=1, fn_kwargs=options, zero_copy_batch=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.loading import describe, registered_description
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.ray.cluster import cluster_nodes, plan_workers
 from colpali_integrations.ray.encoder import Dtype, PageEncoder
@@ -62,6 +63,8 @@ def embed_pages(
     dpi: float = DEFAULT_DPI,
     password: str | None = None,
     isolate: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
     metadata: Sequence[str] = (),
     dtype: Dtype = "float16",
     pooled: bool = False,
@@ -86,6 +89,8 @@ def embed_pages(
         dpi: resolution of PDF pages.
         password: for encrypted PDFs.
         isolate: as for `draw_pages`.
+        max_pixels: as for `draw_pages`.
+        image_formats: as for `draw_pages`.
         metadata: other columns of the dataset to store with each page, see `draw_pages`. They identify its document,
             and serve for filters on a server.
         dtype: of the vectors in Parquet files. A server's store keeps float16.
@@ -154,7 +159,8 @@ def embed_pages(
     else:
         sink = ParquetFolder(output, made_by, storage)
     stored = sink.keys()
-    reading: dict[str, Any] = {"dpi": dpi, "password": password, "isolate": isolate}
+    limits = ImageLimits(max_pixels, image_formats)
+    reading: dict[str, Any] = {"dpi": dpi, "password": password, "isolate": isolate, **limits.options}
     encoded = draw_pages(dataset, **reading, known=stored, metadata=metadata).map_batches(
         _Worker,
         batch_size=batch_size or (_BATCH_GPU if gpus else _BATCH_CPU),

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from colpali_integrations.errors import InputError
+from colpali_integrations.pages.formats import ImageLimits, image_suffixes
 from colpali_integrations.pages.identity import real_path
 
 __all__ = ["FoundDocuments", "Paths", "find_documents"]
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 class FoundDocuments(list[Path]):
@@ -43,7 +42,9 @@ class FoundDocuments(list[Path]):
         self.several = in_folders or len(self) > 1
 
 
-def find_documents(paths: Paths, *, exclude: Iterable[str] = (), follow_symlinks: bool = False) -> FoundDocuments:
+def find_documents(
+    paths: Paths, *, exclude: Iterable[str] = (), follow_symlinks: bool = False, image_formats: Iterable[str] = ()
+) -> FoundDocuments:
     """List the PDFs and images among `paths`, which may be files and folders, each file once.
 
     In folders, hidden files and folders are passed over, as are files whose suffix is neither of a PDF nor of an image,
@@ -55,19 +56,22 @@ def find_documents(paths: Paths, *, exclude: Iterable[str] = (), follow_symlinks
             file's name.
         follow_symlinks: search folders behind symbolic links too, wherever they are. Each folder is searched once, so
             that links in a circle end.
+        image_formats: further formats of images, whose files in folders are listed too; see `pages.load_image`.
 
     Returns:
         Paths in the order of `paths`, within a folder by name; its `passed_over` counts the rest.
 
     Raises:
         InputError: a path does not exist, or is a folder that cannot be read.
+        ConfigurationError: Pillow has no format of `image_formats`.
 
     Example:
         >>> [path.as_posix() for path in find_documents(["report.pdf", "reports/", "report.pdf"])]
         ['report.pdf', 'reports/2024.pdf']
     """
     in_folders = False
-    search = _Search([exclude] if isinstance(exclude, str) else list(exclude), follow_symlinks)
+    suffixes = {".pdf", *image_suffixes(ImageLimits(image_formats=image_formats).image_formats)}
+    search = _Search(suffixes, [exclude] if isinstance(exclude, str) else list(exclude), follow_symlinks)
     files: dict[str, Path] = {}
     for name in [paths] if isinstance(paths, str | os.PathLike) else paths:
         path = Path(name).expanduser()
@@ -83,6 +87,7 @@ class _Search:
     """A search through folders.
 
     Args:
+        suffixes: of documents, in lower case.
         exclude: patterns of files.
         follow_symlinks: whether to search folders behind symbolic links.
 
@@ -90,8 +95,8 @@ class _Search:
         passed_over: numbers by reason.
     """
 
-    def __init__(self, exclude: Sequence[str], follow_symlinks: bool) -> None:
-        self._exclude, self._follow_symlinks = exclude, follow_symlinks
+    def __init__(self, suffixes: Collection[str], exclude: Sequence[str], follow_symlinks: bool) -> None:
+        self._suffixes, self._exclude, self._follow_symlinks = suffixes, exclude, follow_symlinks
         self._searched: set[str] = set()  # real paths
         self.passed_over: Counter[str] = Counter()
 
@@ -140,7 +145,7 @@ class _Search:
             return "linked_folder" if entry.is_symlink() and not self._follow_symlinks else None
         if not is_file:
             return "not_a_file"
-        if os.path.splitext(entry.name)[1].lower() not in _SUFFIXES:  # noqa: PTH122 - thousands of names
+        if os.path.splitext(entry.name)[1].lower() not in self._suffixes:  # noqa: PTH122 - thousands of names
             return "other_suffix"
         below = os.path.relpath(entry.path, root)
         is_excluded = any(fnmatch(below, one) or fnmatch(entry.name, one) for one in self._exclude)

@@ -13,6 +13,7 @@ from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.reference import Roots, root_folders
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import StoredModel
@@ -119,6 +120,8 @@ class Hits(list[Hit]):
         max_side: int = 1100,
         heatmaps: bool = True,
         password: str | None = None,
+        max_pixels: int = MAX_PIXELS,
+        image_formats: Iterable[str] = (),
         roots: Roots = None,
     ) -> HtmlReport:
         """Show the pages as one HTML file, with boxes and heatmaps of the question's words.
@@ -134,6 +137,8 @@ class Hits(list[Hit]):
             max_side: of a picture, in pixels.
             heatmaps: whether to include them; they are a third of the file.
             password: for encrypted PDFs.
+            max_pixels: of an image; see `pages.load_image`.
+            image_formats: further formats of images; see `pages.load_image`.
             roots: as for `pages.page_image`: show files in these folders alone.
 
         Returns:
@@ -161,7 +166,8 @@ class Hits(list[Hit]):
             maps = self.store.similarity_maps(self.query, ids, tokens=names) if heatmaps else {}
         title = (self.text or "") if question is None else question
         note = "" if names is not None else _UNNAMED
-        return self._report(title, limit, max_side, note, boxes, maps, password, roots)
+        limits = ImageLimits(max_pixels, image_formats)
+        return self._report(title, limit, max_side, note, boxes, maps, password, limits, roots)
 
     def _repr_html_(self) -> str:
         """The report in notebooks; an error becomes a note instead of a traceback."""
@@ -179,14 +185,15 @@ class Hits(list[Hit]):
         boxes: Mapping[str, Any],
         maps: Mapping[str, Any],
         password: str | None = None,
+        limits: ImageLimits | None = None,
         roots: Roots = None,
     ) -> HtmlReport:
         folders = root_folders(roots)
-        draw = partial(report_picture, max_side=max_side, password=password, roots=folders)
+        draw = partial(report_picture, password=password, limits=limits or ImageLimits(), roots=folders)
         pages = []
         for hit in self[:limit]:
             entry = hit.entry
-            image, problem = draw(entry.metadata) if entry.is_page else (None, "")
+            image, problem = draw(entry.metadata, max_side=max_side) if entry.is_page else (None, "")
             pages.append(
                 ReportPage(
                     name=entry.name,

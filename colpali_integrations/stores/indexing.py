@@ -12,6 +12,7 @@ from colpali_integrations._failures import item_error
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
+from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores.entries import Entry
@@ -105,6 +106,8 @@ def index_documents(
     dpi: float = DEFAULT_DPI,
     password: str | None = None,
     isolate: bool = True,
+    max_pixels: int | None = None,
+    image_formats: Iterable[str] | None = None,
     force: bool = False,
     batch_size: int | None = None,
     parallel: int | None = None,
@@ -130,6 +133,8 @@ def index_documents(
         dpi: resolution of PDF pages.
         password: for encrypted PDFs.
         isolate: False to read PDFs that you trust in this process, without limits; see `pages.open_pdf`.
+        max_pixels: of an image, see `pages.load_image`; None for that of the model.
+        image_formats: further formats of images, see `pages.load_image`; None for those of the model.
         force: draw and encode pages that the store has already, such as after fonts were installed; see `ingest`.
         batch_size: as `ColPali.embed_images`.
         parallel: as `ColPali.embed_images`.
@@ -155,7 +160,8 @@ def index_documents(
         >>> first.added, report.added, report.present, report.failures
         (2, 1, 2, [])
     """
-    documents = _documents(paths, document_id, exclude, follow_symlinks)
+    limits = (model.image_limits if isinstance(model, ColPali) else ImageLimits()).override(max_pixels, image_formats)
+    documents = _documents(paths, document_id, exclude, follow_symlinks, limits)
     numbers = page_numbers(pages)
     if not dpi > 0:
         raise ConfigurationError(f"dpi must be positive, got {dpi}")
@@ -169,6 +175,7 @@ def index_documents(
             dpi=dpi,
             password=password,
             isolate=isolate,
+            **limits.options,
         )
         for path in documents
     ]
@@ -183,13 +190,16 @@ def index_documents(
     return report
 
 
-def _documents(paths: Paths, document_id: str | None, exclude: Iterable[str], follow_symlinks: bool) -> FoundDocuments:
+def _documents(
+    paths: Paths, document_id: str | None, exclude: Iterable[str], follow_symlinks: bool, limits: ImageLimits
+) -> FoundDocuments:
     if isinstance(paths, FoundDocuments):
         check_document_id(document_id, paths)
         return paths
     several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     check_document_id(document_id, several)
-    return find_documents(several, exclude=exclude, follow_symlinks=follow_symlinks)
+    formats = limits.image_formats
+    return find_documents(several, exclude=exclude, follow_symlinks=follow_symlinks, image_formats=formats)
 
 
 def _read(sources: Iterable[DocumentSource]) -> Iterator[tuple[str, int, Entry | ColPaliError]]:

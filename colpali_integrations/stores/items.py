@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import check_metadata
 from colpali_integrations.pages.images import ImageSource, image_name
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores.entries import Entry
 
 __all__ = ["DocumentSource", "Item", "page_entry"]
+
+logger = package_logger(__name__)
 
 SourceOrLoader: TypeAlias = "Source | Callable[[], Source]"
 
@@ -34,13 +38,16 @@ class DocumentSource:
         dpi: resolution of PDF pages.
         password: for an encrypted PDF.
         isolate: False to read a PDF that you trust in this process, without limits; see `pages.open_pdf`.
+        max_pixels: of an image; see `pages.load_image`.
+        image_formats: further formats of images; see `pages.load_image`.
+        one_image: whether only the first frame of a TIFF counts, with a log entry.
         include_image: whether the metadata carry each picture as base64 PNG.
         id: of the entry, for a document of one page; None derives it from the document and the page's number.
         index: position in the caller's list, for error messages.
 
     Raises:
-        ConfigurationError: `pages` are not 1-based whole numbers, or `metadata` has values in whose place a page has
-            its own.
+        ConfigurationError: `pages` are not 1-based whole numbers, `metadata` has values in whose place a page has its
+            own, or max_pixels or image_formats has an invalid value.
 
     Example:
         >>> source = DocumentSource(source="report.pdf", metadata={"tenant": "north"})
@@ -59,13 +66,18 @@ class DocumentSource:
     dpi: float = DEFAULT_DPI
     password: str | None = None
     isolate: bool = True
+    max_pixels: int = MAX_PIXELS
+    image_formats: Iterable[str] = ()
+    one_image: bool = False
     include_image: bool = False
     id: str | None = None
     index: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse invalid page numbers and metadata before a document is opened."""
-        object.__setattr__(self, "pages", page_numbers(self.pages))
+        """Refuse invalid options before a document is opened."""
+        limits = ImageLimits(self.max_pixels, self.image_formats)
+        object.__setattr__(self, "image_formats", limits.image_formats)
+        object.__setattr__(self, "pages", [1] if self.one_image else page_numbers(self.pages))
         check_metadata(self.metadata, source=self.name)
 
     @property
@@ -88,6 +100,8 @@ class DocumentSource:
             dpi=self.dpi,
             password=self.password,
             isolate=self.isolate,
+            max_pixels=self.max_pixels,
+            image_formats=self.image_formats,
         )
 
     def numbers(self, document: PagedDocument) -> list[int]:
@@ -98,6 +112,8 @@ class DocumentSource:
 
     def items(self, document: PagedDocument) -> list[Item]:
         """The items of the requested pages, which are not read yet."""
+        if self.one_image and document.page_count > 1:
+            logger.warning("%s has %d frames; the first is used", document.name, document.page_count)
         return [self._item(page) for page in document.pages(self.numbers(document))]
 
     def _item(self, page: DocumentPage) -> Item:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from colpali_integrations import __version__
 from colpali_integrations.cli.app import ExitCode, run
@@ -19,6 +20,7 @@ from colpali_integrations.explain.snippet import snippet
 from colpali_integrations.models import list_supported_models
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.stores import Entry, MultiVectorStore, stored_settings
+from tests.pages.strangers import frames, tiff
 from tests.pages.test_pdf import encrypted
 from tests.pages.test_viewer import HINDI
 from tests.stores.documents import draw, make_folder, save_pdf
@@ -510,3 +512,14 @@ def test_the_demo_answers_questions_about_own_documents(folder: Path) -> None:
     lines = process.stdout.splitlines()
     assert "train.PNG, page 1" in lines[lines.index(" 1 railway") + 1]
     assert "fruit.pdf, page 1" in lines[lines.index(" 2 apples") + 1]
+
+
+def test_frames_sizes_and_formats_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scan.tif").write_bytes(tiff(frames(3)))
+    Image.new("L", (40, 30)).save(tmp_path / "old.pcx")
+    assert indexed(capsys, tmp_path, "--store", tmp_path / "index")["added"] == 3
+    more = indexed(capsys, tmp_path, "--store", tmp_path / "index", "--image-format", "PCX")
+    assert (more["added"], more["present"]) == (1, 3)
+    small = ["--store", str(tmp_path / "other"), "--max-pixels", "34"]
+    assert run(["index", str(tmp_path), *small]) == ExitCode.INCOMPLETE
+    assert "--max-pixels 35" in capsys.readouterr().err

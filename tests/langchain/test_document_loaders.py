@@ -21,10 +21,18 @@ from PIL import Image
 
 from colpali_integrations import pdf_pages
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
-from colpali_integrations.langchain import ColPaliEmbeddings, PageImageBlobParser, PdfPageLoader
+from colpali_integrations.langchain import (
+    ColPaliEmbeddings,
+    ColPaliVectorStore,
+    PageImageBlobParser,
+    PdfPageLoader,
+    image_blocks,
+)
+from colpali_integrations.pages import page_image
 from colpali_integrations.pages.identity import text_key
 from colpali_integrations.pages.metadata import picture_hash
 from colpali_integrations.stores import Progress
+from tests.pages.strangers import frames, tiff
 from tests.pages.test_viewer import HINDI
 
 PDFS = Path(__file__).resolve().parents[2] / "demo" / "pdfs"
@@ -289,6 +297,43 @@ def test_indexing_twice_adds_nothing() -> None:
     first = index(PdfPageLoader(SLIDES, pages=[1, 2, 5]), manager, store, **arguments)
     again = index(PdfPageLoader(SLIDES, pages=[1, 2, 5]), manager, store, **arguments)
     assert (first["num_added"], again["num_added"], again["num_skipped"]) == (3, 0, 3)
+
+
+def test_frames_of_a_tiff_are_documents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "scan.tif"
+    path.write_bytes(tiff(frames(3)))
+    loaded = PdfPageLoader(path).load()
+    assert [page.metadata["page"] for page in loaded] == [1, 2, 3]
+    assert [page.page_content for page in loaded] == [f"scan.tif, page {number}" for number in (1, 2, 3)]
+    parsed = PageImageBlobParser(pages=[2], include_image=True).parse(
+        Blob.from_data(path.read_bytes(), path="scan.tif")
+    )
+    assert page_image(parsed[0].metadata).getpixel((0, 0)) == (60, 60, 60)
+    with ColPaliVectorStore() as store:
+        assert len(store.add_pdf(path)) == 3
+        assert len(store.add_documents(loaded)) == 3
+        assert store.store.count() == 3
+        assert not caplog.records
+        assert len(store.add_images([path])) == 1
+        assert "3 frames" in caplog.text
+        assert store.store.count() == 3
+
+
+def test_size_and_formats_of_images(tmp_path: Path) -> None:
+    path = tmp_path / "old.pcx"
+    Image.new("L", (40, 30)).save(path)
+    assert len(PdfPageLoader(tmp_path, image_formats=["PCX"]).load()) == 1
+    with pytest.raises(ImageError, match=r"image_formats=\['PCX'\]"):
+        PdfPageLoader(path).load()
+    with pytest.raises(ImageError, match="max_pixels=2600"):
+        PdfPageLoader(path, image_formats=["PCX"], max_pixels=1000).load()
+    with ColPaliVectorStore(embedding=ColPaliEmbeddings(image_formats=["PCX"])) as store:
+        [id_] = store.add_images([path])
+        assert store.add_pdf(path) == [id_]
+        [page] = store.get_by_ids([id_])
+        with pytest.raises(ImageError, match="may be PCX"):
+            image_blocks([page])
+        assert len(image_blocks([page], image_formats=["PCX"])) == 1
 
 
 def test_pages_beyond_the_end_of_one_of_several_files_are_passed_over() -> None:

@@ -37,9 +37,11 @@ from colpali_integrations.llama_index import (
     to_html,
 )
 from colpali_integrations.llama_index.schema import PageReference
+from colpali_integrations.pages import load_image
 from colpali_integrations.pages.reference import page_image
-from colpali_integrations.stores import Progress
+from colpali_integrations.stores import Progress, index_documents
 from tests.conftest import few_pages
+from tests.pages.strangers import frames, tiff
 from tests.pages.test_viewer import HINDI
 
 PDFS = Path(__file__).parent.parent.parent / "demo" / "pdfs"
@@ -478,6 +480,26 @@ def test_page_node_of_a_stores_metadata() -> None:
     [node] = PdfPageReader().load_data(COLOURS, pages=[5])
     assert page_node(node.text, node.metadata) == node
     assert page_node(node.text, node.metadata, node_id="own").ref_doc_id == "own"
+
+
+def test_frames_of_a_tiff_are_nodes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "scan.tif"
+    path.write_bytes(tiff(frames(3)))
+    nodes = PdfPageReader().load_data(path)
+    assert [node.metadata["page"] for node in nodes] == [1, 2, 3]
+    contents = [base64.b64decode(str(block.image, "ascii")) for block in image_blocks(nodes)]  # type: ignore[arg-type]
+    pictures = [load_image(content).getpixel((0, 0)) for content in contents]
+    assert pictures == [(20,) * 3, (60,) * 3, (100,) * 3]
+    store = ColPaliVectorStore()
+    store.add(nodes)
+    assert store.embed_model is not None
+    assert index_documents(path, model=store.embed_model.model, store=store.client).copied == 3
+    assert not caplog.records
+    store.close()
+    other = ColPaliVectorStore()
+    other.add([ImageNode(image_path=str(path))])
+    assert "3 frames" in caplog.text
+    other.close()
 
 
 def test_pages_beyond_the_end_of_one_of_several_documents_are_passed_over(tmp_path: Path) -> None:

@@ -7,11 +7,8 @@ import io
 import logging
 import os
 import random
-import struct
 import time
 import urllib.parse
-import warnings
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations.errors import ImageError
-from colpali_integrations.pages.images import image_name, load_image, to_rgb
+from colpali_integrations.pages.images import image_name, load_image
+from colpali_integrations.pages.rgb import to_rgb
 
 # A picture whose every pixel differs, so that a turn, a mirror or a swapped axis shows.
 PIXELS = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3) * 2
@@ -424,12 +422,9 @@ def test_cut_off_files_are_refused_wherever_they_end(kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize(
-    "kind", ["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM", "ICO", "TGA", "PCX", "SGI", "DDS", "QOI"]
+    "kind", ["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "SGI", "DDS"]
 )
 def test_damaged_files_give_an_image_or_an_image_error(kind: str) -> None:
-    Image.init()
-    if kind not in Image.SAVE:
-        pytest.skip(f"this Pillow reads {kind}, and does not write it")
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     content = encoded(Image.fromarray(noise), kind)
     chance = random.Random(0)
@@ -439,45 +434,10 @@ def test_damaged_files_give_an_image_or_an_image_error(kind: str) -> None:
         for _ in range(chance.randint(0, 5)):
             damaged[chance.randrange(min(len(damaged), 200))] = chance.randrange(256)
         try:
-            assert load_image(bytes(damaged)).mode == "RGB"
-        except ImageError as error:
+            assert load_image(bytes(damaged), image_formats=[kind]).mode == "RGB"
+        except ImageError:
             refused += 1
-            assert error.__cause__ is not None or "no pixels" in str(error)
-    assert refused > 5
-
-
-def bare_png(width: int, height: int) -> bytes:
-    """A PNG header that promises a size, and an end."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    rows = zlib.compress(bytes((width + 7) // 8 + 1) * height, 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-def test_decompression_bombs_are_refused() -> None:
-    bomb = bare_png(20_000, 20_000)
-    assert len(bomb) < 100_000
-    with pytest.raises(ImageError, match=r"refused.*400000000 pixels.*MAX_IMAGE_PIXELS"):
-        load_image(bomb)
-
-
-def test_scans_beyond_pillows_first_limit_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice that limit is the line; in between Pillow's warning is the program's own to silence or to obey."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
-    scan = bare_png(150, 100)
-    with pytest.warns(Image.DecompressionBombWarning):
-        assert load_image(scan).size == (150, 100)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with pytest.raises(ImageError, match="MAX_IMAGE_PIXELS"):
-            load_image(scan)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15_000)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert load_image(scan).size == (150, 100)
+    assert 5 < refused < 150
 
 
 def test_of_several_frames_the_first_is_used_and_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,7 @@ from colpali_integrations.ray.pages import _draw, _hashes, _present
 from colpali_integrations.ray.pipeline import _for_workers
 from colpali_integrations.stores import StoredModel
 from colpali_integrations.stores.items import page_entry
+from tests.pages.strangers import frames, tiff
 from tests.pages.test_pdf import encrypted, write_pdf
 from tests.stores.stored_models import made_up
 
@@ -295,6 +296,18 @@ def test_without_ray_the_error_names_the_extra_to_install() -> None:
 def test_an_error_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(MissingExtraError("matplotlib", "plot", "Plotting")))
     assert str(error) == str(MissingExtraError("matplotlib", "plot", "Plotting"))
+
+
+def test_frames_of_a_tiff_are_rows_and_limits_hold(tmp_path: Path) -> None:
+    path = tmp_path / "scan.tif"
+    path.write_bytes(tiff(frames(3)))
+    rows = drawn({"path": [str(path)]})
+    assert [(row["page"], row["page_count"], row["pixels"][0]) for row in rows] == [(1, 3, 20), (2, 3, 60), (3, 3, 100)]
+    assert len({row["id"] for row in rows}) == 3
+    [refused, *_] = drawn({"path": [str(path)]}, max_pixels=10)
+    assert "max_pixels=35" in refused["error"]
+    with pytest.raises(ConfigurationError, match="image_formats"):
+        draw_pages(None, image_formats=["NONE"])
 
 
 def test_another_registered_model_is_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ class GraphBuilder:
             outputs, inputs = weight.matrix_shape
             self.quantized[name] = QuantizedWeight(weight, factor)
             parts = {part: f"{name}.{part}" for part in self._quantization.parts(outputs, inputs)}
-            return self._quantization.product(self.microsoft, x, parts, outputs, inputs)
+            return self._quantization.product(self, x, parts, outputs, inputs)
         value = self.weight(name)
         if factor != 1.0:
             value = self.op("Mul", value, self.floats(factor))

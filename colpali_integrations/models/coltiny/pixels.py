@@ -8,6 +8,7 @@ no effect.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ _LEAST_SHARE = 0.25  # wider ink is a shape and no stroke
 _LARGE, _LARGEST = 24, 300
 _WIDEST_STROKE = 0.3
 _LEAST_INK = 0.01  # of the block's area
+_BLOCK = 2**20  # pixels
 _GAP = 0.8  # of a block's height, as white beside it: wider than between words
 
 
@@ -231,14 +233,25 @@ def _median_stroke(ink: NDArray[np.bool_]) -> float:
 
 def _paper(grey: NDArray[np.uint8]) -> int:
     """The median grey, from a histogram: a partial sort of a million pixels takes ten times as long."""
-    counts = np.bincount(grey.reshape(-1), minlength=256)
+    counts = sum(np.bincount(block.reshape(-1), minlength=256) for block in _blocks(grey))
     return int(np.searchsorted(np.cumsum(counts), grey.size / 2))
 
 
 def _ink(grey: NDArray[np.uint8], paper: int) -> tuple[int, int, int, int] | None:
     """Left, top, right, bottom (exclusive) of the ink; None for a blank page."""
-    inked = (np.abs(np.arange(256) - paper) > _INK)[grey]
-    rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
+    is_ink = np.abs(np.arange(256) - paper) > _INK
+    inked_rows, inked_columns = [], np.zeros(grey.shape[1], np.bool_)
+    for block in _blocks(grey):
+        inked = is_ink[block]
+        inked_rows.append(inked.any(axis=1))
+        inked_columns |= inked.any(axis=0)
+    rows, columns = np.flatnonzero(np.concatenate(inked_rows)), np.flatnonzero(inked_columns)
     if not rows.size:
         return None
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _blocks(grey: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Cut a page into blocks of rows: NumPy makes an index of 8 bytes of each pixel, a gigabyte for a page of A0."""
+    rows = max(1, _BLOCK // grey.shape[1])
+    return (grey[top : top + rows] for top in range(0, len(grey), rows))

@@ -21,6 +21,7 @@ from colpali_integrations.models.builder.layers import linear
 from colpali_integrations.models.builder.quantization import Quantization, quantization_of
 from colpali_integrations.models.builder.quantized import CACHE_VARIABLE, quantized_tensors
 from colpali_integrations.models.builder.weights import Checkpoint
+from colpali_integrations.runtime.arrays import Float32
 
 from .checkpoints import read, save
 
@@ -56,22 +57,36 @@ def made(folder: Path, precision: str, cache: Path, **more: float) -> Path:
     return tensor.file
 
 
+def run(g: GraphBuilder, precision: str, cache: Path, x: Float32) -> Float32:
+    graph = g.build(quantized_tensors([g], way(precision), cache))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights))
+    session = ort.InferenceSession(graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    y: Float32 = session.run(None, {"x": x})[0]
+    return y
+
+
 @EACH
 @pytest.mark.parametrize("factor", [1.0, 0.3])
 def test_a_quantized_layer_is_close_to_the_exact_one(
     folder: Path, tmp_path: Path, precision: str, factor: float
 ) -> None:
-    g = layer(folder, precision, factor=factor)
-    graph = g.build(quantized_tensors([g], way(precision), tmp_path))
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights))
-    session = ort.InferenceSession(graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     x = RANDOM.standard_normal((2, 3, 400), dtype=np.float32)
-    [y] = session.run(None, {"x": x})
+    y = run(layer(folder, precision, factor=factor), precision, tmp_path, x)
     exact = factor * (x @ WEIGHT.T + BIAS)
     bound = 0.3 if precision == "int4" else 0.03
     assert 0 < np.abs(y - exact).max() < bound * factor * np.abs(exact / factor).max()
+
+
+@EACH
+def test_a_token_is_rounded_by_itself(folder: Path, tmp_path: Path, precision: str) -> None:
+    x = RANDOM.standard_normal((2, 3, 400), dtype=np.float32)
+    alone = run(layer(folder, precision), precision, tmp_path, x[:1, :2])
+    x[0, 2], x[1, 0] = x[0, 2] * 1e4, 0  # trained models have tokens as large as this, and padding
+    y = run(layer(folder, precision), precision, tmp_path, x)
+    np.testing.assert_array_equal(y[:1, :2], alone)
+    np.testing.assert_array_equal(y[1, 0], BIAS)
 
 
 @EACH
