@@ -85,7 +85,11 @@ def pdf_password(file: Path | None) -> str | None:
     """Read the password of encrypted PDFs from a file or the environment: every user can read command lines."""
     if file is None:
         return os.environ.get(PASSWORD) or None
-    return file.read_text(encoding="utf-8").rstrip("\r\n")
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise BadParameter(f"--password-file {file} cannot be read: {reason}") from error
 
 
 def json_filter(text: str | None) -> dict[str, Any] | None:

@@ -273,7 +273,8 @@ class Database:
 
 def write_lock(folder: Path, mode: int) -> FileLock:
     """The lock of a store's writers, whose file gets the permissions `mode`."""
-    return FileLock(folder / LOCK, timeout=_PATIENCE, mode=mode, thread_local=False)
+    # filelock refuses a lock that its owner could not write, such as that of a store whose files were made read-only.
+    return FileLock(folder / LOCK, timeout=_PATIENCE, mode=mode | 0o600, thread_local=False)
 
 
 @contextlib.contextmanager
