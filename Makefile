@@ -4,6 +4,7 @@
 #   make test [WORKERS=2]           the test suite, but for the tests marked slow
 #   make test-all                   the whole test suite
 #   make test-lowest                as make test, with the lowest versions that pyproject.toml declares
+#   make fuzz [FUZZ="--seconds 5"]  hostile input of all kinds; faults are kept in build/fuzz
 #   make lint                       ruff and mypy
 #   make docs                       the documentation, in build/docs (open build/docs/index.html)
 #   make notebooks                  run all notebooks and save them with their outputs
@@ -16,7 +17,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-all test-lowest lint format docs notebooks parity clean
+.PHONY: demo test test-all test-lowest fuzz lint format docs notebooks parity clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py $(if $(MODEL),--model "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION)) $(PDF)
@@ -29,6 +30,10 @@ test-all: $(VENV)/.dev
 
 test-lowest: $(VENV)/.lowest
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+FUZZ ?= --seconds 60
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(FUZZ)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

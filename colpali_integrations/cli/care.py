@@ -70,7 +70,7 @@ def delete(
     elif not quiet:
         display.note(f"{sum(removed.values())} removed; {left} left.")
     if unknown := [one for one, number in removed.items() if not number]:
-        display.note(f"Not in the index: {', '.join(unknown)}.")
+        display.note(f"Not in the index: {', '.join(unknown)}. Name documents by their ids, as `list` prints them.")
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 

@@ -311,9 +311,10 @@ def marked(text: str, question: str) -> Text:
 
 def facts(values: Mapping[str, object]) -> None:
     """Print one fact per line."""
+    width = max(map(len, values), default=0) + 2
     for name, value in values.items():
         shown = f"{value:,}" if isinstance(value, int) else str(value)
-        _out().print(_line((f"{name.replace('_', ' '):<12}", "dim"), shown), soft_wrap=True)
+        _out().print(_line((f"{name.replace('_', ' '):<{width}}", "dim"), shown), soft_wrap=True)
 
 
 def models(descriptions: Sequence[ModelDescription]) -> None:

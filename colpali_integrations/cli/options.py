@@ -26,6 +26,9 @@ __all__ = [
 PASSWORD = "COLPALI_PDF_PASSWORD"
 
 
+_MOST_PAGES = 1_000_000  # of a document, as the reader of PDFs has it
+
+
 def expand_home(path: Path | None) -> Path | None:
     """Expand `~`, which shells leave alone in `--store=~/index`."""
     return None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111 - an unknown user is no error
@@ -43,9 +46,20 @@ def page_numbers(text: str | None) -> list[int] | None:
     if not all(re.fullmatch(r"\d+(-\d+)?", each) for each in ranges):
         raise BadParameter(f"{text!r} is not a list of pages; write them like 1-3,7")
     bounds = [each.split("-") for each in ranges]
+    # Before the numbers are read: Python refuses those of thousands of digits.
+    if any(len(number.lstrip("0")) > len(str(_MOST_PAGES)) for bound in bounds for number in bound):
+        raise BadParameter(_too_many(text))
     if any(not 1 <= int(bound[0]) <= int(bound[-1]) for bound in bounds):
         raise BadParameter(f"{text!r}: pages count from 1, and a range begins with the smaller number, such as 1-3")
-    return [number for bound in bounds for number in range(int(bound[0]), int(bound[-1]) + 1)]
+    found = [range(int(bound[0]), int(bound[-1]) + 1) for bound in bounds]
+    if sum(map(len, found)) > _MOST_PAGES:
+        raise BadParameter(_too_many(text))
+    return [number for numbers in found for number in numbers]
+
+
+def _too_many(text: str) -> str:
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"{shown!r} are more than {_MOST_PAGES:,} pages, and a document may have no more"
 
 
 def tags(pairs: Iterable[str] | None) -> dict[str, Any]:
@@ -71,7 +85,11 @@ def pdf_password(file: Path | None) -> str | None:
     """Read the password of encrypted PDFs from a file or the environment: every user can read command lines."""
     if file is None:
         return os.environ.get(PASSWORD) or None
-    return file.read_text(encoding="utf-8").rstrip("\r\n")
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise BadParameter(f"--password-file {file} cannot be read: {reason}") from error
 
 
 def json_filter(text: str | None) -> dict[str, Any] | None:

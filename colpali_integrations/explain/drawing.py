@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -172,10 +173,13 @@ def region_parts(region: AnyRegion) -> tuple[str | None, float, Box]:
         token, score = region.get("token"), float(region.get("score", 0.0))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
-            f"a region must be a Region or a dict with 'box': [left, top, right, bottom] as fractions, got {region!r}"
+            f"a region must be a Region or a dict with 'box': [left, top, right, bottom] as fractions, got "
+            f"{reprlib.repr(region)}"
         ) from error
     if not all(0 <= edge <= 1 for edge in (left, top, right, bottom)) or left > right or top > bottom:
-        raise InputError(f"a region's box must be [left, top, right, bottom] as fractions of the page, got {region!r}")
+        raise InputError(
+            f"a region's box must be [left, top, right, bottom] as fractions of the page, got {reprlib.repr(region)}"
+        )
     return None if token is None else str(token), score, (left, top, right, bottom)
 
 

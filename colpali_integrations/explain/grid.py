@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import reprlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -235,5 +236,5 @@ def _unpack(packed: str, n: int) -> NDArray[np.int64]:
 
 def _whole(value: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or int(value) != value:
-        raise InputError(f"{key} is {value!r}")
+        raise InputError(f"{key} is {reprlib.repr(value)}")  # bounded: a value from a file may have any depth
     return int(value)

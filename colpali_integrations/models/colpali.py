@@ -12,7 +12,7 @@ from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.builder.quantization import Precision
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.encoding import Encoder, check_query, cut, several_texts
-from colpali_integrations.models.family import Codec, DenseCodec, Family
+from colpali_integrations.models.family import Codec, DenseCodec, Family, ReadingCodec
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
@@ -288,6 +288,23 @@ class ColPali:
         """
         decode = self.family.pages.embeddings
         return self._encoder.images(self.family.pages, decode, images, batch_size, parallel, on_error, show_progress)
+
+    def reads_little(self, page: PageEmbedding) -> bool:
+        """Whether the model recognised little of the print on a page, such as print in another script.
+
+        Only ColTiny can tell; the result is False for the other models.
+
+        Args:
+            page: of `embed_pages`.
+
+        Example:
+            >>> from colpali_integrations import pdf_pages
+            >>> model = ColPali.from_pretrained()
+            >>> [model.reads_little(page) for page in model.embed_pages(pdf_pages("report.pdf"))]
+            [False, False]
+        """
+        codec = self.family.pages
+        return isinstance(codec, ReadingCodec) and codec.reads_little(page)
 
     def embed_pdf(
         self,

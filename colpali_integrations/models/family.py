@@ -21,7 +21,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.runtime.arrays import Feed, Float32, Graphs, Outputs
 
-__all__ = ["Codec", "DenseCodec", "Family", "PageCodec", "Prepared", "family_class"]
+__all__ = ["Codec", "DenseCodec", "Family", "PageCodec", "Prepared", "ReadingCodec", "family_class"]
 
 Item = TypeVar("Item", contravariant=True)
 
@@ -85,6 +85,14 @@ class PageCodec(Codec[Image.Image], Protocol):
         """As `vectors`, each page with its grid."""
 
 
+@runtime_checkable
+class ReadingCodec(PageCodec, Protocol):
+    """The direction of pages of a family that reads words, and hence can tell print that it cannot read."""
+
+    def reads_little(self, page: PageEmbedding) -> bool:
+        """Whether the page has print of which the family recognised little."""
+
+
 class DenseCodec(Codec[Item], Protocol[Item]):
     """A codec of a family with a trained dense head, which every run computes too."""
 
@@ -98,7 +106,7 @@ class Family(Protocol):
     Attributes:
         queries: the codec of queries.
         texts: the codec of texts that are searched beside pages; that of queries, where a model has no other.
-        pages: the codec of pages.
+        pages: the codec of pages; a `ReadingCodec` where it can tell pages that it cannot read.
 
     Each is a `DenseCodec` where the description has a `dense_dim`.
     """

@@ -115,6 +115,7 @@ def not_registered(name: str) -> str:
     """What an error says of a name that is neither registered nor a folder, with the nearest registered one."""
     names = {model.name.lower(): model.name for model in list_supported_models()}
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    near = near or [key for key in names if key.rpartition("/")[2].startswith(name.lower())][:1]
     return (
         f"no model is registered as {name!r} and no folder has that name. "
         + "".join(f"Did you mean {names[key]!r}? " for key in near)

@@ -44,14 +44,14 @@ def read_file_url(url: str) -> Path:
     """The path of a `file:` URL on this machine.
 
     Raises:
-        ImageError: it names another machine, or is malformed.
+        ImageError: the URL is malformed, or it names another machine.
     """
     from urllib.request import url2pathname  # handles drive letters; slow to import
 
     try:
         parts = urllib.parse.urlsplit(url)
-    except ValueError as error:
-        raise ImageError(f"malformed file: URL {url[:120]}: {error}") from error
+    except ValueError as error:  # brackets in the place of a host
+        raise ImageError(f"malformed file: URL {url[:120]!r}: {error}; make one with Path.as_uri") from error
     if parts.netloc not in ("", "localhost"):
         raise ImageError(f"{url[:120]} is on another machine ({parts.netloc}); a file: URL must have three slashes")
     return Path(url2pathname(parts.path))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import ray
 from PIL import Image
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, FingerprintError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.colpali import ColPali
@@ -22,6 +23,8 @@ from colpali_integrations.scoring.pooling import mean_pool
 from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["Dtype", "PageEncoder"]
+
+logger = package_logger(__name__)
 
 Dtype = Literal["float16", "float32"]
 
@@ -88,6 +91,7 @@ class PageEncoder:
         self._name = f"{made_by.name}@{revision}" if revision else made_by.name
         self._dtype = np.dtype(dtype)
         self._pooled = pooled
+        self._warned = False
         self._vector = pa.list_(pa.from_numpy_dtype(self._dtype), self.model.dim)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -110,13 +114,25 @@ class PageEncoder:
             if highest > float(np.finfo(self._dtype).max):
                 fail(EncodingError(f"its vectors reach {highest:g}, too much for {self._dtype}; use dtype='float32'"))
             else:
-                results[next(remaining)] = result
+                index = next(remaining)
+                results[index] = result
+                self._warn_of_little_read(rows[index]["source"], result)
         grids = [None if result is None else json.dumps(result.grid.to_json()) for result in results]
         table = pa.Table.from_pylist(rows, PAGE)
         table = table.append_column("model", pa.array([self._name] * len(rows), pa.string()))
         table = table.append_column("vectors", self._lists(results))
         table = table.append_column("grid", pa.array(grids, pa.string()))
         return table.append_column("pooled", self._means(results)) if self._pooled else table
+
+    def _warn_of_little_read(self, source: str, page: PageEmbedding) -> None:
+        if not self._warned and self.model.reads_little(page):
+            self._warned = True
+            logger.warning(
+                "%s recognises few words on a page of %s (reported once per worker): its print may be in another "
+                "script than Latin; use a model that reads it, or hybrid search for pages with a text layer",
+                self.model.description.name,
+                source,
+            )
 
     def _lists(self, results: list[PageEmbedding | None]) -> pa.ListArray:
         """Return arrays (n, dim) as lists of lists, without a Python object for each number."""

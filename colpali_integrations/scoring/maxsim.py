@@ -120,20 +120,23 @@ def top_pages(scores: NDArray[Any], k: int) -> NDArray[np.intp]:
 
     Raises:
         ConfigurationError: k is no whole number, or below 1.
-        InputError: `scores` has no axis.
+        InputError: `scores` has no axis or no real numbers.
 
     Example:
         >>> top_pages(np.array([0.1, 0.7, 0.4, 0.7]), 3).tolist()
         [1, 3, 2]
     """
     scores = np.asarray(scores)
-    if scores.ndim < 1:
-        raise InputError(f"top_pages: scores must be an array of pages, got {scores.shape}")
+    if scores.ndim < 1 or scores.dtype.kind not in "fiu":
+        raise InputError(
+            f"top_pages: scores must be an array of numbers per page, got shape {scores.shape} of {scores.dtype}"
+        )
     k = min(checked_whole(k, "k"), scores.shape[-1])
     best = np.empty((*scores.shape[:-1], k), np.intp)
     if k:
         for query in np.ndindex(scores.shape[:-1]):
-            row = -scores[query]  # NaN sorts last
+            # The best first, NaN last. Integers: -0 of unsigned ones is the smallest, and -(-128) of int8 is -128.
+            row = -scores[query] if scores.dtype.kind == "f" else ~scores[query]
             # Every page that ties with the last of the k stays in: a partition alone would pick any of them.
             least = np.partition(row, k - 1)[k - 1]
             near = np.arange(len(row)) if np.isnan(least) else np.flatnonzero(row <= least)
@@ -168,10 +171,11 @@ def float_pages(pages: Iterable[NDArray[Any]], name: str) -> Iterator[NDArray[np
         name: the caller's name in error messages.
 
     Raises:
-        InputError: a page is not a multi-vector, has another dim than the first, or has NaN or infinity.
+        InputError: `pages` is not iterable, or a page is not a multi-vector, has another dim than the first, or has NaN
+            or infinity.
     """
     dim = 0
-    for index, page in enumerate(pages):
+    for index, page in enumerate(_items(pages, name)):
         array = as_multi_vector(page, f"pages[{index}]").astype(np.float32, copy=False)
         dim = dim or array.shape[1]
         if array.shape[1] != dim:
@@ -189,14 +193,19 @@ def _is_one(vectors: MultiVectors) -> bool:
 
 
 def _as_list(vectors: Any, name: str) -> list[NDArray[Any]]:
-    if isinstance(vectors, (str, bytes)) or not isinstance(vectors, Iterable):
+    if _is_one(vectors):
+        return [as_multi_vector(vectors, name)]
+    return [as_multi_vector(item, f"{name}[{index}]") for index, item in enumerate(_items(vectors, name))]
+
+
+def _items(vectors: Any, name: str) -> Iterable[Any]:
+    """Check that a value can be iterated, and is no text; an array without axes only looks as if it could."""
+    if isinstance(vectors, (str, bytes)) or not isinstance(vectors, Iterable) or getattr(vectors, "ndim", 1) == 0:
         raise InputError(
             f"{name}: expected an array (n_vectors, dim) or an iterable of them, got {type(vectors).__name__}; "
             "ColPali.embed_query and embed_images return them"
         )
-    if _is_one(vectors):
-        return [as_multi_vector(vectors, name)]
-    return [as_multi_vector(item, f"{name}[{index}]") for index, item in enumerate(vectors)]
+    return vectors
 
 
 def _prepared(queries: list[NDArray[Any]], pages: PreparedPages, limits: Limits) -> NDArray[np.float32]:

@@ -152,13 +152,13 @@ def hierarchical_pool(
         float32 (n_clusters, dim), in the order of scipy's cluster labels.
 
     Raises:
-        InputError: `vectors` is not a multi-vector, or a factor or number is below 1.
+        InputError: `vectors` is not a multi-vector, or has NaN or infinity, or a factor or number is below 1.
 
     Example:
         >>> hierarchical_pool(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), pool_factor=2).tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    array = as_multi_vector(vectors).astype(np.float32, copy=False)
+    array = _finite(vectors, "hierarchical_pool")
     if pool_factor < 1 or (n_clusters is not None and n_clusters < 1):
         raise InputError(
             f"hierarchical_pool: pool_factor and n_clusters must be at least 1, got {pool_factor}, {n_clusters}"
@@ -191,13 +191,14 @@ def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = 
         float32 (at most n_clusters, dim); a page with no more vectors than that is returned unchanged.
 
     Raises:
-        InputError: `vectors` is not a multi-vector, or n_clusters is below 1 (below 2 where there is a zero vector).
+        InputError: `vectors` is not a multi-vector, or has NaN or infinity, or n_clusters is below 1 (below 2 where
+            there is a zero vector).
 
     Example:
         >>> ward_pool(np.array([[1.5, 0.0], [0.0, 0.0], [0.5, 0.0], [0.0, 2.0]]), 3, normalize=False).tolist()
         [[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]
     """
-    array = as_multi_vector(vectors).astype(np.float32, copy=False)
+    array = _finite(vectors, "ward_pool")
     directed = array.any(axis=1)
     zeros = int(not directed.all())
     if n_clusters < 1 + (zeros and bool(directed.any())):
@@ -210,6 +211,14 @@ def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = 
         means = _ward_means(rows, rows, target)
         rows = (_unit(means) if normalize else means).astype(np.float32)
     return np.concatenate([rows, np.zeros((zeros, array.shape[1]), np.float32)])
+
+
+def _finite(vectors: Any, name: str) -> NDArray[np.float32]:
+    """A multi-vector as float32: distances to NaN or infinity have no order."""
+    array = as_multi_vector(vectors).astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name}: vectors has NaN or infinity")
+    return array
 
 
 def _ward_means(observations: NDArray[Any], vectors: NDArray[np.float32], n_clusters: int) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,7 +127,7 @@ class Entry:
         """Read the result of `to_payload`; keys of later versions are ignored.
 
         Raises:
-            StoreError: it is damaged, or another program wrote it.
+            StoreError: it is damaged, has too many levels, or another program wrote it.
         """
         fields = _copied(payload)  # the engine in memory returns the objects that it holds
         if exact := fields.pop(_EXACT, None):
@@ -242,11 +243,21 @@ def _is_inexact(value: Any) -> bool:
     return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
-def _copied(value: Any) -> Any:
-    """A deep copy of a JSON value."""
+def _copied(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of a payload."""
+    try:
+        return {key: _copied_value(value) for key, value in payload.items()}
+    except RecursionError as error:
+        raise StoreError(
+            f"the entry {reprlib.repr(payload.get('id'))} has too many levels of dicts and lists: another program "
+            "wrote it; remove it, and index its document again"
+        ) from error
+
+
+def _copied_value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _copied(one) for key, one in value.items()}
-    return list(map(_copied, value)) if isinstance(value, list) else value
+        return {key: _copied_value(one) for key, one in value.items()}
+    return list(map(_copied_value, value)) if isinstance(value, list) else value
 
 
 def _within_64_bits(value: Any) -> Any:

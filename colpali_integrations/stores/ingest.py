@@ -114,6 +114,9 @@ class IngestReport:
         failures: items that could not be stored.
         warnings: one per document that has pages without some of their characters, because a font is missing.
         passed_over: numbers of files and folders that a search did not take, by reason; see `FoundDocuments`.
+        little_read: number of stored pages of which the model recognised little (`ColPali.reads_little`), by the
+            document's name. Unchanged and copied pages are not counted.
+        little_read_with_text: of those, pages with a text layer, which hybrid search ranks by its words.
         ids: of the stored entries, one per page and item in the order of the input.
 
     Example:
@@ -133,6 +136,8 @@ class IngestReport:
     failures: list[Failure] = field(default_factory=list)
     warnings: list[DocumentWarning] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
+    little_read: dict[str, int] = field(default_factory=dict)
+    little_read_with_text: int = 0
     ids: list[str] = field(default_factory=list, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,6 +150,22 @@ class IngestReport:
         failures = [{"name": one.name, "error": one.reason} for one in self.failures]
         warnings = [{"name": one.name, "warning": one.message} for one in self.warnings]
         return {**counts, "failures": failures, "warnings": warnings, "passed_over": dict(self.passed_over)}
+
+    def note_little_read(self, entry: Entry) -> None:
+        """Count a page of which the model recognised little.
+
+        Args:
+            entry: of the page.
+
+        Example:
+            >>> report = IngestReport()
+            >>> report.note_little_read(Entry(id="a", text="Привет", metadata={"source": "letter.pdf", "page": 1}))
+            >>> report.little_read, report.little_read_with_text
+            ({'letter.pdf': 1}, 1)
+        """
+        name = entry.source or entry.id
+        self.little_read[name] = self.little_read.get(name, 0) + 1
+        self.little_read_with_text += entry.has_text
 
 
 @dataclass(frozen=True)
@@ -527,10 +548,13 @@ class _Run:
         encoded = self.model.embed_pages(pictures, batch_size=batch_size, parallel=parallel, on_error=fail)
         with closing(encoded):
             for page in encoded:
+                little_read = self.model.reads_little(page)
                 for position, (item, entry) in enumerate(in_flight.popleft()):
                     if self._fits(item, page.vectors):
                         yield replace(entry, grid=page.grid), page.vectors
                         self._count(item, encoded=position == 0)
+                        if little_read and position == 0:
+                            self.report.note_little_read(entry)
 
     def _fits(self, item: Item, vectors: Float32) -> bool:
         """Whether the store takes a page of so many numbers; if not, the item has failed."""
@@ -581,6 +605,23 @@ class _Run:
         self.report.ids = [id_ for id_ in self._order if id_ in self._settled]
         if self.report.replaced or self.report.removed:
             logger.info("content changed: %d replaced, %d removed", self.report.replaced, self.report.removed)
+        if self.report.little_read:
+            self._warn_of_little_read()
+
+    def _warn_of_little_read(self) -> None:
+        documents, with_text = self.report.little_read, self.report.little_read_with_text
+        total, first = sum(documents.values()), next(iter(documents))
+        logger.warning(
+            "%s recognises few words on %d of %d new pages, in %d of %d documents, such as %s: their print may be in "
+            "another script than Latin. %s",
+            self.model.description.name,
+            total,
+            self.report.added,
+            len(documents),
+            max(self.report.documents, len(documents)),
+            first,
+            _remedy(total, with_text),
+        )
 
     def _count(self, item: Item, *, encoded: bool) -> None:
         self.report.added += encoded
@@ -611,6 +652,17 @@ def _font_warning(name: str, pages: Mapping[int, Sequence[str]]) -> DocumentWarn
     first = min(pages)
     place = f"page {first}" if len(pages) == 1 else f"{len(pages)} pages from page {first} on"
     return DocumentWarning(name, f"{place}: {missing_fonts_message(names)}")
+
+
+def _remedy(little_read: int, with_text: int) -> str:
+    """What a caller can do about pages of which little was read, some of them with a text layer."""
+    other_model = "use a model that reads their script"
+    if not with_text:
+        return f"None of them has a text layer; {other_model}"
+    hybrid = "which hybrid search ranks by its words"
+    if with_text == little_read:
+        return f"All of them have a text layer, {hybrid}"
+    return f"Text layers: {with_text} of {little_read}, {hybrid}; for the others {other_model}"
 
 
 def _close(item: Item) -> None:

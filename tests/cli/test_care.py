@@ -50,7 +50,8 @@ def test_delete(store: Path, capsys: Capture) -> None:
     assert run(["delete", str(store), "0.pdf", "2.pdf", "--json"]) == ExitCode.OK
     assert json.loads(capsys.readouterr().out) == {"removed": 13, "pages": 7}
     assert run(["delete", str(store), "nothing.pdf"]) == ExitCode.INCOMPLETE
-    assert capsys.readouterr() == ("", "0 removed; 7 left.\nNot in the index: nothing.pdf.\n")
+    advice = "Name documents by their ids, as `list` prints them."
+    assert capsys.readouterr() == ("", f"0 removed; 7 left.\nNot in the index: nothing.pdf. {advice}\n")
     assert run(["delete", str(store), "1.pdf", "--quiet"]) == ExitCode.OK
     assert capsys.readouterr() == ("", "")
     assert run(["delete", str(store)]) == ExitCode.USAGE

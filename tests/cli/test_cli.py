@@ -130,6 +130,7 @@ def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report == {
         **{"documents": 3, "added": 3, "copied": 0, "present": 0, "updated": 0, "replaced": 0, "removed": 0},
         **{"warnings": [], "passed_over": {"other_suffix": 1, "hidden": 1}},
+        **{"little_read": {}, "little_read_with_text": 0},
         **{"absent": 0, "pages": 3},
         "store": str(tmp_path / "s"),
     }

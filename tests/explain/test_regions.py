@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from colpali_integrations import ColPali, max_sim, regions
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, QueryError
-from colpali_integrations.explain import PageEmbedding, PageGrid, Region
+from colpali_integrations.explain import PageEmbedding, PageGrid, Region, draw_regions
 from colpali_integrations.explain.grid import Box
 from colpali_integrations.models.coltiny.pixels import Sight
 from colpali_integrations.models.coltiny.word_boxes import word_boxes
@@ -109,6 +109,21 @@ def test_other_json_is_refused(wrong: dict[str, Any]) -> None:
     good = PageGrid(2, 2, np.array([0, 3])).to_json()
     with pytest.raises(InputError, match=r"grid"):
         PageGrid.from_json({**good, **wrong})
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_values_of_any_depth_and_size_are_refused() -> None:
+    with pytest.raises(InputError, match="grid"):
+        PageGrid.from_json({**PageGrid(2, 2, np.array([0])).to_json(), "rows": nested(3000)})
+    for region in ({"box": nested(3000)}, {"box": [0, 0, 1, 2], "more": nested(3000)}, {"box": [0, 0, 1, 10**400]}):
+        with pytest.raises(InputError, match="box"):
+            draw_regions(Image.new("RGB", (9, 9)), [region])
 
 
 @pytest.mark.parametrize(

@@ -606,6 +606,16 @@ def test_a_stored_grid_is_unpacked_on_first_use(open_store: Open) -> None:
         damaged.nothing  # noqa: B018
 
 
+def test_a_payload_of_many_levels_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(20_000):
+        deep = [deep]
+    for payload in ({"id": "a", "metadata": {"deep": deep}}, {"id": deep}):
+        with pytest.raises(StoreError, match="too many levels") as caught:
+            Entry.from_payload(payload)
+        assert len(str(caught.value)) < 200
+
+
 def test_changing_a_result_does_not_change_the_store(open_store: Open) -> None:
     store = open_store()
     nested = {"tags": ["a"], "deep": {"list": [{"key": 1}]}, "wide": 2**70}

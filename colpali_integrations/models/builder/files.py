@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def weight_names(folder: Path) -> list[str]:
     names = shard_names(folder) if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
     if (dense := module_folders(folder).get(DENSE)) is not None:
         names.append(f"{dense}/{WEIGHTS_FILE}")
-    missing = [name for name in names if not (folder / name).is_file()]
+    # False also for a name that no file can have, such as one of 300 characters.
+    missing = [name for name in names if not os.path.isfile(folder / name)]  # noqa: PTH113
     folders = {(folder / name).parent for name in missing}
     if pickled := sorted(path.relative_to(folder).as_posix() for one in folders for path in one.glob("*.bin")):
         raise ModelLoadError(

@@ -151,7 +151,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     try:
         size = file.stat().st_size
         return {name: _tensor(file, size, start, name, entry) for name, entry in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:  # OverflowError: a shape of infinity
         raise ModelLoadError(f"{file} has a damaged header ({error!r}); delete it and download it again") from error
 
 

@@ -47,6 +47,12 @@ from colpali_integrations.scoring._kernels import products
 __all__ = ["ColTinyConfig", "ColTinyFamily", "ColTinyPages", "ColTinyQueries", "PageLayout"]
 
 _MOST_CELLS = 2048  # of about 3,700 on A4: bounds the time for a page of noise, which looks like text everywhere
+# A page is little read if fewer than this share of its words are near a word of the table of senses. On pages in Latin
+# script more are, also in German, French and Spanish, which share words with English. The constants were chosen on the
+# half "dev" of benchmarks/unread.py.
+_LITTLE, _NEAR = 0.13, 0.6
+_FEWEST_WORDS = 40  # on a page with fewer, the share says little
+_SAMPLE = 96  # words of a page that are compared; all would take 4% of the page's time
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,19 @@ class ColTinyPages:
             PageEmbedding(layout.vectors, word_boxes(item.extra, layout.cells, self._config.cell))
             for item, layout in zip(batch, self.layouts(outputs, batch), strict=True)
         ]
+
+    def reads_little(self, page: PageEmbedding) -> bool:
+        """Whether the page has print of which few words are near a known word, such as print in another script.
+
+        Args:
+            page: of `embeddings`.
+        """
+        words = page.vectors[page.grid.cells >= 0]
+        if len(words) < _FEWEST_WORDS:
+            return False
+        some = words[np.linspace(0, len(words) - 1, min(_SAMPLE, len(words))).astype(np.intp)]
+        near = self._senses.nearest(some[:, :-1] / some[:, -1:]) > _NEAR  # without the lengths
+        return bool(near.mean() < _LITTLE)
 
     def layout(self, vectors: Float32, salience: Float32, cells: NDArray[np.int32]) -> PageLayout:
         """Gather the cells of one page into words.

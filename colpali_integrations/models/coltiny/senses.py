@@ -22,7 +22,7 @@ has the gain in quality.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,15 +111,31 @@ class Senses:
             vectors: float32 (n, dim - 1) of length 1, as the page encoder reads them.
         """
         senses = np.zeros((len(vectors), self._vectors.shape[1]), np.float32)
-        for start in range(0, len(vectors), _ROWS):
-            near = products(vectors[start : start + _ROWS], self._spellings)
+        for some, near in self._cosines(vectors):
             rows = np.arange(len(near))
             word = near.argmax(axis=1)
             best = near[rows, word]
             near[rows, word] = -1
             certainty = ((best - _COSINE) / _CERTAIN).clip(0, 1) * ((best - near.max(axis=1)) / _LEAD).clip(0, 1)
-            senses[start : start + _ROWS] = self._vectors[word] * certainty[:, None]
+            senses[some] = self._vectors[word] * certainty[:, None]
         return senses
+
+    def nearest(self, vectors: Float32) -> Float32:
+        """The cosine of each vector with the nearest word of the table: float32 (n,).
+
+        Args:
+            vectors: as for `of_spellings`.
+        """
+        best = np.zeros(len(vectors), np.float32)
+        for some, near in self._cosines(vectors):
+            best[some] = near.max(axis=1)
+        return best
+
+    def _cosines(self, vectors: Float32) -> Iterator[tuple[slice, Float32]]:
+        """Some of the vectors, and their cosines with all words: float32 (n, n_words)."""
+        for start in range(0, len(vectors), _ROWS):
+            some = slice(start, start + _ROWS)
+            yield some, products(vectors[some], self._spellings)
 
 
 def passages(senses: Float32, printed: NDArray[np.integer]) -> Float32:

@@ -287,7 +287,8 @@ class Database:
 
 def write_lock(folder: Path, mode: int) -> FileLock:
     """The lock of a store's writers, whose file gets the permissions `mode`."""
-    return FileLock(folder / LOCK, timeout=_PATIENCE, mode=mode, thread_local=False)
+    # filelock refuses a lock that its owner could not write, such as that of a store whose files were made read-only.
+    return FileLock(folder / LOCK, timeout=_PATIENCE, mode=mode | 0o600, thread_local=False)
 
 
 @contextlib.contextmanager
@@ -394,7 +395,16 @@ def stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, A
     row = connection.execute("SELECT value, checksum FROM settings WHERE name = 'manifest'").fetchone()
     if row is None or not isinstance(row[0], str) or zlib.crc32(row[0].encode()) != row[1]:
         raise StoreError(f"the settings in {folder / DATABASE} are damaged; restore the store from a backup")
-    return dict(json.loads(row[0]))
+    try:
+        manifest = json.loads(row[0])
+    except (ValueError, RecursionError):
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise StoreError(
+            f"the settings in {folder / DATABASE} are no JSON object: another program wrote them; restore the store "
+            "from a backup"
+        )
+    return manifest
 
 
 def _required_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, Any]:

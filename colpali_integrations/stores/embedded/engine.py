@@ -677,7 +677,7 @@ def payload_of(row: Sequence[Any], fields: Collection[str] | None = None) -> Pay
 def _parsed(text: str, id_: str) -> Any:
     try:
         return json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"the entry {id_!r} is damaged ({error}); repair the store, or index it anew") from error
 
 

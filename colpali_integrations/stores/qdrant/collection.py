@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from colpali_integrations.errors import ConfigurationError, MissingExtraError, StoreError
+from colpali_integrations.pages._urls import shown_url
 from colpali_integrations.stores.engine import FULL, WORDS, VectorSpec
 from colpali_integrations.stores.qdrant.errors import reaching
 
@@ -81,8 +81,7 @@ def describe(client: QdrantClient, collection: str) -> str:
 
 
 def _shown(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl() if parts.netloc else url
+    return shown_url(url) if "://" in url else url
 
 
 def server_version(client: QdrantClient) -> tuple[int, int]:

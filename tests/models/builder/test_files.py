@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from colpali_integrations.errors import ModelLoadError
-from colpali_integrations.models.builder.files import adapter_file, check_adapter_file, is_adapter
+from colpali_integrations.models.builder.files import adapter_file, check_adapter_file, is_adapter, weight_names
 
 from .checkpoints import save
 
@@ -64,3 +65,10 @@ def test_an_adapter_without_tensors_is_named(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.bin").write_bytes(b"")
     with pytest.raises(ModelLoadError, match="a pickle"):
         adapter_file(tmp_path)
+
+
+def test_a_shard_whose_name_no_file_can_have_is_missing(tmp_path: Path) -> None:
+    index = {"weight_map": {WHOLE: "0" * 300}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelLoadError, match="lacks 000"):
+        weight_names(tmp_path)

@@ -106,6 +106,8 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, length: int) -> None:
         {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]},
         {"dtype": "F32", "shape": [2]},
         {"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [float("inf")], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, float("inf")]},
         "F32",
     ],
 )

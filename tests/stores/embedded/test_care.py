@@ -284,6 +284,16 @@ def test_a_store_can_be_opened_for_reading_only(tmp_path: Path) -> None:
         assert len(store) == ENTRIES - 1, "it follows the writer"
 
 
+def test_a_store_without_write_permission_is_read(tmp_path: Path) -> None:
+    make(tmp_path / "store")
+    for path in (*(tmp_path / "store").rglob("*"), tmp_path / "store"):
+        path.chmod(path.stat().st_mode & ~0o222)
+    for read_only in (False, True):
+        with MultiVectorStore.open(tmp_path / "store", read_only=read_only) as store:
+            assert len(store.search(QUERY, 100)) == ENTRIES
+            assert store.verify().ok
+
+
 def can_mount() -> bool:
     return (
         shutil.which("unshare") is not None

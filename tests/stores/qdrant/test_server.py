@@ -614,5 +614,8 @@ def test_without_qdrant_client_the_extra_is_named() -> None:
 def test_invalid_client_options_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="no Qdrant client can be made for ftp://somewhere"):
         connect("ftp://somewhere")
+    with pytest.raises(ConfigurationError, match=r"no Qdrant client can be made for http://\[::1:") as caught:
+        connect("http://user:secret@[::1")
+    assert "secret" not in str(caught.value)
     with pytest.raises(ConfigurationError, match="url"):
         connect("http://localhost", url_prefix="x", prefix="/a", host="b")

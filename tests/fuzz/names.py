@@ -1,0 +1,7 @@
+"""The names of the targets, without their imports."""
+
+NAMES = [
+    *("pdf", "image", "exif", "replies"),
+    *("uri", "options", "filters", "llama_filters", "identity", "payload", "grid", "words", "report"),
+    *("model_folder", "weights", "store", "arrays"),
+]

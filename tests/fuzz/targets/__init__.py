@@ -1,0 +1,7 @@
+"""The targets, by the kind of their input."""
+
+from tests.fuzz.names import NAMES
+from tests.fuzz.targets import arrays, files, models, stores, texts
+
+TARGETS = {target.name: target for module in (files, texts, models, stores, arrays) for target in module.TARGETS}
+assert list(TARGETS) == NAMES
