@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -107,6 +108,12 @@ def page_vectors(
     return page_rows(np.concatenate([spellings * length, length], axis=1), passages(senses, printed))
 
 
+def _has_script(text: str) -> bool:
+    """Whether a text has Latin letters, or no letters at all."""
+    letters = [one for one in text if one.isalpha()]
+    return not letters or any(unicodedata.name(one, "").startswith("LATIN") for one in letters)
+
+
 class ColTinyQueries:
     """Encodes a query to one vector per word, and one of its sense where the table of senses has its words.
 
@@ -116,7 +123,7 @@ class ColTinyQueries:
     def __init__(self, config: ColTinyConfig, senses: Senses, *, max_words: int, kind: str = "query") -> None:
         self._config, self._senses = config, senses
         self._max_words, self._kind = max_words, kind
-        self._warned = False
+        self._warned = self._warned_of_script = False
 
     def words(self, text: str) -> list[str]:
         """The words that get a vector, in order: see `words.query_words`."""
@@ -138,6 +145,14 @@ class ColTinyQueries:
 
     def prepare(self, item: str) -> Prepared:
         """Spell the words: int64 ids (n_words, longest possible), padded so that no batch changes a shape."""
+        if not (self._warned_of_script or _has_script(item)):
+            self._warned_of_script = True
+            _logger.warning(
+                "ColTiny reads Latin script, and the %s %r has no letter of it (reported once). Hybrid search finds "
+                "such words in text layers; other models read other scripts",
+                self._kind,
+                item[:80],
+            )
         words = self.words(item)
         ids = np.full((len(words), MAX_WORD_FEATURES), self._config.feature_padding, np.int64)
         for row, word in zip(ids, words, strict=True):

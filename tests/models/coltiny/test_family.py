@@ -286,6 +286,17 @@ def test_long_queries_are_cut_with_one_warning(model: Model, caplog: pytest.LogC
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_a_question_without_latin_letters_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    queries = ColTinyFamily(find_model("coltiny"), FOLDER).queries
+    for text in ("1999", "Größe", "\u0434\u043e\u0433\u043e\u0432\u043e\u0440 pdf"):
+        queries.prepare(text)
+    assert not caplog.records
+    for text in ("\u0434\u043e\u0433\u043e\u0432\u043e\u0440", "\u5951\u7d04"):
+        queries.prepare(text)
+    [record] = caplog.records
+    assert record.getMessage().startswith("ColTiny reads Latin script, and the query '\u0434\u043e")
+
+
 def test_a_layout_has_the_position_of_a_word(model: Model) -> None:
     image = Image.new("L", (816, 1152), 255)
     ImageDraw.Draw(image).text((500, 900), "harbour", font=ImageFont.load_default(20), fill=0)
