@@ -14,6 +14,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from colpali_integrations.errors import PdfError
+from colpali_integrations.pdfium.fields import field_values
 from colpali_integrations.pdfium.messages import PageText
 from colpali_integrations.pdfium.names import LAYERS, USER_UNIT, FileNames
 from colpali_integrations.pdfium.pixels import Pixels, drawing_scale
@@ -58,10 +59,11 @@ class PdfiumReader:
         return width * unit, height * unit
 
     def text(self, number: int) -> PageText:
-        """The text layer, and the fonts that are missing to draw it."""
+        """The text layer, the values of form fields after it, and the fonts that are missing to draw it."""
         with self._page(number) as page:
             may_have_layers = self._names.may_have(LAYERS)
-            return read_text(page, self._user_unit(number), may_have_layers=may_have_layers)
+            read = read_text(page, self._user_unit(number), may_have_layers=may_have_layers)
+            return read._replace(text="\n".join(filter(None, [read.text, *map(clean, field_values(page))])))
 
     def label(self, number: int) -> str:
         """The printed number; "" where the document names none."""
