@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from colpali_integrations._options import unknown_option
+from colpali_integrations._options import shown, unknown_option
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
@@ -65,7 +66,7 @@ class ModelOptions:
     url_timeout: float = 10.0
     url_max_bytes: int = 64 * 2**20
     max_pixels: int = MAX_PIXELS
-    image_formats: Sequence[str] | None = None
+    image_formats: Iterable[str] = ()
 
     def __post_init__(self) -> None:
         """Normalise the values, and refuse invalid ones."""
@@ -76,8 +77,8 @@ class ModelOptions:
                 object.__setattr__(self, name, os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
         for name in ("threads", "max_side", "max_num_visual_tokens", "dim", "url_timeout", "url_max_bytes"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigurationError(f"{name} must be positive, got {value!r}")
+            if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not value > 0):
+                raise ConfigurationError(f"{name} must be positive, got {shown(value)}")
         if self.precision is not None and self.precision not in PRECISIONS:
             raise ConfigurationError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.allow_private_urls and not self.allow_urls:
@@ -85,7 +86,7 @@ class ModelOptions:
         if isinstance(self.allow_unused, str):
             raise ConfigurationError(f"allow_unused must be a list of names of tensors, got {self.allow_unused!r}")
         object.__setattr__(self, "allow_unused", tuple(self.allow_unused or ()) or None)
-        object.__setattr__(self, "image_formats", self.image_limits.image_formats or None)
+        object.__setattr__(self, "image_formats", self.image_limits.image_formats)
         if self.device_ids is not None:
             if len(set(self.device_ids)) != len(self.device_ids):
                 raise ConfigurationError(f"device_ids must be different, got {list(self.device_ids)}")
@@ -100,7 +101,7 @@ class ModelOptions:
     @property
     def image_limits(self) -> ImageLimits:
         """Size and formats of images that are decoded."""
-        return ImageLimits(self.max_pixels, self.image_formats or ())
+        return ImageLimits(self.max_pixels, self.image_formats)
 
     @property
     def image_options(self) -> dict[str, Any]:

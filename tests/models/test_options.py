@@ -52,3 +52,9 @@ def test_direct_options_win_over_nested_ones() -> None:
     assert ModelOptions(**nested["options"]) == ModelOptions(threads=3, allow_urls=True)
     with pytest.raises(ConfigurationError, match="X has no option 'treads'; did you mean 'threads'"):
         nest_options({"treads": 1}, where="X", known=["options"])
+
+
+@pytest.mark.parametrize(("name", "value"), [("threads", "2"), ("dim", True), ("url_timeout", []), ("max_side", 0)])
+def test_numbers_of_other_types_are_refused(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be positive, got"):
+        ModelOptions(**{name: value})  # type: ignore[arg-type]

@@ -111,6 +111,6 @@ class Qwen3VL(QwenVL):
         if (width := self.config.text.hidden_size) != self._dim:
             raise ModelLoadError(
                 f"a {NEMOTRON} model has no retrieval head, its vectors have the {width} numbers of its hidden states; "
-                f"the model's description says {self._dim}"
+                f"the model's description says {self._dim}; pass dim={width}"
             )
         output_vectors(g, x, self._dim)
