@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from numbers import Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from colpali_integrations._options import shown, unknown_option
 from colpali_integrations.errors import ConfigurationError
@@ -76,8 +77,9 @@ class ModelOptions:
                 # Path.resolve would follow symlinks.
                 object.__setattr__(self, name, os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
         for name in ("threads", "max_side", "max_num_visual_tokens", "dim", "url_timeout", "url_max_bytes"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not value > 0):
+            value: Any = getattr(self, name)
+            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if value is not None and not (is_number and value > 0):
                 raise ConfigurationError(f"{name} must be positive, got {shown(value)}")
         if self.precision is not None and self.precision not in PRECISIONS:
             raise ConfigurationError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")

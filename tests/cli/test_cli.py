@@ -441,12 +441,16 @@ def test_an_interrupted_run_keeps_its_finished_pages(
 
 
 def test_an_interruption_during_the_imports_ends_the_process_quietly(tmp_path: Path) -> None:
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell may have it ignored
-    (tmp_path / "typer.py").write_text(f"{heed}; print('importing', flush=True); import time; time.sleep(60)\n")
+    (tmp_path / "typer.py").write_text("print('importing', flush=True); import time; time.sleep(60)\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
-    command = [sys.executable, "-m", "colpali_integrations.cli", "models"]
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell may have it ignored
+    code = f"{heed}; from colpali_integrations.cli import main; main()"
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", code, "models"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
