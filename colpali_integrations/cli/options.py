@@ -77,6 +77,8 @@ def tags(pairs: Iterable[str] | None) -> dict[str, Any]:
             metadata[key] = json.loads(value, parse_constant=str)  # NaN is not JSON
         except ValueError:
             metadata[key] = value
+        except RecursionError as error:
+            raise BadParameter(f"{key} has too many levels of objects and lists") from error
     check_metadata(metadata)
     return metadata
 

@@ -14,6 +14,8 @@ pixels, or where decoding it would take more than six bytes for each of `max_pix
 | of AVIF, and of formats of plugins | 12 |
 | of TIFF | the bytes of its largest compressed strip or tile |
 | of PPM as text, and of compressed BMP | 3 per sample |
+
+and 8 bytes per row of the picture and of its copy.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from colpali_integrations.pages.tiff import ORIENTATION
 __all__ = ["check_size", "is_unread", "load_pixels", "open_picture", "upright_rgb"]
 
 _BYTES_PER_PIXEL = 6
+_POINTER = 8
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -180,7 +183,9 @@ def _decoding_bytes(image: Image.Image, orientation: int) -> int:
     copy = 0 if is_rgb else 5 if image.mode[0] in "IF" else 4
     if orientation in _TURNS:
         copy = max(copy, mode)
-    return pixels * mode + max(pixels * copy, _decoder_bytes(image, pixels))
+    # Pillow has a pointer for each row of a picture, which counts where rows are short.
+    rows = _POINTER * (max(image.size) if orientation in _TURNS else image.height)
+    return pixels * mode + rows + max(pixels * copy + rows * bool(copy), _decoder_bytes(image, pixels))
 
 
 def _decoder_bytes(image: Any, pixels: int) -> int:

@@ -7,7 +7,7 @@ import time
 import pytest
 from typer import BadParameter
 
-from colpali_integrations.cli.options import page_numbers
+from colpali_integrations.cli.options import page_numbers, tags
 
 
 @pytest.mark.parametrize("text", ["1-99999999999", "7" * 5000, "1-1000000,5", "0000000000001-1000001"])
@@ -22,3 +22,8 @@ def test_page_ranges_may_end_beyond_the_document() -> None:
     numbers = page_numbers("000002, 5-999999")
     assert numbers is not None
     assert (numbers[:3], numbers[-1]) == ([2, 5, 6], 999_999)
+
+
+def test_metadata_of_many_levels_are_refused_by_their_key() -> None:
+    with pytest.raises(BadParameter, match="topics has too many levels"):
+        tags(["topics=" + "[" * 100_000])
