@@ -296,7 +296,13 @@ class _Report:
 
 
 def _is_unrelated(page: ReportPage) -> bool:
-    return page.score is not None and page.score <= 0 and not page.relevance
+    """Whether a page has nothing of the question: its score is 0, or its relevance is 0 and the score not above.
+
+    Other rankers have no relevance here, and cross-encoders may give their best page a negative score.
+    """
+    if page.score is None or page.relevance:
+        return False
+    return page.score == 0 or (page.relevance is not None and page.score < 0)
 
 
 def _parts(page: ReportPage) -> dict[str | None, float]:

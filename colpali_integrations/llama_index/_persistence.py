@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.models.registry import list_supported_models
+from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.stores import Entry, MultiVectorStore, Settings
 
 __all__ = ["check_saved_model", "copied_records", "in_memory", "load_store", "save_store"]
@@ -21,6 +22,8 @@ __all__ = ["check_saved_model", "copied_records", "in_memory", "load_store", "sa
 # `StorageContext` reads every file with this ending as a SimpleVectorStore.
 _LLAMA_INDEX = "vector_store.json"
 _FILE, _PAGES = "colpali_store.json", "colpali_pages"
+# Options of a model that let more be fetched or opened, and their defaults.
+_PERMISSIONS = {"allow_urls": False, "allow_private_urls": False, "max_pixels": MAX_PIXELS, "image_formats": None}
 
 
 def save_store(
@@ -79,11 +82,18 @@ def check_saved_model(saved: object, *, where: str) -> None:
         where: the file, for the message.
 
     Raises:
-        ConfigurationError: a name is neither registered nor that of a folder.
+        ConfigurationError: a name is neither registered nor that of a folder, or an option lets more be fetched or
+            opened than by default.
     """
     fields = saved if isinstance(saved, Mapping) else {}
     options = fields.get("options")
-    base = options.get("base") if isinstance(options, Mapping) else None
+    options = options if isinstance(options, Mapping) else {}
+    base = options.get("base")
+    if widened := [name for name, default in _PERMISSIONS.items() if (options.get(name) or default) != default]:
+        raise ConfigurationError(
+            f"{where} sets {' and '.join(widened)}, which only the caller may; pass embed_model=ColPaliEmbedding(...) "
+            "with these options"
+        )
     registered = {model.name.lower() for model in list_supported_models()}
     for name in (fields.get("model_name"), base):
         if name is not None and str(name).lower() not in registered and not Path(str(name)).expanduser().is_dir():

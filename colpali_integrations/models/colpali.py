@@ -89,7 +89,7 @@ class ColPali:
         url_timeout: float = 10.0,
         url_max_bytes: int = 64 * 2**20,
         max_pixels: int = MAX_PIXELS,
-        image_formats: Iterable[str] = (),
+        image_formats: Sequence[str] | None = None,
         **unknown: NoReturn,
     ) -> ColPali:
         """Load a model by its registered name, or from a folder.

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from colpali_integrations._options import shown, unknown_option
+from colpali_integrations._options import checked_number, checked_whole, unknown_option
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
@@ -67,7 +65,7 @@ class ModelOptions:
     url_timeout: float = 10.0
     url_max_bytes: int = 64 * 2**20
     max_pixels: int = MAX_PIXELS
-    image_formats: Iterable[str] = ()
+    image_formats: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Normalise the values, and refuse invalid ones."""
@@ -76,11 +74,10 @@ class ModelOptions:
             if path is not None and (name != "base" or not isinstance(path, str) or Path(path).expanduser().is_dir()):
                 # Path.resolve would follow symlinks.
                 object.__setattr__(self, name, os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
-        for name in ("threads", "max_side", "max_num_visual_tokens", "dim", "url_timeout", "url_max_bytes"):
-            value: Any = getattr(self, name)
-            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if value is not None and not (is_number and value > 0):
-                raise ConfigurationError(f"{name} must be positive, got {shown(value)}")
+        for name in ("threads", "max_side", "max_num_visual_tokens", "dim", "url_max_bytes"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, checked_whole(value, name))
+        object.__setattr__(self, "url_timeout", checked_number(self.url_timeout, "url_timeout", 0, above=True))
         if self.precision is not None and self.precision not in PRECISIONS:
             raise ConfigurationError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.allow_private_urls and not self.allow_urls:
@@ -88,7 +85,7 @@ class ModelOptions:
         if isinstance(self.allow_unused, str):
             raise ConfigurationError(f"allow_unused must be a list of names of tensors, got {self.allow_unused!r}")
         object.__setattr__(self, "allow_unused", tuple(self.allow_unused or ()) or None)
-        object.__setattr__(self, "image_formats", self.image_limits.image_formats)
+        object.__setattr__(self, "image_formats", self.image_limits.image_formats or None)
         if self.device_ids is not None:
             if len(set(self.device_ids)) != len(self.device_ids):
                 raise ConfigurationError(f"device_ids must be different, got {list(self.device_ids)}")
@@ -103,7 +100,7 @@ class ModelOptions:
     @property
     def image_limits(self) -> ImageLimits:
         """Size and formats of images that are decoded."""
-        return ImageLimits(self.max_pixels, self.image_formats)
+        return ImageLimits(self.max_pixels, self.image_formats or ())
 
     @property
     def image_options(self) -> dict[str, Any]:

@@ -12,11 +12,21 @@ from contextlib import suppress
 
 __all__ = ["PrivateAddressError", "connect", "is_public", "public_addresses"]
 
-# Networks that are not global, and that some versions of Python take for global.
+# Networks that are not global, and that some versions of Python take for global; and the metadata service of Azure,
+# which has a public address.
 _MORE = tuple(
     map(
         ipaddress.ip_network,
-        ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "100::/64", "2001::/23", "3fff::/20", "5f00::/16"),
+        (
+            "192.0.0.0/24",
+            "192.88.99.0/24",
+            "64:ff9b:1::/48",
+            "100::/64",
+            "2001::/23",
+            "3fff::/20",
+            "5f00::/16",
+            "168.63.129.16/32",
+        ),
     )
 )
 # The addresses of IPv4 as hosts without IPv4 see them (RFC 6052).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,8 @@ __all__ = ["INVISIBLE", "hidden_texts"]
 INVISIBLE = 3  # text render mode: neither filled nor stroked, as OCR writes over a scan
 
 _MOST_LAYERS = 8
+# CPU seconds: a drawing of many lines may take seconds, and the page has to be drawn as well.
+_MOST_SECONDS = 2.0
 _NAME_BYTES = 256
 
 
@@ -24,7 +27,8 @@ def hidden_texts(page: pypdfium2.PdfPage, unit: float, ink: Ink, depth: int) -> 
     """The addresses of the text objects in hidden layers: without them the page looks the same.
 
     So a text of a hidden layer is found also where another text is drawn in its place, as in documents of several
-    languages. A page has one more small drawing per layer with text, up to eight.
+    languages. A page has one more small drawing per layer with text, up to eight, and none after two seconds: the text
+    of the other layers stays.
 
     Args:
         page: of an open document.
@@ -38,7 +42,10 @@ def hidden_texts(page: pypdfium2.PdfPage, unit: float, ink: Ink, depth: int) -> 
         if not is_invisible and (layer := _layer(text.raw)) is not None:
             layers.setdefault(layer, []).append(text.raw)
     hidden: set[int] = set()
+    end = time.process_time() + _MOST_SECONDS
     for texts in list(layers.values())[:_MOST_LAYERS]:
+        if time.process_time() > end:
+            break
         with _without(texts):
             is_hidden = Ink(page, unit).same_as(ink)
         if is_hidden:

@@ -260,6 +260,8 @@ def test_pages_with_nothing_of_the_question_are_left_out() -> None:
     assert "Nothing was found." in render_report("tide", pages[1:])
     hybrid = ReportPage(name="lowest of a fusion", score=0.0, relevance=0.1)
     assert "lowest of a fusion" in render_report("tide", [hybrid])
+    logit = ReportPage(name="best of a cross-encoder", score=-1.5)
+    assert "best of a cross-encoder" in render_report("tide", [logit])
 
 
 def widths(report: str) -> list[int]:

@@ -171,6 +171,20 @@ def test_a_name_that_merely_stands_in_a_persisted_file_is_not_opened(place: str,
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("allow_urls", True), ("allow_private_urls", True), ("max_pixels", 10**12)]
+)
+def test_a_persisted_file_permits_nothing(option: str, value: object, tmp_path: Path) -> None:
+    ColPaliVectorStore(path=tmp_path / "store").persist(str(tmp_path / "saved" / "default__vector_store.json"))
+    file = tmp_path / "saved" / "default__colpali_store.json"
+    saved = json.loads(file.read_text())
+    saved["embed_model"]["options"] |= {"allow_urls": True} if option == "allow_private_urls" else {}
+    saved["embed_model"]["options"][option] = value
+    file.write_text(json.dumps(saved))
+    with pytest.raises(ConfigurationError, match=f"{option}.*, which only the caller may"):
+        ColPaliVectorStore.from_persist_dir(str(tmp_path / "saved"))
+
+
 def test_a_registered_model_is_opened_with_the_settings_of_the_pages() -> None:
     made = replace(find_model("Hcompany/NeoMME-260M-Retriever"), precision="int8", max_side=1024)
     embedding = stored_embedding(MultiVectorStore.open(model=StoredModel.of(made)))

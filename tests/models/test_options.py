@@ -56,5 +56,10 @@ def test_direct_options_win_over_nested_ones() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("threads", "2"), ("dim", True), ("url_timeout", []), ("max_side", 0)])
 def test_numbers_of_other_types_are_refused(name: str, value: object) -> None:
-    with pytest.raises(ConfigurationError, match=f"{name} must be positive, got"):
+    with pytest.raises(ConfigurationError, match=f"{name} must be a "):
         ModelOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_numbers_without_a_fraction_are_whole() -> None:
+    options = ModelOptions(max_side=64.0, threads=2.0, url_timeout=3)  # type: ignore[arg-type]
+    assert (repr(options.max_side), repr(options.threads), repr(options.url_timeout)) == ("64", "2", "3.0")

@@ -133,7 +133,7 @@ def test_other_heads_are_not_cut(local: Path, ops: Path) -> None:
         ColPali.from_pretrained(local, dim=64)
     with pytest.raises(ConfigurationError, match="dim: not an option of the family 'qwen2_vl'"):
         ColPali.from_pretrained(FIXTURES / "colqwen2", dim=64)
-    with pytest.raises(ConfigurationError, match="dim must be positive, got 0"):
+    with pytest.raises(ConfigurationError, match="dim must be a whole number of at least 1, got 0"):
         ColPali.from_pretrained(local, dim=0)
 
 
