@@ -171,7 +171,8 @@ def region_parts(region: AnyRegion) -> tuple[str | None, float, Box]:
     try:
         left, top, right, bottom = (float(edge) for edge in region["box"])
         token, score = region.get("token"), float(region.get("score", 0.0))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        token = None if token is None else str(token)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"a region must be a Region or a dict with 'box': [left, top, right, bottom] as fractions, got "
             f"{reprlib.repr(region)}"
@@ -180,7 +181,7 @@ def region_parts(region: AnyRegion) -> tuple[str | None, float, Box]:
         raise InputError(
             f"a region's box must be [left, top, right, bottom] as fractions of the page, got {reprlib.repr(region)}"
         )
-    return None if token is None else str(token), score, (left, top, right, bottom)
+    return token, score, (left, top, right, bottom)
 
 
 def word_colours(tokens: Any) -> dict[str | None, str]:

@@ -315,7 +315,7 @@ def _parts(page: ReportPage) -> dict[str | None, float]:
     for region in page.regions:
         word, score, _ = region_parts(region)
         share = region.share if isinstance(region, Region) else region.get("share")
-        shares += share if isinstance(share, int | float) else 1.0
+        shares += share if isinstance(share, int | float) and 0 <= share <= 1 else 1.0
         if word is not None:
             best[word] = max(score, best.get(word, score))
     parts = dict(sorted(best.items(), key=lambda item: -item[1]))

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from colpali_integrations._options import shown
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
@@ -131,22 +132,24 @@ class ModelDescription:
 
     def __post_init__(self) -> None:
         """Refuse invalid values here, and not at the first query."""
-        positive = math.isfinite(self.best_match) and self.best_match > 0
         for name, valid, requirement in (
             ("name", self.name and self.name == self.name.strip(), "a non-empty string without outer spaces"),
-            ("dim", self.dim > 0, "positive"),
-            ("max_query_tokens", self.max_query_tokens > 0, "positive"),
-            ("best_match", positive, "positive"),
+            *(
+                (name, _is_positive(getattr(self, name)), "positive")
+                for name in ("dim", "max_query_tokens", "best_match")
+            ),
             ("space", self.space != "", "a non-empty string or None"),
             ("precision", self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}"),
             *(
-                (name, (value := getattr(self, name)) is None or value > 0, "positive")
+                (name, (value := getattr(self, name)) is None or _is_positive(value), "positive")
                 for name in ("max_side", "max_num_visual_tokens")
             ),
         ):
             if not valid:
                 value = getattr(self, name)
-                raise ConfigurationError(f"ModelDescription {self.name!r}: {name} must be {requirement}, got {value!r}")
+                raise ConfigurationError(
+                    f"ModelDescription {self.name!r}: {name} must be {requirement}, got {shown(value)}"
+                )
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -193,3 +196,8 @@ class ModelDescription:
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, JSON-safe."""
         return asdict(self)
+
+
+def _is_positive(value: object) -> bool:
+    """Whether a value, perhaps of a damaged file, is a positive number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

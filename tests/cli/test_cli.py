@@ -544,4 +544,4 @@ def test_frames_sizes_and_formats_of_images(tmp_path: Path, capsys: pytest.Captu
     assert (more["added"], more["present"]) == (1, 3)
     small = ["--store", str(tmp_path / "other"), "--max-pixels", "34"]
     assert run(["index", str(tmp_path), *small]) == ExitCode.INCOMPLETE
-    assert "--max-pixels 35" in capsys.readouterr().err
+    assert "--max-pixels 43" in capsys.readouterr().err

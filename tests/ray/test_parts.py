@@ -305,7 +305,7 @@ def test_frames_of_a_tiff_are_rows_and_limits_hold(tmp_path: Path) -> None:
     assert [(row["page"], row["page_count"], row["pixels"][0]) for row in rows] == [(1, 3, 20), (2, 3, 60), (3, 3, 100)]
     assert len({row["id"] for row in rows}) == 3
     [refused, *_] = drawn({"path": [str(path)]}, max_pixels=10)
-    assert "max_pixels=35" in refused["error"]
+    assert "max_pixels=43" in refused["error"]
     with pytest.raises(ConfigurationError, match="image_formats"):
         draw_pages(None, image_formats=["NONE"])
 
