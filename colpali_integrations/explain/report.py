@@ -172,7 +172,7 @@ class _Report:
         cards = "".join(self._card(rank, page) for rank, page in enumerate(self.pages, 1))
         count = len(self.pages)
         about = " · ".join([f"{count} {'page' if count == 1 else 'pages'}", *([escape(model)] if model else [])])
-        return HtmlReport(
+        report = (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -183,6 +183,8 @@ class _Report:
             + (f"<main>{cards}</main>" if cards else '<p class="note">Nothing was found.</p>')
             + "</body></html>\n"
         )
+        # Pairs of surrogates become their character. One alone, as in the name of a file, cannot be written as UTF-8.
+        return HtmlReport(report.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
 
     def _controls(self) -> str:
         switches = []

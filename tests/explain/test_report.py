@@ -282,3 +282,11 @@ def test_bars_have_one_scale_and_the_parts_add_up_to_the_score() -> None:
 def test_regions_of_another_form_are_refused(regions: Any) -> None:
     with pytest.raises(InputError, match="region"):
         a_report(regions=regions)
+
+
+def test_a_text_that_no_encoding_can_write_is_saved(tmp_path: Path) -> None:
+    pages = [ReportPage(name="\udcff.pdf", text="low \udc80 tide \ud83d\ude00")]
+    saved = render_report("tide \ud800", pages).save(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "tide \ufffd" in saved
+    assert "\ufffd.pdf" in saved
+    assert "low \ufffd <mark>tide</mark> \U0001f600" in saved
