@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from colpali_integrations._options import checked_several
+from colpali_integrations._options import checked_several, checked_whole
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain._report_style import STYLE, word_rules
 from colpali_integrations.explain.drawing import (
@@ -40,7 +40,7 @@ from colpali_integrations.explain.regions import Region
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.pages.formats import ImageLimits
-from colpali_integrations.pages.reference import Roots, page_image
+from colpali_integrations.pages.reference import Roots, page_image, root_folders
 
 __all__ = ["HtmlReport", "ReportPage", "render_report", "report_picture"]
 
@@ -122,14 +122,18 @@ def report_picture(
 
     Returns:
         The picture and "", or None and the reason why it cannot be drawn, which the report shows instead.
+
+    Raises:
+        ConfigurationError: max_side is not a positive whole number, or roots are no folders.
     """
+    max_side, folders = checked_whole(max_side, "max_side"), root_folders(roots)
     try:
         sides = [float(metadata[key]) for key in ("width", "height")] if "dpi" in metadata else []
+        dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
     except (KeyError, OverflowError, TypeError, ValueError):
-        sides = []
-    dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
+        dpi = None
     try:
-        return page_image(metadata, dpi=dpi, password=password, roots=roots, **limits.options), ""
+        return page_image(metadata, dpi=dpi, password=password, roots=folders, **limits.options), ""
     except ColPaliError as error:
         return None, str(error)
 
@@ -149,7 +153,9 @@ def render_report(
 
     Raises:
         InputError: a region has no box of four fractions.
+        ConfigurationError: max_side is not a positive whole number.
     """
+    max_side = checked_whole(max_side, "max_side")
     return _Report(question, [page for page in pages if not _is_unrelated(page)], max_side).render(model, note)
 
 

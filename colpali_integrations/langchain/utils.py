@@ -107,6 +107,7 @@ def to_html(
     Raises:
         InputError: `metadata["regions"]` do not have the form of a retriever's.
         QueryError: the question is empty, and `vectorstore` is given.
+        ConfigurationError: limit, max_side, roots or a limit of images has an invalid value.
 
     Example:
         >>> from colpali_integrations.langchain import ColPaliVectorStore

@@ -149,6 +149,7 @@ def to_html(
     Raises:
         InputError: `metadata["regions"]` of a node are no regions.
         QueryError: the question is empty, and `store` is given.
+        ConfigurationError: limit, max_side, roots or a limit of images has an invalid value.
 
     Example:
         >>> from colpali_integrations.llama_index import ColPaliRetriever, ColPaliVectorStore

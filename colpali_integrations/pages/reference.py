@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from colpali_integrations.errors import InputError
+from colpali_integrations._options import shown
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import file_digest, page_hash, page_name, pixel_digest
 from colpali_integrations.pages.images import ImagePages, load_image
@@ -77,6 +78,7 @@ def page_image(
         InputError: the metadata refers to no page, or its file is missing, has changed or may not be shown.
         PdfError: the PDF or its page cannot be read.
         ImageError: the picture cannot be read.
+        ConfigurationError: roots are no folders.
 
     Example:
         >>> page_image({"source": "report.pdf", "page": 2}, roots=["."], dpi=72).size
@@ -183,11 +185,22 @@ def page_file(
 
 
 def root_folders(roots: Roots) -> list[str] | None:
-    """The folders of `roots` as strings; None for None."""
+    """The folders of `roots` as strings; None for None.
+
+    Raises:
+        ConfigurationError: they are no folders, or no path can have such a name.
+    """
     if roots is None:
         return None
-    several = [roots] if isinstance(roots, str | os.PathLike) else roots
-    return [os.path.expanduser(os.fspath(folder)) for folder in several]  # noqa: PTH111 - an unknown user is no error
+    try:
+        several = [roots] if isinstance(roots, str | os.PathLike) else roots
+        folders: list[Any] = [os.fspath(folder) for folder in several]
+        named = all(isinstance(folder, str) and b"\0" not in os.fsencode(folder) for folder in folders)
+    except (TypeError, UnicodeEncodeError):
+        named = False
+    if not named:
+        raise ConfigurationError(f"roots must be folders, such as ['/data/reports'], got {shown(roots)}")
+    return [os.path.expanduser(folder) for folder in folders]  # noqa: PTH111 - an unknown user is no error
 
 
 def has_content_hash(metadata: Mapping[str, Any]) -> bool:

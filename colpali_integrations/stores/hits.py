@@ -176,6 +176,7 @@ class Hits(list[Hit]):
 
         Raises:
             InputError: the hits are not attached to a store, or `tokens` do not fit the query.
+            ConfigurationError: limit, max_side, roots or a limit of images has an invalid value.
             StoreError: the store cannot be read, or was closed.
         """
         if self and (self.store is None or self.query is None):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colpali_integrations.errors import InputError
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.explain import Region, SimilarityMaps
 from colpali_integrations.explain._report_style import STYLE, word_rules
 from colpali_integrations.explain.drawing import PALETTE
@@ -290,3 +290,10 @@ def test_a_text_that_no_encoding_can_write_is_saved(tmp_path: Path) -> None:
     assert "tide \ufffd" in saved
     assert "\ufffd.pdf" in saved
     assert "low \ufffd <mark>tide</mark> \U0001f600" in saved
+
+
+@pytest.mark.parametrize("side", ["x", 0, None, 1.5])
+def test_a_side_that_is_no_number_of_pixels_is_refused(side: Any) -> None:
+    for make in (lambda: render_report("tide", [], max_side=side), lambda: report_picture({}, max_side=side)):
+        with pytest.raises(ConfigurationError, match="max_side must be a whole number of at least 1"):
+            make()

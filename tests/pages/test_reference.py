@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colpali_integrations.errors import ImageError, InputError, PdfError
+from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import page_hash, pixel_digest
 from colpali_integrations.pages.pdf import is_pdf, pdf_pages
@@ -126,3 +126,9 @@ def test_a_picture_from_memory_may_be_drawn_from_its_file(tmp_path: Path) -> Non
     picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "scan.png")
     with pytest.raises(InputError, match="has changed"):
         page_image(metadata)
+
+
+@pytest.mark.parametrize("roots", [5, [None], "/tmp\0", [b"/tmp"], b"/tmp", ["\ud800"]])
+def test_roots_that_are_no_folders_are_refused(roots: Any) -> None:
+    with pytest.raises(ConfigurationError, match="roots must be folders, such as"):
+        page_image({"source": str(SLIDES), "page": 1}, roots=roots)
