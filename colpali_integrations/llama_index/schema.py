@@ -40,12 +40,20 @@ from PIL import Image
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
 from colpali_integrations.pages._local_urls import read_file_url
 from colpali_integrations.pages.document import DEFAULT_DPI
-from colpali_integrations.pages.formats import ImageLimits
+from colpali_integrations.pages.files import open_file
+from colpali_integrations.pages.formats import ImageLimits, formats_of
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, real_path, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.metadata import describes_page, page_number, picture_key
 from colpali_integrations.pages.pdf import PdfPage, is_pdf
-from colpali_integrations.pages.reference import Roots, draw_page, encode_png, has_content_hash, page_file
+from colpali_integrations.pages.reference import (
+    Roots,
+    draw_page,
+    encode_png,
+    has_content_hash,
+    page_file,
+    root_folders,
+)
 from colpali_integrations.stores import Entry, Item
 from colpali_integrations.stores.limits import check_depth
 
@@ -56,7 +64,7 @@ ImageInput: TypeAlias = "ImageSource | BaseNode | NodeWithScore | ImageBlock"
 _PNG = "image/png"
 _LIMITS = ImageLimits()
 # Formats that every provider of chat models accepts; other pictures are sent as PNG.
-_SENT_UNCHANGED = {".png": _PNG, ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+_SENT_UNCHANGED = {"PNG": _PNG, "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _REFERENCE = re.compile(
     r"(?P<source>.+)#page=(?P<page>\d+)(?:&dpi=(?P<dpi>\d+(?:\.\d+)?))?(?:&sha256=(?P<sha256>[0-9a-f]{16}))?(?:&[^#]*)?",
     re.DOTALL,
@@ -125,11 +133,12 @@ class PageReference:
         Raises:
             InputError: as `draw`.
         """
-        kind = _unchanged_type(str(self.metadata.get("source")))
-        if kind is not None and "image_base64" not in self.metadata:
-            path, _ = page_file(self.metadata, limits=limits, roots=roots, known=self._known)
-            return Path(path).read_bytes(), kind
-        return encode_png(self.draw(roots=roots, limits=limits, **drawing)), _PNG
+        folders = root_folders(roots)
+        if "image_base64" not in self.metadata:
+            path, number = page_file(self.metadata, limits=limits, roots=folders, known=self._known)
+            if number == 1 and (kind := _unchanged_type(path)):
+                return Path(path).read_bytes(), kind
+        return encode_png(self.draw(roots=folders, limits=limits, **drawing)), _PNG
 
     @property
     def key(self) -> str:
@@ -363,8 +372,18 @@ def _referenced(path: str, metadata: Mapping[str, Any]) -> PageReference | None:
 
 
 def _unchanged_type(path: str) -> str | None:
-    """The MIME type of an image file that every chat model accepts."""
-    return None if path.startswith(("data:", "file:")) else _SENT_UNCHANGED.get(Path(path).suffix.lower())
+    """The MIME type of an image file that every chat model accepts, by its first bytes; files of these have one page.
+
+    None for any other file, also one that cannot be read: drawing it raises the error.
+    """
+    if is_pdf(path):  # as in drawing
+        return None
+    try:
+        with open_file(path) as file:
+            prefix = file.read(16)
+    except (OSError, ValueError):
+        return None
+    return _SENT_UNCHANGED.get(next(formats_of(prefix, "", _LIMITS), ""))
 
 
 def _decoded(image: Any) -> ImageSource:

@@ -18,11 +18,14 @@ from colpali_integrations.errors import InputError
 from colpali_integrations.llama_index import (
     ColPaliRetriever,
     ColPaliVectorStore,
+    PageImagePostprocessor,
     PdfPageReader,
     image_blocks,
     page_message,
     to_html,
 )
+from colpali_integrations.llama_index.schema import page_node
+from colpali_integrations.pages.identity import file_digest, page_hash
 from colpali_integrations.stores import MultiVectorStore
 from tests.stores.documents import make_store
 
@@ -78,6 +81,26 @@ def test_formats_that_chat_models_do_not_take_become_png(tmp_path: Path) -> None
     [block] = image_blocks(ImageNode(image_path=str(path)))
     assert block.image_mimetype == "image/png"
     assert (opened(block).format, opened(block).getpixel((0, 0))) == ("PNG", (255, 0, 0))
+
+
+def test_the_content_of_a_file_counts_and_not_its_name(tmp_path: Path) -> None:
+    pdf, tiff, unnamed = tmp_path / "scan.jpg", tmp_path / "t.png", tmp_path / "photo"
+    pdf.write_bytes(COLOURS.read_bytes())
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tiff, "TIFF", save_all=True, append_images=frames[1:])
+    unnamed.write_bytes(jpeg(tmp_path).read_bytes())
+    page = {"page": 3, "text_hash": "0", "content_hash": page_hash(file_digest(tiff), 3), "page_count": 3}
+    stored = TextNode(text="t.png, page 3", metadata={"source": str(tiff), **page})
+    nodes: list[BaseNode] = [ImageNode(image_path=f"{pdf}#page=1"), ImageNode(image_path=f"{tiff}#page=3"), stored]
+    blocks = image_blocks([*nodes, ImageNode(image_path=str(tiff))])
+    assert [(block.image_mimetype, opened(block).format) for block in blocks] == [("image/png", "PNG")] * 4
+    assert opened(blocks[0]).tobytes() == drawn(1, 150)
+    assert [opened(block).getpixel((0, 0)) for block in blocks[1:]] == [(0, 0, 255), (0, 0, 255), (255, 0, 0)]
+    [block] = image_blocks(ImageNode(image_path=str(unnamed)))
+    assert (block.image_mimetype, block.resolve_image().read()) == ("image/jpeg", unnamed.read_bytes())
+    [result] = PageImagePostprocessor().postprocess_nodes([NodeWithScore(node=page_node("", dict(stored.metadata)))])
+    assert isinstance(result.node, ImageNode)
+    assert (result.node.image_mimetype, base64.b64decode(result.node.image or "")[:4]) == ("image/png", b"\x89PNG")
 
 
 def test_a_data_uri_becomes_png(tmp_path: Path) -> None:
