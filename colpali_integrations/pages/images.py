@@ -23,6 +23,7 @@ from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ImageError
 from colpali_integrations.pages._local_urls import read_data_uri, read_file_url
 from colpali_integrations.pages._urls import is_web_url, shown_url
+from colpali_integrations.pages._walks import file_frames
 from colpali_integrations.pages.decoding import check_size, is_unread, load_pixels, open_picture, upright_rgb
 from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
@@ -131,7 +132,7 @@ class ImagePages:
     def __init__(self, source: str | bytes, limits: ImageLimits, name: str) -> None:
         self._source, self._limits, self._name = source, limits, name
         with self._opened() as file, _named_errors(name):
-            self._frames = _tiff_frames(file)
+            self._frames = _tiff_frames(file, source if isinstance(source, str) else None)
         self.page_count = 1 if self._frames is None else self._frames.count
 
     def draw(self, number: int) -> Image.Image:
@@ -318,11 +319,14 @@ def _read(
     return upright_rgb(picture, orientation, own=True), count
 
 
-def _tiff_frames(file: IO[bytes]) -> TiffFrames | None:
+def _tiff_frames(file: IO[bytes], path: str | None = None) -> TiffFrames | None:
+    """The frames of a TIFF, which are remembered for a path; None for another image."""
     if not file.seek(0, io.SEEK_END):
         raise ImageError("is empty")
     file.seek(0)
-    return TiffFrames(file) if is_tiff(file.read(4)) else None
+    if not is_tiff(file.read(4)):
+        return None
+    return TiffFrames(file) if path is None else file_frames(path, file)
 
 
 def _warn_of_frames(name: str, count: int | None) -> None:

@@ -10,8 +10,10 @@ value or its position), followed by the position of the next directory, 0 after 
 
 from __future__ import annotations
 
+import copy
 import io
 import struct
+from array import array
 from collections.abc import Mapping
 from typing import IO, NamedTuple, cast
 
@@ -54,6 +56,12 @@ class TiffFrames:
         self._offsets = self._walk(file)
         self.count = len(self._offsets)
 
+    def unused(self) -> TiffFrames:
+        """The same frames without the content of the file, for another user."""
+        other = copy.copy(self)
+        other._patched = None
+        return other
+
     def frame(self, file: IO[bytes], number: int) -> IO[bytes]:
         """A file for Pillow in which a page's frame is the first. Only the latest one may be in use.
 
@@ -74,9 +82,9 @@ class TiffFrames:
             raise ImageError("its tags have more data than the file")
         return cast("IO[bytes]", FrameFile(self, file, self._layout.header(offset)))
 
-    def _walk(self, file: IO[bytes]) -> list[int]:
+    def _walk(self, file: IO[bytes]) -> array[int]:
         found: dict[int, None] = {}  # a directory that names an earlier one as the next ends the file
-        pages: list[int] = []
+        pages = array("Q")  # positions, in the 8 bytes of a BigTIFF
         total, offset = 0, self._layout.first
         page_size = (0, 0)
         while offset and offset not in found:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
+from array import array
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from colpali_integrations.errors import ImageError
-from colpali_integrations.pages import PagedDocument, load_image, page_image
+from colpali_integrations.pages import PagedDocument, _walks, load_image, page_image
 from colpali_integrations.pages.tiff import TiffFrames
 from tests.pages.strangers import Directory, encoded, frames, plain_tiff, tiff
 
@@ -135,6 +137,36 @@ def test_work_is_linear_in_the_number_of_frames() -> None:
         image = Image.open(found.frame(file, number))
         assert image.getpixel((0, 0)) == (number - 1) % 256
         assert file.total < 5000
+
+
+def test_pages_that_are_drawn_one_by_one_share_a_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[int] = []
+    walk = TiffFrames._walk
+
+    def counted(frames: TiffFrames, file: IO[bytes]) -> array[int]:
+        walked.append(frames._size)
+        return walk(frames, file)
+
+    monkeypatch.setattr(TiffFrames, "_walk", counted)
+
+    def drawn(name: str, *numbers: int) -> list[int]:
+        pages = [{"source": str(tmp_path / name), "page": number, "page_count": 9} for number in numbers]
+        return [page_image(page, roots=tmp_path).getpixel((0, 0))[0] for page in pages]  # type: ignore[index]
+
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(frames(4), compression="tiff_lzw"))
+    (tmp_path / "link.tif").symlink_to(path)
+    assert drawn("a.tif", 1, 3, 2, 3) + drawn("link.tif", 4) == [20, 100, 60, 100, 140]
+    assert len(walked) == 1
+    assert all(known._patched is None for known in _walks._frames.values())  # no content of a file is kept
+    content = plain_tiff([Directory(70), Directory(80)])
+    path.write_bytes(content)
+    assert drawn("a.tif", 1, 2) == [70, 80]
+    assert len(walked) == 2
+    for number in range(9):
+        (tmp_path / f"{number}.tif").write_bytes(content)
+        assert drawn(f"{number}.tif", 2, 1) == [80, 70]
+    assert (len(walked), len(_walks._frames)) == (11, _walks._KEPT)
 
 
 def test_metadata_and_redrawing(tmp_path: Path) -> None:
