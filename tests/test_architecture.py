@@ -24,6 +24,7 @@ LAYERS = {
         "_text.py": 0,
         "_failures.py": 1,
         "_options.py": 1,
+        "_paths.py": 1,
         "pdfium": 1,
         "pages": 2,
         "runtime": 2,

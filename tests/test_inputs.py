@@ -12,12 +12,15 @@ from langchain_core.documents import Document
 from llama_index.core.schema import TextNode
 
 from colpali_integrations import ColPali
-from colpali_integrations.errors import ConfigurationError, ImageError, InputError, QueryError, StoreError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, ImageError, InputError, QueryError, StoreError
 from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliVectorStore, PdfPageLoader
 from colpali_integrations.llama_index import ColPaliVectorStore as LlamaStore
 from colpali_integrations.llama_index import PdfPageReader
-from colpali_integrations.pages import load_image, open_pdf, page_image
-from colpali_integrations.stores import DocumentSource, Entry, MultiVectorStore, index_documents
+from colpali_integrations.models.folder import new_folder
+from colpali_integrations.pages import load_image, open_pdf, page_image, pdf_pages
+from colpali_integrations.stores import DocumentSource, Entry, MultiVectorStore, find_documents, index_documents
+from colpali_integrations.stores.opening import stored_settings
+from colpali_integrations.stores.upkeep import verify_store
 from tests.conftest import PAPER
 
 NO_TEXTS = [None, 3, 1.5]
@@ -51,6 +54,37 @@ def test_images_that_are_none_are_refused_at_the_call(images: Any, coltiny: ColP
 def test_what_is_no_path_is_refused(paths: Any, coltiny: ColPali) -> None:
     with pytest.raises(InputError, match=r"expected (paths|a path)"):
         index_documents(paths, model=coltiny, store=memory(coltiny))
+
+
+DOORS: dict[str, Callable[[Any, ColPali], object]] = {
+    "find_documents": lambda path, model: find_documents(path),
+    "index_documents": lambda path, model: index_documents(path, model=model, store=memory(model)),
+    "document_id": lambda path, model: index_documents(path, model=model, store=memory(model), document_id="x"),
+    "store": lambda path, model: index_documents(PAPER, model=model, store=path),
+    "open": lambda path, model: MultiVectorStore.open(path, model=model),
+    "stored_settings": lambda path, model: stored_settings(path),
+    "verify_store": lambda path, model: verify_store(path),
+    "DocumentSource": lambda path, model: DocumentSource(source=path).open(),
+    "pdf_pages": lambda path, model: list(pdf_pages(path)),
+    "loader": lambda path, model: PdfPageLoader(path).load(),
+    "add_pdf": lambda path, model: ColPaliVectorStore().add_pdf(path),
+    "reader": lambda path, model: PdfPageReader().load_data(path),
+    "model_name": lambda path, model: ColPaliEmbeddings(model_name=path),
+    "from_pretrained": lambda path, model: ColPali.from_pretrained(path),
+    "local_dir": lambda path, model: ColPali.from_pretrained(local_dir=path),
+    "cache_dir": lambda path, model: ColPali.from_pretrained(cache_dir=path),
+    "new_folder": lambda path, model: new_folder(path).__enter__(),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_empty_path_is_not_the_current_folder(
+    door: str, coltiny: ColPali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ColPaliError, match=r"the path is empty; pass '\.' for the current folder"):
+        DOORS[door]("", coltiny)
+    assert list(tmp_path.iterdir()) == []
 
 
 METADATA = ["tenant", ["tenant"], lambda path: 1 / 0, {1: "x"}, 3, {"when": date(2024, 1, 1)}, {"n": float("nan")}]

@@ -32,7 +32,7 @@ from colpali_integrations.cli.options import (
     PasswordOption,
     QuietOption,
     StoreOption,
-    expand_home,
+    given_path,
     json_filter,
     page_numbers,
     pdf_password,
@@ -99,7 +99,9 @@ def main(
 @app.command(epilog=EPILOG)
 @with_checkpoint_options
 def index(
-    paths: Annotated[list[Path], Argument(metavar="PATH", help="PDFs and images, or folders with them.")],
+    paths: Annotated[
+        list[Path], Argument(metavar="PATH", parser=given_path, help="PDFs and images, or folders with them.")
+    ],
     store: StoreOption,
     options: CheckpointOptions,
     model: Annotated[
@@ -213,7 +215,7 @@ def search(
     ] = False,
     html: Annotated[
         Path | None,
-        Option(metavar="FILE", callback=expand_home, help="Write a report: pages, boxes that match, heatmaps."),
+        Option(metavar="FILE", parser=given_path, help="Write a report: pages, boxes that match, heatmaps."),
     ] = None,
     open_: Annotated[bool, Option("--open", "-o", help="Write the report and open it in a browser.")] = False,
     password_file: PasswordOption = None,

@@ -11,12 +11,12 @@ from typer import Argument, Option
 
 from colpali_integrations.cli import display
 from colpali_integrations.cli.common import EPILOG, ExitCode, open_store
-from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, expand_home
+from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, given_path
 from colpali_integrations.stores import repair_store, verify_store
 
 __all__ = ["register"]
 
-StoreArgument = Annotated[Path, Argument(metavar="STORE", callback=expand_home, help="The folder of the index.")]
+StoreArgument = Annotated[Path, Argument(metavar="STORE", parser=given_path, help="The folder of the index.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +76,7 @@ def delete(
 
 def prune(
     store: StoreArgument,
-    root: Annotated[Path, Argument(metavar="ROOT", callback=expand_home, help="The folder of the documents.")],
+    root: Annotated[Path, Argument(metavar="ROOT", parser=given_path, help="The folder of the documents.")],
     yes: Annotated[bool, Option("--yes", "-y", help="Delete them from the index.")] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -146,7 +146,7 @@ def repair(
 
 def backup(
     store: StoreArgument,
-    folder: Annotated[Path, Argument(metavar="FOLDER", callback=expand_home, help="A new or an empty folder.")],
+    folder: Annotated[Path, Argument(metavar="FOLDER", parser=given_path, help="A new or an empty folder.")],
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,

@@ -11,7 +11,7 @@ import typer
 
 from colpali_integrations.cli import display
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
-from colpali_integrations.cli.options import DebugOption
+from colpali_integrations.cli.options import DebugOption, given_path
 
 __all__ = ["export"]
 
@@ -21,7 +21,9 @@ def export(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A checkpoint in safetensors: a model's name, repository or folder.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, which must not exist yet.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", parser=given_path, help="The folder to write, which must not exist yet.")
+    ],
     options: CheckpointOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     debug: DebugOption = False,

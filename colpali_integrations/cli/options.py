@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from typer import BadParameter, Option
 
+from colpali_integrations._paths import user_path
+from colpali_integrations.errors import InputError
 from colpali_integrations.pages.identity import check_metadata
 
 __all__ = [
@@ -29,9 +31,12 @@ PASSWORD = "COLPALI_PDF_PASSWORD"
 _MOST_PAGES = 1_000_000  # of a document, as the reader of PDFs has it
 
 
-def expand_home(path: Path | None) -> Path | None:
-    """Expand `~`, which shells leave alone in `--store=~/index`."""
-    return None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111 - an unknown user is no error
+def given_path(text: str | Path) -> Path:
+    """Parse a path: expand `~`, which shells leave alone in `--store=~/index`, and refuse what is no path."""
+    try:
+        return user_path(text)
+    except InputError as error:
+        raise BadParameter(str(error)) from error
 
 
 def page_numbers(text: str | None) -> list[int] | None:
@@ -112,7 +117,7 @@ def json_filter(text: str | None) -> dict[str, Any] | None:
 
 
 StoreOption = Annotated[
-    Path, Option("--store", "-s", metavar="DIR", callback=expand_home, help="The folder of the index.")
+    Path, Option("--store", "-s", metavar="DIR", parser=given_path, help="The folder of the index.")
 ]
 FilterOption = Annotated[
     str | None, Option("--filter", metavar="JSON", help='Only matching pages, such as {"tenant": "north"}.')
@@ -123,7 +128,7 @@ DocumentIdOption = Annotated[
 JsonOption = Annotated[bool, Option("--json", help="One JSON object per line on stdout, for scripts.")]
 PasswordOption = Annotated[
     Path | None,
-    Option(metavar="FILE", callback=expand_home, help=f"With the password of the PDFs. Default: ${PASSWORD}."),
+    Option(metavar="FILE", parser=given_path, help=f"With the password of the PDFs. Default: ${PASSWORD}."),
 ]
 IsolateOption = Annotated[
     bool, Option("--isolate/--no-isolate", help="Read PDFs in processes with limits of time and memory.")

@@ -14,7 +14,7 @@ import typer
 
 from colpali_integrations.cli import display
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
-from colpali_integrations.cli.options import DebugOption
+from colpali_integrations.cli.options import DebugOption, given_path
 
 if TYPE_CHECKING:
     from colpali_integrations.models.quantizing import Agreement, Quantized
@@ -30,11 +30,21 @@ def quantize(
     options: CheckpointOptions,
     out: Annotated[
         Path | None,
-        typer.Argument(metavar="OUT", help="The folder to write, which must not exist yet; for an export only."),
+        typer.Argument(
+            metavar="OUT",
+            parser=given_path,
+            help="The folder to write, which must not exist yet; for an export only.",
+        ),
     ] = None,
     pages: Annotated[
         list[Path] | None,
-        typer.Option("--pages", "-p", metavar="PATH", help="A PDF, an image or a folder of them to compare on."),
+        typer.Option(
+            "--pages",
+            "-p",
+            metavar="PATH",
+            parser=given_path,
+            help="A PDF, an image or a folder of them to compare on.",
+        ),
     ] = None,
     questions: Annotated[
         list[str] | None, typer.Option("--question", "-q", metavar="TEXT", help="A question to rank the pages by.")

@@ -10,7 +10,6 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from langchain_core.documents import Document
@@ -19,6 +18,7 @@ from PIL import Image
 
 from colpali_integrations._failures import item_error
 from colpali_integrations._options import checked_several
+from colpali_integrations._paths import is_folder
 from colpali_integrations.errors import ColPaliError, ConfigurationError, ImageError, InputError
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import check_metadata, document_id, page_id, page_name, real_path
@@ -216,8 +216,7 @@ def document_sources(
     finding: dict[str, Any] = {"exclude": exclude, "follow_symlinks": follow_symlinks, "image_formats": image_formats}
     files: list[Any] = []
     for one in several:
-        is_folder = isinstance(one, str | os.PathLike) and Path(one).expanduser().is_dir()
-        if is_folder:
+        if is_folder(one):
             files += find_documents(one, **finding)  # type: ignore[arg-type]
         else:
             files.append(one)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from colpali_integrations._logs import package_logger
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
@@ -157,7 +158,7 @@ def new_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
         ConfigurationError: `out` exists and is not an empty folder, or cannot be written.
     """
     try:
-        target = Path(out).expanduser().resolve()
+        target = user_path(out, ConfigurationError).resolve()
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise ConfigurationError(f"{out} exists already; name a folder that does not exist yet")
         target.parent.mkdir(parents=True, exist_ok=True)

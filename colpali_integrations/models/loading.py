@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from colpali_integrations._failures import failing_as
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
@@ -175,7 +176,7 @@ def _find(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescrip
     if description is not None:
         return description, options.local_dir
     check_name(name_or_path, options.local_dir)
-    folder = Path(name_or_path).expanduser()
+    folder = user_path(name_or_path, ModelNotFoundError)
     with failing_as(ModelLoadError, f"the model {os.fspath(name_or_path)}"):
         if folder.is_dir():
             return describe_folder(folder, base=base_configuration(folder, options)), folder
@@ -247,7 +248,7 @@ def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:
     """
     if registered_model(name_or_path, local_dir) is not None:
         return
-    path = Path(name_or_path).expanduser()
+    path = user_path(name_or_path, ModelNotFoundError)
     if local_dir is None and path.is_file():
         raise ModelNotFoundError(f"{path} is a file; name the folder of the model's files")
     if local_dir is None and (path.is_dir() or is_repository(name_or_path)):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from colpali_integrations._options import checked_number, checked_whole, unknown_option
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
@@ -70,10 +70,10 @@ class ModelOptions:
     def __post_init__(self) -> None:
         """Normalise the values, and refuse invalid ones."""
         for name in ("local_dir", "cache_dir", "base"):
-            path = getattr(self, name)
-            if path is not None and (name != "base" or not isinstance(path, str) or Path(path).expanduser().is_dir()):
-                # Path.resolve would follow symlinks.
-                object.__setattr__(self, name, os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111
+            given = getattr(self, name)
+            path = None if given is None else user_path(given, ConfigurationError)
+            if path is not None and (name != "base" or not isinstance(given, str) or path.is_dir()):
+                object.__setattr__(self, name, os.path.abspath(path))  # noqa: PTH100 - Path.resolve follows symlinks
         for name in ("threads", "max_side", "max_num_visual_tokens", "dim", "url_max_bytes"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, checked_whole(value, name))

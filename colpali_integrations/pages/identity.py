@@ -11,11 +11,12 @@ import json
 import os
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from PIL import Image
 
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.pages._urls import is_web_url, last_part
 from colpali_integrations.pages.files import check_is_file, open_file
@@ -78,7 +79,7 @@ def check_metadata(metadata: Mapping[str, Any] | None, *, source: str | None = N
 
 def real_path(path: str | os.PathLike[str]) -> str:
     """The absolute path of a file, with `~` expanded and symbolic links followed."""
-    return os.path.realpath(Path(path).expanduser())
+    return os.path.realpath(user_path(path))
 
 
 def document_id(location: str, metadata: Mapping[str, Any] | None = None) -> str:

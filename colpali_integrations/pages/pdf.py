@@ -16,6 +16,7 @@ from PIL import Image
 from colpali_integrations._forks import hold_during_forks
 from colpali_integrations._logs import package_logger
 from colpali_integrations._options import checked_number, shown
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
 from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.images import image_name, read_whole
@@ -476,7 +477,7 @@ def _checked(source: Any) -> Path | bytes:
     """The path of an existing file, or bytes; neither is empty."""
     name = image_name(source)
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source).expanduser()
+        path = user_path(source, PdfError)
         if not path.is_file():
             raise PdfError(f"no PDF at {path}")
         if path.stat().st_size == 0:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import READER_KEYS
@@ -230,7 +230,7 @@ def _filesystem(folder: str | os.PathLike[str]) -> tuple[Any, str]:
     if "://" in (text := os.fspath(folder)):
         files, root = pa.fs.FileSystem.from_uri(text)
         return files, root
-    return pa.fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+    return pa.fs.LocalFileSystem(), str(user_path(text).absolute())
 
 
 def recorded_model(folder: str | os.PathLike[str]) -> StoredModel | None:

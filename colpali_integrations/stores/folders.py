@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from colpali_integrations._options import checked_several, shown
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import InputError
 from colpali_integrations.pages.formats import ImageLimits, image_suffixes
 from colpali_integrations.pages.identity import real_path
@@ -77,7 +78,7 @@ def find_documents(
     search = _Search(suffixes, patterns, follow_symlinks)
     files: dict[str, Path] = {}
     for name in several_paths(paths):
-        path = Path(name).expanduser()
+        path = user_path(name)
         if not path.exists():
             raise InputError(f"no such file or folder: {name}")
         in_folders = in_folders or path.is_dir()

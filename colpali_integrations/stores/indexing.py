@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from threading import Event
 from typing import Any
 
 from colpali_integrations._failures import item_error
+from colpali_integrations._paths import is_folder
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.document import DEFAULT_DPI
@@ -46,7 +46,7 @@ def check_document_id(document_id: str | None, sources: Sequence[object]) -> Non
     """
     if document_id is None:
         return
-    folders = [one for one in sources if isinstance(one, str | os.PathLike) and Path(one).expanduser().is_dir()]
+    folders = [one for one in sources if is_folder(one)]
     if folders or len(sources) != 1:
         given = f"{folders[0]} is a folder" if folders else f"there are {len(sources)}"
         raise ConfigurationError(f"document_id names one document, and {given}")
@@ -59,9 +59,7 @@ def are_several(sources: Sequence[object], documents: Sequence[object]) -> bool:
         sources: of the caller: files, folders and others.
         documents: the documents among them and in the folders.
     """
-    return len(documents) > 1 or any(
-        isinstance(one, str | os.PathLike) and Path(one).expanduser().is_dir() for one in sources
-    )
+    return len(documents) > 1 or any(map(is_folder, sources))
 
 
 def read_documents(

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from colpali_integrations._options import unknown_option
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError, StoreError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.description import ModelDescription
@@ -222,7 +222,7 @@ def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
         >>> stored_settings("no-such-folder") is None
         True
     """
-    manifest = read_manifest(Path(path).expanduser())
+    manifest = read_manifest(user_path(path, StoreError))
     return None if manifest is None else Settings.from_dict(manifest, where=f"the store {path}")
 
 
@@ -269,7 +269,7 @@ def open_engine(
         raise ConfigurationError(f"{' and '.join(in_folder)}: for a store in a folder (path=)")
     requested = {key: value for key, value in options.items() if value is not None}
     if path is not None:
-        folder = Path(path).expanduser()
+        folder = user_path(path, StoreError)
         settings = _settings(read_manifest(folder), requested, f"the store {path}", default="ward")
         engine: Engine = FolderEngine(folder, schema=settings.schema, manifest=settings.to_dict(), **in_folder)
     elif url is not None or client is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.pages.identity import real_path
 from colpali_integrations.stores.embedded.care import backup_folder, find_manifest, repair_folder, verify_folder
@@ -186,7 +187,7 @@ def _is_missing(path: str) -> bool:
 
 
 def _folder(path: str | os.PathLike[str]) -> Path:
-    return Path(path).expanduser()
+    return user_path(path, StoreError)
 
 
 def _schema(manifest: Any) -> Any:

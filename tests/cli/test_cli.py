@@ -405,6 +405,17 @@ def test_wrong_usage_has_exit_code_2(arguments: list[str], capsys: pytest.Captur
     assert "Usage: colpali-integrations" in captured.out + captured.err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["index", "", "--store", "s"], ["index", ".", "--store="], ["export", "m", ""], ["verify", ""]]
+)
+def test_an_empty_path_is_wrong_usage(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == ExitCode.USAGE
+    assert "the path is empty" in capsys.readouterr().err
+
+
 def test_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], ["index", "--help"], ["search", "-h"]):
         assert run(arguments) == ExitCode.OK
