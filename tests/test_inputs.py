@@ -87,6 +87,28 @@ def test_an_empty_path_is_not_the_current_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "shown", "reason"),
+    [
+        ("a" * 5000, "a{120}" + r"\.\.\.", "too long"),
+        ("~no-such-user/x.pdf", "~no-such-user/x.pdf", "no user of this name"),
+        ("a\0b", r"a\\x00b", "a null character"),
+        ("a\ud800b", r"a\\ud800b", "no file name can have"),
+    ],
+)
+@pytest.mark.parametrize("door", DOORS)
+def test_what_no_path_can_be_is_one_error(door: str, path: str, shown: str, reason: str, coltiny: ColPali) -> None:
+    with pytest.raises(ColPaliError, match=rf"not a path: {shown}: .*{reason}"):
+        DOORS[door](path, coltiny)
+
+
+def test_a_file_may_be_named_as_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("~draft.pdf").write_bytes(PAPER.read_bytes())
+    assert find_documents(".") == find_documents("~draft.pdf") == [Path("~draft.pdf")]
+    assert [page.metadata["source"] for page in PdfPageLoader(".", pages=[1]).load()] == ["~draft.pdf"]
+
+
 METADATA = ["tenant", ["tenant"], lambda path: 1 / 0, {1: "x"}, 3, {"when": date(2024, 1, 1)}, {"n": float("nan")}]
 
 
