@@ -28,6 +28,7 @@ class FoundDocuments(list[Path]):
             `linked_folder` (behind a symbolic link), `unreadable_folder`, and `not_a_file` (a device, a pipe, a broken
             link).
         several: whether there may be more than one: there is, or a folder was searched.
+        folder: the first folder that was searched, if any.
 
     Example:
         >>> found = find_documents("reports/")
@@ -38,11 +39,12 @@ class FoundDocuments(list[Path]):
     passed_over: Counter[str]
 
     def __init__(
-        self, paths: Iterable[Path] = (), passed_over: Iterable[str] = (), *, in_folders: bool = False
+        self, paths: Iterable[Path] = (), passed_over: Iterable[str] = (), *, folder: Path | None = None
     ) -> None:
         super().__init__(paths)
         self.passed_over = Counter(passed_over)
-        self.several = in_folders or len(self) > 1
+        self.folder = folder
+        self.several = folder is not None or len(self) > 1
 
 
 def find_documents(
@@ -72,7 +74,7 @@ def find_documents(
         >>> [path.as_posix() for path in find_documents(["report.pdf", "reports/", "report.pdf"])]
         ['report.pdf', 'reports/2024.pdf']
     """
-    in_folders = False
+    folders: dict[str, Path] = {}  # by their real paths: each is searched once
     patterns = [exclude] if isinstance(exclude, str) else list(checked_several(exclude, "patterns, exclude=[...]"))
     suffixes = {".pdf", *image_suffixes(ImageLimits(image_formats=image_formats).image_formats)}
     search = _Search(suffixes, patterns, follow_symlinks)
@@ -81,10 +83,12 @@ def find_documents(
         path = user_path(name)
         if not path.exists():
             raise InputError(f"no such file or folder: {name}")
-        in_folders = in_folders or path.is_dir()
-        for file in search.files(path) if path.is_dir() else [path]:
-            files.setdefault(real_path(file), file)
-    return FoundDocuments(files.values(), search.passed_over.elements(), in_folders=in_folders)
+        if not path.is_dir():
+            files.setdefault(real_path(path), path)
+        elif folders.setdefault(real_path(path), path) is path:
+            for file in search.files(path):
+                files.setdefault(real_path(file), file)
+    return FoundDocuments(files.values(), search.passed_over.elements(), folder=next(iter(folders.values()), None))
 
 
 def several_paths(paths: Any) -> list[str | os.PathLike[str]]:

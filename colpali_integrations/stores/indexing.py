@@ -46,7 +46,8 @@ def check_document_id(document_id: str | None, sources: Sequence[object]) -> Non
     """
     if document_id is None:
         return
-    folders = [one for one in sources if is_folder(one)]
+    found = sources.folder if isinstance(sources, FoundDocuments) else None
+    folders = [one for one in sources if is_folder(one)] if found is None else [found]
     if folders or len(sources) != 1:
         given = f"{folders[0]} is a folder" if folders else f"there are {len(sources)}"
         raise ConfigurationError(f"document_id names one document, and {given}")
@@ -196,6 +197,9 @@ def _documents(
     paths: Paths, document_id: str | None, exclude: Iterable[str], follow_symlinks: bool, limits: ImageLimits
 ) -> FoundDocuments:
     if isinstance(paths, FoundDocuments):
+        given = {"exclude": bool(exclude), "follow_symlinks": follow_symlinks}
+        if names := [name for name, is_given in given.items() if is_given]:
+            raise ConfigurationError(f"{' and '.join(names)}: the paths are found already; pass it to find_documents")
         check_document_id(document_id, paths)
         return paths
     several = several_paths(paths)

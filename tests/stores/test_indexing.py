@@ -267,6 +267,21 @@ def test_one_id_cannot_name_several_documents(folder: Path, model: ColPali) -> N
     assert store.documents() == {"x": 2}
 
 
+def test_found_documents_are_held_to_the_rules_of_their_search(tmp_path: Path, model: ColPali) -> None:
+    (tmp_path / "notes.txt").write_text("no document")
+    save_pdf(tmp_path / "one.pdf", draw("tide"))
+    found = find_documents([tmp_path, tmp_path])
+    assert (len(found), found.passed_over) == (1, {"other_suffix": 1})
+    with MultiVectorStore.open(model=model) as store:
+        for option in ({"exclude": ["*.pdf"]}, {"follow_symlinks": True}):
+            with pytest.raises(ConfigurationError, match=rf"{next(iter(option))}: .* pass it to find_documents"):
+                index_documents(found, model=model, store=store, **option)
+        for paths in (found, tmp_path):
+            with pytest.raises(ConfigurationError, match=r"document_id names one document, and .* is a folder"):
+                index_documents(paths, model=model, store=store, document_id="x")
+        assert len(store) == 0
+
+
 def test_a_model_that_cannot_be_loaded_leaves_no_store(
     coltiny: ColPali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
