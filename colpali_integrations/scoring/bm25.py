@@ -10,11 +10,11 @@ pages never change the vectors of others::
 
 That idf is the one of Lucene and of Qdrant's `Modifier.IDF`; `bm25_scores` computes it here.
 
-Words can be of any script. Identifiers, numbers and compounds are indexed whole *and* in parts: `fork_exec`, `3.14`
-and `os.path` match exactly and by `fork`, `14` or `path`; `1,000`, `1.000` and `1'000` also match `1000`. A hyphen
-joins: `E-1042` becomes `e1042`; `retrie-` at the end of a line and `val` on the next become `retrieval`. Plain words
-are stemmed, then lose their accents. Stop words stay (see `Bm25`). Scripts without spaces (Chinese, Japanese, Thai) are
-indexed as pairs of characters.
+Words can be of any script. Identifiers, numbers and compounds are indexed whole *and* in parts: `fork_exec`, `3.14` and
+`os.path` match exactly and by `fork`, `14` or `path`; `1,000`, `1.000`, `1'000` and `1,000.00` also match `1000`. A
+hyphen joins: `E-1042` becomes `e1042`; `retrie-` at the end of a line and `val` on the next become `retrieval`. Plain
+words are stemmed, then lose their accents. Stop words stay (see `Bm25`). Scripts without spaces (Chinese, Japanese,
+Thai) are indexed as pairs of characters.
 """
 
 from __future__ import annotations
@@ -47,8 +47,11 @@ _RUN = re.compile(rf"{_CHARACTER}+(?:(?:[.\-'’‐‑]|(?<=\d),(?=\d)){_CHARACT
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17d3\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _PAIRED = re.compile(rf"[{_UNSPACED}]+|[^{_UNSPACED}]+")
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
-# 1,000,000 with any separator of thousands, and 10,00,000 of India.
-_THOUSANDS = re.compile(r"\d{1,3}(?:[.,'’]\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}")
+# 1,000,000 with any separator of thousands, and 10,00,000 of India; decimals after another separator, and a unit.
+_THOUSANDS = re.compile(r"(\d{1,3}([.,'’])\d{3}(?:\2\d{3})*|\d{1,2}(?:,\d{2})+(,)\d{3})(?:(?!\2|\3)[.,]\d+)?[^\W\d_]*")
+# 1 000 000 with spaces at which no line breaks, or thin ones; NFKC makes ordinary spaces of them.
+_GAP = "[\u00a0\u202f\u2009]"
+_SPACED = re.compile(rf"(?<!\d)(?<!\d{_GAP})\d{{1,3}}(?:{_GAP}\d{{3}})+(?!\d|{_GAP}\d)")
 _HYPHENS = re.compile("[-‐‑]")
 _APOSTROPHES = re.compile("['’]")
 # Soft hyphens, as PDF extractors write them, and hard ones at the end of a line before a letter.
@@ -170,11 +173,14 @@ class Bm25:
             >>> Bm25().words("Libraries: libfoo_init(3.14)")
             ['librari', 'libfoo_init', 'libfoo', 'init', '3.14', '3', '14']
         """
-        return [word for run in _RUN.findall(_clean(text)) for word in self._words(run)]
+        return [word for run in self._runs(text) for word in self._words(run)]
+
+    def _runs(self, text: str) -> list[str]:
+        return _RUN.findall(_clean(_SPACED.sub(_separated, text) if self.tokenizer > 1 else text))
 
     def _counts(self, text: str) -> Counter[int]:
         indices: list[int] = []
-        for run in _RUN.findall(_clean(text)):
+        for run in self._runs(text):
             indices += self._cached_indices(run) if len(run) <= _CACHED_LENGTH else self._indices(run)
         return Counter(indices)
 
@@ -191,8 +197,9 @@ class Bm25:
         if run.endswith(("++", "#")):
             yield run.casefold()
             run = run.rstrip("+#")
-        if self.tokenizer > 1 and _THOUSANDS.fullmatch(run):
-            yield re.sub(r"\D", "", run)
+        if self.tokenizer > 1:
+            for number in filter(None, map(_THOUSANDS.fullmatch, _HYPHENS.split(run))):
+                yield re.sub(r"\D", "", number[1])
         pieces = _APOSTROPHES.split(run)
         if len(pieces) > 1:
             # l'eau, user's, don't: short pieces are articles and endings
@@ -270,6 +277,11 @@ def _clean(text: str) -> str:
     """Replace compatibility forms (ligatures, full width) by plain ones, and join words divided between two lines."""
     text = unicodedata.normalize("NFKC", _SOFT_HYPHEN.sub("", text))
     return _LINE_END.sub("-", text)
+
+
+def _separated(number: re.Match[str]) -> str:
+    """A number with spaces, with a separator of thousands that its decimals do not have."""
+    return re.sub(r"\D", "." if number.string[number.end() : number.end() + 1] == "," else ",", number[0])
 
 
 def _unaccented(word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import bm25s
@@ -182,6 +183,38 @@ def test_numbers_are_found_with_and_without_separators_of_thousands(written: str
     page = bm25.document(f"It cost {written} in 2024.")
     assert bm25_scores(bm25.query("1234567"), [page, bm25.document("nothing")])[0] > 0
     assert bm25_scores(bm25.query(written), [page, bm25.document("nothing")])[0] > 0
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("$1,000.00", "1.000,00", "1'000.5", "1,000kg", "1,000-2,000", "500-1,000"),
+        *("1\u00a0000", "1\u202f000", "1\u2009000", "1\u00a0000,50", "1\u00a0000.50"),
+    ],
+)
+def test_numbers_with_decimals_units_and_spaces_are_found_by_their_whole_part(written: str) -> None:
+    assert "1000" in Bm25().words(f"It cost {written}, then.")
+    assert "1000" not in Bm25(tokenizer=1).words(written)
+
+
+def test_longer_numbers_are_whole() -> None:
+    assert Bm25().words("1,234,567.89")[0] == "1234567"
+    assert Bm25().words("1\u00a0234\u00a0567")[0] == "1234567"
+    assert Bm25().words("12,34,567.89")[0] == "1234567"
+
+
+@pytest.mark.parametrize(
+    "written", ["192.168.1.10", "192.168.1", "1,000,00", "1.0000", "1\u00a0000\u00a00001", "1 000", "1,000_a"]
+)
+def test_addresses_and_other_groups_are_no_numbers(written: str) -> None:
+    assert not {"192168", "1000", "10000001"} & set(Bm25().words(written))
+
+
+def test_many_groups_take_linear_time() -> None:
+    before = time.process_time()
+    for separator in ("\u00a0", ",", "."):
+        Bm25().document("1" + f"{separator}000" * 50_000 + "1")
+    assert time.process_time() - before < 5
 
 
 def test_numbers_of_other_forms_are_not_joined() -> None:
