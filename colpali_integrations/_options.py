@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, SupportsFloat, cast
 
+import numpy as np
+
 from colpali_integrations.errors import ConfigurationError, InputError
 
 __all__ = ["checked_number", "checked_several", "checked_whole", "shown", "unknown_option"]
@@ -135,7 +137,7 @@ def checked_several(values: Any, expected: str, error: type[InputError] = InputE
 
 
 def _whole(value: object) -> int | None:
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]  # it raises a TypeError

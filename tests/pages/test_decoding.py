@@ -30,9 +30,13 @@ from tests.pages.strangers import EPS, Directory, chunk, encoded, mutated, noise
 # -- formats --------------------------------------------------------------------------------------------------------
 
 
+def has_avif() -> bool:
+    return "avif" in features.modules and bool(features.check("avif"))
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_suffix_of_the_formats_is_pillows(name: str) -> None:
-    if name == "AVIF" and not features.check("avif"):
+    if name == "AVIF" and not has_avif():
         pytest.skip("this Pillow has no AVIF")
     known = Image.registered_extensions()
     assert {known.get(suffix, name) for suffix in FORMATS[name]} <= {
@@ -44,7 +48,7 @@ def test_every_suffix_of_the_formats_is_pillows(name: str) -> None:
 @pytest.mark.parametrize("suffix", sorted(image_suffixes()))
 def test_suffixes_are_read_by_name_and_in_folders(suffix: str, tmp_path: Path) -> None:
     [name] = [name for name, suffixes in FORMATS.items() if suffix in suffixes]
-    if name == "AVIF" and not features.check("avif"):
+    if name == "AVIF" and not has_avif():
         pytest.skip("this Pillow has no AVIF")
     path = tmp_path / f"page{suffix.upper()}"
     path.write_bytes(encoded(Image.new("RGB", (16, 8), (0, 0, 250)), name))
@@ -235,9 +239,9 @@ def test_damaged_exif_data_refuse_no_picture(kind: str, seed: int) -> None:
 def test_damaged_exif_data_refuse_no_tiff(seed: int) -> None:
     """The picture's own tags stand in the same directory; the damages are in the EXIF directory and the orientation."""
     content = encoded(Image.new("RGB", (8, 4), "white"), "TIFF", exif=BLOCK)
-    at = content.index(b"2024:05:01")
+    at = content.find(b"2024:05:01")  # Pillow before 11 writes no EXIF directory into a TIFF
     chance = random.Random(seed)
-    damaged = mutated(content, chance, at - 30, at + 10)
+    damaged = content if at < 0 else mutated(content, chance, at - 30, at + 10)
     entry = content.index(b"\x12\x01\x03\x00\x01\x00\x00\x00\x06")
     if chance.random() < 0.5:
         damaged = damaged[: entry + 8] + bytes([chance.randrange(256)]) + damaged[entry + 9 :]
