@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from colpali_integrations._options import checked_whole
+from colpali_integrations._options import checked_whole, shown
 from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.models.description import ModelDescription
@@ -152,7 +153,10 @@ class StoredModel:
             KeyError: a key is missing.
             TypeError: a value is of another type.
         """
-        return cls(**typed_fields(values, _TYPES), fingerprint=Fingerprint.from_dict(values["fingerprint"]))
+        fields = typed_fields(values, _TYPES)
+        if not 0 < (best := fields.get("best_match", 1.0)) <= sys.float_info.max:
+            raise TypeError(f"best_match is {shown(best)}")
+        return cls(**fields, fingerprint=Fingerprint.from_dict(values["fingerprint"]))
 
     def __str__(self) -> str:
         version = f", by version {self.version}" if self.version else ""
