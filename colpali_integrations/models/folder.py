@@ -159,6 +159,8 @@ def new_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
     """
     try:
         target = user_path(out, ConfigurationError).resolve()
+        if target.is_symlink():  # from Python 3.13 on, links in a circle are no error
+            raise OSError("its links lead in a circle")
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise ConfigurationError(f"{out} exists already; name a folder that does not exist yet")
         target.parent.mkdir(parents=True, exist_ok=True)
