@@ -164,7 +164,7 @@ def index(
         raise typer.Exit(ExitCode.INCOMPLETE)
     encoder = _encoder(model, options, store)
     if stored_settings(store) is None:
-        encoder.load()  # a new store belongs to its model for ever, and so not to one that cannot be loaded
+        encoder.load()  # before the store is made: a new store stays bound to its model
     with encoder, MultiVectorStore.open(store, model=encoder, first_stage=first_stage) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(

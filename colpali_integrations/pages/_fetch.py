@@ -222,9 +222,8 @@ class _HttpConnection(http.client.HTTPConnection):
             self.sock = self.fetch.connect(self.host, self.port)
 
 
-# The `connect` of HTTPSConnection calls the one above, and then TLS checks the host's name.
 class _HttpsConnection(http.client.HTTPSConnection, _HttpConnection):
-    pass
+    """The `connect` of HTTPSConnection calls the one above, and then TLS checks the host's name."""
 
 
 def _opener(fetch: _Fetch) -> urllib.request.OpenerDirector:
