@@ -186,7 +186,7 @@ def index_documents(
     else:
         if sources and stored_settings(store) is None:
             model = open_model(model, stored_model(model))
-            model.load()  # a new store belongs to its model for ever, and so not to one that cannot be loaded
+            model.load()  # before the store is made: a new store stays bound to its model
         with MultiVectorStore.open(store, model=model) as destination:
             report = ingest(sources, store=destination, model=model, **options)
     report.passed_over = dict(documents.passed_over)
