@@ -143,13 +143,21 @@ class RowInt8:
 
     def product(self, g: Nodes, x: str, parts: dict[str, str], outputs: int, inputs: int) -> str:
         """As `Quantization.product`. ONNX Runtime merges the rounding of an `x` that several layers read."""
-        last, one, zero = g.constant([-1]), g.floats(1), g.constant(128, np.uint8)
-        least = g.op("Neg", g.op("ReduceMin", x, last))
-        largest = g.op("Max", g.op("ReduceMax", x, last), least, g.floats(self._TINY * 127))
-        scale = g.op("Div", largest, g.floats(127))  # (..., 1); not 0, so that a token of zeros stays one
-        levels = g.op("QuantizeLinear", g.op("Div", x, scale), one, zero)
+        one, zero = g.floats(1), g.constant(128, np.uint8)
+        rows = g.op("Reshape", x, g.constant([-1, inputs]))  # QuantizeLinear takes scales along one axis
+        scale = self._scales(g, rows)
+        zeros = g.op("Expand", zero, g.op("Shape", scale))
+        levels = g.op("QuantizeLinear", rows, scale, zeros, axis=0)
         product = g.microsoft("MatMulIntegerToFloat", levels, parts["levels"], one, parts["scales"], zero)
-        return g.op("Mul", product, scale)
+        product = g.op("Mul", product, g.op("Unsqueeze", scale, g.constant([1])))
+        return g.op("Reshape", product, g.op("Concat", g.op("Shape", x, end=-1), g.constant([outputs]), axis=0))
+
+    def _scales(self, g: Nodes, rows: str) -> str:
+        """The largest size of each row, over 127; not 0, so that a token of zeros stays one."""
+        last = g.constant([-1])
+        least = g.op("Neg", g.op("ReduceMin", rows, last, keepdims=0))
+        largest = g.op("Max", g.op("ReduceMax", rows, last, keepdims=0), least, g.floats(self._TINY * 127))
+        return g.op("Div", largest, g.floats(127))
 
 
 def quantization_of(precision: str) -> Quantization | None:
