@@ -50,7 +50,13 @@ from colpali_integrations.stores import (
 from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
-from colpali_integrations.stores.opening import refuse_other_model, registered_options, with_secrets, without_secrets
+from colpali_integrations.stores.opening import (
+    continued,
+    refuse_other_model,
+    registered_options,
+    with_secrets,
+    without_secrets,
+)
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = [
@@ -109,7 +115,8 @@ class ColPaliVectorStore(VectorStore):
     key: unpickling takes that of the environment variable QDRANT_API_KEY.
 
     Args:
-        embedding: the encoder; None for the registered model that made the store, ColTiny for a new one.
+        embedding: the encoder; None for the registered model that made the store, ColTiny for a new one. Options that
+            it leaves out, such as `precision`, are those of the store's pages.
         store: an open `MultiVectorStore`, instead of `path`, `url` or `client`.
         path: a folder, which is made if it is missing. Without a place the store is in memory.
         url: of a Qdrant server or cluster.
@@ -180,13 +187,11 @@ class ColPaliVectorStore(VectorStore):
         if store is not None:
             if options:
                 raise ConfigurationError(f"store= is open already and cannot be combined with {', '.join(options)}")
-            _check_model(embedding, store.settings, store.where)
-            self._embedding = embedding or _registered(store.settings, store.where)
+            self._embedding = _chosen(embedding, store.settings, store.where)
             store.require_space(self.model)
         else:
             settings, where = _settings_at(path, url, client, collection_name, client_options)
-            _check_model(embedding, settings, where)
-            self._embedding = embedding or (ColPaliEmbeddings() if settings is None else _registered(settings, where))
+            self._embedding = _chosen(embedding, settings, where)
             store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
         self.store = store
         place = {"collection_name": collection_name, **options}
@@ -732,8 +737,8 @@ def open_vectorstore(
     """
     if isinstance(store, ColPaliVectorStore):
         if embedding is not None:
-            _check_model(embedding, store.store.settings, store.store.where)
-            store.store.require_space(embedding.model)
+            encoder = _chosen(embedding, store.store.settings, store.store.where)
+            store.store.require_space(encoder.model)
         return store
     if isinstance(store, MultiVectorStore):
         return ColPaliVectorStore(embedding, store=store)
@@ -768,11 +773,27 @@ def _check_constructor(embedding: object, options: Mapping[str, Any]) -> None:
         )
 
 
-def _check_model(embedding: ColPaliEmbeddings | None, settings: Settings | None, where: str) -> None:
-    """Refuse a registered model of another space before a download."""
-    if embedding is not None:
-        model = registered_description(embedding.model_name, embedding.options)
-        refuse_other_model(None if settings is None else settings.model, model, where=where)
+def _chosen(embedding: ColPaliEmbeddings | None, settings: Settings | None, where: str) -> ColPaliEmbeddings:
+    """The encoder of a store: the caller's, which goes on with the store's settings where it has none of its own.
+
+    Args:
+        embedding: of the caller; None for the registered model that made the store, ColTiny for a new one.
+        settings: of the store; None where there is none yet.
+        where: the store, for messages.
+
+    Raises:
+        FingerprintError: a registered model of another space; it is refused before it is loaded, which may download it.
+        ConfigurationError: no model was passed, and the store's is not registered here.
+    """
+    if settings is None:
+        return embedding or ColPaliEmbeddings()
+    if embedding is None:
+        advice = "pass embedding=ColPaliEmbeddings(model_name=<folder of the model>)"
+        stored = registered_options(settings.model, where=where, advice=advice)
+        return ColPaliEmbeddings(model_name=settings.model.name, **stored)
+    refuse_other_model(settings.model, registered_description(embedding.model_name, embedding.options), where=where)
+    options = continued(settings.model, embedding.model_name, embedding.options)
+    return embedding if options == embedding.options else embedding.model_copy(update={"options": options})
 
 
 def _settings_at(
@@ -790,13 +811,6 @@ def _settings_at(
         if client is None:
             connection.close()
     return settings, where
-
-
-def _registered(settings: Settings, where: str) -> ColPaliEmbeddings:
-    """Make the embeddings of a store's model, with the settings of the store's pages."""
-    advice = "pass embedding=ColPaliEmbeddings(model_name=<folder of the model>)"
-    options = registered_options(settings.model, where=where, advice=advice)
-    return ColPaliEmbeddings(model_name=settings.model.name, **options)
 
 
 def _per_item(values: Iterable[T] | None, number: int, name: str) -> Sequence[T | None]:

@@ -28,9 +28,9 @@ from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import Lane, collect, offload
 from colpali_integrations.stores import MultiVectorStore, Settings
-from colpali_integrations.stores.opening import refuse_other_model, registered_options
+from colpali_integrations.stores.opening import continued, refuse_other_model, registered_options
 
-__all__ = ["ColPaliEmbedding", "DeferredEmbedding", "check_embedding", "stored_embedding"]
+__all__ = ["ColPaliEmbedding", "DeferredEmbedding", "embedding_for", "stored_embedding"]
 
 T = TypeVar("T")
 
@@ -365,14 +365,23 @@ def stored_embedding(store: MultiVectorStore) -> ColPaliEmbedding:
     return ColPaliEmbedding(model_name=store.model.name, **options)
 
 
-def check_embedding(embedding: ColPaliEmbedding, settings: Settings | None, *, where: str) -> None:
-    """Refuse a registered model of another space than a store's before it is loaded, which may download it.
+def embedding_for(embedding: ColPaliEmbedding, settings: Settings | None, *, where: str) -> ColPaliEmbedding:
+    """The embedding for a store: it goes on with the store's settings where it has none of its own.
+
+    Args:
+        embedding: of the caller; it stays unchanged.
+        settings: of the store; None where there is none yet.
+        where: the store, for messages.
 
     Raises:
-        FingerprintError: it is of another space.
+        FingerprintError: a registered model of another space; it is refused before it is loaded, which may download it.
+        ColPaliError: as `ColPali.from_pretrained`, of a name or folder that cannot be described.
     """
-    model = registered_description(embedding.model_name, embedding.options)
-    refuse_other_model(None if settings is None else settings.model, model, where=where)
+    if settings is None:
+        return embedding
+    refuse_other_model(settings.model, registered_description(embedding.model_name, embedding.options), where=where)
+    options = continued(settings.model, embedding.model_name, embedding.options)
+    return embedding if options == embedding.options else embedding.model_copy(update={"options": options})
 
 
 def _split(

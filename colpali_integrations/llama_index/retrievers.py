@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 
 from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError
-from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, check_embedding
+from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, embedding_for
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
@@ -159,6 +159,6 @@ def _vector_store(store: Any, embed_model: ColPaliEmbedding | None) -> ColPaliVe
         )
     if embed_model is None:
         return vector_store
-    check_embedding(embed_model, vector_store.client.settings, where=vector_store.client.where)
+    embed_model = embedding_for(embed_model, vector_store.client.settings, where=vector_store.client.where)
     vector_store.client.require_space(embed_model.model)
     return vector_store.model_copy(update={"embed_model": embed_model})

@@ -40,7 +40,7 @@ from colpali_integrations.llama_index._persistence import (
 from colpali_integrations.llama_index.embeddings import (
     ColPaliEmbedding,
     DeferredEmbedding,
-    check_embedding,
+    embedding_for,
     stored_embedding,
 )
 from colpali_integrations.llama_index.schema import entry_node, node_item
@@ -138,6 +138,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
     Attributes:
         embed_model: encodes nodes and questions; by default with the store's model, and with ColTiny for a new store.
+            Options that it leaves out, such as `precision`, are those of the store's pages.
         path: a folder.
         url: of a Qdrant server. Without either (and without `store`) everything is in memory.
         collection_name: of the collection on the server.
@@ -201,7 +202,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         if self._store is None:
             self._store = self._opened()
         elif self.embed_model is not None:
-            check_embedding(self.embed_model, self._store.settings, where=self._store.where)
+            self.embed_model = embedding_for(self.embed_model, self._store.settings, where=self._store.where)
             self._store.require_space(self.embed_model.model)
         if self.embed_model is None:
             self.embed_model = stored_embedding(self._store)
@@ -218,7 +219,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             except StoreError:
                 self.embed_model = ColPaliEmbedding()
         if self.path is not None:
-            check_embedding(self.embed_model, stored_settings(self.path), where=f"the store {self.path}")
+            where = f"the store {self.path}"
+            self.embed_model = embedding_for(self.embed_model, stored_settings(self.path), where=where)
         return MultiVectorStore.open(self.path, model=self.embed_model.model, **options)
 
     @property

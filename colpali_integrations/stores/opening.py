@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -27,8 +27,8 @@ from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
 
 __all__ = [
-    *("ModelLike", "continued_options", "open_engine", "open_model", "question_model", "refuse_other_model"),
-    *("registered_options", "stored_model", "stored_settings", "with_secrets", "without_secrets"),
+    *("ModelLike", "continued", "continued_options", "open_engine", "open_model", "question_model"),
+    *("refuse_other_model", "registered_options", "stored_model", "stored_settings", "with_secrets", "without_secrets"),
 ]
 
 ModelLike: TypeAlias = "ColPali | ModelDescription | StoredModel | str | os.PathLike[str]"
@@ -105,6 +105,21 @@ def continued_options(
         return dict(options)
     own = described.fingerprint.pages.options
     return {**{name: value for name, value in settings.items() if value != own.get(name)}, **options}
+
+
+def continued(model: StoredModel, name_or_path: str | os.PathLike[str], options: ModelOptions) -> ModelOptions:
+    """The options of an adapter's encoder for a store: those that the caller left out go on with the store's.
+
+    Args:
+        model: of the store.
+        name_or_path: of the encoder's model.
+        options: of the encoder.
+
+    Raises:
+        ColPaliError: as `continued_options`.
+    """
+    given = {one.name: value for one in fields(options) if (value := getattr(options, one.name)) != one.default}
+    return replace(options, **continued_options(model, name_or_path, given))
 
 
 def open_model(model: ColPali | str | os.PathLike[str], stored: StoredModel) -> ColPali:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from colpali_integrations.errors import ConfigurationError, FingerprintError
 from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliReranker, ColPaliRetriever, ColPaliVectorStore
-from colpali_integrations.langchain.vectorstores import _registered
+from colpali_integrations.langchain.vectorstores import _chosen
 from colpali_integrations.models import find_model
 from colpali_integrations.stores import MultiVectorStore, Settings, StoredModel
 from tests.stores.stored_models import made_up
@@ -119,9 +119,25 @@ def test_a_name_that_merely_stands_in_a_store_is_not_opened(place: str, tmp_path
 
 def test_a_registered_model_is_opened_with_the_settings_of_the_pages() -> None:
     made = replace(find_model("Hcompany/NeoMME-260M-Retriever"), precision="int8", max_side=1024)
-    embeddings = _registered(Settings(model=StoredModel.of(made)), "the store x")
+    embeddings = _chosen(None, Settings(model=StoredModel.of(made)), "the store x")
     assert embeddings.model_name == made.name
     assert (embeddings.options.precision, embeddings.options.max_side) == ("int8", 1024)
+
+
+def test_embeddings_go_on_with_the_settings_of_the_store(exact: ColPaliEmbeddings, tmp_path: Path) -> None:
+    int8 = exact.model_copy(update={"options": replace(exact.options, precision="int8", cache_dir=tmp_path)})
+    with ColPaliVectorStore(int8, path=tmp_path / "store") as store:
+        store.add_images(PAGES[:1], ids=["a"])
+    with ColPaliVectorStore(exact, path=tmp_path / "store") as store:
+        assert store.embeddings.options == replace(exact.options, precision="int8")
+        assert store.add_images(PAGES[1:], ids=["b"]) == ["b"]
+        assert ColPaliReranker(vectorstore=tmp_path / "store", embedding=exact).vectorstore is not None
+    assert exact.options.precision is None  # the caller's object stays
+    asked = exact.model_copy(update={"options": replace(exact.options, precision="float32")})
+    with ColPaliVectorStore(asked, path=tmp_path / "store") as store:
+        with pytest.raises(FingerprintError, match="pages of one"):
+            store.add_images(PAGES)
+        assert store.embeddings is asked
 
 
 def test_another_registered_model_is_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,11 @@ def other(request: pytest.FixtureRequest, one_space: tuple[Path, Path], tmp_path
     return ColPaliEmbedding(model_name=one_space[0], threads=1, precision="int8", cache_dir=tmp_path)
 
 
+def in_float32(embedding: ColPaliEmbedding) -> ColPaliEmbedding:
+    """An embedding that does not go on with a store's precision."""
+    return embedding.model_copy(update={"options": replace(embedding.options, precision="float32")})
+
+
 @pytest.fixture
 def nodes(tmp_path: Path) -> list[ImageNode]:
     for seed in range(2):
@@ -128,7 +133,7 @@ def test_a_persisted_store_in_memory_keeps_the_settings_of_its_pages(
     store = ColPaliVectorStore(embed_model=other)
     store.add(nodes)
     store.persist(str(tmp_path / "saved" / "default__vector_store.json"))
-    loaded = ColPaliVectorStore.from_persist_dir(str(tmp_path / "saved"), embed_model=exact)
+    loaded = ColPaliVectorStore.from_persist_dir(str(tmp_path / "saved"), embed_model=in_float32(exact))
     assert loaded.client.model == store.client.model
     assert len(ColPaliRetriever(loaded).retrieve(QUESTION)) == 2
     with pytest.raises(FingerprintError, match="pages of one"):
@@ -190,6 +195,24 @@ def test_a_registered_model_is_opened_with_the_settings_of_the_pages() -> None:
     embedding = stored_embedding(MultiVectorStore.open(model=StoredModel.of(made)))
     assert embedding.model_name == made.name
     assert (embedding.options.precision, embedding.options.max_side) == ("int8", 1024)
+
+
+def test_an_embedding_goes_on_with_the_settings_of_the_store(
+    exact: ColPaliEmbedding, nodes: list[ImageNode], tmp_path: Path
+) -> None:
+    int8 = exact.model_copy(update={"options": replace(exact.options, precision="int8", cache_dir=tmp_path)})
+    made = ColPaliVectorStore(path=tmp_path / "store", embed_model=int8)
+    made.add(nodes[:1])
+    made.close()
+    store = ColPaliVectorStore(path=tmp_path / "store", embed_model=exact)
+    assert store.embed_model is not None
+    assert store.embed_model.options == replace(exact.options, precision="int8")
+    assert store.add(nodes[1:]) == ["1"]
+    assert ColPaliVectorStore(store.client, embed_model=exact).embed_model == store.embed_model
+    assert ColPaliRetriever(store, embed_model=exact).vector_store.embed_model == store.embed_model
+    assert exact.options.precision is None  # the caller's object stays
+    with pytest.raises(FingerprintError, match="pages of one"):
+        ColPaliVectorStore(store.client, embed_model=in_float32(exact)).add([TextNode(text="a text")])
 
 
 def test_another_registered_model_is_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
