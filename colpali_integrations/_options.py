@@ -12,9 +12,20 @@ import numpy as np
 
 from colpali_integrations.errors import ConfigurationError, InputError
 
-__all__ = ["checked_number", "checked_several", "checked_whole", "shown", "unknown_option"]
+__all__ = [
+    "checked_flag",
+    "checked_number",
+    "checked_several",
+    "checked_text",
+    "checked_texts",
+    "checked_timeout",
+    "checked_whole",
+    "shown",
+    "unknown_option",
+]
 
 _NO_GUESSES: Mapping[str, str] = {}
+_LONGEST = 1e6  # seconds of a timeout, some eleven days: calls of the system take milliseconds of 31 bits
 
 
 def unknown_option(
@@ -106,11 +117,95 @@ def checked_number(value: object, name: str, least: float, most: float = math.in
     if number is not None and math.isfinite(number) and least <= number <= most and not (above and number == least):
         return number
     if math.isfinite(most):
-        expected = f"number from {least:g} to {most:g}"
+        expected = f"number above {least:g} and up to {most:g}" if above else f"number from {least:g} to {most:g}"
     else:
         limit = f"{'above' if above else 'of at least'} {least:g}"
         expected = "positive number" if limit == "above 0" else f"number {limit}"
     raise ConfigurationError(f"{name} must be a {expected}, got {shown(value)}")
+
+
+def checked_timeout(value: object, name: str) -> float:
+    """The seconds of a time limit, as a float.
+
+    Args:
+        value: of the option.
+        name: of the option, for the message.
+
+    Raises:
+        ConfigurationError: it is not positive, above a million (some eleven days), or no number.
+
+    Example:
+        >>> checked_timeout(10, "timeout")
+        10.0
+        >>> checked_timeout(None, "timeout")
+        Traceback (most recent call last):
+        colpali_integrations.errors.ConfigurationError: timeout must be a number above 0 and up to 1e+06, got None
+    """
+    return checked_number(value, name, 0, _LONGEST, above=True)
+
+
+def checked_flag(value: object, name: str) -> bool:
+    """The value of an option that is on or off. A text is refused, because "false" would be on.
+
+    Args:
+        value: of the option.
+        name: of the option, for the message.
+
+    Raises:
+        ConfigurationError: it is neither True nor False.
+
+    Example:
+        >>> checked_flag("false", "allow_urls")
+        Traceback (most recent call last):
+        colpali_integrations.errors.ConfigurationError: allow_urls must be True or False, got 'false'
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ConfigurationError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def checked_text(value: object, name: str) -> str:
+    """The value of an option that is a text.
+
+    Args:
+        value: of the option.
+        name: of the option, for the message.
+
+    Raises:
+        ConfigurationError: it is no string.
+
+    Example:
+        >>> checked_text(5, "name")
+        Traceback (most recent call last):
+        colpali_integrations.errors.ConfigurationError: name must be a str, got 5
+    """
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a str, got {shown(value)}")
+    return value
+
+
+def checked_texts(values: object, name: str, example: str) -> tuple[str, ...]:
+    """The values of an option that is a list of texts.
+
+    Args:
+        values: of the option.
+        name: of the option, for the message.
+        example: of such a list, for the message.
+
+    Raises:
+        ConfigurationError: one string, or something else than a list of strings.
+
+    Example:
+        >>> checked_texts(["head.", "lm_head."], "allow_unused", "['lm_head.']")
+        ('head.', 'lm_head.')
+        >>> checked_texts("lm_head.", "allow_unused", "['lm_head.']")
+        Traceback (most recent call last):
+        colpali_integrations.errors.ConfigurationError: allow_unused must be a list such as ['lm_head.'], got 'lm_head.'
+    """
+    several = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes) else None
+    if several is None or not all(isinstance(one, str) for one in several):
+        raise ConfigurationError(f"{name} must be a list such as {example}, got {shown(values)}")
+    return several
 
 
 def checked_several(values: Any, expected: str, error: type[InputError] = InputError) -> Any:

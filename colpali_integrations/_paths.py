@@ -6,23 +6,49 @@ import errno
 import os
 from pathlib import Path
 
+from colpali_integrations._options import shown
 from colpali_integrations.errors import ColPaliError, InputError
 
-__all__ = ["is_folder", "user_path"]
+__all__ = ["is_folder", "path_text", "user_path"]
 
 _LONGEST = 120  # characters of a path in a message
 
 
-def user_path(path: str | os.PathLike[str], error: type[ColPaliError] = InputError) -> Path:
+def path_text(path: object, error: type[ColPaliError] = InputError, name: str = "a path") -> str:
+    """A caller's path, or the name of a model, as a string.
+
+    Args:
+        path: a string or a path; anything may come from callers without type checks.
+        error: raised for everything else.
+        name: of the argument, for the message.
+
+    Raises:
+        ColPaliError: of the type `error`: it is neither a string nor a path of text.
+
+    Example:
+        >>> path_text(Path("reports"))
+        'reports'
+        >>> path_text(5, name="local_dir")
+        Traceback (most recent call last):
+        colpali_integrations.errors.InputError: local_dir must be a str or a pathlib.Path, got 5
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise error(f"{name} must be a str or a pathlib.Path, got {shown(path)}")
+    return text
+
+
+def user_path(path: str | os.PathLike[str], error: type[ColPaliError] = InputError, name: str | None = None) -> Path:
     """A caller's path, with `~` and `~name` expanded. As in a shell, `~name` of no user is a name like others.
 
     Args:
         path: of a file or folder, which need not exist.
         error: raised if no file or folder can have this path.
+        name: of the argument, for the message.
 
     Raises:
-        ColPaliError: of the type `error`: the path is empty, has a character that no path can have or is too long; or
-            it begins with the name of an unknown user and is no file here.
+        ColPaliError: of the type `error`: the path is empty, has a character that no path can have or is too long; it
+            begins with the name of an unknown user and is no file here; or it is neither a string nor a path.
 
     Example:
         >>> user_path("reports/2024.pdf").name
@@ -31,9 +57,9 @@ def user_path(path: str | os.PathLike[str], error: type[ColPaliError] = InputErr
         Traceback (most recent call last):
         colpali_integrations.errors.InputError: the path is empty; pass '.' for the current folder
     """
-    text = os.fspath(path)
+    text, prefix = path_text(path, error, name or "a path"), f"{name}: " if name else ""
     if not text:
-        raise error("the path is empty; pass '.' for the current folder")
+        raise error(f"{prefix}the path is empty; pass '.' for the current folder")
     expanded, reason = text, None
     try:
         expanded = os.path.expanduser(text)  # noqa: PTH111 - which raises for an unknown user
@@ -50,8 +76,8 @@ def user_path(path: str | os.PathLike[str], error: type[ColPaliError] = InputErr
         elif expanded.startswith("~") and isinstance(caught, FileNotFoundError):
             reason = "there is no user of this name; of a file of this name, pass the absolute path"
     if reason is not None:
-        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-        raise error(f"not a path: {shown}: {reason}")
+        beginning = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        raise error(f"{prefix}not a path: {beginning}: {reason}")
     return Path(expanded)
 
 

@@ -12,7 +12,8 @@ import fsspec  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from colpali_integrations.errors import ConfigurationError, StoreError
+from colpali_integrations._paths import user_path
+from colpali_integrations.errors import ColPaliError, ConfigurationError, StoreError
 from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.stores import Entry, MultiVectorStore, Settings
@@ -96,11 +97,19 @@ def check_saved_model(saved: object, *, where: str) -> None:
         )
     registered = {model.name.lower() for model in list_supported_models()}
     for name in (fields.get("model_name"), base):
-        if name is not None and str(name).lower() not in registered and not Path(str(name)).expanduser().is_dir():
+        if name is not None and str(name).lower() not in registered and not _is_folder(name):
             raise ConfigurationError(
                 f"{where} names the model {name!r}, which is neither registered here nor a folder; pass "
                 "embed_model=ColPaliEmbedding(model_name=...)"
             )
+
+
+def _is_folder(name: object) -> bool:
+    """Whether a name in a file, which may be anything, is that of a folder here."""
+    try:
+        return user_path(str(name)).is_dir()
+    except ColPaliError:
+        return False
 
 
 def copied_records(store: MultiVectorStore) -> Iterator[tuple[Entry, NDArray[Any]]]:

@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-from colpali_integrations.errors import ModelLoadError
+from colpali_integrations._paths import user_path
+from colpali_integrations.errors import ConfigurationError, ModelLoadError
 from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, DESCRIPTION_FILE, INDEX_FILE
 from colpali_integrations.models.builder.quantization import Precision
@@ -124,7 +125,7 @@ def export_model(
         text = json.dumps({"description": description, FILES: recorded}, indent=2, ensure_ascii=False)
         (folder / DESCRIPTION_FILE).write_text(f"{text}\n", encoding="utf-8")
         size = sum(path.stat().st_size for path in written)
-    return Exported(Path(out).expanduser(), files.description.name, graphs[0].precision, size)
+    return Exported(user_path(out, ConfigurationError), files.description.name, graphs[0].precision, size)
 
 
 def _graphs(files: ModelFiles) -> list[CheckpointGraph]:

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from colpali_integrations._logs import package_logger
-from colpali_integrations.errors import ModelLoadError, ModelNotFoundError
+from colpali_integrations._paths import user_path
+from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
     DESCRIPTION_FILE,
@@ -70,7 +71,7 @@ def resolve_files(
         ModelNotFoundError: a file is missing and cannot be fetched.
     """
     if local_dir is not None:
-        return _complete(Path(local_dir).expanduser(), description)
+        return _complete(user_path(local_dir, ConfigurationError, "local_dir"), description)
     if description.repository is None:
         return _complete(bundled_folder(description), description)
     folder, complete = _cached(description, cache_dir)
@@ -152,10 +153,16 @@ class CacheState:
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of downloaded models: `cache_dir`, or huggingface_hub's default."""
+    """The folder of downloaded models: `cache_dir`, or huggingface_hub's default.
+
+    Raises:
+        ConfigurationError: no folder can have this path.
+    """
+    if cache_dir is not None:
+        return user_path(cache_dir, ConfigurationError, "cache_dir")
     from huggingface_hub import constants
 
-    return Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE).expanduser()
+    return user_path(constants.HF_HUB_CACHE, ConfigurationError, "HF_HUB_CACHE (or HF_HOME)")
 
 
 def cache_state(
@@ -173,7 +180,9 @@ def cache_state(
         local_dir: the folder of the model's files; None for the cache.
         base: the checkpoint that an adapter adapts, as for `ColPali.from_pretrained`.
     """
-    root = bundled_folder(description) if local_dir is None else Path(local_dir).expanduser()
+    root = bundled_folder(description)
+    if local_dir is not None:
+        root = user_path(local_dir, ConfigurationError, "local_dir")
     folder: Path | None = root
     if local_dir is None and description.repository is not None:
         root = cache_folder(cache_dir) / f"models--{description.repository.replace('/', '--')}"
@@ -212,8 +221,8 @@ def _has_base(
 ) -> bool:
     """Whether the weights of an adapter's base are here."""
     name = base or description.base or read_json(folder, ADAPTER_CONFIG).get("base_model_name_or_path")
-    found: Path | None = Path(str(name)).expanduser()
-    if base is None or not Path(str(name)).expanduser().is_dir():
+    found: Path | None = None if base is None else user_path(base, ConfigurationError, "base")
+    if found is None or not found.is_dir():
         whole = replace(description, repository=str(name), revision=description.base_revision, model_file="config.json")
         found, _ = _cached(replace(whole, additional_files=()), cache_dir)
     try:

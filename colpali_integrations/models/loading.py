@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from colpali_integrations._failures import failing_as
-from colpali_integrations._paths import user_path
+from colpali_integrations._paths import path_text, user_path
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
@@ -117,7 +117,8 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
         ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
         ModelLoadError: a file is damaged or does not fit the family, or onnxruntime is too old for it.
     """
-    with failing_as(ModelLoadError, f"the model {os.fspath(name_or_path)}"):
+    named = path_text(name_or_path, ConfigurationError, "the name of a model")
+    with failing_as(ModelLoadError, f"the model {named}"):
         return _find_files(name_or_path, options)
 
 

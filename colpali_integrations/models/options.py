@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from colpali_integrations._options import checked_number, checked_whole, unknown_option
+from colpali_integrations._options import (
+    checked_flag,
+    checked_text,
+    checked_texts,
+    checked_timeout,
+    checked_whole,
+    shown,
+    unknown_option,
+)
 from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
@@ -71,31 +79,28 @@ class ModelOptions:
         """Normalise the values, and refuse invalid ones."""
         for name in ("local_dir", "cache_dir", "base"):
             given = getattr(self, name)
-            path = None if given is None else user_path(given, ConfigurationError)
+            path = None if given is None else user_path(given, ConfigurationError, name)
             if path is not None and (name != "base" or not isinstance(given, str) or path.is_dir()):
                 object.__setattr__(self, name, os.path.abspath(path))  # noqa: PTH100 - Path.resolve follows symlinks
         for name in ("threads", "max_side", "max_num_visual_tokens", "dim", "url_max_bytes"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, checked_whole(value, name))
-        object.__setattr__(self, "url_timeout", checked_number(self.url_timeout, "url_timeout", 0, above=True))
+        for name in ("local_files_only", "enable_cpu_mem_arena", "split_graph", "allow_urls", "allow_private_urls"):
+            object.__setattr__(self, name, checked_flag(getattr(self, name), name))
+        object.__setattr__(self, "url_timeout", checked_timeout(self.url_timeout, "url_timeout"))
+        if self.revision is not None:
+            checked_text(self.revision, "revision")
         if self.precision is not None and self.precision not in PRECISIONS:
             raise ConfigurationError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.allow_private_urls and not self.allow_urls:
             raise ConfigurationError("allow_private_urls needs allow_urls=True, which lets images be URLs")
-        if isinstance(self.allow_unused, str):
-            raise ConfigurationError(f"allow_unused must be a list of names of tensors, got {self.allow_unused!r}")
-        object.__setattr__(self, "allow_unused", tuple(self.allow_unused or ()) or None)
+        unused = () if self.allow_unused is None else self.allow_unused
+        object.__setattr__(self, "allow_unused", checked_texts(unused, "allow_unused", "['lm_head.']") or None)
         object.__setattr__(self, "image_formats", self.image_limits.image_formats or None)
         if self.device_ids is not None:
-            if len(set(self.device_ids)) != len(self.device_ids):
-                raise ConfigurationError(f"device_ids must be different, got {list(self.device_ids)}")
-            object.__setattr__(self, "device_ids", tuple(self.device_ids))
+            object.__setattr__(self, "device_ids", _devices(self.device_ids))
         if self.providers is not None:
-            if isinstance(self.providers, str) or not self.providers:
-                raise ConfigurationError(
-                    f"providers must be a non-empty list, such as ['CUDAExecutionProvider'], got {self.providers!r}"
-                )
-            object.__setattr__(self, "providers", tuple(map(_provider, self.providers)))
+            object.__setattr__(self, "providers", _providers(self.providers))
 
     @property
     def image_limits(self) -> ImageLimits:
@@ -142,8 +147,31 @@ def nest_options(arguments: Mapping[str, Any], *, where: str, known: Iterable[st
     return {**{name: value for name, value in arguments.items() if name in known}, "options": options}
 
 
-def _provider(provider: Provider) -> Provider:
-    if isinstance(provider, str):
-        return provider
-    name, options = provider
-    return name, dict(sorted(options.items()))
+def _devices(given: object) -> tuple[int, ...]:
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise ConfigurationError(f"device_ids must be a list of numbers of GPUs, such as [0, 1], got {shown(given)}")
+    numbers = tuple(checked_whole(one, "each of device_ids", 0) for one in given)
+    if len(set(numbers)) != len(numbers):
+        raise ConfigurationError(f"device_ids must be different, got {list(numbers)}")
+    return numbers
+
+
+def _providers(given: object) -> tuple[Provider, ...]:
+    """The execution providers, each a name or a name with options, which are put in order."""
+    several = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else ()
+    found: list[Provider] = []
+    for one in several:
+        name, options = one if isinstance(one, tuple | list) and len(one) == 2 else (one, None)
+        if not isinstance(name, str) or not isinstance(options, Mapping | None):
+            raise _not_providers(given)
+        found.append(name if options is None else (name, dict(sorted(options.items()))))
+    if not found:
+        raise _not_providers(given)
+    return tuple(found)
+
+
+def _not_providers(given: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"providers must be a non-empty list of names, or of names with options, such as ['CUDAExecutionProvider'], "
+        f"got {shown(given)}"
+    )

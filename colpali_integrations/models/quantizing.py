@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations._logs import without_entries
-from colpali_integrations.errors import InputError, ModelLoadError
+from colpali_integrations._paths import user_path
+from colpali_integrations.errors import ConfigurationError, InputError, ModelLoadError
 from colpali_integrations.models.builder.files import DESCRIPTION_FILE
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.description import ModelDescription
@@ -135,7 +136,7 @@ def quantize_model(
             products += _write_quantized(model, target, apart=any(file.name.startswith(path.name) for file in weights))
         bytes_after = sum(file.stat().st_size for file in folder.rglob("*.onnx*"))
     return Quantized(
-        folder=Path(out).expanduser(),
+        folder=user_path(out, ConfigurationError),
         registered=description.name if description.repository is not None else None,
         products=products,
         bytes_before=sum(file.stat().st_size for file in (*paths, *weights)),

@@ -14,6 +14,8 @@ import difflib
 import os
 
 from colpali_integrations._forks import ForkLock
+from colpali_integrations._options import checked_text
+from colpali_integrations._paths import path_text
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.families import FAMILIES
@@ -75,10 +77,13 @@ def register_model(description: ModelDescription, *, replace: bool = False) -> M
 def registered_model(
     name_or_path: str | os.PathLike[str], local_dir: str | os.PathLike[str] | None
 ) -> ModelDescription | None:
-    """The description registered under a name; None for a path without `local_dir`, or an unknown string."""
-    if local_dir is None and isinstance(name_or_path, os.PathLike):
-        return None
-    return _models.get(os.fspath(name_or_path).lower())
+    """The description registered under a name; None for a path without `local_dir`, or an unknown string.
+
+    Raises:
+        ConfigurationError: it is neither a string nor a path.
+    """
+    name = path_text(name_or_path, ConfigurationError, "the name of a model")
+    return None if local_dir is None and isinstance(name_or_path, os.PathLike) else _models.get(name.lower())
 
 
 def trained_as(repository: str) -> ModelDescription | None:
@@ -96,6 +101,7 @@ def find_model(name: str) -> ModelDescription:
 
     Raises:
         ModelNotFoundError: no such model; the message lists the registered names.
+        ConfigurationError: the name is no string.
 
     Example:
         >>> find_model("ColTiny").dim
@@ -104,7 +110,7 @@ def find_model(name: str) -> ModelDescription:
         Traceback (most recent call last):
         colpali_integrations.errors.ModelNotFoundError: no model is registered as 'vidore/colflor' ...
     """
-    if (model := _models.get(name.lower())) is not None:
+    if (model := _models.get(checked_text(name, "the name of a model").lower())) is not None:
         return model
     others = f"{not_registered(name)} Checkpoints of the same architectures ({', '.join(FAMILIES)}) can be"
     opened = "opened as a folder, with config.json, tokenizer and weights; others are not supported."

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from colpali_integrations._logs import package_logger
-from colpali_integrations._options import checked_number
+from colpali_integrations._options import checked_flag, checked_number, checked_text
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
@@ -82,6 +82,11 @@ class DocumentSource:
         object.__setattr__(self, "pages", [1] if self.one_image else page_numbers(self.pages))
         object.__setattr__(self, "dpi", checked_number(self.dpi, "dpi", 0, above=True))
         checked_password(self.password)
+        for name in ("name", "document_id", "id"):
+            if getattr(self, name) is not None:
+                checked_text(getattr(self, name), name)
+        for name in ("pass_over", "isolate", "one_image", "include_image"):
+            object.__setattr__(self, name, checked_flag(getattr(self, name), name))
         for name in ("metadata", "extra_metadata"):
             checked_metadata(getattr(self, name), name)
         check_metadata(self.metadata, source=self.name)

@@ -24,7 +24,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from colpali_integrations._logs import package_logger
-from colpali_integrations.errors import ModelLoadError
+from colpali_integrations._paths import user_path
+from colpali_integrations.errors import ConfigurationError, ModelLoadError
 from colpali_integrations.models.builder.graph import GraphBuilder, QuantizedWeight
 from colpali_integrations.models.builder.quantization import Quantization
 from colpali_integrations.models.builder.weights import StoredTensor, read_header
@@ -166,9 +167,9 @@ def _identity(file: Path, changed: int) -> str:
 def _folder(cache_dir: str | os.PathLike[str] | None) -> Path:
     """The folder of the cache, which need not exist."""
     if cache_dir is not None:
-        return Path(cache_dir).expanduser() / "colpali-integrations"
+        return user_path(cache_dir, ConfigurationError, "cache_dir") / "colpali-integrations"
     if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser()
+        return user_path(named, ConfigurationError, CACHE_VARIABLE)
     return cache_folder().parent / "colpali-integrations"
 
 
