@@ -14,6 +14,8 @@ import colpali_integrations
 PACKAGE = Path(colpali_integrations.__file__).parent
 # Twins that differ today.
 _KNOWN: set[str] = set()
+# Of Python's asynchronous generators, where they are no twins of `send`, `throw` and `close` of its coroutines.
+_PROTOCOL = ("asend", "athrow", "aclose")
 
 
 def package_classes() -> list[type]:
@@ -45,7 +47,7 @@ def twins() -> list[tuple[type, str]]:
         for owner in package_classes()
         for name, function in vars(owner).items()
         if name.startswith("a") and (inspect.isfunction(method := inspect.unwrap(_function(function))))
-        if is_asynchronous(method) and defined_by_us(owner, name[1:])
+        if name not in _PROTOCOL and is_asynchronous(method) and defined_by_us(owner, name[1:])
     ]
 
 

@@ -539,7 +539,9 @@ class ColPali:
         """`embed_images` without blocking the event loop.
 
         `async for vectors in model.aembed_images(pages)` has one page after the other in memory; `await
-        model.aembed_images(pages)` returns a list.
+        model.aembed_images(pages)` returns a list. The result is a coroutine of that list, so that
+        `asyncio.create_task` and `asyncio.gather` take it. As every coroutine it is awaited once; a task may be awaited
+        again.
         """
         return in_thread(
             self.embed_images(

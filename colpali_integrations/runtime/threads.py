@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cache
@@ -101,20 +101,60 @@ async def collect(
     return await cancellable(work, workers=workers)
 
 
-class AsyncResults(AsyncGenerator[T, None]):
-    """Results that arrive one by one in an `async for`, or all together by `await`, as a list."""
+class AsyncResults(AsyncGenerator[T, None], Coroutine[Any, None, list[T]]):
+    """Results that arrive one by one in an `async for`, or all together by `await`, as a list.
+
+    It is an asynchronous generator and a coroutine, and works once, as each of these: `asyncio.create_task`, `gather`
+    and the others take it as the coroutine of the list. A second `await` is a RuntimeError, and so is an `await` beside
+    an `async for`, which would miss the results that the other one took. To read a list several times, keep it, or
+    await the task.
+
+    Example:
+        >>> import asyncio
+        >>> from colpali_integrations import ColPali
+        >>> async def ask(model):
+        ...     first, second = (asyncio.create_task(model.aembed_queries(text)) for text in ("low tide", "ebb"))
+        ...     return len(await first), len(await second), len(await first)
+        >>> asyncio.run(ask(ColPali.from_pretrained()))
+        (1, 1, 1)
+    """
 
     def __init__(self, results: AsyncGenerator[T, None]) -> None:
         self._results = results
+        self._iterated = False
+        self._awaited: Coroutine[Any, None, list[T]] | None = None
 
     def __await__(self) -> Generator[Any, None, list[T]]:
-        return self._all().__await__()
+        return self._coroutine().__await__()
+
+    def send(self, value: None) -> Any:
+        """As of every coroutine."""
+        return self._coroutine().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As of every coroutine."""
+        return self._coroutine().throw(*error)
+
+    def close(self) -> None:
+        """As of every coroutine."""
+        self._coroutine().close()
+
+    def _coroutine(self) -> Coroutine[Any, None, list[T]]:
+        """One coroutine for all calls, so that Python itself refuses a second `await`."""
+        if self._iterated:
+            raise RuntimeError("cannot await results of which an `async for` takes some; await or iterate, not both")
+        if self._awaited is None:
+            self._awaited = self._all()
+        return self._awaited
 
     async def _all(self) -> list[T]:
         return [result async for result in self._results]
 
     async def asend(self, value: None) -> T:
         """As of every asynchronous generator."""
+        if self._awaited is not None:
+            raise RuntimeError("cannot iterate over results that are awaited; await or iterate, not both")
+        self._iterated = True
         return await self._results.asend(value)
 
     async def athrow(self, *error: Any) -> T:

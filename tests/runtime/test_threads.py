@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Iterator
+
+import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.runtime.threads import in_thread
@@ -35,3 +38,70 @@ def test_work_ends_early() -> None:
 
     assert asyncio.run(first()) == 0
     assert closed == [True]
+
+
+def test_results_are_a_coroutine_of_their_list() -> None:
+    def tasks() -> list[asyncio.Task[list[int]]]:
+        return [asyncio.create_task(in_thread(iter(numbers))) for numbers in ([1, 2], [], [3])]
+
+    async def every_way() -> None:
+        results = in_thread(iter([1, 2]))
+        assert asyncio.iscoroutine(results)
+        assert inspect.isawaitable(results)
+        assert await results == [1, 2]
+        several = tasks()
+        assert [await task for task in several] == [[1, 2], [], [3]]
+        assert [await task for task in several] == [[1, 2], [], [3]], "a task answers again"
+        assert [*await asyncio.gather(in_thread(iter("a")), in_thread(iter("b")))] == [["a"], ["b"]]
+        assert await asyncio.wait_for(in_thread(iter("c")), 60) == ["c"]
+
+    asyncio.run(every_way(), debug=True)
+    assert asyncio.run(in_thread(iter([4]))) == [4]
+
+
+def test_results_are_read_once() -> None:
+    async def twice() -> None:
+        results = in_thread(iter([1, 2]))
+        assert await results == [1, 2]
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            await results
+        with pytest.raises(RuntimeError, match="await or iterate, not both"):
+            [result async for result in results]
+
+    async def both() -> None:
+        results = in_thread(iter([1, 2]))
+        assert await anext(results) == 1
+        with pytest.raises(RuntimeError, match="await or iterate, not both"):
+            await results
+        assert [result async for result in results] == [2]
+
+    asyncio.run(twice())
+    asyncio.run(both())
+
+
+def test_a_cancelled_task_ends_the_work() -> None:
+    closed, started = [], []
+
+    def numbers() -> Iterator[int]:
+        try:
+            for number in range(10**9):
+                started.append(number)
+                yield number
+        finally:
+            closed.append(True)
+
+    async def cancel() -> None:
+        task = asyncio.create_task(in_thread(numbers()))
+        while not started:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+    assert closed == [True]
+
+
+def test_results_that_nobody_reads_give_no_warning() -> None:
+    in_thread(iter([1])).close()
+    in_thread(iter([1]))
