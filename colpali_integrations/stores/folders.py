@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from colpali_integrations._options import checked_several, shown
 from colpali_integrations._paths import user_path
@@ -64,7 +64,8 @@ def find_documents(
         image_formats: further formats of images, whose files in folders are listed too; see `pages.load_image`.
 
     Returns:
-        Paths in the order of `paths`, within a folder by name; its `passed_over` counts the rest.
+        Paths in the order of `paths`, within a folder by name; its `passed_over` counts the rest, each file and folder
+        once, however many of the searched folders it is in.
 
     Raises:
         InputError: a path does not exist, or is a folder that cannot be read; or `paths` or `exclude` are none.
@@ -74,7 +75,7 @@ def find_documents(
         >>> [path.as_posix() for path in find_documents(["report.pdf", "reports/", "report.pdf"])]
         ['report.pdf', 'reports/2024.pdf']
     """
-    folders: dict[str, Path] = {}  # by their real paths: each is searched once
+    folders: dict[str, Path] = {}  # by their real paths: each is searched once as a root
     patterns = [exclude] if isinstance(exclude, str) else list(checked_several(exclude, "patterns, exclude=[...]"))
     suffixes = {".pdf", *image_suffixes(ImageLimits(image_formats=image_formats).image_formats)}
     search = _Search(suffixes, patterns, follow_symlinks)
@@ -83,12 +84,13 @@ def find_documents(
         path = user_path(name)
         if not path.exists():
             raise InputError(f"no such file or folder: {name}")
+        search.take(path)
         if not path.is_dir():
             files.setdefault(real_path(path), path)
         elif folders.setdefault(real_path(path), path) is path:
             for file in search.files(path):
                 files.setdefault(real_path(file), file)
-    return FoundDocuments(files.values(), search.passed_over.elements(), folder=next(iter(folders.values()), None))
+    return FoundDocuments(files.values(), search.passed_over, folder=next(iter(folders.values()), None))
 
 
 def several_paths(paths: Any) -> list[str | os.PathLike[str]]:
@@ -111,22 +113,34 @@ def several_paths(paths: Any) -> list[str | os.PathLike[str]]:
     return several
 
 
+# A place in a folder: the folder's real path and a name in it. A link and its target are two.
+_Place: TypeAlias = tuple[str, str]
+
+
 class _Search:
-    """A search through folders.
+    """A search through folders, which may lie in each other.
 
     Args:
         suffixes: of documents, in lower case.
         exclude: patterns of files.
         follow_symlinks: whether to search folders behind symbolic links.
-
-    Attributes:
-        passed_over: numbers by reason.
     """
 
     def __init__(self, suffixes: Collection[str], exclude: Sequence[str], follow_symlinks: bool) -> None:
         self._suffixes, self._exclude, self._follow_symlinks = suffixes, exclude, follow_symlinks
         self._searched: set[str] = set()  # real paths
-        self.passed_over: Counter[str] = Counter()
+        self._taken: set[_Place] = set()
+        self._passed_over: dict[_Place, str] = {}
+
+    @property
+    def passed_over(self) -> list[str]:
+        """The reason of each file and folder that was passed over in every search."""
+        return [reason for place, reason in self._passed_over.items() if place not in self._taken]
+
+    def take(self, path: Path) -> None:
+        """Count a file or folder as taken, which the search of another folder may pass over."""
+        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow the link
+        self._taken.add((os.path.realpath(folder), name))
 
     def files(self, root: Path) -> Iterator[Path]:
         """The documents in a folder and below, by name.
@@ -135,28 +149,32 @@ class _Search:
             InputError: the folder cannot be read.
         """
         try:
-            levels = [self._entries(root)]
+            levels = [self._level(root)]
         except OSError as error:
             raise InputError(f"cannot read the folder {root}: {error.strerror or error}") from error
         while levels:
-            entry = next(levels[-1], None)
+            folder, entries = levels[-1]
+            entry = next(entries, None)
             if entry is None:
                 levels.pop()
             elif (reason := self._reason(entry, root)) is not None:
-                self.passed_over[reason] += 1
+                self._passed_over[folder, entry.name] = reason
             elif not entry.is_dir():
+                self._taken.add((folder, entry.name))
                 yield Path(entry.path)
             elif not self._was_searched(entry.path):
                 try:
-                    levels.append(self._entries(entry.path))
+                    levels.append(self._level(entry.path))
                 except OSError:
-                    self.passed_over["unreadable_folder"] += 1
+                    self._passed_over[folder, entry.name] = "unreadable_folder"
 
-    def _entries(self, folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    def _level(self, folder: str | Path) -> tuple[str, Iterator[os.DirEntry[str]]]:
+        """The real path of a folder, and its entries by name."""
         with os.scandir(folder) as entries:
             found = iter(sorted(entries, key=lambda entry: entry.name))
-        self._searched.add(os.path.realpath(folder))
-        return found
+        place = os.path.realpath(folder)
+        self._searched.add(place)
+        return place, found
 
     def _was_searched(self, folder: str) -> bool:
         return self._follow_symlinks and os.path.realpath(folder) in self._searched

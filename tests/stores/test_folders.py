@@ -90,3 +90,23 @@ def test_folders_may_be_as_deep_as_the_system_allows(tmp_path: Path, monkeypatch
     assert len(find_documents("d")) == 1
     Path("/".join(["d"] * 1200), "a.pdf").unlink()
     os.removedirs("/".join(["d"] * 1200))  # it is too deep for pytest
+
+
+def test_folders_in_each_other_are_counted_once(shelf: Path) -> None:
+    (shelf / "a" / "link").symlink_to(shelf.parent / "outside")
+    expected = {"other_suffix": 2, "hidden": 2, "linked_folder": 1}
+    for folders in ([shelf], [shelf, shelf / "a"], [shelf / "a", shelf], [shelf, shelf / "a" / ".." / "a", shelf]):
+        found = find_documents(folders)
+        assert (len(found), found.passed_over) == (4, expected), folders
+
+
+def test_what_one_search_takes_is_not_passed_over_in_another(shelf: Path) -> None:
+    (shelf / "link").symlink_to(shelf.parent / "outside")
+    everything = [shelf, shelf / ".git", shelf / "link", shelf / "README", shelf / ".hidden.pdf"]
+    assert find_documents(everything).passed_over == {"other_suffix": 1}, "a/notes.txt"
+    # A pattern is compared with the path below each root: "draft*" of `a` is not excluded from `shelf`.
+    found = find_documents([shelf, shelf / "a"], exclude="draft.pdf")
+    assert found.passed_over == {"other_suffix": 2, "hidden": 2, "excluded": 1, "linked_folder": 1}
+    found = find_documents([shelf / "a", shelf], exclude="a/draft.pdf")
+    assert "draft.pdf" in {path.name for path in found}
+    assert "excluded" not in found.passed_over
