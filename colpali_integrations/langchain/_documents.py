@@ -20,6 +20,8 @@ from colpali_integrations._failures import item_error
 from colpali_integrations._options import checked_several
 from colpali_integrations._paths import is_folder
 from colpali_integrations.errors import ColPaliError, ConfigurationError, ImageError, InputError
+from colpali_integrations.pages._local_urls import is_file_url, read_file_url
+from colpali_integrations.pages._urls import is_web_url
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import check_metadata, document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
@@ -284,7 +286,9 @@ def _image_source(
     options: dict[str, Any] = {"index": index, "include_image": include_image, **identity}
     if isinstance(image, bytearray | memoryview):
         image = bytes(image)
-    if not isinstance(image, Blob | bytes | os.PathLike) and (not isinstance(image, str) or _is_uri(image)):
+    if isinstance(image, str) and is_file_url(image):
+        image = read_file_url(image)
+    if not isinstance(image, Blob | bytes | os.PathLike) and (not isinstance(image, str) or _is_remote(image)):
         name = image if isinstance(image, str) and not image.lower().startswith("data:") else None
         return document_source(partial(load, image), name=name, **options)
     source = document_source(image, one_image=True, **limits.options, **options)
@@ -317,8 +321,9 @@ def _raise(error: ColPaliError) -> NoReturn:
     raise error
 
 
-def _is_uri(text: str) -> bool:
-    return text.lower().startswith(("data:", "http://", "https://"))
+def _is_remote(text: str) -> bool:
+    """Whether a text is the content or the address of an image, and not the path of one."""
+    return text[:5].lower() == "data:" or is_web_url(text)
 
 
 class _File(io.BytesIO):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from colpali_integrations.errors import ImageError
 
-__all__ = ["read_data_uri", "read_file_url"]
+__all__ = ["is_file_url", "read_data_uri", "read_file_url"]
 
 # Messages show no more of a URI: it may hold megabytes of data, or a token in its query.
 _SHOWN = 40
@@ -38,6 +38,11 @@ def read_data_uri(uri: str) -> bytes:
         return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except binascii.Error as error:
         raise ImageError(f"malformed base64 in data URI {uri[:_SHOWN]!r}...: {error}") from error
+
+
+def is_file_url(text: str) -> bool:
+    """Whether a text is a `file:` URL, as RFC 8089 has them: "file:/page.png" and "file:///page.png"."""
+    return text[:6].lower() == "file:/"
 
 
 def read_file_url(url: str) -> Path:

@@ -30,7 +30,7 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from colpali_integrations._options import checked_number
+from colpali_integrations._options import checked_number, checked_text, shown
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import (
@@ -46,7 +46,7 @@ from colpali_integrations.pages.identity import (
 )
 from colpali_integrations.pages.images import ImagePages, image_name, load_image
 from colpali_integrations.pages.metadata import checked_metadata, picture_hash
-from colpali_integrations.pages.pdf import Pdf, is_pdf, open_pdf, page_numbers, whole_number
+from colpali_integrations.pages.pdf import Pdf, is_pdf, open_named_pdf, page_numbers, whole_number
 from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64
 
 __all__ = ["DEFAULT_DPI", "DocumentPage", "PagedDocument", "Source"]
@@ -59,7 +59,8 @@ class PagedDocument:
 
     Args:
         source: a path, the bytes, or a picture in memory.
-        name: stored as `source` in the metadata, instead of the path: a URL or a file name.
+        name: stored as `source` in the metadata, instead of the path: a URL or a file name. Messages about content
+            without a path show it too.
         document_id: instead of one derived from the location and `metadata`.
         metadata: the caller's own values, for every page. They are part of the derived identity.
         extra_metadata: values for every page that are no part of the identity, such as those of a framework's reader.
@@ -104,9 +105,11 @@ class PagedDocument:
         image_formats: Iterable[str] = (),
     ) -> None:
         dpi = checked_number(dpi, "dpi", 0, above=True)
+        if name is not None:
+            checked_text(name, "name")
         if document_id is not None and not isinstance(document_id, str):
             raise ConfigurationError(f"document_id must be a string, got {document_id!r}")
-        self.source: str | bytes | Image.Image = os.fspath(source) if isinstance(source, os.PathLike) else source
+        self.source = _checked_source(source)
         self.path = real_path(self.source) if isinstance(self.source, str) else None
         self._tags = checked_metadata(metadata)
         self.metadata = {**checked_metadata(extra_metadata, "extra_metadata"), **self._tags}
@@ -173,17 +176,21 @@ class PagedDocument:
         if self._pdf is None:
             assert not isinstance(self.source, Image.Image)
             self._check_unchanged()
-            self._pdf = open_pdf(self.path or self.source, password=self._password, isolate=self._isolate)
-            self._pdf.name = image_name(self.source)
+            source = self.path or self.source
+            self._pdf = open_named_pdf(source, self._shown, password=self._password, isolate=self._isolate)
         return self._pdf
 
     @property
     def _opened_image(self) -> ImagePages:
         if self._pages is None:
             assert not isinstance(self.source, Image.Image)
-            name = image_name(self.source) if isinstance(self.source, str) else self._name or image_name(self.source)
-            self._pages = ImagePages(self.path or self.source, self._limits, name)
+            self._pages = ImagePages(self.path or self.source, self._limits, self._shown)
         return self._pages
+
+    @property
+    def _shown(self) -> str:
+        """The name in errors and log entries: the path as given, or the name of content without one."""
+        return image_name(self.source if isinstance(self.source, str) else self._name or self.source)
 
     def _picture(self, number: int) -> Image.Image:
         """The picture of a page of an image. The last one stays in memory, because its size is asked for first."""
@@ -207,6 +214,16 @@ class PagedDocument:
             raise InputError("file name is not valid UTF-8 and cannot be stored; rename the file") from error
         url = name if name is not None and "://" in name else None  # the file is a copy, such as a download
         return document_id(url or self.path or name or f"sha256:{self.digest}", self._tags)
+
+
+def _checked_source(source: Any) -> str | bytes | Image.Image:
+    if isinstance(source, str | bytes | Image.Image):
+        return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, os.PathLike) and isinstance(path := os.fspath(source), str):
+        return path
+    raise InputError(f"expected a document, which is a path, bytes or a PIL image, got {shown(source)}")
 
 
 class DocumentPage:

@@ -20,8 +20,9 @@ from PIL import Image
 
 from colpali_integrations._forks import hold_during_forks
 from colpali_integrations._logs import package_logger
+from colpali_integrations._options import checked_timeout, checked_whole
 from colpali_integrations.errors import ImageError
-from colpali_integrations.pages._local_urls import read_data_uri, read_file_url
+from colpali_integrations.pages._local_urls import is_file_url, read_data_uri, read_file_url
 from colpali_integrations.pages._urls import is_web_url, shown_url
 from colpali_integrations.pages._walks import file_frames
 from colpali_integrations.pages.decoding import check_size, is_unread, load_pixels, open_picture, upright_rgb
@@ -75,13 +76,13 @@ def load_image(
     """Read an image of any kind as RGB: turned by its EXIF orientation, transparency on white, 16 bits scaled to 8.
 
     Args:
-        source: a path, `data:` URI or http(s) URL; encoded bytes; an open binary file (rewound first); a PIL image;
-            an array (height, width), (height, width, 1, 3 or 4) or (1, 3 or 4, height, width) of uint8, uint16, bool,
-            or floats in [0, 1]; or an object with such a picture as `image` (a `PdfPage`). For a file with several
-            frames, the first one is read, with a log entry; for a PIL image, its current frame.
+        source: a path, `data:` URI, `file:` or http(s) URL; encoded bytes; an open binary file (rewound first); a PIL
+            image; an array (height, width), (height, width, 1, 3 or 4) or (1, 3 or 4, height, width) of uint8, uint16,
+            bool, or floats in [0, 1]; or an object with such a picture as `image` (a `PdfPage`). For a file with
+            several frames, the first one is read, with a log entry; for a PIL image, its current frame.
         allow_urls: whether http(s) URLs may be fetched, from public addresses.
         allow_private_urls: whether they may be fetched from this machine and private networks too.
-        timeout: seconds for a URL.
+        timeout: seconds for a URL, with its redirects.
         max_bytes: the largest body accepted from a URL.
         max_pixels: the most pixels of a picture that is decoded. Decoding may take six bytes for each of them, so that
             a picture with transparency or of some formats may have fewer; see `docs/strangers.md`. Arrays, and PIL
@@ -94,7 +95,7 @@ def load_image(
 
     Raises:
         ImageError: `source` cannot be read as an image, has another format, or is beyond the limit.
-        ConfigurationError: max_pixels or image_formats has an invalid value.
+        ConfigurationError: timeout, max_bytes, max_pixels or image_formats has an invalid value.
 
     Example:
         >>> import numpy as np
@@ -102,6 +103,7 @@ def load_image(
         (255, 255, 255)
     """
     limits = ImageLimits(max_pixels, image_formats)
+    timeout, max_bytes = checked_timeout(timeout, "timeout"), checked_whole(max_bytes, "max_bytes")
     if isinstance(source, HasImage) and not isinstance(source, Image.Image):
         source = source.image
     with _named_errors(source):
@@ -187,8 +189,7 @@ def image_name(source: object) -> str:
 def _content(source: object, allow_urls: bool, allow_private_urls: bool, timeout: float, max_bytes: int) -> bytes:
     """The bytes of an encoded image."""
     if isinstance(source, str):
-        scheme = source[:8].lower()  # the case of schemes does not matter (RFC 3986)
-        if scheme.startswith("data:"):
+        if source[:5].lower() == "data:":  # the case of schemes does not matter (RFC 3986)
             return read_data_uri(source)
         if is_web_url(source):
             if not allow_urls:
@@ -199,7 +200,7 @@ def _content(source: object, allow_urls: bool, allow_private_urls: bool, timeout
             from colpali_integrations.pages._fetch import fetch_url  # slow to import
 
             return fetch_url(source, timeout=timeout, max_bytes=max_bytes, allow_private=allow_private_urls)
-        if scheme.startswith("file://"):
+        if is_file_url(source):
             source = read_file_url(source)
     if isinstance(source, (str, os.PathLike)):
         return _file_at(source)

@@ -30,6 +30,7 @@ __all__ = [
     "checked_password",
     "is_pdf",
     "missing_fonts_message",
+    "open_named_pdf",
     "open_pdf",
     "page_numbers",
     "pages_and_failures",
@@ -168,7 +169,12 @@ def open_pdf(source: PdfSource, *, password: str | None = None, isolate: bool = 
         (2, (596, 842), True)
         >>> pdf.close()
     """
-    return _OpenPdf(image_name(source), _reader(source, password, isolate))
+    return open_named_pdf(source, image_name(source), password=password, isolate=isolate)
+
+
+def open_named_pdf(source: PdfSource, name: str, *, password: str | None = None, isolate: bool = True) -> Pdf:
+    """`open_pdf` of a document that errors and log entries call by a name, such as content without a path."""
+    return _OpenPdf(name, _reader(source, name, password, isolate))
 
 
 def is_pdf(source: str | os.PathLike[str] | bytes) -> bool:
@@ -461,8 +467,8 @@ class _LockedReader:
             self._reader.close()
 
 
-def _reader(source: Any, password: str | None, isolate: bool) -> _Reader:
-    name, content, password = image_name(source), _checked(source), checked_password(password)
+def _reader(source: Any, name: str, password: str | None, isolate: bool) -> _Reader:
+    content, password = _checked(source, name), checked_password(password)
     try:
         return IsolatedReader(content, password) if isolate else _LockedReader(content, password)
     except ConfigurationError:
@@ -473,9 +479,8 @@ def _reader(source: Any, password: str | None, isolate: bool) -> _Reader:
         raise PdfError(f"{name} {reason}" if is_sentence else f"{name} cannot be opened: {reason}") from error
 
 
-def _checked(source: Any) -> Path | bytes:
+def _checked(source: Any, name: str) -> Path | bytes:
     """The path of an existing file, or bytes; neither is empty."""
-    name = image_name(source)
     if isinstance(source, (str, os.PathLike)):
         path = user_path(source, PdfError)
         if not path.is_file():

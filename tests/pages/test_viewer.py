@@ -366,6 +366,7 @@ def test_a_missing_font_is_named_and_the_text_stays(caplog: pytest.LogCaptureFix
         [page] = document.pages()
         assert page.content == "हिन्दी"
         assert document.missing_fonts == {1: ("Absent",)}
+    assert "poem.pdf, page 1: not drawn are characters of Absent" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["ab рус c", "Łódź", "日本", "ไทย", "ελλη"])
