@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from enum import Enum
 from typing import Any
+
+import numpy as np
 
 from colpali_integrations._options import checked_number, shown
 from colpali_integrations.errors import ConfigurationError
@@ -27,6 +31,7 @@ __all__ = [
     "picture_hash",
     "picture_key",
     "storable_metadata",
+    "storage_fault",
 ]
 
 _PAGE_HASH = re.compile("[0-9a-f]{64}")
@@ -104,16 +109,79 @@ def storable_metadata(values: Any, name: str = "metadata") -> dict[str, Any]:
     Example:
         >>> storable_metadata({"when": {1, 2}})
         Traceback (most recent call last):
-        colpali_integrations.errors.ConfigurationError: metadata: JSON cannot hold 'when', which is {1, 2} (Object of...
+        colpali_integrations.errors.ConfigurationError: metadata: JSON cannot hold 'when', which is {1, 2}; pass list...
     """
     tags = checked_metadata(values, name)
-    for key, value in tags.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            reason = "it has too many levels" if isinstance(error, RecursionError) else str(error)
-            raise ConfigurationError(f"{name}: JSON cannot hold {key!r}, which is {shown(value)} ({reason})") from error
+    if (fault := storage_fault(tags)) is not None:
+        raise ConfigurationError(f"{name}: {fault}")
     return tags
+
+
+def storage_fault(values: Mapping[str, Any]) -> str | None:
+    """What is wrong with metadata that a store cannot keep: the key, its value, and what to pass instead.
+
+    Args:
+        values: with any values.
+
+    Returns:
+        The message; None where JSON can write them all.
+
+    Example:
+        >>> from datetime import date
+        >>> storage_fault({"title": "Tides", "read_on": date(2024, 1, 31)})
+        "JSON cannot hold 'read_on', which is datetime.date(2024, 1, 31); pass value.isoformat(), a text"
+    """
+    for key, value in values.items():
+        if (reason := _unwritable({key: value})) is not None:
+            too_deep = isinstance(reason, RecursionError)
+            advice = "it has too many levels" if too_deep else _advice(_unwritable_part(value))
+            return f"JSON cannot hold {key!r}, which is {_shown(value)}; {advice}"
+    return None
+
+
+def _unwritable(value: object) -> Exception | None:
+    """The reason why JSON cannot write a value; None where it can."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return error
+    return None
+
+
+def _unwritable_part(value: object) -> object:
+    """The innermost part of a value that JSON cannot write."""
+    inside: Collection[object] = value.values() if isinstance(value, dict) else ()
+    if isinstance(value, list | tuple):
+        inside = value
+    return next((_unwritable_part(one) for one in inside if _unwritable(one) is not None), value)
+
+
+def _advice(value: object) -> str:
+    """What to pass in the place of a value that JSON cannot write."""
+    if hasattr(value, "isoformat"):
+        return "pass value.isoformat(), a text"
+    if isinstance(value, np.generic):
+        return "pass value.item(), a number of Python"
+    if isinstance(value, np.ndarray):
+        return "pass value.tolist()"
+    if isinstance(value, os.PathLike):
+        return "pass str(value)"
+    if isinstance(value, Enum):
+        return "pass value.value"
+    if isinstance(value, set | frozenset):
+        return "pass list(value)"
+    if isinstance(value, float):
+        return "pass None, because JSON has neither NaN nor infinity"
+    if isinstance(value, str):
+        return "pass valid Unicode: it has a lone surrogate"
+    return "pass texts, finite numbers, bools, None, and lists and dicts of these with texts as keys"
+
+
+def _shown(value: object) -> str:
+    try:
+        return shown(value)
+    except RecursionError:
+        return f"a {type(value).__name__}"
 
 
 def content_key(metadata: Mapping[str, Any], text: str) -> str:

@@ -12,6 +12,7 @@ from colpali_integrations._options import shown
 from colpali_integrations.errors import StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
+from colpali_integrations.pages.metadata import storage_fault
 from colpali_integrations.stores.limits import MAX_ID_LENGTH, check_depth, check_size
 
 __all__ = ["Entry", "Hit", "field_of", "id_of"]
@@ -114,7 +115,8 @@ class Entry:
             copy: dict[str, Any] = json.loads(json.dumps(payload, allow_nan=False))
             size = len(json.dumps(payload, ensure_ascii=False).encode())
         except (TypeError, ValueError) as error:
-            raise StoreError(f"{self.name}: metadata cannot be written as JSON ({error})") from error
+            fault = storage_fault(self.metadata) or error
+            raise StoreError(f"{self.name}: metadata cannot be written as JSON: {fault}") from error
         check_size(self.name, payload, size)
         copy = {key: value for key, value in copy.items() if value or key == "id"}
         if inexact := {key: value for key, value in copy.items() if _is_inexact(value)}:

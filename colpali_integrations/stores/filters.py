@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -179,6 +180,8 @@ class Condition(Filter):
         advice = ""
         if hasattr(self.value, "isoformat"):
             advice = "; metadata cannot hold dates: store and compare value.isoformat()"
+        elif isinstance(self.value, os.PathLike):
+            advice = "; metadata hold paths as texts: compare str(value)"
         elif self.op not in _MANY and isinstance(self.value, list | tuple | set | frozenset):
             advice = "; for several values use $in, $any or $all"
         elif isinstance(self.value, Mapping):
@@ -375,6 +378,15 @@ _COMBINATIONS: dict[str, Callable[[tuple[Filter, ...]], Filter]] = {
     "$nor": lambda parts: Not(Or(parts)),
 }
 _OPERATORS = tuple(op.value for op in Operator)
+_PART = "use $text for a part of a text, or $itext in capitals or not"
+# Operators of other libraries, and what to use instead.
+_GUESSES = {
+    **dict.fromkeys(("$like", "$ilike", "$match", "$search", "$substring", "$contains_text"), f"{_PART}, without %"),
+    **dict.fromkeys(("$startswith", "$endswith", "$startsWith", "$endsWith", "$prefix", "$suffix"), _PART),
+    **dict.fromkeys(("$regex", "$re", "$glob"), f"there are no patterns; {_PART}"),
+    **dict.fromkeys(("$not_contains", "$ncontains"), "use {'$not': {'$contains': ...}}"),
+    "$between": "use {'$gte': ..., '$lte': ...}",
+}
 
 
 def _parsed(where: Any, place: str, level: int) -> Filter:
@@ -412,7 +424,8 @@ def _condition(field: Any, op: Any, value: Any, level: int) -> Filter:
         check_levels(level + 1)
         return Not(_entry(field, value, level + 1))
     if op not in _OPERATORS:
-        advice = _alternatives(op, (*_OPERATORS, "$not"))
+        advice = _GUESSES.get(op) if isinstance(op, str) else None
+        advice = advice or _alternatives(op, (*_OPERATORS, "$not"))
         raise InputError(f"the filter on {field!r} has the unknown operator {op!r}: {advice}")
     if value is None and op in ("$eq", "$ne"):
         return Condition(field, Operator.EXISTS, op == "$ne")

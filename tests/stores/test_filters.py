@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,11 @@ def test_numpy_scalars_are_values() -> None:
         ({"page": {"$gtt": 3}}, ["'page'", "'$gtt'", "did you mean '$gt'", "$itext"]),
         ({"page": {"gte": 3}}, ["did you mean '$gte'"]),
         ({"page": {"number": 3}}, ["'number'", "Known are"]),
+        ({"name": {"$like": "%x%"}}, ["unknown operator '$like'", "use $text for a part of a text", "without %"]),
+        ({"name": {"$regex": "x.*"}}, ["unknown operator '$regex'", "there are no patterns", "$itext"]),
+        ({"name": {"$startswith": "x"}}, ["$text"]),
+        ({"page": {"$between": [1, 3]}}, ["use {'$gte': ..., '$lte': ...}"]),
+        ({"source": Path("a.pdf")}, ["compare str(value)"]),
         ({"$an": []}, ["'$an'", "did you mean '$and'"]),
         ({"$gt": 3}, ["$gt belongs within a field"]),
         ({"page": {}}, ["'page'", "empty"]),
