@@ -45,7 +45,6 @@ from colpali_integrations.stores import (
     Settings,
     ingest,
     parse_filter,
-    stored_settings,
 )
 from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
@@ -54,6 +53,7 @@ from colpali_integrations.stores.opening import (
     continued,
     refuse_other_model,
     registered_options,
+    settings_at,
     with_secrets,
     without_secrets,
 )
@@ -118,7 +118,8 @@ class ColPaliVectorStore(VectorStore):
         embedding: the encoder; None for the registered model that made the store, ColTiny for a new one. Options that
             it leaves out, such as `precision`, are those of the store's pages.
         store: an open `MultiVectorStore`, instead of `path`, `url` or `client`.
-        path: a folder, which is made if it is missing. Without a place the store is in memory.
+        path: a folder, which is made if it is missing, once the model is loaded. Without a place the store is in
+            memory.
         url: of a Qdrant server or cluster.
         client: a ready `QdrantClient`.
         collection_name: on the server.
@@ -138,6 +139,7 @@ class ColPaliVectorStore(VectorStore):
         FingerprintError: a model of another space made the store; the message names both. Adding pages also raises it
             where they are made with other settings, such as another precision.
         StoreError: the store cannot be opened.
+        ModelError: the model of a new store cannot be loaded; no folder or collection is made then.
         ConfigurationError: embeddings of single vectors, or arguments that contradict each other or the store.
 
     Example:
@@ -190,7 +192,7 @@ class ColPaliVectorStore(VectorStore):
             self._embedding = _chosen(embedding, store.settings, store.where)
             store.require_space(self.model)
         else:
-            settings, where = _settings_at(path, url, client, collection_name, client_options)
+            settings, where = settings_at(collection_name=collection_name, **places, **client_options)
             self._embedding = _chosen(embedding, settings, where)
             store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
         self.store = store
@@ -794,23 +796,6 @@ def _chosen(embedding: ColPaliEmbeddings | None, settings: Settings | None, wher
     refuse_other_model(settings.model, registered_description(embedding.model_name, embedding.options), where=where)
     options = continued(settings.model, embedding.model_name, embedding.options)
     return embedding if options == embedding.options else embedding.model_copy(update={"options": options})
-
-
-def _settings_at(
-    path: str | os.PathLike[str] | None, url: str | None, client: Any, collection_name: str, options: dict[str, Any]
-) -> tuple[Settings | None, str]:
-    """Read the settings of a store, None where there is none yet, and name it for messages."""
-    settings, where = None if path is None else stored_settings(path), f"the store {path}"
-    if path is None and (url is not None or client is not None):
-        from colpali_integrations.stores.qdrant.server import connect, read_manifest
-
-        where = f"the collection {collection_name!r}"
-        connection = client if client is not None else connect(url or "", **options)
-        if (manifest := read_manifest(connection, collection_name)) is not None:
-            settings = Settings.from_dict(manifest, where=where)
-        if client is None:
-            connection.close()
-    return settings, where
 
 
 def _per_item(values: Iterable[T] | None, number: int, name: str) -> Sequence[T | None]:

@@ -185,8 +185,7 @@ def index_documents(
         report = ingest(sources, store=store, model=model, **options)
     else:
         if sources and stored_settings(store) is None:
-            model = open_model(model, stored_model(model))
-            model.load()  # before the store is made: a new store stays bound to its model
+            model = open_model(model, stored_model(model))  # loaded before the store is made
         with MultiVectorStore.open(store, model=model) as destination:
             report = ingest(sources, store=destination, model=model, **options)
     report.passed_over = dict(documents.passed_over)

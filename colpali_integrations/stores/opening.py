@@ -28,7 +28,8 @@ from colpali_integrations.stores.settings import FirstStage, Settings, StoredMod
 
 __all__ = [
     *("ModelLike", "continued", "continued_options", "open_engine", "open_model", "question_model"),
-    *("refuse_other_model", "registered_options", "stored_model", "stored_settings", "with_secrets", "without_secrets"),
+    *("refuse_other_model", "registered_options", "settings_at", "stored_model", "stored_settings"),
+    *("with_secrets", "without_secrets"),
 ]
 
 ModelLike: TypeAlias = "ColPali | ModelDescription | StoredModel | str | os.PathLike[str]"
@@ -241,6 +242,53 @@ def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
     return None if manifest is None else Settings.from_dict(manifest, where=f"the store {path}")
 
 
+def settings_at(
+    *,
+    path: str | os.PathLike[str] | None = None,
+    url: str | None = None,
+    client: Any = None,
+    collection_name: str = "pages",
+    **options: Any,
+) -> tuple[Settings | None, str]:
+    """The settings of the store at a place, read before its model is loaded, and the name of the place for messages.
+
+    Args:
+        path: a folder.
+        url: of a Qdrant server.
+        client: a ready `QdrantClient`.
+        collection_name: of the collection on the server.
+        **options: those of `MultiVectorStore.open`; only those for `QdrantClient` count.
+
+    Returns:
+        None for the settings where there is no store yet, as in memory.
+
+    Raises:
+        StoreError: it cannot be read.
+        ConfigurationError: an option is invalid.
+
+    Example:
+        >>> settings, where = settings_at(path="my-index")
+        >>> settings.model.name, where
+        ('coltiny', 'the store my-index')
+    """
+    if path is not None:
+        return stored_settings(path), f"the store {path}"
+    if url is None and client is None:
+        return None, MemoryEngine.where
+    from colpali_integrations.stores.qdrant import server as qdrant_server
+
+    client_options = {name: value for name, value in options.items() if name not in _OPTIONS}
+    _check_client_options(url, client_options)
+    connection = client if url is None else qdrant_server.connect(url, **client_options)
+    try:
+        where = f"the collection {collection_name!r}"
+        manifest = qdrant_server.read_manifest(connection, collection_name)
+        return None if manifest is None else Settings.from_dict(manifest, where=where), where
+    finally:
+        if client is None:
+            connection.close()
+
+
 def open_engine(
     path: str | os.PathLike[str] | None,
     url: str | None,
@@ -252,6 +300,9 @@ def open_engine(
     client_options: Mapping[str, Any],
 ) -> tuple[Engine, Settings]:
     """Open the engine of an existing store, after checking its settings, or create it.
+
+    A new store stays bound to its model. So a `ColPali` is loaded before a folder or collection is made for it, and one
+    that cannot be loaded leaves nothing behind.
 
     Args:
         path: a folder.
@@ -267,16 +318,11 @@ def open_engine(
         ConfigurationError: more than one place, an unknown option, or a store that was made with other options.
         FingerprintError: the store was made by a model of another space.
         StoreError: it cannot be opened, or does not exist and there is no model to create it for.
+        ModelError: the model of a new store cannot be loaded.
     """
     if sum(place is not None for place in (path, url, client)) > 1:
         raise ConfigurationError("a store is in one place: pass path= or url= or client=, or none for memory")
-    misspelt = [
-        name for name in client_options if name in _GUESSES or (url is None and get_close_matches(name, _OPTIONS))
-    ]
-    if misspelt:
-        raise unknown_option("MultiVectorStore.open", misspelt, _OPTIONS, _GUESSES)
-    if client_options and url is None:
-        raise ConfigurationError(f"{', '.join(client_options)}: options of a server's client need url=")
+    _check_client_options(url, client_options)
     if collection_options and url is None and client is None:
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
     in_folder = {key: value for key, value in folder_options.items() if value is not None}
@@ -285,7 +331,10 @@ def open_engine(
     requested = {key: value for key, value in options.items() if value is not None}
     if path is not None:
         folder = user_path(path, StoreError)
-        settings = _settings(read_manifest(folder), requested, f"the store {path}", default="ward")
+        manifest = read_manifest(folder)
+        settings = _settings(manifest, requested, f"the store {path}", default="ward")
+        if manifest is None and not in_folder.get("read_only"):
+            _load(requested["model"])
         engine: Engine = FolderEngine(folder, schema=settings.schema, manifest=settings.to_dict(), **in_folder)
     elif url is not None or client is not None:
         from colpali_integrations.stores.qdrant import server as qdrant_server
@@ -294,6 +343,8 @@ def open_engine(
         where = f"the collection {collection_name!r} at {url or 'the client'}"
         manifest = qdrant_server.read_manifest(connection, collection_name)
         settings = _settings(manifest, requested, where, default="ward")
+        if manifest is None:
+            _load(requested["model"])
         engine = qdrant_server.QdrantServerEngine(
             connection,
             collection_name,
@@ -308,6 +359,21 @@ def open_engine(
     # Two processes may create the store at the same time; the second one must accept the settings of the first.
     requested["model"] = settings.model
     return engine, _settings(engine.manifest, requested, engine.where, default="exact")
+
+
+def _check_client_options(url: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse options that are neither of a store nor of a server's client, or have no server."""
+    misspelt = [name for name in options if name in _GUESSES or (url is None and get_close_matches(name, _OPTIONS))]
+    if misspelt:
+        raise unknown_option("MultiVectorStore.open", misspelt, _OPTIONS, _GUESSES)
+    if options and url is None:
+        raise ConfigurationError(f"{', '.join(options)}: options of a server's client need url=")
+
+
+def _load(model: ModelLike) -> None:
+    """Load a model; a name, a folder or a description tells only which model it is."""
+    if isinstance(model, ColPali):
+        model.load()
 
 
 def _settings(

@@ -128,7 +128,8 @@ class MultiVectorStore:
             StoreError: it cannot be opened, or it does not exist and `model` is missing.
             FingerprintError: it was made by a model of another space; the message shows both.
             ModelNotFoundError: `model` is a name that is not known.
-            ModelLoadError: `model` is a folder without a model, or with one that is not supported.
+            ModelLoadError: `model` is a folder without a model, or with one that is not supported; or it is a `ColPali`
+                that cannot be loaded, for a new store, of which nothing is made then.
             ConfigurationError: it was made with another first stage or language, arguments contradict each other, or an
                 option is unknown.
             MissingExtraError: qdrant-client is not installed, for `url`.
