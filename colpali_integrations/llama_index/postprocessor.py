@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, model_validator
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -163,6 +163,15 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
     max_pixels: int = Field(default=MAX_PIXELS, gt=0, description="The most pixels of an image.")
     image_formats: list[str] = Field(default_factory=list, description="Further formats of images.")
 
+    @model_validator(mode="after")
+    def _check_image_formats(self) -> PageImagePostprocessor:
+        """Refuse an unknown format now, not at the first node."""
+        self._limits()
+        return self
+
+    def _limits(self) -> ImageLimits:
+        return ImageLimits(self.max_pixels, self.image_formats)
+
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
@@ -172,8 +181,7 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
         reference = node_image(result.node) if isinstance(result.node, ImageNode) else None
         if not isinstance(reference, PageReference):
             return result
-        limits = ImageLimits(self.max_pixels, self.image_formats)
-        content, kind = reference.encode(dpi=self.dpi, password=self.password, limits=limits)
+        content, kind = reference.encode(dpi=self.dpi, password=self.password, limits=self._limits())
         # Without image_path: ImageNode.get_content_blocks refuses one that is not a file.
         update = {"image": base64.b64encode(content).decode("ascii"), "image_path": None, "image_mimetype": kind}
         return NodeWithScore(node=result.node.model_copy(update=update), score=result.score)

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.bridge.pydantic import Field, model_validator
 from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import ImageNode
 
+from colpali_integrations._options import checked_several
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.llama_index._components import StrictComponent
 from colpali_integrations.llama_index.schema import page_node
 from colpali_integrations.pages.document import DEFAULT_DPI
-from colpali_integrations.pages.formats import MAX_PIXELS
+from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import document_id as derived_id
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import DocumentSource
@@ -79,6 +80,15 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
     image_formats: list[str] = Field(default_factory=list, description="Further formats of images.")
     on_error: Literal["raise", "skip"] = Field(default="raise", description="Raise or skip unreadable pages.")
 
+    @model_validator(mode="after")
+    def _check_image_formats(self) -> PdfPageReader:
+        """Refuse an unknown format now, not at the first document."""
+        self._limits()
+        return self
+
+    def _limits(self) -> ImageLimits:
+        return ImageLimits(self.max_pixels, self.image_formats)
+
     def lazy_load_data(  # type: ignore[override]  # nodes, which BaseReader's signature does not foresee
         self,
         file: str | os.PathLike[str] | bytes | Iterable[str | os.PathLike[str]],
@@ -121,7 +131,8 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
             ConfigurationError: `pages` are not 1-based whole numbers, or `name` or `document_id` comes with several
                 documents, or `document_id` with a folder.
         """
-        sources = [file] if isinstance(file, (str, os.PathLike, bytes)) else list(file)
+        is_one = isinstance(file, (str, os.PathLike, bytes))
+        sources: list[Any] = [file] if is_one else list(checked_several(file, "a file, a folder or several"))
         check_document_id(document_id, sources)
         contents = [one for one in sources if isinstance(one, bytes)]
         paths = [one for one in sources if not isinstance(one, bytes)]
@@ -162,7 +173,7 @@ class PdfPageReader(StrictComponent, BasePydanticReader):
             identity = document_id or derived_id(fs.unstrip_protocol(key), tags)
             documents.append(source(partial(_content, fs, key), name or key, identity))
         for entry in read_documents(documents, on_error=self.on_error, progress=progress):
-            yield page_node(entry.text, entry.metadata)
+            yield page_node(entry.text, entry.metadata, limits=self._limits())
 
     def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
         """Read all pages at once; see `lazy_load_data`."""

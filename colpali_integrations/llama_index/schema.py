@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.types import BaseContentBlock, ImageBlock
-from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.bridge.pydantic import BaseModel, PrivateAttr
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -44,7 +44,7 @@ from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.formats import ImageLimits, formats_of
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, real_path, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
-from colpali_integrations.pages.metadata import describes_page, page_number, picture_key
+from colpali_integrations.pages.metadata import describes_page, page_number, picture_key, storage_fault
 from colpali_integrations.pages.pdf import PdfPage, is_pdf
 from colpali_integrations.pages.reference import (
     Roots,
@@ -414,7 +414,12 @@ class PageNode(ImageNode):
 
     LlamaIndex's stores treat it as an `ImageNode`: class name, JSON and equality are the same. `ImageNode` itself fails
     for "report.pdf#page=3", and sends a picture of unknown type as "data:None"; this class sends a PNG.
+
+    It decodes what its reader decodes (`image_formats=`, `max_pixels=`), or the `embed_model` of the store that
+    returned it. Its JSON holds neither, because files from elsewhere must not choose which decoders run.
     """
+
+    _limits: ImageLimits = PrivateAttr(default=_LIMITS)
 
     __hash__ = None  # type: ignore[assignment]  # as every node's
 
@@ -426,6 +431,10 @@ class PageNode(ImageNode):
         """
         return super().as_related_node_info().model_copy(update={"node_type": ObjectType.TEXT})
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._limits = (state.get("__pydantic_private__") or {}).get("_limits", _LIMITS)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ImageNode) and self.__dict__ == other.__dict__
 
@@ -436,7 +445,9 @@ class PageNode(ImageNode):
             InputError: the page's file is missing, or has changed since it was indexed.
         """
         reference = node_image(self)
-        return BytesIO(reference.encode()[0]) if isinstance(reference, PageReference) else super().resolve_image()
+        if isinstance(reference, PageReference):
+            return BytesIO(reference.encode(limits=self._limits)[0])
+        return super().resolve_image()
 
     def get_content_blocks(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> list[BaseContentBlock]:
         """Metadata and picture, for a chat message.
@@ -444,7 +455,7 @@ class PageNode(ImageNode):
         Raises:
             InputError: the page's file is missing, or has changed since it was indexed.
         """
-        return [*self.get_metadata_content_blocks(metadata_mode), image_block(self)]
+        return [*self.get_metadata_content_blocks(metadata_mode), image_block(self, limits=self._limits)]
 
 
 _TYPES: dict[str, type[BaseNode]] = {
@@ -452,7 +463,9 @@ _TYPES: dict[str, type[BaseNode]] = {
 }
 
 
-def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None = None) -> PageNode:
+def page_node(
+    content: str, metadata: Mapping[str, Any], *, node_id: str | None = None, limits: ImageLimits = _LIMITS
+) -> PageNode:
     """Make the node of a page.
 
     The page is its own source document (`ref_doc_id`), as with LlamaIndex's own PDF readers. An upserting
@@ -462,6 +475,7 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
         content: the text layer, or the page's name.
         metadata: see `pages.document`; base64 in it becomes the node's `image`.
         node_id: instead of one derived from `document_id` (or `source`) and `page`.
+        limits: size and formats of images, by which the node draws itself.
 
     Returns:
         The node; its `image_path` refers to the page, from which the picture is drawn on demand.
@@ -484,7 +498,7 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
     else:
         # LlamaIndex guesses the type itself, but not from "SCAN.PNG", and then sends the model "data:None;base64,...".
         picture = {"image_path": source, "image_mimetype": mimetypes.guess_type(source)[0]}
-    return PageNode(
+    node = PageNode(
         id_=id_,
         text=content,
         extra_info=info,
@@ -493,6 +507,8 @@ def page_node(content: str, metadata: Mapping[str, Any], *, node_id: str | None 
         relationships=_part_of(id_, info.get("content_hash")),
         **picture,
     )
+    node._limits = limits
+    return node
 
 
 def node_item(node: BaseNode, index: int, password: str | None = None, limits: ImageLimits = _LIMITS) -> Item:
@@ -544,14 +560,25 @@ def _drawing(
     return lambda: reference.draw(password=password, limits=limits)
 
 
-def entry_node(entry: Entry) -> BaseNode:
+def entry_node(entry: Entry, limits: ImageLimits = _LIMITS) -> BaseNode:
     """The node that an entry was made of, without its `embedding`; a foreign entry as a page or a text with its id.
 
     The metadata of a picture in a file contain its content hash, by which another picture under its name is refused.
 
+    Args:
+        entry: of the store.
+        limits: size and formats of images, by which a page draws itself.
+
     Raises:
         StoreError: the stored node is damaged.
     """
+    node = _stored_node(entry)
+    if isinstance(node, PageNode):
+        node._limits = limits
+    return node
+
+
+def _stored_node(entry: Entry) -> BaseNode:
     stored = entry.extra.get(_KEY)
     metadata = dict(entry.metadata)
     try:
@@ -613,8 +640,9 @@ def _entry(node: BaseNode, key: str, reference: PageReference | None) -> Entry:
         StoreError: JSON cannot hold the node.
     """
     try:
-        # Numbers that JSON cannot hold would silently become null below.
-        json.dumps(node.metadata, allow_nan=False, default=str)
+        # Below, numbers that JSON cannot hold would silently become null, and dates texts.
+        if (fault := storage_fault(node.metadata)) is not None:
+            raise ValueError(fault)
         fields = node.to_dict(mode="json", exclude={"embedding"})
         fields.pop("embedding", None)  # an IndexNode's own `dict` ignores `exclude`
         metadata = fields.pop("metadata")
@@ -635,7 +663,7 @@ def _entry(node: BaseNode, key: str, reference: PageReference | None) -> Entry:
             fields["excluded_llm_metadata_keys"] += [name for name in new if name in _INTERNAL]
         written = json.dumps(fields, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise StoreError(f"node {node.node_id!r}: metadata must be what JSON can hold ({error})") from error
+        raise StoreError(f"node {node.node_id!r}: metadata must be what JSON can hold: {error}") from error
     return Entry(
         id=node.node_id,
         text=node.get_content(MetadataMode.NONE),

@@ -46,12 +46,12 @@ from colpali_integrations.llama_index.embeddings import (
 from colpali_integrations.llama_index.schema import entry_node, node_item
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
-from colpali_integrations.stores import Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
+from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
 from colpali_integrations.stores.engine import several_ids
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
-from colpali_integrations.stores.opening import with_secrets, without_secrets
+from colpali_integrations.stores.opening import settings_at, with_secrets, without_secrets
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import FirstStage
 
@@ -139,7 +139,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     Attributes:
         embed_model: encodes nodes and questions; by default with the store's model, and with ColTiny for a new store.
             Options that it leaves out, such as `precision`, are those of the store's pages.
-        path: a folder.
+        path: a folder, which is made if it is missing, once the model is loaded.
         url: of a Qdrant server. Without either (and without `store`) everything is in memory.
         collection_name: of the collection on the server.
         first_stage: see `MultiVectorStore.open`.
@@ -158,6 +158,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
     Raises:
         StoreError: the store cannot be opened.
+        ModelError: the model of a new store cannot be loaded; no folder or collection is made then.
         FingerprintError: the store was made by a model of another space than `embed_model`'s.
         ValidationError: an argument is unknown or has an invalid value.
 
@@ -218,9 +219,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
                 raise
             except StoreError:
                 self.embed_model = ColPaliEmbedding()
-        if self.path is not None:
-            where = f"the store {self.path}"
-            self.embed_model = embedding_for(self.embed_model, stored_settings(self.path), where=where)
+        place: dict[str, Any] = {"path": self.path, "url": self.url, "collection_name": self.collection_name}
+        settings, where = settings_at(**place, **self.client_options)
+        self.embed_model = embedding_for(self.embed_model, settings, where=where)
         return MultiVectorStore.open(self.path, model=self.embed_model.model, **options)
 
     @property
@@ -352,13 +353,13 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         """
         where = store_filter(filters, self._store.scroll)
         if node_ids is None:
-            return [entry_node(entry) for entry in self._store.scroll(where)]
+            return [self._node(entry) for entry in self._store.scroll(where)]
         entries = [entry for entry in self._store.get(list(dict.fromkeys(several_ids(node_ids)))) if entry is not None]
         if where is not None and entries:
             both = And((Condition(ID, Operator.IN, tuple(entry.id for entry in entries)), where))
             matching_ids = self._store.hashes(both).keys()
             entries = [entry for entry in entries if entry.id in matching_ids]
-        return [entry_node(entry) for entry in entries]
+        return [self._node(entry) for entry in entries]
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -399,7 +400,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         [hits] = self._store.search_batch([vectors], options, texts=[query.query_str] if hybrid else None)
         if threshold is not None:
             hits = diverse(self._store, hits, k, lambda_mult=threshold)
-        nodes = [entry_node(hit.entry) for hit in hits]
+        nodes = [self._node(hit.entry) for hit in hits]
         if kwargs.get("regions"):
             self._put_regions(nodes, vectors, texts)
         return VectorStoreQueryResult(
@@ -537,6 +538,11 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         if (condition := store_filter(query.filters, self._store.scroll)) is not None:
             parts.append(condition)
         return And(tuple(parts)) if parts else None
+
+    def _node(self, entry: Entry) -> BaseNode:
+        if self.embed_model is None:
+            return entry_node(entry)
+        return entry_node(entry, self.embed_model.options.image_limits)
 
     def _put_regions(self, nodes: Sequence[BaseNode], vectors: Float32, texts: Sequence[str]) -> None:
         tokens = [token for text in texts for token in self._encoder.model.query_tokens(text)]

@@ -20,6 +20,7 @@ from llama_index.core import SimpleDirectoryReader
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.readers.base import BaseReader, ReaderConfig
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore
+from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 from PIL import Image
 from pydantic import ValidationError
@@ -27,6 +28,7 @@ from pydantic import ValidationError
 from colpali_integrations import pdf_pages
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
 from colpali_integrations.llama_index import (
+    ColPaliEmbedding,
     ColPaliRerank,
     ColPaliVectorStore,
     PageImagePostprocessor,
@@ -195,6 +197,59 @@ def test_linked_folders_are_read_on_request_and_missing_fonts_are_logged(
     [node] = PdfPageReader().load_data(tmp_path / "near", follow_symlinks=True)
     assert node.text == "हिन्दी"
     assert "poem.pdf, page 1: not drawn are characters of Absent" in caplog.text
+
+
+def test_content_goes_by_its_name_in_messages(caplog: pytest.LogCaptureFixture) -> None:
+    [node] = PdfPageReader(include_image=False).load_data(HINDI, name="poem.pdf")
+    assert node.metadata["source"] == "poem.pdf"
+    assert "poem.pdf, page 1: not drawn are characters of Absent" in caplog.text
+    files = MemoryFileSystem()
+    content = COLOURS.read_bytes()[:2000]
+    files.pipe("/shelf/torn.pdf", content)
+    with pytest.raises(PdfError, match=r"^/shelf/torn.pdf is not a PDF, or is damaged"):
+        PdfPageReader().load_data("/shelf/torn.pdf", fs=files)
+    with pytest.raises(PdfError, match=r"^torn.pdf is not a PDF, or is damaged"):
+        PdfPageReader().load_data(content, name="torn.pdf")
+    with pytest.raises(PdfError, match=r"^a.pdf has pages 1 to 12; page 14"):
+        PdfPageReader().load_data(COLOURS.read_bytes(), name="a.pdf", pages=[14])
+
+
+def test_an_unknown_format_is_refused_by_the_constructor() -> None:
+    for component in (PdfPageReader, PageImagePostprocessor):
+        with pytest.raises(ValidationError, match=r"image_formats: Pillow has no format 'NOPE'"):
+            component(image_formats=["NOPE"])
+
+
+def test_a_node_draws_itself_with_the_formats_of_its_reader(tmp_path: Path) -> None:
+    path = tmp_path / "scan.dds"  # a format of Pillow that is read on request only
+    Image.new("RGB", (64, 64), "navy").save(path)
+    with pytest.raises(ImageError, match="image_formats"):
+        PdfPageReader().load_data(path)
+    reader = PdfPageReader(image_formats=["DDS"])
+    [node] = reader.load_data(path)
+
+    def is_drawn(one: Any) -> bool:
+        [block] = [block for block in one.get_content_blocks() if block.block_type == "image"]
+        return Image.open(block.resolve_image()).getpixel((0, 0)) == (0, 0, 128)
+
+    assert is_drawn(node)
+    assert is_drawn(node.model_copy())
+    assert is_drawn(pickle.loads(pickle.dumps(node)))
+    assert "DDS" not in node.to_json()
+    elsewhere = type(node).from_dict(node.to_dict())
+    assert elsewhere == node
+    with pytest.raises(ImageError, match="image_formats"):
+        elsewhere.get_content_blocks()  # a file from elsewhere chooses no decoder
+    store = ColPaliVectorStore(path=tmp_path / "store", embed_model=ColPaliEmbedding(image_formats=["DDS"]))
+    store.add([node])
+    [result] = store.query(VectorStoreQuery(query_str="navy", similarity_top_k=1)).nodes or []
+    for found in (result, *store.get_nodes(), *store.get_nodes([node.node_id])):
+        assert found == node
+        assert is_drawn(found)
+    store.close()
+    [again] = ColPaliVectorStore(path=tmp_path / "store").get_nodes()
+    with pytest.raises(ImageError, match="image_formats"):
+        again.get_content_blocks()
 
 
 def test_bad_documents_and_pages_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
