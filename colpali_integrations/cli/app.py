@@ -163,8 +163,6 @@ def index(
             typer.echo(json.dumps({**empty.to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
     encoder = _encoder(model, options, store)
-    if stored_settings(store) is None:
-        encoder.load()  # before the store is made: a new store stays bound to its model
     with encoder, MultiVectorStore.open(store, model=encoder, first_stage=first_stage) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
@@ -187,6 +185,7 @@ def index(
         display.warnings(report.warnings)
         if not quiet:
             display.passed_over(report.passed_over)
+            display.twins(report.twins, store)
         if as_json:
             failures = [{"name": one.name, "error": words.reason(one.error)} for one in report.failures]
             warnings = [{"name": one.name, "warning": words.in_commands(one.message)} for one in report.warnings]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from rich.text import Text
 from colpali_integrations._logs import make_printable
 from colpali_integrations._text import printable
 from colpali_integrations.cli import words
+from colpali_integrations.cli.common import NAME
 from colpali_integrations.cli.doctor import Check, Status, size_text
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.models.description import ModelDescription
@@ -240,6 +242,19 @@ def warnings(items: Sequence[DocumentWarning]) -> None:
     for item in items:
         message = words.in_commands(item.message)
         _err().print(_line((_relative(item.name), "yellow"), f": {message}"), soft_wrap=True)
+
+
+def twins(documents: Mapping[str, str], store: Path) -> None:
+    """Print one line about files that the index holds twice, with the command that removes the first of the others."""
+    if not documents:
+        return
+    name, other = next(iter(documents.items()))
+    more = f" (and {number(len(documents) - 1, 'more file')})" if len(documents) > 1 else ""
+    command = shlex.join([NAME, "delete", str(store), other])
+    note(
+        f"Indexed a second time, because a document is its path and its --metadata (or its --document-id): "
+        f"{_relative(name)}{more}. If the other metadata are out of date, remove that document: {command}"
+    )
 
 
 def passed_over(counts: Mapping[str, int]) -> None:

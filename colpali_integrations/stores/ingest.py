@@ -43,6 +43,7 @@ __all__ = [
     "Progress",
     "ProgressCallback",
     "check_on_error",
+    "font_warning",
     "ingest",
     "listening",
     "no_such_pages",
@@ -114,6 +115,8 @@ class IngestReport:
         failures: items that could not be stored.
         warnings: one per document that has pages without some of their characters, because a font is missing.
         passed_over: numbers of files and folders that a search did not take, by reason; see `FoundDocuments`.
+        twins: new documents whose file the store also holds as another document, as with other `metadata`: by the name
+            of the new one, the id of the other.
         little_read: number of stored pages of which the model recognised little (`ColPali.reads_little`), by the
             document's name. Unchanged and copied pages are not counted.
         little_read_with_text: of those, pages with a text layer, which hybrid search ranks by its words.
@@ -136,6 +139,7 @@ class IngestReport:
     failures: list[Failure] = field(default_factory=list)
     warnings: list[DocumentWarning] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
+    twins: dict[str, str] = field(default_factory=dict)
     little_read: dict[str, int] = field(default_factory=dict)
     little_read_with_text: int = 0
     ids: list[str] = field(default_factory=list, repr=False)
@@ -391,12 +395,21 @@ class _Run:
     def _look_up(self, items: Sequence[Item]) -> None:
         stored = self.store.get([item.id for item in items])
         self._stored.update((entry.id, entry) for entry in stored if entry is not None)
-        missing_keys = {item.key for item in items if not self._is_stored(item)}
-        if missing_keys and not self._force:
-            for entry in self.store.scroll({CONTENT: {"$in": sorted(missing_keys)}}):
+        missing = {item.key: item for item in items if not self._is_stored(item)}
+        if missing and not self._force:
+            for entry in self.store.scroll({CONTENT: {"$in": sorted(missing)}}):
+                self._note_twin(missing.get(entry.content_hash), entry)
                 # Only entries whose vectors this run does not replace can be copied at any time.
                 if entry.id not in self._items or self._items[entry.id].key == entry.content_hash:
                     self._origins[entry.content_hash] = entry
+
+    def _note_twin(self, item: Item | None, stored: Entry) -> None:
+        """Note an entry of equal content from the item's own file, which is another document of the store."""
+        document, other = None if item is None else item.document, stored.document_id
+        if document is None or document.path is None or other is None or other == document.document_id:
+            return
+        if stored.metadata.get("file_path") == document.path:
+            self.report.twins.setdefault(document.name, other)
 
     def _is_stored(self, item: Item) -> bool:
         """Whether the store has the item's content under its id."""
@@ -601,10 +614,12 @@ class _Run:
             others = [entry for entry in self.store.get(sorted(other_ids)) if entry is not None and entry.page]
             beyond = [entry.id for entry in others if entry.id == page_id(document_id, entry.page or 0)]
             self.report.removed += self.store.delete(beyond) if beyond else 0
-        self.report.warnings = [_font_warning(name, pages) for name, pages in self._missing_fonts.items()]
+        self.report.warnings = [font_warning(name, pages) for name, pages in self._missing_fonts.items()]
         self.report.ids = [id_ for id_ in self._order if id_ in self._settled]
         if self.report.replaced or self.report.removed:
             logger.info("content changed: %d replaced, %d removed", self.report.replaced, self.report.removed)
+        for name, other in self.report.twins.items():
+            logger.info("%s: the store also holds this file as the document %s, with other metadata", name, other)
         if self.report.little_read:
             self._warn_of_little_read()
 
@@ -647,7 +662,13 @@ class _Run:
         self._listener(self._progress)
 
 
-def _font_warning(name: str, pages: Mapping[int, Sequence[str]]) -> DocumentWarning:
+def font_warning(name: str, pages: Mapping[int, Sequence[str]]) -> DocumentWarning:
+    """The warning about a document with pages that lack fonts.
+
+    Args:
+        name: of the document.
+        pages: the names of the fonts by the number of the page.
+    """
     names = list(dict.fromkeys(font for fonts in pages.values() for font in fonts))
     first = min(pages)
     place = f"page {first}" if len(pages) == 1 else f"{len(pages)} pages from page {first} on"

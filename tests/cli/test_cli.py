@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report.pop("seconds") > 0
     assert report == {
         **{"documents": 3, "added": 3, "copied": 0, "present": 0, "updated": 0, "replaced": 0, "removed": 0},
-        **{"warnings": [], "passed_over": {"other_suffix": 1, "hidden": 1}},
+        **{"warnings": [], "passed_over": {"other_suffix": 1, "hidden": 1}, "twins": {}},
         **{"little_read": {}, "little_read_with_text": 0},
         **{"absent": 0, "pages": 3},
         "store": str(tmp_path / "s"),
@@ -195,7 +196,7 @@ def test_search_prints_a_table(
     assert len(others) == 2
 
 
-_NO_COUNTS = ("seconds", "store", "passed_over")
+_NO_COUNTS = ("seconds", "store", "passed_over", "twins")
 
 
 def indexed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
@@ -269,6 +270,30 @@ def test_missing_fonts_are_told_and_force_embeds_again(tmp_path: Path, capsys: p
     [warning] = report["warnings"]
     assert warning["name"] == str(tmp_path / "poem.pdf")
     assert "characters of Absent" in warning["warning"]
+
+
+def test_a_file_that_is_indexed_with_other_metadata_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("apples", "grapes"):
+        save_pdf(tmp_path / f"{name}.pdf", draw(name))
+    index = ["index", "apples.pdf", "grapes.pdf", "--store", "my store"]
+    assert run([*index, "--metadata", "year=2023"]) == ExitCode.OK
+    assert "second time" not in capsys.readouterr().err
+    assert run([*index, "--metadata", "year=2024"]) == ExitCode.OK
+    captured = " ".join(capsys.readouterr().err.split())
+    assert "Indexed a second time" in captured
+    assert "its --document-id): apples.pdf (and 1 more file). " in captured
+    command = captured.partition("remove that document: ")[2].partition(" 0 pages added")[0]
+    assert run([*index, "--metadata", "year=2024", "--json"]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["twins"] == {}, "nothing is new"
+    program, *arguments = shlex.split(command)
+    assert (program, arguments[:2]) == ("colpali-integrations", ["delete", "my store"])
+    assert run(arguments) == ExitCode.OK
+    with MultiVectorStore.open(tmp_path / "my store") as store:
+        left = sorted((Path(entry.metadata["file_path"]).stem, entry.metadata["year"]) for entry in store.scroll())
+    assert left == [("apples", 2024), ("grapes", 2023), ("grapes", 2024)]
 
 
 def test_passwords_come_from_a_file_or_the_environment(
