@@ -36,7 +36,7 @@ __all__ = ["MANIFEST", "ParquetFolder", "QdrantWriter", "parquet_pages", "record
 
 MANIFEST = "_colpali_integrations.json"
 """The file that records a folder's model. Readers of datasets ignore names that begin with an underscore."""
-_OUTCOME = ["id", "document_id", "source", "page", "error"]
+_OUTCOME = ["id", "document_id", "source", "page", "error", "missing_fonts"]
 _METADATA = [name for name in PAGE.names if name in READER_KEYS]
 _READ = ["id", "key", "document_id", "page", "page_count", "run"]
 _NUMBERS = ((name, pa.int64()) for name in ("run", "part", "row"))

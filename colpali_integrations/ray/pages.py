@@ -20,6 +20,7 @@ from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, Paged
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import READER_KEYS, document_id, real_path
 from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.metadata import storage_fault
 from colpali_integrations.pages.pdf import checked_password
 
 __all__ = ["PAGE", "draw_pages"]
@@ -30,9 +31,13 @@ PAGE = pa.schema(
         *(("page", pa.int32()), ("page_label", pa.string()), ("page_count", pa.int32())),
         *((name, pa.float64()) for name in ("width", "height", "dpi")),
         *((name, pa.string()) for name in ("content_hash", "text_hash", "text", "metadata", "error")),
+        ("missing_fonts", pa.list_(pa.string())),
     ]
 )
-"""Columns of a page; see `pages.document`. `key` is its `page_key`; `error` is null for pages that were read."""
+"""Columns of a page; see `pages.document`. `key` is its `page_key`; `error` is null for pages that were read.
+
+`missing_fonts` are the names of fonts whose characters the page is drawn without; null where there are none.
+"""
 _DRAWN = pa.schema([*PAGE, ("pixels", pa.binary()), ("columns", pa.int32()), ("rows", pa.int32())])
 _INPUTS = ("bytes", "image", "path")
 
@@ -71,8 +76,9 @@ def draw_pages(
     Returns:
         A lazy `ray.data.Dataset`, one row per page: `id`, `key`, `document_id`, `source`, `file_path`, `file_name`,
         `page`, `page_label`, `page_count`, `width`, `height`, `dpi`, `content_hash`, `text_hash`, `text`, `metadata`
-        (JSON), `error`, and `pixels` (RGB bytes) of `rows` x `columns`. A document or page that cannot be read is a row
-        whose `error` gives the reason.
+        (JSON), `error`, `missing_fonts` and `pixels` (RGB bytes) of `rows` x `columns`. A document or page that cannot
+        be read is a row whose `error` gives the reason. `missing_fonts` names the fonts, neither in the file nor on the
+        node, whose characters the picture lacks.
 
     Raises:
         ConfigurationError: the dataset lacks columns (when it is run, if they are unknown before), or dpi,
@@ -177,10 +183,9 @@ def _name(row: dict[str, Any]) -> str:
 def _tags(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Return the row's own metadata, after a round trip through JSON: the identity is derived from these values."""
     values = {name: row[name].tolist() if hasattr(row[name], "tolist") else row[name] for name in names}
-    try:
-        return dict(json.loads(json.dumps(values, allow_nan=False)))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"its metadata has values that JSON cannot hold ({error})") from error
+    if (fault := storage_fault(values)) is not None:
+        raise InputError(f"metadata: {fault}")
+    return dict(json.loads(json.dumps(values)))
 
 
 def _drawn(page: DocumentPage) -> dict[str, Any]:
@@ -189,7 +194,8 @@ def _drawn(page: DocumentPage) -> dict[str, Any]:
     try:
         image = page.draw()
         picture = {"pixels": image.tobytes(), "columns": image.width, "rows": image.height}
-        return {**page.metadata, "id": page.id, "key": page.key, "text": page.content, **picture}
+        row = {**page.metadata, "id": page.id, "key": page.key, "text": page.content, **picture}
+        return {**row, "missing_fonts": document.missing_fonts.get(page.number)}
     except BaseException as error:
         position = {"source": document.name, "page": page.number, "page_count": document.page_count}
         return {"document_id": document.document_id, **position, "error": str(item_error(error))}

@@ -7,7 +7,6 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ import ray
 import ray.data
 
 from colpali_integrations._options import checked_whole
+from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.description import ModelDescription
@@ -28,8 +28,8 @@ from colpali_integrations.ray.encoder import Dtype, PageEncoder
 from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter, recorded_model
 from colpali_integrations.ray.pages import draw_pages
 from colpali_integrations.runtime.pipeline import checked_batching
-from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, skipped
-from colpali_integrations.stores.opening import refuse_other_model
+from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, font_warning, skipped
+from colpali_integrations.stores.opening import refuse_other_model, settings_at
 from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["QdrantServer", "embed_pages"]
@@ -109,9 +109,10 @@ def embed_pages(
         **options: for `ColPali.from_pretrained`, such as `local_files_only`.
 
     Returns:
-        Numbers, and the failures. `documents` counts documents with added pages, `present` earlier pages of the output
-        that were neither replaced nor removed, `removed` the pages deleted on a server (Parquet files are never
-        deleted; `parquet_pages` passes over the rows that no longer count).
+        Numbers, the failures, and warnings about documents with pages that lack fonts. `documents` counts documents
+        with added pages, `present` earlier pages of the output that were neither replaced nor removed, `removed` the
+        pages deleted on a server (Parquet files are never deleted; `parquet_pages` passes over the rows that no longer
+        count).
 
     Raises:
         FingerprintError: the output holds vectors of another model, or made with other settings.
@@ -140,9 +141,8 @@ def embed_pages(
         )
     # Only the small files are read: the driver may have no GPU, and little memory.
     driver_options = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
-    if not isinstance(output, QdrantServer):  # before a download
-        registered = registered_description(model, ModelOptions(**driver_options))
-        refuse_other_model(recorded_model(output), registered, where=str(output))
+    registered = registered_description(model, ModelOptions(**driver_options))
+    refuse_other_model(_recorded(output), registered, where=str(output))  # before a download
     with ColPali.from_pretrained(model, lazy_load=True, **driver_options) as encoder:
         description = encoder.description
     made_by = StoredModel.of(description)
@@ -176,10 +176,21 @@ def embed_pages(
         return _report(rows, stored, on_error)
 
 
+def _recorded(output: str | os.PathLike[str] | QdrantServer) -> StoredModel | None:
+    """The model that made the pages of an output; None where there are none."""
+    if not isinstance(output, QdrantServer):
+        return recorded_model(output)
+    settings, _ = settings_at(url=output.url, collection_name=output.collection_name, **output.options)
+    return None if settings is None else settings.model
+
+
 def _report(rows: Iterator[dict[str, Any]], stored: Mapping[str, str], on_error: OnError) -> IngestReport:
     report, documents = IngestReport(), set()
+    missing_fonts: dict[str, dict[int, list[str]]] = {}
     for row in rows:
         report.removed += row["removed"]
+        if row["missing_fonts"]:
+            missing_fonts.setdefault(row["source"], {})[row["page"]] = row["missing_fonts"]
         if row["error"] is None:
             report.added += 1
             report.replaced += row["id"] in stored
@@ -188,9 +199,10 @@ def _report(rows: Iterator[dict[str, Any]], stored: Mapping[str, str], on_error:
             name = row["source"] if row["page"] is None else page_name(row["source"], row["page"])
             kind = InputError if row["id"] is None else EncodingError
             if on_error == "raise":
-                raise kind(f"{name}: {row['error']}")
+                raise kind(row["error"] if row["source"] in row["error"] else f"{name}: {row['error']}")
             report.failures.append(skipped(name, kind(row["error"]), on_error))
     report.documents = len(documents)
+    report.warnings = [font_warning(name, pages) for name, pages in missing_fonts.items()]
     report.present = len(stored) - report.replaced - report.removed
     return report
 
@@ -221,7 +233,7 @@ def _for_workers(
     """Describe a model for workers: they lack the driver's registered names, and a branch may have moved on."""
     description, folder = describe(model, ModelOptions(**options))
     if folder is not None and "local_dir" not in options:
-        return Path(folder).expanduser().absolute()
+        return user_path(folder, ConfigurationError).absolute()
     commits = {
         name: revision
         for name in ("revision", "base_revision")

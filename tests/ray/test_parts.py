@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,11 +19,14 @@ import pyarrow.parquet
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from qdrant_client import QdrantClient
 
 from colpali_integrations import pdf_pages
 from colpali_integrations.errors import (
+    ColPaliError,
     ConfigurationError,
     FingerprintError,
+    InputError,
     MissingExtraError,
     ProviderError,
     StoreError,
@@ -34,12 +38,14 @@ from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
 from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder, QdrantWriter, _entry
-from colpali_integrations.ray.pages import _draw, _hashes, _present
-from colpali_integrations.ray.pipeline import _for_workers
-from colpali_integrations.stores import StoredModel
+from colpali_integrations.ray.pages import _draw, _hashes, _present, _tags
+from colpali_integrations.ray.pipeline import _for_workers, _report
+from colpali_integrations.stores import MultiVectorStore, StoredModel
 from colpali_integrations.stores.items import page_entry
+from colpali_integrations.stores.qdrant import server
 from tests.pages.strangers import frames, tiff
 from tests.pages.test_pdf import encrypted, write_pdf
+from tests.pages.test_viewer import HINDI
 from tests.stores.stored_models import made_up
 
 COLTINY = StoredModel.of(find_model("coltiny"))
@@ -313,5 +319,48 @@ def test_frames_of_a_tiff_are_rows_and_limits_hold(tmp_path: Path) -> None:
 def test_another_registered_model_is_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a download would be an error of another kind
     ParquetFolder(tmp_path / "out", COLTINY, KIND)
-    with pytest.raises(FingerprintError, match="was made by coltiny"):
-        embed_pages(None, output=tmp_path / "out", model="Hcompany/NeoMME-260M-Retriever")
+    client = QdrantClient(":memory:")
+    monkeypatch.setattr(server, "connect", lambda url, **options: options == {"api_key": "secret"} and client)
+    MultiVectorStore.open(client=client, collection_name="manuals", model=COLTINY)
+    options = {"first_stage": "ward", "api_key": "secret"}
+    for output in (tmp_path / "out", QdrantServer("http://qdrant:6333", "manuals", options)):
+        with pytest.raises(FingerprintError, match="was made by coltiny"):
+            embed_pages(None, output=output, model="Hcompany/NeoMME-260M-Retriever")
+
+
+def test_rows_and_their_errors_have_the_name_of_the_file(caplog: pytest.LogCaptureFixture) -> None:
+    """Readers of object storage give bytes, with a path that no node can open."""
+    names = ["s3://shelf/poem.pdf", "s3://shelf/torn.pdf", "s3://shelf/locked.pdf", "s3://shelf/a.png"]
+    contents = [HINDI, b"%PDF-1.7 torn", encrypted(user=b"sesame", owner=b"owner"), b"no image"]
+    poem, *refused = drawn({"bytes": contents, "path": names})
+    assert (poem["source"], poem["missing_fonts"], poem["error"]) == (names[0], ["Absent"], None)
+    assert f"{names[0]}, page 1: not drawn are characters of Absent" in caplog.text
+    for name, row in zip(names[1:], refused, strict=True):
+        assert row["source"] == name
+        assert row["error"].startswith(name), row["error"]
+        assert row["missing_fonts"] is None
+
+
+def test_a_report_warns_of_missing_fonts_and_names_each_failure_once() -> None:
+    page = {"id": "a", "document_id": "d", "page": 1, "error": None, "removed": 0, "missing_fonts": None}
+    rows = [
+        {**page, "source": "s3://shelf/poem.pdf", "missing_fonts": ["Absent"]},
+        {**page, "source": "s3://shelf/poem.pdf", "page": 2},
+        {**page, "source": "b.pdf", "page": None, "id": None, "error": "b.pdf is empty (0 bytes)"},
+        {**page, "source": "c.pdf", "page": 3, "error": "not finite"},
+    ]
+    report = _report(iter(rows), {}, "skip")
+    assert (report.added, report.documents) == (2, 1)
+    [warning] = report.warnings
+    assert warning.name == "s3://shelf/poem.pdf"
+    assert warning.message.startswith("page 1: not drawn are characters of Absent")
+    for row, message in zip(rows[2:], ["b.pdf is empty (0 bytes)", "c.pdf, page 3: not finite"], strict=True):
+        with pytest.raises(ColPaliError, match=f"^{re.escape(message)}$"):
+            _report(iter([row]), {}, "raise")
+
+
+def test_metadata_that_json_cannot_hold_name_the_column() -> None:
+    values = {"tenant": "north", "read_on": np.datetime64("2024-01-31"), "number": np.int64(7)}
+    with pytest.raises(InputError, match=r"JSON cannot hold 'read_on', .*; pass value.isoformat\(\)"):
+        _tags(values, list(values))
+    assert _tags(values, ["tenant", "number"]) == {"tenant": "north", "number": 7}
