@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import numpy as np
 import pytest
 from langchain_core.documents import Document
 from llama_index.core.schema import TextNode
+from pydantic import ValidationError
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ColPaliError, ConfigurationError, ImageError, InputError, QueryError, StoreError
-from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliVectorStore, PdfPageLoader
+from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliVectorStore, PdfPageLoader, image_blocks
+from colpali_integrations.langchain._documents import document_of
+from colpali_integrations.llama_index import ColPaliEmbedding, PdfPageReader
 from colpali_integrations.llama_index import ColPaliVectorStore as LlamaStore
-from colpali_integrations.llama_index import PdfPageReader
+from colpali_integrations.models import find_model
+from colpali_integrations.models.exporting import export_model
 from colpali_integrations.models.folder import new_folder
+from colpali_integrations.models.hub import cache_folder, cache_state
+from colpali_integrations.models.quantizing import quantize_model
 from colpali_integrations.pages import load_image, open_pdf, page_image, pdf_pages
+from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.stores import DocumentSource, Entry, MultiVectorStore, find_documents, index_documents
 from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.upkeep import verify_store
-from tests.conftest import PAPER
+from tests.conftest import FIXTURES, PAPER
 
 NO_TEXTS = [None, 3, 1.5]
 
@@ -74,6 +84,11 @@ DOORS: dict[str, Callable[[Any, ColPali], object]] = {
     "local_dir": lambda path, model: ColPali.from_pretrained(local_dir=path),
     "cache_dir": lambda path, model: ColPali.from_pretrained(cache_dir=path),
     "new_folder": lambda path, model: new_folder(path).__enter__(),
+    "export_model": lambda path, model: export_model("coltiny", path),
+    "quantize_model": lambda path, model: quantize_model("coltiny", path),
+    "cache_state": lambda path, model: cache_state(find_model("coltiny"), local_dir=path),
+    "cache_folder": lambda path, model: cache_folder(path),
+    "base": lambda path, model: ColPali.from_pretrained(FIXTURES / "paligemma", base=path),
 }
 
 
@@ -85,6 +100,13 @@ def test_an_empty_path_is_not_the_current_folder(
     with pytest.raises(ColPaliError, match=r"the path is empty; pass '\.' for the current folder"):
         DOORS[door]("", coltiny)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("path", [5, 1.5, [5]])
+def test_what_is_neither_text_nor_path_is_one_error(door: str, path: Any, coltiny: ColPali) -> None:
+    with pytest.raises((ColPaliError, ValidationError), match=r"must be a str|expected|cannot use|model_name"):
+        DOORS[door](path, coltiny)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +185,86 @@ def test_a_data_uri_with_a_lone_surrogate_is_no_image(uri: str) -> None:
 def test_a_malformed_file_url_is_no_image() -> None:
     with pytest.raises(ImageError, match=r"malformed file: URL .*file://\[x"):
         load_image("file://[x")
+
+
+@pytest.mark.parametrize("timeout", ["5", None, 0, -1, float("nan"), float("inf"), 1e300, 10**400, True, [1]])
+def test_a_time_limit_is_a_number_of_seconds(timeout: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"timeout must be a number above 0 and up to 1e\+06, got"):
+        load_image("https://pictures.test/a.png", allow_urls=True, timeout=timeout)
+    with pytest.raises(ConfigurationError, match="max_bytes must be a whole number"):
+        load_image("https://pictures.test/a.png", allow_urls=True, max_bytes="1 MB")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", ["file://{}", "FILE://localhost{}", "file:{}"])
+def test_a_file_url_is_the_file(url: str, coltiny: ColPali, tmp_path: Path) -> None:
+    path = tmp_path / "low tide.png"
+    load_image(np.full((40, 60), 200, np.uint8)).save(path)
+    address = url.format(quote(str(path)))
+    assert load_image(address) == load_image(path)
+    store = ColPaliVectorStore()
+    assert store.add_images([address]) == store.add_images(address) == store.add_images(path), "one page"
+    [entry] = store.store.scroll()
+    assert (entry.metadata["source"], entry.metadata["file_path"]) == (str(path), str(path.resolve()))
+    assert len(image_blocks([document_of(entry)])) == 1, "it can be shown again"
+    [vector] = coltiny.embed_images(path)
+    for door in (ColPaliEmbeddings().embed_images_multi_vector, ColPaliEmbedding().get_image_multi_vectors):
+        np.testing.assert_array_equal(door([address])[0], vector)
+    with pytest.raises(InputError, match=r"hcl-colors.pdf is a PDF; use add_pdf"):
+        store.add_images(PAPER.as_uri())
+    with pytest.raises(ImageError, match="on another machine"):
+        store.add_images("file://elsewhere/a.png")
+
+
+@pytest.mark.parametrize("name", [5, b"a.pdf", Path("a.pdf")])
+def test_the_name_of_a_document_is_text(name: Any) -> None:
+    content = PAPER.read_bytes()
+    doors: list[Callable[[], object]] = [
+        lambda: DocumentSource(source=content, name=name),
+        lambda: PagedDocument(content, name=name),
+        lambda: PdfPageReader().load_data(content, name=name),
+        lambda: DocumentSource(source=content, document_id=name),
+        lambda: PdfPageReader().load_data(content, document_id=name),
+        lambda: ColPaliVectorStore().add_pdf(content, document_id=name),
+    ]
+    for door in doors:
+        with pytest.raises(ConfigurationError, match=r"(name|document_id) must be a str"):
+            door()
+
+
+UNSTORABLE = [
+    (date(2024, 1, 31), "pass value.isoformat()"),
+    (datetime(2024, 1, 31, tzinfo=timezone.utc), "pass value.isoformat()"),
+    (np.int64(7), "pass value.item()"),
+    (np.float32(0.5), "pass value.item()"),
+    (np.arange(3), "pass value.tolist()"),
+    (Path("a.pdf"), "pass str(value)"),
+    ({"a"}, "pass list(value)"),
+    (float("nan"), "pass None"),
+    (b"ebb", "pass texts"),
+    ([{"deep": [date(2024, 1, 31)]}], "pass value.isoformat()"),
+    ({1: date(2024, 1, 31)}, "pass value.isoformat()"),
+    ("\ud800", "pass valid Unicode"),
+]
+
+
+@pytest.mark.parametrize(("value", "advice"), UNSTORABLE, ids=[repr(value)[:30] for value, _ in UNSTORABLE])
+def test_metadata_that_cannot_be_stored_name_the_key_and_the_way_out(value: Any, advice: str, coltiny: ColPali) -> None:
+    metadata = {"tenant": "north", "read_on": value}
+    message = rf"JSON cannot hold 'read_on', which is .*; {re.escape(advice)}"
+    core, texts, nodes = memory(coltiny), ColPaliVectorStore(), LlamaStore()
+    doors: list[Callable[[], object]] = [
+        lambda: index_documents(PAPER, model=coltiny, store=core, metadata=metadata),
+        lambda: core.add([(Entry(id="note", metadata=metadata), coltiny.embed_query("tide"))]),
+        lambda: texts.add_pdf(str(PAPER), metadata=metadata),
+        lambda: texts.add_texts(["low tide"], [metadata]),
+        lambda: texts.add_documents([Document("low tide", metadata=metadata)]),
+        lambda: nodes.add([TextNode(text="low tide", metadata=metadata)]),
+        lambda: nodes.add(PdfPageReader(metadata=metadata).load_data(PAPER, pages=[1])),
+    ]
+    for door in doors:
+        with pytest.raises(ColPaliError, match=message):
+            door()
+    assert len(core) == len(texts.store) == len(nodes.client) == 0
 
 
 def each(*values: str) -> Iterator[str]:
