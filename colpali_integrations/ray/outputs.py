@@ -131,7 +131,7 @@ def parquet_pages(folder: str | os.PathLike[str], *, model: ModelLike) -> Iterat
     manifest = _manifest(files, root, folder)
     if manifest is None:
         raise StoreError(f"{folder} was not written by embed_pages: it has no {MANIFEST}")
-    manifest[0].require_pages(stored_model(model), where=str(folder))
+    manifest[0].require_pages(stored_model(model, beside=manifest[0]), where=str(folder))
     parts = _parts(files, root)
     rows = _newest(files, parts).sort_by([("part", "ascending"), ("row", "ascending")])
     bounds = np.searchsorted(rows.column("part").to_numpy(), np.arange(len(parts) + 1))

@@ -29,7 +29,7 @@ from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter, record
 from colpali_integrations.ray.pages import draw_pages
 from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, font_warning, skipped
-from colpali_integrations.stores.opening import refuse_other_model, settings_at
+from colpali_integrations.stores.opening import continued_options, refuse_other_model, settings_at
 from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["QdrantServer", "embed_pages"]
@@ -106,7 +106,8 @@ def embed_pages(
             per worker.
         on_error: "skip" documents and pages that cannot be read or encoded, with a log entry; or "raise" the first such
             error that reaches this process. Pages that are written by then stay.
-        **options: for `ColPali.from_pretrained`, such as `local_files_only`.
+        **options: for `ColPali.from_pretrained`, such as `local_files_only`. Those that are left out, such as
+            `precision`, are those of the output's pages.
 
     Returns:
         Numbers, the failures, and warnings about documents with pages that lack fonts. `documents` counts documents
@@ -141,8 +142,12 @@ def embed_pages(
         )
     # Only the small files are read: the driver may have no GPU, and little memory.
     driver_options = {name: value for name, value in options.items() if name not in ("providers", "device_ids")}
+    recorded = _recorded(output)
     registered = registered_description(model, ModelOptions(**driver_options))
-    refuse_other_model(_recorded(output), registered, where=str(output))  # before a download
+    refuse_other_model(recorded, registered, where=str(output))  # before a download
+    if recorded is not None:
+        driver_options = continued_options(recorded, model, driver_options)
+        options = {**driver_options, **options}
     with ColPali.from_pretrained(model, lazy_load=True, **driver_options) as encoder:
         description = encoder.description
     made_by = StoredModel.of(description)

@@ -104,6 +104,21 @@ def test_only_missing_pages_are_embedded_after_an_interruption(folder: Path, tmp
     ]
 
 
+def test_a_model_that_is_named_again_goes_on_with_the_settings_of_the_output(
+    folder: Path, tmp_path: Path, one_space: tuple[Path, Path]
+) -> None:
+    model, out = one_space[0], tmp_path / "out"
+    options: dict[str, Any] = {"output": out, "model": model, "dpi": DPI, "workers": 1, "cache_dir": str(tmp_path)}
+    assert embed_pages(files(folder / "stripes.png"), precision="int8", **options).added == 1
+    report = embed_pages(files(folder), **options)
+    assert (report.added, report.present) == (2, 1)
+    assert len(list(parquet_pages(out, model=model))) == 3
+    with MultiVectorStore.open(model=ColPali.from_pretrained(model, precision="int8", cache_dir=tmp_path)) as store:
+        assert store.add(parquet_pages(out, model=store.model)) == 3
+    with pytest.raises(FingerprintError, match="precision int8"):
+        embed_pages(files(folder), precision="float32", **options)
+
+
 def test_a_document_that_cannot_be_read_ends_the_run_on_request(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"torn\.pdf: .* is not a PDF"):
         embed_pages(files(folder / "torn.pdf"), output=tmp_path / "out", dpi=DPI, on_error="raise")
