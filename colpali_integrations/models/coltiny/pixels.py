@@ -8,13 +8,15 @@ no effect.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from colpali_integrations.errors import ImageError
 from colpali_integrations.runtime.arrays import Float32
 
 __all__ = ["Headline", "Sight", "even_light", "look"]
@@ -35,7 +37,9 @@ _LEAST_SHARE = 0.25  # wider ink is a shape and no stroke
 _LARGE, _LARGEST = 24, 300
 _WIDEST_STROKE = 0.3
 _LEAST_INK = 0.01  # of the block's area
-_BLOCK = 2**20  # pixels
+_BLOCK = 2**20  # pixels: NumPy makes an index of 8 bytes of each
+_BAND = 2**24  # pixels that are converted and resized together: A4 at 300 dpi has 9 million
+_MOST_PIXELS = 2**31  # of a picture with its margins, which are wide beside a narrow one
 _GAP = 0.8  # of a block's height, as white beside it: wider than between words
 
 
@@ -93,8 +97,11 @@ def look(image: Image.Image, longest_side: int) -> Sight:
     Args:
         image: of any mode and size.
         longest_side: pixels of the page's longer side; small pictures are enlarged twice at most.
+
+    Raises:
+        ImageError: one side is so much longer than the other that nothing could be read.
     """
-    grey = image if image.mode == "L" else image.convert("L")
+    grey = _Grey(image)
     scale = min(longest_side / max(grey.size), _MOST_ENLARGEMENT)
     sight = _with_headlines(_look(grey, scale))
     rest = sight.headlines[-1].stop if sight.headlines else 0
@@ -173,29 +180,100 @@ def _runs(ink: NDArray[np.bool_], across: int, gap: int) -> list[tuple[int, int]
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
-def _look(grey: Image.Image, scale: float) -> Sight:
-    page = (grey.width * scale, grey.height * scale)
-    values = np.asarray(grey)
-    paper = _paper(values)
-    box = _ink(values, paper)
-    if box is None:
+class _Grey:
+    """The grey levels of a picture. Those of a large one are made in bands of rows, and never exist as a whole.
+
+    Args:
+        image: of any mode.
+
+    Attributes:
+        size: width and height.
+    """
+
+    def __init__(self, image: Image.Image) -> None:
+        self.size = image.size
+        self._is_small = image.width * image.height <= _BAND
+        self._image = image.convert("L") if self._is_small and image.mode != "L" else image
+
+    @cached_property
+    def paper(self) -> int:
+        """The median grey."""
+        return _median(self._blocks(), self.size[0] * self.size[1])
+
+    @cached_property
+    def ink(self) -> tuple[int, int, int, int] | None:
+        """Left, top, right, bottom (exclusive) of the ink; None for a blank page."""
+        is_ink = np.abs(np.arange(256) - self.paper) > _INK
+        inked_rows, inked_columns = [], np.zeros(self.size[0], np.bool_)
+        for block in self._blocks():
+            inked = is_ink[block]
+            inked_rows.append(inked.any(axis=1))
+            inked_columns |= inked.any(axis=0)
+        rows, columns = np.flatnonzero(np.concatenate(inked_rows)), np.flatnonzero(inked_columns)
+        if not rows.size:
+            return None
+        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+    def resized(self, size: tuple[int, int], region: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+        """A region at another size, uint8 (height, width); beyond the picture there is paper.
+
+        Pillow resizes rows first and then columns, with 8 bits in between, and only regions inside a picture. So rows
+        can be resized in bands, with paper around them, and the result is that of the whole picture on paper.
+        """
+        left, top, right, bottom = region
+        before_x, before_y = max(0, math.ceil(-left)), max(0, math.ceil(-top))
+        width, height = before_x + max(self.size[0], math.ceil(right)), before_y + max(self.size[1], math.ceil(bottom))
+        if width * height > _MOST_PIXELS:
+            raise ImageError(
+                f"is too narrow to be read: it has {self.size[0]}x{self.size[1]} pixels; cut it into pages"
+            )
+        narrow = Image.new("L", (size[0], height))
+        rows = max(1, _BAND // width)
+        for start in range(0, height, rows):
+            band = self._on_paper(width, start - before_y, min(start + rows, height) - before_y, before_x)
+            across = (left + before_x, 0, right + before_x, band.height)
+            narrow.paste(band.resize((size[0], band.height), Image.Resampling.LANCZOS, across), (0, start))
+        down = (0, top + before_y, size[0], bottom + before_y)
+        return np.asarray(narrow.resize(size, Image.Resampling.LANCZOS, down))
+
+    def _on_paper(self, width: int, start: int, stop: int, left: int) -> Image.Image:
+        """Rows of the picture on paper of a width, `left` pixels from its edge."""
+        first, last = max(0, start), min(stop, self.size[1])
+        if (width, first, last) == (self.size[0], start, stop):
+            return self._rows(start, stop)
+        paper = Image.new("L", (width, stop - start), self.paper)
+        if first < last:
+            paper.paste(self._rows(first, last), (left, first - start))
+        return paper
+
+    def _rows(self, start: int, stop: int) -> Image.Image:
+        width, height = self.size
+        rows = self._image if (start, stop) == (0, height) else self._image.crop((0, start, width, stop))
+        return rows if rows.mode == "L" else rows.convert("L")
+
+    @cached_property
+    def _levels(self) -> NDArray[np.uint8]:
+        return np.asarray(self._image)
+
+    def _blocks(self) -> Iterator[NDArray[np.uint8]]:
+        width, height = self.size
+        rows = max(1, _BLOCK // width)
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            yield self._levels[start:stop] if self._is_small else np.asarray(self._rows(start, stop))
+
+
+def _look(grey: _Grey, scale: float) -> Sight:
+    page = (grey.size[0] * scale, grey.size[1] * scale)
+    if grey.ink is None:
         return Sight(np.ones((_ROUND, _ROUND), np.float32), 0.0, 0.0, page)
-    left, top, right, bottom = box
+    left, top, right, bottom = grey.ink
     margin = _MARGIN / scale
     width, height = (
         math.ceil((length * scale + 2 * _MARGIN) / _ROUND) * _ROUND for length in (right - left, bottom - top)
     )
     x0, y0 = left - margin, top - margin
-    x1, y1 = x0 + width / scale, y0 + height / scale
-    # Pillow resizes only regions inside a picture: extend the page by paper where the margin reaches beyond it.
-    beyond_x, beyond_y = max(0, math.ceil(-x0)), max(0, math.ceil(-y0))
-    needed = (beyond_x + max(grey.width, math.ceil(x1)), beyond_y + max(grey.height, math.ceil(y1)))
-    if needed != grey.size:
-        larger = Image.new("L", needed, paper)
-        larger.paste(grey, (beyond_x, beyond_y))
-        grey = larger
-    region = (x0 + beyond_x, y0 + beyond_y, x1 + beyond_x, y1 + beyond_y)
-    pixels = np.asarray(grey.resize((width, height), Image.Resampling.LANCZOS, region))
+    pixels = grey.resized((width, height), (x0, y0, x0 + width / scale, y0 + height / scale))
     return Sight(even_light(pixels), x0 * scale, y0 * scale, page)
 
 
@@ -217,7 +295,8 @@ def even_light(grey: NDArray[np.uint8]) -> Float32:
         >>> float(light[0, 0]), float(light[1, 2])
         (1.0, 0.0)
     """
-    paper, levels = _paper(grey), np.arange(256, dtype=np.float32)
+    blocks = np.array_split(grey, max(1, grey.size // _BLOCK))
+    paper, levels = _median(blocks, grey.size), np.arange(256, dtype=np.float32)
     if paper < _DARK:
         levels, paper = 255 - levels, 255 - paper
     return np.minimum(levels / paper, 1).astype(np.float32)[grey]
@@ -231,27 +310,7 @@ def _median_stroke(ink: NDArray[np.bool_]) -> float:
     return float(np.median(edges[1::2] - edges[::2])) if edges.size else 0.0
 
 
-def _paper(grey: NDArray[np.uint8]) -> int:
+def _median(blocks: Iterable[NDArray[np.uint8]], size: int) -> int:
     """The median grey, from a histogram: a partial sort of a million pixels takes ten times as long."""
-    counts = sum(np.bincount(block.reshape(-1), minlength=256) for block in _blocks(grey))
-    return int(np.searchsorted(np.cumsum(counts), grey.size / 2))
-
-
-def _ink(grey: NDArray[np.uint8], paper: int) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom (exclusive) of the ink; None for a blank page."""
-    is_ink = np.abs(np.arange(256) - paper) > _INK
-    inked_rows, inked_columns = [], np.zeros(grey.shape[1], np.bool_)
-    for block in _blocks(grey):
-        inked = is_ink[block]
-        inked_rows.append(inked.any(axis=1))
-        inked_columns |= inked.any(axis=0)
-    rows, columns = np.flatnonzero(np.concatenate(inked_rows)), np.flatnonzero(inked_columns)
-    if not rows.size:
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def _blocks(grey: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Cut a page into blocks of rows: NumPy makes an index of 8 bytes of each pixel, a gigabyte for a page of A0."""
-    rows = max(1, _BLOCK // grey.shape[1])
-    return (grey[top : top + rows] for top in range(0, len(grey), rows))
+    counts = sum(np.bincount(block.reshape(-1), minlength=256) for block in blocks)
+    return int(np.searchsorted(np.cumsum(counts), size / 2))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw, ImageFont
 
 from colpali_integrations import ColPali, max_sim, regions
+from colpali_integrations.errors import ImageError
+from colpali_integrations.models.coltiny import pixels
 from colpali_integrations.models.coltiny.pixels import Headline, Sight, even_light, look
 
 
@@ -62,6 +67,56 @@ def test_all_ink_is_seen_where_it_stands(x: int, y: int, width: int, height: int
         assert columns[-1] + 1 + sight.left == pytest.approx((x + width) * scale, abs=1.01)
         assert rows[0] + sight.top == pytest.approx(y * scale, abs=1.01)
         assert rows[-1] + 1 + sight.top == pytest.approx((y + height) * scale, abs=1.01)
+
+
+@settings(deadline=None)
+@given(
+    size=st.tuples(st.integers(20, 500), st.integers(20, 500)),
+    boxes=st.lists(st.tuples(*[st.floats(0, 1)] * 4, st.integers(0, 255)), max_size=6),
+    mode=st.sampled_from(["1", "L", "RGB"]),
+    longest=st.sampled_from([1152, 100, 30]),
+)
+def test_pictures_in_bands_look_as_they_do_as_a_whole(
+    size: tuple[int, int], boxes: list[tuple[float, float, float, float, int]], mode: str, longest: int
+) -> None:
+    image = Image.new("L", size, 230)
+    for left, top, right, bottom, grey in boxes:
+        xs, ys = sorted((left * size[0], right * size[0])), sorted((top * size[1], bottom * size[1]))
+        ImageDraw.Draw(image).rectangle((xs[0], ys[0], xs[1], ys[1]), fill=grey)
+    image = image.convert(mode)
+    whole = look(image, longest)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixels, "_BAND", 1000)
+        patch.setattr(pixels, "_BLOCK", 700)
+        banded = look(image, longest)
+    np.testing.assert_array_equal(banded.pixels, whole.pixels)
+    assert replace(banded, pixels=whole.pixels) == whole
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_large_picture_takes_little_memory_beside_itself(mode: str) -> None:
+    """Pillow's memory cannot be seen by Python: what each step makes is counted."""
+    page = Image.new(mode, (9000, 6000), "white")
+    ImageDraw.Draw(page).rectangle((4000, 2000, 4500, 2600), fill="black")
+    sizes: list[int] = []
+    new = Image.Image._new
+
+    def counted(self: Image.Image, core: Any) -> Image.Image:
+        made = new(self, core)
+        sizes.append(made.width * made.height)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Image, "_new", counted)
+        sight = look(page, 1152)
+    assert sight.pixels.shape[0] < 200
+    assert sizes
+    assert max(sizes) <= pixels._BAND, "of 54 million pixels"
+
+
+def test_a_thread_of_a_picture_is_refused() -> None:
+    with pytest.raises(ImageError, match="is too narrow to be read: it has 2x400000 pixels; cut it into pages"):
+        look(Image.fromarray(np.tile(np.array([[0, 255]], np.uint8), (400_000, 1))), 1152)
 
 
 def test_a_blank_page_is_a_little_white() -> None:
