@@ -12,12 +12,27 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from langchain_core.documents import Document
+from langchain_core.documents.base import Blob
 from llama_index.core.schema import TextNode
 from pydantic import ValidationError
 
 from colpali_integrations import ColPali
-from colpali_integrations.errors import ColPaliError, ConfigurationError, ImageError, InputError, QueryError, StoreError
-from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliVectorStore, PdfPageLoader, image_blocks
+from colpali_integrations.errors import (
+    ColPaliError,
+    ConfigurationError,
+    ImageError,
+    InputError,
+    PdfError,
+    QueryError,
+    StoreError,
+)
+from colpali_integrations.langchain import (
+    ColPaliEmbeddings,
+    ColPaliVectorStore,
+    PageImageBlobParser,
+    PdfPageLoader,
+    image_blocks,
+)
 from colpali_integrations.langchain._documents import document_of
 from colpali_integrations.llama_index import ColPaliEmbedding, PdfPageReader
 from colpali_integrations.llama_index import ColPaliVectorStore as LlamaStore
@@ -32,6 +47,7 @@ from colpali_integrations.stores import DocumentSource, Entry, MultiVectorStore,
 from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.upkeep import verify_store
 from tests.conftest import FIXTURES, PAPER
+from tests.pages.test_pdf import simple
 
 NO_TEXTS = [None, 3, 1.5]
 
@@ -129,6 +145,27 @@ def test_a_file_may_be_named_as_a_home_folder(tmp_path: Path, monkeypatch: pytes
     Path("~draft.pdf").write_bytes(PAPER.read_bytes())
     assert find_documents(".") == find_documents("~draft.pdf") == [Path("~draft.pdf")]
     assert [page.metadata["source"] for page in PdfPageLoader(".", pages=[1]).load()] == ["~draft.pdf"]
+
+
+NOT_DRAWABLE = {
+    b"/MediaBox[0 0 1 1000000000]": "it has 1 x 1e.09 points, and at no resolution",
+    b"/MediaBox[0 0 200 100]/CropBox[300 300 400 400]": r"it has no area \(0 x 0 points\)",
+}
+
+
+@pytest.mark.parametrize("box", NOT_DRAWABLE)
+def test_a_page_that_nothing_can_draw_is_refused_where_its_text_alone_is_read(box: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "odd.pdf"
+    path.write_bytes(simple(box))
+    for read in (
+        lambda: PdfPageLoader(path).load(),
+        lambda: PageImageBlobParser().parse(Blob.from_path(path)),
+        lambda: PdfPageReader().load_data(path),
+        lambda: DocumentSource(source=path).items(DocumentSource(source=path).open())[0].entry(),
+    ):
+        with pytest.raises(PdfError, match=f"odd.pdf, page 1 cannot be drawn: {NOT_DRAWABLE[box]}"):
+            read()
+    assert PdfPageLoader(path, on_error="skip").load() == []
 
 
 METADATA = ["tenant", ["tenant"], lambda path: 1 / 0, {1: "x"}, 3, {"when": date(2024, 1, 1)}, {"n": float("nan")}]

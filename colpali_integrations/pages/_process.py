@@ -47,11 +47,12 @@ class WorkerEndedError(Exception):
     Attributes:
         again: whether a new process may succeed, because the reason may lie in what this one did before.
         interrupted: whether Ctrl-C, which reaches all processes of a terminal, ended it.
+        late: whether it took more than its time.
     """
 
-    def __init__(self, reason: str, *, again: bool = True, interrupted: bool = False) -> None:
+    def __init__(self, reason: str, *, again: bool = True, interrupted: bool = False, late: bool = False) -> None:
         super().__init__(reason)
-        self.again, self.interrupted = again, interrupted
+        self.again, self.interrupted, self.late = again and not late, interrupted, late
 
 
 class Reply(NamedTuple):
@@ -210,12 +211,12 @@ class Worker:
     def _ended(self, clock: _Clock, error: Exception) -> WorkerEndedError | ConfigurationError:
         code = self._process.returncode or 0  # 0 too if another part of the program has waited for it
         if clock.is_over:
-            return WorkerEndedError(f"it takes more than {self._limits.seconds:g} s; {_HOW_WITHOUT}", again=False)
+            return WorkerEndedError(f"it takes more than {self._limits.seconds:g} s; {_HOW_WITHOUT}", late=True)
         if isinstance(error, ValueError):
             return WorkerEndedError("it breaks the process that reads PDFs")
         if code == -getattr(signal, "SIGXCPU", 0):
             reason = f"it takes more than {self._limits.cpu_seconds:g} s of processor time"
-            return WorkerEndedError(f"{reason}; {_HOW_WITHOUT}", again=False)
+            return WorkerEndedError(f"{reason}; {_HOW_WITHOUT}", late=True)
         if code == -signal.SIGINT:
             return WorkerEndedError("it was interrupted", again=False, interrupted=True)
         if code == OTHER_VERSION:

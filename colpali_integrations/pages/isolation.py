@@ -80,9 +80,13 @@ class IsolatedReader:
         return _number(fields, "width", 0, _LONGEST_SIDE), _number(fields, "height", 0, _LONGEST_SIDE)
 
     def text(self, number: int) -> PageText:
-        """The text layer, and the fonts that are missing to draw it."""
-        reply = self._read("text", number)
-        return PageText(reply.data.decode(errors="replace"), _names(reply.fields.get("missing_fonts")))
+        """The text layer, and the fonts that are missing to draw it.
+
+        A page that takes too long to draw for finding the text that no viewer shows keeps that text.
+        """
+        with self._pool.lease(self) as slot:
+            reply, judged = slot.text(self, number)
+        return PageText(reply.data.decode(errors="replace"), _names(reply.fields.get("missing_fonts")), judged)
 
     def label(self, number: int) -> str:
         """The printed number; "" where the document names none."""
@@ -125,6 +129,8 @@ class IsolatedReader:
 
 class _Budget:
     """The limits of one page. Reading its text and drawing it count together; drawing it again counts anew.
+
+    Judging its text does not count: it has limits of its own, so that a page that can be drawn can also be read.
 
     Args:
         page: its number; None for opening the document.
@@ -177,6 +183,20 @@ class _Slot:
     def read(self, document: IsolatedReader, request: dict[str, Any]) -> Reply:
         """Answer a request about a page, and open the document first if another one is open."""
         return self._retried(lambda worker: self._read(worker, document, request))
+
+    def text(self, document: IsolatedReader, page: int) -> tuple[Reply, bool]:
+        """Read the text of a page; once more, without judging what of it is shown, if that takes too long.
+
+        Returns:
+            The reply, and whether the text was judged.
+        """
+        request = {"call": "text", "page": page}
+        try:
+            return self.read(document, {**request, "judged": True}), True
+        except PdfError as error:
+            if not (isinstance(error.__cause__, WorkerEndedError) and error.__cause__.late):
+                raise
+        return self.read(document, {**request, "judged": False}), False
 
     def draw(self, document: IsolatedReader, request: dict[str, Any]) -> tuple[Image.Image, float]:
         """Draw a page; returns the picture and its resolution."""
@@ -233,7 +253,7 @@ class _Slot:
         request, content = document.opening()
         self.document = None
         self._budget = _Budget(None, self._limits)
-        count = _whole(self._ask(worker, request, content).fields, "page_count", 0, 2**31)
+        count = _whole(self._ask(worker, request, self._budget, content).fields, "page_count", 0, 2**31)
         if count > _MOST_PAGES:
             raise PdfError(f"it has {count:,} pages; {_MOST_PAGES:,} are allowed")
         self.document = document
@@ -242,14 +262,17 @@ class _Slot:
     def _read(self, worker: Worker, document: IsolatedReader, request: dict[str, Any]) -> Reply:
         if self.document is not document:
             self._open(worker, document)
-        if not self._budget.covers(request["page"], request["call"]):
-            self._budget = _Budget(request["page"], self._limits)
-        reply = self._ask(worker, request)
+        if request.get("judged"):
+            budget = _Budget(request["page"], self._limits.judging)
+        else:
+            if not self._budget.covers(request["page"], request["call"]):
+                self._budget = _Budget(request["page"], self._limits)
+            budget = self._budget
+        reply = self._ask(worker, request, budget)
         self._is_large = _number(reply.fields, "grown") > _LEFT_BEHIND
         return reply
 
-    def _ask(self, worker: Worker, request: dict[str, Any], content: bytes = b"") -> Reply:
-        budget = self._budget
+    def _ask(self, worker: Worker, request: dict[str, Any], budget: _Budget, content: bytes = b"") -> Reply:
         reply = worker.ask({**request, "cpu": budget.cpu_seconds}, content, seconds=budget.seconds)
         fields = reply.fields
         if fields.get("memory") is True:

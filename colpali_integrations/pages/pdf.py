@@ -22,6 +22,7 @@ from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.images import image_name, read_whole
 from colpali_integrations.pages.isolation import IsolatedReader, image_of
 from colpali_integrations.pdfium.messages import PageText
+from colpali_integrations.pdfium.pixels import check_sides
 
 __all__ = [
     "FailedPage",
@@ -46,6 +47,10 @@ PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
 # pdfium is not thread-safe, not even for two documents: every call into it holds this lock.
 _pdfium = threading.RLock()
 hold_during_forks(_pdfium)
+_UNJUDGED = (
+    "its text may have words that no viewer shows, such as white ones on white; to find them, the page takes too long "
+    "to draw"
+)
 _EXPECTED = "pages: expected 1-based whole numbers, such as [1, 3] or range(1, 4)"
 
 
@@ -125,7 +130,10 @@ class Pdf(Protocol):
     page_count: int
 
     def size(self, number: int) -> tuple[float, float]:
-        """Width and height of a page in points (1/72 inch), as displayed (after the page's own rotation)."""
+        """Width and height of a page in points (1/72 inch), as displayed (after the page's own rotation).
+
+        A page that no resolution can draw, such as one without area, raises the error.
+        """
 
     def text(self, number: int) -> str:
         """The text layer of a page, as far as a viewer shows it; "" for a scan without one."""
@@ -371,7 +379,9 @@ class _OpenPdf:
 
     def size(self, number: int) -> tuple[float, float]:
         with self._reading(number) as (reader, page):
-            return reader.size(page)
+            size = reader.size(page)
+            check_sides(size)
+            return size
 
     def text(self, number: int) -> str:
         return self._text(number).text
@@ -419,6 +429,8 @@ class _OpenPdf:
             if latest is None or latest[0] != page:
                 latest = self._latest_text = page, reader.text(page)
                 self._warn_of_fonts(page, latest[1].missing_fonts)
+                if not latest[1].judged:
+                    logger.warning("%s, page %d: %s", self.name, page, _UNJUDGED)
             return latest[1]
 
     def _warn_of_fonts(self, page: int, names: tuple[str, ...]) -> None:
@@ -429,7 +441,7 @@ class _OpenPdf:
 
     def _warn(self, page: int, size: tuple[float, float], drawn: float, dpi: float) -> None:
         logger.warning(
-            "%s, page %d is %.0f x %.0f points; drawn at %.0f dpi instead of %g, which is 50 megapixels",
+            "%s, page %d is %.0f x %.0f points; drawn at %.3g dpi instead of %g, which is 50 megapixels",
             *(self.name, page, *size, drawn, dpi),
         )
 

@@ -33,10 +33,12 @@ class PageText(NamedTuple):
         text: the text layer.
         missing_fonts: names of the fonts that are neither in the file nor on this machine, so that the page is drawn
             without their characters.
+        judged: whether text that no viewer shows was looked for, and left out.
     """
 
     text: str
     missing_fonts: tuple[str, ...] = ()
+    judged: bool = True
 
 
 def pack(fields: Mapping[str, Any], data_length: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from colpali_integrations.errors import PdfError
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "Pixels", "drawing_scale"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "Pixels", "check_sides", "drawing_scale"]
 
 # A poster of 5 m at 150 dpi would be a gigapixel; larger pages are drawn at a lower resolution.
 MAX_PIXELS = 50_000_000
@@ -34,6 +34,27 @@ class Pixels(NamedTuple):
     data: Any
 
 
+def check_sides(size: tuple[float, float]) -> None:
+    """Refuse a page that cannot be drawn at any resolution.
+
+    Args:
+        size: width and height in points.
+
+    Raises:
+        PdfError: it has no area, or one side is more than `MAX_SIDE` times as long as the other.
+
+    Example:
+        >>> check_sides((612, 792))
+    """
+    width, height = size
+    if not (width > 0 and height > 0):
+        raise PdfError(f"it has no area ({width:g} x {height:g} points); its crop box may lie outside of the page")
+    if max(size) > MAX_SIDE * min(size):
+        raise PdfError(
+            f"it has {width:g} x {height:g} points, and at no resolution both sides have 1 to {MAX_SIDE:,} pixels"
+        )
+
+
 def drawing_scale(size: tuple[float, float], dpi: float) -> float:
     """Pixels per point; fewer than `dpi / 72` for a page beyond `MAX_PIXELS`.
 
@@ -48,9 +69,8 @@ def drawing_scale(size: tuple[float, float], dpi: float) -> float:
         >>> drawing_scale((612, 792), dpi=144), drawing_scale((28800, 14400), dpi=144)
         (2.0, 0.3472222222222222)
     """
+    check_sides(size)
     width, height = size
-    if not (width > 0 and height > 0):
-        raise PdfError(f"it has no area ({width:g} x {height:g} points); its crop box may lie outside of the page")
     scale = dpi / 72
     pixels = width * height * scale * scale
     if pixels > MAX_PIXELS:

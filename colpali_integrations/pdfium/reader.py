@@ -58,11 +58,16 @@ class PdfiumReader:
             (width, height), unit = page.get_size(), self._user_unit(number)
         return width * unit, height * unit
 
-    def text(self, number: int) -> PageText:
-        """The text layer, the values of form fields after it, and the fonts that are missing to draw it."""
+    def text(self, number: int, *, judged: bool = True) -> PageText:
+        """The text layer, the values of form fields after it, and the fonts that are missing to draw it.
+
+        Args:
+            number: of the page.
+            judged: leave out what no viewer shows, for which the page is drawn; otherwise only text outside of it.
+        """
         with self._page(number) as page:
             may_have_layers = self._names.may_have(LAYERS)
-            read = read_text(page, self._user_unit(number), may_have_layers=may_have_layers)
+            read = read_text(page, self._user_unit(number), may_have_layers=may_have_layers, judged=judged)
             return read._replace(text="\n".join(filter(None, [read.text, *map(clean, field_values(page))])))
 
     def label(self, number: int) -> str:

@@ -57,17 +57,19 @@ class _Character(NamedTuple):
     piece: int
 
 
-def read_text(page: pypdfium2.PdfPage, unit: float, *, may_have_layers: bool) -> PageText:
+def read_text(page: pypdfium2.PdfPage, unit: float, *, may_have_layers: bool, judged: bool = True) -> PageText:
     """Read the text layer of a page.
 
     Args:
         page: of an open document.
         unit: its user unit, in points.
         may_have_layers: whether the document may have layers (optional content).
+        judged: draw the page to find the text that is not shown. Otherwise only text outside of the crop box is left
+            out.
     """
     text_page = page.get_textpage()
     try:
-        return _Reading(page, text_page, unit, may_have_layers=may_have_layers).result()
+        return _Reading(page, text_page, unit, may_have_layers=may_have_layers and judged, judged=judged).result()
     finally:
         text_page.close()
 
@@ -76,9 +78,16 @@ class _Reading:
     """The reading of one page: as a whole where all text is shown, which is nearly always, and else by pieces."""
 
     def __init__(
-        self, page: pypdfium2.PdfPage, text_page: pypdfium2.PdfTextPage, unit: float, *, may_have_layers: bool
+        self,
+        page: pypdfium2.PdfPage,
+        text_page: pypdfium2.PdfTextPage,
+        unit: float,
+        *,
+        may_have_layers: bool,
+        judged: bool,
     ) -> None:
         self._page, self._text_page, self._unit, self._may_have_layers = page, text_page, unit, may_have_layers
+        self._judged = judged
         self._crop_box = Box(*page.get_bbox())
         self._missing_fonts: dict[str, None] = {}  # in order
 
@@ -86,8 +95,9 @@ class _Reading:
         """The text of the page."""
         text: str = self._text_page.get_text_range()
         if not text.strip() or (self._all_shown() and not self._may_lack_fonts(text) and not self._hidden):
-            return PageText(clean(text))
-        return PageText(clean(self._text_of_pieces(text)), tuple(self._missing_fonts)[:MAX_FONTS])
+            return PageText(clean(text), judged=self._judged)
+        kept = clean(self._text_of_pieces(text))
+        return PageText(kept, tuple(self._missing_fonts)[:MAX_FONTS], self._judged)
 
     # -- as a whole -----------------------------------------------------------------------------------------------
 
@@ -95,7 +105,7 @@ class _Reading:
         boxes = [Box(*self._text_page.get_rect(index)) for index in range(self._text_page.count_rects())]
         if not all(box.within(self._crop_box, _TOLERANCE) for box in boxes):
             return False
-        return self._is_scan(boxes) or all(map(self._ink.shows, boxes))
+        return self._is_scan(boxes) or all(map(self._shows_ink, boxes))
 
     def _is_scan(self, boxes: Sequence[Box]) -> bool:
         """Whether all text is invisible and over pictures; a large picture is then not drawn just for its text."""
@@ -107,6 +117,9 @@ class _Reading:
         places = [found.start() for found in _OTHER_SCRIPTS.finditer(text)]
         sample = places[:: max(1, math.ceil(len(places) / _MOST_SAMPLES))]
         return any(not self._is_embedded(piece) for index in sample if (piece := self._piece(index)))
+
+    def _shows_ink(self, box: Box) -> bool:
+        return not self._judged or self._ink.shows(box)
 
     @cached_property
     def _ink(self) -> Ink:
@@ -161,7 +174,7 @@ class _Reading:
         if piece in self._hidden:
             return []
         box = _around([self._inked_box(one.position) for one in written])
-        is_shown = self._ink.shows(box) or (_mode(_pointer(piece)) == INVISIBLE and self._is_over_picture(box))
+        is_shown = self._shows_ink(box) or (_mode(_pointer(piece)) == INVISIBLE and self._is_over_picture(box))
         return inside if is_shown else []
 
     def _lacks_font(self, piece: int, characters: Sequence[_Character]) -> bool:

@@ -9,7 +9,7 @@ form of requests and replies.
 |---|---|---|
 | open | path or data, password | page_count |
 | size, label | page | width and height; label |
-| text | page | text as data, missing_fonts |
+| text | page, judged | text as data, missing_fonts |
 | draw | page, dpi | width, height, stride and dpi; pixels as data, or in the shared memory |
 | close | | |
 
@@ -105,8 +105,8 @@ class _Worker:
         width, height = reader.size(page)
         return _Reply({"width": width, "height": height})
 
-    def _text(self, reader: PdfiumReader, page: int, _: dict[str, Any]) -> _Reply:
-        read = reader.text(page)
+    def _text(self, reader: PdfiumReader, page: int, fields: dict[str, Any]) -> _Reply:
+        read = reader.text(page, judged=fields["judged"])
         return _Reply({"missing_fonts": read.missing_fonts}, read.text.encode())
 
     def _label(self, reader: PdfiumReader, page: int, _: dict[str, Any]) -> _Reply:

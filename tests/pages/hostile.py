@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.pages.test_pdf import CORNER, stream, write_pdf
 
-__all__ = ["COUNTS_TOO_MANY", "FORM_IN_ITSELF", "TINY_PATTERN_STEPS", "between_good_pages"]
+__all__ = ["COUNTS_TOO_MANY", "FORM_IN_ITSELF", "TINY_PATTERN", "TINY_PATTERN_STEPS", "between_good_pages"]
 
 _CATALOGUE = b"<</Type/Catalog/Pages 2 0 R>>"
 
@@ -26,14 +26,11 @@ def between_good_pages(contents: bytes, resources: bytes, more: list[bytes]) -> 
 
 
 # A pattern of steps of 0.0001 points: hundreds of thousands of drawings per point, without end and in little memory.
-TINY_PATTERN_STEPS = between_good_pages(
-    b"/Pattern cs /P scn 0 0 200 100 re f",
-    b"/Pattern<</P 7 0 R>>",
-    [
-        b"<</Type/Pattern/PatternType 1/PaintType 1/TilingType 1/BBox[0 0 1 1]/XStep 0.0001/YStep 0.0001/Resources<<>>"
-        b"/Length 12>>stream\n0 0 1 1 re f\nendstream"
-    ],
+TINY_PATTERN = (
+    b"<</Type/Pattern/PatternType 1/PaintType 1/TilingType 1/BBox[0 0 1 1]/XStep 0.0001/YStep 0.0001/Resources<<>>"
+    b"/Length 12>>stream\n0 0 1 1 re f\nendstream"
 )
+TINY_PATTERN_STEPS = between_good_pages(b"/Pattern cs /P scn 0 0 200 100 re f", b"/Pattern<</P 7 0 R>>", [TINY_PATTERN])
 # A form that draws itself twice: 5 GB and more.
 FORM_IN_ITSELF = between_good_pages(
     b"/X Do",

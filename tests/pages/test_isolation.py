@@ -23,8 +23,15 @@ from colpali_integrations.pages.pdf import open_pdf, pdf_page_count
 from colpali_integrations.pdfium.limits import Limits
 from colpali_integrations.pdfium.messages import OTHER_VERSION
 from colpali_integrations.pdfium.reader import PdfiumReader
-from tests.pages.hostile import COUNTS_TOO_MANY, FORM_IN_ITSELF, TINY_PATTERN_STEPS
+from tests.pages.hostile import (
+    COUNTS_TOO_MANY,
+    FORM_IN_ITSELF,
+    TINY_PATTERN,
+    TINY_PATTERN_STEPS,
+    between_good_pages,
+)
 from tests.pages.test_pdf import DEMO, PDFS, encrypted, simple
+from tests.pages.test_viewer import write
 
 ROOT = Path(__file__).parents[2]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -167,11 +174,36 @@ def test_reading_and_drawing_a_page_count_together() -> None:
     assert not budget.covers(4, "draw")
 
 
-@pytest.mark.parametrize("content", [simple(b"/MediaBox[0 0 14400 100]"), simple(b"/MediaBox[0 0 1 1000000000]")])
+@on_linux
+def test_text_is_kept_where_finding_what_no_viewer_shows_takes_too_long(caplog: pytest.LogCaptureFixture) -> None:
+    """Pages that take as long to draw as is permitted can be read, though each is drawn once more for its text."""
+    pool = WorkerPool(Limits(cpu_seconds=60, seconds=600))
+    content = between_good_pages(
+        write("shown") + write("far", x=900) + b"/Pattern cs /P scn 0 0 200 100 re f",
+        b"/Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>/Pattern<</P 7 0 R>>",
+        [TINY_PATTERN],
+    )
+    try:
+        with closing(IsolatedReader(content, None, pool)) as reader:
+            assert reader.text(2) == ("shown", (), False)
+            assert reader.text(3) == ("", (), True)
+            assert len(pool.processes()) == 1
+    finally:
+        pool.end()
+
+
+def test_judging_a_text_has_limits_of_its_own() -> None:
+    assert Limits(cpu_seconds=30, seconds=120).judging == Limits(cpu_seconds=5, seconds=20)
+
+
 @pytest.mark.parametrize("isolate", [True, False])
-def test_sides_that_are_too_long_or_too_short_are_refused(content: bytes, isolate: bool) -> None:
-    with pytest.raises(PdfError, match=r"page 1 cannot be drawn: .* a side must have 1 to 20,000; pass another dpi"):
-        list(pdf_pages(content, isolate=isolate))
+def test_sides_that_are_too_long_or_too_short_are_refused(isolate: bool) -> None:
+    for box, reason in (
+        (b"0 0 14400 100", r".* a side must have 1 to 20,000; pass another dpi"),
+        (b"0 0 1 1000000000", r"it has 1 x 1e\+09 points, and at no resolution both sides have 1 to 20,000 pixels"),
+    ):
+        with pytest.raises(PdfError, match=f"page 1 cannot be drawn: {reason}"):
+            list(pdf_pages(simple(b"/MediaBox[%b]" % box), isolate=isolate))
 
 
 @pytest.mark.parametrize("isolate", [True, False])

@@ -6,6 +6,7 @@ import logging
 import zlib
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pypdfium2
@@ -17,6 +18,7 @@ from colpali_integrations.errors import PdfError
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.fonts import drawn_scripts
 from colpali_integrations.pages.pdf import open_pdf
+from colpali_integrations.pdfium import layers
 from colpali_integrations.pdfium.names import LAYERS, USER_UNIT, FileNames
 from colpali_integrations.pdfium.reader import PdfiumReader
 from colpali_integrations.pdfium.text import clean
@@ -278,6 +280,26 @@ def test_reading_layers_changes_no_drawing() -> None:
         assert bytes(reader.draw(1, 72).data) == before
 
 
+def test_the_search_for_hidden_layers_ends_after_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three hidden layers under other text, the first is judged at 1.5 s, the others stay."""
+    hidden = ("one", "two", "three")
+    drawing = b"".join(
+        write("WWWWW", x=60 * at) + b"/OC /L%d BDC %bEMC " % (at, write(word, x=60 * at))
+        for at, word in enumerate(hidden)
+    )
+    content = page_with(
+        drawing,
+        resources=b"/Properties<</L0 6 0 R/L1 7 0 R/L2 8 0 R>>",
+        catalogue=b"/OCProperties<</OCGs[6 0 R 7 0 R 8 0 R]/D<</OFF[6 0 R 7 0 R 8 0 R]>>>>",
+        more=tuple(b"<</Type/OCG/Name(%b)>>" % word.encode() for word in hidden),
+    )
+    assert not any(word in text_of(content) for word in hidden)
+    clock = iter((0.0, 1.5, 3.0))
+    monkeypatch.setattr(layers, "time", SimpleNamespace(process_time=lambda: next(clock)))
+    text = text_of(content)
+    assert [word in text for word in hidden] == [False, True, True]
+
+
 VISIBLE = {
     "white on black": page_with(BLACK_BAR + WHITE + write("shown")),
     "colours of one brightness": page_with(b"0 1 0 rg 0 0 200 100 re f 1 .3 0 rg " + write("shown")),
@@ -326,7 +348,7 @@ def test_no_text_of_real_documents_is_lost(name: str) -> None:
     path = DEMO / f"{name}.pdf"
     with closing(PdfiumReader(path, None)) as reader, closing(pypdfium2.PdfDocument(path)) as document:
         for number in range(1, min(reader.page_count, 6) + 1):
-            text, missing = reader.text(number)
+            text, missing, _ = reader.text(number)
             assert text.startswith(clean(document[number - 1].get_textpage().get_text_range()))
             assert not missing
 
@@ -372,13 +394,13 @@ def test_a_missing_font_is_named_and_the_text_stays(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize("text", ["ab рус c", "Łódź", "日本", "ไทย", "ελλη"])
 def test_letters_between_others_that_are_drawn_are_noticed(text: str) -> None:
     with closing(PdfiumReader(without_font(text), None)) as reader:
-        assert reader.text(1) == (text, ("Absent",))
+        assert reader.text(1) == (text, ("Absent",), True)
 
 
 @pytest.mark.parametrize("text", ["latin", "\u00e9 \u2013 \u201cq\u201d"])
 def test_fonts_of_western_languages_are_never_missing(text: str) -> None:
     with closing(PdfiumReader(without_font(text), None)) as reader:
-        assert reader.text(1) == (text, ())
+        assert reader.text(1) == (text, (), True)
 
 
 def test_names_of_fonts_cannot_break_a_log() -> None:
