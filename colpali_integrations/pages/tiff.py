@@ -2,7 +2,8 @@
 
 Pillow finds a frame by reading all frames before it, and compares each with all others. Here the directories are walked
 once, and Pillow gets a file whose header names the frame's directory as the first: time is linear in the number of
-frames, and a damaged frame harms no other.
+frames, and a damaged frame harms no other. Of a compressed frame libtiff wants the whole file in memory: it gets one in
+which all but the parts of the frame is left out.
 
 A TIFF begins with the position of its first directory. A directory is a number of entries (tag, type, count, and a
 value or its position), followed by the position of the next directory, 0 after the last.
@@ -12,10 +13,11 @@ from __future__ import annotations
 
 import copy
 import io
+import mmap
 import struct
 from array import array
 from collections.abc import Mapping
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple, TypeAlias, cast
 
 from colpali_integrations.errors import ImageError
 
@@ -26,6 +28,12 @@ _SUBFILE, _WIDTH, _LENGTH, ORIENTATION = 254, 256, 257, 274
 _REDUCED, _MASK = 1, 4
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_COMPRESSION, _OLD_JPEG = 259, 6  # old JPEG has positions of tables in further tags
+# Tags with the positions of strips or tiles, and those with their lengths.
+_PLACES = ((273, 279), (324, 325))
+_TABLES = {_COMPRESSION, *(tag for pair in _PLACES for tag in pair)}
+
+_Content: TypeAlias = "bytes | bytearray | mmap.mmap"
 
 
 def is_tiff(prefix: bytes) -> bool:
@@ -80,7 +88,7 @@ class TiffFrames:
             raise ImageError("its directory lies beyond the end of the file, which may be cut off")
         if directory.data > self._size:
             raise ImageError("its tags have more data than the file")
-        return cast("IO[bytes]", FrameFile(self, file, self._layout.header(offset)))
+        return cast("IO[bytes]", FrameFile(self, file, offset))
 
     def _walk(self, file: IO[bytes]) -> array[int]:
         found: dict[int, None] = {}  # a directory that names an earlier one as the next ends the file
@@ -129,31 +137,73 @@ class TiffFrames:
         (following,) = struct.unpack(layout.position, pointer) if len(pointer) == layout.pointer else (0,)
         return _Directory(numbers, data, length + layout.pointer, following)
 
-    def _patch(self, file: IO[bytes], header: bytes) -> bytes | bytearray:
-        """The whole file with another header."""
-        if isinstance(file, io.BytesIO) and header == self._layout.header(self._layout.first):
+    def _content(self, file: IO[bytes], offset: int) -> _Content:
+        """The file with a directory as the first; what other frames need is perhaps left out."""
+        if isinstance(file, io.BytesIO) and offset == self._layout.first:
             return file.getvalue()  # not a copy
+        header = self._layout.header(offset)
+        parts = self._parts(file, offset)
+        if parts is not None:
+            sparse = mmap.mmap(-1, self._size)  # takes memory as it is written
+            for start, length in parts:
+                file.seek(start)
+                content = file.read(length)
+                sparse[start : start + len(content)] = content
+            sparse[: len(header)] = header
+            return sparse
         if self._patched is None:
             file.seek(0)
             self._patched = bytearray(file.read())
         self._patched[: len(header)] = header
         return self._patched
 
+    def _parts(self, file: IO[bytes], offset: int) -> list[tuple[int, int]] | None:
+        """Position and length of all that a frame consists of; None where libtiff has to guess it."""
+        layout = self._layout
+        file.seek(offset)
+        (count,) = struct.unpack(layout.number, file.read(struct.calcsize(layout.number)))
+        entries = file.read(count * layout.entry)
+        parts = [(offset, file.tell() - offset)]  # without the position of the next directory
+        tables: dict[int, tuple[int, ...]] = {}
+        for tag, kind, values, value in struct.iter_unpack(layout.fields, entries):
+            size = _BYTES.get(kind, 0) * values
+            if size > layout.pointer:
+                parts.append((struct.unpack(layout.position, value)[0], size))
+            if tag in _TABLES:
+                if tag in tables or kind not in _INTEGERS:
+                    return None
+                if size > layout.pointer:
+                    file.seek(parts[-1][0])
+                    value = file.read(size)
+                if len(value) < size:
+                    return None
+                tables[tag] = struct.unpack_from(f"{layout.order}{values}{_INTEGERS[kind]}", value)
+        if tables.pop(_COMPRESSION, ())[:1] in ((), (_OLD_JPEG,)) or not tables:
+            return None
+        for places, lengths in _PLACES:
+            if len(tables.get(places, ())) != len(tables.get(lengths, ())):
+                return None
+            parts += zip(tables.get(places, ()), tables.get(lengths, ()), strict=True)
+        is_whole = all(length > 0 and start + length <= self._size for start, length in parts)
+        # Strips may overlap, so that all together are longer than the file.
+        return parts if is_whole and sum(length for _, length in parts) <= self._size else None
+
 
 class FrameFile(io.RawIOBase):
     """A TIFF file with another header, as Pillow reads it.
 
-    Pillow reads an uncompressed frame by position. For a compressed one it calls `getvalue` and passes the whole file
-    to libtiff, so the file is read into memory once, and its header exchanged per frame.
+    Pillow reads an uncompressed frame by position. For a compressed one it calls `getvalue` and passes the result to
+    libtiff.
 
     Args:
         frames: of the file.
         file: the file itself.
-        header: the first bytes.
+        offset: position of the frame's directory.
     """
 
-    def __init__(self, frames: TiffFrames, file: IO[bytes], header: bytes) -> None:
-        self._frames, self._file, self._header = frames, file, header
+    def __init__(self, frames: TiffFrames, file: IO[bytes], offset: int) -> None:
+        self._frames, self._file, self._offset = frames, file, offset
+        self._header = frames._layout.header(offset)
         self._at = 0
 
     def readable(self) -> bool:
@@ -186,9 +236,9 @@ class FrameFile(io.RawIOBase):
         self._at += len(content)
         return content
 
-    def getvalue(self) -> bytes | bytearray:
-        """The whole file; valid until the next frame is read."""
-        return self._frames._patch(self._file, self._header)
+    def getvalue(self) -> _Content:
+        """The file, as far as the frame needs it; valid until the next frame is read."""
+        return self._frames._content(self._file, self._offset)
 
 
 class _Directory(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 from array import array
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import IO
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from colpali_integrations.errors import ImageError
 from colpali_integrations.pages import PagedDocument, _walks, load_image, page_image
 from colpali_integrations.pages.tiff import TiffFrames
-from tests.pages.strangers import Directory, encoded, frames, plain_tiff, tiff
+from tests.pages.strangers import Directory, encoded, frames, mutated, noise, plain_tiff, tiff
 
 
 def greys(content: bytes | Path) -> list[int | str]:
@@ -167,6 +170,40 @@ def test_pages_that_are_drawn_one_by_one_share_a_walk(tmp_path: Path, monkeypatc
         (tmp_path / f"{number}.tif").write_bytes(content)
         assert drawn(f"{number}.tif", 2, 1) == [80, 70]
     assert (len(walked), len(_walks._frames)) == (11, _walks._KEPT)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"])
+def test_a_compressed_frame_is_read_without_the_others(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mode, kind = ("1", "group4") if compression == "group4" else ("L", compression)
+    pictures = [noise((60, 50), 1).rotate(90 * turn, expand=True).convert(mode) for turn in range(4)]
+    content = tiff(pictures, compression=kind, tiffinfo={278: 8})
+    file = Counting(content)
+    found = TiffFrames(file)
+    drawn = []
+    for number in range(1, found.count + 1):
+        file.total = 0
+        drawn.append(Image.open(found.frame(file, number)).convert("L"))
+        assert file.total < len(content) / 2
+    monkeypatch.setattr(TiffFrames, "_parts", lambda *_: None)  # the whole file
+    found = TiffFrames(file)
+    for number, picture in enumerate(drawn, 1):
+        assert Image.open(found.frame(file, number)).convert("L").tobytes() == picture.tobytes()
+
+
+@given(st.integers(0, 2**32))
+def test_damaged_frames_are_what_they_are_in_the_whole_file(number: int) -> None:
+    chance = random.Random(number)
+    whole = tiff(frames(3), compression=chance.choice(["tiff_lzw", "tiff_adobe_deflate", "packbits"]))
+    content = mutated(whole, chance, 8, len(whole))
+    seen = []
+    for parts in (TiffFrames._parts, lambda *_: None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TiffFrames, "_parts", parts)
+            try:
+                seen.append([value if isinstance(value, int) else None for value in greys(content)])
+            except ImageError:
+                seen.append([])
+    assert seen[0] == seen[1]
 
 
 def test_metadata_and_redrawing(tmp_path: Path) -> None:
