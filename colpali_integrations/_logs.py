@@ -9,7 +9,9 @@ from typing import Any
 
 from colpali_integrations._text import printable
 
-__all__ = ["make_printable", "package_logger", "without_entries"]
+__all__ = ["make_printable", "package_logger", "warn_once", "without_entries"]
+
+_warned: set[tuple[str, str]] = set()
 
 
 def package_logger(name: str) -> logging.Logger:
@@ -42,6 +44,19 @@ def _printable(value: Any) -> Any:
     text = str(value)
     safe = printable(text)
     return value if safe == text else safe
+
+
+def warn_once(logger: logging.Logger, message: str, **options: Any) -> None:
+    """Log a warning that this process has not logged yet, such as one about a folder that is opened again and again.
+
+    Args:
+        logger: of `package_logger`.
+        message: the whole message.
+        **options: further arguments of `Logger.warning`.
+    """
+    if (logger.name, message) not in _warned:
+        _warned.add((logger.name, message))
+        logger.warning("%s", message, **options)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from colpali_integrations._logs import package_logger
+from colpali_integrations._logs import package_logger, warn_once
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, DESCRIPTION_FILE
 from colpali_integrations.models.content import content_revision
 from colpali_integrations.models.description import ModelDescription, Origin
@@ -58,10 +58,11 @@ def compared(description: ModelDescription, folder: Path) -> ModelDescription:
     described = replace(description, revision=f"sha256:{hashlib.sha256(content).hexdigest()[:12]}")
     if not changed or description.origin is None:
         return described
-    logger.warning(
-        "%s is not as it was exported from %s (%s); it has a fingerprint of its own, and stores of %s refuse it. If "
-        "the change was not intended, copy the folder again, or export it again",
-        *(folder, description.origin.name, ", ".join(changed), description.origin.name),
+    warn_once(
+        logger,
+        f"{folder} is not as it was exported from {description.origin.name} ({', '.join(changed)}); it has a "
+        f"fingerprint of its own, and stores of {description.origin.name} refuse it. If the change was not intended, "
+        "copy the folder again, or export it again",
     )
     origin = Origin(name=description.origin.name, model_file=description.origin.model_file, revision=described.revision)
     return replace(described, origin=origin, space=None)

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from colpali_integrations._logs import package_logger
+from colpali_integrations._logs import package_logger, warn_once
 from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
@@ -233,9 +233,9 @@ def _guess_description(folder: Path, repository: str = "", *, base: Path | None 
     elif "query_prefix" not in processor and _several_prompts([adapted, *models]):
         known = f"the files of {folder} do not record the query prompt of the model's training; using"
         known = f"{known} {adapted.query_prefix!r}. For another one"
-        logger.warning(
-            "%s call register_model(ModelDescription(...)) with it and pass local_dir=",
-            known,
+        warn_once(
+            logger,
+            f"{known} call register_model(ModelDescription(...)) with it and pass local_dir=",
             extra={"command": f"{known} write it into a {DESCRIPTION_FILE} in the folder, see {ADDING}"},
         )
     sizes = [config.get(key) for key in ("embedding_dim", "embed_dim", "dims", "dim")]

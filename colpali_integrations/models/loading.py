@@ -214,9 +214,11 @@ def _with_settings(description: ModelDescription, options: ModelOptions) -> Mode
             f"{', '.join(chosen)}: {description.name} is an ONNX export, whose precision and page size are those of "
             "its files; these options are for checkpoints in safetensors"
         )
-    if others := chosen.keys() - set(FAMILIES[description.family].settings):
+    permitted = FAMILIES[description.family].settings
+    if others := [name for name in chosen if name not in permitted]:
         raise ConfigurationError(
-            f"{', '.join(others)}: not an option of the family {description.family!r} of {description.name}"
+            f"{', '.join(others)}: not an option of the family {description.family!r} of {description.name}, which has "
+            + ", ".join(f"{name}=" for name in permitted)
         )
     on_gpu = description.is_checkpoint and preferred_provider(_providers(options)) == _CUDA
     if on_gpu and (chosen.get("precision") or description.precision) == "int8-dynamic":

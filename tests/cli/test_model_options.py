@@ -98,6 +98,12 @@ def test_they_need_a_model(
     assert not (tmp_path / "store").exists()
 
 
+def test_the_option_of_another_family_names_those_that_the_model_has(capsys: Capture) -> None:
+    model = ["doctor", "--model", str(FIXTURES / "colqwen2"), "--max-side", "100"]
+    assert run(model) == ExitCode.ERROR
+    assert "which has --precision, --allow-unused, --base, --max-num-visual-tokens" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -126,8 +126,9 @@ def test_a_known_origin_decides_the_prompt(folder: Path, caplog: pytest.LogCaptu
     assert not caplog.records
     write(folder, "config.json", {"model_type": "colpali", "_name_or_path": "somebody/else"})
     with caplog.at_level(logging.WARNING, "colpali_integrations"):
-        assert describe_folder(folder).query_prefix == "<bos>Query: "
-    assert "do not record the query prompt" in caplog.text
+        for _ in range(2):
+            assert describe_folder(folder).query_prefix == "<bos>Query: "
+    assert caplog.text.count("do not record the query prompt") == 1
 
 
 @pytest.mark.parametrize(("config", "dim"), [({}, 128), ({"embedding_dim": 320}, 320), ({"dim": 64}, 64)])
