@@ -32,6 +32,7 @@ from colpali_integrations.cli.options import (
     PasswordOption,
     QuietOption,
     StoreOption,
+    check_target,
     given_path,
     json_filter,
     page_numbers,
@@ -46,6 +47,7 @@ from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.stores import (
+    Hit,
     Hits,
     IngestReport,
     MultiVectorStore,
@@ -157,7 +159,8 @@ def index(
     documents = find_documents(paths, **finding)
     if not documents:
         display.note(f"No PDFs or images in {', '.join(map(str, paths))}.")
-        display.passed_over(documents.passed_over)
+        if not quiet:
+            display.passed_over(documents.passed_over)
         if as_json:
             empty = IngestReport(passed_over=dict(documents.passed_over))
             typer.echo(json.dumps({**empty.to_dict(), "seconds": 0.0, "store": str(store)}))
@@ -182,8 +185,8 @@ def index(
                 progress=progress,
                 **reading,
             )
-        display.warnings(report.warnings)
         if not quiet:
+            display.warnings(report.warnings)
             display.passed_over(report.passed_over)
             display.twins(report.twins, store)
         if as_json:
@@ -229,6 +232,8 @@ def search(
     """
     text, parsed = " ".join(question), json_filter(where)
     password = pdf_password(password_file)  # an error before the work
+    if html is not None:
+        check_target(html)
     require_store(store)
     limits = ImageLimits().override(max_pixels, image_format)
     with _encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
@@ -236,9 +241,7 @@ def search(
         hits = found.matching()
         if as_json:
             for hit in hits:
-                page = {"document_id": hit.entry.document_id, "source": hit.entry.source, "page": hit.entry.page}
-                scores = {"score": round(hit.score, 4), "relevance": round(hit.relevance, 4)}
-                typer.echo(json.dumps({**page, **scores}))
+                typer.echo(json.dumps(_record(hit)))
         elif hits:
             display.hits(text, hits)
         if hits and (html is not None or open_):
@@ -295,13 +298,31 @@ def _encoder(model: str | None, options: CheckpointOptions, store: Path) -> ColP
     return ColPali.from_pretrained(name, lazy_load=True, **given)
 
 
+def _record(hit: Hit) -> dict[str, Any]:
+    """A hit for scripts: the metadata without a picture, which may have megabytes."""
+    entry = hit.entry
+    return {
+        "id": entry.id,
+        "document_id": entry.document_id,
+        "source": entry.source,
+        "file_path": entry.metadata.get("file_path"),
+        "page": entry.page,
+        "score": round(hit.score, 4),
+        "relevance": round(hit.relevance, 4),
+        "text": entry.text if entry.has_text else "",
+        "metadata": {key: value for key, value in entry.metadata.items() if key != "image_base64"},
+    }
+
+
 def _report(hits: Hits, target: Path | None, password: str | None, limits: ImageLimits, *, open_: bool) -> None:
     if target is None:
         with tempfile.NamedTemporaryFile(prefix="colpali-", suffix=".html", delete=False) as file:
             target = Path(file.name)
-    written = hits.to_html(limit=len(hits), password=password, **limits.options).save(target)
-    display.note(f"Report: {written}")
-    if open_ and not webbrowser.open(written.as_uri()):
+    options = {"password": password, "wording": words.message, **limits.options}
+    report = hits.to_html(limit=len(hits), **options)
+    display.note(f"Report: {report.save(target)}")
+    display.pictures_missing(report.missing)
+    if open_ and not webbrowser.open(target.absolute().as_uri()):
         display.note("No browser could be opened; open that file yourself, or set BROWSER.")
 
 

@@ -52,7 +52,9 @@ __all__ = [
     "note",
     "number",
     "passed_over",
+    "pictures_missing",
     "result",
+    "show_errors_alone",
     "traceback",
     "usage",
     "warnings",
@@ -133,6 +135,13 @@ def log_handler(level: int) -> logging.Handler:
     handler.addFilter(lambda entry: not (hasattr(entry, "failure") or hasattr(entry, "missing_fonts")))
     handler.addFilter(make_printable)  # entries of other libraries come through it too
     return handler
+
+
+def show_errors_alone() -> None:
+    """Print no log entry below an error until the end of the command, but all where `--debug` prints all."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _LogHandler) and handler.level > logging.DEBUG:
+            handler.setLevel(logging.ERROR)
 
 
 class _LogHandler(RichHandler):
@@ -255,6 +264,12 @@ def twins(documents: Mapping[str, str], store: Path) -> None:
         f"Indexed a second time, because a document is its path and its --metadata (or its --document-id): "
         f"{_relative(name)}{more}. If the other metadata are out of date, remove that document: {command}"
     )
+
+
+def pictures_missing(reasons: Sequence[str]) -> None:
+    """Say how many pages a report has without a picture, and why the first one has none; nothing if all have one."""
+    if reasons:
+        note(f"No picture of {number(len(reasons), 'page')} in the report: {reasons[0]}")
 
 
 def passed_over(counts: Mapping[str, int]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from typer import BadParameter, Option
 
 from colpali_integrations._paths import user_path
+from colpali_integrations.cli import display
 from colpali_integrations.errors import InputError
 from colpali_integrations.pages.identity import check_metadata
 
@@ -116,6 +117,27 @@ def json_filter(text: str | None) -> dict[str, Any] | None:
     return parsed
 
 
+def check_target(path: Path) -> None:
+    """Refuse a file that cannot be written, before the work whose result it gets.
+
+    Raises:
+        InputError: it is a folder, its folder does not exist, or writing is not permitted.
+    """
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise InputError(f"--html: {path} is a folder; name a file in it, such as {path / 'report.html'}")
+    if not folder.is_dir():
+        raise InputError(f"--html: there is no folder {folder}; make it, or name a file in another one")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise InputError(f"--html: writing {path} is not permitted; name a file in another folder")
+
+
+def _quietly(quiet: bool) -> bool:
+    if quiet:
+        display.show_errors_alone()
+    return quiet
+
+
 StoreOption = Annotated[
     Path, Option("--store", "-s", metavar="DIR", parser=given_path, help="The folder of the index.")
 ]
@@ -142,6 +164,8 @@ ImageFormatOption = Annotated[
         "--image-format", metavar="NAME", help="Read images of this format of Pillow too, such as HEIF. Repeatable."
     ),
 ]
-QuietOption = Annotated[bool, Option("--quiet", "-q", help="No progress, no summary; errors still show.")]
+QuietOption = Annotated[
+    bool, Option("--quiet", "-q", callback=_quietly, help="Nothing but errors: no progress, summary or warnings.")
+]
 # `app.run` looks for `--debug` before the arguments are parsed.
 DebugOption = Annotated[bool, Option("--debug", help="Show the traceback of an error, and all log entries.")]

@@ -38,6 +38,7 @@ _OTHERS = (
     ),
     (r", or pass lazy_load=True where only the other side of the model is used", ""),
     (r", and providers=\[[^\]]*\] chooses it without this warning", ""),
+    (r", or pass roots=\[folder\] to show the files of a folder", ""),
     (r"pass where=\{'\$id': \{'\$exists': True\}\}", """pass --filter '{"$id": {"$exists": true}}'"""),
 )
 _FROM_PRETRAINED = re.compile(r"ColPali\.from_pretrained\(('[^']*'|\"[^\"]*\")(?:, )?([^()]*)\)")

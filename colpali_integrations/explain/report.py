@@ -15,7 +15,7 @@ import base64
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -51,9 +51,13 @@ _HEAT_SIDE = 200  # pixels of a heatmap's longest side; the browser interpolates
 
 
 class HtmlReport(str):
-    """A page of HTML: a string that notebooks display, with a method that saves it."""
+    """A page of HTML: a string that notebooks display, with a method that saves it.
 
-    __slots__ = ()
+    Attributes:
+        missing: the reason for each page that is shown without its picture, in their order.
+    """
+
+    missing: Sequence[str] = ()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page to a file, as UTF-8.
@@ -110,6 +114,7 @@ def report_picture(
     password: str | None = None,
     limits: ImageLimits = _LIMITS,
     roots: Roots = None,
+    wording: Callable[[ColPaliError], str] = str,
 ) -> tuple[Image.Image | None, str]:
     """Draw a page from its metadata (see `pages.reference`), with sides of at most about `max_side` pixels.
 
@@ -119,6 +124,7 @@ def report_picture(
         password: for an encrypted PDF.
         limits: size and formats of images.
         roots: as for `pages.page_image`.
+        wording: tells an error as the reason.
 
     Returns:
         The picture and "", or None and the reason why it cannot be drawn, which the report shows instead.
@@ -135,7 +141,7 @@ def report_picture(
     try:
         return page_image(metadata, dpi=dpi, password=password, roots=folders, **limits.options), ""
     except ColPaliError as error:
-        return None, str(error)
+        return None, wording(error)
 
 
 def render_report(
@@ -190,7 +196,9 @@ class _Report:
             + "</body></html>\n"
         )
         # Pairs of surrogates become their character. One alone, as in the name of a file, cannot be written as UTF-8.
-        return HtmlReport(report.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+        html = HtmlReport(report.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+        html.missing = tuple(page.note for page in self.pages if page.note and page.image is None)
+        return html
 
     def _controls(self) -> str:
         switches = []
@@ -238,7 +246,8 @@ class _Report:
             if not page.note:
                 return ""
             return f'<p class="missing" role="note">No picture: {escape(page.note)}</p>'
-        picture = page.image.copy()
+        page.image.load()
+        picture = page.image._new(page.image.im)  # shares the pixels, of which there may be many
         picture.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
         layers = [f'<img src="{_data_uri(picture)}" alt="{escape(page.name)}">']
         if page.maps is not None:

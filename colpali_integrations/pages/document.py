@@ -16,6 +16,7 @@ floods traces and stores.
 | dpi | the resolution of the picture of a PDF page; an image has none |
 | content_hash | 64 hex digits, see `identity.page_hash` |
 | text_hash | hash of the page's text; the chunks of a splitter have the metadata of their page but another text |
+| missing_fonts | names of fonts, joined by ", ", without which the page was drawn; absent where none is missing |
 | image_base64, image_mime_type | the picture itself, on request |
 | image_hash | hash of `image_base64`; a page whose picture was exchanged is another page |
 """
@@ -277,6 +278,7 @@ class DocumentPage:
     def metadata(self) -> dict[str, Any]:
         """The caller's metadata and those of the page, JSON-safe; see the table of the module."""
         document, (width, height) = self.document, self.size
+        text_hash = text_key(self.content)
         values: dict[str, Any] = {
             "source": document.name,
             "file_path": document.path,
@@ -289,7 +291,8 @@ class DocumentPage:
             "height": height,
             "dpi": document.dpi,
             "content_hash": self.content_hash,
-            "text_hash": text_key(self.content),
+            "text_hash": text_hash,
+            "missing_fonts": ", ".join(document.missing_fonts.get(self.number, ())) or None,
         }
         return {**document.metadata, **{key: value for key, value in values.items() if value is not None}}
 

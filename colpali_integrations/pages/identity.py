@@ -40,7 +40,7 @@ __all__ = [
 PAGE_KEYS = frozenset(
     {
         *("source", "file_path", "file_name", "document_id", "page", "page_label", "page_count", "width", "height"),
-        *("dpi", "content_hash", "text_hash", "image_base64", "image_hash", "image_mime_type"),
+        *("dpi", "content_hash", "text_hash", "missing_fonts", "image_base64", "image_hash", "image_mime_type"),
     }
 )
 """Metadata that every page has of its own; see `pages.document`."""

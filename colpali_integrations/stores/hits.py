@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, SupportsIndex, overload
@@ -153,6 +153,7 @@ class Hits(list[Hit]):
         max_pixels: int = MAX_PIXELS,
         image_formats: Iterable[str] = (),
         roots: Roots = None,
+        wording: Callable[[ColPaliError], str] = str,
     ) -> HtmlReport:
         """Show the pages that have anything of the question as one HTML file, with boxes and heatmaps of its words.
 
@@ -170,9 +171,11 @@ class Hits(list[Hit]):
             max_pixels: of an image; see `pages.load_image`.
             image_formats: further formats of images; see `pages.load_image`.
             roots: as for `pages.page_image`: show files in these folders alone.
+            wording: tells the error of a page that cannot be drawn, in the note in the picture's place; by default the
+                error's message, which names the file and may name options of this package.
 
         Returns:
-            A string; `.save(path)` writes it.
+            A string; `.save(path)` writes it, and `.missing` has the notes of the pages without a picture.
 
         Raises:
             InputError: the hits are not attached to a store, or `tokens` do not fit the query.
@@ -199,7 +202,7 @@ class Hits(list[Hit]):
         title = (self.text or "") if question is None else question
         note = "" if names is not None else _UNNAMED
         limits = ImageLimits(max_pixels, image_formats)
-        return shown._report(title, max_side, note, boxes, maps, password, limits, roots)
+        return shown._report(title, max_side, note, boxes, maps, password, limits, roots, wording)
 
     def _repr_html_(self) -> str:
         """The report in notebooks; an error becomes a note instead of a traceback."""
@@ -218,9 +221,10 @@ class Hits(list[Hit]):
         password: str | None = None,
         limits: ImageLimits | None = None,
         roots: Roots = None,
+        wording: Callable[[ColPaliError], str] = str,
     ) -> HtmlReport:
-        folders = root_folders(roots)
-        draw = partial(report_picture, password=password, limits=limits or ImageLimits(), roots=folders)
+        folders, limits = root_folders(roots), limits or ImageLimits()
+        draw = partial(report_picture, password=password, limits=limits, roots=folders, wording=wording)
         pages = []
         for hit in self:
             entry = hit.entry

@@ -113,7 +113,8 @@ class IngestReport:
         removed: pages that their document no longer has.
         absent: requested pages beyond the end of one of several documents.
         failures: items that could not be stored.
-        warnings: one per document that has pages without some of their characters, because a font is missing.
+        warnings: one per document that has pages without some of their characters, because a font is missing; also of
+            pages that were stored in an earlier run.
         passed_over: numbers of files and folders that a search did not take, by reason; see `FoundDocuments`.
         twins: new documents whose file the store also holds as another document, as with other `metadata`: by the name
             of the new one, the id of the other.
@@ -471,6 +472,7 @@ class _Run:
                 entry.to_payload()  # refuse metadata that cannot be stored
                 return origin.id, entry
             stored = self._stored[item.id]
+            self._note_stored(item, stored)
             entry = item.refreshed(stored)
             if entry is not stored and entry.to_payload() != stored.to_payload():
                 return stored.id, entry
@@ -483,8 +485,14 @@ class _Run:
     def _read(self, item: Item) -> Entry:
         entry = item.entry()
         if item.document is not None and item.document.missing_fonts:
-            self._missing_fonts[item.document.name] = item.document.missing_fonts
+            self._missing_fonts.setdefault(item.document.name, {}).update(item.document.missing_fonts)
         return entry
+
+    def _note_stored(self, item: Item, stored: Entry) -> None:
+        """Note the fonts without which a page of a document was drawn in an earlier run."""
+        names = stored.metadata.get("missing_fonts")
+        if item.document is not None and isinstance(names, str) and stored.page:
+            self._missing_fonts.setdefault(item.document.name, {})[stored.page] = tuple(names.split(", "))
 
     def _tagged(self, item: Item, entry: Entry) -> Entry:
         """The entry of a document's page with the metadata that `update_metadata` gave its earlier content."""

@@ -67,8 +67,11 @@ def test_search_as_json_prints_one_object_per_line(store: Path, capsys: pytest.C
     assert run(["search", "prices of bananas, apples", "--store", str(store), "-k", "2", "--json"]) == ExitCode.OK
     captured = capsys.readouterr()
     first, second = map(json.loads, captured.out.splitlines())
-    assert list(first) == ["document_id", "source", "page", "score", "relevance"]
-    assert first["document_id"] == os.path.realpath(first["source"])
+    scores = ["score", "relevance"]
+    assert list(first) == ["id", "document_id", "source", "file_path", "page", *scores, "text", "metadata"]
+    assert first["document_id"] == first["file_path"] == os.path.realpath(first["source"])
+    assert first["text"] == "", "a scan"
+    assert (first["metadata"]["page"], first["metadata"]["page_count"]) == (2, 2)
     assert (Path(first["source"]).name, first["page"]) == ("fruit.pdf", 2)
     assert first["score"] > second["score"]
     assert captured.err == ""
@@ -113,8 +116,42 @@ def test_search_writes_a_report(
     written.unlink()
     assert run([*arguments, "--html", str(target), "--open"]) == ExitCode.OK
     assert "No browser could be opened" in capsys.readouterr().err
-    assert run([*arguments, "--html", str(tmp_path / "no" / "folder.html")]) == ExitCode.ERROR
-    assert "Error: " in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_search(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    for target, message in (
+        (tmp_path / "no" / "folder.html", f"there is no folder {tmp_path / 'no'}; make it"),
+        (tmp_path, f"{tmp_path} is a folder; name a file in it"),
+        (tmp_path / "report.html", f"writing {tmp_path / 'report.html'} is not permitted"),
+    ):
+        assert run(["search", "apples", "--store", str(store), "--html", str(target)]) == ExitCode.ERROR
+        captured = capsys.readouterr()
+        assert captured.out == "", "no result"
+        assert f"Error: --html: {message}" in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_that_a_report_lacks_are_told_in_the_words_of_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "locked.pdf").write_bytes(encrypted(user=b"sesame", owner=b"owner"))
+    (tmp_path / "password").write_text("sesame")
+    store, target = str(tmp_path / "store"), tmp_path / "report.html"
+    password = ["--password-file", str(tmp_path / "password")]
+    assert run(["index", str(tmp_path / "locked.pdf"), "--store", store, *password]) == ExitCode.OK
+    capsys.readouterr()
+    search = ["search", "secret", "--store", store, "--html", str(target)]
+    assert run([*search, *password]) == ExitCode.OK
+    assert capsys.readouterr().err == f"Report: {target}\n"
+    assert run(search) == ExitCode.OK
+    note = "is encrypted; pass --password-file FILE"
+    assert f"No picture of 1 page in the report: {tmp_path / 'locked.pdf'} {note}" in capsys.readouterr().err
+    assert note in target.read_text(encoding="utf-8")
+    assert run([*search[:-2], "--json"]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["text"] == "Secret"
 
 
 def test_index_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,6 +300,9 @@ def test_missing_fonts_are_told_and_force_embeds_again(tmp_path: Path, capsys: p
     captured = capsys.readouterr().err
     assert "1 linked folder (see --follow-symlinks)" in captured
     assert "0 pages added, 1 present" in captured
+    assert f"{tmp_path / 'poem.pdf'}: page 1: not drawn are characters of Absent" in captured, "as long as it is so"
+    assert run([*index, "--quiet"]) == ExitCode.OK
+    assert capsys.readouterr().err == ""
     assert run([*index, "--force", "--json"]) == ExitCode.OK
     report = json.loads(capsys.readouterr().out)
     assert (report["added"], report["replaced"], report["pages"]) == (1, 1, 1)

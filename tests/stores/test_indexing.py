@@ -334,7 +334,8 @@ def test_documents_that_lack_fonts_are_stored_with_a_warning(
             assert "--force" in warning.message
         assert len(report.to_dict()["warnings"]) == 2
         assert sum("not drawn are characters of Absent" in record.getMessage() for record in caplog.records) == 2
-        assert index(folder, model, store).warnings == []
+        assert {entry.metadata.get("missing_fonts") for entry in store.scroll()} == {None, "Absent"}
+        assert index(folder, model, store).warnings == report.warnings, "until the pages are drawn anew"
 
 
 def test_pages_with_any_characters_can_be_stored(tmp_path: Path, model: ColPali) -> None:
