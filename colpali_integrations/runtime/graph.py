@@ -92,7 +92,8 @@ def plain_session(model: ModelProto, *, arena: bool = True) -> ort.InferenceSess
     # Optimizations save nothing in graphs of a few operators, and take long in graphs with a weight per page.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    return ort.InferenceSession(model.SerializeToString(), options, providers=providers, enable_fallback=0)
 
 
 def find_cut(whole: Graph) -> tuple[ValueInfoProto, ...] | str:

@@ -286,8 +286,11 @@ class _Session:
                 "session.model_external_initializers_file_folder_path", os.fspath(graph.weights)
             )
         providers = _with_device(resolve_providers(config.providers), config.device_id)
+        # A graph that cannot be loaded is else tried once more on the CPU, with a note on the standard output.
+        fallback = int([_provider_name(one) for one in providers] != ["CPUExecutionProvider"])
+        content = graph.model.SerializeToString()
         try:
-            self._session = ort.InferenceSession(graph.model.SerializeToString(), options, providers=list(providers))
+            self._session = ort.InferenceSession(content, options, providers=list(providers), enable_fallback=fallback)
         except Exception as error:  # onnxruntime's exceptions have no other common base class
             raise ModelLoadError(
                 f"onnxruntime {ort.__version__} cannot load {name}: {error}. If the file was cut off, delete it and "
