@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from colpali_integrations._failures import failing_as
 from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.explain.grid import PageGrid
@@ -41,6 +42,7 @@ _METADATA = [name for name in PAGE.names if name in READER_KEYS]
 _READ = ["id", "key", "document_id", "page", "page_count", "run"]
 _NUMBERS = ((name, pa.int64()) for name in ("run", "part", "row"))
 _VERSION = pa.schema([*(PAGE.field(name) for name in _READ[:-1]), *_NUMBERS])
+_Record: TypeAlias = "tuple[Entry, NDArray[np.float32]]"
 _READERS = 16  # threads that read files: object storage answers slowly
 
 
@@ -138,7 +140,7 @@ def parquet_pages(folder: str | os.PathLike[str], *, model: ModelLike) -> Iterat
     for part, path in enumerate(parts):
         first, end = int(bounds[part]), int(bounds[part + 1])
         if first < end:
-            yield from _records(_read(files, path).take(rows.column("row").slice(first, end - first)))
+            yield from _checked(_stored(files, path, rows.column("row").slice(first, end - first)), path)
 
 
 class QdrantWriter:
@@ -189,9 +191,12 @@ def _newest(files: Any, parts: list[str]) -> pa.Table:
     """Return the rows that count: `id`, `key` and `run`, and `part` and `row`, which are indices of files and rows."""
 
     def version(part: int) -> pa.Table:
-        rows = _read(files, parts[part], _READ).select(_READ)
-        position = [pa.array(np.full(len(rows), part)), pa.array(np.arange(len(rows)))]
-        return pa.Table.from_arrays([*rows.columns, *position], schema=_VERSION)
+        with failing_as(StoreError, parts[part]):
+            rows = _read(files, parts[part], _READ).select(_READ)
+            position = [pa.array(np.full(len(rows), part)), pa.array(np.arange(len(rows)))]
+            table = pa.Table.from_arrays([*rows.columns, *position], schema=_VERSION)
+            table.validate(full=True)  # such as texts that are not UTF-8
+            return table
 
     with ThreadPoolExecutor(_READERS) as threads:
         rows = pa.concat_tables([_VERSION.empty_table(), *threads.map(version, range(len(parts)))])
@@ -205,7 +210,21 @@ def _newest(files: Any, parts: list[str]) -> pa.Table:
     return newest.filter(pa.compute.less_equal(newest.column("page"), newest.column("page_count_first")))
 
 
-def _records(table: pa.Table) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
+def _checked(records: Iterator[_Record], path: str) -> Iterator[_Record]:
+    """The records of a file, which may come from elsewhere, so that anything may be in it."""
+    while True:
+        with failing_as(StoreError, path):
+            record = next(records, None)
+        if record is None:
+            return
+        yield record
+
+
+def _stored(files: Any, path: str, numbers: pa.ChunkedArray) -> Iterator[_Record]:
+    yield from _records(_read(files, path).take(numbers))
+
+
+def _records(table: pa.Table) -> Iterator[_Record]:
     for batch in table.to_batches():
         vectors = batch.column("vectors")
         for index, row in enumerate(batch.drop_columns(["vectors"]).to_pylist()):
@@ -216,6 +235,7 @@ def _records(table: pa.Table) -> Iterator[tuple[Entry, NDArray[np.float32]]]:
 
 def _entry(row: dict[str, Any]) -> Entry:
     tags = json.loads(row["metadata"]) if row["metadata"] else {}
+    row = {**row, "missing_fonts": ", ".join(row["missing_fonts"] or ()) or None}  # as in a page's metadata
     return Entry(
         id=row["id"],
         text=row["text"],

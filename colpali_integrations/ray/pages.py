@@ -165,7 +165,10 @@ def _open(row: dict[str, Any], tags: Mapping[str, Any], reading: Mapping[str, An
 def _content(row: dict[str, Any]) -> Source | None:
     """Return the bytes or pixels of a row; None if there is only a path."""
     if row.get("image") is None:
-        return None if row.get("bytes") is None else bytes(row["bytes"])
+        content = row.get("bytes")
+        if not isinstance(content, bytes | bytearray | memoryview | None):
+            raise InputError(f"the column bytes must hold bytes, got {type(content).__name__}")
+        return None if content is None else bytes(content)
     pixels = np.ascontiguousarray(row["image"])
     if pixels.dtype != np.uint8:
         raise ImageError(f"the column image must hold uint8 pixels, got {pixels.dtype}")
@@ -175,9 +178,12 @@ def _content(row: dict[str, Any]) -> Source | None:
 def _name(row: dict[str, Any]) -> str:
     """Name a row that cannot be read."""
     if row.get("path") is not None:
-        return str(row["path"])
+        return str(row["path"]).encode("utf-8", "replace").decode("utf-8")
     content = next((row[name] for name in ("bytes", "image") if row.get(name) is not None), b"")
-    return "sha256:" + hashlib.sha256(bytes(content)).hexdigest()[:16]
+    if isinstance(content, np.ndarray):
+        content = content.tobytes()
+    known = content if isinstance(content, bytes | bytearray | memoryview) else type(content).__name__.encode()
+    return "sha256:" + hashlib.sha256(known).hexdigest()[:16]
 
 
 def _tags(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

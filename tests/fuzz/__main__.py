@@ -16,6 +16,8 @@ from tests.fuzz.engine import Record
 from tests.fuzz.names import NAMES
 from tests.fuzz.processes import FAULTS, watched
 
+_FAST = 1000  # calls per CPU second
+
 
 def keep(name: str, record: Record) -> Iterator[str]:
     """Write the inputs of faults, and describe each."""
@@ -24,6 +26,20 @@ def keep(name: str, record: Record) -> Iterator[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         yield f"{name}: {fault}: {path}"
+
+
+def records(names: list[str], options: argparse.Namespace) -> dict[str, Record]:
+    """Run each target, and the fast ones once more if there are too few calls."""
+    made = {}
+    for name in names:
+        made[name] = watched(name, options.calls, options.seconds, options.seed)
+        print(row(name, made[name]), file=sys.stderr, flush=True)
+    missing = options.total - sum(record.calls for record in made.values())
+    fast = [name for name, record in made.items() if record.calls > _FAST * record.cpu_seconds]
+    for name in fast if missing > 0 else ():
+        made[name].add(watched(name, missing // len(fast) + 1, 0, options.seed + 1))
+        print(row(name, made[name]), file=sys.stderr, flush=True)
+    return made
 
 
 def row(name: str, record: Record) -> str:
@@ -39,6 +55,7 @@ def main() -> int:
     parser.add_argument("--target", action="append", choices=NAMES, help="only this one; repeatable")
     parser.add_argument("--calls", type=int, default=0, help="at least so many calls per target")
     parser.add_argument("--seconds", type=float, default=10.0, help="at least so many CPU seconds per target")
+    parser.add_argument("--total", type=int, default=0, help="at least so many calls in all, of the fast targets")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("random", "atheris"), default="random")
     options = parser.parse_args()
@@ -56,14 +73,13 @@ def main() -> int:
     print("a call of more than 5 CPU seconds or 1 GB, a crash or a hang.\n")
     print("| target | calls | CPU seconds | outcomes | slowest | most memory | faults |", flush=True)
     print("|---|---|---|---|---|---|---|", flush=True)
-    faults: list[str] = []
-    calls = 0
-    for name in names:
-        record = watched(name, options.calls, options.seconds, options.seed)
-        print(row(name, record), flush=True)
-        faults += keep(name, record)
-        calls += record.calls
-    print(f"\n{calls:,} calls. Of pdf, the CPU seconds and the slowest call are those of the caller alone.")
+    made = records(names, options)
+    faults = [fault for name, record in made.items() for fault in keep(name, record)]
+    print(*(row(name, record) for name, record in made.items()), sep="\n")
+    print(
+        f"\n{sum(record.calls for record in made.values()):,} calls. Of pdf, the CPU seconds and the slowest call are"
+    )
+    print("those of the caller alone.")
     print(*(f"- {fault}" for fault in faults), sep="\n", end="\n\n")
     print(machine.describe())
     return int(bool(faults))

@@ -80,6 +80,15 @@ class Record:
     peak_bytes: int = 0
     faults: dict[str, bytes] = field(default_factory=dict)
 
+    def add(self, other: Record) -> None:
+        """Add the calls of another run of the target."""
+        self.calls += other.calls
+        self.outcomes += other.outcomes
+        self.cpu_seconds += other.cpu_seconds
+        self.slowest = max(self.slowest, other.slowest)
+        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+        self.faults = {**other.faults, **self.faults}
+
 
 def peak_memory() -> int:
     """The most memory that this process and the largest of its children have had, in bytes; 0 on Windows."""

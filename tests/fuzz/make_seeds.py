@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 
+import onnx.external_data_helper
+import onnx.parser
 from PIL import Image
 
 from tests.fuzz.engine import SEEDS
@@ -74,8 +76,30 @@ def pdfs() -> Iterator[tuple[str, bytes]]:
     )
 
 
+_GRAPH = """<ir_version: 8, opset_import: ["" : 17]>
+merged (int64[batch, length] input_ids, float[batch, 2, 2] pixel_values) => (float[batch, length, 2] embeddings)
+<float[2, 2] tower = {1, 0, 0, 1}, float[4, 2] words = {1, 0, 0, 1, 1, 1, 0, 0}, int64[1] one = {1}> {
+    seen = MatMul(pixel_values, tower)
+    page = ReduceMean <axes = [1], keepdims = 1> (seen)
+    text = Gather(words, input_ids)
+    embeddings = Add(text, page)
+}"""
+
+
+def graphs() -> Iterator[tuple[str, bytes]]:
+    """A merged model, with its weights inside and in a file beside it."""
+    model = onnx.parser.parse_model(_GRAPH)
+    yield "inside", model.SerializeToString()
+    [words] = [one for one in model.graph.initializer if one.name == "words"]
+    words.raw_data = bytes(32)
+    onnx.external_data_helper.set_external_data(words, "weights.bin", offset=0, length=32)
+    for field in ("float_data", "raw_data"):
+        words.ClearField(field)
+    yield "beside", model.SerializeToString()
+
+
 def main() -> None:
-    for target, made in (("image", pictures()), ("pdf", pdfs())):
+    for target, made in (("image", pictures()), ("pdf", pdfs()), ("onnx", graphs())):
         folder = SEEDS / target
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in made:

@@ -9,9 +9,21 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeAlias
 
+from tests.fuzz.choices import Choices
+
 Mutator: TypeAlias = Callable[[bytes, Random, Sequence[bytes]], bytes]
 
 _NUMBERS = (b"0", b"-1", b"1", b"255", b"65536", b"2147483647", b"4294967296", b"99999999999999999999", b"1e99")
+
+
+def changed_bytes(choices: Choices, content: bytes) -> bytes:
+    """A copy with up to four other bytes, and perhaps without its end."""
+    changed = bytearray(content)
+    for _ in range(1 + choices.byte() % 4 if changed else 0):
+        changed[choices.below(len(changed))] = choices.byte()
+    if choices.byte() % 8 == 0:
+        del changed[choices.below(len(changed) + 1) :]
+    return bytes(changed)
 
 
 def of_bytes(data: bytes, random: Random, others: Sequence[bytes]) -> bytes:

@@ -3,5 +3,5 @@
 NAMES = [
     *("pdf", "image", "exif", "replies"),
     *("uri", "options", "filters", "llama_filters", "identity", "payload", "grid", "words", "report"),
-    *("model_folder", "weights", "store", "arrays"),
+    *("model_folder", "weights", "onnx", "store", "arrays", "parquet", "rows"),
 ]

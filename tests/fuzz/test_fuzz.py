@@ -16,7 +16,8 @@ from tests.fuzz.engine import SEEDS, Runner, Target
 from tests.fuzz.targets import TARGETS
 
 # Those of files and processes take milliseconds per call.
-_CALLS = {"pdf": 15, "store": 15, "model_folder": 12, "image": 100, "exif": 100, "arrays": 100}
+_CALLS = {"pdf": 15, "store": 15, "model_folder": 12, "parquet": 30, "rows": 50}
+_CALLS |= dict.fromkeys(("image", "exif", "arrays", "onnx"), 100)
 
 
 @pytest.mark.parametrize("name", TARGETS)

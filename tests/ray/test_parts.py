@@ -43,9 +43,11 @@ from colpali_integrations.ray.pipeline import _for_workers, _report
 from colpali_integrations.stores import MultiVectorStore, StoredModel
 from colpali_integrations.stores.items import page_entry
 from colpali_integrations.stores.qdrant import server
+from tests.fuzz.targets.tables import _row
 from tests.pages.strangers import frames, tiff
 from tests.pages.test_pdf import encrypted, write_pdf
 from tests.pages.test_viewer import HINDI
+from tests.stores.backends import DIM
 from tests.stores.stored_models import made_up
 
 COLTINY = StoredModel.of(find_model("coltiny"))
@@ -290,6 +292,45 @@ def test_errors_name_the_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "out" / MANIFEST).write_text("{")
     with pytest.raises(StoreError, match=f"damaged {MANIFEST}"):
         ParquetFolder(tmp_path / "out", COLTINY, KIND)
+
+
+def test_rows_of_another_kind_are_errors_that_name_their_file(tmp_path: Path) -> None:
+    made_by = made_up("fake", dim=DIM)
+    ParquetFolder(tmp_path / "out", made_by, KIND)
+    file = tmp_path / "out" / "part-1.parquet"
+    changes: list[dict[str, Any]] = [
+        *(
+            {"vectors": "text"},
+            {"vectors": None},
+            {"vectors": [[0.5], [0.5, 1.0]]},
+            {"grid": None},
+            {"grid": "[" * 9999},
+        ),
+        *({"metadata": "{"}, {"metadata": "[1]"}, {"run": "now"}, {"page": "one"}),
+    ]
+    for change in changes:
+        pa.parquet.write_table(pa.Table.from_pylist([{**_row(1), **change}]), file)
+        with pytest.raises(StoreError, match=r"part-1\.parquet"):
+            list(parquet_pages(tmp_path / "out", model=made_by))
+    pa.parquet.write_table(pa.Table.from_pylist([_row(1), _row(2)]), file)
+    entries = [entry for entry, _ in parquet_pages(tmp_path / "out", model=made_by)]
+    assert [(entry.page, entry.metadata["missing_fonts"]) for entry in entries] == [(1, "Absent"), (2, "Absent")]
+
+
+@pytest.mark.parametrize(
+    ("row", "source"),
+    [
+        ({"bytes": 10**13}, "sha256:"),  # `bytes` would make a terabyte of it
+        ({"bytes": [1, 2]}, "sha256:"),
+        ({"image": {"a": 1}}, "sha256:"),
+        ({"path": "a\udcff.pdf"}, "a?.pdf"),
+        ({"path": 7}, "7"),
+    ],
+)
+def test_rows_of_wrong_types_become_rows_with_an_error(row: dict[str, Any], source: str) -> None:
+    [refused] = drawn({name: [value] for name, value in row.items()})
+    assert refused["error"]
+    assert refused["source"].startswith(source)
 
 
 def test_without_ray_the_error_names_the_extra_to_install() -> None:

@@ -1,7 +1,9 @@
 """The targets, by the kind of their input."""
 
 from tests.fuzz.names import NAMES
-from tests.fuzz.targets import arrays, files, models, stores, texts
+from tests.fuzz.targets import arrays, files, models, stores, tables, texts
 
-TARGETS = {target.name: target for module in (files, texts, models, stores, arrays) for target in module.TARGETS}
+TARGETS = {
+    target.name: target for module in (files, texts, models, stores, arrays, tables) for target in module.TARGETS
+}
 assert list(TARGETS) == NAMES

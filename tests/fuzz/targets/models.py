@@ -15,6 +15,9 @@ from colpali_integrations import ColPali
 from colpali_integrations.models.builder.files import shard_names, weight_names
 from colpali_integrations.models.builder.weights import read_header
 from colpali_integrations.models.folder import describe_folder
+from colpali_integrations.runtime.arrays import GraphFiles
+from colpali_integrations.runtime.session import ModelSessions, SessionConfig
+from tests.fuzz import mutators
 from tests.fuzz.choices import Choices, json_text
 from tests.fuzz.engine import Target
 
@@ -115,4 +118,14 @@ def weights(data: bytes) -> None:
         weight_names(place)
 
 
-TARGETS = [Target("model_folder", folder), Target("weights", weights)]
+def onnx_file(data: bytes) -> None:
+    """An ONNX file beside its weights: its graph is cut in two, and both halves become sessions."""
+    place = work() / "onnx"
+    place.mkdir(exist_ok=True)
+    file = place / "model.onnx"
+    file.write_bytes(data)
+    (place / "weights.bin").write_bytes(bytes(64))
+    ModelSessions(GraphFiles(pages=file, queries=file), SessionConfig(threads=1)).load()
+
+
+TARGETS = [Target("model_folder", folder), Target("weights", weights), Target("onnx", onnx_file, mutators.of_bytes)]

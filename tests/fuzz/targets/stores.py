@@ -15,6 +15,7 @@ from colpali_integrations.stores.embedded.database import DATABASE
 from colpali_integrations.stores.embedded.engine import row_checksum
 from tests.fuzz.choices import Choices, json_text
 from tests.fuzz.engine import Target
+from tests.fuzz.mutators import changed_bytes
 from tests.fuzz.targets.models import work
 from tests.stores.backends import MODEL, entry, page
 
@@ -41,12 +42,7 @@ def store(data: bytes) -> None:
         _change_entries(choices, database)
     else:
         file = choices.pick(sorted(path for path in place.iterdir() if path.is_file() and path.stat().st_size))
-        content = bytearray(file.read_bytes())
-        for _ in range(1 + choices.byte() % 4):
-            content[choices.below(len(content))] = choices.byte()
-        if choices.byte() % 8 == 0:
-            del content[choices.below(len(content)) :]
-        file.write_bytes(content)
+        file.write_bytes(changed_bytes(choices, file.read_bytes()))
     try:
         with MultiVectorStore.open(place) as opened:
             ids = [one.id for one in opened.scroll()]
