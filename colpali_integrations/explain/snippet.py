@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Sequence
 
 from colpali_integrations.explain._stop_words import telling_words
 
@@ -35,13 +37,7 @@ def snippet(text: str, question: str, *, width: int) -> str:
         return flat
     words = telling_words(_words(question))
     matches = ((match.start(), match.group().casefold()) for match in _WORD.finditer(flat))
-    positions = [(start, word) for start, word in matches if word in words]
-    counts = Counter(word for _, word in positions)
-    best, best_weight = 0, 0.0
-    for index, (start, _) in enumerate(positions):
-        inside = {word for later, word in positions[index:] if later + len(word) <= start + width * 3 // 4}
-        if (weight := sum(len(word) / counts[word] for word in inside)) > best_weight:
-            best, best_weight = start, weight
+    best = _best_start([(start, word) for start, word in matches if word in words], width * 3 // 4)
     begin = max(0, min(best - width // 4, len(flat) - width))
     if begin:
         begin = flat.find(" ", begin) + 1 or begin
@@ -64,6 +60,27 @@ def mark_words(text: str, question: str) -> list[tuple[int, int]]:
     """
     words = {word for word in telling_words(_words(question)) if len(word) > 2}
     return [match.span() for match in _WORD.finditer(text) if match.group().casefold() in words]
+
+
+def _best_start(positions: Sequence[tuple[int, str]], reach: int) -> int:
+    """Where the window of `reach` characters with the most specific words begins; 0 without words.
+
+    The window moves from word to word, so the time grows with the number of words.
+    """
+    weights = {word: len(word) / count for word, count in Counter(word for _, word in positions).items()}
+    inside: Counter[str] = Counter()
+    ahead = deque(sorted((start + len(word), start, word) for start, word in positions))
+    best, best_weight = 0, 0.0
+    for start, first in positions:
+        while ahead and ahead[0][0] <= start + reach:
+            _, begin, word = ahead.popleft()
+            inside[word] += begin >= start  # otherwise the word is longer than the window that began with it
+        weight = math.fsum(weights[word] for word, count in inside.items() if count)
+        if weight > best_weight:
+            best, best_weight = start, weight
+        if inside[first]:
+            inside[first] -= 1
+    return best
 
 
 def _words(question: str) -> set[str]:

@@ -56,7 +56,7 @@ _HYPHENS = re.compile("[-‐‑]")
 _APOSTROPHES = re.compile("['’]")
 # Soft hyphens, as PDF extractors write them, and hard ones at the end of a line before a letter.
 _SOFT_HYPHEN = re.compile("[\u00ad\ufffe\x02]\\s*")
-_LINE_END = re.compile(r"[-‐](?<=[^\W\d_][-‐])\s*\n\s*(?=[^\W\d_])")
+_HYPHEN_AND_BLANKS = re.compile(r"[-‐](?<=[^\W\d_][-‐])\s+(?=[^\W\d_])")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 
@@ -276,7 +276,7 @@ def _stemmer(language: str) -> Any:
 def _clean(text: str) -> str:
     """Replace compatibility forms (ligatures, full width) by plain ones, and join words divided between two lines."""
     text = unicodedata.normalize("NFKC", _SOFT_HYPHEN.sub("", text))
-    return _LINE_END.sub("-", text)
+    return _HYPHEN_AND_BLANKS.sub(lambda match: "-" if "\n" in match[0] else match[0], text)
 
 
 def _separated(number: re.Match[str]) -> str:

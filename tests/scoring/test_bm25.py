@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colpali_integrations.errors import ConfigurationError
-from colpali_integrations.scoring.bm25 import Bm25, SparseVector, bm25_scores
+from colpali_integrations.scoring.bm25 import Bm25, SparseVector, _clean, bm25_scores
 
 WORDS = [f"w{number}x" for number in range(40)]
 DOCUMENT = st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join)
@@ -229,3 +230,8 @@ def test_an_earlier_tokenizer_splits_as_it_did() -> None:
     assert Bm25().words("1,000") == ["1000", "1,000", "1", "000"]
     with pytest.raises(ConfigurationError, match="tokenizer must be from 1 to 2, got 3"):
         Bm25(tokenizer=3)
+
+
+@given(st.text(st.sampled_from("ab1_-‐ \n\r\t\x85"), max_size=40))
+def test_hyphens_at_the_end_of_a_line_join_as_by_the_simple_rule(text: str) -> None:
+    assert _clean(text) == re.sub(r"[-‐](?<=[^\W\d_][-‐])\s*\n\s*(?=[^\W\d_])", "-", text)
