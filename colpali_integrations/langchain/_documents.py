@@ -25,6 +25,7 @@ from colpali_integrations.pages._urls import is_web_url
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import check_metadata, document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import checked_metadata, content_key, describes_page, is_unchanged, page_number
 from colpali_integrations.pages.pdf import is_pdf
 from colpali_integrations.pages.reference import draw_page, page_image
@@ -302,7 +303,13 @@ def image_sources(images: Iterable[ImageInput], limits: ImageLimits) -> Iterator
 
     A page that cannot be drawn does not end the stream: reading its image raises the error.
     """
-    return map(partial(_translated, limits=limits), checked_several(images, "an image or several", ImageError))
+    return _each_translated(checked_several(images, "an image or several", ImageError), limits)
+
+
+def _each_translated(images: Iterable[ImageInput], limits: ImageLimits) -> Iterator[ImageSource]:
+    with keep_pdfs_open():
+        for image in images:
+            yield _translated(image, limits)
 
 
 def _translated(image: ImageInput, limits: ImageLimits) -> ImageSource:

@@ -13,6 +13,7 @@ from colpali_integrations.explain.report import HtmlReport, ReportPage, render_r
 from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import page_number
 from colpali_integrations.pages.reference import Roots, encode_base64, page_image, root_folders
 from colpali_integrations.stores.hits import Explained, explained
@@ -20,6 +21,7 @@ from colpali_integrations.stores.hits import Explained, explained
 __all__ = ["image_blocks", "to_html"]
 
 
+@keep_pdfs_open()
 def image_blocks(
     documents: Iterable[Document],
     *,
@@ -73,6 +75,7 @@ def image_blocks(
     return blocks
 
 
+@keep_pdfs_open()
 def to_html(
     documents: Sequence[Document],
     question: str = "",

@@ -27,6 +27,7 @@ from colpali_integrations.llama_index.schema import (
 )
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore, StoreComponent
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
 
@@ -172,6 +173,7 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
     def _limits(self) -> ImageLimits:
         return ImageLimits(self.max_pixels, self.image_formats)
 
+    @keep_pdfs_open()
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:

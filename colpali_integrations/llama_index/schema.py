@@ -44,6 +44,7 @@ from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.formats import ImageLimits, formats_of
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, real_path, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
+from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import describes_page, page_number, picture_key, storage_fault
 from colpali_integrations.pages.pdf import PdfPage, is_pdf
 from colpali_integrations.pages.reference import (
@@ -196,13 +197,14 @@ def image_sources(images: Iterable[ImageInput], limits: ImageLimits) -> Iterator
         ImageError: a node has no image; `index` and `item` name it.
         InputError: a page cannot be drawn.
     """
-    for index, item in enumerate(images):
-        try:
-            source = image_source(item)
-            # The thread that feeds the pipeline draws, because pdfium draws one page at a time anyway.
-            yield source.draw(limits=limits) if isinstance(source, PageReference) else source
-        except ColPaliError as error:
-            raise error.at(index, image_label(item)) from error.__cause__
+    with keep_pdfs_open():
+        for index, item in enumerate(images):
+            try:
+                source = image_source(item)
+                # The thread that feeds the pipeline draws, because pdfium draws one page at a time anyway.
+                yield source.draw(limits=limits) if isinstance(source, PageReference) else source
+            except ColPaliError as error:
+                raise error.at(index, image_label(item)) from error.__cause__
 
 
 def image_label(item: ImageInput) -> str:

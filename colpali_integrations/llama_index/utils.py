@@ -18,6 +18,7 @@ from colpali_integrations.llama_index.schema import PageReference, image_block, 
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.images import load_image
+from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.reference import Roots, draw_page, root_folders
 from colpali_integrations.stores.hits import Explained, explained
 
@@ -26,6 +27,7 @@ __all__ = ["image_blocks", "page_message", "to_html"]
 AnyNodes: TypeAlias = "BaseNode | NodeWithScore | Response | Iterable[BaseNode | NodeWithScore]"
 
 
+@keep_pdfs_open()
 def image_blocks(
     nodes: AnyNodes,
     *,
@@ -70,6 +72,7 @@ def image_blocks(
     return [block(result.node) for result in _results(nodes)]
 
 
+@keep_pdfs_open()
 def page_message(
     question: str,
     nodes: AnyNodes,
@@ -115,6 +118,7 @@ def page_message(
     return message
 
 
+@keep_pdfs_open()
 def to_html(
     nodes: AnyNodes,
     question: str = "",

@@ -11,7 +11,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
@@ -22,8 +22,9 @@ from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import file_digest, page_hash, page_name, pixel_digest
 from colpali_integrations.pages.images import ImagePages, load_image
+from colpali_integrations.pages.kept import open_or_kept
 from colpali_integrations.pages.metadata import has_own_picture
-from colpali_integrations.pages.pdf import is_pdf, open_pdf
+from colpali_integrations.pages.pdf import is_pdf
 
 __all__ = [
     "DEFAULT_DPI",
@@ -136,7 +137,7 @@ def _drawn(
         if number == 1 and "page_count" not in metadata:
             return load_image(path, **limits.options)  # one image, of which further frames are logged
         return ImagePages(path, limits, path).draw(number)
-    with closing(open_pdf(path, password=password, isolate=isolate)) as pdf:
+    with open_or_kept(path, password=password, isolate=isolate) as pdf:
         return pdf.render(number, dpi or metadata.get("dpi") or DEFAULT_DPI)
 
 

@@ -16,6 +16,7 @@ from colpali_integrations.explain.report import HtmlReport, ReportPage, render_r
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.reference import Roots, root_folders
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import StoredModel
@@ -211,6 +212,7 @@ class Hits(list[Hit]):
         except ColPaliError as error:
             return self.matching()[:_SHOWN]._report(self.text or "", 600, str(error), {}, {})._repr_html_()
 
+    @keep_pdfs_open()
     def _report(
         self,
         title: str,

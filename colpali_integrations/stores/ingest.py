@@ -24,6 +24,7 @@ from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import READER_KEYS, page_id
 from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.pdf import missing_fonts_message
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.pipeline import checked_batching
@@ -56,6 +57,8 @@ OnError: TypeAlias = Literal["raise", "skip"]
 
 # Number of items that are looked up in the store, copied, or encoded as texts together.
 _TOGETHER = 256
+# Documents of equal content that stay open, where each of their pages is read in turn; as many as `pages.kept` keeps.
+_COPIES = 4
 
 
 @dataclass(frozen=True)
@@ -536,7 +539,8 @@ class _Run:
             if not self.stop.is_set():
                 self._encode_texts(items)
         if pages:
-            self.store.add(self._records(list(pages.values()), batch_size, parallel), model=self.model)
+            with keep_pdfs_open():  # those of a framework's pages, which come without their document
+                self.store.add(self._records(list(pages.values()), batch_size, parallel), model=self.model)
 
     def _encode_texts(self, items: Sequence[Item]) -> None:
         entries: list[tuple[Item, Entry]] = []
@@ -590,6 +594,7 @@ class _Run:
         self, groups: Sequence[list[Item]], in_flight: deque[list[tuple[Item, Entry]]]
     ) -> Iterator[ImageSource]:
         """Draw each group's first readable item, and make the entries of the group while its documents are open."""
+        last = {item.document: position for position, group in enumerate(groups) for item in group}
         for position, group in enumerate(groups):
             if self.stop.is_set():
                 return
@@ -604,7 +609,7 @@ class _Run:
                     entries.append((item, entry))
                 except BaseException as error:
                     self._fail_item(item, item_error(error))
-                if position + 1 == len(groups) or groups[position + 1][0].document is not item.document:
+                if last[item.document] == position or len(group) > _COPIES:
                     _close(item)
             if picture is not None:
                 in_flight.append(entries)

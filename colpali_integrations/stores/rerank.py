@@ -22,6 +22,7 @@ from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.images import ImageSource
+from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.maxsim import max_sim, relevance
 from colpali_integrations.stores.filters import CONTENT
@@ -168,7 +169,7 @@ class CandidateScorer:
         errors: dict[str, ColPaliError] = {}
         if len(vectors) == len(candidates):
             return vectors, errors
-        with self._encoding:
+        with self._encoding, keep_pdfs_open():
             vectors |= self._cached(candidates.keys() - vectors.keys())
             missing = {key: one for key, one in candidates.items() if key not in vectors}
             for key, encoded in self._encoded(model, missing):

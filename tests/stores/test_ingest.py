@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, InputError, QueryError, StoreError
 from colpali_integrations.pages import PagedDocument
+from colpali_integrations.pages import document as document_module
 from colpali_integrations.pages.identity import text_key
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores import (
@@ -101,6 +102,33 @@ def test_copied_documents_are_closed(tmp_path: Path, pdf: Path, model: ColPali) 
     report = ingest([Recorded(source=copy, dpi=DPI) for copy in copies], store=store, model=model)
     assert report.copied == 6
     assert [document._pdf for document in opened] == [None, None, None]
+
+
+def test_copies_in_one_run_are_opened_once_to_plan_and_once_to_read(
+    tmp_path: Path, model: ColPali, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = save_pdf(tmp_path / "first.pdf", *(draw(f"Page {word}") for word in ("one", "two", "three", "four")))
+    second = Path(shutil.copy(first, tmp_path / "second.pdf"))
+    opened: list[str] = []
+    open_pdf = document_module.open_pdf
+    monkeypatch.setattr(
+        document_module, "open_pdf", lambda path, **options: (opened.append(path), open_pdf(path, **options))[1]
+    )
+    documents: list[PagedDocument] = []
+
+    class Recorded(DocumentSource):
+        def open(self) -> PagedDocument:
+            documents.append(super().open())
+            return documents[-1]
+
+    report = ingest(
+        [Recorded(source=path, dpi=DPI) for path in (first, second)],
+        store=MultiVectorStore.open(model=model),
+        model=model,
+    )
+    assert (report.added, report.copied) == (4, 4)
+    assert sorted(opened) == [str(first), str(first), str(second)]  # the last one stays open after planning
+    assert [document._pdf for document in documents] == [None, None]
 
 
 def test_a_given_identity_and_other_metadata(pdf: Path, model: ColPali) -> None:
