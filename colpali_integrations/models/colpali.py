@@ -546,7 +546,8 @@ class ColPali:
         return in_thread(
             self.embed_images(
                 images, batch_size=batch_size, parallel=parallel, on_error=on_error, show_progress=show_progress
-            )
+            ),
+            "pages",
         )
 
     def aembed_queries(
@@ -559,7 +560,7 @@ class ColPali:
     ) -> AsyncResults[Float32]:
         """`embed_queries` without blocking the event loop, by `async for` or by `await`; see `aembed_images`."""
         return in_thread(
-            self.embed_queries(texts, batch_size=batch_size, parallel=parallel, show_progress=show_progress)
+            self.embed_queries(texts, batch_size=batch_size, parallel=parallel, show_progress=show_progress), "queries"
         )
 
     def token_count(self, texts: Iterable[str] | str, *, include_special: bool = True) -> int:

@@ -166,12 +166,12 @@ class AsyncResults(AsyncGenerator[T, None], Coroutine[Any, None, list[T]]):
         await self._results.aclose()
 
 
-def in_thread(results: Iterator[T]) -> AsyncResults[T]:
-    """Iterate in a thread of the event loop, one item at a time, and close the iterator in every case."""
-    return AsyncResults(_in_thread(results))
+def in_thread(results: Iterator[T], lane: Lane = "pages") -> AsyncResults[T]:
+    """Iterate in the lane's threads, one item at a time, and close the iterator in every case."""
+    return AsyncResults(_in_thread(results, lane))
 
 
-async def _in_thread(results: Iterator[T]) -> AsyncGenerator[T, None]:
+async def _in_thread(results: Iterator[T], lane: Lane) -> AsyncGenerator[T, None]:
     import asyncio
 
     end = object()
@@ -186,10 +186,10 @@ async def _in_thread(results: Iterator[T]) -> AsyncGenerator[T, None]:
             getattr(results, "close", lambda: None)()
 
     try:
-        while (result := await asyncio.to_thread(pull)) is not end:
+        while (result := await offload(pull, lane)) is not end:
             yield result
     finally:
-        await asyncio.shield(asyncio.to_thread(close))
+        await asyncio.shield(offload(close, lane))
 
 
 @cache

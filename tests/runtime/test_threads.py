@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.runtime.threads import in_thread
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.runtime.threads import AsyncResults, in_thread
 
 
 def test_results_are_iterated_over_or_awaited(coltiny: ColPali) -> None:
@@ -31,7 +36,7 @@ def test_work_ends_early() -> None:
             closed.append(True)
 
     async def first() -> int:
-        results = in_thread(numbers())
+        results = in_thread(numbers(), "pages")
         number = await results.__anext__()
         await results.aclose()
         return number
@@ -105,3 +110,29 @@ def test_a_cancelled_task_ends_the_work() -> None:
 def test_results_that_nobody_reads_give_no_warning() -> None:
     in_thread(iter([1])).close()
     in_thread(iter([1]))
+
+
+@pytest.mark.parametrize("lane", ["queries", "pages"])
+def test_the_programs_own_threads_stay_free(coltiny: ColPali, lane: str) -> None:
+    """Embeddings that cannot end before the program's only thread has run do end."""
+    begun, released = threading.Event(), threading.Event()
+
+    def blocked(item: Any) -> Iterator[Any]:
+        begun.set()
+        assert released.wait(60), "no thread of the program was free"
+        yield item
+
+    def start() -> AsyncResults[Float32]:
+        if lane == "queries":
+            return coltiny.aembed_queries(blocked("low tide"))
+        return coltiny.aembed_images(blocked(np.full((64, 64), 255, np.uint8)))
+
+    async def both() -> list[list[Float32]]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        tasks = [asyncio.create_task(start()) for _ in range(3)]
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(released.set)
+        return await asyncio.gather(*tasks)
+
+    assert [len(vectors) for vectors in asyncio.run(both())] == [1, 1, 1]
