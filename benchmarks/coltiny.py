@@ -24,6 +24,7 @@ from benchmarks import machine
 from colpali_integrations import ColPali
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.pdf import pdf_page_count, pdf_pages
+from colpali_integrations.runtime.machine import available_cores
 
 PDFS = Path(__file__).parent.parent / "demo" / "pdfs"
 Times = dict[str, list[tuple[float, float]]]
@@ -94,7 +95,7 @@ def main() -> None:
         (list(group) for group in _by_key(prepared).values()), key=len
     )  # one size of page, or no batch could be made
     runs: list[tuple[str, int, Callable[[int], object]]] = []
-    for threads, spinning in ((1, True), (machine.cores(), True), (machine.cores(), False)):
+    for threads, spinning in ((1, True), (available_cores(), True), (available_cores(), False)):
         made = session(model.family.graphs.pages, threads, spinning=spinning)
         for batch in (1, 2, 4, 8):
             feed = codec.feed([same[place % len(same)] for place in range(batch)])

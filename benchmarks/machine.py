@@ -10,12 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
+from colpali_integrations.runtime.machine import available_cores
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("colpali-integrations", "fastembed", "onnxruntime", "numpy", "pillow", "tokenizers", "onnx", "pypdfium2")
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe() -> str:
@@ -43,7 +41,8 @@ def describe() -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return (
-        f"{datetime.datetime.now(tz=datetime.timezone.utc).date()}; {cores()} cores of {cpu} ({features}){memory}; "
+        f"{datetime.datetime.now(tz=datetime.timezone.utc).date()}; {available_cores()} cores of {cpu} "
+        f"({features}){memory}; "
         f"load average at the end {load} (other work runs on this machine: read ratios); "
         f"{platform.system()}, Python {platform.python_version()}; {', '.join(versions)}."
     )

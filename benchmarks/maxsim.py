@@ -28,6 +28,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import machine
+from colpali_integrations.runtime.machine import available_cores
 
 ROOT = Path(__file__).parent.parent
 PEERS = ("maxsim-cpu", "fast-maxsim", "torch", "sentence-transformers", "colpali-engine")
@@ -91,7 +92,7 @@ def torch_contestants(query: Any, pages: Any) -> dict[str, Callable[[], Any]]:
         import torch
     except ImportError:
         return {}
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(available_cores())
     one, many = torch.from_numpy(query), torch.from_numpy(pages)
 
     def einsum(block: int) -> Any:
@@ -288,7 +289,7 @@ def main() -> None:
     if "OPENBLAS_CORETYPE" in os.environ:
         raise SystemExit("OPENBLAS_CORETYPE is set: numpy would not use what this processor can do")
     parts = []
-    for cores in sorted({1, min(2, machine.cores()), machine.cores()}):
+    for cores in sorted({1, min(2, available_cores()), available_cores()}):
         command = [sys.executable, "-m", "benchmarks.maxsim", "--cores", str(cores)]
         command += ["--pages", str(options.pages), "--rounds", str(options.rounds)]
         said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout

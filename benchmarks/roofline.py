@@ -31,6 +31,7 @@ from benchmarks.encode import WORK, pages
 from benchmarks.worker import NAME
 from colpali_integrations import ColPali
 from colpali_integrations.pages.images import load_image
+from colpali_integrations.runtime.machine import available_cores
 
 SIDE, PAGES = 1024, 3
 Shapes = list[list[int]]
@@ -79,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=WORK / "colpali-quarter")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=machine.cores())
+    parser.add_argument("--threads", type=int, default=available_cores())
     options = parser.parse_args()
     product = square_product(options.threads)
     square = {name: np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32) for name in ("a", "b")}
