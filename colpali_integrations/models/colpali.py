@@ -183,10 +183,11 @@ class ColPali:
         Args:
             images: one image or any iterable of them; see `load_image` for what an image may be.
             batch_size: pages per run; None for 1 on a CPU, where more is no faster, and 4 on a GPU.
-            parallel: batches in flight, on one copy of the weights. None: one per device; 0: one per core. On a CPU, at
-                most cores // threads run at the same time, so with the default (threads = all cores) they run one by
-                one and only preparation overlaps. Each concurrent run needs memory of its own. For long work on many
-                cores give both, such as `from_pretrained(..., threads=4)` and parallel=4.
+            parallel: batches in flight, on one copy of the weights. None: one per device; 0: one per core. On a CPU
+                they share the cores: each run has cores // parallel threads, or the `threads` of `from_pretrained`, and
+                waits until as many cores are free. Two or more encode more pages per second, and the first page takes
+                longer. A lone page has all cores, and so has a query: a process that encodes these too has the weights
+                in memory twice. Each concurrent run needs memory of its own.
             on_error: how to treat a page that cannot be read or encoded. "raise" its error after the results before
                 it; "skip" the page, with a log entry; or a function, which is called with the error (its `index` is
                 the page's position) when the page's turn comes. Only good results are yielded.

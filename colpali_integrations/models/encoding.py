@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -127,11 +128,29 @@ class Encoder:
             raise ConfigurationError(f"on_error must be 'raise', 'skip' or a function of the error, got {on_error!r}")
         default = _IMAGE_BATCH_CPU if self._sessions[0].on_cpu else _IMAGE_BATCH_GPU
         size, workers = self._batching(batch_size, default, parallel)
-        runs = Runs()
+        expected = "an image (a path, bytes, a PIL image, an array) or several"
+        source: Iterable[Any] = [images] if is_one_image(images) else checked_several(images, expected, ImageError)
+        return self._encoded_images(codec, decode, source, size, workers, on_error, show_progress)
+
+    def _encoded_images(
+        self,
+        codec: Codec[Any],
+        decode: Callable[[Outputs, Sequence[Prepared]], list[Encoded]],
+        source: Iterable[Any],
+        size: int,
+        workers: int,
+        on_error: OnError,
+        show_progress: bool,
+    ) -> Generator[Encoded, None, None]:
+        runs, at_once = Runs(), self._at_once(workers)
+        if at_once > 1:
+            is_one_batch, source = _is_short(source, size)
+            at_once = 1 if is_one_batch else at_once  # a lone run has all cores
 
         def encode(batch: Sequence[Prepared], worker: int) -> list[Encoded]:
             try:
-                outputs = self._sessions[worker % len(self._sessions)].pages(codec.feed(batch), runs)
+                sessions = self._sessions[worker % len(self._sessions)]
+                outputs = sessions.pages(codec.feed(batch), runs, at_once=at_once)
                 return _finite(decode(outputs, batch))
             finally:
                 release_freed_memory()
@@ -143,9 +162,7 @@ class Encoder:
             name=image_name,
             abort=runs.end,
         )
-        expected = "an image (a path, bytes, a PIL image, an array) or several"
-        source: Iterable[Any] = [images] if is_one_image(images) else checked_several(images, expected, ImageError)
-        return run_stage(
+        yield from run_stage(
             source,
             stage,
             batch_size=size,
@@ -154,6 +171,10 @@ class Encoder:
             on_error=on_error,
             progress="pages" if show_progress else None,
         )
+
+    def _at_once(self, workers: int) -> int:
+        """Runs at the same time per device."""
+        return max(1, workers // len(self._sessions))
 
     def _batching(self, batch_size: int | None, default: int, parallel: int | None) -> tuple[int, int]:
         """Items per batch, and batches in flight.
@@ -164,6 +185,22 @@ class Encoder:
         batch_size, parallel = checked_batching(batch_size, parallel)
         workers = available_cores() if parallel == 0 else parallel or 1
         return batch_size or default, max(workers, len(self._sessions))
+
+
+def _is_short(source: Iterable[Any], most: int) -> tuple[bool, Iterable[Any]]:
+    """Whether a source has at most so many items, and the same items; an error of the source comes in its place."""
+    items, first = iter(source), []
+    try:
+        for item in itertools.islice(items, most + 1):
+            first.append(item)
+    except Exception as error:
+        return len(first) <= most, itertools.chain(first, _raising(error))
+    return len(first) <= most, itertools.chain(first, items)
+
+
+def _raising(error: Exception) -> Iterator[Any]:
+    raise error
+    yield
 
 
 def cut(vectors: Generator[Float32, None, None], dimensions: int | None) -> Generator[Float32, None, None]:

@@ -4,6 +4,11 @@
 and then the text half, queries the text half alone. A model with one graph for pages and one for queries has two
 sessions; a merged graph without a cut has one for both. Of graphs that are built, a pair runs as the halves of a
 merged export do, and a single one has one session for both.
+
+A lone run has all cores. Its threads wait for each other at every operator, and lose more when other programs take a
+core from one of them. So several runs at once on a CPU share the cores: they call one session with fewer threads per
+run, most often one (`benchmarks/results/under_load.md`). The two kinds of sessions have copies of the weights of their
+own, and a kind that was loaded but never run is released when the other one is needed.
 """
 
 from __future__ import annotations
@@ -14,9 +19,9 @@ import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -28,6 +33,7 @@ from colpali_integrations.errors import EncodingError, ModelLoadError, ProviderE
 from colpali_integrations.runtime.arrays import BuiltPair, Feed, GraphFiles, Graphs, Outputs
 from colpali_integrations.runtime.batching import Coalescer
 from colpali_integrations.runtime.machine import available_cores, release_freed_memory
+from colpali_integrations.runtime.shares import Shares
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -43,8 +49,6 @@ logger = package_logger(__name__)
 
 Provider: TypeAlias = str | tuple[str, dict[str, Any]]
 T = TypeVar("T")
-# No limit on a GPU: the driver schedules concurrent runs.
-_UNBOUNDED = 2**16
 # Providers already reported as unavailable; each is warned about once per process.
 _fallen_back: set[str] = set()
 _DTYPES = {
@@ -65,7 +69,8 @@ class SessionConfig:
         providers: execution providers in order of preference, each a name or (name, options). None selects CUDA where
             this build of onnxruntime has it, otherwise the CPU.
         device_id: the device of the first provider; None leaves the choice to the provider.
-        threads: threads per run; None for one per core that this process may use.
+        threads: threads per run; None for one per core that this process may use, divided among the runs that a caller
+            has at once.
         enable_cpu_mem_arena: take the memory of a run from an arena, which is faster. It shrinks after each run.
         split: cut merged exports so that queries skip the vision tower.
         cache_dir: where files that are made for a built graph are kept; None for a default.
@@ -138,7 +143,8 @@ class ModelSessions:
     Args:
         graphs: the ONNX files, or the graph or graphs to build.
         config: the options of the sessions.
-        cores: cores that the runs of pages share; None for those that this process may use.
+        cores: cores that the runs of pages share; None for those that this process may use. Runs on a GPU share none:
+            the driver schedules them.
 
     Attributes:
         coalescer: merges concurrent calls into one batch.
@@ -149,43 +155,44 @@ class ModelSessions:
         self._graphs = graphs
         self._config = config
         self._cut = _Once(self._find_cut)
-        self._pages = _Once(lambda: self._load("pages", half="pages"))
-        self._text = _Once(lambda: self._load("pages", half="text"))
-        self._whole = _Once(lambda: self._load("pages"))
+        self._alone = self._page_sessions(config)
+        self._shared: tuple[int, _PageSessions] | None = None  # with the threads per run
         apart = isinstance(graphs, GraphFiles) and not graphs.merged
-        self._queries = _Once(lambda: self._load("queries")) if apart else self._whole
+        self._queries = _Once(lambda: self._load("queries", config)) if apart else self._alone.whole
         self._learned: dict[int, dict[str, tuple[int, ...]]] = {}
         self.coalescer: Coalescer[Any, Any] = Coalescer()
         self.on_cpu = preferred_provider(config.providers) == "CPUExecutionProvider"
-        cores = cores or available_cores()
-        self._most_page_runs = max(1, cores // (config.threads or cores)) if self.on_cpu else _UNBOUNDED
-        self._renew()
-        renew_after_forks(self)
-
-    def _renew(self) -> None:
-        self._page_runs = threading.BoundedSemaphore(self._most_page_runs)
+        self._cores = Shares(cores or available_cores())
 
     def load(self) -> None:
-        """Make the sessions now instead of at first use."""
-        for session in (self._text, self._pages) if self._has_tower else (self._queries, self._whole):
-            session.get()
+        """Make the sessions of lone pages and of queries now instead of at first use."""
+        alone = self._alone
+        for once in (alone.text, alone.tower) if self._has_tower else (self._queries, alone.whole):
+            once.load()
 
-    def pages(self, feed: Feed, runs: Runs | None = None) -> Outputs:
+    def pages(self, feed: Feed, runs: Runs | None = None, *, at_once: int = 1) -> Outputs:
         """Run a batch of pages as soon as there are cores for it.
 
         A second run on busy cores is not faster and takes as much memory again: on a ColPali of a quarter of the real
         width 125 MiB, beside the 140 MiB of the first.
+
+        Args:
+            feed: the inputs.
+            runs: to end the run early.
+            at_once: runs that the caller has at the same time, which share the cores.
         """
-        with self._page_runs:
+        threads = self._threads(at_once)
+        with self._cores.hold(threads):
+            sessions = self._sessions_of(threads)
             if not self._has_tower:
-                return self._whole.get().run(feed, runs)
-            features = self._pages.get().run(feed, runs)
-            return self._text.get().run({**feed, **features}, runs)
+                return sessions.whole.get().run(feed, runs)
+            features = sessions.tower.get().run(feed, runs)
+            return sessions.text.get().run({**feed, **features}, runs)
 
     def queries(self, feed: Feed, runs: Runs | None = None) -> Outputs:
         """Run a batch of queries; `feed` has blank pixels too, which a split graph does not read."""
         if isinstance(self._graphs, BuiltPair):
-            return self._text.get().run(feed, runs)
+            return self._alone.text.get().run(feed, runs)
         cut = self._cut.get()
         if not cut:
             return self._queries.get().run(feed, runs)
@@ -212,12 +219,37 @@ class ModelSessions:
 
     def close(self) -> None:
         """Release the sessions' memory. The next use makes them again."""
-        for once in (self._pages, self._text, self._whole, self._queries):
+        for once in (*self._alone, self._queries):
             once.clear()
+        self._shared = None
+
+    def _threads(self, at_once: int) -> int:
+        """The threads of each of several runs at once; 0 on a GPU."""
+        if not self.on_cpu:
+            return 0
+        return self._config.threads or max(1, self._cores.total // at_once)
+
+    def _sessions_of(self, threads: int) -> _PageSessions:
+        """The sessions with so many threads per run."""
+        if threads in (0, self._config.threads or self._cores.total):
+            return self._alone
+        for once in self._alone:
+            once.release_unused()
+        if self._shared is None or self._shared[0] != threads:
+            # Another number replaces them: each has a copy of the weights. Runs under way keep theirs until they end.
+            self._shared = threads, self._page_sessions(replace(self._config, threads=threads))
+        return self._shared[1]
+
+    def _page_sessions(self, config: SessionConfig) -> _PageSessions:
+        return _PageSessions(
+            tower=_Once(lambda: self._load("pages", config, half="pages")),
+            text=_Once(lambda: self._load("pages", config, half="text")),
+            whole=_Once(lambda: self._load("pages", config)),
+        )
 
     def _run_text_half(self, feed: Feed, cut: Sequence[str], runs: Runs | None) -> Outputs:
         """Run queries with zeros for the image features, which a query does not use."""
-        text, batch = self._text.get(), len(next(iter(feed.values())))
+        text, batch = self._alone.text.get(), len(next(iter(feed.values())))
         shapes = self._learned.get(batch) or {name: text.guess_shape(name, batch) for name in cut}
         try:
             return text.run({**feed, **{name: text.zeros(name, shape) for name, shape in shapes.items()}}, runs)
@@ -232,7 +264,7 @@ class ModelSessions:
             reason,
             batch,
         )
-        features = self._pages.get().run(feed, runs)
+        features = self._alone.tower.get().run(feed, runs)
         self._learned[batch] = {name: features[name].shape for name in cut}
         return text.run({**feed, **features}, runs)
 
@@ -253,11 +285,13 @@ class ModelSessions:
             return ()
         return cut
 
-    def _load(self, side: Literal["pages", "queries"], *, half: Literal["pages", "text"] | None = None) -> _Session:
+    def _load(
+        self, side: Literal["pages", "queries"], config: SessionConfig, *, half: Literal["pages", "text"] | None = None
+    ) -> _Session:
         if not isinstance(graphs := self._graphs, GraphFiles):
             built = (graphs.text if half == "text" else graphs.tower) if isinstance(graphs, BuiltPair) else graphs
             with failing_as(ModelLoadError, built.name):
-                session = _Session(built.read(self._config.cache_dir), built.name, self._config)
+                session = _Session(built.read(config.cache_dir), built.name, config)
             release_freed_memory()  # of weights that were converted to float32: half the size of a bfloat16 file
             return session
         from colpali_integrations.runtime.graph import read_graph, subgraph
@@ -267,7 +301,7 @@ class ModelSessions:
             graph = read_graph(path)
             if half is not None:
                 graph = subgraph(graph, self._cut.get(), half=half)
-            return _Session(graph, str(path), self._config)
+            return _Session(graph, str(path), config)
 
 
 class _Session:
@@ -395,8 +429,15 @@ class _Once(Generic[T]):
             keep_for_ever(value)
         self._lock = threading.Lock()
         self._values = []
+        self._used = False
 
     def get(self) -> T:
+        """The value, to use it."""
+        self._used = True
+        return self.load()
+
+    def load(self) -> T:
+        """Make the value."""
         for value in self._values:  # without the lock where it was made before
             return value
         with self._lock:
@@ -407,6 +448,26 @@ class _Once(Generic[T]):
     def clear(self) -> None:
         with self._lock:
             self._values = []
+            self._used = False
+
+    def release_unused(self) -> None:
+        """Release a value that was made and never used."""
+        if self._values and not self._used:
+            self.clear()
+
+
+class _PageSessions(NamedTuple):
+    """The sessions that encode pages with one number of threads per run.
+
+    Attributes:
+        tower: the pages half of a graph in two.
+        text: its text half.
+        whole: a graph in one.
+    """
+
+    tower: _Once[_Session]
+    text: _Once[_Session]
+    whole: _Once[_Session]
 
 
 def _warn_of_fallback(requested: str, active: str) -> None:

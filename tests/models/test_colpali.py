@@ -28,6 +28,7 @@ from colpali_integrations.errors import (
     ProviderError,
     QueryError,
 )
+from colpali_integrations.models import encoding
 from colpali_integrations.runtime.arrays import Graphs
 from colpali_integrations.runtime.session import ModelSessions, Runs, SessionConfig, _Session
 from tests.runtime.threads import pipeline_threads
@@ -420,10 +421,10 @@ class Meeting(ModelSessions):
     together = threading.Barrier(2, timeout=30)
     runs = 0
 
-    def pages(self, feed: Any, runs: Any = None) -> Any:
+    def pages(self, feed: Any, runs: Any = None, *, at_once: int = 1) -> Any:
         self.runs += 1
         self.together.wait()
-        return super().pages(feed, runs)
+        return super().pages(feed, runs, at_once=at_once)
 
 
 def test_each_device_has_a_session_and_gets_batches(coltiny: ColPali) -> None:
@@ -442,11 +443,15 @@ class Counted(ModelSessions):
     def __init__(self, graphs: Graphs, config: SessionConfig, most: int) -> None:
         super().__init__(graphs, config, cores=4)
         self.counts: list[int] = []
+        self.threads: list[int | None] = []  # of each session that was made
         self._lock, self._running = threading.Lock(), 0
         self._together = threading.Barrier(most, timeout=30)
 
-    def _load(self, side: Literal["pages", "queries"], *, half: Literal["pages", "text"] | None = None) -> _Session:
-        session = super()._load(side, half=half)
+    def _load(
+        self, side: Literal["pages", "queries"], config: SessionConfig, *, half: Literal["pages", "text"] | None = None
+    ) -> _Session:
+        self.threads.append(config.threads)
+        session = super()._load(side, config, half=half)
         return cast(_Session, CountedSession(session, self)) if half == "pages" else session
 
     @contextmanager
@@ -476,23 +481,91 @@ def expected(paligemma: ColPali) -> list[NDArray[np.float32]]:
     return list(paligemma.embed_images(PAGES))
 
 
-@pytest.mark.parametrize(("threads", "most"), [(None, 1), (3, 1), (2, 2), (1, 4), (5, 1)])
+@pytest.mark.parametrize(
+    ("threads", "parallel", "most", "per_run"),
+    [
+        *((None, 6, 4, 1), (None, 0, 4, 1), (None, 4, 4, 1), (None, 2, 2, 2), (None, 1, 1, None)),
+        *((None, None, 1, None), (3, 6, 1, 3), (2, 6, 2, 2), (1, 6, 4, 1), (5, 6, 1, 5), (2, None, 1, 2)),
+    ],
+)
 def test_page_runs_at_once_have_cores_to_themselves(
-    paligemma: ColPali, expected: list[NDArray[np.float32]], threads: int | None, most: int
+    paligemma: ColPali,
+    expected: list[NDArray[np.float32]],
+    threads: int | None,
+    parallel: int | None,
+    most: int,
+    per_run: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(encoding, "available_cores", lambda: 4)
+    most = min(most, parallel or 4)
     sessions = Counted(paligemma.family.graphs, SessionConfig(threads=threads), most)
     with ColPali(paligemma.family, [sessions], paligemma.description) as model:
-        found = list(model.embed_images(PAGES * 2, parallel=6))
+        found = list(model.embed_images(iter(PAGES * 2), parallel=parallel))
     assert len(sessions.counts) == 8
     assert max(sessions.counts) == most
+    assert sessions.threads == [per_run] * 2  # a tower and a text half, and no other
     for vectors, other in zip(found, expected * 2, strict=True):
         np.testing.assert_allclose(vectors, other, atol=2e-5)
+
+
+@pytest.mark.parametrize("images", [PAGES[0], PAGES[:1], iter(PAGES[:1]), []], ids=["one", "a list", "any", "none"])
+def test_a_lone_page_has_all_cores(paligemma: ColPali, images: Any) -> None:
+    sessions = Counted(paligemma.family.graphs, SessionConfig(), 1)
+    with ColPali(paligemma.family, [sessions], paligemma.description) as model:
+        found = list(model.embed_images(images, parallel=4))
+        assert sessions.threads == [None] * 2 * len(found)
+        list(model.embed_images(PAGES[:1], parallel=4, batch_size=2))
+        assert sessions.threads == [None] * 2
+
+
+def test_sessions_that_were_not_used_leave_with_the_first_pages_in_parallel(paligemma: ColPali) -> None:
+    sessions = Counted(paligemma.family.graphs, SessionConfig(), 1)
+    with ColPali(paligemma.family, [sessions], paligemma.description) as model:
+        model.load()
+        model.embed_query("low tide")
+        list(model.embed_images(PAGES, parallel=4))
+        assert sessions.threads == [None, None, 1, 1]
+        model.embed_query("low tide")  # its session was used
+        assert len(sessions.threads) == 4
+        list(model.embed_images(PAGES[:1]))  # the tower was not
+        assert sessions.threads == [None, None, 1, 1, None]
+
+
+def test_pages_in_parallel_load_nothing_else(paligemma: ColPali) -> None:
+    sessions = Counted(paligemma.family.graphs, SessionConfig(), 1)
+    with ColPali(paligemma.family, [sessions], paligemma.description) as model:
+        list(model.embed_images(PAGES, parallel=4))
+        assert sessions.threads == [1, 1]
+        list(model.embed_images(PAGES, parallel=2))  # two threads each, in the place of the others
+        list(model.embed_images(PAGES, parallel=2))
+        assert sessions.threads == [1, 1, 2, 2]
+
+
+def test_an_error_of_the_source_comes_after_the_pages_before_it(paligemma: ColPali) -> None:
+    def source(good: int) -> Iterator[Any]:
+        yield from PAGES[:good]
+        raise OSError("the source ended")
+
+    for good in range(4):
+        found: list[Any] = []
+        with pytest.raises(OSError, match="the source ended"):
+            found += (vectors for vectors in paligemma.embed_images(source(good), parallel=2))
+        assert len(found) == good
+
+
+def test_the_callers_generator_stays_open(paligemma: ColPali) -> None:
+    generator = (page for page in PAGES * 3)
+    results = paligemma.embed_images(generator, parallel=2)
+    next(results)
+    results.close()
+    assert next(generator, None) is not None
 
 
 def test_a_query_does_not_wait_for_a_page() -> None:
     with ColPali.from_pretrained(PAGED) as model:
         engine = model._sessions[0]
-        with engine._page_runs:  # as long as a page runs
+        with engine._cores.hold(10**6):  # as long as a page runs
             assert len(list(model.embed_queries(QUERIES[:1]))) == 1
 
 
