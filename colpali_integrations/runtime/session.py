@@ -294,11 +294,14 @@ class ModelSessions:
                 session = _Session(built.read(config.cache_dir), built.name, config)
             release_freed_memory()  # of weights that were converted to float32: half the size of a bfloat16 file
             return session
+        from colpali_integrations.runtime.fusion import fuse_gelu
         from colpali_integrations.runtime.graph import read_graph, subgraph
 
         path = self._path(side)
         with failing_as(ModelLoadError, path):
             graph = read_graph(path)
+            if self.on_cpu:
+                fuse_gelu(graph.model)
             if half is not None:
                 graph = subgraph(graph, self._cut.get(), half=half)
             return _Session(graph, str(path), config)

@@ -20,10 +20,9 @@ from colpali_integrations.llama_index import PdfPageReader, page_message
 from colpali_integrations.llama_index import image_blocks as llama_index_blocks
 from colpali_integrations.llama_index import to_html as llama_index_html
 from colpali_integrations.llama_index.schema import image_sources as node_sources
-from colpali_integrations.pages import kept
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.kept import keep_pdfs_open, open_or_kept
-from colpali_integrations.pages.pdf import Pdf
+from colpali_integrations.pages.pdf import Pdf, open_pdf
 from colpali_integrations.stores.rerank import CandidateScorer
 
 SLIDES = Path(__file__).parents[2] / "demo" / "pdfs" / "metropolis-slides.pdf"
@@ -39,13 +38,13 @@ class Openings(list[Pdf]):
 
 @pytest.fixture
 def openings(monkeypatch: pytest.MonkeyPatch) -> Openings:
-    opened, open_pdf = Openings(), kept.open_pdf
+    opened = Openings()
 
     def recorded(*args: Any, **options: Any) -> Pdf:
         opened.append(open_pdf(*args, **options))
         return opened[-1]
 
-    monkeypatch.setattr(kept, "open_pdf", recorded)
+    monkeypatch.setattr("colpali_integrations.pages.kept.open_pdf", recorded)
     return opened
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, InputError, QueryError, StoreError
 from colpali_integrations.pages import PagedDocument
-from colpali_integrations.pages import document as document_module
 from colpali_integrations.pages.identity import text_key
+from colpali_integrations.pages.pdf import Pdf, open_pdf
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores import (
     DocumentSource,
@@ -109,11 +110,13 @@ def test_copies_in_one_run_are_opened_once_to_plan_and_once_to_read(
 ) -> None:
     first = save_pdf(tmp_path / "first.pdf", *(draw(f"Page {word}") for word in ("one", "two", "three", "four")))
     second = Path(shutil.copy(first, tmp_path / "second.pdf"))
-    opened: list[str] = []
-    open_pdf = document_module.open_pdf
-    monkeypatch.setattr(
-        document_module, "open_pdf", lambda path, **options: (opened.append(path), open_pdf(path, **options))[1]
-    )
+    opened: list[Any] = []
+
+    def counted(path: Any, **options: Any) -> Pdf:
+        opened.append(path)
+        return open_pdf(path, **options)
+
+    monkeypatch.setattr("colpali_integrations.pages.document.open_pdf", counted)
     documents: list[PagedDocument] = []
 
     class Recorded(DocumentSource):
