@@ -37,7 +37,6 @@ _LEAST_SHARE = 0.25  # wider ink is a shape and no stroke
 _LARGE, _LARGEST = 24, 300
 _WIDEST_STROKE = 0.3
 _LEAST_INK = 0.01  # of the block's area
-_BLOCK = 2**20  # pixels: NumPy makes an index of 8 bytes of each
 _BAND = 2**24  # pixels that are converted and resized together: A4 at 300 dpi has 9 million
 _MOST_PIXELS = 2**31  # of a picture with its margins, which are wide beside a narrow one
 _GAP = 0.8  # of a block's height, as white beside it: wider than between words
@@ -198,21 +197,20 @@ class _Grey:
     @cached_property
     def paper(self) -> int:
         """The median grey."""
-        return _median(self._blocks(), self.size[0] * self.size[1])
+        return _median((rows.histogram() for _, rows in self._bands()), self.size[0] * self.size[1])
 
     @cached_property
     def ink(self) -> tuple[int, int, int, int] | None:
         """Left, top, right, bottom (exclusive) of the ink; None for a blank page."""
-        is_ink = np.abs(np.arange(256) - self.paper) > _INK
-        inked_rows, inked_columns = [], np.zeros(self.size[0], np.bool_)
-        for block in self._blocks():
-            inked = is_ink[block]
-            inked_rows.append(inked.any(axis=1))
-            inked_columns |= inked.any(axis=0)
-        rows, columns = np.flatnonzero(np.concatenate(inked_rows)), np.flatnonzero(inked_columns)
-        if not rows.size:
+        is_ink = [255 * (abs(level - self.paper) > _INK) for level in range(256)]
+        boxes = []
+        for start, rows in self._bands():
+            if (box := rows.point(is_ink).getbbox()) is not None:
+                boxes.append((box[0], box[1] + start, box[2], box[3] + start))
+        if not boxes:
             return None
-        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        return min(lefts), min(tops), max(rights), max(bottoms)
 
     def resized(self, size: tuple[int, int], region: tuple[float, float, float, float]) -> NDArray[np.uint8]:
         """A region at another size, uint8 (height, width); beyond the picture there is paper.
@@ -251,16 +249,12 @@ class _Grey:
         rows = self._image if (start, stop) == (0, height) else self._image.crop((0, start, width, stop))
         return rows if rows.mode == "L" else rows.convert("L")
 
-    @cached_property
-    def _levels(self) -> NDArray[np.uint8]:
-        return np.asarray(self._image)
-
-    def _blocks(self) -> Iterator[NDArray[np.uint8]]:
+    def _bands(self) -> Iterator[tuple[int, Image.Image]]:
+        """The picture in bands: the first row of each, and its rows in mode L."""
         width, height = self.size
-        rows = max(1, _BLOCK // width)
+        rows = max(1, _BAND // width)
         for start in range(0, height, rows):
-            stop = min(start + rows, height)
-            yield self._levels[start:stop] if self._is_small else np.asarray(self._rows(start, stop))
+            yield start, self._rows(start, min(start + rows, height))
 
 
 def _look(grey: _Grey, scale: float) -> Sight:
@@ -295,22 +289,27 @@ def even_light(grey: NDArray[np.uint8]) -> Float32:
         >>> float(light[0, 0]), float(light[1, 2])
         (1.0, 0.0)
     """
-    blocks = np.array_split(grey, max(1, grey.size // _BLOCK))
-    paper, levels = _median(blocks, grey.size), np.arange(256, dtype=np.float32)
+    paper, levels = _median([Image.fromarray(grey).histogram()], grey.size), grey.astype(np.float32)
     if paper < _DARK:
-        levels, paper = 255 - levels, 255 - paper
-    return np.minimum(levels / paper, 1).astype(np.float32)[grey]
+        np.subtract(255, levels, out=levels)
+        paper = 255 - paper
+    levels /= paper
+    return np.minimum(levels, 1, out=levels)
 
 
 def _median_stroke(ink: NDArray[np.bool_]) -> float:
     """Median length in pixels of the runs of ink in all rows; 0 without ink. Print has far more runs than figures."""
-    ink = np.pad(ink, ((0, 0), (1, 1)))
-    # Starts and ends of runs alternate; the padding ends each at its row.
-    edges = np.flatnonzero(ink[:, 1:] != ink[:, :-1])
+    # Starts and ends of runs alternate; the paper after each row ends its last run.
+    rows = np.zeros((len(ink), ink.shape[1] + 1), np.bool_)
+    rows[:, :-1] = ink
+    flat = rows.reshape(-1)
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    if flat[:1].any():
+        edges = np.concatenate([[-1], edges])
     return float(np.median(edges[1::2] - edges[::2])) if edges.size else 0.0
 
 
-def _median(blocks: Iterable[NDArray[np.uint8]], size: int) -> int:
-    """The median grey, from a histogram: a partial sort of a million pixels takes ten times as long."""
-    counts = sum(np.bincount(block.reshape(-1), minlength=256) for block in blocks)
+def _median(histograms: Iterable[list[int]], size: int) -> int:
+    """The median grey of `size` pixels, from the numbers of pixels of each level."""
+    counts = np.sum([np.asarray(one) for one in histograms], axis=0)
     return int(np.searchsorted(np.cumsum(counts), size / 2))

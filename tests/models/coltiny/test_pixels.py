@@ -87,7 +87,6 @@ def test_pictures_in_bands_look_as_they_do_as_a_whole(
     whole = look(image, longest)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixels, "_BAND", 1000)
-        patch.setattr(pixels, "_BLOCK", 700)
         banded = look(image, longest)
     np.testing.assert_array_equal(banded.pixels, whole.pixels)
     assert replace(banded, pixels=whole.pixels) == whole
