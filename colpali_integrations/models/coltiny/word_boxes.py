@@ -107,7 +107,8 @@ def _outside(grey: NDArray[np.uint8], centre: float, reach: float) -> NDArray[np
     least, most = max(0, math.ceil(centre - reach)), min(255, math.floor(centre + reach))
     if most < least:  # nothing lies between two neighbouring levels
         return np.ones(grey.shape, np.bool_)
-    return (grey - np.uint8(least)) > np.uint8(most - least)  # those below wrap around to the top
+    outside: NDArray[np.bool_] = (grey - np.uint8(least)) > np.uint8(most - least)  # those below wrap around to the top
+    return outside
 
 
 def _median(values: NDArray[np.uint8]) -> float:
@@ -117,12 +118,13 @@ def _median(values: NDArray[np.uint8]) -> float:
 
 
 def _sums(ink: NDArray[np.bool_], axis: int) -> NDArray[np.uint16]:
-    return np.add.reduce(ink.view(np.uint8), axis=axis, dtype=np.uint16)
+    sums: NDArray[np.uint16] = np.add.reduce(ink.view(np.uint8), axis=axis, dtype=np.uint16)
+    return sums
 
 
 @lru_cache(1024)
 def _nearness(rows: int, y: int, cell: int) -> NDArray[Any]:
-    """A weight per row that falls from 1 at y to 0 a cell away."""
+    """A weight per row, from 1 at y down to 0 at a distance of one cell."""
     return np.maximum(0, 1 - np.abs(np.arange(rows) - y) / cell)
 
 
