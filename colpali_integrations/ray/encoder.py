@@ -19,6 +19,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.registry import register_model
 from colpali_integrations.ray.pages import PAGE
+from colpali_integrations.runtime.session import preferred_provider
 from colpali_integrations.scoring.pooling import mean_pool
 from colpali_integrations.stores.settings import StoredModel
 
@@ -40,7 +41,8 @@ class PageEncoder:
             folder must exist on every node.
         dtype: of the vectors.
         pooled: also give the mean vector of each page, in the column `pooled`.
-        threads: per run, independent of Ray's count. None for the actor's `num_cpus`, at least 1.
+        threads: cores to use, independent of Ray's count. None for the actor's `num_cpus`, at least 1. On a CPU so many
+            pages of a call are encoded at once, with one thread each, which is faster than one page with all threads.
         expected: refuse to start with a model that makes other pages; for folders and caches that differ between nodes.
         **options: for `ColPali.from_pretrained`, such as `providers` or `local_files_only`.
 
@@ -80,7 +82,10 @@ class PageEncoder:
             model = register_model(model, replace=True).name
         if "device_ids" not in options:
             options.setdefault("providers", ["CUDAExecutionProvider" if _assigned("GPU") else "CPUExecutionProvider"])
-        self.model = ColPali.from_pretrained(model, threads=threads or max(1, int(_assigned("CPU"))), **options)
+        threads = threads or max(1, int(_assigned("CPU")))
+        on_cpu = preferred_provider(options.get("providers")) == "CPUExecutionProvider" and "device_ids" not in options
+        self.model = ColPali.from_pretrained(model, threads=1 if on_cpu else threads, **options)
+        self._parallel = threads if on_cpu else None
         made_by = StoredModel.of(self.model.description)
         if expected is not None and not expected.same_pages(made_by):
             raise FingerprintError(
@@ -109,7 +114,7 @@ class PageEncoder:
         def fail(error: ColPaliError) -> None:
             rows[next(remaining)]["error"] = str(error.args[0]) if error.args else str(error)
 
-        for result in self.model.embed_pages(images, on_error=fail):
+        for result in self.model.embed_pages(images, parallel=self._parallel, on_error=fail):
             highest = float(np.abs(result.vectors).max(initial=0))
             if highest > float(np.finfo(self._dtype).max):
                 fail(EncodingError(f"its vectors reach {highest:g}, too much for {self._dtype}; use dtype='float32'"))
