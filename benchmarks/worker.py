@@ -78,6 +78,18 @@ def cpu_seconds() -> float:
     return total
 
 
+def busy_seconds() -> float:
+    """CPU seconds of all processes of the machine since it started, without those of `benchmarks.load`."""
+    import psutil
+
+    times = psutil.cpu_times()
+    total = float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+    for one in psutil.process_iter(["cmdline", "cpu_times"]):
+        if "benchmarks.load" in (one.info["cmdline"] or []):
+            total -= one.info["cpu_times"].user + one.info["cpu_times"].system
+    return total
+
+
 def text(model: Any, task: dict[str, Any]) -> dict[str, Any]:
     """Seconds of each call, after one to warm up."""
     texts, batch = task["texts"], task["batch_size"]
@@ -101,11 +113,15 @@ def text_memory(model: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def images(model: Any, task: dict[str, Any]) -> dict[str, Any]:
-    """Pages from files, as a generator, so that no contestant treats a short list as a special case."""
+    """Pages from files, as a generator, so that no contestant treats a short list as a special case.
+
+    `others` is the share of the machine's cores that programs other than contestants and load took.
+    """
     if task["parallel"] is None or task["who"] == "ours":
-        next(iter(model.images([task["paths"][0]], 1)))  # warm up; a pool of processes is made anew for each call
+        # Warm up, with the sessions that several pages have; a pool of processes is made anew for each call.
+        list(model.images(task["paths"][: task["parallel"] or 1], 1))
     phase("run")
-    start, start_cpu = time.perf_counter(), cpu_seconds()
+    start_busy, start, start_cpu = busy_seconds(), time.perf_counter(), cpu_seconds()
     first = cpu = 0.0
     made = []
     for vectors in model.images((path for path in task["paths"]), task["batch_size"]):
@@ -114,8 +130,9 @@ def images(model: Any, task: dict[str, Any]) -> dict[str, Any]:
         if len(made) == len(task["paths"]):
             cpu = cpu_seconds() - start_cpu  # before a pool of processes is gone
     seconds = time.perf_counter() - start
+    others = (busy_seconds() - start_busy - cpu) / seconds / (os.cpu_count() or 1)
     _save(task, made)
-    return {"seconds": seconds, "first": first, "cpu": cpu, "n": len(made)}
+    return {"seconds": seconds, "first": first, "cpu": cpu, "n": len(made), "others": others}
 
 
 def first(model: Any, task: dict[str, Any]) -> dict[str, Any]:
