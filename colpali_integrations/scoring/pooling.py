@@ -169,7 +169,7 @@ def hierarchical_pool(
     # Two rows of 1 - X X^T differ by X (x_i - x_j), whose length is that of R (x_i - x_j) where X = Q R. So the rows
     # of X R^T (at most dim numbers each) have the same distances as the rows of 1 - X X^T (n numbers each).
     exact = array.astype(np.float64)
-    _, triangle = np.linalg.qr(exact)
+    triangle: NDArray[np.float64] = np.linalg.qr(exact, mode="r")  # type: ignore[assignment]  # of R alone
     means = _ward_means(exact @ triangle.T, array, target)
     return (_unit(means) if normalize else means).astype(np.float32)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import nlargest
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -110,25 +111,83 @@ class Searcher:
             InputError: a query is not vectors of the store's dim.
             ConfigurationError: a hybrid search without words, or two stages in a store without a first stage.
         """
-        name = "the query" if len(queries) == 1 else "query {}"
-        arrays = [self.checked(query, name.format(index)) for index, query in enumerate(queries)]
-        staged = self._two_stages(options.mode)
+        arrays = self._checked(queries)
         if options.hybrid is False:
+            staged = self._two_stages(options.mode)
             answers = self._engine.search([self._search(array, options, options.k, staged) for array in arrays])
             return [self._hits(array, results) for array, results in zip(arrays, answers, strict=True)]
+        weight = text_weight(options.hybrid)
+        return [
+            self._fused(array, sight, text, weight)
+            for array, sight, text in zip(arrays, *self._both(arrays, options, texts), strict=True)
+        ]
+
+    def rank(
+        self,
+        queries: Sequence[ArrayLike],
+        options: SearchOptions,
+        texts: Sequence[str] | None,
+        *,
+        depth: int,
+        textless: Collection[str],
+        exact: Sequence[Mapping[str, float]] | None,
+    ) -> list[dict[str, float]]:
+        """The scores of `run` by id, without entries; see `MultiVectorStore.rank_batch`."""
+        arrays = self._checked(queries)
+        staged = self._two_stages(options.mode)
+        known = None if staged else exact
+        if options.hybrid is False:
+            if known is not None:
+                return [dict(scores) for scores in known]
+            limit = options.limit if staged else max(depth, options.k)
+            searches = [self._search(array, options, limit, staged, scores_only=True) for array in arrays]
+            return [{one.id: one.score for one in found} for found in self._engine.search(searches)]
+        weight = text_weight(options.hybrid)
+        ranked = []
+        for sight, text in zip(*self._both(arrays, options, texts, exact=known, scores_only=True), strict=True):
+            scores = {one.id: one.score for one in sight}
+            words = {one.id: one.score for one in text if one.id in scores}
+            ranked.append(fuse(scores, words, weight=weight, textless=textless))
+        return ranked
+
+    def _both(
+        self,
+        arrays: Sequence[Float32],
+        options: SearchOptions,
+        texts: Sequence[str] | None,
+        *,
+        exact: Sequence[Mapping[str, float]] | None = None,
+        scores_only: bool = False,
+    ) -> tuple[list[list[Scored]], list[list[Scored]]]:
+        """The two rankings of a hybrid search, per query: by sight, of all entries that either of them found.
+
+        With the `exact` scores of all entries per query, only the words are searched.
+        """
         if texts is None or len(texts) != len(arrays):
             raise ConfigurationError("a hybrid search needs the words of each query: pass text= (or texts=)")
-        by_sight = [self._search(array, options, options.limit, staged) for array in arrays]
-        words = [self._bm25.query(text) for text in texts]
-        by_text = [Search(query=word, using=WORDS, limit=options.limit, where=options.filter) for word in words]
+        staged = self._two_stages(options.mode)
+        by_sight = [self._search(array, options, options.limit, staged, scores_only=scores_only) for array in arrays]
+        by_text = [
+            Search(
+                query=self._bm25.query(text),
+                using=WORDS,
+                limit=options.limit,
+                where=options.filter,
+                scores_only=scores_only,
+            )
+            for text in texts
+        ]
+        if exact is not None:
+            by_words = self._engine.search(by_text)
+            return [_chosen(*pair, options.limit) for pair in zip(exact, by_words, strict=True)], by_words
         answers = self._engine.search([*by_sight, *by_text])
         sights, by_words = answers[: len(arrays)], answers[len(arrays) :]
         late = self._late(arrays, sights, by_words)
-        weight = text_weight(options.hybrid)
-        return [
-            self._fused(array, [*sight, *others], text, weight)
-            for array, sight, others, text in zip(arrays, sights, late, by_words, strict=True)
-        ]
+        return [[*sight, *others] for sight, others in zip(sights, late, strict=True)], by_words
+
+    def _checked(self, queries: Sequence[ArrayLike]) -> list[Float32]:
+        name = "the query" if len(queries) == 1 else "query {}"
+        return [self.checked(query, name.format(index)) for index, query in enumerate(queries)]
 
     def score(self, array: Float32, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id."""
@@ -158,13 +217,16 @@ class Searcher:
             )
         return has_stage and (mode == "two_stage" or (mode == "auto" and self._engine.count() > _EXACT_UP_TO))
 
-    def _search(self, array: Float32, options: SearchOptions, k: int, staged: bool) -> Search:
+    def _search(
+        self, array: Float32, options: SearchOptions, k: int, staged: bool, *, scores_only: bool = False
+    ) -> Search:
+        search = Search(query=array, limit=k, where=options.filter, scores_only=scores_only)
         if not staged:
-            return Search(query=array, limit=k, where=options.filter)
+            return search
         if self._stage is None:  # the engine scans its quantised copies
-            return Search(query=array, limit=k, where=options.filter, oversampling=max(1.0, options.limit / k))
+            return replace(search, oversampling=max(1.0, options.limit / k))
         scan = Search(query=self._stage.query(array), using=FIRST, limit=max(options.limit, k))
-        return Search(query=array, limit=k, where=options.filter, prefetch=scan)
+        return replace(search, prefetch=scan)
 
     def _hits(self, array: Float32, results: Sequence[Scored]) -> list[Hit]:
         shares = relevance(np.array([one.score for one in results]), array, best_match=self._settings.model.best_match)
@@ -205,3 +267,9 @@ class Searcher:
         textless = [id_ for id_, hit in hits.items() if not hit.entry.has_text]
         fused = fuse({id_: hit.max_sim for id_, hit in hits.items()}, bm25, weight=weight, textless=textless)
         return [replace(hits[id_], score=score, bm25=bm25.get(id_)) for id_, score in fused.items()]
+
+
+def _chosen(exact: Mapping[str, float], by_words: Sequence[Scored], limit: int) -> list[Scored]:
+    """The best entries by their exact scores, and those that the words found beside them."""
+    chosen = dict.fromkeys([*nlargest(limit, exact, key=exact.__getitem__), *(one.id for one in by_words)])
+    return [Scored(id_, exact[id_]) for id_ in chosen if id_ in exact]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -456,6 +456,38 @@ class MultiVectorStore:
             self._attached([hit for hit in hits if hit.relevance >= lowest][: options.k], query, text)
             for query, hits, text in zip(queries, results, labels, strict=True)
         ]
+
+    def rank_batch(
+        self,
+        queries: Sequence[ArrayLike],
+        options: SearchOptions,
+        *,
+        texts: Sequence[str] | None = None,
+        depth: int = 0,
+        textless: Collection[str] = (),
+        exact: Sequence[Mapping[str, float]] | None = None,
+    ) -> list[dict[str, float]]:
+        """Score the entries that `search_batch` chooses from, without reading them: for evaluations.
+
+        Args:
+            queries: vectors (n, dim) of each question.
+            options: of the search; `min_relevance` is ignored.
+            texts: the words of the questions, for a hybrid search.
+            depth: an exact search scores at least this many entries per question. The others score the candidates
+                that they compare in full.
+            textless: ids of the entries without a text, for a hybrid search.
+            exact: the exact scores of all entries that fit the filter, per question, of an earlier call: an exact
+                search does not compute them again.
+
+        Returns:
+            Scores by id per question, the best first; equal scores in any order.
+
+        Raises:
+            InputError: as `search`.
+            ConfigurationError: as `search`.
+            StoreError: as `search`.
+        """
+        return self._searcher.rank(queries, options, texts, depth=depth, textless=textless, exact=exact)
 
     @property
     def encoder(self) -> ColPali:
