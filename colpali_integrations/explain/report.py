@@ -42,7 +42,7 @@ from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.reference import Roots, page_image, root_folders
 
-__all__ = ["HtmlReport", "ReportPage", "render_report", "report_picture"]
+__all__ = ["HtmlReport", "ReportPage", "html_page", "picture_uri", "render_report", "report_picture", "theme_choice"]
 
 _MAX_SIDE = 1100
 _LIMITS = ImageLimits()
@@ -184,19 +184,13 @@ class _Report:
         cards = "".join(self._card(rank, page) for rank, page in enumerate(self.pages, 1))
         count = len(self.pages)
         about = " · ".join([f"{count} {'page' if count == 1 else 'pages'}", *([escape(model)] if model else [])])
-        report = (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(title)}</title><style>{STYLE}{word_rules(len(self.words))}</style></head>\n"
-            f'<body><header><p class="about">{about}</p><h1 dir="auto">{escape(title)}</h1>'
+        body = (
+            f'<header><p class="about">{about}</p><h1 dir="auto">{escape(title)}</h1>'
             + (f'<p class="note">{escape(note)}</p>' if note else "")
             + f"</header>\n{self._controls()}"
             + (f"<main>{cards}</main>" if cards else '<p class="note">Nothing was found.</p>')
-            + "</body></html>\n"
         )
-        # Pairs of surrogates become their character. One alone, as in the name of a file, cannot be written as UTF-8.
-        html = HtmlReport(report.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+        html = html_page(title, body, style=word_rules(len(self.words)))
         html.missing = tuple(page.note for page in self.pages if page.note and page.image is None)
         return html
 
@@ -216,12 +210,9 @@ class _Report:
                 for word, index in self.words.items()
             ]
             words = f"<fieldset><legend>Words</legend>{''.join(chips)}</fieldset>"
-        themes = "".join(
-            _choice("theme", name.lower(), name, on=name == "System") for name in ("System", "Light", "Dark")
-        )
         return (
             f'<div class="controls"><fieldset><legend>Show</legend>{"".join(switches)}</fieldset>{words}'
-            f'<fieldset class="theme"><legend>Theme</legend>{themes}</fieldset></div>\n'
+            f"{theme_choice()}</div>\n"
         )
 
     def _card(self, rank: int, page: ReportPage) -> str:
@@ -249,7 +240,7 @@ class _Report:
         page.image.load()
         picture = page.image._new(page.image.im)  # shares the pixels, of which there may be many
         picture.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
-        layers = [f'<img src="{_data_uri(picture)}" alt="{escape(page.name)}">']
+        layers = [f'<img src="{picture_uri(picture)}" alt="{escape(page.name)}">']
         if page.maps is not None:
             matched = {region_parts(region)[0] for region in page.regions}
             for word, name in [(None, "all"), *((word, f"w{index}") for word, index in self.words.items())]:
@@ -278,7 +269,7 @@ class _Report:
         small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
         strength = heat_strength(maps.on_page(word, size=small), self.limits[word])
         # 24 steps look the same as more, and take a third of the bytes.
-        return _data_uri(Image.fromarray(heat_colours(np.round(strength * 24) / 24)), lossless=True)
+        return picture_uri(Image.fromarray(heat_colours(np.round(strength * 24) / 24)), lossless=True)
 
     def _limits(self, word: str | None) -> tuple[float, float]:
         """Get the limits of a word's heatmaps on all pages, so that weaker matches have weaker colours."""
@@ -361,7 +352,32 @@ def _choice(group: str, name: str, label: str, *, on: bool, colour: str = "", ab
     )
 
 
-def _data_uri(image: Image.Image, *, lossless: bool = False) -> str:
+def theme_choice() -> str:
+    """The buttons that choose a light or dark page, for the controls of a report."""
+    themes = (_choice("theme", name.lower(), name, on=name == "System") for name in ("System", "Light", "Dark"))
+    return f'<fieldset class="theme"><legend>Theme</legend>{"".join(themes)}</fieldset>'
+
+
+def html_page(title: str, body: str, *, style: str = "") -> HtmlReport:
+    """A whole page of HTML, without scripts and fetches.
+
+    Args:
+        title: of the page, which is escaped.
+        body: HTML, in which all foreign texts are escaped.
+        style: CSS beside that of all reports.
+    """
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
+    )
+    # Pairs of surrogates become their character. One alone, as in the name of a file, cannot be written as UTF-8.
+    return HtmlReport(page.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+
+
+def picture_uri(image: Image.Image, *, lossless: bool = False) -> str:
+    """A picture as the address of an `img`: WebP (or JPEG, if Pillow lacks WebP), or a PNG of few colours."""
     buffer = io.BytesIO()
     if lossless:
         kind = "png"
