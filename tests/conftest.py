@@ -82,6 +82,10 @@ def examples_template(tmp_path_factory: pytest.TempPathFactory, coltiny: ColPali
     few_pages(folder / "report.pdf", [3, 7])
     (folder / "reports").mkdir()
     few_pages(folder / "reports" / "2024.pdf", [12])
+    (folder / "questions.jsonl").write_text(
+        '{"question": "diverging palettes", "source": "report.pdf", "page": 1, "kind": "words"}\n'
+        '{"question": "who has a seat in the parliament", "source": "report.pdf", "page": 2, "kind": "paraphrase"}\n'
+    )
     index_documents([folder / "report.pdf"], model=coltiny, store=folder / "my-index")
     return folder
 
@@ -91,7 +95,7 @@ def examples_folder(examples_template: Path, tmp_path: Path, monkeypatch: pytest
     """The folder that the documentation's examples are run in.
 
     It holds report.pdf (two pages of a real paper: on palettes, and on the seats in a parliament), reports/2024.pdf,
-    and my-index, in which report.pdf is indexed.
+    my-index, in which report.pdf is indexed, and questions.jsonl, with two questions about it.
     """
     folder = tmp_path / "examples"
     shutil.copytree(examples_template, folder)

@@ -31,8 +31,8 @@ LAYERS = {
         "scoring": 3,
         "explain": 4,
     },
-    **{"models": 5, "stores": 6},
-    **{"langchain": 7, "llama_index": 7, "ray": 7, "cli": 8},
+    **{"models": 5, "stores": 6, "evaluation": 7},
+    **{"langchain": 8, "llama_index": 8, "ray": 8, "cli": 9},
 }
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
 
@@ -67,7 +67,9 @@ def test_packages_import_in_one_direction(path: Path) -> None:
         assert inside or LAYERS[parts[1]] < LAYERS[layer], f"{layer}/{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("layer", ["pdfium", "pages", "runtime", "scoring", "explain", "models", "stores"])
+@pytest.mark.parametrize(
+    "layer", ["pdfium", "pages", "runtime", "scoring", "explain", "models", "stores", "evaluation"]
+)
 def test_the_shared_packages_import_no_framework(layer: str) -> None:
     frameworks = ("langchain", "llama_index", "ray", "typer", "rich")
     for path in (PACKAGE / layer).rglob("*.py"):
@@ -115,7 +117,19 @@ def test_an_adapter_loads_neither_torch_nor_the_others(adapter: str) -> None:
     assert not loaded & others
 
 
-PUBLIC = ["", ".errors", ".explain", ".langchain", ".llama_index", ".models", ".pages", ".ray", ".scoring", ".stores"]
+PUBLIC = [
+    "",
+    ".errors",
+    ".evaluation",
+    ".explain",
+    ".langchain",
+    ".llama_index",
+    ".models",
+    ".pages",
+    ".ray",
+    ".scoring",
+    ".stores",
+]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -126,7 +140,7 @@ def test_public_names_are_sorted_and_exist_and_are_documented(name: str) -> None
         assert getattr(module, public).__doc__, f"{public} has no docstring"
 
 
-@pytest.mark.parametrize("room", ["errors", "explain", "models", "pages", "scoring"])
+@pytest.mark.parametrize("room", ["errors", "evaluation", "explain", "models", "pages", "scoring"])
 def test_public_names_report_the_package_that_they_are_imported_from(room: str) -> None:
     module = importlib.import_module(f"colpali_integrations.{room}")
     for name in module.__all__:

@@ -26,7 +26,18 @@ OTHERS = {"json", "text", "toml"}
 ELSEWHERE = {"ray"}
 # Needs what no extra installs.
 OPTIONAL = {"fastapi": "fastapi"}
-ROOMS = (".errors", ".pages", ".models", ".scoring", ".explain", ".stores", ".langchain", ".llama_index", ".ray")
+ROOMS = (
+    ".errors",
+    ".pages",
+    ".models",
+    ".scoring",
+    ".explain",
+    ".stores",
+    ".evaluation",
+    ".langchain",
+    ".llama_index",
+    ".ray",
+)
 
 
 class Block(NamedTuple):

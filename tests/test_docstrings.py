@@ -19,7 +19,18 @@ import pytest
 import colpali_integrations
 
 PACKAGE = Path(colpali_integrations.__file__).parent
-PUBLIC = ["", ".models", ".pages", ".scoring", ".explain", ".stores", ".langchain", ".llama_index", ".ray"]
+PUBLIC = [
+    "",
+    ".models",
+    ".pages",
+    ".scoring",
+    ".explain",
+    ".stores",
+    ".evaluation",
+    ".langchain",
+    ".llama_index",
+    ".ray",
+]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 

@@ -17,8 +17,9 @@ from typer import Argument, Option
 from colpali_integrations import __version__
 from colpali_integrations.cli import display, words
 from colpali_integrations.cli.care import register
-from colpali_integrations.cli.common import EPILOG, NAME, ExitCode, open_store, require_store
+from colpali_integrations.cli.common import EPILOG, NAME, ExitCode, open_encoder, open_store, require_store
 from colpali_integrations.cli.doctor import Status, examine
+from colpali_integrations.cli.evaluate import evaluate
 from colpali_integrations.cli.export import export
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import (
@@ -41,8 +42,6 @@ from colpali_integrations.cli.options import (
 )
 from colpali_integrations.cli.quantize import quantize
 from colpali_integrations.errors import ColPaliError
-from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.loading import describe
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.formats import ImageLimits
@@ -53,9 +52,7 @@ from colpali_integrations.stores import (
     MultiVectorStore,
     find_documents,
     index_documents,
-    stored_settings,
 )
-from colpali_integrations.stores.opening import continued_options, registered_options, stored_model
 from colpali_integrations.stores.settings import FirstStage
 
 __all__ = ["ExitCode", "app", "run"]
@@ -165,7 +162,7 @@ def index(
             empty = IngestReport(passed_over=dict(documents.passed_over))
             typer.echo(json.dumps({**empty.to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
-    encoder = _encoder(model, options, store)
+    encoder = open_encoder(model, options, store)
     with encoder, MultiVectorStore.open(store, model=encoder, first_stage=first_stage) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
@@ -236,7 +233,7 @@ def search(
         check_target(html)
     require_store(store)
     limits = ImageLimits().override(max_pixels, image_format)
-    with _encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
+    with open_encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
         found = opened.search(text, k, where=parsed, hybrid=hybrid)
         hits = found.matching()
         if as_json:
@@ -275,27 +272,6 @@ def remove(
             display.note(f"{removed} removed; {len(opened)} left.")
     if not removed:
         raise typer.Exit(ExitCode.INCOMPLETE)
-
-
-def _encoder(model: str | None, options: CheckpointOptions, store: Path) -> ColPali:
-    """The model of --model, else the one that made the store, else ColTiny; with the store's settings by default.
-
-    A store of another space refuses the model before anything is downloaded.
-    """
-    settings, given = stored_settings(store), options.given()
-    if settings is None:
-        if model is None:
-            options.require_model("ColTiny, which makes a new index, has no such option; name a checkpoint by --model")
-        return ColPali.from_pretrained(model or "coltiny", lazy_load=True, **given)
-    where = f"the store {store}"
-    if model is None:
-        given = {**registered_options(settings.model, where=where, advice="name its folder by --model"), **given}
-    else:
-        given = continued_options(settings.model, model, given)
-    name = model or settings.model.name
-    described, _ = describe(name, ModelOptions(**given))
-    settings.model.require_space(stored_model(described), where=where)
-    return ColPali.from_pretrained(name, lazy_load=True, **given)
 
 
 def _record(hit: Hit) -> dict[str, Any]:
@@ -338,6 +314,7 @@ def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
 
 
 register(app)
+app.command(epilog=EPILOG)(evaluate)
 app.command(epilog=EPILOG)(export)
 app.command(epilog=EPILOG)(quantize)
 

@@ -1,15 +1,19 @@
-"""Exit codes, and the opening of stores, for all commands."""
+"""Exit codes, and the opening of stores and models, for all commands."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from pathlib import Path
 
+from colpali_integrations.cli.model_options import CheckpointOptions
 from colpali_integrations.errors import StoreError
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.loading import describe
+from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.stores import MultiVectorStore, stored_settings
+from colpali_integrations.stores.opening import continued_options, registered_options, stored_model
 
-__all__ = ["EPILOG", "NAME", "ExitCode", "open_store", "require_store"]
+__all__ = ["EPILOG", "NAME", "ExitCode", "open_encoder", "open_store", "require_store"]
 
 NAME = "colpali-integrations"
 EPILOG = (
@@ -46,3 +50,24 @@ def open_store(store: Path, model: ColPali | None = None, *, read_only: bool = F
     """
     require_store(store)
     return MultiVectorStore.open(store, model=model, read_only=read_only)
+
+
+def open_encoder(model: str | None, options: CheckpointOptions, store: Path) -> ColPali:
+    """The model of --model, else the one that made the store, else ColTiny; with the store's settings by default.
+
+    A store of another space refuses the model before anything is downloaded.
+    """
+    settings, given = stored_settings(store), options.given()
+    if settings is None:
+        if model is None:
+            options.require_model("ColTiny, which makes a new index, has no such option; name a checkpoint by --model")
+        return ColPali.from_pretrained(model or "coltiny", lazy_load=True, **given)
+    where = f"the store {store}"
+    if model is None:
+        given = {**registered_options(settings.model, where=where, advice="name its folder by --model"), **given}
+    else:
+        given = continued_options(settings.model, model, given)
+    name = model or settings.model.name
+    described, _ = describe(name, ModelOptions(**given))
+    settings.model.require_space(stored_model(described), where=where)
+    return ColPali.from_pretrained(name, lazy_load=True, **given)

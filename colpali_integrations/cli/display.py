@@ -32,6 +32,9 @@ from colpali_integrations._text import printable
 from colpali_integrations.cli import words
 from colpali_integrations.cli.common import NAME
 from colpali_integrations.cli.doctor import Check, Status, size_text
+from colpali_integrations.evaluation import Evaluation
+from colpali_integrations.evaluation.metrics import decimal
+from colpali_integrations.evaluation.results import signed
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.stores import DocumentWarning, Failure, Hit, IngestReport
@@ -43,6 +46,7 @@ __all__ = [
     "check",
     "diagnosis",
     "error",
+    "evaluation",
     "facts",
     "hits",
     "index_summary",
@@ -328,6 +332,40 @@ def hits(question: str, results: Sequence[Hit]) -> None:
         document = source[len(base) :].lstrip("/\\") if base else _relative(source)
         table.add_row(str(rank), f"{hit.score:.2f}", _line(document), str(entry.page or ""), shown)
     console.print(table)
+
+
+_WIDE = 118  # columns in which all intervals fit
+
+
+def evaluation(result: Evaluation) -> None:
+    """Print the means of each configuration, a table per number of pages that count, and those of groups."""
+    console = _out()
+    console.print(_line((result.summary(), "dim")), soft_wrap=True)
+    for most in result.k:
+        metrics = [name for name in result.metrics if name.endswith(f"@{most}")]
+        table = _plain_table("Configuration", *metrics, *(["difference"] if len(result.results) > 1 else []))
+        for one in result.results:
+            means = [str(one.means[name]) for name in metrics]
+            if console.width < _WIDE:  # of the others the mean alone
+                means[1:] = [mean.partition(" ")[0] for mean in means[1:]]
+            change = one.differences.get(metrics[0])
+            change_cells = ["" if change is None else signed(change)] if len(result.results) > 1 else []
+            table.add_row(_line(one.name), *means, *change_cells)
+        console.print(table)
+    if groups := result.groups():
+        table = _plain_table(
+            result.by or "", "questions", *(f"{result.metrics[0]} {one.name}" for one in result.results)
+        )
+        for group, values in groups.items():
+            table.add_row(_line(group), str(values[0][0]), *(decimal(mean) for _, mean in values))
+        console.print(table)
+
+
+def _plain_table(*names: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    for place, name in enumerate(names):
+        table.add_column(_line(name), style="bold cyan" if place == 0 else "", overflow="fold", no_wrap=place > 0)
+    return table
 
 
 def marked(text: str, question: str) -> Text:

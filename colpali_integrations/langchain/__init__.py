@@ -8,6 +8,8 @@
 | `ColPaliReranker` | `BaseDocumentCompressor` |
 | `ColPaliEmbeddings` | `Embeddings`, also as multi-vectors |
 | `image_blocks` | content blocks of a `HumanMessage` |
+| `page_evaluator`, `page_examples` | an evaluator and a data set for LangSmith |
+| `draft_questions` | questions about pages, by a chat model |
 | `to_html` | an HTML report of the results with their regions |
 
 A chat model that accepts images answers a question from the pictures of pages:
@@ -40,6 +42,7 @@ except ModuleNotFoundError as error:
 from colpali_integrations.langchain.document_compressors import ColPaliReranker
 from colpali_integrations.langchain.document_loaders import PageImageBlobParser, PdfPageLoader
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
+from colpali_integrations.langchain.evaluation import draft_questions, page_evaluator, page_examples
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
 from colpali_integrations.langchain.utils import image_blocks, to_html
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
@@ -51,6 +54,9 @@ __all__ = [
     "ColPaliVectorStore",
     "PageImageBlobParser",
     "PdfPageLoader",
+    "draft_questions",
     "image_blocks",
+    "page_evaluator",
+    "page_examples",
     "to_html",
 ]
