@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._options import shown
 from colpali_integrations.errors import InputError
 
 __all__ = ["Box", "PageEmbedding", "PageGrid"]
@@ -53,6 +54,7 @@ class PageGrid:
     cells: NDArray[np.integer[Any]]
     filled: tuple[float, float] = (1.0, 1.0)
     margins: NDArray[np.integer[Any]] | None = None
+    groups: NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
         """Keep immutable copies of the arrays, and refuse invalid values."""
@@ -76,6 +78,14 @@ class PageGrid:
             if margins.shape != (len(cells), 4):
                 raise InputError(f"margins must have shape ({len(cells)}, 4), one row per vector, got {margins.shape}")
             object.__setattr__(self, "margins", margins)
+        if self.groups is not None:
+            groups = _integers(self.groups, "groups")
+            used = np.unique(groups)
+            if groups.shape != cells.shape or (used != np.arange(len(used))).any():
+                raise InputError(
+                    f"groups must be {len(cells)} numbers from 0 without gaps, one per vector, got {shown(groups)}"
+                )
+            object.__setattr__(self, "groups", groups)
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -84,10 +94,37 @@ class PageGrid:
         if not isinstance(other, PageGrid):
             return NotImplemented
         same_shape = (self.rows, self.columns, self.filled) == (other.rows, other.columns, other.filled)
-        pairs: list[tuple[Any, Any]] = [(self.cells, other.cells), (self.margins, other.margins)]
+        pairs: list[tuple[Any, Any]] = [
+            (self.cells, other.cells),
+            (self.margins, other.margins),
+            (self.groups, other.groups),
+        ]
         return same_shape and all(np.array_equal(ours, theirs) for ours, theirs in pairs)
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def n_stored(self) -> int:
+        """Number of vectors that the page has: those of the model, or the means of `groups`."""
+        return len(self) if self.groups is None else int(self.groups.max(initial=-1)) + 1
+
+    def spread(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """The vector of each cell: (n_vectors, dim), in which a mean stands at the place of each vector of its group.
+
+        Args:
+            vectors: (n_stored, dim), of the page.
+
+        Raises:
+            InputError: they are more or fewer.
+
+        Example:
+            >>> grid = PageGrid(1, 3, np.array([0, 1, 2]), groups=np.array([0, 1, 0]))
+            >>> grid.spread(np.array([[1.0], [2.0]])).tolist()
+            [[1.0], [2.0], [1.0]]
+        """
+        if len(vectors) != self.n_stored:
+            raise InputError(f"{len(vectors)} page vectors but a grid of {self.n_stored}: pooled vectors have no grid")
+        return vectors if self.groups is None else vectors[self.groups]
 
     def box(self, vector: int) -> Box | None:
         """Get the box of a vector on the page; None if it has no cell.
@@ -151,6 +188,8 @@ class PageGrid:
             data["filled"] = [repr(part) for part in self.filled]  # some stores round a number's last bit
         if self.margins is not None:
             data["margins"] = _pack(self.margins.T.reshape(-1))
+        if self.groups is not None:
+            data["groups"] = _pack(self.groups)
         return data
 
     @classmethod
@@ -165,11 +204,11 @@ class PageGrid:
             if not 0 <= n <= _MOST_VECTORS:
                 raise InputError(f"{n} vectors")
             width, height = (float(part) for part in data.get("filled", (1.0, 1.0)))
-            packed = data.get("margins")
+            packed, grouped = data.get("margins"), data.get("groups")
             margins = None if packed is None else _unpack(packed, 4 * n).reshape(4, n).T
-            return cls(
-                rows=rows, columns=columns, cells=_unpack(data["cells"], n), filled=(width, height), margins=margins
-            )
+            groups = None if grouped is None else _unpack(grouped, n)
+            cells = _unpack(data["cells"], n)
+            return cls(rows, columns, cells, filled=(width, height), margins=margins, groups=groups)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else f"{error}"
             raise InputError(f"not a page's grid from PageGrid.to_json: {reason}") from error

@@ -147,12 +147,12 @@ def match_vectors(
 
     Args:
         query_vectors: float (n_query_vectors, dim).
-        page_vectors: float (n_vectors, dim).
+        page_vectors: float (n, dim), the page's vectors or the means of `grid.groups`.
         grid: the page's grid.
         tokens: the token of each query vector, or None.
 
     Returns:
-        float32 (n_query_vectors, n_vectors).
+        float32 (n_query_vectors, n_vectors), one column per cell of the grid.
 
     Raises:
         InputError: the arrays do not fit each other.
@@ -160,8 +160,7 @@ def match_vectors(
     query, page = as_multi_vector(query_vectors, "query_vectors"), as_multi_vector(page_vectors, "page_vectors")
     if query.shape[1] != page.shape[1]:
         raise InputError(f"query_vectors have dim {query.shape[1]} and page_vectors {page.shape[1]}; same model?")
-    if len(page) != len(grid):
-        raise InputError(f"{len(page)} page vectors but a grid of {len(grid)}: pooled vectors have no grid")
+    page = grid.spread(page)
     if tokens is not None and len(tokens) != len(query):
         raise InputError(f"{len(query)} query vectors but {len(tokens)} tokens; are both of the same text?")
     return np.asarray(query.astype(np.float32, copy=False) @ page.astype(np.float32, copy=False).T)

@@ -116,7 +116,7 @@ def similarity_maps(
 
     Args:
         query_vectors: float (n_query_vectors, dim).
-        page_vectors: float (n_vectors, dim), the page's vectors before pooling.
+        page_vectors: float (n_vectors, dim), the page's vectors, or the means of `grid.groups`.
         grid: the page's grid, from `ColPali.embed_pages`.
         tokens: the token of each query vector (`ColPali.query_tokens`), which names its map and selects the maps that
             `SimilarityMaps.total` sums.

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring.maxsim import as_multi_vector
 
-__all__ = ["grid_pool", "hierarchical_pool", "matryoshka", "mean_pool", "single_vector", "ward_pool"]
+__all__ = [
+    *("grid_pool", "group_means", "hierarchical_groups", "hierarchical_pool", "matryoshka", "mean_pool"),
+    *("single_vector", "ward_pool"),
+]
 
 
 def mean_pool(vectors: NDArray[Any], *, normalize: bool = True) -> NDArray[np.float32]:
@@ -166,12 +169,63 @@ def hierarchical_pool(
     target = n_clusters if n_clusters is not None else max(len(array) // pool_factor, 1)
     if target >= len(array) or (n_clusters is None and pool_factor == 1):
         return array
-    # Two rows of 1 - X X^T differ by X (x_i - x_j), whose length is that of R (x_i - x_j) where X = Q R. So the rows
-    # of X R^T (at most dim numbers each) have the same distances as the rows of 1 - X X^T (n numbers each).
-    exact = array.astype(np.float64)
-    triangle: NDArray[np.float64] = np.linalg.qr(exact, mode="r")  # type: ignore[assignment]  # of R alone
-    means = _ward_means(exact @ triangle.T, array, target)
-    return (_unit(means) if normalize else means).astype(np.float32)
+    return group_means(array, _ward_labels(_by_cosines(array), target), normalize=normalize)
+
+
+def hierarchical_groups(vectors: NDArray[Any], pool_factor: int) -> NDArray[np.int64]:
+    """Group similar vectors as `hierarchical_pool` does, and tell the group of each.
+
+    Zero vectors, by which a model keeps every best match at 0 or more, are a group of their own.
+
+    Args:
+        vectors: (n_vectors, dim).
+        pool_factor: vectors per group, on average; 1 leaves each vector alone.
+
+    Returns:
+        int64 (n_vectors,), numbers of groups in the order of their first vectors, for `group_means`.
+
+    Raises:
+        InputError: `vectors` is not a multi-vector, or has NaN or infinity, or the factor is below 1.
+
+    Example:
+        >>> hierarchical_groups(np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), 2).tolist()
+        [0, 1, 0, 1]
+    """
+    array = _finite(vectors, "hierarchical_groups")
+    if pool_factor < 1:
+        raise InputError(f"hierarchical_groups: pool_factor must be at least 1, got {pool_factor}")
+    directed = array.any(axis=1)
+    labels = np.zeros(len(array), np.int64)
+    rows = array[directed]
+    target = max(len(rows) // pool_factor, 1)
+    if target < len(rows):
+        labels[directed] = _ward_labels(_by_cosines(rows), target) + 1
+    else:
+        labels[directed] = np.arange(len(rows)) + 1
+    _, firsts, numbers = np.unique(labels, return_index=True, return_inverse=True)
+    ranks = np.empty(len(firsts), np.int64)
+    ranks[np.argsort(firsts)] = np.arange(len(firsts))
+    return np.asarray(ranks[numbers.reshape(-1)])
+
+
+def group_means(vectors: NDArray[Any], groups: NDArray[Any], *, normalize: bool = True) -> NDArray[np.float32]:
+    """Average the vectors of each group.
+
+    Args:
+        vectors: (n_vectors, dim).
+        groups: integers (n_vectors,), the number of each vector's group, from 0 without gaps.
+        normalize: scale each mean to length 1; turn it off where lengths are weights.
+
+    Returns:
+        float32 (n_groups, dim).
+
+    Example:
+        >>> group_means(np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]), np.array([0, 1, 0]), normalize=False).tolist()
+        [[2.0, 0.0], [0.0, 2.0]]
+    """
+    rows = np.asarray(vectors, np.float32)
+    means = np.stack([rows[groups == group].mean(axis=0) for group in range(int(groups.max()) + 1)])
+    return np.asarray(_unit(means) if normalize else means, np.float32)
 
 
 def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = True) -> NDArray[np.float32]:
@@ -208,8 +262,7 @@ def ward_pool(vectors: NDArray[Any], n_clusters: int = 32, *, normalize: bool = 
     rows = array[directed]
     target = n_clusters - zeros
     if target < len(rows):
-        means = _ward_means(rows, rows, target)
-        rows = (_unit(means) if normalize else means).astype(np.float32)
+        rows = group_means(rows, _ward_labels(rows, target), normalize=normalize)
     return np.concatenate([rows, np.zeros((zeros, array.shape[1]), np.float32)])
 
 
@@ -221,8 +274,17 @@ def _finite(vectors: Any, name: str) -> NDArray[np.float32]:
     return array
 
 
-def _ward_means(observations: NDArray[Any], vectors: NDArray[np.float32], n_clusters: int) -> NDArray[np.float32]:
-    """Average the vectors whose observations Ward's linkage clusters, in the order of scipy's labels."""
+def _by_cosines(array: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Rows with the distances that the rows of 1 - X X^T have."""
+    # Two rows of 1 - X X^T differ by X (x_i - x_j), whose length is that of R (x_i - x_j) where X = Q R. So the rows
+    # of X R^T (at most dim numbers each) have the same distances as the rows of 1 - X X^T (n numbers each).
+    exact = array.astype(np.float64)
+    triangle: NDArray[np.float64] = np.linalg.qr(exact, mode="r")  # type: ignore[assignment]  # of R alone
+    return np.asarray(exact @ triangle.T)
+
+
+def _ward_labels(observations: NDArray[Any], n_clusters: int) -> NDArray[np.int64]:
+    """The cluster of each observation by Ward's linkage, in the order of scipy's labels, from 0."""
     # scipy is slow to import.
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import pdist
@@ -230,9 +292,8 @@ def _ward_means(observations: NDArray[Any], vectors: NDArray[np.float32], n_clus
     # linkage(observations) would do the same, but warn that a symmetric matrix looks like a distance matrix. The
     # n (n - 1) / 2 distances take 4 MB for a page of ColPali, and are all that grows faster than the page.
     tree = linkage(pdist(observations), method="ward")
-    labels = fcluster(tree, t=n_clusters, criterion="maxclust")
     # Ties can leave fewer clusters than requested; labels are 1, 2, ... without gaps.
-    return np.stack([vectors[labels == label].mean(axis=0) for label in range(1, labels.max() + 1)])
+    return np.asarray(fcluster(tree, t=n_clusters, criterion="maxclust") - 1, np.int64)
 
 
 def _unit(rows: NDArray[Any]) -> NDArray[Any]:

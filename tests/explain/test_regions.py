@@ -45,7 +45,12 @@ def grids(draw: st.DrawFn) -> PageGrid:
         cells=np.array(draw(st.lists(cell, min_size=n, max_size=n)), np.int32),
         filled=(draw(part), draw(part)),
         margins=draw(st.none() | margins.map(lambda rows: np.array(rows, np.int64).reshape(-1, 4).astype(np.int32))),
+        groups=draw(st.none() | st.lists(st.integers(0, 9), min_size=n, max_size=n).map(_without_gaps)),
     )
+
+
+def _without_gaps(numbers: list[int]) -> NDArray[Any]:
+    return np.unique(np.array(numbers, np.int64), return_inverse=True)[1].reshape(-1)
 
 
 @given(grids())
@@ -140,12 +145,27 @@ def test_values_of_any_depth_and_size_are_refused() -> None:
         {"filled": (1.0, 1.1)},
         {"margins": np.zeros((3, 4), np.int32)},
         {"margins": np.zeros((1, 4))},
+        {"groups": np.array([1])},
+        {"groups": np.array([-1])},
+        {"groups": np.array([0, 1])},
+        {"groups": np.array([0.0])},
+        {"cells": np.array([0, 1]), "groups": np.array([0, 2**31 - 1])},
     ],
     ids=str,
 )
 def test_invalid_grids_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         PageGrid(**{"rows": 2, "columns": 2, "cells": np.array([0]), **wrong})
+
+
+def test_regions_of_pooled_vectors_are_those_of_means_in_every_cell() -> None:
+    grid = PageGrid(2, 2, np.array([0, 1, 2, 3]), groups=np.array([0, 1, 1, 0]))
+    means = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    query = np.array([[0.1, 0.9]], np.float32)
+    spread = PageGrid(2, 2, grid.cells)
+    assert regions(query, means, grid) == regions(query, means[[0, 1, 1, 0]], spread)
+    with pytest.raises(InputError, match="4 page vectors but a grid of 2"):
+        regions(query, means[[0, 1, 1, 0]], grid)
 
 
 def test_a_grid_is_an_immutable_copy() -> None:
@@ -157,6 +177,7 @@ def test_a_grid_is_an_immutable_copy() -> None:
         grid.cells[0] = 1
     assert grid == PageGrid(1, 2, np.array([0, 1], np.int64))
     assert grid != PageGrid(1, 2, np.array([0, 1]), margins=np.zeros((2, 4), np.int32))
+    assert grid != PageGrid(1, 2, np.array([0, 1]), groups=np.array([0, 0]))
     assert grid != PageGrid(1, 2, np.array([1, 1]))
     assert grid != PageGrid(1, 3, np.array([0, 1]))
     assert (grid == "grid") is False

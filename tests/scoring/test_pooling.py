@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring import grid_pool, hierarchical_pool, mean_pool
 from colpali_integrations.scoring.maxsim import max_sim
-from colpali_integrations.scoring.pooling import ward_pool
+from colpali_integrations.scoring.pooling import group_means, hierarchical_groups, ward_pool
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 50), dim=st.integers(1, 16))
@@ -141,3 +141,28 @@ def test_ward_pooling_of_zeros_alone() -> None:
 def test_invalid_vectors_and_options_are_refused(call: Any) -> None:
     with pytest.raises(InputError):
         call()
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 40), factor=st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_the_means_of_hierarchical_groups_are_the_pooled_vectors(seed: int, n: int, factor: int) -> None:
+    vectors = np.random.default_rng(seed).normal(size=(n, 8)).astype(np.float32)
+    groups = hierarchical_groups(vectors, factor)
+    # Numbers in the order of first vectors: each is at most one above all before it.
+    assert groups[0] == 0 and (groups[1:] <= np.maximum.accumulate(groups)[:-1] + 1).all()
+    means, pooled = group_means(vectors, groups), hierarchical_pool(vectors, factor, normalize=True)
+    expected = pooled if factor > 1 and n > 1 else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert sorted(map(tuple, means.round(4).tolist())) == sorted(map(tuple, expected.round(4).tolist()))
+
+
+def test_vectors_of_zero_are_a_group_of_their_own() -> None:
+    vectors = np.array([[0.0, 0.0], [1.0, 0.1], [0.0, 0.0], [1.0, -0.1], [0.0, 1.0], [0.1, 1.0]])
+    groups = hierarchical_groups(vectors, 2)
+    assert groups.tolist() == [0, 1, 0, 1, 2, 2]
+    np.testing.assert_allclose(
+        group_means(vectors, groups, normalize=False), np.array([[0.0, 0.0], [1.0, 0.0], [0.05, 1.0]]), atol=1e-6
+    )
+    assert hierarchical_groups(np.zeros((3, 2)), 2).tolist() == [0, 0, 0]
+    for wrong in (0, -1):
+        with pytest.raises(InputError, match="pool_factor"):
+            hierarchical_groups(vectors, wrong)
