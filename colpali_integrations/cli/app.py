@@ -18,6 +18,7 @@ from colpali_integrations import __version__
 from colpali_integrations.cli import display, words
 from colpali_integrations.cli.care import register
 from colpali_integrations.cli.common import EPILOG, NAME, ExitCode, open_encoder, open_store, require_store
+from colpali_integrations.cli.compress import compress
 from colpali_integrations.cli.doctor import Status, examine
 from colpali_integrations.cli.evaluate import evaluate
 from colpali_integrations.cli.export import export
@@ -53,7 +54,7 @@ from colpali_integrations.stores import (
     find_documents,
     index_documents,
 )
-from colpali_integrations.stores.settings import FirstStage
+from colpali_integrations.stores.settings import Datatype, FirstStage
 
 __all__ = ["ExitCode", "app", "run"]
 
@@ -111,6 +112,14 @@ def index(
         FirstStage | None,
         Option(help="Scanned first in a large index. Default: the store's; for a new one it depends on the model."),
     ] = None,
+    datatype: Annotated[
+        Datatype | None,
+        Option(help="Of the stored vectors. Default: the store's; float16 for a new one. See `compress --sample`."),
+    ] = None,
+    pool_factor: Annotated[
+        int | None,
+        Option(min=1, metavar="N", help="Store means of N similar vectors of a page. Default: the store's, or 1."),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         Option(metavar="PATTERN", help="Pass over files in folders: 'drafts/*', '*.tif'. Repeatable."),
@@ -163,7 +172,8 @@ def index(
             typer.echo(json.dumps({**empty.to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
     encoder = open_encoder(model, options, store)
-    with encoder, MultiVectorStore.open(store, model=encoder, first_stage=first_stage) as opened:
+    kept: dict[str, Any] = {"first_stage": first_stage, "datatype": datatype, "pool_factor": pool_factor}
+    with encoder, MultiVectorStore.open(store, model=encoder, **kept) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
                 documents,
@@ -314,6 +324,7 @@ def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
 
 
 register(app)
+app.command(epilog=EPILOG)(compress)
 app.command(epilog=EPILOG)(evaluate)
 app.command(epilog=EPILOG)(export)
 app.command(epilog=EPILOG)(quantize)

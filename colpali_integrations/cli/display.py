@@ -243,6 +243,31 @@ class IndexProgress(Progress):
             self.update(self._task, completed=state.done, description=self._padded(printable(state.name)))
 
 
+class CountProgress(Progress):
+    """A bar of a count, as a callback with the numbers that are done and of all; no bar as in `IndexProgress`."""
+
+    def __init__(self, name: str, *, quiet: bool) -> None:
+        console = _err()
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        super().__init__(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._task = self.add_task(name, total=None)
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show the numbers."""
+        self.update(self._task, completed=done, total=total)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for line in (head, *rows):
+        cells = [
+            f"{cell:<{width}}" if not place else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        result("  ".join(cells))
+
+
 def _failure(failure: Failure) -> Text:
     name, reason = _relative(failure.name), words.reason(failure.error)
     for known in (failure.name, os.path.realpath(failure.name)):

@@ -17,7 +17,8 @@ __all__ = ["OPTIONS", "in_commands", "message", "reason"]
 
 OPTIONS = (
     *(one.name for one in fields(CheckpointOptions)),
-    *("batch_size", "document_id", "dpi", "exclude", "first_stage", "max_pixels", "parallel"),
+    *("batch_size", "datatype", "document_id", "dpi", "exclude", "first_stage", "max_pixels", "parallel"),
+    "pool_factor",
 )
 """Arguments of Python that are options of the same name."""
 

@@ -57,7 +57,7 @@ from colpali_integrations.stores.opening import (
     with_secrets,
     without_secrets,
 )
-from colpali_integrations.stores.settings import FirstStage
+from colpali_integrations.stores.settings import Datatype, FirstStage
 
 __all__ = [
     "OPTION_GUESSES",
@@ -125,6 +125,8 @@ class ColPaliVectorStore(VectorStore):
         collection_name: on the server.
         first_stage: the vectors that a two-stage search scans first; see `stores.settings.Settings`.
         first_vectors: number of first-stage vectors per page.
+        datatype: of the stored vectors; see `stores.settings.Settings`.
+        pool_factor: number of similar vectors of a page per stored mean; 1 by default.
         language: of the texts, for the hybrid search's BM25.
         read_only: for a folder: neither make nor change anything.
         file_mode: for a new folder: the permissions of its files; 0o600 by default.
@@ -175,6 +177,8 @@ class ColPaliVectorStore(VectorStore):
         collection_name: str = "pages",
         first_stage: FirstStage | None = None,
         first_vectors: int | None = None,
+        datatype: Datatype | None = None,
+        pool_factor: int | None = None,
         language: str | None = None,
         read_only: bool = False,
         file_mode: int | None = None,
@@ -184,6 +188,7 @@ class ColPaliVectorStore(VectorStore):
         _check_constructor(embedding, client_options)
         places: dict[str, Any] = {"path": path, "url": url, "client": client}
         ways: dict[str, Any] = {"first_stage": first_stage, "first_vectors": first_vectors, "language": language}
+        ways |= {"datatype": datatype, "pool_factor": pool_factor}
         ways |= {"read_only": read_only or None, "file_mode": file_mode, "collection_options": collection_options}
         options = {name: one for name, one in {**places, **ways, **client_options}.items() if one is not None}
         if store is not None:

@@ -126,6 +126,7 @@ def in_memory(settings: Settings) -> MultiVectorStore:
         model=settings.model,
         first_stage=settings.first_stage,
         first_vectors=settings.first_vectors,
+        pool_factor=settings.pool_factor,
         language=settings.language,
     )
 
@@ -138,6 +139,7 @@ def _save_pages(store: MultiVectorStore, folder: Path) -> None:
         model=settings.model,
         first_stage=settings.first_stage,
         first_vectors=settings.first_vectors,
+        pool_factor=settings.pool_factor,
         language=settings.language,
     ) as copy:
         copy.add(copied_records(store))

@@ -53,7 +53,7 @@ from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.opening import settings_at, with_secrets, without_secrets
 from colpali_integrations.stores.search import Mode
-from colpali_integrations.stores.settings import FirstStage
+from colpali_integrations.stores.settings import Datatype, FirstStage
 
 __all__ = ["ColPaliVectorStore", "StoreComponent"]
 
@@ -144,6 +144,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         collection_name: of the collection on the server.
         first_stage: see `MultiVectorStore.open`.
         first_vectors: see `MultiVectorStore.open`.
+        datatype: see `MultiVectorStore.open`.
+        pool_factor: see `MultiVectorStore.open`.
         language: see `MultiVectorStore.open`.
         read_only: see `MultiVectorStore.open`.
         file_mode: see `MultiVectorStore.open`.
@@ -186,6 +188,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     collection_name: str = Field(default="pages", description="On the server.")
     first_stage: FirstStage | None = Field(default=None, description="Scanned first by a two-stage search.")
     first_vectors: int | None = Field(default=None, gt=0, description="Vectors per page in the first stage.")
+    datatype: Datatype | None = Field(default=None, description="Of the stored vectors.")
+    pool_factor: int | None = Field(default=None, gt=0, description="Similar vectors of a page per stored mean.")
     language: str | None = Field(default=None, description="Of the texts, for BM25.")
     read_only: bool = Field(default=False, description="Neither make nor change anything in the folder.")
     file_mode: int | None = Field(default=None, description="Permissions of the files of a new folder.")
@@ -209,8 +213,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             self.embed_model = stored_embedding(self._store)
 
     def _opened(self) -> MultiVectorStore:
-        names = ("url", "collection_name", "first_stage", "first_vectors", "language", "read_only", "file_mode")
-        options = {**{name: getattr(self, name) for name in names}, **self.client_options}
+        names = ("url", "collection_name", "first_stage", "first_vectors", "datatype", "pool_factor", "language")
+        options = {name: getattr(self, name) for name in (*names, "read_only", "file_mode")} | self.client_options
         options["collection_options"] = self.collection_options
         if self.embed_model is None:
             try:

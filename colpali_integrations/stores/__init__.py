@@ -1,6 +1,7 @@
 """Stores of pages and their multi-vectors, without an import of any framework."""
 
 from colpali_integrations._public import publish
+from colpali_integrations.stores.compress import CompressReport, compress_store, delete_old_store
 from colpali_integrations.stores.embedded.reports import LostEntry, Problem, RepairReport, VerifyReport
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import Filter, parse_filter
@@ -10,12 +11,16 @@ from colpali_integrations.stores.indexing import index_documents, read_documents
 from colpali_integrations.stores.ingest import DocumentWarning, Failure, IngestReport, Progress, ingest
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.opening import stored_settings
+from colpali_integrations.stores.sampling import Compression, CompressionStudy, SampleQuestion, measure_compression
 from colpali_integrations.stores.search import SearchOptions
 from colpali_integrations.stores.settings import Settings, StoredModel
 from colpali_integrations.stores.store import MultiVectorStore
 from colpali_integrations.stores.upkeep import StoreInfo, repair_store, verify_store
 
 __all__ = [
+    "CompressReport",
+    "Compression",
+    "CompressionStudy",
     "DocumentSource",
     "DocumentWarning",
     "Entry",
@@ -31,14 +36,18 @@ __all__ = [
     "Problem",
     "Progress",
     "RepairReport",
+    "SampleQuestion",
     "SearchOptions",
     "Settings",
     "StoreInfo",
     "StoredModel",
     "VerifyReport",
+    "compress_store",
+    "delete_old_store",
     "find_documents",
     "index_documents",
     "ingest",
+    "measure_compression",
     "parse_filter",
     "read_documents",
     "repair_store",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from colpali_integrations._options import checked_several
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.stores.filters import Filter
 
 __all__ = [
@@ -56,12 +57,14 @@ class VectorSpec:
         multi: whether a point has several vectors of this name, compared by MaxSim, or one.
         quantization: "int8" or "binary" for a smaller copy that is scanned first, "centroids" for an index.
         coarse: whether an engine may round the vectors to 8 bits, because they only choose candidates.
+        code: by which the vectors are kept; None for float16.
     """
 
     dim: int
     multi: bool = True
     quantization: str | None = None
     coarse: bool = False
+    code: VectorCode | None = None
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,9 @@ def first_stage(settings: Settings) -> Stage | None:
 def _row_means(vectors: Float32, grid: PageGrid | None, normalize: bool) -> Float32:
     if grid is None:
         return vectors  # a text has no rows, and few vectors
-    if len(grid.cells) != len(vectors):
-        raise StoreError(f"a grid of {len(grid.cells)} cells came with {len(vectors)} vectors")
+    if grid.n_stored != len(vectors):
+        raise StoreError(f"a grid of {grid.n_stored} cells came with {len(vectors)} vectors")
+    vectors = grid.spread(vectors)
     rows = np.where(grid.cells < 0, -1, grid.cells // grid.columns)
     means = [vectors[rows == row].mean(axis=0) for row in np.unique(rows[rows >= 0])]
     if normalize:

@@ -27,7 +27,7 @@ class MemoryEngine:
         manifest: see `Engine`.
 
     Raises:
-        ConfigurationError: a quantised vector, which this engine does not support.
+        ConfigurationError: a quantised or coded vector, which this engine does not support.
     """
 
     where = "the store in memory"
@@ -39,6 +39,8 @@ class MemoryEngine:
                 f"{self.where} has no first stage {quantized[0]!r}; use first_stage='ward', 'rows' or 'muvera' here, "
                 "or a store on disk (path=)"
             )
+        if any(spec.code is not None for spec in schema.values()):
+            raise ConfigurationError(f"{self.where} keeps float16; another datatype is for a store in a folder (path=)")
         self.manifest: Mapping[str, Any] = dict(manifest)
         self._lock = ForkLock()
         # Replaced and never changed in place, so that a running search keeps the points that it began with; None once

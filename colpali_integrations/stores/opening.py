@@ -335,7 +335,8 @@ def open_engine(
         settings = _settings(manifest, requested, f"the store {path}", default="ward")
         if manifest is None and not in_folder.get("read_only"):
             _load(requested["model"])
-        engine: Engine = FolderEngine(folder, schema=settings.schema, manifest=settings.to_dict(), **in_folder)
+        kept: dict[str, Any] = {"schema": settings.schema, "manifest": settings.to_dict()}
+        engine: Engine = FolderEngine(folder, **kept, packed=settings.is_compressed, **in_folder)
     elif url is not None or client is not None:
         from colpali_integrations.stores.qdrant import server as qdrant_server
 
@@ -397,8 +398,8 @@ _API_KEY, _KEY_VARIABLE = "api_key", "QDRANT_API_KEY"
 # Options of `QdrantClient` and of its HTTP client.
 _SECRETS = ("auth_token_provider", "headers", "auth", "cookies", "cert", "metadata")
 _OPTIONS = (
-    *("client", "collection_name", "collection_options", "first_stage", "first_vectors", "language", "model"),
-    *("path", "url", "read_only", "file_mode"),
+    *("client", "collection_name", "collection_options", "datatype", "first_stage", "first_vectors", "language"),
+    *("model", "path", "pool_factor", "url", "read_only", "file_mode"),
 )
 _GUESSES = {
     **{"collection": "use collection_name=", "host": "use url='http://<host>:6333'"},

@@ -1,14 +1,18 @@
-"""From entries and their vectors to the points of an engine: with a first stage and the words for BM25."""
+"""From entries and their vectors to the points of an engine: pooled, with a first stage and the words for BM25."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from colpali_integrations.errors import StoreError
+from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import Bm25
+from colpali_integrations.scoring.pooling import group_means, hierarchical_groups
 from colpali_integrations.stores.engine import FIRST, FULL, Point
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.first_stage import first_stage
@@ -16,6 +20,8 @@ from colpali_integrations.stores.limits import MAX_VECTORS, check_numbers
 from colpali_integrations.stores.settings import Settings
 
 __all__ = ["PointMaker"]
+
+Half: TypeAlias = "NDArray[np.float16]"
 
 
 class PointMaker:
@@ -32,7 +38,8 @@ class PointMaker:
     """
 
     def __init__(self, settings: Settings, where: str, max_numbers: int | None = None) -> None:
-        self._model, self._where, self._max_numbers = settings.model, where, max_numbers
+        self._model, self._pool_factor, self._code = settings.model, settings.pool_factor, settings.code
+        self._where, self._max_numbers = where, max_numbers
         self.stage = first_stage(settings)
         self.bm25 = Bm25(language=settings.language, tokenizer=settings.tokenizer)
 
@@ -54,14 +61,42 @@ class PointMaker:
         if len(array) > MAX_VECTORS:
             raise StoreError(f"{entry.name}: a page may have {MAX_VECTORS} vectors, and this one has {len(array)}")
         check_numbers(entry.name, array.shape, self._max_numbers, self._where)
-        if entry.grid is not None and len(entry.grid) != len(array):
-            raise StoreError(f"{entry.name}: a grid of {len(entry.grid)} positions came with {len(array)} vectors")
+        if entry.grid is not None and entry.grid.n_stored != len(array):
+            raise StoreError(f"{entry.name}: a grid of {entry.grid.n_stored} positions came with {len(array)} vectors")
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
         if not np.isfinite(half).all():
             raise StoreError(f"{entry.name}: vectors must be finite in float16 (at most 65504)")
+        half, grid = self._pooled(entry, half)
+        if grid is not entry.grid and grid is not None:
+            payload["grid"] = grid.to_json()
         named: dict[str, Any] = {FULL: half}
         if self.stage is not None:
-            named[FIRST] = self.stage.page(half.astype(np.float32), entry.grid)
+            named[FIRST] = self.stage.page(half.astype(np.float32), grid)
         words = self.bm25.document(entry.text) if entry.has_text else None
         return Point(entry.id, named, words if words is not None and len(words) else None, payload)
+
+    def as_stored(self, vectors: Float32, *, is_page: bool) -> Float32:
+        """The vectors (n, dim) of a page or text as the store would return them: pooled, and rounded."""
+        half = vectors.astype(np.float16)
+        if is_page and self._pool_factor > 1:
+            half = self._means(half, hierarchical_groups(half, self._pool_factor))
+        return half.astype(np.float32) if self._code is None else self._code.decode(self._code.encode(half))
+
+    def _means(self, half: Half, groups: NDArray[np.int64]) -> Half:
+        return group_means(half, groups, normalize=self._model.unit_length).astype(np.float16)
+
+    def _pooled(self, entry: Entry, half: Half) -> tuple[Half, PageGrid | None]:
+        """The vectors that are stored, and their grid. Vectors that come from a store may be pooled already."""
+        grid = entry.grid
+        if grid is None or (grid.groups is None and self._pool_factor == 1):
+            return half, grid
+        if grid.groups is not None:
+            if self._pool_factor == 1:
+                raise StoreError(
+                    f"{entry.name}: its {len(half)} vectors are means of {len(grid)}, and {self._where} keeps all "
+                    "vectors of a page; index its document here, or add it to a store with a pool_factor"
+                )
+            return half, grid
+        groups = hierarchical_groups(half, self._pool_factor)
+        return self._means(half, groups), replace(grid, groups=groups)

@@ -1,7 +1,8 @@
 """MaxSim of a question with the candidates of another retriever, with as little encoding as possible.
 
 A candidate whose content is in the store, under its id or another, is scored by the stored vectors; others are encoded
-once and cached. Encoded vectors are rounded to float16, as in stores, so a page has the same score from either.
+once and cached. Encoded vectors are rounded to float16, or as the store rounds them, so a page has the same score from
+either.
 """
 
 from __future__ import annotations
@@ -176,9 +177,14 @@ class CandidateScorer:
                 if isinstance(encoded, ColPaliError):
                     errors[key] = encoded
                 else:
-                    vectors[key] = encoded.astype(np.float16)
+                    vectors[key] = self._rounded(encoded, missing[key])
                     self._remember(key, vectors[key])
         return vectors, errors
+
+    def _rounded(self, vectors: Float32, candidate: Candidate) -> _Half:
+        if self._store is not None:
+            vectors = self._store._as_stored(vectors, is_page=candidate.image is not None)
+        return vectors.astype(np.float16)
 
     def _encoded(
         self, model: ColPali, candidates: Mapping[str, Candidate]

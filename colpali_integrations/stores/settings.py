@@ -14,15 +14,20 @@ from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.fingerprint import Fingerprint, same_identity, typed_fields
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.scoring.bm25 import TOKENIZER
+from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
 from colpali_integrations.stores.limits import MAX_DIM
 
-__all__ = ["FirstStage", "Settings", "StoredModel"]
+__all__ = ["Datatype", "FirstStage", "Settings", "StoredModel"]
 
 FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "binary", "centroids"]
+Datatype: TypeAlias = Literal["float16", "int8", "int4", "int2", "binary"]
+BITS: Mapping[Datatype, int] = {"float16": 16, "int8": 8, "int4": 4, "int2": 2, "binary": 1}
+"""Bits per number of each datatype."""
+# Format 5 is format 4 with coded or pooled vectors, which readers of format 4 would take for float16 of the model.
 # Format 3 had a fingerprint in one part, format 2 identified pages by their content, format 1 was a flat file.
-_FORMAT = 4
+_FORMAT, _COMPRESSED_FORMAT = 4, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,12 +191,16 @@ class Settings:
             candidates, on 10,000 ColPali-like pages 98%. For ColTiny take "exact", and from about 20,000 pages on
             "centroids".
         first_vectors: number of vectors per page in the first stage "ward".
+        datatype: of the stored vectors: "float16"; or, in folders, "int8", "int4", "int2" or "binary": integers of so
+            many bits after a rotation (`scoring.codes`), with which questions are compared as floats.
+        pool_factor: similar vectors of a page are averaged when it is stored, so many to one (`hierarchical_pool`); 1
+            keeps all. Texts, and pages that come without a grid, keep theirs.
         language: of the texts, for the stems of BM25; None compares words unstemmed.
         tokenizer: the version of the splitting of texts into words. A store keeps the one that it was made with, for
             its texts and for questions.
 
     Raises:
-        ConfigurationError: an unknown first stage, no vectors in it, or a model whose vectors are too long.
+        ConfigurationError: an unknown first stage or datatype, a number below 1, or a model whose vectors are too long.
 
     Example:
         >>> from colpali_integrations.models import find_model
@@ -204,6 +213,8 @@ class Settings:
     model: StoredModel
     first_stage: FirstStage = "exact"
     first_vectors: int = 32
+    datatype: Datatype = "float16"
+    pool_factor: int = 1
     language: str | None = "english"
     tokenizer: int = TOKENIZER
 
@@ -213,7 +224,10 @@ class Settings:
             raise ConfigurationError(
                 f"first_stage must be one of {', '.join(map(repr, get_args(FirstStage)))}, got {self.first_stage!r}"
             )
-        object.__setattr__(self, "first_vectors", checked_whole(self.first_vectors, "first_vectors"))
+        if self.datatype not in BITS:
+            raise ConfigurationError(f"datatype must be one of {', '.join(map(repr, BITS))}, got {self.datatype!r}")
+        for name in ("first_vectors", "pool_factor"):
+            object.__setattr__(self, name, checked_whole(getattr(self, name), name))
         if not 1 <= self.model.dim <= MAX_DIM:
             raise ConfigurationError(f"vectors may have 1 to {MAX_DIM} numbers, those of the model {self.model.dim}")
 
@@ -221,12 +235,24 @@ class Settings:
     def schema(self) -> dict[str, VectorSpec]:
         """The vectors of a point."""
         copies = self.first_stage if self.first_stage in ("int8", "binary", "centroids") else None
-        schema = {FULL: VectorSpec(dim=self.model.dim, quantization=copies)}
+        schema = {FULL: VectorSpec(dim=self.model.dim, quantization=copies, code=self.code)}
         if self.first_stage in ("ward", "rows"):
             schema[FIRST] = VectorSpec(dim=self.model.dim, coarse=True)
         elif self.first_stage == "muvera":
             schema[FIRST] = VectorSpec(dim=self.muvera.size, multi=False, coarse=True)
         return schema
+
+    @property
+    def code(self) -> VectorCode | None:
+        """The code of the stored vectors; None for float16."""
+        if self.datatype == "float16":
+            return None
+        return VectorCode(self.model.dim, BITS[self.datatype])
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the store keeps less than the model's vectors in float16."""
+        return self.datatype != "float16" or self.pool_factor > 1
 
     @property
     def muvera(self) -> Muvera:
@@ -238,10 +264,11 @@ class Settings:
 
         Raises:
             FingerprintError: `other` has a model of another space.
-            ConfigurationError: `other` has another first stage or language.
+            ConfigurationError: `other` has another first stage, datatype, pooling or language.
         """
         self.model.require_space(other.model, where=where)
-        names = ["first_stage", "language", *(["first_vectors"] if self.first_stage == "ward" else [])]
+        names = ["first_stage", "datatype", "pool_factor", "language"]
+        names += ["first_vectors"] if self.first_stage == "ward" else []
         if differing := [name for name in names if getattr(self, name) != getattr(other, name)]:
             actual, requested = (
                 ", ".join(f"{name}={getattr(settings, name)!r}" for name in differing) for settings in (self, other)
@@ -253,7 +280,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe, with the format's number."""
-        return {"format": _FORMAT, **asdict(self)}
+        return {"format": _COMPRESSED_FORMAT if self.is_compressed else _FORMAT, **asdict(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str) -> Settings:
@@ -262,10 +289,10 @@ class Settings:
         Raises:
             StoreError: `values` have another format, or are damaged.
         """
-        if values.get("format") != _FORMAT:
+        if values.get("format") not in (_FORMAT, _COMPRESSED_FORMAT):
             raise StoreError(
-                f"{where} has format {values.get('format')!r}, this version reads {_FORMAT}: index its documents into "
-                "a new place, or use the version that made it"
+                f"{where} has format {values.get('format')!r}, this version reads {_FORMAT} and {_COMPRESSED_FORMAT}: "
+                "index its documents into a new place, or use the version that made it"
             )
         tokenizer = values.get("tokenizer", 1)
         if isinstance(tokenizer, int) and tokenizer > TOKENIZER:

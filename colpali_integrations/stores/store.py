@@ -35,7 +35,7 @@ from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.opening import ModelLike, open_engine, question_model
 from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
-from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
+from colpali_integrations.stores.settings import Datatype, FirstStage, Settings, StoredModel
 from colpali_integrations.stores.upkeep import (
     StoreInfo,
     backup_store,
@@ -55,8 +55,8 @@ _BATCH_NUMBERS, _BATCH_ENTRIES, _BATCH_SECONDS = 1 << 22, 64, 2.0
 class MultiVectorStore:
     """Pages (and texts) with all their vectors, in a folder, on a Qdrant server or in memory.
 
-    Make one with `open`. Vectors are kept as float16 and compared by dot product. Threads may share it. Any number
-    of processes may open a folder: one writes at a time, and readers see its batches whole.
+    Make one with `open`. Vectors are kept as float16, or in fewer bits, and compared by dot product. Threads may share
+    it. Any number of processes may open a folder: one writes at a time, and readers see its batches whole.
 
     Args:
         engine: storage and search of the points.
@@ -96,6 +96,8 @@ class MultiVectorStore:
         collection_name: str = "pages",
         first_stage: FirstStage | None = None,
         first_vectors: int | None = None,
+        datatype: Datatype | None = None,
+        pool_factor: int | None = None,
         language: str | None = None,
         read_only: bool = False,
         file_mode: int | None = None,
@@ -116,6 +118,9 @@ class MultiVectorStore:
             first_stage: the vectors that a two-stage search scans first; see `Settings`. By default "ward", but "exact"
                 in memory and for models with few vectors per page, such as ColTiny.
             first_vectors: number of those vectors per page, for "ward"; 32 by default.
+            datatype: of the stored vectors, for a folder: "float16" by default, "int8", "int4", "int2" or "binary"; see
+                `Settings`.
+            pool_factor: number of similar vectors of a page that are averaged when it is stored; 1 by default.
             language: of the texts, for BM25; "english" by default.
             read_only: for a folder: neither make nor change anything.
             file_mode: for a new folder: the permissions of its files, such as 0o640; a user who may read them may also
@@ -130,8 +135,8 @@ class MultiVectorStore:
             ModelNotFoundError: `model` is a name that is not known.
             ModelLoadError: `model` is a folder without a model, or with one that is not supported; or it is a `ColPali`
                 that cannot be loaded, for a new store, of which nothing is made then.
-            ConfigurationError: it was made with another first stage or language, arguments contradict each other, or an
-                option is unknown.
+            ConfigurationError: it was made with another first stage, datatype, pooling or language, arguments
+                contradict each other, or an option is unknown.
             MissingExtraError: qdrant-client is not installed, for `url`.
 
         Example:
@@ -144,6 +149,8 @@ class MultiVectorStore:
             "model": model,
             "first_stage": first_stage,
             "first_vectors": first_vectors,
+            "datatype": datatype,
+            "pool_factor": pool_factor,
             "language": language,
         }
         folder_options = {"read_only": read_only or None, "file_mode": file_mode}
@@ -226,8 +233,11 @@ class MultiVectorStore:
         return {document: number for document, number in counts.items() if document is not None}
 
     def vectors(self, ids: Iterable[str]) -> list[Float32 | None]:
-        """All vectors of each entry, float32 (n, dim), rounded to float16 when stored; None for an unknown id."""
+        """The stored vectors of each entry, float32 (n, dim), as its datatype rounds them; None for an unknown id."""
         return self._engine.vectors(several_ids(ids))
+
+    def _as_stored(self, vectors: Float32, *, is_page: bool) -> Float32:
+        return self._points.as_stored(vectors, is_page=is_page)
 
     def _records(self, ids: Iterable[str]) -> Iterator[tuple[Entry, Float32]]:
         ids = several_ids(ids)

@@ -49,14 +49,17 @@ class StoreInfo:
     bytes: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe fields: model, space, first_stage, language, format, entries, documents and bytes.
+        """JSON-safe fields: model, space, first_stage, datatype, pool_factor, language, format, and counts.
+
+        The counts are entries, documents and bytes.
 
         And those settings of pages that are not left to the model's files: precision, max_side, max_num_visual_tokens.
         """
         settings, model = self.settings.to_dict(), self.settings.model
         made_by = {"model": model.name, "space": model.fingerprint.space, **model.fingerprint.pages.options}
         counts = {"entries": self.entries, "documents": self.documents, "bytes": self.bytes}
-        return {**made_by, **{name: settings[name] for name in ("first_stage", "language", "format")}, **counts}
+        names = ("first_stage", "datatype", "pool_factor", "language", "format")
+        return {**made_by, **{name: settings[name] for name in names}, **counts}
 
 
 def verify_store(path: str | os.PathLike[str]) -> VerifyReport:

@@ -26,7 +26,8 @@ def test_info_and_list(store: Path, tmp_path: Path, capsys: Capture) -> None:
     assert run(["info", str(store), "--json"]) == ExitCode.OK
     facts = json.loads(capsys.readouterr().out)
     assert {**facts, "bytes": 0} == {
-        **{"model": "fake", "space": "0123456789abcdef", "first_stage": "exact", "language": "english", "format": 4},
+        **{"model": "fake", "space": "0123456789abcdef", "first_stage": "exact", "datatype": "float16"},
+        **{"pool_factor": 1, "language": "english", "format": 4},
         **{"entries": ENTRIES, "documents": 3, "bytes": 0},
     }
     assert run(["info", str(store)]) == ExitCode.OK

@@ -21,6 +21,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from colpali_integrations.errors import StoreError
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.scoring.codes import VectorCode
+from colpali_integrations.stores.embedded.coarse import coarse_rows, coarse_vectors
 
 __all__ = ["BlockFiles", "Layer", "MissingFile", "Place", "Tail", "checksum", "flush", "sync_folder"]
 
@@ -36,12 +39,26 @@ class Layer:
         dtype: of the numbers.
         width: numbers per row.
         coarse: whether the rows are those of `coarse_rows`.
+        code: of the rows, if they are those of a `VectorCode`.
     """
 
     name: str
     dtype: DTypeLike
     width: int
     coarse: bool = False
+    code: VectorCode | None = None
+
+    def rows_of(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """The rows of an entry's vectors (n, dim)."""
+        if self.code is not None:
+            return self.code.encode(vectors)
+        return coarse_rows(vectors) if self.coarse else vectors
+
+    def vectors(self, rows: NDArray[Any]) -> Float32:
+        """The vectors (n, dim) in an entry's rows."""
+        if self.code is not None:
+            return self.code.decode(rows)
+        return coarse_vectors(rows) if self.coarse else rows.astype(np.float32)
 
     @property
     def row_bytes(self) -> int:

@@ -28,6 +28,7 @@ from colpali_integrations._forks import keep_for_ever, renew_after_forks
 from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import sync_folder
+from colpali_integrations.stores.embedded.swap import refuse_between
 
 __all__ = [
     "DATABASE",
@@ -347,6 +348,8 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     if (folder / DATABASE).exists():
         with fork_lock, contextlib.closing(connect(folder, "rw")) as connection:
             found = stored_manifest(connection, folder)
+    if found is None:
+        refuse_between(folder)
     if found is None and any(folder.glob("*.block")):
         raise StoreError(
             f"{folder} holds the vectors of a store, and its database {DATABASE} is missing or empty; nothing was "

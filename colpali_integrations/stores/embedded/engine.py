@@ -23,7 +23,7 @@ from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.scoring.int8 import quantize_int8
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, MissingFile, Place, Tail, checksum
 from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Catalogue, Places, counter
-from colpali_integrations.stores.embedded.coarse import SCALE_BYTES, coarse_rows, coarse_vectors
+from colpali_integrations.stores.embedded.coarse import SCALE_BYTES
 from colpali_integrations.stores.embedded.conditions import to_sql
 from colpali_integrations.stores.embedded.database import Database
 from colpali_integrations.stores.embedded.scan import (
@@ -50,6 +50,7 @@ from colpali_integrations.stores.engine import (
     strings,
 )
 from colpali_integrations.stores.filters import Filter, matches
+from colpali_integrations.stores.limits import MAX_BYTES
 
 __all__ = ["FolderEngine", "layer_rows", "layers_of", "payload_of", "row_checksum", "words_of"]
 
@@ -58,6 +59,8 @@ _SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 64 << 20
 # Rows of removed points may take this share of the others' bytes.
 _MOST_DEAD = 0.5
 _SEGMENT_SIZES = Sizes()
+# Bytes of an entry's text and grid as JSON, which escapes a character of a byte as six.
+_MOST_TEXT = 6 * MAX_BYTES
 # Reads are repeated when a writer removes an entry or a file, or changes payloads, between two steps of one.
 _TRIES = 10
 
@@ -96,6 +99,7 @@ class FolderEngine:
         smallest_bytes: a shorter block file is always continued, and so many bytes of removed points may stay.
         segment_sizes: of the index of centroids.
         file_mode: permissions of the files of a new store.
+        packed: compress the texts and grids of new entries, which takes two thirds of their bytes.
 
     Raises:
         StoreError: it cannot be read or written, or its database is missing or damaged.
@@ -113,8 +117,9 @@ class FolderEngine:
         smallest_bytes: int = _SMALLEST_BYTES,
         segment_sizes: Sizes = _SEGMENT_SIZES,
         file_mode: int = 0o600,
+        packed: bool = False,
     ) -> None:
-        self._smallest_bytes = smallest_bytes
+        self._smallest_bytes, self._packed = smallest_bytes, packed
         self._schema = schema
         self._layers = layers_of(schema)
         self._database = Database(folder, manifest, read_only=read_only, file_mode=file_mode)
@@ -155,7 +160,7 @@ class FolderEngine:
             places = self._append(connection, numbered)
             self._remove(connection, [point.id for point in points])
             for number, point in numbered.items():
-                _insert(connection, number, point, places[number])
+                self._insert(connection, number, point, places[number])
             self._compact(connection, _MOST_DEAD)
         self._grow()
 
@@ -169,7 +174,7 @@ class FolderEngine:
                 # The words belong to the text.
                 stored = content, _parsed(rest, id_).get("text")
                 if stored == (payloads[id_].get("content_hash"), payloads[id_].get("text")):
-                    columns = _columns(number, id_, payloads[id_])
+                    columns = self._columns(number, id_, payloads[id_])
                     connection.execute(
                         "UPDATE entries SET document = ?, content = ?, metadata = ?, rest = ?, checksum = ? "
                         "WHERE number = ?",
@@ -216,6 +221,13 @@ class FolderEngine:
             rows = _of_ids(connection, f"SELECT {_ROW} FROM entries", ids)
         found = {row[1]: self._payload(row) for row in rows}
         return in_order(ids, found)
+
+    @_reads
+    def versions(self) -> dict[int, tuple[str, int]]:
+        """Id and checksum of every entry by its number: a number never returns, and its vectors never change."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT number, id, checksum FROM entries ORDER BY number").fetchall()
+        return {number: (id_, checksum) for number, id_, checksum in rows}
 
     @_reads
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
@@ -428,7 +440,7 @@ class FolderEngine:
         rows = self._rows(self._layers[name], place)
         if checksum(self._layers[name], number, rows) != place.checksum:
             raise StoreError(f"{self.where}: the vectors of {id_!r} are damaged; repair the store, or index it anew")
-        vectors: Float32 = coarse_vectors(rows) if self._layers[name].coarse else rows.astype(np.float32)
+        vectors = self._layers[name].vectors(rows)
         return vectors if self._schema[name].multi else vectors[0]
 
     def _rows(self, layer: Layer, place: Place) -> NDArray[Any]:
@@ -471,6 +483,27 @@ class FolderEngine:
             (next(iter(places.values())).file, name, rows, rows),
         )
         return places
+
+    def _insert(self, connection: sqlite3.Connection, number: int, point: Point, places: Mapping[int, Place]) -> None:
+        columns = self._columns(number, point.id, point.payload)
+        rows = [(number, layer, *place) for layer, place in places.items()]
+        words = None
+        if point.words is not None:
+            words = point.words.indices.tobytes() + point.words.values.tobytes()
+            rows.append((number, WORDS_LAYER, 0, 0, len(point.words), zlib.crc32(words)))
+            pairs = zip(point.words.indices.tolist(), point.words.values.tolist(), strict=True)
+            of_words = ((word, number, value) for word, value in pairs)
+            connection.executemany("INSERT INTO words VALUES (?, ?, ?)", of_words)
+        row = (*columns, words, row_checksum(columns))
+        connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def _columns(self, number: int, id_: str, payload: Mapping[str, Any]) -> list[Any]:
+        """The columns of an entry's row that its checksum covers."""
+        rest = dict(payload)
+        columns = [number, id_, rest.pop("document_id", None), rest.pop("content_hash", None)]
+        metadata, text = json.dumps(rest.pop("metadata", {})), json.dumps(rest)
+        return [*columns, metadata, zlib.compress(text.encode(), 9) if self._packed else text]
 
     def _remove(self, connection: sqlite3.Connection, ids: Collection[str]) -> None:
         rows = _of_ids(connection, "SELECT number, words FROM entries", ids)
@@ -581,7 +614,9 @@ def layers_of(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
     """The layers of a store by name, in the order of their numbers."""
     layers = {}
     for name, spec in schema.items():
-        if spec.coarse:
+        if spec.code is not None:
+            layers[name] = Layer(name, np.uint8, spec.code.width, code=spec.code)
+        elif spec.coarse:
             layers[name] = Layer(name, np.int8, spec.dim + SCALE_BYTES, coarse=True)
         else:
             layers[name] = Layer(name, np.float16 if spec.multi else np.float32, spec.dim)
@@ -597,8 +632,7 @@ def layer_rows(point: Point, layers: Mapping[str, Layer]) -> dict[str, NDArray[A
     """The rows (n, width) of a point by layer; `layers` are all layers of the store by name."""
     rows: dict[str, NDArray[Any]] = {}
     for name, vectors in point.vectors.items():
-        several = np.atleast_2d(vectors)
-        rows[name] = coarse_rows(several) if layers[name].coarse else several
+        rows[name] = layers[name].rows_of(np.atleast_2d(vectors))
         if f"{name}-int8" in layers:
             copies = quantize_int8([vectors])
             rows[f"{name}-int8"] = copies.values
@@ -606,26 +640,6 @@ def layer_rows(point: Point, layers: Mapping[str, Layer]) -> dict[str, NDArray[A
         if f"{name}-binary" in layers:
             rows[f"{name}-binary"] = np.packbits(vectors > 0, axis=1)
     return rows
-
-
-def _insert(connection: sqlite3.Connection, number: int, point: Point, places: Mapping[int, Place]) -> None:
-    columns = _columns(number, point.id, point.payload)
-    rows = [(number, layer, *place) for layer, place in places.items()]
-    words = None
-    if point.words is not None:
-        words = point.words.indices.tobytes() + point.words.values.tobytes()
-        rows.append((number, WORDS_LAYER, 0, 0, len(point.words), zlib.crc32(words)))
-        pairs = zip(point.words.indices.tolist(), point.words.values.tolist(), strict=True)
-        connection.executemany("INSERT INTO words VALUES (?, ?, ?)", ((word, number, value) for word, value in pairs))
-    connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, words, row_checksum(columns)))
-    connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?)", rows)
-
-
-def _columns(number: int, id_: str, payload: Mapping[str, Any]) -> list[Any]:
-    """The columns of an entry's row that its checksum covers."""
-    rest = dict(payload)
-    columns = [number, id_, rest.pop("document_id", None), rest.pop("content_hash", None)]
-    return [*columns, json.dumps(rest.pop("metadata", {})), json.dumps(rest)]
 
 
 def _count(connection: sqlite3.Connection, name: str) -> None:
@@ -674,11 +688,19 @@ def payload_of(row: Sequence[Any], fields: Collection[str] | None = None) -> Pay
     return payload if fields is None else {key: value for key, value in payload.items() if key in {*fields, "id"}}
 
 
-def _parsed(text: str, id_: str) -> Any:
+def _parsed(text: str | bytes, id_: str) -> Any:
     try:
-        return json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
+        return json.loads(_unpacked(text) if isinstance(text, bytes) else text)
+    except (TypeError, ValueError, RecursionError, zlib.error) as error:
         raise StoreError(f"the entry {id_!r} is damaged ({error}); repair the store, or index it anew") from error
+
+
+def _unpacked(data: bytes) -> bytes:
+    inflate = zlib.decompressobj()
+    text = inflate.decompress(data, _MOST_TEXT)
+    if not inflate.eof or inflate.unused_data:
+        raise ValueError("its text does not end where it should")
+    return text
 
 
 def _fitting(

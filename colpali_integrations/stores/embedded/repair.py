@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations.errors import StoreError
@@ -104,7 +103,7 @@ class Repair:
             self._ids.add(str(record.id))
             point = None
             if record.faults:
-                full = survey.rows(FULL_LAYER, record.places[FULL_LAYER]).astype(np.float32)
+                full = next(iter(self._layers.values())).vectors(survey.rows(FULL_LAYER, record.places[FULL_LAYER]))
                 point = self._rebuild(payload_of(record.row[:6]), full)
                 self._report.rebuilt.append(str(record.id))
             waiting.append((record, point))

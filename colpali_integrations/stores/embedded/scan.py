@@ -96,6 +96,8 @@ def vectors_matcher(files: BlockFiles, layer: Layer, places: Places) -> Matcher:
 
     def match(queries: Float32, positions: NDArray[np.int64]) -> NDArray[Any]:
         runs, lengths = list(_runs(files, layer, places, positions)), places.lengths[positions]
+        if layer.code is not None:
+            return layer.code.best_matches(queries, runs, lengths)
         if layer.coarse:
             return coarse_matches(queries, runs, lengths, _first_rows(files, layer, places, positions))
         return best_in_runs(queries, runs, lengths)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +150,8 @@ class SegmentIndex:
             self._files.rows(self._layer, file, start + length)[start : start + length]
             for _, file, start, length in plan.table.tolist()
         ]
-        return _packed(plan.table[:, 0], cluster_pages(pages))
+        coded = self._layer.code is not None
+        return _packed(plan.table[:, 0], cluster_pages(_Restored(self._layer, pages) if coded else pages))
 
     def store(self, connection: sqlite3.Connection, plan: Plan, data: NDArray[np.uint8] | None, following: int) -> None:
         """Write a plan's segment, unless another process has changed the segments since.
@@ -188,6 +189,25 @@ class SegmentIndex:
         except (InputError, ValueError) as error:
             name = self._files.path(SEGMENTS, segment.file)
             raise StoreError(f"{name} is damaged ({error}); repair the store") from error
+
+
+class _Restored(Sequence[Float32]):
+    """Coded pages, restored at each use: those of a segment are too many to be in memory together."""
+
+    def __init__(self, layer: Layer, pages: Sequence[NDArray[Any]]) -> None:
+        self._layer, self._pages = layer, pages
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    @overload
+    def __getitem__(self, index: int) -> Float32: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Float32]: ...
+    def __getitem__(self, index: int | slice) -> Float32 | Sequence[Float32]:
+        if isinstance(index, slice):
+            return _Restored(self._layer, self._pages[index])
+        return self._layer.vectors(self._pages[index])
 
 
 def _highest(last: int | None) -> int:

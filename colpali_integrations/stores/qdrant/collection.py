@@ -138,12 +138,17 @@ def open_collection(
 
     Raises:
         StoreError: the server refuses, is older than 1.16, or the collection has other vectors.
-        ConfigurationError: a first stage that only folders have.
+        ConfigurationError: a first stage or a datatype that only folders have.
     """
     where = describe(client, collection)
     if others := [spec.quantization for spec in schema.values() if spec.quantization not in (None, *_QUANTIZATION)]:
         raise ConfigurationError(
             f"{where} has no first stage {others[0]!r}, which is for folders (path=); use first_stage='int8' here"
+        )
+    if any(spec.code is not None for spec in schema.values()):
+        raise ConfigurationError(
+            f"{where} keeps float16; another datatype is for a store in a folder (path=). A server has its own ways to "
+            "keep fewer bits: first_stage='int8' or 'binary' here, or collection_options"
         )
     stored = read_manifest(client, collection)
     if stored is None:

@@ -370,7 +370,8 @@ def test_info(tmp_path: Path) -> None:
     with MultiVectorStore.open(tmp_path) as store:
         info = store.info()
     assert info.to_dict() == {
-        **{"model": "fake", "space": "0123456789abcdef", "first_stage": "ward", "language": "english", "format": 4},
+        **{"model": "fake", "space": "0123456789abcdef", "first_stage": "ward", "datatype": "float16"},
+        **{"pool_factor": 1, "language": "english", "format": 4},
         **{"entries": ENTRIES, "documents": 3, "bytes": sum(path.stat().st_size for path in tmp_path.iterdir())},
     }
 
