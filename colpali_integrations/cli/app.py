@@ -220,8 +220,13 @@ def search(
     ] = None,
     where: FilterOption = None,
     hybrid: Annotated[
-        bool, Option("--hybrid", help="Rank by the words of the text layer too (BM25), where pages have one.")
-    ] = False,
+        bool | None,
+        Option(
+            "--hybrid/--no-hybrid",
+            help="Rank by the words of text layers too (BM25). Default: where that pays for the model.",
+            show_default=False,
+        ),
+    ] = None,
     html: Annotated[
         Path | None,
         Option(metavar="FILE", parser=given_path, help="Write a report: pages, boxes that match, heatmaps."),
@@ -244,7 +249,7 @@ def search(
     require_store(store)
     limits = ImageLimits().override(max_pixels, image_format)
     with open_encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
-        found = opened.search(text, k, where=parsed, hybrid=hybrid)
+        found = opened.search(text, k, where=parsed, hybrid="auto" if hybrid is None else hybrid)
         hits = found.matching()
         if as_json:
             for hit in hits:

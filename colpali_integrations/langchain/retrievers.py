@@ -50,8 +50,8 @@ class ColPaliRetriever(VectorStoreRetriever):
 
     A Document is returned as it was stored, with its id and these additional metadata:
 
-    - `score`: the ranking score, MaxSim or in a hybrid search the fused score. It grows with the number of words in
-      the question, so it ranks the answers to one question and compares nothing else.
+    - `score`: the ranking score: the fused score of a hybrid search, in [0, 1], else MaxSim, which grows with the
+      number of words in the question. It ranks the answers to one question and compares nothing else.
     - `relevance_score`: MaxSim as a share of the highest possible for the question, in [0, 1].
     - `regions`, on request: a list of the boxes on the page that match the question's words, best first, each with
       `token`, `score`, `share`, `box` (left, top, right, bottom as fractions of the page) and the box in `points` (of a
@@ -66,7 +66,8 @@ class ColPaliRetriever(VectorStoreRetriever):
         vectorstore: a `ColPaliVectorStore`, a `MultiVectorStore`, or the folder of one.
         search_type: "similarity", "similarity_score_threshold" or "mmr".
         search_kwargs: `k`, `filter`, `score_threshold`, `mode`, `oversampling` and `hybrid` as in
-            `ColPaliVectorStore.similarity_search`; `regions=True`; `fetch_k` and `lambda_mult` for "mmr".
+            `ColPaliVectorStore.similarity_search`, where `hybrid` is "auto" by default; `regions=True`;
+            `fetch_k` and `lambda_mult` for "mmr".
 
     Raises:
         StoreError: the folder has no store.

@@ -441,9 +441,10 @@ class ColPaliVectorStore(VectorStore):
             filter: only Documents whose metadata fit: `{"source": "a.pdf", "page": {"$gte": 3}}`, with `$and`, `$or`,
                 `$not`, `$in` and so on (see `stores.filters`); or a function of a Document, which is called with every
                 stored Document and suits small stores.
-            **options: `score_threshold`, the lowest relevance in [0, 1]; `hybrid=True` to fuse with BM25 over the
-                Documents' texts ("rrf", or a number as the weight of the text); `mode` and `oversampling` of a
-                two-stage search, see `SearchOptions`.
+            **options: `score_threshold`, the lowest relevance in [0, 1], which is MaxSim's in a hybrid search too;
+                `hybrid=True` to fuse with BM25 over the Documents' texts ("rrf", or a number as the weight of the
+                text), False for MaxSim alone, and "auto" by default: on where the model's description says that it
+                pays and any Document has a text; `mode` and `oversampling` of a two-stage search, see `SearchOptions`.
 
         Returns:
             Documents as they were added, with their ids; [] from an empty store.
@@ -460,7 +461,8 @@ class ColPaliVectorStore(VectorStore):
     ) -> _Scored:
         """Do `similarity_search` and return the ranking scores too, the higher the better.
 
-        The score is MaxSim, or in a hybrid search the fused score. MaxSim grows with the number of words in the
+        The score is the fused score, in [0, 1], of a hybrid search, which with ColTiny is the default, and else MaxSim.
+        MaxSim grows with the number of words in the
         question, so it ranks the answers to one question, and a fixed threshold on it has no meaning. For thresholds
         use `similarity_search_with_relevance_scores`.
         """
@@ -544,7 +546,7 @@ class ColPaliVectorStore(VectorStore):
 
         Args:
             vectors: (n_vectors, dim) per question.
-            texts: the questions' words; needed for `hybrid`.
+            texts: the questions' words; needed for `hybrid`. Without them "auto" ranks by MaxSim alone.
             filter: as for `similarity_search`.
             **options: `k` (4 by default) and the options of `similarity_search`.
 
@@ -554,7 +556,9 @@ class ColPaliVectorStore(VectorStore):
         if options.keys() - SEARCH_OPTIONS.keys():
             raise unknown_option("a search", options, SEARCH_OPTIONS, OPTION_GUESSES)
         search = search_options({**options, "filter": self.parsed_filter(filter) if callable(filter) else filter})
-        return self.store.search_batch(vectors, search, texts=None if search.hybrid is False else texts)
+        if texts is not None:
+            search = self.store.decide_hybrid(search, self.model)
+        return self.store.search_batch(vectors, search, texts=texts if search.ranks_by_words else None)
 
     def parsed_filter(self, *conditions: FilterInput) -> Filter:
         """Make one filter that holds where all `conditions` hold; a function is called with every stored Document."""

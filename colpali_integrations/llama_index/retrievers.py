@@ -44,7 +44,9 @@ class ColPaliRetriever(BaseRetriever):
 
     The score is the relevance, in [0, 1]: MaxSim over the highest possible for the question. Choose a fixed cutoff
     (`SimilarityPostprocessor`, `min_relevance`) per model, because relevant pages have higher values with some models
-    than with others. In a hybrid search the score is the fused one, where 1 is the best by both.
+    than with others. In a hybrid search, which is the default with ColTiny, the score is the fused one, where 1 is the
+    best by both: it ranks the answers to one question, and a cutoff on it tells little. `min_relevance` is a cutoff on
+    the relevance of MaxSim in both; `hybrid=False` makes the score the relevance.
 
     A `QueryBundle` with `custom_embedding_strs`, such as of a `HyDEQueryTransform`, is searched for by the vectors of
     all of these.
@@ -62,7 +64,8 @@ class ColPaliRetriever(BaseRetriever):
         sparse_top_k: without effect.
         vector_store_kwargs: more options of `ColPaliVectorStore.query`, such as `mmr_threshold`.
         hybrid: fuse with BM25 over the texts, in mode "default": True or "rrf" by ranks, a number as the weight of the
-            text.
+            text; False for MaxSim alone. "auto" is what the model's description says that pays (`auto_hybrid`), if any
+            node has a text.
         min_relevance: leave out nodes of a lower relevance, in [0, 1].
         search_mode: "exact", "two_stage" or "auto"; None for the vector store's. See `stores.SearchOptions`.
         oversampling: number of candidates of a two-stage search, as a multiple of the requested number of nodes.
@@ -99,7 +102,7 @@ class ColPaliRetriever(BaseRetriever):
         hybrid_top_k: int | None = None,
         sparse_top_k: int | None = None,
         vector_store_kwargs: Mapping[str, Any] | None = None,
-        hybrid: Hybrid = False,
+        hybrid: Hybrid = "auto",
         min_relevance: float | None = None,
         search_mode: Mode | None = None,
         oversampling: float | None = None,

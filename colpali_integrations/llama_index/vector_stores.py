@@ -376,7 +376,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
         Args:
             query: with `query_str`, because this store does not compare single vectors.
-            kwargs: `search_mode`, `oversampling`, `min_relevance` and `hybrid`: see `stores.SearchOptions`;
+            kwargs: `search_mode`, `oversampling`, `min_relevance` and `hybrid`: see `stores.SearchOptions`; without
+                `hybrid`, mode DEFAULT ranks by MaxSim alone;
                 `mmr_threshold` and `mmr_prefetch_k`; `regions=True` for the boxes of the answer on each page in
                 `metadata["regions"]`; `embedding_strs`: texts that are encoded instead of the question.
 
@@ -398,8 +399,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             )
         self._store.require_space(self._encoder.model)
         texts = kwargs.get("embedding_strs") or [query.query_str]
-        vectors, hybrid = self._encode(texts), options.hybrid is not False
-        options = replace(options, where=self._where(query))
+        vectors = self._encode(texts)
+        options = self._store.decide_hybrid(replace(options, where=self._where(query)), self._encoder.model)
+        hybrid = options.ranks_by_words
         hits: Sequence[Hit]
         [hits] = self._store.search_batch([vectors], options, texts=[query.query_str] if hybrid else None)
         if threshold is not None:
@@ -432,8 +434,10 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             raise ConfigurationError(
                 f"query mode {getattr(mode, 'value', mode)!r}: a ColPaliVectorStore answers {modes}"
             )
-        if hybrid is not False and mode != VectorStoreQueryMode.DEFAULT:
-            raise ConfigurationError("hybrid= and a query mode: pass one of them")
+        if mode != VectorStoreQueryMode.DEFAULT:
+            if hybrid is not False and not (isinstance(hybrid, str) and hybrid == "auto"):
+                raise ConfigurationError("hybrid= and a query mode: pass one of them")
+            hybrid = False  # "auto" is the retriever's default, and the mode decides
         if mode == VectorStoreQueryMode.HYBRID:
             k = query.hybrid_top_k or k
             hybrid = True if query.alpha is None else 1 - checked_number(query.alpha, "alpha", 0, 1)

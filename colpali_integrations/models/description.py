@@ -73,6 +73,8 @@ class ModelDescription:
             takes questions of another. None for a space of its own, as nearly all models have.
         best_match: the highest possible dot product of a page vector with a query vector of length 1, from which
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
+        auto_hybrid: what `hybrid="auto"` of a search stands for with this model: True or the weight of the words, where
+            ranking by the words of text layers too was measured to pay, else False.
         parameters: number of weights.
         size_in_bytes: size of the download.
         license: SPDX identifier, or the license's common name.
@@ -81,8 +83,9 @@ class ModelDescription:
         summary: when to choose it, in one sentence.
 
     Raises:
-        ConfigurationError: a field has an invalid value: an empty name or space; dim, max_query_tokens,
-            max_side or max_num_visual_tokens below 1; a best_match that is not positive; an unknown precision.
+        ConfigurationError: a field has an invalid value: an empty name or space; dim, max_query_tokens, max_side or
+            max_num_visual_tokens below 1; a best_match that is not positive; an auto_hybrid beyond 0 to 1; an unknown
+            precision.
 
     Example: a checkpoint of a known family in a repository of your own.
         >>> from colpali_integrations.models import find_model
@@ -123,6 +126,7 @@ class ModelDescription:
     origin: Origin | None = None
     space: str | None = None
     best_match: float = 1.0
+    auto_hybrid: bool | float = False
     parameters: int = 0
     size_in_bytes: int = 0
     license: str = ""
@@ -139,6 +143,7 @@ class ModelDescription:
                 for name in ("dim", "max_query_tokens", "best_match")
             ),
             ("space", self.space != "", "a non-empty string or None"),
+            ("auto_hybrid", _is_weight(self.auto_hybrid), "True, False or a weight from 0 to 1"),
             ("precision", self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}"),
             *(
                 (name, (value := getattr(self, name)) is None or _is_positive(value), "positive")
@@ -196,6 +201,10 @@ class ModelDescription:
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, JSON-safe."""
         return asdict(self)
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def _is_positive(value: object) -> bool:

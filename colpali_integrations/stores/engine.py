@@ -197,6 +197,10 @@ class Engine(Protocol):
         """Number of points."""
         ...
 
+    def has_words(self) -> bool:
+        """Whether any point has words."""
+        ...
+
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches: for each its points by falling score, equal scores in any order."""
         ...

@@ -195,7 +195,8 @@ class Hit:
 
     Attributes:
         entry: the page or text.
-        score: the rank's score: MaxSim, or in a hybrid search the fused score, in [0, 1].
+        score: the rank's score: MaxSim, or in a hybrid search the fused score, in [0, 1]. A search by text is hybrid
+            by default with models that gain by it, such as ColTiny.
         max_sim: the sum over the query's vectors of their best dot product on the page. It grows with the number of
             query vectors, so it ranks the answers to one query and is not comparable between queries.
         relevance: MaxSim over the highest that any page could have for this query, in [0, 1]; see `scoring.maxsim`.

@@ -23,7 +23,7 @@ from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["Hybrid", "fuse", "text_weight"]
 
-Hybrid: TypeAlias = "bool | Literal['rrf'] | float"
+Hybrid: TypeAlias = "bool | Literal['auto', 'rrf'] | float"
 _K = 60
 
 
@@ -31,15 +31,16 @@ def text_weight(hybrid: Hybrid) -> float | None:
     """The weight of the text in a weighted fusion; None for reciprocal ranks.
 
     Raises:
-        ConfigurationError: neither True, "rrf" nor a weight between 0 and 1.
+        ConfigurationError: neither True, "rrf" nor a weight between 0 and 1. False and "auto" are no ways to fuse,
+            and are decided before.
     """
     if hybrid is True or hybrid == "rrf":
         return None
     with suppress(ConfigurationError):
         return checked_number(hybrid, "hybrid", 0, 1)
     raise ConfigurationError(
-        f"hybrid must be True or 'rrf' for reciprocal rank fusion, or the weight of the text between 0 and 1, got "
-        f"{shown(hybrid)}"
+        f"hybrid must be True or 'rrf' for reciprocal rank fusion, the weight of the text between 0 and 1, 'auto' or "
+        f"False, got {shown(hybrid)}"
     )
 
 

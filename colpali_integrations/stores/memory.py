@@ -117,6 +117,10 @@ class MemoryEngine:
         points = self._points
         return len(points) if where is None else sum(matches(where, point.payload) for point in points.values())
 
+    def has_words(self) -> bool:
+        """Whether any point has words."""
+        return any(point.words is not None for point in self._points.values())
+
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches, one after the other."""
         points = self._points

@@ -43,7 +43,9 @@ class SearchOptions:
         oversampling: the first stage passes on `oversampling * k` entries; by default 10 * k, and at least 100.
         min_relevance: leave out entries of a lower relevance, in [0, 1].
         hybrid: fuse the ranking with BM25's over the entries' texts: True or "rrf" by reciprocal ranks, a number in
-            [0, 1] as the weight of the text.
+            [0, 1] as the weight of the text; False for MaxSim alone. "auto" is, for a question in words, what the
+            model's description says that pays (`auto_hybrid`), if any entry has words; a question that is passed as
+            vectors is ranked by MaxSim alone.
 
     Raises:
         ConfigurationError: an option has an invalid value.
@@ -59,7 +61,7 @@ class SearchOptions:
     mode: Mode = "auto"
     oversampling: float | None = None
     min_relevance: float | None = None
-    hybrid: Hybrid = False
+    hybrid: Hybrid = "auto"
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""
@@ -70,10 +72,15 @@ class SearchOptions:
             object.__setattr__(self, "oversampling", checked_number(self.oversampling, "oversampling", 1))
         if self.min_relevance is not None:
             object.__setattr__(self, "min_relevance", checked_number(self.min_relevance, "min_relevance", 0, 1))
-        if self.hybrid is not False:
+        if self.ranks_by_words:
             text_weight(self.hybrid)
         if self.where is not None:
             object.__setattr__(self, "where", parse_filter(self.where))
+
+    @property
+    def ranks_by_words(self) -> bool:
+        """Whether the ranking is fused with BM25's; not yet with "auto", see `MultiVectorStore.decide_hybrid`."""
+        return self.hybrid is not False and not (isinstance(self.hybrid, str) and self.hybrid == "auto")
 
     @property
     def filter(self) -> Filter | None:
@@ -112,7 +119,7 @@ class Searcher:
             ConfigurationError: a hybrid search without words, or two stages in a store without a first stage.
         """
         arrays = self._checked(queries)
-        if options.hybrid is False:
+        if not options.ranks_by_words:
             staged = self._two_stages(options.mode)
             answers = self._engine.search([self._search(array, options, options.k, staged) for array in arrays])
             return [self._hits(array, results) for array, results in zip(arrays, answers, strict=True)]
@@ -136,7 +143,7 @@ class Searcher:
         arrays = self._checked(queries)
         staged = self._two_stages(options.mode)
         known = None if staged else exact
-        if options.hybrid is False:
+        if not options.ranks_by_words:
             if known is not None:
                 return [dict(scores) for scores in known]
             limit = options.limit if staged else max(depth, options.k)

@@ -394,7 +394,7 @@ class MultiVectorStore:
         mode: Mode = "auto",
         oversampling: float | None = None,
         min_relevance: float | None = None,
-        hybrid: Hybrid = False,
+        hybrid: Hybrid = "auto",
         text: str | None = None,
     ) -> Hits:
         """Find the entries that answer a question.
@@ -406,8 +406,10 @@ class MultiVectorStore:
             mode: "auto", "exact" or "two_stage".
             oversampling: the first stage passes on `oversampling * k` entries.
             min_relevance: leave out entries of a lower relevance, in [0, 1].
-            hybrid: fuse the ranking with BM25's.
-            text: the words of a question that is passed as vectors, for `hybrid` and for reports of `Hits`.
+            hybrid: fuse the ranking with BM25's over the entries' texts. "auto" does so for a question in words, where
+                the model's description says that it pays; see `SearchOptions`.
+            text: the words of a question that is passed as vectors, for `hybrid` other than "auto" and for reports of
+                `Hits`.
 
         Returns:
             A list of hits, the best first; fewer than `k` if there are no more. Notebooks show it with the pages'
@@ -455,6 +457,7 @@ class MultiVectorStore:
         options = options or SearchOptions()
         words = [query for query in queries if isinstance(query, str)]
         if words and len(words) == len(queries):
+            options = self.decide_hybrid(options, self.encoder)
             texts, queries = words, list(self.encoder.embed_queries(words))
         if texts is not None and len(texts) != len(queries):
             raise InputError(f"{len(queries)} queries but {len(texts)} texts; pass one of each, or no texts")
@@ -498,6 +501,24 @@ class MultiVectorStore:
             StoreError: as `search`.
         """
         return self._searcher.rank(queries, options, texts, depth=depth, textless=textless, exact=exact)
+
+    def decide_hybrid(self, options: SearchOptions, model: ColPali) -> SearchOptions:
+        """Replace `hybrid="auto"` by what it stands for, for questions in words whose vectors a caller passes.
+
+        Args:
+            options: of the search; others than "auto" stay.
+            model: that encodes the questions.
+
+        Returns:
+            Options with the `auto_hybrid` of the model's description where any entry has words, else with False.
+
+        Raises:
+            StoreError: the engine cannot be read.
+        """
+        if options.ranks_by_words or options.hybrid is False:
+            return options
+        paying = model.description.auto_hybrid
+        return replace(options, hybrid=paying if paying is not False and self._engine.has_words() else False)
 
     @property
     def encoder(self) -> ColPali:

@@ -571,9 +571,9 @@ def test_invalid_calls_are_refused_with_a_remedy(call: Any, error: type[Exceptio
 # -- searching ----------------------------------------------------------------------------------------------------
 
 
-def test_scores_are_max_sim(filled: ColPaliVectorStore) -> None:
+def test_scores_by_sight_are_max_sim(filled: ColPaliVectorStore) -> None:
     query = filled.embeddings.embed_query_multi_vector("violin")
-    found = filled.similarity_search_with_score("violin", k=5)
+    found = filled.similarity_search_with_score("violin", k=5, hybrid=False)
     vectors = filled.store.vectors([str(document.id) for document, _ in found])
     expected = [float(max_sim(query, array)) for array in vectors if array is not None]
     assert [score for _, score in found] == pytest.approx(expected, abs=1e-4)
@@ -596,7 +596,7 @@ def test_relevance_is_between_0_and_1_and_has_a_threshold(filled: ColPaliVectorS
 
 def test_search_by_vectors_and_by_image(filled: ColPaliVectorStore) -> None:
     query = filled.embeddings.embed_query_multi_vector("mitochondria")
-    expected = filled.similarity_search_with_score("mitochondria", k=2)
+    expected = filled.similarity_search_with_score("mitochondria", k=2, hybrid=False)
     assert filled.similarity_search_by_vector_with_score(query, k=2) == expected
     assert filled.similarity_search_by_vector(query, k=2) == [document for document, _ in expected]
     assert filled.similarity_search_by_vector(query.tolist(), k=2) == [document for document, _ in expected]

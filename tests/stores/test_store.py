@@ -461,6 +461,18 @@ def test_an_entry_that_only_its_text_finds_is_not_lost(open_store: Open) -> None
     assert best.max_sim < 0
 
 
+def test_an_engine_tells_whether_it_has_words(open_store: Open) -> None:
+    store = open_store()
+    assert not store._engine.has_words()
+    store.add([(entry(1, text=""), page(1)), (entry(2, text="2.pdf, page 2"), page(2))])
+    assert not store._engine.has_words(), "the name of a page without a text layer is no text"
+    store.add([(entry(3), page(3))])
+    assert store._engine.has_words()
+    assert in_memory(store) or open_store()._engine.has_words()
+    store.delete(["page 3"])
+    assert not store._engine.has_words()
+
+
 def test_regions_are_boxes_in_fractions_and_points(open_store: Open) -> None:
     store = open_store()
     unit = np.eye(DIM, dtype=np.float32)

@@ -268,6 +268,12 @@ class FolderEngine:
             return sum(1 for _ in _fitting(connection, where, _HEAD))
 
     @_reads
+    def has_words(self) -> bool:
+        """Whether any point has words."""
+        with self._database.reading() as connection:
+            return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM words)").fetchone()[0])
+
+    @_reads
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches over one state of the store."""
         for state in self._tries():

@@ -173,6 +173,11 @@ class QdrantServerEngine:
         with self._using() as client:
             return int(client.count(self._collection, count_filter=conditions, exact=True).count)
 
+    def has_words(self) -> bool:
+        """Whether any point has words."""
+        condition = models.Filter(must=[models.HasVectorCondition(has_vector=WORDS)])
+        return bool(self._scroll(condition, 1, None, ())[0])
+
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches in as few requests as their sizes allow."""
         filters = {search.where: self._translated(search.where) for search in searches}
