@@ -55,5 +55,17 @@ def ratio_interval(
     return float(values.mean() / others.mean()), float(low), float(high)
 
 
+def difference_interval(
+    values: NDArray[np.float64], others: NDArray[np.float64], *, seed: int = 0
+) -> tuple[float, float, float]:
+    """Difference of the means of two systems over the same queries, with its paired 95 % bootstrap interval.
+
+    Returns:
+        difference, low, high. The same queries are drawn for both.
+    """
+    differences = values - others
+    return float(differences.mean()), *interval(differences, seed=seed)
+
+
 def _draws(size: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, size, (DRAWS, size))

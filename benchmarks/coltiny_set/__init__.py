@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Document:
         half: "dev" or "test".
         language: ISO 639-1 code.
         layout: what is on its pages, in words.
+        license: of the document, where it is noted.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Document:
     language: str
     layout: str
     version: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,25 +84,30 @@ class Question:
         return self.pages[0].split(":")[0]
 
 
-def documents() -> list[Document]:
+def documents(folder: Path = HERE) -> list[Document]:
     """The documents, in the file's order."""
-    return [Document(**entry) for entry in json.loads((HERE / "documents.json").read_text(encoding="utf-8"))]
+    return [Document(**entry) for entry in json.loads((folder / "documents.json").read_text(encoding="utf-8"))]
 
 
-def questions() -> list[Question]:
+def questions(folder: Path = HERE) -> list[Question]:
     """The questions, in the file's order."""
-    entries = json.loads((HERE / "questions.json").read_text(encoding="utf-8"))
+    entries = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
     return [Question(entry["text"], entry["kind"], tuple(entry["pages"])) for entry in entries]
 
 
-def fetch(folder: Path = WORK / "packages") -> None:
+def fetch(folder: Path = WORK / "packages", of: Sequence[Document] | None = None) -> None:
     """Download the documents' Debian packages (apt-get, Debian 12) and unpack each in a folder of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for document in documents():
+    for document in documents() if of is None else of:
         if document.package and not (folder / document.package / document.path).exists():
-            subprocess.run(["apt-get", "download", "-q", document.package], cwd=folder, check=True)
-            archive = next(folder.glob(f"{document.package}_*.deb"))
-            subprocess.run(["dpkg", "-x", archive, folder / document.package], check=True)
+            fetch_package(document.package, folder)
+
+
+def fetch_package(package: str, folder: Path) -> None:
+    """Download a Debian package and unpack it in `folder / package`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=True)
+    archive = next(folder.glob(f"{package}_*.deb"))
+    subprocess.run(["dpkg", "-x", archive, folder / package], check=True)
 
 
 def read(document: Document, folder: Path = WORK / "packages") -> bytes:
@@ -116,12 +124,17 @@ def read(document: Document, folder: Path = WORK / "packages") -> bytes:
     return gzip.decompress(data) if path.suffix == ".gz" else data
 
 
-def load(folder: Path = WORK / "packages", images: Path = WORK / "clean") -> list[Page]:
+def load(
+    folder: Path = WORK / "packages",
+    images: Path = WORK / "clean",
+    of: Sequence[Document] | None = None,
+    reading: Callable[[Document, Path], bytes] = read,
+) -> list[Page]:
     """All pages in order; pictures that are missing are rendered at 150 dpi in grey."""
     images.mkdir(parents=True, exist_ok=True)
     pages = []
-    for document in documents():
-        with pdfium.PdfDocument(read(document, folder)) as pdf:
+    for document in documents() if of is None else of:
+        with pdfium.PdfDocument(reading(document, folder)) as pdf:
             for number in range(document.first, document.last + 1):
                 page, image = pdf[number - 1], images / f"{document.name}-{number:03d}.png"
                 if not image.exists():
