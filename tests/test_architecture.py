@@ -32,7 +32,7 @@ LAYERS = {
         "explain": 4,
     },
     **{"models": 5, "stores": 6, "evaluation": 7},
-    **{"langchain": 8, "llama_index": 8, "ray": 8, "cli": 9},
+    **{"langchain": 8, "llama_index": 8, "ray": 8, "server": 8, "cli": 9},
 }
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
 
@@ -71,7 +71,7 @@ def test_packages_import_in_one_direction(path: Path) -> None:
     "layer", ["pdfium", "pages", "runtime", "scoring", "explain", "models", "stores", "evaluation"]
 )
 def test_the_shared_packages_import_no_framework(layer: str) -> None:
-    frameworks = ("langchain", "llama_index", "ray", "typer", "rich")
+    frameworks = ("langchain", "llama_index", "ray", "typer", "rich", "starlette", "uvicorn")
     for path in (PACKAGE / layer).rglob("*.py"):
         for name in imports(path):
             assert not name.startswith(frameworks), f"{path.name} imports {name}"
@@ -87,7 +87,7 @@ def test_the_import_is_light() -> None:
     loaded = loaded_after("import colpali_integrations")
     assert not loaded & FORBIDDEN
     heavy = {"numpy", "PIL", "onnxruntime", "onnx", "tokenizers", "huggingface_hub", "scipy", "pypdfium2", "tqdm"}
-    heavy |= {"langchain_core", "llama_index", "ray", "rich"}
+    heavy |= {"langchain_core", "llama_index", "ray", "rich", "starlette", "uvicorn"}
     assert not loaded & {*heavy, "typer"}
 
 

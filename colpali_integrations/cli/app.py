@@ -42,6 +42,7 @@ from colpali_integrations.cli.options import (
     tags,
 )
 from colpali_integrations.cli.quantize import quantize
+from colpali_integrations.cli.serve import serve
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import list_supported_models
@@ -333,6 +334,7 @@ app.command(epilog=EPILOG)(compress)
 app.command(epilog=EPILOG)(evaluate)
 app.command(epilog=EPILOG)(export)
 app.command(epilog=EPILOG)(quantize)
+app.command(epilog=EPILOG)(serve)
 
 
 @app.command(epilog=EPILOG)

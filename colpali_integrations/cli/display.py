@@ -402,6 +402,15 @@ def marked(text: str, question: str) -> Text:
     return result
 
 
+def serving(url: str, store: Path, pages: int, *, needs_key: bool) -> None:
+    """Print where a server answers, and a request to try."""
+    key = ' -H "Authorization: Bearer $COLPALI_API_KEY"' if needs_key else ""
+    note(f"Serving {store} ({number(pages, 'page')}) at {url}; Ctrl-C stops it.")
+    note(f"""Ask: curl {url}/v1/search{key} -H 'Content-Type: application/json' -d '{{"query": "your question"}}'""")
+    if not needs_key:
+        note("There is no API key: every user of this machine can read, add and delete. Set COLPALI_API_KEY for one.")
+
+
 def facts(values: Mapping[str, object]) -> None:
     """Print one fact per line."""
     width = max(map(len, values), default=0) + 2

@@ -33,6 +33,7 @@ __all__ = [
     "encode_base64",
     "encode_png",
     "has_content_hash",
+    "is_in_roots",
     "page_file",
     "page_image",
     "root_folders",
@@ -156,7 +157,7 @@ def page_file(
         InputError: the metadata refers to no page, or its file is missing, has changed or may not be shown.
     """
     number, folders = metadata.get("page"), root_folders(roots)
-    permitted = [path for path in _paths(metadata) if folders is None or _inside(path, folders)]
+    permitted = _permitted(metadata, folders)
     if isinstance(number, float) and number.is_integer():
         number = int(number)  # some stores return all numbers as floats
     if not _paths(metadata) or not isinstance(number, int) or isinstance(number, bool):
@@ -183,6 +184,11 @@ def page_file(
         )
     _check_content(path, number, content_hash, limits)
     return path, number
+
+
+def is_in_roots(metadata: Mapping[str, Any], roots: Roots) -> bool:
+    """Whether a page has a picture in its metadata, or a file that `roots` permit to be opened."""
+    return bool(metadata.get("image_base64")) or bool(_permitted(metadata, root_folders(roots)))
 
 
 def root_folders(roots: Roots) -> list[str] | None:
@@ -226,6 +232,10 @@ def _paths(metadata: Mapping[str, Any]) -> list[str]:
     names = (metadata.get("file_path"), metadata.get("source"))
     # The name of an unknown user behind "~" is no error here.
     return [str(Path(os.path.expanduser(name))) for name in names if isinstance(name, str) and name]  # noqa: PTH111
+
+
+def _permitted(metadata: Mapping[str, Any], folders: list[str] | None) -> list[str]:
+    return [path for path in _paths(metadata) if folders is None or _inside(path, folders)]
 
 
 def _inside(path: str, folders: Iterable[str]) -> bool:

@@ -1,0 +1,127 @@
+"""Who may call the server: the names of the host, the origin of browsers, and the API key.
+
+Without a key the server listens on loopback. Pages of the web in the user's browser can still reach it there, by
+requests to 127.0.0.1 and by names that resolve to it (DNS rebinding). So a request must name the host by an address, by
+"localhost" or by an allowed name, and a browser's request must come from the server's own pages.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from colpali_integrations.server.errors import RequestError, answer
+from colpali_integrations.server.settings import ApiKey, ServerSettings
+
+__all__ = ["OPEN", "Access"]
+
+OPEN = frozenset({"/healthz"})
+"""Addresses that need no key."""
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+class Access:
+    """Refuses requests before anything of their bodies is read.
+
+    Args:
+        app: that gets the other requests.
+        settings: with the key and the allowed names.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app, self._key = app, settings.key
+        self._hosts = {name.lower() for name in ("localhost", settings.host, *settings.allowed_hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, or answer that it is refused."""
+        if scope["type"] == "http":
+            try:
+                self._check(scope["path"], Headers(scope=scope))
+            except RequestError as error:
+                await answer(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, path: str, headers: Headers) -> None:
+        check_host(headers.getlist("host"), self._hosts)
+        check_origin(headers)
+        if path not in OPEN and self._key is not None:
+            check_key(headers.getlist("authorization"), self._key)
+
+
+def check_host(given: Sequence[str], names: set[str]) -> None:
+    """Refuse a request that calls the server by a name which is not allowed.
+
+    Raises:
+        RequestError: it does.
+    """
+    name = host_name(given[0]) if len(given) == 1 else None
+    if name is None:
+        raise RequestError(400, "a request must have one Host header that names a host", "invalid_host")
+    if name not in names and not is_address(name):
+        raise RequestError(
+            421,
+            f"the server does not answer to the name {name!r}; start it with --allowed-host {name}",
+            "unknown_host",
+        )
+
+
+def check_origin(headers: Headers) -> None:
+    """Refuse the request of a page of another origin in a browser.
+
+    Raises:
+        RequestError: it is one.
+    """
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+    same = origin is None or _netloc(origin) == headers["host"].lower()
+    if not same or site in ("cross-site", "same-site"):
+        raise RequestError(403, "requests from web pages of other origins are refused", "cross_origin")
+
+
+def check_key(given: Sequence[str], key: ApiKey) -> None:
+    """Refuse a request without the key.
+
+    Raises:
+        RequestError: it has none, or another one.
+    """
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    if scheme.lower() != "bearer" or not token:
+        raise RequestError(401, "send the API key: Authorization: Bearer <key>", "missing_api_key", _CHALLENGE)
+    if not key.matches(token.strip()):
+        raise RequestError(401, "the API key is not that of this server", "invalid_api_key", _CHALLENGE)
+
+
+def host_name(header: str) -> str | None:
+    """The name or address in a Host header, in lower case and without the port; None for another text.
+
+    >>> host_name("LOCALHOST:8765"), host_name("[::1]:80"), host_name("a b")
+    ('localhost', '::1', None)
+    """
+    try:
+        parts = urlsplit(f"//{header}")
+        name, _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if name is None or parts.netloc != header or parts.username is not None or any(letter <= " " for letter in header):
+        return None
+    return name
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an IP address, which no DNS server can change."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,70 @@
+"""Limits of what a request sends: bytes, and seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from colpali_integrations.server.errors import RequestError, answer
+
+__all__ = ["MOST_JSON", "UPLOADS", "Limited"]
+
+UPLOADS = "/v1/documents"
+"""The address that takes files."""
+MOST_JSON = 32 * 2**20
+_FORM = 2**20  # of an upload's other fields
+_IDLE_SECONDS, _ALL_SECONDS = 30.0, 900.0
+
+
+class Limited:
+    """Ends requests whose bodies are too long or too slow.
+
+    Args:
+        app: that gets the bodies.
+        max_upload_bytes: of an uploaded file; other bodies have 32 MiB.
+    """
+
+    def __init__(self, app: ASGIApp, max_upload_bytes: int) -> None:
+        self._app, self._upload = app, max_upload_bytes + _FORM
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        most = self._upload if scope["path"] == UPLOADS and scope["method"] == "POST" else MOST_JSON
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isdecimal() and len(length) < 20 and int(length) > most:
+            await answer(_too_long(most))(scope, receive, send)
+            return
+        await self._app(scope, _limited(receive, most), send)
+
+
+def _limited(receive: Receive, most: int) -> Receive:
+    size, ended, until = 0, False, time.monotonic() + _ALL_SECONDS
+
+    async def limited() -> Message:
+        nonlocal size, ended
+        if ended:  # what follows is the end of the connection
+            return await receive()
+        try:
+            left = min(_IDLE_SECONDS, until - time.monotonic())
+            message = await asyncio.wait_for(receive(), max(left, 0))
+        except (asyncio.TimeoutError, TimeoutError):
+            raise RequestError(408, "the body did not come in time; send it again", "too_slow") from None
+        size += len(message.get("body", b""))
+        ended = message["type"] != "http.request" or not message.get("more_body", False)
+        if size > most:
+            raise _too_long(most)
+        return message
+
+    return limited
+
+
+def _too_long(most: int) -> RequestError:
+    return RequestError(
+        413, f"the body has more than {most:,} bytes, which is the most here; send less at a time", "too_long"
+    )

@@ -1,0 +1,65 @@
+"""The table of addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from colpali_integrations._version import __version__
+from colpali_integrations.server import embeddings, ranking, search
+from colpali_integrations.server.service import Service
+
+__all__ = ["TABLE", "Address", "routes"]
+
+Handler = Callable[[Request, Service], Awaitable[Response]]
+
+
+class Address(NamedTuple):
+    """An address and the function that answers it."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+async def health(request: Request, service: Service) -> Response:
+    """Whether the server runs."""
+    return JSONResponse({"status": "ok", "version": __version__})
+
+
+async def metrics(request: Request, service: Service) -> Response:
+    """Metrics in Prometheus' format."""
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+TABLE = (
+    Address("GET", "/healthz", health),
+    Address("GET", "/metrics", metrics),
+    Address("POST", "/v1/search", search.search),
+    Address("GET", "/v1/pages/{id:path}/image", search.picture),
+    Address("GET", "/v1/pages/{id:path}", search.page),
+    Address("GET", "/v1/models", embeddings.models),
+    Address("POST", "/v1/embeddings", embeddings.embeddings),
+    Address("POST", "/v1/multi-vector", embeddings.multi_vector),
+    Address("POST", "/pooling", embeddings.pooling),
+    Address("POST", "/v1/rerank", ranking.rerank),
+    Address("POST", "/v2/rerank", ranking.rerank),
+    Address("POST", "/score", ranking.score),
+)
+
+
+def routes(service: Service) -> list[Route]:
+    """The routes of an application."""
+    return [Route(one.path, _endpoint(one, service), methods=[one.method]) for one in TABLE]
+
+
+def _endpoint(address: Address, service: Service) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        request.scope["colpali_route"] = address.path  # for the metrics
+        return await address.handler(request, service)
+
+    return endpoint

@@ -1,0 +1,161 @@
+"""Schemas of the bodies of requests, for their check and for the OpenAPI description.
+
+The shapes of other services are written from their public description: OpenAI's API reference (embeddings, as the
+package openai 3.57 sends it), Cohere's (rerank v1 and v2, as cohere 7.3 sends it), Jina's OpenAPI description at
+api.jina.ai (rerank, multi-vector), and vLLM's (`PoolingRequest`, `ScoreRequest`; its 0.18 documentation). Fields of
+theirs that have no meaning here, such as `user` or `truncate`, are passed over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from colpali_integrations.server.checking import Schema
+
+__all__ = ["EMBEDDINGS", "MULTI_VECTOR", "POOLING", "RERANK", "SCORE", "SEARCH"]
+
+LONGEST_TEXT = 32_768
+MOST_TEXTS = 2048  # as OpenAI's
+MOST_DOCUMENTS = 1000  # as Cohere's
+
+
+def _object(required: tuple[str, ...], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def _described(schema: Schema, description: str, **more: Any) -> dict[str, Any]:
+    return {**schema, "description": description, **more}
+
+
+def _list(items: Schema, most: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": most}
+
+
+def _any(*schemas: Schema) -> dict[str, Any]:
+    return {"anyOf": list(schemas)}
+
+
+def _nullable(schema: Schema, description: str = "") -> dict[str, Any]:
+    kinds = schema.get("anyOf", [schema])
+    return {"anyOf": [*kinds, {"type": "null"}], **({"description": description} if description else {})}
+
+
+TEXT = {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT, "pattern": r"\S"}
+DATA_URI = {"type": "string", "x-prefix": "data:image/", "pattern": "^[dD][aA][tT][aA]:[iI][mM][aA][gG][eE]/"}
+MODEL = _nullable({"type": "string"}, "The name of the model, as /v1/models has it; another one is an error.")
+NUMBER = {"type": "number", "minimum": 0, "maximum": 1}
+
+SEARCH: Schema = {
+    **_object(
+        ("query",),
+        query=_described(TEXT, "The question, in your own words."),
+        k=_described({"type": "integer", "minimum": 1, "maximum": 1000}, "The largest number of pages.", default=10),
+        filter=_nullable({"type": "object"}, 'Only matching pages, such as {"year": {"$gte": 2020}}.'),
+        hybrid=_described(
+            _any({"type": "boolean"}, {"type": "string", "enum": ["rrf"]}, NUMBER),
+            "Rank by the words of the text layer too: true or 'rrf' by reciprocal ranks, or the weight of the text.",
+            default=False,
+        ),
+        regions=_described({"type": "boolean"}, "Add the boxes that answer words of the question.", default=False),
+        text=_described({"type": "boolean"}, "Add the text of each page.", default=False),
+        min_relevance=_nullable(NUMBER, "Leave out pages of a lower relevance."),
+        mode=_described({"type": "string", "enum": ["auto", "exact", "two_stage"]}, "See stores.", default="auto"),
+        oversampling=_nullable({"type": "number", "minimum": 1, "maximum": 1000}, "Of the first stage."),
+    ),
+    "additionalProperties": False,
+}
+
+_TEXTS = _any(TEXT, _list(TEXT, MOST_TEXTS))
+
+EMBEDDINGS: Schema = _object(
+    ("input",),
+    input=_described(_TEXTS, "One or several texts; lists of token ids are not taken."),
+    model=MODEL,
+    input_type=_nullable(
+        {"type": "string", "enum": ["query", "document", "passage"]}, "'query' for questions; 'document' by default."
+    ),
+    encoding_format=_nullable({"type": "string", "enum": ["float", "base64"]}, "'float' by default."),
+    dimensions=_nullable({"type": "integer", "minimum": 1}, "For models with a trained dense vector."),
+)
+
+_IMAGE_PART = _object(
+    ("type", "image_url"),
+    type={"type": "string", "enum": ["image_url"]},
+    image_url=_object(("url",), url=DATA_URI),
+)
+_TEXT_PART = _object(("type", "text"), type={"type": "string", "enum": ["text"]}, text=TEXT)
+_PART = _any(_IMAGE_PART, _TEXT_PART)
+
+POOLING: Schema = {
+    **_object(
+        (),
+        input=_nullable(_TEXTS, "Questions, of which all vectors are returned."),
+        messages=_nullable(
+            {
+                **_list(
+                    _object(
+                        ("role", "content"),
+                        role={"type": "string"},
+                        content=_any(TEXT, _list(_PART, 2)),
+                    ),
+                    1,
+                ),
+            },
+            "One message of a user: a page as image_url, a data URI; or a question as text. The text beside a page is "
+            "passed over, because the model's prompt is that of its training.",
+        ),
+        model=MODEL,
+        task=_nullable({"type": "string", "enum": ["token_embed"]}, "The only task of these models."),
+        encoding_format=_nullable(
+            {"type": "string", "enum": ["float", "base64"]}, "base64: float32, little endian, (n, dim) row by row."
+        ),
+        embed_dtype=_nullable({"type": "string", "enum": ["float32"]}),
+        dimensions={"type": "null"},
+    ),
+    "x-required-any": [["input"], ["messages"]],
+}
+
+_SCORED = _any(
+    TEXT,
+    _object(("content",), content=_list(_PART, MOST_DOCUMENTS)),
+    _list(_any(TEXT, _PART), MOST_DOCUMENTS),
+)
+
+SCORE: Schema = {
+    **_object(
+        (),
+        model=MODEL,
+        **{
+            name: _nullable(_SCORED, description)
+            for name, description in {
+                "text_1": "One question, or as many as there are documents.",
+                "text_2": "Documents: texts, or content parts with text or image_url (a data URI).",
+                "queries": "As text_1.",
+                "documents": "As text_2.",
+                "data_1": "As text_1.",
+                "data_2": "As text_2.",
+            }.items()
+        },
+    ),
+    "x-required-any": [["text_1", "text_2"], ["queries", "documents"], ["data_1", "data_2"]],
+}
+
+_RANKED = _any(TEXT, _object(("text",), text=TEXT), _object(("image",), image=DATA_URI))
+
+RERANK: Schema = _object(
+    ("query", "documents"),
+    query=_described(TEXT, "The question."),
+    documents=_described(_list(_RANKED, MOST_DOCUMENTS), "Texts, or objects with text or image (a data URI)."),
+    model=MODEL,
+    top_n=_nullable({"type": "integer", "minimum": 1}, "The best so many; all by default."),
+    return_documents=_nullable({"type": "boolean"}, "Add the documents to the results."),
+)
+
+MULTI_VECTOR: Schema = _object(
+    ("input",),
+    input=_list(_RANKED, MOST_TEXTS),
+    model=MODEL,
+    input_type=_nullable({"type": "string", "enum": ["query", "document"]}, "'document' by default."),
+    embedding_type=_nullable({"type": "string", "enum": ["float"]}),
+    dimensions=_nullable({"type": "integer", "minimum": 1}, "The length of the model's vectors; another is refused."),
+)

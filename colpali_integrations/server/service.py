@@ -1,0 +1,100 @@
+"""What the handlers share: the model, the store, the queues and the metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from colpali_integrations.errors import ColPaliError
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.runtime.batching import Coalescer
+from colpali_integrations.server.errors import RequestError
+from colpali_integrations.server.metrics import Metrics
+from colpali_integrations.server.queues import Queue
+from colpali_integrations.server.settings import ServerSettings
+from colpali_integrations.stores import Hits, MultiVectorStore, SearchOptions
+from colpali_integrations.stores.rerank import CandidateScorer
+
+__all__ = ["Service"]
+
+# Threads that ask questions wait for each other's runs most of the time: their number bounds a shared run.
+_QUESTION_THREADS, _MOST_TOGETHER = 32, 32
+
+
+class Service:
+    """One model, one store, and the work of all requests.
+
+    Args:
+        model: encodes questions, pages and texts.
+        store: that is searched and added to.
+        settings: of the server.
+
+    Attributes:
+        questions: the queue of searches.
+        encoding: the queue of embeddings and reranking, which take all cores for long.
+        pictures: the queue of drawings.
+        documents: the queue of changes to the store, and of uploads.
+        scorer: scores the documents of a request; it remembers the last ones.
+    """
+
+    def __init__(self, model: ColPali, store: MultiVectorStore, settings: ServerSettings) -> None:
+        self.model, self.store, self.settings = model, store, settings
+        few = max(1, settings.max_waiting // 4)
+        self.questions = Queue("questions", _QUESTION_THREADS, settings.max_waiting)
+        self.encoding = Queue("encoding", 2, few)
+        self.pictures = Queue("pictures", 2, few)
+        self.documents = Queue("documents", 2, few)
+        self.queues = (self.questions, self.encoding, self.pictures, self.documents)
+        self.metrics = Metrics(self.queues)
+        self.scorer = CandidateScorer(lambda: model)
+        self._searches: Coalescer[str, Hits] = Coalescer()
+
+    @property
+    def name(self) -> str:
+        """The model's name, as requests give it."""
+        return self.model.description.name
+
+    def require_model(self, name: object) -> None:
+        """Refuse another model than the one that is served.
+
+        Raises:
+            RequestError: `name` is another one; None is this one.
+        """
+        if name is not None and name != self.name:
+            raise RequestError(404, f"this server has the model {self.name!r}, not {name!r}", "model_not_found")
+
+    def search(self, text: str, options: Mapping[str, Any]) -> Hits:
+        """Answer a question; questions with equal options that wait at the same time are answered together.
+
+        Args:
+            text: the question.
+            options: of `SearchOptions`, as JSON has them.
+        """
+        # As JSON, not as SearchOptions: True equals 1 in Python, and is another value in a filter.
+        key = json.dumps(options, sort_keys=True)
+        run = partial(self._answers, SearchOptions(**options))
+        [hits] = self._searches.submit(key, [text], run=run, run_batch=run, most=_MOST_TOGETHER)
+        return hits
+
+    @property
+    def roots(self) -> list[Path]:
+        """Folders whose pages are shown as pictures."""
+        return [*self.settings.roots]
+
+    def start(self) -> None:
+        """Load what a question needs, so that the first one does not wait for it."""
+        self.model.embed_query("warm up")
+
+    def close(self) -> None:
+        """End the work: what runs is finished, what waits is refused."""
+        for queue in self.queues:
+            with suppress(ColPaliError):
+                queue.close()
+
+    def _answers(self, options: SearchOptions, texts: Sequence[str]) -> list[Hits]:
+        self.metrics.together.observe(len(texts))
+        return self.store.search_batch(texts, options)

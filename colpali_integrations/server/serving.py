@@ -1,0 +1,116 @@
+"""Running the server: the socket, uvicorn, signals and the opening words."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.server.app import create_app
+from colpali_integrations.server.service import Service
+from colpali_integrations.server.settings import ServerSettings
+from colpali_integrations.stores import MultiVectorStore
+
+__all__ = ["Server", "serve"]
+
+_SECONDS_TO_END = 10
+_MOST_CONNECTIONS = 1024
+
+
+class Server(uvicorn.Server):
+    """uvicorn on a socket that is bound at once, so that its address is known.
+
+    Args:
+        service: what is served.
+        ready: called with the server's URL once it answers.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+
+    def __init__(self, service: Service, ready: Callable[[str], None] = lambda url: None) -> None:
+        self._socket = _bound(service.settings)
+        self._ready = ready
+        host, port = self._socket.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        config = uvicorn.Config(
+            create_app(service),
+            log_config=None,  # entries go to the handlers of the process
+            access_log=False,
+            lifespan="on",
+            proxy_headers=False,
+            server_header=False,
+            ws="none",
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=_SECONDS_TO_END,
+        )
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say that the server answers."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._ready(self.url)
+
+    def serve_until_stopped(self) -> None:
+        """Serve until `should_exit` is set, or a signal ends the server."""
+        with self._socket:
+            self.run(sockets=[self._socket])
+
+
+def serve(model: ColPali, store: MultiVectorStore, settings: ServerSettings, ready: Callable[[str], None]) -> None:
+    """Serve a store until SIGTERM or Ctrl-C, which let running requests end.
+
+    Args:
+        model: the model of the store.
+        store: open for writing.
+        settings: of the server.
+        ready: called with the server's URL once it answers.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    server = Server(Service(model, store, settings), ready)
+    with _ending_quietly():
+        server.serve_until_stopped()
+
+
+@contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C be an ordinary end: uvicorn raises them again once it has stopped."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, _passed_over) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _passed_over(number: int, frame: Any) -> None:
+    return None
+
+
+def _bound(settings: ServerSettings) -> socket.socket:
+    try:
+        [entry, *_] = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        opened = socket.socket(entry[0], socket.SOCK_STREAM)
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(entry[4])
+        except BaseException:
+            opened.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"cannot listen on {settings.host}, port {settings.port}: {reason}; choose another port"
+        ) from error
+    return opened

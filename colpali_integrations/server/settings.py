@@ -1,0 +1,145 @@
+"""Settings of a server, and its API key."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import socket
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from colpali_integrations._options import checked_whole
+from colpali_integrations.errors import ConfigurationError
+
+__all__ = ["KEY_VARIABLE", "ApiKey", "ServerSettings", "is_loopback", "read_key"]
+
+KEY_VARIABLE = "COLPALI_API_KEY"
+_SHORTEST_KEY = 16
+
+
+class ApiKey:
+    """A key that shows itself nowhere: not in `repr`, not in a pickle, not in an error.
+
+    Args:
+        value: at least 16 visible ASCII characters.
+        where: its place, for the message.
+
+    Raises:
+        ConfigurationError: it is shorter or has other characters; the message does not contain it.
+
+    Example:
+        >>> key = ApiKey("correct horse battery".replace(" ", "-"), where="the example")
+        >>> key, key.matches("correct-horse-battery"), key.matches("wrong")
+        (ApiKey(hidden), True, False)
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str, *, where: str) -> None:
+        if len(value) < _SHORTEST_KEY or not all("!" <= character <= "~" for character in value):
+            raise ConfigurationError(
+                f"the API key in {where} must be one line of at least {_SHORTEST_KEY} visible ASCII characters and no "
+                "space; make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+        self._value = value.encode()
+
+    def matches(self, given: str) -> bool:
+        """Whether a caller has given this key, in a time that does not depend on where they differ."""
+        return hmac.compare_digest(self._value, given.encode("utf-8", "surrogatepass"))
+
+    def __repr__(self) -> str:
+        return "ApiKey(hidden)"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied."""
+        raise TypeError("an API key cannot be pickled")
+
+
+def read_key(file: Path | None, environment: MutableMapping[str, str] = os.environ) -> ApiKey | None:
+    """The API key of a file, or of the environment; None without either.
+
+    The variable is removed from the environment, which the processes that read PDFs would inherit.
+
+    Args:
+        file: with the key on its one line; it counts more than the environment.
+        environment: the variables.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or its content is no key.
+    """
+    value = environment.pop(KEY_VARIABLE, None)
+    if file is None:
+        return None if value is None else ApiKey(value.strip(), where=f"the environment variable {KEY_VARIABLE}")
+    try:
+        text = file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise ConfigurationError(f"the API key file {file} cannot be read: {reason}") from None
+    return ApiKey(text.strip(), where=str(file))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host: all its addresses are loopback ones.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """The settings of a server.
+
+    Attributes:
+        host: the address or name that it listens on. Only a loopback one without a key.
+        port: 0 for any free one.
+        key: that requests must carry; None for no key.
+        roots: folders whose pages may be shown as pictures, beside the folder of uploads.
+        allowed_hosts: further names that clients may call it by, such as those behind a proxy.
+        max_upload_bytes: the largest uploaded file.
+        max_pages: the most pages of an uploaded document.
+        max_waiting: the most questions that wait at a time; there may be a quarter as many of other requests.
+
+    Raises:
+        ConfigurationError: an option has an invalid value, or other machines could call it without a key.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    key: ApiKey | None = None
+    roots: Sequence[Path] = ()
+    allowed_hosts: Sequence[str] = ()
+    max_upload_bytes: int = 256 * 2**20
+    max_pages: int = 2000
+    max_waiting: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuse invalid values."""
+        for name, least in (("port", 0), ("max_upload_bytes", 1), ("max_pages", 1), ("max_waiting", 1)):
+            object.__setattr__(self, name, checked_whole(getattr(self, name), name, least))
+        if self.port > 65535:
+            raise ConfigurationError(f"port must be from 0 to 65535, got {self.port}")
+        for root in self.roots:
+            if not root.is_dir():
+                raise ConfigurationError(f"the root {root} is not a folder; pass one whose pages may be shown")
+        if self.key is None and not is_loopback(self.host):
+            raise ConfigurationError(
+                f"host {self.host!r} can be reached by other machines, and the server has no API key: put one into a "
+                f"file and pass it as api_key_file, or set {KEY_VARIABLE}; or listen on 127.0.0.1",
+                command=(
+                    f"--host {self.host} can be reached by other machines, and the server has no API key: put one into "
+                    f"a file and pass --api-key-file FILE, or set {KEY_VARIABLE}; or leave --host out"
+                ),
+            )
