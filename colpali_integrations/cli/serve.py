@@ -60,5 +60,5 @@ def serve(
         def ready(url: str) -> None:
             display.serving(url, store, len(opened), needs_key=settings.key is not None)
 
-        run(encoder, opened, settings, ready)
+        run(encoder, opened, store.resolve(), settings, ready)
     display.note(f"{NAME} has stopped.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -23,9 +23,10 @@ class Metrics:
 
     Args:
         queues: whose load is shown.
+        jobs: returns the number of jobs by state.
     """
 
-    def __init__(self, queues: Sequence[Queue]) -> None:
+    def __init__(self, queues: Sequence[Queue], jobs: Callable[[], Mapping[str, int]]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "colpali_requests",
@@ -42,7 +43,7 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32),
             registry=self.registry,
         )
-        self.registry.register(_Loads(queues))
+        self.registry.register(_Loads(queues, jobs))
         ProcessCollector(registry=self.registry)
 
     def text(self) -> bytes:
@@ -51,13 +52,17 @@ class Metrics:
 
 
 class _Loads(Collector):
-    def __init__(self, queues: Sequence[Queue]) -> None:
-        self._queues = queues
+    def __init__(self, queues: Sequence[Queue], jobs: Callable[[], Mapping[str, int]]) -> None:
+        self._queues, self._jobs = queues, jobs
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily("colpali_queue_load", "Requests that run or wait.", labels=("queue",))
         for queue in self._queues:
             family.add_metric((queue.name,), queue.load)
+        yield family
+        family = GaugeMetricFamily("colpali_jobs", "Jobs of uploaded documents, by state.", labels=("state",))
+        for state, number in self._jobs().items():
+            family.add_metric((state,), number)
         yield family
 
 

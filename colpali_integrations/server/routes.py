@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from colpali_integrations._version import __version__
-from colpali_integrations.server import embeddings, ranking, search
+from colpali_integrations.server import documents, embeddings, ranking, search
+from colpali_integrations.server.bodies import UPLOADS
 from colpali_integrations.server.service import Service
 
 __all__ = ["TABLE", "Address", "routes"]
@@ -42,6 +43,11 @@ TABLE = (
     Address("POST", "/v1/search", search.search),
     Address("GET", "/v1/pages/{id:path}/image", search.picture),
     Address("GET", "/v1/pages/{id:path}", search.page),
+    Address("GET", "/v1/documents", documents.listed),
+    Address("POST", UPLOADS, documents.upload),
+    Address("DELETE", "/v1/documents/{id:path}", documents.delete),
+    Address("GET", "/v1/jobs", documents.jobs),
+    Address("GET", "/v1/jobs/{id}", documents.job),
     Address("GET", "/v1/models", embeddings.models),
     Address("POST", "/v1/embeddings", embeddings.embeddings),
     Address("POST", "/v1/multi-vector", embeddings.multi_vector),

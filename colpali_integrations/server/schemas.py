@@ -12,7 +12,7 @@ from typing import Any
 
 from colpali_integrations.server.checking import Schema
 
-__all__ = ["EMBEDDINGS", "MULTI_VECTOR", "POOLING", "RERANK", "SCORE", "SEARCH"]
+__all__ = ["EMBEDDINGS", "MULTI_VECTOR", "POOLING", "RERANK", "SCORE", "SEARCH", "UPLOAD"]
 
 LONGEST_TEXT = 32_768
 MOST_TEXTS = 2048  # as OpenAI's
@@ -159,3 +159,13 @@ MULTI_VECTOR: Schema = _object(
     embedding_type=_nullable({"type": "string", "enum": ["float"]}),
     dimensions=_nullable({"type": "integer", "minimum": 1}, "The length of the model's vectors; another is refused."),
 )
+
+UPLOAD: Schema = {
+    **_object(
+        ("file",),
+        file={"type": "string", "contentMediaType": "application/octet-stream", "description": "A PDF or an image."},
+        metadata=_described({"type": "string"}, 'A JSON object, for filters: {"year": 2024}.'),
+        document_id=_described({"type": "string"}, "Of an uploaded document, which the file replaces."),
+    ),
+    "additionalProperties": False,
+}

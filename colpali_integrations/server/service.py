@@ -13,9 +13,11 @@ from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.runtime.batching import Coalescer
 from colpali_integrations.server.errors import RequestError
+from colpali_integrations.server.jobs import Jobs
 from colpali_integrations.server.metrics import Metrics
 from colpali_integrations.server.queues import Queue
 from colpali_integrations.server.settings import ServerSettings
+from colpali_integrations.server.uploads import Uploads
 from colpali_integrations.stores import Hits, MultiVectorStore, SearchOptions
 from colpali_integrations.stores.rerank import CandidateScorer
 
@@ -32,16 +34,18 @@ class Service:
         model: encodes questions, pages and texts.
         store: that is searched and added to.
         settings: of the server.
+        uploads: the folder of uploads; it is closed with the service.
 
     Attributes:
         questions: the queue of searches.
         encoding: the queue of embeddings and reranking, which take all cores for long.
         pictures: the queue of drawings.
         documents: the queue of changes to the store, and of uploads.
+        jobs: stores the uploads.
         scorer: scores the documents of a request; it remembers the last ones.
     """
 
-    def __init__(self, model: ColPali, store: MultiVectorStore, settings: ServerSettings) -> None:
+    def __init__(self, model: ColPali, store: MultiVectorStore, settings: ServerSettings, uploads: Uploads) -> None:
         self.model, self.store, self.settings = model, store, settings
         few = max(1, settings.max_waiting // 4)
         self.questions = Queue("questions", _QUESTION_THREADS, settings.max_waiting)
@@ -49,7 +53,8 @@ class Service:
         self.pictures = Queue("pictures", 2, few)
         self.documents = Queue("documents", 2, few)
         self.queues = (self.questions, self.encoding, self.pictures, self.documents)
-        self.metrics = Metrics(self.queues)
+        self.jobs = Jobs(model, store, uploads)
+        self.metrics = Metrics(self.queues, uploads.counts)
         self.scorer = CandidateScorer(lambda: model)
         self._searches: Coalescer[str, Hits] = Coalescer()
 
@@ -83,17 +88,20 @@ class Service:
     @property
     def roots(self) -> list[Path]:
         """Folders whose pages are shown as pictures."""
-        return [*self.settings.roots]
+        return [*self.settings.roots, self.jobs.uploads.folder]
 
     def start(self) -> None:
         """Load what a question needs, so that the first one does not wait for it."""
         self.model.embed_query("warm up")
+        self.jobs.start()
 
     def close(self) -> None:
-        """End the work: what runs is finished, what waits is refused."""
+        """End the work: what runs is finished, what waits is refused, and jobs go on at the next start."""
         for queue in self.queues:
             with suppress(ColPaliError):
                 queue.close()
+        self.jobs.close()
+        self.jobs.uploads.close()
 
     def _answers(self, options: SearchOptions, texts: Sequence[str]) -> list[Hits]:
         self.metrics.together.observe(len(texts))

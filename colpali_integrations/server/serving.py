@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -15,6 +16,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.server.app import create_app
 from colpali_integrations.server.service import Service
 from colpali_integrations.server.settings import ServerSettings
+from colpali_integrations.server.uploads import Uploads
 from colpali_integrations.stores import MultiVectorStore
 
 __all__ = ["Server", "serve"]
@@ -65,21 +67,29 @@ class Server(uvicorn.Server):
             self.run(sockets=[self._socket])
 
 
-def serve(model: ColPali, store: MultiVectorStore, settings: ServerSettings, ready: Callable[[str], None]) -> None:
+def serve(
+    model: ColPali, store: MultiVectorStore, path: Path, settings: ServerSettings, ready: Callable[[str], None]
+) -> None:
     """Serve a store until SIGTERM or Ctrl-C, which let running requests end.
 
     Args:
         model: the model of the store.
         store: open for writing.
+        path: its folder, beside which uploads are kept.
         settings: of the server.
         ready: called with the server's URL once it answers.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
+        StoreError: the folder of uploads cannot be used, or another server uses it.
     """
-    server = Server(Service(model, store, settings), ready)
-    with _ending_quietly():
-        server.serve_until_stopped()
+    uploads = Uploads(path.with_name(f"{path.name}.uploads"))
+    try:
+        server = Server(Service(model, store, settings, uploads), ready)
+        with _ending_quietly():
+            server.serve_until_stopped()
+    finally:
+        uploads.close()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from colpali_integrations import ColPali
 from colpali_integrations.server.service import Service
 from colpali_integrations.server.serving import Server
 from colpali_integrations.server.settings import ApiKey, ServerSettings
+from colpali_integrations.server.uploads import Uploads
 from colpali_integrations.stores import MultiVectorStore, index_documents
 from tests.conftest import few_pages
 
@@ -31,6 +33,10 @@ class Running:
     @property
     def store(self) -> MultiVectorStore:
         return self.service.store
+
+
+def service_of(model: ColPali, store: MultiVectorStore, path: Path, **settings: Any) -> Service:
+    return Service(model, store, ServerSettings(**settings), Uploads(path.with_name(f"{path.name}.uploads")))
 
 
 @contextmanager
@@ -66,7 +72,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, coltiny: ColPali, papers: P
     path = tmp_path_factory.mktemp("served") / "index"
     with MultiVectorStore.open(path, model=coltiny) as store:
         index_documents([papers / "report.pdf"], model=coltiny, store=store, metadata={"year": 2024, "new": True})
-        with running(Service(coltiny, store, ServerSettings(port=0, roots=[papers]))) as server:
+        with running(service_of(coltiny, store, path, port=0, roots=[papers])) as server:
             yield server
 
 
@@ -76,8 +82,9 @@ def start(tmp_path: Path, coltiny: ColPali) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def begin(path: Path | None = None, **settings: object) -> Running:
-            store = stack.enter_context(MultiVectorStore.open(path or tmp_path / "index", model=coltiny))
-            return stack.enter_context(running(Service(coltiny, store, ServerSettings(port=0, **settings))))  # type: ignore[arg-type]
+            path = path or tmp_path / "index"
+            store = stack.enter_context(MultiVectorStore.open(path, model=coltiny))
+            return stack.enter_context(running(service_of(coltiny, store, path, port=0, **settings)))
 
         yield begin
 
@@ -85,9 +92,10 @@ def start(tmp_path: Path, coltiny: ColPali) -> Iterator[Start]:
 @pytest.fixture(scope="session")
 def locked(tmp_path_factory: pytest.TempPathFactory, coltiny: ColPali) -> Iterator[Running]:
     """A server with an API key, and without pages."""
-    with MultiVectorStore.open(tmp_path_factory.mktemp("locked") / "index", model=coltiny) as store:
-        settings = ServerSettings(port=0, key=ApiKey(KEY, where="the tests"))
-        with running(Service(coltiny, store, settings)) as server:
+    path = tmp_path_factory.mktemp("locked") / "index"
+    with MultiVectorStore.open(path, model=coltiny) as store:
+        service = service_of(coltiny, store, path, port=0, key=ApiKey(KEY, where="the tests"))
+        with running(service) as server:
             yield server
 
 

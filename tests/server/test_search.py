@@ -154,7 +154,7 @@ def test_a_picture_is_that_of_the_page(served: Running) -> None:
     assert picture(first).tobytes() == page_image(hit.entry.metadata).tobytes()
     small = page_image(hit.entry.metadata, dpi=50)
     assert picture(served.client.get(path, params={"dpi": 50})).tobytes() == small.tobytes()
-    boxes = {"dpi": 50, "boxes": "0.1,0.2,0.5,0.3;0,0,1,1"}
+    boxes: dict[str, str | int] = {"dpi": 50, "boxes": "0.1,0.2,0.5,0.3;0,0,1,1"}
     drawn = draw_regions(small, [{"box": [0.1, 0.2, 0.5, 0.3]}, {"box": [0, 0, 1, 1]}], labels=False)
     assert picture(served.client.get(path, params=boxes)).tobytes() == drawn.tobytes()
     again = served.client.get(path, headers={"If-None-Match": first.headers["etag"]})

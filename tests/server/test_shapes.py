@@ -223,7 +223,11 @@ def test_an_image_that_cannot_be_read_is_named(served: Running, page: str) -> No
     [
         ("/pooling", {}, "the body lacks input or messages"),
         ("/pooling", {"input": "a", "task": "classify"}, 'task must be one of "token_embed"'),
-        ("/pooling", {"messages": [{"role": "user", "content": [{"type": "video", "text": "a"}]}]}, "type must be one of"),
+        (
+            "/pooling",
+            {"messages": [{"role": "user", "content": [{"type": "video", "text": "a"}]}]},
+            "type must be one of",
+        ),
         ("/score", {"text_1": "a"}, "the body lacks text_1 and text_2 or queries and documents"),
         ("/score", {"text_1": ["a", "b"], "text_2": ["a", "b", "c"]}, "got 2 and 3"),
         ("/v1/rerank", {"query": "a", "documents": []}, "documents must have at least 1 items"),
