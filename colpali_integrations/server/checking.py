@@ -147,7 +147,7 @@ def _check_object(value: dict[str, Any], schema: Schema, name: str) -> None:
         if key not in value:
             raise RequestError(400, f"{inside}{key} is missing: {_named(properties[key])}", "missing_field")
     together = schema.get("x-required-any")
-    if together and not any(all(value.get(key) is not None for key in keys) for keys in together):
+    if together and not any(all(key in value for key in keys) for keys in together):
         ways = " or ".join(" and ".join(keys) for keys in together)
         raise RequestError(400, f"{name} lacks {ways}", "missing_field")
     for key, item in value.items():

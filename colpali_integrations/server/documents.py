@@ -35,13 +35,13 @@ async def upload(request: Request, service: Service) -> Response:
     if kind != "multipart/form-data":
         raise RequestError(415, "send the file as multipart/form-data, such as curl -F file=@report.pdf", "not_a_form")
     async with request.form(max_files=1, max_fields=len(UPLOAD["properties"])) as form:
-        fields = {name: value for name, value in form.multi_items() if name != "file"}
+        fields: dict[str, Any] = {name: value for name, value in form.multi_items() if name != "file"}
         file = form.get("file")
         if not isinstance(file, UploadFile) or len(form.multi_items()) != len(fields) + 1:
             raise RequestError(400, "the form must have one file, in the field 'file'", "missing_field")
         check({**fields, "file": ""}, UPLOAD, "the form")
-        metadata = _metadata(fields.get("metadata"))
-        work = partial(_kept, service, file.file, file.filename or "", metadata, fields.get("document_id"))
+        metadata, document_id = _metadata(fields.get("metadata")), fields.get("document_id")
+        work = partial(_kept, service, file.file, file.filename or "", metadata, document_id)
         taken = await service.documents.run(work)
     location = {"Location": f"/v1/jobs/{taken.id}"}
     return JSONResponse(_shown(service, taken), 202, headers=location)

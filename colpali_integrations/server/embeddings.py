@@ -73,7 +73,7 @@ def _single(service: Service, body: Mapping[str, Any]) -> Response:
 
 
 def _pooled(service: Service, body: Mapping[str, Any]) -> Response:
-    contents = contents_of(body["input"]) if body.get("input") is not None else [_message(body["messages"])]
+    contents = contents_of(body["input"]) if "input" in body else [_message(body["messages"])]
     packed = body.get("encoding_format") == "base64"
     data = [
         {"index": index, "object": "pooling", "data": base64_floats(vectors) if packed else vectors.tolist()}

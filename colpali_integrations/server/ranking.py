@@ -64,7 +64,7 @@ def _reranked(service: Service, body: Mapping[str, Any], version: str) -> Respon
 
 
 def _scored(service: Service, body: Mapping[str, Any]) -> Response:
-    first, second = next(pair for pair in _PAIRS if all(body.get(name) is not None for name in pair))
+    first, second = next(pair for pair in _PAIRS if all(name in body for name in pair))
     queries, documents = contents_of(body[first]), contents_of(body[second])
     if any(query.image for query in queries):
         raise RequestError(400, f"{first}: a question is a text, got an image; the pages belong into {second}")

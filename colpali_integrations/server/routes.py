@@ -12,6 +12,7 @@ from starlette.routing import Route
 from colpali_integrations._version import __version__
 from colpali_integrations.server import documents, embeddings, ranking, search
 from colpali_integrations.server.bodies import UPLOADS
+from colpali_integrations.server.openapi import described
 from colpali_integrations.server.service import Service
 
 __all__ = ["TABLE", "Address", "routes"]
@@ -37,9 +38,15 @@ async def metrics(request: Request, service: Service) -> Response:
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+async def openapi(request: Request, service: Service) -> Response:
+    """This description."""
+    return JSONResponse(described(TABLE, needs_key=service.settings.key is not None))
+
+
 TABLE = (
     Address("GET", "/healthz", health),
     Address("GET", "/metrics", metrics),
+    Address("GET", "/openapi.json", openapi),
     Address("POST", "/v1/search", search.search),
     Address("GET", "/v1/pages/{id:path}/image", search.picture),
     Address("GET", "/v1/pages/{id:path}", search.page),

@@ -40,7 +40,7 @@ def _nullable(schema: Schema, description: str = "") -> dict[str, Any]:
     return {"anyOf": [*kinds, {"type": "null"}], **({"description": description} if description else {})}
 
 
-TEXT = {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT, "pattern": r"\S"}
+TEXT = {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT}  # and more than white space
 DATA_URI = {"type": "string", "x-prefix": "data:image/", "pattern": "^[dD][aA][tT][aA]:[iI][mM][aA][gG][eE]/"}
 MODEL = _nullable({"type": "string"}, "The name of the model, as /v1/models has it; another one is an error.")
 NUMBER = {"type": "number", "minimum": 0, "maximum": 1}
@@ -89,8 +89,8 @@ _PART = _any(_IMAGE_PART, _TEXT_PART)
 POOLING: Schema = {
     **_object(
         (),
-        input=_nullable(_TEXTS, "Questions, of which all vectors are returned."),
-        messages=_nullable(
+        input=_described(_TEXTS, "Questions, of which all vectors are returned."),
+        messages=_described(
             {
                 **_list(
                     _object(
@@ -126,7 +126,7 @@ SCORE: Schema = {
         (),
         model=MODEL,
         **{
-            name: _nullable(_SCORED, description)
+            name: _described(_SCORED, description)
             for name, description in {
                 "text_1": "One question, or as many as there are documents.",
                 "text_2": "Documents: texts, or content parts with text or image_url (a data URI).",

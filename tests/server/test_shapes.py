@@ -42,9 +42,10 @@ def openai_client(served: Running) -> Any:
 
 def test_openai_s_client_gets_pooled_vectors(openai_client: openai.OpenAI, coltiny: ColPali) -> None:
     expected = list(SingleVectors(coltiny).texts(TEXTS))
-    for options in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
-        answer = openai_client.embeddings.create(model="coltiny", input=TEXTS, **options)  # type: ignore[call-overload]
-        found = [one.embedding for one in answer.data]
+    ways: list[Any] = [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}]
+    for options in ways:
+        answer = openai_client.embeddings.create(model="coltiny", input=TEXTS, **options)
+        found: list[Any] = [one.embedding for one in answer.data]
         if options.get("encoding_format") == "base64":  # the client decodes its own default alone
             found = [np.frombuffer(base64.b64decode(one), "<f4").tolist() for one in found]
         assert found == expected

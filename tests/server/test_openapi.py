@@ -1,0 +1,73 @@
+"""The OpenAPI description, and the server's answers to what it permits and forbids."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colpali_integrations.server.checking import check, parsed
+from colpali_integrations.server.errors import RequestError
+from colpali_integrations.server.openapi import described
+from colpali_integrations.server.routes import TABLE
+from tests.server.conftest import KEY, Running, Start
+from tests.server.fuzz import fuzz
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+def test_every_address_is_described(served: Running, locked: Running) -> None:
+    description = served.client.get("/openapi.json").json()
+    operations = {(method.upper(), path) for path, some in description["paths"].items() for method in some}
+    assert operations == {(one.method, one.path.replace(":path", "")) for one in TABLE}
+    assert all(one["summary"] for some in description["paths"].values() for one in some.values())
+    assert "securitySchemes" not in description["components"]
+    assert locked.client.get("/openapi.json").status_code == 401
+    closed = locked.client.get("/openapi.json", headers={"Authorization": f"Bearer {KEY}"}).json()
+    assert closed["paths"]["/v1/search"]["post"]["security"] == [{"key": []}]
+    assert "security" not in closed["paths"]["/healthz"]["get"]
+
+
+def test_calls_that_the_description_permits_and_forbids_are_answered(start: Start, papers: Any) -> None:
+    """A few calls per address; `python -m tests.server.fuzz` makes thousands."""
+    statuses = fuzz(start(roots=[papers]).url, 6)
+    assert sum(statuses.values()) > 60
+    assert statuses[200] > 10
+    assert statuses[400] > 10
+
+
+@given(VALUES)
+def test_any_value_fits_a_schema_or_is_refused(value: Any) -> None:
+    bodies = described(TABLE, needs_key=False)["paths"]
+    assert bodies
+    for schema in ({"type": "integer", "minimum": 1}, {"anyOf": [{"type": "string"}, {"type": "null"}]}, {"enum": [1]}):
+        try:
+            check(value, schema, "the value")
+        except RequestError as error:
+            assert error.status == 400
+            assert str(error).startswith("the value ")
+        else:
+            assert schema.get("type") != "integer" or (value >= 1 and value == int(value))
+            assert "anyOf" not in schema or value is None or isinstance(value, str)
+            assert "enum" not in schema or value == 1
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40))
+def test_any_text_is_json_or_refused(text: bytes | str) -> None:
+    try:
+        parsed(text, "the text")
+    except RequestError as error:
+        assert error.status == 400
+
+
+def test_many_levels_end_soon() -> None:
+    began = time.monotonic()
+    with pytest.raises(RequestError, match="too many levels"):
+        parsed(b'{"a":' * 500_000, "the text")
+    assert time.monotonic() - began < 30
