@@ -4,8 +4,7 @@
     python -m benchmarks.server clients     # 32 clients in a closed loop, and one client alone
     python -m benchmarks.server killed      # kill -9 during uploads, 20 times; then every accepted page is looked for
 
-The server is a process of its own, started by the command; the index holds the 314 pages of the test set's PDFs or those
-of `--pdf`. All connections go to 127.0.0.1.
+The server is a process of its own, started by the command, with an index of 12 pages. All connections go to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -165,7 +164,8 @@ def killed(folder: Path, kills: int) -> None:
         until = time.monotonic() + 600
         while time.monotonic() < until:
             connection.request("GET", "/v1/documents")
-            listed = {one["document_id"]: one["pages"] for one in json.loads(connection.getresponse().read())["documents"]}
+            documents = json.loads(connection.getresponse().read())["documents"]
+            listed = {one["document_id"]: one["pages"] for one in documents}
             if all(listed.get(document) == pages for document in accepted):
                 break
             time.sleep(0.5)
