@@ -54,7 +54,6 @@ def serve(
         host=host, port=port, key=read_key(api_key_file), roots=root or (), allowed_hosts=allowed_host or ()
     )
     encoder = open_encoder(model, options, store)
-    encoder.load()  # before the store is made: a new store stays bound to its model
     with encoder, MultiVectorStore.open(store, model=encoder) as opened:
 
         def ready(url: str) -> None:
