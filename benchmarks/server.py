@@ -147,17 +147,18 @@ def upload(host: str, port: int, content: bytes) -> str | None:
 
 
 def killed(folder: Path, kills: int) -> None:
-    content, accepted, refused = PDF.read_bytes(), [], 0
-    pages = 12
+    content, accepted, cut, pages = PDF.read_bytes(), [], 0, 12
     for number in range(kills):
         with server(folder) as (process, host, port):
-            timer = threading.Timer(0.05 + number * 0.1, process.kill)
+            timer = threading.Timer(0.1 + number * 0.15, process.kill)
             timer.start()
             while process.poll() is None:
                 # Other bytes each time, so that every upload is encoded.
                 document = upload(host, port, content + f"\n% {number} {uuid.uuid4()}\n".encode())
-                accepted += [document] if document else []
-                refused += document is None
+                if document is None:
+                    cut += 1
+                    break
+                accepted.append(document)
             timer.join()
     with server(folder) as (process, host, port):
         connection = http.client.HTTPConnection(host, port)
@@ -175,7 +176,7 @@ def killed(folder: Path, kills: int) -> None:
     with MultiVectorStore.open(folder, model="coltiny", read_only=True) as store:
         sound = store.verify().ok
     print("| kills | uploads accepted | ended by a kill | accepted and lost | index sound |\n|---:|---:|---:|---:|---|")
-    print(f"| {kills} | {len(accepted)} | {refused} | {len(lost)} | {'yes' if sound else 'NO'} |")
+    print(f"| {kills} | {len(accepted)} | {cut} | {len(lost)} | {'yes' if sound else 'NO'} |")
 
 
 def main() -> None:

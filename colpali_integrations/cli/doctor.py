@@ -39,6 +39,7 @@ EXTRAS = {
     "cli": ("rich", "typer"),
     "plot": ("matplotlib",),
     "ray": ("ray",),
+    "serve": ("prometheus-client", "python-multipart", "starlette", "uvicorn"),
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _CUDA_DOCS = "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html"
