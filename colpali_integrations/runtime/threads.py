@@ -23,6 +23,8 @@ Lane: TypeAlias = Literal["queries", "pages"]
 
 # One run uses all cores. A second call can read and resize its pages meanwhile; a third would only take memory.
 _THREADS: dict[Lane, int] = {"queries": 4, "pages": 2}
+# Iterations over queries mostly wait for a run that they share (`batching`), so the more of them wait, the better.
+_ITERATING: dict[Lane, int] = {"queries": 32, "pages": 2}
 
 
 async def offload(call: Callable[[], T], lane: Lane, *, workers: int | None = None) -> T:
@@ -174,7 +176,7 @@ def in_thread(results: Iterator[T], lane: Lane = "pages") -> AsyncResults[T]:
 async def _in_thread(results: Iterator[T], lane: Lane) -> AsyncGenerator[T, None]:
     import asyncio
 
-    end = object()
+    end, workers = object(), _ITERATING[lane]
     busy = threading.Lock()  # a cancelled task leaves its thread inside the generator, which cannot be closed meanwhile
 
     def pull() -> Any:
@@ -186,10 +188,10 @@ async def _in_thread(results: Iterator[T], lane: Lane) -> AsyncGenerator[T, None
             getattr(results, "close", lambda: None)()
 
     try:
-        while (result := await offload(pull, lane)) is not end:
+        while (result := await offload(pull, lane, workers=workers)) is not end:
             yield result
     finally:
-        await asyncio.shield(offload(close, lane))
+        await asyncio.shield(offload(close, lane, workers=workers))
 
 
 @cache

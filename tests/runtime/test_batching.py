@@ -231,7 +231,7 @@ def test_concurrent_threads_share_runs(paligemma: ColPali) -> None:
 
 
 async def test_concurrent_tasks_share_runs(coltiny: ColPali) -> None:
-    sessions = CountingSessions(coltiny, others=4)  # the event loop has at least five threads
+    sessions = CountingSessions(coltiny, others=4)
     model = with_sessions(coltiny, sessions)
     expected = [next(coltiny.embed_queries(text, parallel=1)) for text in QUESTIONS]
 
