@@ -36,12 +36,14 @@ class _Call(Generic[Item, Result]):
         key: calls of equal key may share a batch.
         items: the items of the call.
         most: maximum number of items in a shared batch.
+        changed: wakes its thread, and no other of those that wait.
         outcome: the results or the error; None until the call has run.
     """
 
     key: Hashable
     items: Sequence[Item]
     most: int
+    changed: threading.Condition
     outcome: list[Result] | Exception | None = None
 
 
@@ -53,7 +55,7 @@ class Coalescer(Generic[Item, Result]):
         renew_after_forks(self)
 
     def _renew(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
         self._waiting: list[_Call[Item, Result]] = []
         self._busy = False
 
@@ -82,13 +84,11 @@ class Coalescer(Generic[Item, Result]):
         Raises:
             Exception: the error of `run`, or of `run_batch` with these items only.
         """
-        call: _Call[Item, Result] = _Call(key, items, most)
-        with self._changed:
+        call: _Call[Item, Result] = _Call(key, items, most, threading.Condition(self._lock))
+        with self._lock:
             self._waiting.append(call)
             try:
-                self._changed.wait_for(
-                    lambda: call.outcome is not None or (not self._busy and self._waiting[0] is call)
-                )
+                call.changed.wait_for(lambda: call.outcome is not None or (not self._busy and self._waiting[0] is call))
             except BaseException:  # Ctrl-C
                 self._leave(call)
                 raise
@@ -127,18 +127,26 @@ class Coalescer(Generic[Item, Result]):
                         call.outcome = list((run if call is batch[0] else run_batch)(call.items))
                     except Exception as error:
                         call.outcome = error
-                    with self._changed:
-                        self._changed.notify_all()
+                    with self._lock:
+                        call.changed.notify()
         finally:
-            with self._changed:
+            with self._lock:
                 # After a KeyboardInterrupt, calls without an outcome wait again, before the calls that arrived later.
                 self._waiting[:0] = [call for call in batch[1:] if call.outcome is None]
                 self._busy = False
-                self._changed.notify_all()
+                for call in batch[1:]:
+                    call.changed.notify()
+                self._wake_next()
 
     def _leave(self, call: _Call[Item, Result]) -> None:
         """Withdraw a call whose thread ends."""
-        with self._changed:
+        with self._lock:
             call.outcome = []
             self._waiting = [other for other in self._waiting if other is not call]
-            self._changed.notify_all()
+            call.changed.notify()
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        """Let the call that waits longest lead the next batch. The caller holds the lock."""
+        if self._waiting and not self._busy:
+            self._waiting[0].changed.notify()
