@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Result:
 
     file: str
     page: int
-    score: float
+    score: float = field(compare=False)  # the relevance from LangChain, the fused score from LlamaIndex
     text: str
 
 

@@ -34,6 +34,10 @@ class BoxAgreement:
         precision: share of the found area that is annotated, from 0 to 1; 0 without a found area.
         recall: share of the annotated area that is found, from 0 to 1; 0 without an annotated area.
         f1: harmonic mean of both (Dice's coefficient of the areas); 1 where neither side has an area.
+
+    Example:
+        >>> box_agreement([(0.0, 0.0, 0.5, 1.0)], [(0.25, 0.0, 0.5, 1.0)]).precision
+        0.5
     """
 
     precision: float
