@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from colpali_integrations.errors import InputError
+from colpali_integrations.evaluation.results import DECIMALS
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.maxsim import max_sim
@@ -90,7 +91,7 @@ class MtebModel:
             **task: mteb's further arguments, which are ignored.
 
         Returns:
-            Scores by the id of the page, by the id of the question.
+            Scores, rounded to five decimals as in `evaluate`, by the id of the page, by the id of the question.
         """
         rows = list(queries)
         asked = list(self.model.embed_queries([_text(row) for row in rows]))
@@ -100,7 +101,7 @@ class MtebModel:
             for row, scores in zip(rows[some], max_sim(asked[some], list(self._vectors)), strict=True):
                 id_ = str(row["id"])
                 among = None if top_ranked is None else set(top_ranked.get(id_, ()))
-                pairs = zip(self._ids, scores.tolist(), strict=True)
+                pairs = zip(self._ids, (round(score, DECIMALS) for score in scores.tolist()), strict=True)
                 kept = [(page, score) for page, score in pairs if among is None or page in among]
                 found[id_] = dict(sorted(kept, key=lambda one: (one[1], one[0]), reverse=True)[:top_k])
         return found

@@ -13,6 +13,8 @@ from colpali_integrations.evaluation.targets import Asked
 
 __all__ = ["Outcome", "Result", "Unit", "outcome", "results", "signed"]
 
+DECIMALS = 5
+"""Of scores, by which pages are ranked."""
 Unit: TypeAlias = Literal["questions", "documents"]
 
 
@@ -83,13 +85,16 @@ def signed(change: Mean) -> str:
 def outcome(asked: Asked, scores: Mapping[str, float], k: Sequence[int], kept: int) -> Outcome:
     """Judge the scores of one question. Of equal scores, the higher id comes first, as in trec_eval.
 
+    Scores are equal up to their fifth decimal: float32 products of equal pages may differ in their last bits, by the
+    place of a page among others.
+
     Args:
         asked: the question.
         scores: by id.
         k: the numbers of pages that count.
         kept: number of ids to keep in the ranking.
     """
-    ranked = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
+    ranked = sorted(scores.items(), key=lambda item: (round(item[1], DECIMALS), item[0]), reverse=True)
     ids = [id_ for id_, _ in ranked]
     values = {f"{name}@{most}": metric(ids, asked.grades, most) for most in k for name, metric in METRICS.items()}
     return Outcome(asked, ranked[:kept], rank_of_first(ids, asked.grades), values)

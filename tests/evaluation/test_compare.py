@@ -115,12 +115,13 @@ def test_ties_do_not_depend_on_the_store_s_order(coltiny: ColPali, tmp_path: Pat
     found = []
     for order in ("abcdef", "fedcba"):
         with MultiVectorStore.open(model=coltiny) as store:
-            [vectors] = coltiny.embed_texts(["low tide at six"])
+            vectors, other = coltiny.embed_texts(["low tide at six", "rates of tax"])
+            store.add([(Entry(id="0", text="rates of tax"), other)])  # a fusion scales from the lowest to the best
             store.add((Entry(id=id_, text="low tide"), vectors) for id_ in order)
             lines = [{"question": "tide", "answers": [{"id": "e"}]}]
             for hybrid in (False, 0.3):
                 [one] = evaluate(lines, store=store, k=2, hybrid=hybrid).results
-                assert [id_ for id_, _ in one.outcomes[0].ranking] == list("fedcba")
+                assert [id_ for id_, _ in one.outcomes[0].ranking] == list("fedcba0")
                 found.append(one.outcomes[0].values["ndcg@2"])
     assert found == [pytest.approx(0.6309297)] * 4
 
