@@ -158,6 +158,7 @@ def _outcomes(
 ) -> list[Outcome]:
     """What each question finds."""
     options = configuration.options(max(k), where if configuration.is_stored else None)
+    options = pages.store.decide_hybrid(options, pages.encoder(configuration))
     texts = [one.question.text for one in asked]
     vectors = pages.questions(configuration, texts)
     textless = [entry.id for entry in pages.entries.values() if not entry.has_text]
@@ -177,7 +178,7 @@ def _outcomes(
                 exact=exact,
             )
             found += [outcome(one, each, k, kept) for one, each in zip(asked[some], scores, strict=True)]
-            if configuration.is_stored and configuration.hybrid is False and len(scores) == len(asked):
+            if configuration.is_stored and not options.ranks_by_words and len(scores) == len(asked):
                 complete = all(len(each) == depth for each in scores)  # so they are exact, whatever the mode
                 pages.exact = scores if complete else pages.exact
     return found

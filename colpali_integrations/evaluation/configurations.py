@@ -39,7 +39,8 @@ class Configuration:
         first_vectors: number of those per page, for "ward".
         mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
         oversampling: the first stage hands on `oversampling * k` candidates.
-        hybrid: fuse with BM25 over the texts: True or "rrf" by ranks, a number as the weight of the text.
+        hybrid: fuse with BM25 over the texts: True or "rrf" by ranks, a number as the weight of the text; "auto" as
+            `MultiVectorStore.search` of a text has it, False for none.
 
     Raises:
         ConfigurationError: a field has an invalid value, or fields contradict each other.
@@ -60,7 +61,7 @@ class Configuration:
     first_vectors: int | None = None
     mode: Mode = "auto"
     oversampling: float | None = None
-    hybrid: Hybrid = False
+    hybrid: Hybrid = "auto"
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""

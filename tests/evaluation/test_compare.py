@@ -103,6 +103,19 @@ def test_float32_scores_the_vectors_of_the_model(store: MultiVectorStore, docume
         assert outcome.rank == stored.rank
 
 
+def test_a_configuration_without_hybrid_is_that_of_a_search_for_a_text(coltiny: ColPali) -> None:
+    texts = {"a": "low tide in the harbour", "b": "rates of tax", "c": "harbour dues and tax"}
+    lines = [{"question": "tax in the harbour", "answers": [{"id": "b"}]}]
+    with MultiVectorStore.open(model=coltiny) as store:
+        entries = [Entry(id=id_, text=text) for id_, text in texts.items()]
+        store.add(zip(entries, coltiny.embed_texts(texts.values()), strict=True))
+        found = {hybrid: store.search("tax in the harbour", hybrid=hybrid) for hybrid in ("auto", False)}
+        for given, hybrid in (({}, "auto"), ({"hybrid": "auto"}, "auto"), ({"hybrid": False}, False)):
+            [one] = evaluate(lines, store=store, k=1, **given).results
+            assert dict(one.outcomes[0].ranking) == {hit.id: pytest.approx(hit.score) for hit in found[hybrid]}
+    assert [hit.score for hit in found["auto"]] != [hit.score for hit in found[False]]
+
+
 def test_of_equal_scores_the_higher_id_comes_first(tmp_path: Path) -> None:
     with MultiVectorStore.open(model=made_up("one", dim=2)) as store:
         rows = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [1.0, 0.0], "d": [0.0, 1.0], "e": [0.5, 0.0]}
