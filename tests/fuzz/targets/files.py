@@ -12,7 +12,7 @@ from contextlib import closing
 from random import Random
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from colpali_integrations.pages._process import Reply, WorkerEndedError
 from colpali_integrations.pages.images import load_image
@@ -60,9 +60,14 @@ def exif(data: bytes) -> None:
         _PICTURE.save(written, format_, exif=bytes(block))
     except Exception:  # Pillow's writer reads the block of a TIFF itself
         return
-    with Image.open(written) as image:
-        size = image.size  # the block of a TIFF may replace its own size
-    assert load_image(written.getvalue()).size in (size, size[::-1])
+    try:
+        with Image.open(written) as image:
+            size = image.size  # the block of a TIFF may replace its own size
+    except UnidentifiedImageError:  # and all else that makes it one
+        size = None
+    loaded = load_image(written.getvalue())
+    assert size is not None
+    assert loaded.size in (size, size[::-1])
 
 
 _EXIF = (b"II*\0\x08\0\0\0\x01\0", b"MM\0*\0\0\0\x08\0\x01")
