@@ -87,6 +87,7 @@ def _kept(
 ) -> Job:
     """Write a file and its job to the disk, after checking that the file can be opened."""
     uploads = service.jobs.uploads
+    service.store.require_pages(service.model)  # a model that answers questions may make pages with other settings
     if document_id is not None and not uploads.of_document(document_id):
         raise RequestError(
             404,

@@ -11,7 +11,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from colpali_integrations._logs import package_logger
-from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError, ModelError, StoreError
+from colpali_integrations.errors import (
+    ColPaliError,
+    ConfigurationError,
+    FingerprintError,
+    InputError,
+    ModelError,
+    StoreError,
+)
 
 __all__ = ["RequestError", "answer", "handlers", "problem"]
 
@@ -49,6 +56,8 @@ def answer(error: ColPaliError) -> Response:
         return problem(error.status, str(error), error.code, error.headers)
     if isinstance(error, InputError | ConfigurationError):
         return problem(400, str(error))
+    if isinstance(error, FingerprintError):
+        return problem(409, str(error))
     if isinstance(error, StoreError | ModelError):
         logger.warning("a request failed: %s", error)
         return problem(503, str(error), headers={"Retry-After": "5"})

@@ -54,6 +54,7 @@ _REFUSALS = {
     "403": "The page may not be shown, or a web page of another origin asks.",
     "404": "There is no such model, page, document or job.",
     "408": "The body did not come in time.",
+    "409": "The server's model makes pages with other settings than those of the index.",
     "410": "The file of the page is missing or has changed.",
     "413": "The body, the file or its number of pages is too large.",
     "415": "The body has another type.",

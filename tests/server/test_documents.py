@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.errors import StoreError
+from colpali_integrations.errors import FingerprintError, StoreError
 from colpali_integrations.server.documents import file_name
 from colpali_integrations.server.uploads import Uploads
 from colpali_integrations.stores import MultiVectorStore, index_documents, ingest
@@ -168,6 +168,19 @@ def test_a_store_that_cannot_be_written_is_tried_again(
     monkeypatch.setattr(server.store, "add", failing)
     job = ended(server.client, send(server.client, papers / "report.pdf"))
     assert (job["state"], job["error"], len(server.store), failures) == ("done", None, 2, [])
+
+
+def test_pages_of_other_settings_are_refused_before_they_are_accepted(
+    server: Running, papers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_settings(model: object) -> None:
+        raise FingerprintError("the index was made at precision float32, and the model has int8")
+
+    monkeypatch.setattr(server.store, "require_pages", other_settings)
+    answer = send(server.client, papers / "report.pdf")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
+    assert "precision float32" in answer.json()["message"]
+    assert files_in(folder_of(server)) == []
 
 
 def test_a_document_can_be_deleted_while_it_is_stored(server: Running, papers: Path, monkeypatch: Any) -> None:
