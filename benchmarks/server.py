@@ -150,7 +150,7 @@ def killed(folder: Path, kills: int) -> None:
     content, accepted, cut, pages = PDF.read_bytes(), [], 0, 12
     for number in range(kills):
         with server(folder) as (process, host, port):
-            timer = threading.Timer(0.1 + number * 0.15, process.kill)
+            timer = threading.Timer(0.5 + number * 0.15, process.kill)
             timer.start()
             while process.poll() is None:
                 # Other bytes each time, so that every upload is encoded.
