@@ -7,7 +7,7 @@ merged export do, and a single one has one session for both.
 
 A lone run has all cores. Its threads wait for each other at every operator, and lose more when other programs take a
 core from one of them. So several runs at once on a CPU share the cores: they call one session with fewer threads per
-run, most often one (`benchmarks/results/under_load.md`). The two kinds of sessions have copies of the weights of their
+run, most often one (`benchmarks.under_load` measures it). The two kinds of sessions have copies of the weights of their
 own, and a kind that was loaded but never run is released when the other one is needed.
 """
 
