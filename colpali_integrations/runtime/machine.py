@@ -61,7 +61,7 @@ def byte_instructions(cpu_info: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]
 @cache
 def _cpu_quota(root: Path) -> float | None:
     """The least CPU seconds per second that a control group of this process permits; None without a limit."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError):
         return min(_all_quotas(root), default=None)
     return None
 
@@ -70,6 +70,8 @@ def _all_quotas(root: Path) -> Iterator[float]:
     mounts = list(_cgroup_mounts(root))
     # Each line of cgroup is "4:cpu,cpuacct:/group", and "0::/group" in version 2.
     for line in (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.count(":") < 2:
+            continue
         _, controllers, group = line.split(":", 2)
         for version_2, top, folder in mounts:
             if not controllers if version_2 else "cpu" in controllers.split(","):
@@ -84,7 +86,9 @@ def _cgroup_mounts(root: Path) -> Iterator[tuple[bool, str, str]]:
     text = (root / "proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     for line in text.splitlines():
         place, _, kind = line.partition(" - ")
-        top, folder = place.split()[3:5]
+        if len(place.split()) < 5 or len(kind.split()) < 3:
+            continue
+        top, folder = (one.replace("\\040", " ") for one in place.split()[3:5])  # a space in a name
         name, _, options = kind.split()[:3]
         if name == "cgroup2" or (name == "cgroup" and "cpu" in options.split(",")):
             yield name == "cgroup2", top, folder
@@ -102,7 +106,7 @@ def _quotas(mount: Path, top: str, group: str, version_2: bool) -> Iterator[floa
     # In a container the path may be that of the machine, which the mount does not show.
     below = PurePosixPath(group).relative_to(top) if PurePosixPath(group).is_relative_to(top) else PurePosixPath()
     for depth in range(len(below.parts), -1, -1):
-        with suppress(OSError, ValueError, ZeroDivisionError):
+        with suppress(OSError, ValueError, ArithmeticError):  # ArithmeticError: a period of 0, a quota of 400 digits
             yield from _quota_of(mount.joinpath(*below.parts[:depth]), version_2)
 
 

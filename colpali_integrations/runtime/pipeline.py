@@ -25,8 +25,8 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 
 from colpali_integrations._failures import item_error
 from colpali_integrations._logs import package_logger
-from colpali_integrations._options import checked_whole
-from colpali_integrations.errors import ColPaliError, EncodingError
+from colpali_integrations._options import checked_whole, shown
+from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError
 
 __all__ = ["Failure", "OnError", "Stage", "checked_batching", "run_in_order", "run_inline", "run_stage"]
 
@@ -34,6 +34,8 @@ logger = package_logger(__name__)
 
 OnError: TypeAlias = Literal["raise", "skip"] | Callable[[ColPaliError], None]
 """Treatment of an item that fails: raise its error, skip it with a log entry, or pass its error to a function."""
+
+_MOST_WORKERS = 1024  # each is a thread
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
@@ -44,14 +46,19 @@ def checked_batching(batch_size: object, parallel: object) -> tuple[int | None, 
     """The options `batch_size` and `parallel` as whole numbers, or None.
 
     Raises:
-        ConfigurationError: `batch_size` is below 1, `parallel` below 0, or one is no whole number.
+        ConfigurationError: `batch_size` is below 1, `parallel` is below 0 or above 1,024, or one is no whole number.
 
     Example:
         >>> checked_batching(4.0, None)
         (4, None)
     """
     size = None if batch_size is None else checked_whole(batch_size, "batch_size")
-    return size, None if parallel is None else checked_whole(parallel, "parallel (0: one per core)", 0)
+    if parallel is None:
+        return size, None
+    workers = checked_whole(parallel, "parallel (0: one per core)", 0)
+    if workers > _MOST_WORKERS:
+        raise ConfigurationError(f"parallel must be at most {_MOST_WORKERS:,} (0: one per core), got {shown(parallel)}")
+    return size, workers
 
 
 @dataclass(frozen=True)

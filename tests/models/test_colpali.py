@@ -264,7 +264,9 @@ def test_spelled_out_special_tokens_stay_text(paligemma: ColPali, spelled: str) 
     np.testing.assert_array_equal(ids[-11:], plain[-11:])
 
 
-@pytest.mark.parametrize("bad", [{"parallel": -1}, {"batch_size": 0}, {"batch_size": -3}, {"on_error": "ignore"}])
+@pytest.mark.parametrize(
+    "bad", [{"parallel": -1}, {"parallel": 10**30}, {"batch_size": 0}, {"batch_size": -3}, {"on_error": "ignore"}]
+)
 def test_invalid_options_are_refused(coltiny: ColPali, bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         list(coltiny.embed_images(PAGES, **bad))

@@ -85,6 +85,12 @@ def quota_files(folder: str, microseconds: int) -> dict[str, str]:
         ),
         pytest.param(CGROUP, "0::/../other\n", {"": "400000 100000"}, 4, id="a group outside of the mount"),
         pytest.param(CGROUP, "0::/\n", {"": "damaged"}, 64, id="a file of another form"),
+        pytest.param(CGROUP, "0::/\n", {"": f"{10**400} 100000"}, 64, id="a quota of 400 digits"),
+        pytest.param(CGROUP, "0::/\n", {"": "100000 0"}, 64, id="a period of 0"),
+        pytest.param(f"odd\n{CGROUP}", "odd\n0::/\n", {"": "200000 100000"}, 2, id="odd lines beside the right ones"),
+        pytest.param(
+            CGROUP.replace("/cgroup ", "/c\\040group "), "0::/\n", {"../c group": "200000 100000"}, 2, id="a space"
+        ),
         pytest.param("damaged\n", "0::/\n", {"": "100000 100000"}, 64, id="mounts of another form"),
         pytest.param(CGROUP, "damaged\n", {"": "100000 100000"}, 64, id="groups of another form"),
     ],
