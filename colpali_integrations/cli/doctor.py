@@ -38,6 +38,7 @@ EXTRAS = {
     "qdrant": ("qdrant-client",),
     "cli": ("rich", "typer"),
     "plot": ("matplotlib",),
+    "evaluate": ("pyarrow",),
     "ray": ("ray",),
     "serve": ("prometheus-client", "python-multipart", "starlette", "uvicorn"),
 }

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations._options import checked_whole
+from colpali_integrations._options import checked_whole, shown
 from colpali_integrations.errors import InputError
 from colpali_integrations.scoring._blocks import LIMITS, Limits, blocks
 
@@ -299,9 +299,9 @@ def relevance(
         >>> relevance(np.array([1.5, -0.1, 2.1]), query).tolist()
         [0.75, 0.0, 1.0]
     """
-    if not (np.isfinite(best_match) and best_match > 0):
-        raise InputError(f"best_match must be positive, got {best_match}")
+    if not 0 < best_match <= sys.float_info.max:
+        raise InputError(f"best_match must be positive, got {shown(best_match)}")
     lengths = np.linalg.norm(as_multi_vector(query_vectors, "query_vectors").astype(np.float64), axis=1)
-    bound = best_match * float(lengths.sum())
+    bound = float(best_match) * float(lengths.sum())
     parts = np.clip(np.asarray(score, np.float64) / bound if bound > 0 else np.zeros_like(score, np.float64), 0, 1)
     return parts if isinstance(score, np.ndarray) and score.ndim else float(parts)

@@ -161,6 +161,7 @@ class StoredModel:
         fields = typed_fields(values, _TYPES)
         if not 0 < (best := fields.get("best_match", 1.0)) <= sys.float_info.max:
             raise TypeError(f"best_match is {shown(best)}")
+        fields["best_match"] = float(best)  # NumPy refuses integers of more than 64 bits
         return cls(**fields, fingerprint=Fingerprint.from_dict(values["fingerprint"]))
 
     def __str__(self) -> str:

@@ -27,9 +27,12 @@ SHOWN = r"a\x1b[2J\x9b2J\nERROR forged\r\u2028\u202eb\u2066[bold red]c[/] :bug:\
 # What a file system and a store take of it.
 NAME = HOSTILE.replace("\udcff", "").replace("/", "")
 UNSAFE = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2028, 0x2066, 0xDCFF)} - {"\n"}
-RUN = ("index", "search", "list", "info", "delete", "prune", "remove", "verify", "repair", "backup", "models")
-# `doctor`, `export` and `quantize` print names of models and of the caller's own folders, by the same functions.
-BY_DISPLAY = ("doctor", "export", "quantize")
+RUN = (
+    *("index", "search", "list", "info", "delete", "prune", "remove", "verify", "repair", "backup", "models"),
+    *("compress", "evaluate"),
+)
+# These print names of models and of the caller's own folders, by the same functions.
+BY_DISPLAY = ("doctor", "export", "quantize", "serve")
 
 
 def assert_safe(text: str) -> None:
@@ -62,6 +65,8 @@ def test_commands_print_hostile_names_safely(
     command: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, documents = str(folder / "store"), folder / "documents"
+    questions = folder / "questions.jsonl"
+    questions.write_text(json.dumps({"question": NAME, "source": f"other {NAME}", "page": 1}), encoding="utf-8")
     arguments = {
         "index": [str(documents), "--store", store],
         "search": ["forged", "--store", store, "--hybrid"],  # the words of the text are a match
@@ -70,6 +75,8 @@ def test_commands_print_hostile_names_safely(
         "remove": ["--store", store, "--document-id", NAME],
         "backup": [store, str(folder / NAME.replace("/", ""))],
         "models": [],
+        "compress": [store, "--sample", "1"],
+        "evaluate": [str(questions), "--store", store],
     }.get(command, [store])
     for debug in ([], ["--debug"]):
         run([command, *arguments, *debug])

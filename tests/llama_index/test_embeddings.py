@@ -70,12 +70,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_other_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No other embedding model is resolved: not OpenAI's by Settings, not CLIP by the multimodal index."""
+    before = set(sys.modules)  # other tests call the server by OpenAI's client
     monkeypatch.setattr(Settings, "_embed_model", None)
     monkeypatch.setenv("OPENAI_API_KEY", "")
     monkeypatch.delenv("IS_TESTING", raising=False)
     yield
     assert Settings._embed_model is None
-    assert not {"openai", "clip", "torch", "llama_index.embeddings"} & sys.modules.keys()
+    assert not {"openai", "clip", "torch", "llama_index.embeddings"} & (sys.modules.keys() - before)
 
 
 # -- kinds of images ------------------------------------------------------------------------------------------------

@@ -128,6 +128,7 @@ def test_relevance_is_the_part_of_the_highest_possible(seed: int, n: int, best_m
     assert ((found >= 0) & (found <= 1)).all()
     assert found[1] == pytest.approx(max(0.0, scores[1] / (best_match * lengths.sum())), abs=1e-9)
     assert relevance(float(scores[1]), query, best_match=best_match) == pytest.approx(found[1])
+    assert relevance(1.0, query, best_match=10**30) < 1e-29  # an integer of more than 64 bits
 
 
 def test_relevance_of_unit_vectors_is_the_mean_best_cosine() -> None:
@@ -139,7 +140,7 @@ def test_relevance_of_unit_vectors_is_the_mean_best_cosine() -> None:
     assert relevance(1.0, np.zeros((2, 4))) == 0.0
 
 
-@pytest.mark.parametrize("best_match", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("best_match", [0.0, -1.0, float("nan"), float("inf"), 10**400])
 def test_no_relevance_of_an_impossible_bound(best_match: float) -> None:
     with pytest.raises(InputError, match="best_match"):
         relevance(1.0, np.eye(2), best_match=best_match)

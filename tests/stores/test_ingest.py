@@ -20,7 +20,7 @@ from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, InputError, QueryError, StoreError
 from colpali_integrations.pages import PagedDocument
 from colpali_integrations.pages.identity import text_key
-from colpali_integrations.pages.pdf import Pdf, open_pdf
+from colpali_integrations.pages.pdf import Pdf, open_named_pdf
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores import (
     DocumentSource,
@@ -112,11 +112,11 @@ def test_copies_in_one_run_are_opened_once_to_plan_and_once_to_read(
     second = Path(shutil.copy(first, tmp_path / "second.pdf"))
     opened: list[Any] = []
 
-    def counted(path: Any, **options: Any) -> Pdf:
+    def counted(path: Any, *names: Any, **options: Any) -> Pdf:
         opened.append(path)
-        return open_pdf(path, **options)
+        return open_named_pdf(path, *names, **options)
 
-    monkeypatch.setattr("colpali_integrations.pages.document.open_pdf", counted)
+    monkeypatch.setattr("colpali_integrations.pages.document.open_named_pdf", counted)
     documents: list[PagedDocument] = []
 
     class Recorded(DocumentSource):
