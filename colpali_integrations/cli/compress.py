@@ -10,10 +10,12 @@ import typer
 from typer import Argument, Option
 
 from colpali_integrations.cli import display
-from colpali_integrations.cli.common import require_store
+from colpali_integrations.cli.common import ExitCode, require_store
 from colpali_integrations.cli.doctor import size_text
 from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, given_path
 from colpali_integrations.cli.study_page import study_page
+from colpali_integrations.evaluation import Questions, read_questions
+from colpali_integrations.evaluation.targets import find_answers
 from colpali_integrations.stores import (
     CompressionStudy,
     MultiVectorStore,
@@ -24,7 +26,7 @@ from colpali_integrations.stores import (
 )
 from colpali_integrations.stores.settings import Datatype
 
-__all__ = ["compress", "read_questions"]
+__all__ = ["compress"]
 
 
 def compress(
@@ -32,8 +34,12 @@ def compress(
     sample: Annotated[int | None, Option(min=1, metavar="N", help="Measure on N pages, and change nothing.")] = None,
     questions: Annotated[
         Path | None,
-        Option(metavar="FILE", parser=given_path, help='JSON lines: {"question": ..., "source": ..., "page": ...}.'),
+        Option(metavar="FILE", parser=given_path, help="Your questions, as `evaluate` takes them, with --sample."),
     ] = None,
+    on_error: Annotated[
+        str, Option(metavar="ACTION", help="raise or skip: questions whose pages the index does not have.")
+    ] = "raise",
+    first_page: Annotated[int, Option(min=0, max=1, metavar="N", help="The first page in FILE: 1 or 0.")] = 1,
     model: Annotated[
         str | None,
         Option("--model", "-m", metavar="NAME", help="That encodes the questions. Default: the store's."),
@@ -70,12 +76,20 @@ def compress(
         )
     if sample is None and (questions is not None or html is not None):
         raise typer.BadParameter("--questions and --html are for --sample")
+    if questions is None and (on_error != "raise" or first_page != 1):
+        raise typer.BadParameter("--on-error and --first-page are for --questions")
     with display.CountProgress("Compressing", quiet=quiet or sample is not None) as copied:
         if sample is not None:
             require_store(store)
+            read = None if questions is None else read_questions(questions, first_page=first_page)
             with MultiVectorStore.open(store, model=model, read_only=True) as opened:
-                study = _study(opened, sample, questions, quiet=quiet)
+                asked, problems = (None, []) if read is None else _found(read, opened, on_error)
+                study = _study(opened, sample, asked, quiet=quiet)
             _tell_study(study, store, recall, html, quiet=quiet, as_json=as_json)
+            for problem in problems:
+                display.note(f"Left out: {problem}")
+            if problems:
+                raise typer.Exit(ExitCode.INCOMPLETE)
         elif chosen:
             report = compress_store(
                 store, datatype=datatype, pool_factor=pool_factor, delete_old=delete_old, progress=copied
@@ -102,10 +116,18 @@ def _tell(report: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
             display.note(f"The former index is in {report['old_path']}; --delete-old removes it.")
 
 
-def _study(store: MultiVectorStore, sample: int, questions: Path | None, *, quiet: bool) -> CompressionStudy:
-    asked = None if questions is None else read_questions(questions)
+def _found(questions: Questions, store: MultiVectorStore, on_error: str) -> tuple[list[SampleQuestion], list[str]]:
+    """The questions with their entries, and the problems of those that are left out."""
+    entries = {entry.id: entry for entry in store.scroll()}
+    found, problems = find_answers(questions, entries, store.where, on_error)  # type: ignore[arg-type]  # it is checked
+    return [SampleQuestion(text=one.question.text, grades=one.grades) for one in found], problems
+
+
+def _study(
+    store: MultiVectorStore, sample: int, questions: list[SampleQuestion] | None, *, quiet: bool
+) -> CompressionStudy:
     with display.CountProgress("Measuring", quiet=quiet) as progress:
-        return measure_compression(store, sample=sample, questions=asked, progress=progress)
+        return measure_compression(store, sample=sample, questions=questions, progress=progress)
 
 
 def _tell_study(
@@ -134,7 +156,7 @@ def _table(study: CompressionStudy) -> tuple[list[str], list[list[str]]]:
     ]
     rows = [
         [
-            way.datatype,
+            way.datatype if way.is_compressed else f"{way.datatype} (as it is)",
             str(way.pool_factor),
             f"{way.bytes_per_page:,.0f}",
             f"{way.recall:.3f}",
@@ -146,49 +168,23 @@ def _table(study: CompressionStudy) -> tuple[list[str], list[list[str]]]:
 
 
 _ORIGIN = {
-    "questions": "your questions",
-    "text": "questions made of words of the pages",
-    "vectors": "questions made of vectors of the pages, which have no text",
+    "questions": "of yours",
+    "text": "made of words of the pages",
+    "vectors": "made of vectors of the pages, which have no text",
 }
 
 
 def _advice(study: CompressionStudy, store: Path, recall: float) -> str:
     best = study.recommended(recall)
+    pages, questions = display.number(study.pages, "page"), display.number(study.questions, "question")
     measured = (
-        f"{display.number(study.pages, 'page')}, {study.questions} x {_ORIGIN[study.asked]}. Each way has the highest "
-        "recall of its size; recall falls with the number of pages."
+        f"Measured on {pages} with {questions} {_ORIGIN[study.asked]}. Each way has the highest recall of its size; "
+        "recall falls with the number of pages."
     )
-    if best.datatype == "float16" and best.pool_factor == 1:
+    if not best.is_compressed:
         return f"{measured} None reaches a recall of {recall:g}: leave the index as it is."
     pooling = f" --pool-factor {best.pool_factor}" if best.pool_factor > 1 else ""
     return (
         f"{measured} The smallest with a recall of {recall:g}: colpali-integrations compress {store} "
         f"--datatype {best.datatype}{pooling}"
     )
-
-
-def read_questions(file: Path) -> list[SampleQuestion]:
-    """Read questions from JSON lines with the keys question, source and page.
-
-    Raises:
-        typer.BadParameter: the file cannot be read, or a line is something else.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"--questions {file} cannot be read: {error}") from error
-    found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-            text, source, page = (values[name] for name in ("question", "source", "page"))
-        except (KeyError, TypeError, ValueError, RecursionError):
-            text = source = page = None
-        if not (isinstance(text, str) and text.strip() and isinstance(source, str) and type(page) is int):
-            raise typer.BadParameter(
-                f'{file}, line {number}: expected {{"question": text, "source": text, "page": number}}'
-            )
-        found.append(SampleQuestion(text=text, source=source, page=page))
-    return found

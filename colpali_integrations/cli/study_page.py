@@ -40,7 +40,8 @@ def study_page(study: CompressionStudy, best: Compression, recall: float) -> str
 
 
 def _row(way: Compression, asked: bool, *, marked: bool) -> str:
-    cells = [escape(way.datatype), str(way.pool_factor), f"{way.bytes_per_page:,.0f}", f"{way.recall:.3f}"]
+    name = way.datatype if way.is_compressed else f"{way.datatype} (as it is)"
+    cells = [escape(name), str(way.pool_factor), f"{way.bytes_per_page:,.0f}", f"{way.recall:.3f}"]
     if asked:
         cells.append("" if way.ndcg is None else f"{way.ndcg:.3f}")
     mark = ' class="best"' if marked else ""

@@ -11,11 +11,12 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from colpali_integrations._options import checked_number, checked_whole
-from colpali_integrations.errors import StoreError
+from colpali_integrations._options import checked_number, checked_whole, shown
+from colpali_integrations.errors import InputError, StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.maxsim import max_sim, top_pages
 from colpali_integrations.scoring.pooling import group_means, hierarchical_groups
+from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.settings import Datatype, Settings
 from colpali_integrations.stores.store import MultiVectorStore
@@ -31,21 +32,32 @@ _NOISE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class SampleQuestion:
-    """A question with the page that answers it.
+    """A question with the pages that answer it; `evaluation.wanted_ids` finds their ids.
 
     Attributes:
         text: of the question.
-        source: the page's document, as the store's metadata name it: `source`, `file_name` or `file_path`.
-        page: the page's number, from 1.
+        grades: how well an entry answers, above 0, by its id; at least one.
+
+    Raises:
+        InputError: there is no grade, or one that is not above 0.
 
     Example:
-        >>> SampleQuestion(text="diverging palettes", source="report.pdf", page=1).page
-        1
+        >>> from colpali_integrations.evaluation import read_questions, wanted_ids
+        >>> asked = read_questions([{"question": "diverging palettes", "source": "report.pdf", "page": 1}])
+        >>> with MultiVectorStore.open("my-index") as store:
+        ...     found = wanted_ids(asked, store)
+        >>> questions = [SampleQuestion(text=one.text, grades=ids) for one, ids in zip(asked, found, strict=True)]
+        >>> questions[0].text, list(questions[0].grades.values())
+        ('diverging palettes', [1.0])
     """
 
     text: str
-    source: str
-    page: int
+    grades: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        """Refuse invalid values."""
+        if not self.grades or not all(0 < grade < math.inf for grade in self.grades.values()):
+            raise InputError(f"the question {shown(self.text)} needs the grade, above 0, of at least one entry")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +67,7 @@ class Compression:
     Attributes:
         datatype: of the vectors.
         pool_factor: vectors per stored mean.
-        bytes_per_page: of all files of the store, on average.
+        bytes_per_page: of all files of the store, on average, without the free space that removed pages left.
         recall: the share of the exact best ten among the best ten, in [0, 1].
         ndcg: nDCG@10 of the questions, in [0, 1]; None without questions.
 
@@ -70,6 +82,11 @@ class Compression:
     bytes_per_page: float
     recall: float
     ndcg: float | None = None
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it differs from the uncompressed way, that of the store as it is."""
+        return self.datatype != "float16" or self.pool_factor > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +120,13 @@ class CompressionStudy:
         return min((way for way in self.ways if way.recall >= least), key=lambda way: way.bytes_per_page)
 
     def front(self) -> list[Compression]:
-        """The ways that no smaller way equals in recall, by falling bytes."""
+        """The store's own way, to compare with, and the ways that no smaller way equals in recall, by falling bytes."""
         best: list[Compression] = []
+        highest = -1.0
         for way in sorted(self.ways, key=lambda one: (one.bytes_per_page, -one.recall)):
-            if not best or way.recall > best[-1].recall:
+            if way.recall > highest or not way.is_compressed:
                 best.append(way)
+                highest = max(highest, way.recall)
         return best[::-1]
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +148,7 @@ def measure_compression(
         store: uncompressed, so that exact scores are those of the model.
         sample: number of entries, chosen at random. Recall falls with the number of pages that compete: take as many as
             time allows.
-        questions: of the user, with the pages that answer them, which join the sample. Without them, questions are
+        questions: of the user, with the entries that answer them, which join the sample. Without them, questions are
             made of the pages: some words of a text layer in a row, or vectors with noise where pages have no text.
         seed: of the choice.
         progress: called with the numbers of measured and of all ways.
@@ -138,7 +157,7 @@ def measure_compression(
         The ways, the store's own first.
 
     Raises:
-        StoreError: the store is empty or compressed, is not in a folder, or has no page of any question.
+        StoreError: the store is empty or compressed, is not in a folder, or lacks an entry that a question names.
         ConfigurationError: sample is below 1, or the model of the store is not registered here.
 
     Example:
@@ -159,7 +178,7 @@ def measure_compression(
     for number, pages in enumerate(drawn.kept(ways)):
         settings = ways[number]
         scores = np.stack([max_sim(query, [vectors for _, vectors in pages]) for query in drawn.queries])
-        size = np.mean([rows for rows, _ in pages]) + drawn.rest
+        size = np.mean([rows for rows, _ in pages]) + drawn.rest(settings)
         way = Compression(
             datatype=settings.datatype,
             pool_factor=settings.pool_factor,
@@ -185,7 +204,6 @@ class _Sample:
         pages: float32 (n, dim) each.
         queries: float32 (n, dim) each.
         asked: see `CompressionStudy`.
-        rest: bytes per page of everything but the vectors.
     """
 
     def __init__(
@@ -194,8 +212,8 @@ class _Sample:
         everything = list(store.scroll())
         if not everything:
             raise StoreError(f"{store.where} is empty: there is nothing to measure")
-        wanted = [] if questions is None else _answers(everything, questions, store.where)
-        chosen = {entry.id: entry for _, entry in wanted}
+        wanted = list(questions or ())
+        chosen = _answers(everything, wanted, store.where)
         others = [entry for entry in everything if entry.id not in chosen]
         chosen |= {entry.id: entry for entry in random.sample(others, max(0, min(len(others), size - len(chosen))))}
         vectors = store.vectors(chosen)
@@ -206,13 +224,13 @@ class _Sample:
         }
         self.entries, self.pages = [entry for entry, _ in found.values()], [array for _, array in found.values()]
         self._unit = store.model.unit_length
-        total = store.info().bytes
-        if total is None:
+        if not isinstance(store._engine, FolderEngine):
             raise StoreError(f"{store.where} has no files: measure a store in a folder (path=)")
-        self.rest = max(0.0, total / len(everything) - float(np.mean([2 * page.size for page in self.pages])))
-        positions = {id_: position for position, id_ in enumerate(found)}
-        self._right = [positions.get(entry.id) for _, entry in wanted]
-        self.asked, self.queries = self._questions(store, [one.text for one, _ in wanted], random)
+        self._rest = store._engine.fixed_bytes() / len(everything)
+        self._gain = store._engine.packing_gain(list(found))
+        # By position; without the answers that another process has just removed.
+        self._grades = [np.array([one.grades.get(id_, 0.0) for id_ in found]) for one in wanted]
+        self.asked, self.queries = self._questions(store, [one.text for one in wanted], random)
         self._exact = np.stack([max_sim(query, self.pages) for query in self.queries])
 
     def _questions(self, store: MultiVectorStore, texts: Sequence[str], random: Random) -> tuple[str, list[Float32]]:
@@ -252,6 +270,10 @@ class _Sample:
                 rows = [code.encode(page) for page in pooled[way.pool_factor]]
                 yield [(one.nbytes, code.decode(one)) for one in rows]
 
+    def rest(self, way: Settings) -> float:
+        """Bytes per page of everything but the vectors, without free space; compressed stores pack their texts."""
+        return self._rest - (self._gain if way.is_compressed else 0.0)
+
     def _pooled(self, page: Float32, entry: Entry, way: Settings) -> Float32:
         if way.pool_factor == 1 or not entry.is_page:
             return page
@@ -268,27 +290,25 @@ class _Sample:
         return round(float(np.mean(shares)), 4)
 
     def ndcg(self, scores: NDArray[Any]) -> float | None:
-        """The mean of 1 / log2(1 + place) over questions whose page is among the best ten."""
+        """The mean over the questions of nDCG@10, with the grades as gains."""
         if self.asked != "questions":
             return None
-        gains = []
-        for right, found in zip(self._right, scores, strict=True):
-            places = np.flatnonzero(top_pages(found, 10) == right)
-            gains.append(1 / math.log2(2 + places[0]) if len(places) else 0.0)
-        return round(float(np.mean(gains)), 4)
+        found = [
+            _gain(grades[top_pages(one, 10)]) / (_gain(-np.sort(-grades)[:10]) or 1.0)
+            for grades, one in zip(self._grades, scores, strict=True)
+        ]
+        return round(float(np.mean(found)), 4)
 
 
-def _answers(
-    entries: Sequence[Entry], questions: Sequence[SampleQuestion], where: str
-) -> list[tuple[SampleQuestion, Entry]]:
-    """Each question with the entry of its page; questions about pages that are not in the store are left out."""
-    pages: dict[tuple[str, int], Entry] = {}
-    for entry in entries:
-        for key in ("source", "file_path", "file_name"):
-            name = entry.metadata.get(key)
-            if isinstance(name, str) and entry.page is not None:
-                pages.setdefault((name, entry.page), entry)
-    found = [(one, pages[one.source, one.page]) for one in questions if (one.source, one.page) in pages]
-    if not found:
-        raise StoreError(f"{where} has no page of any of the {len(questions)} questions; name sources as `list` does")
-    return found
+def _gain(grades: NDArray[Any]) -> float:
+    """The discounted sum of grades, the best place first."""
+    return float((grades / np.log2(np.arange(2, len(grades) + 2))).sum())
+
+
+def _answers(entries: Sequence[Entry], questions: Sequence[SampleQuestion], where: str) -> dict[str, Entry]:
+    """The entries that answer the questions, by id."""
+    known = {entry.id: entry for entry in entries}
+    ids = dict.fromkeys(id_ for one in questions for id_ in one.grades)
+    if missing := [id_ for id_ in ids if id_ not in known]:
+        raise StoreError(f"{where} has no entry {shown(missing[0])}, which a question names; see wanted_ids")
+    return {id_: known[id_] for id_ in ids}

@@ -10,7 +10,7 @@ import pytest
 
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.cli.study_page import plot, study_page
-from colpali_integrations.stores import Compression, CompressionStudy, stored_settings
+from colpali_integrations.stores import Compression, CompressionStudy, MultiVectorStore, stored_settings
 from tests.stores.test_compress import fill
 
 Capture = pytest.CaptureFixture[str]
@@ -53,7 +53,8 @@ def test_measure(store: Path, tmp_path: Path, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["datatype", "pool", "factor", "bytes", "per", "page", "recall@10"]
-    assert lines[1][0] == "float16" and lines[1][-1] == "1.000"
+    assert lines[1][:4] == ["float16", "(as", "it", "is)"] and lines[1][-1] == "1.000"
+    assert "Measured on 10 pages with 10 questions made of vectors of the pages" in err
     assert f"compress {store} --datatype" in err and "recall falls with the number of pages" in err
     assert "<svg" in target.read_text(encoding="utf-8")
     assert run([*command[:4], "--json", "--quiet"]) == ExitCode.OK
@@ -67,6 +68,8 @@ def test_measure(store: Path, tmp_path: Path, capsys: Capture) -> None:
         ([], "pass --sample N"),
         (["--sample", "5", "--datatype", "int4"], "measures all ways"),
         (["--datatype", "int4", "--html", "x.html"], "are for --sample"),
+        (["--sample", "5", "--first-page", "0"], "are for --questions"),
+        (["--sample", "5", "--on-error", "skip"], "are for --questions"),
         (["--datatype", "int3"], "int3"),
     ],
 )
@@ -75,14 +78,45 @@ def test_wrong_usage(store: Path, arguments: list[str], message: str, capsys: Ca
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "line", ['{"question": "x"}', "[]", "{", '{"question": "x", "source": "y", "page": "1"}', "[" * 100_000]
-)
+def test_questions_are_those_of_evaluate(examples_folder: Path, capsys: Capture) -> None:
+    with MultiVectorStore.open("my-index", read_only=True) as opened:
+        [first] = [entry.id for entry in opened.scroll() if entry.page == 1]
+    lines: list[dict[str, object]] = [
+        {"question": "diverging palettes", "source": "report.pdf", "page": "1", "kind": "words", "id": 7},
+        {"question": "seats", "source": "report.pdf", "pages": [1, 2]},
+        {"question": "palettes", "answers": [{"id": first}, {"source": "report.pdf", "page": 2, "grade": 2}]},
+    ]
+    file = examples_folder / "asked.jsonl"
+    file.write_text("\ufeff" + "\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    command = ["compress", "my-index", "--sample", "2", "--questions", str(file)]
+    assert run(command) == ExitCode.OK
+    out, err = capsys.readouterr()
+    shown = [line.split() for line in out.splitlines()]
+    assert shown[0][-1] == "nDCG@10" and shown[1][:4] == ["float16", "(as", "it", "is)"]
+    assert 0 < float(shown[1][-1]) <= 1 and "2 pages with 3 questions of yours." in err
+    file.write_text('{"question": "palettes", "source": "report.pdf", "page": 0}\n')
+    assert run([*command, "--first-page", "0"]) == ExitCode.OK
+    assert "with 1 question of yours." in capsys.readouterr().err
+
+
+def test_questions_whose_pages_are_not_there(examples_folder: Path, capsys: Capture) -> None:
+    file = examples_folder / "asked.jsonl"
+    lines = [{"question": "palettes", "source": name, "page": 1} for name in ("report.pdf", "other.pdf")]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    command = ["compress", "my-index", "--sample", "2", "--questions", str(file)]
+    assert run(command) == ExitCode.ERROR
+    assert "has no document other.pdf" in capsys.readouterr().err
+    assert run([*command, "--on-error", "skip"]) == ExitCode.INCOMPLETE
+    err = capsys.readouterr().err
+    assert "Left out: question 2 ('palettes'): " in err and "with 1 question of yours." in err
+
+
+@pytest.mark.parametrize("line", ['{"question": "x"}', "[]", "{", "[" * 100_000])
 def test_questions_that_cannot_be_read(store: Path, tmp_path: Path, line: str, capsys: Capture) -> None:
     file = tmp_path / "questions.jsonl"
     file.write_text(f'{{"question": "x", "source": "0.pdf", "page": 1}}\n\n{line}\n')
-    assert run(["compress", str(store), "--sample", "5", "--questions", str(file)]) == ExitCode.USAGE
-    assert "line 3: expected" in capsys.readouterr().err
+    assert run(["compress", str(store), "--sample", "5", "--questions", str(file)]) == ExitCode.ERROR
+    assert "questions.jsonl, line 3: " in capsys.readouterr().err
 
 
 def test_the_plot_places_each_way() -> None:
@@ -100,4 +134,6 @@ def test_the_plot_places_each_way() -> None:
     # Sizes are on a logarithmic scale from the left, recall from .8 at the bottom to 1 at the top.
     assert circles == [(700.0, 20.0), (380.0, 170.0), (60.0, 320.0)]
     page = study_page(study, ways[1], 0.9)
-    assert "<td>0.500</td>" in page and '<tr class="best"><td>int4</td>' in page
+    assert (
+        "<td>float16 (as it is)</td>" in page and "<td>0.500</td>" in page and '<tr class="best"><td>int4</td>' in page
+    )

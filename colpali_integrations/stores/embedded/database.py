@@ -55,6 +55,8 @@ _APPLICATION, _VERSION = 0x436F6C50, 3
 # A commit waits for readers, and a writer for another one. Compaction takes the longest, about a second per GB.
 _PATIENCE = 60.0
 
+_USED = ("page_count", "freelist_count", "page_size")
+
 SCHEMA = f"""
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (
@@ -180,6 +182,13 @@ class Database:
                 )
             self.manifest = changed
         return self.manifest
+
+    def used_bytes(self) -> int:
+        """Size of the database's file, without the free space in it."""
+        with self.reading() as connection:
+            counts = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _USED]
+        total, free, size = map(int, counts)
+        return (total - free) * size
 
     def vacuum(self) -> None:
         """Give the database's unused space back to the disk."""

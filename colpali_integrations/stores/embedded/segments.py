@@ -177,6 +177,15 @@ class SegmentIndex:
             connection.execute("DELETE FROM segments WHERE file = ?", (one.file,))
             connection.execute("DELETE FROM files WHERE number = ?", (one.file,))
 
+    def used_bytes(self, connection: sqlite3.Connection) -> int:
+        """Bytes of the segments, without the share of the vectors of removed entries."""
+        return round(
+            sum(
+                one.length * self._vectors(connection, one.first, one.last) / max(1, one.vectors)
+                for one in segments_of(connection)
+            )
+        )
+
     def _vectors(self, connection: sqlite3.Connection, first: int, last: int | None) -> int:
         query = "SELECT ifnull(sum(length), 0) FROM places WHERE layer = ? AND entry BETWEEN ? AND ?"
         return int(connection.execute(query, (self._number, first, _highest(last))).fetchone()[0])
