@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,9 @@ import typer
 from typer import Argument, Option
 
 from colpali_integrations.cli import display
-from colpali_integrations.cli.common import ExitCode, require_store
+from colpali_integrations.cli.common import ExitCode, open_encoder, require_store
 from colpali_integrations.cli.doctor import size_text
+from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, given_path
 from colpali_integrations.cli.study_page import study_page
 from colpali_integrations.evaluation import Questions, read_questions
@@ -29,8 +31,10 @@ from colpali_integrations.stores.settings import Datatype
 __all__ = ["compress"]
 
 
+@with_checkpoint_options
 def compress(
     store: Annotated[Path, Argument(metavar="STORE", parser=given_path, help="The folder of the index.")],
+    options: CheckpointOptions,
     sample: Annotated[int | None, Option(min=1, metavar="N", help="Measure on N pages, and change nothing.")] = None,
     questions: Annotated[
         Path | None,
@@ -82,7 +86,9 @@ def compress(
         if sample is not None:
             require_store(store)
             read = None if questions is None else read_questions(questions, first_page=first_page)
-            with MultiVectorStore.open(store, model=model, read_only=True) as opened:
+            asking = read is not None or model is not None or options.given()
+            encoder = open_encoder(model, options, store) if asking else None
+            with encoder or nullcontext(), MultiVectorStore.open(store, model=encoder, read_only=True) as opened:
                 asked, problems = (None, []) if read is None else _found(read, opened, on_error)
                 study = _study(opened, sample, asked, quiet=quiet)
             _tell_study(study, store, recall, html, quiet=quiet, as_json=as_json)
