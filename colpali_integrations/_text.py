@@ -1,10 +1,10 @@
-"""Text from elsewhere (names of files, text layers, metadata, messages of libraries) for terminals and logs."""
+"""Text for terminals and logs: text from elsewhere (names of files, metadata, messages of libraries), and numbers."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["printable"]
+__all__ = ["number", "printable"]
 
 # Control characters, which terminals obey (C0, DEL, C1); separators that begin a new line; bidirectional overrides and
 # isolates, which show a text in another order; surrogates, which no encoding can write.
@@ -26,6 +26,15 @@ def printable(text: str, *, lines: bool = False) -> str:
         'two\nlines'
     """
     return _UNSAFE.sub(lambda found: found[0] if lines and found[0] in "\n\t" else _escaped(found[0]), text)
+
+
+def number(count: int, noun: str, plural: str | None = None) -> str:
+    """Write a number with its noun.
+
+    >>> number(1, "page"), number(2, "entry", "entries")
+    ('1 page', '2 entries')
+    """
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _escaped(character: str) -> str:

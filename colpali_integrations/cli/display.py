@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from colpali_integrations._logs import make_printable
-from colpali_integrations._text import printable
+from colpali_integrations._text import number, printable
 from colpali_integrations.cli import words
 from colpali_integrations.cli.common import NAME
 from colpali_integrations.cli.doctor import Check, Status, size_text
@@ -433,15 +433,6 @@ def models(descriptions: Sequence[ModelDescription]) -> None:
         notes = f"{summary} ViDoRe: {scores}." if scores else summary
         console.print(_line((model.name, "bold cyan")))
         console.print(Padding(Text("\n").join([_line(facts), _line((notes, "dim"))]), (0, 0, 1, 4)))
-
-
-def number(count: int, noun: str, plural: str | None = None) -> str:
-    """Write a number with its noun.
-
-    >>> number(1, "page"), number(2, "entry", "entries")
-    ('1 page', '2 entries')
-    """
-    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _short(name: str, length: int) -> str:

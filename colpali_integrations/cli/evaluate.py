@@ -28,6 +28,7 @@ from colpali_integrations.cli.options import (
 from colpali_integrations.errors import InputError
 from colpali_integrations.evaluation import Evaluation, read_questions, write_questions
 from colpali_integrations.evaluation import evaluate as evaluate_questions
+from colpali_integrations.evaluation.results import first_places
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.stores import MultiVectorStore
 
@@ -123,7 +124,10 @@ def evaluate(
         )
     _show(result, html, quiet=quiet, as_json=as_json)
     if drafts := sum(bool(question.metadata.get("draft")) for question in read):
-        display.note(f'{drafts} of {len(read)} questions are drafts: correct them, and remove their "draft".')
+        those = (
+            "is a draft: correct it, and remove its" if drafts == 1 else "are drafts: correct them, and remove their"
+        )
+        display.note(f'{drafts} of {display.number(len(read), "question")} {those} "draft".')
     if result.skipped:
         raise typer.Exit(ExitCode.INCOMPLETE)
 
@@ -141,7 +145,7 @@ def _show(result: Evaluation, html: Path | None, *, quiet: bool, as_json: bool) 
         display.pictures_missing(report.missing)
     elif not (quiet or as_json) and (misses := result.misses()):
         display.note(
-            f"{display.number(len(misses), 'question')} without a right page among the first {result.k[0]}; "
+            f"{display.number(len(misses), 'question')} without a right page {first_places(result.k[0])}; "
             "--html FILE shows them."
         )
 

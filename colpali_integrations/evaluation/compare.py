@@ -10,14 +10,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from colpali_integrations._options import checked_whole
-from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations._options import checked_whole, shown
+from colpali_integrations.errors import ConfigurationError, InputError, ModelError
 from colpali_integrations.evaluation.configurations import Configuration
 from colpali_integrations.evaluation.corpus import Corpus, CorpusPage
 from colpali_integrations.evaluation.evaluated import Evaluation
 from colpali_integrations.evaluation.questions import Questions
 from colpali_integrations.evaluation.reading import read_questions
-from colpali_integrations.evaluation.results import Outcome, Unit, outcome, results
+from colpali_integrations.evaluation.results import Outcome, Unit, outcome, require_unit, results
 from colpali_integrations.evaluation.targets import Asked, OnError, find_answers
 from colpali_integrations.evaluation.vectors import Pages, Pictures, encoding_folder
 from colpali_integrations.models.colpali import ColPali
@@ -90,7 +90,8 @@ def evaluate(
 
     Raises:
         InputError: the questions cannot be read, or name pages that the store lacks.
-        ConfigurationError: an option has an invalid value.
+        ConfigurationError: an option has an invalid value, or a configuration does not fit the store; no configuration
+            has run then.
         StoreError: there is no such store, or it cannot be read.
         FingerprintError: `model` is of another space than the store's.
         MissingExtraError: pyarrow is not installed, for parquet files.
@@ -101,6 +102,8 @@ def evaluate(
         >>> [(one.name, one.means["ndcg@1"].mean) for one in result.results]
         [('mode=exact', 1.0), ('hybrid=0.2', 1.0)]
     """
+    require_unit(over)
+    checked_whole(resamples, "resamples")
     asked = read_questions(questions, first_page=first_page)
     chosen = _configurations(configurations, configuration)
     most = _numbers(k)
@@ -108,8 +111,10 @@ def evaluate(
     with listening(progress) as listener, _opened(store, model, asked, listener) as opened:
         entries = {entry.id: entry for entry in opened.scroll(where)}
         found, skipped = find_answers(asked, entries, opened.where, on_error)
+        _require_key(by, found)
         with nullcontext(encoding_folder(cache)) if cache is not None else _temporary() as folder:
             pages = Pages(opened, entries, pictures, folder, listener)
+            _check(chosen, pages)
             searched = {name: (one, _outcomes(one, pages, found, most, where)) for name, one in chosen.items()}
         outcomes = [one for _, some in searched.values() for one in some]
         return Evaluation(
@@ -151,6 +156,23 @@ def _configurations(several: Iterable[Any] | None, fields: Mapping[str, Any]) ->
     if not found:
         raise ConfigurationError("configurations: expected at least one, got none")
     return found
+
+
+def _check(chosen: Mapping[str, Configuration], pages: Pages) -> None:
+    """Check all configurations before the first one runs."""
+    for name, one in chosen.items():
+        try:
+            pages.check(one)
+        except (ConfigurationError, ModelError) as error:
+            message = f"the configuration {name!r}: {error}"
+            raise type(error)(message, command=message) from error  # its options are keys for the command line too
+
+
+def _require_key(by: str | None, asked: Sequence[Asked]) -> None:
+    keys = {"document", *(key for one in asked for key in one.question.metadata)}
+    if by is not None and by not in keys:
+        reason = f"no question has this key; choose one of {', '.join(map(shown, sorted(keys)))}"
+        raise ConfigurationError(f"by={shown(by)}: {reason}", command=f"--by {shown(by)}: {reason}")
 
 
 def _outcomes(

@@ -18,7 +18,7 @@ from colpali_integrations.stores.settings import FirstStage
 
 __all__ = ["Configuration", "Datatype"]
 
-Datatype: TypeAlias = Literal["float32", "float16", "int8", "binary"]
+Datatype: TypeAlias = Literal["float32", "float16", "int8", "int4", "int2", "binary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,10 @@ class Configuration:
         name: in tables; by default the settings that differ from the defaults.
         model: another model, a `ColPali` or its name or folder. It encodes the pages from their files.
         model_options: options of `ColPali.from_pretrained`, such as `precision`, for a name or folder.
-        datatype: of the pages' vectors. "float32" encodes the pages anew, because a store keeps float16; "int8" has one
-            scale per page; "binary" keeps the sign of each number, and questions stay floats.
-        pooling: vectors per mean of similar vectors (`scoring.hierarchical_pool`); 1 keeps all.
+        datatype: of the pages' vectors. "float32" encodes the pages anew, because no store keeps it; the others are
+            those of a store in a folder, as `stores.compress_store` makes it; see `stores.Settings`. A store that is
+            compressed already has only its own, unless `model` encodes the pages anew.
+        pooling: vectors per mean of similar vectors, the `pool_factor` of a store; 1 keeps all.
         first_stage: the vectors that a two-stage search scans first; see `stores.Settings`.
         first_vectors: number of those per page, for "ward".
         mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
@@ -56,7 +57,7 @@ class Configuration:
     model: ColPali | str | os.PathLike[str] | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
     datatype: Datatype | None = None
-    pooling: int = 1
+    pooling: int | None = None
     first_stage: FirstStage | None = None
     first_vectors: int | None = None
     mode: Mode = "auto"
@@ -67,9 +68,9 @@ class Configuration:
         """Refuse invalid values."""
         _require_choice("datatype", self.datatype, get_args(Datatype))
         _require_choice("first_stage", self.first_stage, get_args(FirstStage))
-        object.__setattr__(self, "pooling", checked_whole(self.pooling, "pooling"))
-        if self.first_vectors is not None:
-            object.__setattr__(self, "first_vectors", checked_whole(self.first_vectors, "first_vectors"))
+        for name in ("pooling", "first_vectors"):
+            if (number := getattr(self, name)) is not None:
+                object.__setattr__(self, name, checked_whole(number, name))
         self.options(10)
         if self.model_options and not isinstance(self.model, str | os.PathLike):
             raise ConfigurationError(
@@ -81,8 +82,6 @@ class Configuration:
             raise ConfigurationError(
                 f"datatype='float32' is searched in memory, without a first stage {self.first_stage!r}; leave one out"
             )
-        if self.pooling > 1 and self.first_stage == "rows":
-            raise ConfigurationError("first_stage='rows' needs the grid of all vectors; take 'ward', or pooling=1")
 
     @property
     def label(self) -> str:
@@ -98,6 +97,11 @@ class Configuration:
     def is_stored(self) -> bool:
         """Whether the store's own vectors are searched."""
         return not any(map(self._is_set, ("model", "datatype", "pooling", "first_stage", "first_vectors")))
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the pages are encoded anew, from their files."""
+        return self.model is not None or self.datatype == "float32"
 
     def options(self, k: int, where: Any = None) -> SearchOptions:
         """The options of its search."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from colpali_integrations._text import number
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.evaluation.report import render
 from colpali_integrations.evaluation.results import Outcome, Result, Unit, signed
@@ -120,7 +121,8 @@ class Evaluation:
         """The line above the table."""
         unit = "" if self.over == "questions" else ", intervals over documents"
         skipped = f", {len(self.skipped)} left out" if self.skipped else ""
-        return f"{self.questions} questions{skipped}, {self.pages} pages, {self.model}; 95% intervals{unit}"
+        questions, pages = number(self.questions, "question"), number(self.pages, "page")
+        return f"{questions}{skipped}, {pages}, {self.model}; 95% intervals{unit}"
 
     def __str__(self) -> str:
         """The table as text."""

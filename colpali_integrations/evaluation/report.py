@@ -13,9 +13,10 @@ from typing import Protocol
 from PIL import Image
 
 from colpali_integrations._options import checked_whole
+from colpali_integrations._text import number
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.evaluation.metrics import Mean, decimal
-from colpali_integrations.evaluation.results import Outcome, Result, Unit, signed
+from colpali_integrations.evaluation.results import Outcome, Result, Unit, first_places, signed
 from colpali_integrations.evaluation.vectors import Pictures
 from colpali_integrations.explain.report import HtmlReport, html_page, picture_uri, theme_choice
 from colpali_integrations.explain.snippet import snippet
@@ -114,7 +115,7 @@ def render(
     cards = _Misses(evaluation, result, pictures, found, checked_whole(max_side, "max_side"), wording)
     shown = misses[:limit]
     more = f" The first {len(shown)} are shown." if len(shown) < len(misses) else ""
-    title = f"{evaluation.questions} questions on {evaluation.pages} pages"
+    title = f"{number(evaluation.questions, 'question')} on {number(evaluation.pages, 'page')}"
     about = f"Evaluation · {escape(evaluation.model)}"
     body = (
         f'<header><p class="about">{about}</p><h1>{escape(title)}</h1>'
@@ -129,7 +130,7 @@ def render(
         + (_section(f"By {evaluation.by}", _groups(evaluation)) if evaluation.by is not None else "")
         + _section(
             f"Misses of {result.name}: {len(misses)} of {evaluation.questions}",
-            f'<p class="note">Questions without a right page among the first {evaluation.k[0]}.{more}</p>'
+            f'<p class="note">Questions without a right page {first_places(evaluation.k[0])}.{more}</p>'
             + "".join(map(cards.card, shown)),
         )
         + _section("Rank of the first right page", _ranks(evaluation))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.evaluation.configurations import Configuration
 from colpali_integrations.evaluation.metrics import METRICS, Mean, bootstrap, decimal, rank_of_first
 from colpali_integrations.evaluation.targets import Asked
 
-__all__ = ["Outcome", "Result", "Unit", "outcome", "results", "signed"]
+__all__ = ["Outcome", "Result", "Unit", "first_places", "outcome", "require_unit", "results", "signed"]
 
 DECIMALS = 5
 """Of scores, by which pages are ranked."""
@@ -82,6 +82,21 @@ def signed(change: Mean) -> str:
     return f"{decimal(change.mean, signed=True)} [{low}, {high}]"
 
 
+def first_places(k: int) -> str:
+    """The ranks that count, in words.
+
+    >>> first_places(1), first_places(5)
+    ('in first place', 'among the first 5')
+    """
+    return "in first place" if k == 1 else f"among the first {k}"
+
+
+def require_unit(over: str) -> None:
+    """Refuse another unit of intervals than the known ones."""
+    if over not in get_args(Unit):
+        raise ConfigurationError(f"over must be 'questions' or 'documents', got {over!r}")
+
+
 def outcome(asked: Asked, scores: Mapping[str, float], k: Sequence[int], kept: int) -> Outcome:
     """Judge the scores of one question. Of equal scores, the higher id comes first, as in trec_eval.
 
@@ -115,8 +130,6 @@ def results(
         resamples: as of `bootstrap`.
         seed: as of `bootstrap`.
     """
-    if over not in ("questions", "documents"):
-        raise ConfigurationError(f"over must be 'questions' or 'documents', got {over!r}")
     first = next(iter(outcomes.values()))[1]
     metrics = list(first[0].values)
     groups = [one.asked.document for one in first] if over == "documents" else None

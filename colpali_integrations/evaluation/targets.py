@@ -39,7 +39,11 @@ class Asked:
 
 
 def wanted_ids(
-    questions: Iterable[Question], store: MultiVectorStore, *, where: FilterLike = None
+    questions: Iterable[Question],
+    store: MultiVectorStore,
+    *,
+    where: FilterLike = None,
+    on_error: OnError = "raise",
 ) -> list[dict[str, float]]:
     """The ids of the entries that answer each question, with their grades.
 
@@ -49,9 +53,15 @@ def wanted_ids(
         questions: of `read_questions`.
         store: with the pages.
         where: only entries that fit this filter.
+        on_error: "raise" an error that names all questions whose pages are not in the store, or "skip" them.
+
+    Returns:
+        A dict per question, in their order; an empty one for a question that was skipped.
 
     Raises:
-        InputError: the store lacks a page, or a name fits several documents; the message names all.
+        InputError: the store lacks a page, or a name fits several documents; the message names all. With "skip": no
+            question is left.
+        ConfigurationError: `on_error` has an invalid value.
 
     Example:
         >>> from colpali_integrations.evaluation import read_questions
@@ -62,8 +72,10 @@ def wanted_ids(
         ('report.pdf, page 1', [1.0])
     """
     entries = {entry.id: entry for entry in store.scroll(where)}
-    asked, _ = find_answers(list(questions), entries, store.where)
-    return [dict(one.grades) for one in asked]
+    several = list(questions)
+    asked, _ = find_answers(several, entries, store.where, on_error)
+    grades = {id(one.question): one.grades for one in asked}
+    return [dict(grades.get(id(question), {})) for question in several]
 
 
 def find_answers(

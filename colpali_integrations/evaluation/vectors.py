@@ -1,4 +1,4 @@
-"""Vectors of the pages for a configuration: the store's, or those of another model, pooled and rounded.
+"""Vectors of the pages for a configuration: the store's, or those of a model, as a store of its settings keeps them.
 
 Pages are encoded once per model, into files: a run that is interrupted goes on, if the caller names their folder.
 """
@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, InputError
-from colpali_integrations.evaluation.configurations import Configuration, Datatype
+from colpali_integrations.evaluation.configurations import Configuration
 from colpali_integrations.evaluation.corpus import Corpus
 from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models.colpali import ColPali
@@ -34,8 +33,7 @@ from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.reference import Roots, page_image
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.machine import available_cores
-from colpali_integrations.scoring.int8 import quantize_int8
-from colpali_integrations.scoring.pooling import hierarchical_pool
+from colpali_integrations.scoring.pooling import group_means, hierarchical_groups
 from colpali_integrations.stores import Entry, MultiVectorStore, Progress
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import FULL, Point, pieces
@@ -43,8 +41,9 @@ from colpali_integrations.stores.ingest import ProgressCallback
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.opening import continued_options, stored_model
 from colpali_integrations.stores.points import PointMaker
+from colpali_integrations.stores.settings import Settings
 
-__all__ = ["Pages", "Pictures", "as_datatype"]
+__all__ = ["Pages", "Pictures"]
 
 _LIMITS = ImageLimits()
 _TOGETHER = 64  # pages whose vectors are read from the store at a time
@@ -127,45 +126,75 @@ class Pages:
             self._questions[model] = list(model.embed_queries(texts))
         return self._questions[model]
 
+    def check(self, configuration: Configuration) -> None:
+        """Open the model of a configuration, and check that it can be searched.
+
+        Raises:
+            ConfigurationError: the store does not have the vectors that it asks for.
+            ModelError: its model cannot be opened.
+        """
+        self.encoder(configuration)
+        settings = self._settings(configuration)
+        if configuration.mode == "two_stage" and settings.first_stage == "exact":
+            raise ConfigurationError(
+                "mode=two_stage needs a first stage, and there is none; add first_stage=ward to the configuration, or "
+                "take mode=exact"
+            )
+
+    def _settings(self, configuration: Configuration) -> Settings:
+        """The settings of the store that a configuration searches."""
+        stored = self.store.settings
+        if configuration.is_stored:
+            return stored
+        changes = [name for name in ("datatype", "pooling") if getattr(configuration, name) is not None]
+        if stored.is_compressed and changes and not configuration.encodes:
+            raise ConfigurationError(
+                f"{self.store.where} keeps datatype={stored.datatype} and pool_factor={stored.pool_factor}, of which "
+                f"no other vectors can be made; add model={stored.model.name} to encode the pages anew from "
+                f"their files, or leave out {' and '.join(changes)}"
+            )
+        settings = replace(
+            stored,
+            model=stored.model if configuration.model is None else stored_model(self.encoder(configuration)),
+            # Vectors that were restored from codes are not coded again, which would round them twice.
+            datatype=stored.datatype if configuration.encodes else "float16",
+            pool_factor=configuration.pooling or stored.pool_factor,
+            first_stage=configuration.first_stage or stored.first_stage,
+            first_vectors=configuration.first_vectors or stored.first_vectors,
+        )
+        if configuration.datatype == "float32":  # the copy in memory scores every page exactly
+            in_folders = settings.first_stage in ("int8", "binary", "centroids")
+            return replace(settings, datatype="float16", first_stage="exact" if in_folders else settings.first_stage)
+        return replace(settings, datatype=configuration.datatype or settings.datatype)
+
     @contextmanager
     def searched(self, configuration: Configuration) -> Iterator[MultiVectorStore]:
         """The store that a configuration searches: the store itself, or a temporary copy."""
         if configuration.is_stored:
             yield self.store
             return
-        model = self.encoder(configuration)
-        settings = replace(
-            self.store.settings,
-            model=self.store.model if configuration.model is None else stored_model(model),
-            first_stage=configuration.first_stage or self.store.settings.first_stage,
-            first_vectors=configuration.first_vectors or self.store.settings.first_vectors,
-        )
-        exact = configuration.datatype == "float32"
-        if exact and settings.first_stage in ("int8", "binary", "centroids"):
-            settings = replace(settings, first_stage="exact")  # the copy in memory scores every page exactly
+        settings, exact = self._settings(configuration), configuration.datatype == "float32"
         with tempfile.TemporaryDirectory(prefix="evaluate-", dir=self._folder) as folder:
             options: dict[str, Any] = {"schema": settings.schema, "manifest": settings.to_dict()}
             engine = MemoryEngine(**options) if exact else FolderEngine(Path(folder) / "store", **options)
             with MultiVectorStore(engine, settings) as copy:
-                maker = PointMaker(settings, engine.where)
-                for points in self._points(configuration, model, maker):
+                for points in self._points(configuration, settings, PointMaker(settings, engine.where)):
                     engine.upsert(points)
                 engine.optimize()
                 yield copy
 
-    def _points(self, configuration: Configuration, model: ColPali, maker: PointMaker) -> Iterator[list[Point]]:
-        """The points of the pages, with vectors pooled and rounded; a grid only where it still fits."""
-        unit_length, pooling = model.description.unit_length, configuration.pooling
-        exact = configuration.datatype == "float32"
+    def _points(self, configuration: Configuration, settings: Settings, maker: PointMaker) -> Iterator[list[Point]]:
+        """The points of the pages."""
 
         def point(pair: tuple[Entry, PageEmbedding]) -> Point:
             entry, page = pair
-            pooled = hierarchical_pool(page.vectors, pooling, normalize=unit_length) if pooling > 1 else page.vectors
-            vectors = as_datatype(pooled, configuration.datatype)
-            made = maker.point(_light(entry, None if pooling > 1 else page.grid), vectors)
-            return replace(made, vectors={**made.vectors, FULL: vectors}) if exact else made  # it has float16
+            if configuration.datatype != "float32":
+                return maker.point(_light(entry, page.grid), page.vectors)
+            pooled = _pooled(page, settings)
+            made = maker.point(_light(entry, pooled.grid), pooled.vectors)  # in float16
+            return replace(made, vectors={**made.vectors, FULL: pooled.vectors})
 
-        pages = self._encoded(model) if exact or configuration.model is not None else self._stored()
+        pages = self._encoded(self.encoder(configuration)) if configuration.encodes else self._stored()
         with ThreadPoolExecutor(available_cores()) as threads:
             for some in pieces(pages, _TOGETHER):
                 yield list(threads.map(point, some))
@@ -217,29 +246,6 @@ class Pages:
             _save(files[id_], PageEmbedding(one, None))  # type: ignore[arg-type]
 
 
-def as_datatype(vectors: NDArray[Any], datatype: Datatype | None) -> Float32:
-    """Vectors rounded to a datatype, as float32.
-
-    Args:
-        vectors: (n, dim).
-        datatype: None leaves them as they are.
-
-    Example:
-        >>> as_datatype(np.array([[0.5, -0.25]]), "binary").tolist()
-        [[0.7071067690849304, -0.7071067690849304]]
-    """
-    array = np.asarray(vectors, np.float32)
-    if datatype == "float16":
-        return array.astype(np.float16).astype(np.float32)
-    if datatype == "int8":
-        return quantize_int8([array]).dequantize(0)
-    if datatype == "binary":
-        signs: Float32 = np.where(array > 0, 1, -1).astype(np.float32)
-        signs /= np.float32(np.sqrt(array.shape[1]))
-        return signs
-    return array
-
-
 def encoding_folder(path: str | os.PathLike[str]) -> Path:
     """A caller's folder for vectors, which is made."""
     folder = user_path(path, ConfigurationError)
@@ -248,6 +254,15 @@ def encoding_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise ConfigurationError(f"cache={os.fspath(path)!r} cannot be used as a folder: {error.strerror}") from error
     return folder
+
+
+def _pooled(page: PageEmbedding, settings: Settings) -> PageEmbedding:
+    """A page pooled as `PointMaker` does it, in float32."""
+    if page.grid is None or settings.pool_factor == 1:
+        return page
+    groups = hierarchical_groups(page.vectors, settings.pool_factor)
+    means = group_means(page.vectors, groups, normalize=settings.model.unit_length)
+    return PageEmbedding(means, replace(page.grid, groups=groups))
 
 
 def _light(entry: Entry, grid: PageGrid | None) -> Entry:

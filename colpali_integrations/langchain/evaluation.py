@@ -15,6 +15,7 @@ from colpali_integrations.errors import InputError
 from colpali_integrations.evaluation import Question, read_questions, wanted_ids
 from colpali_integrations.evaluation.drafting import draft
 from colpali_integrations.evaluation.metrics import METRICS
+from colpali_integrations.evaluation.targets import OnError
 from colpali_integrations.evaluation.vectors import Pictures
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
@@ -95,7 +96,11 @@ def _chat_model(name: str) -> BaseChatModel:
 
 
 def page_examples(
-    questions: Any, store: MultiVectorStore | ColPaliVectorStore, *, where: FilterLike = None
+    questions: Any,
+    store: MultiVectorStore | ColPaliVectorStore,
+    *,
+    where: FilterLike = None,
+    on_error: OnError = "raise",
 ) -> list[dict[str, Any]]:
     """The questions as examples of a LangSmith data set: the question, and the ids of its right pages.
 
@@ -103,12 +108,14 @@ def page_examples(
         questions: as for `evaluation.read_questions`.
         store: with the pages.
         where: only entries that fit this filter.
+        on_error: "raise" an error that names all questions whose pages are not in the store, or "skip" them.
 
     Returns:
         Dicts for `Client.create_examples(dataset_id=..., examples=...)`.
 
     Raises:
-        InputError: the questions cannot be read, or name pages that the store lacks.
+        InputError: the questions cannot be read, or name pages that the store lacks. With "skip": no question is left.
+        ConfigurationError: `on_error` has an invalid value.
 
     Example:
         >>> questions = [{"question": "palettes", "source": "report.pdf", "page": 1}]
@@ -119,10 +126,11 @@ def page_examples(
     """
     source = store.store if isinstance(store, ColPaliVectorStore) else store
     read = read_questions(questions)
-    right = wanted_ids(read, source, where=where)
+    right = wanted_ids(read, source, where=where, on_error=on_error)
     return [
         {"inputs": {"question": one.text}, "outputs": {_IDS: ids}, "metadata": dict(one.metadata)}
         for one, ids in zip(read, right, strict=True)
+        if ids
     ]
 
 

@@ -52,8 +52,17 @@ def test_a_table_compares_configurations(store: Path, questions: Path, capsys: p
     assert lines[2].split()[:4] == ["mode=exact", ".667", "[.000,", "1.000]"]
     assert lines[3].split()[-3:] == [".000", "[.000,", ".000]"]
     assert lines[-1].split() == ["fruit.pdf", "3", ".667", ".667"]
-    assert "1 question without a right page among the first 1; --html FILE shows them." in captured.err
-    assert '1 of 3 questions are drafts: correct them, and remove their "draft".' in captured.err
+    assert "1 question without a right page in first place; --html FILE shows them." in captured.err
+    assert '1 of 3 questions is a draft: correct it, and remove its "draft".' in captured.err
+
+
+def test_one_question_is_no_plural(store: Path, questions: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions.write_text(json.dumps(LINES[1]) + "\n")
+    arguments = ["evaluate", str(questions), "--store", str(store), "--filter", '{"page": 1, "file_name": "fruit.pdf"}']
+    assert run(arguments) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0] == "1 question, 1 page, coltiny; 95% intervals"
+    assert "1 of 1 question is a draft" in captured.err
 
 
 def test_json_and_a_report(store: Path, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +101,8 @@ def test_questions_of_missing_files_are_named_or_skipped(
         (["{questions}", "--html", "."], "is a folder; name a file in it"),
         (["{questions}", "--store", "none"], "there is no store at none"),
         (["{questions}", "--over", "pages"], "over must be 'questions' or 'documents'"),
+        (["{questions}", "--by", "nokey"], "--by 'nokey': no question has this key; choose one of 'document', 'draft'"),
+        (["{questions}", "-c", "mode=two_stage"], "'mode=two_stage': mode=two_stage needs a first stage"),
         (["{questions}", "--draft", "openai:gpt-5"], "exists already, and drafts would replace it"),
         (["new.jsonl", "--draft", "openai:gpt-5"], "pip install langchain langchain-openai"),
     ],

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from colpali_integrations import ColPali, MultiVectorStore, index_documents
+from colpali_integrations.cli import words
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError, StoreError
 from colpali_integrations.evaluation import Configuration, evaluate
+from colpali_integrations.evaluation.configurations import Datatype
 from colpali_integrations.evaluation.metrics import METRICS
-from colpali_integrations.evaluation.vectors import as_datatype
 from colpali_integrations.scoring import max_sim
-from colpali_integrations.stores import Entry
+from colpali_integrations.stores import Entry, compress_store
 from tests.evaluation.data_sets import counted
 from tests.stores.stored_models import made_up
 
@@ -54,6 +55,7 @@ CONFIGURATIONS = [
     "muvera: first_stage=muvera, mode=two_stage",
     "rows: first_stage=rows, mode=two_stage",
     "small: datatype=int8, pooling=2",
+    "pooled: first_stage=rows, pooling=2, mode=two_stage",
     "tiny: datatype=binary",
     "copies: first_stage=int8, mode=two_stage",
     "float: datatype=float32",
@@ -139,13 +141,82 @@ def test_ties_do_not_depend_on_the_store_s_order(coltiny: ColPali, tmp_path: Pat
     assert found == [pytest.approx(0.6309297)] * 4
 
 
-def test_a_copy_has_the_datatype() -> None:
-    vectors = np.array([[0.1, -0.3], [0.7, 0.0]], np.float32)
-    assert np.array_equal(as_datatype(vectors, None), vectors)
-    assert np.array_equal(as_datatype(vectors, "float16"), vectors.astype(np.float16).astype(np.float32))
-    assert np.abs(as_datatype(vectors, "int8") - vectors).max() <= 0.5 * 0.7 / 127 + 1e-6
-    assert np.sign(as_datatype(vectors, "binary")).tolist() == [[1, -1], [1, -1]]
-    assert np.allclose(np.linalg.norm(as_datatype(vectors, "binary"), axis=1), 1)
+@pytest.mark.parametrize(
+    ("datatype", "pooling"), [("int8", 1), ("int4", 1), ("int2", 1), ("binary", 1), ("int8", 2), ("float16", 3)]
+)
+def test_a_copy_scores_as_the_compressed_store(
+    datatype: Datatype, pooling: int, folder: Path, tmp_path: Path, coltiny: ColPali
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "store")
+    compress_store(copy, datatype=datatype, pool_factor=pooling)
+    [expected] = evaluate(LINES, store=copy, model=coltiny, mode="exact", hybrid=False).results
+    options: dict[str, Any] = {"datatype": datatype, "pooling": pooling, "mode": "exact", "hybrid": False}
+    [found] = evaluate(LINES, store=folder, model=coltiny, **options).results
+    [stored] = evaluate(LINES, store=folder, model=coltiny, mode="exact", hybrid=False).results
+    for one, other, plain in zip(found.outcomes, expected.outcomes, stored.outcomes, strict=True):
+        assert dict(one.ranking) == pytest.approx(dict(other.ranking), rel=1e-5)
+        assert dict(one.ranking) != pytest.approx(dict(plain.ranking), rel=1e-5)
+
+
+@pytest.fixture(scope="module", params=[("int8", 1), ("float16", 2), ("binary", 3)])
+def compressed(folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    copy = shutil.copytree(folder, tmp_path_factory.mktemp("compressed") / "store")
+    compress_store(copy, datatype=request.param[0], pool_factor=request.param[1])
+    return copy
+
+
+def scores(store: Path, coltiny: ColPali, **options: Any) -> list[dict[str, float]]:
+    configuration = Configuration(hybrid=False, **options)
+    [one] = evaluate(LINES, store=store, model=coltiny, configurations=[configuration]).results
+    return [dict(outcome.ranking) for outcome in one.outcomes]
+
+
+def test_float32_encodes_the_pages_of_a_compressed_store_anew(folder: Path, compressed: Path, coltiny: ColPali) -> None:
+    expected = scores(folder, coltiny, datatype="float32")
+    found = scores(compressed, coltiny, datatype="float32", pooling=1)
+    assert found == [pytest.approx(one) for one in expected]
+    assert found != [pytest.approx(one) for one in scores(compressed, coltiny)]
+    small = scores(compressed, coltiny, model=coltiny, datatype="int4", pooling=1)
+    assert small == [pytest.approx(one, rel=1e-5) for one in scores(folder, coltiny, datatype="int4")]
+
+
+def test_another_first_stage_scores_the_stored_vectors(compressed: Path, coltiny: ColPali) -> None:
+    expected = scores(compressed, coltiny)
+    found = scores(compressed, coltiny, first_stage="ward", mode="two_stage")
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-3), "rounded to float16 once more"
+
+
+@pytest.mark.parametrize("setting", ["datatype=float16", "datatype=int2", "pooling=2", "datatype=binary, pooling=4"])
+def test_a_compressed_store_cannot_tell_of_other_vectors(setting: str, compressed: Path, coltiny: ColPali) -> None:
+    message = f"the configuration '{setting}': .* keeps datatype=.* and pool_factor=.*; add model=coltiny"
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        evaluate(LINES, store=compressed, model=coltiny, configurations=["", setting])
+    assert raised.value.command == str(raised.value)
+    evaluate(LINES, store=compressed, model=coltiny, configurations=["", f"{setting}, model=coltiny"])
+
+
+def test_all_configurations_are_checked_before_one_runs(
+    store: MultiVectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[object] = []
+    monkeypatch.setattr(MultiVectorStore, "rank_batch", lambda *arguments, **_: ran.append(arguments))
+    with store:
+        for wrong, message in (
+            ("quick: mode=two_stage", "the configuration 'quick': mode=two_stage .* add first_stage=ward"),
+            ("model=no-such-model", "the configuration 'model=no-such-model': "),
+        ):
+            with pytest.raises(ColPaliError, match=message) as raised:
+                evaluate(LINES, store=store, configurations=["mode=exact", wrong])
+            assert "--first-stage" not in words.message(raised.value)
+        for options, message in (
+            ({"over": "pages"}, "over must be"),
+            ({"resamples": 0}, "resamples must be"),
+            ({"by": "nokey"}, "by='nokey': no question has this key; choose one of 'document', 'kind'"),
+        ):
+            with pytest.raises(ConfigurationError, match=message):
+                evaluate(LINES, store=store, **options)
+    assert ran == []
 
 
 def test_another_model_encodes_the_pages_once_and_keeps_them(
@@ -186,6 +257,7 @@ def test_intervals_over_documents_groups_and_what_is_left_out(store: MultiVector
         result = evaluate(lines, store=store, k=1, by="kind", over="documents", on_error="skip")
         documents = evaluate(lines, store=store, k=1, by="document", on_error="skip")
     assert [problem.partition(":")[0] for problem in result.skipped] == ["question 5 ('x')"]
+    assert documents.summary().startswith("4 questions, 1 left out, 3 pages")
     assert result.groups() == {"words": [(3, 1.0)], "wrong": [(1, 0.0)]}
     assert documents.groups() == {"fruit.pdf": [(3, pytest.approx(2 / 3))], "train.PNG": [(1, 1.0)]}
     assert "4 questions, 1 left out, 3 pages, coltiny; 95% intervals, intervals over documents" in str(result)
@@ -235,7 +307,7 @@ def test_the_store_may_be_a_folder(folder: Path) -> None:
         ({"hybird": 0.3}, "has no option 'hybird'; did you mean 'hybrid'"),
         ({"resamples": 0}, "resamples must be a whole number"),
         ({"first_page": -1}, "first_page must be"),
-        ({"mode": "two_stage"}, "has no first stage"),
+        ({"mode": "two_stage"}, "'mode=two_stage': mode=two_stage needs a first stage, and there is none"),
         ({"cache": ""}, "the path is empty"),
     ],
 )

@@ -53,13 +53,12 @@ def test_a_model_is_named_by_its_name(coltiny: ColPali) -> None:
         ("hybird=0.3", "did you mean 'hybrid'"),
         ("hybrid=2", "hybrid must be True"),
         ("mode=fast", "mode must be 'auto', 'exact' or 'two_stage'"),
-        ("datatype=int4", "datatype must be one of 'float32', 'float16', 'int8', 'binary', got 'int4'"),
+        ("datatype=int3", "datatype must be one of 'float32', 'float16', 'int8', 'int4', 'int2', 'binary', got 'int3'"),
         ("first_stage=x", "first_stage must be one of"),
         ("pooling=0", "pooling must be a whole number"),
         ("oversampling=0.5", "oversampling must be"),
         ("precision=int8", "precision: options of a model need model="),
         ("datatype=float32, first_stage=int8", "is searched in memory"),
-        ("first_stage=rows, pooling=2", "needs the grid of all vectors"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, message: str) -> None:

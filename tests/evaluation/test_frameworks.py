@@ -60,6 +60,25 @@ def test_langsmith_s_evaluate_agrees(store: MultiVectorStore, monkeypatch: pytes
     assert theirs == {one.asked.question.text: pytest.approx(dict(one.values)) for one in ours.outcomes}
 
 
+def test_questions_of_missing_pages_may_be_skipped(store: MultiVectorStore) -> None:
+    missing = {"question": "x", "source": "x.pdf", "page": 1}
+    lines = [missing, *QUESTIONS, {**missing, "question": "y"}]
+    with store:
+        expected = wanted_ids(read_questions(QUESTIONS), store)
+        assert wanted_ids(read_questions(lines), store, on_error="skip") == [{}, *expected, {}]
+        examples = page_examples(lines, store, on_error="skip")
+        assert examples == page_examples(QUESTIONS, store)
+        doors: list[Any] = [
+            lambda **options: wanted_ids(read_questions(lines), store, **options),
+            lambda **options: page_examples(lines, store, **options),
+        ]
+        for door in doors:
+            with pytest.raises(ColPaliError, match="pass on_error='skip'"):
+                door()
+            with pytest.raises(ColPaliError, match="on_error must be 'raise' or 'skip'"):
+                door(on_error="ignore")
+
+
 def offline() -> Client:
     """A client of LangSmith whose server takes everything."""
     answer = Mock(status_code=200, text="{}", content=b"{}", ok=True)
