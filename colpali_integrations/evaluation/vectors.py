@@ -190,9 +190,9 @@ class Pages:
             entry, page = pair
             if configuration.datatype != "float32":
                 return maker.point(_light(entry, page.grid), page.vectors)
-            pooled = _pooled(page, settings)
-            made = maker.point(_light(entry, pooled.grid), pooled.vectors)  # in float16
-            return replace(made, vectors={**made.vectors, FULL: pooled.vectors})
+            vectors, grid = _pooled(page.vectors, page.grid, settings)
+            made = maker.point(_light(entry, grid), vectors)  # in float16
+            return replace(made, vectors={**made.vectors, FULL: vectors})
 
         pages = self._encoded(self.encoder(configuration)) if configuration.encodes else self._stored()
         with ThreadPoolExecutor(available_cores()) as threads:
@@ -256,13 +256,12 @@ def encoding_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _pooled(page: PageEmbedding, settings: Settings) -> PageEmbedding:
-    """A page pooled as `PointMaker` does it, in float32."""
-    if page.grid is None or settings.pool_factor == 1:
-        return page
-    groups = hierarchical_groups(page.vectors, settings.pool_factor)
-    means = group_means(page.vectors, groups, normalize=settings.model.unit_length)
-    return PageEmbedding(means, replace(page.grid, groups=groups))
+def _pooled(vectors: Float32, grid: PageGrid | None, settings: Settings) -> tuple[Float32, PageGrid | None]:
+    """The vectors of a page pooled as `PointMaker` does it, in float32, and their grid."""
+    if grid is None or settings.pool_factor == 1:
+        return vectors, grid
+    groups = hierarchical_groups(vectors, settings.pool_factor)
+    return group_means(vectors, groups, normalize=settings.model.unit_length), replace(grid, groups=groups)
 
 
 def _light(entry: Entry, grid: PageGrid | None) -> Entry:

@@ -14,10 +14,10 @@ from colpali_integrations import ColPali, MultiVectorStore, index_documents
 from colpali_integrations.cli import words
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError, StoreError
 from colpali_integrations.evaluation import Configuration, evaluate
-from colpali_integrations.evaluation.configurations import Datatype
 from colpali_integrations.evaluation.metrics import METRICS
 from colpali_integrations.scoring import max_sim
 from colpali_integrations.stores import Entry, compress_store
+from colpali_integrations.stores.settings import Datatype
 from tests.evaluation.data_sets import counted
 from tests.stores.stored_models import made_up
 
@@ -175,6 +175,8 @@ def test_float32_encodes_the_pages_of_a_compressed_store_anew(folder: Path, comp
     expected = scores(folder, coltiny, datatype="float32")
     found = scores(compressed, coltiny, datatype="float32", pooling=1)
     assert found == [pytest.approx(one) for one in expected]
+    pooled = scores(folder, coltiny, model=coltiny, datatype="float16", pooling=2)
+    assert scores(folder, coltiny, datatype="float32", pooling=2) == [pytest.approx(one, rel=2e-3) for one in pooled]
     assert found != [pytest.approx(one) for one in scores(compressed, coltiny)]
     small = scores(compressed, coltiny, model=coltiny, datatype="int4", pooling=1)
     assert small == [pytest.approx(one, rel=1e-5) for one in scores(folder, coltiny, datatype="int4")]
