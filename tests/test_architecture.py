@@ -18,6 +18,7 @@ PACKAGE = Path(colpali_integrations.__file__).parent
 LAYERS = {
     **{
         "errors.py": 0,
+        "_accents.py": 0,
         "_public.py": 0,
         "_forks.py": 0,
         "_logs.py": 0,

@@ -10,6 +10,9 @@
 
 A place shows ink if its colours differ. Text is judged in the pieces that the file draws it in: one that lies over a
 picture or a line shows ink, whatever its own colour.
+
+Accents that the file draws apart from their letters are put together with them, as a reader sees them. Nothing is
+encoded again for it: a page's hash is of its file, and a stored page keeps the text that it was stored with.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any, NamedTuple
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from colpali_integrations._accents import composed_accents
 from colpali_integrations.pdfium.ink import Box, Ink
 from colpali_integrations.pdfium.layers import INVISIBLE, hidden_texts
 from colpali_integrations.pdfium.messages import MAX_FONTS, PageText
@@ -95,8 +99,8 @@ class _Reading:
         """The text of the page."""
         text: str = self._text_page.get_text_range()
         if not text.strip() or (self._all_shown() and not self._may_lack_fonts(text) and not self._hidden):
-            return PageText(clean(text), judged=self._judged)
-        kept = clean(self._text_of_pieces(text))
+            return PageText(composed_accents(clean(text)), judged=self._judged)
+        kept = composed_accents(clean(self._text_of_pieces(text)))
         return PageText(kept, tuple(self._missing_fonts)[:MAX_FONTS], self._judged)
 
     # -- as a whole -----------------------------------------------------------------------------------------------

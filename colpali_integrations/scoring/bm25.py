@@ -13,8 +13,8 @@ That idf is the one of Lucene and of Qdrant's `Modifier.IDF`; `bm25_scores` comp
 Words can be of any script. Identifiers, numbers and compounds are indexed whole *and* in parts: `fork_exec`, `3.14` and
 `os.path` match exactly and by `fork`, `14` or `path`; `1,000`, `1.000`, `1'000` and `1,000.00` also match `1000`. A
 hyphen joins: `E-1042` becomes `e1042`; `retrie-` at the end of a line and `val` on the next become `retrieval`. Plain
-words are stemmed, then lose their accents. Stop words stay (see `Bm25`). Scripts without spaces (Chinese, Japanese,
-Thai) are indexed as pairs of characters.
+words are stemmed, then lose their accents; `r´esistance`, as older TeX documents have it, is the word `résistance`.
+Stop words stay (see `Bm25`). Scripts without spaces (Chinese, Japanese, Thai) are indexed as pairs of characters.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._accents import composed_accents
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["TOKENIZER", "Bm25", "SparseVector", "bm25_scores"]
 
-TOKENIZER = 2
-"""The version of the splitting of texts into words; 1 did not join numbers with separators of thousands."""
+TOKENIZER = 3
+"""The version of the splitting of texts into words; 1 did not join numbers with separators of thousands, 2 did not put
+accents and letters together that a text layer has as two characters."""
 
 # Letters, digits, "_", and the vowel signs of Indic and South-East Asian scripts, which \w does not match in Python.
 _SIGNS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17d3"
@@ -176,6 +178,7 @@ class Bm25:
         return [word for run in self._runs(text) for word in self._words(run)]
 
     def _runs(self, text: str) -> list[str]:
+        text = composed_accents(text) if self.tokenizer > 2 else text
         return _RUN.findall(_clean(_SPACED.sub(_separated, text) if self.tokenizer > 1 else text))
 
     def _counts(self, text: str) -> Counter[int]:

@@ -343,6 +343,15 @@ def test_a_line_is_cut_where_the_crop_box_ends() -> None:
     assert text_of(content) == "one two"
 
 
+def test_accents_that_are_drawn_apart_are_read_with_their_letters() -> None:
+    font = FONT[:-2] + b"/Encoding<</Differences[1/acute/circumflex/dieresis/cedilla/dotlessi 96/grave]>>>>"
+    drawing = write("r\x01esistance parall`ele m\x02eme", y=60) + write("Gr\x03oe fa\x04con na\x03\x05ve a `list`")
+    text = "résistance parallèle même\nGröe façon naïve a `list`"
+    assert text_of(page_with(drawing, font=font)) == text
+    hidden = b"1 g " + write("white", y=10)
+    assert text_of(page_with(drawing + hidden, font=font)) == text
+
+
 @pytest.mark.parametrize("name", ["dd-form-293", "freedoom-manual", "hcl-colors", "metropolis-slides"])
 def test_no_text_of_real_documents_is_lost(name: str) -> None:
     path = DEMO / f"{name}.pdf"

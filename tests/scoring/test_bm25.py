@@ -228,8 +228,24 @@ def test_numbers_of_other_forms_are_not_joined() -> None:
 def test_an_earlier_tokenizer_splits_as_it_did() -> None:
     assert Bm25(tokenizer=1).words("1,000") == ["1,000", "1", "000"]
     assert Bm25().words("1,000") == ["1000", "1,000", "1", "000"]
-    with pytest.raises(ConfigurationError, match="tokenizer must be from 1 to 2, got 3"):
-        Bm25(tokenizer=3)
+    with pytest.raises(ConfigurationError, match="tokenizer must be from 1 to 3, got 4"):
+        Bm25(tokenizer=4)
+
+
+@pytest.mark.parametrize("language", ["french", "german", "english", None])
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("R´esistances parall`eles", "Résistances parallèles"), ("mˆeme fa¸con", "même façon"), ("Gr¨oße", "Größe")],
+)
+def test_words_with_accents_apart_are_those_with_accents(language: str | None, written: str, meant: str) -> None:
+    assert Bm25(language=language).words(written) == Bm25(language=language).words(meant)
+    assert Bm25(language=language, tokenizer=2).words(written) != Bm25(language=language, tokenizer=2).words(meant)
+
+
+@given(text=st.text(st.characters(exclude_characters="`´ˆ˜¯˘˙¨˚˝ˇ¸"), max_size=80))
+@settings(max_examples=200, deadline=None)
+def test_text_without_accents_apart_has_the_words_of_the_tokenizer_before(text: str) -> None:
+    assert Bm25().words(text) == Bm25(tokenizer=2).words(text)
 
 
 @given(st.text(st.sampled_from("ab1_-‐ \n\r\t\x85"), max_size=40))

@@ -32,6 +32,7 @@ from colpali_integrations.stores import (
     ingest,
 )
 from tests.pages.hostile import COUNTS_TOO_MANY, FORM_IN_ITSELF, TINY_PATTERN_STEPS
+from tests.pages.test_viewer import FONT, page_with, write
 from tests.stores.documents import DPI, draw, save_pdf
 
 
@@ -272,6 +273,23 @@ def test_tags_survive_when_the_document_is_added_again(pdf: Path, model: ColPali
     save_pdf(pdf, draw("Cherries"), draw("Plums"))
     assert ingest([source(pdf)], store=store, model=model).replaced == 2
     assert store.count({"year": 2024}) == 2
+
+
+def test_a_page_whose_text_is_now_read_otherwise_is_not_encoded_again(tmp_path: Path, model: ColPali) -> None:
+    pdf = tmp_path / "tex.pdf"
+    pdf.write_bytes(page_with(write("r\\264esistance"), font=FONT[:-2] + b"/Encoding/WinAnsiEncoding>>"))
+    store = MultiVectorStore.open(model=model)
+    ingest([source(pdf)], store=store, model=model)
+    [read] = store.scroll()
+    assert read.text == "résistance"
+    earlier = replace(read, text="r´esistance", metadata={**read.metadata, "text_hash": text_key("r´esistance")})
+    [vectors] = store.vectors([read.id])
+    assert vectors is not None
+    store.add([(earlier, vectors)], model=model)
+    assert ingest([source(pdf)], store=store, model=model).present == 1
+    assert [entry.text for entry in store.scroll()] == ["r´esistance"]
+    ingest([source(pdf)], store=store, model=model, force=True)
+    assert list(store.scroll()) == [read]
 
 
 def test_a_moved_file_of_a_given_identity_has_its_new_path(tmp_path: Path, pdf: Path, model: ColPali) -> None:
