@@ -1,9 +1,9 @@
 """Compression of a store in a folder: a copy with fewer bytes per page, made beside it, that takes its place.
 
 `compress_store` copies every entry into a new store beside the old one. A killed run continues: the entries that were
-copied, each with its number in the old store, stand in a file beside both. At the end, while writers wait, entries that
-were added or changed meanwhile are copied, the new store is verified, and the folders are exchanged. So there is a
-whole store under the name at every moment, and the old one stays until `delete_old_store`.
+copied, each with its number and checksums in the old store, stand in a file in the folder of the new one. At the end,
+while writers wait, entries that were added or changed meanwhile are copied, the new store is verified, and the folders
+are exchanged. So there is a whole store under the name at every moment, and the old one stays until `delete_old_store`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from colpali_integrations.stores.upkeep import folder_engine, size_of, verify_st
 __all__ = ["CompressReport", "compress_store", "delete_old_store"]
 
 _BATCH = 64
-_COPIED = ".copied"
-Versions: TypeAlias = "dict[int, tuple[str, int]]"
-"""Id and checksum by number of an entry: a number never returns, and vectors of a number never change."""
+_COPIED = f"{DATABASE}.copied"
+Versions: TypeAlias = "dict[int, tuple[str, int, int | None]]"
+"""By number of an entry: its id and the checksums of its row and of its vectors; see `FolderEngine.versions`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +110,12 @@ def compress_store(
     with _errors(folder), _alone(new):
         if is_between(folder):
             finish(folder)
+        _log_of(folder).unlink(missing_ok=True)  # of a run that was killed after the exchange
         before = _settings(folder)
         after = _target(before, datatype, pool_factor, folder)
         if before == after:
             if _is_former(new, after):
                 finish(folder)
-            _log_of(new).unlink(missing_ok=True)
         else:
             _refuse_neighbours(folder, after)
             with _opened(new, after, _mode(folder)) as store:
@@ -158,13 +158,18 @@ def delete_old_store(path: str | os.PathLike[str]) -> int:
         _settings(folder)
         if not old.exists():
             return 0
-        size = 0
-        # The database last: what is left of a killed removal is still known as a store.
-        for file in sorted(old.iterdir(), key=lambda one: one.name == DATABASE):
-            if _belongs(file):
-                size += file.stat().st_size
-                file.unlink()
-        old.rmdir()
+        return _remove(old)
+
+
+def _remove(folder: Path) -> int:
+    """Remove a store; returns the number of bytes."""
+    size = 0
+    # The database and the log last: what is left of a killed removal is still known as a store, and as a copy.
+    for file in sorted(folder.iterdir(), key=lambda one: (one.name == DATABASE, one.name == _COPIED)):
+        if _belongs(file):
+            size += file.stat().st_size
+            file.unlink()
+    folder.rmdir()
     return size
 
 
@@ -215,7 +220,7 @@ def _target(before: Settings, datatype: Datatype | None, pool_factor: int | None
 
 
 def _refuse_neighbours(folder: Path, after: Settings) -> None:
-    """Refuse what an exchange of folders would move or lose."""
+    """Refuse what an exchange of folders would move or lose, and remove what was copied of another store."""
     new, old = beside(folder)
     if others := sorted(one.name for one in folder.iterdir() if not _belongs(one)):
         raise StoreError(
@@ -231,6 +236,27 @@ def _refuse_neighbours(folder: Path, after: Settings) -> None:
                 f"{new} is a copy with datatype={made.datatype!r} and pool_factor={made.pool_factor}, which another "
                 "compression has begun; finish that one, or remove this folder"
             )
+        if not _is_copy(new):
+            raise StoreError(
+                f"{new} is there, a store that no compression of {folder} has begun; move that folder, and compress "
+                "again"
+            )
+        if not _same_store(made, after):
+            _remove(new)
+
+
+def _is_copy(new: Path) -> bool:
+    """Whether a compression has begun the store in the folder of new ones; one without entries loses none."""
+    if _log_of(new).exists():
+        return True
+    with MultiVectorStore.open(new, read_only=True) as store:
+        return not len(store)
+
+
+def _same_store(one: Settings, other: Settings) -> bool:
+    """Whether two settings can be of one store, which may have learned the revision of its model meanwhile."""
+    model = replace(one.model, fingerprint=other.model.fingerprint)
+    return one.model.same_pages(other.model) and replace(one, model=model) == other
 
 
 def _way(settings: Settings) -> tuple[Datatype, int]:
@@ -265,15 +291,19 @@ def _copy(folder: Path, store: MultiVectorStore, progress: Callable[[int, int], 
     copied = _read_log(log)
     with MultiVectorStore.open(folder) as source:
         versions = folder_engine(source._engine, "compress").versions()
-        present = {id_ for id_, _ in engine.versions().values()}
-        engine.delete(present - {id_ for id_, _ in versions.values()})
-        waiting = [number for number, one in versions.items() if copied.get(number) != one or one[0] not in present]
-        done = len(versions) - len(waiting)
-        with log.open("a", encoding="ascii") as lines:
+        present = {one[0] for one in engine.versions().values()}
+        engine.delete(present - {one[0] for one in versions.values()})
+        held = {number: one for number, one in versions.items() if copied.get(number) == one and one[0] in present}
+        waiting = [number for number in versions if number not in held]
+        done = len(held)
+        with log.open("w", encoding="ascii") as lines:
+            # Without the entries that are replaced now: a lost line of theirs must not leave an earlier one.
+            lines.writelines(_line(number, held[number]) for number in held)
+            lines.flush()
             for some in pieces(waiting, _BATCH):
                 _copy_some([versions[number][0] for number in some], source, store)
                 # After the copy is on the disk: a line that is lost costs a second copy, and no entry.
-                lines.writelines(f"{json.dumps([number, *versions[number]])}\n" for number in some)
+                lines.writelines(_line(number, versions[number]) for number in some)
                 lines.flush()
                 done += len(some)
                 if progress is not None:
@@ -291,7 +321,7 @@ def _end(folder: Path, before: Settings, after: Settings, progress: Callable[[in
     new, _ = beside(folder)
     with locked(write_lock(folder, _mode(folder)), folder):
         now = _settings(folder)
-        if _way(now) != _way(before):
+        if not _same_store(before, now):
             raise StoreError(f"{folder} was replaced by another store meanwhile; nothing was changed")
         # A store learns the revision of its model from the first writer.
         after = replace(now, datatype=after.datatype, pool_factor=after.pool_factor)
@@ -311,7 +341,7 @@ def _end(folder: Path, before: Settings, after: Settings, progress: Callable[[in
                 f"{new} is complete and cannot be put in the place of {folder} ({error}). Close the programs that use "
                 "them, and run this again; both stores are whole"
             ) from error
-    _log_of(new).unlink(missing_ok=True)
+    _log_of(folder).unlink(missing_ok=True)
 
 
 def _not_pooled(store: MultiVectorStore) -> int:
@@ -321,17 +351,22 @@ def _not_pooled(store: MultiVectorStore) -> int:
 
 
 def _log_of(new: Path) -> Path:
-    return new.with_name(new.name + _COPIED)
+    """The file of copied entries: in the copy, so that both go together, and no other store is taken for a copy."""
+    return new / _COPIED
+
+
+def _line(number: int, version: tuple[str, int, int | None]) -> str:
+    return f"{json.dumps([number, *version])}\n"
 
 
 def _read_log(log: Path) -> Versions:
     copied: Versions = {}
     if log.exists():
-        for line in log.read_text(encoding="ascii").splitlines():
+        for line in log.read_text(encoding="ascii", errors="replace").splitlines():
             try:
-                number, id_, checksum = json.loads(line)
-                copied[number] = (id_, checksum)
-            except (TypeError, ValueError):  # the last line of a killed process
+                number, id_, of_row, of_vectors = json.loads(line)
+                copied[number] = (id_, of_row, of_vectors)
+            except (TypeError, ValueError, RecursionError):  # the last line of a killed process, or damage
                 continue
     return copied
 

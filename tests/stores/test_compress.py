@@ -280,12 +280,100 @@ def test_a_copy_that_was_begun_with_other_settings_is_not_taken_for_the_former_s
     compress_store(store, datatype="int4", delete_old=True)
     with MultiVectorStore.open(tmp_path / "store.compressing", model=MODEL, datatype="binary") as copy:
         copy.add([record(0)])
+    (tmp_path / "store.compressing" / "store.db.copied").touch()
     assert compress_store(store, datatype="int4").old_path is None
     assert len(contents(tmp_path / "store.compressing")) == 1
     with pytest.raises(StoreError, match="another compression has begun"):
         compress_store(store, datatype="int2")
     assert compress_store(store, datatype="binary", delete_old=True).entries == 3
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def begin_a_copy(store: Path, *, done: int = 64, **options: Any) -> None:
+    """Compress a store until so many entries are copied."""
+
+    def stop(number: int, _: int) -> None:
+        if number >= done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compress_store(store, **options, progress=stop)
+    assert (store.with_name("store.compressing") / "store.db").exists()
+
+
+def fill_otherwise(store: Path, count: int, model: Any = MODEL, **options: Any) -> list[NDArray[Any]]:
+    """Index anew in place of a store: the same entries, with other vectors."""
+    shutil.rmtree(store)
+    others = [page(number, seed=99, rows=ROWS) for number in range(count)]
+    with MultiVectorStore.open(store, model=model, **options) as opened:
+        opened.add((record(number)[0], others[number]) for number in range(count))
+    return others
+
+
+@pytest.mark.parametrize("change", ["vectors", "page settings", "first stage"])
+def test_a_copy_of_another_store_is_not_taken_up(tmp_path: Path, change: str) -> None:
+    store, count = tmp_path / "store", 80
+    fill(store, count)
+    begin_a_copy(store, datatype="int8")
+    model, options = MODEL, {}
+    if change == "page settings":
+        pages = replace(MODEL.fingerprint.pages, max_side=77)
+        model = replace(MODEL, fingerprint=replace(MODEL.fingerprint, pages=pages))
+    elif change == "first stage":
+        options = {"first_stage": "exact"}
+    expected = fill_otherwise(store, count, model, **options)
+    made = stored_settings(store)
+    assert made is not None and (made == Settings(model=MODEL, first_stage="ward")) == (change == "vectors")
+    compress_store(store, datatype="int8", delete_old=True)
+    assert stored_settings(store) == replace(made, datatype="int8")
+    assert verify_store(store).ok
+    with MultiVectorStore.open(store) as opened:
+        for kept, vectors in zip(opened.vectors([str(n) for n in range(count)]), expected, strict=True):
+            assert kept is not None
+            np.testing.assert_allclose(kept, vectors, atol=0.03)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_copy_of_the_same_store_continues(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    fill(store, 80)
+    begin_a_copy(store, datatype="int8")
+    log = tmp_path / "store.compressing" / "store.db.copied"
+    # Damage, and the beginning of a line.
+    log.write_bytes(b"\xff\xfe\n" + b"[" * 100_000 + b"\n[[],1,2,3]\nnull\n" + log.read_bytes() + b'[65, "6')
+    counts: list[int] = []
+    compress_store(store, datatype="int8", progress=lambda done, _: counts.append(done))
+    assert counts == [80]
+    assert contents(store) == contents(tmp_path / "store.uncompressed") and len(contents(store)) == 80
+
+
+def test_an_entry_that_is_copied_anew_is_not_taken_for_its_former_copy(tmp_path: Path) -> None:
+    """A backup comes back after a copy of another store was begun over that of the backup."""
+    store = tmp_path / "store"
+    fill(store, 80)
+    shutil.copytree(store, tmp_path / "backup")
+    begin_a_copy(store, datatype="int8")
+    fill_otherwise(store, 80, first_stage="ward")
+    log = tmp_path / "store.compressing" / "store.db.copied"
+    begin_a_copy(store, datatype="int8")
+    # The process is killed before it writes its lines.
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-64]))
+    shutil.rmtree(store)
+    (tmp_path / "backup").rename(store)
+    compress_store(store, datatype="int8")
+    with MultiVectorStore.open(store) as opened:
+        for number, kept in enumerate(opened.vectors([str(n) for n in range(80)])):
+            assert kept is not None
+            np.testing.assert_allclose(kept, page(number, rows=ROWS), atol=0.03)
+
+
+def test_a_store_that_no_compression_has_begun_is_kept(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    fill(store, 3)
+    fill(tmp_path / "store.compressing", 2, datatype="int8")
+    with pytest.raises(StoreError, match=r"no compression of .* has begun; move that folder"):
+        compress_store(store, datatype="int8")
+    assert len(contents(tmp_path / "store.compressing")) == 2
 
 
 def test_a_revision_that_is_learned_meanwhile_is_in_the_new_store(tmp_path: Path) -> None:

@@ -223,11 +223,18 @@ class FolderEngine:
         return in_order(ids, found)
 
     @_reads
-    def versions(self) -> dict[int, tuple[str, int]]:
-        """Id and checksum of every entry by its number: a number never returns, and its vectors never change."""
+    def versions(self) -> dict[int, tuple[str, int, int | None]]:
+        """By number of every entry: its id and the checksums of its row and of its vectors.
+
+        A number never returns in a store, and its vectors never change; another store may have the same numbers.
+        """
+        query = (
+            "SELECT number, id, entries.checksum, places.checksum FROM entries LEFT JOIN places ON entry = number "
+            f"AND layer = {list(self._layers).index(FULL)} ORDER BY number"
+        )
         with self._database.reading() as connection:
-            rows = connection.execute("SELECT number, id, checksum FROM entries ORDER BY number").fetchall()
-        return {number: (id_, checksum) for number, id_, checksum in rows}
+            rows = connection.execute(query).fetchall()
+        return {number: tuple(version) for number, *version in rows}
 
     @_reads
     def fixed_bytes(self) -> int:
