@@ -125,7 +125,9 @@ def compress_store(
             entries, unpooled = len(store), _not_pooled(store)
         sizes = size_of(old) if old.exists() else size_of(folder), size_of(folder)
         if delete_old and old.exists():
-            delete_old_store(folder)
+            if before == after:  # of an earlier run; this one has verified its own
+                _require_sound(folder)
+            _remove(old)
     return CompressReport(
         path=folder,
         old_path=old if old.exists() else None,
@@ -137,7 +139,7 @@ def compress_store(
 
 
 def delete_old_store(path: str | os.PathLike[str]) -> int:
-    """Remove the uncompressed store that a compression left beside the store in a folder.
+    """Remove the uncompressed store that a compression left beside the store in a folder, which is verified first.
 
     Args:
         path: the folder of the store.
@@ -158,7 +160,19 @@ def delete_old_store(path: str | os.PathLike[str]) -> int:
         _settings(folder)
         if not old.exists():
             return 0
+        _require_sound(folder)
         return _remove(old)
+
+
+def _require_sound(folder: Path) -> None:
+    """Refuse to remove the former store of a damaged one: it may be the only whole one."""
+    report = verify_store(folder)
+    if not report.ok:
+        _, old = beside(folder)
+        raise StoreError(
+            f"the store {folder} is damaged ({report.problems[0]}), so the former one in {old} is kept. Repair "
+            f"{folder}, or move it away and rename {old} to {folder}"
+        )
 
 
 def _remove(folder: Path) -> int:

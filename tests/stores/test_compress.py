@@ -410,13 +410,34 @@ def test_an_exchange_that_was_killed_between_two_renames_is_told_and_ended(tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"store", "store.uncompressed"}
 
 
-def test_a_damaged_store_is_not_compressed(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    fill(store, 3)
+def damage(store: Path) -> None:
     [block] = store.glob("full-*.block")
     data = bytearray(block.read_bytes())
     data[5] ^= 1
     block.write_bytes(data)
+
+
+def test_the_old_store_of_a_damaged_one_is_kept(tmp_path: Path) -> None:
+    store, old = tmp_path / "store", tmp_path / "store.uncompressed"
+    fill(store, 3)
+    compress_store(store, datatype="int8")
+    damage(store)
+    with pytest.raises(StoreError, match=r"full-.* so the former one in .*uncompressed is kept. Repair"):
+        delete_old_store(store)
+    with pytest.raises(StoreError, match="is kept"):
+        compress_store(store, datatype="int8", delete_old=True)
+    assert verify_store(old).ok and len(contents(old)) == 3
+    # As the message says.
+    shutil.rmtree(store)
+    old.rename(store)
+    assert compress_store(store, datatype="int8").entries == 3
+    assert delete_old_store(store) > 0 and not old.exists()
+
+
+def test_a_damaged_store_is_not_compressed(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    fill(store, 3)
+    damage(store)
     with pytest.raises(StoreError, match="repair"):
         compress_store(store, datatype="int4")
     assert stored_settings(store) == Settings(model=MODEL, first_stage="ward")
