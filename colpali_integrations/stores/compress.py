@@ -113,10 +113,9 @@ def compress_store(
         _log_of(folder).unlink(missing_ok=True)  # of a run that was killed after the exchange
         before = _settings(folder)
         after = _target(before, datatype, pool_factor, folder)
-        if before == after:
-            if _is_former(new, after):
-                finish(folder)
-        else:
+        if _is_former(new, before):
+            finish(folder)
+        if before != after:
             _refuse_neighbours(folder, after)
             with _opened(new, after, _mode(folder)) as store:
                 _copy(folder, store, progress)
@@ -148,20 +147,25 @@ def delete_old_store(path: str | os.PathLike[str]) -> int:
         The number of removed bytes; 0 if there is no old store.
 
     Raises:
-        StoreError: there is no sound store at `path`, or the files cannot be removed.
+        StoreError: there is no sound store at `path`, a compression of it is at work, or the files cannot be removed.
 
     Example:
         >>> delete_old_store("my-index")
         0
     """
     folder = Path(os.path.realpath(user_path(path, StoreError)))
-    _, old = beside(folder)
+    new, old = beside(folder)
     with _errors(folder):
-        _settings(folder)
-        if not old.exists():
+        now = _settings(folder)
+        if not (new.exists() or old.exists()):
             return 0
-        _require_sound(folder)
-        return _remove(old)
+        with _alone(new):
+            if not old.exists() and _is_former(new, now):
+                finish(folder)
+            if not old.exists():
+                return 0
+            _require_sound(folder)
+            return _remove(old)
 
 
 def _require_sound(folder: Path) -> None:
@@ -283,7 +287,8 @@ def _is_former(new: Path, now: Settings) -> bool:
     if manifest is None:
         return False
     made = Settings.from_dict(manifest, where=f"the store {new}")
-    return _way(made) != _way(now) and BITS[made.datatype] >= BITS[now.datatype] and made.pool_factor <= now.pool_factor
+    has_more = BITS[made.datatype] >= BITS[now.datatype] and made.pool_factor <= now.pool_factor
+    return has_more and _way(made) != _way(now) and not _is_copy(new)
 
 
 def _belongs(file: Path) -> bool:

@@ -434,6 +434,39 @@ def test_the_old_store_of_a_damaged_one_is_kept(tmp_path: Path) -> None:
     assert delete_old_store(store) > 0 and not old.exists()
 
 
+def killed_after_the_exchange(place: Path) -> Path:
+    """What is left of a compression that is killed before the former store gets its name."""
+    fill(place / "store", 3, datatype="int8")
+    (place / "store" / "store.db.copied").write_text("[1, 2]")
+    fill(place / "store.compressing", 3)
+    return place / "store"
+
+
+def test_a_former_store_that_has_not_its_name_yet_is_known(tmp_path: Path) -> None:
+    store = killed_after_the_exchange(tmp_path)
+    with pytest.raises(StoreError, match=r"uncompressed is there, the store before an earlier compression"):
+        compress_store(store, datatype="int4")
+    assert {path.name for path in tmp_path.iterdir()} == {"store", "store.uncompressed"}
+    assert len(contents(tmp_path / "store.uncompressed")) == 3 and verify_store(store).leftovers == []
+    assert delete_old_store(store) > 0
+    assert compress_store(store, datatype="int4", delete_old=True).entries == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_former_store_that_has_not_its_name_yet_is_deleted_on_request(tmp_path: Path) -> None:
+    store = killed_after_the_exchange(tmp_path)
+    assert delete_old_store(store) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_copy_that_has_begun_is_not_deleted_as_the_former_store(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    fill(store, 80)
+    begin_a_copy(store, datatype="int8")
+    assert delete_old_store(store) == 0
+    assert len(contents(tmp_path / "store.compressing")) == 64
+
+
 def test_a_damaged_store_is_not_compressed(tmp_path: Path) -> None:
     store = tmp_path / "store"
     fill(store, 3)
