@@ -110,8 +110,8 @@ def compress_store(
     with _errors(folder), _alone(new):
         if is_between(folder):
             finish(folder)
-        _log_of(folder).unlink(missing_ok=True)  # of a run that was killed after the exchange
         before = _settings(folder)
+        _log_of(folder).unlink(missing_ok=True)  # of a run that was killed after the exchange
         after = _target(before, datatype, pool_factor, folder)
         if _is_former(new, before):
             finish(folder)

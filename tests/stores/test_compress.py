@@ -225,8 +225,15 @@ def test_what_cannot_be_compressed_is_refused(tmp_path: Path) -> None:
     for options in ({}, {"datatype": "float16"}):
         with pytest.raises(ConfigurationError, match="nothing to compress"):
             compress_store(store, **options)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="datatype must be one of"):
-        compress_store(store, datatype="int3")  # type: ignore[arg-type]
+    for invalid in ("int3", ["int8"], np.zeros(2), {}):
+        with pytest.raises(ConfigurationError, match="datatype must be one of"):
+            compress_store(store, datatype=invalid)  # type: ignore[arg-type]
+    for call in (lambda: compress_store(tmp_path.anchor, datatype="int8"), lambda: delete_old_store(tmp_path.anchor)):
+        with pytest.raises(StoreError, match="the root of a disk"):
+            call()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="is a file; a store is a folder"):
+        compress_store(tmp_path / "file", datatype="int4")
     (store / "report.pdf").write_text("a document")
     with pytest.raises(StoreError, match=r"holds other files \(report.pdf\)"):
         compress_store(store, datatype="int4")

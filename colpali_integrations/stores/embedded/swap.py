@@ -22,7 +22,13 @@ _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 
 def beside(folder: Path) -> tuple[Path, Path]:
-    """The folders of a store that is being made, and of the former one."""
+    """The folders of a store that is being made, and of the former one.
+
+    Raises:
+        StoreError: there is nothing beside the root of a disk.
+    """
+    if not folder.name:
+        raise StoreError(f"{folder} is the root of a disk, and not the folder of a store; pass the folder of one")
     return folder.with_name(folder.name + _NEW), folder.with_name(folder.name + _OLD)
 
 
