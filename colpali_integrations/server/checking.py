@@ -96,7 +96,7 @@ def check(value: Any, schema: Schema, name: str) -> None:
         colpali_integrations.server.errors.RequestError: k must be at most 2, got 3
     """
     if "anyOf" in schema:
-        _check_any(value, schema["anyOf"], name)
+        _check_any(value, schema, name)
         return
     kind = schema.get("type")
     if kind is not None and not _fits(value, kind):
@@ -124,19 +124,23 @@ def _fits(value: Any, kind: str) -> bool:
         return False
 
 
-def _check_any(value: Any, schemas: list[Schema], name: str) -> None:
-    """Check that a value fits one of several schemas; the error is that of the one which it resembles most."""
+def _check_any(value: Any, schema: Schema, name: str) -> None:
+    """Check that a value fits one of several schemas; the error is that of the one which it resembles most.
+
+    A schema whose choice is short has all of it in words, as "x-named", and its error has them.
+    """
+    schemas: list[Schema] = schema["anyOf"]
     fitting = [schema for schema in schemas if "type" not in schema or _fits(value, schema["type"])]
     errors: list[RequestError] = []
-    for schema in fitting:
+    for one in fitting:
         try:
-            check(value, schema, name)
+            check(value, one, name)
         except RequestError as error:
             errors.append(error)
         else:
             return
-    if not errors:
-        raise _refused(f"{name} must be {_named({'anyOf': schemas})}", value)
+    if not errors or "x-named" in schema:
+        raise _refused(f"{name} must be {_named(schema)}", value)
     raise min(errors, key=lambda error: error.code == "missing_field")
 
 
@@ -185,6 +189,8 @@ def _check_prefix(value: str, prefix: str, name: str) -> None:
 
 
 def _named(schema: Schema) -> str:
+    if words := schema.get("x-named"):
+        return str(words)
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(map(_named, schema["anyOf"])))
     if "enum" in schema:

@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from colpali_integrations.errors import InputError
+from colpali_integrations.errors import ImageError, InputError
 from colpali_integrations.pages.formats import image_suffixes
 from colpali_integrations.server.checking import check, parsed
 from colpali_integrations.server.errors import RequestError
@@ -49,7 +49,7 @@ async def upload(request: Request, service: Service) -> Response:
 
 async def listed(request: Request, service: Service) -> Response:
     """The documents of the store, with their numbers of pages."""
-    counts = await service.documents.run(service.store.documents)
+    counts = await service.documents.run(partial(service.current.use, lambda store: store.documents()))
     documents = [{"document_id": document, "pages": pages} for document, pages in sorted(counts.items())]
     return JSONResponse({"documents": documents})
 
@@ -87,7 +87,9 @@ def _kept(
 ) -> Job:
     """Write a file and its job to the disk, after checking that the file can be opened."""
     uploads = service.jobs.uploads
-    service.store.require_pages(service.model)  # a model that answers questions may make pages with other settings
+    service.current.use(
+        lambda store: store.require_pages(service.model)
+    )  # a model that answers questions may make pages with other settings
     if document_id is not None and not uploads.of_document(document_id):
         raise RequestError(
             404,
@@ -132,7 +134,10 @@ def _page_count(path: Path, name: str, document_id: str, metadata: Mapping[str, 
             opened.page(1).size  # noqa: B018 - opening an image reads nothing of it
             return opened.page_count
     except InputError as error:  # the path on the server is not the caller's business
-        raise RequestError(400, str(error).replace(str(path), name), "unreadable") from error
+        message = str(error).replace(str(path), name)
+        if isinstance(error, ImageError) and not path.suffix:  # see `_suffix`: the name is of another type
+            message += "; PDFs and images are accepted"
+        raise RequestError(400, message, "unreadable") from error
 
 
 def file_name(given: str) -> str:
@@ -161,16 +166,17 @@ def _metadata(text: object) -> dict[str, Any]:
 
 
 def _shown(service: Service, one: Job) -> dict[str, Any]:
+    state = service.jobs.state(one)
     return {
         "id": one.id,
         "document_id": one.document_id,
         "name": one.name,
-        "state": service.jobs.state(one),
+        "state": state,
         "pages": one.pages,
         "done": service.jobs.done(one),
         "created": _time(one.created),
         "updated": _time(one.updated),
-        "error": one.error or None,
+        "error": None if state == "running" else one.error or None,
         "report": dict(one.report) or None,
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 
 from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import (
@@ -73,8 +74,21 @@ async def _of_package(request: Request, error: Exception) -> Response:
 async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
-    message = f"no such address: {request.url.path}; /openapi.json lists them" if status == 404 else str(error.detail)
-    return problem(status, message, headers=error.headers)
+    path, headers = request.url.path, dict(error.headers or {})
+    message = f"no such address: {path}; /openapi.json lists them" if status == 404 else str(error.detail)
+    if status == 405:
+        headers["Allow"] = _allowed(request)
+        message = f"{path} does not take {request.method}; it takes {headers['Allow']}"
+    return problem(status, message, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of an address, among all of its routes: the exception knows those of the first one only."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return ", ".join(sorted(found))
 
 
 async def _of_program(request: Request, error: Exception) -> Response:

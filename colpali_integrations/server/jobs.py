@@ -10,8 +10,9 @@ from colpali_integrations._failures import item_error
 from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import StoreError
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.server.current import CurrentStore
 from colpali_integrations.server.uploads import Job, Uploads
-from colpali_integrations.stores import DocumentSource, IngestReport, MultiVectorStore, Progress, ingest
+from colpali_integrations.stores import DocumentSource, IngestReport, Progress, ingest
 
 __all__ = ["Jobs", "source_of"]
 
@@ -43,12 +44,12 @@ class Jobs:
 
     Args:
         model: of the store.
-        store: the destination.
+        current: the destination.
         uploads: files and jobs.
     """
 
-    def __init__(self, model: ColPali, store: MultiVectorStore, uploads: Uploads) -> None:
-        self._model, self._store, self.uploads = model, store, uploads
+    def __init__(self, model: ColPali, current: CurrentStore, uploads: Uploads) -> None:
+        self._model, self._destination, self.uploads = model, current, uploads
         self._thread = threading.Thread(target=self._work, name="serve-jobs", daemon=True)
         self._changed = threading.Condition()
         self._closing = False
@@ -99,7 +100,7 @@ class Jobs:
         """
         jobs = self.uploads.mark_deleted(document_id)
         self._end(document_id)
-        removed = self._store.delete(document_id=document_id)
+        removed = self._destination.use(lambda store: store.delete(document_id=document_id))
         for job in jobs:
             self.uploads.remove(job)
         return removed if removed or jobs else None
@@ -160,7 +161,8 @@ class Jobs:
         def listen(state: Progress) -> None:
             self._progress[job.id] = state
 
-        return ingest([source], store=self._store, model=self._model, on_error="skip", progress=listen, stop=stop)
+        options: dict[str, Any] = {"on_error": "skip", "progress": listen, "stop": stop}
+        return self._destination.use(lambda store: ingest([source], store=store, model=self._model, **options))
 
     def _finish(self, job: Job, report: IngestReport) -> None:
         if report.failures and not report.ids:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from colpali_integrations._version import __version__
 from colpali_integrations.server import documents, embeddings, ranking, search
 from colpali_integrations.server.bodies import UPLOADS
+from colpali_integrations.server.errors import problem
 from colpali_integrations.server.openapi import described
 from colpali_integrations.server.service import Service
 
@@ -30,7 +31,11 @@ class Address(NamedTuple):
 
 
 async def health(request: Request, service: Service) -> Response:
-    """Whether the server runs."""
+    """Whether the server runs and can use its index."""
+    if not await run_in_threadpool(service.current.is_usable):
+        return problem(
+            503, "the index cannot be opened; the server's log has the reason", "no_index", {"Retry-After": "5"}
+        )
     return JSONResponse({"status": "ok", "version": __version__})
 
 

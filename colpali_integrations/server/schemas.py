@@ -1,9 +1,10 @@
 """Schemas of the bodies of requests, for their check and for the OpenAPI description.
 
 The shapes of other services are written from their public description: OpenAI's API reference (embeddings, as the
-package openai 3.57 sends it), Cohere's (rerank v1 and v2, as cohere 7.3 sends it), Jina's OpenAPI description at
-api.jina.ai (rerank, multi-vector), and vLLM's (`PoolingRequest`, `ScoreRequest`; its 0.18 documentation). Fields of
-theirs that have no meaning here, such as `user` or `truncate`, are passed over.
+package openai 3.57 sends it), Cohere's (rerank v1 and v2, as cohere 7.3 sends it), and vLLM's (`PoolingRequest`,
+`ScoreRequest`; its 0.18 documentation). Of Jina's (rerank, multi-vector) only the requests of public clients and the
+beginning of its OpenAPI description were seen. Fields of theirs that have no meaning here, such as `user` or
+`truncate`, are passed over.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ SEARCH: Schema = {
         k=_described({"type": "integer", "minimum": 1, "maximum": 1000}, "The largest number of pages.", default=10),
         filter=_nullable({"type": "object"}, 'Only matching pages, such as {"year": {"$gte": 2020}}.'),
         hybrid=_described(
-            _any({"type": "boolean"}, {"type": "string", "enum": ["rrf"]}, NUMBER),
-            "Rank by the words of the text layer too: true or 'rrf' by reciprocal ranks, or the weight of the text.",
-            default=False,
+            _any({"type": "boolean"}, {"type": "string", "enum": ["auto", "rrf"]}, NUMBER, {"type": "null"}),
+            "Rank by the words of the text layer too: true or 'rrf' by reciprocal ranks, a number as the weight of the "
+            "text; false for the pages' looks alone; 'auto' and null do what pays for the model.",
+            default="auto",
+            **{"x-named": '"auto", "rrf", true, false, null or a number from 0 to 1'},
         ),
         regions=_described({"type": "boolean"}, "Add the boxes that answer words of the question.", default=False),
         text=_described({"type": "boolean"}, "Add the text of each page.", default=False),

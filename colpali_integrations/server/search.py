@@ -60,7 +60,8 @@ def _found(service: Service, body: Mapping[str, Any]) -> Response:
     boxes: Mapping[str, Any] = {}
     if body.get("regions") and hits and hits.query is not None:
         ids = [hit.id for hit in hits if hit.entry.is_page]
-        boxes = service.store.regions(hits.query, ids, tokens=hits.tokens)
+        query, tokens = hits.query, hits.tokens
+        boxes = service.current.use(lambda store: store.regions(query, ids, tokens=tokens))
     found = [_hit(hit, boxes, regions=bool(body.get("regions")), text=bool(body.get("text"))) for hit in hits]
     return JSONResponse({"query": body["query"], "model": service.name, "hits": found})
 
@@ -82,7 +83,7 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 
 def _entry(service: Service, id_: str) -> Entry:
-    [entry] = service.store.get([id_])
+    [entry] = service.current.use(lambda store: store.get([id_]))
     if entry is None:
         raise RequestError(404, f"the index has no page with the id {id_!r}", "no_such_page")
     return entry

@@ -12,6 +12,7 @@ from typing import Any
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.runtime.batching import Coalescer
+from colpali_integrations.server.current import CurrentStore
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.jobs import Jobs
 from colpali_integrations.server.metrics import Metrics
@@ -37,6 +38,7 @@ class Service:
         uploads: the folder of uploads; it is closed with the service.
 
     Attributes:
+        current: the store, which may be replaced by another process.
         questions: the queue of searches.
         encoding: the queue of embeddings and reranking, which take all cores for long.
         pictures: the queue of drawings.
@@ -46,14 +48,14 @@ class Service:
     """
 
     def __init__(self, model: ColPali, store: MultiVectorStore, settings: ServerSettings, uploads: Uploads) -> None:
-        self.model, self.store, self.settings = model, store, settings
+        self.model, self.current, self.settings = model, CurrentStore(store), settings
         few = max(1, settings.max_waiting // 4)
         self.questions = Queue("questions", _QUESTION_THREADS, settings.max_waiting)
         self.encoding = Queue("encoding", 2, few)
         self.pictures = Queue("pictures", 2, few)
         self.documents = Queue("documents", 2, few)
         self.queues = (self.questions, self.encoding, self.pictures, self.documents)
-        self.jobs = Jobs(model, store, uploads)
+        self.jobs = Jobs(model, self.current, uploads)
         self.metrics = Metrics(self.queues, uploads.counts)
         self.scorer = CandidateScorer(lambda: model)
         self._searches: Coalescer[str, Hits] = Coalescer()
@@ -102,7 +104,8 @@ class Service:
                 queue.close()
         self.jobs.close()
         self.jobs.uploads.close()
+        self.current.close()
 
     def _answers(self, options: SearchOptions, texts: Sequence[str]) -> list[Hits]:
         self.metrics.together.observe(len(texts))
-        return self.store.search_batch(texts, options)
+        return self.current.use(lambda store: store.search_batch(texts, options))

@@ -94,14 +94,18 @@ class Uploads:
         with self._errors():
             self.folder.mkdir(mode=0o700, exist_ok=True)
             self._require_own()
-            self._server = FileLock(self.folder / "server.lock", timeout=0)
+            self._server = FileLock(self.folder / "server.lock", timeout=0, mode=0o600)
             try:
                 self._server.acquire()
             except Timeout:
                 raise StoreError(f"another server uses {self.folder}: stop it first, or serve another store") from None
             self._lock = threading.RLock()
-            # A folder of 0700 protects the database; every commit waits for the disk.
-            self._database = sqlite3.connect(self.folder / "jobs.sqlite", check_same_thread=False, isolation_level=None)
+            jobs = self.folder / "jobs.sqlite"
+            jobs.touch(0o600)
+            for path in (jobs, self.folder / "server.lock"):
+                path.chmod(0o600)  # also of an earlier version; SQLite gives its journal the same
+            # Every commit waits for the disk.
+            self._database = sqlite3.connect(jobs, check_same_thread=False, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_CREATE)
             self._clean_up()

@@ -34,13 +34,14 @@ class Admission:
 
     Attributes:
         settings: of the store, with the revisions that it has learned.
+        default: the model of vectors that are added without one; None where nothing is known of it.
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine, self.settings = engine, settings
         self._asking: ColPali | None = None
         self._untold: ColPali | None = None
-        self._default: ModelLike | None = None
+        self.default: ModelLike | None = None
 
     def opened_with(self, model: ModelLike | None) -> None:
         """Check the model that a store is opened with; it also made the vectors that are added without a model.
@@ -50,7 +51,7 @@ class Admission:
         if isinstance(model, ColPali):
             self.require_space(model)
         if isinstance(model, ColPali | ModelDescription | StoredModel):
-            self._default = model
+            self.default = model
 
     def require_space(self, model: ModelLike) -> None:
         """See `MultiVectorStore.require_space`."""
@@ -78,7 +79,7 @@ class Admission:
         Args:
             model: of the caller; None for the one that the store was opened with.
         """
-        if (given := model or self._default) is None:
+        if (given := model or self.default) is None:
             return None
         made_by = stored_model(given)
         if model is None and isinstance(given, ModelDescription):

@@ -662,6 +662,35 @@ class MultiVectorStore:
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
+    def reopened(self) -> MultiVectorStore | None:
+        """Open the store that another process has put in the place of this one, such as by `compress_store`.
+
+        Returns:
+            The new store, for the same model, beside this one, which its caller closes. None where the folder still
+            holds this one, and for stores that are not in a folder.
+
+        Raises:
+            StoreError: there is no store in the folder any more, or it cannot be opened. None is made.
+            FingerprintError: the new store was made by a model of another space.
+
+        Example:
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     store.reopened() is None
+            True
+        """
+        engine = self._engine
+        if not isinstance(engine, FolderEngine) or not engine.is_replaced():
+            return None
+        store = MultiVectorStore.open(engine.folder, read_only=engine.read_only)  # without a model, so it makes none
+        try:
+            store.require_space(self.model)
+            store._admission.opened_with(self._admission.default)
+        except BaseException:
+            store.close()
+            raise
+        store._encoder, store._named = self._encoder, self._named
+        return store
+
     def close(self) -> None:
         """Release the folder or the connection. A store in memory loses its entries."""
         self._engine.close()

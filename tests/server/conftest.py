@@ -32,7 +32,7 @@ class Running:
 
     @property
     def store(self) -> MultiVectorStore:
-        return self.service.store
+        return self.service.current.store
 
 
 def service_of(model: ColPali, store: MultiVectorStore, path: Path, **settings: Any) -> Service:

@@ -68,7 +68,8 @@ def test_an_upload_is_stored_found_shown_and_deleted(server: Running, papers: Pa
     folder = folder_of(server)
     assert [path.read_bytes() for path in files_in(folder)] == [(papers / "report.pdf").read_bytes()]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(path.stat().st_mode) for path in files_in(folder)} == {0o600}
+    assert {path.name for path in folder.iterdir()} > {"jobs.sqlite", "server.lock"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert server.client.delete(f"/v1/documents/{document}").json() == {"document_id": document, "removed": 2}
     assert server.client.get("/v1/documents").json() == {"documents": []}
     assert server.client.get(f"/v1/jobs/{job['id']}").status_code == 404
@@ -116,6 +117,7 @@ def test_what_cannot_be_taken_is_refused_and_leaves_nothing(start: Start, papers
     assert status("two.pdf", report, "two.pdf has 2 pages; at most 1 are taken") == 413
     assert status("torn.pdf", report[:100], "torn.pdf") == 400
     assert status("text.txt", b"low tide", "text.txt") == 400
+    assert status("letter.docx", b"PK\x03\x04 low tide", "; PDFs and images are accepted") == 400
     assert status("empty.pdf", b"", "empty.pdf") == 400
     assert status("a.pdf", report, "metadata is not JSON", metadata="{") == 400
     assert status("a.pdf", report, "metadata must be an object", metadata="[]") == 400
@@ -168,6 +170,33 @@ def test_a_store_that_cannot_be_written_is_tried_again(
     monkeypatch.setattr(server.store, "add", failing)
     job = ended(server.client, send(server.client, papers / "report.pdf"))
     assert (job["state"], job["error"], len(server.store), failures) == ("done", None, 2, [])
+
+
+def test_the_error_of_an_earlier_try_is_not_shown_while_a_job_runs_again(
+    server: Running, papers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("colpali_integrations.server.jobs._FIRST_WAIT", 0.5)
+    began, go = [threading.Event(), threading.Event()], threading.Event()
+
+    def failing(sources: Any, **options: Any) -> Any:
+        if not began[0].is_set():
+            began[0].set()
+            raise StoreError("the disk is full")
+        began[1].set()
+        assert go.wait(30)
+        return ingest(sources, **options)
+
+    monkeypatch.setattr("colpali_integrations.server.jobs.ingest", failing)
+    answer = send(server.client, papers / "report.pdf")
+    path = answer.headers["location"]
+    wait_until(lambda: server.client.get(path).json()["error"])
+    waiting = server.client.get(path).json()
+    assert (waiting["state"], waiting["error"]) == ("queued", "the disk is full")
+    assert began[1].wait(30)
+    running = server.client.get(path).json()
+    go.set()
+    assert (running["state"], running["error"]) == ("running", None)
+    assert ended(server.client, answer)["state"] == "done"
 
 
 def test_pages_of_other_settings_are_refused_before_they_are_accepted(

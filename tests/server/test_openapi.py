@@ -34,6 +34,36 @@ def test_every_address_is_described(served: Running, locked: Running) -> None:
     assert "security" not in closed["paths"]["/healthz"]["get"]
 
 
+def test_the_choice_of_hybrid_is_described(served: Running) -> None:
+    paths = served.client.get("/openapi.json").json()["paths"]
+    body = paths["/v1/search"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    hybrid = body["properties"]["hybrid"]
+    assert hybrid["default"] == "auto"
+    assert hybrid["anyOf"] == [
+        {"type": "boolean"},
+        {"type": "string", "enum": ["auto", "rrf"]},
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "null"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/search", "POST"),
+        ("PUT", "/v1/documents", "GET, HEAD, POST"),
+        ("POST", "/v1/pages/a/image", "GET, HEAD"),
+        ("PUT", "/v1/documents/a", "DELETE"),
+    ],
+)
+def test_another_method_is_refused_with_those_that_are_allowed(
+    method: str, path: str, allowed: str, served: Running
+) -> None:
+    answer = served.client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["message"] == f"{path} does not take {method}; it takes {allowed}"
+
+
 def test_calls_that_the_description_permits_and_forbids_are_answered(start: Start, papers: Any) -> None:
     """A few calls per address; `python -m tests.server.fuzz` makes thousands."""
     statuses = fuzz(start(roots=[papers]).url, 6)

@@ -1,6 +1,7 @@
 """The shapes of other services: by their own clients where there is one, else by requests of their descriptions.
 
-Requests and answers of Jina and vLLM are written from their public descriptions, named at each.
+Requests and answers of vLLM are written from its public description. Those of Jina are written from the requests of
+public clients and the beginning of its OpenAPI description; the rest of it was not seen.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def test_cohere_s_client_gets_its_errors(locked: Running, cohere_client: Any) ->
 
 
 def test_jina_s_rerank_takes_pages(served: Running, page: str, coltiny: ColPali) -> None:
-    """Its OpenAPI description, api.jina.ai/openapi.json: documents as strings or {"text"} or {"image"}, `usage`."""
+    """As public clients send it: documents as strings or {"text"} or {"image"}; `usage` in the answer."""
     request = {
         "model": "coltiny",
         "query": QUESTION,
@@ -137,7 +138,7 @@ def test_jina_s_rerank_takes_pages(served: Running, page: str, coltiny: ColPali)
 
 
 def test_jina_s_multi_vector(served: Running, page: str, coltiny: ColPali) -> None:
-    """Its OpenAPI description: `input`, `input_type`, `dimensions`, `embedding_type`; `embeddings` is (n, dim)."""
+    """As public clients send it: `input`, `input_type`, `dimensions`, `embedding_type`; `embeddings` is (n, dim)."""
     request = {
         "model": "coltiny",
         "dimensions": 128,

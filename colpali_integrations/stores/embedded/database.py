@@ -198,6 +198,11 @@ class Database:
                 if self._writer is not None:
                     self._writer.execute("VACUUM")
 
+    def is_replaced(self) -> bool:
+        """Whether the folder no longer holds the database that was opened."""
+        with self._errors():
+            return self._is_other()
+
     def close(self) -> None:
         """Close the connections. Calling it twice does nothing."""
         if not self._closed:
@@ -235,15 +240,17 @@ class Database:
 
     def _require_same(self) -> None:
         """Check that the folder still holds the database that was opened: SQLite would go on with a removed one."""
-        try:
-            same = _identity(self.folder) == self._identity
-        except FileNotFoundError:
-            same = False
-        if not same:
+        if self._is_other():
             raise StoreError(
                 f"the store {self.folder} has been removed, renamed or replaced since it was opened; nothing was "
                 "changed. Open it again"
             )
+
+    def _is_other(self) -> bool:
+        try:
+            return _identity(self.folder) != self._identity
+        except FileNotFoundError:
+            return True
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:

@@ -196,6 +196,10 @@ class FolderEngine:
         self._grow(least=1)
         self._database.vacuum()
 
+    def is_replaced(self) -> bool:
+        """Whether another process has removed, renamed or replaced the store since it was opened."""
+        return self._database.is_replaced()
+
     def reopen(self) -> None:
         """Open the folder anew, after a repair."""
         self.close()
