@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from colpali_integrations._failures import item_error
@@ -55,11 +58,13 @@ class Jobs:
         self._closing = False
         self._current: tuple[Job, threading.Event] | None = None
         self._progress: dict[str, Progress] = {}
+        self._deletions = threading.Lock()  # one at a time
+        self._deleting: str | None = None  # the document of that one
+        self._left: dict[str, tuple[float, float]] = {}  # deletions to try again: the time, and the wait after it
 
     def start(self) -> None:
-        """Begin, with the jobs that an earlier server has left."""
-        for document_id in self.uploads.deleting():
-            self.delete(document_id)
+        """Begin, with the deletions and the jobs that an earlier server has left."""
+        self._left = dict.fromkeys(self.uploads.deleting(), (0.0, _FIRST_WAIT))
         self._thread.start()
 
     def close(self) -> None:
@@ -93,17 +98,55 @@ class Jobs:
     def delete(self, document_id: str) -> int | None:
         """Remove a document, its uploaded files and its jobs.
 
-        A crash in between does not lose it: the jobs are marked first, and the next start goes on.
+        A crash in between does not lose it: the jobs are marked first, and the next start goes on. A store that cannot
+        be written is tried again. An upload that comes after the mark stays: it is stored once the deletion has ended.
 
         Returns:
             The number of removed pages; None if there is no such document.
         """
-        jobs = self.uploads.mark_deleted(document_id)
-        self._end(document_id)
-        removed = self._destination.use(lambda store: store.delete(document_id=document_id))
-        for job in jobs:
-            self.uploads.remove(job)
+        with self._alone(document_id):
+            self.uploads.mark_deleted(document_id)
+            self._end(document_id)
+            return self._delete_marked(document_id)
+
+    @contextmanager
+    def _alone(self, document_id: str) -> Iterator[None]:
+        """Let no other deletion and no further job of a document run."""
+        with self._deletions:
+            with self._changed:
+                self._deleting = document_id
+            try:
+                yield
+            finally:
+                with self._changed:
+                    self._deleting = None
+                    self._changed.notify_all()
+
+    def _delete_marked(self, document_id: str) -> int | None:
+        """Remove the pages of a document, and the jobs that are marked."""
+        jobs = self.uploads.marked(document_id)
+        _, wait = self._left.pop(document_id, (0.0, _FIRST_WAIT))
+        try:
+            removed = self._destination.use(lambda store: store.delete(document_id=document_id))
+            for job in jobs:
+                self.uploads.remove(job)
+        except Exception:
+            if jobs:
+                self._left[document_id] = time.monotonic() + wait, min(_LONGEST_WAIT, 2 * wait)
+            raise
         return removed if removed or jobs else None
+
+    def _delete_again(self, document_id: str) -> float:
+        """Go on with a deletion that has failed, unless another call has ended it meanwhile."""
+        with self._alone(document_id):
+            if self.uploads.marked(document_id):
+                try:
+                    self._delete_marked(document_id)
+                except StoreError as error:
+                    logger.warning("the deletion of %s is tried again: %s", document_id, error)
+            else:
+                self._left.pop(document_id, None)
+        return 0.0
 
     def _end(self, document_id: str) -> None:
         """Stop the job of a document, if it runs, and wait for its end."""
@@ -118,27 +161,43 @@ class Jobs:
             with self._changed:
                 if wait:
                     self._changed.wait_for(lambda: self._closing, wait)
-                job = self._next()
-                while job is None and not self._closing:
-                    self._changed.wait()
-                    job = self._next()
-                if self._closing or job is None:
+                work = self._next()
+                while work is None and not self._closing:
+                    self._changed.wait(self._until_deletion())
+                    work = self._next()
+                if self._closing or work is None:
                     return
-                stop = threading.Event()
-                self._current = job, stop
             try:
-                wait = self._run(job, stop)
+                wait = work()
             except Exception:  # of the folder of uploads, or a fault: the other jobs go on
-                logger.exception("the job %s of %s has ended by an error", job.id, job.name)
+                logger.exception("a job or a deletion has ended by an error")
                 wait = _FIRST_WAIT
             finally:
                 with self._changed:
+                    if self._current is not None:
+                        self._progress.pop(self._current[0].id, None)
                     self._current = None
-                    self._progress.pop(job.id, None)
                     self._changed.notify_all()
 
-    def _next(self) -> Job | None:
-        return None if self._closing else self.uploads.next()
+    def _next(self) -> Callable[[], float] | None:
+        """What the thread does next; it returns the seconds to wait afterwards."""
+        if self._closing:
+            return None
+        now = time.monotonic()
+        due = next((one for one, (at, _) in list(self._left.items()) if at <= now), None)
+        if due is not None:
+            return partial(self._delete_again, due)
+        job = self.uploads.next(but=self._deleting)
+        if job is None:
+            return None
+        stop = threading.Event()
+        self._current = job, stop
+        return partial(self._run, job, stop)
+
+    def _until_deletion(self) -> float | None:
+        """Seconds until the next deletion is tried again; None where there is none."""
+        times = [at for at, _ in list(self._left.values())]
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _run(self, job: Job, stop: threading.Event) -> float:
         """Store a document; the seconds to wait before the next job are returned."""

@@ -94,7 +94,7 @@ class Uploads:
         with self._errors():
             self.folder.mkdir(mode=0o700, exist_ok=True)
             self._require_own()
-            self._server = FileLock(self.folder / "server.lock", timeout=0, mode=0o600)
+            self._server = FileLock(self.folder / "server.lock", timeout=0, mode=0o600, thread_local=False)
             try:
                 self._server.acquire()
             except Timeout:
@@ -180,13 +180,27 @@ class Uploads:
         """The jobs of a document, the oldest first."""
         return list(self._jobs("WHERE document_id = ? ORDER BY number", document_id))
 
-    def next(self) -> Job | None:
-        """The job to do next: the oldest one of those that have failed least often."""
-        return next(self._jobs("WHERE state = 'queued' ORDER BY tries, number LIMIT 1"), None)
+    def next(self, *, but: str | None = None) -> Job | None:
+        """The job to do next: the oldest one of those that have failed least often.
 
-    def mark_deleted(self, document_id: str) -> list[Job]:
-        """Mark the jobs of a document, which is about to be deleted, and return them."""
+        A job that came after the deletion of its document waits until the deletion has ended.
+
+        Args:
+            but: a document whose jobs wait too.
+        """
+        rest = (
+            "WHERE state = 'queued' AND document_id IS NOT ? "
+            "AND document_id NOT IN (SELECT document_id FROM jobs WHERE state = 'deleting') "
+            "ORDER BY tries, number LIMIT 1"
+        )
+        return next(self._jobs(rest, but), None)
+
+    def mark_deleted(self, document_id: str) -> None:
+        """Mark the jobs that a document has now; its deletion does not reach those that come later."""
         self._change("UPDATE jobs SET state = 'deleting' WHERE document_id = ?", (document_id,))
+
+    def marked(self, document_id: str) -> list[Job]:
+        """The jobs of a document that its deletion reaches."""
         return list(self._jobs("WHERE document_id = ? AND state = 'deleting'", document_id))
 
     def deleting(self) -> list[str]:

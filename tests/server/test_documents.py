@@ -19,7 +19,7 @@ from colpali_integrations.server.uploads import Uploads
 from colpali_integrations.stores import MultiVectorStore, index_documents, ingest
 from tests.cli.test_serve import serving, url_in
 from tests.conftest import few_pages
-from tests.server.conftest import Running, Start, wait_until
+from tests.server.conftest import Running, Start, running, service_of, wait_until
 
 
 def send(client: httpx.Client, file: Path, name: str | None = None, **fields: str) -> httpx.Response:
@@ -233,6 +233,80 @@ def test_a_document_can_be_deleted_while_it_is_stored(server: Running, papers: P
     assert len(server.store) == 0
     assert files_in(folder_of(server)) == []
     assert server.client.get("/v1/jobs").json() == {"jobs": []}
+
+
+def counts_of(server: Running) -> dict[str, int]:
+    return {one["document_id"]: one["pages"] for one in server.client.get("/v1/documents").json()["documents"]}
+
+
+def test_a_deletion_that_failed_is_tried_again_and_spares_a_later_upload(
+    server: Running, papers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("colpali_integrations.server.jobs._FIRST_WAIT", 0.05)
+    first = ended(server.client, send(server.client, papers / "report.pdf"))
+    document, delete, may, tries = first["document_id"], server.store.delete, threading.Event(), []
+
+    def failing(**criteria: Any) -> int:
+        tries.append(criteria)
+        if not may.is_set():
+            raise StoreError("another process has locked the store")
+        return delete(**criteria)
+
+    monkeypatch.setattr(server.store, "delete", failing)
+    assert server.client.delete(f"/v1/documents/{document}").status_code == 503
+    few_pages(tmp_path / "new.pdf", [12])
+    later = send(server.client, tmp_path / "new.pdf", document_id=document)
+    wait_until(lambda: len(tries) > 2)
+    assert server.client.get(later.headers["location"]).json()["state"] == "queued"
+    may.set()
+    assert ended(server.client, later)["state"] == "done"
+    assert counts_of(server) == {document: 1}
+    assert server.client.get(f"/v1/jobs/{first['id']}").status_code == 404
+    assert len(files_in(folder_of(server))) == 1
+
+
+def test_a_restart_ends_a_deletion_and_then_stores_the_later_upload(
+    tmp_path: Path, papers: Path, coltiny: ColPali, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_pages(tmp_path / "new.pdf", [12])
+    path = tmp_path / "index"
+    with MultiVectorStore.open(path, model=coltiny) as store, running(service_of(coltiny, store, path, port=0)) as one:
+        document = ended(one.client, send(one.client, papers / "report.pdf"))["document_id"]
+        monkeypatch.setattr(store, "delete", lambda **criteria: (_ for _ in ()).throw(StoreError("locked")))
+        assert one.client.delete(f"/v1/documents/{document}").status_code == 503
+        later = send(one.client, tmp_path / "new.pdf", document_id=document)
+        assert later.status_code == 202
+    with MultiVectorStore.open(path, model=coltiny) as store, running(service_of(coltiny, store, path, port=0)) as two:
+        assert ended(two.client, later)["state"] == "done"
+        assert counts_of(two) == {document: 1}
+        assert len(files_in(folder_of(two))) == 1
+
+
+def test_an_upload_beside_a_deletion_is_stored_after_it(
+    server: Running, papers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = ended(server.client, send(server.client, papers / "report.pdf"))["document_id"]
+    delete, began, go = server.store.delete, threading.Event(), threading.Event()
+
+    def slow(**criteria: Any) -> int:
+        began.set()
+        assert go.wait(30)
+        return delete(**criteria)
+
+    monkeypatch.setattr(server.store, "delete", slow)
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(server.client.delete(f"/v1/documents/{document}")))
+    thread.start()
+    assert began.wait(30)
+    few_pages(tmp_path / "new.pdf", [12])
+    later = send(server.client, tmp_path / "new.pdf", document_id=document)
+    other = ended(server.client, send(server.client, tmp_path / "new.pdf"))  # of another document: it does not wait
+    assert server.client.get(later.headers["location"]).json()["state"] == "queued"
+    go.set()
+    thread.join(30)
+    assert (answers[0].status_code, answers[0].json()["removed"]) == (200, 2)
+    assert (ended(server.client, later)["state"], other["state"]) == ("done", "done")
+    assert counts_of(server) == {document: 1, other["document_id"]: 1}
 
 
 def test_a_folder_that_others_may_enter_is_refused_and_so_is_a_second_server(tmp_path: Path) -> None:
