@@ -66,7 +66,8 @@ def parsed(text: bytes | str, name: str) -> Any:
 
     try:
         value = json.loads(text, parse_constant=constant)
-        if isinstance(text, bytes) and b"\\u" in text:
+        # JSON's own escapes, or the charset of a form's field: such as unicode_escape.
+        if isinstance(text, str) or b"\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise RequestError(
@@ -171,12 +172,19 @@ def _check_size(size: int, schema: Schema, suffix: str, unit: str, name: str) ->
 
 
 def _check_number(value: float, schema: Schema, name: str) -> None:
-    if not math.isfinite(value):
+    if not _is_finite(value):
         raise _refused(f"{name} must be a finite number", value)
     if value < schema.get("minimum", -math.inf):
         raise _refused(f"{name} must be at least {schema['minimum']}", value)
     if value > schema.get("maximum", math.inf):
         raise _refused(f"{name} must be at most {schema['maximum']}", value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond the largest float
+        return False
 
 
 def _check_prefix(value: str, prefix: str, name: str) -> None:

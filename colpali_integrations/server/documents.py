@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from colpali_integrations.errors import ImageError, InputError
+from colpali_integrations.errors import ImageError, InputError, StoreError
 from colpali_integrations.pages.formats import image_suffixes
 from colpali_integrations.server.checking import check, parsed
 from colpali_integrations.server.errors import RequestError
@@ -22,6 +22,7 @@ from colpali_integrations.server.jobs import source_of
 from colpali_integrations.server.schemas import UPLOAD
 from colpali_integrations.server.service import Service
 from colpali_integrations.server.uploads import Job
+from colpali_integrations.stores import Entry
 
 __all__ = ["delete", "job", "jobs", "listed", "upload"]
 
@@ -162,6 +163,10 @@ def _metadata(text: object) -> dict[str, Any]:
         return {}
     metadata = parsed(str(text), "metadata")
     check(metadata, {"type": "object"}, "metadata")
+    try:
+        Entry(id="metadata", text="", metadata=metadata).to_payload()
+    except StoreError as error:  # such as 1e999, which JSON's readers take for infinity
+        raise RequestError(400, str(error)) from None
     return dict(metadata)
 
 

@@ -20,6 +20,7 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -172,8 +173,9 @@ class Condition(Filter):
             return bool(value)
         if isinstance(value, Integral):
             return int(value)
-        if isinstance(value, Real) and math.isfinite(value):
-            return float(value)
+        with suppress(OverflowError):  # a fraction beyond the largest float
+            if isinstance(value, Real) and math.isfinite(value):
+                return float(value)
         raise self._refusal(expected)
 
     def _refusal(self, expected: str) -> InputError:

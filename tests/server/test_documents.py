@@ -122,6 +122,9 @@ def test_what_cannot_be_taken_is_refused_and_leaves_nothing(start: Start, papers
     assert status("a.pdf", report, "metadata is not JSON", metadata="{") == 400
     assert status("a.pdf", report, "metadata must be an object", metadata="[]") == 400
     assert status("a.pdf", report, "file_path", metadata='{"file_path": "/etc/passwd"}') == 400
+    assert status("a.pdf", report, "lone surrogate", metadata='{"title": "\\ud800"}') == 400
+    assert status("a.pdf", report, "JSON cannot hold 'size'", metadata='{"size": [1e999]}') == 400
+    assert status("a.pdf", report, "levels", metadata='{"deep": ' + "[" * 200 + "]" * 200 + "}") == 400
     assert status("a.pdf", report, "no field 'tenant'", tenant="a") == 400
     assert status("a.pdf", b" " * (2 * 2**20 + 1), "has more than 2,097,152 bytes") == 413
     assert status("a.pdf", b" " * (4 * 2**20), "the body has more than") == 413

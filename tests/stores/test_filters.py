@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,12 @@ def test_refusals_name_the_key_and_the_remedy(where: Any, said: list[str]) -> No
         parse_filter(where)
     for words in said:
         assert words in str(caught.value)
+
+
+def test_a_number_beyond_the_largest_float_is_refused_unless_it_is_whole() -> None:
+    with pytest.raises(InputError, match=r"price.*a finite number"):
+        parse_filter({"price": Fraction(10**400, 3)})
+    assert fits({"price": {"$lt": 10**400}}, {"price": 3})
 
 
 def test_a_condition_built_by_hand_is_checked_too() -> None:
