@@ -8,7 +8,7 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from colpali_integrations.server.errors import RequestError, answer
+from colpali_integrations.server.errors import RequestError, answer, stopping
 
 __all__ = ["MOST_JSON", "UPLOADS", "Limited"]
 
@@ -40,7 +40,10 @@ class Limited:
         if length.isdecimal() and len(length) < 20 and int(length) > most:
             await answer(_too_long(most))(scope, receive, send)
             return
-        await self._app(scope, _limited(receive, most), send)
+        try:
+            await self._app(scope, _limited(receive, most), send)
+        except asyncio.CancelledError:  # by uvicorn, once the seconds for an end have passed
+            await answer(stopping())(scope, receive, send)
 
 
 def _limited(receive: Receive, most: int) -> Receive:

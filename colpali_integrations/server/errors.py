@@ -21,7 +21,7 @@ from colpali_integrations.errors import (
     StoreError,
 )
 
-__all__ = ["RequestError", "answer", "handlers", "problem"]
+__all__ = ["RequestError", "answer", "handlers", "problem", "stopping"]
 
 logger = package_logger(__name__)
 
@@ -39,6 +39,11 @@ class RequestError(InputError):
     def __init__(self, status: int, message: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.headers = status, code or _code(status), dict(headers or {})
+
+
+def stopping() -> RequestError:
+    """The refusal of a server that stops."""
+    return RequestError(503, "the server is stopping; ask again once it runs", headers={"Retry-After": "5"})
 
 
 def problem(status: int, message: str, code: str = "", headers: Mapping[str, str] | None = None) -> Response:

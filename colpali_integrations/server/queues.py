@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from colpali_integrations.server.errors import RequestError
+from colpali_integrations.server.errors import RequestError, stopping
 
 __all__ = ["Queue"]
 
@@ -44,7 +44,7 @@ class Queue:
             RequestError: 429 where the queue is full, 503 where the server stops; both with Retry-After.
         """
         if self._closed:
-            raise RequestError(503, "the server is stopping; ask again once it runs", headers={"Retry-After": "5"})
+            raise stopping()
         if self.load >= self._most:
             wait = min(_LONGEST_WAIT, max(1, math.ceil(self.load * self._seconds / self._threads)))
             raise RequestError(

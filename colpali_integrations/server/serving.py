@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.server.app import create_app
@@ -21,7 +25,10 @@ from colpali_integrations.stores import MultiVectorStore
 
 __all__ = ["Server", "serve"]
 
-_SECONDS_TO_END = 10
+logger = package_logger(__name__)
+
+_SECONDS_TO_END = 10  # after a signal: requests that still run are answered by 503
+_SECONDS_AT_MOST = 25.0  # after a signal: an encoding that still runs is given up
 _MOST_CONNECTIONS = 1024
 
 
@@ -39,6 +46,7 @@ class Server(uvicorn.Server):
     def __init__(self, service: Service, ready: Callable[[str], None] = lambda url: None) -> None:
         self._socket = _bound(service.settings)
         self._ready = ready
+        self._last: threading.Timer | None = None
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(
@@ -65,12 +73,22 @@ class Server(uvicorn.Server):
         """Serve until `should_exit` is set, or a signal ends the server."""
         with self._socket:
             self.run(sockets=[self._socket])
+        if self._last is not None and not self.force_exit:
+            self._last.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop after a signal; a process that has not ended in time is ended, whatever it does."""
+        if self._last is None:
+            self._last = threading.Timer(_SECONDS_AT_MOST, _end_process)
+            self._last.daemon = True
+            self._last.start()
+        super().handle_exit(sig, frame)
 
 
 def serve(
     model: ColPali, store: MultiVectorStore, path: Path, settings: ServerSettings, ready: Callable[[str], None]
 ) -> None:
-    """Serve a store until SIGTERM or Ctrl-C, which let running requests end.
+    """Serve a store until SIGTERM or Ctrl-C, which let running requests end for some seconds.
 
     Args:
         model: the model of the store.
@@ -90,6 +108,12 @@ def serve(
             server.serve_until_stopped()
     finally:
         uploads.close()
+
+
+def _end_process() -> None:
+    """End the process at once: threads that encode cannot be stopped. Jobs go on at the next start, as after a kill."""
+    logger.warning("work still ran %g s after the signal and was given up; uploads go on later", _SECONDS_AT_MOST)
+    os._exit(0)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,11 +23,14 @@ COMMAND = [sys.executable, "-m", "colpali_integrations.cli", "serve", "--port", 
 
 
 @contextmanager
-def serving(store: Path, *arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def serving(
+    store: Path, *arguments: str, command: Sequence[str] = COMMAND, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """The process of the command, and the lines that it has printed before it answers."""
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **variables}
-    command = [*COMMAND, "--store", str(store), *arguments]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--store", str(store), *arguments], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         lines: list[str] = []
         try:
@@ -54,6 +58,41 @@ def test_the_first_words_are_a_command_that_works_and_a_signal_ends_it(number: s
     assert process.returncode == 0
     assert "has stopped" in rest
     assert "Traceback" not in rest
+
+
+ENDLESS = """
+import sys, time
+from colpali_integrations import cli
+from colpali_integrations.server import embeddings, serving
+def endless(*arguments):
+    print("it encodes", file=sys.stderr, flush=True)
+    time.sleep(1000)
+embeddings._single, serving._SECONDS_TO_END, serving._SECONDS_AT_MOST = endless, 1, 2.5
+cli.main()
+"""
+
+
+def test_a_signal_ends_an_encoding_that_does_not_end(tmp_path: Path) -> None:
+    answers: list[httpx.Response] = []
+
+    def ask(url: str) -> None:
+        answers.append(httpx.post(f"{url}/v1/embeddings", json={"input": "tide"}, trust_env=False, timeout=60))
+
+    command = [sys.executable, "-c", ENDLESS, *COMMAND[3:]]
+    with serving(tmp_path / "index", command=command) as (process, lines):
+        thread = threading.Thread(target=ask, args=[url_in(lines)])
+        thread.start()
+        assert process.stderr is not None
+        while "it encodes" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=60)
+        thread.join(30)
+    assert process.returncode == 0
+    assert "was given up" in " ".join(rest.split())
+    assert "Traceback" not in rest
+    assert answers[0].status_code == 503
+    assert "the server is stopping" in answers[0].json()["message"]
 
 
 def test_a_key_of_the_environment_is_required_and_shown_nowhere(tmp_path: Path) -> None:
