@@ -10,11 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from colpali_integrations.server.errors import RequestError, answer, stopping
 
-__all__ = ["MOST_JSON", "UPLOADS", "Limited"]
+__all__ = ["SEARCHES", "UPLOADS", "Limited"]
 
 UPLOADS = "/v1/documents"
 """The address that takes files."""
-MOST_JSON = 32 * 2**20
+SEARCHES = "/v1/search"
+"""The address that takes questions and filters, which are short."""
+_MOST_JSON, _MOST_OF_SEARCH = 32 * 2**20, 2**20
 _FORM = 2**20  # of an upload's other fields
 _IDLE_SECONDS, _ALL_SECONDS = 30.0, 900.0
 
@@ -24,7 +26,7 @@ class Limited:
 
     Args:
         app: that gets the bodies.
-        max_upload_bytes: of an uploaded file; other bodies have 32 MiB.
+        max_upload_bytes: of an uploaded file; a search has 1 MiB, and other bodies have 32 MiB.
     """
 
     def __init__(self, app: ASGIApp, max_upload_bytes: int) -> None:
@@ -35,7 +37,8 @@ class Limited:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = self._upload if scope["path"] == UPLOADS and scope["method"] == "POST" else MOST_JSON
+        limits = {UPLOADS: self._upload, SEARCHES: _MOST_OF_SEARCH}
+        most = limits.get(scope["path"], _MOST_JSON) if scope["method"] == "POST" else _MOST_JSON
         length = Headers(scope=scope).get("content-length", "")
         if length.isdecimal() and len(length) < 20 and int(length) > most:
             await answer(_too_long(most))(scope, receive, send)

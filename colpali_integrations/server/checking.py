@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from colpali_integrations._options import shown
@@ -28,6 +29,7 @@ _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     "integer": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value == int(value),
 }
+_SHORT = 2**16  # bytes that are read within a millisecond or so
 _ARTICLES = {"array": "a list", "integer": "a whole number", "object": "an object", "null": "null"}
 
 
@@ -40,7 +42,14 @@ async def body_of(request: Request, schema: Schema) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise RequestError(415, "the body must be JSON: send Content-Type: application/json", "not_json")
-    body = parsed(await request.body(), "the body")
+    text = await request.body()
+    if len(text) > _SHORT:  # other requests are answered meanwhile
+        return await run_in_threadpool(_read, text, schema)
+    return _read(text, schema)
+
+
+def _read(text: bytes, schema: Schema) -> dict[str, Any]:
+    body = parsed(text, "the body")
     check(body, schema, "the body")
     assert isinstance(body, dict)
     return body

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from colpali_integrations._version import __version__
 from colpali_integrations.server import documents, embeddings, ranking, search
-from colpali_integrations.server.bodies import UPLOADS
+from colpali_integrations.server.bodies import SEARCHES, UPLOADS
 from colpali_integrations.server.errors import problem
 from colpali_integrations.server.openapi import described
 from colpali_integrations.server.service import Service
@@ -54,7 +54,7 @@ TABLE = (
     Address("GET", "/healthz", health),
     Address("GET", "/metrics", metrics),
     Address("GET", "/openapi.json", openapi),
-    Address("POST", "/v1/search", search.search),
+    Address("POST", SEARCHES, search.search),
     Address("GET", "/v1/pages/{id:path}/image", search.picture),
     Address("GET", "/v1/pages/{id:path}", search.page),
     Address("GET", "/v1/documents", documents.listed),

@@ -18,6 +18,7 @@ from PIL import Image
 from colpali_integrations import ColPali
 from colpali_integrations.explain import draw_regions
 from colpali_integrations.pages import page_image
+from colpali_integrations.server import checking
 from colpali_integrations.stores import Entry, MultiVectorStore, index_documents
 from tests.server.conftest import Running, Start
 
@@ -161,7 +162,33 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_read(served: Running) -
 
     response = served.client.post("/v1/search", content=pieces(), headers={"Content-Type": "application/json"})
     assert response.status_code == 413
+    assert "1,048,576 bytes" in response.json()["message"]
+    response = served.client.post("/v1/embeddings", content=pieces(), headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
     assert "33,554,432 bytes" in response.json()["message"]
+
+
+def test_health_answers_while_a_long_body_is_read(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go, read = threading.Event(), threading.Event(), checking.parsed
+
+    def slow(text: bytes | str, name: str) -> Any:
+        began.set()
+        assert go.wait(30)
+        return read(text, name)
+
+    monkeypatch.setattr(checking, "parsed", slow)
+    body = {"query": "a", "filter": {"page": {"$in": list(range(50_000))}}}
+    answers: list[httpx.Response] = []
+    with httpx.Client(base_url=served.url, timeout=60, trust_env=False) as other:
+        thread = threading.Thread(target=lambda: answers.append(other.post("/v1/search", json=body)))
+        thread.start()
+        assert began.wait(30)
+        try:
+            assert served.client.get("/healthz", timeout=10).status_code == 200
+        finally:
+            go.set()
+            thread.join(30)
+    assert answers[0].status_code == 200
 
 
 def picture(response: Any) -> Image.Image:
