@@ -68,7 +68,7 @@ class CurrentStore:
         return True
 
     def close(self) -> None:
-        """Close the store, if it was opened here; nobody may use it any more."""
+        """Close the store, if it was opened here, after the last thread has used it."""
         if self._store is not self._first:
             self._store.close()
 
