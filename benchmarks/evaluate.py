@@ -16,14 +16,18 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import machine
 from benchmarks.stores_data import Corpus
 from colpali_integrations import ColPali
 from colpali_integrations.evaluation import Answer, Question, evaluate
+from colpali_integrations.explain import PageGrid
 from colpali_integrations.models import find_model
 from colpali_integrations.stores import Entry, MultiVectorStore
 
 PAGES, QUESTIONS = 300, 250
+GRID = PageGrid(32, 32, np.array([*range(1024), *[-1] * 6]))  # without a grid, a store does not pool a page
 CONFIGURATIONS = (
     "exact: mode=exact",
     "blend: mode=exact, hybrid=0.2",
@@ -41,6 +45,9 @@ class Questioner(ColPali):
         self.description, self.opened = find_model("Qdrant/colpali-v1.3-fp16"), None
         self._vectors = [corpus.query(number) for number in range(QUESTIONS)]
 
+    def load(self) -> None:
+        """There are no graphs to load."""
+
     def embed_queries(self, texts: Any, **options: Any) -> Generator[Any, None, None]:
         return (self._vectors[int(text.split()[-1])] for text in texts)
 
@@ -56,7 +63,8 @@ def main() -> None:
         model = Questioner(corpus)
         with MultiVectorStore.open(Path(folder) / "store", model=model, first_stage="exact") as store:
             store.add(
-                (Entry(id=str(n), text=words(n), document_id=f"d{n // 10}"), corpus.page(n)) for n in range(PAGES)
+                (Entry(id=str(n), text=words(n), document_id=f"d{n // 10}", grid=GRID), corpus.page(n))
+                for n in range(PAGES)
             )
             targets = [corpus.target(n) for n in range(QUESTIONS)]
             questions = [
