@@ -31,7 +31,7 @@ from colpali_integrations.scoring.bm25 import Bm25, bm25_scores
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.scoring.pooling import mean_pool
-from colpali_integrations.stores import Entry, Hit, MultiVectorStore
+from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions
 
 MODEL = Path(__file__).parents[1] / "colpali_integrations" / "models" / "coltiny" / "weights"
 WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -91,7 +91,7 @@ def two_stages(model: ColPali, pages: Sequence[Array], queries: Sequence[Array],
         store = MultiVectorStore.open(path, model=model, first_stage=stage)
         store.add((Entry(id=str(index)), page) for index, page in enumerate(pages))
         store.optimize()
-        found = places(store.search_batch(list(queries), 10, mode="two_stage", oversampling=3))
+        found = places(store.search_batch(list(queries), SearchOptions(k=10, mode="two_stage", oversampling=3)))
         store.close()
     return found
 
@@ -104,7 +104,8 @@ def hybrids(
     store.add((Entry(id=str(i), text=text), page) for i, (page, text) in enumerate(zip(pages, texts, strict=True)))
     ways: dict[str, Any] = {"rrf": "rrf", **{f"weight {weight}": weight for weight in WEIGHTS}}
     return {
-        name: places(store.search_batch(list(queries), 10, hybrid=way, texts=list(asked))) for name, way in ways.items()
+        name: places(store.search_batch(list(queries), SearchOptions(k=10, hybrid=way), texts=list(asked)))
+        for name, way in ways.items()
     }
 
 

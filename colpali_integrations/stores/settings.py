@@ -225,10 +225,9 @@ class Settings:
             raise ConfigurationError(
                 f"first_stage must be one of {', '.join(map(repr, get_args(FirstStage)))}, got {self.first_stage!r}"
             )
-        if not isinstance(self.datatype, str) or self.datatype not in BITS:
-            raise ConfigurationError(
-                f"datatype must be one of {', '.join(map(repr, BITS))}, got {shown(self.datatype)}"
-            )
+        datatype: object = self.datatype  # anything may come from callers without type checks
+        if not isinstance(datatype, str) or datatype not in BITS:
+            raise ConfigurationError(f"datatype must be one of {', '.join(map(repr, BITS))}, got {shown(datatype)}")
         for name in ("first_vectors", "pool_factor"):
             object.__setattr__(self, name, checked_whole(getattr(self, name), name))
         if not 1 <= self.model.dim <= MAX_DIM:

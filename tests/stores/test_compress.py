@@ -225,9 +225,10 @@ def test_what_cannot_be_compressed_is_refused(tmp_path: Path) -> None:
     for options in ({}, {"datatype": "float16"}):
         with pytest.raises(ConfigurationError, match="nothing to compress"):
             compress_store(store, **options)  # type: ignore[arg-type]
-    for invalid in ("int3", ["int8"], np.zeros(2), {}):
+    others: tuple[Any, ...] = ("int3", ["int8"], np.zeros(2), {})
+    for invalid in others:
         with pytest.raises(ConfigurationError, match="datatype must be one of"):
-            compress_store(store, datatype=invalid)  # type: ignore[arg-type]
+            compress_store(store, datatype=invalid)
     for call in (lambda: compress_store(tmp_path.anchor, datatype="int8"), lambda: delete_old_store(tmp_path.anchor)):
         with pytest.raises(StoreError, match="the root of a disk"):
             call()
