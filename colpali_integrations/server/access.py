@@ -108,7 +108,7 @@ def host_name(header: str) -> str | None:
         return None
     if name is None or parts.netloc != header or parts.username is not None or any(letter <= " " for letter in header):
         return None
-    return name
+    return name.lower()  # `hostname` leaves what follows a % as it is
 
 
 def is_address(name: str) -> bool:

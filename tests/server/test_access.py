@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from colpali_integrations.errors import ConfigurationError
@@ -83,6 +83,7 @@ def test_the_server_s_own_pages_are_answered(served: Running) -> None:
     assert served.client.post("/v1/search", json={"query": "tide"}, headers=headers).status_code == 200
 
 
+@example("%A")
 @given(st.text())
 def test_any_host_header_is_read_or_refused(header: str) -> None:
     name = host_name(header)
