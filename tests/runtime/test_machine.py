@@ -134,6 +134,7 @@ def check_cores(
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
+    machine._cpu_quota.cache_clear()  # pytest may give the folder of an earlier test again
     assert machine.available_cores(root) == cores
 
 
