@@ -10,7 +10,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from typing import TypeAlias
 
 from colpali_integrations._forks import hold_during_forks
@@ -28,15 +28,22 @@ _keeping = threading.Lock()
 hold_during_forks(_keeping)
 
 
-@contextmanager
-def keep_pdfs_open() -> Iterator[None]:
-    """Keep the latest documents of `open_or_kept` open until no caller is in this context any more."""
-    global _callers
-    with _keeping:
-        _callers += 1
-    try:
-        yield
-    finally:
+class keep_pdfs_open(ContextDecorator):
+    """Keep the latest documents of `open_or_kept` open until no caller is in this context any more.
+
+    No generator with `contextmanager`: before Python 3.11 that leaves the frame of a generator which is closed in the
+    context, and so all that it reads, to the garbage collector.
+    """
+
+    def __enter__(self) -> None:
+        """Count a caller."""
+        global _callers
+        with _keeping:
+            _callers += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Close the documents after the last caller."""
+        global _callers
         with _keeping:
             _callers -= 1
             done = [] if _callers else _take(0)
