@@ -26,6 +26,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from colpali_integrations.errors import StoreError
+from colpali_integrations.stores.embedded.blocks import sync_folder
 
 __all__ = ["Job", "Uploads"]
 
@@ -133,7 +134,7 @@ class Uploads:
                         file.write(piece)
                     file.flush()
                     os.fsync(file.fileno())
-                _sync_folder(self.folder)
+                sync_folder(self.folder)
             except BaseException:
                 self.discard(name)
                 raise
@@ -263,14 +264,3 @@ def _row(job: Job) -> tuple[object, ...]:
 def _job(row: tuple[Any, ...]) -> Job:
     read: Callable[[str, Any], Any] = lambda name, value: json.loads(value) if name in _JSON else value  # noqa: E731
     return Job(**{name: read(name, value) for name, value in zip(_NAMES, row, strict=True)})
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make new names in a folder outlive a loss of power, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
