@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
 from langsmith import Client
-from langsmith.evaluation import evaluate as langsmith_evaluate
 from langsmith.schemas import Example
 from llama_index.core.evaluation import RetrieverEvaluator
 
@@ -19,6 +19,10 @@ from colpali_integrations.langchain import ColPaliRetriever as LangChainRetrieve
 from colpali_integrations.langchain import page_evaluator, page_examples
 from colpali_integrations.llama_index import ColPaliRetriever
 from tests.evaluation.test_compare import LINES
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "ast.Str is deprecated", DeprecationWarning)  # Python 3.12 and 3.13
+    from langsmith.evaluation import evaluate as langsmith_evaluate
 
 QUESTIONS = [*LINES, {"question": "timetable", "source": "train.PNG", "page": 1}]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,8 @@ def test_pictures_in_bands_look_as_they_do_as_a_whole(
         patch.setattr(pixels, "_BAND", 1000)
         banded = look(image, longest)
     np.testing.assert_array_equal(banded.pixels, whole.pixels)
-    assert replace(banded, pixels=whole.pixels) == whole
+    others = [field.name for field in fields(Sight) if field.name != "pixels"]
+    assert [getattr(banded, name) for name in others] == [getattr(whole, name) for name in others]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
