@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parent.parent
-INTERVAL = 0.05  # seconds between two looks at the memory
+INTERVAL = 0.05  # seconds between two looks at the memory, each of some milliseconds of CPU
 LEAST_FREE = 2.5 * 2**30  # bytes of free memory below which a measurement is stopped
 
 
@@ -53,16 +53,17 @@ def pss(process: psutil.Process) -> int:
 
 
 class _Watch(threading.Thread):
-    def __init__(self, process: psutil.Process, outcome: Outcome, most: float) -> None:
+    def __init__(self, process: psutil.Process, outcome: Outcome, most: float, interval: float) -> None:
         super().__init__(daemon=True)
         self._most = most
+        self._interval = interval
         self.phase = "start"
         self._process = process
         self._outcome = outcome
         self.over = threading.Event()
 
     def run(self) -> None:
-        while not self.over.wait(INTERVAL):
+        while not self.over.wait(self._interval):
             try:
                 seen = pss(self._process)
                 phase = self.phase
@@ -89,13 +90,16 @@ def kill(process: psutil.Process) -> None:
             continue
 
 
-def measure(task: dict[str, Any], *, watch: bool = True, most: float = float("inf")) -> Outcome:
+def measure(
+    task: dict[str, Any], *, watch: bool = True, most: float = float("inf"), interval: float = INTERVAL
+) -> Outcome:
     """Run `python -m benchmarks.worker` on a task and wait for it.
 
     Args:
         task: see worker.py.
         watch: whether to look at the memory, which takes a few per cent of a core.
         most: bytes of memory at which the measurement is stopped.
+        interval: seconds between two looks at the memory.
     """
     outcome = Outcome()
     child = subprocess.Popen(
@@ -107,7 +111,7 @@ def measure(task: dict[str, Any], *, watch: bool = True, most: float = float("in
         env=os.environ | {"PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"},
     )
     process = psutil.Process(child.pid)
-    watcher = _Watch(process, outcome, most)
+    watcher = _Watch(process, outcome, most, interval)
     if watch:
         watcher.start()
     assert child.stdin is not None and child.stdout is not None
