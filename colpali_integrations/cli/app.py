@@ -46,7 +46,7 @@ from colpali_integrations.cli.serve import serve
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import list_supported_models
-from colpali_integrations.pages.formats import ImageLimits
+from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.stores import (
     Hit,
     Hits,
@@ -248,7 +248,7 @@ def search(
     if html is not None:
         check_target(html)
     require_store(store)
-    limits = ImageLimits().override(max_pixels, image_format)
+    access = DEFAULT_ACCESS.override(password=password, max_pixels=max_pixels, image_formats=image_format)
     with open_encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
         found = opened.search(text, k, where=parsed, hybrid="auto" if hybrid is None else hybrid)
         hits = found.matching()
@@ -258,7 +258,7 @@ def search(
         elif hits:
             display.hits(text, hits)
         if hits and (html is not None or open_):
-            _report(hits, html, password, limits, open_=open_)
+            _report(hits, html, access, open_=open_)
     if not hits:
         reason = "nothing of the question" if found else f"no pages{' that match the filter' if parsed else ''}"
         display.note(f"The index {store} has {reason}.")
@@ -306,12 +306,11 @@ def _record(hit: Hit) -> dict[str, Any]:
     }
 
 
-def _report(hits: Hits, target: Path | None, password: str | None, limits: ImageLimits, *, open_: bool) -> None:
+def _report(hits: Hits, target: Path | None, access: PageAccess, *, open_: bool) -> None:
     if target is None:
         with tempfile.NamedTemporaryFile(prefix="colpali-", suffix=".html", delete=False) as file:
             target = Path(file.name)
-    options = {"password": password, "wording": words.message, **limits.options}
-    report = hits.to_html(limit=len(hits), **options)
+    report = hits.to_html(limit=len(hits), wording=words.message, **access.options)
     display.note(f"Report: {report.save(target)}")
     display.pictures_missing(report.missing)
     if open_ and not webbrowser.open(target.absolute().as_uri()):

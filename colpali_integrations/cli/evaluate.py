@@ -29,7 +29,7 @@ from colpali_integrations.errors import InputError
 from colpali_integrations.evaluation import Evaluation, read_questions, write_questions
 from colpali_integrations.evaluation import evaluate as evaluate_questions
 from colpali_integrations.evaluation.results import first_places
-from colpali_integrations.pages.formats import ImageLimits
+from colpali_integrations.pages.access import DEFAULT_ACCESS
 from colpali_integrations.stores import MultiVectorStore
 
 __all__ = ["evaluate"]
@@ -92,9 +92,9 @@ def evaluate(
     [dim]Example:[/]  colpali-integrations evaluate questions.jsonl --store my-index -c mode=auto -c hybrid=0.2 --html misses.html
     """  # noqa: E501 - a line of help
     password, parsed = pdf_password(password_file), json_filter(where)
-    limits = ImageLimits().override(max_pixels, image_format)
+    access = DEFAULT_ACCESS.override(password=password, max_pixels=max_pixels, image_formats=image_format)
     if draft is not None:
-        _draft(questions, store, draft, sample, {"where": parsed, "password": password, **limits.options})
+        _draft(questions, store, draft, sample, {"where": parsed, **access.options})
         return
     read = read_questions(questions, first_page=first_page)
     if read.corpus is None:
@@ -118,9 +118,8 @@ def evaluate(
             over=over,  # type: ignore[arg-type]  # it is checked
             on_error=on_error,  # type: ignore[arg-type]  # it is checked
             cache=cache,
-            password=password,
             progress=progress,
-            **limits.options,
+            **access.options,
         )
     _show(result, html, quiet=quiet, as_json=as_json)
     if drafts := sum(bool(question.metadata.get("draft")) for question in read):

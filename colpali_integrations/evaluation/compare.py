@@ -21,9 +21,9 @@ from colpali_integrations.evaluation.results import Outcome, Unit, outcome, requ
 from colpali_integrations.evaluation.targets import Asked, OnError, find_answers
 from colpali_integrations.evaluation.vectors import Pages, Pictures, encoding_folder
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.access import PageAccess, Roots
+from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.identity import text_key
-from colpali_integrations.pages.reference import Roots
 from colpali_integrations.stores import Entry, Item, MultiVectorStore, ingest, stored_settings
 from colpali_integrations.stores.filters import FilterLike
 from colpali_integrations.stores.ingest import ProgressCallback, listening
@@ -107,7 +107,8 @@ def evaluate(
     asked = read_questions(questions, first_page=first_page)
     chosen = _configurations(configurations, configuration)
     most = _numbers(k)
-    pictures = Pictures(asked.corpus, password, ImageLimits(max_pixels, image_formats), roots)
+    access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
+    pictures = Pictures(asked.corpus, access)
     with listening(progress) as listener, _opened(store, model, asked, listener) as opened:
         entries = {entry.id: entry for entry in opened.scroll(where)}
         found, skipped = find_answers(asked, entries, opened.where, on_error)

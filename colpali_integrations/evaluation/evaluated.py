@@ -12,7 +12,7 @@ from colpali_integrations.evaluation.report import render
 from colpali_integrations.evaluation.results import Outcome, Result, Unit, signed
 from colpali_integrations.evaluation.vectors import Pictures
 from colpali_integrations.explain.report import HtmlReport
-from colpali_integrations.pages.reference import Roots, root_folders
+from colpali_integrations.pages.access import Roots
 from colpali_integrations.stores import Entry
 
 __all__ = ["Evaluation"]
@@ -211,9 +211,8 @@ class Evaluation:
             ConfigurationError: an option has an invalid value, or no configuration has the name.
         """
         own = self.pictures
-        folders = own.roots if roots is None else root_folders(roots)
-        limits = own.limits.override(max_pixels, image_formats)
-        pictures = Pictures(own.corpus, password or own.password, limits, folders)
+        access = own.access.override(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
+        pictures = Pictures(own.corpus, access)
         return render(self, self.result(name), pictures, limit=limit, found=found, max_side=max_side, wording=wording)
 
     def _repr_html_(self) -> str:

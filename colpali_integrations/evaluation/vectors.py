@@ -28,9 +28,9 @@ from colpali_integrations.explain.grid import PageEmbedding, PageGrid
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import shared_model
-from colpali_integrations.pages.formats import ImageLimits
+from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.images import load_image
-from colpali_integrations.pages.reference import Roots, page_image
+from colpali_integrations.pages.reference import draw_page
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.machine import available_cores
 from colpali_integrations.scoring.pooling import group_means, hierarchical_groups
@@ -45,7 +45,6 @@ from colpali_integrations.stores.settings import Settings
 
 __all__ = ["Pages", "Pictures"]
 
-_LIMITS = ImageLimits()
 _TOGETHER = 64  # pages whose vectors are read from the store at a time
 
 
@@ -55,15 +54,11 @@ class Pictures:
 
     Attributes:
         corpus: the data set that holds the pictures; None draws pages from their files.
-        password: for encrypted PDFs.
-        limits: size and formats of images.
-        roots: as for `page_image`.
+        access: how the files are opened.
     """
 
     corpus: Corpus | None = None
-    password: str | None = None
-    limits: ImageLimits = _LIMITS
-    roots: Roots = None
+    access: PageAccess = DEFAULT_ACCESS
 
     def draw(self, entries: Mapping[str, Entry], *, dpi: float | None = None) -> Iterator[tuple[Entry, Image.Image]]:
         """The pictures of pages.
@@ -75,11 +70,10 @@ class Pictures:
         if self.corpus is not None and held:
             for page in self.corpus.pages(held):
                 if page.image is not None:
-                    yield entries[page.id], load_image(page.image, **self.limits.options)
+                    yield entries[page.id], load_image(page.image, **self.access.limits.options)
         for id_, entry in entries.items():
             if id_ not in held:
-                drawing: dict[str, Any] = {"dpi": dpi, "password": self.password, "roots": self.roots}
-                yield entry, page_image(entry.metadata, **drawing, **self.limits.options)
+                yield entry, draw_page(entry.metadata, self.access, dpi=dpi)
 
 
 class Pages:

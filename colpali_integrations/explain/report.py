@@ -39,13 +39,12 @@ from colpali_integrations.explain.drawing import (
 from colpali_integrations.explain.regions import Region
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.explain.snippet import mark_words, snippet
-from colpali_integrations.pages.formats import ImageLimits
-from colpali_integrations.pages.reference import Roots, page_image, root_folders
+from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
+from colpali_integrations.pages.reference import draw_page
 
 __all__ = ["HtmlReport", "ReportPage", "html_page", "picture_uri", "render_report", "report_picture", "theme_choice"]
 
 _MAX_SIDE = 1100
-_LIMITS = ImageLimits()
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _HEAT_SIDE = 200  # pixels of a heatmap's longest side; the browser interpolates
 
@@ -109,37 +108,33 @@ class ReportPage:
 
 def report_picture(
     metadata: Mapping[str, Any],
+    access: PageAccess = DEFAULT_ACCESS,
     *,
     max_side: int = _MAX_SIDE,
-    password: str | None = None,
-    limits: ImageLimits = _LIMITS,
-    roots: Roots = None,
     wording: Callable[[ColPaliError], str] = str,
 ) -> tuple[Image.Image | None, str]:
     """Draw a page from its metadata (see `pages.reference`), with sides of at most about `max_side` pixels.
 
     Args:
         metadata: of the page.
+        access: how its file is opened.
         max_side: in pixels.
-        password: for an encrypted PDF.
-        limits: size and formats of images.
-        roots: as for `pages.page_image`.
         wording: tells an error as the reason.
 
     Returns:
         The picture and "", or None and the reason why it cannot be drawn, which the report shows instead.
 
     Raises:
-        ConfigurationError: max_side is not a positive whole number, or roots are no folders.
+        ConfigurationError: max_side is not a positive whole number.
     """
-    max_side, folders = checked_whole(max_side, "max_side"), root_folders(roots)
+    max_side = checked_whole(max_side, "max_side")
     try:
         sides = [float(metadata[key]) for key in ("width", "height")] if "dpi" in metadata else []
         dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
     except (KeyError, OverflowError, TypeError, ValueError):
         dpi = None
     try:
-        return page_image(metadata, dpi=dpi, password=password, roots=folders, **limits.options), ""
+        return draw_page(metadata, access, dpi=dpi), ""
     except ColPaliError as error:
         return None, wording(error)
 

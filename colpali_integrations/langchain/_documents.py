@@ -22,13 +22,14 @@ from colpali_integrations._paths import is_folder
 from colpali_integrations.errors import ColPaliError, ConfigurationError, ImageError, InputError
 from colpali_integrations.pages._local_urls import is_file_url, read_file_url
 from colpali_integrations.pages._urls import is_web_url
+from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import check_metadata, document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import checked_metadata, content_key, describes_page, is_unchanged, page_number
 from colpali_integrations.pages.pdf import is_pdf
-from colpali_integrations.pages.reference import draw_page, page_image
+from colpali_integrations.pages.reference import draw_page
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
 from colpali_integrations.stores.indexing import are_several, check_document_id
 from colpali_integrations.stores.rerank import Candidate
@@ -51,7 +52,6 @@ __all__ = [
 
 DocumentInput: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
 ImageInput: TypeAlias = "ImageSource | Blob | Document"
-_LIMITS = ImageLimits()
 
 
 # -- Documents and entries ------------------------------------------------------------------------------------------
@@ -85,8 +85,7 @@ def item_of(
     index: int | None = None,
     id_: str | None = None,
     *,
-    password: str | None = None,
-    limits: ImageLimits = _LIMITS,
+    access: PageAccess = DEFAULT_ACCESS,
 ) -> Item:
     """Make the item of a Document.
 
@@ -97,8 +96,7 @@ def item_of(
         document: a page or a text.
         index: position in the caller's list, for error messages.
         id_: of the entry, instead of the Document's own.
-        password: for a page of an encrypted PDF.
-        limits: size and formats of images.
+        access: how the file of a page is opened.
     """
     page = is_page(document)
     owner, of_page = _page_identity(document.metadata)
@@ -113,7 +111,7 @@ def item_of(
         document_id=owner if page and new_id == of_page else own,
         content_hash=content_key(document.metadata, document.page_content),
     )
-    draw = partial(page_image, document.metadata, password=password, **limits.options) if page else None
+    draw = partial(draw_page, document.metadata, access) if page else None
     count = page_number(document.metadata, "page_count")
     # A Document with an id comes from a store, and may be older than the document is now.
     whole = owner and page and new_id == of_page and document.id is None and count is not None
@@ -134,9 +132,9 @@ def document_of(entry: Entry, **metadata: Any) -> Document:
     return Document(id=entry.id, page_content=entry.text, metadata={**entry.metadata, **metadata})
 
 
-def candidate_of(document: Document, password: str | None = None, limits: ImageLimits = _LIMITS) -> Candidate:
+def candidate_of(document: Document, access: PageAccess = DEFAULT_ACCESS) -> Candidate:
     """Make the reranking candidate of a Document."""
-    draw = partial(page_image, document.metadata, password=password, **limits.options)
+    draw = partial(draw_page, document.metadata, access)
     return Candidate(
         id=document.id,
         key=content_key(document.metadata, document.page_content),
@@ -283,7 +281,8 @@ def _image_source(
         owner, _ = _page_identity(image.metadata)
         if metadata and owner is not None:
             merged["document_id"] = document_id(owner, metadata)
-        return item_of(image.model_copy(update={"metadata": merged}), index, identity["id"], limits=limits)
+        copy = image.model_copy(update={"metadata": merged})
+        return item_of(copy, index, identity["id"], access=PageAccess(limits=limits))
     options: dict[str, Any] = {"index": index, "include_image": include_image, **identity}
     if isinstance(image, bytearray | memoryview):
         image = bytes(image)
@@ -319,7 +318,7 @@ def _translated(image: ImageInput, limits: ImageLimits) -> ImageSource:
     if not isinstance(image, Document):
         return image
     try:
-        return draw_page(image.metadata, limits=limits)  # vectors show nothing of a file
+        return draw_page(image.metadata, PageAccess(limits=limits), known=False)  # vectors show nothing of a file
     except BaseException as error:
         return _File(reference_name(image.metadata), item_error(error))
 

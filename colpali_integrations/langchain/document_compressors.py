@@ -15,6 +15,7 @@ from colpali_integrations._options import unknown_option
 from colpali_integrations.langchain._documents import candidate_of
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
+from colpali_integrations.pages.access import PageAccess
 from colpali_integrations.runtime.threads import Lane, offload
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
@@ -141,8 +142,8 @@ class ColPaliReranker(BaseDocumentCompressor):
         return await offload(lambda: self.compress_documents(documents, query, callbacks), lane)
 
     def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
-        limits = self.embedding.options.image_limits
-        return [candidate_of(document, self.password, limits) for document in documents]
+        access = PageAccess(self.password, self.embedding.options.image_limits)
+        return [candidate_of(document, access) for document in documents]
 
     # -- copies -------------------------------------------------------------------------------------------------
 

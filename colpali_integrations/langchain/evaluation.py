@@ -18,8 +18,9 @@ from colpali_integrations.evaluation.metrics import METRICS
 from colpali_integrations.evaluation.targets import OnError
 from colpali_integrations.evaluation.vectors import Pictures
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
-from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
-from colpali_integrations.pages.reference import Roots, encode_base64
+from colpali_integrations.pages.access import PageAccess, Roots
+from colpali_integrations.pages.formats import MAX_PIXELS
+from colpali_integrations.pages.reference import encode_base64
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.filters import FilterLike
 
@@ -77,8 +78,9 @@ def draft_questions(
         return str(model.invoke([HumanMessage(content_blocks=[create_text_block(prompt), image])]).text)
 
     source = store.store if isinstance(store, ColPaliVectorStore) else store
-    pictures = Pictures(None, password, ImageLimits(max_pixels, image_formats), roots)
-    return draft(source, ask, count=count, per_page=per_page, where=where, seed=seed, pictures=pictures)
+    access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
+    drawing = Pictures(access=access)
+    return draft(source, ask, count=count, per_page=per_page, where=where, seed=seed, pictures=drawing)
 
 
 def _chat_model(name: str) -> BaseChatModel:

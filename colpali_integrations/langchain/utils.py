@@ -12,10 +12,11 @@ from colpali_integrations._options import checked_whole
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
-from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.access import PageAccess, Roots
+from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import page_number
-from colpali_integrations.pages.reference import Roots, encode_base64, page_image, root_folders
+from colpali_integrations.pages.reference import draw_page, encode_base64
 from colpali_integrations.stores.hits import Explained, explained
 
 __all__ = ["image_blocks", "to_html"]
@@ -66,9 +67,9 @@ def image_blocks(
         (['text', 'text', 'image'], 'report.pdf, page 1')
     """
     blocks: list[ContentBlock] = []
-    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
+    access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
     for number, document in enumerate(checked_documents(documents), 1):
-        image = page_image(document.metadata, dpi=dpi, password=password, roots=folders, **limits.options)
+        image = draw_page(document.metadata, access, dpi=dpi)
         if captions:
             blocks.append(create_text_block(_caption(document, number)))
         blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
@@ -123,8 +124,8 @@ def to_html(
     if vectorstore is not None:
         ids = [document.id for document in shown if document.id]
         found = explained(vectorstore.store, vectorstore.model, question, ids)
-    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
-    draw = partial(report_picture, max_side=max_side, password=password, limits=limits, roots=folders)
+    access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
+    draw = partial(report_picture, access=access, max_side=max_side)
     pages = []
     for document in shown:
         metadata = document.metadata

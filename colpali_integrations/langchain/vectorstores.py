@@ -29,6 +29,7 @@ from colpali_integrations.langchain._documents import (
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import registered_description
+from colpali_integrations.pages.access import PageAccess
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
 from colpali_integrations.pages.metadata import storable_metadata
@@ -283,7 +284,7 @@ class ColPaliVectorStore(VectorStore):
             StoreError: metadata are not JSON-safe, or the store cannot be written.
         """
         several = checked_documents(documents)
-        make = partial(item_of, password=password, limits=self._embedding.options.image_limits)
+        make = partial(item_of, access=PageAccess(password, self._embedding.options.image_limits))
         items = map(make, several, range(len(several)), _per_item(ids, len(several), "ids"))
         return self._ingest(items, on_error=on_error, progress=progress, stop=stop)
 

@@ -26,7 +26,8 @@ from colpali_integrations.llama_index.schema import (
     node_picture,
 )
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore, StoreComponent
-from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.access import PageAccess
+from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
@@ -112,7 +113,8 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            candidates = [_candidate(one.node, self.password, self._encoder.options.image_limits) for one in nodes]
+            access = PageAccess(self.password, self._encoder.options.image_limits)
+            candidates = [_candidate(one.node, access) for one in nodes]
             scores = self._scorer.scores(query_bundle.query_str, candidates, on_error=self.on_error)
             # Sorted by MaxSim, because relevance is cut off at 1. Equal nodes stay in the retriever's order.
             order = sorted(range(len(nodes)), key=lambda index: -scores[index].max_sim)[: self.top_n]
@@ -128,13 +130,13 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
         return NodeWithScore(node=result.node.model_copy(update={"metadata": metadata}), score=score)
 
 
-def _candidate(node: BaseNode, password: str | None, limits: ImageLimits) -> Candidate:
+def _candidate(node: BaseNode, access: PageAccess) -> Candidate:
     """Translate a node without reading its picture, which stored vectors may make needless."""
     try:
         key = content_key(node)
     except ColPaliError:
         key = f"unreadable:{node.node_id}"  # encoding it raises the error, or skips the node
-    picture = (lambda: node_picture(node, password, limits)) if has_image(node) else None
+    picture = (lambda: node_picture(node, access)) if has_image(node) else None
     return Candidate(node.node_id, key, node.get_content(MetadataMode.EMBED), picture, image_label(node))
 
 
@@ -167,23 +169,24 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
     @model_validator(mode="after")
     def _check_image_formats(self) -> PageImagePostprocessor:
         """Refuse an unknown format now, not at the first node."""
-        self._limits()
+        self._access()
         return self
 
-    def _limits(self) -> ImageLimits:
-        return ImageLimits(self.max_pixels, self.image_formats)
+    def _access(self) -> PageAccess:
+        return PageAccess.of(password=self.password, max_pixels=self.max_pixels, image_formats=self.image_formats)
 
     @keep_pdfs_open()
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return [self._with_image(node) for node in nodes]
+        access = self._access()
+        return [self._with_image(node, access) for node in nodes]
 
-    def _with_image(self, result: NodeWithScore) -> NodeWithScore:
+    def _with_image(self, result: NodeWithScore, access: PageAccess) -> NodeWithScore:
         reference = node_image(result.node) if isinstance(result.node, ImageNode) else None
         if not isinstance(reference, PageReference):
             return result
-        content, kind = reference.encode(dpi=self.dpi, password=self.password, limits=self._limits())
+        content, kind = reference.encode(access, dpi=self.dpi)
         # Without image_path: ImageNode.get_content_blocks refuses one that is not a file.
         update = {"image": base64.b64encode(content).decode("ascii"), "image_path": None, "image_mimetype": kind}
         return NodeWithScore(node=result.node.model_copy(update=update), score=result.score)

@@ -39,6 +39,7 @@ from PIL import Image
 
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
 from colpali_integrations.pages._local_urls import read_file_url
+from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.formats import ImageLimits, formats_of
@@ -47,14 +48,7 @@ from colpali_integrations.pages.images import ImageSource, image_name, is_one_im
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import describes_page, page_number, picture_key, storage_fault
 from colpali_integrations.pages.pdf import PdfPage, is_pdf
-from colpali_integrations.pages.reference import (
-    Roots,
-    draw_page,
-    encode_png,
-    has_content_hash,
-    page_file,
-    root_folders,
-)
+from colpali_integrations.pages.reference import draw_page, encode_png, has_content_hash, page_file
 from colpali_integrations.stores import Entry, Item
 from colpali_integrations.stores.limits import check_depth
 
@@ -110,36 +104,34 @@ class PageReference:
         """The picture; raises the errors of `draw`."""
         return self.draw()
 
-    def draw(self, *, roots: Roots = None, **drawing: Any) -> Image.Image:
-        """Draw the picture, at the reference's resolution or at `dpi`; an encrypted PDF needs its password.
+    def draw(self, access: PageAccess = DEFAULT_ACCESS, *, dpi: float | None = None) -> Image.Image:
+        """Draw the picture, at the reference's resolution or at `dpi`.
 
         Args:
-            roots: as for `page_image`.
-            **drawing: `dpi`, `password` and `limits` of `draw_page`.
+            access: how the file is opened.
+            dpi: as for `page_image`.
 
         Raises:
-            InputError: the file is missing, has changed since it was indexed, or is outside of `roots`.
+            InputError: the file is missing, has changed since it was indexed, or is outside of the permitted folders.
             PdfError: the file cannot be read, or has no such page.
         """
-        return draw_page(self.metadata, roots=roots, known=self._known, **drawing)
+        return draw_page(self.metadata, access, dpi=dpi, known=self._known)
 
-    def encode(self, *, roots: Roots = None, limits: ImageLimits = _LIMITS, **drawing: Any) -> tuple[bytes, str]:
+    def encode(self, access: PageAccess = DEFAULT_ACCESS, *, dpi: float | None = None) -> tuple[bytes, str]:
         """Content and MIME type of the picture for a chat model: an image file unchanged, or a PNG.
 
         Args:
-            roots: as for `draw`.
-            limits: size and formats of images.
-            **drawing: further options of `draw`.
+            access: as for `draw`.
+            dpi: as for `draw`.
 
         Raises:
             InputError: as `draw`.
         """
-        folders = root_folders(roots)
         if "image_base64" not in self.metadata:
-            path, number = page_file(self.metadata, limits=limits, roots=folders, known=self._known)
+            path, number = page_file(self.metadata, access, known=self._known)
             if number == 1 and (kind := _unchanged_type(path)):
                 return Path(path).read_bytes(), kind
-        return encode_png(self.draw(roots=folders, limits=limits, **drawing)), _PNG
+        return encode_png(self.draw(access, dpi=dpi)), _PNG
 
     @property
     def key(self) -> str:
@@ -147,15 +139,15 @@ class PageReference:
         whole = self.completed().metadata
         return page_key(whole["content_hash"], whole.get("dpi"))
 
-    def completed(self, *, roots: Roots = None) -> PageReference:
+    def completed(self, access: PageAccess = DEFAULT_ACCESS) -> PageReference:
         """The reference with the content hash of its file, the file's real path and the resolution of a PDF.
 
         Raises:
-            InputError: the file cannot be read, has changed, or is outside of `roots`.
+            InputError: the file cannot be read, has changed, or is outside of the permitted folders.
         """
         if self.is_complete:
             return self
-        path, number = page_file(self.metadata, roots=roots, known=self._known)
+        path, number = page_file(self.metadata, access, known=self._known)
         found: dict[str, Any] = {"file_path": real_path(path), "content_hash": page_hash(file_digest(path), number)}
         if is_pdf(path):
             found["dpi"] = self.metadata.get("dpi") or DEFAULT_DPI
@@ -197,12 +189,13 @@ def image_sources(images: Iterable[ImageInput], limits: ImageLimits) -> Iterator
         ImageError: a node has no image; `index` and `item` name it.
         InputError: a page cannot be drawn.
     """
+    access = PageAccess(limits=limits)
     with keep_pdfs_open():
         for index, item in enumerate(images):
             try:
                 source = image_source(item)
                 # The thread that feeds the pipeline draws, because pdfium draws one page at a time anyway.
-                yield source.draw(limits=limits) if isinstance(source, PageReference) else source
+                yield source.draw(access) if isinstance(source, PageReference) else source
             except ColPaliError as error:
                 raise error.at(index, image_label(item)) from error.__cause__
 
@@ -263,15 +256,15 @@ def node_image(node: BaseNode | ImageBlock) -> ImageSource | None:
     return location or None
 
 
-def node_picture(node: BaseNode, password: str | None, limits: ImageLimits) -> ImageSource:
-    """The picture of a node for the encoder; a page is drawn within limits.
+def node_picture(node: BaseNode, access: PageAccess) -> ImageSource:
+    """The picture of a node for the encoder; a page is drawn.
 
     Raises:
         ImageError: the node has no image.
         InputError: the page cannot be drawn.
     """
     source = image_source(node)
-    return source.draw(password=password, limits=limits) if isinstance(source, PageReference) else source
+    return source.draw(access) if isinstance(source, PageReference) else source
 
 
 def content_key(node: BaseNode) -> str:
@@ -300,17 +293,15 @@ def content_key(node: BaseNode) -> str:
 
 def image_block(
     node: BaseNode,
+    access: PageAccess = DEFAULT_ACCESS,
     *,
     dpi: float | None = None,
     detail: str | None = None,
-    password: str | None = None,
-    limits: ImageLimits = _LIMITS,
-    roots: Roots = None,
 ) -> ImageBlock:
     """The picture of a node for a `ChatMessage`; see `utils.image_blocks`."""
     source = node_image(node)
-    if roots is not None and (reference := _file_reference(source)) is not None:
-        page_file(reference.metadata, roots=roots)
+    if access.folders is not None and (reference := _file_reference(source)) is not None:
+        page_file(reference.metadata, access)
     if isinstance(source, bytes):
         return ImageBlock(image=source, image_mimetype=getattr(node, "image_mimetype", None), detail=detail)
     if isinstance(source, str) and source.startswith(("http://", "https://")):
@@ -319,9 +310,9 @@ def image_block(
         return ImageBlock(path=Path(source), image_mimetype=kind, detail=detail)
     if source is None or isinstance(source, PageReference):
         reference = source or PageReference(node.metadata, known=True)
-        content, kind = reference.encode(dpi=dpi, password=password, roots=roots, limits=limits)
+        content, kind = reference.encode(access, dpi=dpi)
     else:
-        content, kind = encode_png(load_image(source, **limits.options)), _PNG
+        content, kind = encode_png(load_image(source, **access.limits.options)), _PNG
     return ImageBlock(image=content, image_mimetype=kind, detail=detail)
 
 
@@ -448,7 +439,7 @@ class PageNode(ImageNode):
         """
         reference = node_image(self)
         if isinstance(reference, PageReference):
-            return BytesIO(reference.encode(limits=self._limits)[0])
+            return BytesIO(reference.encode(PageAccess(limits=self._limits))[0])
         return super().resolve_image()
 
     def get_content_blocks(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> list[BaseContentBlock]:
@@ -457,7 +448,8 @@ class PageNode(ImageNode):
         Raises:
             InputError: the page's file is missing, or has changed since it was indexed.
         """
-        return [*self.get_metadata_content_blocks(metadata_mode), image_block(self, limits=self._limits)]
+        block = image_block(self, PageAccess(limits=self._limits))
+        return [*self.get_metadata_content_blocks(metadata_mode), block]
 
 
 _TYPES: dict[str, type[BaseNode]] = {
@@ -513,7 +505,7 @@ def page_node(
     return node
 
 
-def node_item(node: BaseNode, index: int, password: str | None = None, limits: ImageLimits = _LIMITS) -> Item:
+def node_item(node: BaseNode, index: int, access: PageAccess = DEFAULT_ACCESS) -> Item:
     """Translate a node for `stores.ingest`: a page if it has a picture, else a text. The node stays unchanged.
 
     The item's functions raise the errors of a node that cannot be stored.
@@ -521,8 +513,7 @@ def node_item(node: BaseNode, index: int, password: str | None = None, limits: I
     Args:
         node: to be stored.
         index: position among the caller's nodes, for error messages.
-        password: for a page of an encrypted PDF.
-        limits: size and formats of images.
+        access: how the file of its picture is opened.
 
     Raises:
         InputError: `node` is not a node.
@@ -538,7 +529,7 @@ def node_item(node: BaseNode, index: int, password: str | None = None, limits: I
         node = _as_page(node)
         key, reference = content_key(node), _file_reference(node_image(node))
         if reference is not None:
-            reference = reference.completed()  # so that drawing it checks the content
+            reference = reference.completed(access)  # so that drawing it checks the content
     except ColPaliError:
         key, reference = f"unreadable:{node.node_id}", None  # its picture raises the error when its turn comes
     if key.startswith("url:"):
@@ -548,18 +539,16 @@ def node_item(node: BaseNode, index: int, password: str | None = None, limits: I
         key=key,
         name=image_label(node),
         entry=lambda: _entry(node, key, reference),
-        draw=_drawing(node, reference, password, limits) if has_image(node) else None,
+        draw=_drawing(node, reference, access) if has_image(node) else None,
         text=node.get_content(MetadataMode.EMBED),
         index=index,
     )
 
 
-def _drawing(
-    node: BaseNode, reference: PageReference | None, password: str | None, limits: ImageLimits
-) -> Callable[[], ImageSource]:
+def _drawing(node: BaseNode, reference: PageReference | None, access: PageAccess) -> Callable[[], ImageSource]:
     if reference is None:
-        return lambda: node_picture(node, password, limits)
-    return lambda: reference.draw(password=password, limits=limits)
+        return lambda: node_picture(node, access)
+    return lambda: reference.draw(access)
 
 
 def entry_node(entry: Entry, limits: ImageLimits = _LIMITS) -> BaseNode:

@@ -16,10 +16,11 @@ from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.llama_index.schema import PageReference, image_block, image_label, node_image
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
-from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.access import PageAccess, Roots
+from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.kept import keep_pdfs_open
-from colpali_integrations.pages.reference import Roots, draw_page, root_folders
+from colpali_integrations.pages.reference import draw_page
 from colpali_integrations.stores.hits import Explained, explained
 
 __all__ = ["image_blocks", "page_message", "to_html"]
@@ -67,8 +68,8 @@ def image_blocks(
         >>> [block.block_type for block in message.blocks]
         ['text', 'image']
     """
-    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
-    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits, roots=folders)
+    access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
+    block = partial(image_block, access=access, dpi=dpi, detail=detail)
     return [block(result.node) for result in _results(nodes)]
 
 
@@ -109,8 +110,8 @@ def page_message(
         >>> [block.text for block in message.blocks if block.block_type == "text"]
         ['Which function makes diverging palettes?', 'report.pdf, page 1']
     """
-    limits, folders = ImageLimits(max_pixels, image_formats), root_folders(roots)
-    block = partial(image_block, dpi=dpi, detail=detail, password=password, limits=limits, roots=folders)
+    access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
+    block = partial(image_block, access=access, dpi=dpi, detail=detail)
     message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=question)])
     for result in _results(nodes):
         picture = block(result.node)
@@ -162,8 +163,8 @@ def to_html(
         >>> path = to_html(nodes, "diverging palettes", store=store).save("answers.html")
         >>> store.close()
     """
-    results, folders = _results(nodes)[: checked_whole(limit, "limit")], root_folders(roots)
-    limits = ImageLimits(max_pixels, image_formats)
+    results = _results(nodes)[: checked_whole(limit, "limit")]
+    access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
     found = Explained()
     if store is not None:
         assert store.embed_model is not None  # the store's constructor sets it
@@ -172,7 +173,7 @@ def to_html(
     pages = []
     for result in results:
         node = result.node
-        image, note = _picture(node, max_side, password, limits, folders)
+        image, note = _picture(node, max_side, access)
         source = node.metadata.get("source")
         pages.append(
             ReportPage(
@@ -197,20 +198,18 @@ def _results(nodes: AnyNodes) -> list[NodeWithScore]:
     return [node if isinstance(node, NodeWithScore) else NodeWithScore(node=node) for node in several]
 
 
-def _picture(
-    node: BaseNode, max_side: int, password: str | None, limits: ImageLimits, roots: Roots
-) -> tuple[Image.Image | None, str]:
+def _picture(node: BaseNode, max_side: int, access: PageAccess) -> tuple[Image.Image | None, str]:
     """A node's picture and "", or None and the reason why there is none; the reason is "" for a text."""
     try:
         image = node_image(node)
         if image is None:
             return None, ""
         if isinstance(image, PageReference):
-            whole = image.completed(roots=roots).metadata
-            metadata = {**node.metadata, **whole}
-            return report_picture(metadata, max_side=max_side, password=password, limits=limits, roots=roots)
-        if roots is not None and isinstance(image, str) and not image.startswith(("data:", "http://", "https://")):
-            return draw_page({"source": image, "page": 1}, roots=roots, limits=limits), ""
-        return load_image(image, **limits.options), ""
+            whole = image.completed(access).metadata
+            return report_picture({**node.metadata, **whole}, access, max_side=max_side)
+        is_path = isinstance(image, str) and not image.startswith(("data:", "http://", "https://"))
+        if is_path and access.folders is not None:
+            return draw_page({"source": image, "page": 1}, access), ""
+        return load_image(image, **access.limits.options), ""
     except ColPaliError as error:
         return None, str(error)

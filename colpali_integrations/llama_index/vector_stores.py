@@ -44,6 +44,7 @@ from colpali_integrations.llama_index.embeddings import (
     stored_embedding,
 )
 from colpali_integrations.llama_index.schema import entry_node, node_item
+from colpali_integrations.pages.access import PageAccess
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
@@ -281,9 +282,10 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         """
         if "show_progress" in kwargs:
             raise unknown_option("add", ["show_progress"], ("on_error", "progress", "stop"), _ADD_GUESSES)
-        several, limits = checked_several(nodes, "a list of nodes"), self._encoder.options.image_limits
+        several = checked_several(nodes, "a list of nodes")
+        access = PageAccess(password, self._encoder.options.image_limits)
         return ingest(
-            [node_item(node, index, password, limits) for index, node in enumerate(several)],
+            [node_item(node, index, access) for index, node in enumerate(several)],
             store=self._store,
             model=self._encoder.model,
             batch_size=self._encoder.embed_batch_size,

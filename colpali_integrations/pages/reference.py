@@ -12,13 +12,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePath
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-from colpali_integrations._options import shown
-from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.errors import InputError
+from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import file_digest, page_hash, page_name, pixel_digest
 from colpali_integrations.pages.images import ImagePages, load_image
@@ -28,22 +28,16 @@ from colpali_integrations.pages.pdf import is_pdf
 
 __all__ = [
     "DEFAULT_DPI",
-    "Roots",
     "draw_page",
     "encode_base64",
     "encode_png",
     "has_content_hash",
-    "is_in_roots",
+    "is_permitted",
     "page_file",
     "page_image",
-    "root_folders",
 ]
 
 DEFAULT_DPI = 150.0
-_LIMITS = ImageLimits()
-
-Roots: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None"
-"""Folders whose files may be shown, or one; None for files of known content."""
 
 _HASH = re.compile("[0-9a-f]{16}|[0-9a-f]{64}")
 
@@ -86,78 +80,64 @@ def page_image(
         >>> page_image({"source": "report.pdf", "page": 2}, roots=["."], dpi=72).size
         (596, 842)
     """
-    limits = ImageLimits(max_pixels, image_formats)
-    return draw_page(metadata, dpi=dpi, password=password, isolate=isolate, limits=limits, roots=roots, known=True)
+    access = PageAccess.of(
+        password=password, isolate=isolate, max_pixels=max_pixels, image_formats=image_formats, roots=roots
+    )
+    return draw_page(metadata, access, dpi=dpi)
 
 
 def draw_page(
     metadata: Mapping[str, Any],
+    access: PageAccess = DEFAULT_ACCESS,
     *,
     dpi: float | None = None,
-    password: str | None = None,
-    isolate: bool = True,
-    limits: ImageLimits = _LIMITS,
-    roots: Roots = None,
-    known: bool = False,
+    known: bool = True,
 ) -> Image.Image:
-    """Draw a page again, as `page_image`, of a file that the caller named.
+    """Draw a page again, as `page_image`.
 
     Args:
-        metadata: as for `page_image`, or without a `content_hash`.
+        metadata: as for `page_image`.
+        access: how its file is opened.
         dpi: as for `page_image`.
-        password: as for `page_image`.
-        isolate: as for `page_image`.
-        limits: of an image.
-        roots: as for `page_image`.
-        known: require a `content_hash` without `roots`, as `page_image`.
+        known: require a `content_hash` where `access` names no folders. False for a file that the caller named.
 
     Raises:
         InputError: as `page_image`.
     """
     encoded = metadata.get("image_base64")
     if not encoded:
-        return _drawn(metadata, dpi, password, isolate, limits, roots, known)
+        return _drawn(metadata, access, dpi, known)
     if dpi is not None and has_own_picture(metadata):
         with suppress(InputError):
-            return _drawn(metadata, dpi, password, isolate, limits, roots, known)
+            return _drawn(metadata, access, dpi, known)
     uri = f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}"
-    return load_image(uri, **limits.options)
+    return load_image(uri, **access.limits.options)
 
 
-def _drawn(
-    metadata: Mapping[str, Any],
-    dpi: float | None,
-    password: str | None,
-    isolate: bool,
-    limits: ImageLimits,
-    roots: Roots,
-    known: bool,
-) -> Image.Image:
-    path, number = page_file(metadata, limits=limits, roots=roots, known=known)
+def _drawn(metadata: Mapping[str, Any], access: PageAccess, dpi: float | None, known: bool) -> Image.Image:
+    path, number = page_file(metadata, access, known=known)
     if not is_pdf(path):
         if number == 1 and "page_count" not in metadata:
-            return load_image(path, **limits.options)  # one image, of which further frames are logged
-        return ImagePages(path, limits, path).draw(number)
-    with open_or_kept(path, password=password, isolate=isolate) as pdf:
+            return load_image(path, **access.limits.options)  # one image, of which further frames are logged
+        return ImagePages(path, access.limits, path).draw(number)
+    with open_or_kept(path, password=access.password, isolate=access.isolate) as pdf:
         return pdf.render(number, dpi or metadata.get("dpi") or DEFAULT_DPI)
 
 
 def page_file(
-    metadata: Mapping[str, Any], *, limits: ImageLimits = _LIMITS, roots: Roots = None, known: bool = False
+    metadata: Mapping[str, Any], access: PageAccess = DEFAULT_ACCESS, *, known: bool = True
 ) -> tuple[str, int]:
     """The file of a page and the page's number, after checking that the file has not changed.
 
     Args:
         metadata: as for `page_image`; the first 16 digits of a content hash suffice.
-        limits: of an image that may have been indexed as a picture in memory.
-        roots: as for `page_image`.
+        access: with the folders of files, and the limits of an image that may have been indexed as a picture in memory.
         known: as for `draw_page`.
 
     Raises:
         InputError: the metadata refers to no page, or its file is missing, has changed or may not be shown.
     """
-    number, folders = metadata.get("page"), root_folders(roots)
-    permitted = _permitted(metadata, folders)
+    number, permitted = metadata.get("page"), _permitted(metadata, access)
     if isinstance(number, float) and number.is_integer():
         number = int(number)  # some stores return all numbers as floats
     if not _paths(metadata) or not isinstance(number, int) or isinstance(number, bool):
@@ -168,10 +148,11 @@ def page_file(
     first = _paths(metadata)[0]
     if not permitted:
         raise InputError(
-            f"{page_name(first, number)} is not shown: {first!r} is in none of the folders of roots={folders}"
+            f"{page_name(first, number)} is not shown: {first!r} is in none of the folders of "
+            f"roots={list(access.folders or ())}"
         )
     content_hash = metadata.get("content_hash")
-    if known and folders is None and not has_content_hash(metadata):
+    if known and access.folders is None and not has_content_hash(metadata):
         raise InputError(
             f"{page_name(first, number)} is not shown: its metadata have no content_hash, by which its file would be "
             "known. Index it again, or pass roots=[folder] to show the files of a folder"
@@ -182,32 +163,13 @@ def page_file(
             f"cannot draw {page_name(first, number)}: no file at {first!r}. A relative path is valid only in the "
             "folder where the page was loaded; pages without a file include their picture only on request"
         )
-    _check_content(path, number, content_hash, limits)
+    _check_content(path, number, content_hash, access.limits)
     return path, number
 
 
-def is_in_roots(metadata: Mapping[str, Any], roots: Roots) -> bool:
-    """Whether a page has a picture in its metadata, or a file that `roots` permit to be opened."""
-    return bool(metadata.get("image_base64")) or bool(_permitted(metadata, root_folders(roots)))
-
-
-def root_folders(roots: Roots) -> list[str] | None:
-    """The folders of `roots` as strings; None for None.
-
-    Raises:
-        ConfigurationError: they are no folders, or no path can have such a name.
-    """
-    if roots is None:
-        return None
-    try:
-        several = [roots] if isinstance(roots, str | os.PathLike) else roots
-        folders: list[Any] = [os.fspath(folder) for folder in several]
-        named = all(isinstance(folder, str) and b"\0" not in os.fsencode(folder) for folder in folders)
-    except (TypeError, UnicodeEncodeError):
-        named = False
-    if not named:
-        raise ConfigurationError(f"roots must be folders, such as ['/data/reports'], got {shown(roots)}")
-    return [os.path.expanduser(folder) for folder in folders]  # noqa: PTH111 - an unknown user is no error
+def is_permitted(metadata: Mapping[str, Any], access: PageAccess) -> bool:
+    """Whether a page has a picture in its metadata, or a file that `access` permits to be opened."""
+    return bool(metadata.get("image_base64") or _permitted(metadata, access))
 
 
 def has_content_hash(metadata: Mapping[str, Any]) -> bool:
@@ -234,24 +196,8 @@ def _paths(metadata: Mapping[str, Any]) -> list[str]:
     return [str(Path(os.path.expanduser(name))) for name in names if isinstance(name, str) and name]  # noqa: PTH111
 
 
-def _permitted(metadata: Mapping[str, Any], folders: list[str] | None) -> list[str]:
-    return [path for path in _paths(metadata) if folders is None or _inside(path, folders)]
-
-
-def _inside(path: str, folders: Iterable[str]) -> bool:
-    """Whether a file is in one of the folders, once links are followed."""
-    # Following a path of another machine (Windows) would report this user to it.
-    if path.startswith(("\\\\", "//")) and not any(_normal(path).is_relative_to(_normal(one)) for one in folders):
-        return False
-    try:
-        place = _normal(os.path.realpath(path))
-    except ValueError:  # a null byte
-        return False
-    return any(place.is_relative_to(_normal(os.path.realpath(folder))) for folder in folders)
-
-
-def _normal(path: str) -> PurePath:
-    return PurePath(os.path.normcase(path))
+def _permitted(metadata: Mapping[str, Any], access: PageAccess) -> list[str]:
+    return [path for path in _paths(metadata) if access.permits(path)]
 
 
 def _check_content(path: str, number: int, content_hash: object, limits: ImageLimits) -> None:

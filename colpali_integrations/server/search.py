@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from colpali_integrations.errors import InputError
 from colpali_integrations.explain.drawing import draw_regions
-from colpali_integrations.pages.reference import encode_png, has_content_hash, is_in_roots, page_image
+from colpali_integrations.pages.reference import draw_page, encode_png, has_content_hash, is_permitted
 from colpali_integrations.server.checking import body_of
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.schemas import SEARCH
@@ -98,7 +98,7 @@ def _check_shown(service: Service, entry: Entry) -> None:
     metadata = entry.metadata
     if not entry.is_page:
         raise RequestError(404, f"{entry.name} is a text and has no picture", "no_picture")
-    if not is_in_roots(metadata, service.roots):
+    if not is_permitted(metadata, service.access):
         raise RequestError(
             403,
             f"{entry.name} is not shown: its file is in none of the server's folders. Start the server with --root and "
@@ -111,7 +111,7 @@ def _check_shown(service: Service, entry: Entry) -> None:
 
 def _drawn(service: Service, entry: Entry, dpi: float | None, boxes: Sequence[Mapping[str, Any]]) -> bytes:
     try:
-        image = page_image(entry.metadata, dpi=dpi, roots=service.roots, **service.model.image_limits.options)
+        image = draw_page(entry.metadata, service.access, dpi=dpi)
     except InputError as error:
         raise RequestError(410, str(error), "not_drawn") from error
     return encode_png(draw_regions(image, boxes, labels=False) if boxes else image)

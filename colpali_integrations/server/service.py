@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.pages.access import PageAccess, root_folders
 from colpali_integrations.runtime.batching import Coalescer
 from colpali_integrations.server.current import CurrentStore
 from colpali_integrations.server.errors import RequestError
@@ -88,9 +88,10 @@ class Service:
         return hits
 
     @property
-    def roots(self) -> list[Path]:
-        """Folders whose pages are shown as pictures."""
-        return [*self.settings.roots, self.jobs.uploads.folder]
+    def access(self) -> PageAccess:
+        """How the files of pages are opened: those in the server's folders and uploads alone."""
+        folders = root_folders([*self.settings.roots, self.jobs.uploads.folder])
+        return PageAccess(limits=self.model.image_limits, folders=folders)
 
     def start(self) -> None:
         """Load what a question needs, so that the first one does not wait for it."""

@@ -15,9 +15,9 @@ from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess, Roots
+from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.kept import keep_pdfs_open
-from colpali_integrations.pages.reference import Roots, root_folders
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import StoredModel
 
@@ -202,8 +202,8 @@ class Hits(list[Hit]):
             maps = self.store.similarity_maps(self.query, ids, tokens=names) if heatmaps else {}
         title = (self.text or "") if question is None else question
         note = "" if names is not None else _UNNAMED
-        limits = ImageLimits(max_pixels, image_formats)
-        return shown._report(title, max_side, note, boxes, maps, password, limits, roots, wording)
+        access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
+        return shown._report(title, max_side, note, boxes, maps, access, wording)
 
     def _repr_html_(self) -> str:
         """The report in notebooks; an error becomes a note instead of a traceback."""
@@ -220,17 +220,14 @@ class Hits(list[Hit]):
         note: str,
         boxes: Mapping[str, Any],
         maps: Mapping[str, Any],
-        password: str | None = None,
-        limits: ImageLimits | None = None,
-        roots: Roots = None,
+        access: PageAccess = DEFAULT_ACCESS,
         wording: Callable[[ColPaliError], str] = str,
     ) -> HtmlReport:
-        folders, limits = root_folders(roots), limits or ImageLimits()
-        draw = partial(report_picture, password=password, limits=limits, roots=folders, wording=wording)
+        draw = partial(report_picture, access=access, max_side=max_side, wording=wording)
         pages = []
         for hit in self:
             entry = hit.entry
-            image, problem = draw(entry.metadata, max_side=max_side) if entry.is_page else (None, "")
+            image, problem = draw(entry.metadata) if entry.is_page else (None, "")
             pages.append(
                 ReportPage(
                     name=entry.name,

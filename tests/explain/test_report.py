@@ -20,6 +20,7 @@ from colpali_integrations.explain import Region, SimilarityMaps
 from colpali_integrations.explain._report_style import STYLE, word_rules
 from colpali_integrations.explain.drawing import PALETTE
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
+from colpali_integrations.pages.access import PageAccess
 
 HOSTILE = (
     "</title></style><script>document.title='owned'</script>\"' onload='x' "
@@ -191,15 +192,16 @@ def test_a_page_without_a_picture_shows_the_reason() -> None:
 
 
 def test_a_page_is_drawn_no_larger_than_the_limit(tmp_path: Path) -> None:
+    access = PageAccess.of(roots=tmp_path)
     PAGE.save(tmp_path / "page.pdf", resolution=200)
     image, why = report_picture(
-        {"source": str(tmp_path / "page.pdf"), "page": 1, "dpi": 150.0, "width": 612, "height": 792}, roots=tmp_path
+        {"source": str(tmp_path / "page.pdf"), "page": 1, "dpi": 150.0, "width": 612, "height": 792}, access
     )
     assert image is not None
     assert (why, max(image.size)) == ("", 1100)
     PAGE.save(tmp_path / "page.png")
     metadata = {"source": str(tmp_path / "page.png"), "page": 1, "width": 1700, "height": 2200}
-    image, _ = report_picture(metadata, roots=tmp_path)
+    image, _ = report_picture(metadata, access)
     assert image is not None
 
 
