@@ -29,6 +29,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "pages": (),
     "exclude": (),
     "password": ("password_file",),
+    "roots": (),
     "isolate": (),
     "max_pixels": (),
     "image_formats": ("image_format",),

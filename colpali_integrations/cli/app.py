@@ -33,10 +33,12 @@ from colpali_integrations.cli.options import (
     MaxPixelsOption,
     PasswordOption,
     QuietOption,
+    RootOption,
     StoreOption,
     check_target,
     given_path,
     json_filter,
+    page_access,
     page_numbers,
     pdf_password,
     tags,
@@ -46,7 +48,7 @@ from colpali_integrations.cli.serve import serve
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import list_supported_models
-from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
+from colpali_integrations.pages.access import PageAccess
 from colpali_integrations.stores import (
     Hit,
     Hits,
@@ -236,6 +238,7 @@ def search(
     password_file: PasswordOption = None,
     max_pixels: MaxPixelsOption = None,
     image_format: ImageFormatOption = None,
+    root: RootOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -244,11 +247,10 @@ def search(
     [dim]Example:[/]  colpali-integrations search "revenue by region" --store my-index -k 3 --open
     """
     text, parsed = " ".join(question), json_filter(where)
-    password = pdf_password(password_file)  # an error before the work
+    access = page_access(password_file, max_pixels, image_format, root)  # an error before the work
     if html is not None:
         check_target(html)
     require_store(store)
-    access = DEFAULT_ACCESS.override(password=password, max_pixels=max_pixels, image_formats=image_format)
     with open_encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
         found = opened.search(text, k, where=parsed, hybrid="auto" if hybrid is None else hybrid)
         hits = found.matching()

@@ -19,17 +19,17 @@ from colpali_integrations.cli.options import (
     MaxPixelsOption,
     PasswordOption,
     QuietOption,
+    RootOption,
     StoreOption,
     check_target,
     given_path,
     json_filter,
-    pdf_password,
+    page_access,
 )
 from colpali_integrations.errors import InputError
 from colpali_integrations.evaluation import Evaluation, read_questions, write_questions
 from colpali_integrations.evaluation import evaluate as evaluate_questions
 from colpali_integrations.evaluation.results import first_places
-from colpali_integrations.pages.access import DEFAULT_ACCESS
 from colpali_integrations.stores import MultiVectorStore
 
 __all__ = ["evaluate"]
@@ -83,6 +83,7 @@ def evaluate(
     password_file: PasswordOption = None,
     max_pixels: MaxPixelsOption = None,
     image_format: ImageFormatOption = None,
+    root: RootOption = None,
     quiet: QuietOption = False,
     as_json: Annotated[bool, Option("--json", help="All results as a JSON object on stdout.")] = False,
     debug: DebugOption = False,
@@ -91,8 +92,7 @@ def evaluate(
 
     [dim]Example:[/]  colpali-integrations evaluate questions.jsonl --store my-index -c mode=auto -c hybrid=0.2 --html misses.html
     """  # noqa: E501 - a line of help
-    password, parsed = pdf_password(password_file), json_filter(where)
-    access = DEFAULT_ACCESS.override(password=password, max_pixels=max_pixels, image_formats=image_format)
+    access, parsed = page_access(password_file, max_pixels, image_format, root), json_filter(where)
     if draft is not None:
         _draft(questions, store, draft, sample, {"where": parsed, **access.options})
         return

@@ -14,6 +14,7 @@ from typer import BadParameter, Option
 from colpali_integrations._paths import user_path
 from colpali_integrations.cli import display
 from colpali_integrations.errors import InputError
+from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.identity import check_metadata
 
 __all__ = [
@@ -100,6 +101,15 @@ def pdf_password(file: Path | None) -> str | None:
         raise BadParameter(f"--password-file {file} cannot be read: {reason}") from error
 
 
+def page_access(
+    password_file: Path | None, max_pixels: int | None, image_formats: list[str] | None, roots: list[Path] | None
+) -> PageAccess:
+    """How the files of pages are opened, from the options of a command."""
+    return DEFAULT_ACCESS.override(
+        password=pdf_password(password_file), max_pixels=max_pixels, image_formats=image_formats, roots=roots or None
+    )
+
+
 def json_filter(text: str | None) -> dict[str, Any] | None:
     """Parse a filter.
 
@@ -162,6 +172,15 @@ ImageFormatOption = Annotated[
     list[str] | None,
     Option(
         "--image-format", metavar="NAME", help="Read images of this format of Pillow too, such as HEIF. Repeatable."
+    ),
+]
+RootOption = Annotated[
+    list[Path] | None,
+    Option(
+        "--root",
+        metavar="DIR",
+        parser=given_path,
+        help="Show only pages of files in this folder as pictures. Repeatable.",
     ),
 ]
 QuietOption = Annotated[

@@ -10,7 +10,7 @@ from typer import Option
 from colpali_integrations.cli import display
 from colpali_integrations.cli.common import NAME, open_encoder
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
-from colpali_integrations.cli.options import DebugOption, StoreOption, given_path
+from colpali_integrations.cli.options import DebugOption, RootOption, StoreOption, given_path
 from colpali_integrations.errors import MissingExtraError
 from colpali_integrations.stores import MultiVectorStore
 
@@ -21,10 +21,7 @@ __all__ = ["serve"]
 def serve(
     store: StoreOption,
     options: CheckpointOptions,
-    root: Annotated[
-        list[Path] | None,
-        Option(metavar="DIR", parser=given_path, help="Show pages of files in this folder as pictures. Repeatable."),
-    ] = None,
+    root: RootOption = None,
     model: Annotated[
         str | None,
         Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."),

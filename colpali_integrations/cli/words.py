@@ -39,7 +39,8 @@ _OTHERS = (
     ),
     (r", or pass lazy_load=True where only the other side of the model is used", ""),
     (r", and providers=\[[^\]]*\] chooses it without this warning", ""),
-    (r", or pass roots=\[folder\] to show the files of a folder", ""),
+    (r"roots=\[folder\]", "--root DIR"),
+    (r"the folders of roots=\[[^\]]*\]", "the folders of --root"),
     (r"pass where=\{'\$id': \{'\$exists': True\}\}", """pass --filter '{"$id": {"$exists": true}}'"""),
 )
 _FROM_PRETRAINED = re.compile(r"ColPali\.from_pretrained\(('[^']*'|\"[^\"]*\")(?:, )?([^()]*)\)")

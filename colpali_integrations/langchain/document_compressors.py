@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from colpali_integrations._options import unknown_option
 from colpali_integrations.langchain._documents import candidate_of
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
-from colpali_integrations.pages.access import PageAccess
+from colpali_integrations.pages.access import PageAccess, root_folders
 from colpali_integrations.runtime.threads import Lane, offload
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
@@ -43,6 +43,7 @@ class ColPaliReranker(BaseDocumentCompressor):
         on_error: "raise" the error of a document that cannot be read or encoded, which names it, or "skip" it: it
             comes last, with relevance 0 and a log entry.
         password: for pages of encrypted PDFs that are not in the store. Neither `repr` nor `model_dump` shows it.
+        roots: as for `pages.page_image`: draw files in these folders alone.
         cache_size: number of encoded documents in the cache.
 
     Raises:
@@ -83,6 +84,7 @@ class ColPaliReranker(BaseDocumentCompressor):
     score_threshold: float | None = Field(default=None, ge=0, le=1)
     on_error: Literal["raise", "skip"] = "raise"
     password: str | None = Field(default=None, exclude=True, repr=False)
+    roots: Annotated[list[str] | None, BeforeValidator(root_folders)] = None
     cache_size: int = Field(default=256, ge=0)
 
     _scorer: CandidateScorer = PrivateAttr()
@@ -142,7 +144,7 @@ class ColPaliReranker(BaseDocumentCompressor):
         return await offload(lambda: self.compress_documents(documents, query, callbacks), lane)
 
     def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
-        access = PageAccess(self.password, self.embedding.options.image_limits)
+        access = PageAccess(self.password, self.embedding.options.image_limits, root_folders(self.roots))
         return [candidate_of(document, access) for document in documents]
 
     # -- copies -------------------------------------------------------------------------------------------------

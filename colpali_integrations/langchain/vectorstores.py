@@ -29,7 +29,7 @@ from colpali_integrations.langchain._documents import (
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import registered_description
-from colpali_integrations.pages.access import PageAccess
+from colpali_integrations.pages.access import PageAccess, Roots, root_folders
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
 from colpali_integrations.pages.metadata import storable_metadata
@@ -94,7 +94,7 @@ _CONSTRUCTOR_GUESSES = {
 # Images in memory and from the network stay in memory from their identification to their encoding; this many at a time.
 _IMAGES_TOGETHER = 16
 # Options of `add_documents`.
-_ADDING = ("ids", "batch_size", "password", "on_error", "progress", "stop")
+_ADDING = ("ids", "batch_size", "password", "roots", "on_error", "progress", "stop")
 
 
 class ColPaliVectorStore(VectorStore):
@@ -255,6 +255,7 @@ class ColPaliVectorStore(VectorStore):
         ids: Iterable[str | None] | None = None,
         batch_size: int | None = None,
         password: str | None = None,
+        roots: Roots = None,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
         stop: Event | None = None,
@@ -270,6 +271,7 @@ class ColPaliVectorStore(VectorStore):
                 a text.
             batch_size: passed by LangChain's `index`, without effect: `embedding.batch_size` counts.
             password: for pages of encrypted PDFs; it is not stored.
+            roots: as for `pages.page_image`: draw files in these folders alone.
             on_error: "raise" the error of a Document that cannot be read or encoded, after storing those before it;
                 or "skip" it with a log entry.
             progress: a function that is called after each encoded Document, or True for a progress bar on stderr.
@@ -284,7 +286,8 @@ class ColPaliVectorStore(VectorStore):
             StoreError: metadata are not JSON-safe, or the store cannot be written.
         """
         several = checked_documents(documents)
-        make = partial(item_of, access=PageAccess(password, self._embedding.options.image_limits))
+        access = PageAccess(password, self._embedding.options.image_limits, root_folders(roots))
+        make = partial(item_of, access=access)
         items = map(make, several, range(len(several)), _per_item(ids, len(several), "ids"))
         return self._ingest(items, on_error=on_error, progress=progress, stop=stop)
 
@@ -596,12 +599,14 @@ class ColPaliVectorStore(VectorStore):
         ids: Iterable[str | None] | None = None,
         batch_size: int | None = None,
         password: str | None = None,
+        roots: Roots = None,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
         stop: Event | None = None,
     ) -> list[str]:
         """`add_documents` in a thread, without blocking the event loop."""
-        options: dict[str, Any] = {"ids": ids, "password": password, "on_error": on_error, "progress": progress}
+        options: dict[str, Any] = {"ids": ids, "password": password, "roots": roots}
+        options |= {"on_error": on_error, "progress": progress}
         return await cancellable(lambda either: self.add_documents(documents, stop=either, **options), stop)
 
     async def aadd_texts(

@@ -10,13 +10,17 @@ from llama_index.core.bridge.pydantic import BeforeValidator, model_validator
 from llama_index.core.schema import BaseComponent
 
 from colpali_integrations._options import unknown_option
+from colpali_integrations.pages.access import root_folders
 
-__all__ = ["PathString", "StrictComponent"]
+__all__ = ["FolderStrings", "PathString", "StrictComponent"]
 
 PathString: TypeAlias = Annotated[
     str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)
 ]
 """A field for a path: a `Path` is stored as a string, which JSON can hold."""
+
+FolderStrings: TypeAlias = Annotated[list[str] | None, BeforeValidator(root_folders)]
+"""A field for folders whose files may be opened, or one; they are stored as strings, which JSON can hold."""
 
 
 class StrictComponent(BaseComponent):

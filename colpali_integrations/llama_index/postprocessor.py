@@ -15,7 +15,7 @@ from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithS
 from llama_index_instrumentation import get_dispatcher
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError
-from colpali_integrations.llama_index._components import StrictComponent
+from colpali_integrations.llama_index._components import FolderStrings, StrictComponent
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, stored_embedding
 from colpali_integrations.llama_index.schema import (
     PageReference,
@@ -26,7 +26,7 @@ from colpali_integrations.llama_index.schema import (
     node_picture,
 )
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore, StoreComponent
-from colpali_integrations.pages.access import PageAccess
+from colpali_integrations.pages.access import PageAccess, root_folders
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.stores import MultiVectorStore
@@ -50,6 +50,7 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
         embed_model: encodes questions and nodes; None for the store's, or ColTiny without a store.
         path: the folder of the store.
         password: for pages of encrypted PDFs that are not in the store; not part of `to_dict()`.
+        roots: encode only files in these folders, links followed; None for all files.
         cache_size: number of encoded nodes in the cache.
         on_error: "raise" an error that names a node that cannot be read, or "skip" the node: it is ranked last, with a
             log entry.
@@ -80,6 +81,7 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
     cache_size: int = Field(default=256, ge=0, description="Number of encoded nodes in the cache.")
     on_error: Literal["raise", "skip"] = Field(default="raise", description="Raise or skip unreadable nodes.")
     password: str | None = Field(default=None, exclude=True, repr=False, description="For encrypted PDFs.")
+    roots: FolderStrings = Field(default=None, description="Folders whose files may be opened.")
 
     _scorer: CandidateScorer = PrivateAttr()
 
@@ -113,7 +115,7 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
             EventPayload.TOP_K: self.top_n,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            access = PageAccess(self.password, self._encoder.options.image_limits)
+            access = PageAccess(self.password, self._encoder.options.image_limits, root_folders(self.roots))
             candidates = [_candidate(one.node, access) for one in nodes]
             scores = self._scorer.scores(query_bundle.query_str, candidates, on_error=self.on_error)
             # Sorted by MaxSim, because relevance is cut off at 1. Equal nodes stay in the retriever's order.
@@ -133,7 +135,7 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
 def _candidate(node: BaseNode, access: PageAccess) -> Candidate:
     """Translate a node without reading its picture, which stored vectors may make needless."""
     try:
-        key = content_key(node)
+        key = content_key(node, access)
     except ColPaliError:
         key = f"unreadable:{node.node_id}"  # encoding it raises the error, or skips the node
     picture = (lambda: node_picture(node, access)) if has_image(node) else None
@@ -152,6 +154,7 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
         password: for encrypted PDFs; not part of `to_dict()`.
         max_pixels: of an image; see `pages.load_image`.
         image_formats: further formats of images; see `pages.load_image`.
+        roots: as for `pages.page_image`: draw files in these folders alone.
 
     Example:
         >>> from colpali_integrations.llama_index import PdfPageReader
@@ -165,6 +168,7 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
     password: str | None = Field(default=None, exclude=True, repr=False, description="For encrypted PDFs.")
     max_pixels: int = Field(default=MAX_PIXELS, gt=0, description="The most pixels of an image.")
     image_formats: list[str] = Field(default_factory=list, description="Further formats of images.")
+    roots: FolderStrings = Field(default=None, description="Folders whose files may be opened.")
 
     @model_validator(mode="after")
     def _check_image_formats(self) -> PageImagePostprocessor:
@@ -173,7 +177,9 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
         return self
 
     def _access(self) -> PageAccess:
-        return PageAccess.of(password=self.password, max_pixels=self.max_pixels, image_formats=self.image_formats)
+        return PageAccess.of(
+            password=self.password, max_pixels=self.max_pixels, image_formats=self.image_formats, roots=self.roots
+        )
 
     @keep_pdfs_open()
     def _postprocess_nodes(

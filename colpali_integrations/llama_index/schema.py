@@ -261,23 +261,39 @@ def node_picture(node: BaseNode, access: PageAccess) -> ImageSource:
 
     Raises:
         ImageError: the node has no image.
-        InputError: the page cannot be drawn.
+        InputError: the page cannot be drawn, or its file is outside of the permitted folders.
     """
     source = image_source(node)
+    check_permitted(source, access)
     return source.draw(access) if isinstance(source, PageReference) else source
 
 
-def content_key(node: BaseNode) -> str:
+def check_permitted(source: ImageSource | None, access: PageAccess) -> None:
+    """Refuse the file of a picture that is outside of the permitted folders.
+
+    Raises:
+        InputError: it is one, or is missing.
+    """
+    if access.folders is not None and (reference := _file_reference(source)) is not None:
+        page_file(reference.metadata, access)
+
+
+def content_key(node: BaseNode, access: PageAccess = DEFAULT_ACCESS) -> str:
     """A key that is equal for nodes of equal vectors, computed without fetching or drawing.
 
     The command line and LangChain compute the same key for a page. A key that begins with "url:" stands for an address
     only, because the picture behind it may change.
 
+    Args:
+        node: a page, a picture or a text.
+        access: with the folders of files.
+
     Raises:
         ImageError: the node's base64 cannot be read.
-        InputError: the file of its picture cannot be read, or has changed.
+        InputError: the file of its picture cannot be read, has changed, or is outside of the permitted folders.
     """
     image = node_image(node)
+    check_permitted(image, access)
     if image is None:
         return text_key(node.get_content(MetadataMode.EMBED))
     if reference := _file_reference(image):
@@ -300,8 +316,7 @@ def image_block(
 ) -> ImageBlock:
     """The picture of a node for a `ChatMessage`; see `utils.image_blocks`."""
     source = node_image(node)
-    if access.folders is not None and (reference := _file_reference(source)) is not None:
-        page_file(reference.metadata, access)
+    check_permitted(source, access)
     if isinstance(source, bytes):
         return ImageBlock(image=source, image_mimetype=getattr(node, "image_mimetype", None), detail=detail)
     if isinstance(source, str) and source.startswith(("http://", "https://")):
@@ -527,7 +542,7 @@ def node_item(node: BaseNode, index: int, access: PageAccess = DEFAULT_ACCESS) -
     check_depth(f"the node {node.node_id!r}", node.metadata)
     try:
         node = _as_page(node)
-        key, reference = content_key(node), _file_reference(node_image(node))
+        key, reference = content_key(node, access), _file_reference(node_image(node))
         if reference is not None:
             reference = reference.completed(access)  # so that drawing it checks the content
     except ColPaliError:

@@ -14,13 +14,18 @@ from PIL import Image
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
-from colpali_integrations.llama_index.schema import PageReference, image_block, image_label, node_image
+from colpali_integrations.llama_index.schema import (
+    PageReference,
+    check_permitted,
+    image_block,
+    image_label,
+    node_image,
+)
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.kept import keep_pdfs_open
-from colpali_integrations.pages.reference import draw_page
 from colpali_integrations.stores.hits import Explained, explained
 
 __all__ = ["image_blocks", "page_message", "to_html"]
@@ -204,12 +209,10 @@ def _picture(node: BaseNode, max_side: int, access: PageAccess) -> tuple[Image.I
         image = node_image(node)
         if image is None:
             return None, ""
+        check_permitted(image, access)
         if isinstance(image, PageReference):
             whole = image.completed(access).metadata
             return report_picture({**node.metadata, **whole}, access, max_side=max_side)
-        is_path = isinstance(image, str) and not image.startswith(("data:", "http://", "https://"))
-        if is_path and access.folders is not None:
-            return draw_page({"source": image, "page": 1}, access), ""
         return load_image(image, **access.limits.options), ""
     except ColPaliError as error:
         return None, str(error)

@@ -44,7 +44,7 @@ from colpali_integrations.llama_index.embeddings import (
     stored_embedding,
 )
 from colpali_integrations.llama_index.schema import entry_node, node_item
-from colpali_integrations.pages.access import PageAccess
+from colpali_integrations.pages.access import PageAccess, Roots, root_folders
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
@@ -252,6 +252,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         nodes: Sequence[BaseNode],
         *,
         password: str | None = None,
+        roots: Roots = None,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
         stop: Event | None = None,
@@ -264,6 +265,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         Args:
             nodes: pages and texts; they stay unchanged. Of several with one id the last one is stored.
             password: for pages of encrypted PDFs; it is not stored.
+            roots: open only files in these folders, links followed; None for all files.
             on_error: "raise" the error of a node that cannot be read or encoded, after storing those before it; or
                 "skip" it with a log entry.
             progress: a function that is called after each encoded node, or True for a progress bar on stderr.
@@ -283,7 +285,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         if "show_progress" in kwargs:
             raise unknown_option("add", ["show_progress"], ("on_error", "progress", "stop"), _ADD_GUESSES)
         several = checked_several(nodes, "a list of nodes")
-        access = PageAccess(password, self._encoder.options.image_limits)
+        access = PageAccess(password, self._encoder.options.image_limits, root_folders(roots))
         return ingest(
             [node_item(node, index, access) for index, node in enumerate(several)],
             store=self._store,
@@ -300,13 +302,15 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         nodes: Sequence[BaseNode],
         *,
         password: str | None = None,
+        roots: Roots = None,
         on_error: OnError = "raise",
         progress: ProgressCallback | bool = False,
         stop: Event | None = None,
         **kwargs: Any,
     ) -> list[str]:
         """`add` without blocking the event loop. A cancelled task stops after the current page."""
-        options: dict[str, Any] = {"password": password, "on_error": on_error, "progress": progress, **kwargs}
+        options: dict[str, Any] = {"password": password, "roots": roots, **kwargs}
+        options |= {"on_error": on_error, "progress": progress}
         return await cancellable(lambda either: self.add(nodes, stop=either, **options), stop)
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:

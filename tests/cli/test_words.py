@@ -160,7 +160,8 @@ def test_a_missing_extra_is_pickled_with_its_message() -> None:
         ("pass allow_unused=['a', 'b.c']", "pass --allow-unused a --allow-unused b.c"),
         ("can be read in this process: isolate=False", "can be read in this process: --no-isolate"),
         ("ColPali.from_pretrained('my model')", "--model 'my model'"),
-        ("Index it again, or pass roots=[folder] to show the files of a folder", "Index it again"),
+        ("or pass roots=[folder] to show the files of a folder", "or pass --root DIR to show the files of a folder"),
+        ("is in none of the folders of roots=['/a', '/b']", "is in none of the folders of --root"),
         ("no code here: a=b, some_dim=3", "no code here: a=b, some_dim=3"),
     ],
 )

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from llama_index.core.schema import Document as LlamaIndexDocument
-from llama_index.core.schema import ImageNode, MediaResource, MetadataMode, Node, TextNode
+from llama_index.core.schema import ImageNode, MediaResource, MetadataMode, Node, NodeWithScore, TextNode
 from PIL import Image
 
 from colpali_integrations import ColPali
 from colpali_integrations.cli.app import run
 from colpali_integrations.errors import InputError, StoreError
 from colpali_integrations.explain import PageGrid
-from colpali_integrations.langchain import ColPaliVectorStore
+from colpali_integrations.langchain import ColPaliReranker, ColPaliVectorStore, PdfPageLoader
 from colpali_integrations.langchain import image_blocks as langchain_blocks
 from colpali_integrations.langchain import to_html as langchain_html
+from colpali_integrations.llama_index import (
+    ColPaliRerank,
+    PageImagePostprocessor,
+    PdfPageReader,
+    image_blocks,
+    page_message,
+    to_html,
+)
 from colpali_integrations.llama_index import ColPaliVectorStore as LlamaIndexStore
-from colpali_integrations.llama_index import image_blocks, page_message, to_html
 from colpali_integrations.pages import page_image
 from colpali_integrations.pages.identity import file_digest, page_hash
 from colpali_integrations.stores import Entry, MultiVectorStore
@@ -172,3 +180,47 @@ def test_own_nodes_come_back_and_are_shown(private: Path, metadata: dict[str, An
         with pytest.raises(InputError, match="has changed"):
             image_blocks([again])
         Image.new("RGB", (64, 64), RED).save(private)
+
+
+def test_rerankers_pictures_and_stores_keep_to_the_folders(private: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    given = [
+        NodeWithScore(node=ImageNode(image_path=str(private), text="tide")),
+        NodeWithScore(node=PdfPageReader().load_data(private)[0]),
+    ]
+    documents = PdfPageLoader(private).load()
+    doors: list[Callable[[Any], int]] = [
+        lambda roots: len(ColPaliRerank(roots=roots).postprocess_nodes(given[:1], query_str="tide")),
+        lambda roots: len(ColPaliRerank(roots=roots).postprocess_nodes(given[1:], query_str="tide")),
+        lambda roots: len(LlamaIndexStore().add([given[0].node], roots=roots)),
+        lambda roots: len(LlamaIndexStore().add([given[1].node], roots=roots)),
+        lambda roots: len(PageImagePostprocessor(roots=roots).postprocess_nodes(given[1:])),
+        lambda roots: len(ColPaliReranker(roots=roots).compress_documents(documents, "tide")),
+        lambda roots: len(ColPaliVectorStore().add_documents(documents, roots=roots)),
+    ]
+    for door in doors:
+        assert door(private.parent) == 1
+        with pytest.raises(InputError, match=r"is in none of the folders of roots="):
+            door([other])
+    assert PageImagePostprocessor(roots=other).to_dict()["roots"] == [str(other)]
+    for kind in (ColPaliRerank, PageImagePostprocessor, ColPaliReranker):
+        with pytest.raises(ValueError, match="roots must be folders"):
+            kind(roots=5)
+
+
+def test_the_command_line_keeps_to_the_folders(private: Path, tmp_path: Path, coltiny: ColPali) -> None:
+    known = {"source": str(private), "page": 1, "content_hash": page_hash(file_digest(private), 1)}
+    with foreign(tmp_path / "store", coltiny, known) as opened:
+        opened.add([(Entry(id="b", text="zeppelin"), coltiny.embed_query("zeppelin"))])
+    # It finds the other entry, so that the report shows this one as missing.
+    question = {"question": "zeppelin", "answers": [{"id": "a"}]}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(question), encoding="utf-8")
+    report = tmp_path / "report.html"
+    store = ["--store", str(tmp_path / "store"), "--html", str(report)]
+    for command in (["search", "tide"], ["evaluate", str(tmp_path / "questions.jsonl"), "-k", "1"]):
+        assert run([*command, *store, "--root", str(private.parent)]) == 0
+        assert "<img" in report.read_text(encoding="utf-8")
+        assert run([*command, *store, "--root", str(tmp_path / "store")]) == 0
+        assert "<img" not in report.read_text(encoding="utf-8")
+        assert "is in none of the folders of --root" in report.read_text(encoding="utf-8")
