@@ -11,8 +11,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +32,8 @@ from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.ray.pages import PAGE
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import DOCUMENT
-from colpali_integrations.stores.opening import ModelLike, stored_model
-from colpali_integrations.stores.settings import StoredModel
+from colpali_integrations.stores.opening import ModelLike, settings_at, stored_model
+from colpali_integrations.stores.settings import Settings, StoredModel
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["MANIFEST", "ParquetFolder", "QdrantWriter", "parquet_pages", "recorded_model"]
@@ -49,8 +52,9 @@ _READERS = 16  # threads that read files: object storage answers slowly
 class ParquetFolder:
     """Parquet files of one model's vectors, in a local folder or in object storage.
 
-    Files are only added. A page that was embedded again has rows in several of them, and the row of the newest run
-    counts; the column `run` holds the start of the row's run, in nanoseconds.
+    Files are only added. The folder is made with the first of them, so that a run whose model cannot be loaded leaves
+    nothing behind. A page that was embedded again has rows in several files, and the row of the newest run counts; the
+    column `run` holds the start of the row's run, in nanoseconds.
 
     Args:
         folder: a path or a URI that pyarrow can open (s3://, gs://, hdfs://).
@@ -60,25 +64,43 @@ class ParquetFolder:
     Raises:
         FingerprintError: the folder's vectors are another model's, or made with other settings.
         ConfigurationError: the vectors are of another kind, or the folder holds other Parquet files.
+        StoreError: the folder cannot be made.
     """
 
     def __init__(self, folder: str | os.PathLike[str], made_by: StoredModel, kind: Mapping[str, Any]) -> None:
         self._files, self._root = _filesystem(folder)
+        self._where, self._made_by, self._kind = str(folder), made_by, dict(kind)
         manifest = _manifest(self._files, self._root, folder)
         self._note = json.dumps({"model": made_by.to_dict(), **kind})
         self._run = time.time_ns()
-        if manifest is None:
-            if _parts(self._files, self._root):
-                raise ConfigurationError(f"{folder} holds Parquet files of another origin; name another folder")
+        if manifest is not None:
+            return self._require(*manifest)
+        if isinstance(self._files, pa.fs.LocalFileSystem):
+            _check_place(Path(self._root))
+        if _parts(self._files, self._root):
+            raise ConfigurationError(f"{folder} holds Parquet files of another origin; name another folder")
+
+    def make(self) -> None:
+        """Make the folder, if there is none; the first write does so too.
+
+        Raises:
+            FingerprintError: another run has made it meanwhile, with another model.
+            ConfigurationError: or with vectors of another kind.
+        """
+        if (manifest := _manifest(self._files, self._root, self._where)) is not None:
+            return self._require(*manifest)
+        with failing_as(StoreError, self._where):
             self._files.create_dir(self._root, recursive=True)
-            with self._files.open_output_stream(f"{self._root}/{MANIFEST}") as file:
+            unfinished = f"{self._root}/_{uuid4().hex}.unfinished"  # other workers may read the manifest at once
+            with self._files.open_output_stream(unfinished) as file:
                 file.write(self._note.encode())
-            return
-        recorded, stored_kind = manifest
-        recorded.require_pages(made_by, where=str(folder))
-        if stored_kind != dict(kind):
+            self._files.move(unfinished, f"{self._root}/{MANIFEST}")
+
+    def _require(self, recorded: StoredModel, kind: Mapping[str, Any]) -> None:
+        recorded.require_pages(self._made_by, where=self._where)
+        if self._kind != kind:
             raise ConfigurationError(
-                f"{folder} was made with {_options(stored_kind)}, not with {_options(kind)}; name another folder"
+                f"{self._where} was made with {_options(kind)}, not with {_options(self._kind)}; name another folder"
             )
 
     def keys(self) -> dict[str, str]:
@@ -91,6 +113,7 @@ class ParquetFolder:
         """Write a file of the pages that were embedded, and yield the outcome of each row."""
         embedded = _embedded(batch)
         if len(embedded):
+            self.make()
             # The name depends on the pages alone, so that a task that is run again replaces its file.
             digest = hashlib.sha256("\0".join(embedded.column("id").to_pylist()).encode()).hexdigest()[:24]
             # Under another name until it is complete: readers never see the half of a file of a killed run.
@@ -155,10 +178,21 @@ class QdrantWriter:
         self._options, self._made_by = json.dumps(dict(options), sort_keys=True), made_by
 
     def keys(self) -> dict[str, str]:
-        """Return the content key by id of the stored pages. Makes the collection if there is none."""
-        with MultiVectorStore.open(model=self._made_by, **json.loads(self._options)) as store:
+        """Return the content key by id of the stored pages. The first write makes the collection if there is none."""
+        options = json.loads(self._options)
+        settings, _ = settings_at(**options)
+        if settings is None:
+            named = (one.name for one in fields(Settings))
+            wanted = {name: options[name] for name in named if options.get(name) is not None}
+            Settings(**{**wanted, "model": self._made_by})  # refuses invalid values
+            return {}
+        with MultiVectorStore.open(model=self._made_by, **options) as store:
             store.require_pages(self._made_by)  # before any page is encoded
             return store.hashes()
+
+    def make(self) -> None:
+        """Make the collection, if there is none; the first write does so too."""
+        MultiVectorStore.open(model=self._made_by, **json.loads(self._options)).close()
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Store the pages that were embedded, and yield the outcome of each row."""
@@ -251,6 +285,20 @@ def _filesystem(folder: str | os.PathLike[str]) -> tuple[Any, str]:
         files, root = pa.fs.FileSystem.from_uri(text)
         return files, root
     return pa.fs.LocalFileSystem(), str(user_path(text).absolute())
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made, before the work whose result it gets.
+
+    Raises:
+        StoreError: it is a file, or writing is not permitted.
+    """
+    with failing_as(StoreError, str(folder)):
+        place = next(one for one in (folder, *folder.parents) if one.exists())
+    if not place.is_dir():
+        raise StoreError(f"{place} is a file and not a folder; name another folder")
+    if not os.access(place, os.W_OK):
+        raise StoreError(f"writing into {place} is not permitted; name another folder")
 
 
 def recorded_model(folder: str | os.PathLike[str]) -> StoredModel | None:

@@ -178,7 +178,9 @@ def embed_pages(
     # Writers wait for disks and servers: they request no CPU, and so can always run.
     writing: dict[str, Any] = {"batch_size": pages_per_file, "batch_format": "pyarrow", "num_cpus": 0}
     with closing(_rows(encoded.map_batches(sink.write, **writing))) as rows:
-        return _report(rows, stored, on_error)
+        report = _report(rows, stored, on_error)
+    sink.make()  # where there was no page to write
+    return report
 
 
 def _recorded(output: str | os.PathLike[str] | QdrantServer) -> StoredModel | None:

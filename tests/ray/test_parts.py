@@ -257,7 +257,12 @@ def test_an_encoder_refuses_a_wrong_dtype_provider_or_model() -> None:
 
 
 def test_a_folder_holds_vectors_of_one_model_and_kind(tmp_path: Path) -> None:
-    ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    output = ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    assert output.keys() == {}
+    assert not (tmp_path / "out").exists(), "a model that cannot be loaded leaves nothing behind"
+    output.make()
+    output.make()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [MANIFEST]
     assert ParquetFolder(tmp_path / "out", COLTINY, KIND).keys() == {}
     with pytest.raises(FingerprintError, match="another-model"):
         ParquetFolder(tmp_path / "out", made_up("another-model"), KIND)
@@ -273,7 +278,12 @@ def test_a_folder_holds_vectors_of_one_model_and_kind(tmp_path: Path) -> None:
 
 def test_a_store_refuses_pages_of_other_settings_before_they_are_encoded(tmp_path: Path) -> None:
     options = {"path": str(tmp_path / "store")}
-    assert QdrantWriter(options, COLTINY).keys() == {}
+    output = QdrantWriter(options, COLTINY)
+    assert output.keys() == {}
+    assert not (tmp_path / "store").exists(), "a model that cannot be loaded leaves nothing behind"
+    with pytest.raises(ConfigurationError, match="first_stage must be one of"):
+        QdrantWriter({**options, "first_stage": "none"}, COLTINY).keys()
+    output.make()
     small = replace(COLTINY, fingerprint=replace(MADE, pages=replace(MADE.pages, max_side=9)))
     with pytest.raises(FingerprintError, match="max_side 9"):
         QdrantWriter(options, small).keys()
@@ -286,6 +296,7 @@ def test_errors_name_the_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=f"it has no {MANIFEST}"):
         next(parquet_pages(tmp_path, model=COLTINY))
     output = ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    output.make()
     (tmp_path / "out" / "part-1.parquet").write_bytes(b"half")
     with pytest.raises(StoreError, match=r"part-1.parquet.*Remove it and run again"):
         output.keys()
@@ -294,9 +305,16 @@ def test_errors_name_the_file_that_cannot_be_read(tmp_path: Path) -> None:
         ParquetFolder(tmp_path / "out", COLTINY, KIND)
 
 
+def test_a_place_where_no_folder_can_be_made_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(StoreError, match="file is a file and not a folder"):
+            ParquetFolder(place, COLTINY, KIND)
+
+
 def test_rows_of_another_kind_are_errors_that_name_their_file(tmp_path: Path) -> None:
     made_by = made_up("fake", dim=DIM)
-    ParquetFolder(tmp_path / "out", made_by, KIND)
+    ParquetFolder(tmp_path / "out", made_by, KIND).make()
     file = tmp_path / "out" / "part-1.parquet"
     changes: list[dict[str, Any]] = [
         *(
@@ -359,7 +377,7 @@ def test_frames_of_a_tiff_are_rows_and_limits_hold(tmp_path: Path) -> None:
 
 def test_another_registered_model_is_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a download would be an error of another kind
-    ParquetFolder(tmp_path / "out", COLTINY, KIND)
+    ParquetFolder(tmp_path / "out", COLTINY, KIND).make()
     client = QdrantClient(":memory:")
     monkeypatch.setattr(server, "connect", lambda url, **options: options == {"api_key": "secret"} and client)
     MultiVectorStore.open(client=client, collection_name="manuals", model=COLTINY)

@@ -212,6 +212,7 @@ def test_a_gpu_that_fails_to_start_is_an_error(folder: Path, tmp_path: Path, mon
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     with pytest.raises(ProviderError, match="CUDAExecutionProvider is not in this build") as error:
         embed_pages(files(folder), output=tmp_path / "out", gpus=1)  # Ray counts one, see `local_ray`
+    assert not (tmp_path / "out").exists()
     gc.collect()  # as the next call does
     deadline = time.monotonic() + 10
     while ray.available_resources().get("GPU") != 1:

@@ -46,7 +46,7 @@ def parquet(data: bytes) -> None:
     choices = Choices(data)
     place = work() / "parquet"
     shutil.rmtree(place, ignore_errors=True)
-    ParquetFolder(place, MODEL, _KIND)
+    ParquetFolder(place, MODEL, _KIND).make()
     kind = choices.byte() % 4
     rows = [_row(1), _row(2)]
     if kind < 2:
