@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.stores.embedded.database import DATABASE, LOCK, locked, read_manifest, write_lock
 from colpali_integrations.stores.embedded.engine import FolderEngine
-from colpali_integrations.stores.embedded.swap import beside, finish, is_between, swap
+from colpali_integrations.stores.embedded.swap import FORMER, beside, finish, is_between, is_former, swap
 from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.settings import BITS, Datatype, Settings
 from colpali_integrations.stores.store import MultiVectorStore
@@ -32,7 +33,11 @@ from colpali_integrations.stores.upkeep import folder_engine, size_of, verify_st
 __all__ = ["CompressReport", "compress_store", "delete_old_store"]
 
 _BATCH = 64
-_COPIED = f"{DATABASE}.copied"
+_COPIED = f"{DATABASE}.copied"  # the entries that were copied
+_BLOCK = r"[\w-]+-\d+\.block"
+_OURS = re.compile(
+    rf"{re.escape(LOCK)}|({re.escape(DATABASE)}|{_BLOCK})(-\w+|\.(new|salvage|copied|former|unknown|damaged-\d+))?"
+)
 Versions: TypeAlias = "dict[int, tuple[str, int, int | None]]"
 """By number of an entry: its id and the checksums of its row and of its vectors; see `FolderEngine.versions`."""
 
@@ -112,8 +117,9 @@ def compress_store(
             finish(folder)
         before = _settings(folder)
         _log_of(folder).unlink(missing_ok=True)  # of a run that was killed after the exchange
+        (folder / FORMER).unlink(missing_ok=True)  # of one that was killed before, or of a store that was put back
         after = _target(before, datatype, pool_factor, folder)
-        if _is_former(new, before):
+        if is_former(new):
             finish(folder)
         if before != after:
             _refuse_neighbours(folder, after)
@@ -122,14 +128,15 @@ def compress_store(
             _end(folder, before, after, progress)
         with MultiVectorStore.open(folder, read_only=True) as store:
             entries, unpooled = len(store), _not_pooled(store)
-        sizes = size_of(old) if old.exists() else size_of(folder), size_of(folder)
+        sizes = size_of(old) if is_former(old) else size_of(folder), size_of(folder)
         if delete_old and old.exists():
+            _require_former(old)
             if before == after:  # of an earlier run; this one has verified its own
                 _require_sound(folder)
             _remove(old)
     return CompressReport(
         path=folder,
-        old_path=old if old.exists() else None,
+        old_path=old if is_former(old) else None,
         entries=entries,
         not_pooled=unpooled,
         bytes_before=sizes[0],
@@ -147,7 +154,8 @@ def delete_old_store(path: str | os.PathLike[str]) -> int:
         The number of removed bytes; 0 if there is no old store.
 
     Raises:
-        StoreError: there is no sound store at `path`, a compression of it is at work, or the files cannot be removed.
+        StoreError: there is no sound store at `path`, a compression of it is at work, the folder beside it is no store
+            that a compression has left, or its files cannot be removed.
 
     Example:
         >>> delete_old_store("my-index")
@@ -156,14 +164,15 @@ def delete_old_store(path: str | os.PathLike[str]) -> int:
     folder = Path(os.path.realpath(user_path(path, StoreError)))
     new, old = beside(folder)
     with _errors(folder):
-        now = _settings(folder)
+        _settings(folder)  # an error where there is no store
         if not (new.exists() or old.exists()):
             return 0
         with _alone(new):
-            if not old.exists() and _is_former(new, now):
+            if not old.exists() and is_former(new):
                 finish(folder)
             if not old.exists():
                 return 0
+            _require_former(old)
             _require_sound(folder)
             return _remove(old)
 
@@ -179,12 +188,25 @@ def _require_sound(folder: Path) -> None:
         )
 
 
+def _require_former(old: Path) -> None:
+    """Refuse to remove a folder that is not the former store of a compression, or holds other files.
+
+    Raises:
+        StoreError: it is one.
+    """
+    files = list(old.iterdir())
+    if files and not is_former(old):
+        raise StoreError(f"{old} is no store that a compression has left, and is kept; move or remove it yourself")
+    if others := _others(files):
+        raise StoreError(f"{old} holds other files ({others}), and is kept; move them, or remove the folder yourself")
+
+
 def _remove(folder: Path) -> int:
     """Remove a store; returns the number of bytes."""
     size = 0
-    # The database and the log last: what is left of a killed removal is still known as a store, and as a copy.
-    for file in sorted(folder.iterdir(), key=lambda one: (one.name == DATABASE, one.name == _COPIED)):
-        if _belongs(file):
+    # The database and then the marks last: what is left of a killed removal is still known as a store of ours.
+    for file in sorted(folder.iterdir(), key=lambda one: (one.name in (_COPIED, FORMER), one.name == DATABASE)):
+        if _OURS.fullmatch(file.name):
             size += file.stat().st_size
             file.unlink()
     folder.rmdir()
@@ -240,24 +262,25 @@ def _target(before: Settings, datatype: Datatype | None, pool_factor: int | None
 def _refuse_neighbours(folder: Path, after: Settings) -> None:
     """Refuse what an exchange of folders would move or lose, and remove what was copied of another store."""
     new, old = beside(folder)
-    if others := sorted(one.name for one in folder.iterdir() if not _belongs(one)):
+    if others := _others(folder.iterdir()):
         raise StoreError(
-            f"{folder} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}), which would be "
+            f"{folder} holds other files ({others}), which would be "
             "left in the old store's folder; move them, and compress again"
         )
     if old.exists():
+        _require_former(old)
         raise StoreError(f"{old} is there, the store before an earlier compression; delete it first (--delete-old)")
     if new.exists() and (manifest := read_manifest(new)) is not None:
+        if not _is_copy(new):
+            raise StoreError(
+                f"{new} is there, a store that no compression of {folder} has begun; move that folder, and compress "
+                "again"
+            )
         made = Settings.from_dict(manifest, where=f"the store {new}")
         if _way(made) != _way(after):
             raise StoreError(
                 f"{new} is a copy with datatype={made.datatype!r} and pool_factor={made.pool_factor}, which another "
                 "compression has begun; finish that one, or remove this folder"
-            )
-        if not _is_copy(new):
-            raise StoreError(
-                f"{new} is there, a store that no compression of {folder} has begun; move that folder, and compress "
-                "again"
             )
         if not _same_store(made, after):
             _remove(new)
@@ -281,20 +304,10 @@ def _way(settings: Settings) -> tuple[Datatype, int]:
     return settings.datatype, settings.pool_factor
 
 
-def _is_former(new: Path, now: Settings) -> bool:
-    """Whether the folder of new stores holds the former one: a run was killed between an exchange and a rename."""
-    manifest = read_manifest(new)
-    if manifest is None:
-        return False
-    made = Settings.from_dict(manifest, where=f"the store {new}")
-    has_more = BITS[made.datatype] >= BITS[now.datatype] and made.pool_factor <= now.pool_factor
-    return has_more and _way(made) != _way(now) and not _is_copy(new)
-
-
-def _belongs(file: Path) -> bool:
-    """Whether a file is a store's: its database, lock and vectors, and what repairs have set aside."""
-    name = file.name
-    return file.is_file() and (name in (DATABASE, LOCK) or name.startswith(f"{DATABASE}") or ".block" in name)
+def _others(files: Iterable[Path]) -> str:
+    """The names of the first files that are not a store's database, lock and vectors, or set aside by repairs."""
+    others = sorted(one.name for one in files if not (one.is_file() and _OURS.fullmatch(one.name)))
+    return ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
 
 
 def _opened(new: Path, after: Settings, file_mode: int) -> MultiVectorStore:
@@ -356,6 +369,7 @@ def _end(folder: Path, before: Settings, after: Settings, progress: Callable[[in
             new.chmod(S_IMODE(folder.stat().st_mode))
             swap(folder)
         except OSError as error:
+            (folder / FORMER).unlink(missing_ok=True)
             raise StoreError(
                 f"{new} is complete and cannot be put in the place of {folder} ({error}). Close the programs that use "
                 "them, and run this again; both stores are whole"

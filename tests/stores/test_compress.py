@@ -406,6 +406,7 @@ def test_an_exchange_that_was_killed_between_two_renames_is_told_and_ended(tmp_p
     """Where a system cannot exchange two folders, there is none of the name for a moment."""
     store = tmp_path / "store"
     fill(tmp_path / "store.uncompressed", 3)
+    (tmp_path / "store.uncompressed" / "store.db.former").touch()
     fill(tmp_path / "store.compressing", 3, datatype="int4")
     for read_only in (False, True):
         with pytest.raises(StoreError, match="its compression was interrupted; both stores are whole"):
@@ -447,6 +448,7 @@ def killed_after_the_exchange(place: Path) -> Path:
     fill(place / "store", 3, datatype="int8")
     (place / "store" / "store.db.copied").write_text("[1, 2]")
     fill(place / "store.compressing", 3)
+    (place / "store.compressing" / "store.db.former").touch()
     return place / "store"
 
 
@@ -465,6 +467,42 @@ def test_a_former_store_that_has_not_its_name_yet_is_deleted_on_request(tmp_path
     store = killed_after_the_exchange(tmp_path)
     assert delete_old_store(store) > 0
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_only_a_store_that_a_compression_has_left_is_deleted(tmp_path: Path) -> None:
+    store, old = tmp_path / "store", tmp_path / "store.uncompressed"
+    fill(store, 3, datatype="int8")
+    fill(old, 3)
+    for call in (
+        lambda: delete_old_store(store),
+        lambda: compress_store(store, datatype="int8", delete_old=True),
+        lambda: compress_store(store, datatype="int4"),
+    ):
+        with pytest.raises(StoreError, match="is no store that a compression has left, and is kept"):
+            call()
+    assert len(contents(old)) == 3
+    shutil.rmtree(old)
+    compress_store(store, datatype="int4")
+    (old / "store.db.txt").write_text("notes")
+    with pytest.raises(StoreError, match=r"holds other files \(store\.db\.txt\), and is kept"):
+        delete_old_store(store)
+    assert len(contents(old)) == 3
+    (old / "store.db.txt").unlink()
+    assert delete_old_store(store) > 0 and not old.exists()
+
+
+def test_another_store_in_the_place_of_copies_is_not_taken_for_the_former_one(tmp_path: Path) -> None:
+    store, new = tmp_path / "store", tmp_path / "store.compressing"
+    fill(store, 3, datatype="int8")
+    fill(new, 2)  # it has more bits, as the former store has
+    assert delete_old_store(store) == 0
+    with pytest.raises(StoreError, match=r"no compression of .* has begun; move that folder"):
+        compress_store(store, datatype="int4")
+    assert len(contents(new)) == 2
+    store.rename(tmp_path / "store.uncompressed")
+    with pytest.raises(StoreError, match="there is no store in"):
+        compress_store(store, datatype="int4")
+    assert len(contents(new)) == 2
 
 
 def test_a_copy_that_has_begun_is_not_deleted_as_the_former_store(tmp_path: Path) -> None:

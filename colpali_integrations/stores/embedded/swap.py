@@ -12,10 +12,12 @@ from pathlib import Path
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import sync_folder
 
-__all__ = ["beside", "finish", "is_between", "refuse_between", "swap"]
+__all__ = ["FORMER", "beside", "finish", "is_between", "is_former", "refuse_between", "swap"]
 
 _NEW, _OLD = ".compressing", ".uncompressed"
 _DATABASE = "store.db"
+FORMER = f"{_DATABASE}.former"
+"""The file that marks a former store: no other store is taken for one, and removed."""
 # Linux: the descriptor that stands for the working directory, and RENAME_EXCHANGE. macOS: RENAME_SWAP.
 _HERE, _EXCHANGE, _SWAP = -100, 2, 2
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
@@ -32,9 +34,17 @@ def beside(folder: Path) -> tuple[Path, Path]:
     return folder.with_name(folder.name + _NEW), folder.with_name(folder.name + _OLD)
 
 
+def is_former(folder: Path) -> bool:
+    """Whether a folder holds a store that another one has replaced, or was about to."""
+    return (folder / FORMER).exists()
+
+
 def is_between(folder: Path) -> bool:
     """Whether a swap of folders was interrupted between two renames, so that there is none of this name."""
-    return not folder.exists() and all((one / _DATABASE).exists() for one in beside(folder))
+    if folder.exists():
+        return False
+    new, old = beside(folder)
+    return (new / _DATABASE).exists() and (old / _DATABASE).exists() and is_former(old)
 
 
 def refuse_between(folder: Path) -> None:
@@ -61,6 +71,8 @@ def swap(folder: Path) -> None:
         OSError: the folders cannot be renamed.
     """
     new, old = beside(folder)
+    (folder / FORMER).touch()
+    sync_folder(folder)
     if _exchanged(folder, new):
         sync_folder(folder.parent)
         new.rename(old)
