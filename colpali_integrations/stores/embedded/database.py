@@ -55,7 +55,6 @@ _APPLICATION, _VERSION = 0x436F6C50, 3
 # A commit waits for readers, and a writer for another one. Compaction takes the longest, about a second per GB.
 _PATIENCE = 60.0
 
-_USED = ("page_count", "freelist_count", "page_size")
 
 SCHEMA = f"""
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
@@ -184,11 +183,14 @@ class Database:
         return self.manifest
 
     def used_bytes(self) -> int:
-        """Size of the database's file, without the free space in it."""
-        with self.reading() as connection:
-            counts = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _USED]
-        total, free, size = map(int, counts)
-        return (total - free) * size
+        """Size that the database's file would have without the space of removed rows."""
+        # A copy that SQLite keeps in a temporary file: rows that were removed leave half empty pages too.
+        with contextlib.closing(sqlite3.connect("", isolation_level=None)) as copy:
+            with self.reading() as connection:
+                connection.backup(copy)
+            copy.execute("VACUUM")
+            pages, size = (int(copy.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size"))
+        return pages * size
 
     def vacuum(self) -> None:
         """Give the database's unused space back to the disk."""

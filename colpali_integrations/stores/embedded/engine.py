@@ -247,7 +247,7 @@ class FolderEngine:
             live = dict(_live_rows(connection))
             of_layers = sum(live.get(name, 0) * one.row_bytes for name, one in self._layers.items() if name != FULL)
             of_segments = sum(index.used_bytes(connection) for index in self._segments.values())
-            return self._database.used_bytes() + of_layers + of_segments
+        return self._database.used_bytes() + of_layers + of_segments
 
     @_reads
     def packing_gain(self, ids: Sequence[str]) -> float:
