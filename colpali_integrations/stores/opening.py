@@ -27,8 +27,8 @@ from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
 
 __all__ = [
-    *("ModelLike", "continued", "continued_options", "open_engine", "open_model", "question_model"),
-    *("refuse_other_model", "registered_options", "settings_at", "stored_model", "stored_settings"),
+    *("ModelLike", "continued", "continued_options", "open_engine", "open_model", "place_of"),
+    *("question_model", "refuse_other_model", "registered_options", "settings_at", "stored_model", "stored_settings"),
     *("with_secrets", "without_secrets"),
 ]
 
@@ -185,6 +185,30 @@ def refuse_other_model(stored: StoredModel | None, model: ModelDescription | Non
     """
     if stored is not None and model is not None and model.name.lower() != stored.name.lower():
         stored.require_space(StoredModel.of(model), where=where)
+
+
+def place_of(
+    path: str | os.PathLike[str] | None,
+    url: str | None,
+    collection_name: str,
+    folder_options: Mapping[str, Any],
+    client_options: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """The arguments of `MultiVectorStore.open` by which another process opens a store.
+
+    Args:
+        path: a folder.
+        url: of a server.
+        collection_name: on the server.
+        folder_options: `read_only` counts.
+        client_options: for `QdrantClient`.
+
+    Returns:
+        None for a store in memory, or of a client that the caller has made.
+    """
+    if path is not None:
+        return {"path": str(user_path(path, StoreError).absolute()), "read_only": bool(folder_options.get("read_only"))}
+    return None if url is None else {"url": url, "collection_name": collection_name, **client_options}
 
 
 def without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ passes a question's vectors to the engine, fuses rankings and computes relevance
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections import Counter
@@ -32,7 +33,14 @@ from colpali_integrations.stores.entries import Entry, Hit, field_of, id_of
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
-from colpali_integrations.stores.opening import ModelLike, open_engine, question_model
+from colpali_integrations.stores.opening import (
+    ModelLike,
+    open_engine,
+    place_of,
+    question_model,
+    with_secrets,
+    without_secrets,
+)
 from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
 from colpali_integrations.stores.settings import Datatype, FirstStage, Settings, StoredModel
@@ -84,6 +92,7 @@ class MultiVectorStore:
         self._searcher = Searcher(engine, settings, self._points.stage, self._points.bm25)
         self._encoder: ColPali | None = None
         self._named: str | os.PathLike[str] | None = None
+        self._place: Mapping[str, Any] | None = None
 
     @classmethod
     def open(
@@ -159,6 +168,7 @@ class MultiVectorStore:
         if isinstance(model, ColPali):
             store._encoder = model
         store._named = model if isinstance(model, str | os.PathLike) else None
+        store._place = place_of(path, url, collection_name, folder_options, client_options)
         store._admission.opened_with(model)
         return store
 
@@ -688,7 +698,7 @@ class MultiVectorStore:
         except BaseException:
             store.close()
             raise
-        store._encoder, store._named = self._encoder, self._named
+        store._encoder, store._named, store._place = self._encoder, self._named, self._place
         return store
 
     def close(self) -> None:
@@ -704,12 +714,45 @@ class MultiVectorStore:
     def __repr__(self) -> str:
         return f"MultiVectorStore({self.where}, model {self.model.name!r}, first stage {self.settings.first_stage!r})"
 
+    # -- copies --------------------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> MultiVectorStore:
+        """Make another object on the same store, like a copy of a connection."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MultiVectorStore:
+        return copy.copy(self)
+
+    def __reduce__(self) -> Any:
+        """Pickle the place, where another process opens the store again.
+
+        Raises:
+            ConfigurationError: there is none, or it may hold a secret.
+        """
+        if self._place is None:
+            raise ConfigurationError(
+                f"{self!r} cannot be pickled, because it has no place from which another process could open it; open "
+                "it with path= or url="
+            )
+        return _opened_again, (type(self), self._named, without_secrets(self._place))
+
+    # -- help ----------------------------------------------------------------------------------------------------------
+
     def _attached(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
         """Hits with this store; the model names the words, if the vectors are those of `text`."""
         tokens = self._encoder.query_tokens(text) if self._encoder is not None and text and text.strip() else None
         if tokens is not None and len(tokens) != len(np.asarray(query)):
             tokens = None  # the vectors of another text, such as a hypothetical answer
         return Hits(hits, store=self, query=query, text=text, tokens=tokens)
+
+
+def _opened_again(
+    kind: type[MultiVectorStore], model: str | os.PathLike[str] | None, place: Mapping[str, Any]
+) -> MultiVectorStore:
+    """Open a pickled store."""
+    return kind.open(model=model, **with_secrets(place))
 
 
 def _length(value: object) -> float:
