@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from colpali_integrations._options import checked_whole, shown
-from colpali_integrations.errors import ConfigurationError, InputError, ModelError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError, MissingExtraError, ModelError
 from colpali_integrations.evaluation.configurations import Configuration
 from colpali_integrations.evaluation.corpus import Corpus, CorpusPage
 from colpali_integrations.evaluation.evaluated import Evaluation
@@ -116,7 +116,10 @@ def evaluate(
         with nullcontext(encoding_folder(cache)) if cache is not None else _temporary() as folder:
             pages = Pages(opened, entries, pictures, folder, listener)
             _check(chosen, pages)
-            searched = {name: (one, _outcomes(one, pages, found, most, where)) for name, one in chosen.items()}
+            searched = {}
+            for name, one in chosen.items():
+                with _naming(name):
+                    searched[name] = one, _outcomes(one, pages, found, most, where)
         outcomes = [one for _, some in searched.values() for one in some]
         return Evaluation(
             results=results(searched, over=over, resamples=resamples, seed=seed),
@@ -162,11 +165,22 @@ def _configurations(several: Iterable[Any] | None, fields: Mapping[str, Any]) ->
 def _check(chosen: Mapping[str, Configuration], pages: Pages) -> None:
     """Check all configurations before the first one runs."""
     for name, one in chosen.items():
-        try:
+        with _naming(name):
             pages.check(one)
-        except (ConfigurationError, ModelError) as error:
-            message = f"the configuration {name!r}: {error}"
-            raise type(error)(message, command=message) from error  # its options are keys for the command line too
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Name the configuration in its errors, also those of pages that it encodes."""
+    try:
+        yield
+    except MissingExtraError:
+        raise
+    except ColPaliError as error:
+        message = f"the configuration {name!r}: {error}"
+        # The options of a configuration are its keys for the command line too; those of a page are options of it.
+        command = message if isinstance(error, ConfigurationError | ModelError) else None
+        raise type(error)(message, command=command) from error
 
 
 def _require_key(by: str | None, asked: Sequence[Asked]) -> None:

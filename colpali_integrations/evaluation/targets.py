@@ -174,21 +174,21 @@ class _Finder:
             return self._only(answer.source, pages)
         if found := pages.get(answer.page):
             return found[0]
-        raise InputError(f"{answer.source} has no page {answer.page} in {self._where}; it has {_ranges(pages)}")
+        raise InputError(f"{_short(answer.source)} has no page {answer.page} in {self._where}; it has {_ranges(pages)}")
 
     def _document(self, source: str) -> str:
         for documents in (self._by_name.get(source), self._by_name.get(_real(source)), self._ending(source)):
             if documents and len(documents) == 1:
                 return next(iter(documents))
             if documents:
-                several = ", ".join(sorted(documents)[:4]) + (", ..." if len(documents) > 4 else "")
+                several = ", ".join(map(_short, sorted(documents)[:4])) + (", ..." if len(documents) > 4 else "")
                 raise InputError(
-                    f"{len(documents)} documents are named {source}: {several}; write more of its path or its "
+                    f"{len(documents)} documents are named {_short(source)}: {several}; write more of its path or its "
                     "document_id, or choose by a filter"
                 )
         names = {name for name in self._by_name if name in self._by_end} or set(self._by_name)
         near = self._near(PurePath(source).name, names) or self._some(names)
-        raise InputError(f"{self._where} has no document {source}{near}")
+        raise InputError(f"{self._where} has no document {_short(source)}{near}")
 
     def _ending(self, source: str) -> set[str]:
         """The documents whose paths end in `source`."""
@@ -199,20 +199,24 @@ class _Finder:
     def _only(self, source: str, pages: Mapping[int | None, list[str]]) -> str:
         if len(pages) == 1 and len(found := next(iter(pages.values()))) == 1:
             return found[0]
-        raise InputError(f"{source} has {_ranges(pages)}; name the right one as page, or several as pages")
+        raise InputError(f"{_short(source)} has {_ranges(pages)}; name the right one as page, or several as pages")
 
     def _near(self, name: str, names: Iterable[str]) -> str:
         self._hints -= 1
         if self._hints < 0:
             return ""
         lower = {one.lower(): one for one in names}
-        near = [lower[one] for one in get_close_matches(name.lower(), lower, n=3)]
+        near = [_short(lower[one]) for one in get_close_matches(name.lower(), lower, n=3)]
         return f"; did you mean {' or '.join(near)}?" if near else ""
 
     @staticmethod
     def _some(names: Iterable[str]) -> str:
         some = sorted(names)
-        return f"; it has {', '.join(some[:3])}{', ...' if len(some) > 3 else ''}" if some else "; it is empty"
+        return (
+            f"; it has {', '.join(map(_short, some[:3]))}{', ...' if len(some) > 3 else ''}"
+            if some
+            else "; it is empty"
+        )
 
 
 def _real(source: str) -> str:
@@ -221,6 +225,15 @@ def _real(source: str) -> str:
         return os.path.realpath(user_path(source))
     except (InputError, OSError, ValueError):
         return source
+
+
+def _short(name: str) -> str:
+    """A name or path as messages show it: its end, of at most 120 characters.
+
+    >>> _short("reports/2024.pdf"), len(_short("x" * 5000))
+    ('reports/2024.pdf', 120)
+    """
+    return name if len(name) <= 120 else f"...{name[-117:]}"
 
 
 def _ranges(pages: Mapping[int | None, list[str]]) -> str:

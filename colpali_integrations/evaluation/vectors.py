@@ -231,7 +231,7 @@ class Pages:
         except InputError as error:
             raise InputError(
                 f"{error}. This configuration encodes the pages again, from their files: bring the file back, or leave "
-                "out model= and datatype='float32'"
+                "this configuration out"
             ) from error
 
     def _encode_texts(self, entries: Mapping[str, Entry], files: Mapping[str, Path], model: ColPali) -> None:

@@ -242,7 +242,8 @@ def test_a_page_that_cannot_be_drawn_again_is_named(documents: Path, tmp_path: P
     with MultiVectorStore.open(model=coltiny) as store:
         index_documents([copied], model=coltiny, store=store, dpi=100)
         (copied / "fruit.pdf").unlink()
-        with pytest.raises(InputError, match=r"fruit.pdf.* no file at .* encodes the pages again, from their files"):
+        told = r"^the configuration 'datatype=float32': .*fruit.pdf.* no file at .* from their files"
+        with pytest.raises(InputError, match=told):
             evaluate(LINES, store=store, datatype="float32")
         assert evaluate(LINES, store=store).questions == 3
 
