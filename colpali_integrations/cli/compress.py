@@ -14,7 +14,7 @@ from colpali_integrations.cli import display
 from colpali_integrations.cli.common import ExitCode, open_encoder, require_store
 from colpali_integrations.cli.doctor import size_text
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
-from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, given_path
+from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, check_target, given_path
 from colpali_integrations.cli.study_page import study_page
 from colpali_integrations.evaluation import Questions, read_questions
 from colpali_integrations.evaluation.targets import find_answers
@@ -82,6 +82,8 @@ def compress(
         raise typer.BadParameter("--questions and --html are for --sample")
     if questions is None and (on_error != "raise" or first_page != 1):
         raise typer.BadParameter("--on-error and --first-page are for --questions")
+    if html is not None:
+        check_target(html)
     with display.CountProgress("Compressing", quiet=quiet or sample is not None) as copied:
         if sample is not None:
             require_store(store)

@@ -78,6 +78,12 @@ def test_wrong_usage(store: Path, arguments: list[str], message: str, capsys: Ca
     assert message in capsys.readouterr().err
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_the_measurement(store: Path, capsys: Capture) -> None:
+    assert run(["compress", str(store), "--sample", "5", "--html", str(store / "none" / "ways.html")]) == ExitCode.ERROR
+    out, err = capsys.readouterr()
+    assert out == "" and "there is no folder" in err
+
+
 def test_questions_are_those_of_evaluate(examples_folder: Path, capsys: Capture) -> None:
     with MultiVectorStore.open("my-index", read_only=True) as opened:
         [first] = [entry.id for entry in opened.scroll() if entry.page == 1]

@@ -55,6 +55,7 @@ def test_a_document_has_several_names(source: str, page: int | None, expected: s
         ),
         ({"source": "Scan.PNG", "page": 1}, r"the store x has no document Scan.PNG; did you mean scan.png\?"),
         ({"source": "zebra", "page": 1}, "has no document zebra; it has report.pdf, scan.png"),
+        ({"source": "x" * 5000, "page": 1}, r"has no document \.\.\.x{117}; it has"),
         ({"source": "a/report.pdf", "page": 9}, "a/report.pdf has no page 9 in the store x; it has pages 1 to 3"),
         ({"source": "a/report.pdf"}, "has pages 1 to 3; name the right one as page, or several as pages"),
         ({"answers": [{"id": "/data/scan.png#2"}]}, "has no entry '/data/scan.png#2'; did you mean /data/scan.png#1"),
