@@ -66,12 +66,21 @@ __all__ = [
 
 # All names are as long as this, so that the bar beside them does not jump; on narrow terminals they are shorter.
 _NAME = 28
+_ENDLESS = 100_000  # columns of a line that need not fit into a terminal
 # The columns beside name and bar, and the blanks between all: "99999/99999 pages", speed and time left.
 _BESIDE, _LEAST_BAR, _MOST_BAR = 41, 8, 40
 
 
 def _out() -> Console:
     return Console(highlight=False, emoji=False)
+
+
+def _for_tables() -> Console:
+    """As `_out`; in a pipe or a file without a width (COLUMNS) each row is one line, of which no word is broken."""
+    console = _out()
+    if not (console.is_terminal or os.environ.get("COLUMNS")):
+        console.width = _ENDLESS
+    return console
 
 
 def _err() -> Console:
@@ -339,17 +348,18 @@ def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int
 
 def hits(question: str, results: Sequence[Hit]) -> None:
     """Print a table of pages, the best first, with the words of the question marked in each page's text."""
-    console = _out()
+    console = _for_tables()
+    is_endless = console.width == _ENDLESS
     base = _common_folder([hit.entry.source or hit.id for hit in results])
     if base:
         console.print(_line((f"in {base}", "dim")), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     table.add_column("#", justify="right", style="dim")
     table.add_column("Score", justify="right")
-    table.add_column("Document", style="bold cyan", overflow="fold", max_width=40)
+    table.add_column("Document", style="bold cyan", overflow="fold", max_width=None if is_endless else 40)
     table.add_column("Page", justify="right", style="bold")
     table.add_column("On the page", overflow="fold", ratio=1)
-    room = max(40, console.width - 70)
+    room = 100 if is_endless else max(40, console.width - 70)
     for rank, hit in enumerate(results, 1):
         entry, source = hit.entry, hit.entry.source or hit.id
         text = "" if entry.text == entry.name else snippet(entry.text, question, width=2 * room)
@@ -364,7 +374,7 @@ _WIDE = 118  # columns in which all intervals fit
 
 def evaluation(result: Evaluation) -> None:
     """Print the means of each configuration, a table per number of pages that count, and those of groups."""
-    console = _out()
+    console = _for_tables()
     console.print(_line((result.summary(), "dim")), soft_wrap=True)
     for most in result.k:
         metrics = [name for name in result.metrics if name.endswith(f"@{most}")]

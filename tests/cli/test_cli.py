@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from colpali_integrations import __version__
+from colpali_integrations import ColPali, __version__
 from colpali_integrations.cli.app import ExitCode, run
 from colpali_integrations.cli.display import marked
 from colpali_integrations.explain.snippet import snippet
@@ -231,6 +231,19 @@ def test_search_prints_a_table(
     rank, _, document, page, *text = best.split()
     assert (rank, document, page, text) == ("1", str(Path("deep/er/train.PNG")), "1", ["no", "text", "layer"])
     assert len(others) == 2
+
+
+def test_a_row_is_one_line_in_a_pipe(
+    tmp_path: Path, coltiny: ColPali, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    name = "minutes-of-the-harbour-office-" * 4 + ".pdf"
+    entry = Entry(id="a", text="low tide in the harbour " * 9, metadata={"source": name, "page": 1})
+    with MultiVectorStore.open(tmp_path, model=coltiny) as opened:
+        opened.add([(entry, coltiny.embed_query("harbour"))])
+    assert run(["search", "harbour", "--store", str(tmp_path)]) == ExitCode.OK
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "#" and name in row and row.count("low tide in the harbour") > 3
 
 
 _NO_COUNTS = ("seconds", "store", "passed_over", "twins")

@@ -56,6 +56,17 @@ def test_a_table_compares_configurations(store: Path, questions: Path, capsys: p
     assert '1 of 3 questions is a draft: correct it, and remove its "draft".' in captured.err
 
 
+def test_a_row_is_one_line_in_a_pipe(
+    store: Path, questions: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    name = "a configuration with a name of many words, of which none is broken"
+    assert run(["evaluate", str(questions), "-s", str(store), "-c", "mode=exact", "-c", f"{name}: hybrid=0.2"]) == 0
+    _, _, first, second = capsys.readouterr().out.splitlines()
+    assert second.startswith(f"{name}  ") and len(second.rstrip()) <= len(first)
+    assert second.count("[") == 5, "all intervals"
+
+
 def test_one_question_is_no_plural(store: Path, questions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     questions.write_text(json.dumps(LINES[1]) + "\n")
     arguments = ["evaluate", str(questions), "--store", str(store), "--filter", '{"page": 1, "file_name": "fruit.pdf"}']
