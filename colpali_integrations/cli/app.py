@@ -169,7 +169,7 @@ def index(
     if not documents:
         display.note(f"No PDFs or images in {', '.join(map(str, paths))}.")
         if not quiet:
-            display.passed_over(documents.passed_over)
+            display.passed_over(documents)
         if as_json:
             empty = IngestReport(passed_over=dict(documents.passed_over))
             typer.echo(json.dumps({**empty.to_dict(), "seconds": 0.0, "store": str(store)}))
@@ -197,7 +197,7 @@ def index(
             )
         if not quiet:
             display.warnings(report.warnings)
-            display.passed_over(report.passed_over)
+            display.passed_over(documents)
             display.twins(report.twins, store)
         if as_json:
             failures = [{"name": one.name, "error": words.reason(one.error)} for one in report.failures]

@@ -37,7 +37,7 @@ from colpali_integrations.evaluation.metrics import decimal
 from colpali_integrations.evaluation.results import signed
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.models.description import ModelDescription
-from colpali_integrations.stores import DocumentWarning, Failure, Hit, IngestReport
+from colpali_integrations.stores import DocumentWarning, Failure, FoundDocuments, Hit, IngestReport
 from colpali_integrations.stores import Progress as IngestProgress
 
 __all__ = [
@@ -310,17 +310,23 @@ def pictures_missing(reasons: Sequence[str]) -> None:
         note(f"No picture of {number(len(reasons), 'page')} in the report: {reasons[0]}")
 
 
-def passed_over(counts: Mapping[str, int]) -> None:
-    """Print one line with the numbers of files and folders that the search did not take; none if it took all."""
+def passed_over(documents: FoundDocuments) -> None:
+    """Print one line about the files and folders that the search did not take; none if it took all."""
     nouns = {
         "other_suffix": ("file of another type", "files of other types"),
         "hidden": ("hidden", "hidden"),
         "excluded": ("excluded", "excluded"),
-        "linked_folder": ("linked folder (see --follow-symlinks)", "linked folders (see --follow-symlinks)"),
+        "linked_folder": ("linked folder", "linked folders"),
         "unreadable_folder": ("unreadable folder", "unreadable folders"),
         "not_a_file": ("device, pipe or broken link", "devices, pipes or broken links"),
     }
-    parts = [number(counts[reason], *names) for reason, names in nouns.items() if counts.get(reason)]
+    parts = []
+    for reason, names in nouns.items():
+        if count := documents.passed_over.get(reason):
+            some = [_relative(path) for path in documents.examples[reason]]
+            shown = ", ".join(some) + (", ..." if count > len(some) else "")
+            advice = "; see --follow-symlinks" if reason == "linked_folder" else ""
+            parts.append(f"{number(count, *names)} ({shown}{advice})")
     if parts:
         note(f"Passed over: {', '.join(parts)}.")
 

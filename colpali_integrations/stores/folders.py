@@ -17,6 +17,7 @@ from colpali_integrations.pages.identity import real_path
 
 __all__ = ["FoundDocuments", "Paths", "find_documents", "several_paths"]
 
+_EXAMPLES = 3
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
@@ -24,9 +25,10 @@ class FoundDocuments(list[Path]):
     """Paths of documents, and the numbers of files and folders that the search passed over.
 
     Attributes:
-        passed_over: by reason: `other_suffix`, `hidden` (a file, or a folder with all in it), `excluded`,
+        passed_over: number by reason: `other_suffix`, `hidden` (a file, or a folder with all in it), `excluded`,
             `linked_folder` (behind a symbolic link), `unreadable_folder`, and `not_a_file` (a device, a pipe, a broken
             link).
+        examples: by reason the first few paths that were passed over.
         several: whether there may be more than one: there is, or a folder was searched.
         folder: the first folder that was searched, if any.
 
@@ -37,12 +39,21 @@ class FoundDocuments(list[Path]):
     """
 
     passed_over: Counter[str]
+    examples: dict[str, list[str]]
 
     def __init__(
-        self, paths: Iterable[Path] = (), passed_over: Iterable[str] = (), *, folder: Path | None = None
+        self,
+        paths: Iterable[Path] = (),
+        passed_over: Iterable[tuple[str, str]] = (),
+        *,
+        folder: Path | None = None,
     ) -> None:
         super().__init__(paths)
-        self.passed_over = Counter(passed_over)
+        self.passed_over, self.examples = Counter(), {}
+        for path, reason in passed_over:
+            self.passed_over[reason] += 1
+            if len(some := self.examples.setdefault(reason, [])) < _EXAMPLES:
+                some.append(path)
         self.folder = folder
         self.several = folder is not None or len(self) > 1
 
@@ -133,9 +144,10 @@ class _Search:
         self._passed_over: dict[_Place, str] = {}
 
     @property
-    def passed_over(self) -> list[str]:
-        """The reason of each file and folder that was passed over in every search."""
-        return [reason for place, reason in self._passed_over.items() if place not in self._taken]
+    def passed_over(self) -> list[tuple[str, str]]:
+        """The path of each file and folder that was passed over in every search, and the reason."""
+        passed = self._passed_over.items()
+        return [(os.path.join(*place), reason) for place, reason in passed if place not in self._taken]  # noqa: PTH118
 
     def take(self, path: Path) -> None:
         """Count a file or folder as taken, which the search of another folder may pass over."""

@@ -311,7 +311,7 @@ def test_missing_fonts_are_told_and_force_embeds_again(tmp_path: Path, capsys: p
     assert "linked folder" not in captured
     assert run(index) == ExitCode.OK
     captured = capsys.readouterr().err
-    assert "1 linked folder (see --follow-symlinks)" in captured
+    assert f"1 linked folder ({tmp_path / 'shelf'}; see --follow-symlinks)" in captured
     assert "0 pages added, 1 present" in captured
     assert f"{tmp_path / 'poem.pdf'}: page 1: not drawn are characters of Absent" in captured, "as long as it is so"
     assert run([*index, "--quiet"]) == ExitCode.OK
@@ -389,7 +389,9 @@ def test_broken_documents_are_named_and_the_exit_code_is_3(
     captured = capsys.readouterr()
     skipped, passed_over, summary = captured.err.splitlines()
     assert skipped.startswith(f"Skipped {tmp_path / 'broken.pdf'}: is not a PDF")
-    assert passed_over.startswith("Passed over: ")
+    assert (
+        passed_over == f"Passed over: 1 file of another type ({folder / 'notes.txt'}), 1 hidden ({folder / '.hidden'})."
+    )
     assert summary.startswith("3 pages added")
     assert ", 1 document or page skipped. " in summary
     assert run([*arguments, "--quiet"]) == ExitCode.INCOMPLETE

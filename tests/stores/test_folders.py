@@ -46,6 +46,10 @@ def test_all_that_is_passed_over_is_counted_by_reason(shelf: Path) -> None:
         **{"other_suffix": 2, "hidden": 2, "excluded": 1, "linked_folder": 1},
         "not_a_file": 2 + hasattr(os, "mkfifo"),
     }
+    assert found.examples["other_suffix"] == [str(shelf / "README"), str(shelf / "a" / "notes.txt")]
+    fill(shelf, *(f"note {number}.txt" for number in range(9)))
+    many = find_documents(shelf)
+    assert (many.passed_over["other_suffix"], len(many.examples["other_suffix"])) == (11, 3)
     assert find_documents([shelf / "README"]).passed_over == {}, "a named file is always tried"
 
 
