@@ -123,6 +123,10 @@ def index(
         int | None,
         Option(min=1, metavar="N", help="Store means of N similar vectors of a page. Default: the store's, or 1."),
     ] = None,
+    language: Annotated[
+        str | None,
+        Option(metavar="NAME", help="Its stemmer serves hybrid search; or none. Default: the store's, or english."),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         Option(metavar="PATTERN", help="Pass over files in folders: 'drafts/*', '*.tif'. Repeatable."),
@@ -175,7 +179,8 @@ def index(
             typer.echo(json.dumps({**empty.to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
     encoder = open_encoder(model, options, store)
-    kept: dict[str, Any] = {"first_stage": first_stage, "datatype": datatype, "pool_factor": pool_factor}
+    kept: dict[str, Any] = {"first_stage": first_stage, "datatype": datatype}
+    kept |= {"pool_factor": pool_factor, "language": language}
     with encoder, MultiVectorStore.open(store, model=encoder, **kept) as opened:
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(

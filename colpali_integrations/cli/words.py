@@ -17,7 +17,7 @@ __all__ = ["OPTIONS", "in_commands", "message", "reason"]
 
 OPTIONS = (
     *(one.name for one in fields(CheckpointOptions)),
-    *("batch_size", "datatype", "document_id", "dpi", "exclude", "first_stage", "max_pixels", "parallel"),
+    *("batch_size", "datatype", "document_id", "dpi", "exclude", "first_stage", "language", "max_pixels", "parallel"),
     "pool_factor",
 )
 """Arguments of Python that are options of the same name."""

@@ -128,7 +128,7 @@ class ColPaliVectorStore(VectorStore):
         first_vectors: number of first-stage vectors per page.
         datatype: of the stored vectors; see `stores.settings.Settings`.
         pool_factor: number of similar vectors of a page per stored mean; 1 by default.
-        language: of the texts, for the hybrid search's BM25.
+        language: of the texts, for the hybrid search's BM25; see `MultiVectorStore.open`.
         read_only: for a folder: neither make nor change anything.
         file_mode: for a new folder: the permissions of its files; 0o600 by default.
         collection_options: for a new collection on a server; see `MultiVectorStore.open`.

@@ -127,7 +127,7 @@ def in_memory(settings: Settings) -> MultiVectorStore:
         first_stage=settings.first_stage,
         first_vectors=settings.first_vectors,
         pool_factor=settings.pool_factor,
-        language=settings.language,
+        language=settings.language or "none",
     )
 
 
@@ -140,7 +140,7 @@ def _save_pages(store: MultiVectorStore, folder: Path) -> None:
         first_stage=settings.first_stage,
         first_vectors=settings.first_vectors,
         pool_factor=settings.pool_factor,
-        language=settings.language,
+        language=settings.language or "none",
     ) as copy:
         copy.add(copied_records(store))
         copy.delete(copy.hashes().keys() - store.hashes().keys())

@@ -35,7 +35,7 @@ from colpali_integrations._accents import composed_accents
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["TOKENIZER", "Bm25", "SparseVector", "bm25_scores"]
+__all__ = ["TOKENIZER", "Bm25", "SparseVector", "bm25_scores", "stemmed_languages"]
 
 TOKENIZER = 3
 """The version of the splitting of texts into words; 1 did not join numbers with separators of thousands, 2 did not put
@@ -265,13 +265,24 @@ def bm25_scores(query: SparseVector, documents: Sequence[SparseVector]) -> NDArr
     return np.bincount(numbers[shared], weights, minlength=len(documents)).astype(np.float32)
 
 
-def _stemmer(language: str) -> Any:
+def stemmed_languages() -> list[str]:
+    """The languages that have a stemmer.
+
+    >>> "german" in stemmed_languages(), "klingon" in stemmed_languages()
+    (True, False)
+    """
     import snowballstemmer  # takes 20 ms to load its stemmers, which programs without BM25 need not wait for
 
-    languages = snowballstemmer.algorithms()
+    return sorted(snowballstemmer.algorithms())
+
+
+def _stemmer(language: str) -> Any:
+    import snowballstemmer
+
+    languages = stemmed_languages()
     if language not in languages:
         raise ConfigurationError(
-            f"Bm25: no stemmer for language {language!r}; pass None or one of {', '.join(sorted(languages))}"
+            f"Bm25: there is no stemmer for the language {language!r}; pass None or one of {', '.join(languages)}"
         )
     return snowballstemmer.stemmer(language)
 

@@ -13,7 +13,7 @@ from colpali_integrations.errors import ConfigurationError, FingerprintError, St
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.fingerprint import Fingerprint, same_identity, typed_fields
 from colpali_integrations.models.opened import Opened
-from colpali_integrations.scoring.bm25 import TOKENIZER
+from colpali_integrations.scoring.bm25 import TOKENIZER, stemmed_languages
 from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.scoring.muvera import Muvera
 from colpali_integrations.stores.engine import FIRST, FULL, VectorSpec
@@ -25,6 +25,7 @@ FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "bina
 Datatype: TypeAlias = Literal["float16", "int8", "int4", "int2", "binary"]
 BITS: Mapping[Datatype, int] = {"float16": 16, "int8": 8, "int4": 4, "int2": 2, "binary": 1}
 """Bits per number of each datatype."""
+_NO_STEMMER = "none"
 # Format 5 is format 4 with coded or pooled vectors, which readers of format 4 would take for float16 of the model.
 # Format 3 had a fingerprint in one part, format 2 identified pages by their content, format 1 was a flat file.
 _FORMAT, _COMPRESSED_FORMAT = 4, 5
@@ -196,12 +197,13 @@ class Settings:
             many bits after a rotation (`scoring.codes`), with which questions are compared as floats.
         pool_factor: similar vectors of a page are averaged when it is stored, so many to one (`hierarchical_pool`); 1
             keeps all. Texts, and pages that come without a grid, keep theirs.
-        language: of the texts, for the stems of BM25; None compares words unstemmed.
+        language: of the texts, for the stems of BM25; "none", which is kept as None, compares words as they are.
         tokenizer: the version of the splitting of texts into words. A store keeps the one that it was made with, for
             its texts and for questions.
 
     Raises:
-        ConfigurationError: an unknown first stage or datatype, a number below 1, or a model whose vectors are too long.
+        ConfigurationError: an unknown first stage, datatype or language, a number below 1, or a model whose vectors are
+            too long.
 
     Example:
         >>> from colpali_integrations.models import find_model
@@ -228,6 +230,13 @@ class Settings:
         datatype: object = self.datatype  # anything may come from callers without type checks
         if not isinstance(datatype, str) or datatype not in BITS:
             raise ConfigurationError(f"datatype must be one of {', '.join(map(repr, BITS))}, got {shown(datatype)}")
+        if self.language == _NO_STEMMER:
+            object.__setattr__(self, "language", None)
+        elif self.language not in (None, "english") and self.language not in stemmed_languages():
+            raise ConfigurationError(
+                f"there is no stemmer for the language {shown(self.language)}; pass language='{_NO_STEMMER}', which "
+                f"compares words as they are, or one of {', '.join(stemmed_languages())}"
+            )
         for name in ("first_vectors", "pool_factor"):
             object.__setattr__(self, name, checked_whole(getattr(self, name), name))
         if not 1 <= self.model.dim <= MAX_DIM:
@@ -273,7 +282,8 @@ class Settings:
         names += ["first_vectors"] if self.first_stage == "ward" else []
         if differing := [name for name in names if getattr(self, name) != getattr(other, name)]:
             actual, requested = (
-                ", ".join(f"{name}={getattr(settings, name)!r}" for name in differing) for settings in (self, other)
+                ", ".join(f"{name}={getattr(settings, name) or _NO_STEMMER!r}" for name in differing)
+                for settings in (self, other)
             )
             raise ConfigurationError(
                 f"{where} was made with {actual}, and {requested} was requested. Leave these out to take the store's, "

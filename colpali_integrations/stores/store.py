@@ -130,7 +130,7 @@ class MultiVectorStore:
             datatype: of the stored vectors, for a folder: "float16" by default, "int8", "int4", "int2" or "binary"; see
                 `Settings`.
             pool_factor: number of similar vectors of a page that are averaged when it is stored; 1 by default.
-            language: of the texts, for BM25; "english" by default.
+            language: of the texts, for the stems of BM25, or "none" to compare words as they are; "english" by default.
             read_only: for a folder: neither make nor change anything.
             file_mode: for a new folder: the permissions of its files, such as 0o640; a user who may read them may also
                 enter the folder. 0o600 by default. Existing folders keep theirs.

@@ -192,6 +192,21 @@ def test_index_makes_the_first_stage_that_is_asked_for(
     assert "--first-stage centroids" in " ".join(capsys.readouterr().err.split())
 
 
+def test_index_makes_the_language_that_is_asked_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["index", str(folder / "fruit.pdf"), "--pages", "1", "--dpi", "50", "--quiet", "--store"]
+    for name, expected in (("german", "german"), ("none", None)):
+        assert run([*command, str(tmp_path / name), "--language", name]) == ExitCode.OK
+        settings = stored_settings(tmp_path / name)
+        assert settings is not None and settings.language == expected
+    assert run([*command, str(tmp_path / "none"), "--language", "dutch"]) == ExitCode.ERROR
+    assert "was made with --language none, and --language dutch was requested" in capsys.readouterr().err
+    assert run([*command, str(tmp_path / "new"), "--language", "klingon"]) == ExitCode.ERROR
+    assert "no stemmer for the language 'klingon'; pass --language none, which" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_debug_prints_the_traceback_of_an_error(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

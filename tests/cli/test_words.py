@@ -38,6 +38,7 @@ NOT_THERE = {
     "; pass allow_private_urls=True": "it fetches no URLs",
     "allow_private_urls needs": "it fetches no URLs",
     "a store whose url= has a password": "it pickles nothing",
+    " cannot be pickled, because it has no place": "it pickles nothing",
     " is a PDF; pass its pages": "it reads pages of PDFs",
     "there is no such store yet": "it asks for the store before",
     "there is no store in": "it asks for the store before",
