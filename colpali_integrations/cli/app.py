@@ -26,11 +26,14 @@ from colpali_integrations.cli.model_options import CheckpointOptions, with_check
 from colpali_integrations.cli.options import (
     DebugOption,
     DocumentIdOption,
+    DpiOption,
     FilterOption,
     ImageFormatOption,
+    IndexModelOption,
     IsolateOption,
     JsonOption,
     MaxPixelsOption,
+    ModelOption,
     PasswordOption,
     QuietOption,
     RootOption,
@@ -107,10 +110,7 @@ def index(
     ],
     store: StoreOption,
     options: CheckpointOptions,
-    model: Annotated[
-        str | None,
-        Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."),
-    ] = None,
+    model: IndexModelOption = None,
     first_stage: Annotated[
         FirstStage | None,
         Option(help="Scanned first in a large index. Default: the store's; for a new one it depends on the model."),
@@ -143,7 +143,7 @@ def index(
     isolate: IsolateOption = True,
     max_pixels: MaxPixelsOption = None,
     image_format: ImageFormatOption = None,
-    dpi: Annotated[float, Option(min=10, max=1200, metavar="N", help="Resolution of rendered PDF pages.")] = 150,
+    dpi: DpiOption = 150,
     force: Annotated[
         bool, Option("--force", help="Draw and embed pages that are in the index already, such as with new fonts.")
     ] = False,
@@ -223,9 +223,7 @@ def search(
     store: StoreOption,
     options: CheckpointOptions,
     k: Annotated[int, Option("-k", "--top", min=1, metavar="N", help="How many pages.")] = 5,
-    model: Annotated[
-        str | None, Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's.")
-    ] = None,
+    model: ModelOption = None,
     where: FilterOption = None,
     hybrid: Annotated[
         bool | None,

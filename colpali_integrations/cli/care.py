@@ -11,12 +11,10 @@ from typer import Argument, Option
 
 from colpali_integrations.cli import display
 from colpali_integrations.cli.common import EPILOG, ExitCode, open_store
-from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, given_path
+from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, StoreArgument, given_path
 from colpali_integrations.stores import repair_store, verify_store
 
 __all__ = ["register"]
-
-StoreArgument = Annotated[Path, Argument(metavar="STORE", parser=given_path, help="The folder of the index.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
 from colpali_integrations.cli import display
 from colpali_integrations.cli.common import ExitCode, open_encoder, require_store
 from colpali_integrations.cli.doctor import size_text
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
-from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, check_target, given_path
+from colpali_integrations.cli.options import (
+    DebugOption,
+    FirstPageOption,
+    JsonOption,
+    MissingOption,
+    ModelOption,
+    QuietOption,
+    StoreArgument,
+    check_target,
+    given_path,
+)
 from colpali_integrations.cli.study_page import study_page
 from colpali_integrations.evaluation import Questions, read_questions
 from colpali_integrations.evaluation.targets import find_answers
@@ -33,21 +43,16 @@ __all__ = ["compress"]
 
 @with_checkpoint_options
 def compress(
-    store: Annotated[Path, Argument(metavar="STORE", parser=given_path, help="The folder of the index.")],
+    store: StoreArgument,
     options: CheckpointOptions,
     sample: Annotated[int | None, Option(min=1, metavar="N", help="Measure on N pages, and change nothing.")] = None,
     questions: Annotated[
         Path | None,
         Option(metavar="FILE", parser=given_path, help="Your questions, as `evaluate` takes them, with --sample."),
     ] = None,
-    on_error: Annotated[
-        str, Option(metavar="ACTION", help="raise or skip: questions whose pages the index does not have.")
-    ] = "raise",
-    first_page: Annotated[int, Option(min=0, max=1, metavar="N", help="The first page in FILE: 1 or 0.")] = 1,
-    model: Annotated[
-        str | None,
-        Option("--model", "-m", metavar="NAME", help="That encodes the questions. Default: the store's."),
-    ] = None,
+    on_error: MissingOption = "raise",
+    first_page: FirstPageOption = 1,
+    model: ModelOption = None,
     recall: Annotated[
         float, Option(min=0, max=1, metavar="SHARE", help="Recommend the smallest way with this recall.")
     ] = 0.98,

@@ -15,8 +15,11 @@ from colpali_integrations.cli.model_options import CheckpointOptions, with_check
 from colpali_integrations.cli.options import (
     DebugOption,
     FilterOption,
+    FirstPageOption,
     ImageFormatOption,
     MaxPixelsOption,
+    MissingOption,
+    ModelOption,
     PasswordOption,
     QuietOption,
     RootOption,
@@ -55,16 +58,12 @@ def evaluate(
     k: Annotated[
         list[int] | None, Option("-k", "--k", min=1, metavar="N", help="How many pages count. Repeatable.")
     ] = None,
-    model: Annotated[
-        str | None, Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's.")
-    ] = None,
+    model: ModelOption = None,
     where: FilterOption = None,
     by: Annotated[str | None, Option(metavar="KEY", help="Means per value of this key, or per document.")] = None,
     over: Annotated[str, Option(metavar="UNIT", help="Intervals over questions, or over documents.")] = "questions",
-    on_error: Annotated[
-        str, Option(metavar="ACTION", help="raise or skip: questions whose pages the index does not have.")
-    ] = "raise",
-    first_page: Annotated[int, Option(min=0, max=1, metavar="N", help="The first page in QUESTIONS: 1 or 0.")] = 1,
+    on_error: MissingOption = "raise",
+    first_page: FirstPageOption = 1,
     cache: Annotated[
         Path | None,
         Option(metavar="DIR", parser=given_path, help="Keep the vectors of other models here, for later runs."),

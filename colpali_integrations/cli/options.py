@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import BadParameter, Option
+from typer import Argument, BadParameter, Option
 
 from colpali_integrations._paths import user_path
 from colpali_integrations.cli import display
@@ -151,6 +151,21 @@ def _quietly(quiet: bool) -> bool:
 StoreOption = Annotated[
     Path, Option("--store", "-s", metavar="DIR", parser=given_path, help="The folder of the index.")
 ]
+StoreArgument = Annotated[Path, Argument(metavar="STORE", parser=given_path, help="The folder of the index.")]
+ModelOption = Annotated[
+    str | None, Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's.")
+]
+IndexModelOption = Annotated[
+    str | None,
+    Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."),
+]
+MissingOption = Annotated[
+    str, Option(metavar="ACTION", help="raise or skip: questions whose pages the index does not have.")
+]
+FirstPageOption = Annotated[
+    int, Option(min=0, max=1, metavar="N", help="The first page of a document, as questions count: 1 or 0.")
+]
+DpiOption = Annotated[float, Option(min=10, max=1200, metavar="N", help="Resolution of rendered PDF pages.")]
 FilterOption = Annotated[
     str | None, Option("--filter", metavar="JSON", help='Only matching pages, such as {"tenant": "north"}.')
 ]

@@ -14,7 +14,7 @@ import typer
 
 from colpali_integrations.cli import display
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
-from colpali_integrations.cli.options import DebugOption, given_path
+from colpali_integrations.cli.options import DebugOption, DpiOption, given_path
 
 if TYPE_CHECKING:
     from colpali_integrations.models.quantizing import Agreement, Quantized
@@ -50,9 +50,7 @@ def quantize(
         list[str] | None, typer.Option("--question", "-q", metavar="TEXT", help="A question to rank the pages by.")
     ] = None,
     most: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of pages to compare on.")] = 50,
-    dpi: Annotated[
-        float, typer.Option(min=10, max=1200, metavar="N", help="Resolution at which PDF pages are drawn.")
-    ] = 150,
+    dpi: DpiOption = 150,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     debug: DebugOption = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typer import Option
 from colpali_integrations.cli import display
 from colpali_integrations.cli.common import NAME, open_encoder
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
-from colpali_integrations.cli.options import DebugOption, RootOption, StoreOption, given_path
+from colpali_integrations.cli.options import DebugOption, IndexModelOption, RootOption, StoreOption, given_path
 from colpali_integrations.errors import MissingExtraError
 from colpali_integrations.stores import MultiVectorStore
 
@@ -22,10 +22,7 @@ def serve(
     store: StoreOption,
     options: CheckpointOptions,
     root: RootOption = None,
-    model: Annotated[
-        str | None,
-        Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."),
-    ] = None,
+    model: IndexModelOption = None,
     host: Annotated[str, Option(metavar="HOST", help="Another one than loopback needs an API key.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, metavar="N", help="0 for any that is free.")] = 8765,
     api_key_file: Annotated[
