@@ -85,7 +85,7 @@ def draft_questions(
 
 def _chat_model(name: str) -> BaseChatModel:
     try:
-        from langchain.chat_models import init_chat_model  # type: ignore[import-not-found]
+        from langchain.chat_models import init_chat_model  # type: ignore[import-not-found, unused-ignore]
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "langchain":
             raise
@@ -93,7 +93,10 @@ def _chat_model(name: str) -> BaseChatModel:
             f"the chat model {name!r} is a name for LangChain's init_chat_model, which needs the package langchain and "
             "that of the provider. Run: pip install langchain langchain-openai (or another provider's package)"
         ) from error
-    model: BaseChatModel = init_chat_model(name)
+    try:
+        model: BaseChatModel = init_chat_model(name)
+    except Exception as error:  # of any provider, such as that there is no key
+        raise InputError(f"the chat model {name!r} cannot be opened: {error}") from error
     return model
 
 

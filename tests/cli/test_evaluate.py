@@ -128,6 +128,7 @@ def test_errors_are_one_line(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "langchain.chat_models", None)  # as if langchain were not installed
     given = [one.format(questions=questions) for one in arguments]
     assert run(["evaluate", *(["--store", str(store)] if "--store" not in given else []), *given]) == ExitCode.ERROR
     captured = capsys.readouterr()
@@ -144,6 +145,21 @@ def test_a_data_set_brings_its_pages(tmp_path: Path, capsys: pytest.CaptureFixtu
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "3 questions, 5 pages, coltiny; 95% intervals"
         assert lines[-1].split()[0] == "en"
+
+
+def test_a_chat_model_that_cannot_be_opened_is_an_error(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(name: str) -> None:
+        raise RuntimeError("there is no key")
+
+    module = ModuleType("langchain.chat_models")
+    module.init_chat_model = refusing  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "langchain", ModuleType("langchain"))
+    monkeypatch.setitem(sys.modules, "langchain.chat_models", module)
+    arguments = ["evaluate", str(tmp_path / "draft.jsonl"), "--store", str(store), "--draft", "any:model"]
+    assert run(arguments) == ExitCode.ERROR
+    assert capsys.readouterr().err == "Error: the chat model 'any:model' cannot be opened: there is no key\n"
 
 
 def test_drafts_are_written_for_a_person(
