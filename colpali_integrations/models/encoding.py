@@ -13,7 +13,7 @@ from colpali_integrations.errors import ConfigurationError, EncodingError, Image
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.family import Codec, Prepared
 from colpali_integrations.pages.formats import ImageLimits
-from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
+from colpali_integrations.pages.images import ImageSource, borrow_image, image_name, is_one_image
 from colpali_integrations.runtime.arrays import Float32, Outputs
 from colpali_integrations.runtime.machine import available_cores, release_freed_memory
 from colpali_integrations.runtime.pipeline import OnError, Stage, checked_batching, run_stage
@@ -156,7 +156,7 @@ class Encoder:
                 release_freed_memory()
 
         stage: Stage[Any, Prepared, Encoded] = Stage(
-            prepare=lambda source: codec.prepare(load_image(source, **self._image_options)),
+            prepare=lambda source: codec.prepare(borrow_image(source, **self._image_options)),
             key=lambda ready: ready.key,
             run=encode,
             name=image_name,

@@ -142,13 +142,14 @@ def load_pixels(image: Image.Image, *, own: bool = False) -> int:
     return _exif_orientation(image) if before is None else before
 
 
-def upright_rgb(image: Image.Image, orientation: int, *, own: bool = False) -> Image.Image:
+def upright_rgb(image: Image.Image, orientation: int, *, own: bool = False, shared: bool = False) -> Image.Image:
     """Turn a picture by its EXIF orientation and convert it to RGB.
 
     Args:
         image: with its pixels read.
         orientation: 1 to 8.
         own: as for `load_pixels`.
+        shared: whether the result may share the pixels of the picture, which the caller then only reads.
 
     Raises:
         ImageError: its values are out of range.
@@ -159,8 +160,8 @@ def upright_rgb(image: Image.Image, orientation: int, *, own: bool = False) -> I
         image.close()
     result = to_rgb(upright)
     if result is image:
-        # As a plain picture, without the file. A picture of the caller's is copied with its pixels.
-        result = image._new(image.im) if own else image.copy()
+        # As a plain picture, without the file. A picture of the caller's is copied, unless it is shared.
+        result = image._new(image.im) if own or shared else image.copy()
     for key in _ORIENTED_BY:
         result.info.pop(key, None)
     return result

@@ -35,6 +35,7 @@ __all__ = [
     "HasImage",
     "ImagePages",
     "ImageSource",
+    "borrow_image",
     "image_name",
     "is_one_image",
     "load_image",
@@ -102,7 +103,34 @@ def load_image(
         >>> load_image(np.full((2, 3), 65535, dtype=np.uint16)).getpixel((0, 0))
         (255, 255, 255)
     """
+    return _loaded(source, allow_urls, allow_private_urls, timeout, max_bytes, ImageLimits(max_pixels, image_formats))
+
+
+def borrow_image(
+    source: ImageSource,
+    *,
+    allow_urls: bool = False,
+    allow_private_urls: bool = False,
+    timeout: float = 10.0,
+    max_bytes: int = 64 * 2**20,
+    max_pixels: int = MAX_PIXELS,
+    image_formats: Iterable[str] = (),
+) -> Image.Image:
+    """`load_image`, whose result may share the pixels of a PIL image: for callers that only read it."""
     limits = ImageLimits(max_pixels, image_formats)
+    return _loaded(source, allow_urls, allow_private_urls, timeout, max_bytes, limits, shared=True)
+
+
+def _loaded(
+    source: Any,
+    allow_urls: bool,
+    allow_private_urls: bool,
+    timeout: float,
+    max_bytes: int,
+    limits: ImageLimits,
+    *,
+    shared: bool = False,
+) -> Image.Image:
     timeout, max_bytes = checked_timeout(timeout, "timeout"), checked_whole(max_bytes, "max_bytes")
     if isinstance(source, HasImage) and not isinstance(source, Image.Image):
         source = source.image
@@ -110,7 +138,7 @@ def load_image(
         if isinstance(source, np.ndarray):
             return to_rgb(array_image(source))
         if isinstance(source, Image.Image):
-            return _decode_open(source, limits)
+            return _decode_open(source, limits, shared=shared)
     return _decode(source, _content(source, allow_urls, allow_private_urls, timeout, max_bytes), limits)
 
 
@@ -288,7 +316,7 @@ def _decode(source: object, content: bytes, limits: ImageLimits) -> Image.Image:
     return image
 
 
-def _decode_open(image: Image.Image, limits: ImageLimits) -> Image.Image:
+def _decode_open(image: Image.Image, limits: ImageLimits, *, shared: bool) -> Image.Image:
     """Decode a PIL image, whose pixels may not be read yet."""
     with _reading:
         unread = is_unread(image)
@@ -300,7 +328,7 @@ def _decode_open(image: Image.Image, limits: ImageLimits) -> Image.Image:
         orientation = load_pixels(image)
     if several:
         _warn_of_frames(image_name(image), None)
-    return upright_rgb(image, orientation)
+    return upright_rgb(image, orientation, shared=shared)
 
 
 def _read(

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -138,32 +139,70 @@ class ColTinyPages:
         cosine = products(spellings, spellings)
 
         # A printed word that straddles cells is read in several of them: keep the most salient one.
-        row, column = place.T
-        near = (np.abs(row[:, None] - row) <= 1) & (np.abs(column[:, None] - column) <= 1)
-        first = ~np.tril(near & (cosine > config.occurrence_cosine), -1).any(axis=1)
+        first = _most_salient(place, cosine > config.occurrence_cosine)
         spellings, place, cosine = spellings[first], place[first], cosine[np.ix_(first, first)]
 
         # The most salient cell without a word gets one, together with every such cell that shows the same word.
-        same, free = cosine > config.cluster_cosine, np.ones(len(place), bool)
-        label = np.zeros(len(place), np.intp)
-        leaders: list[int] = []
-        for index in range(len(place)):
-            if free[index]:
-                members = same[index] & free
-                members[index] = True
-                label[members] = len(leaders)
-                leaders.append(index)
-                free &= ~members
-        if not leaders:
+        leaders, label = _clusters(cosine > config.cluster_cosine)
+        if not len(leaders):
             return PageLayout(np.zeros((1, config.dim), np.float32), np.full((1, 2), -1, np.int32))
-        total = np.zeros((len(leaders), spellings.shape[1]), np.float32)
-        np.add.at(total, label, spellings)
+        total = spellings[leaders] + np.float32(0)
+        for index in np.setdiff1d(np.arange(len(label)), leaders, assume_unique=True).tolist():
+            total[label[index]] += spellings[index]
         spellings = total / np.linalg.norm(total, axis=1, keepdims=True)
         in_order = label[np.lexsort(place.T[::-1])]
         senses = self._senses.of_spellings(spellings)
         rows = page_vectors(config, spellings, np.bincount(label), in_order, senses)
         nowhere = np.full((len(rows) - len(leaders), 2), -1, np.int32)
         return PageLayout(rows, np.concatenate([place[leaders], nowhere]))
+
+
+def _most_salient(place: NDArray[np.int32], same: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether no earlier cell among the eight around a cell shows the same.
+
+    Args:
+        place: int32 (n, 2), row and column of each cell, the most salient first; no place comes twice.
+        same: (n, n), whether two cells show the same.
+
+    Returns:
+        (n,).
+    """
+    count = len(place)
+    if not count:
+        return np.zeros(0, np.bool_)
+    row, column = (place - place.min(axis=0) + 1).T
+    number = np.full((row.max() + 2, column.max() + 2), count, np.intp)  # a place without a cell comes last
+    number[row, column] = np.arange(count)
+    first = np.ones(count, np.bool_)
+    for down, across in product((-1, 0, 1), repeat=2):
+        beside = number[row + down, column + across]
+        [earlier] = np.nonzero(beside < np.arange(count))
+        first[earlier[same[earlier, beside[earlier]]]] = False
+    return first
+
+
+def _clusters(same: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Put cells that show the same word together: each in the order of salience leads those like it that are left.
+
+    Args:
+        same: (n, n), whether two cells show the same word.
+
+    Returns:
+        The leaders, ascending, and (n,) the number of each cell's leader.
+    """
+    leaders: list[int] = []
+    label = [-1] * len(same)
+    ends = np.cumsum(np.count_nonzero(same, axis=1)).tolist()
+    others = np.nonzero(same)[1].tolist()
+    begin = 0
+    for index, end in enumerate(ends):
+        if label[index] < 0:
+            for other in (index, *others[begin:end]):
+                if label[other] < 0:
+                    label[other] = len(leaders)
+            leaders.append(index)
+        begin = end
+    return np.array(leaders, np.intp), np.array(label, np.intp)
 
 
 class ColTinyFamily:

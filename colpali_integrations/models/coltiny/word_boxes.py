@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ _ASIDE = 224  # half of the window's width; the longest words in such print are 
 _GAP, _SPACE = 0.2, 0.45
 _USUAL_SPACE = 0.7
 _LITTLE = 0.15  # of the ink in a line's fullest row: a row with less is between the lines
+_WHITE = 255
 _CONTRAST = 0.25  # of the range of grey levels around a word: fainter pixels are paper
 
 
@@ -48,7 +48,7 @@ def word_boxes(sight: Sight, cells: NDArray[np.int32], cell: int) -> PageGrid:
     """
     width, height = sight.page
     rows, columns = max(1, math.ceil(height / cell)), max(1, math.ceil(width / cell))
-    home, margins = np.full(len(cells), -1, np.int32), np.zeros((len(cells), 4), np.int32)
+    home, margins = [-1] * len(cells), [(0, 0, 0, 0)] * len(cells)
     grey = (sight.pixels * 255).astype(np.uint8)  # reads a quarter of the memory
     for index, (row, column) in enumerate(cells.tolist()):
         if row < 0:
@@ -67,8 +67,11 @@ def word_boxes(sight: Sight, cells: NDArray[np.int32], cell: int) -> PageGrid:
             right - (on_column + 1) * cell,
             bottom - (on_row + 1) * cell,
         )
-        margins[index] = [math.ceil(side * _STEPS / cell) for side in beyond]  # outwards
-    return PageGrid(rows, columns, home, filled=(width / (columns * cell), height / (rows * cell)), margins=margins)
+        outwards = [math.ceil(side * _STEPS / cell) for side in beyond]
+        margins[index] = (outwards[0], outwards[1], outwards[2], outwards[3])
+    filled = width / (columns * cell), height / (rows * cell)
+    of_cells = np.array(margins, np.int32).reshape(-1, 4)
+    return PageGrid(rows, columns, np.array(home, np.int32), filled=filled, margins=of_cells)
 
 
 def _word_box(grey: NDArray[np.uint8], y: int, x: int, cell: int) -> tuple[int, int, int, int] | None:
@@ -93,8 +96,8 @@ def _word_box(grey: NDArray[np.uint8], y: int, x: int, cell: int) -> tuple[int, 
     if rows is None:
         return None
     top, bottom = rows
-    line = np.flatnonzero(np.logical_or.reduce(ink[top:bottom])).tolist()
-    columns = _run(line, x, gap=_letter_gap(line, bottom - top), within=cell)
+    line = np.flatnonzero(np.logical_or.reduce(ink[top:bottom]))
+    columns = _run(line.tolist(), x, gap=_letter_gap(line, bottom - top), within=cell)
     if columns is None:
         return None
     left, right = columns
@@ -113,12 +116,17 @@ def _outside(grey: NDArray[np.uint8], centre: float, reach: float) -> NDArray[np
 
 def _median(values: NDArray[np.uint8]) -> float:
     """As `np.median`, which takes five times as long for so few values."""
-    ordered, half = np.sort(values, axis=None), values.size // 2
+    half = values.size // 2
+    if np.count_nonzero(values == _WHITE) > values.size - half:  # paper around most words: nothing to sort
+        return float(_WHITE)
+    ordered = np.sort(values, axis=None)
     return float(ordered[half]) if values.size % 2 else (int(ordered[half - 1]) + int(ordered[half])) / 2
 
 
-def _sums(ink: NDArray[np.bool_], axis: int) -> NDArray[np.uint16]:
-    sums: NDArray[np.uint16] = np.add.reduce(ink.view(np.uint8), axis=axis, dtype=np.uint16)
+def _sums(ink: NDArray[np.bool_], axis: int) -> NDArray[np.unsignedinteger]:
+    """Numbers of pixels with ink; the bytes themselves are added where no sum exceeds one."""
+    dtype = np.uint8 if ink.shape[axis] < 256 else np.uint16
+    sums: NDArray[np.unsignedinteger] = np.add.reduce(ink.view(np.uint8), axis=axis, dtype=dtype)
     return sums
 
 
@@ -152,14 +160,15 @@ def _run(inked: list[int], centre: int, *, gap: float, within: int) -> tuple[int
     return inked[first], inked[last] + 1
 
 
-def _letter_gap(inked: list[int], height: int) -> float:
+def _letter_gap(inked: NDArray[np.integer], height: int) -> float:
     """The widest gap between letters of one word: the step between the gaps of the line is widest above it.
 
     Args:
         inked: the columns of the line with ink, ascending.
         height: height of the line in pixels.
     """
-    widths = {after - before - 1 for before, after in pairwise(inked)} - {0}
+    steps = inked[1:] - inked[:-1]
+    widths: set[int] = set((steps[steps > 1] - 1).tolist())
     # A line of one word has no gaps between words; add one of the usual width.
     gaps = sorted(widths | {max(2, round(_USUAL_SPACE * height))})
     # Letters that touch leave no gap; any gap is then a wide step.

@@ -46,4 +46,4 @@ def test_gaps_between_letters(inked: NDArray[np.bool_], height: int) -> None:
     below = np.append(0.5, gaps[:-1])
     likely = (gaps > 0.2 * height) & (below < 0.45 * height)
     expected = below[np.argmax(np.where(likely, (gaps + 1) / (below + 1), 0))] if likely.any() else 0.2 * height
-    assert _letter_gap(np.flatnonzero(inked).tolist(), height) == pytest.approx(expected, rel=0, abs=0)
+    assert _letter_gap(np.flatnonzero(inked), height) == pytest.approx(expected, rel=0, abs=0)
