@@ -14,7 +14,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.options import OPTION_NAMES
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.search import Mode, SearchOptions
-from colpali_integrations.stores.settings import FirstStage
+from colpali_integrations.stores.settings import COPIES, FirstStage
 
 __all__ = ["Configuration", "Datatype"]
 
@@ -78,7 +78,7 @@ class Configuration:
             )
         if self.model_options.keys() - OPTION_NAMES:
             raise unknown_option("Configuration", self.model_options, OPTION_NAMES)
-        if self.datatype == "float32" and self.first_stage in ("int8", "binary", "centroids"):
+        if self.datatype == "float32" and self.first_stage in COPIES:
             raise ConfigurationError(
                 f"datatype='float32' is searched in memory, without a first stage {self.first_stage!r}; leave one out"
             )

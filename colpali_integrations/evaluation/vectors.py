@@ -41,7 +41,7 @@ from colpali_integrations.stores.ingest import ProgressCallback
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.opening import continued_options, stored_model
 from colpali_integrations.stores.points import PointMaker
-from colpali_integrations.stores.settings import Settings
+from colpali_integrations.stores.settings import COPIES, Settings
 
 __all__ = ["Pages", "Pictures"]
 
@@ -157,7 +157,7 @@ class Pages:
             first_vectors=configuration.first_vectors or stored.first_vectors,
         )
         if configuration.datatype == "float32":  # the copy in memory scores every page exactly
-            in_folders = settings.first_stage in ("int8", "binary", "centroids")
+            in_folders = settings.first_stage in COPIES
             return replace(settings, datatype="float16", first_stage="exact" if in_folders else settings.first_stage)
         return replace(settings, datatype=configuration.datatype or settings.datatype)
 

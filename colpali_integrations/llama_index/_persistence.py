@@ -126,6 +126,7 @@ def in_memory(settings: Settings) -> MultiVectorStore:
         model=settings.model,
         first_stage=settings.first_stage,
         first_vectors=settings.first_vectors,
+        datatype=settings.datatype,
         pool_factor=settings.pool_factor,
         language=settings.language or "none",
     )
@@ -139,6 +140,7 @@ def _save_pages(store: MultiVectorStore, folder: Path) -> None:
         model=settings.model,
         first_stage=settings.first_stage,
         first_vectors=settings.first_vectors,
+        datatype=settings.datatype,
         pool_factor=settings.pool_factor,
         language=settings.language or "none",
     ) as copy:

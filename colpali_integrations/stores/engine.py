@@ -55,9 +55,10 @@ class VectorSpec:
     Attributes:
         dim: length of a vector.
         multi: whether a point has several vectors of this name, compared by MaxSim, or one.
-        quantization: "int8" or "binary" for a smaller copy that is scanned first, "centroids" for an index.
+        quantization: "int8", "int4", "int2" or "binary" for a smaller copy that is scanned first, "centroids" for an
+            index.
         coarse: whether an engine may round the vectors to 8 bits, because they only choose candidates.
-        code: by which the vectors are kept; None for float16.
+        code: by which the vectors are kept, or its bits alone count (`Engine.has_own_codes`); None for float16.
     """
 
     dim: int
@@ -145,6 +146,11 @@ class Engine(Protocol):
     @property
     def max_numbers(self) -> int | None:
         """The most numbers that all vectors of a page may have; None for no limit."""
+        ...
+
+    @property
+    def has_own_codes(self) -> bool:
+        """Whether vectors of a `VectorSpec.code` are kept by a code of the engine's own, of as many bits per number."""
         ...
 
     @property

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector, bm25_scores
+from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec, in_order, strings
 from colpali_integrations.stores.filters import Filter, matches
@@ -27,11 +29,12 @@ class MemoryEngine:
         manifest: see `Engine`.
 
     Raises:
-        ConfigurationError: a quantised or coded vector, which this engine does not support.
+        ConfigurationError: a quantised vector, which this engine does not support.
     """
 
     where = "the store in memory"
     max_numbers: int | None = None
+    has_own_codes = False
 
     def __init__(self, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:
         if quantized := [spec.quantization for spec in schema.values() if spec.quantization]:
@@ -39,8 +42,7 @@ class MemoryEngine:
                 f"{self.where} has no first stage {quantized[0]!r}; use first_stage='ward', 'rows' or 'muvera' here, "
                 "or a store on disk (path=)"
             )
-        if any(spec.code is not None for spec in schema.values()):
-            raise ConfigurationError(f"{self.where} keeps float16; another datatype is for a store in a folder (path=)")
+        self._codes = {name: spec.code for name, spec in schema.items() if spec.code is not None}
         self.manifest: Mapping[str, Any] = dict(manifest)
         self._lock = ForkLock()
         # Replaced and never changed in place, so that a running search keeps the points that it began with; None once
@@ -67,7 +69,7 @@ class MemoryEngine:
         """Store points, in place of those with the same ids."""
         copies = {}
         for point in points:
-            vectors = {name: np.array(one) for name, one in point.vectors.items()}
+            vectors = {name: self._rows(name, one) for name, one in point.vectors.items()}
             copies[point.id] = Point(point.id, vectors, point.words, dict(point.payload))
         with self._lock:
             self._points = {**self._points, **copies}
@@ -96,7 +98,8 @@ class MemoryEngine:
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
         stored = [None if point is None else point.vectors.get(name) for point in in_order(ids, self._points)]
-        return [None if vectors is None else vectors.astype(np.float32) for vectors in stored]
+        code = self._codes.get(name)
+        return [None if rows is None else code.decode(rows) if code else rows.astype(np.float32) for rows in stored]
 
     def scroll(
         self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
@@ -134,6 +137,11 @@ class MemoryEngine:
         with self._lock:
             self._held = None
 
+    def _rows(self, name: str, vectors: NDArray[Any]) -> NDArray[Any]:
+        """What is kept of a named vector of a point: a copy, or the rows of its code."""
+        code = self._codes.get(name)
+        return np.array(vectors) if code is None else code.encode(vectors)
+
     def _search(self, points: Mapping[str, Point], search: Search) -> list[Scored]:
         ids = points.keys() if search.ids is None else points.keys() & set(strings(search.ids))
         fitting = {
@@ -142,26 +150,39 @@ class MemoryEngine:
             if id_ in ids and (search.where is None or matches(search.where, point.payload))
         }
         if search.prefetch is not None:
-            fitting = {id_: points[id_] for id_, _ in _best(points, fitting, search.prefetch)}
+            fitting = {id_: points[id_] for id_, _ in self._best(points, fitting, search.prefetch)}
         return [
             Scored(id_, score, {} if search.scores_only else dict(points[id_].payload))
-            for id_, score in _best(points, fitting, search)
+            for id_, score in self._best(points, fitting, search)
         ]
 
-
-def _best(points: Mapping[str, Point], fitting: Mapping[str, Point], search: Search) -> list[tuple[str, float]]:
-    if isinstance(search.query, SparseVector):
-        # The IDF of a word counts all points, whatever the filter, as in Qdrant.
-        texts = {id_: point.words for id_, point in points.items() if point.words is not None}
-        scores = zip(texts, bm25_scores(search.query, list(texts.values())).tolist(), strict=True)
-        pairs = [(id_, score) for id_, score in scores if score > 0 and id_ in fitting]
-    else:
+    def _best(
+        self, points: Mapping[str, Point], fitting: Mapping[str, Point], search: Search
+    ) -> list[tuple[str, float]]:
         vectors = {id_: point.vectors[search.using] for id_, point in fitting.items() if search.using in point.vectors}
-        if not vectors:
-            return []
-        if search.query.ndim == 1:
-            values = np.stack(list(vectors.values())).astype(np.float32) @ search.query
-        else:
-            values = max_sim(search.query, list(vectors.values()))
-        pairs = list(zip(vectors, values.tolist(), strict=True))
-    return sorted(pairs, key=lambda pair: -pair[1])[: search.limit]
+        pairs: Iterable[tuple[str, float]] = ()
+        if isinstance(search.query, SparseVector):
+            pairs = _by_words(points, fitting, search.query)
+        elif vectors:
+            scores = _scores(search.query, list(vectors.values()), self._codes.get(search.using))
+            pairs = zip(vectors, scores.tolist(), strict=True)
+        return sorted(pairs, key=lambda pair: -pair[1])[: search.limit]
+
+
+def _by_words(
+    points: Mapping[str, Point], fitting: Mapping[str, Point], query: SparseVector
+) -> list[tuple[str, float]]:
+    # The IDF of a word counts all points, whatever the filter, as in Qdrant.
+    texts = {id_: point.words for id_, point in points.items() if point.words is not None}
+    scores = zip(texts, bm25_scores(query, list(texts.values())).tolist(), strict=True)
+    return [(id_, score) for id_, score in scores if score > 0 and id_ in fitting]
+
+
+def _scores(query: Float32, kept: Sequence[NDArray[Any]], code: VectorCode | None) -> NDArray[Any]:
+    """The scores of points, by what is kept of them."""
+    if query.ndim == 1:
+        return np.stack(kept).astype(np.float32) @ query
+    if code is None:
+        return max_sim(query, kept)
+    lengths = np.array([len(rows) for rows in kept])
+    return code.best_matches(query, kept, lengths).sum(axis=0, dtype=np.float64)

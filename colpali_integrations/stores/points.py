@@ -31,14 +31,18 @@ class PointMaker:
         settings: of the store.
         where: the kind and place of the store, for messages.
         max_numbers: as of `engine.Engine`.
+        own_codes: whether the engine rounds vectors by a code of its own.
 
     Attributes:
         stage: the first stage; None if the store has none, or the engine supplies it.
         bm25: the encoder of texts.
     """
 
-    def __init__(self, settings: Settings, where: str, max_numbers: int | None = None) -> None:
-        self._model, self._pool_factor, self._code = settings.model, settings.pool_factor, settings.code
+    def __init__(
+        self, settings: Settings, where: str, max_numbers: int | None = None, *, own_codes: bool = False
+    ) -> None:
+        self._model, self._pool_factor = settings.model, settings.pool_factor
+        self._code = None if own_codes else settings.code
         self._where, self._max_numbers = where, max_numbers
         self.stage = first_stage(settings)
         self.bm25 = Bm25(language=settings.language, tokenizer=settings.tokenizer)
@@ -77,7 +81,10 @@ class PointMaker:
         return Point(entry.id, named, words if words is not None and len(words) else None, payload)
 
     def as_stored(self, vectors: Float32, *, is_page: bool) -> Float32:
-        """The vectors (n, dim) of a page or text as the store would return them: pooled, and rounded."""
+        """The vectors (n, dim) of a page or text as the store would return them: pooled, and rounded.
+
+        A server that rounds by a code of its own would round them a little more.
+        """
         half = vectors.astype(np.float16)
         if is_page and self._pool_factor > 1:
             half = self._means(half, hierarchical_groups(half, self._pool_factor))

@@ -21,10 +21,12 @@ from colpali_integrations.stores.limits import MAX_DIM
 
 __all__ = ["Datatype", "FirstStage", "Settings", "StoredModel"]
 
-FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "binary", "centroids"]
+FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "int4", "int2", "binary", "centroids"]
 Datatype: TypeAlias = Literal["float16", "int8", "int4", "int2", "binary"]
 BITS: Mapping[Datatype, int] = {"float16": 16, "int8": 8, "int4": 4, "int2": 2, "binary": 1}
 """Bits per number of each datatype."""
+COPIES: tuple[FirstStage, ...] = ("int8", "int4", "int2", "binary", "centroids")
+"""First stages that the engine makes itself of all vectors."""
 _NO_STEMMER = "none"
 # Format 5 is format 4 with coded or pooled vectors, which readers of format 4 would take for float16 of the model.
 # Format 3 had a fingerprint in one part, format 2 identified pages by their content, format 1 was a flat file.
@@ -186,15 +188,16 @@ class Settings:
     Attributes:
         model: the model of its pages. A revision of its weights that is not known at the creation is added once.
         first_stage: the vectors that a two-stage search scans first: "ward", means of similar vectors of a page;
-            "rows", means of the rows of its grid; "muvera", one vector; "int8" or "binary", small copies of all vectors
-            that the engine makes itself; "centroids", an index of them for large stores in folders (PLAID, arXiv
-            2205.09707); "exact", none: every search compares with all vectors. Averaging discards the weights that a
-            model encodes in vector lengths: on 901 pages of manuals "ward" kept 62% of ColTiny's best ten among 100
-            candidates, on 10,000 ColPali-like pages 98%. For ColTiny take "exact", and from about 20,000 pages on
-            "centroids".
+            "rows", means of the rows of its grid; "muvera", one vector; "int8", "int4", "int2" or "binary", small
+            copies of all vectors that the engine makes itself, whose candidates get exact scores; "centroids", an index
+            of them for large stores in folders (PLAID, arXiv 2205.09707); "exact", none: every search compares with all
+            vectors. Averaging discards the weights that a model encodes in vector lengths: on 901 pages of manuals
+            "ward" kept 62% of ColTiny's best ten among 100 candidates, on 10,000 ColPali-like pages 98%. For ColTiny
+            take "exact", and from about 20,000 pages on "centroids".
         first_vectors: number of vectors per page in the first stage "ward".
-        datatype: of the stored vectors: "float16"; or, in folders, "int8", "int4", "int2" or "binary": integers of so
-            many bits after a rotation (`scoring.codes`), with which questions are compared as floats.
+        datatype: of the stored vectors: "float16"; or "int8", "int4", "int2" or "binary": integers of so many bits
+            after a rotation, with which questions are compared as floats. In folders and in memory they are those of
+            `scoring.codes`; a Qdrant server has a code of its own for "int8" and "int4", and none for the others.
         pool_factor: similar vectors of a page are averaged when it is stored, so many to one (`hierarchical_pool`); 1
             keeps all. Texts, and pages that come without a grid, keep theirs.
         language: of the texts, for the stems of BM25; "none", which is kept as None, compares words as they are.
@@ -245,7 +248,7 @@ class Settings:
     @property
     def schema(self) -> dict[str, VectorSpec]:
         """The vectors of a point."""
-        copies = self.first_stage if self.first_stage in ("int8", "binary", "centroids") else None
+        copies = self.first_stage if self.first_stage in COPIES else None
         schema = {FULL: VectorSpec(dim=self.model.dim, quantization=copies, code=self.code)}
         if self.first_stage in ("ward", "rows"):
             schema[FIRST] = VectorSpec(dim=self.model.dim, coarse=True)

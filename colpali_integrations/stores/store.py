@@ -88,7 +88,7 @@ class MultiVectorStore:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine, self._admission = engine, Admission(engine, settings)
-        self._points = PointMaker(settings, engine.where, engine.max_numbers)
+        self._points = PointMaker(settings, engine.where, engine.max_numbers, own_codes=engine.has_own_codes)
         self._searcher = Searcher(engine, settings, self._points.stage, self._points.bm25)
         self._encoder: ColPali | None = None
         self._named: str | os.PathLike[str] | None = None
@@ -127,8 +127,8 @@ class MultiVectorStore:
             first_stage: the vectors that a two-stage search scans first; see `Settings`. By default "ward", but "exact"
                 in memory and for models with few vectors per page, such as ColTiny.
             first_vectors: number of those vectors per page, for "ward"; 32 by default.
-            datatype: of the stored vectors, for a folder: "float16" by default, "int8", "int4", "int2" or "binary"; see
-                `Settings`.
+            datatype: of the stored vectors: "float16" by default, "int8", "int4", and, but for a server, "int2" or
+                "binary"; see `Settings`.
             pool_factor: number of similar vectors of a page that are averaged when it is stored; 1 by default.
             language: of the texts, for the stems of BM25, or "none" to compare words as they are; "english" by default.
             read_only: for a folder: neither make nor change anything.

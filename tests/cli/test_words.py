@@ -32,7 +32,7 @@ NOT_THERE = {
     ": options of a server's client": "it opens folders only",
     ": for a store in a folder": "it passes neither read_only nor file_mode without a folder",
     " is for a store in a folder (path=)": "it opens folders only",
-    " keeps float16; another datatype is for": "it opens folders only",
+    " cannot keep vectors of ": "it opens folders only",
     " has no files: measure a store": "it opens folders only",
     " is a URL, and fetching is off": "it reads files",
     "; pass allow_private_urls=True": "it fetches no URLs",

@@ -151,8 +151,6 @@ def test_settings_are_part_of_the_store(tmp_path: Path) -> None:
     for invalid in invalids:
         with pytest.raises(ConfigurationError, match=next(iter(invalid))):
             MultiVectorStore.open(tmp_path / "other", model=MODEL, **invalid)
-    with pytest.raises(ConfigurationError, match="for a store in a folder"):
-        MultiVectorStore.open(model=MODEL, datatype="int8")
 
 
 def test_a_store_of_an_earlier_version_is_float16(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
+import os
 import pickle
 import re
 import tempfile
@@ -24,10 +25,11 @@ from hypothesis import strategies as st
 from colpali_integrations import max_sim
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
 from colpali_integrations.explain import PageGrid
+from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.stores import Entry, MultiVectorStore, SearchOptions
 from colpali_integrations.stores.engine import Point, Scored, Search
 from colpali_integrations.stores.memory import MemoryEngine
-from colpali_integrations.stores.settings import Settings
+from colpali_integrations.stores.settings import BITS, Settings
 from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, in_memory, opening, page
 from tests.stores.stored_models import made_up
 
@@ -367,7 +369,7 @@ def test_two_stages_that_pass_on_all_entries_are_exact(open_store: Open, first_s
     assert names(store.search(QUERY, 10, mode="auto")) == names(exact), "a small store is searched whole"
 
 
-@pytest.mark.parametrize("first_stage", ["int8", "binary"])
+@pytest.mark.parametrize("first_stage", ["int8", "int4", "int2", "binary"])
 def test_candidates_of_quantised_copies_are_scored_exactly(open_store: Open, first_stage: str) -> None:
     try:
         store = open_store(first_stage=first_stage)
@@ -377,6 +379,29 @@ def test_candidates_of_quantised_copies_are_scored_exactly(open_store: Open, fir
     fill(store, 30).optimize()
     exact = store.search(QUERY, 5, mode="exact")
     assert names(store.search(QUERY, 5, mode="two_stage", oversampling=6)) == names(exact)
+
+
+@pytest.mark.parametrize("datatype", ["int8", "int4", "int2", "binary"])
+def test_a_datatype_means_the_same_in_every_engine_that_has_it(open_store: Open, datatype: str) -> None:
+    try:
+        store = fill(open_store(datatype=datatype), 30)
+    except ConfigurationError as error:
+        assert datatype in ("int2", "binary") and "a server has the datatypes float16, int8 and int4" in str(error)
+        return
+    assert store.info().to_dict()["datatype"] == datatype
+    ids = [f"page {number}" for number in range(30)]
+    kept = dict(zip(ids, store.vectors(ids), strict=True))
+    code = VectorCode(DIM, BITS[datatype])  # type: ignore[index]
+    for number, id_ in enumerate(ids):
+        restored = kept[id_]
+        assert restored is not None
+        if store._engine.has_own_codes:  # a server, whose imitation keeps float32
+            np.testing.assert_allclose(restored, page(number), atol=0.3 if "QDRANT_URL" in os.environ else 1e-3)
+        else:
+            np.testing.assert_array_equal(restored, code.decode(code.encode(page(number).astype(np.float16))))
+    hits = store.search(QUERY, 30)
+    expected = [float(max_sim(QUERY, [kept[hit.entry.id]])[0]) for hit in hits]
+    assert [hit.score for hit in hits] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_batch_returns_the_results_of_its_searches(open_store: Open) -> None:

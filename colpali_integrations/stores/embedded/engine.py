@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import ColPaliError, StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.scoring.int8 import quantize_int8
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, MissingFile, Place, Tail, checksum
 from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Catalogue, Places, counter
@@ -59,6 +60,8 @@ _SMALLEST_BYTES, _LARGEST_BYTES = 1 << 20, 64 << 20
 # Rows of removed points may take this share of the others' bytes.
 _MOST_DEAD = 0.5
 _SEGMENT_SIZES = Sizes()
+# Smaller copies that are rows of a `VectorCode`, and its bits.
+_CODED_COPIES = {"int4": 4, "int2": 2}
 # Bytes of an entry's text and grid as JSON, which escapes a character of a byte as six.
 _MOST_TEXT = 6 * MAX_BYTES
 # Reads are repeated when a writer removes an entry or a file, or changes payloads, between two steps of one.
@@ -106,6 +109,7 @@ class FolderEngine:
     """
 
     max_numbers: int | None = None
+    has_own_codes = False
 
     def __init__(
         self,
@@ -421,6 +425,8 @@ class FolderEngine:
         if copies == "int8":
             values, scales = (self._places(catalogue, f"{using}-{kind}") for kind in ("int8", "scales"))
             return int8_matcher(self._files, *values, *scales)
+        if copies in _CODED_COPIES:
+            return vectors_matcher(self._files, *self._places(catalogue, f"{using}-{copies}"))
         if copies == "binary":
             return binary_matcher(self._files, *self._places(catalogue, f"{using}-binary"))
         return None
@@ -657,6 +663,10 @@ def layers_of(schema: Mapping[str, VectorSpec]) -> dict[str, Layer]:
         if spec.quantization == "int8":
             layers[f"{name}-int8"] = Layer(f"{name}-int8", np.int8, spec.dim)
             layers[f"{name}-scales"] = Layer(f"{name}-scales", np.float32, spec.dim + 1)
+        elif spec.quantization in _CODED_COPIES:
+            code = VectorCode(spec.dim, _CODED_COPIES[spec.quantization])
+            copies = f"{name}-{spec.quantization}"
+            layers[copies] = Layer(copies, np.uint8, code.width, code=code)
         elif spec.quantization == "binary":
             layers[f"{name}-binary"] = Layer(f"{name}-binary", np.uint8, (spec.dim + 7) // 8)
     return layers  # "centroids" has no rows
@@ -671,6 +681,8 @@ def layer_rows(point: Point, layers: Mapping[str, Layer]) -> dict[str, NDArray[A
             copies = quantize_int8([vectors])
             rows[f"{name}-int8"] = copies.values
             rows[f"{name}-scales"] = np.concatenate([copies.scales[:, None], copies.centres], axis=1)
+        for coded in (one for one in _CODED_COPIES if f"{name}-{one}" in layers):
+            rows[f"{name}-{coded}"] = layers[f"{name}-{coded}"].rows_of(vectors)
         if f"{name}-binary" in layers:
             rows[f"{name}-binary"] = np.packbits(vectors > 0, axis=1)
     return rows

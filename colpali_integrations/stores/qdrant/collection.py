@@ -40,7 +40,18 @@ _QUANTIZATION: dict[str, models.QuantizationConfig] = {
     "int8": models.ScalarQuantization(
         scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
     ),
+    "int4": models.TurboQuantization(
+        turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4, always_ram=True)
+    ),
+    "int2": models.TurboQuantization(
+        turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS2, always_ram=True)
+    ),
     "binary": models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True)),
+}
+# Datatypes of a server that hold integers after a rotation, by their bits, and the version that has them first.
+_CODES: dict[int, tuple[str, tuple[int, int]]] = {
+    8: (models.Datatype.TURBO8.value, (1, 20)),
+    4: (models.Datatype.TURBO4.value, (1, 19)),
 }
 
 
@@ -138,17 +149,17 @@ def open_collection(
 
     Raises:
         StoreError: the server refuses, is older than 1.16, or the collection has other vectors.
-        ConfigurationError: a first stage or a datatype that only folders have.
+        ConfigurationError: a first stage or a datatype that the server does not have.
     """
     where = describe(client, collection)
     if others := [spec.quantization for spec in schema.values() if spec.quantization not in (None, *_QUANTIZATION)]:
         raise ConfigurationError(
             f"{where} has no first stage {others[0]!r}, which is for folders (path=); use first_stage='int8' here"
         )
-    if any(spec.code is not None for spec in schema.values()):
+    if bits := [spec.code.bits for spec in schema.values() if spec.code is not None and spec.code.bits not in _CODES]:
         raise ConfigurationError(
-            f"{where} keeps float16; another datatype is for a store in a folder (path=). A server has its own ways to "
-            "keep fewer bits: first_stage='int8' or 'binary' here, or collection_options"
+            f"{where} cannot keep vectors of {bits[0]} bits per number: a server has the datatypes float16, int8 and "
+            "int4. int2 and binary are for a store in a folder (path=) or in memory"
         )
     stored = read_manifest(client, collection)
     if stored is None:
@@ -175,6 +186,7 @@ def _create(
     options: Mapping[str, Any],
     where: str,
 ) -> dict[str, Any]:
+    _require_datatypes(client, schema, where)
     with reaching(where):
         try:
             client.create_collection(
@@ -198,10 +210,29 @@ def _create(
     return dict(manifest)
 
 
+def _require_datatypes(client: QdrantClient, schema: Mapping[str, VectorSpec], where: str) -> None:
+    """Check that the server is of a version that has the datatypes and the quantisation of the vectors."""
+    needed = [_CODES[spec.code.bits] for spec in schema.values() if spec.code is not None]
+    needed += [("TurboQuant", (1, 18)) for spec in schema.values() if spec.quantization in ("int4", "int2")]
+    if not needed or is_local(client):
+        return
+    version = server_version(client)
+    for name, since in needed:
+        if (0, 0) < version < since:
+            raise ConfigurationError(
+                f"{where}: Qdrant {_dotted(version)} does not have {name!r}, which {_dotted(since)} and later have. "
+                "Update the server, or take datatype='float16' and first_stage='int8'"
+            )
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
 def _vector_params(name: str, spec: VectorSpec) -> models.VectorParams:
     single: dict[str, Any] = {} if spec.multi else {"datatype": models.Datatype.FLOAT32}
     multi: dict[str, Any] = {
-        "datatype": models.Datatype.FLOAT16,
+        "datatype": models.Datatype.FLOAT16 if spec.code is None else models.Datatype(_CODES[spec.code.bits][0]),
         "multivector_config": models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
         # A graph over multi-vectors costs minutes and gigabytes to build, and these are scanned or reranked.
         "hnsw_config": models.HnswConfigDiff(m=0),

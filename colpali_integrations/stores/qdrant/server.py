@@ -59,6 +59,9 @@ _LOCAL = threading.RLock()
 class QdrantServerEngine:
     """Points in a collection on a Qdrant server.
 
+    Vectors of a `VectorSpec.code` are kept by the server's own code (TurboQuant) of as many bits per number: 8 or 4.
+    The client's local mode, an imitation for tests, keeps all vectors as float32.
+
     Threads and processes may use it at once. A batch of points that does not fit into one request (about 24 MiB, 15 to
     20 pages of a thousand vectors) is split: each request is stored whole or not at all, and storing the batch again
     does no harm. With replicas, a read from another replica may briefly miss a write:
@@ -75,6 +78,8 @@ class QdrantServerEngine:
     Raises:
         StoreError: the server cannot be reached, refuses, or is older than 1.16, or the collection is not of this kind.
     """
+
+    has_own_codes = True
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from tests.stores.embedded.flips import ENTRIES, QUERY, answers, damaged, make, 
 # A byte of the vectors of page 3: the first three pages have been replaced since.
 PAGE_3 = 1 + 2 * sum(page(number).size for number in range(3))
 ROOT = Path(__file__).parents[3]
-STAGES = ["ward", "rows", "muvera", "int8", "binary", "exact", "centroids"]
+STAGES = ["ward", "rows", "muvera", "int8", "int4", "binary", "exact", "centroids"]
 
 
 def flip(path: Path, position: int) -> None:
@@ -52,7 +52,7 @@ def test_flipped_bytes_are_reported_and_repaired(tmp_path: Path) -> None:
     assert len(outcomes) > 30
 
 
-@pytest.mark.parametrize("first_stage", ["ward", "rows", "muvera", "int8", "binary"])
+@pytest.mark.parametrize("first_stage", ["ward", "rows", "muvera", "int8", "int2", "binary"])
 @pytest.mark.parametrize("how", ["flipped", "truncated", "removed"])
 def test_first_stages_are_made_again(tmp_path: Path, first_stage: str, how: str) -> None:
     make(tmp_path, first_stage)

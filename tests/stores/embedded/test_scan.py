@@ -70,7 +70,7 @@ def searches() -> list[Search]:
     return made
 
 
-@pytest.mark.parametrize("copies", ["int8", "binary", "centroids"])
+@pytest.mark.parametrize("copies", ["int8", "int4", "int2", "binary", "centroids"])
 def test_searches_of_all_kinds_answer_together_as_alone(tmp_path: Path, copies: str) -> None:
     schema = {**SCHEMA, FULL: VectorSpec(dim=DIM, quantization=copies)}
     engine = FolderEngine(tmp_path, schema=schema, manifest={"format": 4})

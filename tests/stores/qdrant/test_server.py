@@ -22,6 +22,7 @@ from qdrant_client import QdrantClient, models
 
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.scoring.bm25 import Bm25, bm25_scores
+from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Point, Search, VectorSpec
 from colpali_integrations.stores.filters import Condition, Filter, Operator, matches, parse_filter
@@ -364,6 +365,37 @@ def test_closing_an_engine_closes_its_own_client(server: StandIn) -> None:
     engine.close()
     with pytest.raises(Exception, match="closed"):
         client.get_collections()
+
+
+@pytest.mark.parametrize(("bits", "datatype", "since"), [(8, "turbo8", "1.20.0"), (4, "turbo4", "1.19.2")])
+def test_codes_are_those_of_the_server(server: StandIn, bits: int, datatype: str, since: str) -> None:
+    client, name = connect(server.url), f"coded-{bits}"
+    schema = {FULL: VectorSpec(dim=DIM, code=VectorCode(DIM, bits))}
+    try:
+        server.version = "1.18.3"
+        with pytest.raises(ConfigurationError, match=f"Qdrant 1.18 does not have .{datatype}.*datatype='float16'"):
+            QdrantServerEngine(client, name, schema=schema, manifest=MANIFEST)
+        assert not server.client.collection_exists(name)
+        server.version = since
+        engine = QdrantServerEngine(client, name, schema=schema, manifest=MANIFEST, owns_client=True)
+    finally:
+        server.version = "1.20.0"
+    params = server.client.get_collection(name).config.params.vectors
+    assert isinstance(params, dict) and params[FULL].datatype == datatype
+    assert engine.has_own_codes
+    engine.close()
+
+
+@pytest.mark.parametrize(("copies", "bits"), [("int4", "bits4"), ("int2", "bits2")])
+def test_small_copies_of_few_bits_are_turbo_quantised(server: StandIn, copies: str, bits: str) -> None:
+    schema = {FULL: VectorSpec(dim=DIM, quantization=copies)}
+    QdrantServerEngine(
+        connect(server.url), f"copies-{bits}", schema=schema, manifest=MANIFEST, owns_client=True
+    ).close()
+    params = server.client.get_collection(f"copies-{bits}").config.params.vectors
+    assert isinstance(params, dict)
+    made = params[FULL].quantization_config
+    assert isinstance(made, models.TurboQuantization) and made.turbo.bits == bits
 
 
 def test_collections_are_made_for_scans_of_multi_vectors(server: StandIn) -> None:
