@@ -15,18 +15,25 @@ from colpali_integrations.models.builder.quantization import Precision
 __all__ = ["CheckpointOptions", "with_checkpoint_options"]
 
 
+_PANEL = "Options of a checkpoint"
+
+
 def _option(metavar: str, text: str, *, least: int | None = None) -> Any:
-    return Option(metavar=metavar, help=text, rich_help_panel="Options of a checkpoint", min=least)
+    return Option(metavar=metavar, help=text, rich_help_panel=_PANEL, min=least)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointOptions:
-    """The options of `ColPali.from_pretrained` for checkpoints in safetensors; None for those that were not given."""
+    """The options of `ColPali.from_pretrained` for models that are not bundled; None where not given."""
 
     precision: Annotated[Precision | None, _option("NAME", "float32, float16, int8, int8-dynamic or int4.")] = None
     max_side: Annotated[int | None, _option("PIXELS", "Longest edge of a page, for NeoMME.", least=1)] = None
     max_num_visual_tokens: Annotated[
         int | None, _option("N", "Most visual tokens of a page, for ColQwen and its kin.", least=1)
+    ] = None
+    drop_blank: Annotated[
+        bool | None,
+        Option("--drop-blank", help="Leave out a page's vectors of plain paper.", rich_help_panel=_PANEL),
     ] = None
     dim: Annotated[int | None, _option("N", "Length of a vector, where the model leaves it open.", least=1)] = None
     base: Annotated[str | None, _option("NAME", "The checkpoint that a LoRA adapter adapts: a name or folder.")] = None

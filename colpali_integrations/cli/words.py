@@ -81,4 +81,4 @@ def _option(match: re.Match[str]) -> str:
     name, value = match.groups()
     option = f"--{name.replace('_', '-')}"
     values = re.findall(r"'([^']*)'", value) if value.startswith("[") else [value.strip("'\"")]
-    return " ".join(f"{option} {one}".strip() for one in values)
+    return " ".join(option if one == "True" else f"{option} {one}".strip() for one in values)

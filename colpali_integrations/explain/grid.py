@@ -11,7 +11,7 @@ import binascii
 import reprlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -44,6 +44,7 @@ class PageGrid:
         margins: int32 (n_vectors, 4) or None: how far the box of each vector extends beyond its cell to the left, the
             top, the right and the bottom, in quarters of a cell; negative where it ends inside. None where the box of
             a vector is its cell.
+        groups: int32 (n_vectors,) or None: the number of the mean that stands for each vector, where they are pooled.
 
     Raises:
         InputError: an attribute has an invalid shape, range or type.
@@ -125,6 +126,26 @@ class PageGrid:
         if len(vectors) != self.n_stored:
             raise InputError(f"{len(vectors)} page vectors but a grid of {self.n_stored}: pooled vectors have no grid")
         return vectors if self.groups is None else vectors[self.groups]
+
+    def select(self, kept: NDArray[np.bool_]) -> PageGrid:
+        """The grid of some of the vectors of a page that is not pooled.
+
+        Args:
+            kept: (n_vectors,), whether each vector stays.
+
+        Raises:
+            InputError: `kept` has another length, or the page is pooled.
+
+        Example:
+            >>> PageGrid(1, 3, np.array([0, 1, 2])).select(np.array([True, False, True])).cells.tolist()
+            [0, 2]
+        """
+        if kept.shape != self.cells.shape or self.groups is not None:
+            raise InputError(
+                f"kept must have one value per vector, {len(self)}, of a page that is not pooled; got {kept.shape}"
+            )
+        margins = None if self.margins is None else self.margins[kept]
+        return replace(self, cells=self.cells[kept], margins=margins)
 
     def box(self, vector: int) -> Box | None:
         """Get the box of a vector on the page; None if it has no cell.

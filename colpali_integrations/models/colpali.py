@@ -12,10 +12,11 @@ from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.builder.quantization import Precision
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.encoding import Encoder, check_query, cut, several_texts
-from colpali_integrations.models.family import Codec, DenseCodec, Family, ReadingCodec
+from colpali_integrations.models.family import Codec, DenseCodec, Family, PageCodec, ReadingCodec
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import OPTION_NAMES, WRONG_GUESSES, ModelOptions
+from colpali_integrations.models.paper import InkedPages
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.pdf import pages_and_failures
@@ -81,6 +82,7 @@ class ColPali:
         precision: Precision | None = None,
         max_side: int | None = None,
         max_num_visual_tokens: int | None = None,
+        drop_blank: bool = False,
         dim: int | None = None,
         base: str | os.PathLike[str] | None = None,
         allow_unused: Sequence[str] | None = None,
@@ -120,6 +122,9 @@ class ColPali:
                 1440 a page has half as many vectors as at 2048, and takes 44% of the work.
             max_num_visual_tokens: the most tokens that ColQwen2, ColQwen3 and their kin make of a page, of 28 x 28 or
                 32 x 32 pixels each; None for the limit of the description, else of the files, 768 in most of ColQwen2.
+            drop_blank: leave out the vectors of plain paper: of the cells of a page all of whose pixels have its
+                median colour. So a page takes less space and time; what it costs in quality is not measured. ColTiny
+                has no such vectors.
             dim: the length of the vectors of a Qwen3-VL checkpoint, where its files do not say it; or a smaller one, to
                 which those of Ops-ColQwen3 and ColUltraVBERT may be cut. None for that of the description.
             base: the checkpoint that a LoRA adapter adapts, a folder or a repository; None for the repository that its
@@ -213,8 +218,8 @@ class ColPali:
             >>> type(errors[0]).__name__, errors[0].index
             ('ImageError', 0)
         """
-        decode = self.family.pages.vectors
-        return self._encoder.images(self.family.pages, decode, images, batch_size, parallel, on_error, show_progress)
+        codec = self._pages
+        return self._encoder.images(codec, codec.vectors, images, batch_size, parallel, on_error, show_progress)
 
     def embed_images_dense(
         self,
@@ -287,8 +292,8 @@ class ColPali:
             >>> len(page.vectors) == len(page.grid)
             True
         """
-        decode = self.family.pages.embeddings
-        return self._encoder.images(self.family.pages, decode, images, batch_size, parallel, on_error, show_progress)
+        codec = self._pages
+        return self._encoder.images(codec, codec.embeddings, images, batch_size, parallel, on_error, show_progress)
 
     def reads_little(self, page: PageEmbedding) -> bool:
         """Whether the model recognised little of the print on a page, such as print in another script.
@@ -513,6 +518,10 @@ class ColPali:
             raise ConfigurationError(
                 f"dimensions must be from 1 to {size} for {self.description.name}, got {dimensions!r}"
             )
+
+    @property
+    def _pages(self) -> PageCodec:
+        return InkedPages(self.family.pages) if self.description.drop_blank else self.family.pages
 
     def _encode_dense(
         self,

@@ -63,6 +63,7 @@ class ModelDescription:
             has the precision of its files.
         max_side: the longest edge in pixels to which NeoMME reduces a page; None for that of its files.
         max_num_visual_tokens: the most tokens that ColQwen2 and its kin make of a page; None for that of its files.
+        drop_blank: whether the vectors of plain paper are left out of a page; see `ColPali.from_pretrained`.
         base: the repository of the checkpoint that a LoRA adapter adapts; None for the one that its adapter_config.json
             names, and for models that are no adapter.
         base_revision: commit, tag or branch of that; for a base in a folder, a hash of its files.
@@ -120,6 +121,7 @@ class ModelDescription:
     precision: Precision | None = None
     max_side: int | None = None
     max_num_visual_tokens: int | None = None
+    drop_blank: bool = False
     base: str | None = None
     base_revision: str | None = None
     allow_unused: tuple[str, ...] = ()
@@ -183,7 +185,7 @@ class ModelDescription:
         The space is made of family, repository, prompts, dim, the version of the family's preprocessing in this
         package, and the revisions of the repository and of an adapter's base; or of `space` and dim. The revision of a
         folder's model is a hash of its files; those of an exported folder are the checkpoint's. The settings of pages
-        are precision, max_side and max_num_visual_tokens. Name, figures, license and summary do not count.
+        are precision, max_side, max_num_visual_tokens and drop_blank. Name, figures, license and summary do not count.
         """
         model = self.checkpoint
         values = {key: getattr(model, key) for key in _FINGERPRINTED}
@@ -195,6 +197,7 @@ class ModelDescription:
             precision=self.precision or ("float32" if self.is_checkpoint else None),
             max_side=self.max_side,
             max_num_visual_tokens=self.max_num_visual_tokens,
+            drop_blank=self.drop_blank or None,
         )
         return Fingerprint(weights if self.space is None else f"{self.space} ({self.dim})", pages)
 

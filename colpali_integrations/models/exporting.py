@@ -69,6 +69,7 @@ def export_model(
     precision: Precision | None = None,
     max_side: int | None = None,
     max_num_visual_tokens: int | None = None,
+    drop_blank: bool = False,
     dim: int | None = None,
     base: str | os.PathLike[str] | None = None,
     allow_unused: Sequence[str] | None = None,
@@ -87,6 +88,7 @@ def export_model(
         precision: as in `ColPali.from_pretrained`; the folder has this one only.
         max_side: as in `ColPali.from_pretrained`; the default of the folder.
         max_num_visual_tokens: as in `ColPali.from_pretrained`; the default of the folder.
+        drop_blank: as in `ColPali.from_pretrained`; the folder then never keeps the vectors of plain paper.
         dim: as in `ColPali.from_pretrained`; the folder has this one only.
         base: as in `ColPali.from_pretrained`.
         allow_unused: as in `ColPali.from_pretrained`.
@@ -105,6 +107,7 @@ def export_model(
         precision=precision,
         max_side=max_side,
         max_num_visual_tokens=max_num_visual_tokens,
+        drop_blank=drop_blank,
         dim=dim,
         base=base,
         allow_unused=allow_unused,

@@ -22,6 +22,7 @@ class FamilyReference(NamedTuple):
             the package.
         system_prompts: whether it renders its prompts from the chat template in a folder, with those that
             sentence-transformers saves as a message of the system.
+        patches: whether a page has a vector per cell, also of plain paper, which `drop_blank` leaves out.
     """
 
     module: str
@@ -31,12 +32,13 @@ class FamilyReference(NamedTuple):
     hints: tuple[str, ...]
     onnxruntime: str = ""
     system_prompts: bool = False
+    patches: bool = True
 
 
 _BUILT = ("precision", "allow_unused", "base")
 
 FAMILIES = {
-    "coltiny": FamilyReference("coltiny.family", "ColTinyFamily", "coltiny-6", (), ("coltiny",)),
+    "coltiny": FamilyReference("coltiny.family", "ColTinyFamily", "coltiny-6", (), ("coltiny",), patches=False),
     "ultravbert": FamilyReference(
         *("ultravbert", "UltraVBertFamily", "ultravbert-1", (*_BUILT, "dim"), ("ultravbert",)), system_prompts=True
     ),

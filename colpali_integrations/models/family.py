@@ -45,11 +45,13 @@ class Prepared:
         key: items with equal keys may share a run of the graph.
         arrays: the item's own part of each graph input, without the batch axis.
         extra: data that the codec needs again in `vectors` (a page's geometry, for instance).
+        ink: of a page, for `paper.InkedPages`.
     """
 
     key: Hashable
     arrays: Feed
     extra: Any = None
+    ink: Any = None
 
     @property
     def ids(self) -> NDArray[np.int64]:

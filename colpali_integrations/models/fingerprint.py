@@ -33,6 +33,7 @@ class PageSettings:
         precision: as in `ModelDescription`; None for an ONNX export, which has that of its files.
         max_side: as in `ModelDescription`.
         max_num_visual_tokens: as in `ModelDescription`.
+        drop_blank: as in `ModelDescription`; None where all vectors of a page are kept.
 
     Example:
         >>> settings = PageSettings(weights="0123", precision="int8", max_side=1440)
@@ -44,6 +45,7 @@ class PageSettings:
     precision: str | None = None
     max_side: int | None = None
     max_num_visual_tokens: int | None = None
+    drop_blank: bool | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -125,13 +127,14 @@ def typed_fields(values: Mapping[str, Any], types: Mapping[str, Any]) -> dict[st
     """
     known = {name: values[name] for name in types if name in values}
     for name, value in known.items():
-        if not isinstance(value, types[name]) or (isinstance(value, bool) and types[name] is not bool):
+        if not isinstance(value, types[name]) or (isinstance(value, bool) and types[name] not in _FLAGS):
             raise TypeError(f"{name} is {value!r}")
     return known
 
 
+_FLAGS: tuple[Any, ...] = (bool, bool | None)
 _PAGE_TYPES = {
-    **{"weights": str, "precision": str | None},
+    **{"weights": str, "precision": str | None, "drop_blank": bool | None},
     **dict.fromkeys(("max_side", "max_num_visual_tokens"), int | None),
 }
 

@@ -227,6 +227,12 @@ def _with_settings(description: ModelDescription, options: ModelOptions) -> Mode
         )
     if on_gpu and description.origin is None and description.precision is None:
         chosen.setdefault("precision", "float16")
+    if options.drop_blank:
+        if not FAMILIES[description.family].patches:
+            raise ConfigurationError(
+                f"drop_blank: {description.name} reads ink only, and has no vectors of plain paper; leave it out"
+            )
+        chosen["drop_blank"] = True
     if options.base is not None and not description.is_adapter:
         raise ConfigurationError(f"base: {description.name} is not an adapter, its weights are whole")
     return replace(description, **chosen)

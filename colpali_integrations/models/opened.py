@@ -48,7 +48,7 @@ class Opened:
     @classmethod
     def by(cls, source: str, options: ModelOptions, description: ModelDescription) -> Opened:
         """The opening of a model that was described from a caller's name or folder and options."""
-        chosen = {name: value for name in _SHOWN if (value := getattr(options, name)) is not None}
+        chosen = {name: value for name in _SHOWN if (value := getattr(options, name)) not in (None, False)}
         fixed = None if description.origin is None else description.precision or "float32"
         return cls(description.name, source, chosen, description.origin, fixed)
 
@@ -81,5 +81,6 @@ class Opened:
         words = [f"--model {f'<the folder of {self.name!r}>' if self.source is None else shlex.quote(self.source)}"]
         for name, value in self.options.items():
             several = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name.replace('_', '-')} {shlex.quote(str(one))}" for one in several]
+            option = f"--{name.replace('_', '-')}"
+            words += [option if one is True else f"{option} {shlex.quote(str(one))}" for one in several]
         return " ".join(words)

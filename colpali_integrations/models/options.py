@@ -65,6 +65,7 @@ class ModelOptions:
     precision: Precision | None = None
     max_side: int | None = None
     max_num_visual_tokens: int | None = None
+    drop_blank: bool = False
     dim: int | None = None
     base: str | os.PathLike[str] | None = None
     allow_unused: Sequence[str] | None = None
@@ -85,7 +86,8 @@ class ModelOptions:
         for name in ("threads", "max_side", "max_num_visual_tokens", "dim", "url_max_bytes"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, checked_whole(value, name))
-        for name in ("local_files_only", "enable_cpu_mem_arena", "split_graph", "allow_urls", "allow_private_urls"):
+        flags = ("local_files_only", "enable_cpu_mem_arena", "split_graph", "drop_blank")
+        for name in (*flags, "allow_urls", "allow_private_urls"):
             object.__setattr__(self, name, checked_flag(getattr(self, name), name))
         object.__setattr__(self, "url_timeout", checked_timeout(self.url_timeout, "url_timeout"))
         if self.revision is not None:

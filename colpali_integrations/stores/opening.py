@@ -149,7 +149,7 @@ def _settings_of_pages(model: StoredModel, description: ModelDescription) -> dic
     if description.origin is not None:
         settings.pop("precision", None)  # an exported folder has its own
     names = FAMILIES[description.family].settings if description.is_checkpoint else ()
-    chosen = {name: value for name, value in settings.items() if name in names}
+    chosen = {name: value for name, value in settings.items() if name in (*names, "drop_blank")}
     if chosen.get("dim") == description.dim:
         del chosen["dim"]
     return chosen

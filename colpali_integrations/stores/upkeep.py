@@ -53,7 +53,8 @@ class StoreInfo:
 
         The counts are entries, documents and bytes.
 
-        And those settings of pages that are not left to the model's files: precision, max_side, max_num_visual_tokens.
+        And those settings of pages that are not left to the model's files: precision, max_side, max_num_visual_tokens,
+        drop_blank.
         """
         settings, model = self.settings.to_dict(), self.settings.model
         made_by = {"model": model.name, "space": model.fingerprint.space, **model.fingerprint.pages.options}

@@ -122,3 +122,14 @@ def test_an_option_that_is_none_of_the_model_s_is_refused(
     assert run([*command, *named, "--precision", "int9"]) == ExitCode.USAGE
     assert not (examples_folder / "out").exists()
     assert not (examples_folder / "store").exists()
+
+
+def test_pages_without_plain_paper(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+    store = ["--store", str(tmp_path / "store"), "--model", NEOMME]
+    assert run(["index", pictures[0], *store, "--drop-blank", "--quiet"]) == ExitCode.OK
+    settings = stored_settings(tmp_path / "store")
+    assert settings is not None
+    assert settings.model.fingerprint.pages.options["drop_blank"] is True
+    assert run(["index", pictures[1], *store, "--quiet"]) == ExitCode.OK, "goes on with the option"
+    assert run(["index", pictures[2], "--store", str(tmp_path / "other"), "--drop-blank"]) == ExitCode.USAGE
+    assert "--drop-blank: ColTiny, which makes a new index" in " ".join(capsys.readouterr().err.split())

@@ -85,7 +85,9 @@ def test_the_commits_of_adapter_and_base_make_the_space(name: str) -> None:
     assert one.same_space(MODEL.fingerprint)
 
 
-@pytest.mark.parametrize("change", [{"precision": "int8"}, {"max_side": 9}, {"max_num_visual_tokens": 9}])
+@pytest.mark.parametrize(
+    "change", [{"precision": "int8"}, {"max_side": 9}, {"max_num_visual_tokens": 9}, {"drop_blank": True}]
+)
 def test_settings_of_pages_leave_the_space_as_it_is(change: dict[str, Any]) -> None:
     changed = replace(MODEL, **change).fingerprint
     assert changed.same_space(MODEL.fingerprint)

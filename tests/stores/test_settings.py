@@ -128,10 +128,12 @@ def test_no_value_of_a_manifest_is_of_another_type() -> None:
             if isinstance(value, dict):
                 yield from places(value, (*before, name))
 
-    free = {"max_side", "max_num_visual_tokens", "precision", "language"}  # these may be null
+    free = {"max_side", "max_num_visual_tokens", "drop_blank", "precision", "language"}  # these may be null
     for *path, name in places(whole):
         for wrong in WRONG_VALUES:
-            right = {"best_match": (1.5,), "unit_length": (True,)}.get(name, ("x",) if name != "dim" else ())
+            right = {"best_match": (1.5,), "unit_length": (True,), "drop_blank": (True,)}.get(
+                name, ("x",) if name != "dim" else ()
+            )
             if wrong in right or (wrong is None and name in free):
                 continue
             values = copy.deepcopy(whole)
