@@ -53,9 +53,9 @@ class PageSettings:
         return {name: value for name, value in asdict(self).items() if name != "weights" and value is not None}
 
     def changed(self, settings: object) -> PageSettings:
-        """These settings with those that a description or options set, None for none."""
+        """These settings with those that a description or options set, None or False for none."""
         values = {one.name: getattr(settings, one.name) for one in fields(self) if one.name != "weights"}
-        return replace(self, **{name: value for name, value in values.items() if value is not None})
+        return replace(self, **{name: value for name, value in values.items() if value})
 
     def matches(self, other: PageSettings) -> bool:
         """Whether both make the same vectors of a page."""

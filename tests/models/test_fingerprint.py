@@ -126,3 +126,9 @@ def test_the_key_of_a_cache_is_safe_in_the_name_of_a_file() -> None:
 def test_fingerprints_survive_their_json_form() -> None:
     fingerprint = replace(SHARED, precision="int8", revision=COMMIT).fingerprint
     assert Fingerprint.from_dict(asdict(fingerprint)) == fingerprint
+
+
+def test_settings_that_are_not_set_change_none() -> None:
+    pages = replace(SHARED, drop_blank=True, max_side=9).fingerprint.pages
+    assert pages.changed(SHARED) == replace(pages, precision=SHARED.precision or pages.precision)
+    assert SHARED.fingerprint.pages.changed(replace(SHARED, drop_blank=True)).drop_blank is True
