@@ -24,6 +24,7 @@ from statistics import mean, median
 from benchmarks import machine
 from benchmarks.coltiny import chosen
 from colpali_integrations import ColPali
+from colpali_integrations.models.coltiny.family import ColTinyPages
 from colpali_integrations.models.coltiny.word_boxes import word_boxes
 from colpali_integrations.pages import isolation
 from colpali_integrations.pdfium.reader import PdfiumReader
@@ -49,6 +50,7 @@ def measure(pages: list[tuple[Path, int]], rounds: int, dpi: float) -> tuple[lis
     """The times of each round, and the digest of the vectors and grids."""
     model = ColPali.from_pretrained("coltiny", threads=1)
     codec, [sessions] = model.family.pages, model._sessions
+    assert isinstance(codec, ColTinyPages)
     found: list[Times] = []
     digest = hashlib.sha256()
     for turn in range(rounds + 1):
@@ -74,6 +76,7 @@ def measure(pages: list[tuple[Path, int]], rounds: int, dpi: float) -> tuple[lis
                 grid = word_boxes(ready.extra, layout.cells, codec._config.cell)
             reader.close()
             if not turn:  # the first round warms up
+                assert grid.margins is not None
                 digest.update(layout.vectors.tobytes() + grid.cells.tobytes() + grid.margins.tobytes())
         if turn:
             found.append(times)

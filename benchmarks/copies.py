@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def main() -> None:
                 store.optimize()
                 scanned = sum(one.stat().st_size for one in folder.glob("*.block") if not one.name.startswith("full-0"))
                 for several in (None,) if stage == "exact" else OVERSAMPLING:
-                    mode = "exact" if several is None else "two_stage"
+                    mode: Literal["exact", "two_stage"] = "exact" if several is None else "two_stage"
                     shares, times = [], []
                     for _ in range(options.rounds):
                         for number, query in enumerate(data.queries):

@@ -42,11 +42,11 @@ def main() -> None:
         for name, (rows, columns) in GRIDS.items():
             marks = ink.marks(PageGrid(rows, columns, np.arange(rows * columns)))
             shares[name].append(float(marks.mean()))
-    rows = [
+    table = [
         (name, f"{np.mean(found):.0%}", *(f"{np.quantile(found, part):.0%}" for part in (0.1, 0.5, 0.9)))
         for name, found in shares.items()
     ]
-    real = machine.table(("grid", "patches with ink, mean", "10% of the pages below", "median", "90% below"), rows)
+    real = machine.table(("grid", "patches with ink, mean", "10% of the pages below", "median", "90% below"), table)
 
     data = generated()
     assert data.printed is not None

@@ -185,4 +185,4 @@ def _scores(query: Float32, kept: Sequence[NDArray[Any]], code: VectorCode | Non
     if code is None:
         return max_sim(query, kept)
     lengths = np.array([len(rows) for rows in kept])
-    return code.best_matches(query, kept, lengths).sum(axis=0, dtype=np.float64)
+    return np.asarray(code.best_matches(query, kept, lengths).sum(axis=0, dtype=np.float64))

@@ -390,11 +390,10 @@ def test_a_datatype_means_the_same_in_every_engine_that_has_it(open_store: Open,
         return
     assert store.info().to_dict()["datatype"] == datatype
     ids = [f"page {number}" for number in range(30)]
-    kept = dict(zip(ids, store.vectors(ids), strict=True))
+    kept = {id_: one for id_, one in zip(ids, store.vectors(ids), strict=True) if one is not None}
     code = VectorCode(DIM, BITS[datatype])  # type: ignore[index]
     for number, id_ in enumerate(ids):
         restored = kept[id_]
-        assert restored is not None
         if store._engine.has_own_codes:  # a server, whose imitation keeps float32
             np.testing.assert_allclose(restored, page(number), atol=0.3 if "QDRANT_URL" in os.environ else 1e-3)
         else:

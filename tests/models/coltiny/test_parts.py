@@ -83,7 +83,8 @@ def test_words_are_gathered_as_by_the_whole_matrix(data: st.DataObject, count: i
     near = (np.abs(row[:, None] - row) <= 1) & (np.abs(column[:, None] - column) <= 1)
     np.testing.assert_array_equal(_most_salient(place, same), ~np.tril(near & same, -1).any(axis=1))
 
-    free, label, leaders = np.ones(count, bool), np.zeros(count, np.intp), []
+    free, label = np.ones(count, bool), np.zeros(count, np.intp)
+    leaders: list[int] = []
     for index in range(count):
         if free[index]:
             members = same[index] & free
