@@ -1010,3 +1010,12 @@ def test_a_pickle_holds_no_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.raises(ConfigurationError, match="a store with metadata= cannot be pickled"),
     ):
         pickle.dumps(store)
+
+
+def test_integers_of_few_bits_in_memory(filled: ColPaliVectorStore) -> None:
+    small = ColPaliVectorStore(datatype="int4")
+    small.add_texts(["a violin in the orchestra", "the tide is low"], ids=["violin", "tide"])
+    [(found, score)], [(_, exact)] = (one.similarity_search_with_score("violin", k=1) for one in (small, filled))
+    assert small.store.settings.datatype == "int4"
+    assert found.id == "violin"
+    assert score == pytest.approx(exact, rel=0.1)

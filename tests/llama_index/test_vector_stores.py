@@ -385,6 +385,16 @@ def test_a_storage_context_persists_a_store_in_memory(tmp_path: Path, own: ColPa
     assert len(ColPaliVectorStore.from_persist_dir(str(tmp_path)).get_nodes()) == 6, "the copy follows"
 
 
+def test_a_datatype_in_memory_is_persisted(tmp_path: Path, commanded: MultiVectorStore) -> None:
+    store = ColPaliVectorStore(datatype="int8")
+    store.client.add(copied_records(commanded))
+    assert store.client.settings.datatype == "int8"
+    StorageContext.from_defaults(vector_store=store).persist(persist_dir=tmp_path)
+    again = ColPaliVectorStore.from_persist_dir(str(tmp_path))
+    assert again.client.settings.datatype == "int8"
+    assert ask(again, "bananas") == ask(store, "bananas")
+
+
 def test_a_folder_s_place_is_persisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = ColPaliVectorStore(path="store", search_mode="exact")

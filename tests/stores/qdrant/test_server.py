@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -651,3 +652,32 @@ def test_invalid_client_options_are_refused() -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(ConfigurationError, match="url"):
         connect("http://localhost", url_prefix="x", prefix="/a", host="b")
+
+
+@pytest.mark.parametrize(("bits", "worst"), [(8, 0.011), (4, 0.125)])
+def test_codes_of_qdrant_s_engine_are_as_near_as_those_of_a_folder(tmp_path: Path, bits: int, worst: float) -> None:
+    """By the engine itself, in this process: MaxSim of stored vectors, which differ little from those given."""
+    import qdrant_edge as edge
+
+    pages = [unit(np.random.default_rng(number).standard_normal((30, 128))) for number in range(6)]
+    params = edge.EdgeVectorParams(
+        128,
+        edge.Distance.Dot,
+        multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim),
+        datatype=getattr(edge.VectorStorageDatatype, f"Turbo{bits}"),
+        hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10),
+    )
+    shard = edge.EdgeShard.create(str(tmp_path), edge.EdgeConfig(vectors={FULL: params}))
+    points = [edge.Point(number, {FULL: page.tolist()}, {}) for number, page in enumerate(pages)]
+    shard.update(edge.UpdateOperation.upsert_points(points))
+    stored = [np.array(one.vector[FULL], np.float32) for one in shard.retrieve([*range(6)], False, [FULL])]
+    for page, restored in zip(pages, stored, strict=True):
+        error = np.linalg.norm(restored - page, axis=1)  # of vectors of length 1
+        assert np.sqrt((error**2).mean()) < worst
+    query = unit(np.random.default_rng(99).standard_normal((4, 128)))
+    nearest = edge.Query.Nearest(query.tolist(), using=FULL)
+    found = shard.query(edge.QueryRequest(query=nearest, limit=6, params=edge.SearchParams(exact=True)))
+    shard.close()
+    expected = max_sim(query, stored)
+    for one in found:
+        assert one.score == pytest.approx(float(expected[int(one.id)]), rel=0.02)
