@@ -32,7 +32,7 @@ LAYERS = {
         "scoring": 3,
         "explain": 4,
     },
-    **{"models": 5, "stores": 6, "evaluation": 7},
+    **{"models": 5, "stores": 6, "agents": 7, "evaluation": 7},
     **{"langchain": 8, "llama_index": 8, "ray": 8, "server": 8, "cli": 9},
 }
 FORBIDDEN = {"torch", "torchvision", "transformers", "colpali_engine", "sentence_transformers", "tensorflow", "jax"}
@@ -69,7 +69,7 @@ def test_packages_import_in_one_direction(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", ["pdfium", "pages", "runtime", "scoring", "explain", "models", "stores", "evaluation"]
+    "layer", ["pdfium", "pages", "runtime", "scoring", "explain", "models", "stores", "evaluation", "agents"]
 )
 def test_the_shared_packages_import_no_framework(layer: str) -> None:
     frameworks = ("langchain", "llama_index", "ray", "typer", "rich", "starlette", "uvicorn")

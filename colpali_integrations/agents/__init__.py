@@ -1,0 +1,1 @@
+"""Tools for agents, without an import of any framework: pages as pictures that chat models take."""
