@@ -38,6 +38,7 @@ from llama_index.core.schema import (
 from PIL import Image
 
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
+from colpali_integrations.llama_index._blocks import kept_together
 from colpali_integrations.pages._local_urls import read_file_url
 from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.document import DEFAULT_DPI
@@ -52,7 +53,7 @@ from colpali_integrations.pages.reference import draw_page, encode_png, has_cont
 from colpali_integrations.stores import Entry, Item
 from colpali_integrations.stores.limits import check_depth
 
-__all__ = ["PageNode", "PageReference", "entry_node", "node_item", "page_node"]
+__all__ = ["PageNode", "PageReference", "entry_node", "node_item", "own_source", "page_node", "picture_metadata"]
 
 ImageInput: TypeAlias = "ImageSource | BaseNode | NodeWithScore | ImageBlock"
 
@@ -331,6 +332,30 @@ def image_block(
     return ImageBlock(image=content, image_mimetype=kind, detail=detail)
 
 
+def picture_metadata(node: BaseNode, access: PageAccess = DEFAULT_ACCESS) -> Mapping[str, Any] | None:
+    """Metadata from which `pages.page_image` draws the picture of a node; None for a node without one.
+
+    Args:
+        node: a page, an image or a text.
+        access: how the picture's file is opened.
+
+    Raises:
+        InputError: the file cannot be read, has changed or may not be opened, or the picture is behind a URL, which is
+            not fetched.
+    """
+    source = node_image(node)
+    if source is None:
+        return None
+    if (reference := _file_reference(source)) is not None:
+        return {**node.metadata, **reference.completed(access).metadata}
+    if isinstance(source, str) and not source.startswith("data:"):
+        raise InputError(f"the picture of {image_label(node)} is at {source}, which is not fetched")
+    kind = getattr(node, "image_mimetype", None)
+    content = source if isinstance(source, bytes) else encode_png(load_image(source, **access.limits.options))
+    encoded = base64.b64encode(content).decode("ascii")
+    return {"image_base64": encoded, "image_mime_type": (kind if isinstance(source, bytes) else None) or _PNG}
+
+
 def _image_fields(node: BaseNode | ImageBlock) -> tuple[Any, Any, Any]:
     """The embedded picture, the picture's path and its URL."""
     if isinstance(node, ImageBlock):
@@ -458,13 +483,13 @@ class PageNode(ImageNode):
         return super().resolve_image()
 
     def get_content_blocks(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> list[BaseContentBlock]:
-        """Metadata and picture, for a chat message.
+        """Metadata and picture, for a chat message; query engines keep them in one prompt.
 
         Raises:
             InputError: the page's file is missing, or has changed since it was indexed.
         """
         block = image_block(self, PageAccess(limits=self._limits))
-        return [*self.get_metadata_content_blocks(metadata_mode), block]
+        return kept_together(self.get_metadata_content_blocks(metadata_mode), block)
 
 
 _TYPES: dict[str, type[BaseNode]] = {
@@ -513,7 +538,7 @@ def page_node(
         extra_info=info,
         excluded_embed_metadata_keys=["source", "page", *_INTERNAL],
         excluded_llm_metadata_keys=list(_INTERNAL),
-        relationships=_part_of(id_, info.get("content_hash")),
+        relationships=own_source(id_, info.get("content_hash")),
         **picture,
     )
     node._limits = limits
@@ -687,7 +712,7 @@ def _foreign(entry: Entry, metadata: dict[str, Any]) -> BaseNode:
         node = _described_page(entry.id, entry.text or entry.name, metadata)
     if node is None or not _knows_picture(node, metadata):  # a text, whose page can be shown by `roots=`
         node = TextNode(id_=entry.id, text=entry.text, metadata=metadata)
-    node.relationships = _part_of(entry.document_id or entry.id, entry.content_hash or None)
+    node.relationships = own_source(entry.document_id or entry.id, entry.content_hash or None)
     return node
 
 
@@ -718,8 +743,8 @@ def _mime_type(node: BaseNode) -> str:
     return kind or _PNG
 
 
-def _part_of(document_id: str, content_hash: str | None) -> dict[NodeRelationship, Any]:
-    """The relationships of a node to its source document."""
+def own_source(document_id: str, content_hash: str | None) -> dict[NodeRelationship, Any]:
+    """The relationship of a node to its source document, which for a page is the page itself."""
     document = RelatedNodeInfo(node_id=document_id, node_type=ObjectType.DOCUMENT, hash=content_hash)
     return {NodeRelationship.SOURCE: document}
 
