@@ -16,50 +16,17 @@ from llama_index.core.chat_engine import (
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.indices.vector_store.base import VectorStoreIndex
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import (
-    BaseNode,
-    Document,
-    ImageNode,
-    MetadataMode,
-    NodeRelationship,
-    TextNode,
-    TransformComponent,
-)
+from llama_index.core.schema import BaseNode
 from llama_index.core.storage.storage_context import StorageContext
 from llama_index.core.utils import iter_batch
 
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.llama_index.embeddings import DeferredEmbedding
+from colpali_integrations.llama_index.ingestion import WholeDocuments
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever, option_names
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 
 __all__ = ["ColPaliIndex"]
-
-
-class _Whole(TransformComponent):
-    """Makes one node of each document. Without any transformation LlamaIndex applies its default splitter."""
-
-    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        return [_node(node) if isinstance(node, Document) else node for node in nodes]
-
-
-def _node(document: Document) -> BaseNode:
-    """The node of a whole document. It has the document's id, so that a changed document replaces itself."""
-    fields: dict[str, Any] = {
-        **{name: value for name, value in document if not name.endswith("_resource")},
-        "text": document.get_content(MetadataMode.NONE),
-        "relationships": {**document.relationships, NodeRelationship.SOURCE: document.as_related_node_info()},
-    }
-    resource = document.image_resource
-    if resource is None:
-        return TextNode(**fields)
-    return ImageNode(
-        **fields,
-        image=resource.data and bytes(resource.data).decode("ascii"),  # base64 already
-        image_path=resource.path and str(resource.path),
-        image_url=resource.url and str(resource.url),
-        image_mimetype=resource.mimetype,
-    )
 
 
 class ColPaliIndex(VectorStoreIndex):
@@ -105,7 +72,7 @@ class ColPaliIndex(VectorStoreIndex):
             )
         context = _context(storage_context, vector_store)
         kwargs["embed_model"] = kwargs.get("embed_model") or DeferredEmbedding()
-        kwargs["transformations"] = kwargs.get("transformations") or [_Whole()]
+        kwargs["transformations"] = kwargs.get("transformations") or [WholeDocuments()]
         if nodes is None and kwargs.get("index_struct") is None:
             nodes = []
         super().__init__(nodes=nodes, storage_context=context, **kwargs)
@@ -127,7 +94,7 @@ class ColPaliIndex(VectorStoreIndex):
             vector_store: as for the class.
             kwargs: as for `VectorStoreIndex.from_documents`.
         """
-        kwargs["transformations"] = kwargs.get("transformations") or [_Whole()]
+        kwargs["transformations"] = kwargs.get("transformations") or [WholeDocuments()]
         context = _context(storage_context, vector_store)
         return super().from_documents(documents, storage_context=context, **kwargs)  # type: ignore[arg-type]
 

@@ -15,8 +15,10 @@ import fsspec  # type: ignore[import-untyped]
 import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.ingestion import DocstoreStrategy
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, TransformComponent
+from llama_index.core.storage.docstore.types import BaseDocumentStore
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
@@ -43,6 +45,7 @@ from colpali_integrations.llama_index.embeddings import (
     embedding_for,
     stored_embedding,
 )
+from colpali_integrations.llama_index.ingestion import PageIngestionPipeline, pipeline_into
 from colpali_integrations.llama_index.schema import entry_node, node_item
 from colpali_integrations.pages.access import PageAccess, Roots, root_folders
 from colpali_integrations.runtime.arrays import Float32
@@ -125,9 +128,10 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     opens a folder that `colpali-integrations index` or LangChain filled. Adding a page of such a folder copies the
     vectors, and stores the page a second time under its node's id.
 
-    `ColPaliIndex.from_vector_store(store)` needs no embedding model. `VectorStoreIndex` and `IngestionPipeline` do:
-    pass them `store.deferred_embedding`, which costs nothing. With another one every node is encoded twice, and
-    without one `VectorStoreIndex` looks for OpenAI's.
+    `ColPaliIndex.from_vector_store(store)` and `store.ingestion_pipeline()` need no embedding model. LlamaIndex's own
+    `VectorStoreIndex` and `IngestionPipeline` do: pass them `store.deferred_embedding`, which costs nothing. With
+    another one every node is encoded twice. Without one `VectorStoreIndex` looks for OpenAI's, and `IngestionPipeline`
+    stores nothing.
 
     Similarities are relevances in [0, 1]: MaxSim over the highest possible for the question. In mode HYBRID they are
     the fused scores, where 1 is the best by both. `alpha` weighs the vectors against BM25 (1: vectors only); without
@@ -244,6 +248,43 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             >>> index = VectorStoreIndex.from_vector_store(store, embed_model=store.deferred_embedding)
         """
         return DeferredEmbedding()
+
+    def ingestion_pipeline(
+        self,
+        transformations: Sequence[TransformComponent] | None = None,
+        *,
+        docstore: BaseDocumentStore | None = None,
+        docstore_strategy: DocstoreStrategy | str = DocstoreStrategy.UPSERTS,
+        **options: Any,
+    ) -> PageIngestionPipeline:
+        """Make an `IngestionPipeline` into this store.
+
+        An `IngestionPipeline(vector_store=store)` without an embedding stores nothing, because LlamaIndex hands only
+        nodes with an embedding on. This one needs no embedding and splits no document.
+
+        Args:
+            transformations: applied before the nodes are stored, such as a splitter for texts; none by default.
+            docstore: recognises documents, so that unchanged ones are passed over.
+            docstore_strategy: as for LlamaIndex's: "upserts" replaces changed documents, "upserts_and_delete" also
+                deletes those that a run does not have, "duplicates_only" passes over equal ones.
+            **options: `name`, `project_name`, `cache` and `disable_cache` of LlamaIndex's. The cache of transformations
+                is off: it would take pictures without a text for each other.
+
+        Raises:
+            ConfigurationError: an option is unknown.
+
+        Example:
+            >>> from llama_index.core.storage.docstore import SimpleDocumentStore
+            >>> from colpali_integrations.llama_index import PdfPageReader
+            >>> store = ColPaliVectorStore()
+            >>> pipeline = store.ingestion_pipeline(docstore=SimpleDocumentStore())
+            >>> pages = PdfPageReader().load_data("report.pdf")
+            >>> [len(pipeline.run(documents=pages)) for _ in range(2)]  # the second run finds them unchanged
+            [2, 0]
+            >>> len(store.get_nodes())
+            2
+        """
+        return pipeline_into(self, transformations, docstore, docstore_strategy, **options)
 
     # -- changes ------------------------------------------------------------------------------------------------
 
