@@ -25,7 +25,7 @@ OTHERS = {"json", "text", "toml"}
 # Run by tests/ray, where a Ray runs.
 ELSEWHERE = {"ray"}
 # Needs what no extra installs.
-OPTIONAL = {"fastapi": "fastapi"}
+OPTIONAL = {"agents": "langchain", "fastapi": "fastapi"}
 ROOMS = (
     ".errors",
     ".pages",

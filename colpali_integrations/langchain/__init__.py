@@ -7,6 +7,7 @@
 | `ColPaliRetriever` | `VectorStoreRetriever`, with scores and regions |
 | `ColPaliReranker` | `BaseDocumentCompressor` |
 | `ColPaliEmbeddings` | `Embeddings`, also as multi-vectors |
+| `PageSearchTool` | `BaseTool`: an agent's search for pages, with their pictures |
 | `image_blocks` | content blocks of a `HumanMessage` |
 | `page_evaluator`, `page_examples` | an evaluator and a data set for LangSmith |
 | `draft_questions` | questions about pages, by a chat model |
@@ -44,6 +45,7 @@ from colpali_integrations.langchain.document_loaders import PageImageBlobParser,
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.evaluation import draft_questions, page_evaluator, page_examples
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
+from colpali_integrations.langchain.tools import PageSearchTool
 from colpali_integrations.langchain.utils import image_blocks, to_html
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 
@@ -53,6 +55,7 @@ __all__ = [
     "ColPaliRetriever",
     "ColPaliVectorStore",
     "PageImageBlobParser",
+    "PageSearchTool",
     "PdfPageLoader",
     "draft_questions",
     "image_blocks",

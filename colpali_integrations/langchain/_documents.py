@@ -38,6 +38,7 @@ __all__ = [
     "DocumentInput",
     "ImageInput",
     "candidate_of",
+    "caption_of",
     "checked_documents",
     "document_of",
     "document_source",
@@ -156,6 +157,19 @@ def reference_name(metadata: Mapping[str, Any]) -> str:
     """Name the page that metadata refer to; "image" if they refer to none."""
     source, number = metadata.get("source"), page_number(metadata)
     return page_name(source, number) if isinstance(source, str) and number is not None else "image"
+
+
+def caption_of(document: Document, number: int) -> str:
+    """The name of a page for citations; of a picture without a document its source or id, or its position.
+
+    Args:
+        document: a page.
+        number: its position among the pages that are shown, from 1.
+    """
+    source = document.metadata.get("source")
+    if page_number(document.metadata) is not None and isinstance(source, str):
+        return reference_name(document.metadata)
+    return source if isinstance(source, str) and source else document.id or f"image {number}"
 
 
 def _page_identity(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -10,12 +10,11 @@ from langchain_core.messages.content import ContentBlock, create_image_block, cr
 
 from colpali_integrations._options import checked_whole
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
-from colpali_integrations.langchain._documents import checked_documents, is_page, name_of, reference_name
+from colpali_integrations.langchain._documents import caption_of, checked_documents, is_page, name_of
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.kept import keep_pdfs_open
-from colpali_integrations.pages.metadata import page_number
 from colpali_integrations.pages.reference import draw_page, encode_base64
 from colpali_integrations.stores.hits import Explained, explained
 
@@ -71,7 +70,7 @@ def image_blocks(
     for number, document in enumerate(checked_documents(documents), 1):
         image = draw_page(document.metadata, access, dpi=dpi)
         if captions:
-            blocks.append(create_text_block(_caption(document, number)))
+            blocks.append(create_text_block(caption_of(document, number)))
         blocks.append(create_image_block(base64=encode_base64(image), mime_type="image/png"))
     return blocks
 
@@ -146,14 +145,6 @@ def to_html(
             )
         )
     return render_report(question, pages, model=found.model, max_side=max_side)
-
-
-def _caption(document: Document, number: int) -> str:
-    """The name of a page for citations; of a picture without a document its source or id, or its position."""
-    if page_number(document.metadata) is not None and isinstance(document.metadata.get("source"), str):
-        return reference_name(document.metadata)
-    source = document.metadata.get("source")
-    return source if isinstance(source, str) and source else document.id or f"image {number}"
 
 
 def _number(value: object) -> float | None:

@@ -27,12 +27,14 @@ except ModuleNotFoundError as error:
         raise  # llama-index-core is installed, and the error names the missing package that it needs
     raise MissingExtraError("llama-index-core", "llama-index", "colpali_integrations.llama_index") from error
 
+from colpali_integrations.llama_index.agent import PageAgent
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, DeferredEmbedding
 from colpali_integrations.llama_index.indices import ColPaliIndex
 from colpali_integrations.llama_index.postprocessor import ColPaliRerank, PageImagePostprocessor
 from colpali_integrations.llama_index.readers import PdfPageReader
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever
 from colpali_integrations.llama_index.schema import page_node
+from colpali_integrations.llama_index.tools import PageSearchTool
 from colpali_integrations.llama_index.utils import image_blocks, page_message, to_html
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 
@@ -43,7 +45,9 @@ __all__ = [
     "ColPaliRetriever",
     "ColPaliVectorStore",
     "DeferredEmbedding",
+    "PageAgent",
     "PageImagePostprocessor",
+    "PageSearchTool",
     "PdfPageReader",
     "image_blocks",
     "page_message",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 
 from colpali_integrations._options import unknown_option
 from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.llama_index._filters import store_filter
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, embedding_for
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.runtime.threads import offload
@@ -133,6 +135,29 @@ class ColPaliRetriever(BaseRetriever):
         }
         self.vector_store.check_query(self.query, **self.options)
         super().__init__(callback_manager=callback_manager, object_map=object_map, verbose=verbose)
+
+    def narrowed(self, *filters: MetadataFilters | None) -> ColPaliRetriever:
+        """Make a retriever that finds only the nodes that match its own filters and all of these.
+
+        Args:
+            filters: further filters; None restricts nothing.
+
+        Raises:
+            InputError: the filters are invalid.
+
+        Example:
+            >>> from llama_index.core.vector_stores import MetadataFilter
+            >>> retriever = ColPaliRetriever("my-index")
+            >>> second = MetadataFilters(filters=[MetadataFilter(key="page", value=2)])
+            >>> [found.metadata["page"] for found in retriever.narrowed(second).retrieve("palettes")]
+            [2]
+        """
+        for one in filters:
+            store_filter(one, scan=lambda where: ())  # raises the error of invalid ones
+        several: list[Any] = [one for one in (self.query.filters, *filters) if one is not None]
+        twin = copy.copy(self)
+        twin.query = replace(self.query, filters=MetadataFilters(filters=several) if several else None)
+        return twin
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         query = replace(self.query, query_str=query_bundle.query_str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def test_pages_are_taken_in_turn_from_the_documents() -> None:
     assert any(sampled(entries, 1, seed=seed) != sampled(entries, 1, seed=0) for seed in range(1, 9))
 
 
-def test_a_name_needs_langchain(store: MultiVectorStore) -> None:
+def test_a_name_needs_langchain(store: MultiVectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langchain", None)
     with store, pytest.raises(InputError, match="pip install langchain langchain-openai"):
         draft_questions(store, "openai:gpt-5")
