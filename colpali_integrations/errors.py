@@ -9,6 +9,7 @@
     ├── InputError (ValueError)           invalid input
     │   ├── ImageError                    the input cannot be read as an image
     │   ├── PdfError                      the input cannot be read as a PDF
+    │   │   └── OfficeError               nor be converted to one by LibreOffice
     │   └── QueryError                    the input cannot be used as a query
     ├── EncodingError                     the model ran, but its output is unusable
     ├── StoreError                        a store cannot be opened, read or written
@@ -33,6 +34,7 @@ __all__ = [
     "ModelError",
     "ModelLoadError",
     "ModelNotFoundError",
+    "OfficeError",
     "PdfError",
     "ProviderError",
     "QueryError",
@@ -116,6 +118,10 @@ class ImageError(InputError):
 
 class PdfError(InputError):
     """The input cannot be read as a PDF."""
+
+
+class OfficeError(PdfError):
+    """The input cannot be read as an Office file, or LibreOffice, which converts it, is not installed."""
 
 
 class QueryError(InputError):

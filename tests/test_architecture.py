@@ -27,6 +27,7 @@ LAYERS = {
         "_options.py": 1,
         "_paths.py": 1,
         "pdfium": 1,
+        "office": 1.5,
         "pages": 2,
         "runtime": 2,
         "scoring": 3,
@@ -69,7 +70,8 @@ def test_packages_import_in_one_direction(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", ["pdfium", "pages", "runtime", "scoring", "explain", "models", "stores", "evaluation", "agents"]
+    "layer",
+    ["pdfium", "office", "pages", "runtime", "scoring", "explain", "models", "stores", "evaluation", "agents"],
 )
 def test_the_shared_packages_import_no_framework(layer: str) -> None:
     frameworks = ("langchain", "llama_index", "ray", "typer", "rich", "starlette", "uvicorn")

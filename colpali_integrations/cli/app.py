@@ -99,14 +99,14 @@ def main(
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Find the pages of PDFs and images that answer a question, by late interaction, offline."""
+    """Find the pages of PDFs, Office files and images that answer a question, by late interaction, offline."""
 
 
 @app.command(epilog=EPILOG)
 @with_checkpoint_options
 def index(
     paths: Annotated[
-        list[Path], Argument(metavar="PATH", parser=given_path, help="PDFs and images, or folders with them.")
+        list[Path], Argument(metavar="PATH", parser=given_path, help="PDFs, Office files, images; or folders.")
     ],
     store: StoreOption,
     options: CheckpointOptions,
@@ -158,7 +158,7 @@ def index(
     as_json: Annotated[bool, Option("--json", help="The summary as a JSON object on stdout.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Add PDFs, images and folders to an index. Pages that are in the index already are not embedded again.
+    """Add PDFs, Office files, images and folders to an index. Pages that it has already are not embedded again.
 
     [dim]Example:[/]  colpali-integrations index reports/ scan.png --store my-index
     """
@@ -171,7 +171,7 @@ def index(
     }
     documents = find_documents(paths, **finding)
     if not documents:
-        display.note(f"No PDFs or images in {', '.join(map(str, paths))}.")
+        display.note(f"No PDFs, Office files or images in {', '.join(map(str, paths))}.")
         if not quiet:
             display.passed_over(documents)
         if as_json:

@@ -315,6 +315,7 @@ def passed_over(documents: FoundDocuments) -> None:
     nouns = {
         "other_suffix": ("file of another type", "files of other types"),
         "hidden": ("hidden", "hidden"),
+        "lock_file": ("lock file of an Office program", "lock files of Office programs"),
         "excluded": ("excluded", "excluded"),
         "linked_folder": ("linked folder", "linked folders"),
         "unreadable_folder": ("unreadable folder", "unreadable folders"),

@@ -23,6 +23,7 @@ from colpali_integrations.models.hub import CacheState, cache_folder, cache_stat
 from colpali_integrations.models.loading import describe, load_parts
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import list_supported_models
+from colpali_integrations.office.soffice import PACKAGES, soffice_version
 from colpali_integrations.pages.fonts import drawn_scripts
 from colpali_integrations.runtime.machine import byte_instructions
 
@@ -108,6 +109,7 @@ def examine(
     described = [(name, *describe(name, options)) for name in names]
     yield from _environment()
     yield _fonts()
+    yield _office()
     yield from _precision()
     yield from _extras()
     yield from _providers()
@@ -147,6 +149,13 @@ def _fonts() -> Check:
     return Check(
         "environment", "fonts", Status.ok, f"for {', '.join(scripts)} where a PDF does not include them; {others}"
     )
+
+
+def _office() -> Check:
+    try:
+        return Check("environment", "LibreOffice", Status.ok, f"{soffice_version()}, for Office files")
+    except ColPaliError as error:
+        return Check("environment", "LibreOffice", Status.note, f"Office files cannot be read: {error}", PACKAGES)
 
 
 def _precision() -> Iterator[Check]:

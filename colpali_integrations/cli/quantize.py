@@ -105,16 +105,16 @@ def quantize(
 
 def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[Any]]:
     from colpali_integrations.errors import InputError
-    from colpali_integrations.pages.pdf import is_pdf, pdf_pages
+    from colpali_integrations.pages.pdf import is_paged, pdf_pages
     from colpali_integrations.stores import find_documents
 
     documents = find_documents(paths)
     if not documents:
-        raise InputError(f"no PDFs or images in {', '.join(str(path) for path in paths)}")
+        raise InputError(f"no PDFs, Office files or images in {', '.join(str(path) for path in paths)}")
 
     def every() -> Iterator[Any]:
         for document in documents:
-            if is_pdf(document):
+            if is_paged(document):
                 yield from pdf_pages(document, dpi=dpi)
             else:
                 yield document

@@ -28,7 +28,7 @@ from colpali_integrations.pages.identity import check_metadata, document_id, pag
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import checked_metadata, content_key, describes_page, is_unchanged, page_number
-from colpali_integrations.pages.pdf import is_pdf
+from colpali_integrations.pages.pdf import is_paged, is_pdf
 from colpali_integrations.pages.reference import draw_page
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
 from colpali_integrations.stores.indexing import are_several, check_document_id
@@ -306,8 +306,9 @@ def _image_source(
         name = image if isinstance(image, str) and not image.lower().startswith("data:") else None
         return document_source(partial(load, image), name=name, **options)
     source = document_source(image, one_image=True, **limits.options, **options)
-    if not callable(source.source) and not isinstance(source.source, Image.Image) and is_pdf(source.source):
-        raise InputError(f"{source.label} is a PDF; use add_pdf").at(index, source.label)
+    if not callable(source.source) and not isinstance(source.source, Image.Image) and is_paged(source.source):
+        kind = "a PDF" if is_pdf(source.source) else "an Office file"
+        raise InputError(f"{source.label} is {kind}; use add_pdf").at(index, source.label)
     return source
 
 

@@ -1,4 +1,4 @@
-"""Loader and parser of PDFs and images: one Document per page, with a reference to its picture."""
+"""Loader and parser of PDFs, Office files and images: one Document per page, with a reference to its picture."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = ["PageImageBlobParser", "PdfPageLoader"]
 Source: TypeAlias = "str | os.PathLike[str] | Blob"
 # Arguments of LangChain's other loaders.
 _GUESSES = {
-    "glob": "a folder gives its PDFs and images; use exclude=[...] to leave files out",
+    "glob": "a folder gives its PDFs, Office files and images; use exclude=[...] to leave files out",
     "silent_errors": "use on_error='skip'",
 }
 
 
 class PageImageBlobParser(BaseBlobParser):
-    """Parser of a PDF into one Document per page, and of an image into one, or one per frame of a TIFF.
+    """Parser of a PDF or an Office file into one Document per page, of an image into one, of a TIFF into one per frame.
 
     `page_content` is the page's text layer, or "report.pdf, page 7" without one, because LangChain treats documents of
     equal content as duplicates. The metadata are JSON-safe:
@@ -100,13 +100,13 @@ class PageImageBlobParser(BaseBlobParser):
 
 
 class PdfPageLoader(BaseLoader):
-    """Loader of PDFs and images as one Document per page; `PageImageBlobParser` lists their metadata.
+    """Loader of PDFs, Office files and images as one Document per page; `PageImageBlobParser` lists their metadata.
 
     Pages are drawn only with `include_image=True`.
 
     Args:
-        source: a file, a folder, a Blob, or several of them. Of a folder, all PDFs and images in it and below are
-            loaded, sorted by name.
+        source: a file, a folder, a Blob, or several of them. Of a folder, all PDFs, Office files and images in it and
+            below are loaded, sorted by name.
         exclude: patterns of files in folders to leave out, such as "drafts/*".
         follow_symlinks: load folders behind symbolic links too; see `stores.find_documents`.
         metadata: the caller's own values, for every page; see `PageImageBlobParser`.

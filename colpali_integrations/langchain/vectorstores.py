@@ -364,7 +364,7 @@ class ColPaliVectorStore(VectorStore):
         progress: ProgressCallback | bool = False,
         stop: Event | None = None,
     ) -> list[str]:
-        """Store the pages of a PDF, or of all PDFs and images of a folder.
+        """Store the pages of a PDF or an Office file, or of all PDFs, Office files and images of a folder.
 
         Stored pages are not encoded again; a changed document is replaced. Pages are stored while others are encoded,
         so a repeated call continues an interrupted one.

@@ -30,7 +30,7 @@ __all__ = ["PdfPageReader"]
 
 
 class PdfPageReader(StrictComponent, BasePydanticReader):
-    """Reads PDFs, images and folders of these as one `ImageNode` per page; each frame of a TIFF is a page.
+    """Reads PDFs, Office files, images and folders as one `ImageNode` per page; each frame of a TIFF is a page.
 
     The node's text is the page's text layer, or "report.pdf, page 3" for a scan, because index building drops nodes
     without text, and the cache of an `IngestionPipeline` confuses them. Its metadata (JSON-safe) are those of

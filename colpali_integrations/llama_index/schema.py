@@ -48,7 +48,7 @@ from colpali_integrations.pages.identity import file_digest, page_hash, page_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import describes_page, page_number, picture_key, storage_fault
-from colpali_integrations.pages.pdf import PdfPage, is_pdf
+from colpali_integrations.pages.pdf import PdfPage, is_paged
 from colpali_integrations.pages.reference import draw_page, encode_png, has_content_hash, page_file
 from colpali_integrations.stores import Entry, Item
 from colpali_integrations.stores.limits import check_depth
@@ -150,7 +150,7 @@ class PageReference:
             return self
         path, number = page_file(self.metadata, access, known=self._known)
         found: dict[str, Any] = {"file_path": real_path(path), "content_hash": page_hash(file_digest(path), number)}
-        if is_pdf(path):
+        if is_paged(path):
             found["dpi"] = self.metadata.get("dpi") or DEFAULT_DPI
         return PageReference({**self.metadata, **found})
 
@@ -409,7 +409,7 @@ def _unchanged_type(path: str) -> str | None:
 
     None for any other file, also one that cannot be read: drawing it raises the error.
     """
-    if is_pdf(path):  # as in drawing
+    if is_paged(path):  # as in drawing
         return None
     try:
         with open_file(path) as file:
@@ -527,7 +527,7 @@ def page_node(
     id_ = node_id or str(uuid.uuid5(uuid.NAMESPACE_URL, f"{info.get('document_id', source)}#page={page}"))
     if "image_base64" in metadata:
         picture = {"image": metadata["image_base64"], "image_mimetype": metadata.get("image_mime_type", _PNG)}
-    elif "dpi" in info or is_pdf(source) or (page_number(info, "page_count") or 1) > 1:
+    elif "dpi" in info or is_paged(source) or (page_number(info, "page_count") or 1) > 1:
         picture = {"image_path": str(PageReference(info))}
     else:
         # LlamaIndex guesses the type itself, but not from "SCAN.PNG", and then sends the model "data:None;base64,...".

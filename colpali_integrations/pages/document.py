@@ -47,7 +47,8 @@ from colpali_integrations.pages.identity import (
 )
 from colpali_integrations.pages.images import ImagePages, image_name, load_image
 from colpali_integrations.pages.metadata import checked_metadata, picture_hash
-from colpali_integrations.pages.pdf import Pdf, is_pdf, open_named_pdf, page_numbers, whole_number
+from colpali_integrations.pages.office import is_office
+from colpali_integrations.pages.pdf import Pdf, is_paged, open_named_pdf, page_numbers, whole_number
 from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64
 
 __all__ = ["DEFAULT_DPI", "DocumentPage", "PagedDocument", "Source"]
@@ -56,7 +57,9 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
 
 
 class PagedDocument:
-    """An open PDF or image. Each frame of a TIFF is a page; any other image has one page. The file is opened once.
+    """An open PDF, Office file or image. Each frame of a TIFF is a page; any other image has one page.
+
+    The file is opened once. An Office file is converted to PDF, whose pages are its pages.
 
     Args:
         source: a path, the bytes, or a picture in memory.
@@ -121,13 +124,16 @@ class PagedDocument:
         self._drawn: tuple[int, Image.Image] | None = None
         self.missing_fonts: dict[int, tuple[str, ...]] = {}
         self.digest = ""
-        self.is_pdf = not isinstance(self.source, Image.Image) and is_pdf(self.path or self.source)
+        self.is_pdf = not isinstance(self.source, Image.Image) and is_paged(self.path or self.source)
         self.dpi = dpi if self.is_pdf else None
+        if not isinstance(self.source, Image.Image) and is_office(self.path or self.source):
+            self.digest = file_digest(self.path or self.source)  # its conversion takes seconds, in which it may change
         if isinstance(self.source, Image.Image):
             self.source = load_image(self.source, max_pixels=max_pixels, image_formats=image_formats)
             self.page_count = 1
         else:
             self.page_count = self._opened.page_count if self.is_pdf else self._opened_image.page_count
+            self._check_unchanged()
         self.digest = (
             pixel_digest(self.source) if isinstance(self.source, Image.Image) else file_digest(self.path or self.source)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -17,10 +17,11 @@ from colpali_integrations._forks import hold_during_forks
 from colpali_integrations._logs import package_logger
 from colpali_integrations._options import checked_number, shown
 from colpali_integrations._paths import user_path
-from colpali_integrations.errors import ColPaliError, ConfigurationError, PdfError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, OfficeError, PdfError
 from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.images import image_name, read_whole
 from colpali_integrations.pages.isolation import IsolatedReader, image_of
+from colpali_integrations.pages.office import is_office, office_pdf
 from colpali_integrations.pdfium.messages import PageText
 from colpali_integrations.pdfium.pixels import check_sides
 
@@ -29,6 +30,7 @@ __all__ = [
     "Pdf",
     "PdfPage",
     "checked_password",
+    "is_paged",
     "is_pdf",
     "missing_fonts_message",
     "open_named_pdf",
@@ -154,13 +156,15 @@ class Pdf(Protocol):
 def open_pdf(source: PdfSource, *, password: str | None = None, isolate: bool = True) -> Pdf:
     """Open a PDF.
 
+    An Office file is converted by LibreOffice first; see `docs/office.md`.
+
     Its pages are read in a worker process, with limits: opening the document, and reading and drawing each page, may
     take 30 s of processor time, 120 s in all and 1.5 GB of memory. A page beyond them, or one that crashes the process,
     raises a `PdfError`, and the next page is read by another process. Windows has the limit of 120 s alone, and macOS
     no limit of memory.
 
     Args:
-        source: a path, the bytes, or an open binary file (rewound first).
+        source: a path, the bytes, or an open binary file (rewound first), of a PDF or an Office file.
         password: for an encrypted document.
         isolate: False to read in this process without limits, for documents that you trust.
 
@@ -169,6 +173,7 @@ def open_pdf(source: PdfSource, *, password: str | None = None, isolate: bool = 
 
     Raises:
         PdfError: `source` is not a PDF, damaged, empty, or encrypted and the password is wrong or missing.
+        OfficeError: it is an Office file that cannot be converted, or LibreOffice is not installed.
         ConfigurationError: the worker process does not start, or `password` is no valid string.
 
     Example:
@@ -200,6 +205,11 @@ def is_pdf(source: str | os.PathLike[str] | bytes) -> bool:
             return b"%PDF-" in file.read(1024)
     except (OSError, ValueError):  # ValueError: a null byte in the path
         return False
+
+
+def is_paged(source: str | os.PathLike[str] | bytes) -> bool:
+    """Whether a document is a PDF, or an Office file, which becomes one: its pages are drawn at a resolution."""
+    return is_pdf(source) or is_office(source)
 
 
 def pdf_pages(
@@ -446,6 +456,20 @@ class _OpenPdf:
         )
 
 
+class _ConvertedReader:
+    """A reader of the PDF of an Office file, with the notes of slides and the names of sheets."""
+
+    def __init__(self, reader: _Reader, texts: Mapping[int, str]) -> None:
+        self._reader, self._texts = reader, texts
+        self.page_count = reader.page_count
+        self.size, self.label, self.draw, self.close = reader.size, reader.label, reader.draw, reader.close
+
+    def text(self, number: int) -> PageText:
+        read = self._reader.text(number)
+        further = self._texts.get(number, "")
+        return read._replace(text="\n".join(filter(None, [read.text, further])))
+
+
 class _LockedReader:
     """A reader in this process, where one thread at a time may call pdfium."""
 
@@ -482,13 +506,22 @@ class _LockedReader:
 def _reader(source: Any, name: str, password: str | None, isolate: bool) -> _Reader:
     content, password = _checked(source, name), checked_password(password)
     try:
-        return IsolatedReader(content, password) if isolate else _LockedReader(content, password)
+        if not is_pdf(content) and is_office(content):
+            found = office_pdf(content)
+            return _ConvertedReader(_read_by(found.path, None, isolate), found.texts)
+        return _read_by(content, password, isolate)
     except ConfigurationError:
         raise
+    except OfficeError as error:
+        raise OfficeError(f"{name} {error}") from error
     except Exception as error:
         reason = _reason(error)
         is_sentence = reason.startswith(("is ", "has "))
         raise PdfError(f"{name} {reason}" if is_sentence else f"{name} cannot be opened: {reason}") from error
+
+
+def _read_by(content: Path | bytes, password: str | None, isolate: bool) -> _Reader:
+    return IsolatedReader(content, password) if isolate else _LockedReader(content, password)
 
 
 def _checked(source: Any, name: str) -> Path | bytes:

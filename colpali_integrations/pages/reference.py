@@ -23,8 +23,8 @@ from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import file_digest, page_hash, page_name, pixel_digest
 from colpali_integrations.pages.images import ImagePages, load_image
 from colpali_integrations.pages.kept import open_or_kept
-from colpali_integrations.pages.metadata import has_own_picture
-from colpali_integrations.pages.pdf import is_pdf
+from colpali_integrations.pages.metadata import has_own_picture, page_number
+from colpali_integrations.pages.pdf import is_paged, is_pdf
 
 __all__ = [
     "DEFAULT_DPI",
@@ -116,12 +116,23 @@ def draw_page(
 
 def _drawn(metadata: Mapping[str, Any], access: PageAccess, dpi: float | None, known: bool) -> Image.Image:
     path, number = page_file(metadata, access, known=known)
-    if not is_pdf(path):
+    if not is_paged(path):
         if number == 1 and "page_count" not in metadata:
             return load_image(path, **access.limits.options)  # one image, of which further frames are logged
         return ImagePages(path, access.limits, path).draw(number)
     with open_or_kept(path, password=access.password, isolate=access.isolate) as pdf:
+        _check_count(path, number, metadata, pdf.page_count)
         return pdf.render(number, dpi or metadata.get("dpi") or DEFAULT_DPI)
+
+
+def _check_count(path: str, number: int, metadata: Mapping[str, Any], count: int) -> None:
+    """Refuse an Office file that another LibreOffice converts to other pages than those that were indexed."""
+    indexed = page_number(metadata, "page_count")
+    if indexed not in (None, count) and not is_pdf(path):
+        raise InputError(
+            f"{page_name(path, number)} is not shown: LibreOffice makes {count} pages of it now, and made {indexed} "
+            "when it was indexed. Index it again with force=True (--force)"
+        )
 
 
 def page_file(
@@ -205,7 +216,7 @@ def _check_content(path: str, number: int, content_hash: object, limits: ImageLi
     if not isinstance(content_hash, str) or not _HASH.fullmatch(content_hash):
         return
     unchanged = page_hash(file_digest(path), number).startswith(content_hash)
-    if not unchanged and number == 1 and not is_pdf(path):  # it may have been indexed as a picture in memory
+    if not unchanged and number == 1 and not is_paged(path):  # it may have been indexed as a picture in memory
         picture = ImagePages(path, limits, path).draw(1)
         unchanged = page_hash(pixel_digest(picture), 1).startswith(content_hash)
     if not unchanged:

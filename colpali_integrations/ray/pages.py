@@ -53,7 +53,7 @@ def draw_pages(
     known: Mapping[str, str] | None = None,
     metadata: Sequence[str] = (),
 ) -> Any:
-    """Turn a dataset of files into one of pages: PDFs are drawn, images are read, frames of a TIFF one by one.
+    """Turn a dataset of files into one of pages: PDFs and Office files are drawn, images are read by frame.
 
     A page is identified as everywhere in this package: by its document and its number. A document is its path, or its
     content where it has no path, together with the values of the `metadata` columns. The real path counts for a file

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from colpali_integrations.errors import ImageError, InputError, StoreError
 from colpali_integrations.pages.formats import image_suffixes
+from colpali_integrations.pages.office import UPLOADED_SUFFIXES
 from colpali_integrations.server.checking import check, parsed
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.jobs import source_of
@@ -137,7 +138,7 @@ def _page_count(path: Path, name: str, document_id: str, metadata: Mapping[str, 
     except InputError as error:  # the path on the server is not the caller's business
         message = str(error).replace(str(path), name)
         if isinstance(error, ImageError) and not path.suffix:  # see `_suffix`: the name is of another type
-            message += "; PDFs and images are accepted"
+            message += "; PDFs, Office files and images are accepted"
         raise RequestError(400, message, "unreadable") from error
 
 
@@ -155,7 +156,8 @@ def file_name(given: str) -> str:
 def _suffix(name: str, service: Service) -> str:
     """The suffix of a file's name, if it is one of documents: the formats that have no other mark need it."""
     suffix = PurePosixPath(name).suffix.lower()
-    return suffix if suffix in {".pdf", *image_suffixes(service.model.image_limits.image_formats)} else ""
+    formats = service.model.image_limits.image_formats
+    return suffix if suffix in {".pdf", *UPLOADED_SUFFIXES, *image_suffixes(formats)} else ""
 
 
 def _metadata(text: object) -> dict[str, Any]:

@@ -166,7 +166,9 @@ MULTI_VECTOR: Schema = _object(
 UPLOAD: Schema = {
     **_object(
         ("file",),
-        file={"type": "string", "contentMediaType": "application/octet-stream", "description": "A PDF or an image."},
+        file=_described(
+            {"type": "string", "contentMediaType": "application/octet-stream"}, "A PDF, Office file or image."
+        ),
         metadata=_described({"type": "string"}, 'A JSON object, for filters: {"year": 2024}.'),
         document_id=_described({"type": "string"}, "Of an uploaded document, which the file replaces."),
     ),

@@ -14,6 +14,7 @@ from colpali_integrations._paths import user_path
 from colpali_integrations.errors import InputError
 from colpali_integrations.pages.formats import ImageLimits, image_suffixes
 from colpali_integrations.pages.identity import real_path
+from colpali_integrations.pages.office import OFFICE_SUFFIXES
 
 __all__ = ["FoundDocuments", "Paths", "find_documents", "several_paths"]
 
@@ -26,7 +27,8 @@ class FoundDocuments(list[Path]):
 
     Attributes:
         passed_over: number by reason: `other_suffix`, `hidden` (a file, or a folder with all in it), `excluded`,
-            `linked_folder` (behind a symbolic link), `unreadable_folder`, and `not_a_file` (a device, a pipe, a broken
+            `lock_file` (of an Office program, such as "~$report.docx"), `linked_folder` (behind a symbolic link),
+            `unreadable_folder`, and `not_a_file` (a device, a pipe, a broken
             link).
         examples: by reason the first few paths that were passed over.
         several: whether there may be more than one: there is, or a folder was searched.
@@ -61,10 +63,10 @@ class FoundDocuments(list[Path]):
 def find_documents(
     paths: Paths, *, exclude: Iterable[str] = (), follow_symlinks: bool = False, image_formats: Iterable[str] = ()
 ) -> FoundDocuments:
-    """List the PDFs and images among `paths`, which may be files and folders, each file once.
+    """List the PDFs, Office files and images among `paths`, which may be files and folders, each file once.
 
-    In folders, hidden files and folders are passed over, as are files whose suffix is neither of a PDF nor of an image,
-    and folders behind symbolic links.
+    In folders, hidden files and folders are passed over, as are files with another suffix than those of PDFs, Office
+    files and images, the files by which Office programs lock a document, and folders behind symbolic links.
 
     Args:
         paths: one or several files and folders; `~` is the home folder. A folder that is named here may be a link.
@@ -88,7 +90,7 @@ def find_documents(
     """
     folders: dict[str, Path] = {}  # by their real paths: each is searched once as a root
     patterns = [exclude] if isinstance(exclude, str) else list(checked_several(exclude, "patterns, exclude=[...]"))
-    suffixes = {".pdf", *image_suffixes(ImageLimits(image_formats=image_formats).image_formats)}
+    suffixes = {".pdf", *OFFICE_SUFFIXES, *image_suffixes(ImageLimits(image_formats=image_formats).image_formats)}
     search = _Search(suffixes, patterns, follow_symlinks)
     files: dict[str, Path] = {}
     for name in several_paths(paths):
@@ -205,6 +207,8 @@ class _Search:
             return "not_a_file"
         if os.path.splitext(entry.name)[1].lower() not in self._suffixes:  # noqa: PTH122 - thousands of names
             return "other_suffix"
+        if entry.name.startswith("~$"):
+            return "lock_file"
         below = os.path.relpath(entry.path, root)
         is_excluded = any(fnmatch(below, one) or fnmatch(entry.name, one) for one in self._exclude)
         return "excluded" if is_excluded else None
