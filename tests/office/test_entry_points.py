@@ -35,7 +35,7 @@ def test_pages_are_those_of_the_office_file(deck: Path, coltiny: ColPali) -> Non
         report = index_documents(deck, model=coltiny, store=store)
         assert (report.added, report.failures) == (2, [])
         assert index_documents(deck, model=coltiny, store=store).present == 2
-        [hit] = store.search("low tide at six", k=1)
+        [hit] = store.search("low tide at six", k=1, hybrid=True)
         assert hit.entry.metadata["file_path"] == str(deck)
         assert (hit.entry.metadata["file_name"], hit.entry.metadata["page"], hit.entry.metadata["dpi"]) == ("deck.pptx", 2, 150.0)
         assert "low tide at six" in hit.entry.text, "the notes of the slide"
