@@ -98,7 +98,7 @@ def _leave_network(libc: Any) -> bool:
     user, group = os.getuid(), os.getgid()
     if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC) != 0:
         return False
-    with suppress(OSError):  # without these, files belong to nobody, and are read all the same
+    with suppress(OSError):  # without these, files have no known owner, and are read all the same
         for name, value in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
                 file.write(value)

@@ -136,8 +136,8 @@ def _answer(reply: bytes) -> dict[str, str]:
     try:
         answer = json.loads(reply)
         error, texts = answer.get("error"), answer.get("texts")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise OfficeError("breaks the process that converts Office files") from error
+    except (ValueError, AttributeError, RecursionError) as damaged:
+        raise OfficeError("breaks the process that converts Office files") from damaged
     if isinstance(error, str):
         raise OfficeError(error)
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):

@@ -91,7 +91,7 @@ def _run(job: dict[str, Any], work: Path, place: Path, document: Cleaned, progra
         "required": document.format.suffix in BINARY,
     }
     deadline = time.monotonic() + job["seconds"]
-    code = _RESTARTS[0]
+    code: int | None = _RESTARTS[0]
     for _ in range(_MOST_STARTS):
         if code in _RESTARTS:
             code = program.run(confined, deadline)

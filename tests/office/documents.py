@@ -254,7 +254,7 @@ def pptx(*slides: Slide, **parts: str | bytes) -> bytes:
     )
 
 
-def _odf(kind: str, body: str, styles: str = "", **parts: str | bytes) -> bytes:
+def _odf(kind: str, body: str, styles: str, **parts: str | bytes) -> bytes:
     media = f"application/vnd.oasis.opendocument.{kind}"
     manifest = (
         f'{_HEAD}<manifest:manifest xmlns:manifest="{ODF}:manifest:1.0" manifest:version="1.3">'
@@ -272,11 +272,11 @@ def _odf(kind: str, body: str, styles: str = "", **parts: str | bytes) -> bytes:
 
 
 def odt(body: str, **parts: str | bytes) -> bytes:
-    return _odf("text", body, **parts)
+    return _odf("text", body, "", **parts)
 
 
 def ods(body: str, **parts: str | bytes) -> bytes:
-    return _odf("spreadsheet", body, **parts)
+    return _odf("spreadsheet", body, "", **parts)
 
 
 def odp(body: str, styles: str = "", **parts: str | bytes) -> bytes:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 import pytest
@@ -23,7 +24,10 @@ from tests.office.conftest import SECRET, Listener
 from tests.office.documents import Canaries, Slide, docx, paragraph, pptx, shape
 
 DOCUMENT = docx(paragraph("tides"))
-FakeSoffice = Callable[[str], Path]
+class FakeSoffice(Protocol):
+    """Puts a script in LibreOffice's place."""
+
+    def __call__(self, script: str = ...) -> Path: ...
 
 
 def processes(mark: str) -> list[str]:
