@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pypdfium2
 import pytest
@@ -15,6 +16,12 @@ from PIL import Image
 from tests.office.documents import Canaries, cell, row, xlsx
 
 SECRET = "gibraltar"
+
+
+class FakeSoffice(Protocol):
+    """Puts a script of a shell in LibreOffice's place, in which $out is the folder of the result."""
+
+    def __call__(self, script: str = ...) -> Path: ...
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +41,8 @@ def soffice() -> str:
 
 
 @pytest.fixture
-def fake_soffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """A function that puts a script of a shell in LibreOffice's place; $out is the folder of the result."""
+def fake_soffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSoffice:
+    """LibreOffice's place; without a script, the result is a PDF of two pages."""
     folder = tmp_path / "office"
     (folder / "program").mkdir(parents=True)
     pdf = pypdfium2.PdfDocument.new()

@@ -125,6 +125,36 @@ def test_each_defence_holds_alone(soffice: str, documents: Documents, listener: 
     assert leaks(control).keys() >= FOLLOWED, leaks(control)
 
 
+@pytest.mark.slow  # it starts LibreOffice 25 times
+@pytest.mark.skipif(sys.platform != "linux", reason="the confinement is Linux's")
+def test_confinement_alone_holds_for_the_binary_formats(
+    soffice: str, documents: Documents, canaries: Canaries, listener: Listener, tmp_path: Path
+) -> None:
+    control: dict[str, set[str]] = {}
+    for suffix, filter_name, names in (
+        (".doc", "MS Word 97", ("docx-picture-url", "docx-picture-file", "docx-link")),
+        (".xls", "MS Excel 97", ("xlsx-indirect", "xlsx-external", "ods-external")),
+        (".ppt", "MS PowerPoint 97", ("pptx-picture", "pptx-picture-file", "odp-picture-file")),
+    ):
+        # Made while the canaries are not in their place, documents hold references alone.
+        folder, away = canaries.text.parent, tmp_path / "away"
+        folder.rename(away)
+        group = {name: (suffix, saved_as(soffice, documents[name], f"{suffix[1:]}:{filter_name}")) for name in names}
+        away.rename(folder)
+        control |= convert(soffice, group, listener, settings=False, confined=False)
+        assert leaks(convert(soffice, group, listener, settings=True, confined=True)) == {}
+    assert leaks(control).keys() >= {"docx-picture-file", "xlsx-indirect", "pptx-picture-file"}, leaks(control)
+
+
+def saved_as(soffice: str, document: tuple[str, bytes], kind: str) -> bytes:
+    with work_folder() as work:
+        source = work / "in" / f"document{document[0]}"
+        source.write_bytes(document[1])
+        command = [soffice, f"-env:UserInstallation={(work / 'profile').as_uri()}", "--headless", "--convert-to", kind]
+        subprocess.run([*command, "--outdir", work / "out", source], capture_output=True, timeout=120, check=True)
+        return next((work / "out").iterdir()).read_bytes()
+
+
 def test_all_defences_together(soffice: str, documents: Documents, listener: Listener) -> None:
     for name in ("docx-picture-url", "odt-picture-file", "html-picture"):
         suffix, content = documents[name]

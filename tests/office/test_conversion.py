@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 from uuid import uuid4
 
 import pytest
@@ -20,14 +19,10 @@ from colpali_integrations.errors import ConfigurationError, OfficeError
 from colpali_integrations.office.conversion import converted
 from colpali_integrations.office.kept import KeptPdfs
 from colpali_integrations.office.limits import OfficeLimits
-from tests.office.conftest import SECRET, Listener
+from tests.office.conftest import SECRET, FakeSoffice, Listener
 from tests.office.documents import Canaries, Slide, docx, paragraph, pptx, shape
 
 DOCUMENT = docx(paragraph("tides"))
-class FakeSoffice(Protocol):
-    """Puts a script in LibreOffice's place."""
-
-    def __call__(self, script: str = ...) -> Path: ...
 
 
 def processes(mark: str) -> list[str]:

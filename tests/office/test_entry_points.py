@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from colpali_integrations import ColPali, MultiVectorStore, index_documents, pdf_pages
 from colpali_integrations.cli.app import app
 from colpali_integrations.errors import InputError, OfficeError
 from colpali_integrations.langchain import PdfPageLoader
-from colpali_integrations.llama_index import PdfPageReader
+from colpali_integrations.llama_index import PdfPageReader, image_blocks
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.reference import page_image
 from colpali_integrations.stores import find_documents
+from tests.office.conftest import FakeSoffice
 from tests.office.documents import Slide, docx, paragraph, pptx, shape
 
 DECK = pptx(Slide(shape("a")), Slide(shape("b"), "low tide at six"))
 
 
 @pytest.fixture
-def deck(tmp_path: Path, fake_soffice: Callable[[], Path]) -> Path:
+def deck(tmp_path: Path, fake_soffice: FakeSoffice) -> Path:
     fake_soffice()
     path = tmp_path / "deck.pptx"
     path.write_bytes(DECK)
@@ -37,7 +38,11 @@ def test_pages_are_those_of_the_office_file(deck: Path, coltiny: ColPali) -> Non
         assert index_documents(deck, model=coltiny, store=store).present == 2
         [hit] = store.search("low tide at six", k=1, hybrid=True)
         assert hit.entry.metadata["file_path"] == str(deck)
-        assert (hit.entry.metadata["file_name"], hit.entry.metadata["page"], hit.entry.metadata["dpi"]) == ("deck.pptx", 2, 150.0)
+        assert (hit.entry.metadata["file_name"], hit.entry.metadata["page"], hit.entry.metadata["dpi"]) == (
+            "deck.pptx",
+            2,
+            150.0,
+        )
         assert "low tide at six" in hit.entry.text, "the notes of the slide"
         assert page_image(hit.entry.metadata).size == (625, 417)
         deck.write_bytes(docx(paragraph("other")))
@@ -51,7 +56,8 @@ def test_adapters_and_bytes(deck: Path) -> None:
     assert "low tide" in documents[1].page_content
     nodes = PdfPageReader().load_data(deck)
     assert nodes[1].metadata["file_name"] == "deck.pptx"
-    assert node_image(nodes[1]).size == (625, 417)
+    [block] = image_blocks([nodes[1]])
+    assert Image.open(block.resolve_image()).size == (625, 417)
     assert [page.name for page in pdf_pages(deck)] == [f"{deck}, page 1", f"{deck}, page 2"]
     with PagedDocument(DECK, name="mail/deck") as document:
         assert document.page_count == 2

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.office.conftest import cache, fake_soffice  # noqa: F401 - fixtures
+from tests.office.conftest import FakeSoffice, cache, fake_soffice  # noqa: F401 - fixtures
 from tests.office.documents import Slide, pptx, shape
 from tests.server.conftest import Start
 from tests.server.test_documents import ended, send
@@ -14,7 +13,7 @@ from tests.server.test_documents import ended, send
 def test_an_uploaded_office_file_is_stored_and_shown(
     start: Start,
     tmp_path: Path,
-    fake_soffice: Callable[[], Path],  # noqa: F811
+    fake_soffice: FakeSoffice,  # noqa: F811
 ) -> None:
     fake_soffice()
     server = start()
