@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import pypdfium2
 import pytest
 from PIL import Image
 
+from colpali_integrations.office import confine
 from tests.office.documents import Canaries, cell, row, xlsx
 
 SECRET = "gibraltar"
@@ -60,6 +64,16 @@ def fake_soffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSoffice
         return program
 
     return put
+
+
+@pytest.fixture(scope="session")
+def confinement() -> None:
+    """Skip a test where the system cannot keep a program from files."""
+    job = {"command": ["/bin/true"], "readable": [], "writable": [], "sockets": [], "required": True}
+    job |= {"cpu_seconds": 10, "memory": 2**33, "file_bytes": 2**20}
+    command = [sys.executable, "-I", "-S", confine.__file__, json.dumps(job)]
+    if sys.platform != "linux" or subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("this system has no Landlock")
 
 
 class Listener:

@@ -112,7 +112,7 @@ def documents(canaries: Canaries) -> Documents:
 
 
 @pytest.mark.slow  # it starts LibreOffice 24 times
-@pytest.mark.skipif(sys.platform != "linux", reason="the confinement is Linux's")
+@pytest.mark.usefixtures("confinement")
 def test_each_defence_holds_alone(soffice: str, documents: Documents, listener: Listener) -> None:
     control: dict[str, set[str]] = {}
     for group in by_format(documents):
@@ -126,7 +126,7 @@ def test_each_defence_holds_alone(soffice: str, documents: Documents, listener: 
 
 
 @pytest.mark.slow  # it starts LibreOffice 25 times
-@pytest.mark.skipif(sys.platform != "linux", reason="the confinement is Linux's")
+@pytest.mark.usefixtures("confinement")
 def test_confinement_alone_holds_for_the_binary_formats(
     soffice: str, documents: Documents, canaries: Canaries, listener: Listener, tmp_path: Path
 ) -> None:

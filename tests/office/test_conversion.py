@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -16,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from colpali_integrations.errors import ConfigurationError, OfficeError
+from colpali_integrations.office import confine
 from colpali_integrations.office.conversion import converted
 from colpali_integrations.office.kept import KeptPdfs
 from colpali_integrations.office.limits import OfficeLimits
@@ -130,7 +132,7 @@ def test_a_result_that_is_no_pdf_is_not_read(fake_soffice: FakeSoffice, link: st
         converted(DOCUMENT, ".docx")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the confinement is Linux's")
+@pytest.mark.usefixtures("confinement")
 def test_the_program_reads_no_other_file_and_reaches_no_network(
     fake_soffice: FakeSoffice, canaries: Canaries, listener: Listener, tmp_path: Path
 ) -> None:
@@ -160,8 +162,37 @@ def test_the_program_reads_no_other_file_and_reaches_no_network(
     assert {"file", "passwd", "written", "variable"} <= set((out / "leaks").read_text().split()), "it could, without"
 
 
+WITHOUT_NAMESPACES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import confine
+confine._leave_network = lambda libc: False
+confine.main(sys.argv[2])
+"""
+
+
+@pytest.mark.usefixtures("confinement")
+def test_without_namespaces_landlock_closes_the_network(listener: Listener) -> None:
+    folder = Path(confine.__file__).parent
+    port = listener.url.rpartition(":")[2]
+    connect = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 7):
+        pytest.skip("Landlock knows the network from Linux 6.7 on")
+    command = ["/usr/bin/python3", "-I", "-c", connect]
+    job = {"command": command, "readable": [], "writable": [], "sockets": [], "required": True}
+    job |= {"cpu_seconds": 10, "memory": 2**33, "file_bytes": 2**20}
+    if not Path(command[0]).exists():
+        pytest.skip("the system has no Python in /usr")
+    arguments = [sys.executable, "-I", "-S", "-c", WITHOUT_NAMESPACES, str(folder), json.dumps(job)]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=False)
+    assert "PermissionError" in ended.stderr
+    assert listener.connections == 0
+    assert subprocess.run(command, timeout=20, check=False).returncode == 0
+    assert listener.connections == 1, "it could, without"
+
+
 CALLER = """
-import sys, time
+import sys
 from pathlib import Path
 from colpali_integrations.office.conversion import converted
 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def test_adapters_and_bytes(deck: Path) -> None:
     nodes = PdfPageReader().load_data(deck)
     assert nodes[1].metadata["file_name"] == "deck.pptx"
     [block] = image_blocks([nodes[1]])
-    assert Image.open(block.resolve_image()).size == (625, 417)
+    assert Image.open(io.BytesIO(block.resolve_image().read())).size == (625, 417)
     assert [page.name for page in pdf_pages(deck)] == [f"{deck}, page 1", f"{deck}, page 2"]
     with PagedDocument(DECK, name="mail/deck") as document:
         assert document.page_count == 2
