@@ -203,8 +203,10 @@ def test_rerankers_pictures_and_stores_keep_to_the_folders(private: Path, tmp_pa
         assert door(private.parent) == 1
         with pytest.raises(InputError, match=r"is in none of the folders of roots="):
             door([other])
-    assert PageImagePostprocessor(roots=other).to_dict()["roots"] == [str(other)]
-    for kind in (ColPaliRerank, PageImagePostprocessor, ColPaliReranker):
+    folder: Any = other  # a path, or one folder, becomes a list of strings
+    assert PageImagePostprocessor(roots=folder).to_dict()["roots"] == [str(other)]
+    kinds: tuple[Any, ...] = (ColPaliRerank, PageImagePostprocessor, ColPaliReranker)
+    for kind in kinds:
         with pytest.raises(ValueError, match="roots must be folders"):
             kind(roots=5)
 
