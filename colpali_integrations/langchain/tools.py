@@ -253,8 +253,8 @@ class PageSearchTool(BaseTool):
         answers = list(takewhile(lambda message: isinstance(message, ToolMessage), reversed(messages)))
         ours = [one for one in reversed(answers) if one.name == self.name]
         artifacts = [one.artifact for one in ours if isinstance(one, ToolMessage) and isinstance(one.artifact, list)]
-        documents = [one for artifact in artifacts for one in artifact if isinstance(one, Document)]
-        return list({document.id or id(document): document for document in documents}.values())
+        documents = [_document(one) for artifact in artifacts for one in artifact]
+        return list({one.id or id(one): one for one in documents if one is not None}.values())
 
 
 _OPTIONS = (
@@ -282,6 +282,13 @@ def _retriever(
             f"got {type(retriever).__name__}"
         )
     return ColPaliRetriever(vectorstore=open_vectorstore(retriever))
+
+
+def _document(found: object) -> Document | None:
+    """A Document of an artifact, which is a dict once LangGraph has read the message from a checkpoint."""
+    if isinstance(found, Mapping) and found.keys() >= {"page_content", "metadata"}:
+        return Document(found["page_content"], id=found.get("id"), metadata=found["metadata"])
+    return found if isinstance(found, Document) else None
 
 
 def _found_pages(documents: Iterable[Document]) -> list[FoundPage]:

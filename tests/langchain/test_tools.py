@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -350,6 +351,23 @@ def test_a_graph_shows_pages_by_a_node(store: ColPaliVectorStore) -> None:
     _, found, failed, shown = result["messages"]
     assert (found.status, failed.status) == ("success", "error")
     assert len(pictures(shown.content)) == 1
+
+
+def test_pages_are_shown_after_a_checkpoint(store: ColPaliVectorStore) -> None:
+    serde = pytest.importorskip("langgraph.checkpoint.serde.jsonplus").JsonPlusSerializer()
+    tool = PageSearchTool(store, images="user", k=1)
+    messages = conversation(tool)
+    read = serde.loads_typed(serde.dumps_typed(messages))
+    assert tool.show_pages({"messages": read}) == tool.show_pages({"messages": messages}) is not None
+
+
+def test_a_tool_can_be_pickled(tmp_path: Path, report: Path) -> None:
+    with ColPaliVectorStore(path=tmp_path / "index") as store:
+        store.add_pdf(report)
+        tool = PageSearchTool(store, k=1, filter={"page": 1}, budget=9_000, images=False)
+        again = pickle.loads(pickle.dumps(tool))
+        assert answer(again, "invoice").content == answer(tool, "invoice").content == "report.pdf, page 1"
+        again.retriever.vectorstore.close()
 
 
 def test_an_image_file_is_a_page(tmp_path: Path) -> None:
