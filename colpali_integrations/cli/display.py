@@ -423,6 +423,7 @@ def serving(url: str, store: Path, pages: int, *, needs_key: bool) -> None:
     """Print where a server answers, and a request to try."""
     key = ' -H "Authorization: Bearer $COLPALI_API_KEY"' if needs_key else ""
     note(f"Serving {store} ({number(pages, 'page')}) at {url}; Ctrl-C stops it.")
+    note(f"Open {url} in a browser to search, and to add and delete documents.")
     note(f"Add: curl {url}/v1/documents{key} -F file=@report.pdf")
     note(f"""Ask: curl {url}/v1/search{key} -H 'Content-Type: application/json' -d '{{"query": "your question"}}'""")
     if not needs_key:

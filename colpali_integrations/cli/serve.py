@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
@@ -11,8 +13,11 @@ from colpali_integrations.cli import display
 from colpali_integrations.cli.common import NAME, open_encoder
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import DebugOption, IndexModelOption, RootOption, StoreOption, given_path
-from colpali_integrations.errors import MissingExtraError
+from colpali_integrations.errors import ConfigurationError, MissingExtraError
 from colpali_integrations.stores import MultiVectorStore
+
+if TYPE_CHECKING:
+    from colpali_integrations.server.settings import Chat
 
 __all__ = ["serve"]
 
@@ -33,9 +38,20 @@ def serve(
         list[str] | None,
         Option(metavar="NAME", help="Another name of the server, such as that of a proxy. Repeatable."),
     ] = None,
+    answers: Annotated[
+        str | None,
+        Option(
+            metavar="CHAT_MODEL", help="Answer from found pages by a chat model of LangChain, such as openai:gpt-5."
+        ),
+    ] = None,
+    answers_url: Annotated[
+        str | None,
+        Option(metavar="URL", help="The server of CHAT_MODEL, if it is one that speaks OpenAI's API."),
+    ] = None,
+    open_: Annotated[bool, Option("--open", help="Open the search page in the browser.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Serve an index over HTTP: search, page pictures, embeddings, reranking and uploads.
+    """Serve an index over HTTP: a search page, page pictures, embeddings, reranking and uploads.
 
     [dim]Example:[/]  colpali-integrations serve --store my-index --root reports/
     """
@@ -45,13 +61,44 @@ def serve(
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "serve", "The server") from error
     settings = ServerSettings(
-        host=host, port=port, key=read_key(api_key_file), roots=root or (), allowed_hosts=allowed_host or ()
+        host=host,
+        port=port,
+        key=read_key(api_key_file),
+        roots=root or (),
+        allowed_hosts=allowed_host or (),
+        chat=_chat(answers, answers_url),
     )
     encoder = open_encoder(model, options, store)
     with encoder, MultiVectorStore.open(store, model=encoder) as opened:
 
         def ready(url: str) -> None:
             display.serving(url, store, len(opened), needs_key=settings.key is not None)
+            if open_:  # a browser in the terminal would keep the server waiting
+                threading.Thread(target=_open, args=[url], name="serve-browser", daemon=True).start()
 
         run(encoder, opened, store.resolve(), settings, ready)
     display.note(f"{NAME} has stopped.")
+
+
+def _chat(name: str | None, url: str | None) -> Chat | None:
+    """The chat model of --answers."""
+    if name is None:
+        if url is not None:
+            raise ConfigurationError("--answers-url needs --answers with the name of the model on that server")
+        return None
+    from colpali_integrations.langchain.chat import open_chat
+    from colpali_integrations.server.settings import Chat
+
+    return Chat(name if url is None else f"{name} at {url}", open_chat(name, url=url))
+
+
+def _open(url: str) -> None:
+    """Show the search page in the browser of the user."""
+    # The address of all interfaces is one to listen on, and not one to call.
+    url = url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
+    try:
+        opened = webbrowser.open(url)
+    except webbrowser.Error:
+        opened = False
+    if not opened:
+        display.note(f"No browser could be opened; open {url} in one.")

@@ -27,6 +27,7 @@ __all__ = [
     "draw_heatmap",
     "draw_regions",
     "heat_colours",
+    "heat_layer",
     "heat_limits",
     "heat_strength",
     "region_parts",
@@ -131,8 +132,29 @@ def draw_heatmap(
         >>> draw_heatmap(page, maps, "palettes").save("heat.png")
     """
     page = load_image(page_image).convert("RGBA")
-    strength = heat_strength(maps.on_page(word, size=page.size), limits or heat_limits([maps.of(word)]))
-    return Image.alpha_composite(page, Image.fromarray(heat_colours(strength))).convert("RGB")
+    return Image.alpha_composite(page, heat_layer(maps, word, size=page.size, limits=limits)).convert("RGB")
+
+
+def heat_layer(
+    maps: SimilarityMaps,
+    word: int | str | None = None,
+    *,
+    size: tuple[int, int],
+    limits: tuple[float, float] | None = None,
+) -> Image.Image:
+    """Draw a heatmap without its page: an RGBA image, which is transparent where nothing matches.
+
+    Args:
+        maps: as for `draw_heatmap`.
+        word: as for `draw_heatmap`.
+        size: width and height of the image, in pixels.
+        limits: as for `draw_heatmap`.
+
+    Raises:
+        InputError: the question does not have the word.
+    """
+    strength = heat_strength(maps.on_page(word, size=size), limits or heat_limits([maps.of(word)]))
+    return Image.fromarray(heat_colours(strength))
 
 
 def heat_limits(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:

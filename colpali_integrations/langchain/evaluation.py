@@ -17,6 +17,7 @@ from colpali_integrations.evaluation.drafting import draft
 from colpali_integrations.evaluation.metrics import METRICS
 from colpali_integrations.evaluation.targets import OnError
 from colpali_integrations.evaluation.vectors import Pictures
+from colpali_integrations.langchain.chat import chat_model as open_model
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
@@ -71,7 +72,7 @@ def draft_questions(
         >>> question.text, question.metadata
         ('Which palettes have two ends?', {'draft': True})
     """
-    model = _chat_model(chat_model) if isinstance(chat_model, str) else chat_model
+    model = open_model(chat_model) if isinstance(chat_model, str) else chat_model
 
     def ask(prompt: str, picture: Image.Image) -> str:
         image = create_image_block(base64=encode_base64(picture), mime_type="image/png")
@@ -81,23 +82,6 @@ def draft_questions(
     access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
     drawing = Pictures(access=access)
     return draft(source, ask, count=count, per_page=per_page, where=where, seed=seed, pictures=drawing)
-
-
-def _chat_model(name: str) -> BaseChatModel:
-    try:
-        from langchain.chat_models import init_chat_model  # type: ignore[import-not-found, unused-ignore]
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "langchain":
-            raise
-        raise InputError(
-            f"the chat model {name!r} is a name for LangChain's init_chat_model, which needs the package langchain and "
-            "that of the provider. Run: pip install langchain langchain-openai (or another provider's package)"
-        ) from error
-    try:
-        model: BaseChatModel = init_chat_model(name)
-    except Exception as error:  # of any provider, such as that there is no key
-        raise InputError(f"the chat model {name!r} cannot be opened: {error}") from error
-    return model
 
 
 def page_examples(

@@ -1,4 +1,4 @@
-"""Who may call the server: the names of the host, the origin of browsers, and the API key.
+"""Who may call the server: the names of the host, the origin of browsers, and the API key or a session of the page.
 
 Without a key the server listens on loopback. Pages of the web in the user's browser can still reach it there, by
 requests to 127.0.0.1 and by names that resolve to it (DNS rebinding). So a request must name the host by an address, by
@@ -12,15 +12,19 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from colpali_integrations.server.errors import RequestError, answer
+from colpali_integrations.server.sessions import COOKIE, Sessions
 from colpali_integrations.server.settings import ApiKey, ServerSettings
 
 __all__ = ["OPEN", "Access"]
 
-OPEN = frozenset({"/healthz"})
-"""Addresses that need no key."""
+OPEN = frozenset({"/healthz", "/", "/session"})
+"""Addresses that need no key; so do the files of the search page, which hold no data."""
+_PAGE_FILES = "/page/"
+_READING = ("GET", "HEAD")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
@@ -30,27 +34,35 @@ class Access:
     Args:
         app: that gets the other requests.
         settings: with the key and the allowed names.
+        sessions: of browsers that are signed in; a session counts as the key.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
-        self._app, self._key = app, settings.key
+    def __init__(self, app: ASGIApp, settings: ServerSettings, sessions: Sessions) -> None:
+        self._app, self._key, self._sessions = app, settings.key, sessions
         self._hosts = {name.lower() for name in ("localhost", settings.host, *settings.allowed_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or answer that it is refused."""
         if scope["type"] == "http":
             try:
-                self._check(scope["path"], Headers(scope=scope))
+                self._check(scope["path"], HTTPConnection(scope), reads=scope["method"] in _READING)
             except RequestError as error:
                 await answer(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _check(self, path: str, request: HTTPConnection, *, reads: bool) -> None:
+        headers = request.headers
         check_host(headers.getlist("host"), self._hosts)
-        check_origin(headers)
-        if path not in OPEN and self._key is not None:
+        # A link of another page may open the search page: it has no data, and no page may frame it.
+        if not (path == "/" and reads and headers.get("sec-fetch-mode") == "navigate"):
+            check_origin(headers)
+        if path in OPEN or path.startswith(_PAGE_FILES) or self._key is None:
+            return
+        if "authorization" in headers or not self._sessions.has(request.cookies.get(COOKIE)):
             check_key(headers.getlist("authorization"), self._key)
+        elif not reads and "origin" not in headers:
+            raise RequestError(403, "a session of the search page changes things only from that page", "no_origin")
 
 
 def check_host(given: Sequence[str], names: set[str]) -> None:

@@ -37,7 +37,7 @@ def create_app(service: Service) -> Starlette:
     settings = service.settings
     middleware = [
         Middleware(Measured, metrics=service.metrics),
-        Middleware(Access, settings=settings),
+        Middleware(Access, settings=settings, sessions=service.sessions),
         Middleware(Limited, max_upload_bytes=settings.max_upload_bytes),
     ]
     return Starlette(

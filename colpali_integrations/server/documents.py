@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -29,6 +30,7 @@ __all__ = ["delete", "job", "jobs", "listed", "upload"]
 
 _MOST_JOBS = 100
 _LONGEST_NAME = 200
+_TAGS = re.compile("#[0-9a-f]{16}$")  # of metadata, behind a path; see `pages.identity.document_id`
 
 
 async def upload(request: Request, service: Service) -> Response:
@@ -50,9 +52,18 @@ async def upload(request: Request, service: Service) -> Response:
 
 
 async def listed(request: Request, service: Service) -> Response:
-    """The documents of the store, with their numbers of pages."""
+    """The documents of the store, with their names and numbers of pages."""
     counts = await service.documents.run(partial(service.current.use, lambda store: store.documents()))
-    documents = [{"document_id": document, "pages": pages} for document, pages in sorted(counts.items())]
+    names = await service.documents.run(service.jobs.uploads.names)
+    documents = [
+        {
+            "document_id": document,
+            "name": names.get(document) or file_name(_TAGS.sub("", document)),
+            "uploaded": document in names,
+            "pages": pages,
+        }
+        for document, pages in sorted(counts.items())
+    ]
     return JSONResponse({"documents": documents})
 
 

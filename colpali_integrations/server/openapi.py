@@ -9,12 +9,13 @@ from colpali_integrations._version import __version__
 from colpali_integrations.server import schemas
 from colpali_integrations.server.access import OPEN
 from colpali_integrations.server.checking import Schema
-from colpali_integrations.server.search import LARGEST_DPI, SMALLEST_DPI
+from colpali_integrations.server.pictures import FORMATS, LARGEST_DPI, LARGEST_WIDTH, SMALLEST_DPI, SMALLEST_WIDTH
 
 __all__ = ["described"]
 
 _BODIES: Mapping[str, tuple[str, Schema]] = {
     "/v1/search": ("application/json", schemas.SEARCH),
+    "/v1/answers": ("application/json", schemas.ANSWER),
     "/v1/embeddings": ("application/json", schemas.EMBEDDINGS),
     "/v1/multi-vector": ("application/json", schemas.MULTI_VECTOR),
     "/pooling": ("application/json", schemas.POOLING),
@@ -24,6 +25,13 @@ _BODIES: Mapping[str, tuple[str, Schema]] = {
     "/v1/documents": ("multipart/form-data", schemas.UPLOAD),
 }
 _BOX = r"(0(\.[0-9]+)?|1),(0(\.[0-9]+)?|1),(0(\.[0-9]+)?|1),(0(\.[0-9]+)?|1)"
+_QUESTION = {"type": "string", "minLength": 1, "maxLength": schemas.LONGEST_TEXT}
+_WORD = {
+    "name": "word",
+    "in": "query",
+    "schema": {"type": "string", "minLength": 1},
+    "description": "A word of the question, as `regions` of a search name it; all words by default.",
+}
 _QUERIES: Mapping[str, list[dict[str, Any]]] = {
     "/v1/pages/{id:path}/image": [
         {
@@ -38,21 +46,46 @@ _QUERIES: Mapping[str, list[dict[str, Any]]] = {
             "schema": {"type": "string", "pattern": f"^{_BOX}(;{_BOX})*$"},
             "description": "Boxes to draw, as left,top,right,bottom in fractions of the page, with ; between boxes.",
         },
-    ]
+        {
+            "name": "width",
+            "in": "query",
+            "schema": {"type": "integer", "minimum": SMALLEST_WIDTH, "maximum": LARGEST_WIDTH},
+            "description": "The largest width in pixels.",
+        },
+        {
+            "name": "format",
+            "in": "query",
+            "schema": {"type": "string", "enum": list(FORMATS)},
+            "description": "'png' by default.",
+        },
+        {
+            "name": "heatmap",
+            "in": "query",
+            "schema": _QUESTION,
+            "description": "A question, whose matches are drawn as a heatmap.",
+        },
+        _WORD,
+    ],
+    "/v1/pages/{id:path}/heatmap": [
+        {"name": "query", "in": "query", "required": True, "schema": _QUESTION, "description": "The question."},
+        _WORD,
+    ],
 }
-_PICTURE = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_PICTURE = {"image/png": _BINARY, "image/jpeg": _BINARY}
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
 _SUCCESS: Mapping[tuple[str, str], tuple[str, Mapping[str, Any]]] = {
     ("GET", "/metrics"): ("200", _TEXT),
     ("GET", "/v1/pages/{id:path}/image"): ("200", _PICTURE),
+    ("GET", "/v1/pages/{id:path}/heatmap"): ("200", {"image/png": _BINARY}),
     ("POST", "/v1/documents"): ("202", _OBJECT),
 }
 _REFUSALS = {
     "400": "The request is not as described; the message says where.",
     "401": "The API key is missing, or another one.",
     "403": "The page may not be shown, or a web page of another origin asks.",
-    "404": "There is no such model, page, document or job.",
+    "404": "There is no such model, page, document or job, or no chat model.",
     "408": "The body did not come in time.",
     "409": "The server's model makes pages with other settings than those of the index.",
     "410": "The file of the page is missing or has changed.",
@@ -60,6 +93,7 @@ _REFUSALS = {
     "415": "The body has another type.",
     "421": "The server does not answer to this name.",
     "429": "The queue is full; Retry-After has the seconds to wait.",
+    "502": "The chat model has failed.",
     "503": "The server stops, or the store cannot be used; Retry-After has the seconds to wait.",
 }
 _ERROR = {

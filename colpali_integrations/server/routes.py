@@ -11,13 +11,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from colpali_integrations._version import __version__
-from colpali_integrations.server import documents, embeddings, ranking, search
+from colpali_integrations.server import answers, documents, embeddings, heatmaps, ranking, search, search_page
 from colpali_integrations.server.bodies import SEARCHES, UPLOADS
 from colpali_integrations.server.errors import problem
 from colpali_integrations.server.openapi import described
 from colpali_integrations.server.service import Service
 
-__all__ = ["TABLE", "Address", "routes"]
+__all__ = ["PAGE", "TABLE", "Address", "routes"]
 
 Handler = Callable[[Request, Service], Awaitable[Response]]
 
@@ -56,7 +56,9 @@ TABLE = (
     Address("GET", "/openapi.json", openapi),
     Address("POST", SEARCHES, search.search),
     Address("GET", "/v1/pages/{id:path}/image", search.picture),
+    Address("GET", "/v1/pages/{id:path}/heatmap", heatmaps.heatmap),
     Address("GET", "/v1/pages/{id:path}", search.page),
+    Address("POST", "/v1/answers", answers.answer),
     Address("GET", "/v1/documents", documents.listed),
     Address("POST", UPLOADS, documents.upload),
     Address("DELETE", "/v1/documents/{id:path}", documents.delete),
@@ -70,11 +72,19 @@ TABLE = (
     Address("POST", "/v2/rerank", ranking.rerank),
     Address("POST", "/score", ranking.score),
 )
+PAGE = (
+    Address("GET", "/", search_page.index),
+    Address("GET", "/page/{name}", search_page.file),
+    Address("GET", "/session", search_page.session),
+    Address("POST", "/session", search_page.sign_in),
+    Address("DELETE", "/session", search_page.sign_out),
+)
+"""For the search page alone, so the description leaves them out."""
 
 
 def routes(service: Service) -> list[Route]:
     """The routes of an application."""
-    return [Route(one.path, _endpoint(one, service), methods=[one.method]) for one in TABLE]
+    return [Route(one.path, _endpoint(one, service), methods=[one.method]) for one in (*TABLE, *PAGE)]
 
 
 def _endpoint(address: Address, service: Service) -> Callable[[Request], Awaitable[Response]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from colpali_integrations.server.checking import Schema
 
-__all__ = ["EMBEDDINGS", "MULTI_VECTOR", "POOLING", "RERANK", "SCORE", "SEARCH", "UPLOAD"]
+__all__ = ["ANSWER", "EMBEDDINGS", "MULTI_VECTOR", "POOLING", "RERANK", "SCORE", "SEARCH", "UPLOAD"]
 
 LONGEST_TEXT = 32_768
 MOST_TEXTS = 2048  # as OpenAI's
@@ -61,9 +61,23 @@ SEARCH: Schema = {
         ),
         regions=_described({"type": "boolean"}, "Add the boxes that answer words of the question.", default=False),
         text=_described({"type": "boolean"}, "Add the text of each page.", default=False),
+        pictures=_described(
+            {"type": "boolean"},
+            "Add why a page is not shown as a picture: picture_error, null if it is.",
+            default=False,
+        ),
         min_relevance=_nullable(NUMBER, "Leave out pages of a lower relevance."),
         mode=_described({"type": "string", "enum": ["auto", "exact", "two_stage"]}, "See stores.", default="auto"),
         oversampling=_nullable({"type": "number", "minimum": 1, "maximum": 1000}, "Of the first stage."),
+    ),
+    "additionalProperties": False,
+}
+
+ANSWER: Schema = {
+    **_object(
+        ("query", "pages"),
+        query=_described(TEXT, "The question."),
+        pages=_described(_list({"type": "string", "minLength": 1}, 8), "Ids of pages, as a search returns them."),
     ),
     "additionalProperties": False,
 }

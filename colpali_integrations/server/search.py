@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from colpali_integrations.errors import InputError
-from colpali_integrations.explain.drawing import draw_regions
-from colpali_integrations.pages.reference import draw_page, encode_png, has_content_hash, is_permitted
+from colpali_integrations.pages.reference import has_content_hash, is_permitted
 from colpali_integrations.server.checking import body_of
 from colpali_integrations.server.errors import RequestError
+from colpali_integrations.server.pictures import PictureOptions, drawn
 from colpali_integrations.server.schemas import SEARCH
 from colpali_integrations.server.service import Service
 from colpali_integrations.stores import Entry, Hit
 
-__all__ = ["LARGEST_DPI", "MOST_BOXES", "SMALLEST_DPI", "page", "picture", "search"]
+__all__ = ["page", "picture", "picture_error", "search"]
 
-SMALLEST_DPI, LARGEST_DPI, MOST_BOXES = 10, 300, 200
 _OPTIONS = ("k", "hybrid", "mode", "oversampling", "min_relevance")
 
 
@@ -39,17 +36,17 @@ async def page(request: Request, service: Service) -> Response:
 
 
 async def picture(request: Request, service: Service) -> Response:
-    """The picture of a page, with boxes."""
-    dpi, boxes = _dpi(request.query_params.get("dpi")), _boxes(request.query_params.get("boxes"))
+    """The picture of a page, with boxes or the heatmap of a question."""
+    options = PictureOptions.read(request.query_params)
     entry = await service.questions.run(partial(_entry, service, request.path_params["id"]))
-    drawn = hashlib.sha256(repr((entry.content_hash, dpi, boxes)).encode()).hexdigest()[:32]
+    tag = hashlib.sha256(repr((entry.content_hash, options)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     # A browser may keep the picture, and asks each time whether it still may show it.
-    headers = {"ETag": f'"{drawn}"', "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
     _check_shown(service, entry)
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    content = await service.pictures.run(partial(_drawn, service, entry, dpi, boxes))
-    return Response(content, media_type="image/png", headers=headers)
+    content, kind = await service.pictures.run(partial(drawn, service, entry, options))
+    return Response(content, media_type=kind, headers=headers)
 
 
 def _found(service: Service, body: Mapping[str, Any]) -> Response:
@@ -63,6 +60,9 @@ def _found(service: Service, body: Mapping[str, Any]) -> Response:
         query, tokens = hits.query, hits.tokens
         boxes = service.current.use(lambda store: store.regions(query, ids, tokens=tokens))
     found = [_hit(hit, boxes, regions=bool(body.get("regions")), text=bool(body.get("text"))) for hit in hits]
+    if body.get("pictures"):
+        for one, hit in zip(found, hits, strict=True):
+            one["picture_error"] = picture_error(service, hit.entry)
     return JSONResponse({"query": body["query"], "model": service.name, "hits": found})
 
 
@@ -75,6 +75,15 @@ def _hit(hit: Hit, boxes: Mapping[str, Any], *, regions: bool, text: bool) -> di
     if regions:
         found["regions"] = boxes.get(hit.id, [])
     return found
+
+
+def picture_error(service: Service, entry: Entry) -> str | None:
+    """Why a page is not shown as a picture; None if it is."""
+    try:
+        _check_shown(service, entry)
+    except RequestError as error:
+        return str(error)
+    return None
 
 
 def _described(entry: Entry) -> dict[str, Any]:
@@ -107,47 +116,3 @@ def _check_shown(service: Service, entry: Entry) -> None:
         )
     if not metadata.get("image_base64") and not has_content_hash(metadata):
         raise RequestError(403, f"{entry.name} is not shown: it has no content_hash; index it again", "no_content_hash")
-
-
-def _drawn(service: Service, entry: Entry, dpi: float | None, boxes: Sequence[Mapping[str, Any]]) -> bytes:
-    try:
-        image = draw_page(entry.metadata, service.access, dpi=dpi)
-    except InputError as error:
-        raise RequestError(410, str(error), "not_drawn") from error
-    return encode_png(draw_regions(image, boxes, labels=False) if boxes else image)
-
-
-def _dpi(text: str | None) -> float | None:
-    if text is None:
-        return None
-    number = _number(text)
-    if number is None or not SMALLEST_DPI <= number <= LARGEST_DPI:
-        raise RequestError(400, f"dpi must be a number from {SMALLEST_DPI} to {LARGEST_DPI}, got {text[:40]!r}")
-    return number
-
-
-def _boxes(text: str | None) -> list[dict[str, Any]]:
-    """Boxes as "left,top,right,bottom;...", in fractions of the page."""
-    if not text:
-        return []
-    parts = text.split(";")
-    if len(parts) > MOST_BOXES:
-        raise RequestError(400, f"boxes: at most {MOST_BOXES} boxes, got {len(parts)}")
-    boxes = [[_number(edge) for edge in part.split(",")] for part in parts]
-    for box, part in zip(boxes, parts, strict=True):
-        edges = [edge for edge in box if edge is not None and 0 <= edge <= 1]
-        if len(box) != 4 or len(edges) != 4 or edges[0] > edges[2] or edges[1] > edges[3]:
-            raise RequestError(
-                400,
-                "boxes must be left,top,right,bottom as fractions of the page, with ; between boxes, such as "
-                f"0.1,0.2,0.5,0.25; got {part[:60]!r}",
-            )
-    return [{"box": box} for box in boxes]
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from colpali_integrations.errors import ColPaliError
@@ -17,6 +17,7 @@ from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.jobs import Jobs
 from colpali_integrations.server.metrics import Metrics
 from colpali_integrations.server.queues import Queue
+from colpali_integrations.server.sessions import Sessions
 from colpali_integrations.server.settings import ServerSettings
 from colpali_integrations.server.uploads import Uploads
 from colpali_integrations.stores import Hits, MultiVectorStore, SearchOptions
@@ -26,6 +27,7 @@ __all__ = ["Service"]
 
 # Threads that ask questions wait for each other's runs most of the time: their number bounds a shared run.
 _QUESTION_THREADS, _MOST_TOGETHER = 32, 32
+_REMEMBERED = 64  # questions, for heatmaps
 
 
 class Service:
@@ -43,8 +45,11 @@ class Service:
         encoding: the queue of embeddings and reranking, which take all cores for long.
         pictures: the queue of drawings.
         documents: the queue of changes to the store, and of uploads.
+        answers: the queue of the chat model.
         jobs: stores the uploads.
         scorer: scores the documents of a request; it remembers the last ones.
+        sessions: of browsers that are signed in to the search page.
+        question: the vectors of a question and their words; it remembers the last ones.
     """
 
     def __init__(self, model: ColPali, store: MultiVectorStore, settings: ServerSettings, uploads: Uploads) -> None:
@@ -54,10 +59,14 @@ class Service:
         self.encoding = Queue("encoding", 2, few)
         self.pictures = Queue("pictures", 2, few)
         self.documents = Queue("documents", 2, few)
-        self.queues = (self.questions, self.encoding, self.pictures, self.documents)
+        self.answers = Queue("answers", 4, few)
+        self.queues = (self.questions, self.encoding, self.pictures, self.documents, self.answers)
         self.jobs = Jobs(model, self.current, uploads)
         self.metrics = Metrics(self.queues, uploads.counts)
         self.scorer = CandidateScorer(lambda: model)
+        self.sessions = Sessions()
+        # A reader who looks at one word of a question after the other asks for the same vectors each time.
+        self.question = lru_cache(_REMEMBERED)(lambda text: (model.embed_query(text), model.query_tokens(text)))
         self._searches: Coalescer[str, Hits] = Coalescer()
 
     @property

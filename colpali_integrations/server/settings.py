@@ -6,15 +6,15 @@ import hmac
 import ipaddress
 import os
 import socket
-from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["KEY_VARIABLE", "ApiKey", "ServerSettings", "is_loopback", "read_key"]
+__all__ = ["KEY_VARIABLE", "ApiKey", "Chat", "ServerSettings", "is_loopback", "read_key"]
 
 KEY_VARIABLE = "COLPALI_API_KEY"
 _SHORTEST_KEY = 16
@@ -98,6 +98,19 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
 
 
+@dataclass(frozen=True)
+class Chat:
+    """A chat model that answers from pages.
+
+    Attributes:
+        name: for readers, who learn by it where their pages are sent.
+        ask: from a message, texts and pictures as JPEG files, to the answer. Threads may share it.
+    """
+
+    name: str
+    ask: Callable[[Sequence[str | bytes]], str] = field(repr=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """The settings of a server.
@@ -111,6 +124,7 @@ class ServerSettings:
         max_upload_bytes: the largest uploaded file.
         max_pages: the most pages of an uploaded document.
         max_waiting: the most questions that wait at a time; there may be a quarter as many of other requests.
+        chat: answers from found pages; None for no answers.
 
     Raises:
         ConfigurationError: an option has an invalid value, or other machines could call it without a key.
@@ -124,6 +138,7 @@ class ServerSettings:
     max_upload_bytes: int = 256 * 2**20
     max_pages: int = 2000
     max_waiting: int = 256
+    chat: Chat | None = None
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""

@@ -181,6 +181,11 @@ class Uploads:
         """The jobs of a document, the oldest first."""
         return list(self._jobs("WHERE document_id = ? ORDER BY number", document_id))
 
+    def names(self) -> dict[str, str]:
+        """The names of the callers' files by document; of a replaced document that of the last file."""
+        with self._lock, self._errors():
+            return dict(self._database.execute("SELECT document_id, name FROM jobs ORDER BY number"))
+
     def next(self, *, but: str | None = None) -> Job | None:
         """The job to do next: the oldest one of those that have failed least often.
 

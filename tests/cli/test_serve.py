@@ -60,6 +60,29 @@ def test_the_first_words_are_a_command_that_works_and_a_signal_ends_it(number: s
     assert "Traceback" not in rest
 
 
+BROWSER = """
+import sys, webbrowser
+from colpali_integrations import cli
+def opened(url):
+    print("browser at", url, file=sys.stderr, flush=True)
+    return False
+webbrowser.open = opened
+cli.main()
+"""
+
+
+def test_the_browser_is_opened_once_the_server_answers(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BROWSER, *COMMAND[3:], "--open"]
+    with serving(tmp_path / "index", command=command) as (process, lines):
+        assert process.stderr is not None
+        while not any("No browser could be opened" in line for line in lines):
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines
+        [line] = [line for line in lines if line.startswith("browser at")]
+        assert line.split()[-1] == url_in(lines)
+        assert "<title>Page search</title>" in httpx.get(url_in(lines), trust_env=False).text
+
+
 ENDLESS = """
 import sys, time
 from colpali_integrations import cli

@@ -54,7 +54,8 @@ def test_an_upload_is_stored_found_shown_and_deleted(server: Running, papers: Pa
     assert (job["state"], job["pages"], job["done"], job["name"]) == ("done", 2, 2, "report.pdf")
     assert (job["report"]["added"], job["error"]) == (2, None)
     document = job["document_id"]
-    assert server.client.get("/v1/documents").json() == {"documents": [{"document_id": document, "pages": 2}]}
+    listed = {"document_id": document, "name": "report.pdf", "uploaded": True, "pages": 2}
+    assert server.client.get("/v1/documents").json() == {"documents": [listed]}
     assert [one["id"] for one in server.client.get("/v1/jobs").json()["jobs"]] == [job["id"]]
     query = {"query": "diverging palettes", "filter": {"year": 2024}, "k": 1}
     [hit] = server.client.post("/v1/search", json=query).json()["hits"]
