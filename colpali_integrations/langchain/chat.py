@@ -36,7 +36,7 @@ def chat_model(name: str, *, url: str | None = None) -> BaseChatModel:
     """
     options: dict[str, Any] = {} if url is None else _of_server(url)
     try:
-        from langchain.chat_models import init_chat_model  # type: ignore[import-not-found]
+        from langchain.chat_models import init_chat_model  # type: ignore[import-not-found, unused-ignore]
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "langchain":
             raise
@@ -62,7 +62,7 @@ def open_chat(name: str, *, url: str | None = None) -> Callable[[Parts], str]:
     model = chat_model(name, url=url)
 
     def ask(parts: Parts) -> str:
-        blocks = [
+        blocks: list[Any] = [
             create_text_block(part)
             if isinstance(part, str)
             else create_image_block(base64=base64.b64encode(part).decode("ascii"), mime_type="image/jpeg")

@@ -59,10 +59,18 @@ def opened(browser: Any, url: str, **options: Any) -> Iterator[Any]:
         if message.type in ("error", "warning"):
             faults.append(f"{message.type}: {message.text} {message.location}")
 
+    def dismiss(dialog: Any) -> None:
+        faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def look(request: Any) -> None:
+        if not request.url.startswith((origin, "blob:")):
+            faults.append(f"another host: {request.url}")
+
     page.on("console", log)
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda one: one.url.startswith((origin, "blob:")) or faults.append(f"another host: {one.url}"))
+    page.on("dialog", dismiss)
+    page.on("request", look)
     try:
         page.goto(url)
         yield page
