@@ -13,7 +13,6 @@ from PIL import Image
 from colpali_integrations import ColPali
 from colpali_integrations.server.settings import Chat
 from colpali_integrations.stores import MultiVectorStore, index_documents
-from tests.server.browser import ask, chromium, opened
 from tests.server.conftest import Running, Start
 
 QUESTION = "diverging palettes, and seats in a parliament"  # on both pages
@@ -91,23 +90,3 @@ def test_a_wrong_request_for_an_answer_is_refused(
     assert fake.messages == []
     answer = served.client.post("/v1/answers", json={"query": QUESTION, "pages": ["a"]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_chat_model")
-
-
-def test_the_page_shows_the_answer_and_its_citations_open_their_pages(
-    start: Start, tmp_path: Path, papers: Path, coltiny: ColPali, served: Running
-) -> None:
-    server = answering(start, tmp_path, papers, coltiny, Fake("They have <b>two</b> ends [2], not one [9]."))
-    with chromium() as browser:
-        with opened(browser, served.url) as page:
-            ask(page, QUESTION)
-            page.locator(".card").first.wait_for()
-            assert not page.locator("#answer").is_visible()  # this server has no chat model
-        with opened(browser, server.url) as page:
-            ask(page, QUESTION)
-            page.get_by_text("Sends the first 2 pages to any:model").wait_for()
-            page.get_by_role("button", name="Answer from these pages").click()
-            page.locator(".cite").wait_for()
-            assert page.locator("#answer-text").inner_text() == "They have <b>two</b> ends 2, not one [9]."
-            page.locator(".cite").click()
-            second = server.store.search(QUESTION, 2)[1].entry.name
-            assert page.get_by_role("dialog").get_by_role("heading").inner_text() == second

@@ -16,6 +16,7 @@ from tests.conftest import few_pages
 from tests.pages.test_pdf import simple
 from tests.server.browser import ask, chromium, drop, opened
 from tests.server.conftest import KEY, Running, Start, wait_until
+from tests.server.test_answers import Fake, answering
 
 QUESTION = "diverging palettes"
 BOTH = "diverging palettes, and seats in a parliament"
@@ -237,6 +238,25 @@ def test_a_reader_signs_in_with_the_key_and_out_again(browser: Any, locked: Runn
         field.wait_for()
         assert page.context.cookies() == []
         assert not page.locator("#desk").is_visible()
+
+
+def test_an_answer_is_shown_and_its_citations_open_their_pages(
+    browser: Any, start: Start, tmp_path: Path, papers: Path, coltiny: ColPali, served: Running
+) -> None:
+    server = answering(start, tmp_path, papers, coltiny, Fake("They have <b>two</b> ends [2], not one [9]."))
+    with opened(browser, served.url) as page:
+        ask(page, BOTH)
+        page.locator(".card").first.wait_for()
+        assert not page.locator("#answer").is_visible()  # this server has no chat model
+    with opened(browser, server.url) as page:
+        ask(page, BOTH)
+        page.get_by_text("Sends the first 2 pages to any:model").wait_for()
+        page.get_by_role("button", name="Answer from these pages").click()
+        page.locator(".cite").wait_for()
+        assert page.locator("#answer-text").inner_text() == "They have <b>two</b> ends 2, not one [9]."
+        page.locator(".cite").click()
+        second = server.store.search(BOTH, 2)[1].entry.name
+        assert page.get_by_role("dialog").get_by_role("heading").inner_text() == second
 
 
 @pytest.mark.parametrize("width", [390, 820, 1440])
