@@ -19,7 +19,7 @@ function showStart() {
   if (empty) byId("found").hidden = true;
   if (empty) {
     byId("start-title").textContent = "Drop PDFs or images here";
-    byId("start-text").textContent = "They are read and indexed on this server, and go nowhere else. Then ask, and see the page that answers.";
+    byId("start-text").textContent = "They are read and indexed on this server. Then ask, and see the page that answers.";
   } else {
     const pages = documents.reduce((sum, one) => sum + one.pages, 0);
     byId("start-title").textContent = "What are you looking for?";

@@ -34,6 +34,7 @@ export async function refresh() {
 function draw() {
   const total = state.documents.reduce((sum, one) => sum + one.pages, 0);
   byId("document-count").textContent = state.documents.length ? String(state.documents.length) : "";
+  byId("library").hidden = !state.documents.length;
   const all = entry(null, "All documents", total);
   const others = [...state.documents].sort((one, other) => one.name.localeCompare(other.name)).map((one) => entry(one, one.name, one.pages));
   byId("document-list").replaceChildren(...(others.length ? [all, ...others] : []));

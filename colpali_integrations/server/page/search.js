@@ -97,7 +97,7 @@ async function run({ more }) {
   state.running = running;
   found.setAttribute("aria-busy", "true");
   const body = { query: state.question, k: state.k, regions: true, text: true, pictures: true };
-  if (state.document) body.filter = { document_id: state.document.document_id };
+  if (state.document) body.filter = { $document: state.document.document_id };
   try {
     const answer = await post("v1/search", body, { signal: running.signal });
     show(answer.hits, more);

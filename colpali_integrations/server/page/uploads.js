@@ -177,7 +177,8 @@ function line(name) {
       bar.value = 0.25 + (0.75 * done) / Math.max(1, pages);
       about.textContent = error ? `is tried again: ${error}` : state === "queued" ? "waits" : `${done} of ${counted(pages, "page")}`;
     },
-    fail(reason) {
+    fail(message) {
+      const reason = message.startsWith(`${name} `) ? message.slice(name.length + 1) : message; // the line has the name
       end(reason, "failed");
       say(`${name} was not added: ${reason}`);
     },
