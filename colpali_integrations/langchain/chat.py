@@ -32,7 +32,8 @@ def chat_model(name: str, *, url: str | None = None) -> BaseChatModel:
 
     Raises:
         InputError: LangChain, or the package of the provider, is not installed.
-        ConfigurationError: the URL is none, or would carry the key over the network without TLS.
+        ConfigurationError: the provider cannot open the model, such as without its key; or the URL is none, or would
+            carry the key over the network without TLS.
     """
     options: dict[str, Any] = {} if url is None else _of_server(url)
     try:
@@ -44,7 +45,12 @@ def chat_model(name: str, *, url: str | None = None) -> BaseChatModel:
             f"the chat model {name!r} is a name for LangChain's init_chat_model, which needs the package langchain and "
             "that of the provider. Run: pip install langchain langchain-openai (or another provider's package)"
         ) from error
-    model: BaseChatModel = init_chat_model(name, **options)
+    try:
+        model: BaseChatModel = init_chat_model(name, **options)
+    except Exception as error:  # of any provider, such as for its missing key or package
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = lines[0].replace(os.environ.get(_KEY) or "\0", "...")
+        raise ConfigurationError(f"the chat model {name!r} cannot be opened: {reason}") from None
     return model
 
 

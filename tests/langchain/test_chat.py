@@ -67,6 +67,17 @@ def test_a_server_of_openai_s_api_is_called_by_its_url(opened: list[Any], monkey
     assert "sk-secret" not in str(raised.value)
 
 
+def test_a_provider_s_refusal_is_one_line_without_the_key(opened: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, **options: Any) -> None:
+        raise ValueError(f"no such key: {options['api_key']}\nmore")
+
+    monkeypatch.setattr(sys.modules["langchain.chat_models"], "init_chat_model", refuse)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with pytest.raises(ConfigurationError) as raised:
+        open_chat("llava", url=SERVER)
+    assert str(raised.value) == "the chat model 'llava' cannot be opened: no such key: ..."
+
+
 @pytest.mark.parametrize("url", ["localhost:11434", "ftp://example.org", "http://", "http://[::1", ""])
 def test_what_is_no_url_is_refused(url: str, opened: list[Any]) -> None:
     with pytest.raises(ConfigurationError, match="must be like http://localhost:11434/v1"):
