@@ -31,9 +31,8 @@ def chat_model(name: str, *, url: str | None = None) -> BaseChatModel:
             environment variable OPENAI_API_KEY, if there is one.
 
     Raises:
-        InputError: LangChain, or the package of the provider, is not installed.
-        ConfigurationError: the provider cannot open the model, such as without its key; or the URL is none, or would
-            carry the key over the network without TLS.
+        InputError: LangChain is not installed, or the provider cannot open the model, such as without its key.
+        ConfigurationError: the URL is none, or would carry the key over the network without TLS.
     """
     options: dict[str, Any] = {} if url is None else _of_server(url)
     try:
@@ -50,7 +49,7 @@ def chat_model(name: str, *, url: str | None = None) -> BaseChatModel:
     except Exception as error:  # of any provider, such as for its missing key or package
         lines = str(error).splitlines() or [type(error).__name__]
         reason = lines[0].replace(os.environ.get(_KEY) or "\0", "...")
-        raise ConfigurationError(f"the chat model {name!r} cannot be opened: {reason}") from None
+        raise InputError(f"the chat model {name!r} cannot be opened: {reason}") from None
     return model
 
 

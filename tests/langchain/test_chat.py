@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
-from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.langchain.chat import open_chat
 
 SERVER = "http://localhost:11434/v1"
@@ -73,7 +73,7 @@ def test_a_provider_s_refusal_is_one_line_without_the_key(opened: list[Any], mon
 
     monkeypatch.setattr(sys.modules["langchain.chat_models"], "init_chat_model", refuse)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(InputError) as raised:
         open_chat("llava", url=SERVER)
     assert str(raised.value) == "the chat model 'llava' cannot be opened: no such key: ..."
 
