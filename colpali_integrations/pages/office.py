@@ -25,7 +25,8 @@ _PREFIX = 8
 def is_office(source: str | os.PathLike[str] | bytes) -> bool:
     """Whether a document is an Office file: by the suffix of its name, else by its content.
 
-    Only a file with the suffix of HTML is HTML. A zip without a known suffix is an Office file if it holds the parts of one.
+    Only a file with the suffix of HTML is HTML. A zip without a known suffix is an Office file if it holds the parts
+    of one.
     """
     if isinstance(source, bytes):
         return is_marked(source[:_PREFIX]) and _is_known(source)
