@@ -4,7 +4,7 @@
     ├── ConfigurationError (ValueError)   an option is unknown or has an invalid value
     │   └── ProviderError                 a requested ONNX Runtime execution provider failed to start
     ├── ModelError                        a problem with the files of a model
-    │   ├── ModelNotFoundError            unknown name, missing file, or no network
+    │   ├── ModelNotFoundError            unknown name, missing file, no network or no server
     │   └── ModelLoadError                files that cannot be read or do not fit the family
     ├── InputError (ValueError)           invalid input
     │   ├── ImageError                    the input cannot be read as an image
@@ -101,7 +101,7 @@ class ModelError(ColPaliError):
 
 
 class ModelNotFoundError(ModelError):
-    """The name is unknown, a file is missing, or the Hub cannot be reached."""
+    """The name is unknown, a file is missing, or the Hub or the server of a model cannot be reached."""
 
 
 class ModelLoadError(ModelError):
@@ -129,7 +129,7 @@ class QueryError(InputError):
 
 
 class EncodingError(ColPaliError):
-    """The model ran, but its output is unusable (not finite, wrong shape)."""
+    """The model ran, but its output is unusable (not finite, wrong shape); or its server gave none."""
 
 
 class StoreError(ColPaliError):

@@ -18,6 +18,7 @@ import numpy as np
 
 from colpali_integrations.cli import words
 from colpali_integrations.errors import ColPaliError
+from colpali_integrations.models.connection import is_server, server_url
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.hub import CacheState, cache_folder, cache_state
 from colpali_integrations.models.loading import describe, load_parts
@@ -115,6 +116,11 @@ def examine(
     yield from _providers()
     yield from _cache()
     for name, description, folder in described:
+        if is_server(name):
+            yield Check("models", description.name, Status.ok, f"on the server {server_url(name)}")
+            if embed:
+                yield _embeds(name, description, options, forced=True)
+            continue
         state = cache_state(description, local_dir=folder, base=options.base)
         yield from _files(description, state, folder)
         if embed and state.complete:
@@ -300,7 +306,8 @@ def _embeds(name_or_path: str, description: ModelDescription, options: ModelOpti
     ImageDraw.Draw(picture).text((60, 160), "Revenue by region", fill="black", font=ImageFont.load_default(32))
     started = time.perf_counter()
     try:
-        with ColPali(*load_parts(name_or_path, replace(options, local_files_only=True), lazy_load=True)) as model:
+        options = options if is_server(name_or_path) else replace(options, local_files_only=True)
+        with ColPali(*load_parts(name_or_path, options, lazy_load=True)) as model:
             [page] = model.embed_images(picture)
             [query] = model.embed_queries("a page")
     except ColPaliError as error:

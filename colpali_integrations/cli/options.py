@@ -153,11 +153,11 @@ StoreOption = Annotated[
 ]
 StoreArgument = Annotated[Path, Argument(metavar="STORE", parser=given_path, help="The folder of the index.")]
 ModelOption = Annotated[
-    str | None, Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's.")
+    str | None, Option("--model", "-m", metavar="NAME", help="A model's name, folder or URL. Default: the store's.")
 ]
 IndexModelOption = Annotated[
     str | None,
-    Option("--model", "-m", metavar="NAME", help="A model's name or folder. Default: the store's, or coltiny."),
+    Option("--model", "-m", metavar="NAME", help="A model's name, folder or URL. Default: the store's, or coltiny."),
 ]
 MissingOption = Annotated[
     str, Option(metavar="ACTION", help="raise or skip: questions whose pages the index does not have.")

@@ -53,7 +53,8 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
             `ColPaliEmbeddings(threads=4)`. An unknown argument is an error.
 
     Attributes:
-        model_name: a name of `list_supported_models()`, or a folder with a model's files. May be passed as `model`.
+        model_name: a name of `list_supported_models()`, a folder with a model's files, or the URL of a server. May be
+            passed as `model`.
         batch_size: pages per run; None for the default of `ColPali.embed_images`.
         parallel: runs at the same time, on one copy of the weights. None: one per device; 0: one per core.
         show_progress: a progress bar on stderr.

@@ -120,7 +120,7 @@ class ColPaliVectorStore(VectorStore):
             it leaves out, such as `precision`, are those of the store's pages.
         store: an open `MultiVectorStore`, instead of `path`, `url` or `client`.
         path: a folder, which is made if it is missing, once the model is loaded. Without a place the store is in
-            memory.
+            memory. Or the URL of a server, whose store is used; see `MultiVectorStore.open`.
         url: of a Qdrant server or cluster.
         client: a ready `QdrantClient`.
         collection_name: on the server.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ColPaliError, ConfigurationError, StoreError
+from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.stores import Entry, MultiVectorStore, Settings
@@ -42,9 +43,9 @@ def save_store(
         ConfigurationError: the store is in memory, and the file system is not local.
     """
     path, saved = _file(persist_path), dict(fields)
-    if saved.get("path") is not None:
+    if saved.get("path") is not None and not is_server(saved["path"]):
         saved["path"] = os.path.abspath(saved["path"])  # noqa: PTH100 - Path.resolve would follow symlinks
-    elif saved.get("url") is None:
+    elif saved.get("path") is None and saved.get("url") is None:
         if not (fs is None or isinstance(fs, LocalFileSystem)):
             raise ConfigurationError("a store in memory is persisted to a local folder; give the store a path or a url")
         _save_pages(store, _pages(path))

@@ -63,7 +63,7 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
             directly: `ColPaliEmbedding(threads=4)`. An unknown argument is an error.
 
     Attributes:
-        model_name: a name of `list_supported_models()`, or a folder with a model's files.
+        model_name: a name of `list_supported_models()`, a folder with a model's files, or the URL of a server.
         embed_batch_size: inputs per run: 1 suits page images on a CPU, 4 or more a GPU.
         num_workers: batches that are encoded at the same time by the async methods and by image batches, on one copy
             of the weights; None for 2 async calls and one image batch per device.
@@ -83,7 +83,7 @@ class ColPaliEmbedding(StrictComponent, MultiModalEmbedding):
         128
     """
 
-    model_name: PathString = Field(default="coltiny", description="A registered model, or a folder with its files.")
+    model_name: PathString = Field(default="coltiny", description="A registered model, a folder or a server's URL.")
     embed_batch_size: int = Field(default=1, gt=0, le=2048, description="Inputs per run; 1 suits page images on a CPU.")
     num_workers: int | None = Field(default=None, gt=0, description="Batches encoded at the same time.")
     pooling: Pooling | None = Field(default=None, description="How one vector comes about; None: dense if trained.")

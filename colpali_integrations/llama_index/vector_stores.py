@@ -47,6 +47,7 @@ from colpali_integrations.llama_index.embeddings import (
 )
 from colpali_integrations.llama_index.ingestion import PageIngestionPipeline, pipeline_into
 from colpali_integrations.llama_index.schema import entry_node, node_item
+from colpali_integrations.models.connection import is_server
 from colpali_integrations.pages.access import PageAccess, Roots, root_folders
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
@@ -144,7 +145,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     Attributes:
         embed_model: encodes nodes and questions; by default with the store's model, and with ColTiny for a new store.
             Options that it leaves out, such as `precision`, are those of the store's pages.
-        path: a folder, which is made if it is missing, once the model is loaded.
+        path: a folder, which is made if it is missing, once the model is loaded; or the URL of a server.
         url: of a Qdrant server. Without either (and without `store`) everything is in memory.
         collection_name: of the collection on the server.
         first_stage: see `MultiVectorStore.open`.
@@ -549,6 +550,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         options = {**saved, **fields}
         if pages is None:
             path = options.get("path")
+            if "path" not in fields and is_server(path):  # the API key goes only where the caller says
+                raise StoreError(f"{persist_path} names the store on the server {path}; pass it as path= to open it")
             if "path" not in fields and path is not None and stored_settings(path) is None:  # a file makes no folder
                 raise StoreError(f"{persist_path} names the store {path}, where there is none; pass path= if it moved")
             return cls(**options)

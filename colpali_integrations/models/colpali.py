@@ -92,13 +92,16 @@ class ColPali:
         url_max_bytes: int = 64 * 2**20,
         max_pixels: int = MAX_PIXELS,
         image_formats: Sequence[str] | None = None,
+        api_key_file: str | os.PathLike[str] | None = None,
         **unknown: NoReturn,
     ) -> ColPali:
-        """Load a model by its registered name, or from a folder.
+        """Load a model by its registered name or from a folder, or use the one of a server.
 
         Args:
             name_or_path: a name of `list_supported_models()`, or a folder whose config.json names the family. A string
-                that is both is the name; write "./name" for the folder.
+                that is both is the name; write "./name" for the folder. Or the URL of a server, "http://localhost:8765",
+                which `colpali-integrations serve` has started: it encodes, and of the options only those of images and
+                `api_key_file` apply.
             local_dir: a folder with the files of the named model; nothing is downloaded.
             revision: commit, tag or branch on the Hub, instead of the description's.
             cache_dir: instead of huggingface_hub's cache, and for quantized weights.
@@ -137,13 +140,16 @@ class ColPali:
             url_max_bytes: the largest image fetched.
             max_pixels: the most pixels of an image; see `load_image`.
             image_formats: further formats of images, such as "HEIF"; see `load_image`.
+            api_key_file: a file with the API key of the server that `name_or_path` names, on one line; None for the
+                environment variable COLPALI_API_KEY. With a key the URL is https://, or one of this machine.
             unknown: refused, with a suggestion of the right option.
 
         Raises:
-            ModelNotFoundError: the name is unknown, or files are missing and cannot be fetched.
-            ModelLoadError: a file is damaged or does not fit the family.
+            ModelNotFoundError: the name is unknown, files are missing and cannot be fetched, or the server cannot be
+                reached.
+            ModelLoadError: a file is damaged or does not fit the family, or the server has another version.
             ProviderError: a requested provider failed to start.
-            ConfigurationError: an option is unknown or has an invalid value.
+            ConfigurationError: an option is unknown or has an invalid value, or the server refuses the API key.
 
         Example:
             >>> model = ColPali.from_pretrained()  # ColTiny, inside the package
@@ -170,6 +176,11 @@ class ColPali:
     def splits_graph(self) -> bool:
         """Whether a text query skips the vision tower."""
         return all(sessions.splits for sessions in self._sessions)
+
+    @property
+    def reads_print(self) -> bool:
+        """Whether it can tell pages of which it recognises little; see `reads_little`."""
+        return isinstance(self.family.pages, ReadingCodec)
 
     def embed_images(
         self,

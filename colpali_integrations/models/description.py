@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.builder.files import ADAPTER_CONFIG, ADAPTER_FILE
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.models.families import FAMILIES
-from colpali_integrations.models.fingerprint import Fingerprint, PageSettings, identity
+from colpali_integrations.models.fingerprint import Fingerprint, PageSettings, identity, typed_fields
 
 __all__ = ["ModelDescription", "Origin"]
 
@@ -204,6 +205,46 @@ class ModelDescription:
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, JSON-safe."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelDescription:
+        """Read the result of `to_dict`, also once it has been JSON; keys of later versions are ignored.
+
+        Raises:
+            TypeError: a key is missing, or a value is of another type.
+            ValueError: a value is invalid.
+
+        Example:
+            >>> import json
+            >>> from colpali_integrations.models import find_model
+            >>> coltiny = find_model("coltiny")
+            >>> ModelDescription.from_dict(json.loads(json.dumps(coltiny.to_dict()))) == coltiny
+            True
+        """
+        known = typed_fields(values, _TYPES)
+        for name in _LISTS & known.keys():
+            known[name] = tuple(tuple(one) if isinstance(one, list) else one for one in known[name])
+        if (origin := values.get("origin")) is not None:
+            known["origin"] = Origin(**typed_fields(origin, _ORIGIN_TYPES))
+        if "auto_hybrid" in values:  # a weight, or a bool, which is checked as both
+            known["auto_hybrid"] = values["auto_hybrid"]
+        return cls(**known)
+
+
+_LISTS = {"additional_files", "allow_unused", "vidore"}
+_TYPES: Mapping[str, Any] = {
+    **dict.fromkeys(("name", "family", "model_file", "query_prefix", "query_suffix", "image_prompt"), str),
+    **dict.fromkeys(("license", "vidore_source", "summary"), str),
+    **dict.fromkeys(("repository", "revision", "precision", "base", "base_revision", "space"), str | None),
+    **dict.fromkeys(("dim", "max_query_tokens", "parameters", "size_in_bytes"), int),
+    **dict.fromkeys(("dense_dim", "max_side", "max_num_visual_tokens"), int | None),
+    **dict.fromkeys(_LISTS, list | tuple),
+    **{"unit_length": bool, "best_match": int | float},
+}
+_ORIGIN_TYPES: Mapping[str, Any] = {
+    **dict.fromkeys(("name", "model_file"), str),
+    **dict.fromkeys(("repository", "revision", "base", "base_revision"), str | None),
+}
 
 
 def _is_weight(value: object) -> bool:

@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from colpali_integrations._failures import failing_as
 from colpali_integrations._paths import path_text, user_path
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.base import base_configuration, find_base, is_repository, small_files
 from colpali_integrations.models.builder.files import INDEX_FILE, MODULES_FILE
+from colpali_integrations.models.connection import is_server, server_url
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.exported import compared
 from colpali_integrations.models.families import FAMILIES
@@ -22,6 +23,7 @@ from colpali_integrations.models.hub import resolve_files, with_named_files
 from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import find_model, not_registered, registered_model
+from colpali_integrations.models.remote import RemoteFamily, RemoteSessions, open_remote
 from colpali_integrations.runtime.session import (
     ModelSessions,
     Provider,
@@ -47,7 +49,7 @@ class ModelParts(NamedTuple):
     sessions: list[ModelSessions]
     description: ModelDescription
     image_options: dict[str, Any]
-    opened: Opened
+    opened: Opened | None
 
 
 def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bool = False) -> ModelParts:
@@ -61,6 +63,8 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
     Raises:
         ColPaliError: as `ColPali.from_pretrained`.
     """
+    if is_server(name_or_path):
+        return _remote_parts(os.fspath(name_or_path), options)
     providers = _providers(options)
     if providers is not None:
         resolve_providers(providers)  # before a download, so that a missing provider is an error at once
@@ -80,6 +84,14 @@ def load_parts(name_or_path: NameOrPath, options: ModelOptions, *, lazy_load: bo
             one.load()
     opened = Opened.by(os.fspath(name_or_path), options, files.description)
     return ModelParts(family, sessions, files.description, options.image_options, opened)
+
+
+def _remote_parts(url: str, options: ModelOptions) -> ModelParts:
+    connection, served = open_remote(url, options)
+    # They have all that `ColPali` uses of a family and of sessions, and no files and graphs.
+    family = cast("Family", RemoteFamily(connection, served))
+    sessions = cast("ModelSessions", RemoteSessions(connection, served))
+    return ModelParts(family, [sessions], served.description, options.image_options, None)
 
 
 def _providers(options: ModelOptions) -> Sequence[Provider] | None:
@@ -118,6 +130,10 @@ def find_files(name_or_path: NameOrPath, options: ModelOptions) -> ModelFiles:
         ModelLoadError: a file is damaged or does not fit the family, or onnxruntime is too old for it.
     """
     named = path_text(name_or_path, ConfigurationError, "the name of a model")
+    if is_server(name_or_path):
+        raise ConfigurationError(
+            f"{server_url(named)} is a server, and the files of a model are needed here; give its name or its folder"
+        )
     with failing_as(ModelLoadError, f"the model {named}"):
         return _find_files(name_or_path, options)
 
@@ -148,7 +164,7 @@ def _with_files(description: ModelDescription, options: ModelOptions, given: Nam
 
 
 def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDescription, NameOrPath | None]:
-    """Describe the model of a name or folder, with the options' revision and settings, without downloading weights.
+    """Describe the model of a name, folder or server with the options' settings, without downloading weights.
 
     Every entry point that takes a model's name resolves it here. A registered name reads no file; of a repository that
     is not registered, the small files are fetched.
@@ -161,6 +177,12 @@ def describe(name_or_path: NameOrPath, options: ModelOptions) -> tuple[ModelDesc
         ModelNotFoundError: the name is unknown and there is no such folder.
         ModelLoadError: the files of the folder cannot be described.
     """
+    if is_server(name_or_path):
+        connection, served = open_remote(os.fspath(name_or_path), options)
+        connection.close()
+        return served.description, None
+    if options.api_key_file is not None:
+        raise ConfigurationError("api_key_file: for a model on a server, which is named by its URL; leave it out")
     description, folder = _find(name_or_path, options)
     if options.revision is not None:
         if folder is not None or description.repository is None:
@@ -250,11 +272,17 @@ def _check_exported(description: ModelDescription, checkpoint: str, chosen: Mapp
 
 
 def check_name(name_or_path: NameOrPath, local_dir: NameOrPath | None) -> None:
-    """Refuse a name that is neither registered, nor a folder, nor "owner/name", without reading any file.
+    """Refuse a name that is neither registered, nor a folder, "owner/name" or a URL, without reading any file.
 
     Raises:
-        ModelNotFoundError: it is none of these.
+        ModelNotFoundError: it is none of these, or the URL is not one of a server.
     """
+    if is_server(name_or_path):
+        try:
+            server_url(os.fspath(name_or_path))
+        except ConfigurationError as error:  # as a ValueError, pydantic would show it with the URL and its password
+            raise ModelNotFoundError(str(error)) from None
+        return
     if registered_model(name_or_path, local_dir) is not None:
         return
     path = user_path(name_or_path, ModelNotFoundError)

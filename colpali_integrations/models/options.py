@@ -35,6 +35,7 @@ WRONG_GUESSES = {
     **dict.fromkeys(("token", "use_auth_token", "hf_token"), "run `hf auth login`, or set HF_TOKEN"),
     **dict.fromkeys(("num_threads", "n_threads"), "use threads="),
     "cache_folder": "use cache_dir=",
+    "api_key": "write the key of a server to a file and pass api_key_file=, or set COLPALI_API_KEY",
 }
 """Options of other libraries, and the option to use instead."""
 
@@ -75,10 +76,11 @@ class ModelOptions:
     url_max_bytes: int = 64 * 2**20
     max_pixels: int = MAX_PIXELS
     image_formats: Sequence[str] | None = None
+    api_key_file: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         """Normalise the values, and refuse invalid ones."""
-        for name in ("local_dir", "cache_dir", "base"):
+        for name in ("local_dir", "cache_dir", "base", "api_key_file"):
             given = getattr(self, name)
             path = None if given is None else user_path(given, ConfigurationError, name)
             if path is not None and (name != "base" or not isinstance(given, str) or path.is_dir()):

@@ -16,6 +16,7 @@ from collections.abc import Hashable
 
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.connection import is_server, server_url
 from colpali_integrations.models.loading import load_parts
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import registered_model
@@ -51,7 +52,7 @@ def shared_model(name_or_path: str | os.PathLike[str] = "coltiny", options: Mode
         ColPaliError: as `ColPali.from_pretrained`. No model is kept then; the next call tries again.
     """
     # The description and not its name: a model registered anew under the same name is another model.
-    model = registered_model(name_or_path, options.local_dir) or os.path.abspath(name_or_path)  # noqa: PTH100
+    model = registered_model(name_or_path, options.local_dir) or _place(name_or_path)
     with _lock:
         slot = _slots[model, options]
     if slot.model is not None:
@@ -60,6 +61,12 @@ def shared_model(name_or_path: str | os.PathLike[str] = "coltiny", options: Mode
         if slot.model is None:
             slot.model = ColPali(*load_parts(name_or_path, options, lazy_load=True))
         return slot.model
+
+
+def _place(name_or_path: str | os.PathLike[str]) -> str:
+    if is_server(name_or_path):
+        return server_url(os.fspath(name_or_path))
+    return os.path.abspath(name_or_path)  # noqa: PTH100 - Path.resolve follows symlinks
 
 
 def release_shared_models() -> None:

@@ -16,6 +16,7 @@ from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, FingerprintError
 from colpali_integrations.explain.grid import PageEmbedding
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.registry import register_model
 from colpali_integrations.ray.pages import PAGE
@@ -37,8 +38,8 @@ class PageEncoder:
     machines with GPUs.
 
     Args:
-        model: name or folder, as `ColPali.from_pretrained`, or a description, which is then registered in the actor. A
-            folder must exist on every node.
+        model: name, folder or server, as `ColPali.from_pretrained`, or a description, which is then registered in the
+            actor. A folder must exist on every node, and a server be reachable from it.
         dtype: of the vectors.
         pooled: also give the mean vector of each page, in the column `pooled`.
         threads: cores to use, independent of Ray's count. None for the actor's `num_cpus`, at least 1. On a CPU so many
@@ -78,14 +79,8 @@ class PageEncoder:
     ) -> None:
         if dtype not in ("float16", "float32"):
             raise ConfigurationError(f"dtype must be 'float16' or 'float32', got {dtype!r}")
-        if isinstance(model, ModelDescription):
-            model = register_model(model, replace=True).name
-        if "device_ids" not in options:
-            options.setdefault("providers", ["CUDAExecutionProvider" if _assigned("GPU") else "CPUExecutionProvider"])
         threads = threads or max(1, int(_assigned("CPU")))
-        on_cpu = preferred_provider(options.get("providers")) == "CPUExecutionProvider" and "device_ids" not in options
-        self.model = ColPali.from_pretrained(model, threads=1 if on_cpu else threads, **options)
-        self._parallel = threads if on_cpu else None
+        self.model, self._parallel = _opened(model, threads, options)
         made_by = StoredModel.of(self.model.description)
         if expected is not None and not expected.same_pages(made_by):
             raise FingerprintError(
@@ -155,6 +150,20 @@ class PageEncoder:
     def _rows(self, vectors: Any, mask: Any = None) -> pa.FixedSizeListArray:
         numbers = pa.array(vectors.astype(self._dtype).reshape(-1))
         return pa.FixedSizeListArray.from_arrays(numbers, type=self._vector, mask=mask)
+
+
+def _opened(
+    model: str | os.PathLike[str] | ModelDescription, threads: int, options: dict[str, Any]
+) -> tuple[ColPali, int | None]:
+    """The model of an encoder, and how many of its pages are encoded at once."""
+    if isinstance(model, ModelDescription):
+        model = register_model(model, replace=True).name
+    if is_server(model):
+        return ColPali.from_pretrained(model, **options), threads
+    if "device_ids" not in options:
+        options.setdefault("providers", ["CUDAExecutionProvider" if _assigned("GPU") else "CPUExecutionProvider"])
+    on_cpu = preferred_provider(options.get("providers")) == "CPUExecutionProvider" and "device_ids" not in options
+    return ColPali.from_pretrained(model, threads=1 if on_cpu else threads, **options), threads if on_cpu else None
 
 
 def _assigned(resource: str) -> float:

@@ -17,6 +17,7 @@ from colpali_integrations._options import checked_whole
 from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ColPaliError, ConfigurationError, EncodingError, InputError
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.loading import describe, registered_description
 from colpali_integrations.models.options import ModelOptions
@@ -238,6 +239,8 @@ def _for_workers(
     model: str | os.PathLike[str], opened: ModelDescription, options: Mapping[str, Any]
 ) -> str | os.PathLike[str] | ModelDescription:
     """Describe a model for workers: they lack the driver's registered names, and a branch may have moved on."""
+    if is_server(model):
+        return model
     description, folder = describe(model, ModelOptions(**options))
     if folder is not None and "local_dir" not in options:
         return user_path(folder, ConfigurationError).absolute()

@@ -22,6 +22,9 @@ _BODIES: Mapping[str, tuple[str, Schema]] = {
     "/v1/rerank": ("application/json", schemas.RERANK),
     "/v2/rerank": ("application/json", schemas.RERANK),
     "/score": ("application/json", schemas.SCORE),
+    "/v1/encode": ("application/json", schemas.ENCODE),
+    "/v1/tokens": ("application/json", schemas.TOKENS),
+    "/v1/engine": ("application/json", schemas.ENGINE),
     "/v1/documents": ("multipart/form-data", schemas.UPLOAD),
 }
 _BOX = r"(0(\.[0-9]+)?|1),(0(\.[0-9]+)?|1),(0(\.[0-9]+)?|1),(0(\.[0-9]+)?|1)"

@@ -11,8 +11,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from colpali_integrations._version import __version__
-from colpali_integrations.server import answers, documents, embeddings, heatmaps, ranking, search, search_page
-from colpali_integrations.server.bodies import SEARCHES, UPLOADS
+from colpali_integrations.server import (
+    answers,
+    documents,
+    embeddings,
+    encoder,
+    engine,
+    heatmaps,
+    ranking,
+    search,
+    search_page,
+)
+from colpali_integrations.server.bodies import CALLS, ENCODINGS, SEARCHES, UPLOADS
 from colpali_integrations.server.errors import problem
 from colpali_integrations.server.openapi import described
 from colpali_integrations.server.service import Service
@@ -68,6 +78,10 @@ TABLE = (
     Address("POST", "/v1/embeddings", embeddings.embeddings),
     Address("POST", "/v1/multi-vector", embeddings.multi_vector),
     Address("POST", "/pooling", embeddings.pooling),
+    Address("GET", "/v1/encoder", encoder.described),
+    Address("POST", ENCODINGS, encoder.encode),
+    Address("POST", "/v1/tokens", encoder.tokens),
+    Address("POST", CALLS, engine.engine),
     Address("POST", "/v1/rerank", ranking.rerank),
     Address("POST", "/v2/rerank", ranking.rerank),
     Address("POST", "/score", ranking.score),

@@ -12,12 +12,17 @@ from __future__ import annotations
 from typing import Any
 
 from colpali_integrations.server.checking import Schema
+from colpali_integrations.stores.served.answers import CALLS
 
-__all__ = ["ANSWER", "EMBEDDINGS", "MULTI_VECTOR", "POOLING", "RERANK", "SCORE", "SEARCH", "UPLOAD"]
+__all__ = [
+    *("ANSWER", "EMBEDDINGS", "ENCODE", "ENGINE", "MOST_PAGES", "MOST_TEXTS", "MULTI_VECTOR"),
+    *("POOLING", "RERANK", "SCORE", "SEARCH", "TOKENS", "UPLOAD"),
+]
 
 LONGEST_TEXT = 32_768
 MOST_TEXTS = 2048  # as OpenAI's
 MOST_DOCUMENTS = 1000  # as Cohere's
+MOST_PAGES = 32  # of /v1/encode
 
 
 def _object(required: tuple[str, ...], **properties: Any) -> dict[str, Any]:
@@ -176,6 +181,41 @@ MULTI_VECTOR: Schema = _object(
     embedding_type=_nullable({"type": "string", "enum": ["float"]}),
     dimensions=_nullable({"type": "integer", "minimum": 1}, "The length of the model's vectors; another is refused."),
 )
+
+_WHOLE_TEXT = {"type": "string", "minLength": 1, "maxLength": 2**20}
+_FINGERPRINT = _nullable({"type": "string"}, "The key of the model's fingerprint; that of another model is refused.")
+
+ENCODE: Schema = {
+    **_object(
+        (),
+        queries=_described(_list(_WHOLE_TEXT, MOST_TEXTS), "Questions; with tokens in the answer."),
+        texts=_described(_list(_WHOLE_TEXT, MOST_TEXTS), "Texts that are searched beside pages."),
+        pages=_described(_list(DATA_URI, MOST_PAGES), "Pages as data URIs of images."),
+        dense=_described({"type": "boolean"}, "One vector of the trained dense head per item instead.", default=False),
+        grid=_described({"type": "boolean"}, "The grid of each page too, for regions.", default=False),
+        fingerprint=_FINGERPRINT,
+    ),
+    "additionalProperties": False,
+    "x-required-any": [["queries"], ["texts"], ["pages"]],
+}
+
+TOKENS: Schema = {
+    **_object(
+        ("texts",),
+        texts=_described(_list(_WHOLE_TEXT, MOST_TEXTS), "Questions."),
+        fingerprint=_FINGERPRINT,
+    ),
+    "additionalProperties": False,
+}
+
+ENGINE: Schema = {
+    **_object(
+        ("call", "arguments"),
+        call=_described({"type": "string", "enum": sorted(CALLS)}, "The name of the call."),
+        arguments=_described({"type": "object"}, "Those of the call, in a form that may change with each version."),
+    ),
+    "additionalProperties": False,
+}
 
 UPLOAD: Schema = {
     **_object(

@@ -13,6 +13,7 @@ from colpali_integrations._options import unknown_option
 from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError, StoreError
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.connection import Connection, is_server
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.fingerprint import same_identity
@@ -24,6 +25,7 @@ from colpali_integrations.stores.embedded.database import read_manifest
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import Engine
 from colpali_integrations.stores.memory import MemoryEngine
+from colpali_integrations.stores.served.engine import ServedEngine
 from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
 
 __all__ = [
@@ -99,6 +101,8 @@ def continued_options(
     Raises:
         ColPaliError: as `ColPali.from_pretrained`, of a name or folder that cannot be described.
     """
+    if is_server(name_or_path):  # it decides the settings, and checks compare them with those of the store
+        return dict(options)
     described, _ = describe(name_or_path, ModelOptions(**options))
     settings = _settings_of_pages(model, described)
     weights = replace(described, **settings).fingerprint.pages.weights
@@ -246,11 +250,14 @@ def with_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, _API_KEY: key}
 
 
-def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
+def stored_settings(
+    path: str | os.PathLike[str], *, api_key_file: str | os.PathLike[str] | None = None
+) -> Settings | None:
     """The settings of the store in a folder, read without opening it; None for a folder without a store.
 
     Args:
-        path: the folder.
+        path: the folder, or the URL of a server.
+        api_key_file: for a server; see `ColPali.from_pretrained`.
 
     Raises:
         StoreError: it cannot be read.
@@ -262,6 +269,12 @@ def stored_settings(path: str | os.PathLike[str]) -> Settings | None:
         >>> stored_settings("no-such-folder") is None
         True
     """
+    if is_server(path):
+        engine = ServedEngine(Connection(os.fspath(path), api_key_file))
+        try:
+            return Settings.from_dict(engine.manifest, where=engine.where)
+        finally:
+            engine.close()
     manifest = read_manifest(user_path(path, StoreError))
     return None if manifest is None else Settings.from_dict(manifest, where=f"the store {path}")
 
@@ -277,7 +290,7 @@ def settings_at(
     """The settings of the store at a place, read before its model is loaded, and the name of the place for messages.
 
     Args:
-        path: a folder.
+        path: a folder, or the URL of a server of this package.
         url: of a Qdrant server.
         client: a ready `QdrantClient`.
         collection_name: of the collection on the server.
@@ -296,7 +309,7 @@ def settings_at(
         ('coltiny', 'the store my-index')
     """
     if path is not None:
-        return stored_settings(path), f"the store {path}"
+        return stored_settings(path, api_key_file=options.get(_KEY_OPTION)), f"the store {path}"
     if url is None and client is None:
         return None, MemoryEngine.where
     from colpali_integrations.stores.qdrant import server as qdrant_server
@@ -329,14 +342,14 @@ def open_engine(
     that cannot be loaded leaves nothing behind.
 
     Args:
-        path: a folder.
+        path: a folder, or the URL of a server of this package.
         url: of a Qdrant server.
         client: a ready `QdrantClient`.
         collection_name: of the collection on the server.
         options: `model` and the other fields of `Settings`; None for those that were not passed.
         folder_options: `read_only` and `file_mode`; None for those that were not passed.
         collection_options: for a collection that is created.
-        client_options: for `QdrantClient`.
+        client_options: for `QdrantClient`; or `api_key_file`, for a server of this package.
 
     Raises:
         ConfigurationError: more than one place, an unknown option, or a store that was made with other options.
@@ -346,21 +359,26 @@ def open_engine(
     """
     if sum(place is not None for place in (path, url, client)) > 1:
         raise ConfigurationError("a store is in one place: pass path= or url= or client=, or none for memory")
-    _check_client_options(url, client_options)
+    served = is_server(path)
+    _check_client_options(url, client_options, served=served)
     if collection_options and url is None and client is None:
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
     in_folder = {key: value for key, value in folder_options.items() if value is not None}
-    if in_folder and path is None:
+    if in_folder and (path is None or served):
         raise ConfigurationError(f"{' and '.join(in_folder)}: for a store in a folder (path=)")
     requested = {key: value for key, value in options.items() if value is not None}
-    if path is not None:
+    engine: Engine
+    if path is not None and served:
+        engine = ServedEngine(Connection(os.fspath(path), client_options.get(_KEY_OPTION)))
+        settings = _settings(engine.manifest, requested, engine.where, default="exact")
+    elif path is not None:
         folder = user_path(path, StoreError)
         manifest = read_manifest(folder)
         settings = _settings(manifest, requested, f"the store {path}", default="ward")
         if manifest is None and not in_folder.get("read_only"):
             _load(requested["model"])
         kept: dict[str, Any] = {"schema": settings.schema, "manifest": settings.to_dict()}
-        engine: Engine = FolderEngine(folder, **kept, packed=settings.is_compressed, **in_folder)
+        engine = FolderEngine(folder, **kept, packed=settings.is_compressed, **in_folder)
     elif url is not None or client is not None:
         from colpali_integrations.stores.qdrant import server as qdrant_server
 
@@ -386,11 +404,13 @@ def open_engine(
     return engine, _settings(engine.manifest, requested, engine.where, default="exact")
 
 
-def _check_client_options(url: str | None, options: Mapping[str, Any]) -> None:
+def _check_client_options(url: str | None, options: Mapping[str, Any], *, served: bool = False) -> None:
     """Refuse options that are neither of a store nor of a server's client, or have no server."""
     misspelt = [name for name in options if name in _GUESSES or (url is None and get_close_matches(name, _OPTIONS))]
     if misspelt:
         raise unknown_option("MultiVectorStore.open", misspelt, _OPTIONS, _GUESSES)
+    if served and options.keys() <= {_KEY_OPTION}:
+        return
     if options and url is None:
         raise ConfigurationError(f"{', '.join(options)}: options of a server's client need url=")
 
@@ -419,6 +439,7 @@ def _settings(
 
 
 _API_KEY, _KEY_VARIABLE = "api_key", "QDRANT_API_KEY"
+_KEY_OPTION = "api_key_file"  # of a server of this package
 # Options of `QdrantClient` and of its HTTP client.
 _SECRETS = ("auth_token_provider", "headers", "auth", "cookies", "cert", "metadata")
 _OPTIONS = (

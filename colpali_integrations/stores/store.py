@@ -116,7 +116,8 @@ class MultiVectorStore:
         """Open a store, or create it if there is none.
 
         Args:
-            path: a folder.
+            path: a folder; or the URL of a server that `colpali-integrations serve` has started, "http://localhost:8765",
+                whose store is used from here.
             model: the model of the pages: a `ColPali`, its description, a model's name, or the folder of one. A new
                 store needs it; an existing one checks that it is of the same space. A `ColPali`, or the model of a name
                 or folder, also encodes questions, at whatever precision. A `ColPali` names their words in reports of
@@ -136,7 +137,8 @@ class MultiVectorStore:
                 enter the folder. 0o600 by default. Existing folders keep theirs.
             collection_options: for a new collection on a server: `shard_number`, `replication_factor` and the other
                 arguments of `QdrantClient.create_collection`.
-            **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
+            **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on. With
+                the URL of a server as `path`: `api_key_file`, as `ColPali.from_pretrained`.
 
         Raises:
             StoreError: it cannot be opened, or it does not exist and `model` is missing.

@@ -1,25 +1,33 @@
-"""The stores that all search tests run over: in memory, in a folder, on a server.
+"""The stores that all search tests run over: in memory, in a folder, on a Qdrant server, on a server of this package.
 
-The server is qdrant-client's own imitation, in this process, unless QDRANT_URL names a real one.
+The Qdrant server is qdrant-client's own imitation, in this process, unless QDRANT_URL names a real one. The server of
+this package answers over HTTP with stores in folders; `tests/server` has the whole one.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
+from colpali_integrations.server.checking import parsed
 from colpali_integrations.stores import Entry, MultiVectorStore
 from colpali_integrations.stores.memory import MemoryEngine
+from colpali_integrations.stores.served.answers import answered
 from tests.stores.stored_models import made_up
 
-BACKENDS = ["memory", "embedded", "server"]
+BACKENDS = ["memory", "embedded", "server", "served"]
 DIM = 8
 MODEL = made_up("fake", dim=DIM)
 
@@ -30,6 +38,7 @@ Open: TypeAlias = Callable[..., MultiVectorStore]
 def opening(backend: str, folder: Path) -> Iterator[Open]:
     """A function that opens one and the same place of a kind, again and again; it is removed in the end."""
     opened: list[MultiVectorStore] = []
+    hosted: list[MultiVectorStore] = []
     place: dict[str, Any] = {}
     if backend == "embedded":
         place = {"path": folder / "store"}
@@ -43,17 +52,64 @@ def opening(backend: str, folder: Path) -> Iterator[Open]:
         }
 
     def open_(**options: Any) -> MultiVectorStore:
+        if backend == "served" and not hosted:
+            hosted.append(hosted_store(folder / "hosted", {"model": MODEL, **options}))
+            HOSTED[name := uuid.uuid4().hex] = hosted[0]
+            place["path"] = f"{host()}/{name}"
         opened.append(MultiVectorStore.open(**{**place, "model": MODEL, **options}))
         return opened[-1]
 
     try:
         yield open_
     finally:
-        for store in opened:
+        for store in (*opened, *hosted):
             store.close()
         if "client" in place:
             place["client"].delete_collection(place["collection_name"])
             place["client"].close()
+
+
+def hosted_store(folder: Path, options: dict[str, Any]) -> MultiVectorStore:
+    """A store in memory, or else in a folder, where one in memory does not have the options."""
+    try:
+        return MultiVectorStore.open(**options)
+    except ConfigurationError:
+        return MultiVectorStore.open(folder, **options)
+
+
+HOSTED: dict[str, MultiVectorStore] = {}
+"""The stores of `host`, by the first part of their paths."""
+
+
+@cache
+def host() -> str:
+    """The URL of a server that answers the calls of engines, until the process ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            store = HOSTED[self.path.split("/")[1]]
+            status, answer = 200, {}
+            try:
+                body = parsed(content, "the body")
+                answer = {"result": answered(store, body["call"], body["arguments"])}
+            except ColPaliError as error:
+                status, answer = 400 if isinstance(error, InputError) else 409, {"message": str(error)}
+            content = json.dumps(answer, allow_nan=False).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
 
 
 def in_memory(store: MultiVectorStore) -> bool:

@@ -1,0 +1,172 @@
+"""The engine of a store on a server, for other machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from colpali_integrations.errors import ColPaliError, StoreError
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, in_order, pieces, strings
+from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.served.wire import (
+    known_ids,
+    packed_filter,
+    packed_point,
+    packed_search,
+    read_scored,
+    unpacked,
+)
+
+__all__ = ["Caller", "ServedEngine"]
+
+_PATH = "/v1/engine"
+# A server takes bodies of 32 MiB, and one point may be larger than a piece.
+_REQUEST_BYTES, _RECORDS, _VECTORS = 8 << 20, 1024, 32
+_MOST_NUMBERS = 1 << 22  # of a page's vectors: 11 MiB in base64
+
+
+class Caller(Protocol):
+    """What sends the calls: a `models.connection.Connection`."""
+
+    @property
+    def url(self) -> str:
+        """Of the server."""
+
+    def post(self, path: str, body: Mapping[str, Any], kind: type[ColPaliError]) -> dict[str, Any]:
+        """Send a JSON object, and return the answer."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class ServedEngine:
+    """Points in the store of a server (`colpali-integrations serve`).
+
+    Threads and machines may use it at once. A batch of points that does not fit into one request (about 8 MiB) is
+    split: each request is stored whole or not at all, and storing the batch again does no harm.
+
+    Args:
+        caller: sends the calls.
+
+    Raises:
+        StoreError: the server cannot be reached, or its store cannot be used.
+        ConfigurationError: the server refuses the API key, or needs one.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller: Caller | None = caller
+        self._url = caller.url
+        opened = self._call("manifest")
+        self.manifest: Mapping[str, Any] = opened["manifest"]
+        most = opened["max_numbers"]
+        self.max_numbers = _MOST_NUMBERS if most is None else min(_MOST_NUMBERS, int(most))
+
+    @property
+    def where(self) -> str:
+        """The server."""
+        return f"the store on the server {self._url}"
+
+    def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Replace the manifest by what a function makes of it, unless another process has changed it meanwhile."""
+        self.manifest = self._call("manifest")["manifest"]
+        while True:
+            expected, changed = self.manifest, dict(change(self.manifest))
+            if changed == expected:
+                return expected
+            self.manifest = self._call("change_manifest", expected=dict(expected), manifest=changed)["manifest"]
+            if self.manifest == changed:
+                return changed
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Store points, in place of those with the same ids."""
+        for some in pieces(points, _REQUEST_BYTES, _point_size):
+            self._call("upsert", points=[packed_point(point) for point in some])
+
+    def update(self, payloads: Mapping[str, Payload]) -> None:
+        """Replace the payloads of points, by id, unless their content has changed."""
+        for some in pieces(known_ids(payloads), _REQUEST_BYTES, lambda id_: len(json.dumps(payloads[id_]))):
+            self._call("update", payloads={id_: payloads[id_] for id_ in some})
+
+    def delete(self, ids: Collection[str]) -> None:
+        """Remove points; unknown ids are ignored."""
+        for some in pieces(known_ids(ids), _RECORDS):
+            self._call("delete", ids=some)
+
+    def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
+        """Payloads in the order of `ids`, None for an unknown one."""
+        found: dict[str, Payload] = {}
+        for some in pieces(dict.fromkeys(known_ids(ids)), _RECORDS):
+            payloads = self._call("retrieve", ids=some)
+            found |= {id_: one for id_, one in zip(some, payloads, strict=True) if one is not None}
+        return in_order(ids, found)
+
+    def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
+        """A named vector of each point, in the order of `ids`; None for an unknown one."""
+        found: dict[str, Float32] = {}
+        for some in pieces(dict.fromkeys(known_ids(ids)), _VECTORS):
+            arrays = self._call("vectors", ids=some, name=name)
+            found |= {id_: unpacked(one) for id_, one in zip(some, arrays, strict=True) if one is not None}
+        return in_order(ids, found)
+
+    def scroll(
+        self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
+    ) -> tuple[list[Payload], Any]:
+        """Read one batch of payloads, in the order of the server's engine."""
+        answer = self._call(
+            "scroll",
+            where=packed_filter(where),
+            limit=limit,
+            after=after,
+            fields=None if fields is None else strings(fields),
+        )
+        return answer["payloads"], answer["after"]
+
+    def count(self, where: Filter | None = None) -> int:
+        """Number of points."""
+        return int(self._call("count", where=packed_filter(where)))
+
+    def has_words(self) -> bool:
+        """Whether any point has words."""
+        return bool(self._call("has_words"))
+
+    def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
+        """Answer several searches in as few requests as their sizes allow."""
+        answers: list[list[Scored]] = []
+        for some in pieces(searches, _REQUEST_BYTES, _search_size):
+            found = self._call("search", searches=[packed_search(search) for search in some])
+            answers += [[read_scored(one) for one in results] for results in found]
+        return answers
+
+    def optimize(self) -> None:
+        """Let the server's engine reorganise its files."""
+        self._call("optimize")
+
+    def close(self) -> None:
+        """Close the connections; the server's store stays open there."""
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            caller.close()
+
+    def _call(self, call: str, **arguments: Any) -> Any:
+        if self._caller is None:
+            raise StoreError(f"{self.where} was closed; open it again")
+        answer = self._caller.post(_PATH, {"call": call, "arguments": arguments}, StoreError)
+        if "result" not in answer:
+            raise StoreError(f"{self.where} answers in another way; install one version of this package on both sides")
+        return answer["result"]
+
+
+def _point_size(point: Point) -> int:
+    """About the bytes of a point in a request."""
+    numbers = sum(array.nbytes for array in point.vectors.values()) + 8 * len(point.words or ())
+    return 4 * numbers // 3 + len(json.dumps(point.payload)) + 1024
+
+
+def _search_size(search: Search) -> int:
+    """About the bytes of a search in a request, without its filter."""
+    inner = 0 if search.prefetch is None else _search_size(search.prefetch)
+    numbers = 8 * len(search.query) if isinstance(search.query, SparseVector) else search.query.nbytes
+    return 4 * numbers // 3 + 4 * sum(map(len, strings(search.ids or ()))) + inner + 1024
