@@ -42,6 +42,7 @@ from colpali_integrations.models.loading import find_files
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.shared import release_shared_models, shared_model
 from colpali_integrations.stores import MultiVectorStore, index_documents
+from colpali_integrations.stores.settings import StoredModel
 from tests.conftest import FIXTURES
 from tests.server.conftest import KEY, Running, running, service_of
 
@@ -437,3 +438,15 @@ def test_the_server_s_own_checks(served: Running) -> None:
     assert refusal("/v1/encode", queries=["a"], dense=True)[0] == 400
     assert refusal("/v1/tokens", texts=["a"], fingerprint="x")[0] == 409
     assert remote.Served.by(Connection(served.url)).max_bytes == 128 * 2**20
+
+
+def test_an_encoder_of_ray_uses_it_by_its_url(served: Running, coltiny: ColPali) -> None:
+    pytest.importorskip("ray")
+    from colpali_integrations.ray.encoder import PageEncoder
+    from colpali_integrations.ray.pipeline import _for_workers
+
+    assert _for_workers(served.url, coltiny.description, {}) == served.url  # a URL, and not a model to load there
+    encoder = PageEncoder(served.url, expected=StoredModel.of(coltiny.description), threads=2)
+    with encoder.model as far:
+        page = Image.new("RGB", (40, 40), "white")
+        np.testing.assert_array_equal(next(far.embed_images([page])), next(coltiny.embed_images([page])))

@@ -69,7 +69,8 @@ def unpacked(value: Any) -> NDArray[Any]:
     if value["dtype"] not in _DTYPES:
         raise InputError(f"an array's dtype must be one of {', '.join(_DTYPES)}, got {shown(value['dtype'])}")
     array: NDArray[Any] = np.frombuffer(base64.b64decode(value["data"], validate=True), value["dtype"])
-    return array.reshape(value["shape"]).astype(array.dtype.newbyteorder("="))
+    native: NDArray[Any] = array.reshape(value["shape"]).astype(array.dtype.newbyteorder("="))
+    return native
 
 
 def packed_point(point: Point) -> dict[str, Any]:
