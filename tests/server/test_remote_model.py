@@ -8,6 +8,7 @@ import json
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -295,7 +296,8 @@ def test_urls_have_one_form(url: str, shortest: str) -> None:
     "place", ["u:secret@host", "secret@host", "host?key=secret", "host#secret", "", "ho st", "h:x"]
 )
 def test_other_urls_are_refused_without_their_secrets(place: str) -> None:
-    for open_ in (ColPali.from_pretrained, shared_model, lambda url: ColPaliEmbeddings(model=url)):
+    embeddings = lambda url: ColPaliEmbeddings(model=url)  # noqa: E731
+    for open_ in (ColPali.from_pretrained, shared_model, MultiVectorStore.open, embeddings):
         with pytest.raises((ConfigurationError, ModelNotFoundError), match="URL of a server") as refused:
             open_(f"http://{place}")
         assert "secret" not in str(refused.value)
@@ -305,7 +307,7 @@ Answer = tuple[int, dict[str, str], Any]
 
 
 @contextmanager
-def answering(*answers: Answer) -> Iterator[tuple[str, list[str]]]:
+def answering(*answers: Answer, port: int = 0) -> Iterator[tuple[str, list[str]]]:
     """A server that gives these answers, the last one again and again; its URL and the paths of the requests."""
     paths: list[str] = []
 
@@ -326,7 +328,7 @@ def answering(*answers: Answer) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -361,6 +363,19 @@ def test_other_servers_are_named_as_such(answer: Answer, message: str) -> None:
     with answering(answer) as (url, paths), pytest.raises(ModelNotFoundError, match=message):
         ColPali.from_pretrained(url)
     assert paths == ["/v1/encoder"]
+
+
+def test_a_server_that_is_started_anew_is_waited_for() -> None:
+    answer: Answer = (200, {}, {"data": []})
+    with answering(answer) as (url, _):
+        connection = Connection(url)
+        connection.get("/v1/encoder", EncodingError)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(connection.get, "/v1/encoder", EncodingError)
+        with pytest.raises(TimeoutError):
+            asked.result(0.2)
+        with answering(answer, port=int(url.rpartition(":")[2])):
+            assert asked.result(30) == {"data": []}
 
 
 def test_a_server_that_is_not_there_is_named_with_the_command_that_starts_it() -> None:
