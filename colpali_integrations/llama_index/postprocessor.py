@@ -19,6 +19,7 @@ from colpali_integrations.llama_index._components import FolderStrings, StrictCo
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, stored_embedding
 from colpali_integrations.llama_index.schema import (
     PageReference,
+    check_permitted,
     content_key,
     has_image,
     image_label,
@@ -154,7 +155,7 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
         password: for encrypted PDFs; not part of `to_dict()`.
         max_pixels: of an image; see `pages.load_image`.
         image_formats: further formats of images; see `pages.load_image`.
-        roots: as for `pages.page_image`: draw files in these folders alone.
+        roots: as for `pages.page_image`; a node that names a file elsewhere is an error, whether it is drawn or not.
 
     Example:
         >>> from colpali_integrations.llama_index import PdfPageReader
@@ -189,8 +190,10 @@ class PageImagePostprocessor(StrictComponent, BaseNodePostprocessor):
         return [self._with_image(node, access) for node in nodes]
 
     def _with_image(self, result: NodeWithScore, access: PageAccess) -> NodeWithScore:
-        reference = node_image(result.node) if isinstance(result.node, ImageNode) else None
-        if not isinstance(reference, PageReference):
+        is_picture = isinstance(result.node, ImageNode)
+        reference = node_image(result.node) if is_picture or access.folders is not None else None
+        check_permitted(reference, access)  # a query engine opens the files of other nodes by itself
+        if not (is_picture and isinstance(reference, PageReference)):
             return result
         content, kind = reference.encode(access, dpi=self.dpi)
         # Without image_path: ImageNode.get_content_blocks refuses one that is not a file.

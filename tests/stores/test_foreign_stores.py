@@ -195,6 +195,7 @@ def test_rerankers_pictures_and_stores_keep_to_the_folders(private: Path, tmp_pa
         lambda roots: len(ColPaliRerank(roots=roots).postprocess_nodes(given[1:], query_str="tide")),
         lambda roots: len(LlamaIndexStore().add([given[0].node], roots=roots)),
         lambda roots: len(LlamaIndexStore().add([given[1].node], roots=roots)),
+        lambda roots: len(PageImagePostprocessor(roots=roots).postprocess_nodes(given[:1])),
         lambda roots: len(PageImagePostprocessor(roots=roots).postprocess_nodes(given[1:])),
         lambda roots: len(ColPaliReranker(roots=roots).compress_documents(documents, "tide")),
         lambda roots: len(ColPaliVectorStore().add_documents(documents, roots=roots)),
