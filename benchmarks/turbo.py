@@ -26,7 +26,7 @@ NO_GRAPH = edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10)
 MAX_SIM = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
 
 
-def of_engine(pages: list[Float], queries: list[Float], datatype: object) -> list[list[int]]:
+def of_engine(pages: list[Float], queries: list[Float], datatype: edge.VectorStorageDatatype) -> list[list[int]]:
     """The ten best of each query, by the engine."""
     params = edge.EdgeVectorParams(
         128, edge.Distance.Dot, multivector_config=MAX_SIM, datatype=datatype, hnsw_config=NO_GRAPH
@@ -58,9 +58,8 @@ def main() -> None:
             code = VectorCode(128, bits)
             kept = [code.decode(code.encode(page)) for page in pages]
         ours = [np.argsort(-max_sim(query, kept), kind="stable")[:TOP].tolist() for query in queries]
-        theirs = of_engine(
-            pages, queries, getattr(edge.VectorStorageDatatype, f"Turbo{bits}" if bits < 16 else "Float16")
-        )
+        datatype = getattr(edge.VectorStorageDatatype, f"Turbo{bits}" if bits < 16 else "Float16")
+        theirs = of_engine(pages, queries, datatype)
         shares = [
             np.mean([np.isin(a, b).mean() for a, b in zip(found, truth, strict=True)]) for found in (ours, theirs)
         ]
@@ -68,8 +67,8 @@ def main() -> None:
     machine.write(
         "turbo.md",
         "# Datatypes of a Qdrant server\n\nMade by `python -m benchmarks.turbo`.\n\n"
-        f"{machine.table(('datatype', 'folder: recall@10', 'Qdrant: recall@10'), rows)}\n\n{corpus.pages} generated pages "
-        f"of 400 x 128, {QUERIES} queries, against float32; qdrant-edge-py 0.9.0.\n\n{machine.describe()}\n",
+        f"{machine.table(('datatype', 'folder: recall@10', 'Qdrant: recall@10'), rows)}\n\n{corpus.pages} generated "
+        f"pages of 400 x 128, {QUERIES} queries, against float32; qdrant-edge-py 0.9.0.\n\n{machine.describe()}\n",
     )
 
 

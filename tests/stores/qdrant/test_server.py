@@ -670,7 +670,8 @@ def test_codes_of_qdrant_s_engine_are_as_near_as_those_of_a_folder(tmp_path: Pat
     shard = edge.EdgeShard.create(str(tmp_path), edge.EdgeConfig(vectors={FULL: params}))
     points = [edge.Point(number, {FULL: page.tolist()}, {}) for number, page in enumerate(pages)]
     shard.update(edge.UpdateOperation.upsert_points(points))
-    stored = [np.array(one.vector[FULL], np.float32) for one in shard.retrieve([*range(6)], False, [FULL])]
+    records: list[Any] = shard.retrieve([*range(6)], False, [FULL])
+    stored = [np.array(one.vector[FULL], np.float32) for one in records]
     for page, restored in zip(pages, stored, strict=True):
         error = np.linalg.norm(restored - page, axis=1)  # of vectors of length 1
         assert np.sqrt((error**2).mean()) < worst
