@@ -24,12 +24,13 @@ from typing import Any
 __all__ = ["NOT_CONFINED", "main"]
 
 NOT_CONFINED = 97
-"""The exit code where the confinement is required, and the system does not have it."""
+"""The exit code where the confinement is required, and the system does not have all of it."""
 
 _CLONE_NEWUSER, _CLONE_NEWNET, _CLONE_NEWIPC = 0x10000000, 0x40000000, 0x08000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on all of Linux's architectures but alpha
 _VERSION, _PATH_BENEATH = 1, 1
+_WITH_NETWORK = 4  # the version of Landlock that knows connections
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 _MAKE_SOCKET = 1 << 9
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | 1 << 15
@@ -61,15 +62,16 @@ def main(encoded: str) -> None:
     Args:
         encoded: JSON with `command`; `readable` and `writable`, paths; `sockets`, folders to make sockets in;
             `cpu_seconds`, `memory` and `file_bytes`; and
-            `required`, whether to end by `NOT_CONFINED` where files cannot be closed off.
+            `required`, whether to end by `NOT_CONFINED` where files or the network cannot be closed off.
     """
     job: dict[str, Any] = json.loads(encoded)
     _limit(job)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
-        _leave_network(libc)
+        has_left = _leave_network(libc)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after the namespaces, whose credentials reset it
-        is_confined = _close_files(libc, job["readable"], job["writable"], job["sockets"])
+        version = _close_files(libc, job["readable"], job["writable"], job["sockets"])
+        is_confined = version >= _WITH_NETWORK or (has_left and version > 0)
     else:
         is_confined = False
     if job["required"] and not is_confined:
@@ -105,26 +107,26 @@ def _leave_network(libc: Any) -> bool:
     return True
 
 
-def _close_files(libc: Any, readable: Sequence[str], writable: Sequence[str], sockets: Sequence[str]) -> bool:
-    """Allow only some files. Returns whether the system can."""
+def _close_files(libc: Any, readable: Sequence[str], writable: Sequence[str], sockets: Sequence[str]) -> int:
+    """Allow only some files, and no connections. Returns the version of Landlock, 0 where the system has none."""
     version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
     if version < 1:
-        return False
+        return 0
     files, network, scopes = (2**count - 1 for count in _RIGHTS[min(version, max(_RIGHTS))])
     handled = (ctypes.c_uint64 * 3)(files, network, scopes)
-    size = 8 if version < 4 else 16 if version < 6 else 24
+    size = 8 if version < _WITH_NETWORK else 16 if version < 6 else 24
     ruleset = libc.syscall(_CREATE_RULESET, ctypes.byref(handled), ctypes.c_size_t(size), ctypes.c_uint32(0))
     if ruleset < 0:
-        return False
+        return 0
     _allow(libc, ruleset, (*_READABLE, f"/proc/{os.getpid()}", *readable), _READ & files)
     _allow(libc, ruleset, _DEVICES, (_READ_FILE | _WRITE_FILE) & files)
     _allow(libc, ruleset, writable, files & ~_EXECUTE)
     _allow(libc, ruleset, sockets, _MAKE_SOCKET)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        return False
+        return 0
     is_closed = libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)) == 0
     os.close(ruleset)
-    return bool(is_closed)
+    return int(version) if is_closed else 0
 
 
 def _allow(libc: Any, ruleset: int, paths: Iterable[str], rights: int) -> None:

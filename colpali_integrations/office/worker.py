@@ -104,7 +104,7 @@ def _reason(job: dict[str, Any], code: int | None, message: str) -> str:
     if code is None:
         return f"takes more than {job['seconds']:g} s; {_HOW_OTHERWISE}"
     if code == confine.NOT_CONFINED:
-        return "is of an old binary format, which is converted only where LibreOffice can be kept from other files"
+        return "is of a binary format, which is converted only where LibreOffice can be closed off; see docs/office.md"
     if code in (-getattr(signal, "SIGXCPU", 0), -getattr(signal, "SIGKILL", 0)):
         return f"takes more than {job['cpu_seconds']:g} s of processor time; {_HOW_OTHERWISE}"
     if "no export filter" in message:

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 
+from colpali_integrations.cli.doctor import Check, Status, examine
 from colpali_integrations.errors import ConfigurationError, OfficeError
 from colpali_integrations.office import confine
 from colpali_integrations.office.conversion import converted
@@ -98,6 +99,23 @@ def test_without_libreoffice_the_error_says_how_to_install_it(monkeypatch: pytes
     monkeypatch.setenv("COLPALI_SOFFICE", "/nowhere/soffice")
     with pytest.raises(OfficeError, match="COLPALI_SOFFICE=/nowhere/soffice is no program"):
         converted(DOCUMENT, ".docx")
+
+
+def test_doctor_shows_the_version(fake_soffice: FakeSoffice, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> Check:
+        return next(one for one in examine(models=[], embed=False) if one.name == "LibreOffice")
+
+    fake_soffice("echo LibreOffice 7.4.7.2 40'(Build:2)'")
+    assert (check().status, check().detail) == (Status.ok, "LibreOffice 7.4.7.2, for Office files")
+    monkeypatch.setenv("COLPALI_SOFFICE", "nowhere")
+    assert check().status is Status.note
+    assert "apt-get install libreoffice-writer-nogui" in check().fix
+
+
+def test_binary_formats_are_refused_where_nothing_is_closed_off(fake_soffice: FakeSoffice) -> None:
+    fake_soffice(f"exit {confine.NOT_CONFINED}")
+    with pytest.raises(OfficeError, match="is of a binary format, which is converted only where"):
+        converted(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "WordDocument\0".encode("utf-16-le"), ".doc")
 
 
 def test_time_is_limited_and_nothing_is_left(fake_soffice: FakeSoffice) -> None:
