@@ -32,7 +32,7 @@ def slide_notes(content: bytes, suffix: str) -> list[str]:
 
 
 def _of_pptx(archive: zipfile.ZipFile) -> Iterator[str]:
-    presentation = next(target for kind, _, target in _related(archive, "") if kind == "officeDocument")
+    [presentation, *_] = [target for kind, _, target in _related(archive, "") if kind == "officeDocument"]
     targets = {id_: target for _, id_, target in _related(archive, presentation)}
     for entry in _elements(_xml(archive, presentation), "sldId"):
         slide = targets[_attributes(entry)["id", True]]

@@ -27,6 +27,7 @@ from tests.office.documents import (
     odt,
     paragraph,
     pptx,
+    relationships,
     rewritten_part,
     row,
     shape,
@@ -198,6 +199,7 @@ def test_notes_of_slides_that_are_shown() -> None:
     pages = f'<draw:page draw:name="a">{notes}</draw:page><draw:page draw:style-name="h"/><draw:page draw:name="b"/>'
     assert cleaned(odp(pages, hidden), ".odp").notes == ["six", ""]
     assert slide_notes(zipped({"a": "b"}), ".pptx") == []
+    assert slide_notes(zipped({"_rels/.rels": relationships()}), ".pptx") == []
 
 
 @pytest.mark.parametrize(
