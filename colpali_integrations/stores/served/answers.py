@@ -55,7 +55,11 @@ def _manifest(arguments: Arguments, settings: Settings) -> Work:
     def work(engine: Engine) -> Any:
         # Read anew: another process may have changed it.
         stored = engine.change_manifest(lambda manifest: manifest)
-        return {"manifest": dict(stored), "max_numbers": engine.max_numbers}
+        return {
+            "manifest": dict(stored),
+            "max_numbers": engine.max_numbers,
+            "has_own_codes": engine.has_own_codes,
+        }
 
     return work
 

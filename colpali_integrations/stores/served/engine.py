@@ -63,6 +63,7 @@ class ServedEngine:
         self.manifest: Mapping[str, Any] = opened["manifest"]
         most = opened["max_numbers"]
         self.max_numbers = _MOST_NUMBERS if most is None else min(_MOST_NUMBERS, int(most))
+        self.has_own_codes = bool(opened["has_own_codes"])
 
     @property
     def where(self) -> str:
