@@ -13,9 +13,9 @@ from colpali_integrations._failures import item_error
 from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import StoreError
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.server.current import CurrentStore
 from colpali_integrations.server.uploads import Job, Uploads
 from colpali_integrations.stores import DocumentSource, IngestReport, Progress, ingest
+from colpali_integrations.stores.current import CurrentStore
 
 __all__ = ["Jobs", "source_of"]
 

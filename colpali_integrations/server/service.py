@@ -12,7 +12,6 @@ from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.access import PageAccess, root_folders
 from colpali_integrations.runtime.batching import Coalescer
-from colpali_integrations.server.current import CurrentStore
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.jobs import Jobs
 from colpali_integrations.server.metrics import Metrics
@@ -21,6 +20,7 @@ from colpali_integrations.server.sessions import Sessions
 from colpali_integrations.server.settings import ServerSettings
 from colpali_integrations.server.uploads import Uploads
 from colpali_integrations.stores import Hits, MultiVectorStore, SearchOptions
+from colpali_integrations.stores.current import CurrentStore
 from colpali_integrations.stores.rerank import CandidateScorer
 
 __all__ = ["Service"]

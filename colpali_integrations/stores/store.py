@@ -239,9 +239,10 @@ class MultiVectorStore:
         payloads = self._payloads(parse_filter(where), fields=("content_hash",))
         return {id_of(payload): field_of(payload, "content_hash") or "" for payload in payloads}
 
-    def documents(self) -> dict[str, int]:
-        """The ids of the documents, and the number of entries of each."""
-        counts = Counter(field_of(payload, "document_id") for payload in self._payloads(None, fields=("document_id",)))
+    def documents(self, where: FilterLike = None) -> dict[str, int]:
+        """The ids of the documents among the entries that fit a filter, and the number of these entries of each."""
+        payloads = self._payloads(parse_filter(where), fields=("document_id",))
+        counts = Counter(field_of(payload, "document_id") for payload in payloads)
         return {document: number for document, number in counts.items() if document is not None}
 
     def vectors(self, ids: Iterable[str]) -> list[Float32 | None]:

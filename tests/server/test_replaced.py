@@ -13,8 +13,8 @@ import pytest
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import StoreError
-from colpali_integrations.server.current import CurrentStore
 from colpali_integrations.stores import MultiVectorStore, compress_store, index_documents
+from colpali_integrations.stores.current import CurrentStore
 from tests.conftest import few_pages
 from tests.server.conftest import Running, Start
 from tests.server.test_documents import ended, send

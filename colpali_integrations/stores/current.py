@@ -1,4 +1,4 @@
-"""The store of a server, opened again once another process has replaced it, such as by `compress` or `repair`."""
+"""A store that is open for long, opened again once another process has replaced it, as `compress` and `repair` do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import StoreError
-from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["CurrentStore"]
 
