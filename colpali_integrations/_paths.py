@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from colpali_integrations._options import shown
-from colpali_integrations.errors import ColPaliError, InputError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 
-__all__ = ["is_folder", "path_text", "user_path"]
+__all__ = ["check_roots", "is_folder", "path_text", "user_path"]
 
 _LONGEST = 120  # characters of a path in a message
 
@@ -79,6 +80,17 @@ def user_path(path: str | os.PathLike[str], error: type[ColPaliError] = InputErr
         beginning = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         raise error(f"{prefix}not a path: {beginning}: {reason}")
     return Path(expanded)
+
+
+def check_roots(roots: Iterable[Path]) -> None:
+    """Refuse roots, whose pages may be shown, that are no folders.
+
+    Raises:
+        ConfigurationError: one is none.
+    """
+    for root in roots:
+        if not root.is_dir():
+            raise ConfigurationError(f"the root {root} is not a folder; pass one whose pages may be shown")
 
 
 def is_folder(source: object) -> bool:

@@ -47,6 +47,7 @@ from colpali_integrations.cli.options import (
     tags,
 )
 from colpali_integrations.cli.quantize import quantize
+from colpali_integrations.cli.roots import record_roots, roots_of
 from colpali_integrations.cli.serve import serve
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.options import ModelOptions
@@ -179,9 +180,11 @@ def index(
             typer.echo(json.dumps({**empty.to_dict(), "seconds": 0.0, "store": str(store)}))
         raise typer.Exit(ExitCode.INCOMPLETE)
     encoder = open_encoder(model, options, store)
+    roots = roots_of(paths, documents)
     kept: dict[str, Any] = {"first_stage": first_stage, "datatype": datatype}
     kept |= {"pool_factor": pool_factor, "language": language}
     with encoder, MultiVectorStore.open(store, model=encoder, **kept) as opened:
+        record_roots(store, roots)  # before the work: what an interrupted one has stored may be shown
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
                 documents,

@@ -24,6 +24,8 @@ __all__ = [
     "JsonOption",
     "PasswordOption",
     "QuietOption",
+    "RootOption",
+    "ServedRootOption",
     "StoreOption",
 ]
 
@@ -168,6 +170,15 @@ FirstPageOption = Annotated[
 DpiOption = Annotated[float, Option(min=10, max=1200, metavar="N", help="Resolution of rendered PDF pages.")]
 FilterOption = Annotated[
     str | None, Option("--filter", metavar="JSON", help='Only matching pages, such as {"tenant": "north"}.')
+]
+ServedRootOption = Annotated[
+    list[Path] | None,
+    Option(
+        "--root",
+        metavar="DIR",
+        parser=given_path,
+        help="Show pages of files in this folder as pictures, beside those that you have indexed. Repeatable.",
+    ),
 ]
 DocumentIdOption = Annotated[
     str | None, Option(metavar="ID", help="A document's id; by default its path and metadata.")

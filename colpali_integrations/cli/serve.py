@@ -12,7 +12,8 @@ from typer import Option
 from colpali_integrations.cli import display
 from colpali_integrations.cli.common import NAME, open_encoder
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
-from colpali_integrations.cli.options import DebugOption, IndexModelOption, RootOption, StoreOption, given_path
+from colpali_integrations.cli.options import DebugOption, IndexModelOption, ServedRootOption, StoreOption, given_path
+from colpali_integrations.cli.roots import recorded_roots
 from colpali_integrations.errors import ConfigurationError, MissingExtraError
 from colpali_integrations.stores import MultiVectorStore
 
@@ -26,7 +27,7 @@ __all__ = ["serve"]
 def serve(
     store: StoreOption,
     options: CheckpointOptions,
-    root: RootOption = None,
+    root: ServedRootOption = None,
     model: IndexModelOption = None,
     host: Annotated[str, Option(metavar="HOST", help="Another one than loopback needs an API key.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, metavar="N", help="0 for any that is free.")] = 8765,
@@ -65,6 +66,7 @@ def serve(
         port=port,
         key=read_key(api_key_file),
         roots=root or (),
+        recorded_roots=lambda: recorded_roots(store),
         allowed_hosts=allowed_host or (),
         chat=_chat(answers, answers_url),
     )

@@ -98,8 +98,8 @@ class Service:
 
     @property
     def access(self) -> PageAccess:
-        """How the files of pages are opened: those in the server's folders and uploads alone."""
-        folders = root_folders([*self.settings.roots, self.jobs.uploads.folder])
+        """How the files of pages are opened: those in the server's folders, those indexed, and uploads."""
+        folders = root_folders([*self.settings.roots, *self.settings.recorded_roots(), self.jobs.uploads.folder])
         return PageAccess(limits=self.model.image_limits, folders=folders)
 
     def start(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from colpali_integrations._keys import KEY_VARIABLE, ApiKey, key_in_file, key_in_variable
 from colpali_integrations._options import checked_whole
+from colpali_integrations._paths import check_roots
 from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["KEY_VARIABLE", "ApiKey", "Chat", "ServerSettings", "is_loopback", "read_key"]
@@ -73,6 +74,7 @@ class ServerSettings:
         port: 0 for any free one.
         key: that requests must carry; None for no key.
         roots: folders whose pages may be shown as pictures, beside the folder of uploads.
+        recorded_roots: returns further folders, which may grow while the server runs.
         allowed_hosts: further names that clients may call it by, such as those behind a proxy.
         max_upload_bytes: the largest uploaded file.
         max_pages: the most pages of an uploaded document.
@@ -87,6 +89,7 @@ class ServerSettings:
     port: int = 8765
     key: ApiKey | None = None
     roots: Sequence[Path] = ()
+    recorded_roots: Callable[[], Sequence[Path]] = tuple
     allowed_hosts: Sequence[str] = ()
     max_upload_bytes: int = 256 * 2**20
     max_pages: int = 2000
@@ -99,9 +102,7 @@ class ServerSettings:
             object.__setattr__(self, name, checked_whole(getattr(self, name), name, least))
         if self.port > 65535:
             raise ConfigurationError(f"port must be from 0 to 65535, got {self.port}")
-        for root in self.roots:
-            if not root.is_dir():
-                raise ConfigurationError(f"the root {root} is not a folder; pass one whose pages may be shown")
+        check_roots(self.roots)
         if self.key is None and not is_loopback(self.host):
             raise ConfigurationError(
                 f"host {self.host!r} can be reached by other machines, and the server has no API key: put one into a "
