@@ -22,6 +22,7 @@ from colpali_integrations.cli.compress import compress
 from colpali_integrations.cli.doctor import Status, examine
 from colpali_integrations.cli.evaluate import evaluate
 from colpali_integrations.cli.export import export
+from colpali_integrations.cli.mcp import mcp
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import (
     DebugOption,
@@ -340,6 +341,7 @@ register(app)
 app.command(epilog=EPILOG)(compress)
 app.command(epilog=EPILOG)(evaluate)
 app.command(epilog=EPILOG)(export)
+app.command(epilog=EPILOG)(mcp)
 app.command(epilog=EPILOG)(quantize)
 app.command(epilog=EPILOG)(serve)
 

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from colpali_integrations.server.errors import RequestError, answer, stopping
 
-__all__ = ["CALLS", "ENCODINGS", "MOST_OF_PAGES", "SEARCHES", "UPLOADS", "Limited"]
+__all__ = ["AGENTS", "CALLS", "ENCODINGS", "MOST_OF_PAGES", "SEARCHES", "UPLOADS", "Limited"]
 
 UPLOADS = "/v1/documents"
 """The address that takes files."""
@@ -22,6 +22,8 @@ CALLS = "/v1/engine"
 """The address that takes points of stores on other machines."""
 MOST_OF_PAGES = 128 * 2**20
 """The most bytes of such a request: a page as PNG has about two bytes per pixel."""
+AGENTS = "/mcp"
+"""The address of tools for agents, whose arguments are short."""
 _MOST_JSON, _MOST_OF_SEARCH = 32 * 2**20, 2**20
 _FORM = 2**20  # of an upload's other fields
 _IDLE_SECONDS, _ALL_SECONDS = 30.0, 900.0
@@ -32,8 +34,8 @@ class Limited:
 
     Args:
         app: that gets the bodies.
-        max_upload_bytes: of an uploaded file; a search has 1 MiB, pages and points of other machines have 128 MiB, and
-            other bodies have 32 MiB.
+        max_upload_bytes: of an uploaded file; a search and a call of a tool have 1 MiB, pages and points of other
+            machines have 128 MiB, and other bodies have 32 MiB.
     """
 
     def __init__(self, app: ASGIApp, max_upload_bytes: int) -> None:
@@ -44,7 +46,11 @@ class Limited:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limits = {UPLOADS: self._upload, SEARCHES: _MOST_OF_SEARCH, ENCODINGS: MOST_OF_PAGES, CALLS: MOST_OF_PAGES}
+        limits = {
+            UPLOADS: self._upload,
+            **dict.fromkeys((SEARCHES, AGENTS), _MOST_OF_SEARCH),
+            **dict.fromkeys((ENCODINGS, CALLS), MOST_OF_PAGES),
+        }
         most = limits.get(scope["path"], _MOST_JSON) if scope["method"] == "POST" else _MOST_JSON
         length = Headers(scope=scope).get("content-length", "")
         if length.isdecimal() and len(length) < 20 and int(length) > most:

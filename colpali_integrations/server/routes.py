@@ -22,7 +22,8 @@ from colpali_integrations.server import (
     search,
     search_page,
 )
-from colpali_integrations.server.bodies import CALLS, ENCODINGS, SEARCHES, UPLOADS
+from colpali_integrations.server.agents import AgentAddress
+from colpali_integrations.server.bodies import AGENTS, CALLS, ENCODINGS, SEARCHES, UPLOADS
 from colpali_integrations.server.errors import problem
 from colpali_integrations.server.openapi import described
 from colpali_integrations.server.service import Service
@@ -98,7 +99,9 @@ PAGE = (
 
 def routes(service: Service) -> list[Route]:
     """The routes of an application."""
-    return [Route(one.path, _endpoint(one, service), methods=[one.method]) for one in (*TABLE, *PAGE)]
+    table = [Route(one.path, _endpoint(one, service), methods=[one.method]) for one in (*TABLE, *PAGE)]
+    # Not in the table: messages of MCP have a description of their own.
+    return [*table, Route(AGENTS, AgentAddress(service), methods=["POST"])]
 
 
 def _endpoint(address: Address, service: Service) -> Callable[[Request], Awaitable[Response]]:

@@ -32,7 +32,7 @@ RUN = (
     *("compress", "evaluate"),
 )
 # These print names of models and of the caller's own folders, by the same functions.
-BY_DISPLAY = ("doctor", "export", "quantize", "serve")
+BY_DISPLAY = ("doctor", "export", "mcp", "quantize", "serve")
 
 
 def assert_safe(text: str) -> None:
