@@ -394,7 +394,7 @@ def _picture(worker: Worker, reply: Reply, most_dpi: float) -> tuple[Image.Image
     with worker.pixels(reply, stride * height) as data:
         if len(data) != stride * height:
             raise PdfError(_NOT_OURS)
-        dpi = _number(fields, "dpi", 0, most_dpi)
+        dpi = _number(fields, "dpi", 0, most_dpi * (1 + 1e-9))  # dpi / 72 * 72 may be more than dpi
         image = image_of(Pixels(width, height, stride, dpi, data))
     worker.free(stride * height)
     return image, dpi

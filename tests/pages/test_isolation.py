@@ -471,3 +471,10 @@ def test_a_frozen_application_does_not_start_itself(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(ConfigurationError, match="from a frozen application"):
         Worker(Limits())
+
+
+def test_a_resolution_that_rounds_up_on_its_way_is_drawn() -> None:
+    dpi = 248.05005098806603
+    assert dpi / 72 * 72 > dpi
+    with closing(open_pdf(DEMO / "metropolis-slides.pdf")) as pdf:
+        assert pdf.render(1, dpi).size == pdf.render(1, round(dpi, 6)).size
