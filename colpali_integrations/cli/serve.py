@@ -50,6 +50,9 @@ def serve(
         Option(metavar="URL", help="The server of CHAT_MODEL, if it is one that speaks OpenAI's API."),
     ] = None,
     open_: Annotated[bool, Option("--open", help="Open the search page in the browser.")] = False,
+    max_upload_total: Annotated[
+        int, Option(min=1, metavar="GIB", help="The most GiB of all uploaded files together.")
+    ] = 16,
     debug: DebugOption = False,
 ) -> None:
     """Serve an index over HTTP: a search page, page pictures, embeddings, reranking and uploads.
@@ -69,6 +72,7 @@ def serve(
         recorded_roots=lambda: recorded_roots(store),
         allowed_hosts=allowed_host or (),
         chat=_chat(answers, answers_url),
+        max_upload_total=max_upload_total * 2**30,
     )
     encoder = open_encoder(model, options, store)
     with encoder, MultiVectorStore.open(store, model=encoder) as opened:

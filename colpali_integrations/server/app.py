@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 
 from colpali_integrations.server.access import Access
 from colpali_integrations.server.bodies import Limited
+from colpali_integrations.server.connections import Attended
 from colpali_integrations.server.errors import handlers
 from colpali_integrations.server.metrics import Measured
 from colpali_integrations.server.routes import routes
@@ -36,6 +37,7 @@ def create_app(service: Service) -> Starlette:
 
     settings = service.settings
     middleware = [
+        Middleware(Attended, connections=service.connections),
         Middleware(Measured, metrics=service.metrics),
         Middleware(Access, settings=settings, sessions=service.sessions),
         Middleware(Limited, max_upload_bytes=settings.max_upload_bytes),

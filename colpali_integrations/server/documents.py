@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import partial
+from os import SEEK_END
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
 from typing import IO, Any
@@ -26,8 +28,11 @@ from colpali_integrations.server.service import Service
 from colpali_integrations.server.uploads import Job
 from colpali_integrations.stores import Entry
 
-__all__ = ["delete", "job", "jobs", "listed", "upload"]
+__all__ = ["JOBS_CURSOR", "LARGEST_LIMIT", "delete", "job", "jobs", "listed", "upload"]
 
+LARGEST_LIMIT = 1000
+"""The most documents or jobs of one answer."""
+JOBS_CURSOR = "[0-9]{1,18}"
 _MOST_JOBS = 100
 _LONGEST_NAME = 200
 _TAGS = re.compile("#[0-9a-f]{16}$")  # of metadata, behind a path; see `pages.identity.document_id`
@@ -52,19 +57,23 @@ async def upload(request: Request, service: Service) -> Response:
 
 
 async def listed(request: Request, service: Service) -> Response:
-    """The documents of the store, with their names and numbers of pages."""
+    """The documents of the store by their ids, with their names and numbers of pages."""
+    limit, after = _limit(request, LARGEST_LIMIT), request.query_params.get("cursor")
     counts = await service.documents.run(partial(service.current.use, lambda store: store.documents()))
     names = await service.documents.run(service.jobs.uploads.names)
+    ids = sorted(counts)
+    begin = 0 if after is None else bisect_right(ids, after)
+    shown = ids[begin : begin + limit]
     documents = [
         {
             "document_id": document,
             "name": names.get(document) or file_name(_TAGS.sub("", document)),
             "uploaded": document in names,
-            "pages": pages,
+            "pages": counts[document],
         }
-        for document, pages in sorted(counts.items())
+        for document in shown
     ]
-    return JSONResponse({"documents": documents})
+    return JSONResponse({"documents": documents, "next_cursor": shown[-1] if begin + limit < len(ids) else None})
 
 
 async def delete(request: Request, service: Service) -> Response:
@@ -80,8 +89,13 @@ async def delete(request: Request, service: Service) -> Response:
 
 async def jobs(request: Request, service: Service) -> Response:
     """The last jobs, the newest first."""
-    found = await service.documents.run(partial(service.jobs.uploads.jobs, limit=_MOST_JOBS))
-    return JSONResponse({"jobs": [_shown(service, one) for one in found]})
+    limit, cursor = _limit(request, _MOST_JOBS), request.query_params.get("cursor")
+    if cursor is not None and not re.fullmatch(JOBS_CURSOR, cursor):
+        raise RequestError(400, f"cursor must be the next_cursor of an earlier answer, got {cursor[:40]!r}")
+    before = None if cursor is None else int(cursor)
+    found, last = await service.documents.run(partial(service.jobs.uploads.jobs, limit=limit, before=before))
+    cursor = None if last is None else str(last)
+    return JSONResponse({"jobs": [_shown(service, one) for one in found], "next_cursor": cursor})
 
 
 async def job(request: Request, service: Service) -> Response:
@@ -93,6 +107,15 @@ async def job(request: Request, service: Service) -> Response:
             404, f"there is no job {id_!r}; its document may have been deleted or replaced", "no_such_job"
         )
     return JSONResponse(_shown(service, found))
+
+
+def _limit(request: Request, default: int) -> int:
+    text = request.query_params.get("limit")
+    if text is None:
+        return default
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= LARGEST_LIMIT:
+        raise RequestError(400, f"limit must be a whole number from 1 to {LARGEST_LIMIT}, got {text[:40]!r}")
+    return int(text)
 
 
 def _kept(
@@ -111,11 +134,10 @@ def _kept(
         )
     name = file_name(given)
     document_id = document_id or f"upload:{token_hex(16)}"
-    content.seek(0, 2)
+    content.seek(0, SEEK_END)
     if content.tell() > service.settings.max_upload_bytes:
         raise RequestError(413, f"{name} has more than {service.settings.max_upload_bytes:,} bytes", "too_long")
-    content.seek(0)
-    file = uploads.keep(content, _suffix(name, service))
+    file = uploads.keep(content, _suffix(name, service), most=service.settings.max_upload_total)
     try:
         pages = _page_count(uploads.folder / file, name, document_id, metadata)
         if pages > service.settings.max_pages:

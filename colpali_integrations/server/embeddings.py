@@ -24,6 +24,7 @@ from colpali_integrations.server.content import (
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.schemas import EMBEDDINGS, MULTI_VECTOR, POOLING
 from colpali_integrations.server.service import Service
+from colpali_integrations.server.writing import NumbersResponse, check_size
 
 __all__ = ["embeddings", "models", "multi_vector", "pooling"]
 
@@ -75,9 +76,11 @@ def _single(service: Service, body: Mapping[str, Any]) -> Response:
 def _pooled(service: Service, body: Mapping[str, Any]) -> Response:
     contents = contents_of(body["input"]) if "input" in body else [_message(body["messages"])]
     packed = body.get("encoding_format") == "base64"
+    vectors = multi_vectors(service.model, contents, queries=True)
+    check_size(vectors)
     data = [
-        {"index": index, "object": "pooling", "data": base64_floats(vectors) if packed else vectors.tolist()}
-        for index, vectors in enumerate(multi_vectors(service.model, contents, queries=True))
+        {"index": index, "object": "pooling", "data": base64_floats(one) if packed else one}
+        for index, one in enumerate(vectors)
     ]
     return _listed(service, data, contents, id=f"pool-{token_hex(16)}", created=int(time.time()))
 
@@ -85,7 +88,8 @@ def _pooled(service: Service, body: Mapping[str, Any]) -> Response:
 def _all_vectors(service: Service, body: Mapping[str, Any]) -> Response:
     contents = contents_of(body["input"])
     vectors = multi_vectors(service.model, contents, queries=body.get("input_type") == "query")
-    data = [{"object": "embeddings", "index": index, "embeddings": one.tolist()} for index, one in enumerate(vectors)]
+    check_size(vectors)
+    data = [{"object": "embeddings", "index": index, "embeddings": one} for index, one in enumerate(vectors)]
     return _listed(service, data, contents)
 
 
@@ -108,4 +112,4 @@ def _message(messages: Any) -> Content:
 def _listed(service: Service, data: list[Any], contents: list[Content], **more: Any) -> Response:
     tokens = token_count(service.model, contents)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return JSONResponse({**more, "object": "list", "model": service.name, "data": data, "usage": usage})
+    return NumbersResponse({**more, "object": "list", "model": service.name, "data": data, "usage": usage})

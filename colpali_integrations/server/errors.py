@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
@@ -96,11 +96,20 @@ def _allowed(request: Request) -> str:
     return ", ".join(sorted(found))
 
 
+async def _of_client(request: Request, error: Exception) -> Response:
+    return problem(400, "the client has ended the connection before the end of its request")  # which no client reads
+
+
 async def _of_program(request: Request, error: Exception) -> Response:
     return problem(500, "the server has a fault; its log has the details. Please report it")
 
 
-handlers: Mapping[Any, Any] = {ColPaliError: _of_package, HTTPException: _of_http, Exception: _of_program}
+handlers: Mapping[Any, Any] = {
+    ColPaliError: _of_package,
+    HTTPException: _of_http,
+    ClientDisconnect: _of_client,
+    Exception: _of_program,
+}
 """Exception handlers of the application."""
 
 

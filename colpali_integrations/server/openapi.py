@@ -9,6 +9,7 @@ from colpali_integrations._version import __version__
 from colpali_integrations.server import schemas
 from colpali_integrations.server.access import OPEN
 from colpali_integrations.server.checking import Schema
+from colpali_integrations.server.documents import JOBS_CURSOR, LARGEST_LIMIT
 from colpali_integrations.server.pictures import FORMATS, LARGEST_DPI, LARGEST_WIDTH, SMALLEST_DPI, SMALLEST_WIDTH
 
 __all__ = ["described"]
@@ -35,6 +36,13 @@ _WORD = {
     "schema": {"type": "string", "minLength": 1},
     "description": "A word of the question, as `regions` of a search name it; all words by default.",
 }
+_LIMIT = {
+    "name": "limit",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT},
+    "description": "The most of one answer.",
+}
+_NEXT = "The next_cursor of the answer before, which is null in the last one."
 _QUERIES: Mapping[str, list[dict[str, Any]]] = {
     "/v1/pages/{id:path}/image": [
         {
@@ -73,6 +81,16 @@ _QUERIES: Mapping[str, list[dict[str, Any]]] = {
         {"name": "query", "in": "query", "required": True, "schema": _QUESTION, "description": "The question."},
         _WORD,
     ],
+    "/v1/documents": [_LIMIT, {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": _NEXT}],
+    "/v1/jobs": [
+        _LIMIT,
+        {
+            "name": "cursor",
+            "in": "query",
+            "schema": {"type": "string", "pattern": f"^{JOBS_CURSOR}$"},
+            "description": _NEXT,
+        },
+    ],
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _PICTURE = {"image/png": _BINARY, "image/jpeg": _BINARY}
@@ -98,6 +116,7 @@ _REFUSALS = {
     "429": "The queue is full; Retry-After has the seconds to wait.",
     "502": "The chat model has failed.",
     "503": "The server stops, or the store cannot be used; Retry-After has the seconds to wait.",
+    "507": "The uploaded files take all the room that they may have.",
 }
 _ERROR = {
     "type": "object",
@@ -145,7 +164,7 @@ def _operation(method: str, path: str, text: str, *, needs_key: bool) -> dict[st
     operation: dict[str, Any] = {"summary": text.splitlines()[0], "responses": responses}
     if path not in OPEN and needs_key:
         operation["security"] = [{"key": []}]
-    parameters = list(_QUERIES.get(path, ()))
+    parameters = list(_QUERIES.get(path, ())) if method == "GET" else []
     if "{id" in path:
         parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
     if parameters:

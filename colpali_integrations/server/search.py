@@ -14,6 +14,7 @@ from colpali_integrations.pages.reference import has_content_hash, is_permitted
 from colpali_integrations.server.checking import body_of
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.pictures import PictureOptions, drawn
+from colpali_integrations.server.questions import Question
 from colpali_integrations.server.schemas import SEARCH
 from colpali_integrations.server.service import Service
 from colpali_integrations.stores import Entry, Hit
@@ -26,7 +27,14 @@ _OPTIONS = ("k", "hybrid", "mode", "oversampling", "min_relevance")
 async def search(request: Request, service: Service) -> Response:
     """Find the pages that answer a question."""
     body = await body_of(request, SEARCH)
-    return await service.questions.run(partial(_found, service, body))
+    options = {name: body[name] for name in _OPTIONS if body.get(name) is not None}
+    if body.get("filter") is not None:
+        options["where"] = body["filter"]
+    question = service.searches.ask(body["query"], options)
+    try:
+        return await service.questions.run(partial(_found, service, body, question))
+    finally:
+        service.searches.withdraw(question)
 
 
 async def page(request: Request, service: Service) -> Response:
@@ -49,11 +57,8 @@ async def picture(request: Request, service: Service) -> Response:
     return Response(content, media_type=kind, headers=headers)
 
 
-def _found(service: Service, body: Mapping[str, Any]) -> Response:
-    options = {name: body[name] for name in _OPTIONS if body.get(name) is not None}
-    if body.get("filter") is not None:
-        options["where"] = body["filter"]
-    hits = service.search(body["query"], options)
+def _found(service: Service, body: Mapping[str, Any], question: Question) -> Response:
+    hits = service.searches.answer(question)
     boxes: Mapping[str, Any] = {}
     if body.get("regions") and hits and hits.query is not None:
         ids = [hit.id for hit in hits if hit.entry.is_page]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.access import PageAccess, root_folders
-from colpali_integrations.runtime.batching import Coalescer
+from colpali_integrations.server.connections import Connections
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.jobs import Jobs
 from colpali_integrations.server.metrics import Metrics
+from colpali_integrations.server.questions import Questions
 from colpali_integrations.server.queues import Queue
 from colpali_integrations.server.sessions import Sessions
 from colpali_integrations.server.settings import ServerSettings
@@ -25,8 +25,8 @@ from colpali_integrations.stores.rerank import CandidateScorer
 
 __all__ = ["Service"]
 
-# Threads that ask questions wait for each other's runs most of the time: their number bounds a shared run.
-_QUESTION_THREADS, _MOST_TOGETHER = 32, 32
+# One thread searches at a time, and the other writes answers meanwhile.
+_QUESTION_THREADS, _MOST_TOGETHER = 2, 32
 _REMEMBERED = 64  # questions, for heatmaps
 
 
@@ -40,7 +40,9 @@ class Service:
         uploads: the folder of uploads; it is closed with the service.
 
     Attributes:
+        connections: that are open.
         current: the store, which may be replaced by another process.
+        searches: the questions that wait; those with equal options are answered together.
         questions: the queue of searches.
         encoding: the queue of embeddings and reranking, which take all cores for long.
         pictures: the queue of drawings.
@@ -54,6 +56,7 @@ class Service:
 
     def __init__(self, model: ColPali, store: MultiVectorStore, settings: ServerSettings, uploads: Uploads) -> None:
         self.model, self.current, self.settings = model, CurrentStore(store), settings
+        self.connections = Connections(settings.max_connections)
         few = max(1, settings.max_waiting // 4)
         self.questions = Queue("questions", _QUESTION_THREADS, settings.max_waiting)
         self.encoding = Queue("encoding", 2, few)
@@ -67,7 +70,7 @@ class Service:
         self.sessions = Sessions()
         # A reader who looks at one word of a question after the other asks for the same vectors each time.
         self.question = lru_cache(_REMEMBERED)(lambda text: (model.embed_query(text), model.query_tokens(text)))
-        self._searches: Coalescer[str, Hits] = Coalescer()
+        self.searches = Questions(self._answers, _MOST_TOGETHER)
 
     @property
     def name(self) -> str:
@@ -84,17 +87,13 @@ class Service:
             raise RequestError(404, f"this server has the model {self.name!r}, not {name!r}", "model_not_found")
 
     def search(self, text: str, options: Mapping[str, Any]) -> Hits:
-        """Answer a question; questions with equal options that wait at the same time are answered together.
+        """Answer a question, with those that wait and have equal options.
 
         Args:
             text: the question.
             options: of `SearchOptions`, as JSON has them.
         """
-        # As JSON, not as SearchOptions: True equals 1 in Python, and is another value in a filter.
-        key = json.dumps(options, sort_keys=True)
-        run = partial(self._answers, SearchOptions(**options))
-        [hits] = self._searches.submit(key, [text], run=run, run_batch=run, most=_MOST_TOGETHER)
-        return hits
+        return self.searches.answer(self.searches.ask(text, options))
 
     @property
     def access(self) -> PageAccess:
@@ -116,6 +115,6 @@ class Service:
         self.jobs.uploads.close()
         self.current.close()
 
-    def _answers(self, options: SearchOptions, texts: Sequence[str]) -> list[Hits]:
+    def _answers(self, texts: Sequence[str], options: SearchOptions) -> list[Hits]:
         self.metrics.together.observe(len(texts))
         return self.current.use(lambda store: store.search_batch(texts, options))

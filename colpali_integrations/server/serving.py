@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.server.app import create_app
+from colpali_integrations.server.connections import Guarded
 from colpali_integrations.server.service import Service
 from colpali_integrations.server.settings import ServerSettings
 from colpali_integrations.server.uploads import Uploads
@@ -29,7 +31,6 @@ logger = package_logger(__name__)
 
 _SECONDS_TO_END = 10  # after a signal: requests that still run are answered by 503
 _SECONDS_AT_MOST = 25.0  # after a signal: an encoding that still runs is given up
-_MOST_CONNECTIONS = 1024
 
 
 class Server(uvicorn.Server):
@@ -46,6 +47,7 @@ class Server(uvicorn.Server):
     def __init__(self, service: Service, ready: Callable[[str], None] = lambda url: None) -> None:
         self._socket = _bound(service.settings)
         self._ready = ready
+        self._connections = service.connections
         self._last: threading.Timer | None = None
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -57,10 +59,12 @@ class Server(uvicorn.Server):
             proxy_headers=False,
             server_header=False,
             ws="none",
-            limit_concurrency=_MOST_CONNECTIONS,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=_SECONDS_TO_END,
         )
+        config.load()
+        guarded: Any = Guarded.around(config.http_protocol_class, self._connections)
+        config.http_protocol_class = guarded
         super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -68,6 +72,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started:
             self._ready(self.url)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections that are late, each second; uvicorn calls it ten times as often."""
+        if counter % 10 == 0:
+            self._connections.close_late_ones()
+        return await super().on_tick(counter)
 
     def serve_until_stopped(self) -> None:
         """Serve until `should_exit` is set, or a signal ends the server."""
@@ -101,12 +111,20 @@ def serve(
         ConfigurationError: the address cannot be listened on.
         StoreError: the folder of uploads cannot be used, or another server uses it.
     """
+
+    def answering(url: str) -> None:
+        # Looking through all that is loaded takes tens of milliseconds, again and again, while no other thread runs.
+        gc.collect()
+        gc.freeze()
+        ready(url)
+
     uploads = Uploads(path.with_name(f"{path.name}.uploads"))
     try:
-        server = Server(Service(model, store, settings, uploads), ready)
+        server = Server(Service(model, store, settings, uploads), answering)
         with _ending_quietly():
             server.serve_until_stopped()
     finally:
+        gc.unfreeze()
         uploads.close()
 
 

@@ -16,6 +16,9 @@ from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["KEY_VARIABLE", "ApiKey", "Chat", "ServerSettings", "is_loopback", "read_key"]
 
+_MOST_CONNECTIONS = 1024
+_NUMBERS = ("port", "max_upload_bytes", "max_pages", "max_upload_total", "max_waiting", "max_connections")
+
 
 def read_key(file: Path | None, environment: MutableMapping[str, str] = os.environ) -> ApiKey | None:
     """The API key of a file, or of the environment; None without either.
@@ -52,6 +55,15 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
 
 
+def _most_connections() -> int:
+    try:
+        import resource  # not on Windows
+    except ModuleNotFoundError:
+        return _MOST_CONNECTIONS
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(_MOST_CONNECTIONS, files // 2))
+
+
 @dataclass(frozen=True)
 class Chat:
     """A chat model that answers from pages.
@@ -78,8 +90,11 @@ class ServerSettings:
         allowed_hosts: further names that clients may call it by, such as those behind a proxy.
         max_upload_bytes: the largest uploaded file.
         max_pages: the most pages of an uploaded document.
+        max_upload_total: the most bytes of all uploaded files together.
         max_waiting: the most questions that wait at a time; there may be a quarter as many of other requests.
         chat: answers from found pages; None for no answers.
+        max_connections: the most connections; beyond them, a new one gets the place of one that waits for its client.
+            By default 1024, or half as many as the process may have files open, if that is less.
 
     Raises:
         ConfigurationError: an option has an invalid value, or other machines could call it without a key.
@@ -93,13 +108,15 @@ class ServerSettings:
     allowed_hosts: Sequence[str] = ()
     max_upload_bytes: int = 256 * 2**20
     max_pages: int = 2000
+    max_upload_total: int = 16 * 2**30
     max_waiting: int = 256
     chat: Chat | None = None
+    max_connections: int = field(default_factory=_most_connections)
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""
-        for name, least in (("port", 0), ("max_upload_bytes", 1), ("max_pages", 1), ("max_waiting", 1)):
-            object.__setattr__(self, name, checked_whole(getattr(self, name), name, least))
+        for name in _NUMBERS:
+            object.__setattr__(self, name, checked_whole(getattr(self, name), name, 0 if name == "port" else 1))
         if self.port > 65535:
             raise ConfigurationError(f"port must be from 0 to 65535, got {self.port}")
         check_roots(self.roots)

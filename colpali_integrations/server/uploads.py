@@ -26,6 +26,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from colpali_integrations.errors import StoreError
+from colpali_integrations.server.errors import RequestError
 from colpali_integrations.stores.embedded.blocks import sync_folder
 
 __all__ = ["Job", "Uploads"]
@@ -101,6 +102,7 @@ class Uploads:
             except Timeout:
                 raise StoreError(f"another server uses {self.folder}: stop it first, or serve another store") from None
             self._lock = threading.RLock()
+            self._sizes: dict[str, int] = {}  # of the files, in bytes
             jobs = self.folder / "jobs.sqlite"
             jobs.touch(0o600)
             for path in (jobs, self.folder / "server.lock"):
@@ -115,20 +117,25 @@ class Uploads:
         """The path of a job's file."""
         return self.folder / job.file
 
-    def keep(self, content: IO[bytes], suffix: str) -> str:
+    def keep(self, content: IO[bytes], suffix: str, *, most: int) -> str:
         """Write an uploaded file to the disk, and return its name in the folder.
 
         Args:
             content: of the file.
             suffix: of its name, such as ".pdf".
+            most: number of bytes that all files may have, with this one.
 
         Raises:
+            RequestError: 507: they would have more.
             StoreError: it cannot be written.
         """
         name = f"{token_hex(16)}{suffix}"
+        content.seek(0, os.SEEK_END)
+        self._reserve(name, content.tell(), most)
+        content.seek(0)
         with self._errors():
-            descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
+                descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "wb") as file:
                     while piece := content.read(_PIECE):
                         file.write(piece)
@@ -143,7 +150,9 @@ class Uploads:
     def discard(self, name: str) -> None:
         """Remove a file, if it is there."""
         with suppress(OSError):
-            (self.folder / name).unlink()
+            (self.folder / name).unlink(missing_ok=True)
+            with self._lock:
+                self._sizes.pop(name, None)
 
     def add(self, job: Job) -> None:
         """Write a job; when this returns, it is on the disk."""
@@ -173,9 +182,18 @@ class Uploads:
         """A job by its id."""
         return next(self._jobs("WHERE id = ?", id_), None)
 
-    def jobs(self, *, limit: int = 100) -> list[Job]:
-        """The last jobs, the newest first."""
-        return list(self._jobs("ORDER BY number DESC LIMIT ?", limit))
+    def jobs(self, *, limit: int, before: int | None = None) -> tuple[list[Job], int | None]:
+        """The last jobs, the newest first, and what to pass as `before` for those before them; None without any.
+
+        Args:
+            limit: the most jobs.
+            before: only jobs that were added before this one; jobs are numbered as they are added.
+        """
+        rest, values = "WHERE number < ? ORDER BY number DESC LIMIT ?", (2**62 if before is None else before, limit + 1)
+        with self._lock, self._errors():
+            numbers = [row[0] for row in self._database.execute(f"SELECT number FROM jobs {rest}", values)]
+            found = list(self._jobs(rest, *values))
+        return found[:limit], numbers[limit - 1] if len(numbers) > limit else None
 
     def of_document(self, document_id: str) -> list[Job]:
         """The jobs of a document, the oldest first."""
@@ -235,6 +253,21 @@ class Uploads:
         for path in self.folder.iterdir():
             if len(path.stem) == 32 and path.name not in known:
                 path.unlink()
+            elif path.name in known:
+                self._sizes[path.name] = path.stat().st_size
+
+    def _reserve(self, name: str, size: int, most: int) -> None:
+        """Count a file before it is written, so that several uploads do not exceed the limit together."""
+        with self._lock:
+            used = sum(self._sizes.values())
+            if used + size > most:
+                raise RequestError(
+                    507,
+                    f"the uploaded files have {used:,} bytes, and with this one of {size:,} they would have more than "
+                    f"{most:,}; delete documents, or start the server with a larger --max-upload-total",
+                    "uploads_full",
+                )
+            self._sizes[name] = size
 
     def _require_own(self) -> None:
         status = os.lstat(self.folder)

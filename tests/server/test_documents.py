@@ -55,7 +55,7 @@ def test_an_upload_is_stored_found_shown_and_deleted(server: Running, papers: Pa
     assert (job["report"]["added"], job["error"]) == (2, None)
     document = job["document_id"]
     listed = {"document_id": document, "name": "report.pdf", "uploaded": True, "pages": 2}
-    assert server.client.get("/v1/documents").json() == {"documents": [listed]}
+    assert server.client.get("/v1/documents").json() == {"documents": [listed], "next_cursor": None}
     assert [one["id"] for one in server.client.get("/v1/jobs").json()["jobs"]] == [job["id"]]
     query = {"query": "diverging palettes", "filter": {"year": 2024}, "k": 1}
     [hit] = server.client.post("/v1/search", json=query).json()["hits"]
@@ -72,7 +72,7 @@ def test_an_upload_is_stored_found_shown_and_deleted(server: Running, papers: Pa
     assert {path.name for path in folder.iterdir()} > {"jobs.sqlite", "server.lock"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert server.client.delete(f"/v1/documents/{document}").json() == {"document_id": document, "removed": 2}
-    assert server.client.get("/v1/documents").json() == {"documents": []}
+    assert server.client.get("/v1/documents").json() == {"documents": [], "next_cursor": None}
     assert server.client.get(f"/v1/jobs/{job['id']}").status_code == 404
     assert files_in(folder) == []
     assert server.client.delete(f"/v1/documents/{document}").status_code == 404
@@ -93,6 +93,38 @@ def test_a_document_is_replaced_and_the_others_stay(server: Running, papers: Pat
     assert server.client.get(f"/v1/jobs/{first['id']}").status_code == 404
     answer = send(server.client, tmp_path / "new.pdf", document_id="/etc/passwd")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_document")
+
+
+def test_lists_come_in_pieces(server: Running, papers: Path) -> None:
+    jobs = [ended(server.client, send(server.client, papers / "report.pdf")) for _ in range(3)]
+    newest_first = [job["id"] for job in reversed(jobs)]
+    by_id = sorted(job["document_id"] for job in jobs)
+    for path, what, key, expected in (
+        ("/v1/jobs", "jobs", "id", newest_first),
+        ("/v1/documents", "documents", "document_id", by_id),
+    ):
+        first = server.client.get(path, params={"limit": 2}).json()
+        second = server.client.get(path, params={"limit": 2, "cursor": first["next_cursor"]}).json()
+        assert [[one[key] for one in answer[what]] for answer in (first, second)] == [expected[:2], expected[2:]]
+        assert second["next_cursor"] is None
+        for limit in ("0", "1001", "x", ""):
+            assert server.client.get(path, params={"limit": limit}).status_code == 400
+    assert server.client.get("/v1/jobs", params={"cursor": "x"}).status_code == 400
+
+
+def test_all_uploads_together_have_a_limit(start: Start, papers: Path) -> None:
+    size = (papers / "report.pdf").stat().st_size
+    server = start(max_upload_total=2 * size)
+    first = ended(server.client, send(server.client, papers / "report.pdf"))
+    assert send(server.client, papers / "report.pdf", "torn.pdf", metadata="[]").status_code == 400
+    assert send(server.client, papers / "report.pdf").status_code == 202
+    full = send(server.client, papers / "report.pdf")
+    assert (full.status_code, full.json()["error"]["code"]) == (507, "uploads_full")
+    assert f"have {2 * size:,} bytes" in full.json()["message"]
+    folder = folder_of(server)
+    assert len(files_in(folder)) == 2
+    server.client.delete(f"/v1/documents/{first['document_id']}")
+    assert send(server.client, papers / "report.pdf").status_code == 202
 
 
 def test_a_document_that_the_command_line_indexed_is_deleted_by_its_path(
@@ -139,7 +171,7 @@ def test_what_cannot_be_taken_is_refused_and_leaves_nothing(start: Start, papers
     )
     assert torn.status_code == 400
     assert files_in(folder_of(server)) == []
-    assert server.client.get("/v1/jobs").json() == {"jobs": []}
+    assert server.client.get("/v1/jobs").json() == {"jobs": [], "next_cursor": None}
     assert len(server.store) == 0
 
 
@@ -237,7 +269,7 @@ def test_a_document_can_be_deleted_while_it_is_stored(server: Running, papers: P
     assert response.status_code == 200
     assert len(server.store) == 0
     assert files_in(folder_of(server)) == []
-    assert server.client.get("/v1/jobs").json() == {"jobs": []}
+    assert server.client.get("/v1/jobs").json() == {"jobs": [], "next_cursor": None}
 
 
 def counts_of(server: Running) -> dict[str, int]:
@@ -332,7 +364,7 @@ def test_a_folder_that_others_may_enter_is_refused_and_so_is_a_second_server(tmp
 
 def test_a_file_without_a_job_is_removed_at_the_start(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path / "index.uploads")
-    name = uploads.keep(io.BytesIO(b"%PDF"), ".pdf")
+    name = uploads.keep(io.BytesIO(b"%PDF"), ".pdf", most=100)
     assert (uploads.folder / name).read_bytes() == b"%PDF"
     uploads.close()
     again = Uploads(tmp_path / "index.uploads")
@@ -349,6 +381,7 @@ def test_other_processes_write_beside_the_server(server: Running, papers: Path, 
         assert len(server.client.post("/v1/search", json={"query": "palettes"}).json()["hits"]) == 4
 
 
+@pytest.mark.slow  # it starts five processes
 def test_uploads_that_were_accepted_survive_a_killed_server(tmp_path: Path, coltiny: ColPali) -> None:
     """Killed at a moment of the first upload, of the last, and in between; then everything is there."""
     pages = [[3], [7], [12], [1, 2]]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from colpali_integrations.server import checking
 from colpali_integrations.server.checking import check, parsed
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.openapi import described
@@ -94,6 +95,20 @@ def test_any_text_is_json_or_refused(text: bytes | str) -> None:
         parsed(text, "the text")
     except RequestError as error:
         assert error.status == 400
+
+
+def test_a_body_of_very_many_values_is_refused_before_it_is_read(served: Running, monkeypatch: Any) -> None:
+    monkeypatch.setattr(checking, "parsed", None)
+    body = b'{"input": [' + b"1," * 500_000 + b"1]}"
+    answer = served.client.post("/v1/embeddings", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_many_values")
+
+
+def test_a_long_body_of_few_values_is_read(served: Running) -> None:
+    image = "data:image/png;base64," + "A" * 2**23
+    answer = served.client.post("/v1/multi-vector", json={"input": [{"image": image}]})
+    assert answer.status_code == 400
+    assert "image" in answer.json()["message"]
 
 
 def test_many_levels_end_soon() -> None:

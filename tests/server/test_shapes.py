@@ -16,10 +16,13 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+from starlette.responses import JSONResponse
 
 from colpali_integrations import ColPali, max_sim
 from colpali_integrations.models.single import SingleVectors
 from colpali_integrations.pages.reference import encode_base64
+from colpali_integrations.server import writing
+from colpali_integrations.server.writing import NumbersResponse
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
 from tests.server.conftest import KEY, Running
 
@@ -241,3 +244,19 @@ def test_a_wrong_request_is_refused_with_the_reason(path: str, body: Any, messag
     response = served.client.post(path, json=body)
     assert response.status_code == 400
     assert message in response.json()["message"]
+
+
+def test_numbers_are_written_in_pieces_as_json_writes_them_at_once() -> None:
+    vectors = np.random.default_rng(1).standard_normal((3, 4), "float32")
+    content: Any = {"data": [{"index": 0, "embeddings": vectors}, {"embedding": [0.5], "name": 'é"'}], "usage": {}}
+    listed: Any = {**content, "data": [{"index": 0, "embeddings": vectors.tolist()}, content["data"][1]], "none": []}
+    written = NumbersResponse({**content, "none": []}).body
+    assert written == JSONResponse(listed).body
+
+
+def test_an_answer_with_very_many_numbers_is_refused(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_MOST_NUMBERS", 1000)
+    for path in ("/v1/multi-vector", "/pooling"):
+        answer = served.client.post(path, json={"input": [QUESTION] * 20})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_many_numbers")
+        assert served.client.post(path, json={"input": ["tide"]}).status_code == 200
