@@ -34,7 +34,7 @@ __all__ = ["Attended", "Connection", "Connections", "Guarded"]
 _IDLE_SECONDS = 30.0  # before the first request, between two, and for the rest of a refused body
 _HEAD_SECONDS = 10.0  # from the first byte of a head to its last
 _SEND_SECONDS = 60.0  # until the client has read a piece of its answer
-_LONGEST_HEAD = 2**16
+_LONGEST_HEAD = 2**19  # a question of 32,768 characters may be in an address, with 12 bytes per character
 
 Address = tuple[str, int]
 
@@ -118,8 +118,10 @@ class Connection:
     def close(self) -> None:
         """Close the connection; a client that has not sent all of a head is told why."""
         if self._in_head and not self._requests:
-            text = "the head of the request was too long or did not come in time"
-            self._transport.write(_raw(408, text, "bad_head"))
+            if self._came > self._most:
+                self._transport.write(_raw(400, f"the head has more than {_LONGEST_HEAD:,} bytes", "long_head"))
+            else:
+                self._transport.write(_raw(408, "the head did not come in time; send it again", "slow_head"))
             self._transport.close()
         else:
             self._transport.abort()
