@@ -27,6 +27,8 @@ _ARGUMENT = re.compile(rf"\b({'|'.join(OPTIONS)})=({_VALUE})")
 # Arguments that are options of other names, or none.
 _OTHERS = (
     (r"password=(?:\.\.\.)?", "--password-file FILE"),
+    (r", or pass api_key_file=", ""),
+    (r"write the key of a server to a file and pass api_key_file=, or set", "set"),
     (r"isolate=False", "--no-isolate"),
     (r"force=True \(--force\)", "--force"),
     (r"image_formats=\['[^']*'\] \((--image-format \S+)\)", r"\1"),
