@@ -42,6 +42,7 @@ EXTRAS = {
     "plot": ("matplotlib",),
     "evaluate": ("pyarrow",),
     "ray": ("ray",),
+    "mcp": ("mcp",),
     "serve": ("prometheus-client", "python-multipart", "starlette", "uvicorn"),
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")

@@ -459,7 +459,7 @@ def test_metadata_that_pages_have_is_refused(
 
 def test_empty_folders_and_empty_indexes_have_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", str(tmp_path), "--store", str(tmp_path / "store")]) == ExitCode.INCOMPLETE
-    assert "No PDFs or images" in capsys.readouterr().err
+    assert "No PDFs, Office files or images" in capsys.readouterr().err
     MultiVectorStore.open(tmp_path / "empty", model=find_model("coltiny")).close()
     assert run(["search", "x", "--store", str(tmp_path / "empty"), "--json"]) == ExitCode.INCOMPLETE
     assert capsys.readouterr() == ("", f"The index {tmp_path / 'empty'} has no pages.\n")

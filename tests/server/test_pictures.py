@@ -120,6 +120,6 @@ def test_documents_have_names_for_readers(start: Start, served: Running) -> None
     sent = server.client.post("/v1/documents", files={"file": ("../größe.png", buffer.getvalue())})
     job = ended(server.client, sent)
     document = {"document_id": job["document_id"], "name": "größe.png", "uploaded": True, "pages": 1}
-    assert server.client.get("/v1/documents").json() == {"documents": [document]}
+    assert server.client.get("/v1/documents").json() == {"documents": [document], "next_cursor": None}
     [indexed] = served.client.get("/v1/documents").json()["documents"]
     assert (indexed["name"], indexed["uploaded"], indexed["pages"]) == ("report.pdf", False, 2)

@@ -60,7 +60,10 @@ def test_everything_goes_on_after_a_compression(
     job = ended(server.client, send(server.client, tmp_path / "new.pdf"))
     assert (job["state"], job["error"]) == ("done", None)
     [both, new] = sorted(server.client.get("/v1/documents").json()["documents"], key=lambda one: -one["pages"])
-    assert (both["pages"], new) == (2, {"document_id": job["document_id"], "pages": 1})
+    assert (both["pages"], new) == (
+        2,
+        {"document_id": job["document_id"], "name": "new.pdf", "uploaded": True, "pages": 1},
+    )
     assert server.client.delete(f"/v1/documents/{job['document_id']}").json()["removed"] == 1
     assert server.client.get("/healthz").json()["status"] == "ok"
 

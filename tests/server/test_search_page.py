@@ -48,7 +48,7 @@ def test_a_pdf_is_dropped_found_with_its_box_and_deleted(browser: Any, start: St
     few_pages(tmp_path / "colours.pdf", [7, 3])
     server = start()
     with opened(browser, server.url) as page:
-        page.get_by_role("heading", name="Drop PDFs or images here").wait_for()
+        page.get_by_role("heading", name="Drop PDFs, images or Office files here").wait_for()
         drop(page, tmp_path / "colours.pdf")
         page.locator("#upload-list .stored").wait_for()
         assert page.locator("#upload-list").inner_text().split("\n") == ["colours.pdf", "2 pages added"]
@@ -89,7 +89,8 @@ def test_a_pdf_is_dropped_found_with_its_box_and_deleted(browser: Any, start: St
         assert len(server.store) == 2
         page.get_by_role("button", name="Delete colours.pdf").click()
         dialog.get_by_role("button", name="Delete").click()
-        page.get_by_role("heading", name="Drop PDFs or images here").wait_for()
+        page.get_by_role("heading", name="Drop PDFs, images or Office files here").wait_for()
+        page.locator(".card").first.wait_for(state="detached")
         assert (len(server.store), page.locator(".card").count()) == (0, 0)
 
 
@@ -168,7 +169,7 @@ def test_names_and_texts_stay_text(browser: Any, start: Start) -> None:
     drawing = b"BT /F1 12 Tf 10 40 Td (<script>alert(2)</script> <b>tide</b>) Tj ET"
     server = start()
     with opened(browser, server.url) as page:
-        page.get_by_role("heading", name="Drop PDFs or images here").wait_for()
+        page.get_by_role("heading", name="Drop PDFs, images or Office files here").wait_for()
         drop(page, (HOSTILE, simple(drawing=drawing)))
         page.wait_for_function("() => document.querySelectorAll('#document-list .choose').length === 2")
         assert names(page)[1] == HOSTILE
@@ -205,11 +206,11 @@ def test_a_script_that_came_in_would_not_run(page: Any) -> None:
 def test_what_the_server_refuses_is_shown_with_its_reason(browser: Any, start: Start) -> None:
     server = start(max_pages=1)
     with opened(browser, server.url) as page:
-        page.get_by_role("heading", name="Drop PDFs or images here").wait_for()
+        page.get_by_role("heading", name="Drop PDFs, images or Office files here").wait_for()
         drop(page, ("notes.txt", b"low tide"), ("corner.pdf", simple()))
         page.locator("#upload-list .failed").wait_for()
         assert "notes.txt" in page.locator("#upload-list .failed").inner_text()
-        assert "PDFs and images are accepted" in page.locator("#upload-list .failed").inner_text()
+        assert "PDFs, Office files and images are accepted" in page.locator("#upload-list .failed").inner_text()
         wait_until(lambda: len(server.store) == 1)  # the other file is added all the same
         page.get_by_role("button", name="Close the message about notes.txt").click()
         assert page.locator("#upload-list .failed").count() == 0
@@ -227,13 +228,13 @@ def test_a_reader_signs_in_with_the_key_and_out_again(browser: Any, locked: Runn
         page.faults[:] = [fault for fault in page.faults if "/session" not in fault]  # the answer 401
         field.fill(KEY)
         page.keyboard.press("Enter")
-        page.get_by_role("heading", name="Drop PDFs or images here").wait_for()
+        page.get_by_role("heading", name="Drop PDFs, images or Office files here").wait_for()
         [cookie] = page.context.cookies()
         assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == (COOKIE, True, "Strict")
         kept = "[document.cookie, JSON.stringify(localStorage), JSON.stringify(sessionStorage), location.href]"
         assert not any(KEY in text or cookie["value"] in text for text in page.evaluate(kept))
         page.reload()
-        page.get_by_role("heading", name="Drop PDFs or images here").wait_for()
+        page.get_by_role("heading", name="Drop PDFs, images or Office files here").wait_for()
         page.get_by_role("button", name="Sign out").click()
         field.wait_for()
         assert page.context.cookies() == []

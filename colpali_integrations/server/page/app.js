@@ -18,7 +18,7 @@ function showStart() {
   byId("choose").hidden = !empty;
   if (empty) byId("found").hidden = true;
   if (empty) {
-    byId("start-title").textContent = "Drop PDFs or images here";
+    byId("start-title").textContent = "Drop PDFs, images or Office files here";
     byId("start-text").textContent = "They are read and indexed on this server. Then ask, and see the page that answers.";
   } else {
     const pages = documents.reduce((sum, one) => sum + one.pages, 0);

@@ -17,9 +17,20 @@ export function startLibrary({ onChoice, onChange }) {
   fit();
 }
 
+/** All documents: the server lists them piece by piece. */
+async function all() {
+  const documents = [];
+  for (let cursor = ""; cursor !== null; ) {
+    const part = await get(`v1/documents${cursor && `?cursor=${encodeURIComponent(cursor)}`}`);
+    documents.push(...part.documents);
+    cursor = part.next_cursor;
+  }
+  return documents;
+}
+
 export async function refresh() {
   try {
-    state.documents = (await get("v1/documents")).documents;
+    state.documents = await all();
   } catch (error) {
     if (error.status !== 401) alarm(error.message);
     return;
@@ -35,9 +46,9 @@ function draw() {
   const total = state.documents.reduce((sum, one) => sum + one.pages, 0);
   byId("document-count").textContent = state.documents.length ? String(state.documents.length) : "";
   byId("library").hidden = !state.documents.length;
-  const all = entry(null, "All documents", total);
+  const every = entry(null, "All documents", total);
   const others = [...state.documents].sort((one, other) => one.name.localeCompare(other.name)).map((one) => entry(one, one.name, one.pages));
-  byId("document-list").replaceChildren(...(others.length ? [all, ...others] : []));
+  byId("document-list").replaceChildren(...(others.length ? [every, ...others] : []));
 }
 
 function entry(document_, name, pages) {
