@@ -12,9 +12,10 @@ from xml.sax.saxutils import escape
 
 from colpali_integrations.errors import OfficeError
 
-__all__ = ["Rule", "local_name", "rewritten"]
+__all__ = ["Rule", "local_name", "rewritten", "root_name"]
 
 _MOST_LEVELS = 500
+_PIECE = 4096
 _IN_ATTRIBUTES = {'"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
 
 
@@ -25,6 +26,27 @@ def local_name(name: str) -> str:
     'instrText'
     """
     return name.rpartition(":")[2]
+
+
+def root_name(content: bytes) -> str:
+    """The name of the outermost element, without its prefix; "" where a parser finds none.
+
+    A search for its text would take what stands in a comment before it.
+
+    >>> root_name(b"<!-- <svg > --><w:document>")
+    'document'
+    """
+    names: list[str] = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda name, attributes: names.append(name)
+    for start in range(0, len(content), _PIECE):
+        try:
+            parser.Parse(content[start : start + _PIECE], False)
+        except (expat.ExpatError, ValueError, LookupError):
+            break
+        if names:
+            break
+    return local_name(names[0]) if names else ""
 
 
 class Rule:

@@ -39,6 +39,9 @@ _DROPPED = frozenset(
 )
 _LINKS = frozenset({"a", "image-map", "area-rectangle", "area-circle", "area-polygon"})
 _FORMULAS = frozenset({"formula", "expression", "condition", "cell-content-validation"})
+# Elements of conditional formats whose value is a formula.
+_CONDITIONS = frozenset({"condition", "formatting-entry"})
+_PLACES = frozenset({"image-data", "src", "resource", "schema", "target-location", "datasource"})  # of forms
 _SETTINGS = frozenset({"LinkUpdateMode", "PrinterName", "PrinterSetup", "CurrentDatabaseDataSource", "MacroURL"})
 
 
@@ -81,7 +84,8 @@ class _Outside(Rule):
 
     def start(self, name: str, attributes: Mapping[str, str]) -> Mapping[str, str] | None:
         local = local_name(name)
-        if local in _DROPPED or (local == "config-item" and attributes.get("config:name") in _SETTINGS):
+        names = {value for key, value in attributes.items() if local_name(key) == "name"}
+        if local in _DROPPED or (local == "config-item" and _SETTINGS & names):
             return None
         if local == "binary-data":
             self._data = len(self.pieces), []
@@ -91,6 +95,8 @@ class _Outside(Rule):
             if local_name(key) == "href" and is_outside(value):
                 if local in _LINKS:
                     kept[key] = "mailto:"
+            elif local in _CONDITIONS and local_name(key) == "value" and is_formula_unsafe(value):
+                continue
             elif key.startswith("xmlns") or _stays(local_name(key), value, has_value=has_value):
                 kept[key] = value
         return kept
@@ -111,4 +117,4 @@ class _Outside(Rule):
 def _stays(local: str, value: str, *, has_value: bool) -> bool:
     if local in _FORMULAS and (is_formula_unsafe(value) or (has_value and local == "formula")):
         return False
-    return local == "href" or not names_place(value)
+    return local == "href" or not (local in _PLACES or names_place(value))

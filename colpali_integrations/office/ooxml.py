@@ -39,6 +39,7 @@ _NAMES = frozenset({"uri", "Type", "ContentType", "PartName", "minVer", "schemaL
 _LEAVES = re.compile(r"[a-z][a-z0-9+.\-]*:|//|.*\\", re.IGNORECASE | re.DOTALL)
 _INSTRUCTIONS = frozenset({"instrText", "delInstrText"})
 _FORMULAS = frozenset({"f", "formula", "formula1", "formula2", "definedName"})
+_NESTED = frozenset({("f", "formula"), ("f", "formula1"), ("f", "formula2")})
 
 
 def cleaned_ooxml(content: bytes, suffix: str) -> bytes:
@@ -158,27 +159,28 @@ class _Sheet(_Outside):
     def __init__(self) -> None:
         super().__init__()
         self._open: list[str] = []
-        self._begin = 0
-        self._formula = ""
+        self._formula: list[tuple[int, list[str]]] = []  # of each open formula: position and text
         self._formulas: list[tuple[int, int, str]] = []  # of the cell: positions and text
         self._has_value = False
 
     def start(self, name: str, attributes: Mapping[str, str]) -> Mapping[str, str] | None:
-        kept = super().start(name, attributes)
-        if kept is None:
+        kept, local = super().start(name, attributes), local_name(name)
+        # Elements in the text of a formula would divide it; only those of validations and formats hold an "f".
+        if kept is None or (self._open and self._open[-1] in _FORMULAS and (local, self._open[-1]) not in _NESTED):
             return None
-        local = local_name(name)
         self._open.append(local)
+        if local == "cfvo":
+            kept = {key: value for key, value in kept.items() if not is_formula_unsafe(value)}
         if local == "c":
             self._formulas, self._has_value = [], False
         elif local in _FORMULAS:
-            self._begin, self._formula = len(self.pieces), ""
+            self._formula.append((len(self.pieces), []))
         return kept
 
     def text(self, data: str) -> str:
         local = self._open[-1] if self._open else ""
         if local in _FORMULAS:
-            self._formula += data
+            self._formula[-1][1].append(data)
         elif local == "v" and data.strip():
             self._has_value = True
         return data
@@ -186,10 +188,11 @@ class _Sheet(_Outside):
     def end(self, name: str) -> None:
         local = self._open.pop()
         if local in _FORMULAS:
-            place = self._begin, len(self.pieces), self._formula
+            begin, pieces = self._formula.pop()
+            place = begin, len(self.pieces), "".join(pieces)
             if local == "f" and self._open[-1:] == ["c"]:
                 self._formulas.append(place)
-            elif is_formula_unsafe(self._formula):
+            elif is_formula_unsafe(place[2]):
                 self.blank(place[0] + 1, place[1] - 1)
         elif local == "c":
             for first, end, formula in self._formulas:

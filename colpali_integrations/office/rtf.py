@@ -129,19 +129,28 @@ class _Cleaner:
 
     def _keep(self, token: re.Match[bytes], data: bytes) -> None:
         word = (token[1] or b"").decode("ascii")
-        if word in _DROPPED and self._groups:
-            del self._result[self._groups[-1].first :]
+        group = self._groups[-1] if self._groups else None
+        # A group has one meaning in documents that programs write. LibreOffice takes the last word, and not the first.
+        if group is not None and (word in _DROPPED or (word in _JUDGED and group.kind)):
+            del self._result[group.first :]
             self._dropped = 1
             return
-        if word in _JUDGED and self._groups and not self._groups[-1].kind:
-            self._groups[-1].kind = word
+        if group is not None and word in _JUDGED:
+            group.kind = word
         if word in _LEFT_OUT:
             return
-        text = _text(token, word, data)
-        judging = next((group for group in reversed(self._groups) if group.kind), None)
+        text, kept = _text(token, word, data), token[0]
+        judging = next((one for one in reversed(self._groups) if one.kind), None)
+        is_pict = judging is not None and judging.kind == "pict"
+        if is_pict and (token[4] is not None or token[3] is not None or word == "u" or (text and judging is not group)):
+            # Only the plain digits of the picture itself count: LibreOffice may read others in their place.
+            text, kept = b"", token[0] if token[4] == b"*" else b""
+        elif word == "bin":
+            # As digits: LibreOffice may count the bytes otherwise, and take some of them for words.
+            kept = b" " + text if is_pict else b""
         if judging is not None and text:
             judging.text.append(text)
-        self._result.append(token[0] + data)
+        self._result.append(kept)
 
 
 def _text(token: re.Match[bytes], word: str, data: bytes) -> bytes:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from colpali_integrations.errors import OfficeError
-from colpali_integrations.office.markup import Rule, local_name, rewritten
+from colpali_integrations.office.markup import Rule, local_name, rewritten, root_name
 from colpali_integrations.office.references import is_base64_picture, names_place
 
 __all__ = ["cleaned_svg", "is_svg"]
@@ -14,13 +14,11 @@ __all__ = ["cleaned_svg", "is_svg"]
 _DROPPED = frozenset({"script", "foreignObject", "style", "iframe", "audio", "video", "handler", "listener"})
 _DATA = re.compile(r"data:image/(png|jpeg|gif);base64,", re.IGNORECASE)
 _URL = re.compile(r"url\s*\(\s*['\"]?\s*(?!#)", re.IGNORECASE)
-_ROOT = re.compile(rb"<(?:[A-Za-z_][\w.\-]*:)?svg[\s>]")
 
 
 def is_svg(content: bytes) -> bool:
-    """Whether XML in an encoding of ASCII's family is an SVG picture."""
-    root = re.search(rb"<[A-Za-z_][^>]*>", content[:10_000])
-    return root is not None and _ROOT.match(root.group()) is not None
+    """Whether XML is an SVG picture."""
+    return root_name(content) == "svg"
 
 
 def cleaned_svg(content: bytes) -> bytes | None:

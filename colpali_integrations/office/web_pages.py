@@ -132,7 +132,7 @@ def _decoded(content: bytes) -> str:
     for encoding in (*encodings, "utf-8"):
         try:
             return content.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
+        except (UnicodeError, LookupError):
             continue
     return content.decode("cp1252", "replace")
 

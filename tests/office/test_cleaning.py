@@ -141,6 +141,40 @@ def test_vector_pictures_keep_what_they_show() -> None:
     assert 'fill="url(#g)"' in left
 
 
+def test_a_comment_does_not_make_another_part_a_picture() -> None:
+    text = rewritten_part(docx(field("INCLUDETEXT canary")), "word/document.xml")
+    links = relationships(("a", "image", "../../canary.png", True))
+    hidden = [part.replace("?>", "?><!-- <svg > --><?a <svg >?>", 1) for part in (text, links)]
+    document = docx("", word__document_dot_xml=hidden[0], word___rels__document_dot_xml_dot_rels=hidden[1])
+    assert everything(document).count("<svg >") == 4
+    assert "canary" not in everything(cleaned(document, ".docx").content)
+
+
+@pytest.mark.parametrize(
+    "formats",
+    [
+        '<cfvo type="formula" val="WEBSERVICE(canary)"/>',
+        "<f>INDIRECT<f/>(A1)</f>",
+        "<formula>INDIRECT<x/>(canary)</formula>",
+        "<formula1><f>INDIRECT(canary)</f></formula1>",
+    ],
+)
+def test_formulas_are_judged_wherever_they_stand(formats: str) -> None:
+    left = everything(cleaned(xlsx({"one": row(f'<c r="A1">{formats}</c>')}), ".xlsx").content)
+    assert not re.search("WEBSERVICE|INDIRECT", left)
+
+
+def test_places_in_opendocument_that_are_no_links_are_left_out() -> None:
+    body = (
+        '<calcext:condition calcext:value="formula-is(INDIRECT(canary))"/><form:image form:image-data="/canary.png"/>'
+        '<calcext:formatting-entry calcext:value="WEBSERVICE(canary)"/><c:config-item c:name="MacroURL">canary'
+        "</c:config-item><xforms:instance src='../canary'/><calcext:condition calcext:value='&gt;7'/>"
+    )
+    left = everything(cleaned(odt(body), ".odt").content)
+    assert "canary" not in left
+    assert 'calcext:value="&gt;7"' in left
+
+
 def test_macros_and_events_of_opendocument_are_left_out() -> None:
     body = (
         '<office:event-listeners><script:event-listener script:event-name="dom:load" '
@@ -166,6 +200,15 @@ def test_macros_and_events_of_opendocument_are_left_out() -> None:
         (rb"{\rtf1{\pict\pngblip 89504e470d0a1a0a}}", rb"{\rtf1{\pict\pngblip 89504e470d0a1a0a}}"),
         (rb"{\rtf1{\pict\pngblip 2521505321}}", rb"{\rtf1}"),
         (rb"{\rtf1{\pict\pngblip\bin5 %!PS}}", rb"{\rtf1}"),
+        (b"{\\rtf1{\\pict\\pngblip\\bin8 \x89PNG\r\n\x1a\n}}", rb"{\rtf1{\pict\pngblip 89504e470d0a1a0a}}"),
+        (rb"{\rtf1{\*\a\bin9999999999 }{\field{\*\fldinst INCLUDETEXT x}}}", rb"{\rtf1{\*\a}}"),
+        (rb"{\rtf1{\*\a\bin40 }{\field{\*\fldinst INCLUDETEXT x}}}}}}}", rb"{\rtf1{\*\a}}"),
+        (rb"{\rtf1{\field{\sp\fldinst INCLUDETEXT x}{\fldrslt 1}}}", rb"{\rtf1{\field{\fldrslt 1}}}"),
+        (rb"{\rtf1{\pict\pngblip{\a 89504e470d0a1a0a}3c737667}}", rb"{\rtf1}"),
+        (
+            rb"{\rtf1{\pict{\*\picprop{\sp{\sn a}{\sv 1}}}\pngblip{\*\blipuid 0a1b}89504e470d0a1a0a}}",
+            rb"{\rtf1{\pict{\*\picprop{\sp{\sn a}{\sv 1}}}\pngblip{\*\blipuid }89504e470d0a1a0a}}",
+        ),
         (rb"{\rtf1 \{\\\'e9\u233?}", rb"{\rtf1 \{\\\'e9\u233?}"),
     ],
 )
