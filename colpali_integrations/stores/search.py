@@ -29,6 +29,7 @@ Mode: TypeAlias = Literal["auto", "exact", "two_stage"]
 
 _EXACT_UP_TO = 1000
 _CANDIDATES = 100
+_MOST = 2**31 - 1  # no store has more entries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ class SearchOptions:
         """Number of candidates that a first stage, or each half of a hybrid search, passes on."""
         if self.oversampling is None:
             return max(_CANDIDATES, 10 * self.k)
-        return math.ceil(self.oversampling * self.k)
+        return math.ceil(min(self.oversampling * min(self.k, _MOST), _MOST))
 
 
 class Searcher:

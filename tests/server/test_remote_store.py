@@ -25,7 +25,7 @@ from colpali_integrations.stores import Entry, Hits, MultiVectorStore, index_doc
 from colpali_integrations.stores.engine import Engine
 from colpali_integrations.stores.filters import parse_filter
 from colpali_integrations.stores.served.answers import CALLS
-from colpali_integrations.stores.served.wire import packed_filter, read_filter
+from colpali_integrations.stores.served.wire import packed, packed_filter, read_filter
 from tests.server.conftest import KEY, Running, Start
 from tests.server.test_search import QUESTION, SEARCHES
 from tests.stores.stored_models import made_up
@@ -149,6 +149,11 @@ def vectors(n: int, dim: int) -> dict[str, Any]:
     return {"dtype": "<f2", "shape": [n, dim], "data": base64.b64encode(bytes(2 * n * dim)).decode()}
 
 
+HUGE = packed(np.full((1, 128), 7e4, np.float32))
+"""Finite, but infinite as float16; the scores of much larger ones are not even JSON."""
+HUGE_WORDS = {"indices": packed(np.array([1], np.uint32)), "values": packed(np.array([3e38], np.float32))}
+
+
 def point(**changes: Any) -> dict[str, Any]:
     return {"id": "a", "vectors": {"full": vectors(2, 128)}, "words": None, "payload": {"id": "a"}, **changes}
 
@@ -173,12 +178,15 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("upsert", {"points": [point(vectors={"full": {**vectors(1, 128), "dtype": "O"}})]}, "dtype must be one of"),
     ("upsert", {"points": [point(vectors={"full": {**vectors(1, 128), "data": "AAAA"}})]}, "not as expected"),
     ("upsert", {"points": [point(words={"indices": vectors(1, 2), "values": vectors(1, 2)})]}, "ascending indices"),
+    ("upsert", {"points": [point(vectors={"full": HUGE})]}, "must be finite in float16"),
+    ("upsert", {"points": [point(words=HUGE_WORDS)]}, "the values of words must be finite in float16"),
     ("update", {"payloads": {"a": {"id": "b"}}}, "the id is 'a'"),
     ("update", {"payloads": {"a": 3}}, "a payload is not as expected"),
     ("delete", {"ids": "a"}, "ids must be a list of strings"),
     ("retrieve", {"ids": [3]}, "ids must be a list of strings"),
     ("retrieve", {"ids": ["a"] * 5000}, "ids must be at most 4096"),
     ("vectors", {"ids": ["a"], "name": "words"}, "name must be one of full"),
+    ("vectors", {"ids": ["a"] * 65}, "ids must be at most 64"),
     ("scroll", {}, "'limit' is missing"),
     ("scroll", {"limit": 3, "after": {}}, "after must be that of the last batch"),
     ("scroll", {"limit": 3, "after": 2**70}, "after must be that of the last batch"),
@@ -187,6 +195,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("count", {"where": [3]}, "a filter is not as expected"),
     ("search", {"searches": [search(using="first")]}, "using must be one of full, words, got 'first'"),
     ("search", {"searches": [search(query=vectors(1, 3))]}, r"the query must be floats \(n, 128\)"),
+    ("search", {"searches": [search(query=HUGE)]}, "must be finite in float16"),
     ("search", {"searches": [search(using="words")]}, "a search is not as expected"),
     ("search", {"searches": [search(limit=-1)]}, "limit must be a whole number"),
     ("search", {"searches": [search(oversampling=0)]}, "oversampling must be"),
@@ -200,6 +209,12 @@ def test_calls_of_another_form_are_refused(call: str, arguments: Any, message: s
     answer = served.client.post("/v1/engine", json={"call": call, "arguments": arguments})
     assert answer.status_code in (400, 409)
     assert re.search(message, answer.json()["message"]), answer.text
+
+
+def test_any_number_of_results_may_be_asked_for(served: Running) -> None:
+    searches = [search(limit=10**400, oversampling=1e308), search(prefetch=search(limit=2**70), oversampling=1e308)]
+    answer = served.client.post("/v1/engine", json={"call": "search", "arguments": {"searches": searches}})
+    assert [len(found) for found in answer.json()["result"]] == [2, 2]
 
 
 def test_only_revisions_of_the_manifest_change(start: Start) -> None:

@@ -260,7 +260,8 @@ def recording(**options: Any) -> tuple[MultiVectorStore, RecordingEngine]:
 
 
 @pytest.mark.parametrize(
-    ("k", "oversampling", "candidates"), [(1, None, 100), (10, None, 100), (11, None, 110), (5, 1, 5), (3, 2.5, 8)]
+    ("k", "oversampling", "candidates"),
+    [(1, None, 100), (10, None, 100), (11, None, 110), (5, 1, 5), (3, 2.5, 8), (3, 1e308, 2**31 - 1)],
 )
 def test_candidates_are_ten_per_result_and_at_least_a_hundred(k: int, oversampling: float, candidates: int) -> None:
     store, engine = recording(first_stage="ward")

@@ -28,7 +28,7 @@ __all__ = ["CALLS", "WRITES", "answered"]
 Arguments: TypeAlias = "Mapping[str, Any]"
 Work: TypeAlias = "Callable[[Engine], Any]"
 
-_MOST_RECORDS = 4096
+_MOST_RECORDS, _MOST_ARRAYS = 4096, 64  # arrays of a page may have some MB
 _INT64 = 2**63
 
 
@@ -105,7 +105,7 @@ def _retrieve(arguments: Arguments, settings: Settings) -> Work:
 
 
 def _vectors(arguments: Arguments, settings: Settings) -> Work:
-    ids, name = _ids(arguments), arguments.get("name", FULL)
+    ids, name = _ids(arguments, _MOST_ARRAYS), arguments.get("name", FULL)
     if name not in settings.schema:
         raise InputError(f"name must be one of {', '.join(settings.schema)}, got {shown(name)}")
     return lambda engine: [None if array is None else packed(array) for array in engine.vectors(ids, name)]
@@ -145,10 +145,10 @@ def _optimize(arguments: Arguments, settings: Settings) -> Work:
     return lambda engine: engine.optimize()
 
 
-def _ids(arguments: Arguments) -> list[str]:
+def _ids(arguments: Arguments, most: int = _MOST_RECORDS) -> list[str]:
     ids = strings_of(arguments["ids"], "ids")
-    if len(ids) > _MOST_RECORDS:
-        raise InputError(f"ids must be at most {_MOST_RECORDS}, got {len(ids)}")
+    if len(ids) > most:
+        raise InputError(f"ids must be at most {most}, got {len(ids)}")
     return ids
 
 

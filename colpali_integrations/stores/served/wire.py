@@ -31,6 +31,9 @@ Schema = Mapping[str, VectorSpec]
 Result = TypeVar("Result")
 
 _DTYPES = ("<f2", "<f4", "<u4")
+_LARGEST = 65504.0  # of a stored number, which is kept as float16
+_MOST = 2**31 - 1  # results; no store has more entries
+_MOST_OVERSAMPLING = 1e6
 _FAULTS = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
@@ -172,11 +175,11 @@ def read_search(value: Any, schema: Schema, *, inner: bool = False) -> Search:
         return Search(
             query=query,
             using=using,
-            limit=checked_whole(value["limit"], "limit", 0),
+            limit=min(checked_whole(value["limit"], "limit", 0), _MOST),
             where=read_filter(value["where"]),
             ids=None if ids is None else strings_of(ids, "ids"),
             prefetch=None if prefetch is None else read_search(prefetch, schema, inner=True),
-            oversampling=None if oversampling is None else checked_number(oversampling, "oversampling", 1),
+            oversampling=None if oversampling is None else _oversampling(oversampling),
             scores_only=value["scores_only"] is True,
         )
 
@@ -244,8 +247,17 @@ def _check(array: NDArray[Any], spec: VectorSpec, what: str, *, empty: bool = Fa
     if not fits or (spec.multi and not (0 if empty else 1) <= shape[0] <= MAX_VECTORS):
         expected = f"(n, {spec.dim})" if spec.multi else f"({spec.dim},)"
         raise InputError(f"{what} must be floats {expected}, got {array.dtype} {tuple(shape)}")
-    if not np.isfinite(array).all():
-        raise InputError(f"{what} must be finite")
+    _check_numbers(array, what)
+
+
+def _check_numbers(array: NDArray[Any], what: str) -> None:
+    """Refuse numbers that make scores infinite, which would end every search that meets them."""
+    if not (np.abs(array) <= _LARGEST).all():  # NaN is not, either
+        raise InputError(f"{what} must be finite in float16 (at most {_LARGEST:.0f})")
+
+
+def _oversampling(value: object) -> float:
+    return min(checked_number(value, "oversampling", 1), _MOST_OVERSAMPLING)
 
 
 def _packed_words(words: SparseVector) -> dict[str, Any]:
@@ -257,6 +269,7 @@ def _read_words(value: Any) -> SparseVector:
     is_sparse = indices.ndim == 1 and indices.shape == values.shape and indices.dtype.kind == "u"
     if not is_sparse or (np.diff(indices.astype(np.int64)) <= 0).any():
         raise InputError("words must have ascending indices, each once, and a value for each")
-    if values.dtype.kind != "f" or not np.isfinite(values).all():
-        raise InputError("the values of words must be finite floats")
+    if values.dtype.kind != "f":
+        raise InputError(f"the values of words must be floats, got {values.dtype}")
+    _check_numbers(values, "the values of words")
     return SparseVector(indices.astype(np.uint32), values.astype(np.float32))
