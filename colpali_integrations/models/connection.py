@@ -33,6 +33,9 @@ _CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 300.0
 _LONGEST_BUSY = {429: 1800.0, 503: 120.0}
 _LONGEST_ABSENCE, _PAUSE = 10.0, 0.5  # seconds in which a server that has answered before is reached again
 _MOST_CONNECTIONS = 32
+# Of an answer: a server that sends without end must not fill the memory, or hold a thread for ever.
+_MOST_BYTES, _ALL_SECONDS = 1 << 30, 900.0
+_MOST_MESSAGE = 1000  # characters
 
 
 def is_server(name_or_path: object) -> bool:
@@ -147,7 +150,7 @@ class Connection:
         began = time.monotonic()
         while True:
             try:
-                response = self._opened().request(method, f"{self.url}{path}", content=body)
+                response, content = self._received(method, path, body, kind)
             except httpx.TimeoutException as error:
                 raise kind(
                     f"{self.url} has not answered within {_ANSWER_SECONDS:g} s ({type(error).__name__}); see its log, "
@@ -166,16 +169,32 @@ class Connection:
             if wait is not None and time.monotonic() - began + wait <= _LONGEST_BUSY[response.status_code]:
                 time.sleep(wait)
                 continue
-            return self._read(response, path, kind)
+            return self._read(response, content, path, kind)
 
-    def _read(self, response: httpx.Response, path: str, kind: type[ColPaliError]) -> dict[str, Any]:
+    def _received(
+        self, method: str, path: str, body: bytes | None, kind: type[ColPaliError]
+    ) -> tuple[httpx.Response, bytes]:
+        pieces: list[bytes] = []
+        size, until = 0, time.monotonic() + _ALL_SECONDS
+        with self._opened().stream(method, f"{self.url}{path}", content=body) as response:
+            for piece in response.iter_raw():
+                pieces.append(piece)
+                size += len(piece)
+                if size > _MOST_BYTES or time.monotonic() > until:
+                    raise kind(
+                        f"{self.url} has sent {size:,} bytes without an end; an answer may have {_MOST_BYTES:,} bytes "
+                        f"and take {_ALL_SECONDS:g} s. It may be no server of this package"
+                    )
+        return response, b"".join(pieces)
+
+    def _read(self, response: httpx.Response, content: bytes, path: str, kind: type[ColPaliError]) -> dict[str, Any]:
         try:
-            answer = response.json()
-        except ValueError:
+            answer = json.loads(content)
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             answer = {}
-        status, message = response.status_code, answer.get("message") or response.reason_phrase
+        status, message = response.status_code, str(answer.get("message") or response.reason_phrase)[:_MOST_MESSAGE]
         if status in (401, 403):
             raise ConfigurationError(
                 f"{self.url} refuses the request: {message}. Set the environment variable {KEY_VARIABLE} to the API "
@@ -195,7 +214,8 @@ class Connection:
 
         with self._lock:
             if self._client is None:
-                headers = {"Content-Type": "application/json"}
+                # Not compressed: a few bytes could become more than the memory has.
+                headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
                 if self._key is not None:
                     headers["Authorization"] = self._key.header
                 self._client = httpx.Client(

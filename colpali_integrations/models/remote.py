@@ -10,7 +10,6 @@ opens with the same model in the process as well.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from PIL import Image
 
+from colpali_integrations._options import checked_whole
 from colpali_integrations._version import __version__
 from colpali_integrations.errors import (
     ColPaliError,
@@ -79,9 +79,9 @@ class Served(NamedTuple):
         answer = connection.get("/v1/encoder", ModelNotFoundError)
         try:
             fingerprint = Fingerprint.from_dict(answer["fingerprint"])
-            limits = (answer["limits"][name] for name in ("bytes", "pages", "texts"))
+            limits = (checked_whole(answer["limits"][name], name) for name in ("bytes", "pages", "texts"))
             served = cls(ModelDescription.from_dict(answer["description"]), bool(answer["reads_print"]), *limits)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ConfigurationError) as error:
             raise ModelLoadError(
                 f"{connection.url} describes its model in another way ({error}); {_both_versions(answer)}"
             ) from error
@@ -239,18 +239,20 @@ class _Server:
 
         def read(answer: Mapping[str, Any]) -> Float32:
             shape, data = answer["shape"], base64.b64decode(answer["vectors"], validate=True)
-            if len(shape) != n_axes or shape[-1] != dim:
+            if len(shape) != n_axes or shape[-1] != dim or not shape[0] > 0:
                 raise ValueError(f"vectors of shape {shape}")
             vectors: Float32 = np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
             return vectors
 
         return self._read(read, answer)
 
-    def grid(self, answer: Mapping[str, Any]) -> _RemoteGrid:
-        """The grid of a page's answer."""
+    def grid(self, answer: Mapping[str, Any], n_vectors: int) -> _RemoteGrid:
+        """The grid of a page's answer, which has so many vectors."""
 
         def read(answer: Mapping[str, Any]) -> _RemoteGrid:
             grid = PageGrid.from_json(answer["grid"])
+            if grid.n_stored != n_vectors:
+                raise ValueError(f"a grid of {grid.n_stored} positions came with {n_vectors} vectors")
             return _RemoteGrid(**vars(grid), reads_little=bool(answer["reads_little"]))
 
         return self._read(read, answer)
@@ -271,7 +273,7 @@ class _Server:
     def _read(self, read: Callable[[Any], Result], answer: Any) -> Result:
         try:
             return read(answer)
-        except (LookupError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise self._not_understood(str(error)) from error
 
     def _not_understood(self, reason: str) -> ColPaliError:
@@ -343,7 +345,7 @@ class _Pages(_Codec):
         server = self._server
         answers = server.encode("pages", [one.extra for one in batch], grid=True)
         vectors = (server.array(answer, server.served.description.dim, 2) for answer in answers)
-        return [PageEmbedding(one, server.grid(answer)) for one, answer in zip(vectors, answers, strict=True)]
+        return [PageEmbedding(one, server.grid(answer, len(one))) for one, answer in zip(vectors, answers, strict=True)]
 
 
 class _ReadPages(_Pages):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
+import gzip
 import json
 import pickle
 import threading
@@ -37,7 +39,7 @@ from colpali_integrations.langchain import ColPaliEmbeddings
 from colpali_integrations.langchain import ColPaliVectorStore as LangChainStore
 from colpali_integrations.llama_index import ColPaliEmbedding, PdfPageReader
 from colpali_integrations.llama_index import ColPaliVectorStore as LlamaIndexStore
-from colpali_integrations.models import remote
+from colpali_integrations.models import connection, remote
 from colpali_integrations.models.connection import Connection, server_url
 from colpali_integrations.models.loading import find_files
 from colpali_integrations.models.options import ModelOptions
@@ -357,6 +359,9 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
         ((200, {}, b"<html>"), "no server of this package"),
         ((302, {"Location": "http://example.org"}, b""), "answers 302"),
         ((500, {}, {"message": "a fault"}), "answers 500: a fault"),
+        ((500, {}, {"message": "a" * 10_000}), "answers 500: a{1000}$"),
+        ((200, {}, b"[" * 200_000), "no server of this package"),
+        ((200, {"Content-Encoding": "gzip"}, gzip.compress(b"{}")), "no server of this package"),
     ],
 )
 def test_other_servers_are_named_as_such(answer: Answer, message: str) -> None:
@@ -365,13 +370,23 @@ def test_other_servers_are_named_as_such(answer: Answer, message: str) -> None:
     assert paths == ["/v1/encoder"]
 
 
+def test_answers_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_MOST_BYTES", 1000)
+    with answering((200, {}, {"data": "a" * 1000})) as (url, _), pytest.raises(EncodingError, match="without an end"):
+        Connection(url).get("/v1/encoder", EncodingError)
+    monkeypatch.setattr(connection, "_MOST_BYTES", 10_000)
+    monkeypatch.setattr(connection, "_ALL_SECONDS", -1.0)
+    with answering((200, {}, {"data": "a"})) as (url, _), pytest.raises(EncodingError, match="without an end"):
+        Connection(url).get("/v1/encoder", EncodingError)
+
+
 def test_a_server_that_is_started_anew_is_waited_for() -> None:
     answer: Answer = (200, {}, {"data": []})
     with answering(answer) as (url, _):
-        connection = Connection(url)
-        connection.get("/v1/encoder", EncodingError)
+        far = Connection(url)
+        far.get("/v1/encoder", EncodingError)
     with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(connection.get, "/v1/encoder", EncodingError)
+        asked = threads.submit(far.get, "/v1/encoder", EncodingError)
         with pytest.raises(TimeoutError):
             asked.result(0.2)
         with answering(answer, port=int(url.rpartition(":")[2])):
@@ -392,6 +407,8 @@ def test_a_server_that_is_not_there_is_named_with_the_command_that_starts_it() -
         lambda answer: answer["description"].update(family="of-tomorrow"),
         lambda answer: answer["description"].update(dim="128"),
         lambda answer: answer.pop("limits"),
+        lambda answer: answer["limits"].update(texts="2048"),
+        lambda answer: answer["limits"].update(bytes=0),
     ],
 )
 def test_another_version_s_vectors_are_refused(change: Callable[[Any], Any], served: Running) -> None:
@@ -428,6 +445,8 @@ def test_another_model_in_the_same_place_is_refused(far: ColPali, served: Runnin
         [{"shape": [3, 128], "vectors": "AAAA"}],
         [{"shape": [1, 2], "vectors": "AAAAAAAAAAA="}],
         [{"shape": [1, 128], "vectors": "!"}],
+        [{"shape": [0, 128], "vectors": ""}],
+        [{"shape": [2**70, 128], "vectors": ""}],
         [3],
     ],
 )
@@ -437,6 +456,27 @@ def test_answers_of_another_form_are_one_error(data: Any, served: Running) -> No
         model = ColPali.from_pretrained(url)
         with model, pytest.raises(EncodingError, match="is not as expected"):
             next(model.embed_texts(["low tide"]))
+
+
+def test_a_count_that_is_no_number_and_a_grid_of_another_page_are_the_same_error(served: Running) -> None:
+    described = served.client.get("/v1/encoder").json()
+    vectors = {"shape": [2, 128], "vectors": base64.b64encode(bytes(1024)).decode()}
+    tokens = {"tokens": ["a"], "text_token_count": 1, "token_count": float("inf")}
+    page = Image.new("RGB", (50, 50))
+    grid = next(served.service.model.embed_pages([page])).grid
+    with (
+        answering((200, {}, described), (200, {}, {"data": [tokens]})) as (url, _),
+        ColPali.from_pretrained(url) as model,
+        pytest.raises(EncodingError, match="is not as expected"),
+    ):
+        model.token_count("low tide")
+    answer = {**vectors, "grid": grid.to_json(), "reads_little": False}
+    with (
+        answering((200, {}, described), (200, {}, {"data": [answer]})) as (url, _),
+        ColPali.from_pretrained(url) as model,
+        pytest.raises(EncodingError, match="a grid of 1 positions came with 2 vectors"),
+    ):
+        next(iter(model.embed_pages([page])))
 
 
 def test_the_server_s_own_checks(served: Running) -> None:
