@@ -6,6 +6,7 @@ import base64
 import json
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from colpali_integrations.langchain import ColPaliEmbeddings
 from colpali_integrations.langchain import ColPaliVectorStore as LangChainStore
 from colpali_integrations.llama_index import ColPaliEmbedding, PdfPageReader
 from colpali_integrations.llama_index import ColPaliVectorStore as LlamaIndexStore
+from colpali_integrations.models.connection import Connection
 from colpali_integrations.models.shared import release_shared_models
 from colpali_integrations.stores import Entry, Hits, MultiVectorStore, index_documents, stored_settings
-from colpali_integrations.stores.engine import Engine
+from colpali_integrations.stores.engine import Engine, Search
 from colpali_integrations.stores.filters import parse_filter
 from colpali_integrations.stores.served.answers import CALLS
+from colpali_integrations.stores.served.engine import ServedEngine
 from colpali_integrations.stores.served.wire import packed, packed_filter, read_filter
 from tests.server.conftest import KEY, Running, Start
+from tests.server.test_remote_model import answering
 from tests.server.test_search import QUESTION, SEARCHES
 from tests.stores.stored_models import made_up
 
@@ -209,6 +213,25 @@ def test_calls_of_another_form_are_refused(call: str, arguments: Any, message: s
     answer = served.client.post("/v1/engine", json={"call": call, "arguments": arguments})
     assert answer.status_code in (400, 409)
     assert re.search(message, answer.json()["message"]), answer.text
+
+
+@pytest.mark.parametrize("result", [None, 3, "a", [], [3], [[]], [["a", None, {}]], {"payloads": [3], "after": None}])
+def test_answers_of_another_form_are_one_error(result: Any, served: Running) -> None:
+    opened = served.client.post("/v1/engine", json={"call": "manifest", "arguments": {}}).json()
+    query = np.zeros((1, 128), np.float32)
+    with answering((200, {}, opened), (200, {}, {"result": result})) as (url, _):
+        engine = ServedEngine(Connection(url))
+        calls: list[Callable[[], Any]] = [
+            lambda: engine.retrieve(["a", "b"]),
+            lambda: engine.vectors(["a", "b"]),
+            lambda: engine.scroll(),
+            lambda: engine.search([Search(query=query, using="full", limit=3)] * 2),
+            lambda: engine.change_manifest(lambda manifest: {**manifest, "a": 1}),
+            lambda: ServedEngine(Connection(url)),
+        ]
+        for call in calls:
+            with pytest.raises(StoreError, match="answers in another way"):
+                call()
 
 
 def test_any_number_of_results_may_be_asked_for(served: Running) -> None:

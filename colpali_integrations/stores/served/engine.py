@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from colpali_integrations.errors import ColPaliError, StoreError
+from colpali_integrations.errors import ColPaliError, InputError, StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, in_order, pieces, strings
@@ -17,10 +17,13 @@ from colpali_integrations.stores.served.wire import (
     packed_point,
     packed_search,
     read_scored,
+    reading,
     unpacked,
 )
 
 __all__ = ["Caller", "ServedEngine"]
+
+Result = TypeVar("Result")
 
 _PATH = "/v1/engine"
 # A server takes bodies of 32 MiB, and one point may be larger than a piece.
@@ -59,11 +62,9 @@ class ServedEngine:
     def __init__(self, caller: Caller) -> None:
         self._caller: Caller | None = caller
         self._url = caller.url
-        opened = self._call("manifest")
-        self.manifest: Mapping[str, Any] = opened["manifest"]
-        most = opened["max_numbers"]
-        self.max_numbers = _MOST_NUMBERS if most is None else min(_MOST_NUMBERS, int(most))
-        self.has_own_codes = bool(opened["has_own_codes"])
+        self.manifest: Mapping[str, Any]
+        self.manifest, most, self.has_own_codes = self._call("manifest", _opened)
+        self.max_numbers = _MOST_NUMBERS if most is None else min(_MOST_NUMBERS, most)
 
     @property
     def where(self) -> str:
@@ -72,78 +73,81 @@ class ServedEngine:
 
     def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Replace the manifest by what a function makes of it, unless another process has changed it meanwhile."""
-        self.manifest = self._call("manifest")["manifest"]
+        self.manifest, *_ = self._call("manifest", _opened)
         while True:
             expected, changed = self.manifest, dict(change(self.manifest))
             if changed == expected:
                 return expected
-            self.manifest = self._call("change_manifest", expected=dict(expected), manifest=changed)["manifest"]
+            self.manifest = self._call(
+                "change_manifest", lambda one: dict(one["manifest"]), expected=dict(expected), manifest=changed
+            )
             if self.manifest == changed:
                 return changed
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""
         for some in pieces(points, _REQUEST_BYTES, _point_size):
-            self._call("upsert", points=[packed_point(point) for point in some])
+            self._call("upsert", _nothing, points=[packed_point(point) for point in some])
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed."""
         for some in pieces(known_ids(payloads), _REQUEST_BYTES, lambda id_: len(json.dumps(payloads[id_]))):
-            self._call("update", payloads={id_: payloads[id_] for id_ in some})
+            self._call("update", _nothing, payloads={id_: payloads[id_] for id_ in some})
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
         for some in pieces(known_ids(ids), _RECORDS):
-            self._call("delete", ids=some)
+            self._call("delete", _nothing, ids=some)
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
         found: dict[str, Payload] = {}
         for some in pieces(dict.fromkeys(known_ids(ids)), _RECORDS):
-            payloads = self._call("retrieve", ids=some)
-            found |= {id_: one for id_, one in zip(some, payloads, strict=True) if one is not None}
+            payloads = self._call("retrieve", lambda ones: [one and dict(one) for one in ones], ids=some)
+            found |= self._known(some, payloads)
         return in_order(ids, found)
 
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
         found: dict[str, Float32] = {}
         for some in pieces(dict.fromkeys(known_ids(ids)), _VECTORS):
-            arrays = self._call("vectors", ids=some, name=name)
-            found |= {id_: unpacked(one) for id_, one in zip(some, arrays, strict=True) if one is not None}
+            arrays = self._call("vectors", lambda ones: [one and unpacked(one) for one in ones], ids=some, name=name)
+            found |= self._known(some, arrays)
         return in_order(ids, found)
 
     def scroll(
         self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
     ) -> tuple[list[Payload], Any]:
         """Read one batch of payloads, in the order of the server's engine."""
-        answer = self._call(
+        return self._call(
             "scroll",
+            lambda one: ([dict(payload) for payload in one["payloads"]], one["after"]),
             where=packed_filter(where),
             limit=limit,
             after=after,
             fields=None if fields is None else strings(fields),
         )
-        return answer["payloads"], answer["after"]
 
     def count(self, where: Filter | None = None) -> int:
         """Number of points."""
-        return int(self._call("count", where=packed_filter(where)))
+        return self._call("count", int, where=packed_filter(where))
 
     def has_words(self) -> bool:
         """Whether any point has words."""
-        return bool(self._call("has_words"))
+        return self._call("has_words", bool)
 
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches in as few requests as their sizes allow."""
         answers: list[list[Scored]] = []
         for some in pieces(searches, _REQUEST_BYTES, _search_size):
-            found = self._call("search", searches=[packed_search(search) for search in some])
-            answers += [[read_scored(one) for one in results] for results in found]
+            found = self._call("search", _scored, searches=[packed_search(search) for search in some])
+            self._require(len(found) == len(some))
+            answers += found
         return answers
 
     def optimize(self) -> None:
         """Let the server's engine reorganise its files."""
-        self._call("optimize")
+        self._call("optimize", _nothing)
 
     def close(self) -> None:
         """Close the connections; the server's store stays open there."""
@@ -151,13 +155,39 @@ class ServedEngine:
         if caller is not None:
             caller.close()
 
-    def _call(self, call: str, **arguments: Any) -> Any:
+    def _call(self, call: str, read: Callable[[Any], Result], **arguments: Any) -> Result:
         if self._caller is None:
             raise StoreError(f"{self.where} was closed; open it again")
         answer = self._caller.post(_PATH, {"call": call, "arguments": arguments}, StoreError)
-        if "result" not in answer:
-            raise StoreError(f"{self.where} answers in another way; install one version of this package on both sides")
-        return answer["result"]
+        self._require("result" in answer)
+        try:
+            return reading(lambda: read(answer["result"]), "the answer")
+        except InputError as error:
+            raise self._other_way() from error
+
+    def _known(self, ids: Sequence[str], found: Sequence[Result | None]) -> dict[str, Result]:
+        self._require(len(found) == len(ids))
+        return {id_: one for id_, one in zip(ids, found, strict=True) if one is not None}
+
+    def _require(self, is_expected: bool) -> None:
+        if not is_expected:
+            raise self._other_way()
+
+    def _other_way(self) -> StoreError:
+        return StoreError(f"{self.where} answers in another way; install one version of this package on both sides")
+
+
+def _nothing(result: Any) -> None:
+    """Calls that change the store have no result."""
+
+
+def _opened(result: Any) -> tuple[Mapping[str, Any], int | None, bool]:
+    most = result["max_numbers"]
+    return dict(result["manifest"]), None if most is None else int(most), bool(result["has_own_codes"])
+
+
+def _scored(result: Any) -> list[list[Scored]]:
+    return [[read_scored(one) for one in results] for results in result]
 
 
 def _point_size(point: Point) -> int:
