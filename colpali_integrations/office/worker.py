@@ -218,8 +218,10 @@ def _link_fonts(home: Path) -> None:
 
 
 def _installation(program: str) -> str:
-    """The folder that holds LibreOffice: two above its program."""
-    return str(Path(os.path.realpath(program)).parents[1])
+    """The folder that holds LibreOffice: two above its program; of a script elsewhere, the folder of the script."""
+    folder = Path(os.path.realpath(program)).parent
+    # Two above ~/bin/soffice are all files of the user.
+    return str(folder.parent if folder.name == "program" else folder)
 
 
 if __name__ == "__main__":

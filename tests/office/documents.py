@@ -498,6 +498,20 @@ VECTORS: Mapping[str, tuple[str, Callable[[Canaries], bytes]]] = {
             % f'"{c.picture.as_uri()}"'.encode()
         ),
     ),
+    "rtf-after-many-bytes": (
+        ".rtf",
+        lambda c: (
+            rb"{\rtf1 tides{\*\x\bin9999999999 }{\field{\*\fldinst INCLUDEPICTURE %s}{\fldrslt cached}}\par}"
+            % f'"{c.picture.as_uri()}"'.encode()
+        ),
+    ),
+    "rtf-in-a-shape": (
+        ".rtf",
+        lambda c: (
+            rb"{\rtf1 tides{\field{\sp\fldinst INCLUDEPICTURE %s}{\fldrslt cached}}\par}"
+            % f'"{c.picture.as_uri()}"'.encode()
+        ),
+    ),
     "rtf-includetext": (
         ".rtf",
         lambda c: rb"{\rtf1 tides\par{\field{\*\fldinst INCLUDETEXT %s}{\fldrslt cached}}}" % f'"{c.text}"'.encode(),

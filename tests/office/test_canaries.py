@@ -29,7 +29,7 @@ from tests.office.documents import VECTORS, Canaries, Slide, cell, docx, field, 
 
 Documents = Mapping[str, tuple[str, bytes]]
 # What LibreOffice 7.4 follows in a fresh profile; other versions may follow others.
-FOLLOWED = {"docx-picture-url", "odt-picture", "odt-picture-file", "html-picture"}
+FOLLOWED = {"docx-picture-url", "odt-picture", "odt-picture-file", "html-picture", "rtf-after-many-bytes"}
 
 
 @contextmanager

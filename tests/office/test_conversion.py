@@ -18,7 +18,7 @@ import pytest
 
 from colpali_integrations.cli.doctor import Check, Status, examine
 from colpali_integrations.errors import ConfigurationError, OfficeError
-from colpali_integrations.office import confine
+from colpali_integrations.office import confine, worker
 from colpali_integrations.office.conversion import converted
 from colpali_integrations.office.kept import KeptPdfs
 from colpali_integrations.office.limits import OfficeLimits
@@ -63,6 +63,13 @@ def test_a_document_is_converted_once(fake_soffice: FakeSoffice, cache: Path) ->
     with pytest.raises(ConfigurationError, match="chmod 700"):
         fake_soffice()
         converted(DOCUMENT, ".docx")
+
+
+def test_a_script_elsewhere_opens_no_other_folder(fake_soffice: FakeSoffice, tmp_path: Path) -> None:
+    assert worker._installation(str(fake_soffice())) == str(tmp_path / "office")
+    assert worker._installation(str(tmp_path / "bin" / "soffice")) == str(tmp_path / "bin"), (
+        "not the user's other files"
+    )
 
 
 def test_kept_files_have_a_limit(tmp_path: Path) -> None:
