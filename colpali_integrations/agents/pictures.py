@@ -212,7 +212,7 @@ def _resolution(metadata: Mapping[str, Any], side: int) -> float | None:
         return None
     try:
         longest = max(float(metadata[key]) for key in ("width", "height"))
-        return min(max(72 * side / longest, _LEAST_DPI), _MOST_DPI)
+        return min(max(72 * side / longest, _LEAST_DPI), _MOST_DPI) if longest > 0 else DEFAULT_DPI  # not NaN, either
     except (KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError):
         return DEFAULT_DPI
 

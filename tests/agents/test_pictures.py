@@ -42,6 +42,13 @@ def test_pictures_keep_to_the_budget_and_are_readable(count: int) -> None:
     assert min(sides) >= (1000 if count <= 3 else 640)
 
 
+@pytest.mark.parametrize("width", [float("nan"), -5.0, 0.0])
+def test_a_size_in_metadata_that_is_none_is_passed_over(width: float) -> None:
+    [page] = metadata_of(PAPER, 1)
+    [picture] = page_pictures([{**page, "width": width, "height": width}])
+    assert max(decoded(picture).size) >= 1000
+
+
 def test_pages_that_do_not_fit_lose_quality_then_size_then_the_picture(tmp_path: Path) -> None:
     [page] = metadata_of(noise(tmp_path / "noise.png", (200, 1200)), 1)
     for budget, sides in ((380_000, range(1000, 1201)), (20_000, range(320, 1000))):
