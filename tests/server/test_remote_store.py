@@ -200,6 +200,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("search", {"searches": [search(using="first")]}, "using must be one of full, words, got 'first'"),
     ("search", {"searches": [search(query=vectors(1, 3))]}, r"the query must be floats \(n, 128\)"),
     ("search", {"searches": [search(query=HUGE)]}, "must be finite in float16"),
+    ("search", {"searches": [search(query=vectors(0, 128))]}, r"the query must be floats \(n, 128\)"),
     ("search", {"searches": [search(using="words")]}, "a search is not as expected"),
     ("search", {"searches": [search(limit=-1)]}, "limit must be a whole number"),
     ("search", {"searches": [search(oversampling=0)]}, "oversampling must be"),

@@ -166,7 +166,7 @@ def read_search(value: Any, schema: Schema, *, inner: bool = False) -> Search:
             query: Any = _read_words(value["query"])
         elif using in schema:
             query = unpacked(value["query"]).astype(np.float32)
-            _check(query, schema[using], "the query", empty=True)
+            _check(query, schema[using], "the query")
         else:
             raise InputError(f"using must be one of {', '.join([*schema, WORDS])}, got {shown(using)}")
         prefetch, ids, oversampling = value["prefetch"], value["ids"], value["oversampling"]
@@ -241,10 +241,10 @@ def _filter(value: Any) -> Filter:
     return Condition(key, Operator(op), operand)
 
 
-def _check(array: NDArray[Any], spec: VectorSpec, what: str, *, empty: bool = False) -> None:
+def _check(array: NDArray[Any], spec: VectorSpec, what: str) -> None:
     shape: Sequence[int] = array.shape
     fits = len(shape) == (2 if spec.multi else 1) and shape[-1] == spec.dim and array.dtype.kind == "f"
-    if not fits or (spec.multi and not (0 if empty else 1) <= shape[0] <= MAX_VECTORS):
+    if not fits or (spec.multi and not 1 <= shape[0] <= MAX_VECTORS):
         expected = f"(n, {spec.dim})" if spec.multi else f"({spec.dim},)"
         raise InputError(f"{what} must be floats {expected}, got {array.dtype} {tuple(shape)}")
     _check_numbers(array, what)
