@@ -1,5 +1,7 @@
 """Writes pip constraints that pin the package's dependencies to the lowest versions that pyproject.toml declares.
 
+The tests' tools are pinned where pip would search long for versions that fit these.
+
 Run ``python .ci/lowest.py build/lowest.txt``.
 """
 
@@ -16,6 +18,20 @@ else:
     from pip._vendor import tomli as tomllib
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+# Of the time of the lowest langchain-core, so that pip finds them at once instead of trying every version.
+TOOLS = (
+    "langchain==1.1.3",
+    "langchain-anthropic==1.2.0",
+    "langchain-classic==1.0.0",
+    "langchain-mcp-adapters==0.2.1",
+    "langchain-openai==1.1.1",
+    "langchain-text-splitters==1.0.0",
+    "langgraph==1.0.5",
+    "langgraph-checkpoint==3.0.1",
+    "langgraph-prebuilt==1.0.5",
+    "langgraph-sdk==0.3.0",
+    "langsmith==0.4.56",
+)
 REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?[>=]=([\d.]+)")
 
 
@@ -31,4 +47,4 @@ if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.parent.mkdir(parents=True, exist_ok=True)
     pins = lowest(tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"])
-    target.write_text("\n".join(pins) + "\n", encoding="utf-8")
+    target.write_text("\n".join([*pins, *TOOLS]) + "\n", encoding="utf-8")
