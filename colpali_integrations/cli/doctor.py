@@ -44,6 +44,7 @@ EXTRAS = {
     "ray": ("ray",),
     "mcp": ("mcp",),
     "serve": ("prometheus-client", "python-multipart", "starlette", "uvicorn"),
+    "mcp": ("mcp",),
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _CUDA_DOCS = "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html"
