@@ -14,6 +14,7 @@ from typer import Argument, BadParameter, Option
 from colpali_integrations._paths import user_path
 from colpali_integrations.cli import display
 from colpali_integrations.errors import InputError
+from colpali_integrations.models.connection import is_server
 from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.identity import check_metadata
 
@@ -41,6 +42,16 @@ def given_path(text: str | Path) -> Path:
         return user_path(text)
     except InputError as error:
         raise BadParameter(str(error)) from error
+
+
+def store_folder(text: str | Path) -> Path:
+    """Parse the folder of an index, and refuse the URL of a server, of which a path would make a folder `http:`."""
+    if is_server(text):
+        raise BadParameter(
+            f"{text} is the URL of a server, and this takes a folder; in Python, MultiVectorStore.open(URL) searches"
+            " the server's index"
+        )
+    return given_path(text)
 
 
 def page_numbers(text: str | None) -> list[int] | None:
@@ -151,9 +162,9 @@ def _quietly(quiet: bool) -> bool:
 
 
 StoreOption = Annotated[
-    Path, Option("--store", "-s", metavar="DIR", parser=given_path, help="The folder of the index.")
+    Path, Option("--store", "-s", metavar="DIR", parser=store_folder, help="The folder of the index.")
 ]
-StoreArgument = Annotated[Path, Argument(metavar="STORE", parser=given_path, help="The folder of the index.")]
+StoreArgument = Annotated[Path, Argument(metavar="STORE", parser=store_folder, help="The folder of the index.")]
 ModelOption = Annotated[
     str | None, Option("--model", "-m", metavar="NAME", help="A model's name, folder or URL. Default: the store's.")
 ]

@@ -651,3 +651,14 @@ def test_frames_sizes_and_formats_of_images(tmp_path: Path, capsys: pytest.Captu
     small = ["--store", str(tmp_path / "other"), "--max-pixels", "34"]
     assert run(["index", str(tmp_path), *small]) == ExitCode.INCOMPLETE
     assert "--max-pixels 43" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["index", "paper.pdf", "--store"], ["search", "tide", "--store"], ["info"]])
+def test_the_url_of_a_server_is_no_folder(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "paper.pdf").touch()
+    assert run([*command, "http://localhost:8765"]) == 2
+    assert "is the URL of a server" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["paper.pdf"]
