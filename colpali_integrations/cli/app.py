@@ -67,7 +67,7 @@ from colpali_integrations.stores.settings import Datatype, FirstStage
 __all__ = ["ExitCode", "app", "run"]
 
 
-_INTERRUPTED = "Interrupted. Finished pages are kept; the same command continues from there."
+_CONTINUES = {"index", "compress", "evaluate"}  # commands that a later run goes on with
 
 
 class OnError(str, Enum):
@@ -401,10 +401,10 @@ def run(arguments: list[str] | None = None) -> int:
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else ExitCode.OK
         if code == ExitCode.INTERRUPTED:
-            display.note(_INTERRUPTED)
+            display.note(_interrupted(arguments))
         return code
     except KeyboardInterrupt:  # before the command began, or after it
-        display.note(_INTERRUPTED)
+        display.note(_interrupted(arguments))
         return ExitCode.INTERRUPTED
     except Exception as error:
         if debug:
@@ -419,3 +419,9 @@ def run(arguments: list[str] | None = None) -> int:
         root.removeHandler(handler)
         package.setLevel(level)
     return ExitCode.OK
+
+
+def _interrupted(arguments: list[str]) -> str:
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    kept = " Finished pages are kept; the same command continues from there." if command in _CONTINUES else ""
+    return "Interrupted." + kept

@@ -662,3 +662,14 @@ def test_the_url_of_a_server_is_no_folder(
     assert run([*command, "http://localhost:8765"]) == 2
     assert "is the URL of a server" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["paper.pdf"]
+
+
+def test_an_interrupted_search_promises_no_pages(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MultiVectorStore, "search", interrupt)
+    assert run(["search", "tide", "--store", str(store)]) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == "Interrupted.\n"
