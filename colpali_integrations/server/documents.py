@@ -171,7 +171,7 @@ def _page_count(path: Path, name: str, document_id: str, metadata: Mapping[str, 
     except InputError as error:  # the path on the server is not the caller's business
         message = str(error).replace(str(path), name)
         if isinstance(error, ImageError) and not path.suffix:  # see `_suffix`: the name is of another type
-            message += "; PDFs, Office files and images are accepted"
+            message = f"{name} is none of what is accepted: PDFs, Office files other than HTML, and images"
         raise RequestError(400, message, "unreadable") from error
 
 

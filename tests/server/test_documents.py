@@ -151,7 +151,14 @@ def test_what_cannot_be_taken_is_refused_and_leaves_nothing(start: Start, papers
     assert status("torn.pdf", report[:100], "torn.pdf") == 400
     assert status("text.txt", b"low tide", "text.txt") == 400
     assert status("letter.docx", b"PK\x03\x04 low tide", "letter.docx is no DOCX file, or is damaged") == 400
-    assert status("page.html", b"<p>low tide", "; PDFs, Office files and images are accepted") == 400
+    assert (
+        status(
+            "page.html",
+            b"<p>low tide",
+            "page.html is none of what is accepted: PDFs, Office files other than HTML, and images",
+        )
+        == 400
+    )
     assert status("empty.pdf", b"", "empty.pdf") == 400
     assert status("a.pdf", report, "metadata is not JSON", metadata="{") == 400
     assert status("a.pdf", report, "metadata must be an object", metadata="[]") == 400
