@@ -84,7 +84,7 @@ class Jobs:
             self._changed.notify_all()
 
     def done(self, job: Job) -> int:
-        """Number of pages of a job that are stored, or were in the store already."""
+        """Number of pages of a job that are encoded, or were in the store already; the last may not be stored yet."""
         state = self._progress.get(job.id)
         if job.state == "done":
             return job.pages
