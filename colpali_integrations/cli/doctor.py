@@ -42,7 +42,6 @@ EXTRAS = {
     "plot": ("matplotlib",),
     "evaluate": ("pyarrow",),
     "ray": ("ray",),
-    "mcp": ("mcp",),
     "serve": ("prometheus-client", "python-multipart", "starlette", "uvicorn"),
     "mcp": ("mcp",),
 }
