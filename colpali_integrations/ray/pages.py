@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
+from PIL import Image
 
 from colpali_integrations._failures import item_error
 from colpali_integrations._options import checked_number
@@ -40,6 +41,7 @@ PAGE = pa.schema(
 """
 _DRAWN = pa.schema([*PAGE, ("pixels", pa.binary()), ("columns", pa.int32()), ("rows", pa.int32())])
 _INPUTS = ("bytes", "image", "path")
+_BAND = 2**20  # bytes
 
 
 def draw_pages(
@@ -143,7 +145,7 @@ def _draw(
                 present = _present(hashes, [(page.id, page.key) for page in pages])
                 for page in (page for page, is_present in zip(pages, present, strict=True) if not is_present):
                     drawn = {**_drawn(page), "metadata": json.dumps(tags) if tags else None}
-                    yield pa.Table.from_pylist([drawn], _DRAWN)
+                    yield _table(drawn)
         except (ConfigurationError, GeneratorExit):  # the latter where Ray closes this generator
             raise
         except BaseException as error:
@@ -152,7 +154,9 @@ def _draw(
 
 def _open(row: dict[str, Any], tags: Mapping[str, Any], reading: Mapping[str, Any]) -> PagedDocument:
     """Open the document of a row."""
-    content, path = _content(row), None if row.get("path") is None else str(row["path"])
+    content, path = _content(row), row.get("path")
+    if not isinstance(path, str | None):
+        raise InputError(f"the column path must hold text, got {type(path).__name__}")
     source, identity = path if content is None else content, None
     if source is None:
         raise InputError("the row has neither bytes nor image nor path")
@@ -177,8 +181,9 @@ def _content(row: dict[str, Any]) -> Source | None:
 
 def _name(row: dict[str, Any]) -> str:
     """Name a row that cannot be read."""
-    if row.get("path") is not None:
-        return str(row["path"]).encode("utf-8", "replace").decode("utf-8")
+    if (path := row.get("path")) is not None:
+        name = path if isinstance(path, str) else f"a path of type {type(path).__name__}"
+        return name.encode("utf-8", "replace").decode("utf-8")
     content = next((row[name] for name in ("bytes", "image") if row.get(name) is not None), b"")
     if isinstance(content, np.ndarray):
         content = content.tobytes()
@@ -199,9 +204,31 @@ def _drawn(page: DocumentPage) -> dict[str, Any]:
     document = page.document
     try:
         image = page.draw()
-        picture = {"pixels": image.tobytes(), "columns": image.width, "rows": image.height}
+        picture = {"pixels": _pixels(image), "columns": image.width, "rows": image.height}
         row = {**page.metadata, "id": page.id, "key": page.key, "text": page.content, **picture}
         return {**row, "missing_fonts": document.missing_fonts.get(page.number)}
     except BaseException as error:
         position = {"source": document.name, "page": page.number, "page_count": document.page_count}
         return {"document_id": document.document_id, **position, "error": str(item_error(error))}
+
+
+def _pixels(image: Image.Image) -> bytearray:
+    """The bytes of an RGB picture. Made at once, they would need twice their memory."""
+    size = 3 * image.width
+    pixels = bytearray(size * image.height)
+    rows = max(1, _BAND // size)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height))).tobytes()
+        pixels[top * size : top * size + len(band)] = band
+    return pixels
+
+
+def _table(row: dict[str, Any]) -> pa.Table:
+    """The table of one page, whose pixels are not copied."""
+    pixels = row.pop("pixels", None)
+    table = pa.Table.from_pylist([row], _DRAWN)
+    if pixels is None:
+        return table
+    offsets = pa.py_buffer(np.array([0, len(pixels)], np.int32))
+    column = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(pixels)])
+    return table.set_column(_DRAWN.get_field_index("pixels"), "pixels", column)

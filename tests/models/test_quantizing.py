@@ -155,7 +155,7 @@ def test_the_command_refuses_before_the_work(tmp_path: Path, capsys: pytest.Capt
     for more, reason in (
         (["-q", "harbour"], "pass some with --pages"),
         (["--pages", str(tmp_path / "none.pdf")], "no such file or folder"),
-        (["--pages", str(tmp_path)], "no PDFs or images"),
+        (["--pages", str(tmp_path)], "no PDFs, Office files or images"),
     ):
         assert run(["quantize", str(source), str(out), *more]) == ExitCode.ERROR
         assert reason in " ".join(capsys.readouterr().err.split())

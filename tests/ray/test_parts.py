@@ -335,6 +335,11 @@ def test_rows_of_another_kind_are_errors_that_name_their_file(tmp_path: Path) ->
     assert [(entry.page, entry.metadata["missing_fonts"]) for entry in entries] == [(1, "Absent"), (2, "Absent")]
 
 
+NESTED: list[Any] = []
+for _ in range(5000):
+    NESTED = [NESTED]
+
+
 @pytest.mark.parametrize(
     ("row", "source"),
     [
@@ -342,7 +347,8 @@ def test_rows_of_another_kind_are_errors_that_name_their_file(tmp_path: Path) ->
         ({"bytes": [1, 2]}, "sha256:"),
         ({"image": {"a": 1}}, "sha256:"),
         ({"path": "a\udcff.pdf"}, "a?.pdf"),
-        ({"path": 7}, "7"),
+        ({"path": 7}, "a path of type int"),
+        ({"path": NESTED}, "a path of type list"),  # too deep for `str`
     ],
 )
 def test_rows_of_wrong_types_become_rows_with_an_error(row: dict[str, Any], source: str) -> None:
