@@ -12,20 +12,14 @@ after the picture's load.
 from __future__ import annotations
 
 import argparse
-import os
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.machine import describe, table, write
+from benchmarks.served import server
 from colpali_integrations import ColPali
 from colpali_integrations.stores import MultiVectorStore, index_documents
 from tests.server.browser import ask, chromium, opened
@@ -69,29 +63,6 @@ def made_index(folder: Path, pages: int) -> int:
         return len(store)
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of the server's process."""
-    command = [sys.executable, "-m", "colpali_integrations.cli", "serve", "--port", "0"]
-    command += ["--store", str(folder / "index"), "--root", str(folder / "files")]
-    environment = {**os.environ, "COLUMNS": "200"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stderr is not None
-        text = ""
-        while "Ask: curl" not in text:
-            line = process.stderr.readline()
-            if not line:
-                raise SystemExit(f"the server has not started:\n{text}")
-            text += line
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        found = re.search(r"at (http://\S+);", text)
-        assert found is not None
-        try:
-            yield found[1]
-        finally:
-            process.terminate()
-
-
 def measured(browser: Any, url: str, question: str) -> tuple[float, float]:
     """Milliseconds from Enter to the answer, and to the first picture."""
     with opened(browser, url) as page:
@@ -112,7 +83,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         pages = made_index(folder, arguments.pages)
-        with served(folder) as url, chromium() as browser:
+        started = server(folder / "index", "--root", str(folder / "files"))
+        with started as (_, address), chromium() as browser:
+            url = f"http://{address.host}:{address.port}"
             for question in QUESTIONS[-3:]:
                 measured(browser, url, question)
             times = [measured(browser, url, QUESTIONS[one % len(QUESTIONS)]) for one in range(arguments.rounds)]
