@@ -97,6 +97,8 @@ def test_a_pdf_is_dropped_found_with_its_box_and_deleted(browser: Any, start: St
 def test_the_keyboard_suffices(page: Any, served: Running) -> None:
     ask(page, BOTH)
     page.locator(".card").nth(1).wait_for()
+    assert page.evaluate("document.activeElement.id") == "question"
+    page.evaluate("document.activeElement.blur()")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "question"
     page.keyboard.press("ArrowDown")
@@ -210,7 +212,7 @@ def test_what_the_server_refuses_is_shown_with_its_reason(browser: Any, start: S
         drop(page, ("notes.txt", b"low tide"), ("corner.pdf", simple()))
         page.locator("#upload-list .failed").wait_for()
         assert "notes.txt" in page.locator("#upload-list .failed").inner_text()
-        assert "PDFs, Office files and images are accepted" in page.locator("#upload-list .failed").inner_text()
+        assert "PDFs, Office files other than HTML, and images" in page.locator("#upload-list .failed").inner_text()
         wait_until(lambda: len(server.store) == 1)  # the other file is added all the same
         page.get_by_role("button", name="Close the message about notes.txt").click()
         assert page.locator("#upload-list .failed").count() == 0

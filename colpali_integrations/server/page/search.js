@@ -17,7 +17,7 @@ export function startSearch(documentOf) {
   const ask = () => search(field.value, documentOf());
   byId("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    field.blur(); // closes the keyboard of a phone
+    if (matchMedia("(pointer: coarse)").matches) field.blur(); // closes the keyboard of a phone
     location.hash = field.value.trim() ? `q=${encodeURIComponent(field.value.trim())}` : "";
     ask();
   });
