@@ -80,6 +80,6 @@ def test_pages_are_taken_in_turn_from_the_documents() -> None:
 
 
 def test_a_name_needs_langchain(store: MultiVectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "langchain", None)
+    monkeypatch.setitem(sys.modules, "langchain.chat_models", None)  # as if langchain were not installed
     with store, pytest.raises(InputError, match="pip install langchain langchain-openai"):
         draft_questions(store, "openai:gpt-5")
