@@ -163,7 +163,7 @@ class _Search:
             InputError: the folder cannot be read.
         """
         try:
-            levels = [self._level(root)]
+            levels = [self._level(root, os.path.realpath(root))]
         except OSError as error:
             raise InputError(f"cannot read the folder {root}: {error.strerror or error}") from error
         while levels:
@@ -176,22 +176,20 @@ class _Search:
             elif not entry.is_dir():
                 self._taken.add((folder, entry.name))
                 yield Path(entry.path)
-            elif not self._was_searched(entry.path):
-                try:
-                    levels.append(self._level(entry.path))
-                except OSError:
-                    self._passed_over[folder, entry.name] = "unreadable_folder"
+            else:
+                place = _place(folder, entry)
+                if not (self._follow_symlinks and place in self._searched):
+                    try:
+                        levels.append(self._level(entry.path, place))
+                    except OSError:
+                        self._passed_over[folder, entry.name] = "unreadable_folder"
 
-    def _level(self, folder: str | Path) -> tuple[str, Iterator[os.DirEntry[str]]]:
-        """The real path of a folder, and its entries by name."""
+    def _level(self, folder: str | Path, place: str) -> tuple[str, Iterator[os.DirEntry[str]]]:
+        """A folder's real path, which is given, and its entries by name."""
         with os.scandir(folder) as entries:
             found = iter(sorted(entries, key=lambda entry: entry.name))
-        place = os.path.realpath(folder)
         self._searched.add(place)
         return place, found
-
-    def _was_searched(self, folder: str) -> bool:
-        return self._follow_symlinks and os.path.realpath(folder) in self._searched
 
     def _reason(self, entry: os.DirEntry[str], root: Path) -> str | None:
         """The reason to pass over an entry of a folder; None for a document, and for a folder to search."""
@@ -212,3 +210,8 @@ class _Search:
         below = os.path.relpath(entry.path, root)
         is_excluded = any(fnmatch(below, one) or fnmatch(entry.name, one) for one in self._exclude)
         return "excluded" if is_excluded else None
+
+
+def _place(folder: str, entry: os.DirEntry[str]) -> str:
+    """The real path of an entry of a folder with this real path. Asking for each anew takes cubic time in the depth."""
+    return os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(folder, entry.name)  # noqa: PTH118
