@@ -1,10 +1,12 @@
-"""Text for terminals and logs: text from elsewhere (names of files, metadata, messages of libraries), and numbers."""
+"""Text from elsewhere (names, metadata, messages of libraries) for terminals and logs; numbers; JSON from elsewhere."""
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
-__all__ = ["number", "printable"]
+__all__ = ["number", "parse_json", "printable"]
 
 # Control characters, which terminals obey (C0, DEL, C1); separators that begin a new line; bidirectional overrides and
 # isolates, which show a text in another order; surrogates, which no encoding can write.
@@ -35,6 +37,18 @@ def number(count: int, noun: str, plural: str | None = None) -> str:
     ('1 page', '2 entries')
     """
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON from elsewhere.
+
+    Raises:
+        ValueError: it is not JSON, or has too many levels, for which `json.loads` has another error.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("too many levels of objects and lists") from None
 
 
 def _escaped(character: str) -> str:

@@ -13,6 +13,7 @@ from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-
 from numpy.typing import NDArray
 
 from colpali_integrations._paths import user_path
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ColPaliError, ConfigurationError, StoreError
 from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.registry import list_supported_models
@@ -69,7 +70,7 @@ def load_store(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> tuple
         raise StoreError(f"no ColPaliVectorStore was persisted at {path}")
     try:
         with system.open(path, "r", encoding="utf-8") as file:
-            fields: dict[str, Any] = json.load(file)
+            fields: dict[str, Any] = parse_json(file.read())
         in_memory = fields.get("path") is None and fields.get("url") is None
     except (ValueError, AttributeError) as error:
         raise StoreError(f"{path} is damaged: {error}") from error

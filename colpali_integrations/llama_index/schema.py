@@ -37,6 +37,7 @@ from llama_index.core.schema import (
 )
 from PIL import Image
 
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ColPaliError, ImageError, InputError, StoreError
 from colpali_integrations.llama_index._blocks import kept_together
 from colpali_integrations.pages._local_urls import read_file_url
@@ -615,7 +616,7 @@ def _stored_node(entry: Entry) -> BaseNode:
     try:
         if not isinstance(stored, Mapping):
             return _foreign(entry, metadata)
-        fields = {**json.loads(stored["node"]), "metadata": metadata}
+        fields = {**parse_json(stored["node"]), "metadata": metadata}
         media = dict(stored.get("media", {}))
         if holder := stored.get("embedded"):
             picture, _ = metadata.pop("image_base64", None), metadata.pop("image_mime_type", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from colpali_integrations._options import shown
@@ -141,15 +142,13 @@ class ModelDescription:
         """Refuse invalid values here, and not at the first query."""
         for name, valid, requirement in (
             ("name", self.name and self.name == self.name.strip(), "a non-empty string without outer spaces"),
-            *(
-                (name, _is_positive(getattr(self, name)), "positive")
-                for name in ("dim", "max_query_tokens", "best_match")
-            ),
+            ("best_match", _is_positive(self.best_match), "positive"),
+            *((name, _is_count(getattr(self, name)), "positive") for name in ("dim", "max_query_tokens")),
             ("space", self.space != "", "a non-empty string or None"),
             ("auto_hybrid", _is_weight(self.auto_hybrid), "True, False or a weight from 0 to 1"),
             ("precision", self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}"),
             *(
-                (name, (value := getattr(self, name)) is None or _is_positive(value), "positive")
+                (name, (value := getattr(self, name)) is None or _is_count(value), "positive")
                 for name in ("max_side", "max_num_visual_tokens")
             ),
         ):
@@ -249,6 +248,10 @@ _ORIGIN_TYPES: Mapping[str, Any] = {
 
 def _is_weight(value: object) -> bool:
     return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and _is_positive(value)
 
 
 def _is_positive(value: object) -> bool:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["CACHE_VARIABLE", "Converted", "KeptPdfs"]
@@ -60,7 +61,7 @@ class KeptPdfs:
         path = self.folder / f"{key}.pdf"
         try:
             status = path.stat()
-            texts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            texts = parse_json(path.with_suffix(".json").read_text(encoding="utf-8"))
             # Only the time of use changes; by the other one, readers recognise a file that was exchanged.
             os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
             self._require_own()

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from colpali_integrations._failures import failing_as
 from colpali_integrations._paths import user_path
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import READER_KEYS
@@ -268,7 +269,7 @@ def _records(table: pa.Table) -> Iterator[_Record]:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    tags = json.loads(row["metadata"]) if row["metadata"] else {}
+    tags = parse_json(row["metadata"]) if row["metadata"] else {}
     row = {**row, "missing_fonts": ", ".join(row["missing_fonts"] or ()) or None}  # as in a page's metadata
     return Entry(
         id=row["id"],
@@ -276,7 +277,7 @@ def _entry(row: dict[str, Any]) -> Entry:
         metadata={**tags, **{name: row[name] for name in _METADATA if row[name] is not None}},
         document_id=row["document_id"],
         content_hash=row["key"],
-        grid=PageGrid.from_json(json.loads(row["grid"])),
+        grid=PageGrid.from_json(parse_json(row["grid"])),
     )
 
 
@@ -315,7 +316,7 @@ def _manifest(files: Any, root: str, folder: object) -> tuple[StoredModel, dict[
         return None
     try:
         with files.open_input_stream(path) as file:
-            content = json.loads(file.read())
+            content = parse_json(file.read())
         return StoredModel.from_dict(content.pop("model")), content
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder} has a damaged {MANIFEST} ({error}); name another folder") from error

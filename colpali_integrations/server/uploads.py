@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import StoreError
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.stores.embedded.blocks import sync_folder
@@ -300,5 +301,5 @@ def _row(job: Job) -> tuple[object, ...]:
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    read: Callable[[str, Any], Any] = lambda name, value: json.loads(value) if name in _JSON else value  # noqa: E731
+    read: Callable[[str, Any], Any] = lambda name, value: parse_json(value) if name in _JSON else value  # noqa: E731
     return Job(**{name: read(name, value) for name, value in zip(_NAMES, row, strict=True)})

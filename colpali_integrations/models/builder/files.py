@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from pathlib import Path
 from typing import Any
 
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ModelLoadError
 
 __all__ = [
@@ -134,7 +134,7 @@ def module_files(folder: Path) -> list[str]:
 
 
 def _read_list(path: Path) -> list[Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(path.read_text(encoding="utf-8"))
     if not isinstance(content, list):
         raise TypeError(f"expected a list, got {type(content).__name__}")
     return content
@@ -148,7 +148,7 @@ def shard_names(folder: Path) -> list[str]:
     """
     index = folder / INDEX_FILE
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
         outside = [name for name in names if Path(name).name != name]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelLoadError(f"cannot read the names of the shards from {index}: {error!r}") from error
@@ -170,7 +170,7 @@ def read_names(file: Path) -> tuple[dict[str, Any], int]:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > min(_LONGEST_HEADER, size - 8):
                 raise ModelLoadError(damaged)
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length))
         return {name: entry for name, entry in header.items() if name != "__metadata__"}, 8 + length
     except (OSError, struct.error, ValueError, AttributeError, RecursionError) as error:
         raise ModelLoadError(f"{damaged} ({error})") from error

@@ -6,7 +6,6 @@ searched beside pages gets the vectors of a page that prints it.
 
 from __future__ import annotations
 
-import json
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations._logs import package_logger
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.models.coltiny.senses import Senses, page_rows, passages, query_row
 from colpali_integrations.models.coltiny.words import MAX_WORD_FEATURES, query_words, word_features
@@ -82,7 +82,7 @@ class ColTinyConfig:
             ModelLoadError: the file is missing, is not JSON, or lacks a constant.
         """
         try:
-            constants = json.loads(path.read_text(encoding="utf-8"))
+            constants = parse_json(path.read_text(encoding="utf-8"))
             return cls(**{field.name: constants[field.name] for field in fields(cls)})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelLoadError(f"{path}: not a ColTiny configuration ({type(error).__name__}: {error})") from error

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import BlockFiles, flush, sync_folder
 from colpali_integrations.stores.embedded.check import Schema, check_database, check_store
@@ -153,7 +154,7 @@ def find_manifest(folder: Path) -> dict[str, Any]:
         start = data.find(_SETTINGS, start + 1)
     if found:
         # The file may still hold an earlier one; a change of the manifest only adds revisions to it.
-        return dict(json.loads(max(found, key=len)))
+        return dict(parse_json(max(found, key=len)))
     raise StoreError(
         f"both copies of the settings in {folder / DATABASE} are damaged; repair the store with its settings: "
         "repair_store(path, settings=Settings(...)), or restore it from a backup"

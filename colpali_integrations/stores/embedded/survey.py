@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._text import parse_json
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, Place, checksum
 from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER
@@ -233,7 +233,7 @@ def _has_words(words: object, place: Place | None) -> bool:
 def _name(metadata: object) -> str:
     """The name of a page by its metadata, which may be damaged; "" if there is none."""
     with contextlib.suppress(TypeError, ValueError):
-        values = json.loads(metadata)  # type: ignore[arg-type]
+        values = parse_json(metadata)  # type: ignore[arg-type]
         if isinstance(values, dict) and isinstance(values.get("source"), str) and isinstance(values.get("page"), int):
             return page_name(values["source"], values["page"])
     return ""
