@@ -113,7 +113,8 @@ def test_the_keyboard_suffices(page: Any, served: Running) -> None:
     assert viewer.locator("#viewer-place").inner_text() == "2 of 2"
     page.keyboard.press("Escape")
     assert not viewer.is_visible()
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Open {second}"
+    # The focus moves once the browser has told that the dialog is closed.
+    page.wait_for_function("name => document.activeElement.getAttribute('aria-label') === name", arg=f"Open {second}")
     page.keyboard.press("Tab")  # to the words of the page, the heatmaps of which the focus shows
     word = page.evaluate("document.activeElement.innerText")
     loaded(page, f'.card .heat.shown[src*="word={word}"]')
