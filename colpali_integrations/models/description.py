@@ -22,6 +22,7 @@ _FINGERPRINTED = (
     *("family", "dim", "repository", "model_file"),
     *("query_prefix", "query_suffix", "image_prompt", "max_query_tokens"),
 )
+_COUNT = "a positive whole number"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +144,12 @@ class ModelDescription:
         for name, valid, requirement in (
             ("name", self.name and self.name == self.name.strip(), "a non-empty string without outer spaces"),
             ("best_match", _is_positive(self.best_match), "positive"),
-            *((name, _is_count(getattr(self, name)), "positive") for name in ("dim", "max_query_tokens")),
+            *((name, _is_count(getattr(self, name)), _COUNT) for name in ("dim", "max_query_tokens")),
             ("space", self.space != "", "a non-empty string or None"),
             ("auto_hybrid", _is_weight(self.auto_hybrid), "True, False or a weight from 0 to 1"),
             ("precision", self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}"),
             *(
-                (name, (value := getattr(self, name)) is None or _is_count(value), "positive")
+                (name, (value := getattr(self, name)) is None or _is_count(value), _COUNT)
                 for name in ("max_side", "max_num_visual_tokens")
             ),
         ):

@@ -108,7 +108,7 @@ def test_the_page_size_of_another_family_is_refused(folder: str, option: str, ow
 def test_invalid_budgets_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="max_num_visual_tokens must be a whole number of at least 1, got 0"):
         ColPali.from_pretrained(FOLDER, max_num_visual_tokens=0)
-    with pytest.raises(ConfigurationError, match="max_num_visual_tokens must be positive, got 0"):
+    with pytest.raises(ConfigurationError, match="max_num_visual_tokens must be a positive whole number, got 0"):
         replace(find_model("vidore/colqwen2-v1.0"), max_num_visual_tokens=0)
 
 
