@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +44,8 @@ PAGE = pa.schema(
 _DRAWN = pa.schema([*PAGE, ("pixels", pa.binary()), ("columns", pa.int32()), ("rows", pa.int32())])
 _INPUTS = ("bytes", "image", "path")
 _BAND = 2**20  # bytes
+_IN_MEMORY = 3 * 100_000_000
+"""The most bytes of a row's pixels beside the picture, which takes a third more; further ones pass through a file."""
 
 
 def draw_pages(
@@ -212,15 +216,25 @@ def _drawn(page: DocumentPage) -> dict[str, Any]:
         return {"document_id": document.document_id, **position, "error": str(item_error(error))}
 
 
-def _pixels(image: Image.Image) -> bytearray:
+def _pixels(image: Image.Image) -> bytearray | mmap.mmap:
     """The bytes of an RGB picture. Made at once, they would need twice their memory."""
     size = 3 * image.width
-    pixels = bytearray(size * image.height)
     rows = max(1, _BAND // size)
-    for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height))).tobytes()
-        pixels[top * size : top * size + len(band)] = band
-    return pixels
+    bands = (
+        image.crop((0, top, image.width, min(top + rows, image.height))).tobytes()
+        for top in range(0, image.height, rows)
+    )
+    if size * image.height <= _IN_MEMORY:
+        pixels = bytearray(size * image.height)
+        end = 0
+        for band in bands:
+            pixels[end : end + len(band)] = band
+            end += len(band)
+        return pixels
+    with tempfile.TemporaryFile() as file:
+        file.writelines(bands)
+        file.flush()
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _table(row: dict[str, Any]) -> pa.Table:

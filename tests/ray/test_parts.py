@@ -19,6 +19,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from qdrant_client import QdrantClient
 
 from colpali_integrations import pdf_pages
@@ -355,6 +356,32 @@ def test_rows_of_wrong_types_become_rows_with_an_error(row: dict[str, Any], sour
     [refused] = drawn({name: [value] for name, value in row.items()})
     assert refused["error"]
     assert refused["source"].startswith(source)
+
+
+def test_pixels_of_a_large_picture_pass_through_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    stripes = np.arange(30 * 40 * 3, dtype=np.uint8).reshape(30, 40, 3)
+    [kept] = drawn({"image": [stripes]})
+    monkeypatch.setattr("colpali_integrations.ray.pages._IN_MEMORY", 100)
+    [passed] = drawn({"image": [stripes]})
+    assert passed == kept and passed["pixels"] == stripes.tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_row_of_the_largest_picture_takes_less_than_a_gigabyte(tmp_path: Path) -> None:
+    Image.new("RGB", (13_000, 12_300), "red").save(tmp_path / "large.png", compress_level=1)
+    code = """if True:
+        import re, sys
+        from pathlib import Path
+        import numpy as np
+        from colpali_integrations.ray.pages import _draw
+        [table] = _draw({"path": np.array([sys.argv[1]], object)}, reading={"dpi": 36}, known=None, metadata=())
+        assert table.nbytes > 3 * 13_000 * 12_300
+        print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+    """
+    command = [sys.executable, "-c", code, str(tmp_path / "large.png")]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(process.stdout) < 1e6  # kB; 4 bytes per pixel of the picture alone are 640 MB
 
 
 def test_without_ray_the_error_names_the_extra_to_install() -> None:
