@@ -117,6 +117,36 @@ def test_ward_pooling_keeps_one_zero_vector_apart(seed: int, n: int, zeros: int,
     assert 0 <= max_sim(query, pooled) <= max_sim(query, page) + 1e-5
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(5, 150), st.integers(1, 40)),
+    decades=st.integers(0, 7),
+    length=st.sampled_from([0.01, 1.0, 2.8, 40.0]),
+    half=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_ward_pooling_is_scipy_s_linkage_to_the_last_bit(
+    seed: int, shape: tuple[int, int], decades: int, length: float, half: bool
+) -> None:
+    """Also for copies and multiples of vectors, whose distances are equal, and for numbers of very different sizes."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import pdist
+
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=shape) * 10.0 ** rng.uniform(-decades, 0, shape)
+    vectors *= length / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[: len(vectors) // 3] = vectors[-(len(vectors) // 3) :] * rng.choice([1, 0.5, -1], (len(vectors) // 3, 1))
+    vectors = vectors.astype(np.float16 if half else np.float32).astype(np.float32)
+    vectors = vectors[vectors.any(axis=1)]
+    target = max(1, len(vectors) // 3)
+    if len(vectors) < 2:
+        return
+    labels = fcluster(linkage(pdist(vectors.astype(np.float64)), "ward"), target, "maxclust") - 1
+    np.testing.assert_array_equal(
+        ward_pool(vectors, target, normalize=False), group_means(vectors, labels, normalize=False)
+    )
+
+
 def test_ward_pooling_of_zeros_alone() -> None:
     assert ward_pool(np.zeros((5, 4)), 1).tolist() == [[0.0] * 4]
     assert ward_pool(np.zeros((5, 4)), 3).tolist() == [[0.0] * 4]
