@@ -1,19 +1,17 @@
 """The engine of a Qdrant server or cluster, through qdrant-client: many processes and machines share a collection.
 
 Qdrant does sharding and replication. REST requests hold vectors as decimals with just the digits that a float16 needs
-(9 bytes per number, where those of a float32 take 21), gRPC requests (`prefer_grpc=True`) take 4 bytes per number.
+(8 bytes per number, where those of a float32 take 21), gRPC requests (`prefer_grpc=True`) take 4 bytes per number.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.arrays import Float32
@@ -46,8 +44,9 @@ from colpali_integrations.stores.qdrant.collection import (
 )
 from colpali_integrations.stores.qdrant.errors import reaching
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
+from colpali_integrations.stores.qdrant.sending import FLOAT_BYTES, payload_size, point_size, send_points, sparse
 
-__all__ = ["QdrantServerEngine", "connect", "point_size", "point_struct", "query_request", "read_manifest"]
+__all__ = ["QdrantServerEngine", "connect", "query_request", "read_manifest"]
 
 # The default limit of a server is 32 MiB.
 _REQUEST_BYTES = 24 << 20
@@ -127,13 +126,12 @@ class QdrantServerEngine:
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids."""
         for some in pieces(points, _REQUEST_BYTES, lambda point: point_size(point, self._half)):
-            structs = [point_struct(point, self._half) for point in some]
             with self._using() as client:
-                client.upsert(self._collection, structs, wait=True)
+                send_points(client, self._collection, some, self._half)
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed; each is replaced whole."""
-        for some in pieces(strings(payloads), _REQUEST_BYTES, lambda id_: _payload_size(payloads[id_])):
+        for some in pieces(strings(payloads), _REQUEST_BYTES, lambda id_: payload_size(payloads[id_])):
             operations = [self._replacement(id_, payloads[id_]) for id_ in some]
             with self._using() as client:
                 client.batch_update_points(self._collection, operations, wait=True)
@@ -263,20 +261,6 @@ class QdrantServerEngine:
             yield client
 
 
-# As JSON: "-0.01234567890123456," and "-1.2345e-05,".
-_FLOAT_BYTES, _HALF_BYTES = 22, 12
-
-
-def point_struct(point: Point, half: Collection[str]) -> models.PointStruct:
-    """A point in a request; `half` are the vectors that the server stores as float16."""
-    vectors: dict[str, Any] = {}
-    for name, array in point.vectors.items():
-        vectors[name] = _short(array) if name in half else np.asarray(array, np.float32)
-    if point.words is not None and len(point.words):
-        vectors[WORDS] = _sparse(point.words)
-    return models.PointStruct(id=point_id(point.id), vector=vectors, payload=dict(point.payload))
-
-
 def query_request(search: Search, conditions: models.Filter | None, *, local: bool) -> models.QueryRequest:
     """A search in a request; the conditions hold for both of its stages. The local mode refuses parameters."""
     inner = search.prefetch
@@ -302,29 +286,17 @@ def _answerable(search: Search | None) -> bool:
     return search is None or (len(search.query) > 0 and search.limit > 0 and _answerable(search.prefetch))
 
 
-def point_size(point: Point, half: Collection[str]) -> int:
-    """Upper bound of the bytes of a point in a request."""
-    vectors = (array.size * (_HALF_BYTES if name in half else _FLOAT_BYTES) for name, array in point.vectors.items())
-    words = 0 if point.words is None else 2 * len(point.words) * _FLOAT_BYTES
-    return sum(vectors) + words + _payload_size(point.payload)
-
-
-def _payload_size(payload: Payload) -> int:
-    """Upper bound of the bytes of a payload and its id in a request."""
-    return len(json.dumps(payload)) + 1024
-
-
 def _search_size(search: Search) -> int:
     """Upper bound of the bytes of a search in a request, without its filter. Each stage has all ids, as UUIDs."""
     query = search.query
     numbers = 2 * len(query) if isinstance(query, SparseVector) else query.size
     ids = 40 * len(search.ids or ())
-    return numbers * _FLOAT_BYTES + ids + 1024 + (0 if search.prefetch is None else _search_size(search.prefetch) + ids)
+    return numbers * FLOAT_BYTES + ids + 1024 + (0 if search.prefetch is None else _search_size(search.prefetch) + ids)
 
 
 def _query(search: Search) -> Any:
     if isinstance(search.query, SparseVector):
-        return _sparse(search.query)
+        return sparse(search.query)
     return np.asarray(search.query, np.float32).tolist()
 
 
@@ -336,20 +308,3 @@ def _params(search: Search, local: bool) -> models.SearchParams | None:
     return models.SearchParams(
         quantization=models.QuantizationSearchParams(ignore=False, rescore=True, oversampling=search.oversampling)
     )
-
-
-def _sparse(words: SparseVector) -> models.SparseVector:
-    return models.SparseVector(indices=words.indices.tolist(), values=words.values.tolist())
-
-
-def _short(array: NDArray[Any]) -> list[list[float]]:
-    """Round float16 numbers to the nearest decimals with five digits, which take half the bytes.
-
-    Reading such a decimal as float16 returns the number: the relative error of the decimal is at most 5e-5, and the
-    relative distance between neighbouring float16 numbers is at least 4.8e-4.
-    """
-    exact = np.asarray(array, np.float16).astype(np.float64)
-    size = np.abs(exact, where=exact != 0, out=np.ones_like(exact))
-    scale = 10.0 ** (4 - np.floor(np.log10(size)))
-    decimals: list[list[float]] = (np.rint(exact * scale) / scale).tolist()
-    return decimals

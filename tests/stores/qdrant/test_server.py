@@ -30,8 +30,6 @@ from colpali_integrations.stores.filters import Condition, Filter, Operator, mat
 from colpali_integrations.stores.qdrant.server import (
     QdrantServerEngine,
     connect,
-    point_size,
-    point_struct,
     query_request,
     read_manifest,
 )
@@ -461,7 +459,7 @@ def test_large_batches_are_split_below_the_server_s_limit(server: StandIn) -> No
     engine.upsert([Point(str(number), {FULL: array}, None, {"id": str(number)}) for number, array in enumerate(pages)])
     sizes = [size for method, path, size in server.asked if method == "PUT" and path.endswith("/points")]
     assert len(sizes) == 2
-    assert 30 * 1030 * 128 * 9 < sum(sizes) < 30 * 1030 * 128 * 10
+    assert 30 * 1030 * 128 * 7 < sum(sizes) < 30 * 1030 * 128 * 9
     assert max(sizes) < LIMIT
     assert engine.count() == 30
     [kept] = engine.vectors(["29"])
@@ -469,20 +467,6 @@ def test_large_batches_are_split_below_the_server_s_limit(server: StandIn) -> No
     np.testing.assert_array_equal(kept.astype(np.float16), pages[29])
     client.delete_collection("large")
     engine.close()
-
-
-def test_every_float16_survives_the_wire_and_the_size_is_a_bound() -> None:
-    every = np.arange(65536, dtype=np.uint16).view(np.float16)
-    every = every[np.isfinite(every)]
-    vectors: dict[str, NDArray[Any]] = {FULL: every.reshape(-1, 8), "single": every[:512].astype(np.float32)}
-    point = Point("1", vectors, None, {"id": "1", "text": "é" * 9})
-    sent = point_struct(point, {FULL}).model_dump_json()
-    read = models.PointStruct.model_validate_json(sent)
-    assert isinstance(read.vector, dict)
-    # As the server reads it: decimals to float32, then to float16.
-    np.testing.assert_array_equal(np.array(read.vector[FULL], np.float32).astype(np.float16).ravel(), every)
-    np.testing.assert_array_equal(np.array(read.vector["single"], np.float32), point.vectors["single"])
-    assert len(sent.encode()) <= point_size(point, {FULL})
 
 
 @pytest.mark.parametrize(
