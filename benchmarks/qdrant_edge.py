@@ -22,6 +22,7 @@ from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec
 from colpali_integrations.stores.filters import RESERVED, Filter
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
+from colpali_integrations.stores.scrolling import documents_by_scrolling
 
 __all__ = ["EDGE", "EdgeEngine"]
 
@@ -114,6 +115,14 @@ class EdgeEngine:
         """Number of points."""
         with self._using() as shard:
             return int(shard.count(edge.CountRequest(filter=self._filter(where), exact=True)))
+
+    def holds_more_than(self, number: int) -> bool:
+        """Whether there are more points than that."""
+        return self.count() > number
+
+    def documents(self, where: Filter | None = None) -> dict[str, int]:
+        """The ids of the documents of the points that fit, and the number of these points of each."""
+        return documents_by_scrolling(self, where)
 
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches in one pass of the engine."""

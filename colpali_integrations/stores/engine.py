@@ -203,8 +203,19 @@ class Engine(Protocol):
         """Number of points."""
         ...
 
+    def holds_more_than(self, number: int) -> bool:
+        """Whether there are more points than that; asked before every search.
+
+        An engine on a server may remember it for a minute, in which it does not see what other processes change.
+        """
+        ...
+
+    def documents(self, where: Filter | None = None) -> dict[str, int]:
+        """The ids of the documents of the points that fit, and the number of these points of each."""
+        ...
+
     def has_words(self) -> bool:
-        """Whether any point has words."""
+        """Whether any point has words; remembered as `holds_more_than`."""
         ...
 
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:

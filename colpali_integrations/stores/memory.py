@@ -17,6 +17,7 @@ from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec, in_order, strings
 from colpali_integrations.stores.filters import Filter, matches
+from colpali_integrations.stores.scrolling import documents_by_scrolling
 
 __all__ = ["MemoryEngine"]
 
@@ -119,6 +120,14 @@ class MemoryEngine:
         """Number of points."""
         points = self._points
         return len(points) if where is None else sum(matches(where, point.payload) for point in points.values())
+
+    def holds_more_than(self, number: int) -> bool:
+        """Whether there are more points than that."""
+        return self.count() > number
+
+    def documents(self, where: Filter | None = None) -> dict[str, int]:
+        """The ids of the documents of the points that fit, and the number of these points of each."""
+        return documents_by_scrolling(self, where)
 
     def has_words(self) -> bool:
         """Whether any point has words."""

@@ -223,7 +223,7 @@ class Searcher:
                 f"{self._engine.where} was made with first_stage='exact': it has no first stage to search in. Search "
                 "with mode='exact', or index anew with first_stage='ward'"
             )
-        return has_stage and (mode == "two_stage" or (mode == "auto" and self._engine.count() > _EXACT_UP_TO))
+        return has_stage and (mode == "two_stage" or (mode == "auto" and self._engine.holds_more_than(_EXACT_UP_TO)))
 
     def _search(
         self, array: Float32, options: SearchOptions, k: int, staged: bool, *, scores_only: bool = False

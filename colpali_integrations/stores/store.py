@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -42,6 +41,7 @@ from colpali_integrations.stores.opening import (
     without_secrets,
 )
 from colpali_integrations.stores.points import PointMaker
+from colpali_integrations.stores.scrolling import scrolled
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
 from colpali_integrations.stores.settings import Datatype, FirstStage, Settings, StoredModel
 from colpali_integrations.stores.upkeep import (
@@ -241,9 +241,7 @@ class MultiVectorStore:
 
     def documents(self, where: FilterLike = None) -> dict[str, int]:
         """The ids of the documents among the entries that fit a filter, and the number of these entries of each."""
-        payloads = self._payloads(parse_filter(where), fields=("document_id",))
-        counts = Counter(field_of(payload, "document_id") for payload in payloads)
-        return {document: number for document, number in counts.items() if document is not None}
+        return self._engine.documents(parse_filter(where))
 
     def vectors(self, ids: Iterable[str]) -> list[Float32 | None]:
         """The stored vectors of each entry, float32 (n, dim), as its datatype rounds them; None for an unknown id."""
@@ -259,12 +257,7 @@ class MultiVectorStore:
                 yield entry, vectors
 
     def _payloads(self, where: Filter | None, fields: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        after = None
-        while True:
-            payloads, after = self._engine.scroll(where, after=after, fields=fields)
-            yield from payloads
-            if after is None:
-                return
+        return scrolled(self._engine, where, fields)
 
     # -- changing ------------------------------------------------------------------------------------------------------
 

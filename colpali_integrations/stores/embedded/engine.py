@@ -52,6 +52,7 @@ from colpali_integrations.stores.engine import (
 )
 from colpali_integrations.stores.filters import Filter, matches
 from colpali_integrations.stores.limits import MAX_BYTES
+from colpali_integrations.stores.scrolling import documents_by_scrolling
 
 __all__ = ["FolderEngine", "layer_rows", "layers_of", "payload_of", "row_checksum", "words_of"]
 
@@ -298,6 +299,22 @@ class FolderEngine:
                 query = f"SELECT count(*) FROM entries WHERE {clause.sql}"
                 return int(connection.execute(query, clause.parameters).fetchone()[0])
             return sum(1 for _ in _fitting(connection, where, _HEAD))
+
+    def holds_more_than(self, number: int) -> bool:
+        """Whether there are more points than that."""
+        return self.count() > number
+
+    @_reads
+    def documents(self, where: Filter | None = None) -> dict[str, int]:
+        """The ids of the documents of the points that fit, and the number of these points of each."""
+        clause = to_sql(where)
+        if not clause.exact:
+            return documents_by_scrolling(self, where)
+        query = (
+            f"SELECT document, count(*) FROM entries WHERE document IS NOT NULL AND ({clause.sql}) GROUP BY document"
+        )
+        with self._database.reading() as connection:
+            return dict(connection.execute(query, clause.parameters).fetchall())
 
     @_reads
     def has_words(self) -> bool:

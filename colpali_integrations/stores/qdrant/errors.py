@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
 
-__all__ = ["reaching"]
+__all__ = ["UnexpectedResponse", "grpc", "reaching"]
 
 
 @contextlib.contextmanager

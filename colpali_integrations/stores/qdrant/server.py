@@ -29,7 +29,7 @@ from colpali_integrations.stores.engine import (
     strings,
 )
 from colpali_integrations.stores.entries import id_of
-from colpali_integrations.stores.filters import CONTENT, RESERVED, Condition, Filter, Operator
+from colpali_integrations.stores.filters import CONTENT, DOCUMENT, RESERVED, Condition, Filter, Operator
 from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
 from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
@@ -43,8 +43,11 @@ from colpali_integrations.stores.qdrant.collection import (
     write_manifest,
 )
 from colpali_integrations.stores.qdrant.errors import reaching
+from colpali_integrations.stores.qdrant.facets import Facets
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
 from colpali_integrations.stores.qdrant.sending import FLOAT_BYTES, payload_size, point_size, send_points, sparse
+from colpali_integrations.stores.remembered import KnownSize, KnownWords
+from colpali_integrations.stores.scrolling import documents_by_scrolling
 
 __all__ = ["QdrantServerEngine", "connect", "query_request", "read_manifest"]
 
@@ -94,6 +97,8 @@ class QdrantServerEngine:
         self._collection, self._owns_client = collection, owns_client
         self._where = describe(client, collection)
         self._local = is_local(client)
+        self._size, self._words = KnownSize(self.count), KnownWords(self._has_words)
+        self._facets = Facets(collection)
         self.max_numbers = None if self._local else MAX_SERVER_NUMBERS
         # The local mode stores all vectors as float32.
         self._half = frozenset(name for name, spec in schema.items() if spec.multi and not self._local)
@@ -128,6 +133,7 @@ class QdrantServerEngine:
         for some in pieces(points, _REQUEST_BYTES, lambda point: point_size(point, self._half)):
             with self._using() as client:
                 send_points(client, self._collection, some, self._half)
+            self._size.added(len(some))
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed; each is replaced whole."""
@@ -141,6 +147,8 @@ class QdrantServerEngine:
         for some in pieces(map(point_id, strings(ids)), _RECORDS):
             with self._using() as client:
                 client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
+            self._size.removed(len(some))
+            self._words.forget()
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
@@ -176,8 +184,22 @@ class QdrantServerEngine:
         with self._using() as client:
             return int(client.count(self._collection, count_filter=conditions, exact=True).count)
 
+    def holds_more_than(self, number: int) -> bool:
+        """Whether there are more points than that; remembered for a minute."""
+        return self._size.holds_more_than(number)
+
+    def documents(self, where: Filter | None = None) -> dict[str, int]:
+        """The ids of the documents of the points that fit, and the number of these points of each, by a facet."""
+        conditions = self._conditions(self._translated(where))
+        with self._using() as client:
+            counts = self._facets.counts(client, RESERVED[DOCUMENT], conditions)
+        return documents_by_scrolling(self, where) if counts is None else counts
+
     def has_words(self) -> bool:
-        """Whether any point has words."""
+        """Whether any point has words; a yes is remembered for a minute."""
+        return self._words.has()
+
+    def _has_words(self) -> bool:
         condition = models.Filter(must=[models.HasVectorCondition(has_vector=WORDS)])
         return bool(self._scroll(condition, 1, None, ())[0])
 

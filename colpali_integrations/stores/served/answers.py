@@ -131,6 +131,11 @@ def _count(arguments: Arguments, settings: Settings) -> Work:
     return lambda engine: engine.count(where)
 
 
+def _documents(arguments: Arguments, settings: Settings) -> Work:
+    where = read_filter(arguments.get("where"))
+    return lambda engine: engine.documents(where)
+
+
 def _has_words(arguments: Arguments, settings: Settings) -> Work:
     return lambda engine: engine.has_words()
 
@@ -162,6 +167,7 @@ CALLS: Mapping[str, Callable[[Arguments, Settings], Work]] = {
     "vectors": _vectors,
     "scroll": _scroll,
     "count": _count,
+    "documents": _documents,
     "has_words": _has_words,
     "search": _search,
     "optimize": _optimize,

@@ -11,6 +11,7 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, in_order, pieces, strings
 from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.remembered import KnownSize, KnownWords
 from colpali_integrations.stores.served.wire import (
     known_ids,
     packed_filter,
@@ -62,6 +63,8 @@ class ServedEngine:
     def __init__(self, caller: Caller) -> None:
         self._caller: Caller | None = caller
         self._url = caller.url
+        self._size = KnownSize(self.count)
+        self._words = KnownWords(lambda: self._call("has_words", bool))
         self.manifest: Mapping[str, Any]
         self.manifest, most, self.has_own_codes = self._call("manifest", _opened)
         self.max_numbers = _MOST_NUMBERS if most is None else min(_MOST_NUMBERS, most)
@@ -88,6 +91,7 @@ class ServedEngine:
         """Store points, in place of those with the same ids."""
         for some in pieces(points, _REQUEST_BYTES, _point_size):
             self._call("upsert", _nothing, points=[packed_point(point) for point in some])
+            self._size.added(len(some))
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed."""
@@ -98,6 +102,8 @@ class ServedEngine:
         """Remove points; unknown ids are ignored."""
         for some in pieces(known_ids(ids), _RECORDS):
             self._call("delete", _nothing, ids=some)
+            self._size.removed(len(some))
+            self._words.forget()
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
@@ -132,9 +138,17 @@ class ServedEngine:
         """Number of points."""
         return self._call("count", int, where=packed_filter(where))
 
+    def holds_more_than(self, number: int) -> bool:
+        """Whether there are more points than that; remembered for a minute."""
+        return self._size.holds_more_than(number)
+
+    def documents(self, where: Filter | None = None) -> dict[str, int]:
+        """The ids of the documents of the points that fit, and the number of these points of each."""
+        return self._call("documents", _counts, where=packed_filter(where))
+
     def has_words(self) -> bool:
-        """Whether any point has words."""
-        return self._call("has_words", bool)
+        """Whether any point has words; a yes is remembered for a minute."""
+        return self._words.has()
 
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches in as few requests as their sizes allow."""
@@ -184,6 +198,10 @@ def _nothing(result: Any) -> None:
 def _opened(result: Any) -> tuple[Mapping[str, Any], int | None, bool]:
     most = result["max_numbers"]
     return dict(result["manifest"]), None if most is None else int(most), bool(result["has_own_codes"])
+
+
+def _counts(result: Any) -> dict[str, int]:
+    return {str(document): int(number) for document, number in result.items()}
 
 
 def _scored(result: Any) -> list[list[Scored]]:

@@ -16,6 +16,8 @@ from qdrant_client.grpc.collections_service_pb2_grpc import CollectionsServicer,
 from qdrant_client.grpc.points_service_pb2_grpc import PointsServicer, add_PointsServicer_to_server
 from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantServicer_to_server
 
+from tests.stores.qdrant.stand_in import facet_hits
+
 
 class GrpcStandIn:
     """Answers on a port of this machine's loopback.
@@ -136,6 +138,11 @@ class _Points(PointsServicer):
     def Count(self, request: Any, context: Any) -> Any:
         found = self.client.count(request.collection_name, _filter(request), exact=True)
         return messages.CountResponse(result=messages.CountResult(count=found.count))
+
+    def Facet(self, request: Any, context: Any) -> Any:
+        hits = facet_hits(self.client, request.collection_name, request.key, _filter(request), request.limit)
+        made = [messages.FacetHit(value=messages.FacetValue(string_value=hit.value), count=hit.count) for hit in hits]
+        return messages.FacetResponse(hits=made)
 
     def Scroll(self, request: Any, context: Any) -> Any:
         records, after = self.client.scroll(

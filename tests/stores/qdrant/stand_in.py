@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,6 +108,12 @@ class StandIn(ThreadingHTTPServer):
         asked = models.CountRequest.model_validate_json(body)
         return self.client.count(name, asked.filter, exact=True)
 
+    def _post_facet(self, name: str, body: bytes) -> Any:
+        asked = models.FacetRequest.model_validate_json(body)
+        if asked.key not in self.indexes:
+            raise ValueError(f"Wrong input: No appropriate index for faceting: `{asked.key}`.")
+        return {"hits": facet_hits(self.client, name, asked.key, asked.filter, asked.limit or 10)}
+
     def _post_points_scroll(self, name: str, body: bytes) -> Any:
         asked = models.ScrollRequest.model_validate_json(body)
         records, after = self.client.scroll(
@@ -126,6 +133,22 @@ class StandIn(ThreadingHTTPServer):
             if isinstance(search.prefetch, models.Prefetch):
                 search.prefetch.params = None
         return self.client.query_batch_points(name, asked.searches)
+
+
+def facet_hits(client: QdrantClient, name: str, key: str, where: models.Filter | None, limit: int) -> list[Any]:
+    """The values of a field of text and the number of points of each, as a server counts them; the most frequent first.
+
+    Not by `QdrantClient.facet`, whose imitation changes values that look like a UUID.
+    """
+    records, _ = client.scroll(name, where, limit=1 << 20, with_payload=True)
+    counts: Counter[str] = Counter()
+    for record in records:
+        value: Any = record.payload or {}
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        counts.update({one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)})
+    best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+    return [models.FacetValueHit(value=value, count=count) for value, count in best]
 
 
 class _Handler(BaseHTTPRequestHandler):

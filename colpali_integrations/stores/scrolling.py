@@ -1,0 +1,28 @@
+"""Reading all points of an engine, batch by batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from colpali_integrations.stores.engine import Engine, Payload
+from colpali_integrations.stores.entries import field_of
+from colpali_integrations.stores.filters import Filter
+
+__all__ = ["documents_by_scrolling", "scrolled"]
+
+
+def scrolled(engine: Engine, where: Filter | None = None, fields: Collection[str] | None = None) -> Iterator[Payload]:
+    """The payloads of all points that fit a filter, or the given fields of them."""
+    after = None
+    while True:
+        payloads, after = engine.scroll(where, after=after, fields=fields)
+        yield from payloads
+        if after is None:
+            return
+
+
+def documents_by_scrolling(engine: Engine, where: Filter | None = None) -> dict[str, int]:
+    """The answer of `Engine.documents`, for engines that cannot count by document."""
+    counts = Counter(field_of(payload, "document_id") for payload in scrolled(engine, where, ("document_id",)))
+    return {document: number for document, number in counts.items() if document is not None}
