@@ -16,6 +16,8 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
 
 __all__ = [
+    "INDEXED_NUMBERS",
+    "INDEXED_TEXTS",
     "QdrantClient",
     "connect",
     "describe",
@@ -36,6 +38,9 @@ _INDEXES = {
     "metadata.source": models.PayloadSchemaType.KEYWORD,
     "metadata.page": models.PayloadSchemaType.FLOAT,
 }
+# By their keys in filters.
+INDEXED_TEXTS = {"document_id": "document_id", "content_hash": "content_hash", 'metadata."source"': "metadata.source"}
+INDEXED_NUMBERS = frozenset({'metadata."page"'})
 _QUANTIZATION: dict[str, models.QuantizationConfig] = {
     "int8": models.ScalarQuantization(
         scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)

@@ -9,6 +9,10 @@ those that fit the rest become a set of ids. Measured on the local mode of qdran
 - Qdrant compares numbers as float64, so only numbers below 2^53 differ reliably from their neighbours. Its integer
   equality misses 3.0, hence a range from 3 to 3.
 - `IsEmpty` is "missing, null or an empty list": exactly the opposite of `$exists`.
+
+Where the server has an index of a field's texts, texts that contain another are chosen among its distinct values, which
+are far fewer than points. Sets of many numbers take a range each, and without an index the server compares every point
+with all of them (1.6 s for 500 numbers and 3,000 points): they are looked up in the payloads of the points in between.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ Payloads: TypeAlias = "Callable[[Any], Iterable[Mapping[str, Any]]]"
 
 _IDS = uuid.UUID("6f1c8d0e-54ab-5c5b-9f0e-3c1a7b6d2e90")
 _EXACT = 2**53
+_MOST_RANGES = 32  # of a set of numbers in a field without an index
 _BOUNDS = {Operator.GT: "gt", Operator.GTE: "gte", Operator.LT: "lt", Operator.LTE: "lte"}
 
 
@@ -37,10 +42,18 @@ class ClientDialect:
 
     Args:
         substring: whether the server has the substring match: Qdrant 1.20 and later.
+        values: the distinct texts of a field, by its key; None where they are not known, or too many.
+        numbers: the keys of the fields with an index of numbers.
     """
 
-    def __init__(self, *, substring: bool = False) -> None:
-        self._has_substring = substring
+    def __init__(
+        self,
+        *,
+        substring: bool = False,
+        values: Callable[[str], Collection[str] | None] | None = None,
+        numbers: Collection[str] = (),
+    ) -> None:
+        self._has_substring, self._values, self._numbers = substring, values, numbers
 
     @cached_property
     def _library(self) -> Any:
@@ -69,6 +82,14 @@ class ClientDialect:
         if not self._has_substring:
             return None
         return self._library.FieldCondition(key=key, match=self._library.MatchSubstring(substring=text))
+
+    def values(self, key: str) -> Collection[str] | None:
+        """The distinct texts of a field, where the server has an index of them."""
+        return None if self._values is None else self._values(key)
+
+    def ranges(self, key: str, count: int) -> bool:
+        """Whether a set of so many numbers is compared by the server."""
+        return count <= _MOST_RANGES or key in self._numbers
 
     def ids(self, ids: Collection[str]) -> Any:
         """These points; none of them for an empty collection."""
@@ -109,6 +130,9 @@ def translate(where: Filter, dialect: ClientDialect, payloads: Payloads) -> Any:
         return native
     if isinstance(where, Not):
         return dialect.combine(must_not=[translate(where.part, dialect, payloads)])
+    if isinstance(where, Condition) and where.op is Operator.NIN:
+        inner = Condition(where.field, Operator.IN, where.value)
+        return dialect.combine(must_not=[translate(inner, dialect, payloads)])
     if isinstance(where, And | Or):
         conditions = [_native(part, dialect) for part in where.parts]
         native = [one for one in conditions if one is not None]
@@ -122,7 +146,7 @@ def translate(where: Filter, dialect: ClientDialect, payloads: Payloads) -> Any:
 def _resolved(rest: Filter, must: Sequence[Any], dialect: ClientDialect, payloads: Payloads) -> Any:
     """The ids of the points that fit `rest`, among those that fit all of `must`."""
     needed = [
-        dialect.combine(must_not=[dialect.empty(key)])
+        _candidates(part, key, dialect)
         for part in (rest.parts if isinstance(rest, And) else (rest,))
         if isinstance(part, Condition)
         and part.op not in (Operator.NE, Operator.NIN, Operator.EXISTS)
@@ -130,6 +154,14 @@ def _resolved(rest: Filter, must: Sequence[Any], dialect: ClientDialect, payload
     ]
     among = dialect.combine(must=[*must, *needed]) if must or needed else None
     return dialect.ids({point_id(id_of(payload)) for payload in payloads(among) if matches(rest, payload)})
+
+
+def _candidates(part: Condition, key: str, dialect: ClientDialect) -> Any:
+    """The points that may fit a condition on a field, of those conditions that need the field."""
+    values = part.value if isinstance(part.value, tuple) else (part.value,)
+    if part.op in (Operator.IN, Operator.ANY) and values and all(map(_is_exact_number, values)):
+        return dialect.between(key, {"gte": min(values), "lte": max(values)})
+    return dialect.combine(must_not=[dialect.empty(key)])
 
 
 def _native(where: Filter, dialect: ClientDialect) -> Any | None:
@@ -157,9 +189,10 @@ def _condition(where: Condition, dialect: ClientDialect) -> Any | None:
     if op is Operator.TEXT:
         if not _storable(value):
             return dialect.ids(())
-        return dialect.substring(key, value)
+        native = dialect.substring(key, value)
+        return _among_values(where, key, dialect) if native is None else native
     if op is Operator.TEXT_INSENSITIVE:
-        return None
+        return _among_values(where, key, dialect)
     if op in _BOUNDS:
         return dialect.between(key, {_BOUNDS[op]: value}) if _exact(value) else None
     if op is Operator.ALL:
@@ -171,13 +204,22 @@ def _condition(where: Condition, dialect: ClientDialect) -> Any | None:
     return dialect.combine(must_not=[condition])
 
 
+def _among_values(where: Condition, key: str, dialect: ClientDialect) -> Any | None:
+    """The field holds one of those of its distinct texts that fit."""
+    if (values := dialect.values(key)) is None:
+        return None
+    inner = RESERVED.get(where.field)
+    fitting = [one for one in values if matches(where, {inner: one} if inner else {"metadata": {where.field: one}})]
+    return dialect.one_of(key, fitting) if fitting else dialect.ids(())
+
+
 def _one_of(field: str, key: str, values: tuple[Any, ...], dialect: ClientDialect) -> Any | None:
     """The field holds one of the values."""
     texts = [value for value in values if isinstance(value, str) and _storable(value)]
     if field == ID:
         return dialect.ids({point_id(text) for text in texts})
     numbers = [value for value in values if not isinstance(value, str | bool)]
-    if not all(map(_exact, numbers)):
+    if not all(map(_exact, numbers)) or not dialect.ranges(key, len(numbers)):
         return None
     conditions = [dialect.one_of(key, texts)] if texts else []
     conditions += [dialect.equals(key, value) for value in values if isinstance(value, bool)]
@@ -200,6 +242,10 @@ def _key(field: str) -> str | None:
 def _storable(text: str) -> bool:
     """Whether Qdrant can store this text: it must not contain halves of surrogate pairs."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _is_exact_number(value: Any) -> bool:
+    return _exact(value) and not isinstance(value, bool)
 
 
 def _exact(value: Any) -> bool:

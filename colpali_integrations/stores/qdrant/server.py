@@ -32,6 +32,8 @@ from colpali_integrations.stores.entries import id_of
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT, RESERVED, Condition, Filter, Operator
 from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
 from colpali_integrations.stores.qdrant.collection import (
+    INDEXED_NUMBERS,
+    INDEXED_TEXTS,
     QdrantClient,
     connect,
     describe,
@@ -54,6 +56,7 @@ __all__ = ["QdrantServerEngine", "connect", "query_request", "read_manifest"]
 # The default limit of a server is 32 MiB.
 _REQUEST_BYTES = 24 << 20
 _RECORDS, _VECTORS = 1024, 16
+_MOST_VALUES = 1 << 15  # of a field; more are sent back in a filter no faster than points are read
 # The client's imitation of a server is not thread-safe.
 _LOCAL = threading.RLock()
 
@@ -106,7 +109,9 @@ class QdrantServerEngine:
         self.manifest: Mapping[str, Any] = open_collection(
             client, collection, schema=schema, manifest=manifest, options=options or {}
         )
-        self._dialect = ClientDialect(substring=server_version(client) >= (1, 20))
+        self._dialect = ClientDialect(
+            substring=server_version(client) >= (1, 20), values=self._values, numbers=INDEXED_NUMBERS
+        )
 
     @property
     def where(self) -> str:
@@ -247,6 +252,13 @@ class QdrantServerEngine:
         operator, value = (Operator.EXISTS, False) if content is None else (Operator.EQ, content)
         conditions = self._conditions(self._translated(Condition(CONTENT, operator, value)), [id_])
         return models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, filter=conditions))
+
+    def _values(self, key: str) -> Collection[str] | None:
+        """The distinct texts of a field, for filters."""
+        if (field := INDEXED_TEXTS.get(key)) is None:
+            return None
+        with self._using() as client:
+            return self._facets.counts(client, field, most=_MOST_VALUES)
 
     def _payloads(self, conditions: Any) -> Iterator[Payload]:
         """Read the payloads for the part of a filter that Qdrant cannot express."""

@@ -81,13 +81,39 @@ class LocalPoints:
 Points = EdgePoints | LocalPoints
 
 
-@pytest.fixture(scope="module", params=["edge", "edge, Keyword", "edge, Float", "client", "client before 1.20"])
+class Lookups(ClientDialect):
+    """That of a server which knows the texts of every field, and compares no two numbers at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: LocalPoints | None = None
+
+    def values(self, key: str) -> Collection[str]:
+        assert self.points is not None
+        field = key.removeprefix("metadata.").strip('"')
+        stored = [
+            payload.get(field, (payload.get("metadata") or {}).get(field)) for payload in self.points.payloads(None)
+        ]
+        each = [one for value in stored for one in (value if isinstance(value, list) else [value])]
+        return {one for one in each if isinstance(one, str)}
+
+    def ranges(self, key: str, count: int) -> bool:
+        return count < 2
+
+
+@pytest.fixture(
+    scope="module",
+    params=["edge", "edge, Keyword", "edge, Float", "client", "client before 1.20", "client with lookups"],
+)
 def points(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Points]:
     made: Points
     if request.param.startswith("edge"):
         index = request.param.removeprefix("edge").removeprefix(", ")
         schema = getattr(qdrant_edge.PayloadSchemaType, index) if index else None
         made = EdgePoints(tmp_path_factory.mktemp("shard"), schema)
+    elif request.param == "client with lookups":
+        made = LocalPoints(lookups := Lookups())
+        lookups.points = made
     else:
         made = LocalPoints(ClientDialect(substring=request.param == "client"))
     yield made
@@ -209,6 +235,34 @@ def test_only_payloads_that_fit_the_native_part_are_read(points: Points) -> None
         assert counting.asked == asked, where
         expected = {payload["id"] for payload in stored if matches(where, payload)}
         assert {payload["id"] for payload in points.payloads(native)} == expected
+
+
+def test_many_numbers_without_an_index_are_looked_up_among_those_in_between(points: Points) -> None:
+    stored = [{"id": str(n), "metadata": {"page": n if n % 2 else float(n), "tags": [n, "a"]}} for n in range(60)]
+    points.store([(point_id(str(n)), payload) for n, payload in enumerate(stored)])
+    numbers = (*range(10, 50), 11.5)
+    for field, op, asked in [
+        ("page", Operator.IN, [40]),
+        ("tags", Operator.ANY, [40]),
+        ("page", Operator.NIN, [40]),
+    ]:
+        where = Condition(field, op, numbers)
+        counting = Counting(points.payloads)
+        native = translate(where, points.dialect, counting)
+        assert counting.asked == asked
+        expected = {payload["id"] for payload in stored if matches(where, payload)}
+        assert {payload["id"] for payload in points.payloads(native)} == expected
+    indexed = ClientDialect(numbers=['metadata."page"'])
+    translate(Condition("page", Operator.NIN, numbers), indexed, none_expected)
+
+
+def test_texts_are_chosen_among_the_values_of_an_index() -> None:
+    dialect = ClientDialect(values=lambda key: ["Low.pdf", "high.pdf"] if key == 'metadata."source"' else None)
+    found = translate(Condition("source", Operator.TEXT_INSENSITIVE, "LOW"), dialect, none_expected)
+    assert found == dialect.one_of('metadata."source"', ["Low.pdf"])
+    assert translate(Condition("source", Operator.TEXT, "x"), dialect, none_expected) == dialect.ids(())
+    with pytest.raises(AssertionError, match="Qdrant's own"):
+        translate(Condition("title", Operator.TEXT, "x"), dialect, none_expected)
 
 
 def test_ids_of_points_are_uuids_that_never_change() -> None:

@@ -112,6 +112,21 @@ def test_documents_are_read_where_facets_are_refused(server: StandIn, monkeypatc
     engine.close()
 
 
+def test_substrings_of_sources_are_chosen_among_their_values(server: StandIn) -> None:
+    engine = QdrantServerEngine(connect(server.url), "sources", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
+    engine.upsert([page(number, source=f"Report {number % 4}.pdf", title="A") for number in range(40)])
+    asked(server)
+    where = parse_filter({"source": {"$itext": "rEPORT 3"}})
+    assert engine.count(where) == 10
+    assert asked(server) == ["facet", "count"]
+    assert engine.count(parse_filter({"source": {"$not": {"$itext": "report"}}})) == 0
+    assert asked(server) == ["facet", "count"]
+    assert engine.count(parse_filter({"title": {"$itext": "a"}})) == 40
+    assert asked(server) == ["scroll", "count"]
+    server.client.delete_collection("sources")
+    engine.close()
+
+
 def test_a_size_is_asked_for_where_it_may_have_changed() -> None:
     now, stored, count = 0.0, 990, Counter[str]()
 
