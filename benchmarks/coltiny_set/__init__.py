@@ -42,6 +42,7 @@ class Document:
         language: ISO 639-1 code.
         layout: what is on its pages, in words.
         license: of the document, where it is noted.
+        scanned: whether its pages are used as bad scans (`scan`) without their text layer.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Document:
     layout: str
     version: str = ""
     license: str = ""
+    scanned: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,10 @@ def load(
             for number in range(document.first, document.last + 1):
                 page, image = pdf[number - 1], images / f"{document.name}-{number:03d}.png"
                 if not image.exists():
-                    page.render(scale=DPI / 72, grayscale=True).to_pil().save(image, compress_level=1)
-                text = page.get_textpage().get_text_range()
+                    drawn = page.render(scale=DPI / 72, grayscale=True).to_pil()
+                    drawn = scan(drawn, f"{document.name}:{number}") if document.scanned else drawn
+                    drawn.save(image, compress_level=1)
+                text = "" if document.scanned else page.get_textpage().get_text_range()
                 pages.append(Page(document, number, image, text))
     return pages
 
