@@ -245,7 +245,9 @@ class IndexProgress(Progress):
         """Show the state of an ingestion, and the failure of its latest item."""
         if state.failure is not None:
             self.console.print(_failure(state.failure), soft_wrap=True)
-        if not state.name:  # the beginning of the encoding, which failures may precede
+        if state.waiting is not None:
+            self.update(self._task, description=self._padded("Waiting for the server"))
+        elif not state.name:  # the beginning of the encoding, which failures may precede
             name = self._padded("Embedding pages")
             self.reset(self._task, total=state.total, completed=state.done, description=name)
         elif state.total:

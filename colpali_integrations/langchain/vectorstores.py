@@ -121,7 +121,7 @@ class ColPaliVectorStore(VectorStore):
         store: an open `MultiVectorStore`, instead of `path`, `url` or `client`.
         path: a folder, which is made if it is missing, once the model is loaded. Without a place the store is in
             memory. Or the URL of a server, whose store is used; see `MultiVectorStore.open`.
-        url: of a Qdrant server or cluster.
+        url: of a Qdrant server or cluster; several are the nodes of one cluster, see `MultiVectorStore.open`.
         client: a ready `QdrantClient`.
         collection_name: on the server.
         first_stage: the vectors that a two-stage search scans first; see `stores.settings.Settings`.
@@ -132,7 +132,8 @@ class ColPaliVectorStore(VectorStore):
         read_only: for a folder: neither make nor change anything.
         file_mode: for a new folder: the permissions of its files; 0o600 by default.
         collection_options: for a new collection on a server; see `MultiVectorStore.open`.
-        **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on.
+        **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on; and
+            `retry_seconds`, see `MultiVectorStore.open`.
 
     Attributes:
         store: the `MultiVectorStore`.
@@ -173,7 +174,7 @@ class ColPaliVectorStore(VectorStore):
         *,
         store: MultiVectorStore | None = None,
         path: str | os.PathLike[str] | None = None,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         client: Any = None,
         collection_name: str = "pages",
         first_stage: FirstStage | None = None,

@@ -146,7 +146,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         embed_model: encodes nodes and questions; by default with the store's model, and with ColTiny for a new store.
             Options that it leaves out, such as `precision`, are those of the store's pages.
         path: a folder, which is made if it is missing, once the model is loaded; or the URL of a server.
-        url: of a Qdrant server. Without either (and without `store`) everything is in memory.
+        url: of a Qdrant server, or of the nodes of a cluster. Without either (and without `store`) everything is in
+            memory.
         collection_name: of the collection on the server.
         first_stage: see `MultiVectorStore.open`.
         first_vectors: see `MultiVectorStore.open`.
@@ -157,8 +158,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         file_mode: see `MultiVectorStore.open`.
         search_mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
         oversampling: the first of two stages hands on this many times the requested number.
-        client_options: for `QdrantClient`, such as `api_key`; not part of `to_dict()`. A pickle holds no API key:
-            unpickling takes that of the environment variable QDRANT_API_KEY.
+        client_options: for `QdrantClient`, such as `api_key`, and `retry_seconds`; not part of `to_dict()`. A pickle
+            holds no API key: unpickling takes that of the environment variable QDRANT_API_KEY.
         collection_options: for a new collection on a server; see `MultiVectorStore.open`. Not part of `to_dict()`.
 
     Args:
@@ -190,7 +191,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     stores_text: bool = True
     is_embedding_query: bool = False
 
-    url: str | None = Field(default=None, description="A Qdrant server.")
+    url: str | list[str] | None = Field(default=None, description="A Qdrant server, or the nodes of a cluster.")
     collection_name: str = Field(default="pages", description="On the server.")
     first_stage: FirstStage | None = Field(default=None, description="Scanned first by a two-stage search.")
     first_vectors: int | None = Field(default=None, gt=0, description="Vectors per page in the first stage.")

@@ -34,6 +34,7 @@ from colpali_integrations.ray.pages import PAGE
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import DOCUMENT
 from colpali_integrations.stores.opening import ModelLike, settings_at, stored_model
+from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.settings import Settings, StoredModel
 from colpali_integrations.stores.store import MultiVectorStore
 
@@ -187,23 +188,29 @@ class QdrantWriter:
             wanted = {name: options[name] for name in named if options.get(name) is not None}
             Settings(**{**wanted, "model": self._made_by})  # refuses invalid values
             return {}
-        with MultiVectorStore.open(model=self._made_by, **options) as store:
+        with running(None, reached=True), MultiVectorStore.open(model=self._made_by, **options) as store:
             store.require_pages(self._made_by)  # before any page is encoded
             return store.hashes()
 
     def make(self) -> None:
         """Make the collection, if there is none; the first write does so too."""
-        MultiVectorStore.open(model=self._made_by, **json.loads(self._options)).close()
+        with running(None, reached=True):
+            MultiVectorStore.open(model=self._made_by, **json.loads(self._options)).close()
 
     def write(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Store the pages that were embedded, and yield the outcome of each row."""
+        with running(None, reached=True):  # by the driver, before this process has begun
+            outcome = self._write(batch)
+        yield outcome
+
+    def _write(self, batch: pa.Table) -> pa.Table:
         store, embedded = _open(self._options, self._made_by), _embedded(batch)
         lengths = dict(zip(*(embedded.column(name).to_pylist() for name in ("document_id", "page_count")), strict=True))
         beyond = [{DOCUMENT: document, "page": {"$gt": count}} for document, count in lengths.items()]
         # Before the others are stored: a run that is killed in between then still has pages to embed, and comes back.
         removed = store.delete(where={"$or": beyond}) if beyond else 0
         store.add(_records(embedded))
-        yield _outcome(batch, removed)
+        return _outcome(batch, removed)
 
 
 @lru_cache(2)

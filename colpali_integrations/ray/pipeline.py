@@ -31,12 +31,14 @@ from colpali_integrations.ray.pages import draw_pages
 from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, font_warning, skipped
 from colpali_integrations.stores.opening import continued_options, refuse_other_model, settings_at
+from colpali_integrations.stores.runs import GaveUpError, gave_up
 from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["QdrantServer", "embed_pages"]
 
 # Pages per call of an encoder: several batches on a GPU; few on a CPU, so that no worker waits for another.
 _BATCH_CPU, _BATCH_GPU = 4, 16
+_CONTINUES = "{stored} by this run, and perhaps a few more; run it again, and it goes on with the others"
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,17 @@ class QdrantServer:
     """A collection on a Qdrant server to write into; every node must reach it.
 
     Attributes:
-        url: of the server.
+        url: of the server, or several of a cluster's nodes.
         collection_name: of the collection, which is made if it does not exist.
-        options: further arguments of `MultiVectorStore.open`, such as `api_key` or `first_stage`; JSON-safe. Not shown.
+        options: further arguments of `MultiVectorStore.open`, such as `api_key`, `first_stage` or `retry_seconds`;
+            JSON-safe. Not shown.
 
     Example:
         >>> QdrantServer("http://qdrant:6333", "manuals", {"first_stage": "ward", "api_key": "secret"})
         QdrantServer(url='http://qdrant:6333', collection_name='manuals')
     """
 
-    url: str
+    url: str | Sequence[str]
     collection_name: str = "pages"
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -122,7 +125,8 @@ def embed_pages(
             workers, or the output's files are of another kind.
         ModelNotFoundError: as `ColPali.from_pretrained`.
         ProviderError: a requested GPU fails to start.
-        StoreError: the output cannot be read or written.
+        StoreError: the output cannot be read or written. Writers wait for a server that is away, by default for 60 s
+            (`retry_seconds` of `MultiVectorStore.open`); after that the message says how many pages are stored.
 
     Example:
         >>> import ray
@@ -178,9 +182,13 @@ def embed_pages(
     )
     # Writers wait for disks and servers: they request no CPU, and so can always run.
     writing: dict[str, Any] = {"batch_size": pages_per_file, "batch_format": "pyarrow", "num_cpus": 0}
-    with closing(_rows(encoded.map_batches(sink.write, **writing))) as rows:
-        report = _report(rows, stored, on_error)
-    sink.make()  # where there was no page to write
+    report = IngestReport()
+    try:
+        with closing(_rows(encoded.map_batches(sink.write, **writing))) as rows:
+            _report(rows, stored, on_error, report)
+        sink.make()  # where there was no page to write
+    except GaveUpError as error:
+        raise gave_up(error, report.added, _CONTINUES) from error
     return report
 
 
@@ -192,8 +200,11 @@ def _recorded(output: str | os.PathLike[str] | QdrantServer) -> StoredModel | No
     return None if settings is None else settings.model
 
 
-def _report(rows: Iterator[dict[str, Any]], stored: Mapping[str, str], on_error: OnError) -> IngestReport:
-    report, documents = IngestReport(), set()
+def _report(
+    rows: Iterator[dict[str, Any]], stored: Mapping[str, str], on_error: OnError, report: IngestReport | None = None
+) -> IngestReport:
+    """Count the rows of the output, in a report of the caller's, which keeps the numbers when a row raises an error."""
+    report, documents = report or IngestReport(), set()
     missing_fonts: dict[str, dict[int, list[str]]] = {}
     for row in rows:
         report.removed += row["removed"]

@@ -34,6 +34,7 @@ from colpali_integrations.stores.filters import CONTENT, DOCUMENT
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.limits import check_numbers
 from colpali_integrations.stores.opening import open_model
+from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = [
@@ -57,6 +58,7 @@ OnError: TypeAlias = Literal["raise", "skip"]
 
 # Number of items that are looked up in the store, copied, or encoded as texts together.
 _TOGETHER = 256
+_CONTINUES = "{stored} by this run; run it again, and it goes on with the others"
 # Documents of equal content that stay open, where each of their pages is read in turn; as many as `pages.kept` keeps.
 _COPIES = 4
 
@@ -185,6 +187,7 @@ class Progress:
         total: pages and texts to encode.
         name: of the latest one, "" at the beginning.
         failure: of the latest one; None for success.
+        waiting: why the run waits for the server of its store, which is away or orders it; None while it goes on.
 
     Example:
         >>> state = Progress(done=3, total=12, name="report.pdf, page 3")
@@ -196,10 +199,11 @@ class Progress:
     total: int
     name: str = ""
     failure: Failure | None = None
+    waiting: str | None = None
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]
-"""Called before the first item and after each."""
+"""Called before the first item and after each; also before each wait for the server of a store, and after the last."""
 
 
 def ingest(
@@ -220,6 +224,9 @@ def ingest(
     A document that is stored already is brought up to date: pages of equal content stay, pages of new content are
     replaced, and pages beyond its end are removed once all others are stored. A document that can be read only in part,
     or of which only some pages are requested, loses no page.
+
+    While the server of a store is away, the run waits for it, by default for 60 s: see `retry_seconds` of
+    `MultiVectorStore.open`.
 
     Args:
         sources: documents, and items of an adapter; of several items with one id, the last one counts.
@@ -244,7 +251,8 @@ def ingest(
         ConfigurationError: an option has an invalid value.
         InputError: a document or page cannot be read, a text is empty, or no document has a requested page.
         EncodingError: the model cannot encode a page.
-        StoreError: metadata that cannot be written as JSON, or the store cannot be written.
+        StoreError: metadata that cannot be written as JSON, or the store cannot be written. Where its server was away
+            for too long, the message says how many pages are stored.
         FingerprintError: the store was made by another model, or its pages with other settings.
 
     Example:
@@ -262,15 +270,11 @@ def ingest(
     model = open_model(model, store.model)
     store.require_pages(model)
     parts = list(pieces(sources, together or sys.maxsize)) or [[]]
+    stop = stop or Event()
     with listening(progress) as listener:
-        run = _Run(store, model, on_error, stop or Event(), listener, force=force)
-        for index, part in enumerate(parts):
-            run.plan(part)
-            if index + 1 == len(parts):
-                run.require_pages()
-            run.store_known()
-            run.encode(batch_size, parallel, later=sum(map(len, parts[index + 1 :])))
-        run.clean_up()
+        run = _Run(store, model, on_error, stop, listener, force=force)
+        with running(_CONTINUES, waiting=run.note_wait, stop=stop):
+            run.go(parts, batch_size, parallel)
     return run.report
 
 
@@ -294,6 +298,7 @@ def listening(progress: ProgressCallback | bool) -> Iterator[ProgressCallback]:
 
             def show(state: Progress) -> None:
                 bar.total = state.total
+                bar.set_postfix_str(state.waiting or "", refresh=state.waiting is not None)
                 bar.update(state.done - bar.n)
 
             yield show
@@ -348,6 +353,16 @@ class _Run:
         self._settled: set[str] = set()  # ids whose entries are up to date in the store
         self._longest = 0  # number of pages of the longest document
         self._progress = Progress(0, 0)
+
+    def go(self, parts: Sequence[list[DocumentSource | Item]], batch_size: int | None, parallel: int | None) -> None:
+        """Store the sources, those of one part together."""
+        for index, part in enumerate(parts):
+            self.plan(part)
+            if index + 1 == len(parts):
+                self.require_pages()
+            self.store_known()
+            self.encode(batch_size, parallel, later=sum(map(len, parts[index + 1 :])))
+        self.clean_up()
 
     # -- planning -----------------------------------------------------------------------------------------------
 
@@ -669,6 +684,10 @@ class _Run:
         failure = skipped(name, error, self.on_error)
         self.report.failures.append(failure)
         self._notify(name, failure)
+
+    def note_wait(self, reason: str | None) -> None:
+        """Show a wait for the server of the store, or with None its end."""
+        self._listener(replace(self._progress, failure=None, waiting=reason))
 
     def _notify(self, name: str, failure: Failure | None = None) -> None:
         self._progress = Progress(self._progress.done + 1, self._progress.total, name, failure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -193,7 +193,7 @@ def refuse_other_model(stored: StoredModel | None, model: ModelDescription | Non
 
 def place_of(
     path: str | os.PathLike[str] | None,
-    url: str | None,
+    url: str | Sequence[str] | None,
     collection_name: str,
     folder_options: Mapping[str, Any],
     client_options: Mapping[str, Any],
@@ -202,7 +202,7 @@ def place_of(
 
     Args:
         path: a folder.
-        url: of a server.
+        url: of a server, or several of a cluster's nodes.
         collection_name: on the server.
         folder_options: `read_only` counts.
         client_options: for `QdrantClient`.
@@ -282,7 +282,7 @@ def stored_settings(
 def settings_at(
     *,
     path: str | os.PathLike[str] | None = None,
-    url: str | None = None,
+    url: str | Sequence[str] | None = None,
     client: Any = None,
     collection_name: str = "pages",
     **options: Any,
@@ -291,7 +291,7 @@ def settings_at(
 
     Args:
         path: a folder, or the URL of a server of this package.
-        url: of a Qdrant server.
+        url: of a Qdrant server, or several of a cluster's nodes.
         client: a ready `QdrantClient`.
         collection_name: of the collection on the server.
         **options: those of `MultiVectorStore.open`; only those for `QdrantClient` count.
@@ -315,8 +315,7 @@ def settings_at(
     from colpali_integrations.stores.qdrant import server as qdrant_server
 
     client_options = {name: value for name, value in options.items() if name not in _OPTIONS}
-    _check_client_options(url, client_options)
-    connection = client if url is None else qdrant_server.connect(url, **client_options)
+    connection = _connection(url, client, client_options)
     try:
         where = f"the collection {collection_name!r}"
         manifest = qdrant_server.read_manifest(connection, collection_name)
@@ -328,7 +327,7 @@ def settings_at(
 
 def open_engine(
     path: str | os.PathLike[str] | None,
-    url: str | None,
+    url: str | Sequence[str] | None,
     client: Any,
     collection_name: str,
     options: Mapping[str, Any],
@@ -343,7 +342,7 @@ def open_engine(
 
     Args:
         path: a folder, or the URL of a server of this package.
-        url: of a Qdrant server.
+        url: of a Qdrant server, or several of a cluster's nodes.
         client: a ready `QdrantClient`.
         collection_name: of the collection on the server.
         options: `model` and the other fields of `Settings`; None for those that were not passed.
@@ -360,7 +359,8 @@ def open_engine(
     if sum(place is not None for place in (path, url, client)) > 1:
         raise ConfigurationError("a store is in one place: pass path= or url= or client=, or none for memory")
     served = is_server(path)
-    _check_client_options(url, client_options, served=served)
+    if client is None:
+        _check_client_options(url, client_options, served=served)
     if collection_options and url is None and client is None:
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
     in_folder = {key: value for key, value in folder_options.items() if value is not None}
@@ -382,8 +382,8 @@ def open_engine(
     elif url is not None or client is not None:
         from colpali_integrations.stores.qdrant import server as qdrant_server
 
-        connection = client if url is None else qdrant_server.connect(url, **client_options)
-        where = f"the collection {collection_name!r} at {url or 'the client'}"
+        connection = _connection(url, client, client_options)
+        where = qdrant_server.describe(connection, collection_name)
         manifest = qdrant_server.read_manifest(connection, collection_name)
         settings = _settings(manifest, requested, where, default="ward")
         if manifest is None:
@@ -404,7 +404,18 @@ def open_engine(
     return engine, _settings(engine.manifest, requested, engine.where, default="exact")
 
 
-def _check_client_options(url: str | None, options: Mapping[str, Any], *, served: bool = False) -> None:
+def _connection(url: str | Sequence[str] | None, client: Any, options: Mapping[str, Any]) -> Any:
+    """The client of a Qdrant server: that of a URL, or the caller's, which takes no option but `retry_seconds`."""
+    from colpali_integrations.stores.qdrant import server as qdrant_server
+
+    if url is not None:
+        _check_client_options(url, options)
+        return qdrant_server.connect(url, **options)
+    _check_client_options(url, {name: value for name, value in options.items() if name != _RETRY_OPTION})
+    return qdrant_server.retrying(client, options.get(_RETRY_OPTION))
+
+
+def _check_client_options(url: str | Sequence[str] | None, options: Mapping[str, Any], *, served: bool = False) -> None:
     """Refuse options that are neither of a store nor of a server's client, or have no server."""
     misspelt = [name for name in options if name in _GUESSES or (url is None and get_close_matches(name, _OPTIONS))]
     if misspelt:
@@ -440,6 +451,7 @@ def _settings(
 
 _API_KEY, _KEY_VARIABLE = "api_key", "QDRANT_API_KEY"
 _KEY_OPTION = "api_key_file"  # of a server of this package
+_RETRY_OPTION = "retry_seconds"  # for a Qdrant server, also for a client that the caller has made
 # Options of `QdrantClient` and of its HTTP client.
 _SECRETS = ("auth_token_provider", "headers", "auth", "cookies", "cert", "metadata")
 _OPTIONS = (

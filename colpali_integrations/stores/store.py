@@ -10,7 +10,7 @@ import copy
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ from colpali_integrations.stores.opening import (
     without_secrets,
 )
 from colpali_integrations.stores.points import PointMaker
+from colpali_integrations.stores.runs import Run, running
 from colpali_integrations.stores.scrolling import scrolled
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
 from colpali_integrations.stores.settings import Datatype, FirstStage, Settings, StoredModel
@@ -58,6 +59,8 @@ __all__ = ["MultiVectorStore"]
 
 # A batch is stored whole or not at all: a killed process loses at most one. Numbers of vectors: 8 MB as float16.
 _BATCH_NUMBERS, _BATCH_ENTRIES, _BATCH_SECONDS = 1 << 22, 64, 2.0
+_AGAIN = "{stored}; add the records again, which replaces those"
+_ONCE_MORE = "Try again: what is done stays done"
 
 
 class MultiVectorStore:
@@ -100,7 +103,7 @@ class MultiVectorStore:
         path: str | os.PathLike[str] | None = None,
         *,
         model: ModelLike | None = None,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         client: Any = None,
         collection_name: str = "pages",
         first_stage: FirstStage | None = None,
@@ -122,7 +125,8 @@ class MultiVectorStore:
                 store needs it; an existing one checks that it is of the same space. A `ColPali`, or the model of a name
                 or folder, also encodes questions, at whatever precision. A `ColPali` names their words in reports of
                 `Hits`.
-            url: of a Qdrant server or cluster, instead of a folder. Without either the store is in memory.
+            url: of a Qdrant server or cluster, instead of a folder. Without either the store is in memory. Several are
+                the nodes of one cluster, of which the next one is asked while one is gone.
             client: a ready `QdrantClient` instead of `url`.
             collection_name: of the collection on the server.
             first_stage: the vectors that a two-stage search scans first; see `Settings`. By default "ward", but "exact"
@@ -138,6 +142,8 @@ class MultiVectorStore:
             collection_options: for a new collection on a server: `shard_number`, `replication_factor` and the other
                 arguments of `QdrantClient.create_collection`.
             **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on. With
+                `url` or `client`: `retry_seconds`, for how long calls are tried again while the server is away: a
+                number, or one for single calls and one for runs such as `index_documents`, (5, 60) by default. With
                 the URL of a server as `path`: `api_key_file`, as `ColPali.from_pretrained`.
 
         Raises:
@@ -279,7 +285,11 @@ class MultiVectorStore:
                 the engine cannot write.
             FingerprintError: the model is of another space, or makes pages with other settings.
         """
-        made_by = self._admission.adding(model)
+        with ExitStack() as work:
+            return self._add(records, self._admission.adding(model), work)
+
+    def _add(self, records: Iterable[tuple[Entry, ArrayLike]], made_by: StoredModel | None, work: ExitStack) -> int:
+        begun: Run | None = None
         stored, size, since = 0, 0, time.monotonic()
         waiting: dict[str, Point] = {}  # by id: of two entries with one id in a batch, the later one counts
         try:
@@ -293,6 +303,8 @@ class MultiVectorStore:
                 full = size >= _BATCH_NUMBERS or len(waiting) >= _BATCH_ENTRIES
                 if full or time.monotonic() - since >= _BATCH_SECONDS:
                     batch, waiting, size = list(waiting.values()), {}, 0
+                    if not begun:
+                        begun = work.enter_context(running(_AGAIN))  # records that fit into one batch are a single call
                     self._engine.upsert(batch)
                     since = time.monotonic()
         finally:
@@ -337,6 +349,7 @@ class MultiVectorStore:
         self._engine.delete(matching)
         return len(matching)
 
+    @running(_ONCE_MORE)
     def update_metadata(self, document_id: str, metadata: Mapping[str, Any]) -> int:
         """Change the caller's metadata of a document, such as its tags; its identity and vectors stay.
 
@@ -385,6 +398,7 @@ class MultiVectorStore:
         """
         self._engine.update({entry.id: entry.to_payload() for entry in entries})
 
+    @running(_ONCE_MORE)
     def optimize(self) -> None:
         """Release the space of removed entries, and make quantised copies for stores with them. It may take long."""
         self._engine.optimize()
@@ -596,6 +610,7 @@ class MultiVectorStore:
         entries, documents = len(self), len(self.documents())
         return StoreInfo(where=self.where, settings=self.settings, entries=entries, documents=documents, bytes=size)
 
+    @running(_ONCE_MORE)
     def prune(self, root: str | os.PathLike[str], *, delete: bool = False) -> dict[str, int]:
         """Find the documents recorded under a folder whose files are gone.
 

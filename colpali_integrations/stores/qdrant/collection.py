@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, MissingExtraError, StoreError
-from colpali_integrations.pages._urls import shown_url
 from colpali_integrations.stores.engine import FULL, WORDS, VectorSpec
 from colpali_integrations.stores.qdrant.errors import reaching
+from colpali_integrations.stores.qdrant.place import is_local, place_of, shown_place
+from colpali_integrations.stores.qdrant.retries import Patience, RetrySeconds, retrying
 
 try:
     from qdrant_client import QdrantClient, models
@@ -31,6 +32,7 @@ __all__ = [
 
 _MANIFEST = "colpali_integrations"
 _TIMEOUT = 60
+_RECONNECTING = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
 # Fields that are filtered by most often. Float, not integer: the integer index misses 3.0.
 _INDEXES = {
     "document_id": models.PayloadSchemaType.KEYWORD,
@@ -60,44 +62,45 @@ _CODES: dict[int, tuple[str, tuple[int, int]]] = {
 }
 
 
-def connect(url: str, *, api_key: str | None = None, **options: Any) -> QdrantClient:
+def connect(
+    url: str | Sequence[str], *, api_key: str | None = None, retry_seconds: RetrySeconds | None = None, **options: Any
+) -> QdrantClient:
     """Make a client of a server or cluster, without a request.
 
     Args:
-        url: such as "http://localhost:6333", or ":memory:" for qdrant-client's own imitation, for tests.
+        url: such as "http://localhost:6333"; several for the nodes of a cluster, of which the next one is asked while
+            one is gone; or ":memory:" for qdrant-client's own imitation, for tests.
         api_key: secret; errors do not contain it.
+        retry_seconds: for how long calls are tried again while the server is away; see `retries.Patience`.
         options: of `qdrant_client.QdrantClient`, such as `prefer_grpc=True` (vectors travel in a quarter of the bytes,
             if the server's port 6334 is open) or `timeout` (60 s by default; the client's own default of 5 s is
             short for a batch of pages).
 
     Raises:
-        ConfigurationError: the URL or an option is invalid.
+        ConfigurationError: a URL or an option is invalid.
     """
     if url == ":memory:":
         return QdrantClient(":memory:", **options)
+    urls = [url] if isinstance(url, str) else list(url)
+    if not urls:
+        raise ConfigurationError("url=[] names no server; pass the URL of one, or those of a cluster's nodes")
+    Patience.of(retry_seconds)
+    if options.get("prefer_grpc"):
+        # A channel by itself waits for up to two minutes before it connects again.
+        options["grpc_options"] = {**_RECONNECTING, **(options.get("grpc_options") or {})}
+    return retrying([_client(one, api_key, options) for one in urls], retry_seconds)
+
+
+def _client(url: str, api_key: str | None, options: Mapping[str, Any]) -> QdrantClient:
     try:
         return QdrantClient(url=url, api_key=api_key, **{"timeout": _TIMEOUT, "check_compatibility": False, **options})
     except (ValueError, TypeError, AssertionError) as error:
-        raise ConfigurationError(f"no Qdrant client can be made for {_shown(url)}: {error}") from error
-
-
-def is_local(client: QdrantClient) -> bool:
-    """Whether this is qdrant-client's local mode, an imitation of a server for tests, which is not thread-safe."""
-    options = client.init_options
-    return options.get("location") == ":memory:" or options.get("path") is not None
+        raise ConfigurationError(f"no Qdrant client can be made for {shown_place(url)}: {error}") from error
 
 
 def describe(client: QdrantClient, collection: str) -> str:
     """The collection and its server, for messages, without the secrets of a URL."""
-    options = client.init_options
-    place = options.get("url") or options.get("location") or options.get("path")
-    if place is None:
-        place = f"{options.get('host') or 'localhost'}:{options.get('port')}"
-    return f"the Qdrant collection {collection!r} at {_shown(str(place))}"
-
-
-def _shown(url: str) -> str:
-    return shown_url(url) if "://" in url else url
+    return f"the Qdrant collection {collection!r} at {place_of(client)}"
 
 
 def server_version(client: QdrantClient) -> tuple[int, int]:

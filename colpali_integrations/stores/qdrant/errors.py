@@ -1,11 +1,15 @@
-"""Errors of a Qdrant server as `StoreError`s with advice."""
+"""Errors of a Qdrant server: which of them pass by themselves, and their messages with advice."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 
 from colpali_integrations.errors import MissingExtraError, StoreError
+from colpali_integrations.stores.runs import GaveUpError
 
 try:
     import grpc
@@ -15,7 +19,36 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
 
-__all__ = ["UnexpectedResponse", "grpc", "reaching"]
+__all__ = ["Outage", "TriedError", "UnexpectedResponse", "grpc", "is_refusal", "outage_of", "reaching"]
+
+_TIMEOUT = "the server took too long; allow more time by timeout= (seconds)"
+_UNREACHABLE = "the server cannot be reached ({message}). Does it run, and are address and port right?"
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A fault of a server that passes by itself.
+
+    Attributes:
+        reason: for messages.
+        is_answer: whether the server, or one before it, has answered; else there is no connection.
+        is_refused: whether nothing listens at the address, or it is unknown.
+        is_lasting: whether only another node can help: the machine itself does not answer.
+        ordered: seconds for which the server orders to wait; None where it does not.
+    """
+
+    reason: str
+    is_answer: bool = False
+    is_refused: bool = False
+    is_lasting: bool = False
+    ordered: float | None = None
+
+
+class TriedError(Exception):
+    """A call was tried again until its time was up; its cause is the last error."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"tried again for {seconds:.0f} s")
 
 
 @contextlib.contextmanager
@@ -25,15 +58,79 @@ def reaching(where: str) -> Iterator[None]:
         yield
     except StoreError:
         raise
+    except TriedError as error:
+        raise GaveUpError(f"{where}: {_explained(error.__cause__ or error)} ({error})") from error
     except Exception as error:  # httpx, gRPC, pydantic and the client each have their own
         raise StoreError(f"{where}: {_explained(error)}") from error
 
 
-def _explained(error: Exception) -> str:
+def outage_of(error: Exception) -> Outage | None:
+    """The outage that an error of the client tells of; None for one that the same call would meet again.
+
+    These are lost and refused connections, 503, 500 where another node "is currently unavailable", and whatever the
+    server orders to wait for. A timeout is none: the call has taken all the time that its caller allows.
+
+    Example:
+        >>> outage_of(ResponseHandlingException(httpx.ReadError("Connection reset by peer")))
+        Outage(reason='Connection reset by peer', is_answer=False, is_refused=False, is_lasting=False, ordered=None)
+        >>> outage_of(ResponseHandlingException(httpx.ReadTimeout("timed out"))) is None
+        True
+    """
+    if isinstance(error, ResponseHandlingException):
+        source = error.source
+        if isinstance(source, httpx.ConnectTimeout):
+            return Outage(str(source) or "no connection in the allowed time", is_lasting=True)
+        if isinstance(source, httpx.NetworkError | httpx.RemoteProtocolError):
+            return Outage(str(source), is_refused=isinstance(source, httpx.ConnectError))
+        return None
+    if isinstance(error, ResourceExhaustedResponse):
+        return Outage(str(error), is_answer=True, ordered=float(error.retry_after_s))
+    if isinstance(error, UnexpectedResponse):
+        message = _server_message(error)
+        if error.status_code == 503 or (error.status_code == 500 and _UNAVAILABLE in message):
+            return Outage(message, is_answer=True, ordered=_ordered(error.headers.get("retry-after")))
+        return None
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        return _grpc_outage(error.code(), str(error.details()))
+    return None
+
+
+def _grpc_outage(code: grpc.StatusCode, details: str) -> Outage | None:
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return Outage(details, is_refused=any(part in details for part in _NO_CONNECTION))
+    if code is grpc.StatusCode.UNKNOWN and details == "Stream removed":  # a connection that was reset
+        return Outage(details)
+    return Outage(details, is_answer=True) if code is grpc.StatusCode.INTERNAL and _UNAVAILABLE in details else None
+
+
+def _ordered(value: str | None) -> float | None:
+    """The seconds of a Retry-After, which may be a date; None where it is missing or neither."""
+    if value is None:
+        return None
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(int(value)))
+    with contextlib.suppress(ValueError, TypeError):
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds())
+    return None
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the server refuses what a request contains, so that a part of it may pass."""
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code in (400, 413, 422) and not _is_timeout(_server_message(error))
+    return (
+        isinstance(error, grpc.RpcError)
+        and isinstance(error, grpc.Call)
+        and error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+        and not _is_timeout(str(error.details()))
+    )
+
+
+def _explained(error: BaseException) -> str:
     if isinstance(error, ResponseHandlingException):
         if isinstance(error.source, httpx.TimeoutException):
-            return "the server took too long; allow more time by timeout= (seconds)"
-        return f"the server cannot be reached ({error.source}). Does it run, and are address and port right?"
+            return _TIMEOUT
+        return _UNREACHABLE.format(message=error.source)
     if isinstance(error, ResourceExhaustedResponse):
         return f"the server has too much to do; it asks to wait {error.retry_after_s} s ({error})"
     if isinstance(error, UnexpectedResponse):
@@ -44,21 +141,33 @@ def _explained(error: Exception) -> str:
 
 
 def _explained_status(status: int, message: str) -> str:
+    if _is_timeout(message):
+        status = 408
+    elif status in (0, 500) and _UNAVAILABLE in message:
+        return f"nodes of the cluster cannot be reached ({message})"
     advice = ""
     if "index required" in message.lower():  # a collection in strict mode
         advice = ". Make one by QdrantClient.create_payload_index, or let the collection filter without"
     return _STATUS.get(status, "the server refused: {message}").format(message=message) + advice
 
 
+def _is_timeout(message: str) -> bool:
+    """Whether the server itself gave up a call, which it says under the statuses of a refusal."""
+    return "timeout expired" in message.lower()
+
+
+# In the message of a node that cannot reach the others, under 500.
+_UNAVAILABLE = "currently unavailable"
+_NO_CONNECTION = ("failed to connect", "DNS resolution failed", "name resolution")
 _STATUS = {
     400: "the server refused: {message}",
     401: "the server asks for an API key, give it as api_key= ({message})",
     403: "the API key does not allow this ({message})",
     404: "the collection is not there (any more); open the store again to make it anew ({message})",
-    408: "the server took too long; allow more time by timeout= (seconds) ({message})",
+    408: f"{_TIMEOUT} ({{message}})",
     413: "a point is larger than the server takes; raise its service.max_request_size_mb ({message})",
     429: "the server has too much to do; try again later ({message})",
-    503: "the server cannot be reached ({message}). Does it run, and are address and port right?",
+    503: _UNREACHABLE,
 }
 _CODES = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
@@ -71,7 +180,7 @@ _CODES = {
 
 
 def _server_message(error: UnexpectedResponse) -> str:
-    """The message of the server, which it wraps in JSON."""
+    """The message of the server, which it wraps in JSON, or not where it asks for a key."""
     try:
         return str(error.structured()["status"]["error"])
     except (ValueError, LookupError, TypeError):

@@ -47,11 +47,13 @@ from colpali_integrations.stores.qdrant.collection import (
 from colpali_integrations.stores.qdrant.errors import reaching
 from colpali_integrations.stores.qdrant.facets import Facets
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
+from colpali_integrations.stores.qdrant.retries import calling, retrying
 from colpali_integrations.stores.qdrant.sending import FLOAT_BYTES, payload_size, point_size, send_points, sparse
 from colpali_integrations.stores.remembered import KnownSize, KnownWords
+from colpali_integrations.stores.runs import count_stored
 from colpali_integrations.stores.scrolling import documents_by_scrolling
 
-__all__ = ["QdrantServerEngine", "connect", "query_request", "read_manifest"]
+__all__ = ["QdrantServerEngine", "connect", "describe", "query_request", "read_manifest", "retrying"]
 
 # The default limit of a server is 32 MiB.
 _REQUEST_BYTES = 24 << 20
@@ -96,6 +98,7 @@ class QdrantServerEngine:
         options: Mapping[str, Any] | None = None,
         owns_client: bool = False,
     ) -> None:
+        client = retrying(client)
         self._client: QdrantClient | None = client
         self._collection, self._owns_client = collection, owns_client
         self._where = describe(client, collection)
@@ -137,7 +140,8 @@ class QdrantServerEngine:
         """Store points, in place of those with the same ids."""
         for some in pieces(points, _REQUEST_BYTES, lambda point: point_size(point, self._half)):
             with self._using() as client:
-                send_points(client, self._collection, some, self._half)
+                calling(client, lambda node: send_points(node, self._collection, some, self._half))  # noqa: B023
+            count_stored(len(some))
             self._size.added(len(some))
 
     def update(self, payloads: Mapping[str, Payload]) -> None:

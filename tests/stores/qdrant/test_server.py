@@ -484,7 +484,7 @@ def test_large_batches_are_split_below_the_server_s_limit(server: StandIn) -> No
 )
 def test_refusals_name_the_place_and_the_remedy(status: int, said: str) -> None:
     with stand_in() as server:
-        client = connect(server.url)
+        client = connect(server.url, retry_seconds=0)
         engine = QdrantServerEngine(client, "mine", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
         server.refuse = (status, "some words")
         for ask in (engine.count, lambda: engine.upsert([page(1)]), lambda: read_manifest(client, "mine")):
