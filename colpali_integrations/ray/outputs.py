@@ -209,8 +209,9 @@ class QdrantWriter:
         beyond = [{DOCUMENT: document, "page": {"$gt": count}} for document, count in lengths.items()]
         # Before the others are stored: a run that is killed in between then still has pages to embed, and comes back.
         removed = store.delete(where={"$or": beyond}) if beyond else 0
-        store.add(_records(embedded))
-        return _outcome(batch, removed)
+        refused: dict[str, str] = {}
+        store.add(_records(embedded), on_error=lambda entry, error: refused.update({entry.id: str(error)}))
+        return _outcome(_with_errors(batch, refused), removed)
 
 
 @lru_cache(2)
@@ -223,6 +224,13 @@ def _outcome(batch: pa.Table, removed: int = 0) -> pa.Table:
     """Return the outcome of each row, with the number of removed pages in the first one."""
     counts = pa.array([removed, *[0] * len(batch)], pa.int64()).slice(0, len(batch))
     return batch.select(_OUTCOME).append_column("removed", counts)
+
+
+def _with_errors(batch: pa.Table, errors: Mapping[str, str]) -> pa.Table:
+    """Return the rows with errors by id, beside those that they have."""
+    both = zip(*(batch.column(name).to_pylist() for name in ("id", "error")), strict=True)
+    column = pa.array([errors.get(id_, error) for id_, error in both], batch.schema.field("error").type)
+    return batch.set_column(batch.schema.get_field_index("error"), "error", column)
 
 
 def _embedded(batch: pa.Table) -> pa.Table:

@@ -167,7 +167,11 @@ class Engine(Protocol):
         ...
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """Store points, in place of those with the same ids."""
+        """Store points, in place of those with the same ids.
+
+        Raises:
+            PointsRefusedError: the engine refuses some of them, and has stored the others.
+        """
         ...
 
     def update(self, payloads: Mapping[str, Payload]) -> None:

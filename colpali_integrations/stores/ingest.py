@@ -32,7 +32,6 @@ from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT
 from colpali_integrations.stores.items import DocumentSource, Item
-from colpali_integrations.stores.limits import check_numbers
 from colpali_integrations.stores.opening import open_model
 from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.store import MultiVectorStore
@@ -351,6 +350,7 @@ class _Run:
         self._failed: set[str] = set()
         self._missing_fonts: dict[str, dict[int, tuple[str, ...]]] = {}  # by document and page
         self._settled: set[str] = set()  # ids whose entries are up to date in the store
+        self._counted: dict[str, bool] = {}  # by id of items that were handed to the store: whether they were encoded
         self._longest = 0  # number of pages of the longest document
         self._progress = Progress(0, 0)
 
@@ -455,7 +455,7 @@ class _Run:
             updated = self.store.get([entry.id for _, _, entry in described])
             arrays = self._vectors(copied)
             records = ((entry, array) for (_, _, entry), array in zip(copied, arrays, strict=True) if array is not None)
-            self.store.add(records, model=self.model)
+            self.store.add(records, model=self.model, on_error=self._refuse)
             # Another process may have removed or replaced an entry since the look-up.
             stored = [
                 *map(_has_content, updated, [item.key for item, _, _ in described]),
@@ -463,7 +463,8 @@ class _Run:
             ]
             for (item, origin, _), done in zip([*described, *copied], stored, strict=True):
                 _close(item)  # reading its text has opened the document
-                self._count_copy(item, origin, stored=done)
+                if item.id not in self._failed:
+                    self._count_copy(item, origin, stored=done)
 
     def _keeps_vectors(self, entry: Entry) -> bool:
         """Whether the entry takes the place of one with its content and text, hence with its vectors and words."""
@@ -555,7 +556,8 @@ class _Run:
                 self._encode_texts(items)
         if pages:
             with keep_pdfs_open():  # those of a framework's pages, which come without their document
-                self.store.add(self._records(list(pages.values()), batch_size, parallel), model=self.model)
+                records = self._records(list(pages.values()), batch_size, parallel)
+                self.store.add(records, model=self.model, on_error=self._refuse)
 
     def _encode_texts(self, items: Sequence[Item]) -> None:
         entries: list[tuple[Item, Entry]] = []
@@ -570,9 +572,10 @@ class _Run:
         if entries:
             vectors = self.model.embed_texts([item.text or entry.text for item, entry in entries])
             records = ((entry, array) for (_, entry), array in zip(entries, vectors, strict=True))
-            self.store.add(records, model=self.model)
+            self.store.add(records, model=self.model, on_error=self._refuse)
         for item, _ in entries:
-            self._count(item, encoded=True)
+            if item.id not in self._failed:
+                self._count(item, encoded=True)
 
     def _records(
         self, groups: Sequence[list[Item]], batch_size: int | None, parallel: int | None
@@ -590,20 +593,12 @@ class _Run:
             for page in encoded:
                 little_read = self.model.reads_little(page)
                 for position, (item, entry) in enumerate(in_flight.popleft()):
-                    if self._fits(item, page.vectors):
-                        yield replace(entry, grid=page.grid), page.vectors
-                        self._count(item, encoded=position == 0)
-                        if little_read and position == 0:
-                            self.report.note_little_read(entry)
-
-    def _fits(self, item: Item, vectors: Float32) -> bool:
-        """Whether the store takes a page of so many numbers; if not, the item has failed."""
-        try:
-            check_numbers(item.name, vectors.shape, self.store.max_numbers, self.store.where)
-        except ColPaliError as error:
-            self._fail_item(item, error)
-            return False
-        return True
+                    yield replace(entry, grid=page.grid), page.vectors
+                    if item.id in self._failed:  # the store has refused it
+                        continue
+                    self._count(item, encoded=position == 0)
+                    if little_read and position == 0:
+                        self.report.note_little_read(entry)
 
     def _pictures(
         self, groups: Sequence[list[Item]], in_flight: deque[list[tuple[Item, Entry]]]
@@ -671,7 +666,20 @@ class _Run:
         self.report.copied += not encoded
         self.report.replaced += item.id in self._stored
         self._settled.add(item.id)
+        self._counted[item.id] = encoded
         self._notify(item.name)
+
+    def _refuse(self, entry: Entry, error: ColPaliError) -> None:
+        """Report an entry that the store refuses; pages are counted before a server has seen them."""
+        item = self._items[entry.id]
+        encoded = self._counted.pop(item.id, None)
+        if encoded is not None:
+            self.report.added -= encoded
+            self.report.copied -= not encoded
+            self.report.replaced -= item.id in self._stored
+            self._settled.discard(item.id)
+            self._progress = replace(self._progress, done=self._progress.done - 1)
+        self._fail_item(item, error)
 
     def _fail_item(self, item: Item, error: ColPaliError) -> None:
         self._failed.add(item.id)

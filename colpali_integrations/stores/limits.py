@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from colpali_integrations.errors import StoreError
+from colpali_integrations.stores.refused import RefusedError
 
 __all__ = [
     *("MAX_BYTES", "MAX_DEPTH", "MAX_DIM", "MAX_ID_LENGTH", "MAX_SERVER_NUMBERS", "MAX_VECTORS"),
@@ -74,18 +75,18 @@ def check_numbers(name: str, shape: tuple[int, ...], most: int | None, where: st
 
     Args:
         name: of the page, for the message.
-        shape: (n_vectors, dim) of its vectors.
+        shape: (n_vectors, dim) of its vectors, as they are stored.
         most: the numbers per page that the store takes; None for no limit.
         where: the kind and place of the store, for the message.
 
     Raises:
-        StoreError: the page has more numbers.
+        RefusedError: the page has more numbers.
     """
     count, dim = shape
     if most is not None and count * dim > most:
-        raise StoreError(
+        raise RefusedError(
             f"{name}: {count:,} vectors of {dim:,} numbers are too many for {where}, which takes {most:,} numbers per "
-            f"page, {most // dim:,} such vectors. Make fewer vectors of a page (max_num_visual_tokens=), shorter ones "
-            "where the model allows it (dim=), or pool them (scoring.hierarchical_pool); or take a store in a folder "
-            "(path=), which has no such limit"
+            f"page, {most // dim:,} such vectors. Store means of similar vectors (pool_factor=, in a new store), "
+            "or make shorter vectors (dim=, where the model allows it) or smaller pictures (max_num_visual_tokens=, "
+            "max_side=, dpi=); or take a store in a folder (path=), which has no such limit"
         )

@@ -51,8 +51,9 @@ class PointMaker:
         """Check an entry and its vectors (n, dim), and make its point.
 
         Raises:
-            StoreError: a limit of `stores.limits`, vectors of another shape or not finite in float16, or metadata that
-                cannot be written as JSON.
+            RefusedError: more numbers than the engine takes, which other pages need not have.
+            StoreError: another limit of `stores.limits`, vectors of another shape or not finite in float16, or metadata
+                that cannot be written as JSON.
         """
         payload = entry.to_payload()  # first, because words of a text beyond the limits would take long
         array = np.asarray(vectors)
@@ -64,7 +65,6 @@ class PointMaker:
             )
         if len(array) > MAX_VECTORS:
             raise StoreError(f"{entry.name}: a page may have {MAX_VECTORS} vectors, and this one has {len(array)}")
-        check_numbers(entry.name, array.shape, self._max_numbers, self._where)
         if entry.grid is not None and entry.grid.n_stored != len(array):
             raise StoreError(f"{entry.name}: a grid of {entry.grid.n_stored} positions came with {len(array)} vectors")
         with np.errstate(over="ignore"):
@@ -72,6 +72,7 @@ class PointMaker:
         if not np.isfinite(half).all():
             raise StoreError(f"{entry.name}: vectors must be finite in float16 (at most 65504)")
         half, grid = self._pooled(entry, half)
+        check_numbers(entry.name, half.shape, self._max_numbers, self._where)
         if grid is not entry.grid and grid is not None:
             payload["grid"] = grid.to_json()
         named: dict[str, Any] = {FULL: half}

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 import os
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -24,10 +23,11 @@ from colpali_integrations.explain.similarity import SimilarityMaps, similarity_m
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.stores.adding import Adding, OnRefused
 from colpali_integrations.stores.admission import Admission
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
-from colpali_integrations.stores.engine import FULL, Engine, Point, pieces, several_ids, strings
+from colpali_integrations.stores.engine import Engine, pieces, several_ids, strings
 from colpali_integrations.stores.entries import Entry, Hit, field_of, id_of
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
 from colpali_integrations.stores.fusion import Hybrid
@@ -41,7 +41,7 @@ from colpali_integrations.stores.opening import (
     without_secrets,
 )
 from colpali_integrations.stores.points import PointMaker
-from colpali_integrations.stores.runs import Run, running
+from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.scrolling import scrolled
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
 from colpali_integrations.stores.settings import Datatype, FirstStage, Settings, StoredModel
@@ -57,9 +57,7 @@ from colpali_integrations.stores.upkeep import (
 
 __all__ = ["MultiVectorStore"]
 
-# A batch is stored whole or not at all: a killed process loses at most one. Numbers of vectors: 8 MB as float16.
-_BATCH_NUMBERS, _BATCH_ENTRIES, _BATCH_SECONDS = 1 << 22, 64, 2.0
-_AGAIN = "{stored}; add the records again, which replaces those"
+_TOGETHER = 64  # entries whose metadata are changed together
 _ONCE_MORE = "Try again: what is done stays done"
 
 
@@ -267,7 +265,13 @@ class MultiVectorStore:
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
-    def add(self, records: Iterable[tuple[Entry, ArrayLike]], *, model: ModelLike | None = None) -> int:
+    def add(
+        self,
+        records: Iterable[tuple[Entry, ArrayLike]],
+        *,
+        model: ModelLike | None = None,
+        on_error: OnRefused | None = None,
+    ) -> int:
         """Store entries with their vectors, in place of those with the same ids, in batches as they come.
 
         Args:
@@ -276,41 +280,24 @@ class MultiVectorStore:
             model: that made the vectors, as for `require_pages`; None for the one that the store was opened with. A
                 store that was opened without a model, or by a name, then checks nothing but the dim: vectors do not
                 tell their model. To copy from another store, pass its `model`.
+            on_error: called with each entry that the store refuses while it takes others, such as a page with more
+                numbers than a Qdrant server takes, and the reason; None to raise an error once the others are stored.
 
         Returns:
             The number of stored records.
 
         Raises:
-            StoreError: vectors of another shape or not finite in float16, metadata that cannot be written as JSON, or
-                the engine cannot write.
+            StoreError: at once: vectors of another shape or not finite in float16, metadata that cannot be written as
+                JSON, or the engine cannot write. Once the others are stored: the store refuses entries.
             FingerprintError: the model is of another space, or makes pages with other settings.
         """
-        with ExitStack() as work:
-            return self._add(records, self._admission.adding(model), work)
+        made_by = self._admission.adding(model)
 
-    def _add(self, records: Iterable[tuple[Entry, ArrayLike]], made_by: StoredModel | None, work: ExitStack) -> int:
-        begun: Run | None = None
-        stored, size, since = 0, 0, time.monotonic()
-        waiting: dict[str, Point] = {}  # by id: of two entries with one id in a batch, the later one counts
-        try:
-            for entry, vectors in records:
-                point = self._points.point(entry, vectors)
-                if made_by is not None and not stored:
-                    self._admission.learn(made_by)
-                waiting[point.id] = point
-                size += point.vectors[FULL].size
-                stored += 1
-                full = size >= _BATCH_NUMBERS or len(waiting) >= _BATCH_ENTRIES
-                if full or time.monotonic() - since >= _BATCH_SECONDS:
-                    batch, waiting, size = list(waiting.values()), {}, 0
-                    if not begun:
-                        begun = work.enter_context(running(_AGAIN))  # records that fit into one batch are a single call
-                    self._engine.upsert(batch)
-                    since = time.monotonic()
-        finally:
-            if waiting:
-                self._engine.upsert(list(waiting.values()))
-        return stored
+        def learn() -> None:
+            if made_by is not None:
+                self._admission.learn(made_by)
+
+        return Adding(self._engine, self._points, learn, on_error).run(records)
 
     def delete(
         self, ids: Iterable[str] | None = None, *, where: FilterLike = None, document_id: str | None = None
@@ -375,7 +362,7 @@ class MultiVectorStore:
             raise InputError(f"update_metadata: {', '.join(fixed)} describe the page and cannot be changed")
         changed = 0
         removed = {key for key, value in metadata.items() if value is None}
-        for ids in pieces(self.hashes({DOCUMENT: document_id}), _BATCH_ENTRIES):
+        for ids in pieces(self.hashes({DOCUMENT: document_id}), _TOGETHER):
             entries = []
             for entry in filter(None, self.get(ids)):
                 values = {key: value for key, value in {**entry.metadata, **metadata}.items() if key not in removed}

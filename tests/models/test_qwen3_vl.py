@@ -350,7 +350,7 @@ def test_a_server_refuses_a_page_that_is_too_large_and_takes_the_others(local: P
         [failure] = report.failures
         assert failure.name.endswith("report.pdf, page 2")
         expected = r"8,192 numbers are too many for the Qdrant collection .*takes 1,048,575 numbers per page, 127 such"
-        for wanted in (expected, r"max_num_visual_tokens=.*dim=.*hierarchical_pool.*in a folder \(path=\)"):
+        for wanted in (expected, r"pool_factor=.*dim=.*max_num_visual_tokens=.*in a folder \(path=\)"):
             assert re.search(wanted, failure.reason), failure.reason
         with pytest.raises(StoreError, match=r"report\.pdf, page 2: .* are too many"):
             ingest([source], store=store, model=model)

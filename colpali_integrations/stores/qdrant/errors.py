@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
 
-__all__ = ["Outage", "TriedError", "UnexpectedResponse", "grpc", "is_refusal", "outage_of", "reaching"]
+__all__ = ["Outage", "TriedError", "UnexpectedResponse", "explained", "grpc", "is_refusal", "outage_of", "reaching"]
 
 _TIMEOUT = "the server took too long; allow more time by timeout= (seconds)"
 _UNREACHABLE = "the server cannot be reached ({message}). Does it run, and are address and port right?"
@@ -59,9 +59,9 @@ def reaching(where: str) -> Iterator[None]:
     except StoreError:
         raise
     except TriedError as error:
-        raise GaveUpError(f"{where}: {_explained(error.__cause__ or error)} ({error})") from error
+        raise GaveUpError(f"{where}: {explained(error.__cause__ or error)} ({error})") from error
     except Exception as error:  # httpx, gRPC, pydantic and the client each have their own
-        raise StoreError(f"{where}: {_explained(error)}") from error
+        raise StoreError(f"{where}: {explained(error)}") from error
 
 
 def outage_of(error: Exception) -> Outage | None:
@@ -115,7 +115,9 @@ def _ordered(value: str | None) -> float | None:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the server refuses what a request contains, so that a part of it may pass."""
+    """Whether the server, or the client before it, refuses what a request contains, so that a part of it may pass."""
+    if isinstance(error, ValueError | TypeError | OverflowError):  # a request that cannot be written
+        return True
     if isinstance(error, UnexpectedResponse):
         return error.status_code in (400, 413, 422) and not _is_timeout(_server_message(error))
     return (
@@ -126,7 +128,8 @@ def is_refusal(error: Exception) -> bool:
     )
 
 
-def _explained(error: BaseException) -> str:
+def explained(error: BaseException) -> str:
+    """The cause of an error of the client, with advice."""
     if isinstance(error, ResponseHandlingException):
         if isinstance(error.source, httpx.TimeoutException):
             return _TIMEOUT

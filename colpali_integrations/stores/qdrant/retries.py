@@ -250,7 +250,7 @@ class _Attempts:
         left = self.seconds - self.counted
         if left <= 0:
             return None
-        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**self._waits) * random.uniform(1 - _JITTER, 1 + _JITTER)
+        wait: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._waits) * random.uniform(1 - _JITTER, 1 + _JITTER)
         self._waits += 1
         return min(wait, left)
 

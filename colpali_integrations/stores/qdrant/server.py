@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,11 @@ from colpali_integrations.stores.qdrant.collection import (
 from colpali_integrations.stores.qdrant.errors import reaching
 from colpali_integrations.stores.qdrant.facets import Facets
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
+from colpali_integrations.stores.qdrant.narrowing import send_narrowing
 from colpali_integrations.stores.qdrant.retries import calling, retrying
 from colpali_integrations.stores.qdrant.sending import FLOAT_BYTES, payload_size, point_size, send_points, sparse
+from colpali_integrations.stores.refused import PointsRefusedError
 from colpali_integrations.stores.remembered import KnownSize, KnownWords
-from colpali_integrations.stores.runs import count_stored
 from colpali_integrations.stores.scrolling import documents_by_scrolling
 
 __all__ = ["QdrantServerEngine", "connect", "describe", "query_request", "read_manifest", "retrying"]
@@ -137,12 +139,18 @@ class QdrantServerEngine:
                 write_manifest(client, self._collection, changed)
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """Store points, in place of those with the same ids."""
+        """Store points, in place of those with the same ids; where the server refuses some, the others."""
+        refused: dict[str, StoreError] = {}
         for some in pieces(points, _REQUEST_BYTES, lambda point: point_size(point, self._half)):
             with self._using() as client:
-                calling(client, lambda node: send_points(node, self._collection, some, self._half))  # noqa: B023
-            count_stored(len(some))
-            self._size.added(len(some))
+                lost = send_narrowing(some, partial(self._send, client), self.where)
+            self._size.added(len(some) - len(lost))
+            refused |= lost
+        if refused:
+            raise PointsRefusedError.of(refused)
+
+    def _send(self, client: QdrantClient, points: Sequence[Point]) -> None:
+        calling(client, lambda node: send_points(node, self._collection, points, self._half))
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed; each is replaced whole."""

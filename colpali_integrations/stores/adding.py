@@ -1,0 +1,129 @@
+"""Storing of records in batches, as they come; entries that the store refuses cost no others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import TypeAlias
+
+from numpy.typing import ArrayLike
+
+from colpali_integrations._logs import package_logger
+from colpali_integrations._text import number
+from colpali_integrations.errors import StoreError
+from colpali_integrations.stores.engine import FULL, Engine, Point
+from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.points import PointMaker
+from colpali_integrations.stores.refused import PointsRefusedError, RefusedError
+from colpali_integrations.stores.runs import running
+
+__all__ = ["Adding", "OnRefused"]
+
+logger = package_logger(__name__)
+
+OnRefused: TypeAlias = Callable[[Entry, StoreError], None]
+"""Called with an entry that the store refuses, and the reason."""
+
+# A batch is stored whole or not at all: a killed process loses at most one. Numbers of vectors: 8 MB as float16.
+_BATCH_NUMBERS, _BATCH_ENTRIES, _BATCH_SECONDS = 1 << 22, 64, 2.0
+_AGAIN = "{stored}; add the records again, which replaces those"
+_NAMED = 10  # entries in a message
+
+
+class Adding:
+    """One call of `MultiVectorStore.add`.
+
+    Args:
+        engine: of the store.
+        points: makes the points of the store.
+        learn: called before the first entry.
+        on_error: called with refused entries; None to raise one error at the end.
+    """
+
+    def __init__(
+        self, engine: Engine, points: PointMaker, learn: Callable[[], object], on_error: OnRefused | None
+    ) -> None:
+        self._engine, self._points, self._learn = engine, points, learn
+        self._on_error = on_error
+        self._refused: list[tuple[str, StoreError]] = []
+        self._batch: dict[str, tuple[Entry, Point]] = {}  # by id: of two entries with one id, the later one counts
+        self._size = 0
+        self._handed = self._lost = 0  # records to the engine, and those of them that it has refused
+
+    def run(self, records: Iterable[tuple[Entry, ArrayLike]]) -> int:
+        """Store records, and return the number of those that were stored.
+
+        Raises:
+            RefusedError: the store refuses some; the others are stored.
+        """
+        with ExitStack() as work:
+            try:
+                self._add_all(records, work)
+            except BaseException:
+                for name, error in self._refused:  # which the other error would hide
+                    logger.warning("not stored: %s: %s", name, error)
+                raise
+        self._raise_refused()
+        return self._handed - self._lost
+
+    def _add_all(self, records: Iterable[tuple[Entry, ArrayLike]], work: ExitStack) -> None:
+        since, is_run = time.monotonic(), False
+        try:
+            for entry, vectors in records:
+                self._take(entry, vectors)
+                full = self._size >= _BATCH_NUMBERS or len(self._batch) >= _BATCH_ENTRIES
+                if full or time.monotonic() - since >= _BATCH_SECONDS:
+                    if not is_run:  # records that fit into one batch are a single call
+                        work.enter_context(running(_AGAIN))
+                        is_run = True
+                    self._flush()
+                    since = time.monotonic()
+        finally:
+            self._flush()
+
+    def _take(self, entry: Entry, vectors: ArrayLike) -> None:
+        try:
+            point = self._points.point(entry, vectors)
+        except RefusedError as error:
+            self._refuse(entry, error)
+            return
+        if not self._handed:
+            self._learn()
+        self._batch[point.id] = entry, point
+        self._size += point.vectors[FULL].size
+        self._handed += 1
+
+    def _flush(self) -> None:
+        batch, self._batch, self._size = self._batch, {}, 0
+        if not batch:
+            return
+        try:
+            self._engine.upsert([point for _, point in batch.values()])
+        except PointsRefusedError as error:
+            self._lost += len(error.errors)
+            for id_, reason in error.errors.items():
+                self._refuse(batch[id_][0], reason)
+
+    def _refuse(self, entry: Entry, error: StoreError) -> None:
+        reason = str(error.args[0]) if error.args else ""
+        if not reason.startswith(entry.name):
+            named = RefusedError(f"{entry.name}: {reason}")
+            named.__cause__ = error
+            error = named
+        if self._on_error is not None:
+            self._on_error(entry, error)
+        else:
+            self._refused.append((entry.name, error))
+
+    def _raise_refused(self) -> None:
+        if not self._refused:
+            return
+        (_, error), *others = self._refused
+        message = str(error.args[0])
+        if others:
+            names = ", ".join(name for name, _ in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+            message += f". {number(len(others), 'more entry was', 'more entries were')} refused: {names}"
+        if stored := self._handed - self._lost:
+            message += f". {number(stored, 'other entry is', 'other entries are')} stored"
+        raise RefusedError(message) from error.__cause__
