@@ -189,7 +189,7 @@ class _Nodes:
     def _told(self, outage: Outage, wait: float, seconds: float) -> str:
         """Log a wait, the first of an outage as a warning, and return the message."""
         if outage.ordered is not None:
-            message = f"{self._place}: {outage.reason}; waiting {wait:.0f} s"
+            message = f"{self._place}: {outage.reason}; waiting {outage.ordered:.0f} s"
             logger.info("%s", message)
             return message
         message = f"{self._place}: {outage.reason}; trying again for {seconds:.0f} s"
