@@ -1,7 +1,7 @@
 """A stand-in for a Qdrant server: its REST interface before qdrant-client's own imitation of the engine.
 
 With it the whole way over the wire is tested where no server can be had: what is sent must be valid requests, small
-enough, and what comes back must be read.
+enough, and what comes back must be read. Refusals are those of a real one: see `refusals` and `test_exchanges.py`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 from pydantic import TypeAdapter
 from qdrant_client import QdrantClient, models
 
-LIMIT = 32 << 20
+from tests.stores.qdrant import refusals
+from tests.stores.qdrant.refusals import Access, Cluster, Refusal
 
 
 class StandIn(ThreadingHTTPServer):
@@ -29,6 +31,9 @@ class StandIn(ThreadingHTTPServer):
         indexes: fields with an index.
         version: what it calls itself; before 1.16 it forgets the metadata of collections, as such servers do.
         refuse: if set, a status and words with which every request is refused.
+        access: what the keys allow; None without keys.
+        cluster: the other nodes, which may be lost; None without.
+        aliases: the collections of further names.
     """
 
     daemon_threads = True
@@ -40,6 +45,10 @@ class StandIn(ThreadingHTTPServer):
         self.keys: set[str | None] = set()
         self.version = version
         self.refuse: tuple[int, str] | None = None
+        self.access: Access | None = None
+        self.cluster: Cluster | None = None
+        self.aliases: dict[str, str] = {}
+        self.confirmed: dict[str, int] = {}  # write_consistency_factor
         self.client = QdrantClient(":memory:")
         self.lock = threading.Lock()
 
@@ -50,12 +59,35 @@ class StandIn(ThreadingHTTPServer):
 
     def answer(self, method: str, path: str, body: bytes) -> Any:
         """What a server would say in `result`."""
-        if path == "/":
-            return None
+        if path == "/cluster":
+            return {"status": "enabled" if self.cluster else "disabled"}
+        if (method, path) == ("POST", "/collections/aliases"):
+            return self._alias(body)
         found = re.fullmatch(r"/collections/([^/]+)(/.*)?", path)
         assert found is not None, path
-        name, rest = found[1], (found[2] or "").strip("/")
+        name, rest = self.aliases.get(found[1], found[1]), (found[2] or "").strip("/")
+        if (rest or method in ("GET", "PATCH")) and rest != "exists" and not self.client.collection_exists(name):
+            raise refusals.missing(name)
         return getattr(self, f"_{method.lower()}_{rest.replace('/', '_') or 'collection'}")(name, body)
+
+    def check(self, method: str, path: str, query: dict[str, str], body: bytes) -> None:
+        """Refuse what a server refuses without looking at a collection, or at its own."""
+        refusals.check_body(body)
+        if path.endswith("/points") and method == "PUT":
+            refusals.check_points(json.loads(body)["points"])
+        if path.endswith(("/points/query", "/points/query/groups")):
+            refusals.check_limit(json.loads(body).get("limit"))
+        if self.cluster is not None:
+            self.cluster.check(method, path, query, confirmed=self.confirmed.get("".join(path.split("/")[2:3]), 1))
+
+    def _alias(self, body: bytes) -> bool:
+        for action in json.loads(body)["actions"]:
+            made = action["create_alias"]
+            self.aliases[made["alias_name"]] = made["collection_name"]
+        return True
+
+    def _get_cluster(self, name: str, _: bytes) -> Any:
+        return {"peer_id": 1, "shard_count": 6, "local_shards": [], "remote_shards": [], "shard_transfers": []}
 
     def _get_exists(self, name: str, _: bytes) -> Any:
         return {"exists": self.client.collection_exists(name)}
@@ -69,6 +101,9 @@ class StandIn(ThreadingHTTPServer):
 
     def _put_collection(self, name: str, body: bytes) -> Any:
         asked = models.CreateCollection.model_validate_json(body)
+        if self.client.collection_exists(name):
+            raise refusals.exists_already(name)
+        self.confirmed[name] = asked.write_consistency_factor or 1
         return self.client.create_collection(
             name, asked.vectors, sparse_vectors_config=asked.sparse_vectors, metadata=asked.metadata
         )
@@ -78,6 +113,8 @@ class StandIn(ThreadingHTTPServer):
         return self.client.update_collection(name, metadata=asked.metadata)
 
     def _delete_collection(self, name: str, _: bytes) -> Any:
+        if not self.client.collection_exists(name):
+            return False
         return self.client.delete_collection(name)
 
     def _put_index(self, _: str, body: bytes) -> Any:
@@ -86,7 +123,12 @@ class StandIn(ThreadingHTTPServer):
         return {"operation_id": 0, "status": "completed"}
 
     def _put_points(self, name: str, body: bytes) -> Any:
-        self.client.upsert(name, models.PointsList.model_validate_json(body).points)
+        points = models.PointsList.model_validate_json(body).points
+        params = self.client.get_collection(name).config.params
+        dims = {vector: one.size for vector, one in params.vectors.items()} if isinstance(params.vectors, dict) else {}
+        for point in points:
+            refusals.check_vectors(point.vector, dims, params.sparse_vectors or {})
+        self.client.upsert(name, points)
         return {"operation_id": 0, "status": "completed"}
 
     def _post_points(self, name: str, body: bytes) -> Any:
@@ -111,7 +153,11 @@ class StandIn(ThreadingHTTPServer):
     def _post_facet(self, name: str, body: bytes) -> Any:
         asked = models.FacetRequest.model_validate_json(body)
         if asked.key not in self.indexes:
-            raise ValueError(f"Wrong input: No appropriate index for faceting: `{asked.key}`.")
+            raise Refusal(
+                f"Wrong input: No appropriate index for faceting: `{asked.key}`. Please create one to facet on this "
+                "field. Check https://qdrant.tech/documentation/concepts/indexing/#payload-index to see which payload "
+                "schemas support Match conditions"
+            )
         return {"hits": facet_hits(self.client, name, asked.key, asked.filter, asked.limit or 10)}
 
     def _post_points_scroll(self, name: str, body: bytes) -> Any:
@@ -133,6 +179,24 @@ class StandIn(ThreadingHTTPServer):
             if isinstance(search.prefetch, models.Prefetch):
                 search.prefetch.params = None
         return self.client.query_batch_points(name, asked.searches)
+
+    def _post_points_query(self, name: str, body: bytes) -> Any:
+        vectors: Any = self.client.get_collection(name).config.params.vectors
+        asked = json.loads(body)
+        refusals.check_query(asked.get("query"), vectors[asked["using"]].size)
+        return self._post_points_query_batch(name, json.dumps({"searches": [asked]}).encode())[0]
+
+    def _post_points_query_groups(self, name: str, body: bytes) -> Any:
+        asked = models.QueryGroupsRequest.model_validate_json(body)
+        return self.client.query_points_groups(
+            name,
+            asked.group_by,
+            query=asked.query,
+            using=asked.using,
+            limit=asked.limit or 3,
+            group_size=asked.group_size or 3,
+            with_payload=asked.with_payload or False,
+        )
 
 
 def facet_hits(client: QdrantClient, name: str, key: str, where: models.Filter | None, limit: int) -> list[Any]:
@@ -159,32 +223,45 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def _serve(self) -> None:
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         self.server.asked.append((self.command, path, len(body)))
-        self.server.keys.add(self.headers.get("api-key"))
+        key = self.headers.get("api-key")
+        self.server.keys.add(key)
         if self.server.refuse is not None:
-            self._send(self.server.refuse[0], {"status": {"error": self.server.refuse[1]}})
-        elif len(body) > LIMIT:
-            self._send(413, {"status": {"error": f"JSON payload is larger than allowed (limit: {LIMIT} bytes)."}})
-        elif path == "/":
-            self._send(200, {"title": "qdrant - vector search engine", "version": self.server.version})
+            self._refuse(Refusal(self.server.refuse[1], self.server.refuse[0]))
+            return
+        try:
+            if self.server.access is not None:
+                self.server.access.check(key, self.command, path)
+            if path == "/":
+                self._send(200, {"title": "qdrant - vector search engine", "version": self.server.version})
+                return
+            with self.server.lock:
+                self.server.check(self.command, path, dict(parse_qsl(query)), body)
+                result = self.server.answer(self.command, path, body)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        except ValueError as error:
+            self._refuse(Refusal(str(error)))
         else:
-            try:
-                with self.server.lock:
-                    result = self.server.answer(self.command, path, body)
-            except ValueError as error:
-                status = 404 if "not found" in str(error) else 409 if "already exists" in str(error) else 400
-                self._send(status, {"status": {"error": str(error)}, "time": 0.0})
-            else:
-                self._send(200, {"result": result, "status": "ok", "time": 0.0})
+            self._send(200, {"result": result, "status": "ok", "time": 0.0})
 
     do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _serve
 
-    def _send(self, status: int, answer: dict[str, Any]) -> None:
-        content = json.dumps(answer, default=lambda model: model.model_dump(mode="json")).encode()
+    def _refuse(self, refusal: Refusal) -> None:
+        answer: Any = {"status": {"error": str(refusal)}, "time": 0.0} if refusal.is_json else str(refusal)
+        self._send(refusal.status, answer, refusal.retry_after)
+
+    def _send(self, status: int, answer: Any, retry_after: int | None = None) -> None:
+        is_json = not isinstance(answer, str)
+        text = json.dumps(answer, default=lambda model: model.model_dump(mode="json")) if is_json else answer
+        content = text.encode()
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        if is_json:
+            self.send_header("content-type", "application/json")
+        if retry_after is not None:
+            self.send_header("retry-after", str(retry_after))
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -35,7 +35,8 @@ from colpali_integrations.stores.qdrant.server import (
 )
 from tests.stores.filter_cases import filters, payloads
 from tests.stores.qdrant.grpc_stand_in import GrpcStandIn, grpc_stand_in
-from tests.stores.qdrant.stand_in import LIMIT, StandIn, stand_in
+from tests.stores.qdrant.refusals import LIMIT
+from tests.stores.qdrant.stand_in import StandIn, stand_in
 
 DIM = 8
 SCHEMA = {FULL: VectorSpec(dim=DIM), FIRST: VectorSpec(dim=DIM)}
