@@ -16,6 +16,8 @@ from qdrant_client.grpc.collections_service_pb2_grpc import CollectionsServicer,
 from qdrant_client.grpc.points_service_pb2_grpc import PointsServicer, add_PointsServicer_to_server
 from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantServicer_to_server
 
+from tests.stores.qdrant import refusals
+from tests.stores.qdrant.refusals import Cluster, Refusal
 from tests.stores.qdrant.stand_in import facet_hits
 
 
@@ -27,6 +29,7 @@ class GrpcStandIn:
         received: bytes of all points that were sent.
         indexes: fields with an index.
         refuse: if set, with what every request is refused.
+        cluster: the other nodes, which may be lost; None without.
     """
 
     def __init__(self) -> None:
@@ -35,13 +38,56 @@ class GrpcStandIn:
         self.received = 0
         self.indexes: set[str] = set()
         self.refuse: grpc.StatusCode | None = None
+        self.cluster: Cluster | None = None
+        self.confirmed: dict[str, int] = {}  # write_consistency_factor
+        self.port = 0
+
+    def start(self) -> None:
+        """Answer, at the port of before."""
         self.server = grpc.server(
             ThreadPoolExecutor(4), interceptors=[_Refusing(self)], options=[("grpc.max_receive_message_length", -1)]
         )
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
         add_CollectionsServicer_to_server(_Collections(self), self.server)  # type: ignore[no-untyped-call]
         add_PointsServicer_to_server(_Points(self), self.server)  # type: ignore[no-untyped-call]
         add_QdrantServicer_to_server(_Root(), self.server)  # type: ignore[no-untyped-call]
+        self.server.start()
+
+    def stop(self) -> None:
+        """Refuse connections; collections stay."""
+        self.server.stop(None).wait()
+
+    def check(self, method: str, request: Any) -> None:
+        """Refuse what a server refuses, in the words that it has over REST too."""
+        name = getattr(request, "collection_name", "")
+        exists = bool(name) and self.client.collection_exists(name)
+        if method == "Create":
+            if exists:
+                raise refusals.exists_already(name)
+            self.confirmed[name] = request.write_consistency_factor or 1
+        elif name and not exists and method not in ("CollectionExists", "Delete"):
+            raise refusals.missing(name)
+        if method == "Upsert":
+            refusals.check_grpc_points(request.points)
+            params = self.client.get_collection(name).config.params
+            dims = {one: vector.size for one, vector in params.vectors.items()} if params.vectors else {}
+            for point in map(GrpcToRest.convert_point_struct, request.points):
+                refusals.check_vectors(point.vector, dims, params.sparse_vectors or {})
+        if self.cluster is not None and method in _PATHS:
+            path = f"/collections/{name or request.query_points[0].collection_name}/{_PATHS[method]}"
+            self.cluster.check("POST", path, {}, confirmed=self.confirmed.get(name, 1))
+
+
+_PATHS = {"Upsert": "points", "UpdateBatch": "points/batch", "Delete": "points/delete", "Count": "points/count"}
+_PATHS |= {"QueryBatch": "points/query/batch", "Query": "points/query", "Scroll": "points/scroll", "Facet": "facet"}
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.ALREADY_EXISTS,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
+}
 
 
 class _Refusing(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
@@ -57,11 +103,15 @@ class _Refusing(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             if self.stand_in.refuse is not None:
                 context.abort(self.stand_in.refuse, "some words")
             try:
+                self.stand_in.check(details.method.rpartition("/")[2], request)
                 with self.stand_in.lock:
                     return handler.unary_unary(request, context)
+            except Refusal as refusal:
+                if refusal.retry_after is not None:
+                    context.set_trailing_metadata([("retry-after", str(refusal.retry_after))])
+                context.abort(_CODES[refusal.status], str(refusal))
             except ValueError as error:
-                missing = "not found" in str(error)
-                context.abort(grpc.StatusCode.NOT_FOUND if missing else grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
         return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
@@ -139,6 +189,10 @@ class _Points(PointsServicer):
         found = self.client.count(request.collection_name, _filter(request), exact=True)
         return messages.CountResponse(result=messages.CountResult(count=found.count))
 
+    def Query(self, request: Any, context: Any) -> Any:
+        [answer] = self.QueryBatch(messages.QueryBatchPoints(query_points=[request]), context).result
+        return messages.QueryResponse(result=answer.result)
+
     def Facet(self, request: Any, context: Any) -> Any:
         hits = facet_hits(self.client, request.collection_name, request.key, _filter(request), request.limit)
         made = [messages.FacetHit(value=messages.FacetValue(string_value=hit.value), count=hit.count) for hit in hits]
@@ -190,9 +244,9 @@ def _filter(request: Any) -> models.Filter | None:
 def grpc_stand_in() -> Iterator[GrpcStandIn]:
     """A running stand-in, stopped afterwards."""
     made = GrpcStandIn()
-    made.server.start()
+    made.start()
     try:
         yield made
     finally:
-        made.server.stop(None).wait()
+        made.stop()
         made.client.close()

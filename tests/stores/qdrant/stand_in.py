@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -38,8 +39,8 @@ class StandIn(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, version: str = "1.20.0") -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, version: str = "1.20.0", host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((host, port), _Handler)
         self.asked: list[tuple[str, str, int]] = []
         self.indexes: dict[str, Any] = {}
         self.keys: set[str | None] = set()
@@ -55,7 +56,23 @@ class StandIn(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.server_address[0]!s}:{self.server_address[1]}"
+
+    def start(self) -> None:
+        """Answer, at the address of before."""
+        if self.socket.fileno() == -1:  # it was stopped
+            self.socket = socket.socket(self.address_family, self.socket_type)
+            self.server_bind()
+            self.server_activate()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Refuse connections; collections stay."""
+        if self.socket.fileno() != -1:
+            self.shutdown()
+            self._thread.join()
+            self.server_close()
 
     def answer(self, method: str, path: str, body: bytes) -> Any:
         """What a server would say in `result`."""
@@ -271,12 +288,9 @@ class _Handler(BaseHTTPRequestHandler):
 def stand_in(version: str = "1.20.0") -> Iterator[StandIn]:
     """A running stand-in, stopped afterwards."""
     server = StandIn(version)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
+    server.start()
     try:
         yield server
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        server.stop()
         server.client.close()

@@ -1,0 +1,294 @@
+"""A server that goes away and comes back, pages that it refuses, and nodes that are lost: through whole stores."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from colpali_integrations import ColPali
+from colpali_integrations.errors import StoreError
+from colpali_integrations.stores import Entry, MultiVectorStore, index_documents
+from colpali_integrations.stores.ingest import Progress
+from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
+from colpali_integrations.stores.qdrant import retries
+from tests.stores.backends import MODEL, entry, page
+from tests.stores.qdrant.clocks import FakeClock
+from tests.stores.qdrant.grpc_stand_in import GrpcStandIn, grpc_stand_in
+from tests.stores.qdrant.refusals import Cluster
+from tests.stores.qdrant.stand_in import StandIn, stand_in
+
+COUNT = 500
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    with stand_in() as running:
+        yield running
+
+
+@pytest.fixture
+def grpc_server() -> Iterator[GrpcStandIn]:
+    with grpc_stand_in() as running:
+        yield running
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClock]:
+    made = FakeClock()
+    monkeypatch.setattr(retries, "CLOCK", made)
+    yield made
+
+
+def opened(server: StandIn | GrpcStandIn, **options: Any) -> MultiVectorStore:
+    if isinstance(server, GrpcStandIn):
+        options |= {"prefer_grpc": True, "grpc_port": server.port}
+        return MultiVectorStore.open(url=f"http://127.0.0.1:{server.port}", **{"model": MODEL, **options})
+    return MultiVectorStore.open(url=server.url, **{"model": MODEL, **options})
+
+
+def records(count: int, away: dict[int, Callable[[], object]]) -> Iterator[tuple[Entry, Any]]:
+    """Pages; before some of them something happens."""
+    for number in range(count):
+        away.get(number, lambda: None)()
+        yield entry(number), page(number, rows=2)
+
+
+class Away:
+    """Stops a server, which comes back after so many seconds of a clock."""
+
+    def __init__(self, server: StandIn, clock: FakeClock, seconds: float) -> None:
+        self.server, self.clock, self.seconds, self.times = server, clock, seconds, 0
+        self.back = 0.0
+        clock.then = self.look
+
+    def __call__(self) -> None:
+        self.times += 1
+        self.back = self.clock.time + self.seconds
+        self.server.stop()
+
+    def look(self, time: float) -> None:
+        if time >= self.back:
+            self.clock.then = self.look
+            if self.server.socket.fileno() == -1:
+                self.server.start()
+
+
+def test_a_run_goes_on_when_the_server_was_away_twice(server: StandIn, clock: FakeClock) -> None:
+    away = Away(server, clock, 30)
+    with opened(server) as store:
+        assert store.add(records(COUNT, {200: away, 350: away})) == COUNT
+        assert away.times == 2
+        assert clock.time >= 60
+        ids = [one.id for one in store.scroll()]
+        assert len(ids) == len(set(ids)) == len(store) == COUNT
+
+
+def test_an_outage_of_moments_without_a_fake_clock(server: StandIn, grpc_server: GrpcStandIn) -> None:
+    for one in (server, grpc_server):
+        timers = [threading.Timer(1.2, one.start)]
+
+        def stop(one: Any = one, timers: Any = timers) -> None:
+            one.stop()
+            timers[0].start()
+
+        with opened(one) as store:
+            assert store.add(records(300, {150: stop})) == 300
+            timers[0].join()
+            assert len({entry.id for entry in store.scroll()}) == 300
+
+
+def test_indexing_shows_its_waits_and_goes_on(
+    server: StandIn, clock: FakeClock, coltiny: ColPali, examples_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Progress] = []
+    away = Away(server, clock, 30)
+
+    def progress(state: Progress) -> None:
+        seen.append(state)
+        if state.done == 1 and not away.times:
+            away()
+
+    with opened(server, model=coltiny) as store, caplog.at_level(logging.WARNING):
+        report = index_documents(examples_folder / "report.pdf", model=coltiny, store=store, progress=progress)
+        assert (report.added, report.failures, len(store)) == (2, [], 2)
+    waits = [state.waiting for state in seen if state.waiting is not None]
+    assert waits
+    assert all(wait.startswith(f"{server.url}: ") and wait.endswith("trying again for 60 s") for wait in waits)
+    assert seen[-1].waiting is None
+    assert [state.done for state in seen if not state.waiting] == [0, 1, 2, 2]
+    told = [entry.message for entry in caplog.records if server.url in entry.message]
+    assert told == [waits[0], f"{server.url} answers again"]
+
+
+def test_a_run_that_gives_up_says_how_to_go_on(server: StandIn, clock: FakeClock) -> None:
+    with opened(server) as store:
+        with pytest.raises(StoreError) as caught:
+            store.add(records(COUNT, {200: server.stop}))
+        message = str(caught.value)
+        assert clock.time == pytest.approx(60)
+        server.start()
+        assert f"{len(store)} pages are stored; add the records again" in message
+        assert len(store) == 192  # three batches of 64
+        assert "cannot be reached" in message
+        assert "(tried again for 60 s)" in message
+
+
+def test_indexing_that_gives_up_continues_the_next_time(
+    server: StandIn, clock: FakeClock, coltiny: ColPali, examples_folder: Path
+) -> None:
+    with opened(server, model=coltiny, retry_seconds=(5, 20)) as store:
+        index_documents(examples_folder / "report.pdf", model=coltiny, store=store, pages=[1])
+        times: list[int] = []
+
+        def progress(state: Progress) -> None:
+            times.append(state.done)
+            server.stop()
+
+        with pytest.raises(StoreError, match=r"tried again for 20 s.*No page is stored by this run; run it again"):
+            index_documents(examples_folder / "report.pdf", model=coltiny, store=store, progress=progress)
+        assert clock.time == pytest.approx(20)
+        server.start()
+        report = index_documents(examples_folder / "report.pdf", model=coltiny, store=store)
+        assert (report.added, report.present) == (1, 1)
+
+
+def test_single_calls_give_up_after_five_seconds(server: StandIn, clock: FakeClock) -> None:
+    store = opened(server)
+    store.add(records(3, {}))
+    server.stop()
+    calls: list[Callable[[], object]] = [
+        lambda: len(store),
+        lambda: store.search(page(1), 1),
+        lambda: store.get(["page 1"]),
+        lambda: store.add(records(1, {})),
+        lambda: store.delete(["page 1"]),
+    ]
+    for call in calls:
+        before = clock.time
+        with pytest.raises(StoreError, match=r"cannot be reached.*\(tried again for 5 s\)"):
+            call()
+        assert 5 <= clock.time - before < 6
+    server.start()
+    assert len(store) == 3  # the same object works again
+    store.close()
+    server.stop()
+    before = clock.time
+    with pytest.raises(StoreError, match="address and port right"):
+        opened(server)
+    assert clock.time == before
+
+
+def test_nodes_that_are_lost_for_a_while(server: StandIn, grpc_server: GrpcStandIn, clock: FakeClock) -> None:
+    for one in (server, grpc_server):
+        one.cluster = Cluster()
+        with opened(one, collection_options={"write_consistency_factor": 2}) as store:
+            store.add(records(3, {}))
+            for lost in (1, 2):
+                one.cluster.lost = lost
+                back = clock.time + 4
+                clock.then = lambda time, one=one, back=back: time >= back and setattr(one.cluster, "lost", 0)
+                assert store.add(records(10, {})) == 10
+                assert clock.time >= back
+            one.cluster.lost = 2
+            clock.then = lambda _: None
+            with pytest.raises(StoreError, match="nodes of the cluster cannot be reached"):
+                store.search(page(1), 1)
+
+
+@pytest.mark.parametrize("framework", ["store", "langchain", "llama_index"])
+def test_the_next_url_answers(server: StandIn, framework: str, coltiny: ColPali) -> None:
+    with stand_in() as other:
+        other.client.close()
+        other.client, other.indexes = server.client, server.indexes  # another node of the same cluster
+        urls = [server.url, other.url]
+        found: Callable[[], list[str | None]]
+        if framework == "store":
+            store = MultiVectorStore.open(url=urls, model=MODEL)
+            store.add(records(1, {}))
+            found = lambda: [hit.id for hit in store.search(page(0), 1)]  # noqa: E731
+            expected = "page 0"
+        elif framework == "langchain":
+            from colpali_integrations.langchain import ColPaliVectorStore as LangChainStore
+
+            vectors = LangChainStore(url=urls, retry_seconds=1)
+            vectors.add_texts(["low tide"], ids=["tide"])
+            found = lambda: [one.id for one in vectors.similarity_search("tide", k=1)]  # noqa: E731
+            expected = "tide"
+        else:
+            from llama_index.core.schema import TextNode
+            from llama_index.core.vector_stores.types import VectorStoreQuery
+
+            from colpali_integrations.llama_index import ColPaliVectorStore as LlamaStore
+
+            nodes = LlamaStore(url=urls, client_options={"retry_seconds": [1, 2]})
+            nodes.add([TextNode(id_="tide", text="low tide")])
+            found = lambda: [*(nodes.query(VectorStoreQuery(query_str="tide", similarity_top_k=1)).ids or ())]  # noqa: E731
+            expected = "tide"
+        assert found() == [expected]
+        before = len(other.asked)
+        server.stop()
+        assert found() == [expected]
+        assert len(other.asked) > before
+        server.start()
+        other.stop()
+        assert found() == [expected]
+        server.stop()
+        with pytest.raises(StoreError, match=f"at {server.url}, {other.url}: the server cannot be reached"):
+            found()
+        server.start()
+
+
+WIDE = np.ones((MAX_SERVER_NUMBERS // 8 + 1, 8), np.float16)
+
+
+def test_a_page_that_is_too_large_costs_no_other(server: StandIn, grpc_server: GrpcStandIn) -> None:
+    for one in (server, grpc_server):
+        with opened(one, first_stage="exact") as store:
+            three = [(entry(1), page(1)), (entry(2), WIDE[:60_000]), (entry(3), page(3))]
+            assert store.add(three) == 3
+            large = MultiVectorStore.open(client=store._engine._client, model=MODEL)  # type: ignore[attr-defined]
+            large._points._max_numbers = 1000
+            with pytest.raises(StoreError) as caught:
+                large.add([(entry(11), page(1)), (entry(12), WIDE[:200]), (entry(13), page(3))])
+            message = str(caught.value)
+            assert message.startswith("2.pdf, page 12" if "2.pdf" in message[:5] else "0.pdf, page 12")
+            assert "200 vectors of 8 numbers are too many" in message
+            for remedy in ("pool_factor=", "dim=", "max_num_visual_tokens=", "dpi=", "path="):
+                assert remedy in message
+            assert message.endswith("2 other entries are stored")
+            assert sorted(one.page or 0 for one in store.scroll()) == [1, 2, 3, 11, 13]
+
+
+def test_pages_that_the_server_refuses_are_named(server: StandIn, grpc_server: GrpcStandIn) -> None:
+    """Those of a whole batch: the server does not say which."""
+    for one in (server, grpc_server):
+        with opened(one, first_stage="exact") as store:
+            store._points._max_numbers = None  # as if the server took less than it says
+            store._points.point = refusing(store._points.point)  # type: ignore[method-assign]
+            told: list[tuple[Entry, StoreError]] = []
+            assert store.add(records(20, {}), on_error=lambda *both, told=told: told.append(both)) == 17
+            assert len(store) == 17
+            names = [f"{refused.id}: {error}" for refused, error in told]
+            assert [name.partition(":")[0] for name in names] == ["page 3", "page 11", "page 12"]
+            assert all("the server refused: Wrong input: Vector dimension error" in name for name in names)
+            assert names[0].startswith("page 3: 0.pdf, page 3: the Qdrant collection 'pages' at http")
+            with pytest.raises(StoreError, match=r"^0\.pdf, page 3: .*2 more entries were refused: .*17 other entries"):
+                store.add(records(20, {}))
+
+
+def refusing(point: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes points of which some have vectors of another length than the collection."""
+
+    def made(one: Entry, vectors: Any) -> Any:
+        result = point(one, vectors)
+        if one.page in (3, 11, 12):
+            result.vectors["full"] = np.ones((2, 9), np.float16)
+        return result
+
+    return made
