@@ -179,7 +179,7 @@ def test_the_manifest_of_a_server_is_read_again_after_it_was_written(protocol: s
         return {**manifest, "by": "a"}
 
     with stand_in() as server, grpc_stand_in() as grpc_server:
-        grpc = {"grpc_port": grpc_server.port, "prefer_grpc": True} if protocol == "grpc" else {}
+        grpc: dict[str, Any] = {"grpc_port": grpc_server.port, "prefer_grpc": True} if protocol == "grpc" else {}
         schema: dict[str, Any] = {"schema": {FULL: VectorSpec(dim=DIM)}, "manifest": {"format": 4, "language": None}}
         engine = QdrantServerEngine(connect(server.url, **grpc), "mine", **schema, owns_client=True)
         calls: list[Mapping[str, Any]] = []

@@ -69,7 +69,7 @@ class GrpcStandIn:
             raise refusals.missing(name)
         if method == "Upsert":
             refusals.check_grpc_points(request.points)
-            params = self.client.get_collection(name).config.params
+            params: Any = self.client.get_collection(name).config.params
             dims = {one: vector.size for one, vector in params.vectors.items()} if params.vectors else {}
             for point in map(GrpcToRest.convert_point_struct, request.points):
                 refusals.check_vectors(point.vector, dims, params.sparse_vectors or {})

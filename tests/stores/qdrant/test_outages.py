@@ -192,13 +192,23 @@ def test_nodes_that_are_lost_for_a_while(server: StandIn, grpc_server: GrpcStand
             for lost in (1, 2):
                 one.cluster.lost = lost
                 back = clock.time + 4
-                clock.then = lambda time, one=one, back=back: time >= back and setattr(one.cluster, "lost", 0)
+                clock.then = finding(one.cluster, back)
                 assert store.add(records(10, {})) == 10
                 assert clock.time >= back
             one.cluster.lost = 2
             clock.then = lambda _: None
             with pytest.raises(StoreError, match="nodes of the cluster cannot be reached"):
                 store.search(page(1), 1)
+
+
+def finding(cluster: Cluster, back: float) -> Callable[[float], None]:
+    """Ends the loss of nodes at a time."""
+
+    def then(time: float) -> None:
+        if time >= back:
+            cluster.lost = 0
+
+    return then
 
 
 @pytest.mark.parametrize("framework", ["store", "langchain", "llama_index"])
@@ -250,7 +260,7 @@ WIDE = np.ones((MAX_SERVER_NUMBERS // 8 + 1, 8), np.float16)
 def test_a_page_that_is_too_large_costs_no_other(server: StandIn, grpc_server: GrpcStandIn) -> None:
     for one in (server, grpc_server):
         with opened(one, first_stage="exact") as store:
-            three = [(entry(1), page(1)), (entry(2), WIDE[:60_000]), (entry(3), page(3))]
+            three: list[tuple[Entry, Any]] = [(entry(1), page(1)), (entry(2), WIDE[:60_000]), (entry(3), page(3))]
             assert store.add(three) == 3
             large = MultiVectorStore.open(client=store._engine._client, model=MODEL)  # type: ignore[attr-defined]
             large._points._max_numbers = 1000

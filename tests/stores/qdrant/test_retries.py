@@ -117,7 +117,7 @@ def test_a_connection_refused_before_any_answer_is_an_error_at_once(clock: FakeC
         with pytest.raises(ResponseHandlingException):
             asked(client, known=False)()
         assert (client.calls, clock.waits) == (1, [])
-    for error in (RESET, answer(503)):  # somebody is there
+    for error in (RESET, answer(503)):  # a server is there
         assert asked(Scripted(error), known=False)() == ("pages", True)
     refusal = Scripted(answer(404), REFUSED)  # which is an answer
     ask = asked(refusal, known=False)
