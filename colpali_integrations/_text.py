@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-__all__ = ["number", "parse_json", "printable"]
+__all__ = ["encodable", "number", "parse_json", "printable"]
 
 # Control characters, which terminals obey (C0, DEL, C1); separators that begin a new line; bidirectional overrides and
 # isolates, which show a text in another order; surrogates, which no encoding can write.
@@ -28,6 +28,15 @@ def printable(text: str, *, lines: bool = False) -> str:
         'two\nlines'
     """
     return _UNSAFE.sub(lambda found: found[0] if lines and found[0] in "\n\t" else _escaped(found[0]), text)
+
+
+def encodable(text: str) -> str:
+    r"""Replace lone surrogates, which `print` cannot write, by Python's escapes.
+
+    >>> encodable("a\ud800b")
+    'a\\ud800b'
+    """
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
 
 
 def number(count: int, noun: str, plural: str | None = None) -> str:

@@ -21,7 +21,7 @@ An error about one item of a stream has the item's position (0-based) as `index`
 
 from __future__ import annotations
 
-from colpali_integrations._text import printable
+from colpali_integrations._text import encodable, printable
 
 __all__ = [
     "ColPaliError",
@@ -69,7 +69,7 @@ class ColPaliError(Exception):
     command: str | None = None
 
     def __init__(self, message: str = "", *, command: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(encodable(message))
         if command is not None:
             self.command = command  # among the attributes, which pickle keeps
 

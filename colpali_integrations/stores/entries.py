@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ from colpali_integrations.errors import StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.pages.metadata import storage_fault
-from colpali_integrations.stores.limits import MAX_ID_LENGTH, check_depth, check_size
+from colpali_integrations.stores.limits import MAX_ID_LENGTH, check_depth, check_size, is_deep
 
 __all__ = ["Entry", "Hit", "field_of", "id_of"]
 
 
 _PACKED = "_packed_grid"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,14 +117,24 @@ class Entry:
             copy: dict[str, Any] = json.loads(json.dumps(payload, allow_nan=False))
             size = len(json.dumps(payload, ensure_ascii=False).encode())
         except (TypeError, ValueError) as error:
-            fault = storage_fault(self.metadata) or error
-            raise StoreError(f"{self.name}: metadata cannot be written as JSON: {fault}") from error
+            raise StoreError(f"{self.name}: {self._fault(payload) or error}") from error
         check_size(self.name, payload, size)
         copy = {key: value for key, value in copy.items() if value or key == "id"}
-        if inexact := {key: value for key, value in copy.items() if _is_inexact(value)}:
-            copy[_EXACT] = json.dumps(inexact)
-            copy.update((key, _within_64_bits(value)) for key, value in inexact.items())
+        exact = {key: value for key, value in copy.items() if _is_inexact(value)}
+        copy.update((key, _within_64_bits(value)) for key, value in exact.items())
+        if is_deep(copy.get("extra", {})):
+            exact["extra"] = copy.pop("extra")
+        if exact:
+            copy[_EXACT] = json.dumps(exact)
         return copy
+
+    def _fault(self, payload: Mapping[str, Any]) -> str | None:
+        """What is wrong with fields that JSON in UTF-8 cannot hold."""
+        for key in ("id", "text", "document_id", "content_hash"):
+            if isinstance(value := payload[key], str) and (lone := _LONE_SURROGATE.search(value)):
+                return f"its {key} must be valid Unicode, and has a lone surrogate, {lone[0]!a}"
+        fault = storage_fault(self.metadata)
+        return None if fault is None else f"metadata cannot be written as JSON: {fault}"
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Entry:
@@ -232,7 +244,8 @@ class Hit:
 
 # Qdrant's fast JSON reader is right for floats of up to 15 digits and moderate size, and off by the last bit for a
 # tenth of the others; it loses integers beyond 64 bits. The nearest value is good enough for filters, but not for
-# documents, which must be returned unchanged: payloads with such numbers also contain the exact JSON text.
+# documents, which must be returned unchanged: payloads with such numbers also contain the exact JSON text. So do those
+# with an adapter's data of too many levels for a server, which stand in the text alone.
 _EXACT = "exact"
 
 

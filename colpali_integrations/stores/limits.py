@@ -11,15 +11,15 @@ from colpali_integrations.stores.refused import RefusedError
 
 __all__ = [
     *("MAX_BYTES", "MAX_DEPTH", "MAX_DIM", "MAX_ID_LENGTH", "MAX_SERVER_NUMBERS", "MAX_VECTORS"),
-    *("check_depth", "check_numbers", "check_size"),
+    *("check_depth", "check_numbers", "check_size", "is_deep"),
 ]
 
 MAX_ID_LENGTH = 4096
 """Characters of an entry's id."""
-MAX_DEPTH = 64
-"""Levels of dicts and lists in an entry's metadata."""
-MAX_BYTES = 64 << 20
-"""Bytes of an entry's text, metadata and data of its adapter, as JSON."""
+MAX_DEPTH = 30
+"""Levels of dicts and lists in an entry's metadata. (A Qdrant server takes 32 over gRPC.)"""
+MAX_BYTES = 16 << 20
+"""Bytes of an entry's text, metadata and data of its adapter, as JSON. (A Qdrant server takes requests of 32 MiB.)"""
 MAX_VECTORS = 65_536
 """Vectors per page."""
 MAX_DIM = 65_536
@@ -42,12 +42,26 @@ def check_depth(name: str, values: Mapping[str, Any], *, wrapped: bool = False) 
     Raises:
         StoreError: they have more than `MAX_DEPTH` levels.
     """
+    if _is_deeper(values, MAX_DEPTH + wrapped * _WRAPPING):
+        raise StoreError(f"{name}: metadata may have {MAX_DEPTH} levels of dicts and lists, and these have more")
+
+
+def is_deep(values: Mapping[str, Any]) -> bool:
+    """Whether values have more levels than a Qdrant server takes, as an adapter's data may; `to_payload` writes text.
+
+    >>> is_deep({"metadata": {"year": 2024}})
+    False
+    """
+    return _is_deeper(values, MAX_DEPTH)
+
+
+def _is_deeper(values: Mapping[str, Any], levels: int) -> bool:
     level: list[Any] = [values]
-    for _ in range(MAX_DEPTH + wrapped * _WRAPPING):
+    for _ in range(levels):
         level = [one for value in level for one in _inside(value)]
         if not level:
-            return
-    raise StoreError(f"{name}: metadata may have {MAX_DEPTH} levels of dicts and lists, and these have more")
+            return False
+    return True
 
 
 def _inside(value: Any) -> list[Any]:

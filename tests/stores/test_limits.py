@@ -32,13 +32,13 @@ def loop() -> dict[str, Any]:
 
 VECTORS = page(1)
 BEYOND: list[tuple[str, Callable[[], tuple[Entry, Any]]]] = [
-    ("may have 64 levels", lambda: (Entry(id="x", metadata=nested(MAX_DEPTH + 1)), VECTORS)),
-    ("may have 64 levels", lambda: (Entry(id="x", metadata=nested(5000)), VECTORS)),
-    ("may have 64 levels", lambda: (Entry(id="x", metadata=loop()), VECTORS)),
-    ("may have 64 levels", lambda: (Entry(id="x", extra=nested(MAX_DEPTH + 9)), VECTORS)),
+    ("may have 30 levels", lambda: (Entry(id="x", metadata=nested(MAX_DEPTH + 1)), VECTORS)),
+    ("may have 30 levels", lambda: (Entry(id="x", metadata=nested(5000)), VECTORS)),
+    ("may have 30 levels", lambda: (Entry(id="x", metadata=loop()), VECTORS)),
+    ("may have 30 levels", lambda: (Entry(id="x", extra=nested(MAX_DEPTH + 9)), VECTORS)),
     ("id may have 4096 characters", lambda: (Entry(id="x" * (MAX_ID_LENGTH + 1)), VECTORS)),
-    ("may take 64 MB.*'text'", lambda: (Entry(id="x", text="x" * MAX_BYTES), VECTORS)),
-    ("may take 64 MB.*'metadata'", lambda: (Entry(id="x", metadata={"a": "é" * (MAX_BYTES // 2)}), VECTORS)),
+    ("may take 16 MB.*'text'", lambda: (Entry(id="x", text="x" * MAX_BYTES), VECTORS)),
+    ("may take 16 MB.*'metadata'", lambda: (Entry(id="x", metadata={"a": "é" * (MAX_BYTES // 2)}), VECTORS)),
     ("may have 65536 vectors", lambda: (Entry(id="x"), np.ones((MAX_VECTORS + 1, DIM), np.float32))),
 ]
 
@@ -81,7 +81,7 @@ def test_langchain_refuses_metadata_beyond_a_limit(tmp_path: Path) -> None:
     with ColPaliVectorStore(path=tmp_path) as store:
         store.add_texts(["low tide"], [nested(MAX_DEPTH)], ids=["within"])
         for metadata, ids in ((DEEP, ["x"]), (nested(5000), ["x"]), ({}, ["x" * (MAX_ID_LENGTH + 1)])):
-            with pytest.raises(ColPaliError, match=r"64 levels|4096 characters"):
+            with pytest.raises(ColPaliError, match=r"30 levels|4096 characters"):
                 store.add_texts(["high tide"], [metadata], ids=ids)
     with ColPaliVectorStore(path=tmp_path, read_only=True) as store:
         assert [one.id for one in store.similarity_search("tide", k=5)] == ["within"]
@@ -98,7 +98,7 @@ def test_llama_index_refuses_metadata_beyond_a_limit(tmp_path: Path) -> None:
     store = ColPaliVectorStore(path=tmp_path)
     store.add([TextNode(id_="within", text="low tide", metadata=nested(MAX_DEPTH))])
     for metadata, id_ in ((DEEP, "x"), (nested(5000), "x"), ({}, "x" * (MAX_ID_LENGTH + 1))):
-        with pytest.raises(ColPaliError, match=r"64 levels|4096 characters"):
+        with pytest.raises(ColPaliError, match=r"30 levels|4096 characters"):
             store.add([TextNode(id_=id_, text="high tide", metadata=metadata)])
     store.close()
     reader = ColPaliVectorStore(path=tmp_path, read_only=True)

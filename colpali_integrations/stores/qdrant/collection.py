@@ -8,7 +8,7 @@ from typing import Any
 from colpali_integrations.errors import ConfigurationError, MissingExtraError, StoreError
 from colpali_integrations.stores.engine import FULL, WORDS, VectorSpec
 from colpali_integrations.stores.qdrant.errors import reaching
-from colpali_integrations.stores.qdrant.place import is_local, place_of, shown_place
+from colpali_integrations.stores.qdrant.place import check_name, is_local, place_of, shown_place
 from colpali_integrations.stores.qdrant.retries import Patience, RetrySeconds, retrying
 
 try:
@@ -117,7 +117,9 @@ def read_manifest(client: QdrantClient, collection: str) -> dict[str, Any] | Non
 
     Raises:
         StoreError: the server cannot be reached, or the collection was not created by this package.
+        ConfigurationError: no collection can have the name.
     """
+    check_name(collection)
     where = describe(client, collection)
     with reaching(where):
         if not client.collection_exists(collection):
@@ -194,6 +196,7 @@ def _create(
     options: Mapping[str, Any],
     where: str,
 ) -> dict[str, Any]:
+    check_name(collection, new=True)
     _require_datatypes(client, schema, where)
     with reaching(where):
         try:

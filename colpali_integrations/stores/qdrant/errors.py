@@ -146,6 +146,8 @@ def explained(error: BaseException) -> str:
 def _explained_status(status: int, message: str) -> str:
     if _is_timeout(message):
         status = 408
+    elif status == 400 and "larger than allowed" in message:
+        status = 413
     elif status in (0, 500) and _UNAVAILABLE in message:
         return f"nodes of the cluster cannot be reached ({message})"
     advice = ""
@@ -159,6 +161,7 @@ def _is_timeout(message: str) -> bool:
     return "timeout expired" in message.lower()
 
 
+_LONGEST = 200  # characters of a message that is no JSON
 # In the message of a node that cannot reach the others, under 500.
 _UNAVAILABLE = "currently unavailable"
 _NO_CONNECTION = ("failed to connect", "DNS resolution failed", "name resolution")
@@ -187,4 +190,6 @@ def _server_message(error: UnexpectedResponse) -> str:
     try:
         return str(error.structured()["status"]["error"])
     except (ValueError, LookupError, TypeError):
-        return f"{error.status_code} {error.reason_phrase}"
+        text = error.content.decode("utf-8", "replace").strip()
+        # Not the page of a proxy before the server.
+        return text if 0 < len(text) <= _LONGEST and "<" not in text else f"{error.status_code} {error.reason_phrase}"

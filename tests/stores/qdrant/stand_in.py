@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from pydantic import TypeAdapter
 from qdrant_client import QdrantClient, models
@@ -82,7 +82,7 @@ class StandIn(ThreadingHTTPServer):
             return self._alias(body)
         found = re.fullmatch(r"/collections/([^/]+)(/.*)?", path)
         assert found is not None, path
-        name, rest = self.aliases.get(found[1], found[1]), (found[2] or "").strip("/")
+        name, rest = unquote(self.aliases.get(found[1], found[1])), (found[2] or "").strip("/")
         if (rest or method in ("GET", "PATCH")) and rest != "exists" and not self.client.collection_exists(name):
             raise refusals.missing(name)
         return getattr(self, f"_{method.lower()}_{rest.replace('/', '_') or 'collection'}")(name, body)
