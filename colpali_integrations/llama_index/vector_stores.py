@@ -57,6 +57,7 @@ from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Fi
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.opening import settings_at, with_secrets, without_secrets
+from colpali_integrations.stores.runs import GaveUpError
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import Datatype, FirstStage
 
@@ -226,7 +227,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         if self.embed_model is None:
             try:
                 return MultiVectorStore.open(self.path, **options)  # an existing store records its model
-            except FingerprintError:
+            except (FingerprintError, GaveUpError):
                 raise
             except StoreError:
                 self.embed_model = ColPaliEmbedding()

@@ -7,7 +7,7 @@ from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, MissingExtraError, StoreError
 from colpali_integrations.stores.engine import FULL, WORDS, VectorSpec
-from colpali_integrations.stores.qdrant.errors import reaching
+from colpali_integrations.stores.qdrant.errors import TriedError, reaching
 from colpali_integrations.stores.qdrant.place import check_name, is_local, place_of, shown_place
 from colpali_integrations.stores.qdrant.retries import Patience, RetrySeconds, retrying
 
@@ -207,6 +207,8 @@ def _create(
                 metadata={_MANIFEST: dict(manifest)},
                 **options,
             )
+        except TriedError:
+            raise
         except Exception:
             # Another process may have created it since the check; then its manifest counts.
             if (stored := read_manifest(client, collection)) is None:

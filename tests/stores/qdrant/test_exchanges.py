@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from qdrant_client import QdrantClient, models
 
-from tests.stores.qdrant.refusals import Access, Cluster
+from tests.stores.qdrant.grpc_stand_in import GrpcStandIn, grpc_stand_in
+from tests.stores.qdrant.refusals import MOST_NUMBERS, Access, Cluster
 from tests.stores.qdrant.stand_in import StandIn, stand_in
 
 LINES = [json.loads(line) for line in Path(__file__).with_name("exchanges.jsonl").read_text("utf-8").splitlines()[1:]]
@@ -108,3 +111,61 @@ def test_rest(servers: dict[str, tuple[StandIn, httpx.Client]], line: dict[str, 
         assert len(error) == int(shortened[2])
     else:
         assert error == (None if expected is None else without_columns(expected))
+
+
+ROW = [0.1] * 8
+
+
+def points(count: int, rows: int = 2) -> list[models.PointStruct]:
+    return [models.PointStruct(id=number, vector={"full": [ROW] * rows}, payload={}) for number in range(count)]
+
+
+CALLS: dict[str, Callable[[QdrantClient], object]] = {
+    "get: missing": lambda client: (client.delete_collection("c"), client.get_collection("c")),
+    "create again": lambda client: create(client),
+    "upsert: one multivector of 1,048,576 numbers": lambda client: client.upsert("c", points(1, MOST_NUMBERS // 8)),
+    "facet": lambda client: client.facet("c", "group"),
+    "cluster, a node killed: upsert, write consistency 2": lambda client: client.upsert("c", points(60)),
+    "cluster, two of three killed: query": lambda client: client.query_points("c", [ROW, ROW], using="full", limit=1),
+}
+"""Requests over gRPC, of the REST lines of the same names."""
+
+
+def create(client: QdrantClient) -> None:
+    full = models.VectorParams(
+        size=8,
+        distance=models.Distance.DOT,
+        multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+    )
+    client.create_collection("c", {"full": full}, write_consistency_factor=2)
+
+
+@pytest.fixture
+def grpc_server() -> Iterator[GrpcStandIn]:
+    with grpc_stand_in() as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "line",
+    [line for line in LINES if line["transport"] == "gRPC" and not line["case"].startswith(STRICT)],
+    ids=numbered,
+)
+def test_grpc(grpc_server: GrpcStandIn, line: dict[str, Any]) -> None:
+    url = f"http://127.0.0.1:{grpc_server.port}"
+    client = QdrantClient(url, prefer_grpc=True, grpc_port=grpc_server.port, check_compatibility=False)
+    create(client)
+    client.create_payload_index("c", "group", models.PayloadSchemaType.KEYWORD)
+    case = line["case"]
+    grpc_server.cluster = Cluster()
+    grpc_server.cluster.lost = 2 if "two of three killed" in case else "a node killed" in case
+    if line["code"] == "OK":
+        CALLS[case](client)
+    else:
+        with pytest.raises(grpc.RpcError) as caught:
+            CALLS[case](client)
+        assert isinstance(caught.value, grpc.Call)
+        assert caught.value.code().name == line["code"]
+        # A long text of the recording ends in the middle.
+        assert str(caught.value.details()).startswith(line["details"])
+    client.close()
