@@ -36,7 +36,7 @@ def encodable(text: str) -> str:
     >>> encodable("a\ud800b")
     'a\\ud800b'
     """
-    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def number(count: int, noun: str, plural: str | None = None) -> str:

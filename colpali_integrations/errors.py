@@ -69,7 +69,7 @@ class ColPaliError(Exception):
     command: str | None = None
 
     def __init__(self, message: str = "", *, command: str | None = None) -> None:
-        super().__init__(encodable(message))
+        super().__init__(encodable(str(message)))
         if command is not None:
             self.command = command  # among the attributes, which pickle keeps
 

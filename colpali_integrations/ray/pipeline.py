@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,8 @@ from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["QdrantServer", "embed_pages"]
 
+# Ray Data appends advice about its own options to the messages of errors.
+_RAYS_ADVICE = re.compile(r"\nFailed to .{1,100} after \d+/\d+ attempts \(.*", re.DOTALL)
 # Pages per call of an encoder: several batches on a GPU; few on a CPU, so that no worker waits for another.
 _BATCH_CPU, _BATCH_GPU = 4, 16
 _CONTINUES = "{stored} by this run, and perhaps a few more; run it again, and it goes on with the others"
@@ -287,6 +290,7 @@ def _cause(error: BaseException | None) -> ColPaliError | None:
         for inner in (getattr(error, "cause", None), error):
             if isinstance(inner, ColPaliError):
                 inner.__cause__ = inner.__context__ = None
+                inner.args = tuple(_RAYS_ADVICE.sub("", one) if isinstance(one, str) else one for one in inner.args)
                 return inner
         error = error.__cause__
     return None

@@ -38,9 +38,9 @@ from colpali_integrations.pages import load_image
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.ray import PageEncoder, QdrantServer, draw_pages, embed_pages, parquet_pages
 from colpali_integrations.ray.cluster import plan_workers
-from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder, QdrantWriter, _entry
+from colpali_integrations.ray.outputs import MANIFEST, ParquetFolder, QdrantWriter, _entry, _with_errors
 from colpali_integrations.ray.pages import _draw, _hashes, _present, _tags
-from colpali_integrations.ray.pipeline import _for_workers, _report
+from colpali_integrations.ray.pipeline import _cause, _for_workers, _report
 from colpali_integrations.stores import MultiVectorStore, StoredModel
 from colpali_integrations.stores.items import page_entry
 from colpali_integrations.stores.qdrant import server
@@ -456,3 +456,20 @@ def test_metadata_that_json_cannot_hold_name_the_column() -> None:
     with pytest.raises(InputError, match=r"JSON cannot hold 'read_on', .*; pass value.isoformat\(\)"):
         _tags(values, list(values))
     assert _tags(values, ["tenant", "number"]) == {"tenant": "north", "number": 7}
+
+
+def test_refused_pages_are_errors_of_their_rows() -> None:
+    batch = pa.table({"id": ["a", "b", None], "error": pa.array([None, None, "torn"], pa.string())})
+    changed = _with_errors(batch, {"b": "too many numbers"})
+    assert changed.schema == batch.schema
+    assert changed.to_pylist() == [
+        {"id": "a", "error": None},
+        {"id": "b", "error": "too many numbers"},
+        {"id": None, "error": "torn"},
+    ]
+
+
+def test_advice_of_ray_is_no_part_of_a_message() -> None:
+    advice = "\nFailed to apply UDF transform after 1/1 attempts (total backoff 0.0s).\nTo change retry attempts, ..."
+    error = _cause(StoreError(f"the server cannot be reached{advice}"))
+    assert str(error) == "the server cannot be reached"
