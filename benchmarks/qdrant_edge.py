@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,11 @@ class EdgeEngine:
     Raises:
         StoreError: another process has the folder open, or it cannot be read or written.
     """
+
+    max_numbers: int | None = None
+    has_own_codes = False
+    refuses_exact: str | None = None
+    indexes: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, folder: Path, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:
         self._folder = folder

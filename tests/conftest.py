@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,17 @@ from colpali_integrations.stores import index_documents
 
 PAPER = Path(__file__).parents[1] / "demo" / "pdfs" / "hcl-colors.pdf"
 FIXTURES = Path(__file__).parent / "parity" / "fixtures"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With QDRANT_PROFILE=cloud, run the tests of servers on a stand-in in the strict mode of Qdrant Cloud."""
+    if profile := os.environ.get("QDRANT_PROFILE"):
+        from tests.stores.qdrant.profiles import PROFILES
+        from tests.stores.qdrant.stand_in import stand_in
+
+        running = ExitStack()
+        os.environ["QDRANT_URL"] = running.enter_context(stand_in(profile=PROFILES[profile])).url
+        config.add_cleanup(running.close)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -154,6 +154,16 @@ class Engine(Protocol):
         ...
 
     @property
+    def refuses_exact(self) -> str | None:
+        """The message about an exact search where the engine refuses these, as some servers do; else None."""
+        ...
+
+    @property
+    def indexes(self) -> Mapping[str, str]:
+        """The kinds of the indexes by metadata field, of a collection on a Qdrant server; none elsewhere."""
+        ...
+
+    @property
     def manifest(self) -> Mapping[str, Any]:
         """The mapping that was stored when the collection was created, or by `change_manifest`, JSON-safe."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class MemoryEngine:
     where = "the store in memory"
     max_numbers: int | None = None
     has_own_codes = False
+    refuses_exact: str | None = None
+    indexes: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:
         if quantized := [spec.quantization for spec in schema.values() if spec.quantization]:

@@ -223,6 +223,10 @@ class Searcher:
                 f"{self._engine.where} was made with first_stage='exact': it has no first stage to search in. Search "
                 "with mode='exact', or index anew with first_stage='ward'"
             )
+        if (refusal := self._engine.refuses_exact) is not None:
+            if mode == "exact" or not has_stage:
+                raise ConfigurationError(refusal)
+            return True
         return has_stage and (mode == "two_stage" or (mode == "auto" and self._engine.holds_more_than(_EXACT_UP_TO)))
 
     def _search(

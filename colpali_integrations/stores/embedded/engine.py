@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import wraps
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -111,6 +112,8 @@ class FolderEngine:
 
     max_numbers: int | None = None
     has_own_codes = False
+    refuses_exact: str | None = None
+    indexes: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from colpali_integrations.errors import ConfigurationError, MissingExtraError, StoreError
-from colpali_integrations.stores.engine import FULL, WORDS, VectorSpec
+from colpali_integrations.stores.engine import FIRST, FULL, WORDS, VectorSpec
 from colpali_integrations.stores.qdrant.errors import TriedError, reaching
 from colpali_integrations.stores.qdrant.place import check_name, is_local, place_of, shown_place
 from colpali_integrations.stores.qdrant.retries import Patience, RetrySeconds, retrying
@@ -17,11 +17,10 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
 
 __all__ = [
-    "INDEXED_NUMBERS",
-    "INDEXED_TEXTS",
     "QdrantClient",
     "connect",
     "describe",
+    "graph_for_first",
     "is_local",
     "models",
     "open_collection",
@@ -33,16 +32,7 @@ __all__ = [
 _MANIFEST = "colpali_integrations"
 _TIMEOUT = 60
 _RECONNECTING = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
-# Fields that are filtered by most often. Float, not integer: the integer index misses 3.0.
-_INDEXES = {
-    "document_id": models.PayloadSchemaType.KEYWORD,
-    "content_hash": models.PayloadSchemaType.KEYWORD,
-    "metadata.source": models.PayloadSchemaType.KEYWORD,
-    "metadata.page": models.PayloadSchemaType.FLOAT,
-}
-# By their keys in filters.
-INDEXED_TEXTS = {"document_id": "document_id", "content_hash": "content_hash", 'metadata."source"': "metadata.source"}
-INDEXED_NUMBERS = frozenset({'metadata."page"'})
+_LINKS = 16  # per point of a graph: Qdrant's own default
 _QUANTIZATION: dict[str, models.QuantizationConfig] = {
     "int8": models.ScalarQuantization(
         scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
@@ -147,8 +137,8 @@ def open_collection(
     schema: Mapping[str, VectorSpec],
     manifest: Mapping[str, Any],
     options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Create the collection if there is none, and return its manifest.
+) -> tuple[dict[str, Any], models.CollectionInfo]:
+    """Create the collection if there is none, and return its manifest and its info.
 
     Args:
         client: of the server.
@@ -176,16 +166,12 @@ def open_collection(
         stored = _create(client, collection, schema, manifest, options, where)
     with reaching(where):
         info = client.get_collection(collection)
-        if not is_local(client):  # the local mode has no indexes, and warns about them
-            for field, kind in _INDEXES.items():
-                if field not in info.payload_schema:
-                    client.create_payload_index(collection, field, field_schema=kind, wait=True)
     vectors = info.config.params.vectors
     sizes = {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
     expected = {name: spec.dim for name, spec in schema.items()}
     if sizes != expected:
         raise StoreError(f"{where} has vectors of the lengths {sizes}, expected {expected}: choose another collection")
-    return stored
+    return stored, info
 
 
 def _create(
@@ -221,6 +207,24 @@ def _create(
                 f"{where}: the server (version {version}) does not store metadata of collections; 1.16 and later do"
             )
     return dict(manifest)
+
+
+def graph_for_first(client: QdrantClient, collection: str, info: models.CollectionInfo) -> None:
+    """Let the server build a graph over the first stage's vectors, if they have none.
+
+    A collection whose strict mode forbids exact searches answers no other search.
+
+    Args:
+        client: of the server.
+        collection: its name.
+        info: of the collection.
+    """
+    vectors = info.config.params.vectors
+    first = vectors.get(FIRST) if isinstance(vectors, dict) else None
+    if first is None or first.hnsw_config is None or first.hnsw_config.m != 0:
+        return
+    graph = models.VectorParamsDiff(hnsw_config=models.HnswConfigDiff(m=_LINKS))
+    client.update_collection(collection, vectors_config={FIRST: graph})
 
 
 def _require_datatypes(client: QdrantClient, schema: Mapping[str, VectorSpec], where: str) -> None:

@@ -19,7 +19,8 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
 
-__all__ = ["Outage", "TriedError", "UnexpectedResponse", "explained", "grpc", "is_refusal", "outage_of", "reaching"]
+__all__ = ["Outage", "TriedError", "UnexpectedResponse", "explained", "grpc"]
+__all__ += ["is_denied", "is_refusal", "outage_of", "reaching"]
 
 _TIMEOUT = "the server took too long; allow more time by timeout= (seconds)"
 _UNREACHABLE = "the server cannot be reached ({message}). Does it run, and are address and port right?"
@@ -128,6 +129,16 @@ def is_refusal(error: Exception) -> bool:
     )
 
 
+def is_denied(error: StoreError) -> bool:
+    """Whether the server has answered that it does not take or permit the request, so that asking again is no use."""
+    cause = error.__cause__
+    if isinstance(cause, UnexpectedResponse):
+        return cause.status_code in (400, 403, 422)
+    if isinstance(cause, grpc.RpcError) and isinstance(cause, grpc.Call):
+        return cause.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED)
+    return False
+
+
 def explained(error: BaseException) -> str:
     """The cause of an error of the client, with advice."""
     if isinstance(error, ResponseHandlingException):
@@ -152,7 +163,7 @@ def _explained_status(status: int, message: str) -> str:
         return f"nodes of the cluster cannot be reached ({message})"
     advice = ""
     if "index required" in message.lower():  # a collection in strict mode
-        advice = ". Make one by QdrantClient.create_payload_index, or let the collection filter without"
+        advice = ". Open the store again with indexes={field: kind}, such as indexes={'year': 'number'}"
     return _STATUS.get(status, "the server refused: {message}").format(message=message) + advice
 
 

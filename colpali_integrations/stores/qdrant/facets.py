@@ -30,10 +30,11 @@ class Facets:
 
     Args:
         collection: its name.
+        limit: the most values of a request, in strict mode; None for any number.
     """
 
-    def __init__(self, collection: str) -> None:
-        self._collection = collection
+    def __init__(self, collection: str, limit: int | None = None) -> None:
+        self._collection, self._limit = collection, limit or _LIMITS[-1]
         self._refused: set[str] = set()
 
     def counts(
@@ -55,7 +56,7 @@ class Facets:
         """
         if key in self._refused or is_local(client):  # the imitation of a server changes values that look like UUIDs
             return None
-        for limit in _LIMITS:
+        for limit in dict.fromkeys(min(one, self._limit) for one in _LIMITS):
             if most is not None:
                 limit = min(limit, most + 1)
             try:

@@ -13,6 +13,9 @@ those that fit the rest become a set of ids. Measured on the local mode of qdran
 Where the server has an index of a field's texts, texts that contain another are chosen among its distinct values, which
 are far fewer than points. Sets of many numbers take a range each, and without an index the server compares every point
 with all of them (1.6 s for 500 numbers and 3,000 points): they are looked up in the payloads of the points in between.
+
+A collection in strict mode refuses conditions on fields without an index of their kind, which are evaluated here too
+(see `indexes`), and may limit the values of a condition.
 """
 
 from __future__ import annotations
@@ -21,12 +24,13 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha1
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import id_of
 from colpali_integrations.stores.filters import ID, RESERVED, And, Condition, Filter, Not, Operator, Or, matches
 
-__all__ = ["CLIENT", "ClientDialect", "Payloads", "point_id", "translate"]
+__all__ = ["CLIENT", "ClientDialect", "Payloads", "Served", "point_id", "storable_path", "translate"]
 
 Payloads: TypeAlias = "Callable[[Any], Iterable[Mapping[str, Any]]]"
 """A function that reads the payloads (reserved fields and metadata) that fit a Qdrant filter; None reads all."""
@@ -37,6 +41,19 @@ _MOST_RANGES = 32  # of a set of numbers in a field without an index
 _BOUNDS = {Operator.GT: "gt", Operator.GTE: "gte", Operator.LT: "lt", Operator.LTE: "lte"}
 
 
+class Served(Protocol):
+    """The conditions that a collection takes, by the indexes of its fields: `indexes.Indexes`."""
+
+    def serves(self, key: str, kind: str) -> bool:
+        """Whether conditions of a kind on a field are taken, if need be after its index has been made."""
+
+    def has(self, key: str, kind: str) -> bool:
+        """Whether they are taken as it is."""
+
+    def kind(self, key: str) -> str | None:
+        """The kind of a field's index."""
+
+
 class ClientDialect:
     """The conditions of qdrant-client. `key` is a path into the payload.
 
@@ -44,6 +61,8 @@ class ClientDialect:
         substring: whether the server has the substring match: Qdrant 1.20 and later.
         values: the distinct texts of a field, by its key; None where they are not known, or too many.
         numbers: the keys of the fields with an index of numbers.
+        served: the conditions that the collection takes; None for all.
+        most: the most values of a condition; None for any number.
     """
 
     def __init__(
@@ -52,7 +71,10 @@ class ClientDialect:
         substring: bool = False,
         values: Callable[[str], Collection[str] | None] | None = None,
         numbers: Collection[str] = (),
+        served: Served | None = None,
+        most: int | None = None,
     ) -> None:
+        self._served, self._most = served, most
         self._has_substring, self._values, self._numbers = substring, values, numbers
 
     @cached_property
@@ -60,6 +82,12 @@ class ClientDialect:
         from qdrant_client import models
 
         return models
+
+    def serves(self, key: str, kind: str, *, make: bool = True) -> bool:
+        """Whether the collection takes conditions on a field; see `Indexes.serves`, or `has` if not to `make` any."""
+        if self._served is None:
+            return True
+        return self._served.serves(key, kind) if make else self._served.has(key, kind)
 
     def empty(self, key: str) -> Any:
         """Missing, null or an empty list."""
@@ -71,7 +99,9 @@ class ClientDialect:
 
     def one_of(self, key: str, texts: Sequence[str]) -> Any:
         """One of these texts; there is at least one."""
-        return self._library.FieldCondition(key=key, match=self._library.MatchAny(any=list(texts)))
+        return self._several(
+            texts, lambda some: self._library.FieldCondition(key=key, match=self._library.MatchAny(any=some))
+        )
 
     def between(self, key: str, bounds: Mapping[str, float]) -> Any:
         """Numbers within bounds named gt, gte, lt and lte."""
@@ -89,15 +119,22 @@ class ClientDialect:
 
     def ranges(self, key: str, count: int) -> bool:
         """Whether a set of so many numbers is compared by the server."""
-        return count <= _MOST_RANGES or key in self._numbers
+        indexed = key in self._numbers or (self._served is not None and self._served.kind(key) == "number")
+        return count <= _MOST_RANGES or indexed
 
     def ids(self, ids: Collection[str]) -> Any:
         """These points; none of them for an empty collection."""
-        return self._library.HasIdCondition(has_id=list(ids))
+        return self._several(ids, lambda some: self._library.HasIdCondition(has_id=some))
 
     def combine(self, *, must: Sequence[Any] = (), should: Sequence[Any] = (), must_not: Sequence[Any] = ()) -> Any:
         """All of `must`, one of `should` if there are any, and none of `must_not`."""
         return self._library.Filter(must=list(must), should=list(should) or None, must_not=list(must_not))
+
+    def _several(self, values: Collection[str], condition: Callable[[list[str]], Any]) -> Any:
+        """One of the values, by as many conditions as the collection wants."""
+        if self._most is None or len(values) <= self._most:
+            return condition(list(values))
+        return self.combine(should=[condition(some) for some in pieces(values, self._most)])
 
 
 CLIENT = ClientDialect()
@@ -151,6 +188,7 @@ def _resolved(rest: Filter, must: Sequence[Any], dialect: ClientDialect, payload
         if isinstance(part, Condition)
         and part.op not in (Operator.NE, Operator.NIN, Operator.EXISTS)
         and (key := _key(part.field)) is not None
+        and dialect.serves(key, "any", make=False)
     ]
     among = dialect.combine(must=[*must, *needed]) if must or needed else None
     return dialect.ids({point_id(id_of(payload)) for payload in payloads(among) if matches(rest, payload)})
@@ -184,17 +222,22 @@ def _condition(where: Condition, dialect: ClientDialect) -> Any | None:
     if key is None:
         return None
     value: Any = where.value
+    if op is Operator.EXISTS and where.field == ID:  # all points have one
+        return dialect.combine() if value else dialect.ids(())
     if op is Operator.EXISTS:
+        if not dialect.serves(key, "any"):
+            return None
         return dialect.combine(must_not=[dialect.empty(key)]) if value else dialect.empty(key)
     if op is Operator.TEXT:
         if not _storable(value):
             return dialect.ids(())
-        native = dialect.substring(key, value)
+        native = dialect.substring(key, value) if dialect.serves(key, "substring") else None
         return _among_values(where, key, dialect) if native is None else native
     if op is Operator.TEXT_INSENSITIVE:
         return _among_values(where, key, dialect)
     if op in _BOUNDS:
-        return dialect.between(key, {_BOUNDS[op]: value}) if _exact(value) else None
+        taken = _exact(value) and dialect.serves(key, "number")
+        return dialect.between(key, {_BOUNDS[op]: value}) if taken else None
     if op is Operator.ALL:
         each = [_one_of(where.field, key, (one,), dialect) for one in value]
         return None if any(one is None for one in each) else dialect.combine(must=each)
@@ -219,12 +262,20 @@ def _one_of(field: str, key: str, values: tuple[Any, ...], dialect: ClientDialec
     if field == ID:
         return dialect.ids({point_id(text) for text in texts})
     numbers = [value for value in values if not isinstance(value, str | bool)]
-    if not all(map(_exact, numbers)) or not dialect.ranges(key, len(numbers)):
+    if not all(map(_exact, numbers)) or not all(dialect.serves(key, kind) for kind in _kinds(values)):
+        return None
+    if not dialect.ranges(key, len(numbers)):
         return None
     conditions = [dialect.one_of(key, texts)] if texts else []
     conditions += [dialect.equals(key, value) for value in values if isinstance(value, bool)]
     conditions += [dialect.between(key, {"gte": number, "lte": number}) for number in numbers]
     return _either(conditions, dialect)
+
+
+def _kinds(values: tuple[Any, ...]) -> list[str]:
+    """The kinds of values, as indexes have them; texts that no field can hold count as well."""
+    kinds = ("bool" if isinstance(one, bool) else "text" if isinstance(one, str) else "number" for one in values)
+    return [*dict.fromkeys(kinds)]
 
 
 def _either(parts: Sequence[Any], dialect: ClientDialect) -> Any:
@@ -236,7 +287,16 @@ def _key(field: str) -> str | None:
     """The path to a field within the payload; None if the path cannot be written."""
     if field in RESERVED:
         return RESERVED[field]
-    return None if '"' in field or "\\" in field or not _storable(field) else f'metadata."{field}"'
+    return f'metadata."{field}"' if storable_path(field) else None
+
+
+def storable_path(field: str) -> bool:
+    """Whether a path to a metadata field can be written: without a quote, a backslash or half of a surrogate pair.
+
+    >>> storable_path("a.b"), storable_path('a"b')
+    (True, False)
+    """
+    return not ('"' in field or "\\" in field) and _storable(field)
 
 
 def _storable(text: str) -> bool:

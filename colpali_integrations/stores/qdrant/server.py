@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import (
+    FIRST,
     FULL,
     WORDS,
     Payload,
@@ -33,11 +35,10 @@ from colpali_integrations.stores.entries import id_of
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT, RESERVED, Condition, Filter, Operator
 from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
 from colpali_integrations.stores.qdrant.collection import (
-    INDEXED_NUMBERS,
-    INDEXED_TEXTS,
     QdrantClient,
     connect,
     describe,
+    graph_for_first,
     is_local,
     models,
     open_collection,
@@ -45,17 +46,22 @@ from colpali_integrations.stores.qdrant.collection import (
     server_version,
     write_manifest,
 )
-from colpali_integrations.stores.qdrant.errors import reaching
+from colpali_integrations.stores.qdrant.errors import is_denied, reaching
 from colpali_integrations.stores.qdrant.facets import Facets
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
+from colpali_integrations.stores.qdrant.index_kinds import IndexKind
+from colpali_integrations.stores.qdrant.indexes import Indexes
 from colpali_integrations.stores.qdrant.narrowing import send_narrowing
 from colpali_integrations.stores.qdrant.retries import calling, retrying
 from colpali_integrations.stores.qdrant.sending import FLOAT_BYTES, payload_size, point_size, send_points, sparse
+from colpali_integrations.stores.qdrant.strict import NO_LIMITS, StrictMode, divided, in_rounds, largest
 from colpali_integrations.stores.refused import PointsRefusedError
 from colpali_integrations.stores.remembered import KnownSize, KnownWords
 from colpali_integrations.stores.scrolling import documents_by_scrolling
 
 __all__ = ["QdrantServerEngine", "connect", "describe", "query_request", "read_manifest", "retrying"]
+
+_logger = package_logger(__name__)
 
 # The default limit of a server is 32 MiB.
 _REQUEST_BYTES = 24 << 20
@@ -63,6 +69,7 @@ _RECORDS, _VECTORS = 1024, 16
 _MOST_VALUES = 1 << 15  # of a field; more are sent back in a filter no faster than points are read
 # The client's imitation of a server is not thread-safe.
 _LOCAL = threading.RLock()
+_T = TypeVar("_T")
 
 
 class QdrantServerEngine:
@@ -83,6 +90,8 @@ class QdrantServerEngine:
         manifest: stored in the metadata of a new collection; an existing collection has its own.
         options: of `QdrantClient.create_collection`, for a new collection: `shard_number`, `replication_factor`, ...
         owns_client: whether closing this closes the client.
+        indexes: metadata fields that get an index, and its kind; see `indexes.Indexes`.
+        auto_index: whether a filter that needs an index in a collection in strict mode makes it.
 
     Raises:
         StoreError: the server cannot be reached, refuses, or is older than 1.16, or the collection is not of this kind.
@@ -99,6 +108,8 @@ class QdrantServerEngine:
         manifest: Mapping[str, Any],
         options: Mapping[str, Any] | None = None,
         owns_client: bool = False,
+        indexes: Mapping[str, IndexKind] | None = None,
+        auto_index: bool = True,
     ) -> None:
         client = retrying(client)
         self._client: QdrantClient | None = client
@@ -106,22 +117,50 @@ class QdrantServerEngine:
         self._where = describe(client, collection)
         self._local = is_local(client)
         self._size, self._words = KnownSize(self.count), KnownWords(self._has_words)
-        self._facets = Facets(collection)
         self.max_numbers = None if self._local else MAX_SERVER_NUMBERS
         # The local mode stores all vectors as float32.
         self._half = frozenset(name for name, spec in schema.items() if spec.multi and not self._local)
         self._lock: contextlib.AbstractContextManager[Any] = _LOCAL if self._local else contextlib.nullcontext()
-        self.manifest: Mapping[str, Any] = open_collection(
+        self.manifest: Mapping[str, Any]
+        self.manifest, info = open_collection(
             client, collection, schema=schema, manifest=manifest, options=options or {}
         )
+        self._strict, self._first = StrictMode.of(info), schema.get(FIRST)
+        self._facets = Facets(collection, self._strict.limit)
+        self._indexes = Indexes(
+            self._using,
+            collection,
+            self._where,
+            strict=self._strict,
+            schema=info.payload_schema,
+            auto=auto_index,
+            sample=lambda limit: self._scroll(None, limit, None, ("metadata",))[0],
+        )
+        self._indexes.make_own()
+        self._indexes.make(indexes or {})
+        if not self._strict.exact:
+            self._add_graph(info)
         self._dialect = ClientDialect(
-            substring=server_version(client) >= (1, 20), values=self._values, numbers=INDEXED_NUMBERS
+            substring=server_version(client) >= (1, 20),
+            values=self._values,
+            served=self._indexes,
+            most=self._strict.operands,
         )
 
     @property
     def where(self) -> str:
         """The collection and its server."""
         return self._where
+
+    @property
+    def refuses_exact(self) -> str | None:
+        """Why exact searches are refused, for messages: the collection's strict mode; None where they are not."""
+        return None if self._strict.exact else self._strict.refusal(self._where)
+
+    @property
+    def indexes(self) -> Mapping[str, str]:
+        """The kinds of the indexes by metadata field."""
+        return self._indexes.fields()
 
     def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Replace the manifest by what a function makes of it.
@@ -141,7 +180,7 @@ class QdrantServerEngine:
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids; where the server refuses some, the others."""
         refused: dict[str, StoreError] = {}
-        for some in pieces(points, _REQUEST_BYTES, lambda point: point_size(point, self._half)):
+        for some in self._pieces(points, lambda point: point_size(point, self._half)):
             with self._using() as client:
                 lost = send_narrowing(some, partial(self._send, client), self.where)
             self._size.added(len(some) - len(lost))
@@ -154,14 +193,14 @@ class QdrantServerEngine:
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed; each is replaced whole."""
-        for some in pieces(strings(payloads), _REQUEST_BYTES, lambda id_: payload_size(payloads[id_])):
+        for some in self._pieces(strings(payloads), lambda id_: payload_size(payloads[id_])):
             operations = [self._replacement(id_, payloads[id_]) for id_ in some]
             with self._using() as client:
                 client.batch_update_points(self._collection, operations, wait=True)
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
-        for some in pieces(map(point_id, strings(ids)), _RECORDS):
+        for some in pieces(map(point_id, strings(ids)), self._strict.ids):
             with self._using() as client:
                 client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
             self._size.removed(len(some))
@@ -171,9 +210,8 @@ class QdrantServerEngine:
         """Payloads in the order of `ids`, None for an unknown one."""
         names = {point_id(id_): id_ for id_ in strings(ids)}
         payloads: dict[str, Payload] = {}
-        for some in pieces(names, _RECORDS):
-            with self._using() as client:
-                records = client.retrieve(self._collection, some, with_payload=True, with_vectors=False)
+        for some in pieces(names, self._strict.ids):
+            records = self._records(some, with_payload=True, with_vectors=False)
             payloads |= {names[str(record.id)]: record.payload or {} for record in records}
         return in_order(ids, payloads)
 
@@ -181,10 +219,8 @@ class QdrantServerEngine:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
         names = {point_id(id_): id_ for id_ in strings(ids)}
         vectors: dict[str, Float32] = {}
-        for some in pieces(names, _VECTORS):
-            with self._using() as client:
-                records = client.retrieve(self._collection, some, with_payload=False, with_vectors=[name])
-            for record in records:
+        for some in pieces(names, min(_VECTORS, self._strict.ids)):
+            for record in self._records(some, with_payload=False, with_vectors=[name]):
                 if isinstance(record.vector, dict) and name in record.vector:
                     vectors[names[str(record.id)]] = np.array(record.vector[name], np.float32)
         return in_order(ids, vectors)
@@ -196,10 +232,10 @@ class QdrantServerEngine:
         return self._scroll(self._conditions(self._translated(where)), limit, after, fields)
 
     def count(self, where: Filter | None = None) -> int:
-        """Number of points."""
+        """Number of points, which the server estimates where its strict mode forbids exact answers."""
         conditions = self._conditions(self._translated(where))
         with self._using() as client:
-            return int(client.count(self._collection, count_filter=conditions, exact=True).count)
+            return int(client.count(self._collection, count_filter=conditions, exact=self._strict.exact).count)
 
     def holds_more_than(self, number: int) -> bool:
         """Whether there are more points than that; remembered for a minute."""
@@ -221,22 +257,30 @@ class QdrantServerEngine:
         return bool(self._scroll(condition, 1, None, ())[0])
 
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
-        """Answer several searches in as few requests as their sizes allow."""
+        """Answer several searches in as few requests as their sizes and the collection's limits allow.
+
+        Raises:
+            ConfigurationError: an exact search, and the collection's strict mode forbids it.
+        """
         filters = {search.where: self._translated(search.where) for search in searches}
         answers: list[list[Scored]] = [[] for _ in searches]
-        positions = [position for position, search in enumerate(searches) if _answerable(search)]
-        for some in pieces(positions, _REQUEST_BYTES, lambda position: _search_size(searches[position])):
-            requests = []
-            for search in (searches[position] for position in some):
-                conditions = self._conditions(filters[search.where], search.ids)
-                requests.append(query_request(search, conditions, local=self._local))
-            with self._using() as client:
-                responses = client.query_batch_points(self._collection, requests)
-            for position, response in zip(some, responses, strict=True):
-                payloads = [(point.payload or {}, point.score) for point in response.points]
-                scores_only = searches[position].scores_only
-                answers[position] = [Scored(id_of(one), score, {} if scores_only else one) for one, score in payloads]
-        return answers
+        asked: list[tuple[int, Search, models.Filter | None]] = []
+        most = self._strict.limit
+        for position, search in enumerate(searches):
+            for part in self._strict.parts(search, self._first, self._where) if _answerable(search) else ():
+                conditions = self._conditions(filters[search.where], part.ids)
+                if most is not None and largest(part) > most:
+                    answers[position] += in_rounds(part, most, partial(self._round, conditions))
+                else:
+                    asked.append((position, part, conditions))
+        for some in pieces(asked, _REQUEST_BYTES, lambda one: _search_size(one[1])):
+            requests = [(part, conditions) for _, part, conditions in some]
+            for (position, *_), found in zip(some, self._found(requests), strict=True):
+                answers[position] += found
+        return [
+            sorted(found, key=lambda one: -one.score)[: search.limit]
+            for search, found in zip(searches, answers, strict=True)
+        ]
 
     def optimize(self) -> None:
         """Nothing to do: a server reorganises its files by itself."""
@@ -246,6 +290,34 @@ class QdrantServerEngine:
         client, self._client = self._client, None
         if client is not None and self._owns_client:
             client.close()
+
+    # -- searching ----------------------------------------------------------------------------------------------
+
+    def _round(self, conditions: models.Filter | None, search: Search, but: Collection[str]) -> list[Scored]:
+        """A search that leaves out the points of some ids."""
+        if but:
+            left_out = self._dialect.ids({point_id(id_) for id_ in but})
+            conditions = models.Filter(must=None if conditions is None else [conditions], must_not=[left_out])
+        return self._found([(search, conditions)])[0]
+
+    def _found(self, searches: Sequence[tuple[Search, models.Filter | None]]) -> list[list[Scored]]:
+        """The results of searches with their conditions, in as many requests as the collection's limits need."""
+        found: list[list[Scored]] = []
+        for some in pieces(searches, self._strict.searches or len(searches)):
+            found += divided(some, self._asked)
+        return found
+
+    def _asked(self, searches: Sequence[tuple[Search, models.Filter | None]]) -> list[list[Scored]]:
+        requests = [
+            query_request(search, conditions, local=self._local, strict=self._strict) for search, conditions in searches
+        ]
+        with self._using() as client:
+            responses = client.query_batch_points(self._collection, requests)
+        answers = []
+        for (search, _), response in zip(searches, responses, strict=True):
+            payloads = [(point.payload or {}, point.score) for point in response.points]
+            answers.append([Scored(id_of(one), score, {} if search.scores_only else one) for one, score in payloads])
+        return answers
 
     # -- translation --------------------------------------------------------------------------------------------
 
@@ -267,10 +339,19 @@ class QdrantServerEngine:
 
     def _values(self, key: str) -> Collection[str] | None:
         """The distinct texts of a field, for filters."""
-        if (field := INDEXED_TEXTS.get(key)) is None:
+        if self._indexes.kind(key) not in ("text", "tenant"):
             return None
         with self._using() as client:
-            return self._facets.counts(client, field, most=_MOST_VALUES)
+            return self._facets.counts(client, key, most=_MOST_VALUES)
+
+    def _add_graph(self, info: models.CollectionInfo) -> None:
+        try:
+            with self._using() as client:
+                graph_for_first(client, self._collection, info)
+        except StoreError as error:
+            if not is_denied(error):
+                raise
+            _logger.warning("%s; it searches only once the first stage has a graph", error)
 
     def _payloads(self, conditions: Any) -> Iterator[Payload]:
         """Read the payloads for the part of a filter that Qdrant cannot express."""
@@ -283,6 +364,18 @@ class QdrantServerEngine:
 
     # -- the server ---------------------------------------------------------------------------------------------
 
+    def _pieces(self, items: Iterable[_T], size: Callable[[_T], int]) -> Iterator[list[_T]]:
+        """Split what is written into requests that the server takes."""
+        for some in pieces(items, _REQUEST_BYTES, size):
+            yield from pieces(some, self._strict.batch)
+
+    def _records(self, ids: Sequence[str], **options: Any) -> list[models.Record]:
+        def read(some: Sequence[str]) -> list[models.Record]:
+            with self._using() as client:
+                return client.retrieve(self._collection, some, **options)
+
+        return divided(ids, read)
+
     def _scroll(
         self, conditions: Any, limit: int, after: Any, fields: Collection[str] | None
     ) -> tuple[list[Payload], Any]:
@@ -291,7 +384,7 @@ class QdrantServerEngine:
             records, following = client.scroll(
                 self._collection,
                 scroll_filter=conditions,
-                limit=limit,
+                limit=self._strict.page(limit),
                 offset=after,
                 with_payload=selected,
                 with_vectors=False,
@@ -307,19 +400,25 @@ class QdrantServerEngine:
             yield client
 
 
-def query_request(search: Search, conditions: models.Filter | None, *, local: bool) -> models.QueryRequest:
+def query_request(
+    search: Search, conditions: models.Filter | None, *, local: bool, strict: StrictMode = NO_LIMITS
+) -> models.QueryRequest:
     """A search in a request; the conditions hold for both of its stages. The local mode refuses parameters."""
     inner = search.prefetch
     prefetch = None
     if inner is not None:
         prefetch = models.Prefetch(
-            query=_query(inner), using=inner.using, limit=inner.limit, params=_params(inner, local), filter=conditions
+            query=_query(inner),
+            using=inner.using,
+            limit=inner.limit,
+            params=_params(inner, local, strict),
+            filter=conditions,
         )
     return models.QueryRequest(
         query=_query(search),
         using=search.using,
         limit=search.limit,
-        params=_params(search, local),
+        params=_params(search, local, strict),
         filter=conditions,
         prefetch=prefetch,
         with_payload=["id"] if search.scores_only else True,
@@ -346,11 +445,14 @@ def _query(search: Search) -> Any:
     return np.asarray(search.query, np.float32).tolist()
 
 
-def _params(search: Search, local: bool) -> models.SearchParams | None:
+def _params(search: Search, local: bool, strict: StrictMode) -> models.SearchParams | None:
     if local or isinstance(search.query, SparseVector):
         return None
+    if not strict.exact:
+        return None if search.using == FULL else models.SearchParams(hnsw_ef=strict.candidates(search.limit))
     if search.oversampling is None:
         return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
+    oversampling = strict.oversampled(search.oversampling)
     return models.SearchParams(
-        quantization=models.QuantizationSearchParams(ignore=False, rescore=True, oversampling=search.oversampling)
+        quantization=models.QuantizationSearchParams(ignore=False, rescore=True, oversampling=oversampling)
     )

@@ -10,17 +10,20 @@ import json
 import re
 import socket
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+import numpy as np
 from pydantic import TypeAdapter
 from qdrant_client import QdrantClient, models
 
 from tests.stores.qdrant import refusals
+from tests.stores.qdrant.profiles import StrictModes, shown_path
 from tests.stores.qdrant.refusals import Access, Cluster, Refusal
 
 
@@ -29,7 +32,8 @@ class StandIn(ThreadingHTTPServer):
 
     Attributes:
         asked: (method, path, body's size) of every request.
-        indexes: fields with an index.
+        strict: the indexes and the strict mode of the collections.
+        read_only: whether the clients' key may only read.
         version: what it calls itself; before 1.16 it forgets the metadata of collections, as such servers do.
         refuse: if set, a status and words with which every request is refused.
         access: what the keys allow; None without keys.
@@ -39,10 +43,17 @@ class StandIn(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, version: str = "1.20.0", host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        version: str = "1.20.0",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        profile: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__((host, port), _Handler)
         self.asked: list[tuple[str, str, int]] = []
-        self.indexes: dict[str, Any] = {}
+        self.strict, self.read_only = StrictModes(profile, clock), False
         self.keys: set[str | None] = set()
         self.version = version
         self.refuse: tuple[int, str] | None = None
@@ -85,6 +96,10 @@ class StandIn(ThreadingHTTPServer):
         name, rest = unquote(self.aliases.get(found[1], found[1])), (found[2] or "").strip("/")
         if (rest or method in ("GET", "PATCH")) and rest != "exists" and not self.client.collection_exists(name):
             raise refusals.missing(name)
+        if self.read_only and (method in ("PUT", "PATCH", "DELETE") or rest in ("points/batch", "points/delete")):
+            raise Refusal(f"Forbidden: Write access to collection {name} is required", 403)
+        if self.strict.holds(name):
+            self.strict.check(name, method, rest, body, self.client.get_collection(name).config.params.vectors)
         return getattr(self, f"_{method.lower()}_{rest.replace('/', '_') or 'collection'}")(name, body)
 
     def check(self, method: str, path: str, query: dict[str, str], body: bytes) -> None:
@@ -111,7 +126,7 @@ class StandIn(ThreadingHTTPServer):
 
     def _get_collection(self, name: str, _: bytes) -> Any:
         info = self.client.get_collection(name).model_dump(mode="json")
-        info["payload_schema"] = {key: {"data_type": kind, "points": 0} for key, kind in self.indexes.items()}
+        self.strict.show(name, info)
         if self.version < "1.16":
             info["config"]["metadata"] = None
         return info
@@ -121,22 +136,26 @@ class StandIn(ThreadingHTTPServer):
         if self.client.collection_exists(name):
             raise refusals.exists_already(name)
         self.confirmed[name] = asked.write_consistency_factor or 1
-        return self.client.create_collection(
+        made = self.client.create_collection(
             name, asked.vectors, sparse_vectors_config=asked.sparse_vectors, metadata=asked.metadata
         )
+        self.strict.made(name, asked.strict_mode_config)
+        return made
 
     def _patch_collection(self, name: str, body: bytes) -> Any:
         asked = models.UpdateCollection.model_validate_json(body)
-        return self.client.update_collection(name, metadata=asked.metadata)
+        self.strict.changed(name, asked)
+        return asked.metadata is None or self.client.update_collection(name, metadata=asked.metadata)
 
     def _delete_collection(self, name: str, _: bytes) -> Any:
         if not self.client.collection_exists(name):
             return False
+        self.strict.forget(name)
         return self.client.delete_collection(name)
 
-    def _put_index(self, _: str, body: bytes) -> Any:
+    def _put_index(self, name: str, body: bytes) -> Any:
         asked = models.CreateFieldIndex.model_validate_json(body)
-        self.indexes[asked.field_name] = asked.field_schema
+        self.strict.indexes[name][shown_path(asked.field_name)] = asked.field_schema
         return {"operation_id": 0, "status": "completed"}
 
     def _put_points(self, name: str, body: bytes) -> Any:
@@ -145,8 +164,16 @@ class StandIn(ThreadingHTTPServer):
         dims = {vector: one.size for vector, one in params.vectors.items()} if isinstance(params.vectors, dict) else {}
         for point in points:
             refusals.check_vectors(point.vector, dims, params.sparse_vectors or {})
-        self.client.upsert(name, points)
+        self.client.upsert(name, [self._rounded(point, params.vectors) for point in points])
         return {"operation_id": 0, "status": "completed"}
+
+    def _rounded(self, point: models.PointStruct, params: Any) -> models.PointStruct:
+        """The point with the numbers that a server keeps of it."""
+        kept: Any = point.vector
+        for vector, numbers in kept.items() if isinstance(kept, dict) else ():
+            if vector in params and params[vector].datatype == models.Datatype.FLOAT16:
+                kept[vector] = np.array(numbers, np.float32).astype(np.float16).tolist()
+        return point
 
     def _post_points(self, name: str, body: bytes) -> Any:
         asked = models.PointRequest.model_validate_json(body)
@@ -169,13 +196,14 @@ class StandIn(ThreadingHTTPServer):
 
     def _post_facet(self, name: str, body: bytes) -> Any:
         asked = models.FacetRequest.model_validate_json(body)
-        if asked.key not in self.indexes:
+        key = shown_path(asked.key)
+        if self.strict.kinds(name).get(key) != "keyword":
             raise Refusal(
-                f"Wrong input: No appropriate index for faceting: `{asked.key}`. Please create one to facet on this "
+                f"Wrong input: No appropriate index for faceting: `{key}`. Please create one to facet on this "
                 "field. Check https://qdrant.tech/documentation/concepts/indexing/#payload-index to see which payload "
                 "schemas support Match conditions"
             )
-        return {"hits": facet_hits(self.client, name, asked.key, asked.filter, asked.limit or 10)}
+        return {"hits": facet_hits(self.client, name, key, asked.filter, asked.limit or 10)}
 
     def _post_points_scroll(self, name: str, body: bytes) -> Any:
         asked = models.ScrollRequest.model_validate_json(body)
@@ -285,9 +313,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def stand_in(version: str = "1.20.0") -> Iterator[StandIn]:
-    """A running stand-in, stopped afterwards."""
-    server = StandIn(version)
+def stand_in(version: str = "1.20.0", **options: Any) -> Iterator[StandIn]:
+    """A running stand-in, stopped afterwards; `options` are those of `StandIn`."""
+    server = StandIn(version, **options)
     server.start()
     try:
         yield server

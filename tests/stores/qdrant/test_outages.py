@@ -215,7 +215,7 @@ def finding(cluster: Cluster, back: float) -> Callable[[float], None]:
 def test_the_next_url_answers(server: StandIn, framework: str, coltiny: ColPali) -> None:
     with stand_in() as other:
         other.client.close()
-        other.client, other.indexes = server.client, server.indexes  # another node of the same cluster
+        other.client, other.strict = server.client, server.strict  # another node of the same cluster
         urls = [server.url, other.url]
         found: Callable[[], list[str | None]]
         if framework == "store":

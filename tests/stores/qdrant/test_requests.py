@@ -102,7 +102,7 @@ def test_documents_are_read_where_facets_are_refused(server: StandIn, monkeypatc
     engine = QdrantServerEngine(connect(server.url), "refused", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
     engine.upsert([page(number) for number in range(9)])
     expected = {"g0": 3, "g1": 3, "g2": 3}
-    monkeypatch.delitem(server.indexes, "document_id")
+    monkeypatch.delitem(server.strict.indexes["refused"], "document_id")
     asked(server)
     assert engine.documents() == expected
     assert asked(server) == ["facet", "scroll"]
