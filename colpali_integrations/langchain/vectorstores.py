@@ -58,6 +58,7 @@ from colpali_integrations.stores.opening import (
     with_secrets,
     without_secrets,
 )
+from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.settings import Datatype, FirstStage
 
 __all__ = [
@@ -132,6 +133,9 @@ class ColPaliVectorStore(VectorStore):
         read_only: for a folder: neither make nor change anything.
         file_mode: for a new folder: the permissions of its files; 0o600 by default.
         collection_options: for a new collection on a server; see `MultiVectorStore.open`.
+        indexes: for a collection on a server: the metadata fields that get an index, and its kind, such as
+            {"year": "number", "title": "text"}; see `MultiVectorStore.open`.
+        auto_index: for a collection on a server; see `MultiVectorStore.open`.
         **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on; and
             `retry_seconds`, see `MultiVectorStore.open`.
 
@@ -185,6 +189,8 @@ class ColPaliVectorStore(VectorStore):
         read_only: bool = False,
         file_mode: int | None = None,
         collection_options: Mapping[str, Any] | None = None,
+        indexes: Mapping[str, IndexKind] | None = None,
+        auto_index: bool | None = None,
         **client_options: Any,
     ) -> None:
         _check_constructor(embedding, client_options)
@@ -192,6 +198,7 @@ class ColPaliVectorStore(VectorStore):
         ways: dict[str, Any] = {"first_stage": first_stage, "first_vectors": first_vectors, "language": language}
         ways |= {"datatype": datatype, "pool_factor": pool_factor}
         ways |= {"read_only": read_only or None, "file_mode": file_mode, "collection_options": collection_options}
+        ways |= {"indexes": indexes, "auto_index": auto_index}
         options = {name: one for name, one in {**places, **ways, **client_options}.items() if one is not None}
         if store is not None:
             if options:

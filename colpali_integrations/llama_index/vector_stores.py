@@ -57,6 +57,7 @@ from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Fi
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.opening import settings_at, with_secrets, without_secrets
+from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.runs import GaveUpError
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import Datatype, FirstStage
@@ -162,6 +163,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         client_options: for `QdrantClient`, such as `api_key`, and `retry_seconds`; not part of `to_dict()`. A pickle
             holds no API key: unpickling takes that of the environment variable QDRANT_API_KEY.
         collection_options: for a new collection on a server; see `MultiVectorStore.open`. Not part of `to_dict()`.
+        indexes: for a collection on a server: the metadata fields that get an index, and its kind, such as
+            {"year": "number", "title": "text"}; see `MultiVectorStore.open`. Not part of `to_dict()`.
+        auto_index: for a collection on a server; see `MultiVectorStore.open`.
 
     Args:
         store: an open `MultiVectorStore`, or the folder of one.
@@ -205,6 +209,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     oversampling: float | None = Field(default=None, ge=1, description="Candidates per requested node.")
     client_options: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
     collection_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    indexes: dict[str, IndexKind] | None = Field(default=None, exclude=True, repr=False)
+    auto_index: bool | None = Field(default=None, description="Make the indexes that filters need in strict mode.")
 
     _store: MultiVectorStore = PrivateAttr()
 
@@ -221,8 +227,17 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             self.embed_model = stored_embedding(self._store)
 
     def _opened(self) -> MultiVectorStore:
-        names = ("url", "collection_name", "first_stage", "first_vectors", "datatype", "pool_factor", "language")
-        options = {name: getattr(self, name) for name in (*names, "read_only", "file_mode")} | self.client_options
+        names: tuple[str, ...] = (
+            "url",
+            "collection_name",
+            "first_stage",
+            "first_vectors",
+            "datatype",
+            "pool_factor",
+            "language",
+        )
+        names += ("read_only", "file_mode", "indexes", "auto_index")
+        options = {name: getattr(self, name) for name in names} | self.client_options
         options["collection_options"] = self.collection_options
         if self.embed_model is None:
             try:

@@ -25,6 +25,7 @@ from colpali_integrations.stores.embedded.database import read_manifest
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import Engine
 from colpali_integrations.stores.memory import MemoryEngine
+from colpali_integrations.stores.qdrant.index_kinds import checked_indexes
 from colpali_integrations.stores.served.engine import ServedEngine
 from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
 
@@ -197,6 +198,7 @@ def place_of(
     collection_name: str,
     folder_options: Mapping[str, Any],
     client_options: Mapping[str, Any],
+    index_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any] | None:
     """The arguments of `MultiVectorStore.open` by which another process opens a store.
 
@@ -206,13 +208,17 @@ def place_of(
         collection_name: on the server.
         folder_options: `read_only` counts.
         client_options: for `QdrantClient`.
+        index_options: `auto_index` counts; `indexes` are made by now.
 
     Returns:
         None for a store in memory, or of a client that the caller has made.
     """
     if path is not None:
         return {"path": str(user_path(path, StoreError).absolute()), "read_only": bool(folder_options.get("read_only"))}
-    return None if url is None else {"url": url, "collection_name": collection_name, **client_options}
+    if url is None:
+        return None
+    auto = {} if index_options.get("auto_index") is None else {"auto_index": index_options["auto_index"]}
+    return {"url": url, "collection_name": collection_name, **auto, **client_options}
 
 
 def without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -334,6 +340,7 @@ def open_engine(
     folder_options: Mapping[str, Any],
     collection_options: Mapping[str, Any] | None,
     client_options: Mapping[str, Any],
+    index_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Engine, Settings]:
     """Open the engine of an existing store, after checking its settings, or create it.
 
@@ -349,6 +356,7 @@ def open_engine(
         folder_options: `read_only` and `file_mode`; None for those that were not passed.
         collection_options: for a collection that is created.
         client_options: for `QdrantClient`; or `api_key_file`, for a server of this package.
+        index_options: `indexes` and `auto_index`, for a collection on a server; None for those that were not passed.
 
     Raises:
         ConfigurationError: more than one place, an unknown option, or a store that was made with other options.
@@ -363,6 +371,9 @@ def open_engine(
         _check_client_options(url, client_options, served=served)
     if collection_options and url is None and client is None:
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
+    indexing = {key: value for key, value in index_options.items() if value is not None}
+    if indexing and url is None and client is None:
+        raise ConfigurationError(f"{' and '.join(indexing)}: for a collection on a Qdrant server (url= or client=)")
     in_folder = {key: value for key, value in folder_options.items() if value is not None}
     if in_folder and (path is None or served):
         raise ConfigurationError(f"{' and '.join(in_folder)}: for a store in a folder (path=)")
@@ -382,6 +393,8 @@ def open_engine(
     elif url is not None or client is not None:
         from colpali_integrations.stores.qdrant import server as qdrant_server
 
+        if "indexes" in indexing:
+            indexing["indexes"] = checked_indexes(indexing["indexes"])
         connection = _connection(url, client, client_options)
         where = qdrant_server.describe(connection, collection_name)
         manifest = qdrant_server.read_manifest(connection, collection_name)
@@ -395,6 +408,7 @@ def open_engine(
             manifest=settings.to_dict(),
             options=collection_options,
             owns_client=client is None,
+            **indexing,
         )
     else:
         settings = _settings(None, requested, MemoryEngine.where, default="exact")
@@ -456,7 +470,7 @@ _RETRY_OPTION = "retry_seconds"  # for a Qdrant server, also for a client that t
 _SECRETS = ("auth_token_provider", "headers", "auth", "cookies", "cert", "metadata")
 _OPTIONS = (
     *("client", "collection_name", "collection_options", "datatype", "first_stage", "first_vectors", "language"),
-    *("model", "path", "pool_factor", "url", "read_only", "file_mode"),
+    *("model", "path", "pool_factor", "url", "read_only", "file_mode", "indexes", "auto_index"),
 )
 _GUESSES = {
     **{"collection": "use collection_name=", "host": "use url='http://<host>:6333'"},

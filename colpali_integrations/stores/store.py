@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from colpali_integrations._options import checked_number
+from colpali_integrations._options import checked_flag, checked_number
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
@@ -41,6 +41,7 @@ from colpali_integrations.stores.opening import (
     without_secrets,
 )
 from colpali_integrations.stores.points import PointMaker
+from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.scrolling import scrolled
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
@@ -112,6 +113,8 @@ class MultiVectorStore:
         read_only: bool = False,
         file_mode: int | None = None,
         collection_options: Mapping[str, Any] | None = None,
+        indexes: Mapping[str, IndexKind] | None = None,
+        auto_index: bool | None = None,
         **client_options: Any,
     ) -> MultiVectorStore:
         """Open a store, or create it if there is none.
@@ -139,6 +142,13 @@ class MultiVectorStore:
                 enter the folder. 0o600 by default. Existing folders keep theirs.
             collection_options: for a new collection on a server: `shard_number`, `replication_factor` and the other
                 arguments of `QdrantClient.create_collection`.
+            indexes: for a collection on a server, new or not: the metadata fields that get an index, and the kind of
+                their values: {"year": "number", "title": "text", "open": "bool", "when": "datetime", "tenant":
+                "tenant"}. Filters on them are faster, and a collection in strict mode, as on Qdrant Cloud, takes no
+                other ones. `info()` lists the indexes; "source" and "page" always have one.
+            auto_index: whether a filter on a field without an index makes one in a collection in strict mode, if the
+                API key and the number of indexes permit it; True by default. Otherwise this process reads the payloads
+                and decides, and logs a warning.
             **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on. With
                 `url` or `client`: `retry_seconds`, for how long calls are tried again while the server is away: a
                 number, or one for single calls and one for runs such as `index_documents`, (5, 60) by default. With
@@ -170,11 +180,13 @@ class MultiVectorStore:
         }
         folder_options = {"read_only": read_only or None, "file_mode": file_mode}
         places = (path, url, client, collection_name)
-        store = cls(*open_engine(*places, options, folder_options, collection_options, client_options))
+        auto = None if auto_index is None else checked_flag(auto_index, "auto_index")
+        index_options = {"indexes": indexes, "auto_index": auto}
+        store = cls(*open_engine(*places, options, folder_options, collection_options, client_options, index_options))
         if isinstance(model, ColPali):
             store._encoder = model
         store._named = model if isinstance(model, str | os.PathLike) else None
-        store._place = place_of(path, url, collection_name, folder_options, client_options)
+        store._place = place_of(path, url, collection_name, folder_options, client_options, index_options)
         store._admission.opened_with(model)
         return store
 
@@ -592,10 +604,17 @@ class MultiVectorStore:
     # -- care ----------------------------------------------------------------------------------------------------------
 
     def info(self) -> StoreInfo:
-        """The model, the first stage, and the numbers of entries, documents and bytes."""
+        """The model, the first stage, the numbers of entries, documents and bytes, and the indexes of a server."""
         size = size_of(self._engine.folder) if isinstance(self._engine, FolderEngine) else None
         entries, documents = len(self), len(self.documents())
-        return StoreInfo(where=self.where, settings=self.settings, entries=entries, documents=documents, bytes=size)
+        return StoreInfo(
+            where=self.where,
+            settings=self.settings,
+            entries=entries,
+            documents=documents,
+            bytes=size,
+            indexes=dict(self._engine.indexes),
+        )
 
     @running(_ONCE_MORE)
     def prune(self, root: str | os.PathLike[str], *, delete: bool = False) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class StoreInfo:
         entries: number of entries.
         documents: number of documents.
         bytes: size of its files; None for a store without files of its own.
+        indexes: kinds of the indexes by metadata field, for a collection on a Qdrant server; see
+            `MultiVectorStore.open`.
 
     Example:
         >>> from colpali_integrations.stores import MultiVectorStore
@@ -47,11 +49,12 @@ class StoreInfo:
     entries: int
     documents: int
     bytes: int | None
+    indexes: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe fields: model, space, first_stage, datatype, pool_factor, language, format, and counts.
 
-        The counts are entries, documents and bytes.
+        The counts are entries, documents and bytes. On a Qdrant server there are the indexes too.
 
         And those settings of pages that are not left to the model's files: precision, max_side, max_num_visual_tokens,
         drop_blank.
@@ -59,8 +62,9 @@ class StoreInfo:
         settings, model = self.settings.to_dict(), self.settings.model
         made_by = {"model": model.name, "space": model.fingerprint.space, **model.fingerprint.pages.options}
         counts = {"entries": self.entries, "documents": self.documents, "bytes": self.bytes}
+        indexes = {"indexes": self.indexes} if self.indexes else {}
         names = ("first_stage", "datatype", "pool_factor", "language", "format")
-        return {**made_by, **{name: settings[name] for name in names}, **counts}
+        return {**made_by, **{name: settings[name] for name in names}, **counts, **indexes}
 
 
 def verify_store(path: str | os.PathLike[str]) -> VerifyReport:

@@ -59,6 +59,8 @@ def _manifest(arguments: Arguments, settings: Settings) -> Work:
             "manifest": dict(stored),
             "max_numbers": engine.max_numbers,
             "has_own_codes": engine.has_own_codes,
+            "refuses_exact": engine.refuses_exact,
+            "indexes": dict(engine.indexes),
         }
 
     return work

@@ -66,7 +66,10 @@ class ServedEngine:
         self._size = KnownSize(self.count)
         self._words = KnownWords(lambda: self._call("has_words", bool))
         self.manifest: Mapping[str, Any]
-        self.manifest, most, self.has_own_codes = self._call("manifest", _opened)
+        opened = self._call("manifest", lambda result: (*_opened(result), dict(result)))
+        self.manifest, most, self.has_own_codes, facts = opened
+        self.refuses_exact: str | None = facts.get("refuses_exact")  # older servers have neither
+        self.indexes: Mapping[str, str] = facts.get("indexes") or {}
         self.max_numbers = _MOST_NUMBERS if most is None else min(_MOST_NUMBERS, most)
 
     @property
