@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.stores.qdrant.collection import QdrantClient, is_local
 from colpali_integrations.stores.qdrant.errors import UnexpectedResponse, grpc
 
 __all__ = ["Facets"]
 
-_logger = logging.getLogger(__name__)
+_logger = package_logger(__name__)
 
 # A facet has a limit and no pages: it is asked again with a larger one, until fewer values come back.
 _LIMITS = (1 << 12, 1 << 16, 1 << 20)

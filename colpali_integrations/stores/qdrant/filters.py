@@ -206,15 +206,23 @@ def _native(where: Filter, dialect: ClientDialect) -> Any | None:
     """The whole filter in Qdrant's terms; None if Qdrant cannot express a part of it."""
     if isinstance(where, Condition):
         return _condition(where, dialect)
-    if isinstance(where, Not):
-        part = _native(where.part, dialect)
-        return None if part is None else dialect.combine(must_not=[part])
-    if not isinstance(where, And | Or):
+    if isinstance(where, Or):
+        either = _natives(where.parts, dialect)
+        return None if either is None else _either(either, dialect)
+    if not isinstance(where, And | Not):
         return None
-    parts = [_native(part, dialect) for part in where.parts]
-    if any(part is None for part in parts):
-        return None
-    return dialect.combine(must=parts) if isinstance(where, And) else _either(parts, dialect)
+    # One filter for the conditions and their negations: servers read 128 levels of JSON.
+    parts = where.parts if isinstance(where, And) else (where,)
+    must = _natives([part for part in parts if not isinstance(part, Not)], dialect)
+    negated = [part.part for part in parts if isinstance(part, Not)]
+    must_not = _natives([one for part in negated for one in (part.parts if isinstance(part, Or) else [part])], dialect)
+    return None if must is None or must_not is None else dialect.combine(must=must, must_not=must_not)
+
+
+def _natives(parts: Iterable[Filter], dialect: ClientDialect) -> list[Any] | None:
+    """Several filters in Qdrant's terms; None if Qdrant cannot express a part of one."""
+    found = [_native(part, dialect) for part in parts]
+    return None if any(one is None for one in found) else found
 
 
 def _condition(where: Condition, dialect: ClientDialect) -> Any | None:
