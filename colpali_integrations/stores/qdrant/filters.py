@@ -15,13 +15,15 @@ are far fewer than points. Sets of many numbers take a range each, and without a
 with all of them (1.6 s for 500 numbers and 3,000 points): they are looked up in the payloads of the points in between.
 
 A collection in strict mode refuses conditions on fields without an index of their kind, which are evaluated here too
-(see `indexes`), and may limit the values of a condition.
+(see `indexes`), and may limit the values of a condition. An index of dates narrows the points whose texts are compared.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from hashlib import sha1
 from typing import Any, Protocol, TypeAlias
@@ -38,6 +40,9 @@ Payloads: TypeAlias = "Callable[[Any], Iterable[Mapping[str, Any]]]"
 _IDS = uuid.UUID("6f1c8d0e-54ab-5c5b-9f0e-3c1a7b6d2e90")
 _EXACT = 2**53
 _MOST_RANGES = 32  # of a set of numbers in a field without an index
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_MARGIN = timedelta(days=3)  # a day of the date itself, and two
+_EQUAL = (Operator.EQ, Operator.CONTAINS)
 _BOUNDS = {Operator.GT: "gt", Operator.GTE: "gte", Operator.LT: "lt", Operator.LTE: "lte"}
 
 
@@ -122,6 +127,12 @@ class ClientDialect:
         indexed = key in self._numbers or (self._served is not None and self._served.kind(key) == "number")
         return count <= _MOST_RANGES or indexed
 
+    def dates(self, key: str, bounds: Mapping[str, datetime]) -> Any | None:
+        """Dates within bounds named gt, gte, lt and lte; None where the server has no index of the field's dates."""
+        if self._served is None or self._served.kind(key) != "datetime":
+            return None
+        return self._library.FieldCondition(key=key, range=self._library.DatetimeRange(**bounds))
+
     def ids(self, ids: Collection[str]) -> Any:
         """These points; none of them for an empty collection."""
         return self._several(ids, lambda some: self._library.HasIdCondition(has_id=some))
@@ -198,8 +209,32 @@ def _candidates(part: Condition, key: str, dialect: ClientDialect) -> Any:
     """The points that may fit a condition on a field, of those conditions that need the field."""
     values = part.value if isinstance(part.value, tuple) else (part.value,)
     if part.op in (Operator.IN, Operator.ANY) and values and all(map(_is_exact_number, values)):
-        return dialect.between(key, {"gte": min(values), "lte": max(values)})
+        if dialect.serves(key, "number", make=False):
+            return dialect.between(key, {"gte": min(values), "lte": max(values)})
+    elif dates := _near(part, key, dialect):
+        return dates
     return dialect.combine(must_not=[dialect.empty(key)])
+
+
+def _near(where: Condition, key: str, dialect: ClientDialect) -> Any | None:
+    """The points whose date may fit a comparison with a date, by the server's index of dates.
+
+    Stores compare texts, and the server compares instants: offsets and ways to write a time make a difference of less
+    than two days.
+    """
+    value = where.value
+    if not isinstance(value, str) or not _DATE.match(value):
+        return None
+    try:
+        day = datetime.fromisoformat(value[:10]).replace(tzinfo=timezone.utc)
+        lowest, highest = day - _MARGIN, day + _MARGIN
+    except (ValueError, OverflowError):
+        return None
+    if where.op in (Operator.GT, Operator.GTE):
+        return dialect.dates(key, {"gte": lowest})
+    if where.op in (Operator.LT, Operator.LTE):
+        return dialect.dates(key, {"lte": highest})
+    return dialect.dates(key, {"gte": lowest, "lte": highest}) if where.op in _EQUAL else None
 
 
 def _native(where: Filter, dialect: ClientDialect) -> Any | None:

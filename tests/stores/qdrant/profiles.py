@@ -287,7 +287,7 @@ def _values(condition: Any) -> int:
 def _kinds_for(condition: models.FieldCondition) -> str:
     match = condition.match
     if match is None:
-        return "float, integer"
+        return "datetime" if isinstance(condition.range, models.DatetimeRange) else "float, integer"
     if isinstance(match, models.MatchAny):
         return "keyword"
     if isinstance(match, models.MatchValue):

@@ -19,6 +19,7 @@ from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Point, Search
 from colpali_integrations.stores.filters import matches, parse_filter
 from colpali_integrations.stores.qdrant import retries
 from colpali_integrations.stores.qdrant.errors import is_denied
+from colpali_integrations.stores.qdrant.filters import translate
 from colpali_integrations.stores.qdrant.server import QdrantServerEngine, connect
 from colpali_integrations.stores.qdrant.strict import StrictMode, divided
 from tests.stores.backends import MODEL, entry, page
@@ -87,6 +88,8 @@ FILTERS: list[dict[str, Any]] = [
     {"title": {"$itext": "TITLE 3"}, "year": {"$ne": 2001}},
     {"title": {"$text": "itle 2"}},
     {"$or": [{"year": 2001}, {"$not": {"open": True}}]},
+    {"title": {"$in": [*range(100)]}},
+    {"year": {"$in": [*range(2001, 2100)]}},
     {"$id": {"$exists": True}},
     {"$id": {"$exists": False}},
     {"$document": "1.pdf", "$content": {"$exists": True}},
@@ -148,6 +151,44 @@ def test_the_caller_says_which_fields_get_an_index(cloud: StandIn, name: str) ->
         assert "index" not in asked(cloud)
     with pytest.raises(ConfigurationError, match=r"has an index of the kind 'number' for 'year', not 'text'.*delete_p"):
         opened(cloud, name, indexes={"year": "text"})
+
+
+def test_an_index_of_dates_narrows_the_payloads_that_are_read(cloud: StandIn, name: str) -> None:
+    dates = [f"2024-{month:02}-{day:02}" for month in (1, 2, 3) for day in range(1, 28, 2)]
+    times = ["2024-02-10T23:30:00-05:00", "2024-02-10T00:30:00+09:00", "2024-02-10 12:00:00", "2024-02-10T12:00:00Z"]
+    stored = [entry(number, metadata={"when": when}) for number, when in enumerate([*dates, *times])]
+    with opened(cloud, name, indexes={"when": "datetime"}) as store:
+        store.add([(one, page(number)) for number, one in enumerate(stored)])
+        wheres: list[dict[str, Any]] = [
+            *({"when": {op: "2024-02-10"}} for op in ("$gt", "$gte", "$lt", "$lte", "$eq", "$ne")),
+            *({"when": {op: "2024-02-10T12:00:00Z"}} for op in ("$gt", "$gte", "$lt", "$lte", "$eq", "$ne")),
+            {"when": {"$gte": "2024-02-09", "$lt": "2024-02-11"}},
+            {"when": {"$gte": "2024"}},
+            {"when": {"$lt": "2024-13-45"}},
+            {"when": {"$gt": "0001-01-01"}},
+            {"when": {"$in": ["2024-02-01", "2024-02-10 12:00:00"]}},
+            {"when": {"$not": {"$gte": "2024-02-10"}}},
+        ]
+        for where in wheres:
+            parsed = parse_filter(where)
+            assert parsed is not None
+            expected = {one.id for one in stored if matches(parsed, one.to_payload())}
+            assert {one.id for one in store.scroll(where)} == expected, where
+        engine = store._engine
+        assert isinstance(engine, QdrantServerEngine)
+        read: list[Any] = []
+        day = parse_filter({"when": {"$gte": "2024-02-10", "$lt": "2024-02-11"}})
+        assert day is not None
+
+        def reading(native: Any) -> list[Any]:
+            read.extend(engine._payloads(native))
+            return read
+
+        translate(day, engine._dialect, reading)
+        assert {one["metadata"]["when"] for one in read} == {
+            *times,
+            *(f"2024-02-{number:02}" for number in range(7, 15, 2)),
+        }
 
 
 @pytest.mark.parametrize(
