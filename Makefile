@@ -4,6 +4,7 @@
 #   make test [WORKERS=2]           the test suite, but for the tests marked slow
 #   make test-all                   the whole test suite
 #   make test-lowest                as make test, with the lowest versions that pyproject.toml declares
+#   make test-cloud                 the tests of Qdrant servers, on a stand-in in the strict mode of Qdrant Cloud
 #   make fuzz [FUZZ="--seconds 5"]  hostile input of all kinds; faults are kept in build/fuzz
 #   make lint                       ruff and mypy
 #   make docs                       the documentation, in build/docs (open build/docs/index.html)
@@ -17,7 +18,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-all test-lowest fuzz lint format docs notebooks parity clean
+.PHONY: demo test test-all test-lowest test-cloud fuzz lint format docs notebooks parity clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py $(if $(MODEL),--model "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION)) $(PDF)
@@ -30,6 +31,10 @@ test-all: $(VENV)/.dev
 
 test-lowest: $(VENV)/.lowest
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-cloud: $(VENV)/.dev
+	QDRANT_PROFILE=cloud $(PYTEST) -m "not slow" -k "server or Server or cloud" tests/stores \
+		tests/llama_index/test_vector_stores.py tests/langchain/test_vectorstore_standard.py $(PYTEST_ARGS)
 
 FUZZ ?= --seconds 60
 fuzz: $(VENV)/.dev

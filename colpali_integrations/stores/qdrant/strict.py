@@ -22,6 +22,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _IDS = 1024  # per request
+_SCORED = 256  # ids per request that are scored: few enough for the server to scan instead of walking the graph
 _LEAST_EF = 128  # a graph's candidates; Qdrant's own default is 100
 _DEARER = "larger than rate limiter capacity"
 
@@ -114,7 +115,7 @@ class StrictMode:
         if search.ids is None or first is None:
             raise ConfigurationError(self.refusal(where))
         query = search.query if first.multi else np.ones(first.dim, np.float32)
-        size = self.page(_IDS)
+        size = self.page(_SCORED)
         return [
             replace(search, ids=some, limit=len(some), prefetch=Search(query=query, using=FIRST, limit=len(some)))
             for some in pieces(strings(search.ids), size)
