@@ -2,8 +2,9 @@
 
     python -m benchmarks.server_kills [--kills 20] [--uploads 30]
 
-Eight clients upload small images and PDFs, and delete some, until the server is killed at a random moment. All of it
-happens on one index. The last server must end all jobs.
+Each server first goes on with the jobs that the one before left. After up to two seconds eight clients upload small
+images and PDFs without a pause, and delete some, until the server is killed: up to 20 ms after an upload of a random
+number. All of it happens on one index. The last server must end all jobs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import argparse
 import asyncio
 import io
 import random
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +30,7 @@ from colpali_integrations.stores import MultiVectorStore
 
 PDF = Path(__file__).parents[1] / "demo" / "pdfs" / "hcl-colors.pdf"
 CLIENTS = 8
+MOST_SECONDS = 60.0  # that the uploads and the end of one server may take
 
 
 class Accepted:
@@ -70,20 +74,39 @@ def files() -> Iterator[tuple[str, bytes, int]]:
             yield f"{number}.pdf", content.getvalue() + f"\n% {number}\n".encode(), 2
 
 
-async def load(address: Address, made: Iterator[tuple[str, bytes, int]], most: int, accepted: Accepted) -> None:
-    """Upload and delete until the server ends, or so many files are accepted."""
-    left, chance = iter(range(most)), random.Random(len(accepted.pages))
+class Kill:
+    """Kills a server up to 20 ms after it has accepted a random number of uploads.
+
+    Attributes:
+        after: number of uploads that are still to be accepted before; not more than 0 once it is decided.
+        chance: draws the numbers.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], most: int, chance: random.Random) -> None:
+        self.after, self.chance = chance.randint(1, most), chance
+        self._process = process
+
+    def accepted(self) -> None:
+        """Count an upload."""
+        self.after -= 1
+        if self.after == 0:
+            asyncio.get_running_loop().call_later(self.chance.uniform(0, 0.02), self._process.kill)
+
+
+async def load(address: Address, made: Iterator[tuple[str, bytes, int]], accepted: Accepted, kill: Kill) -> None:
+    """Upload and delete until the server is killed."""
 
     async def client() -> None:
         async with connected(address) as connection:
-            for _ in left:
+            while True:
                 name, content, pages = next(made)
                 answer = await connection.ask(upload(content, name))
                 if answer.status != 202:
                     raise SystemExit(f"{answer.status}: {answer.body!r}")
                 document = answer.json()["document_id"]
                 accepted.pages[document] = pages
-                if chance.random() < 0.1:
+                kill.accepted()
+                if kill.chance.random() < 0.1:
                     accepted.unsure.add(document)
                     answer = await connection.ask(request("DELETE", f"/v1/documents/{quote(document, safe='')}"))
                     if answer.status != 200:
@@ -91,11 +114,15 @@ async def load(address: Address, made: Iterator[tuple[str, bytes, int]], most: i
                     accepted.unsure.discard(document)
                     accepted.deleted.add(document)
 
-    for outcome in await asyncio.gather(*(client() for _ in range(CLIENTS)), return_exceptions=True):
+    await asyncio.sleep(kill.chance.uniform(0, 2))
+    clients = asyncio.gather(*(client() for _ in range(CLIENTS)), return_exceptions=True)
+    for outcome in await asyncio.wait_for(clients, MOST_SECONDS):
         if isinstance(outcome, OSError):
             accepted.cut += 1
         elif outcome is not None:
             raise outcome
+    if kill.after > 0:
+        raise SystemExit("the server has ended before it was killed")
 
 
 async def listed(address: Address, what: str) -> list[dict[str, object]]:
@@ -113,21 +140,24 @@ async def listed(address: Address, what: str) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--uploads", type=int, default=30, help="the most that are accepted before each kill")
+    parser.add_argument("--uploads", type=int, default=30, help="about the most that are accepted before each kill")
     options = parser.parse_args()
     print(describe(), "\n", flush=True)
     accepted, made, chance = Accepted(), files(), random.Random(7)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "index"
-        for _ in range(options.kills):
+        for number in range(1, options.kills + 1):
+            began, before, cut = time.monotonic(), len(accepted.pages), accepted.cut
             with server(folder) as (process, address):
-
-                async def killed(process: object = process, address: Address = address) -> None:
-                    asyncio.get_running_loop().call_later(chance.uniform(0.2, 3.0), process.kill)  # type: ignore[attr-defined]
-                    await load(address, made, options.uploads, accepted)
-
-                asyncio.run(killed())
-                process.wait()  # the uploads may have ended before
+                started = time.monotonic() - began
+                asyncio.run(load(address, made, accepted, Kill(process, options.uploads, chance)))
+                process.wait(MOST_SECONDS)
+            print(
+                f"kill {number}: started in {started:.1f} s, killed after {time.monotonic() - began - started:.1f} s, "
+                f"{len(accepted.pages) - before} accepted, {accepted.cut - cut} requests cut",
+                file=sys.stderr,
+                flush=True,
+            )
         with server(folder) as (process, address):
             waiting = [one for one in asyncio.run(listed(address, "jobs")) if one["state"] not in ("done", "failed")]
             until = time.monotonic() + 900
