@@ -17,7 +17,7 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import Bm25
 from colpali_integrations.scoring.maxsim import relevance
 from colpali_integrations.stores.engine import FIRST, WORDS, Engine, Scored, Search, strings
-from colpali_integrations.stores.entries import Entry, Hit
+from colpali_integrations.stores.entries import Entry, Hit, has_text
 from colpali_integrations.stores.filters import Filter, FilterLike, parse_filter
 from colpali_integrations.stores.first_stage import Stage
 from colpali_integrations.stores.fusion import Hybrid, fuse, text_weight
@@ -110,7 +110,7 @@ class Searcher:
         self._engine, self._settings, self._stage, self._bm25 = engine, settings, stage, bm25
 
     def run(self, queries: Sequence[ArrayLike], options: SearchOptions, texts: Sequence[str] | None) -> list[list[Hit]]:
-        """At least `options.k` hits per query, if there are as many.
+        """The best `options.k` hits per query, of at least `options.min_relevance`.
 
         The engine gets all searches in one call. A hybrid search makes a second one, for the MaxSim of the entries that
         only their text brought in.
@@ -123,10 +123,9 @@ class Searcher:
         if not options.ranks_by_words:
             staged = self._two_stages(options.mode)
             answers = self._engine.search([self._search(array, options, options.k, staged) for array in arrays])
-            return [self._hits(array, results) for array, results in zip(arrays, answers, strict=True)]
-        weight = text_weight(options.hybrid)
+            return [self._hits(array, results, options) for array, results in zip(arrays, answers, strict=True)]
         return [
-            self._fused(array, sight, text, weight)
+            self._fused(array, sight, text, options)
             for array, sight, text in zip(arrays, *self._both(arrays, options, texts), strict=True)
         ]
 
@@ -240,11 +239,28 @@ class Searcher:
         scan = Search(query=self._stage.query(array), using=FIRST, limit=max(options.limit, k))
         return replace(search, prefetch=scan)
 
-    def _hits(self, array: Float32, results: Sequence[Scored]) -> list[Hit]:
+    def _hits(
+        self,
+        array: Float32,
+        results: Sequence[Scored],
+        options: SearchOptions,
+        *,
+        fused: Mapping[str, float] | None = None,
+        bm25: Mapping[str, float] | None = None,
+    ) -> list[Hit]:
+        """The hits of a ranking; entries are made for these alone, since a hybrid search ranks a hundred and more."""
         shares = relevance(np.array([one.score for one in results]), array, best_match=self._settings.model.best_match)
+        lowest = options.min_relevance or 0.0
+        chosen = [(one, float(share)) for one, share in zip(results, shares, strict=True) if share >= lowest]
         return [
-            Hit(entry=Entry.from_payload(one.payload), score=one.score, max_sim=one.score, relevance=float(share))
-            for one, share in zip(results, shares, strict=True)
+            Hit(
+                entry=Entry.from_payload(one.payload),
+                score=one.score if fused is None else fused[one.id],
+                max_sim=one.score,
+                relevance=share,
+                bm25=None if bm25 is None else bm25.get(one.id),
+            )
+            for one, share in chosen[: options.k]
         ]
 
     def _scores(self, arrays: Sequence[Float32], ids: Sequence[Collection[str]]) -> list[dict[str, float]]:
@@ -272,13 +288,14 @@ class Searcher:
         ]
 
     def _fused(
-        self, array: Float32, sight: Sequence[Scored], text: Sequence[Scored], weight: float | None
+        self, array: Float32, sight: Sequence[Scored], text: Sequence[Scored], options: SearchOptions
     ) -> list[Hit]:
-        hits = {hit.id: hit for hit in self._hits(array, sight)}
-        bm25 = {one.id: one.score for one in text if one.id in hits}
-        textless = [id_ for id_, hit in hits.items() if not hit.entry.has_text]
-        fused = fuse({id_: hit.max_sim for id_, hit in hits.items()}, bm25, weight=weight, textless=textless)
-        return [replace(hits[id_], score=score, bm25=bm25.get(id_)) for id_, score in fused.items()]
+        found = {one.id: one for one in sight}
+        scores = {id_: one.score for id_, one in found.items()}
+        bm25 = {one.id: one.score for one in text if one.id in found}
+        textless = [id_ for id_, one in found.items() if not has_text(one.payload)]
+        fused = fuse(scores, bm25, weight=text_weight(options.hybrid), textless=textless)
+        return self._hits(array, [found[id_] for id_ in fused], options, fused=fused, bm25=bm25)
 
 
 def _chosen(exact: Mapping[str, float], by_words: Sequence[Scored], limit: int) -> list[Scored]:

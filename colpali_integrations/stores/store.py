@@ -483,11 +483,7 @@ class MultiVectorStore:
         self._admission.tell_settings()
         results = self._searcher.run(queries, options, texts)
         labels: Sequence[str | None] = texts or [None] * len(results)
-        lowest = options.min_relevance or 0.0
-        return [
-            self._attached([hit for hit in hits if hit.relevance >= lowest][: options.k], query, text)
-            for query, hits, text in zip(queries, results, labels, strict=True)
-        ]
+        return [self._attached(hits, query, text) for query, hits, text in zip(queries, results, labels, strict=True)]
 
     def rank_batch(
         self,
