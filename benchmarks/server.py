@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.machine import describe
+from benchmarks.queueing import Service, expected
 from benchmarks.served import Address, connected, post, request, server
 from colpali_integrations import ColPali
 from colpali_integrations.stores import MultiVectorStore, index_documents
@@ -149,7 +150,12 @@ def clients(folder: Path, model: str, seconds: float, rounds: int) -> None:
             row(f"{CLIENTS} clients, one by one", CLIENTS, *asyncio.run(loop(one_by_one, CLIENTS, seconds)))
             times = asyncio.run(arrivals(address, rate / 2, seconds))
             row("random arrivals at half of that rate", 0, len(times) / seconds, times)
-            print(f"| their median against that of one client: {median(times) / middle:.2f} | | | | | |", flush=True)
+            service = Service.of(1000 / lone, rate / 1000, together[-1])
+            print(
+                f"| their median against that of one client: {median(times) / middle:.2f}; by benchmarks.queueing: "
+                f"{expected(service, rate / 1000):.2f} | | | | | |",
+                flush=True,
+            )
     gain = median(rates[f"{CLIENTS} clients"]) / median(rates[f"{CLIENTS} clients, one by one"])
     print(f"\nQuestions per run of {CLIENTS} clients: {median(together):.1f}. Rate against one by one: {gain:.2f}.")
 
