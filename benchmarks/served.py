@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +32,12 @@ class Address(NamedTuple):
 
 @contextmanager
 def server(
-    store: Path, *options: str, model: str = "coltiny", together: bool = True
+    store: Path,
+    *options: str,
+    model: str = "coltiny",
+    together: bool = True,
+    program: Sequence[str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[tuple[subprocess.Popen[str], Address]]:
     """The server's process and its address.
 
@@ -41,10 +46,13 @@ def server(
         options: of the command.
         model: its name or folder.
         together: whether questions that wait are answered together.
+        program: another `colpali-integrations` than this one; `together` does not apply to it.
+        folder: where the process runs.
     """
-    code = _COMMAND if together else _ALONE + _COMMAND
-    command = [sys.executable, "-c", code, "serve", "--store", str(store), "--model", model, "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}) as process:
+    program = program or [sys.executable, "-c", _COMMAND if together else _ALONE + _COMMAND]
+    command = [*program, "serve", "--store", str(store), "--model", model, "--port", "0", *options]
+    variables = {**os.environ, "COLUMNS": "200"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables, cwd=folder) as process:
         assert process.stderr is not None
         text = ""
         while "Ask: curl" not in text:
