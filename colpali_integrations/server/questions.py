@@ -51,8 +51,8 @@ class Questions:
     def __init__(self, run: Run, together: int) -> None:
         self._run, self._together = run, together
         self._waiting: list[Question] = []
-        self._lock = threading.Lock()  # of the list
-        self._running = threading.Lock()  # of one run at a time
+        self._changed = threading.Condition()  # of the list, and of whether a run is under way
+        self._busy = False
 
     def ask(self, text: str, options: Mapping[str, Any]) -> Question:
         """Let a question wait; `answer` must be called with it, or `withdraw`.
@@ -63,13 +63,13 @@ class Questions:
         """
         # As JSON, not as SearchOptions: True equals 1 in Python, and is another value in a filter.
         question = Question(text, options, json.dumps(options, sort_keys=True))
-        with self._lock:
+        with self._changed:
             self._waiting.append(question)
         return question
 
     def withdraw(self, question: Question) -> None:
         """Let a question wait no longer, if it does."""
-        with self._lock:
+        with self._changed:
             if question in self._waiting:
                 self._waiting.remove(question)
 
@@ -82,26 +82,37 @@ class Questions:
         Raises:
             ColPaliError: of this question.
         """
-        with self._running:
-            if question.hits is None:
-                together = self._take(question)
-                try:
-                    found = self._run([one.text for one in together], SearchOptions(**question.options))
-                except Exception:
-                    if len(together) == 1:
-                        raise
-                    for one in together:
-                        one.key = None
-                    found, together = self._run([question.text], SearchOptions(**question.options)), [question]
-                for one, hits in zip(together, found, strict=True):
-                    one.hits = hits
+        with self._changed:
+            self._changed.wait_for(lambda: question.hits is not None or not self._busy)
+            if question.hits is not None:  # at once, whatever runs now
+                return question.hits
+            self._busy = True
+            together = self._take(question)
+        try:
+            return self._answered(question, together)
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+
+    def _answered(self, question: Question, together: Sequence[Question]) -> Hits:
+        """Answer a question and those that are answered with it."""
+        try:
+            found = self._run([one.text for one in together], SearchOptions(**question.options))
+        except Exception:
+            if len(together) == 1:
+                raise
+            for one in together:
+                one.key = None
+            found, together = self._run([question.text], SearchOptions(**question.options)), [question]
+        for one, hits in zip(together, found, strict=True):
+            one.hits = hits
         assert question.hits is not None
         return question.hits
 
     def _take(self, question: Question) -> list[Question]:
         """The question and those that are answered with it, the oldest first; they wait no longer."""
-        with self._lock:
-            same = [one for one in self._waiting if one is not question and one.key and one.key == question.key]
-            together = [question, *same[: self._together - 1]]
-            self._waiting = [one for one in self._waiting if one not in together]
+        same = [one for one in self._waiting if one is not question and one.key and one.key == question.key]
+        together = [question, *same[: self._together - 1]]
+        self._waiting = [one for one in self._waiting if one not in together]
         return together

@@ -88,3 +88,55 @@ def test_threads_share_a_run_and_the_oldest_questions_come_first(answers: Answer
         assert [one.result(20) for one in found] == [(text, 10) for text in texts]
     assert [len(run) for run in answers.runs] == [1, 4, 4, 1]
     assert sorted(text for run in answers.runs for text in run) == ["a", *texts]
+
+
+def test_a_question_that_has_its_answer_does_not_wait_for_the_next_run(answers: Answers) -> None:
+    questions: Any = Questions(answers, 8)
+    first, second = ask(questions, "a", "b")
+    assert questions.answer(first) == ("a", 10)
+    answers.go.clear()
+    with ThreadPoolExecutor(2) as pool:
+        later = pool.submit(questions.answer, questions.ask("c", {}))
+        while len(answers.runs) < 2:
+            pass
+        try:
+            assert pool.submit(questions.answer, second).result(10) == ("b", 10)
+            assert not later.done()
+        finally:
+            answers.go.set()
+        assert later.result(20) == ("c", 10)
+    assert answers.runs == [["a", "b"], ["c"]]
+
+
+def test_a_question_waits_only_for_its_own_run(answers: Answers) -> None:
+    """A thread that waits for a run has the answer after it, though another run has begun at once."""
+    release = [threading.Event(), threading.Event()]
+    begun: list[list[str]] = []
+
+    def run(texts: Sequence[str], options: SearchOptions) -> list[Hits]:
+        begun.append(list(texts))
+        assert release[len(begun) - 1].wait(20)
+        return answers(texts, options)
+
+    questions: Any = Questions(run, 2)
+    first, second, third = ask(questions, "a", "b", "c")
+
+    def both() -> None:
+        questions.answer(first)
+        questions.answer(third)
+
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(both)
+        while not begun:
+            pass
+        waiter = pool.submit(questions.answer, second)
+        release[0].set()
+        while len(begun) < 2:
+            pass
+        try:
+            assert waiter.result(10) == ("b", 10)
+            assert not leader.done()
+        finally:
+            release[1].set()
+        leader.result(20)
+    assert begun == [["a", "b"], ["c"]]
