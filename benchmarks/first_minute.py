@@ -164,6 +164,7 @@ def table(rounds: Sequence[dict[str, Any]]) -> str:
         row(f"{part}: CPU seconds of all", [one[part]["cpu"] for one in rounds])
     for way in WAYS:
         row(f"**from `pip install` to the page, by the {way}**", [seconds(one, way) for one in rounds])
+        row("CPU seconds of this", [one["install"]["cpu"] + one[way]["cpu"] for one in rounds])
     return "\n".join(lines)
 
 
