@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError, StoreError
+from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.stores import Entry, MultiVectorStore, Settings
 from colpali_integrations.stores.limits import MAX_BYTES, MAX_DEPTH, MAX_DIM, MAX_ID_LENGTH, MAX_VECTORS
+from colpali_integrations.stores.points import PointMaker
+from colpali_integrations.stores.refused import RefusedError
 from tests.stores.backends import DIM, MODEL, Open, entry, page
 
 
@@ -153,3 +156,13 @@ def test_a_folder_needs_no_extra(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ALONE, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert result.stdout == "done\n", result.stderr
+
+
+def test_the_numbers_of_a_page_count_as_they_are_stored() -> None:
+    settings = Settings(model=MODEL, first_stage="exact", pool_factor=2)
+    maker = PointMaker(settings, "the collection", max_numbers=6 * DIM)
+    array = np.random.default_rng(0).standard_normal((14, DIM)).astype(np.float32)
+    pooled = maker.point(Entry(id="x", grid=PageGrid(2, 6, np.arange(12))), array[:12])
+    assert pooled.vectors["full"].shape == (6, DIM)
+    with pytest.raises(RefusedError, match="x: 7 vectors of 8 numbers are too many .*takes 48 numbers.*pool_factor="):
+        maker.point(Entry(id="x", grid=PageGrid(2, 7, np.arange(14))), array)

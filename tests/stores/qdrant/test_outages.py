@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores import Entry, MultiVectorStore, index_documents
+from colpali_integrations.stores.engine import FULL, Point, VectorSpec
 from colpali_integrations.stores.ingest import Progress
-from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
 from colpali_integrations.stores.qdrant import retries
+from colpali_integrations.stores.qdrant.server import QdrantServerEngine, connect
+from colpali_integrations.stores.refused import PointsRefusedError
 from tests.stores.backends import MODEL, entry, page
 from tests.stores.qdrant.clocks import FakeClock
 from tests.stores.qdrant.grpc_stand_in import GrpcStandIn, grpc_stand_in
 from tests.stores.qdrant.refusals import Cluster
 from tests.stores.qdrant.stand_in import StandIn, stand_in
+from tests.stores.stored_models import made_up
 
 COUNT = 500
 
@@ -43,6 +47,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClock]:
     made = FakeClock()
     monkeypatch.setattr(retries, "CLOCK", made)
     yield made
+
+
+def connected(server: StandIn | GrpcStandIn) -> QdrantClient:
+    if isinstance(server, GrpcStandIn):
+        return connect(f"http://127.0.0.1:{server.port}", prefer_grpc=True, grpc_port=server.port)
+    return connect(server.url)
 
 
 def opened(server: StandIn | GrpcStandIn, **options: Any) -> MultiVectorStore:
@@ -254,25 +264,37 @@ def test_the_next_url_answers(server: StandIn, framework: str, coltiny: ColPali)
         server.start()
 
 
-WIDE = np.ones((MAX_SERVER_NUMBERS // 8 + 1, 8), np.float16)
+WIDE = made_up("wide", dim=128)
+LARGE = np.ones((8192, 128), np.float16)  # one number more than a server takes
 
 
 def test_a_page_that_is_too_large_costs_no_other(server: StandIn, grpc_server: GrpcStandIn) -> None:
+    small = np.ones((3, 128), np.float16)
     for one in (server, grpc_server):
-        with opened(one, first_stage="exact") as store:
-            three: list[tuple[Entry, Any]] = [(entry(1), page(1)), (entry(2), WIDE[:60_000]), (entry(3), page(3))]
-            assert store.add(three) == 3
-            large = MultiVectorStore.open(client=store._engine._client, model=MODEL)  # type: ignore[attr-defined]
-            large._points._max_numbers = 1000
+        with opened(one, model=WIDE, first_stage="exact") as store:
             with pytest.raises(StoreError) as caught:
-                large.add([(entry(11), page(1)), (entry(12), WIDE[:200]), (entry(13), page(3))])
+                store.add([(entry(1), small), (entry(2), LARGE), (entry(3), small)])
             message = str(caught.value)
-            assert message.startswith("2.pdf, page 12" if "2.pdf" in message[:5] else "0.pdf, page 12")
-            assert "200 vectors of 8 numbers are too many" in message
+            assert message.startswith(
+                "2.pdf, page 2: 8,192 vectors of 128 numbers are too many for the Qdrant collection"
+            )
             for remedy in ("pool_factor=", "dim=", "max_num_visual_tokens=", "dpi=", "path="):
                 assert remedy in message
             assert message.endswith("2 other entries are stored")
-            assert sorted(one.page or 0 for one in store.scroll()) == [1, 2, 3, 11, 13]
+            assert sorted(one.page or 0 for one in store.scroll()) == [1, 3]
+
+
+def test_a_server_that_refuses_a_large_page_names_its_point(server: StandIn, grpc_server: GrpcStandIn) -> None:
+    for one in (server, grpc_server):
+        client = connected(one)
+        schema = {FULL: VectorSpec(dim=128)}
+        engine = QdrantServerEngine(client, "engine", schema=schema, manifest={"a": 1}, owns_client=True)
+        arrays = {"a": LARGE[:2], "b": LARGE, "c": LARGE[:3], "d": LARGE[:1]}
+        with pytest.raises(PointsRefusedError, match=r"Total size of all vectors \(1048576\)") as caught:
+            engine.upsert([Point(id_, {FULL: array}, None, {"id": id_}) for id_, array in arrays.items()])
+        assert list(caught.value.errors) == ["b"]
+        assert [payload is not None for payload in engine.retrieve(list(arrays))] == [True, False, True, True]
+        engine.close()
 
 
 def test_pages_that_the_server_refuses_are_named(server: StandIn, grpc_server: GrpcStandIn) -> None:
