@@ -164,5 +164,5 @@ def test_the_numbers_of_a_page_count_as_they_are_stored() -> None:
     array = np.random.default_rng(0).standard_normal((14, DIM)).astype(np.float32)
     pooled = maker.point(Entry(id="x", grid=PageGrid(2, 6, np.arange(12))), array[:12])
     assert pooled.vectors["full"].shape == (6, DIM)
-    with pytest.raises(RefusedError, match="x: 7 vectors of 8 numbers are too many .*takes 48 numbers.*pool_factor="):
+    with pytest.raises(RefusedError, match=r"x: 7 vectors of 8 numbers are too many .*takes 48 numbers.*pool_factor="):
         maker.point(Entry(id="x", grid=PageGrid(2, 7, np.arange(14))), array)
