@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from langchain_tests.integration_tests import VectorStoreIntegrationTests
 from qdrant_client import QdrantClient
 
 from colpali_integrations.langchain import ColPaliVectorStore
+from tests.stores.qdrant.real import client_options, server_url
 
 EVERYTHING = {"$id": {"$exists": True}}
 
@@ -47,12 +47,12 @@ class TestThroughAServersClient(VectorStoreIntegrationTests):
             yield store
 
 
-if "QDRANT_URL" in os.environ:
+if server_url() is not None:
 
     class TestOnAServer(VectorStoreIntegrationTests):
         @pytest.fixture
         def vectorstore(self) -> Iterator[VectorStore]:
             name = f"test-{uuid.uuid4().hex}"
-            with ColPaliVectorStore(url=os.environ["QDRANT_URL"], collection_name=name) as store:
+            with ColPaliVectorStore(url=server_url(), collection_name=name, **client_options()) as store:
                 yield store
                 store.delete(filter=EVERYTHING)

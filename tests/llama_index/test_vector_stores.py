@@ -6,7 +6,6 @@ import base64
 import copy
 import io
 import json
-import os
 import pickle
 import threading
 import uuid
@@ -49,6 +48,7 @@ from colpali_integrations.llama_index._persistence import copied_records
 from colpali_integrations.stores import Entry, MultiVectorStore, Progress
 from tests.llama_index.suite import CountingModel, VectorStoreConformance, counting_store, sample
 from tests.stores.documents import DPI, draw, make_store
+from tests.stores.qdrant.real import client_options, server_url
 from tests.stores.stored_models import made_up
 
 
@@ -71,8 +71,8 @@ class TestOnAServer(VectorStoreConformance):
 
     @pytest.fixture
     def vector_store(self) -> Iterator[ColPaliVectorStore]:
-        url, collection = os.environ.get("QDRANT_URL"), f"test-{uuid.uuid4().hex}"
-        client = QdrantClient(url=url, check_compatibility=False) if url else QdrantClient(":memory:")
+        url, collection = server_url(), f"test-{uuid.uuid4().hex}"
+        client = QdrantClient(url=url, **client_options()) if url else QdrantClient(":memory:")
         yield ColPaliVectorStore(
             store=MultiVectorStore.open(client=client, collection_name=collection, model="coltiny")
         )

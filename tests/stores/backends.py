@@ -7,7 +7,6 @@ this package answers over HTTP with stores in folders; `tests/server` has the wh
 from __future__ import annotations
 
 import json
-import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from colpali_integrations.server.checking import parsed
 from colpali_integrations.stores import Entry, MultiVectorStore
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.served.answers import answered
+from tests.stores.qdrant.real import client_options, server_url
 from tests.stores.stored_models import made_up
 
 BACKENDS = ["memory", "embedded", "server", "served"]
@@ -45,9 +45,9 @@ def opening(backend: str, folder: Path) -> Iterator[Open]:
     elif backend == "server":
         from qdrant_client import QdrantClient
 
-        url = os.environ.get("QDRANT_URL")
+        url = server_url()
         place = {
-            "client": QdrantClient(url=url, check_compatibility=False) if url else QdrantClient(":memory:"),
+            "client": QdrantClient(url=url, **client_options()) if url else QdrantClient(":memory:"),
             "collection_name": f"test-{uuid.uuid4().hex}",
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -36,13 +35,14 @@ from colpali_integrations.stores.qdrant.server import (
 from tests.stores.filter_cases import filters, payloads
 from tests.stores.qdrant.grpc_stand_in import GrpcStandIn, grpc_stand_in
 from tests.stores.qdrant.profiles import CLOUD
+from tests.stores.qdrant.real import client_options, server_url
 from tests.stores.qdrant.refusals import LIMIT
 from tests.stores.qdrant.stand_in import StandIn, stand_in
 
 DIM = 8
 SCHEMA = {FULL: VectorSpec(dim=DIM), FIRST: VectorSpec(dim=DIM)}
 MANIFEST = {"model": {"name": "coltiny", "dim": DIM}, "pooling": None, "factor": 1.0, "list": [1, "a"]}
-SERVER = os.environ.get("QDRANT_URL")
+SERVER = server_url()
 PLACES = ["local", "REST", "cloud", "gRPC", *(["server"] if SERVER else [])]
 
 Make = Callable[..., QdrantServerEngine]
@@ -78,7 +78,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[QdrantClient]:
     elif request.param in ("REST", "cloud"):
         made = connect(request.getfixturevalue({"REST": "server"}.get(request.param, request.param)).url)
     else:
-        made = connect({"local": ":memory:"}.get(request.param) or str(SERVER))
+        made = connect(":memory:") if request.param == "local" else connect(str(SERVER), **client_options())
     yield made
     made.close()
 
