@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -51,6 +52,7 @@ from colpali_integrations.stores.qdrant.facets import Facets
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
 from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.qdrant.indexes import Indexes
+from colpali_integrations.stores.qdrant.key_order import with_order, without_order
 from colpali_integrations.stores.qdrant.narrowing import send_narrowing
 from colpali_integrations.stores.qdrant.retries import calling, retrying
 from colpali_integrations.stores.qdrant.sending import FLOAT_BYTES, payload_size, point_size, send_points, sparse
@@ -115,7 +117,7 @@ class QdrantServerEngine:
         self._client: QdrantClient | None = client
         self._collection, self._owns_client = collection, owns_client
         self._where = describe(client, collection)
-        self._local = is_local(client)
+        self._local, self._is_grpc = is_local(client), bool(client.init_options.get("prefer_grpc"))
         self._size, self._words = KnownSize(self.count), KnownWords(self._has_words)
         self.max_numbers = None if self._local else MAX_SERVER_NUMBERS
         # The local mode stores all vectors as float32.
@@ -189,7 +191,8 @@ class QdrantServerEngine:
             raise PointsRefusedError.of(refused)
 
     def _send(self, client: QdrantClient, points: Sequence[Point]) -> None:
-        calling(client, lambda node: send_points(node, self._collection, points, self._half))
+        sent = [replace(point, payload=self._sent(point.payload)) for point in points] if self._is_grpc else points
+        calling(client, lambda node: send_points(node, self._collection, sent, self._half))
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed; each is replaced whole."""
@@ -212,7 +215,7 @@ class QdrantServerEngine:
         payloads: dict[str, Payload] = {}
         for some in pieces(names, self._strict.ids):
             records = self._records(some, with_payload=True, with_vectors=False)
-            payloads |= {names[str(record.id)]: record.payload or {} for record in records}
+            payloads |= {names[str(record.id)]: without_order(record.payload or {}) for record in records}
         return in_order(ids, payloads)
 
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
@@ -315,7 +318,7 @@ class QdrantServerEngine:
             responses = client.query_batch_points(self._collection, requests)
         answers = []
         for (search, _), response in zip(searches, responses, strict=True):
-            payloads = [(point.payload or {}, point.score) for point in response.points]
+            payloads = [(without_order(point.payload or {}), point.score) for point in response.points]
             answers.append([Scored(id_of(one), score, {} if search.scores_only else one) for one, score in payloads])
         return answers
 
@@ -330,8 +333,12 @@ class QdrantServerEngine:
             must.append(self._dialect.ids({point_id(id_) for id_ in strings(ids)}))
         return models.Filter(must=must) if must else None
 
+    def _sent(self, payload: Payload) -> Payload:
+        return with_order(payload) if self._is_grpc else payload
+
     def _replacement(self, id_: str, payload: Payload) -> models.OverwritePayloadOperation:
         """The replacement of a point's payload if its content is the same; by id alone it fails for a removed point."""
+        payload = self._sent(payload)
         content = payload.get("content_hash")
         operator, value = (Operator.EXISTS, False) if content is None else (Operator.EQ, content)
         conditions = self._conditions(self._translated(Condition(CONTENT, operator, value)), [id_])
@@ -389,7 +396,7 @@ class QdrantServerEngine:
                 with_payload=selected,
                 with_vectors=False,
             )
-        return [record.payload or {} for record in records], following
+        return [without_order(record.payload or {}) for record in records], following
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[QdrantClient]:
