@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from qdrant_client.grpc.points_service_pb2_grpc import PointsServicer, add_Point
 from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantServicer_to_server
 
 from tests.stores.qdrant import refusals
+from tests.stores.qdrant.profiles import StrictModes
 from tests.stores.qdrant.refusals import Cluster, Refusal
 from tests.stores.qdrant.stand_in import facet_hits
 
@@ -30,6 +32,7 @@ class GrpcStandIn:
         indexes: fields with an index.
         refuse: if set, with what every request is refused.
         cluster: the other nodes, which may be lost; None without.
+        strict: the strict mode of the collections, for upserts and counts.
     """
 
     def __init__(self) -> None:
@@ -39,6 +42,7 @@ class GrpcStandIn:
         self.indexes: set[str] = set()
         self.refuse: grpc.StatusCode | None = None
         self.cluster: Cluster | None = None
+        self.strict = StrictModes(None, lambda: 0.0)
         self.confirmed: dict[str, int] = {}  # write_consistency_factor
         self.port = 0
 
@@ -73,6 +77,9 @@ class GrpcStandIn:
             dims = {one: vector.size for one, vector in params.vectors.items()} if params.vectors else {}
             for point in map(GrpcToRest.convert_point_struct, request.points):
                 refusals.check_vectors(point.vector, dims, params.sparse_vectors or {})
+        if self.strict.holds(name) and (asked := _as_json(method, request)) is not None:
+            vectors = self.client.get_collection(name).config.params.vectors
+            self.strict.check(name, "PUT" if method == "Upsert" else "POST", _PATHS[method], asked, vectors)
         if self.cluster is not None and method in _PATHS:
             path = f"/collections/{name or request.query_points[0].collection_name}/{_PATHS[method]}"
             self.cluster.check("POST", path, {}, confirmed=self.confirmed.get(name, 1))
@@ -88,6 +95,15 @@ _CODES = {
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
 }
+
+
+def _as_json(method: str, request: Any) -> bytes | None:
+    """What strict mode looks at, as REST has it; None of other requests."""
+    if method == "Upsert":
+        return json.dumps({"points": [{}] * len(request.points)}).encode()
+    if method == "Count":
+        return json.dumps({"exact": request.exact}).encode()
+    return None
 
 
 class _Refusing(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types

@@ -13,6 +13,7 @@ import grpc
 import httpx
 import pytest
 from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
 from tests.stores.qdrant.grpc_stand_in import GrpcStandIn, grpc_stand_in
 from tests.stores.qdrant.refusals import MOST_NUMBERS, Access, Cluster
@@ -21,9 +22,6 @@ from tests.stores.qdrant.stand_in import StandIn, stand_in
 LINES = [json.loads(line) for line in Path(__file__).with_name("exchanges.jsonl").read_text("utf-8").splitlines()[1:]]
 VERSION = "1.18.3"
 KEYS = {"admin": "admin", "read-only": "read", "token for one collection, read": "c", "expired token": "expired"}
-
-# Lines of strict mode and its rates, which the stand-in for gRPC does not have.
-STRICT = ("strict", "rate")
 
 
 def numbered(line: dict[str, Any]) -> str:
@@ -130,6 +128,9 @@ CALLS: dict[str, Callable[[QdrantClient], object]] = {
     "facet": lambda client: client.facet("c", "group"),
     "cluster, a node killed: upsert, write consistency 2": lambda client: client.upsert("c", points(60)),
     "cluster, two of three killed: query": lambda client: client.query_points("c", [ROW, ROW], using="full", limit=1),
+    "strict: batch": lambda client: client.upsert("c", points(6)),
+    "rate: read": lambda client: [client.count("c") for _ in range(4)],
+    "rate: write": lambda client: [client.upsert("c", points(1)) for _ in range(4)],
 }
 """Requests over gRPC, of the REST lines of the same names."""
 
@@ -151,7 +152,7 @@ def grpc_server() -> Iterator[GrpcStandIn]:
 
 @pytest.mark.parametrize(
     "line",
-    [line for line in LINES if line["transport"] == "gRPC" and not line["case"].startswith(STRICT)],
+    [line for line in LINES if line["transport"] == "gRPC"],
     ids=numbered,
 )
 def test_grpc(grpc_server: GrpcStandIn, line: dict[str, Any]) -> None:
@@ -162,7 +163,17 @@ def test_grpc(grpc_server: GrpcStandIn, line: dict[str, Any]) -> None:
     case = line["case"]
     grpc_server.cluster = Cluster()
     grpc_server.cluster.lost = 2 if "two of three killed" in case else "a node killed" in case
-    if line["code"] == "OK":
+    if case.startswith("strict"):
+        grpc_server.strict.made("c", models.StrictModeConfig(enabled=True, upsert_max_batchsize=5))
+    elif case.startswith("rate"):
+        grpc_server.strict.made("c", models.StrictModeConfig(enabled=True, read_rate_limit=3, write_rate_limit=3))
+    if "raised_by_the_client" in line:
+        with pytest.raises(ResourceExhaustedResponse) as refused:
+            CALLS[case](client)
+        assert type(refused.value).__name__ == line["raised_by_the_client"]
+        assert str(refused.value) == line["text"]
+        assert refused.value.retry_after_s == 20
+    elif line["code"] == "OK":
         CALLS[case](client)
     else:
         with pytest.raises(grpc.RpcError) as caught:
