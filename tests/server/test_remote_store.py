@@ -24,7 +24,7 @@ from colpali_integrations.llama_index import ColPaliVectorStore as LlamaIndexSto
 from colpali_integrations.models.connection import Connection
 from colpali_integrations.models.shared import release_shared_models
 from colpali_integrations.stores import Entry, Hits, MultiVectorStore, index_documents, stored_settings
-from colpali_integrations.stores.engine import Engine, Search
+from colpali_integrations.stores.engine import Engine, Point, Search
 from colpali_integrations.stores.filters import parse_filter
 from colpali_integrations.stores.served.answers import CALLS
 from colpali_integrations.stores.served.engine import ServedEngine
@@ -205,6 +205,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("search", {"searches": [search(limit=-1)]}, "limit must be a whole number"),
     ("search", {"searches": [search(oversampling=0)]}, "oversampling must be"),
     ("search", {"searches": [search(prefetch=search(prefetch=search()))]}, "a prefetch has no prefetch"),
+    ("search", {"searches": [search()] * 65}, "searches must be at most 64, got 65; send the others in another call"),
+    ("search", {"searches": [search(query=vectors(4096, 128))] * 17}, "at most 65536 vectors together, got 69632"),
+    ("delete", {"ids": ["a"] * 4097}, "ids must be at most 4096, got 4097"),
+    ("upsert", {"points": [0] * 4097}, "points must be at most 4096"),
+    ("update", {"payloads": {str(id_): 0 for id_ in range(4097)}}, "payloads must be at most 4096"),
     ("change_manifest", {"expected": {}, "manifest": {}}, "the new manifest has format None"),
 ]
 
@@ -233,6 +238,40 @@ def test_answers_of_another_form_are_one_error(result: Any, served: Running) -> 
         for call in calls:
             with pytest.raises(StoreError, match="answers in another way"):
                 call()
+
+
+class Recorded:
+    """A caller that notes how much each call has, and hands it on."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self.url, self.calls = connection, connection.url, list[tuple[str, int]]()
+
+    def post(self, path: str, body: Any, kind: Any) -> dict[str, Any]:
+        items = [value for value in body["arguments"].values() if isinstance(value, list | dict)]
+        self.calls.append((body["call"], len(items[0]) if items else 0))
+        return self._connection.post(path, body, kind)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def test_many_searches_and_points_are_several_calls(start: Start) -> None:
+    server = start()
+    caller = Recorded(Connection(server.url))
+    engine = ServedEngine(caller)
+    rows = np.ones((1, 128), np.float32) / 16
+    engine.upsert([Point(str(id_), {"full": rows.astype(np.float16)}, None, {"id": str(id_)}) for id_ in range(4100)])
+    engine.update({str(id_): {"id": str(id_), "text": "new"} for id_ in range(4100)})
+    assert engine.count() == len(server.store) == 4100
+    query = Search(query=rows, limit=1)
+    assert len(engine.search([query] * 130)) == 130
+    assert len(engine.search([Search(query=np.repeat(rows, 40_000, 0), limit=1)] * 2)) == 2
+    engine.delete([str(id_) for id_ in range(4100)])
+    assert engine.count() == 0
+    most = {"upsert": 4096, "update": 4096, "delete": 4096, "search": 64}
+    assert all(size <= most[call] for call, size in caller.calls if call in most)
+    assert [size for call, size in caller.calls if call == "search"] == [64, 64, 2, 1, 1]
+    engine.close()
 
 
 def test_any_number_of_results_may_be_asked_for(served: Running) -> None:

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from colpali_integrations._options import checked_whole, shown
 from colpali_integrations.errors import InputError
-from colpali_integrations.stores.engine import FULL, Engine
+from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.stores.engine import FULL, Engine, Search
+from colpali_integrations.stores.limits import MAX_VECTORS
 from colpali_integrations.stores.served.wire import (
+    MOST_RECORDS,
+    MOST_SEARCHES,
     checked_payload,
     packed,
     packed_scored,
@@ -28,7 +32,7 @@ __all__ = ["CALLS", "WRITES", "answered"]
 Arguments: TypeAlias = "Mapping[str, Any]"
 Work: TypeAlias = "Callable[[Engine], Any]"
 
-_MOST_RECORDS, _MOST_ARRAYS = 4096, 64  # arrays of a page may have some MB
+_MOST_ARRAYS = 64  # those of a page may have some MB
 _INT64 = 2**63
 
 
@@ -87,17 +91,18 @@ def _without_fingerprint(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _upsert(arguments: Arguments, settings: Settings) -> Work:
     schema = settings.schema
-    points = [read_point(point, schema) for point in arguments["points"]]
+    points = [read_point(point, schema) for point in _several(arguments["points"], "points")]
     return lambda engine: engine.upsert(points)
 
 
 def _update(arguments: Arguments, settings: Settings) -> Work:
-    payloads = {id_: checked_payload(payload, id_) for id_, payload in arguments["payloads"].items()}
+    given = _several(arguments["payloads"], "payloads")
+    payloads = {id_: checked_payload(payload, id_) for id_, payload in given.items()}
     return lambda engine: engine.update(payloads)
 
 
 def _delete(arguments: Arguments, settings: Settings) -> Work:
-    ids = strings_of(arguments["ids"], "ids")
+    ids = _ids(arguments)
     return lambda engine: engine.delete(ids)
 
 
@@ -116,7 +121,7 @@ def _vectors(arguments: Arguments, settings: Settings) -> Work:
 def _scroll(arguments: Arguments, settings: Settings) -> Work:
     where, fields = read_filter(arguments.get("where")), arguments.get("fields")
     fields = None if fields is None else strings_of(fields, "fields")
-    limit, after = min(checked_whole(arguments["limit"], "limit"), _MOST_RECORDS), arguments.get("after")
+    limit, after = min(checked_whole(arguments["limit"], "limit"), MOST_RECORDS), arguments.get("after")
     is_number = isinstance(after, int) and not isinstance(after, bool) and abs(after) < _INT64
     if after is not None and not isinstance(after, str) and not is_number:
         raise InputError(f"after must be that of the last batch, got {shown(after)}")
@@ -144,7 +149,10 @@ def _has_words(arguments: Arguments, settings: Settings) -> Work:
 
 def _search(arguments: Arguments, settings: Settings) -> Work:
     schema = settings.schema
-    searches = [read_search(search, schema) for search in arguments["searches"]]
+    searches = [read_search(search, schema) for search in _several(arguments["searches"], "searches", MOST_SEARCHES)]
+    vectors = sum(map(_vectors_of, searches))
+    if vectors > MAX_VECTORS:
+        raise InputError(f"the queries of a call must have at most {MAX_VECTORS} vectors together, got {vectors}")
     return lambda engine: [[packed_scored(one) for one in results] for results in engine.search(searches)]
 
 
@@ -152,11 +160,23 @@ def _optimize(arguments: Arguments, settings: Settings) -> Work:
     return lambda engine: engine.optimize()
 
 
-def _ids(arguments: Arguments, most: int = _MOST_RECORDS) -> list[str]:
-    ids = strings_of(arguments["ids"], "ids")
-    if len(ids) > most:
-        raise InputError(f"ids must be at most {most}, got {len(ids)}")
-    return ids
+def _vectors_of(search: Search) -> int:
+    return 1 if isinstance(search.query, SparseVector) or search.query.ndim == 1 else len(search.query)
+
+
+def _ids(arguments: Arguments, most: int = MOST_RECORDS) -> list[str]:
+    return strings_of(_several(arguments["ids"], "ids", most), "ids")
+
+
+def _several(given: Any, name: str, most: int = MOST_RECORDS) -> Any:
+    """A list or an object of one call, before anything in it is read.
+
+    Raises:
+        InputError: it has more items than one call may have.
+    """
+    if len(given) > most:
+        raise InputError(f"{name} must be at most {most}, got {len(given)}; send the others in another call")
+    return given
 
 
 CALLS: Mapping[str, Callable[[Arguments, Settings], Work]] = {

@@ -11,8 +11,11 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, in_order, pieces, strings
 from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.limits import MAX_VECTORS
 from colpali_integrations.stores.remembered import KnownSize, KnownWords
 from colpali_integrations.stores.served.wire import (
+    MOST_RECORDS,
+    MOST_SEARCHES,
     known_ids,
     packed_filter,
     packed_point,
@@ -98,7 +101,7 @@ class ServedEngine:
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed."""
-        for some in pieces(known_ids(payloads), _REQUEST_BYTES, lambda id_: len(json.dumps(payloads[id_]))):
+        for some in pieces(known_ids(payloads), _REQUEST_BYTES, lambda id_: _share(len(json.dumps(payloads[id_])))):
             self._call("update", _nothing, payloads={id_: payloads[id_] for id_ in some})
 
     def delete(self, ids: Collection[str]) -> None:
@@ -214,11 +217,20 @@ def _scored(result: Any) -> list[list[Scored]]:
 def _point_size(point: Point) -> int:
     """About the bytes of a point in a request."""
     numbers = sum(array.nbytes for array in point.vectors.values()) + 8 * len(point.words or ())
-    return 4 * numbers // 3 + len(json.dumps(point.payload)) + 1024
+    return _share(4 * numbers // 3 + len(json.dumps(point.payload)) + 1024)
 
 
 def _search_size(search: Search) -> int:
     """About the bytes of a search in a request, without its filter."""
     inner = 0 if search.prefetch is None else _search_size(search.prefetch)
-    numbers = 8 * len(search.query) if isinstance(search.query, SparseVector) else search.query.nbytes
-    return 4 * numbers // 3 + 4 * sum(map(len, strings(search.ids or ()))) + inner + 1024
+    if isinstance(search.query, SparseVector):
+        numbers, vectors = 8 * len(search.query), 1
+    else:
+        numbers, vectors = search.query.nbytes, len(search.query) if search.query.ndim == 2 else 1
+    size = 4 * numbers // 3 + 4 * sum(map(len, strings(search.ids or ()))) + inner + 1024
+    return max(_share(size, MOST_SEARCHES), _share(0, MAX_VECTORS) * vectors)
+
+
+def _share(size: int, most: int = MOST_RECORDS) -> int:
+    """The bytes of an item, or more, so that at most so many items fit into a request."""
+    return max(size, -(-_REQUEST_BYTES // most))

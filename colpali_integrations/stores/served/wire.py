@@ -23,12 +23,18 @@ from colpali_integrations.stores.filters import And, Condition, Filter, Not, Ope
 from colpali_integrations.stores.limits import MAX_VECTORS
 
 __all__ = [
-    *("checked_payload", "known_ids", "packed", "packed_filter", "packed_point", "packed_scored"),
-    *("packed_search", "read_filter", "read_point", "read_scored", "read_search", "reading", "strings_of", "unpacked"),
+    *("MOST_RECORDS", "MOST_SEARCHES", "checked_payload", "known_ids", "packed", "packed_filter", "packed_point"),
+    *("packed_scored", "packed_search", "read_filter", "read_point", "read_scored", "read_search", "reading"),
+    *("strings_of", "unpacked"),
 ]
 
 Schema = Mapping[str, VectorSpec]
 Result = TypeVar("Result")
+
+MOST_SEARCHES = 64
+"""Searches of one call: those of 32 questions by the pages' looks and by words."""
+MOST_RECORDS = 4096
+"""Points, payloads or ids of one call."""
 
 _DTYPES = ("<f2", "<f4", "<u4")
 _LARGEST = 65504.0  # of a stored number, which is kept as float16
