@@ -8,9 +8,10 @@ from typing import NoReturn
 
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["KEY_VARIABLE", "ApiKey", "key_in_file", "key_in_variable"]
+__all__ = ["KEY_VARIABLE", "READ_KEY_VARIABLE", "ApiKey", "key_in_file", "key_in_variable"]
 
 KEY_VARIABLE = "COLPALI_API_KEY"
+READ_KEY_VARIABLE = "COLPALI_READ_API_KEY"
 _SHORTEST_KEY = 16
 
 
@@ -44,6 +45,10 @@ class ApiKey:
         """Whether a caller has given this key, in a time that does not depend on where they differ."""
         return hmac.compare_digest(self._value, given.encode("utf-8", "surrogatepass"))
 
+    def equals(self, other: ApiKey) -> bool:
+        """Whether another key is the same."""
+        return hmac.compare_digest(self._value, other._value)
+
     @property
     def header(self) -> str:
         """The value of the header Authorization, with which a client sends the key."""
@@ -71,10 +76,14 @@ def key_in_file(file: Path) -> ApiKey:
     return ApiKey(text.strip(), where=str(file))
 
 
-def key_in_variable(value: str) -> ApiKey:
-    """The API key that is the value of the environment variable.
+def key_in_variable(value: str, name: str = KEY_VARIABLE) -> ApiKey:
+    """The API key that is the value of an environment variable.
+
+    Args:
+        value: of the variable.
+        name: of the variable.
 
     Raises:
         ConfigurationError: it is no key.
     """
-    return ApiKey(value.strip(), where=f"the environment variable {KEY_VARIABLE}")
+    return ApiKey(value.strip(), where=f"the environment variable {name}")

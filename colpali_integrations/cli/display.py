@@ -421,14 +421,19 @@ def marked(text: str, question: str) -> Text:
     return result
 
 
-def serving(url: str, store: Path, pages: int, *, needs_key: bool) -> None:
+def serving(url: str, store: Path, pages: int, *, has_key: bool, has_read_key: bool) -> None:
     """Print where a server answers, and a request to try."""
-    key = ' -H "Authorization: Bearer $COLPALI_API_KEY"' if needs_key else ""
+    variable = "COLPALI_API_KEY" if has_key else "COLPALI_READ_API_KEY"
+    key = f' -H "Authorization: Bearer ${variable}"' if has_key or has_read_key else ""
+    may_change = has_key or not has_read_key
     note(f"Serving {store} ({number(pages, 'page')}) at {url}; Ctrl-C stops it.")
-    note(f"Open {url} in a browser to search, and to add and delete documents.")
-    note(f"Add: curl {url}/v1/documents{key} -F file=@report.pdf")
+    note(f"Open {url} in a browser to search{', and to add and delete documents' if may_change else ''}.")
+    if may_change:
+        note(f"Add: curl {url}/v1/documents{key} -F file=@report.pdf")
     note(f"""Ask: curl {url}/v1/search{key} -H 'Content-Type: application/json' -d '{{"query": "your question"}}'""")
-    if not needs_key:
+    if not may_change:
+        note("The API key only reads, so no caller can add or delete. Set COLPALI_API_KEY for one that may.")
+    if not key:
         note("There is no API key: every user of this machine can read, add and delete. Set COLPALI_API_KEY for one.")
 
 

@@ -35,6 +35,14 @@ def serve(
         Path | None,
         Option(metavar="FILE", parser=given_path, help="With the key of requests. Default: $COLPALI_API_KEY."),
     ] = None,
+    read_key_file: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            parser=given_path,
+            help="With a second key, for those who only search and read. Default: $COLPALI_READ_API_KEY.",
+        ),
+    ] = None,
     allowed_host: Annotated[
         list[str] | None,
         Option(metavar="NAME", help="Another name of the server, such as that of a proxy. Repeatable."),
@@ -61,13 +69,14 @@ def serve(
     """
     try:
         from colpali_integrations.server.serving import serve as run
-        from colpali_integrations.server.settings import ServerSettings, read_key
+        from colpali_integrations.server.settings import READ_KEY_VARIABLE, ServerSettings, key_of
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "serve", "The server") from error
     settings = ServerSettings(
         host=host,
         port=port,
-        key=read_key(api_key_file),
+        key=key_of(api_key_file),
+        read_key=key_of(read_key_file, READ_KEY_VARIABLE),
         roots=root or (),
         recorded_roots=lambda: recorded_roots(store),
         allowed_hosts=allowed_host or (),
@@ -78,7 +87,8 @@ def serve(
     with encoder, MultiVectorStore.open(store, model=encoder) as opened:
 
         def ready(url: str) -> None:
-            display.serving(url, store, len(opened), needs_key=settings.key is not None)
+            keys = (settings.key is not None, settings.read_key is not None)
+            display.serving(url, store, len(opened), has_key=keys[0], has_read_key=keys[1])
             if open_:  # a browser in the terminal would keep the server waiting
                 threading.Thread(target=_open, args=[url], name="serve-browser", daemon=True).start()
 

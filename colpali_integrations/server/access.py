@@ -16,16 +16,17 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from colpali_integrations.server.errors import RequestError, answer
-from colpali_integrations.server.sessions import COOKIE, Sessions
-from colpali_integrations.server.settings import ApiKey, ServerSettings
+from colpali_integrations.server.sessions import Sessions, cookie_name
+from colpali_integrations.server.settings import ServerSettings
 
-__all__ = ["OPEN", "Access"]
+__all__ = ["OPEN", "Access", "may_change", "require_change"]
 
 OPEN = frozenset({"/healthz", "/", "/session"})
 """Addresses that need no key; so do the files of the search page, which hold no data."""
 _PAGE_FILES = "/page/"
 _READING = ("GET", "HEAD")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_MAY_CHANGE = "colpali_may_change"
 
 
 class Access:
@@ -33,36 +34,60 @@ class Access:
 
     Args:
         app: that gets the other requests.
-        settings: with the key and the allowed names.
-        sessions: of browsers that are signed in; a session counts as the key.
+        settings: with the keys and the allowed names.
+        sessions: of browsers that are signed in; a session counts as the key that it was begun with.
     """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, sessions: Sessions) -> None:
-        self._app, self._key, self._sessions = app, settings.key, sessions
+        self._app, self._settings, self._sessions = app, settings, sessions
         self._hosts = {name.lower() for name in ("localhost", settings.host, *settings.allowed_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or answer that it is refused."""
         if scope["type"] == "http":
             try:
-                self._check(scope["path"], HTTPConnection(scope), reads=scope["method"] in _READING)
+                reads = scope["method"] in _READING
+                scope[_MAY_CHANGE] = self._checked(scope["path"], HTTPConnection(scope), reads=reads)
             except RequestError as error:
                 await answer(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, path: str, request: HTTPConnection, *, reads: bool) -> None:
+    def _checked(self, path: str, request: HTTPConnection, *, reads: bool) -> bool:
+        """Whether the caller may change the index."""
         headers = request.headers
         check_host(headers.getlist("host"), self._hosts)
         # A link of another page may open the search page: it has no data, and no page may frame it.
         if not (path == "/" and reads and headers.get("sec-fetch-mode") == "navigate"):
             check_origin(headers)
-        if path in OPEN or path.startswith(_PAGE_FILES) or self._key is None:
-            return
-        if "authorization" in headers or not self._sessions.has(request.cookies.get(COOKIE)):
-            check_key(headers.getlist("authorization"), self._key)
-        elif not reads and "origin" not in headers:
+        if path in OPEN or path.startswith(_PAGE_FILES) or not self._settings.needs_key:
+            return True
+        of_session = self._sessions.may_change(request.cookies.get(cookie_name(request.scope)))
+        if "authorization" in headers or of_session is None:
+            return checked_key(headers.getlist("authorization"), self._settings)
+        if not reads and "origin" not in headers:
             raise RequestError(403, "a session of the search page changes things only from that page", "no_origin")
+        return of_session
+
+
+def may_change(scope: Scope) -> bool:
+    """Whether the caller of a request may change the index, as `Access` has found."""
+    return bool(scope.get(_MAY_CHANGE))
+
+
+def require_change(scope: Scope) -> None:
+    """Refuse a request that would change the index, of a caller who may only read.
+
+    Raises:
+        RequestError: it is one.
+    """
+    if not may_change(scope):
+        raise RequestError(
+            403,
+            "this API key may search and read, and not add, change or delete; that needs the server's other key, of "
+            "--api-key-file or COLPALI_API_KEY",
+            "read_only_key",
+        )
 
 
 def check_host(given: Sequence[str], names: set[str]) -> None:
@@ -94,17 +119,19 @@ def check_origin(headers: Headers) -> None:
         raise RequestError(403, "requests from web pages of other origins are refused", "cross_origin")
 
 
-def check_key(given: Sequence[str], key: ApiKey) -> None:
-    """Refuse a request without the key.
+def checked_key(given: Sequence[str], settings: ServerSettings) -> bool:
+    """Whether the callers of the key in a request may change the index.
 
     Raises:
-        RequestError: it has none, or another one.
+        RequestError: the request has no key, or another one than those of the server.
     """
     scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     if scheme.lower() != "bearer" or not token:
         raise RequestError(401, "send the API key: Authorization: Bearer <key>", "missing_api_key", _CHALLENGE)
-    if not key.matches(token.strip()):
+    found = settings.may_change(token.strip())
+    if found is None:
         raise RequestError(401, "the API key is not that of this server", "invalid_api_key", _CHALLENGE)
+    return found
 
 
 def host_name(header: str) -> str | None:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from colpali_integrations.errors import StoreError
+from colpali_integrations.server.access import require_change
 from colpali_integrations.server.checking import body_of
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.schemas import ENGINE
@@ -22,7 +23,10 @@ __all__ = ["engine"]
 async def engine(request: Request, service: Service) -> Response:
     """A call of `MultiVectorStore` on another machine; programs of others have the other addresses."""
     body = await body_of(request, ENGINE)
-    queue = service.documents if body["call"] in WRITES else service.questions
+    writes = body["call"] in WRITES
+    if writes:
+        require_change(request.scope)
+    queue = service.documents if writes else service.questions
     return await queue.run(partial(_called, service, body["call"], body["arguments"]))
 
 

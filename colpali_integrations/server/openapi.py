@@ -105,7 +105,7 @@ _SUCCESS: Mapping[tuple[str, str], tuple[str, Mapping[str, Any]]] = {
 _REFUSALS = {
     "400": "The request is not as described; the message says where.",
     "401": "The API key is missing, or another one.",
-    "403": "The page may not be shown, or a web page of another origin asks.",
+    "403": "The page may not be shown, the key may only read, or a web page of another origin asks.",
     "404": "There is no such model, page, document or job, or no chat model.",
     "408": "The body did not come in time.",
     "409": "The server's model makes pages with other settings than those of the index.",
@@ -146,7 +146,7 @@ def described(addresses: Any, *, needs_key: bool) -> dict[str, Any]:
         needs_key: whether the server has an API key.
     """
     paths: dict[str, dict[str, Any]] = {}
-    for method, path, handler in addresses:
+    for method, path, handler, *_ in addresses:
         operation = _operation(method, path, (handler.__doc__ or "").strip(), needs_key=needs_key)
         paths.setdefault(path.replace(":path", ""), {})[method.lower()] = operation
     components: dict[str, Any] = {"schemas": {"Error": _ERROR}}

@@ -22,6 +22,7 @@ from colpali_integrations.server import (
     search,
     search_page,
 )
+from colpali_integrations.server.access import require_change
 from colpali_integrations.server.agents import AgentAddress
 from colpali_integrations.server.bodies import AGENTS, CALLS, ENCODINGS, SEARCHES, UPLOADS
 from colpali_integrations.server.errors import problem
@@ -34,11 +35,20 @@ Handler = Callable[[Request, Service], Awaitable[Response]]
 
 
 class Address(NamedTuple):
-    """An address and the function that answers it."""
+    """An address and the function that answers it.
+
+    Attributes:
+        method: of HTTP.
+        path: as Starlette writes it.
+        handler: answers a request.
+        changes: whether it changes the index, so that a key for reading is refused. The handler of `CALLS` refuses by
+            itself, for only some calls change it.
+    """
 
     method: str
     path: str
     handler: Handler
+    changes: bool = False
 
 
 async def health(request: Request, service: Service) -> Response:
@@ -58,7 +68,7 @@ async def metrics(request: Request, service: Service) -> Response:
 
 async def openapi(request: Request, service: Service) -> Response:
     """This description."""
-    return JSONResponse(described(TABLE, needs_key=service.settings.key is not None))
+    return JSONResponse(described(TABLE, needs_key=service.settings.needs_key))
 
 
 TABLE = (
@@ -71,8 +81,8 @@ TABLE = (
     Address("GET", "/v1/pages/{id:path}", search.page),
     Address("POST", "/v1/answers", answers.answer),
     Address("GET", "/v1/documents", documents.listed),
-    Address("POST", UPLOADS, documents.upload),
-    Address("DELETE", "/v1/documents/{id:path}", documents.delete),
+    Address("POST", UPLOADS, documents.upload, changes=True),
+    Address("DELETE", "/v1/documents/{id:path}", documents.delete, changes=True),
     Address("GET", "/v1/jobs", documents.jobs),
     Address("GET", "/v1/jobs/{id}", documents.job),
     Address("GET", "/v1/models", embeddings.models),
@@ -107,6 +117,8 @@ def routes(service: Service) -> list[Route]:
 def _endpoint(address: Address, service: Service) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         request.scope["colpali_route"] = address.path  # for the metrics
+        if address.changes:
+            require_change(request.scope)
         return await address.handler(request, service)
 
     return endpoint

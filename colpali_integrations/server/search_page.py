@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from colpali_integrations.server.checking import Schema, body_of
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.service import Service
-from colpali_integrations.server.sessions import COOKIE, SECONDS
+from colpali_integrations.server.sessions import SECONDS, cookie_name
 
 __all__ = ["POLICY", "file", "index", "session", "sign_in", "sign_out"]
 
@@ -84,22 +84,22 @@ async def file(request: Request, service: Service) -> Response:
 
 async def session(request: Request, service: Service) -> Response:
     """Whether the page needs the API key, and whether this browser is signed in."""
-    signed_in = service.sessions.has(request.cookies.get(COOKIE))
-    return _state(service, signed_in=signed_in)
+    return _state(service, service.sessions.may_change(_token(request)))
 
 
 async def sign_in(request: Request, service: Service) -> Response:
-    """Trade the API key for a cookie."""
-    key = service.settings.key
+    """Trade an API key for a cookie."""
+    settings = service.settings
     given = (await body_of(request, _KEY))["key"]
-    if key is None:
+    if not settings.needs_key:
         raise RequestError(400, "this server has no API key, so there is nothing to sign in to", "no_api_key")
-    if not key.matches(given.strip()):
+    may_change = settings.may_change(given.strip())
+    if may_change is None:
         raise RequestError(401, "the API key is not that of this server", "invalid_api_key")
-    response = _state(service, signed_in=True)
+    response = _state(service, may_change)
     response.set_cookie(
-        COOKIE,
-        service.sessions.begin(),
+        cookie_name(request.scope),
+        service.sessions.begin(may_change=may_change),
         max_age=SECONDS,
         path="/",
         httponly=True,
@@ -112,16 +112,32 @@ async def sign_in(request: Request, service: Service) -> Response:
 
 async def sign_out(request: Request, service: Service) -> Response:
     """End the session of this browser."""
-    service.sessions.end(request.cookies.get(COOKIE))
-    response = _state(service, signed_in=False)
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    service.sessions.end(_token(request))
+    response = _state(service, None)
+    response.delete_cookie(cookie_name(request.scope), path="/", httponly=True, samesite="strict")
     return response
 
 
-def _state(service: Service, *, signed_in: bool) -> JSONResponse:
-    needs_key, chat = service.settings.key is not None, service.settings.chat
+def _token(request: Request) -> str | None:
+    return request.cookies.get(cookie_name(request.scope))
+
+
+def _state(service: Service, may_change: bool | None) -> JSONResponse:
+    """What the page must know.
+
+    Args:
+        service: of the server.
+        may_change: of the reader's session; None without one.
+    """
+    needs_key, chat = service.settings.needs_key, service.settings.chat
+    signed_in = may_change is not None
     known = chat is not None and (signed_in or not needs_key)
-    state = {"needs_key": needs_key, "signed_in": signed_in, "chat": chat.name if chat and known else None}
+    state = {
+        "needs_key": needs_key,
+        "signed_in": signed_in,
+        "may_change": bool(may_change) or not needs_key,
+        "chat": chat.name if chat and known else None,
+    }
     return JSONResponse(state, headers={"Cache-Control": "no-store"})
 
 

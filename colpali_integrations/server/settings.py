@@ -9,33 +9,36 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colpali_integrations._keys import KEY_VARIABLE, ApiKey, key_in_file, key_in_variable
+from colpali_integrations._keys import KEY_VARIABLE, READ_KEY_VARIABLE, ApiKey, key_in_file, key_in_variable
 from colpali_integrations._options import checked_whole
 from colpali_integrations._paths import check_roots
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["KEY_VARIABLE", "ApiKey", "Chat", "ServerSettings", "is_loopback", "read_key"]
+__all__ = ["KEY_VARIABLE", "READ_KEY_VARIABLE", "ApiKey", "Chat", "ServerSettings", "is_loopback", "key_of"]
 
 _MOST_CONNECTIONS = 1024
 _NUMBERS = ("port", "max_upload_bytes", "max_pages", "max_upload_total", "max_waiting", "max_connections")
 
 
-def read_key(file: Path | None, environment: MutableMapping[str, str] = os.environ) -> ApiKey | None:
+def key_of(
+    file: Path | None, variable: str = KEY_VARIABLE, environment: MutableMapping[str, str] = os.environ
+) -> ApiKey | None:
     """The API key of a file, or of the environment; None without either.
 
     The variable is removed from the environment, which the processes that read PDFs would inherit.
 
     Args:
         file: with the key on its one line; it counts more than the environment.
+        variable: the name of the variable.
         environment: the variables.
 
     Raises:
         ConfigurationError: the file cannot be read, or its content is no key.
     """
-    value = environment.pop(KEY_VARIABLE, None)
+    value = environment.pop(variable, None)
     if file is not None:
         return key_in_file(file)
-    return None if value is None else key_in_variable(value)
+    return None if value is None else key_in_variable(value, variable)
 
 
 def is_loopback(host: str) -> bool:
@@ -85,6 +88,8 @@ class ServerSettings:
         host: the address or name that it listens on. Only a loopback one without a key.
         port: 0 for any free one.
         key: that requests must carry; None for no key.
+        read_key: another key, whose callers search and read, and cannot add, change or delete. With this key alone
+            no caller can.
         roots: folders whose pages may be shown as pictures, beside the folder of uploads.
         recorded_roots: returns further folders, which may grow while the server runs.
         allowed_hosts: further names that clients may call it by, such as those behind a proxy.
@@ -103,6 +108,7 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8765
     key: ApiKey | None = None
+    read_key: ApiKey | None = None
     roots: Sequence[Path] = ()
     recorded_roots: Callable[[], Sequence[Path]] = tuple
     allowed_hosts: Sequence[str] = ()
@@ -120,7 +126,16 @@ class ServerSettings:
         if self.port > 65535:
             raise ConfigurationError(f"port must be from 0 to 65535, got {self.port}")
         check_roots(self.roots)
-        if self.key is None and not is_loopback(self.host):
+        if self.key is not None and self.read_key is not None and self.key.equals(self.read_key):
+            raise ConfigurationError(
+                "key and read_key are the same API key; the callers of one may change the index, those of the other "
+                "may not, so make a second key",
+                command=(
+                    f"the API key ({KEY_VARIABLE} or --api-key-file) and the key for reading ({READ_KEY_VARIABLE} or "
+                    "--read-key-file) are the same; make a second key for those who may only read"
+                ),
+            )
+        if not self.needs_key and not is_loopback(self.host):
             raise ConfigurationError(
                 f"host {self.host!r} can be reached by other machines, and the server has no API key: put one into a "
                 f"file and pass it as api_key_file, or set {KEY_VARIABLE}; or listen on 127.0.0.1",
@@ -129,3 +144,14 @@ class ServerSettings:
                     f"a file and pass --api-key-file FILE, or set {KEY_VARIABLE}; or leave --host out"
                 ),
             )
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether requests must carry a key."""
+        return self.key is not None or self.read_key is not None
+
+    def may_change(self, given: str) -> bool | None:
+        """Whether the callers of a key may change the index; None for a key that is not the server's."""
+        if self.key is not None and self.key.matches(given):
+            return True
+        return False if self.read_key is not None and self.read_key.matches(given) else None

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from colpali_integrations.cli.app import run
-from colpali_integrations.server.settings import KEY_VARIABLE
+from colpali_integrations.server.settings import KEY_VARIABLE, READ_KEY_VARIABLE
 from tests.server.conftest import KEY
 
 COMMAND = [sys.executable, "-m", "colpali_integrations.cli", "serve", "--port", "0"]
@@ -131,6 +131,26 @@ def test_a_key_of_the_environment_is_required_and_shown_nowhere(tmp_path: Path) 
     assert "no API key" not in "".join(lines)
 
 
+def test_a_key_that_only_reads_is_given_by_a_file_or_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}-for-reading\n")
+    with serving(tmp_path / "index", "--read-key-file", str(file), **{READ_KEY_VARIABLE: "x"}) as (process, lines):
+        assert process.stderr is not None
+        while "no caller can add or delete" not in lines[-1]:
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines
+        url, headers = url_in(lines), {"Authorization": f"Bearer {KEY}-for-reading"}
+        assert httpx.get(f"{url}/v1/documents", trust_env=False).status_code == 401
+        assert httpx.get(f"{url}/v1/documents", headers=headers, trust_env=False).status_code == 200
+        assert httpx.delete(f"{url}/v1/documents/a", headers=headers, trust_env=False).status_code == 403
+        process.terminate()
+        _, rest = process.communicate(timeout=30)
+    text = "".join(lines) + rest
+    assert "$COLPALI_READ_API_KEY" in text
+    assert "Add: curl" not in text
+    assert KEY not in text
+
+
 def test_what_cannot_be_served_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,4 +161,8 @@ def test_what_cannot_be_served_is_one_line(
     assert "is not a folder" in capsys.readouterr().err
     assert run(["serve", "--store", str(tmp_path / "index"), "--host", "192.0.2.1", "--api-key-file", "none"]) == 1
     assert "cannot be read" in capsys.readouterr().err
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    monkeypatch.setenv(READ_KEY_VARIABLE, KEY)
+    assert run(["serve", "--store", str(tmp_path / "index")]) == 1
+    assert "make a second key for those who may only read" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "index").exists()

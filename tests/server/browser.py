@@ -79,12 +79,18 @@ def opened(browser: Any, url: str, **options: Any) -> Iterator[Any]:
         context.close()
 
 
-def drop(page: Any, *files: Path | tuple[str, bytes]) -> None:
-    """Drop files on the page, as from the desktop; the events are those of a person's drop."""
+def drop(page: Any, *files: Path | tuple[str, bytes], welcome: bool = True) -> None:
+    """Drop files on the page, as from the desktop; the events are those of a person's drop.
+
+    Args:
+        page: that shows whether they are welcome.
+        files: or their names and contents.
+        welcome: whether they should be.
+    """
     pairs = [(one.name, one.read_bytes()) if isinstance(one, Path) else one for one in files]
     encoded = [[name, base64.b64encode(content).decode()] for name, content in pairs]
     page.evaluate(_DROP, [encoded, "dragenter"])
-    assert page.locator("#drop").is_visible()
+    assert page.locator("#drop").is_visible() == welcome
     page.evaluate(_DROP, [encoded, "drop"])
     assert not page.locator("#drop").is_visible()
 

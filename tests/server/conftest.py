@@ -99,6 +99,11 @@ def locked(tmp_path_factory: pytest.TempPathFactory, coltiny: ColPali) -> Iterat
             yield server
 
 
+def cookie_of(server: Running) -> str:
+    """The name of the server's cookie, which no other server on the host has."""
+    return f"colpali_session_{server.url.rpartition(':')[2]}"
+
+
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a condition; an error after so many seconds."""
     until = time.monotonic() + seconds

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.server.access import host_name
-from colpali_integrations.server.settings import KEY_VARIABLE, ApiKey, ServerSettings, is_loopback, read_key
+from colpali_integrations.server.settings import KEY_VARIABLE, ApiKey, ServerSettings, is_loopback, key_of
 from tests.server.conftest import KEY, Running, Start
 
 CLOSED = ["/metrics", "/v1/pages/a", "/v1/pages/a/image", "/v1/search", "/no-such-address", "/healthz/"]
@@ -111,19 +111,19 @@ def test_a_key_is_read_from_a_file_or_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     variables = {KEY_VARIABLE: KEY + "-other"}
-    of_file = read_key(file, variables)
+    of_file = key_of(file, environment=variables)
     assert of_file is not None
     assert of_file.matches(KEY)
     assert variables == {}  # the processes that read PDFs inherit the environment
-    of_variable = read_key(None, {KEY_VARIABLE: KEY})
+    of_variable = key_of(None, environment={KEY_VARIABLE: KEY})
     assert of_variable is not None
     assert of_variable.matches(KEY)
-    assert read_key(None, {}) is None
+    assert key_of(None, environment={}) is None
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
-        read_key(tmp_path / "none", {})
+        key_of(tmp_path / "none", environment={})
     file.write_bytes(b"\xff" * 40)
     with pytest.raises(ConfigurationError, match="it is not ASCII text"):
-        read_key(file, {})
+        key_of(file, environment={})
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "no-such-host.invalid"])

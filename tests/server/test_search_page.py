@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from colpali_integrations import ColPali
-from colpali_integrations.server.sessions import COOKIE
+from colpali_integrations.server.settings import ApiKey
 from colpali_integrations.stores import MultiVectorStore, index_documents
 from tests.conftest import few_pages
 from tests.pages.test_pdf import simple
 from tests.server.browser import ask, chromium, drop, opened
-from tests.server.conftest import KEY, Running, Start, wait_until
+from tests.server.conftest import KEY, Running, Start, cookie_of, wait_until
 from tests.server.test_answers import Fake, answering
 
 QUESTION = "diverging palettes"
@@ -233,7 +233,7 @@ def test_a_reader_signs_in_with_the_key_and_out_again(browser: Any, locked: Runn
         page.keyboard.press("Enter")
         page.get_by_role("heading", name="Drop PDFs, images or Office files here").wait_for()
         [cookie] = page.context.cookies()
-        assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == (COOKIE, True, "Strict")
+        assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == (cookie_of(locked), True, "Strict")
         kept = "[document.cookie, JSON.stringify(localStorage), JSON.stringify(sessionStorage), location.href]"
         assert not any(KEY in text or cookie["value"] in text for text in page.evaluate(kept))
         page.reload()
@@ -242,6 +242,25 @@ def test_a_reader_signs_in_with_the_key_and_out_again(browser: Any, locked: Runn
         field.wait_for()
         assert page.context.cookies() == []
         assert not page.locator("#desk").is_visible()
+
+
+def test_a_reader_whose_key_only_reads_is_offered_no_changes(
+    browser: Any, start: Start, papers: Path, coltiny: ColPali
+) -> None:
+    server = start(key=ApiKey(KEY, where="the tests"), read_key=ApiKey(f"{KEY}-for-reading", where="the tests"))
+    with opened(browser, server.url) as page:
+        page.get_by_label("API key").fill(f"{KEY}-for-reading")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="There are no documents yet").wait_for()
+        index_documents(papers / "report.pdf", model=coltiny, store=server.store)
+        drop(page, ("corner.pdf", simple()), welcome=False)
+        page.reload()
+        page.get_by_role("heading", name="What are you looking for?").wait_for()
+        ask(page, QUESTION)
+        assert names(page) == ["All documents", "report.pdf"]
+        for one in ("#add", "#choose", "#uploads", "#document-list button.bin"):
+            assert not page.locator(one).is_visible(), one
+    assert len(server.store) == 2
 
 
 def test_an_answer_is_shown_and_its_citations_open_their_pages(

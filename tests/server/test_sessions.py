@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from colpali_integrations.server.search_page import POLICY
-from colpali_integrations.server.sessions import COOKIE, SECONDS, Sessions
-from tests.server.conftest import KEY, Running
+from colpali_integrations.server.sessions import SECONDS, Sessions
+from tests.server.conftest import KEY, Running, cookie_of
 
 PAGE = files("colpali_integrations.server").joinpath("page")
+SIGNED_IN = {"needs_key": True, "signed_in": True, "may_change": True, "chat": None}
 TEXTS = {entry.name: entry.read_text(encoding="utf-8") for entry in PAGE.iterdir()}
 
 
@@ -62,13 +63,13 @@ def test_a_link_of_another_page_may_open_the_page_and_nothing_else(served: Runni
 def sign_in(server: Running, **headers: str) -> tuple[httpx.Response, Any]:
     answer = server.client.post("/session", json={"key": KEY}, headers=headers)
     server.client.cookies.clear()  # each request of a test says itself what it carries
-    cookie = SimpleCookie(answer.headers.get("set-cookie", "")).get(COOKIE)
+    cookie = SimpleCookie(answer.headers.get("set-cookie", "")).get(cookie_of(server))
     return answer, cookie
 
 
 def test_the_key_is_traded_for_a_cookie_that_is_not_the_key(locked: Running) -> None:
     answer, cookie = sign_in(locked, Origin=locked.url)
-    assert answer.json() == {"needs_key": True, "signed_in": True, "chat": None}
+    assert answer.json() == SIGNED_IN
     assert (cookie["httponly"], cookie["samesite"].lower(), cookie["path"]) == (True, "strict", "/")
     assert (int(cookie["max-age"]), cookie["secure"]) == (SECONDS, "")
     assert KEY not in str(answer.headers) + answer.text
@@ -88,9 +89,9 @@ def test_another_key_is_refused(key: str, locked: Running) -> None:
 
 
 def test_a_session_counts_as_the_key_and_changes_things_from_the_page_alone(locked: Running) -> None:
-    client, cookie = locked.client, {"Cookie": f"{COOKIE}={sign_in(locked)[1].value}"}
+    client, cookie = locked.client, {"Cookie": f"{cookie_of(locked)}={sign_in(locked)[1].value}"}
     own, search = {**cookie, "Origin": locked.url}, {"query": "tide"}
-    assert client.get("/session", headers=cookie).json() == {"needs_key": True, "signed_in": True, "chat": None}
+    assert client.get("/session", headers=cookie).json() == SIGNED_IN
     assert client.get("/v1/documents", headers=cookie).status_code == 200
     assert client.post("/v1/search", json=search, headers=own).status_code == 200
     assert client.delete("/v1/documents/none", headers=own).status_code == 404
@@ -98,14 +99,14 @@ def test_a_session_counts_as_the_key_and_changes_things_from_the_page_alone(lock
         assert client.post("/v1/search", json=search, headers=headers).status_code == 403
         assert client.delete("/v1/documents/none", headers=headers).status_code == 403
     assert client.get("/v1/documents", headers={**cookie, "Authorization": "Bearer another-key"}).status_code == 401
-    assert client.delete("/session", headers=own).json() == {"needs_key": True, "signed_in": False, "chat": None}
+    assert client.delete("/session", headers=own).json() == {**SIGNED_IN, "signed_in": False, "may_change": False}
     assert client.get("/v1/documents", headers=cookie).status_code == 401
     for made_up in ("", "x" * 43, KEY):
-        assert client.get("/v1/documents", headers={"Cookie": f"{COOKIE}={made_up}"}).status_code == 401
+        assert client.get("/v1/documents", headers={"Cookie": f"{cookie_of(locked)}={made_up}"}).status_code == 401
 
 
 def test_a_server_without_a_key_has_nothing_to_sign_in_to(served: Running) -> None:
-    assert served.client.get("/session").json() == {"needs_key": False, "signed_in": False, "chat": None}
+    assert served.client.get("/session").json() == {**SIGNED_IN, "needs_key": False, "signed_in": False}
     answer = served.client.post("/session", json={"key": KEY})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "no_api_key")
 
@@ -119,6 +120,8 @@ def test_sessions_end_by_time_and_are_bounded() -> None:
     second = sessions.begin()
     now += 1.0
     assert (sessions.has(first), sessions.has(second), sessions.has(None)) == (False, True, False)
+    reading = sessions.begin(may_change=False)
+    assert [sessions.may_change(one) for one in (second, reading, first, "", None)] == [True, False, None, None, None]
     tokens = [sessions.begin() for _ in range(1000)]
     assert not sessions.has(second)
     assert all(map(sessions.has, tokens))

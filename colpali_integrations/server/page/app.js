@@ -15,9 +15,13 @@ function showStart() {
   const empty = documents.length === 0;
   byId("start").hidden = hasQuestion() && !empty;
   byId("start").classList.toggle("empty", empty);
-  byId("choose").hidden = !empty;
+  const mayAdd = !byId("add").hidden;
+  byId("choose").hidden = !empty || !mayAdd;
   if (empty) byId("found").hidden = true;
-  if (empty) {
+  if (empty && !mayAdd) {
+    byId("start-title").textContent = "There are no documents yet";
+    byId("start-text").textContent = "Your key searches and reads. Another key of this server adds files.";
+  } else if (empty) {
     byId("start-title").textContent = "Drop PDFs, images or Office files here";
     byId("start-text").textContent = "They are read and indexed on this server. Then ask, and see the page that answers.";
   } else {

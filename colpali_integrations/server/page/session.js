@@ -50,7 +50,9 @@ function ask() {
 
 function open(state, ready) {
   byId("sign-in").hidden = true;
-  for (const id of ["desk", "ask", "add"]) byId(id).hidden = false;
+  for (const id of ["desk", "ask"]) byId(id).hidden = false;
+  byId("add").hidden = !state.may_change;
+  document.body.classList.toggle("reads-only", !state.may_change); // the server refuses changes anyway
   byId("sign-out").hidden = !state.needs_key;
   ready(state.chat);
 }

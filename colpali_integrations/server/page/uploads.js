@@ -24,7 +24,7 @@ export function startUploads(stored) {
 
 function startDrop() {
   const cover = byId("drop");
-  const hasFiles = (event) => event.dataTransfer?.types.includes("Files") && !byId("desk").hidden;
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files") && !byId("desk").hidden && !byId("add").hidden;
   let depth = 0; // of elements that the pointer has entered
   const show = (change) => {
     depth = change === 0 ? 0 : Math.max(0, depth + change);
