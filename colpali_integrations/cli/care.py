@@ -11,7 +11,14 @@ from typer import Argument, Option
 
 from colpali_integrations.cli import display
 from colpali_integrations.cli.common import EPILOG, ExitCode, open_store
-from colpali_integrations.cli.options import DebugOption, JsonOption, QuietOption, StoreArgument, given_path
+from colpali_integrations.cli.options import (
+    DebugOption,
+    JsonOption,
+    QuietOption,
+    StoreArgument,
+    StoreFolderArgument,
+    given_path,
+)
 from colpali_integrations.stores import repair_store, verify_store
 
 __all__ = ["register"]
@@ -73,7 +80,7 @@ def delete(
 
 
 def prune(
-    store: StoreArgument,
+    store: StoreFolderArgument,
     root: Annotated[Path, Argument(metavar="ROOT", parser=given_path, help="The folder of the documents.")],
     yes: Annotated[bool, Option("--yes", "-y", help="Delete them from the index.")] = False,
     quiet: QuietOption = False,
@@ -96,7 +103,7 @@ def prune(
 
 
 def verify(
-    store: StoreArgument, quiet: QuietOption = False, as_json: JsonOption = False, debug: DebugOption = False
+    store: StoreFolderArgument, quiet: QuietOption = False, as_json: JsonOption = False, debug: DebugOption = False
 ) -> None:
     """Check everything in an index against its checksums.
 
@@ -117,7 +124,7 @@ def verify(
 
 
 def repair(
-    store: StoreArgument, quiet: QuietOption = False, as_json: JsonOption = False, debug: DebugOption = False
+    store: StoreFolderArgument, quiet: QuietOption = False, as_json: JsonOption = False, debug: DebugOption = False
 ) -> None:
     """Make a damaged index sound again: keep what is intact, and list the pages to index again.
 
@@ -143,7 +150,7 @@ def repair(
 
 
 def backup(
-    store: StoreArgument,
+    store: StoreFolderArgument,
     folder: Annotated[Path, Argument(metavar="FOLDER", parser=given_path, help="A new or an empty folder.")],
     quiet: QuietOption = False,
     as_json: JsonOption = False,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from pathlib import Path
 
 from colpali_integrations.cli.model_options import CheckpointOptions
+from colpali_integrations.cli.places import StorePlace
 from colpali_integrations.errors import StoreError
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.loading import describe
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.stores import MultiVectorStore, stored_settings
@@ -32,8 +33,8 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def require_store(store: Path) -> None:
-    """Refuse a folder without a store.
+def require_store(store: StorePlace) -> None:
+    """Refuse a folder without a store, and a URL without a server.
 
     Raises:
         StoreError: there is none, or it cannot be read.
@@ -42,22 +43,25 @@ def require_store(store: Path) -> None:
         raise StoreError(f"there is no store at {store}: make one with {NAME} index PATH --store {store}")
 
 
-def open_store(store: Path, model: ColPali | None = None, *, read_only: bool = False) -> MultiVectorStore:
+def open_store(store: StorePlace, model: ColPali | None = None, *, read_only: bool = False) -> MultiVectorStore:
     """Open an existing store.
 
     Raises:
         StoreError: there is none, or it cannot be read.
     """
     require_store(store)
-    return MultiVectorStore.open(store, model=model, read_only=read_only)
+    return MultiVectorStore.open(store, model=model, read_only=read_only and not is_server(store))
 
 
-def open_encoder(model: str | None, options: CheckpointOptions, store: Path) -> ColPali:
+def open_encoder(model: str | None, options: CheckpointOptions, store: StorePlace) -> ColPali:
     """The model of --model, else the one that made the store, else ColTiny; with the store's settings by default.
 
-    A store of another space refuses the model before anything is downloaded.
+    A store of another space refuses the model before anything is downloaded. For the store of a server the default is
+    the server's own model, so that nothing is downloaded here.
     """
     settings, given = stored_settings(store), options.given()
+    if model is None and is_server(store):
+        return ColPali.from_pretrained(store, lazy_load=True, **given)
     if settings is None:
         if model is None:
             options.require_model("ColTiny, which makes a new index, has no such option; name a checkpoint by --model")

@@ -21,7 +21,7 @@ from colpali_integrations.cli.options import (
     MissingOption,
     ModelOption,
     QuietOption,
-    StoreArgument,
+    StoreFolderArgument,
     check_target,
     given_path,
 )
@@ -43,7 +43,7 @@ __all__ = ["compress"]
 
 @with_checkpoint_options
 def compress(
-    store: StoreArgument,
+    store: StoreFolderArgument,
     options: CheckpointOptions,
     sample: Annotated[int | None, Option(min=1, metavar="N", help="Measure on N pages, and change nothing.")] = None,
     questions: Annotated[

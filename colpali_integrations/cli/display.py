@@ -32,6 +32,7 @@ from colpali_integrations._text import number, printable
 from colpali_integrations.cli import words
 from colpali_integrations.cli.common import NAME
 from colpali_integrations.cli.doctor import Check, Status, size_text
+from colpali_integrations.cli.places import StorePlace
 from colpali_integrations.evaluation import Evaluation
 from colpali_integrations.evaluation.metrics import decimal
 from colpali_integrations.evaluation.results import signed
@@ -293,7 +294,7 @@ def warnings(items: Sequence[DocumentWarning]) -> None:
         _err().print(_line((_relative(item.name), "yellow"), f": {message}"), soft_wrap=True)
 
 
-def twins(documents: Mapping[str, str], store: Path) -> None:
+def twins(documents: Mapping[str, str], store: StorePlace) -> None:
     """Print one line about files that the index holds twice, with the command that removes the first of the others."""
     if not documents:
         return
@@ -334,7 +335,7 @@ def passed_over(documents: FoundDocuments) -> None:
         note(f"Passed over: {', '.join(parts)}.")
 
 
-def index_summary(report: IngestReport, store: Path, documents: Mapping[str, int], seconds: float) -> None:
+def index_summary(report: IngestReport, store: StorePlace, documents: Mapping[str, int], seconds: float) -> None:
     """Print one line: the outcome, and the number of pages that the index holds now."""
     added = " added"
     if report.added and seconds:
@@ -421,7 +422,7 @@ def marked(text: str, question: str) -> Text:
     return result
 
 
-def serving(url: str, store: Path, pages: int, *, has_key: bool, has_read_key: bool) -> None:
+def serving(url: str, store: StorePlace, pages: int, *, has_key: bool, has_read_key: bool) -> None:
     """Print where a server answers, and a request to try."""
     variable = "COLPALI_API_KEY" if has_key else "COLPALI_READ_API_KEY"
     key = f' -H "Authorization: Bearer ${variable}"' if has_key or has_read_key else ""
@@ -438,7 +439,8 @@ def serving(url: str, store: Path, pages: int, *, has_key: bool, has_read_key: b
 
 
 def facts(values: Mapping[str, object]) -> None:
-    """Print one fact per line."""
+    """Print one fact per line; not those that are unknown, such as the size of a store elsewhere."""
+    values = {name: value for name, value in values.items() if value is not None}
     width = max(map(len, values), default=0) + 2
     for name, value in values.items():
         shown = f"{value:,}" if isinstance(value, int) else str(value)

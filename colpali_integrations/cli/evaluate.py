@@ -23,7 +23,7 @@ from colpali_integrations.cli.options import (
     PasswordOption,
     QuietOption,
     RootOption,
-    StoreOption,
+    StoreFolderOption,
     check_target,
     given_path,
     json_filter,
@@ -43,7 +43,7 @@ _HELP_QUESTIONS = "JSON Lines with question, source and page; or a folder in the
 @with_checkpoint_options
 def evaluate(
     questions: Annotated[Path, Argument(metavar="QUESTIONS", parser=given_path, help=_HELP_QUESTIONS)],
-    store: StoreOption,
+    store: StoreFolderOption,
     options: CheckpointOptions,
     configuration: Annotated[
         list[str] | None,

@@ -9,13 +9,12 @@ from typer import Option
 
 from colpali_integrations._paths import check_roots
 from colpali_integrations.cli import display
-from colpali_integrations.cli.common import open_encoder, require_store
+from colpali_integrations.cli.common import open_encoder, open_store, require_store
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import DebugOption, FilterOption, ServedRootOption, StoreOption, json_filter
 from colpali_integrations.cli.roots import recorded_roots
 from colpali_integrations.errors import MissingExtraError
 from colpali_integrations.pages.access import PageAccess, root_folders
-from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.current import CurrentStore
 
 __all__ = ["mcp"]
@@ -46,10 +45,7 @@ def mcp(
     parsed, roots = json_filter(where), root or []
     check_roots(roots)
     require_store(store)
-    with (
-        open_encoder(model, options, store) as encoder,
-        MultiVectorStore.open(store, model=encoder, read_only=True) as opened,
-    ):
+    with open_encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
         if sys.stdin.isatty():
             display.note("This command waits for an MCP client on stdin; Ctrl-C ends it.")
         current = CurrentStore(opened)

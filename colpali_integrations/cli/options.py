@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from typer import Argument, BadParameter, Option
 
 from colpali_integrations._paths import user_path
-from colpali_integrations.cli import display
-from colpali_integrations.errors import InputError
-from colpali_integrations.models.connection import is_server
+from colpali_integrations.cli import display, words
+from colpali_integrations.cli.places import StorePlace
+from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.models.connection import is_server, server_url
 from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.identity import check_metadata
 
@@ -48,10 +49,20 @@ def store_folder(text: str | Path) -> Path:
     """Parse the folder of an index, and refuse the URL of a server, of which a path would make a folder `http:`."""
     if is_server(text):
         raise BadParameter(
-            f"{text} is the URL of a server, and this takes a folder; in Python, MultiVectorStore.open(URL) searches"
-            " the server's index"
+            f"{text} is the URL of a server, and this command takes a folder: run it on the machine of the server; "
+            "index, search, info, list, delete, remove and mcp take the URL"
         )
     return given_path(text)
+
+
+def store_place(text: str | Path) -> StorePlace:
+    """Parse the place of an index: a folder, or the URL of a server (`serve`)."""
+    if not is_server(text):
+        return given_path(text)
+    try:
+        return server_url(str(text))
+    except ConfigurationError as error:
+        raise BadParameter(words.message(error)) from error
 
 
 def page_numbers(text: str | None) -> list[int] | None:
@@ -162,9 +173,22 @@ def _quietly(quiet: bool) -> bool:
 
 
 StoreOption = Annotated[
+    StorePlace,
+    Option(
+        "--store",
+        "-s",
+        metavar="PLACE",
+        parser=store_place,
+        help="The folder of the index, or the URL of a server (with its key in $COLPALI_API_KEY).",
+    ),
+]
+StoreArgument = Annotated[
+    StorePlace, Argument(metavar="STORE", parser=store_place, help="The folder of the index, or the URL of a server.")
+]
+StoreFolderOption = Annotated[
     Path, Option("--store", "-s", metavar="DIR", parser=store_folder, help="The folder of the index.")
 ]
-StoreArgument = Annotated[Path, Argument(metavar="STORE", parser=store_folder, help="The folder of the index.")]
+StoreFolderArgument = Annotated[Path, Argument(metavar="STORE", parser=store_folder, help="The folder of the index.")]
 ModelOption = Annotated[
     str | None, Option("--model", "-m", metavar="NAME", help="A model's name, folder or URL. Default: the store's.")
 ]

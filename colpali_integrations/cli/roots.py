@@ -19,6 +19,8 @@ from typing import Any
 from filelock import FileLock
 
 from colpali_integrations._logs import package_logger
+from colpali_integrations.cli.places import StorePlace
+from colpali_integrations.models.connection import is_server
 from colpali_integrations.pages.identity import real_path
 
 __all__ = ["record_roots", "recorded_roots", "roots_of"]
@@ -42,11 +44,11 @@ def roots_of(paths: Iterable[Path], documents: Iterable[Path]) -> list[Path]:
     return _simplified([real for path in [*paths, *documents] if (real := Path(real_path(path))).exists()])
 
 
-def record_roots(store: Path, roots: Sequence[Path]) -> None:
+def record_roots(store: StorePlace, roots: Sequence[Path]) -> None:
     """Add places to those of a store. What cannot be recorded is logged, and `--root` is needed instead.
 
     Args:
-        store: the folder of the store.
+        store: the folder of the store, or the URL of its server.
         roots: real paths.
     """
     file = _file_of(store)
@@ -56,7 +58,7 @@ def record_roots(store: Path, roots: Sequence[Path]) -> None:
             known = _read(file)
             together = _simplified([*known, *roots])
             if together != known:
-                _write(file, {"store": real_path(store), "roots": [str(root) for root in together]})
+                _write(file, {"store": _name(store), "roots": [str(root) for root in together]})
     except (OSError, NotImplementedError, UnicodeError) as error:
         logger.warning(
             "cannot record in %s which folders were read (%s); for pictures, pass --root DIR to serve and mcp",
@@ -65,18 +67,22 @@ def record_roots(store: Path, roots: Sequence[Path]) -> None:
         )
 
 
-def recorded_roots(store: Path) -> list[Path]:
+def recorded_roots(store: StorePlace) -> list[Path]:
     """The places of a store that this user has recorded; the file is read anew by each call.
 
     Args:
-        store: the folder of the store.
+        store: the folder of the store, or the URL of its server.
     """
     return _read(_file_of(store))
 
 
-def _file_of(store: Path) -> Path:
-    key = hashlib.sha256(real_path(store).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+def _file_of(store: StorePlace) -> Path:
+    key = hashlib.sha256(_name(store).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return _state_folder() / "roots" / f"{key}.json"
+
+
+def _name(store: StorePlace) -> str:
+    return str(store) if is_server(store) else real_path(store)
 
 
 def _state_folder() -> Path:

@@ -12,7 +12,13 @@ from typer import Option
 from colpali_integrations.cli import display
 from colpali_integrations.cli.common import NAME, open_encoder
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
-from colpali_integrations.cli.options import DebugOption, IndexModelOption, ServedRootOption, StoreOption, given_path
+from colpali_integrations.cli.options import (
+    DebugOption,
+    IndexModelOption,
+    ServedRootOption,
+    StoreFolderOption,
+    given_path,
+)
 from colpali_integrations.cli.roots import recorded_roots
 from colpali_integrations.errors import ConfigurationError, MissingExtraError
 from colpali_integrations.stores import MultiVectorStore
@@ -25,7 +31,7 @@ __all__ = ["serve"]
 
 @with_checkpoint_options
 def serve(
-    store: StoreOption,
+    store: StoreFolderOption,
     options: CheckpointOptions,
     root: ServedRootOption = None,
     model: IndexModelOption = None,

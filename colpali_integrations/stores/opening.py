@@ -203,16 +203,18 @@ def place_of(
     """The arguments of `MultiVectorStore.open` by which another process opens a store.
 
     Args:
-        path: a folder.
-        url: of a server, or several of a cluster's nodes.
+        path: a folder, or the URL of a server of this package.
+        url: of a Qdrant server, or several of a cluster's nodes.
         collection_name: on the server.
         folder_options: `read_only` counts.
-        client_options: for `QdrantClient`.
+        client_options: for `QdrantClient`, or `api_key_file`.
         index_options: `auto_index` counts; `indexes` are made by now.
 
     Returns:
         None for a store in memory, or of a client that the caller has made.
     """
+    if path is not None and is_server(path):
+        return {"path": os.fspath(path), **client_options}
     if path is not None:
         return {"path": str(user_path(path, StoreError).absolute()), "read_only": bool(folder_options.get("read_only"))}
     if url is None:

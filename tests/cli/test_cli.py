@@ -653,7 +653,7 @@ def test_frames_sizes_and_formats_of_images(tmp_path: Path, capsys: pytest.Captu
     assert "--max-pixels 43" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["index", "paper.pdf", "--store"], ["search", "tide", "--store"], ["info"]])
+@pytest.mark.parametrize("command", [["serve", "--store"], ["verify"]])
 def test_the_url_of_a_server_is_no_folder(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,7 +259,7 @@ def test_many_searches_and_points_are_several_calls(start: Start) -> None:
     server = start()
     caller = Recorded(Connection(server.url))
     engine = ServedEngine(caller)
-    rows = np.ones((1, 128), np.float32) / 16
+    rows = np.full((1, 128), 1 / 16, np.float32)
     engine.upsert([Point(str(id_), {"full": rows.astype(np.float16)}, None, {"id": str(id_)}) for id_ in range(4100)])
     engine.update({str(id_): {"id": str(id_), "text": "new"} for id_ in range(4100)})
     assert engine.count() == len(server.store) == 4100
