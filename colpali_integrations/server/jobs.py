@@ -84,11 +84,11 @@ class Jobs:
             self._changed.notify_all()
 
     def done(self, job: Job) -> int:
-        """Number of pages of a job that are encoded, or were in the store already; the last may not be stored yet."""
+        """Number of pages of a job that are in the store, or have failed."""
         state = self._progress.get(job.id)
         if job.state == "done":
             return job.pages
-        return 0 if state is None else job.pages - state.total + state.done
+        return 0 if state is None else job.pages - state.total + state.stored
 
     def state(self, job: Job) -> str:
         """The state of a job; "running" for the one whose pages are being stored."""

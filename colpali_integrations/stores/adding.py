@@ -39,13 +39,19 @@ class Adding:
         points: makes the points of the store.
         learn: called before the first entry.
         on_error: called with refused entries; None to raise one error at the end.
+        on_stored: called after each batch with the number of its entries that were stored.
     """
 
     def __init__(
-        self, engine: Engine, points: PointMaker, learn: Callable[[], object], on_error: OnRefused | None
+        self,
+        engine: Engine,
+        points: PointMaker,
+        learn: Callable[[], object],
+        on_error: OnRefused | None,
+        on_stored: Callable[[int], object] | None = None,
     ) -> None:
         self._engine, self._points, self._learn = engine, points, learn
-        self._on_error = on_error
+        self._on_error, self._on_stored = on_error, on_stored
         self._refused: list[tuple[str, StoreError]] = []
         self._batch: dict[str, tuple[Entry, Point]] = {}  # by id: of two entries with one id, the later one counts
         self._size = 0
@@ -98,12 +104,16 @@ class Adding:
         batch, self._batch, self._size = self._batch, {}, 0
         if not batch:
             return
+        stored = len(batch)
         try:
             self._engine.upsert([point for _, point in batch.values()])
         except PointsRefusedError as error:
             self._lost += len(error.errors)
+            stored -= len(error.errors)
             for id_, reason in error.errors.items():
                 self._refuse(batch[id_][0], reason)
+        if self._on_stored is not None:
+            self._on_stored(stored)
 
     def _refuse(self, entry: Entry, error: StoreError) -> None:
         reason = str(error.args[0]) if error.args else ""

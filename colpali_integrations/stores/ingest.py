@@ -187,6 +187,8 @@ class Progress:
         name: of the latest one, "" at the beginning.
         failure: of the latest one; None for success.
         waiting: why the run waits for the server of its store, which is away or orders it; None while it goes on.
+        stored: of `done`, those that have failed or are in the store by now, where a search finds them. Pages are
+            stored a few at a time, soon after they are encoded.
 
     Example:
         >>> state = Progress(done=3, total=12, name="report.pdf, page 3")
@@ -199,6 +201,7 @@ class Progress:
     name: str = ""
     failure: Failure | None = None
     waiting: str | None = None
+    stored: int = 0
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]
@@ -352,6 +355,7 @@ class _Run:
         self._settled: set[str] = set()  # ids whose entries are up to date in the store
         self._counted: dict[str, bool] = {}  # by id of items that were handed to the store: whether they were encoded
         self._longest = 0  # number of pages of the longest document
+        self._found = 0  # number of items that are stored or have failed
         self._progress = Progress(0, 0)
 
     def go(self, parts: Sequence[list[DocumentSource | Item]], batch_size: int | None, parallel: int | None) -> None:
@@ -549,7 +553,8 @@ class _Run:
             group = texts if item.draw is None else pages.setdefault(item.key, [])
             group.append(item)
         done = self._progress.done
-        self._progress = Progress(done, done + len(texts) + sum(map(len, pages.values())) + later)
+        total = done + len(texts) + sum(map(len, pages.values())) + later
+        self._progress = Progress(done, total, stored=self._found)
         self._listener(self._progress)
         for items in pieces(texts, _TOGETHER):
             if not self.stop.is_set():
@@ -557,7 +562,7 @@ class _Run:
         if pages:
             with keep_pdfs_open():  # those of a framework's pages, which come without their document
                 records = self._records(list(pages.values()), batch_size, parallel)
-                self.store.add(records, model=self.model, on_error=self._refuse)
+                self.store.add(records, model=self.model, on_error=self._refuse, on_stored=self._count_stored)
 
     def _encode_texts(self, items: Sequence[Item]) -> None:
         entries: list[tuple[Item, Entry]] = []
@@ -572,7 +577,7 @@ class _Run:
         if entries:
             vectors = self.model.embed_texts([item.text or entry.text for item, entry in entries])
             records = ((entry, array) for (_, entry), array in zip(entries, vectors, strict=True))
-            self.store.add(records, model=self.model, on_error=self._refuse)
+            self.store.add(records, model=self.model, on_error=self._refuse, on_stored=self._count_stored)
         for item, _ in entries:
             if item.id not in self._failed:
                 self._count(item, encoded=True)
@@ -599,6 +604,9 @@ class _Run:
                     self._count(item, encoded=position == 0)
                     if little_read and position == 0:
                         self.report.note_little_read(entry)
+
+    def _count_stored(self, count: int) -> None:
+        self._found += count
 
     def _pictures(
         self, groups: Sequence[list[Item]], in_flight: deque[list[tuple[Item, Entry]]]
@@ -691,6 +699,7 @@ class _Run:
             error.at(index, name)
         failure = skipped(name, error, self.on_error)
         self.report.failures.append(failure)
+        self._found += 1
         self._notify(name, failure)
 
     def note_wait(self, reason: str | None) -> None:
@@ -698,7 +707,8 @@ class _Run:
         self._listener(replace(self._progress, failure=None, waiting=reason))
 
     def _notify(self, name: str, failure: Failure | None = None) -> None:
-        self._progress = Progress(self._progress.done + 1, self._progress.total, name, failure)
+        done, total = self._progress.done + 1, self._progress.total
+        self._progress = Progress(done, total, name, failure, stored=self._found)
         self._listener(self._progress)
 
 

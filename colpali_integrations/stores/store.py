@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -283,6 +283,7 @@ class MultiVectorStore:
         *,
         model: ModelLike | None = None,
         on_error: OnRefused | None = None,
+        on_stored: Callable[[int], object] | None = None,
     ) -> int:
         """Store entries with their vectors, in place of those with the same ids, in batches as they come.
 
@@ -294,6 +295,7 @@ class MultiVectorStore:
                 tell their model. To copy from another store, pass its `model`.
             on_error: called with each entry that the store refuses while it takes others, such as a page with more
                 numbers than a Qdrant server takes, and the reason; None to raise an error once the others are stored.
+            on_stored: called after each batch with the number of its entries that are in the store now.
 
         Returns:
             The number of stored records.
@@ -309,7 +311,7 @@ class MultiVectorStore:
             if made_by is not None:
                 self._admission.learn(made_by)
 
-        return Adding(self._engine, self._points, learn, on_error).run(records)
+        return Adding(self._engine, self._points, learn, on_error, on_stored).run(records)
 
     def delete(
         self, ids: Iterable[str] | None = None, *, where: FilterLike = None, document_id: str | None = None

@@ -218,6 +218,26 @@ def test_an_interrupted_run_continues(folder: Path, tmp_path: Path, model: ColPa
     assert counts(index(folder, model, store)) == {"present": 2, "added": 1}
 
 
+def test_progress_tells_which_pages_a_search_finds(tmp_path: Path, model: ColPali) -> None:
+    folder, total = tmp_path / "many", 70  # more than the store writes at a time
+    folder.mkdir()
+    save_pdf(folder / "many.pdf", *(draw(f"page {number}") for number in range(total)))
+    (folder / "torn.png").write_bytes(b"not an image")
+    store = MultiVectorStore.open(tmp_path / "store", model=model)
+    failed, seen = 0, []
+
+    def look(state: Progress) -> None:
+        nonlocal failed
+        failed += state.failure is not None
+        seen.append((state.done, state.stored - failed, len(store)))
+
+    index(folder, model, store, progress=look)
+    assert failed == 1
+    assert all(stored == found <= done for done, stored, found in seen)
+    assert seen[-1][0] == total + 1
+    assert seen[-1][1] >= 64
+
+
 def test_a_run_is_stopped_by_an_event(folder: Path, model: ColPali) -> None:
     store, stop = MultiVectorStore.open(model=model), Event()
     stop.set()
