@@ -266,6 +266,8 @@ def search(
                 typer.echo(json.dumps(_record(hit)))
         elif hits:
             display.hits(text, hits)
+            if hits.doubtful:
+                display.note("No page seems to answer the question; these are the closest.")
         if hits and (html is not None or open_):
             _report(hits, html, access, open_=open_)
     if not hits:

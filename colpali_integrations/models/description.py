@@ -79,6 +79,8 @@ class ModelDescription:
             `relevance` makes a score from 0 to 1; 1 where every vector has length 1.
         auto_hybrid: what `hybrid="auto"` of a search stands for with this model: True or the weight of the words, where
             ranking by the words of text layers too was measured to pay, else False.
+        low_relevance: the relevance below which the best page of a search rarely answers the question, as measured; 0
+            where nothing was measured. Searches leave such pages in, and `Hits.doubtful` says so.
         parameters: number of weights.
         size_in_bytes: size of the download.
         license: SPDX identifier, or the license's common name.
@@ -88,8 +90,8 @@ class ModelDescription:
 
     Raises:
         ConfigurationError: a field has an invalid value: an empty name or space; dim, max_query_tokens, max_side or
-            max_num_visual_tokens below 1; a best_match that is not positive; an auto_hybrid beyond 0 to 1; an unknown
-            precision.
+            max_num_visual_tokens below 1; a best_match that is not positive; an auto_hybrid or a low_relevance
+            beyond 0 to 1; an unknown precision.
 
     Example: a checkpoint of a known family in a repository of your own.
         >>> from colpali_integrations.models import find_model
@@ -132,6 +134,7 @@ class ModelDescription:
     space: str | None = None
     best_match: float = 1.0
     auto_hybrid: bool | float = False
+    low_relevance: float = 0.0
     parameters: int = 0
     size_in_bytes: int = 0
     license: str = ""
@@ -147,6 +150,7 @@ class ModelDescription:
             *((name, _is_count(getattr(self, name)), _COUNT) for name in ("dim", "max_query_tokens")),
             ("space", self.space != "", "a non-empty string or None"),
             ("auto_hybrid", _is_weight(self.auto_hybrid), "True, False or a weight from 0 to 1"),
+            ("low_relevance", _is_share(self.low_relevance), "from 0 to 1"),
             ("precision", self.precision in (None, *PRECISIONS), f"one of {', '.join(PRECISIONS)}"),
             *(
                 (name, (value := getattr(self, name)) is None or _is_count(value), _COUNT)
@@ -239,7 +243,7 @@ _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("dim", "max_query_tokens", "parameters", "size_in_bytes"), int),
     **dict.fromkeys(("dense_dim", "max_side", "max_num_visual_tokens"), int | None),
     **dict.fromkeys(_LISTS, list | tuple),
-    **{"unit_length": bool, "best_match": int | float},
+    **{"unit_length": bool, "best_match": int | float, "low_relevance": int | float},
 }
 _ORIGIN_TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("name", "model_file"), str),
@@ -249,6 +253,10 @@ _ORIGIN_TYPES: Mapping[str, Any] = {
 
 def _is_weight(value: object) -> bool:
     return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_share(value: object) -> bool:
+    return not isinstance(value, bool) and _is_weight(value)
 
 
 def _is_count(value: object) -> bool:

@@ -187,7 +187,11 @@ def _read_description(folder: Path) -> ModelDescription:
     if entry["family"] not in FAMILIES:
         raise ModelLoadError(f"{path}: unknown family {entry['family']!r}; known are {', '.join(FAMILIES)}")
     base = next((model for model in list_supported_models() if model.family == entry["family"]), None)
-    defaults = ["additional_files", "dim", "unit_length", "best_match", "auto_hybrid"] if base is not None else []
+    defaults = (
+        ["additional_files", "dim", "unit_length", "best_match", "auto_hybrid", "low_relevance"]
+        if base is not None
+        else []
+    )
     if base is not None and base.is_checkpoint:
         defaults.append("model_file")
     values = {**{name: getattr(base, name) for name in defaults}, "summary": f"Read from {folder}.", **entry}

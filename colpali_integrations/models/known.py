@@ -227,6 +227,7 @@ KNOWN_MODELS = (
         unit_length=False,
         best_match=1.0727654394476893,  # of its config.json, see models.coltiny.texts.best_match
         auto_hybrid=0.3,  # benchmarks/results/quality.md
+        low_relevance=0.15,  # tests/test_doubtful.py: the demo's questions, and questions of other subjects
         parameters=7_030_000,
         size_in_bytes=10_500_000,
         license="Apache-2.0",

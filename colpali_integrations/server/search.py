@@ -68,7 +68,9 @@ def _found(service: Service, body: Mapping[str, Any], question: Question) -> Res
     if body.get("pictures"):
         for one, hit in zip(found, hits, strict=True):
             one["picture_error"] = picture_error(service, hit.entry)
-    return JSONResponse({"query": body["query"], "model": service.name, "hits": found})
+    return JSONResponse(
+        {"query": body["query"], "model": service.name, "doubtful": hits.matching().doubtful, "hits": found}
+    )
 
 
 def _hit(hit: Hit, boxes: Mapping[str, Any], *, regions: bool, text: bool) -> dict[str, Any]:

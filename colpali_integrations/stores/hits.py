@@ -87,6 +87,7 @@ class Hits(list[Hit]):
         query: the question's vectors, (n, dim).
         text: the question, if known: the title of reports.
         tokens: the words of the query's vectors, if known: the names of the boxes.
+        low_relevance: that of the model's description, if known.
 
     Example:
         >>> from colpali_integrations import ColPali
@@ -108,9 +109,10 @@ class Hits(list[Hit]):
         query: ArrayLike | None = None,
         text: str | None = None,
         tokens: Sequence[str | None] | None = None,
+        low_relevance: float = 0.0,
     ) -> None:
         super().__init__(hits)
-        self.store, self.query, self.text = store, query, text
+        self.store, self.query, self.text, self.low_relevance = store, query, text, low_relevance
         self.tokens = None if tokens is None else list(tokens)
 
     @overload
@@ -123,7 +125,7 @@ class Hits(list[Hit]):
         """A hit, or a slice, which has reports too."""
         if not isinstance(index, slice):
             return super().__getitem__(index)
-        return Hits(super().__getitem__(index), store=self.store, query=self.query, text=self.text, tokens=self.tokens)
+        return self._with(super().__getitem__(index))
 
     def __repr__(self) -> str:
         """Names and relevances of the first hits; the entries themselves would fill screens."""
@@ -139,8 +141,26 @@ class Hits(list[Hit]):
 
         A search returns `k` entries where the store has as many, also those with nothing of the question.
         """
-        some = [hit for hit in self if hit.matches]
-        return Hits(some, store=self.store, query=self.query, text=self.text, tokens=self.tokens)
+        return self._with([hit for hit in self if hit.matches])
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether no hit seems to answer the question: each has a lower relevance than the model's `low_relevance`.
+
+        It may be wrong either way, so a caller should show the hits all the same. False without hits, and for a model
+        of which nothing was measured.
+
+        Example:
+            >>> from colpali_integrations.stores import MultiVectorStore
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     [store.search(text).doubtful for text in ("diverging palettes", "flights from Berlin to Tokyo")]
+            [False, True]
+        """
+        return bool(self) and max(hit.relevance for hit in self) < self.low_relevance
+
+    def _with(self, hits: Iterable[Hit]) -> Hits:
+        options: dict[str, Any] = {"tokens": self.tokens, "low_relevance": self.low_relevance}
+        return Hits(hits, store=self.store, query=self.query, text=self.text, **options)
 
     def to_html(
         self,

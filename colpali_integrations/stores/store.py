@@ -760,7 +760,8 @@ class MultiVectorStore:
         tokens = self._encoder.query_tokens(text) if self._encoder is not None and text and text.strip() else None
         if tokens is not None and len(tokens) != len(np.asarray(query)):
             tokens = None  # the vectors of another text, such as a hypothetical answer
-        return Hits(hits, store=self, query=query, text=text, tokens=tokens)
+        low = 0.0 if self._encoder is None else self._encoder.description.low_relevance
+        return Hits(hits, store=self, query=query, text=text, tokens=tokens, low_relevance=low)
 
 
 def _opened_again(

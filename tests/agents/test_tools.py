@@ -130,6 +130,12 @@ def test_a_search_without_pictures_and_within_a_document(tools: PageTools) -> No
     assert not any(part.picture for part in answer.parts)
 
 
+def test_a_search_whose_pages_seem_not_to_fit_says_so_first(tools: PageTools) -> None:
+    first, second, *_ = asked(tools, "search_pages", question="flights from Berlin to Tokyo", images=False).parts
+    assert first.text.startswith("No page seems to answer this question; these are the closest.")
+    assert second.text.startswith("1. ")
+
+
 def test_a_page_as_text_and_as_picture(tools: PageTools) -> None:
     [text] = asked(tools, "read_page", document="report.pdf", page=2, format="text").parts
     assert text.text.startswith("report.pdf, page 2 of 2\n") and "parliament" in text.text.casefold()

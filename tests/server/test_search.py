@@ -40,6 +40,13 @@ SEARCHES: list[dict[str, Any]] = [
 ]
 
 
+def test_an_answer_tells_whether_its_pages_seem_to_fit(served: Running) -> None:
+    def doubtful(question: str) -> object:
+        return served.client.post("/v1/search", json={"query": question}).json()["doubtful"]
+
+    assert [doubtful(QUESTION), doubtful("flights from Berlin to Tokyo")] == [False, True]
+
+
 @pytest.mark.parametrize("options", SEARCHES, ids=json.dumps)
 def test_an_answer_is_that_of_the_store(options: dict[str, Any], served: Running) -> None:
     answer = served.client.post("/v1/search", json={"query": QUESTION, **options, "text": True}).json()

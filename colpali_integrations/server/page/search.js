@@ -100,7 +100,7 @@ async function run({ more }) {
   if (state.document) body.filter = { $document: state.document.document_id };
   try {
     const answer = await post("v1/search", body, { signal: running.signal });
-    show(answer.hits, more);
+    show(answer, more);
   } catch (error) {
     if (error.name !== "AbortError" && error.status !== 401) alarm(error.message);
   } finally {
@@ -111,7 +111,7 @@ async function run({ more }) {
   }
 }
 
-function show(hits, more) {
+function show({ hits, doubtful }, more) {
   // A search returns as many pages as it may, also those with nothing of the question.
   const matching = hits.filter((hit) => hit.matches);
   const kept = more ? state.shown : [];
@@ -128,7 +128,8 @@ function show(hits, more) {
   byId("more").hidden = hits.length < state.k || state.k >= MOST || matching.length < hits.length;
   const where = state.document ? ` in ${state.document.name}` : "";
   const number = state.shown.length;
-  const about = number ? `${counted(number, "page")}${where}, the best first` : `No page${where} has anything of it. Try other words.`;
+  let about = number ? `${counted(number, "page")}${where}, the best first` : `No page${where} has anything of it. Try other words.`;
+  if (number && doubtful) about = `No page${where} seems to answer it. These are the closest; try other words.`;
   byId("found-title").textContent = state.question;
   byId("found-about").textContent = about;
   byId("found").hidden = false;
