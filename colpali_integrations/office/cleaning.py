@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from colpali_integrations._kinds import kind_of
 from colpali_integrations.errors import OfficeError
 from colpali_integrations.office.formats import HTML, Format, format_of
 from colpali_integrations.office.notes import slide_notes
@@ -13,6 +14,8 @@ from colpali_integrations.office.rtf import cleaned_rtf
 from colpali_integrations.office.web_pages import cleaned_html
 
 __all__ = ["Cleaned", "cleaned"]
+
+_BEGINNING = 1000  # bytes by which a file of another kind is named
 
 
 class Cleaned(NamedTuple):
@@ -58,7 +61,7 @@ def cleaned(content: bytes, suffix: str) -> Cleaned:
 
 
 def _refusal(content: bytes, suffix: str) -> str:
-    start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<html", b"<!doctype html", b"<meta", b"<table")):
-        return "is HTML under another name; rename it to .html"
+    kind = kind_of(content[:_BEGINNING])
+    if kind is not None and kind.suffix:
+        return f"is {kind.name} under another name; rename it to end in {kind.suffix}"
     return f"is no {suffix[1:].upper()} file, or is damaged or cut off" if suffix else "is no Office file"

@@ -16,6 +16,7 @@ from typing import Any
 import PIL
 from PIL import Image
 
+from colpali_integrations._kinds import kind_of
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ConfigurationError
 
@@ -137,7 +138,11 @@ def refusal(prefix: bytes) -> str:
                 f"is not an image of the formats that are read; it may be {name}, for which pass "
                 f"image_formats=[{name!r}] (--image-format {name})"
             )
-    return "is not an image that Pillow can read"
+    kind = kind_of(prefix)
+    if kind is None:
+        return "is not an image that Pillow can read"
+    is_image = kind.name.endswith("image")
+    return f"is {kind.name} that is damaged or cut off" if is_image else f"is {kind.name} and no image"
 
 
 def _accepts(name: str, prefix: bytes) -> bool:

@@ -21,7 +21,7 @@ from colpali_integrations.errors import ColPaliError, ConfigurationError, Office
 from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.images import image_name, read_whole
 from colpali_integrations.pages.isolation import IsolatedReader, image_of
-from colpali_integrations.pages.office import is_office, office_pdf
+from colpali_integrations.pages.office import is_office, office_pdf, other_kind
 from colpali_integrations.pdfium.messages import PageText
 from colpali_integrations.pdfium.pixels import check_sides
 
@@ -516,6 +516,8 @@ def _reader(source: Any, name: str, password: str | None, isolate: bool) -> _Rea
         raise OfficeError(f"{name} {error}") from error
     except Exception as error:
         reason = _reason(error)
+        if reason.startswith("is not a PDF"):
+            reason = other_kind(content) or reason
         is_sentence = reason.startswith(("is ", "has "))
         raise PdfError(f"{name} {reason}" if is_sentence else f"{name} cannot be opened: {reason}") from error
 

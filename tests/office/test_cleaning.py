@@ -250,7 +250,7 @@ def test_notes_of_slides_that_are_shown() -> None:
     [
         (b"PK\x03\x04 low tide", ".docx", "is no DOCX file, or is damaged or cut off"),
         (docx(paragraph("tides"))[:-30], ".docx", "is no DOCX file, or is damaged or cut off"),
-        (b"<html><p>Tides", ".doc", "is HTML under another name; rename it to .html"),
+        (b"<html><p>Tides", ".doc", "is an HTML page under another name; rename it to end in .html"),
         (zipped({"a.txt": "tides"}), "", "is no Office file"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage\0".encode("utf-16-le"), ".docx", "is encrypted"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".doc", "is no DOC file"),

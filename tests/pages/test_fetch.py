@@ -198,7 +198,7 @@ def test_a_model_fetches_pages_on_request(server: Server) -> None:
     [
         ("nothing-here", "HTTP 404"),
         ("broken", "HTTP 500"),
-        ("page", "is not an image"),
+        ("page", "is an HTML page and no image"),
         ("empty", "is empty"),
         ("short", "the body was cut off"),
         ("cut-chunk", "the body was cut off"),

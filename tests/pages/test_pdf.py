@@ -8,8 +8,10 @@ import io
 import logging
 import os
 import random
+import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -340,6 +342,14 @@ def test_an_open_pdf_refuses_numbers_that_are_not_whole() -> None:
 # Bad documents
 
 
+def zipped(kind: str) -> bytes:
+    """A zip with the content types of an Office file."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("[Content_Types].xml", f'<Types><Override ContentType="{kind}"/></Types>')
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -362,6 +372,35 @@ def test_clear_errors(source: Any, reason: str) -> None:
     for read in (pages, pdf_page_count) if "page 1" not in reason else (pages,):
         with pytest.raises(PdfError, match=reason):
             read(source)
+
+
+NAMED = [
+    (
+        "slides.pdf",
+        zipped("presentationml.presentation.main+xml"),
+        "is a PPTX file and no PDF; rename it to end in .pptx",
+    ),
+    (
+        "letter.pdf",
+        zipped("wordprocessingml.document.main+xml"),
+        "is a DOCX file and no PDF; rename it to end in .docx",
+    ),
+    ("all.pdf", zipped("nothing"), "is a ZIP archive and no PDF; unpack it"),
+    ("photo.pdf", b"\x89PNG\r\n\x1a\n" + b"x" * 50, "is a PNG image and no PDF; rename it to end in .png"),
+    ("login.pdf", b"\n<!DOCTYPE html><html>", "is an HTML page and no PDF; rename it to end in .html"),
+    ("note.pdf", b"{\\rtf1 low tide}", "is an RTF file and no PDF; rename it to end in .rtf"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"), NAMED, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_file_of_another_kind_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    for isolate in (True, False):
+        with pytest.raises(PdfError, match=re.escape(f"{path} {message}")):
+            open_pdf(path, isolate=isolate)
 
 
 def test_empty_and_closed_files(tmp_path: Path) -> None:
@@ -533,7 +572,7 @@ def test_a_page_that_cannot_be_read_is_skipped_when_a_pdf_is_encoded() -> None:
     )
     with ColPali.from_pretrained() as model:
         assert len(list(model.embed_pdf(content, dpi=30, on_error="skip"))) == 2
-        with pytest.raises(PdfError, match=r"item 1 \(\d+ bytes, page 2\): .*page 2 cannot be drawn: it has no area"):
+        with pytest.raises(PdfError, match=r"item 1 \(\d+ bytes, page 2\): cannot be drawn: it has no area"):
             list(model.embed_pdf(content, dpi=30))
         with pytest.raises(PdfError, match="is not a PDF"):
             list(model.embed_pdf(b"text", on_error="skip"))
