@@ -6,11 +6,12 @@ import json
 import re
 from typing import Any
 
-__all__ = ["encodable", "number", "parse_json", "printable"]
+__all__ = ["encodable", "number", "parse_json", "printable", "split_name"]
 
 # Control characters, which terminals obey (C0, DEL, C1); separators that begin a new line; bidirectional overrides and
 # isolates, which show a text in another order; surrogates, which no encoding can write.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_PAGE = re.compile(r"(?P<document>.*)(?P<page>, page \d+)", re.DOTALL)
 _SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
@@ -46,6 +47,36 @@ def number(count: int, noun: str, plural: str | None = None) -> str:
     ('1 page', '2 entries')
     """
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def split_name(name: str, reason: str) -> tuple[str, str]:
+    """The name of an item and the reason of its failure, in which the item is not named a second time.
+
+    Args:
+        name: of a file, or of a page of it.
+        reason: a message, which may begin with the same file, perhaps with its folder.
+
+    Returns:
+        The name, with the folder if the reason has it, and the rest of the reason.
+
+    Example:
+        >>> split_name("pic.png, page 1", "/data/pic.png is no image")
+        ('/data/pic.png, page 1', 'is no image')
+        >>> split_name("report.pdf, page 3", "report.pdf, page 3 cannot be drawn: it has no area")
+        ('report.pdf, page 3', 'cannot be drawn: it has no area')
+        >>> split_name("report.pdf", "no file at 'report.pdf'")
+        ('report.pdf', "no file at 'report.pdf'")
+    """
+    name = encodable(name)  # as errors have it
+    found = _PAGE.fullmatch(name)
+    document, page = (found["document"], found["page"]) if found else (name, "")
+    last = re.split(r"[/\\]", document)[-1]
+    if not last:
+        return name, reason
+    folder = r"(?:(?:[/~.]|\w:)[^:\n]*?[/\\]|[^\s:]*[/\\])?"
+    pattern = rf"({re.escape(document)}|{folder}{re.escape(last)})(, page \d+)?(?:: | )(.+)"
+    match = re.fullmatch(pattern, reason, re.DOTALL)
+    return (name, reason) if match is None else (f"{match[1]}{match[2] or page}", match[3])
 
 
 def parse_json(text: str | bytes) -> Any:

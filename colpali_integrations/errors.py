@@ -21,7 +21,7 @@ An error about one item of a stream has the item's position (0-based) as `index`
 
 from __future__ import annotations
 
-from colpali_integrations._text import encodable, printable
+from colpali_integrations._text import encodable, printable, split_name
 
 __all__ = [
     "ColPaliError",
@@ -61,7 +61,7 @@ class ColPaliError(Exception):
         ...     list(model.embed_images(["report.pdf"]))
         ... except ColPaliError as error:
         ...     print(error)
-        item 0 (report.pdf): report.pdf is a PDF; pass its pages: embed_images(pdf_pages(path))
+        item 0 (report.pdf): is a PDF; pass its pages: embed_images(pdf_pages(path))
     """
 
     index: int | None = None
@@ -85,7 +85,10 @@ class ColPaliError(Exception):
     def __str__(self) -> str:
         """The message. A name in it can neither change the terminal nor forge a line: see `_text.printable`."""
         message = printable(super().__str__())
-        return message if self.index is None else f"item {self.index} ({printable(self.item or '')}): {message}"
+        if self.index is None:
+            return message
+        name, reason = split_name(printable(self.item or ""), message)
+        return f"item {self.index} ({name}): {reason}"
 
 
 class ConfigurationError(ColPaliError, ValueError):

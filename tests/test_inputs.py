@@ -246,7 +246,7 @@ def test_a_file_url_is_the_file(url: str, coltiny: ColPali, tmp_path: Path) -> N
     [vector] = coltiny.embed_images(path)
     for door in (ColPaliEmbeddings().embed_images_multi_vector, ColPaliEmbedding().get_image_multi_vectors):
         np.testing.assert_array_equal(door([address])[0], vector)
-    with pytest.raises(InputError, match=r"hcl-colors.pdf is a PDF; use add_pdf"):
+    with pytest.raises(InputError, match=r"hcl-colors.pdf\): is a PDF; use add_pdf"):
         store.add_images(PAPER.as_uri())
     with pytest.raises(ImageError, match="on another machine"):
         store.add_images("file://elsewhere/a.png")

@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from colpali_integrations._logs import make_printable
-from colpali_integrations._text import number, printable
+from colpali_integrations._text import number, printable, split_name
 from colpali_integrations.cli import words
 from colpali_integrations.cli.common import NAME
 from colpali_integrations.cli.doctor import Check, Status, size_text
@@ -281,10 +281,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _failure(failure: Failure) -> Text:
-    name, reason = _relative(failure.name), words.reason(failure.error)
-    for known in (failure.name, os.path.realpath(failure.name)):
-        reason = reason.removeprefix(known).strip(" :")
-    return _line(("Skipped", "bold yellow"), " ", (name, "yellow"), f": {reason}")
+    name, reason = split_name(failure.name, words.reason(failure.error))
+    return _line(("Skipped", "bold yellow"), " ", (_relative(name), "yellow"), f": {reason}")
 
 
 def warnings(items: Sequence[DocumentWarning]) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 from colpali_integrations._failures import item_error
 from colpali_integrations._logs import package_logger
 from colpali_integrations._options import checked_whole
+from colpali_integrations._text import split_name
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError, ModelError
 from colpali_integrations.models.colpali import ColPali, check_query
 from colpali_integrations.pages.document import PagedDocument
@@ -311,7 +312,7 @@ def skipped(name: str, error: ColPaliError, on_error: OnError) -> Failure:
     if on_error == "raise" or isinstance(error, ModelError):
         raise error from error.__cause__
     failure = Failure(name, error)
-    logger.warning("skipped %s: %s", name, error, extra={"failure": failure})
+    logger.warning("skipped %s: %s", *split_name(name, str(error)), extra={"failure": failure})
     return failure
 
 

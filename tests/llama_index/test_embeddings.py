@@ -166,10 +166,10 @@ class TestImages:
     @pytest.mark.parametrize(
         ("image", "message"),
         [
-            (ImageNode(text="nothing to see", id_="n1"), "ImageNode n1 has no image"),
+            (ImageNode(text="nothing to see", id_="n1"), r"\(ImageNode n1\): has no image"),
             (ImageNode(image="not base64!", id_="n2"), "must be base64"),
-            (ImageBlock(), "ImageBlock has no image"),
-            (TextNode(text="text", id_="n3"), "TextNode n3 has no image"),
+            (ImageBlock(), r"\(ImageBlock\): has no image"),
+            (TextNode(text="text", id_="n3"), r"\(TextNode n3\): has no image"),
             (f"{SLIDES}#page=99", "page 99 was requested"),
             ("missing.pdf#page=1", r"missing\.pdf"),
             (3, "int"),

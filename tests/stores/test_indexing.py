@@ -199,6 +199,15 @@ def test_broken_documents_are_named_and_skipped(folder: Path, tmp_path: Path, mo
     assert "0 bytes" in report.failures[0].reason
 
 
+def test_a_failure_names_its_file_once(folder: Path, model: ColPali, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    index_documents(folder / "torn.png", model=model, store=MultiVectorStore.open(model=model))
+    assert caplog.messages[-1] == f"skipped {folder / 'torn.png'}, page 1: is a PNG image that is damaged or cut off"
+    with pytest.raises(InputError) as raised:
+        list(model.embed_images([folder / "torn.png"]))
+    assert str(raised.value) == f"item 0 ({folder / 'torn.png'}): is a PNG image that is damaged or cut off"
+
+
 def test_raise_stops_and_keeps_earlier_pages(folder: Path, tmp_path: Path, model: ColPali) -> None:
     (folder / "zzz.png").write_bytes(b"not an image")
     store = MultiVectorStore.open(tmp_path / "store", model=model)

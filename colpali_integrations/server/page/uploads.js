@@ -184,7 +184,7 @@ function line(name) {
     },
     done({ pages, report }) {
       const failures = report?.failures?.length ?? 0;
-      end(failures ? `${counted(pages - failures, "page")} added, ${failures} not: ${report.failures[0].reason ?? ""}` : `${counted(pages, "page")} added`, failures ? "failed" : "stored");
+      end(failures ? `${counted(pages - failures, "page")} added, ${failures} not: ${report.failures[0].error}` : `${counted(pages, "page")} added`, failures ? "failed" : "stored");
       say(`${name} was added`);
       if (!failures) setTimeout(remove, 6000);
     },
