@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import PurePath
 from typing import Any
 
+from colpali_integrations._options import shown
 from colpali_integrations._text import number
+from colpali_integrations.agents.captions import caption, document_name, name_of
 from colpali_integrations.errors import InputError
 from colpali_integrations.pages.metadata import page_number
 from colpali_integrations.stores import Entry, Filter, MultiVectorStore, parse_filter
@@ -25,9 +26,9 @@ __all__ = [
     "document_map",
     "document_maps",
     "documents_named",
-    "name_of",
     "one_document",
     "page_ranges",
+    "searched_documents",
 ]
 
 FIRST_PAGES = 6
@@ -35,7 +36,7 @@ FIRST_PAGES = 6
 
 _WIDTH = 80  # characters of a page's first words
 _LINES = 4  # of a page, among which the first telling one is looked for
-_CLOSEST = 3
+_CLOSEST, _FIRST_NAMES = 3, 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +78,8 @@ class DocumentMap:
         """JSON-safe fields."""
         return {
             "document": self.document,
-            "name": self.name,
-            "source": self.source,
+            "name": caption(self.name),
+            "source": None if self.source is None else caption(self.source),
             "pages": self.pages,
             "page_count": self.page_count,
             "map": [{"page": line.page, "begins": line.begins} for line in self.lines],
@@ -153,8 +154,33 @@ def one_document(store: MultiVectorStore, where: Filter | None, given: str) -> s
     return ids[0]
 
 
-def documents_named(store: MultiVectorStore, where: Filter | None, given: str) -> list[str]:
+def searched_documents(store: MultiVectorStore, where: Filter | None, given: str) -> list[str]:
+    """The ids of the documents that an agent names which has no list of them; none for texts of no document.
+
+    Args:
+        store: that is read.
+        where: only entries that fit this filter.
+        given: an id, a path or the name of a file.
+
+    Raises:
+        InputError: there is none; the message has the closest names.
+    """
+    try:
+        return documents_named(store, where, given, listed=False)
+    except InputError:
+        if not store.count(both(where, parse_filter({"$or": [{"file_name": given}, {"source": given}]}))):
+            raise
+        return []
+
+
+def documents_named(store: MultiVectorStore, where: Filter | None, given: str, *, listed: bool = True) -> list[str]:
     """The ids of the documents with an id, path or name: the exact one, or else without regard to case.
+
+    Args:
+        store: that is read.
+        where: only entries that fit this filter.
+        given: an id, a path or the name of a file.
+        listed: whether the agent has `list_documents`, for the message.
 
     Raises:
         InputError: there is none.
@@ -164,19 +190,12 @@ def documents_named(store: MultiVectorStore, where: Filter | None, given: str) -
             return ids
     names = _names(store, where)
     sought = given.casefold()
-    if ids := [id_ for id_, name in names.items() if sought in (name.casefold(), id_.casefold())]:
-        return ids
-    raise InputError(f"the index has no document {given!r}; {_closest(sought, names)}")
-
-
-def name_of(entry: Entry) -> str:
-    """The name of an entry's document: its file's name, or the last part of its source or id.
-
-    >>> name_of(Entry(id="a", metadata={"source": "/data/tides.pdf"}, document_id="/data/tides.pdf"))
-    'tides.pdf'
-    """
-    name = entry.metadata.get("file_name")
-    return name if isinstance(name, str) and name else _last_part(entry.source or entry.document_id or entry.id)
+    if alike := {id_ for id_, name in names.items() if sought in (name.casefold(), id_.casefold())}:
+        # A framework may have a document per page, of which only the first pages were read.
+        same = sorted({names[id_] for id_ in alike})
+        spelt = parse_filter({"$or": [{key: {"$in": same}} for key in ("file_name", "source")]})
+        return sorted(alike | store.documents(both(where, spelt)).keys())
+    raise InputError(f"the index has no document {shown(given)}; {_closest(sought, names, listed=listed)}")
 
 
 def both(first: Filter | None, second: Filter | None) -> Filter | None:
@@ -242,27 +261,32 @@ def _map(id_: str, pages: int, entries: Sequence[Entry], *, more: bool) -> Docum
 
 
 def _name(id_: str, entries: Sequence[Entry]) -> str:
-    return name_of(entries[0]) if entries else _last_part(id_)
+    return name_of(entries[0]) if entries else document_name(id_)
 
 
 def _names(store: MultiVectorStore, where: Filter | None) -> dict[str, str]:
     """The name of each document by its id."""
-    names = {id_: _last_part(id_) for id_ in store.documents(where)}
+    names = {id_: document_name(id_) for id_ in store.documents(where)}
     for entry in store.scroll(both(where, parse_filter({"page": 1}))):
         if entry.document_id in names:
             names[entry.document_id] = name_of(entry)
     return dict(sorted(names.items()))
 
 
-def _closest(sought: str, names: dict[str, str]) -> str:
+def _closest(sought: str, names: dict[str, str], *, listed: bool) -> str:
     if not names:
         return "it has no documents yet"
     several = {name.casefold(): name for name in names.values()}
     inside = [name for key, name in several.items() if sought in key or key in sought]
     similar = [several[key] for key in get_close_matches(sought, several, _CLOSEST, 0.7)]
     closest = list(dict.fromkeys([*inside, *similar]))[:_CLOSEST]
-    advice = f"list_documents lists its {number(len(names), 'document')}"
-    return f"the closest are {', '.join(map(repr, closest))}; {advice}" if closest else advice
+    count = number(len(names), "document")
+    if not listed:
+        some = closest or list(dict.fromkeys(names.values()))[:_FIRST_NAMES]
+        which = "the closest are" if closest else "they are" if len(some) == len(names) else "some are"
+        return f"of its {count} {which} {', '.join(map(repr, map(caption, some)))}; leave document out to search all"
+    advice = f"list_documents lists its {count}"
+    return f"the closest are {', '.join(map(repr, map(caption, closest)))}; {advice}" if closest else advice
 
 
 def _sorted(entries: Iterable[Entry]) -> list[Entry]:
@@ -278,7 +302,3 @@ def _shortened(words: str) -> str:
         return words
     blank = words.rfind(" ", 0, _WIDTH)
     return f"{words[: blank if blank > _WIDTH // 2 else _WIDTH]}…"
-
-
-def _last_part(location: str) -> str:
-    return PurePath(re.sub("#[0-9a-f]{16}$", "", location)).name or location  # see `pages.identity.document_id`

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from colpali_integrations._options import checked_whole, shown
+from colpali_integrations.agents.captions import caption
 from colpali_integrations.agents.pictures import BUDGET, PagePicture, page_pictures
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
@@ -90,9 +91,9 @@ class Presentation:
         for index, page in enumerate(pages):
             picture = drawn.get(index)
             problem = page.problem if picture is None else picture.problem
-            lines = [page.name, _shortened(page, self.max_text)]
+            lines = [caption(page.name), _shortened(page, self.max_text)]
             if pictures and problem:
-                lines.append(f"[no picture: {problem}]")
+                lines.append(f"[no picture: {caption(problem)}]")
             parts.append(("\n".join(line for line in lines if line), picture or None))
         return parts
 

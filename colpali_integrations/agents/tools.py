@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from colpali_integrations._options import checked_flag, checked_text, checked_whole, shown, unknown_option
-from colpali_integrations._text import number, printable
+from colpali_integrations._text import number
+from colpali_integrations.agents.captions import caption, entry_caption, name_of
 from colpali_integrations.agents.descriptions import MOST_HITS, TOOLS
 from colpali_integrations.agents.documents import (
     DocumentMap,
@@ -20,7 +21,6 @@ from colpali_integrations.agents.documents import (
     document_map,
     document_maps,
     documents_named,
-    name_of,
     one_document,
     page_ranges,
 )
@@ -28,7 +28,6 @@ from colpali_integrations.agents.pictures import BUDGET, PagePicture, page_pictu
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.explain.snippet import snippet
 from colpali_integrations.pages.access import PageAccess
-from colpali_integrations.pages.metadata import page_number
 from colpali_integrations.pages.reference import has_content_hash, is_permitted
 from colpali_integrations.stores import Entry, Hit, Hits, MultiVectorStore, SearchOptions, parse_filter
 from colpali_integrations.stores.current import CurrentStore
@@ -42,6 +41,7 @@ ANSWER_BYTES = 400_000
 _DOCUMENTS, _MAPPED = 20, 100  # documents of a list, and pages of one document's map
 _MOST_PICTURES = 10  # of `read_page`
 _MOST_TEXT = 60_000  # characters of pages in an answer
+_MOST_ID = 1000  # characters of a document's id beside a hit; a longer one is left out, and the name serves
 _LAST = 10**9  # no document has such a page, and filters take larger numbers for floats
 _INSTEAD = 4_000  # characters of a page's text in the place of its picture
 _EXCERPT, _LONG_EXCERPT = 300, 1_200  # characters of a hit, beside its picture and without one
@@ -291,24 +291,16 @@ class PageTools:
 
 def _hit(rank: int, hit: Hit, question: str, *, images: bool) -> Part:
     entry = hit.entry
-    id_ = f", document {entry.document_id!r}" if entry.document_id is not None else ""
-    head = f"{rank}. {_name(entry)} (relevance {hit.relevance:.2f}{id_})"
+    id_ = f", document {entry.document_id!r}" if len(entry.document_id or "a" * _MOST_ID) < _MOST_ID else ""
+    head = f"{rank}. {entry_caption(entry)} (relevance {hit.relevance:.2f}{id_})"
     shown_too = images and entry.is_page
     excerpt = snippet(entry.text, question, width=_EXCERPT if shown_too else _LONG_EXCERPT) if entry.has_text else ""
     text = f"{head}\n{excerpt or _NO_TEXT}"
     return Part(text=text, entry=entry if shown_too else None)
 
 
-def _name(entry: Entry) -> str:
-    """The document and the page, on one line whatever the file is called."""
-    if entry.page is None:
-        return printable(entry.name)
-    count = page_number(entry.metadata, "page_count")
-    return printable(f"{name_of(entry)}, page {entry.page}{f' of {count}' if count else ''}")
-
-
 def _page(entry: Entry, *, as_text: bool) -> Part:
-    head = _name(entry)
+    head = entry_caption(entry)
     text = entry.text if entry.has_text else _NO_TEXT
     if not as_text and entry.is_page:
         cut = text if len(text) <= _INSTEAD else f"{text[:_INSTEAD]}… (read it as text for the rest)"
@@ -334,7 +326,7 @@ def _listed(one: DocumentMap, *, whole: bool = False) -> str:
     pages = number(one.pages, "page")
     if one.page_count is not None and one.page_count > one.pages:
         pages = f"{one.pages} of its {one.page_count} pages in the index"
-    head = f"{printable(one.name)}: {pages}; document {one.document!r}"
+    head = f"{caption(one.name)}: {pages}; document {one.document!r}"
     lines = [f"  {'-' if line.page is None else line.page}: {line.begins or '(no text)'}" for line in one.lines]
     if one.next_page is not None:
         more = f"document={one.document!r}" + (f" and cursor={str(one.next_page)!r}" if whole else "")
@@ -353,7 +345,7 @@ def _with_picture(part: Part, picture: PagePicture) -> Part:
 
 
 def _without_picture(part: Part, reason: str) -> Part:
-    lines = [part.text, f"(No picture: {reason}.)", *([part.instead] if part.instead else [])]
+    lines = [part.text, f"(No picture: {caption(reason)}.)", *([part.instead] if part.instead else [])]
     return Part(text="\n".join(lines))
 
 

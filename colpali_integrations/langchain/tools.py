@@ -17,6 +17,7 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic import BaseModel, Field, PrivateAttr
 
 from colpali_integrations._options import checked_whole, unknown_option
+from colpali_integrations.agents.documents import searched_documents
 from colpali_integrations.agents.found import (
     DESCRIPTION,
     MAX_TEXT,
@@ -28,7 +29,7 @@ from colpali_integrations.agents.found import (
     nothing_found,
 )
 from colpali_integrations.agents.pictures import BUDGET, PagePicture
-from colpali_integrations.errors import ConfigurationError, QueryError
+from colpali_integrations.errors import ConfigurationError, InputError, QueryError
 from colpali_integrations.langchain._documents import caption_of, is_page
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
 from colpali_integrations.langchain.vectorstores import (
@@ -42,6 +43,7 @@ from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.stores.filters import DOCUMENT
 
 __all__ = ["PageSearchTool"]
 
@@ -208,8 +210,9 @@ class PageSearchTool(BaseTool):
         self, question: str, document: str | None = None, *, run_manager: CallbackManagerForToolRun | None = None
     ) -> tuple[_Content, list[Document]]:
         config: RunnableConfig = {"callbacks": run_manager.get_child()} if run_manager else {}
+        options = self._options(document)
         try:
-            documents = self.retriever.invoke(question, config, **self._options(document))
+            documents = self.retriever.invoke(question, config, **options)
         except QueryError as error:
             raise ToolException(str(error)) from error
         return self._content(documents, document), documents
@@ -218,21 +221,35 @@ class PageSearchTool(BaseTool):
         self, question: str, document: str | None = None, *, run_manager: AsyncCallbackManagerForToolRun | None = None
     ) -> tuple[_Content, list[Document]]:
         config: RunnableConfig = {"callbacks": run_manager.get_child()} if run_manager else {}
+        options = await offload(partial(self._options, document), "pages")
         try:
-            documents = await self.retriever.ainvoke(question, config, **self._options(document))
+            documents = await self.retriever.ainvoke(question, config, **options)
         except QueryError as error:
             raise ToolException(str(error)) from error
         return await offload(partial(self._content, documents, document), "pages"), documents
 
     def _options(self, document: str | None) -> dict[str, Any]:
-        """The options of the retriever for a call, which it combines with its own filter by AND."""
+        """The options of the retriever for a call, which it combines with its own filter by AND.
+
+        Raises:
+            ToolException: there is no such document; the message has the closest names.
+        """
         options: dict[str, Any] = {} if self.k is None else {"k": self.k}
         conditions: list[FilterInput] = [] if self.filter is None else [self.filter]
+        if document is None and not conditions:
+            return options
+        assert isinstance(self.retriever, ColPaliRetriever)  # the constructor refuses the others
+        store = self.retriever.vectorstore
         if document is not None:
-            conditions.append({"$or": [{"file_name": document}, {"source": document}]})
-        if conditions:
-            assert isinstance(self.retriever, ColPaliRetriever)  # the constructor refuses the others
-            options["filter"] = self.retriever.vectorstore.parsed_filter(*conditions)
+            own = self.retriever.search_kwargs.get("filter")
+            visible = store.parsed_filter(*conditions, *([] if own is None else [own]))
+            try:
+                ids = searched_documents(store.store, visible, document)
+            except InputError as error:
+                raise ToolException(str(error)) from error
+            by_name = {"$or": [{"file_name": document}, {"source": document}]}
+            conditions.append({DOCUMENT: {"$in": ids}} if ids else by_name)
+        options["filter"] = store.parsed_filter(*conditions)
         return options
 
     def _content(self, documents: Sequence[Document], document: str | None) -> _Content:

@@ -13,8 +13,9 @@ from llama_index.core.bridge.pydantic import BaseModel, Field
 from llama_index.core.indices.vector_store.base import VectorStoreIndex
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 from llama_index.core.tools.types import AsyncBaseTool, ToolMetadata, ToolOutput
-from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
+from colpali_integrations.agents.documents import searched_documents
 from colpali_integrations.agents.found import (
     DESCRIPTION,
     MAX_TEXT,
@@ -26,7 +27,7 @@ from colpali_integrations.agents.found import (
     nothing_found,
 )
 from colpali_integrations.agents.pictures import BUDGET, PagePicture
-from colpali_integrations.errors import ColPaliError, ConfigurationError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever
 from colpali_integrations.llama_index.schema import image_label, picture_metadata
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
@@ -140,16 +141,25 @@ class PageSearchTool(AsyncBaseTool):
 
         Args:
             question: of the agent.
-            document: search this document only: its file name or `source`.
+            document: search this document only: its file name, path or id. For another one the answer, which then has
+                `is_error`, names the closest.
 
         Raises:
             QueryError: the question is empty. LlamaIndex's agents show it to the LLM.
         """
-        return self._output(self._narrowed(document).retrieve(question), question, document)
+        try:
+            retriever = self._narrowed(document)
+        except InputError as error:
+            return self._refused(error, question, document)
+        return self._output(retriever.retrieve(question), question, document)
 
     async def acall(self, question: str, document: str | None = None) -> ToolOutput:
         """`call` without blocking the event loop."""
-        found = await self._narrowed(document).aretrieve(question)
+        try:
+            retriever = await offload(partial(self._narrowed, document), "pages")
+        except InputError as error:
+            return self._refused(error, question, document)
+        found = await retriever.aretrieve(question)
         return await offload(partial(self._output, found, question, document), "pages")
 
     def picture_message(self, outputs: Iterable[ToolOutput]) -> ChatMessage | None:
@@ -192,8 +202,22 @@ class PageSearchTool(AsyncBaseTool):
         if document is None:
             return self.retriever
         assert isinstance(self.retriever, ColPaliRetriever)  # the others' arguments have no document
-        either: list[Any] = [MetadataFilter(key=key, value=document) for key in ("file_name", "source")]
+        store = self.retriever.vector_store
+        ids = searched_documents(store.client, store._where(self.retriever.query), document)
+        either: list[Any] = [MetadataFilter(key="doc_id", value=ids, operator=FilterOperator.IN)]
+        if not ids:  # texts of no document
+            either = [MetadataFilter(key=key, value=document) for key in ("file_name", "source")]
         return self.retriever.narrowed(MetadataFilters(filters=either, condition=FilterCondition.OR))
+
+    def _refused(self, error: InputError, question: str, document: str | None) -> ToolOutput:
+        """The answer for a document that there is not: it has the names of others."""
+        return ToolOutput(
+            tool_name=self.metadata.get_name(),
+            blocks=[TextBlock(text=str(error))],
+            raw_input={"question": question, "document": document},
+            raw_output=list[NodeWithScore](),
+            is_error=True,
+        )
 
     def _output(self, found: list[NodeWithScore], question: str, document: str | None) -> ToolOutput:
         images, pages = self._presentation.images, self._pages(found)

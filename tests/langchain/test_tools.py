@@ -144,9 +144,21 @@ def test_an_agent_may_choose_a_document(store: ColPaliVectorStore, tmp_path: Pat
     tool = PageSearchTool(store, k=9, filter=south, images=False)
     assert len(answer(tool, "violin").artifact) == 4, "with the text"
     assert len(answer(tool, "violin", document="report.pdf").artifact) == 3
-    nothing = answer(tool, "violin", document="other.pdf")
-    assert (nothing.artifact, nothing.status) == ([], "success")
-    assert "'other.pdf'" in str(nothing.content)
+    assert len(answer(tool, "violin", document="REPORT.pdf").artifact) == 3, "as the agent writes it"
+    for document, names in (("repot.pdf", "the closest are 'report.pdf'"), ("other.odt", "report.pdf")):
+        nothing = answer(tool, "violin", document=document)
+        assert nothing.status == "error"
+        assert f"the index has no document '{document}'; of its " in nothing.content
+        assert names in nothing.content
+        assert "leave document out to search all" in nothing.content
+        assert "list_documents" not in nothing.content
+    hidden = PageSearchTool(store, filter={"tenant": "no such"}, images=False)
+    assert "report.pdf" not in str(answer(hidden, "violin", document="repot.pdf").content).replace("repot.pdf", "")
+
+
+async def test_an_agent_learns_the_names_without_blocking(store: ColPaliVectorStore) -> None:
+    message = await PageSearchTool(store).ainvoke(call("violin", document="repot.pdf"))
+    assert (message.status, "'report.pdf'" in message.content) == ("error", True)
 
 
 async def test_an_agent_learns_of_an_empty_question(store: ColPaliVectorStore) -> None:

@@ -152,9 +152,18 @@ def test_an_agent_may_choose_a_document(store: ColPaliVectorStore) -> None:
     tool = PageSearchTool(store, filters=south, similarity_top_k=9, images=False)
     assert len(tool("violin").raw_output) == 4, "with the text"
     assert len(tool("violin", document="report.pdf").raw_output) == 3
-    nothing = tool("violin", document="other.pdf")
-    assert nothing.raw_output == []
-    assert "'other.pdf'" in nothing.content
+    assert len(tool("violin", document="REPORT.pdf").raw_output) == 3, "as the agent writes it"
+    nothing = tool("violin", document="repot.pdf")
+    assert (nothing.raw_output, nothing.is_error) == ([], True)
+    assert "the index has no document 'repot.pdf'; of its " in nothing.content
+    assert "the closest are 'report.pdf'; leave document out to search all" in nothing.content
+    hidden = PageSearchTool(store, filters=only("tenant", "no such"), images=False)
+    assert "report.pdf" not in hidden("violin", document="repot.pdf").content.replace("repot.pdf", "")
+
+
+async def test_an_agent_learns_the_names_without_blocking(store: ColPaliVectorStore) -> None:
+    output = await PageSearchTool(store).acall("violin", document="repot.pdf")
+    assert (output.is_error, "'report.pdf'" in output.content) == (True, True)
 
 
 # -- agents ----------------------------------------------------------------------------------------------------------
