@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
+from typer.core import TyperGroup
 
 from colpali_integrations import __version__
 from colpali_integrations.cli import display, words
@@ -77,8 +78,22 @@ class OnError(str, Enum):
     raise_ = "raise"
 
 
+class _Commands(TyperGroup):
+    """The commands, whose errors about an option have the words of this program alone."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # Typer reads values by pydantic, whose messages begin with the class of an error.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
     name=NAME,
+    cls=_Commands,
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -7,6 +7,7 @@ import time
 import pytest
 from typer import BadParameter
 
+from colpali_integrations.cli.app import run
 from colpali_integrations.cli.options import page_numbers, tags
 
 
@@ -27,3 +28,12 @@ def test_page_ranges_may_end_beyond_the_document() -> None:
 def test_metadata_of_many_levels_are_refused_by_their_key() -> None:
     with pytest.raises(BadParameter, match="topics has too many levels"):
         tags(["topics=" + "[" * 100_000])
+
+
+@pytest.mark.parametrize("option", ["--first-stage", "--datatype", "--on-error", "--precision"])
+def test_a_choice_that_there_is_not_is_told_with_those_there_are(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["index", "a.pdf", "--store", "index", option, "int3"]) == 2
+    error = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"Invalid value for '{option}': 'int3' is not one of '" in error
