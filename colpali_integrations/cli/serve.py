@@ -21,7 +21,7 @@ from colpali_integrations.cli.options import (
 )
 from colpali_integrations.cli.roots import recorded_roots
 from colpali_integrations.errors import ConfigurationError, MissingExtraError
-from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.stores import MultiVectorStore, find_documents, stored_settings
 
 if TYPE_CHECKING:
     from colpali_integrations.server.settings import Chat
@@ -89,6 +89,7 @@ def serve(
         chat=_chat(answers, answers_url),
         max_upload_total=max_upload_total * 2**30,
     )
+    _refuse_documents(store)
     encoder = open_encoder(model, options, store)
     with encoder, MultiVectorStore.open(store, model=encoder) as opened:
 
@@ -100,6 +101,20 @@ def serve(
 
         run(encoder, opened, store.resolve(), settings, ready)
     display.note(f"{NAME} has stopped.")
+
+
+def _refuse_documents(store: Path) -> None:
+    """Refuse a folder of documents without an index: the caller takes --store for the folder that is to be served.
+
+    Raises:
+        ConfigurationError: it is one.
+    """
+    if stored_settings(store) is None and store.is_dir() and (found := find_documents([store])):
+        count = display.number(len(found), "document")
+        raise ConfigurationError(
+            f"--store {store} holds no index but {count}, such as {found[0].name}. Make an index of them in another "
+            f"folder, and serve that: {NAME} index {store} --store my-index && {NAME} serve --store my-index"
+        )
 
 
 def _chat(name: str | None, url: str | None) -> Chat | None:

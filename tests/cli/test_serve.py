@@ -151,6 +151,16 @@ def test_a_key_that_only_reads_is_given_by_a_file_or_the_environment(tmp_path: P
     assert KEY not in text
 
 
+def test_a_folder_of_documents_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "report.pdf").touch()
+    assert run(["serve", "--store", str(tmp_path)]) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"--store {tmp_path} holds no index but 1 document, such as report.pdf." in error
+    assert f"index {tmp_path} --store my-index" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep"]
+
+
 def test_what_cannot_be_served_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
