@@ -51,16 +51,17 @@ def _related(archive: zipfile.ZipFile, part: str) -> Iterator[tuple[str, str, st
 
 
 def _body(notes: ElementTree.Element) -> str:
-    """The text of a page of notes, without the number, date and picture of its slide."""
-    shapes = [shape for shape in _elements(notes, "sp") if _is_body(shape)]
+    """The text of a page of notes and of text boxes on it, without the number, date and picture of its slide."""
+    shapes = [shape for shape in _elements(notes, "sp") if _has_notes(shape)]
     paragraphs = [paragraph for shape in shapes for paragraph in _elements(shape, "p")]
     lines = ("".join(text.text or "" for text in _elements(paragraph, "t")) for paragraph in paragraphs)
     return "\n".join(line for line in lines if line.strip())
 
 
-def _is_body(shape: ElementTree.Element) -> bool:
+def _has_notes(shape: ElementTree.Element) -> bool:
+    """Whether a shape is the notes' own place, or a text box that an author has drawn beside it."""
     kinds = [place.get("type", "body") for place in _elements(shape, "ph")]
-    return kinds[:1] == ["body"]
+    return kinds[:1] in (["body"], [])
 
 
 def _of_odp(archive: zipfile.ZipFile) -> Iterator[str]:
@@ -74,7 +75,8 @@ def _of_odp(archive: zipfile.ZipFile) -> Iterator[str]:
         if _attributes(page).get(("style-name", True)) in hidden:
             continue
         frames = [frame for notes in _elements(page, "notes") for frame in _elements(notes, "frame")]
-        texts = [frame for frame in frames if _attributes(frame).get(("class", True)) == "notes"]
+        # A frame without a class is a text box that an author has drawn.
+        texts = [frame for frame in frames if _attributes(frame).get(("class", True)) in ("notes", None)]
         lines = ("".join(one.itertext()) for frame in texts for one in _elements(frame, "p"))
         yield "\n".join(line for line in lines if line.strip())
 

@@ -182,12 +182,16 @@ def shape(text: str, place: str = "", number: int = 2) -> str:
 
 @dataclass(frozen=True)
 class Slide:
-    """A slide of `pptx`: the XML of its shapes, its notes, whether it is hidden, and its further relationships."""
+    """A slide of `pptx`: the XML of its shapes, its notes, whether it is hidden, its further relationships, and a text.
+
+    The text is that of a box on its page of notes.
+    """
 
     shapes: str
     notes: str = ""
     hidden: bool = False
     targets: tuple[tuple[str, str, str, bool], ...] = ()
+    box: str = ""
 
 
 def pptx(*slides: Slide, **parts: str | bytes) -> bytes:
@@ -204,10 +208,11 @@ def pptx(*slides: Slide, **parts: str | bytes) -> bytes:
             f"{_HEAD}<p:sld {_LAYOUT_NAMES}{show}>{_TREE.format(shapes=slide.shapes)}</p:sld>"
         )
         links = [("l", "slideLayout", "../slideLayouts/slideLayout1.xml", False), *slide.targets]
-        if slide.notes:
+        if slide.notes or slide.box:
             place = f"notesSlides/notesSlide{number}.xml"
             further[f"/ppt/{place}"] = f"{kind}notesSlide+xml"
             shapes = shape(slide.notes, '<p:ph type="body" idx="1"/>') + shape("7", '<p:ph type="sldNum" idx="2"/>', 3)
+            shapes += shape(slide.box, number=4) if slide.box else ""
             files[f"ppt/{place}"] = f"{_HEAD}<p:notes {_LAYOUT_NAMES}>{_TREE.format(shapes=shapes)}</p:notes>"
             files[f"ppt/notesSlides/_rels/notesSlide{number}.xml.rels"] = relationships(
                 ("s", "slide", f"../slides/slide{number}.xml", False)

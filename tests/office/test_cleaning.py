@@ -231,12 +231,17 @@ def test_of_html_the_text_stays() -> None:
 def test_notes_of_slides_that_are_shown() -> None:
     slides = Slide(shape("a"), "low tide\nat six"), Slide(shape("b"), "hidden", hidden=True), Slide(shape("c"))
     assert cleaned(pptx(*slides), ".pptx").notes == ["low tide\nat six", ""]
+    boxes = Slide(shape("a"), "low tide", box="at six"), Slide(shape("b"), box="only a box")
+    assert cleaned(pptx(*boxes), ".pptx").notes == ["low tide\nat six", "only a box"]
     notes = (
         '<presentation:notes><draw:frame presentation:class="notes"><draw:text-box><text:p>six</text:p></draw:text-box>'
     )
     notes += (
         '</draw:frame><draw:frame presentation:class="page-number"><text:p>7</text:p></draw:frame></presentation:notes>'
     )
+    box = "<draw:frame><draw:text-box><text:p>in a box</text:p></draw:text-box></draw:frame></presentation:notes>"
+    boxed = f'<draw:page draw:name="a">{notes.replace("</presentation:notes>", box)}</draw:page>'
+    assert cleaned(odp(boxed), ".odp").notes == ["six\nin a box"]
     hidden = '<style:style style:name="h" style:family="drawing-page"><style:drawing-page-properties '
     hidden += 'presentation:visibility="hidden"/></style:style>'
     pages = f'<draw:page draw:name="a">{notes}</draw:page><draw:page draw:style-name="h"/><draw:page draw:name="b"/>'
