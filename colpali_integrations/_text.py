@@ -79,7 +79,7 @@ def split_name(name: str, reason: str) -> tuple[str, str]:
     return (name, reason) if match is None else (f"{match[1]}{match[2] or page}", match[3])
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes | bytearray) -> Any:
     """Read JSON from elsewhere.
 
     Raises:

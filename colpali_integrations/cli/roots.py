@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from colpali_integrations._logs import package_logger
+from colpali_integrations._text import parse_json
 from colpali_integrations.cli.places import StorePlace
 from colpali_integrations.models.connection import is_server
 from colpali_integrations.pages.identity import real_path
@@ -104,11 +105,11 @@ def _read(file: Path) -> list[Path]:
             if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
                 logger.warning("%s is passed over: another user can write it; remove it and index again", file)
                 return []
-            content: Any = json.load(opened)
+            content = parse_json(opened.read())
         return [path for root in content["roots"] if (path := Path(root)).is_absolute()]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         logger.warning("%s is passed over: %s; remove it and index again", file, error)
         return []
 

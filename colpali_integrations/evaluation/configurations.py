@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from colpali_integrations._options import checked_whole, shown, unknown_option
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.options import OPTION_NAMES
@@ -198,7 +198,7 @@ def _value(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return text
     return value if isinstance(value, int | float) else text

@@ -12,7 +12,6 @@ A folder has three tables, as parquet, JSON Lines or tab-separated values, each 
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from colpali_integrations._failures import failing_as
 from colpali_integrations._options import shown
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import InputError, MissingExtraError
 from colpali_integrations.evaluation.corpus import Corpus, CorpusPage
 from colpali_integrations.evaluation.questions import Answer, Question, Questions
@@ -216,8 +216,8 @@ def _plain_rows(file: Path) -> Iterator[dict[str, Any]]:
             return
         for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                row = parse_json(line)
+            except ValueError as error:
                 raise InputError(f"{file}, line {number}: not JSON ({error})") from error
             if not isinstance(row, dict):
                 raise InputError(f"{file}, line {number}: expected an object, got {shown(row)}")

@@ -14,7 +14,6 @@ All further keys are metadata, by which results can be grouped.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from colpali_integrations._options import checked_several, checked_whole, shown
 from colpali_integrations._paths import user_path
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import InputError
 from colpali_integrations.evaluation.data_sets import qa_questions, read_folder
 from colpali_integrations.evaluation.questions import Answer, Question, Questions
@@ -83,8 +83,8 @@ def _whole_document(text: str) -> Mapping[str, Any] | None:
     if '"relevant_docs"' not in text:
         return None
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = parse_json(text)
+    except ValueError:
         return None
     return document if _is_qa_dataset(document) else None
 
@@ -102,8 +102,8 @@ def _lines(text: str, path: Path, first: int) -> Iterator[Question]:
             continue
         where = f"{path}, line {number}"
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            value = parse_json(line)
+        except ValueError as error:
             raise InputError(f"{where}: not JSON ({error}); each line is an object such as {_EXAMPLE}") from error
         yield _question(value, where, first)
 

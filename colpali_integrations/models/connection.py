@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from colpali_integrations._forks import renew_after_forks
 from colpali_integrations._keys import KEY_VARIABLE, ApiKey, key_in_file, key_in_variable
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.pages._urls import is_web_url, shown_url
 
@@ -189,8 +190,8 @@ class Connection:
 
     def _read(self, response: httpx.Response, content: bytes, path: str, kind: type[ColPaliError]) -> dict[str, Any]:
         try:
-            answer = json.loads(content)
-        except (ValueError, RecursionError):
+            answer = parse_json(content)
+        except ValueError:
             answer = None
         if not isinstance(answer, dict):
             answer = {}

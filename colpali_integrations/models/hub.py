@@ -6,7 +6,6 @@ and cached files are used without a request to the network.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from typing import Any
 
 from colpali_integrations._logs import package_logger
 from colpali_integrations._paths import user_path
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from colpali_integrations.models.builder.files import (
     ADAPTER_CONFIG,
@@ -270,8 +270,8 @@ def read_json(directory: Path, name: str, *, optional: bool = False) -> dict[str
     if optional and not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ModelLoadError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise ModelLoadError(f"{path} holds a {type(content).__name__}, expected a JSON object")

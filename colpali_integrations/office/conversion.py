@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from colpali_integrations._forks import ForkLock
+from colpali_integrations._text import parse_json
 from colpali_integrations._version import __version__
 from colpali_integrations.errors import ConfigurationError, OfficeError
 from colpali_integrations.office.kept import Converted, KeptPdfs
@@ -134,9 +135,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _answer(reply: bytes) -> dict[str, str]:
     try:
-        answer = json.loads(reply)
+        answer = parse_json(reply)
         error, texts = answer.get("error"), answer.get("texts")
-    except (ValueError, AttributeError, RecursionError) as damaged:
+    except (ValueError, AttributeError) as damaged:
         raise OfficeError("breaks the process that converts Office files") from damaged
     if isinstance(error, str):
         raise OfficeError(error)

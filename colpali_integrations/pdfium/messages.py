@@ -14,6 +14,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from colpali_integrations._text import parse_json
+
 __all__ = ["HEAD_BYTES", "MAX_FIELDS", "MAX_FONTS", "OTHER_VERSION", "PageText", "lengths", "pack", "unpack"]
 
 _HEAD = struct.Struct(">IQ")
@@ -63,10 +65,7 @@ def unpack(fields: bytes | bytearray) -> dict[str, Any]:
     Raises:
         ValueError: they are not a JSON object.
     """
-    try:
-        unpacked = json.loads(fields)
-    except RecursionError as error:
-        raise ValueError("a message's fields have too many levels") from error
+    unpacked = parse_json(fields)
     if not isinstance(unpacked, dict):
         raise ValueError("a message's fields must be a JSON object")
     return unpacked

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 from filelock import FileLock, Timeout
 
 from colpali_integrations._paths import user_path
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.stores.embedded.database import DATABASE, LOCK, locked, read_manifest, write_lock
 from colpali_integrations.stores.embedded.engine import FolderEngine
@@ -397,9 +398,9 @@ def _read_log(log: Path) -> Versions:
     if log.exists():
         for line in log.read_text(encoding="ascii", errors="replace").splitlines():
             try:
-                number, id_, of_row, of_vectors = json.loads(line)
+                number, id_, of_row, of_vectors = parse_json(line)
                 copied[number] = (id_, of_row, of_vectors)
-            except (TypeError, ValueError, RecursionError):  # the last line of a killed process, or damage
+            except (TypeError, ValueError):  # the last line of a killed process, or damage
                 continue
     return copied
 

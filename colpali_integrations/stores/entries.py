@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from colpali_integrations._options import shown
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
@@ -218,8 +219,8 @@ _TYPES: dict[str, type] = {
 
 def _exact_values(text: Any, payload: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        values = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
+        values = parse_json(text)
+    except (TypeError, ValueError):
         values = None
     if not isinstance(values, dict):
         raise StoreError(f"the entry {shown(payload.get('id'))}: its {_EXACT} numbers are {shown(text)}; {_ADVICE}")

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from colpali_integrations._forks import keep_for_ever, renew_after_forks
 from colpali_integrations._logs import package_logger
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import sync_folder
 from colpali_integrations.stores.embedded.swap import refuse_between
@@ -417,8 +418,8 @@ def stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, A
     if row is None or not isinstance(row[0], str) or zlib.crc32(row[0].encode()) != row[1]:
         raise StoreError(f"the settings in {folder / DATABASE} are damaged; restore the store from a backup")
     try:
-        manifest = json.loads(row[0])
-    except (ValueError, RecursionError):
+        manifest = parse_json(row[0])
+    except ValueError:
         manifest = None
     if not isinstance(manifest, dict):
         raise StoreError(

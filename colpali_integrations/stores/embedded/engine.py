@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ColPaliError, StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
@@ -756,8 +757,8 @@ def payload_of(row: Sequence[Any], fields: Collection[str] | None = None) -> Pay
 
 def _parsed(text: str | bytes, id_: str) -> Any:
     try:
-        return json.loads(_unpacked(text) if isinstance(text, bytes) else text)
-    except (TypeError, ValueError, RecursionError, zlib.error) as error:
+        return parse_json(_unpacked(text) if isinstance(text, bytes) else text)
+    except (TypeError, ValueError, zlib.error) as error:
         raise StoreError(f"the entry {id_!r} is damaged ({error}); repair the store, or index it anew") from error
 
 
