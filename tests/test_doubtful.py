@@ -1,4 +1,4 @@
-"""A search whose pages seem not to answer the question says so; the value is measured on the demo's pages."""
+"""The note on a search whose pages seem not to answer the question; its limit is measured on the demo's pages."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class ModelDescription:
         auto_hybrid: what `hybrid="auto"` of a search stands for with this model: True or the weight of the words, where
             ranking by the words of text layers too was measured to pay, else False.
         low_relevance: the relevance below which the best page of a search rarely answers the question, as measured; 0
-            where nothing was measured. Searches leave such pages in, and `Hits.doubtful` says so.
+            where nothing was measured. Searches leave such pages in; see `Hits.doubtful`.
         parameters: number of weights.
         size_in_bytes: size of the download.
         license: SPDX identifier, or the license's common name.

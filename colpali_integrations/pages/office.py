@@ -60,7 +60,7 @@ def office_pdf(source: Path | bytes) -> Converted:
 
 
 def other_kind(source: Path | bytes) -> str | None:
-    """What a document is that is no PDF though its name says so, and what to do; None where that is not known.
+    """What a document is that is named as a PDF and is none, and what to do; None where that is not known.
 
     Args:
         source: a file, or its content.
