@@ -442,6 +442,8 @@ def facts(values: Mapping[str, object]) -> None:
     width = max(map(len, values), default=0) + 2
     for name, value in values.items():
         shown = f"{value:,}" if isinstance(value, int) else str(value)
+        if isinstance(value, Mapping):
+            shown = ", ".join(f"{key} ({one})" for key, one in value.items())
         _out().print(_line((f"{name.replace('_', ' '):<{width}}", "dim"), shown), soft_wrap=True)
 
 

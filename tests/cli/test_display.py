@@ -1,4 +1,4 @@
-"""The progress bar fits the terminal, time left included."""
+"""The progress bar fits the terminal, time left included; facts are shown one per line."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ def test_the_time_left_is_not_cut(width: int, monkeypatch: pytest.MonkeyPatch) -
     assert "12345/99999" in line
     assert "2.5 pages/s  9:51:" in line
     assert len(line) <= width
+
+
+def test_indexes_are_one_fact(capsys: pytest.CaptureFixture[str]) -> None:
+    display.facts({"entries": 1234, "indexes": {"source": "text", "year": "number"}})
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["entries", "1,234"], ["indexes", "source (text), year (number)"]]

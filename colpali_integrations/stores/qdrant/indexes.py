@@ -83,9 +83,8 @@ class Indexes:
         Raises:
             StoreError: the server cannot be reached.
         """
-        for key, kind in _OWN.items():
-            if _path(key) not in self._kinds and not self._none:
-                self._try(key, kind)
+        missing = [(key, kind) for key, kind in _OWN.items() if _path(key) not in self._kinds and not self._none]
+        all(self._try(key, kind) for key, kind in missing)  # until one is refused, as the others would be
 
     def make(self, indexes: Mapping[str, IndexKind]) -> None:
         """Make the indexes that the caller wants, but for those that are there.
@@ -176,10 +175,10 @@ class Indexes:
             return kinds.most_common(1)[0][0]
         return _COMPARED.get(kind)
 
-    def _try(self, key: str, kind: IndexKind | None) -> None:
-        """Make an index of a kind that is known; one that the server refuses is not made."""
+    def _try(self, key: str, kind: IndexKind | None) -> bool:
+        """Make an index of a kind that is known; False where the server refuses it."""
         if kind is None:
-            return
+            return True
         try:
             self._create(key, kind)
         except StoreError as error:
@@ -187,8 +186,9 @@ class Indexes:
                 raise
             self._auto = False
             _logger.warning("%s: no index is made for %s: %s", self._where, _path(key)[-1], error)
-        else:
-            _logger.info("%s: made an index of the kind %r for %s", self._where, kind, _path(key)[-1])
+            return False
+        _logger.info("%s: made an index of the kind %r for %s", self._where, kind, _path(key)[-1])
+        return True
 
     def _create(self, key: str, kind: IndexKind) -> None:
         with self._using() as client:

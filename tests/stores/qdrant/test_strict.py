@@ -254,14 +254,15 @@ def test_no_more_indexes_than_the_collection_may_have(name: str, caplog: pytest.
     ]
 
 
-def test_a_collection_that_may_have_no_index_works(name: str) -> None:
+def test_a_collection_that_may_have_no_index_works(name: str, caplog: pytest.LogCaptureFixture) -> None:
     with stand_in(profile={**CLOUD, "max_payload_index_count": 0}) as server, opened(server, name) as store:
         store.add(records(9))
         assert store.count({"page": {"$lt": 3}, "source": "1.pdf"}) == 1
         assert store.update_metadata("1.pdf", {"year": 1999}) == 3
         assert store.count({"year": 1999}) == 3
         assert store.delete(document_id="1.pdf") == 3
-        assert schemas(server, name) == {}
+        assert server.strict.kinds(name) == {}
+        assert len([one for one in warnings_of(caplog) if "no index is made" in one]) == 1
 
 
 def test_another_process_has_made_the_index(cloud: StandIn, name: str) -> None:
