@@ -203,7 +203,7 @@ class QdrantServerEngine:
 
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
-        for some in pieces(map(point_id, strings(ids)), self._strict.ids):
+        for some in pieces(map(point_id, strings(ids)), self._strict.removed):
             with self._using() as client:
                 client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
             self._size.removed(len(some))
@@ -213,7 +213,7 @@ class QdrantServerEngine:
         """Payloads in the order of `ids`, None for an unknown one."""
         names = {point_id(id_): id_ for id_ in strings(ids)}
         payloads: dict[str, Payload] = {}
-        for some in pieces(names, self._strict.ids):
+        for some in pieces(names, self._strict.retrieved):
             records = self._records(some, with_payload=True, with_vectors=False)
             payloads |= {names[str(record.id)]: without_order(record.payload or {}) for record in records}
         return in_order(ids, payloads)
@@ -222,7 +222,7 @@ class QdrantServerEngine:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
         names = {point_id(id_): id_ for id_ in strings(ids)}
         vectors: dict[str, Float32] = {}
-        for some in pieces(names, min(_VECTORS, self._strict.ids)):
+        for some in pieces(names, min(_VECTORS, self._strict.retrieved)):
             for record in self._records(some, with_payload=False, with_vectors=[name]):
                 if isinstance(record.vector, dict) and name in record.vector:
                     vectors[names[str(record.id)]] = np.array(record.vector[name], np.float32)

@@ -89,9 +89,14 @@ class StrictMode:
         return _least(_IDS, self.points, self.writes)
 
     @property
-    def ids(self) -> int:
-        """The most ids of a request."""
-        return _least(_IDS, self.writes, self.reads)
+    def removed(self) -> int:
+        """The most ids of a request that removes points."""
+        return _least(_IDS, self.writes)
+
+    @property
+    def retrieved(self) -> int:
+        """The most ids of a request that reads points."""
+        return _least(_IDS, self.reads)
 
     def page(self, limit: int) -> int:
         """A number of results that a request may ask for."""
