@@ -162,8 +162,11 @@ def _explained_status(status: int, message: str) -> str:
     elif status in (0, 500) and _UNAVAILABLE in message:
         return f"nodes of the cluster cannot be reached ({message})"
     advice = ""
-    if "index required" in message.lower():  # a collection in strict mode
-        advice = ". Open the store again with indexes={field: kind}, such as indexes={'year': 'number'}"
+    if any(words in message for words in _STRICT_MODE):
+        advice = (
+            ". The collection's strict mode has changed since the store was opened: open it again; "
+            "indexes={'year': 'number'} makes the indexes of metadata"
+        )
     return _STATUS.get(status, "the server refused: {message}").format(message=message) + advice
 
 
@@ -176,6 +179,8 @@ _LONGEST = 200  # characters of a message that is no JSON
 # In the message of a node that cannot reach the others, under 500.
 _UNAVAILABLE = "currently unavailable"
 _NO_CONNECTION = ("failed to connect", "DNS resolution failed", "name resolution")
+# In refusals by a strict mode with which a store keeps, once it knows it.
+_STRICT_MODE = ("Index required but not found", "Exact search disabled", "global vector indexing is disabled")
 _STATUS = {
     400: "the server refused: {message}",
     401: "the server asks for an API key, give it as api_key= ({message})",

@@ -414,6 +414,19 @@ def test_the_first_stage_gets_a_graph_where_exact_searches_are_forbidden(
             assert len(store.search(QUERY, 9)) == 3
 
 
+def test_a_strict_mode_that_came_after_the_opening_is_named(name: str) -> None:
+    with stand_in() as server, opened(server, name) as store:
+        store.add(records(3))
+        changed = {"enabled": True, "unindexed_filtering_retrieve": False, "search_allow_exact": False}
+        connect(server.url).update_collection(name, strict_mode_config=changed)  # type: ignore[arg-type]
+        with pytest.raises(StoreError, match="strict mode has changed since the store was opened: open it again"):
+            store.count({"year": 2001})
+        with pytest.raises(StoreError, match="strict mode has changed"):
+            store.search(QUERY)
+        with opened(server, name) as again:
+            assert again.count({"year": 2001}) == len(again.search(QUERY, where={"year": 2001})) == 1
+
+
 def test_a_request_dearer_than_a_minute_is_divided(clock: FakeClock) -> None:
     profile = {"enabled": True, "read_rate_limit": 9}
     schema = {FULL: VectorSpec(dim=8)}
