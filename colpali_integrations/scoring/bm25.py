@@ -8,7 +8,8 @@ pages never change the vectors of others::
     idf(word)      = ln(1 + (N - df + 0.5) / (df + 0.5))         N documents, df of them with the word
     score          = sum over shared words of query value * idf * document value
 
-That idf is the one of Lucene and of Qdrant's `Modifier.IDF`; `bm25_scores` computes it here.
+That idf is the one of Lucene and of Qdrant's `Modifier.IDF`; `inverse_frequency` computes it here. Stores count
+documents with words, and leave out the words that all of these have: they tell none from another.
 
 Words can be of any script. Identifiers, numbers and compounds are indexed whole *and* in parts: `fork_exec`, `3.14` and
 `os.path` match exactly and by `fork`, `14` or `path`; `1,000`, `1.000`, `1'000` and `1,000.00` also match `1000`. A
@@ -35,7 +36,7 @@ from colpali_integrations._accents import composed_accents
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["TOKENIZER", "Bm25", "SparseVector", "bm25_scores", "stemmed_languages"]
+__all__ = ["TOKENIZER", "Bm25", "SparseVector", "bm25_scores", "inverse_frequency", "stemmed_languages"]
 
 TOKENIZER = 3
 """The version of the splitting of texts into words; 1 did not join numbers with separators of thousands, 2 did not put
@@ -231,12 +232,15 @@ class Bm25:
         return str(self._stemmer.stemWord(folded))
 
 
-def bm25_scores(query: SparseVector, documents: Sequence[SparseVector]) -> NDArray[np.float32]:
+def bm25_scores(
+    query: SparseVector, documents: Sequence[SparseVector], *, common_words: bool = True
+) -> NDArray[np.float32]:
     """Score one query with every document; the idf is that of these documents.
 
     Args:
         query: a vector from `Bm25.query`.
         documents: vectors from `Bm25.document`; empty ones score 0 and count towards N.
+        common_words: whether words that all documents have count, by their small idf.
 
     Returns:
         float32 (n_documents,), at least 0.
@@ -260,9 +264,27 @@ def bm25_scores(query: SparseVector, documents: Sequence[SparseVector]) -> NDArr
     exact = query.indices[word] == indices[near]
     word, shared = word[exact], near[exact]
     frequency = np.bincount(word, minlength=len(query))
-    idf = np.log1p((len(documents) - frequency + 0.5) / (frequency + 0.5))
+    idf = inverse_frequency(frequency, len(documents), common_words=common_words)
     weights = values[shared] * (query.values * idf)[word]
     return np.bincount(numbers[shared], weights, minlength=len(documents)).astype(np.float32)
+
+
+def inverse_frequency(
+    frequency: NDArray[np.int64], documents: int, *, common_words: bool = True
+) -> NDArray[np.float64]:
+    """The weight of words by their rarity, idf in the formula above.
+
+    Args:
+        frequency: int64 (n_words,), number of documents with each word.
+        documents: number of all documents.
+        common_words: whether words that all documents have count; else their weight is 0.
+
+    Example:
+        >>> inverse_frequency(np.array([1, 3, 4]), 4, common_words=False).round(2).tolist()
+        [1.2, 0.36, 0.0]
+    """
+    idf: NDArray[np.float64] = np.log1p((documents - frequency + 0.5) / (frequency + 0.5))
+    return idf if common_words else np.where(frequency < documents, idf, 0.0)
 
 
 def stemmed_languages() -> list[str]:

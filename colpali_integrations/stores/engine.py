@@ -42,7 +42,9 @@ FULL = "full"
 FIRST = "first"
 """Fewer vectors of the same page, or a single one, for the first stage."""
 WORDS = "words"
-"""The page's text for BM25: a sparse vector, whose dimensions the engine weighs by their IDF."""
+"""The page's text for BM25: a sparse vector, whose dimensions the engine weighs by their IDF.
+
+A word that all points with words have weighs nothing (0); on several shards of a server, the rule is each shard's."""
 
 Payload: TypeAlias = "dict[str, Any]"
 T = TypeVar("T")

@@ -185,8 +185,8 @@ def _by_words(
     points: Mapping[str, Point], fitting: Mapping[str, Point], query: SparseVector
 ) -> list[tuple[str, float]]:
     # The IDF of a word counts all points, whatever the filter, as in Qdrant.
-    texts = {id_: point.words for id_, point in points.items() if point.words is not None}
-    scores = zip(texts, bm25_scores(query, list(texts.values())).tolist(), strict=True)
+    texts = {id_: point.words for id_, point in points.items() if point.words is not None and len(point.words)}
+    scores = zip(texts, bm25_scores(query, list(texts.values()), common_words=False).tolist(), strict=True)
     return [(id_, score) for id_, score in scores if score > 0 and id_ in fitting]
 
 

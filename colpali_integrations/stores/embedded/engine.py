@@ -369,7 +369,8 @@ class FolderEngine:
             found: dict[int, Ranking] = {}
             for number, search in enumerate(searches):
                 if isinstance(search.query, SparseVector):
-                    scores = bm25_of(connection, catalogue, search.query)[chosen[number]]
+                    among = None if search.ids is None else chosen[number]
+                    scores = bm25_of(connection, catalogue, search.query, among)[chosen[number]]
                     found[number] = ranked(chosen[number][scores > 0], scores[scores > 0], search.limit)
         by_vectors = {number: search for number, search in enumerate(searches) if number not in found}
         found |= self._ranked(catalogue, by_vectors, chosen)

@@ -13,7 +13,7 @@ from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring._blocks import LIMITS, Limits
 from colpali_integrations.scoring._kernels import best_in_runs
-from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.scoring.bm25 import SparseVector, inverse_frequency
 from colpali_integrations.scoring.int8 import products_in_runs, quantize_queries, scaled_matches
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer
 from colpali_integrations.stores.embedded.catalogue import Catalogue, Places
@@ -36,6 +36,9 @@ Its arguments are float32 (n_vectors, dim), at least one, and positions, at leas
 
 # Entries whose best matches are in memory at a time; fewer for many query vectors.
 _CHUNK = 16_384
+# Entries whose words are looked up one by one; older versions of SQLite take 999 parameters.
+_LOOKED_UP = 900
+_WORD_ROWS = "SELECT entry, value FROM words WHERE word = ?"
 # Entries whose signs are unpacked at a time.
 _COPIES = 512
 
@@ -134,15 +137,34 @@ def binary_matcher(files: BlockFiles, layer: Layer, places: Places) -> Matcher:
     return match
 
 
-def bm25_of(connection: sqlite3.Connection, catalogue: Catalogue, query: SparseVector) -> NDArray[np.float64]:
-    """BM25 of all entries, in the order of the catalogue; see `scoring.bm25` for the formula."""
+def bm25_of(
+    connection: sqlite3.Connection,
+    catalogue: Catalogue,
+    query: SparseVector,
+    among: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """BM25 of all entries, in the order of the catalogue; see `scoring.bm25` for the formula.
+
+    Args:
+        connection: to the database.
+        catalogue: of its entries.
+        query: from `Bm25.query`.
+        among: positions of the only entries that are scored; the others get 0.
+    """
     scores = np.zeros(len(catalogue))
     for word, weight in zip(query.indices.tolist(), query.values.tolist(), strict=True):
-        rows = connection.execute("SELECT entry, value FROM words WHERE word = ? ORDER BY entry", (word,)).fetchall()
+        if among is None or len(among) > _LOOKED_UP:
+            rows = connection.execute(f"{_WORD_ROWS} ORDER BY entry", (word,)).fetchall()
+            frequency = len(rows)
+        else:
+            [frequency] = connection.execute("SELECT count(*) FROM words WHERE word = ?", (word,)).fetchone()
+            some = catalogue.numbers[among].tolist()
+            places = ", ".join("?" * len(some))
+            rows = connection.execute(f"{_WORD_ROWS} AND entry IN ({places})", (word, *some)).fetchall()
         if rows:
             numbers = np.fromiter((row[0] for row in rows), np.int64, len(rows))
             values = np.fromiter((row[1] for row in rows), np.float64, len(rows))
-            idf = np.log1p((catalogue.texts - len(rows) + 0.5) / (len(rows) + 0.5))
+            [idf] = inverse_frequency(np.array([frequency]), catalogue.texts, common_words=False)
             scores[catalogue.positions(numbers)] += weight * idf * values
     return scores
 

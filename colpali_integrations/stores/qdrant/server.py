@@ -47,6 +47,7 @@ from colpali_integrations.stores.qdrant.collection import (
     server_version,
     write_manifest,
 )
+from colpali_integrations.stores.qdrant.common_words import CommonWords
 from colpali_integrations.stores.qdrant.errors import is_denied, reaching
 from colpali_integrations.stores.qdrant.facets import Facets
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
@@ -148,6 +149,7 @@ class QdrantServerEngine:
             served=self._indexes,
             most=self._strict.operands,
         )
+        self._common = CommonWords(self._using, collection, found=self._found, strict=self._strict)
 
     @property
     def where(self) -> str:
@@ -186,6 +188,7 @@ class QdrantServerEngine:
             with self._using() as client:
                 lost = send_narrowing(some, partial(self._send, client), self.where)
             self._size.added(len(some) - len(lost))
+            self._common.forget()
             refused |= lost
         if refused:
             raise PointsRefusedError.of(refused)
@@ -208,6 +211,7 @@ class QdrantServerEngine:
                 client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
             self._size.removed(len(some))
             self._words.forget()
+            self._common.forget()
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
@@ -262,9 +266,12 @@ class QdrantServerEngine:
     def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
         """Answer several searches in as few requests as their sizes and the collection's limits allow.
 
+        Words that all points with words have are left out; see `common_words`.
+
         Raises:
             ConfigurationError: an exact search, and the collection's strict mode forbids it.
         """
+        searches = self._common.without(searches)
         filters = {search.where: self._translated(search.where) for search in searches}
         answers: list[list[Scored]] = [[] for _ in searches]
         asked: list[tuple[int, Search, models.Filter | None]] = []

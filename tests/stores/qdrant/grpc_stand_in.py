@@ -221,6 +221,7 @@ class _Points(PointsServicer):
             limit=request.limit,
             offset=GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None,
             with_payload=GrpcToRest.convert_with_payload_selector(request.with_payload),
+            with_vectors=GrpcToRest.convert_with_vectors_selector(request.with_vectors),
         )
         return messages.ScrollResponse(
             result=[_record(record) for record in records],

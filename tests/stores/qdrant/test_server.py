@@ -153,9 +153,10 @@ def test_points_stay_until_they_are_deleted(make: Make) -> None:
 def test_payloads_are_replaced_where_the_content_is_the_same(make: Make) -> None:
     engine = make()
     points = [page(number, text="low tide") for number in range(4)]
+    other = page(4, text="high water")
     for point, content in zip(points, ("a", "b", "c", None), strict=True):
         point.payload.update({} if content is None else {"content_hash": content})
-    engine.upsert(points)
+    engine.upsert([*points, other])
     new: dict[str, dict[str, Any]] = {
         "0": {"id": "0", "content_hash": "a", "metadata": {"year": 2024, "exact": 1.5}},
         "1": {"id": "1", "content_hash": "another", "metadata": {"year": 2024}},
@@ -167,7 +168,7 @@ def test_payloads_are_replaced_where_the_content_is_the_same(make: Make) -> None
     engine.update({})
     stored = [new["0"], points[1].payload, points[2].payload, new["3"], None]
     assert engine.retrieve(["0", "1", "2", "3", "gone"]) == stored
-    assert engine.count() == 4
+    assert engine.count() == 5
     assert engine.count(parse_filter({"year": 2024})) == 2
     for point, kept in zip(points, engine.vectors([point.id for point in points]), strict=True):
         assert kept is not None
@@ -254,6 +255,49 @@ def test_words_are_scored_by_bm25(make: Make) -> None:
     best = {id_: float(score) for id_, score in zip(words, expected, strict=True) if score > 0}
     assert {hit.id: pytest.approx(hit.score, rel=1e-3) for hit in found} == best
     assert [hit.id for hit in found] == sorted(best, key=lambda id_: -best[id_])
+
+
+def test_words_that_all_points_have_are_left_out(make: Make) -> None:
+    """Of texts, not of points: some have none. A server gives such words an IDF above 0."""
+    engine, bm25 = make(), Bm25()
+    points = [page(number, text=f"low tide {'fox' if number else 'hen'} w{number}x") for number in range(30)]
+    engine.upsert([*points, page(30), page(31)])
+
+    def found(text: str) -> dict[str, float]:
+        [answer] = engine.search([Search(query=bm25.query(text), using=WORDS, limit=40)])
+        return {hit.id: hit.score for hit in answer}
+
+    assert found("tides") == found("low low tide") == {}
+    assert found("fox").keys() == {str(number) for number in range(1, 30)}, "all but one have it"
+    assert found("w7x low tide") == found("w7x")
+    by_ids = Search(query=bm25.query("low w7x"), using=WORDS, limit=3, ids=["6", "7"], scores_only=True)
+    assert [hit.id for hit in engine.search([by_ids])[0]] == ["7"]
+    engine.upsert([page(30, text="high water")])
+    assert len(found("tide")) == 30, "what this process writes counts at once"
+    engine.delete(["0", "30"])
+    assert found("fox") == found("tide") == {}
+    engine.delete([point.id for point in points])
+    assert found("fox") == {}
+
+
+def test_common_words_take_few_requests(server: StandIn) -> None:
+    client = connect(server.url)
+    engine = QdrantServerEngine(client, "common", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
+    engine.upsert([page(number, text=f"low tide w{number}x") for number in range(30)])
+    searches = [Search(query=Bm25().query(text), using=WORDS, limit=9) for text in ("low w3x", "a hen")]
+
+    def requests(*some: Search) -> list[str]:
+        server.asked.clear()
+        engine.search(some)
+        return [path.rpartition("points/")[2] for _, path, _ in server.asked]
+
+    assert requests(Search(query=query(1), limit=9)) == ["query/batch"]
+    assert requests(*searches) == ["count", "scroll", "query/batch", "query/batch"]
+    assert requests(*searches) == ["query/batch"], "the number of texts and the IDF of the word are known"
+    tide = Search(query=Bm25().query("tide"), using=WORDS, limit=9)
+    assert requests(tide, searches[0]) == ["query/batch", "query/batch"]
+    assert requests(tide) == [], "nothing is left to ask for"
+    engine.close()
 
 
 def test_points_without_the_vector_are_not_found(make: Make) -> None:
