@@ -318,7 +318,8 @@ def remove(
 
 def _record(hit: Hit) -> dict[str, Any]:
     """A hit for scripts: the metadata without a picture, which may have megabytes."""
-    entry = hit.entry
+    entry, parts = hit.entry, {} if hit.halves is None else hit.halves.to_dict()
+    halves = {"halves": {key: round(one, 4) for key, one in parts.items()}} if parts else {}
     return {
         "id": entry.id,
         "document_id": entry.document_id,
@@ -327,6 +328,7 @@ def _record(hit: Hit) -> dict[str, Any]:
         "page": entry.page,
         "score": round(hit.score, 4),
         "relevance": round(hit.relevance, 4),
+        **halves,
         "text": entry.text if entry.has_text else "",
         "metadata": {key: value for key, value in entry.metadata.items() if key != "image_base64"},
     }

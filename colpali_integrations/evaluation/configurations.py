@@ -40,7 +40,7 @@ class Configuration:
         first_vectors: number of those per page, for "ward".
         mode: "auto", "exact" or "two_stage"; see `stores.SearchOptions`.
         oversampling: the first stage hands on `oversampling * k` candidates.
-        hybrid: fuse with BM25 over the texts: True or "rrf" by ranks, a number as the weight of the text; "auto" as
+        hybrid: fuse with BM25 over the texts, as in `SearchOptions`: True, a weight of the text, or "rrf"; "auto" as
             `MultiVectorStore.search` of a text has it, False for none.
 
     Raises:

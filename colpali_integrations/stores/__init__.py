@@ -6,6 +6,7 @@ from colpali_integrations.stores.embedded.reports import LostEntry, Problem, Rep
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import Filter, parse_filter
 from colpali_integrations.stores.folders import FoundDocuments, find_documents
+from colpali_integrations.stores.fusion import Halves
 from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.indexing import index_documents, read_documents
 from colpali_integrations.stores.ingest import DocumentWarning, Failure, IngestReport, Progress, ingest
@@ -27,6 +28,7 @@ __all__ = [
     "Failure",
     "Filter",
     "FoundDocuments",
+    "Halves",
     "Hit",
     "Hits",
     "IngestReport",

@@ -15,6 +15,7 @@ from colpali_integrations.errors import StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.pages.metadata import storage_fault
+from colpali_integrations.stores.fusion import Halves
 from colpali_integrations.stores.limits import MAX_ID_LENGTH, check_depth, check_size, is_deep
 
 __all__ = ["Entry", "Hit", "field_of", "has_text", "id_of"]
@@ -238,7 +239,9 @@ class Hit:
         max_sim: the sum over the query's vectors of their best dot product on the page. It grows with the number of
             query vectors, so it ranks the answers to one query and is not comparable between queries.
         relevance: MaxSim over the highest that any page could have for this query, in [0, 1]; see `scoring.maxsim`.
-        bm25: score of the text, in a hybrid search, if it shares a word with the query.
+        bm25: score of the text, in a hybrid search, if it shares a word with the query that not all texts have; 0 where
+            it shares only others, and MaxSim is not above 0 either.
+        halves: in a hybrid search, what look and words contributed to the score, and how much each counted.
 
     Example:
         >>> from colpali_integrations import ColPali
@@ -256,6 +259,7 @@ class Hit:
     max_sim: float
     relevance: float
     bm25: float | None = None
+    halves: Halves | None = None
 
     @property
     def id(self) -> str:
@@ -265,7 +269,7 @@ class Hit:
     @property
     def matches(self) -> bool:
         """Whether the entry has anything of the question: a MaxSim above 0, or one of its words in the text."""
-        return self.max_sim > 0 or bool(self.bm25)
+        return self.max_sim > 0 or self.bm25 is not None
 
 
 # Qdrant's fast JSON reader is right for floats of up to 15 digits and moderate size, and off by the last bit for a

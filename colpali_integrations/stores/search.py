@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from heapq import nlargest
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -20,7 +19,8 @@ from colpali_integrations.stores.engine import FIRST, WORDS, Engine, Scored, Sea
 from colpali_integrations.stores.entries import Entry, Hit, has_text
 from colpali_integrations.stores.filters import Filter, FilterLike, parse_filter
 from colpali_integrations.stores.first_stage import Stage
-from colpali_integrations.stores.fusion import Hybrid, fuse, text_weight
+from colpali_integrations.stores.fusion import CANDIDATES, Fusion, Hybrid, checked_fusion, fuse
+from colpali_integrations.stores.halves import Found, both_halves, scores_of
 from colpali_integrations.stores.settings import Settings
 
 __all__ = ["Mode", "SearchOptions", "Searcher"]
@@ -28,7 +28,6 @@ __all__ = ["Mode", "SearchOptions", "Searcher"]
 Mode: TypeAlias = Literal["auto", "exact", "two_stage"]
 
 _EXACT_UP_TO = 1000
-_CANDIDATES = 100
 _MOST = 2**31 - 1  # no store has more entries
 
 
@@ -41,12 +40,13 @@ class SearchOptions:
         where: only entries that fit this filter; see `filters`.
         mode: "exact" compares with all vectors of every entry; "two_stage" scans the store's first stage and scores its
             best with all their vectors; "auto" is two stages where the store has them and holds more than 1000 entries.
-        oversampling: the first stage passes on `oversampling * k` entries; by default 10 * k, and at least 100.
+        oversampling: the first stage passes on `oversampling * k` entries; by default 10 * k, and at least 100. For a
+            hybrid search it passes on at least 101, because that fuses the 100 best of each half.
         min_relevance: leave out entries of a lower relevance, in [0, 1].
-        hybrid: fuse the ranking with BM25's over the entries' texts: True or "rrf" by reciprocal ranks, a number in
-            [0, 1] as the weight of the text; False for MaxSim alone. "auto" is, for a question in words, what the
-            model's description says that pays (`auto_hybrid`), if any entry has words; a question that is passed as
-            vectors is ranked by MaxSim alone.
+        hybrid: fuse the ranking with BM25's over the entries' texts: True by a weight that each question decides, see
+            `fusion`; a number in [0, 1] as the weight of the text for all; "rrf" by reciprocal ranks; False for MaxSim
+            alone. "auto" is, for a question in words, what the model's description says that pays (`auto_hybrid`), if
+            any entry has words; a question that is passed as vectors is ranked by MaxSim alone.
 
     Raises:
         ConfigurationError: an option has an invalid value.
@@ -74,7 +74,7 @@ class SearchOptions:
         if self.min_relevance is not None:
             object.__setattr__(self, "min_relevance", checked_number(self.min_relevance, "min_relevance", 0, 1))
         if self.ranks_by_words:
-            text_weight(self.hybrid)
+            checked_fusion(self.hybrid)
         if self.where is not None:
             object.__setattr__(self, "where", parse_filter(self.where))
 
@@ -90,10 +90,15 @@ class SearchOptions:
 
     @property
     def limit(self) -> int:
-        """Number of candidates that a first stage, or each half of a hybrid search, passes on."""
+        """Number of candidates that a first stage passes on."""
         if self.oversampling is None:
-            return max(_CANDIDATES, 10 * self.k)
+            return max(CANDIDATES, 10 * self.k)
         return math.ceil(min(self.oversampling * min(self.k, _MOST), _MOST))
+
+    @property
+    def half(self) -> int:
+        """Number of entries that each half of a hybrid search is asked for: one more than its candidates, or than k."""
+        return max(CANDIDATES, min(self.k, _MOST - 1)) + 1
 
 
 class Searcher:
@@ -112,8 +117,7 @@ class Searcher:
     def run(self, queries: Sequence[ArrayLike], options: SearchOptions, texts: Sequence[str] | None) -> list[list[Hit]]:
         """The best `options.k` hits per query, of at least `options.min_relevance`.
 
-        The engine gets all searches in one call. A hybrid search makes a second one, for the MaxSim of the entries that
-        only their text brought in.
+        The engine gets all searches in one call. A hybrid search makes a second one, see `both_halves`.
 
         Raises:
             InputError: a query is not vectors of the store's dim.
@@ -124,10 +128,8 @@ class Searcher:
             staged = self._two_stages(options.mode)
             answers = self._engine.search([self._search(array, options, options.k, staged) for array in arrays])
             return [self._hits(array, results, options) for array, results in zip(arrays, answers, strict=True)]
-        return [
-            self._fused(array, sight, text, options)
-            for array, sight, text in zip(arrays, *self._both(arrays, options, texts), strict=True)
-        ]
+        found = self._both(arrays, options, texts)
+        return [self._fused(*one, options) for one in zip(arrays, found, texts or (), strict=True)]
 
     def rank(
         self,
@@ -149,13 +151,9 @@ class Searcher:
             limit = options.limit if staged else max(depth, options.k)
             searches = [self._search(array, options, limit, staged, scores_only=True) for array in arrays]
             return [{one.id: one.score for one in found} for found in self._engine.search(searches)]
-        weight = text_weight(options.hybrid)
-        ranked = []
-        for sight, text in zip(*self._both(arrays, options, texts, exact=known, scores_only=True), strict=True):
-            scores = {one.id: one.score for one in sight}
-            words = {one.id: one.score for one in text if one.id in scores}
-            ranked.append(fuse(scores, words, weight=weight, textless=textless))
-        return ranked
+        weight = checked_fusion(options.hybrid)
+        found = self._both(arrays, options, texts, exact=known, scores_only=True)
+        return [fuse(one.max_sim, one.words, weight=weight, textless=textless).scores for one in found]
 
     def _both(
         self,
@@ -165,32 +163,17 @@ class Searcher:
         *,
         exact: Sequence[Mapping[str, float]] | None = None,
         scores_only: bool = False,
-    ) -> tuple[list[list[Scored]], list[list[Scored]]]:
-        """The two rankings of a hybrid search, per query: by sight, of all entries that either of them found.
-
-        With the `exact` scores of all entries per query, only the words are searched.
-        """
+    ) -> list[Found]:
+        """The candidates of each query in a hybrid search."""
         if texts is None or len(texts) != len(arrays):
             raise ConfigurationError("a hybrid search needs the words of each query: pass text= (or texts=)")
-        staged = self._two_stages(options.mode)
-        by_sight = [self._search(array, options, options.limit, staged, scores_only=scores_only) for array in arrays]
-        by_text = [
-            Search(
-                query=self._bm25.query(text),
-                using=WORDS,
-                limit=options.limit,
-                where=options.filter,
-                scores_only=scores_only,
-            )
+        half, where, staged = options.half, options.filter, self._two_stages(options.mode)
+        by_sight = [self._search(array, options, half, staged, scores_only=scores_only) for array in arrays]
+        by_words = [
+            Search(query=self._bm25.query(text), using=WORDS, limit=half, where=where, scores_only=scores_only)
             for text in texts
         ]
-        if exact is not None:
-            by_words = self._engine.search(by_text)
-            return [_chosen(*pair, options.limit) for pair in zip(exact, by_words, strict=True)], by_words
-        answers = self._engine.search([*by_sight, *by_text])
-        sights, by_words = answers[: len(arrays)], answers[len(arrays) :]
-        late = self._late(arrays, sights, by_words)
-        return [[*sight, *others] for sight, others in zip(sights, late, strict=True)], by_words
+        return both_halves(self._engine, by_sight, by_words, exact=exact)
 
     def _checked(self, queries: Sequence[ArrayLike]) -> list[Float32]:
         name = "the query" if len(queries) == 1 else "query {}"
@@ -198,7 +181,8 @@ class Searcher:
 
     def score(self, array: Float32, ids: Sequence[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id."""
-        return self._scores([array], [dict.fromkeys(strings(ids))])[0]
+        some = [*dict.fromkeys(strings(ids))]
+        return scores_of(self._engine, [Search(query=array, limit=len(some), ids=some, scores_only=True)])[0]
 
     def checked(self, query: ArrayLike, name: str = "the query") -> Float32:
         """The query as float32.
@@ -245,8 +229,8 @@ class Searcher:
         results: Sequence[Scored],
         options: SearchOptions,
         *,
-        fused: Mapping[str, float] | None = None,
-        bm25: Mapping[str, float] | None = None,
+        fusion: Fusion | None = None,
+        words: Mapping[str, float] | None = None,
     ) -> list[Hit]:
         """The hits of a ranking; entries are made for these alone, since a hybrid search ranks a hundred and more."""
         shares = relevance(np.array([one.score for one in results]), array, best_match=self._settings.model.best_match)
@@ -255,50 +239,25 @@ class Searcher:
         return [
             Hit(
                 entry=Entry.from_payload(one.payload),
-                score=one.score if fused is None else fused[one.id],
+                score=one.score if fusion is None else fusion.scores[one.id],
                 max_sim=one.score,
                 relevance=share,
-                bm25=None if bm25 is None else bm25.get(one.id),
+                bm25=None if words is None else words.get(one.id),
+                halves=None if fusion is None else fusion.halves(one.id),
             )
             for one, share in chosen[: options.k]
         ]
 
-    def _scores(self, arrays: Sequence[Float32], ids: Sequence[Collection[str]]) -> list[dict[str, float]]:
-        """MaxSim of each query with the entries that have its ids, by id."""
-        searches = {
-            number: Search(query=array, limit=len(some), ids=some, scores_only=True)
-            for number, (array, some) in enumerate(zip(arrays, ids, strict=True))
-            if some
-        }
-        found = dict(zip(searches, self._engine.search([*searches.values()]), strict=True)) if searches else {}
-        return [{one.id: one.score for one in found.get(number, ())} for number in range(len(arrays))]
+    def _fused(self, array: Float32, found: Found, text: str, options: SearchOptions) -> list[Hit]:
+        textless = [one.id for one in found.sight if not has_text(one.payload)]
+        fusion = fuse(found.max_sim, found.words, weight=checked_fusion(options.hybrid), textless=textless)
+        by_id = {one.id: one for one in found.sight}
+        hits = self._hits(array, [by_id[id_] for id_ in fusion.scores], options, fusion=fusion, words=found.words)
+        return [hit if hit.matches or not self._has_word_of(text, hit) else replace(hit, bm25=0.0) for hit in hits]
 
-    def _late(
-        self, arrays: Sequence[Float32], sights: Sequence[Sequence[Scored]], by_words: Sequence[Sequence[Scored]]
-    ) -> list[list[Scored]]:
-        """The entries that only their text brought in, with MaxSim: both kinds of score cover the same entries."""
-        late = []
-        for sight, text in zip(sights, by_words, strict=True):
-            seen = {one.id for one in sight}
-            late.append({one.id: one for one in text if one.id not in seen})
-        scores = self._scores(arrays, late)
-        return [
-            [replace(entries[id_], score=score) for id_, score in of_query.items()]
-            for entries, of_query in zip(late, scores, strict=True)
-        ]
-
-    def _fused(
-        self, array: Float32, sight: Sequence[Scored], text: Sequence[Scored], options: SearchOptions
-    ) -> list[Hit]:
-        found = {one.id: one for one in sight}
-        scores = {id_: one.score for id_, one in found.items()}
-        bm25 = {one.id: one.score for one in text if one.id in found}
-        textless = [id_ for id_, one in found.items() if not has_text(one.payload)]
-        fused = fuse(scores, bm25, weight=text_weight(options.hybrid), textless=textless)
-        return self._hits(array, [found[id_] for id_ in fused], options, fused=fused, bm25=bm25)
-
-
-def _chosen(exact: Mapping[str, float], by_words: Sequence[Scored], limit: int) -> list[Scored]:
-    """The best entries by their exact scores, and those that the words found beside them."""
-    chosen = dict.fromkeys([*nlargest(limit, exact, key=exact.__getitem__), *(one.id for one in by_words)])
-    return [Scored(id_, exact[id_]) for id_ in chosen if id_ in exact]
+    def _has_word_of(self, question: str, hit: Hit) -> bool:
+        """Whether a text has a word of the question, though it may be one that all texts have."""
+        if not hit.entry.has_text:
+            return False
+        asked, stored = self._bm25.query(question), self._bm25.document(hit.entry.text)
+        return bool(np.isin(asked.indices, stored.indices).any())

@@ -272,8 +272,11 @@ def test_candidates_are_ten_per_result_and_at_least_a_hundred(k: int, oversampli
     assert search.prefetch is not None
     assert search.prefetch.limit == candidates
     engine.searches.clear()
-    store.search(QUERY, k, mode="exact", hybrid=True, text="text", oversampling=oversampling)
-    assert [search.limit for search in engine.searches[:2]] == [candidates, candidates]
+    store.search(QUERY, k, mode="two_stage", hybrid=True, text="text", oversampling=oversampling)
+    by_sight, by_words, *_ = engine.searches
+    assert (by_sight.limit, by_words.limit) == (101, 101), "whatever the number of results and of candidates"
+    assert by_sight.prefetch is not None
+    assert by_sight.prefetch.limit == max(101, candidates)
 
 
 def test_two_stages_begin_above_a_thousand_entries() -> None:
@@ -450,8 +453,9 @@ def test_hybrid_search_finds_by_look_or_text(open_store: Open) -> None:
     )
     query = unit[:1]
     assert names(store.search(query)) == ["seen", "both", "neither", "said"]
+    assert names(store.search(query, hybrid="rrf", text="harbour crane"))[0] == "both"
     found = store.search(query, hybrid=True, text="harbour crane")
-    assert names(found)[0] == "both"
+    assert names(found)[:3] == ["seen", "both", "said"]
     assert {hit.id: hit.bm25 is not None for hit in found} == {
         "both": True,
         "said": True,
@@ -462,6 +466,10 @@ def test_hybrid_search_finds_by_look_or_text(open_store: Open) -> None:
     assert {hit.id: hit.max_sim for hit in found} == pytest.approx(
         {"seen": 1, "both": 0.9, "neither": 0, "said": -1}, abs=1e-3
     )
+    for hit in found:
+        assert hit.halves is not None
+        parts = (1 - hit.halves.weight) * hit.halves.sight + hit.halves.weight * hit.halves.words
+        assert hit.score == pytest.approx(parts)
     assert names(store.search(query, hybrid=1.0, text="harbour crane"))[0] == "said"
     assert names(store.search(query, hybrid=0.0, text="harbour crane"))[:2] == ["seen", "both"]
     assert names(store.search(query, 1, hybrid=1.0, text="crane", where={"$id": {"$ne": "said"}})) != ["said"]
