@@ -86,6 +86,8 @@ class ReportPage:
         score: the score of the ranking, if there is one.
         relevance: the relevance, from 0 to 1, if known.
         max_sim: MaxSim of the page, if known: the sum that the words' scores are parts of.
+        halves: of a hybrid search, the shares by `sight` and `words` that the score is made of, and the `weight` of
+            the words; see `stores.Halves`.
         image: the picture; None for a text, or where the page cannot be drawn.
         note: the reason why there is no picture.
         regions: regions from `explain.regions`, or their dicts.
@@ -98,6 +100,7 @@ class ReportPage:
     score: float | None = None
     relevance: float | None = None
     max_sim: float | None = None
+    halves: Mapping[str, float] | None = None
     image: Image.Image | None = field(default=None, repr=False)
     note: str = ""
     regions: Sequence[AnyRegion] = ()
@@ -220,6 +223,7 @@ class _Report:
                 f'<span>relevance <b>{share}%</b></span><span class="bar" aria-hidden="true">'
                 f'<i style="width:{share}%"></i></span>'
             )
+        numbers += _halves(page.halves)
         source = f'<p class="source">{escape(page.source)}</p>' if page.source else ""
         return (
             f'<article aria-labelledby="page{rank}"><div class="head"><h2 id="page{rank}" dir="auto">'
@@ -296,6 +300,21 @@ class _Report:
             pieces += [escape(text[position:start]), f"<mark>{escape(text[start:end])}</mark>"]
             position = end
         return f'<p class="text" dir="auto">{"".join(pieces)}{escape(text[position:])}</p>'
+
+
+def _halves(halves: object) -> list[str]:
+    """The shares of both halves and their weights; nothing where metadata hold something else."""
+    if not isinstance(halves, Mapping):
+        return []
+    values = [halves.get(name) for name in ("sight", "words", "weight")]
+    shares = [value for value in values if isinstance(value, int | float) and 0 <= value <= 1]
+    if len(shares) < len(values):
+        return []
+    sight, words, weight = shares
+    return [
+        f"<span>by sight <b>{sight:.2f}</b> \u00d7 {1 - weight:.2f}</span>",
+        f"<span>by words <b>{words:.2f}</b> \u00d7 {weight:.2f}</span>",
+    ]
 
 
 def _is_unrelated(page: ReportPage) -> bool:

@@ -135,6 +135,7 @@ def to_html(
                 name=name_of(document),
                 score=_number(metadata.get("score")),
                 relevance=_number(metadata.get("relevance_score")),
+                halves=metadata.get("halves"),
                 image=image,
                 note=note,
                 regions=metadata.get("regions") or found.regions.get(document.id or "", []),

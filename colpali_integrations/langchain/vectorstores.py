@@ -454,9 +454,10 @@ class ColPaliVectorStore(VectorStore):
                 `$not`, `$in` and so on (see `stores.filters`); or a function of a Document, which is called with every
                 stored Document and suits small stores.
             **options: `score_threshold`, the lowest relevance in [0, 1], which is MaxSim's in a hybrid search too;
-                `hybrid=True` to fuse with BM25 over the Documents' texts ("rrf", or a number as the weight of the
-                text), False for MaxSim alone, and "auto" by default: on where the model's description says that it
-                pays and any Document has a text; `mode` and `oversampling` of a two-stage search, see `SearchOptions`.
+                `hybrid=True` to fuse with BM25 over the Documents' texts by a weight that each question decides (a
+                number as the weight of the text, or "rrf"), False for MaxSim alone, and "auto" by default: on where the
+                model's description says that it pays and any Document has a text; `mode` and `oversampling` of a
+                two-stage search, see `SearchOptions`.
 
         Returns:
             Documents as they were added, with their ids; [] from an empty store.

@@ -58,21 +58,23 @@ class ColPaliRetriever(BaseRetriever):
         embed_model: encodes the questions; None for the store's model.
         similarity_top_k: number of nodes at most.
         vector_store_query_mode: "default", "hybrid" or "mmr".
-        alpha: in mode "hybrid" the weight of the vectors, in [0, 1]; None fuses ranks.
+        alpha: in mode "hybrid" the weight of the vectors, in [0, 1]; None lets each question decide.
         filters: only nodes that match them.
         node_ids: only these nodes.
         doc_ids: only nodes of these source documents.
         hybrid_top_k: number of nodes in mode "hybrid", instead of `similarity_top_k`.
         sparse_top_k: without effect.
         vector_store_kwargs: more options of `ColPaliVectorStore.query`, such as `mmr_threshold`.
-        hybrid: fuse with BM25 over the texts, in mode "default": True or "rrf" by ranks, a number as the weight of the
-            text; False for MaxSim alone. "auto" is what the model's description says that pays (`auto_hybrid`), if any
-            node has a text.
+        hybrid: fuse with BM25 over the texts, in mode "default": True by a weight that each question decides, a number
+            as the weight of the text, "rrf" by ranks; False for MaxSim alone. "auto" is what the model's description
+            says that pays (`auto_hybrid`), if any node has a text.
         min_relevance: leave out nodes of a lower relevance, in [0, 1].
         search_mode: "exact", "two_stage" or "auto"; None for the vector store's. See `stores.SearchOptions`.
         oversampling: number of candidates of a two-stage search, as a multiple of the requested number of nodes.
         regions: put the boxes of the answer on the page into `metadata["regions"]`, as fractions of the page and in
             points (pixels for images). Language models do not see them.
+        halves: put the shares by sight and by words of a hybrid search, and the weight of the words, into
+            `metadata["halves"]`; see `stores.Halves`. Language models do not see them.
         callback_manager: as every retriever's.
         object_map: as every retriever's.
         verbose: as every retriever's.
@@ -109,6 +111,7 @@ class ColPaliRetriever(BaseRetriever):
         search_mode: Mode | None = None,
         oversampling: float | None = None,
         regions: bool = False,
+        halves: bool = False,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
         verbose: bool = False,
@@ -130,7 +133,7 @@ class ColPaliRetriever(BaseRetriever):
         options = {"search_mode": search_mode, "oversampling": oversampling, "min_relevance": min_relevance}
         self.options = {
             **{name: value for name, value in options.items() if value is not None},
-            **{"hybrid": hybrid, "regions": regions},
+            **{"hybrid": hybrid, "regions": regions, "halves": halves},
             **(vector_store_kwargs or {}),
         }
         self.vector_store.check_query(self.query, **self.options)

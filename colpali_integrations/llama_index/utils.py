@@ -184,6 +184,7 @@ def to_html(
             ReportPage(
                 name=image_label(node),
                 score=result.score,
+                halves=node.metadata.get("halves"),
                 image=image,
                 note=note,
                 regions=node.metadata.get("regions") or found.regions.get(node.node_id, []),

@@ -69,7 +69,7 @@ dispatcher = get_dispatcher(__name__)
 _MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
 _OPTIONS = (
     *("search_mode", "oversampling", "min_relevance", "hybrid", "mmr_threshold", "mmr_prefetch_k", "regions"),
-    "embedding_strs",
+    *("halves", "embedding_strs"),
 )
 _ADD_GUESSES = {"show_progress": "use progress=True"}
 # Candidates of a diverse search, at least and as a multiple of the requested number.
@@ -138,7 +138,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
     Similarities are relevances in [0, 1]: MaxSim over the highest possible for the question. In mode HYBRID they are
     the fused scores, where 1 is the best by both. `alpha` weighs the vectors against BM25 (1: vectors only); without
-    it ranks are fused. In mode MMR (`mmr_threshold`, `mmr_prefetch_k`) they are relevances, in the order of choice.
+    it each question decides the weight. In mode MMR (`mmr_threshold`, `mmr_prefetch_k`) they are relevances, in the
+    order of choice.
     Empty `node_ids` and `doc_ids` restrict nothing, because `VectorStoreIndex` passes them before its first insert.
 
     Metadata filters are LlamaIndex's; a list in the metadata fits a comparison that one of its values fits.
@@ -444,7 +445,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             kwargs: `search_mode`, `oversampling`, `min_relevance` and `hybrid`: see `stores.SearchOptions`; without
                 `hybrid`, mode DEFAULT ranks by MaxSim alone;
                 `mmr_threshold` and `mmr_prefetch_k`; `regions=True` for the boxes of the answer on each page in
-                `metadata["regions"]`; `embedding_strs`: texts that are encoded instead of the question.
+                `metadata["regions"]`; `halves=True` for the shares of sight and words in a hybrid search, and the
+                weight of the words, in `metadata["halves"]`; `embedding_strs`: texts that are encoded instead of the
+                question.
 
         Returns:
             Nodes, similarities and ids, the best first.
@@ -472,6 +475,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         if threshold is not None:
             hits = diverse(self._store, hits, k, lambda_mult=threshold)
         nodes = [self._node(hit.entry) for hit in hits]
+        for node, hit in zip(nodes, hits, strict=True):
+            if kwargs.get("halves") and hit.halves is not None:
+                _put(node, "halves", hit.halves.to_dict())
         if kwargs.get("regions"):
             self._put_regions(nodes, vectors, texts)
         return VectorStoreQueryResult(
@@ -623,7 +629,12 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         tokens = [token for text in texts for token in self._encoder.model.query_tokens(text)]
         boxes = self._store.regions(vectors, [node.node_id for node in nodes], tokens=tokens)
         for node in nodes:
-            node.metadata["regions"] = boxes.get(node.node_id, [])
-            for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
-                if "regions" not in hidden:
-                    hidden.append("regions")
+            _put(node, "regions", boxes.get(node.node_id, []))
+
+
+def _put(node: BaseNode, key: str, value: Any) -> None:
+    """Put a value into a node's metadata that is neither for language models nor a part of its content."""
+    node.metadata[key] = value
+    for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
+        if key not in hidden:
+            hidden.append(key)

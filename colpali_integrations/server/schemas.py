@@ -59,8 +59,9 @@ SEARCH: Schema = {
         filter=_nullable({"type": "object"}, 'Only matching pages, such as {"year": {"$gte": 2020}}.'),
         hybrid=_described(
             _any({"type": "boolean"}, {"type": "string", "enum": ["auto", "rrf"]}, NUMBER, {"type": "null"}),
-            "Rank by the words of the text layer too: true or 'rrf' by reciprocal ranks, a number as the weight of the "
-            "text; false for the pages' looks alone; 'auto' and null do what pays for the model.",
+            "Rank by the words of the text layer too: true by a weight that each question decides, a number as the "
+            "weight of the text, 'rrf' by reciprocal ranks; false for the pages' looks alone; 'auto' and null do what "
+            "pays for the model.",
             default="auto",
             **{"x-named": '"auto", "rrf", true, false, null or a number from 0 to 1'},
         ),

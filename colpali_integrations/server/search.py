@@ -76,7 +76,14 @@ def _found(service: Service, body: Mapping[str, Any], question: Question) -> Res
 def _hit(hit: Hit, boxes: Mapping[str, Any], *, regions: bool, text: bool) -> dict[str, Any]:
     bm25 = None if hit.bm25 is None else float(hit.bm25)
     scores = {"score": float(hit.score), "relevance": float(hit.relevance), "max_sim": float(hit.max_sim), "bm25": bm25}
-    found = {**_described(hit.entry), **scores, "matches": hit.matches, "metadata": dict(hit.entry.metadata)}
+    halves = None if hit.halves is None else hit.halves.to_dict()
+    found = {
+        **_described(hit.entry),
+        **scores,
+        "halves": halves,
+        "matches": hit.matches,
+        "metadata": dict(hit.entry.metadata),
+    }
     if text:
         found["text"] = hit.entry.text
     if regions:

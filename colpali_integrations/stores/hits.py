@@ -254,6 +254,7 @@ class Hits(list[Hit]):
                     score=hit.score,
                     relevance=hit.relevance,
                     max_sim=hit.max_sim,
+                    halves=None if hit.halves is None else hit.halves.to_dict(),
                     image=image,
                     note=problem,
                     regions=boxes.get(hit.id, []),

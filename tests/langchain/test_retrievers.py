@@ -208,11 +208,15 @@ async def test_hybrid_search_finds_words_that_only_the_text_has() -> None:
         assert await retriever.ainvoke(question) == found
         assert retriever_of(store, k=1).batch([question, "violin"], hybrid=weight)[0] == found
     fused = {document.id: document for document in retriever_of(store, hybrid=True).invoke(question)}
-    by_sight = {document.id: document for document in retriever_of(store).invoke(question)}
+    by_sight = {document.id: document for document in retriever_of(store, hybrid=False).invoke(question)}
     for id_ in ids:
         one, other = fused[id_].metadata, by_sight[id_].metadata
         assert one["relevance_score"] == other["relevance_score"], "it is MaxSim's in both"
         assert one["score"] != other["score"]
+        halves = one["halves"]
+        parts = (1 - halves["weight"]) * halves["sight"] + halves["weight"] * halves["words"]
+        assert one["score"] == pytest.approx(parts)
+        assert "halves" not in other
 
 
 def test_invalid_options_are_refused(store: ColPaliVectorStore, tmp_path: Path) -> None:

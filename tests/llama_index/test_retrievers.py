@@ -129,8 +129,16 @@ def test_hybrid_reads_the_text_too(coltiny: ColPali) -> None:
     found = ColPaliRetriever(made, hybrid=0.5).retrieve("contract of 1997")
     assert found[0].node.node_id == "hidden"
     assert 1 >= (found[0].score or 0) > (found[1].score or 0) > 0
-    ranks = ColPaliRetriever(made, hybrid=True).retrieve("contract of 1997")
-    assert ranks[0].score == pytest.approx(1), "the first by both"
+    decided = ColPaliRetriever(made, hybrid=True, halves=True).retrieve("contract of 1997")
+    assert decided[0].score == pytest.approx(1), "the first by both"
+    for node in decided:
+        halves = node.metadata["halves"]
+        parts = (1 - halves["weight"]) * halves["sight"] + halves["weight"] * halves["words"]
+        assert node.score == pytest.approx(parts)
+        for mode in MetadataMode.LLM, MetadataMode.EMBED:
+            assert "halves" not in node.node.get_content(mode)
+    by_sight = ColPaliRetriever(made, hybrid=False, halves=True).retrieve("contract of 1997")
+    assert "halves" not in {*found[0].metadata, *by_sight[0].metadata}
 
 
 def test_regions_lie_on_the_words(store: MultiVectorStore) -> None:

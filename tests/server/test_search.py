@@ -71,6 +71,11 @@ def test_words_count_unless_the_caller_forbids_it(served: Running) -> None:
     assert hits() == hits(hybrid="auto") == hits(hybrid=None)
     assert hits()[0]["bm25"] > 0
     assert [one["bm25"] for one in hits(hybrid=False)] == [None, None]
+    assert [one["halves"] for one in hits(hybrid=False)] == [None, None]
+    for one in hits():
+        halves = one["halves"]
+        parts = (1 - halves["weight"]) * halves["sight"] + halves["weight"] * halves["words"]
+        assert one["score"] == pytest.approx(parts)
     assert hits()[0]["score"] != hits(hybrid=False)[0]["score"]
 
 
