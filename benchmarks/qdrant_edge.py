@@ -283,7 +283,7 @@ class EdgeDialect(ClientDialect):
         """Text that contains another."""
         return self._library.FieldCondition(key=key, match=self._library.MatchSubstring(text))
 
-    def ids(self, ids: Collection[str]) -> Any:
+    def ids(self, ids: Collection[str | int]) -> Any:
         """These points."""
         return self._library.HasIdCondition(set(ids))
 

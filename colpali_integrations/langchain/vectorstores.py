@@ -41,6 +41,7 @@ from colpali_integrations.stores import (
     Hit,
     Hits,
     Item,
+    Layout,
     MultiVectorStore,
     SearchOptions,
     Settings,
@@ -49,6 +50,7 @@ from colpali_integrations.stores import (
 )
 from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
+from colpali_integrations.stores.layout import LayoutLike
 from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.opening import (
     continued,
@@ -136,6 +138,8 @@ class ColPaliVectorStore(VectorStore):
         indexes: for a collection on a server: the metadata fields that get an index, and its kind, such as
             {"year": "number", "title": "text"}; see `MultiVectorStore.open`.
         auto_index: for a collection on a server; see `MultiVectorStore.open`.
+        layout: for a collection that another program has made, see `stores.Layout`; it needs `embedding`.
+        writable: with `layout`: Documents may be added, changed and removed.
         **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on; and
             `retry_seconds`, see `MultiVectorStore.open`.
 
@@ -191,6 +195,8 @@ class ColPaliVectorStore(VectorStore):
         collection_options: Mapping[str, Any] | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
         auto_index: bool | None = None,
+        layout: LayoutLike | None = None,
+        writable: bool = False,
         **client_options: Any,
     ) -> None:
         _check_constructor(embedding, client_options)
@@ -199,6 +205,7 @@ class ColPaliVectorStore(VectorStore):
         ways |= {"datatype": datatype, "pool_factor": pool_factor}
         ways |= {"read_only": read_only or None, "file_mode": file_mode, "collection_options": collection_options}
         ways |= {"indexes": indexes, "auto_index": auto_index}
+        ways |= {"layout": None if layout is None else Layout.of(layout), "writable": writable or None}
         options = {name: one for name, one in {**places, **ways, **client_options}.items() if one is not None}
         if store is not None:
             if options:
@@ -206,9 +213,11 @@ class ColPaliVectorStore(VectorStore):
             self._embedding = _chosen(embedding, store.settings, store.where)
             store.require_space(self.model)
         else:
-            settings, where = settings_at(collection_name=collection_name, **places, **client_options)
+            settings, where = settings_at(collection_name=collection_name, layout=layout, **places, **client_options)
             self._embedding = _chosen(embedding, settings, where)
-            store = MultiVectorStore.open(model=self.model, collection_name=collection_name, **options)
+            unknown = layout is not None and embedding is None  # a collection of another program names no model
+            model = None if unknown else self.model
+            store = MultiVectorStore.open(model=model, collection_name=collection_name, **options)
         self.store = store
         place = {"collection_name": collection_name, **options}
         self._place = None if client is not None or not (path or url) else place

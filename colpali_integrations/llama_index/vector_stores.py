@@ -51,7 +51,7 @@ from colpali_integrations.models.connection import is_server
 from colpali_integrations.pages.access import PageAccess, Roots, root_folders
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
-from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
+from colpali_integrations.stores import Entry, Hit, Layout, MultiVectorStore, SearchOptions, ingest, stored_settings
 from colpali_integrations.stores.engine import several_ids
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
@@ -167,6 +167,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         indexes: for a collection on a server: the metadata fields that get an index, and its kind, such as
             {"year": "number", "title": "text"}; see `MultiVectorStore.open`. Not part of `to_dict()`.
         auto_index: for a collection on a server; see `MultiVectorStore.open`.
+        layout: for a collection that another program has made, see `stores.Layout`; it needs `embed_model`.
+        writable: with `layout`: nodes may be added, changed and removed.
 
     Args:
         store: an open `MultiVectorStore`, or the folder of one.
@@ -206,6 +208,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     language: str | None = Field(default=None, description="Of the texts, for BM25.")
     read_only: bool = Field(default=False, description="Neither make nor change anything in the folder.")
     file_mode: int | None = Field(default=None, description="Permissions of the files of a new folder.")
+    layout: Layout | None = Field(default=None, description="Of a collection that another program has made.")
+    writable: bool = Field(default=False, description="Whether a collection with a layout may be changed.")
     search_mode: Mode = Field(default="auto", description="Exact or in two stages.")
     oversampling: float | None = Field(default=None, ge=1, description="Candidates per requested node.")
     client_options: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
@@ -237,7 +241,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             "pool_factor",
             "language",
         )
-        names += ("read_only", "file_mode", "indexes", "auto_index")
+        names += ("read_only", "file_mode", "indexes", "auto_index", "layout", "writable")
         options = {name: getattr(self, name) for name in names} | self.client_options
         options["collection_options"] = self.collection_options
         if self.embed_model is None:
@@ -248,7 +252,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             except StoreError:
                 self.embed_model = ColPaliEmbedding()
         place: dict[str, Any] = {"path": self.path, "url": self.url, "collection_name": self.collection_name}
-        settings, where = settings_at(**place, **self.client_options)
+        settings, where = settings_at(**place, layout=self.layout, **self.client_options)
         self.embed_model = embedding_for(self.embed_model, settings, where=where)
         return MultiVectorStore.open(self.path, model=self.embed_model.model, **options)
 

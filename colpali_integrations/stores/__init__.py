@@ -11,6 +11,7 @@ from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.indexing import index_documents, read_documents
 from colpali_integrations.stores.ingest import DocumentWarning, Failure, IngestReport, Progress, ingest
 from colpali_integrations.stores.items import DocumentSource, Item
+from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.sampling import Compression, CompressionStudy, SampleQuestion, measure_compression
 from colpali_integrations.stores.search import SearchOptions
@@ -33,6 +34,7 @@ __all__ = [
     "Hits",
     "IngestReport",
     "Item",
+    "Layout",
     "LostEntry",
     "MultiVectorStore",
     "Problem",

@@ -23,7 +23,7 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.pooling import ward_pool
 from colpali_integrations.stores.settings import Settings
 
-__all__ = ["Stage", "first_stage"]
+__all__ = ["Stage", "first_stage", "line_means"]
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,33 @@ def first_stage(settings: Settings) -> Stage | None:
     if settings.first_stage == "ward":
         return Stage(lambda vectors, _: ward_pool(vectors, settings.first_vectors, normalize=normalize))
     if settings.first_stage == "rows":
-        return Stage(lambda vectors, grid: _row_means(vectors, grid, normalize))
+        return Stage(lambda vectors, grid: line_means(vectors, grid, normalize=normalize))
     if settings.first_stage == "muvera":
         encoder = settings.muvera
         return Stage(lambda vectors, _: encoder.document(vectors), encoder.query)
     return None
 
 
-def _row_means(vectors: Float32, grid: PageGrid | None, normalize: bool) -> Float32:
+def line_means(vectors: Float32, grid: PageGrid | None, *, columns: bool = False, normalize: bool = False) -> Float32:
+    """One mean per row of a page's grid, or per column, and the vectors outside the grid.
+
+    Args:
+        vectors: (n, dim), of a page or a text.
+        grid: of the page; None for a text, whose vectors are returned.
+        columns: means of columns.
+        normalize: give the means length 1.
+
+    Raises:
+        StoreError: there are more or fewer vectors than the grid has.
+    """
     if grid is None:
         return vectors  # a text has no rows, and few vectors
     if grid.n_stored != len(vectors):
         raise StoreError(f"a grid of {grid.n_stored} cells came with {len(vectors)} vectors")
     vectors = grid.spread(vectors)
-    rows = np.where(grid.cells < 0, -1, grid.cells // grid.columns)
-    means = [vectors[rows == row].mean(axis=0) for row in np.unique(rows[rows >= 0])]
+    place = grid.cells % grid.columns if columns else grid.cells // grid.columns
+    lines = np.where(grid.cells < 0, -1, place)
+    means = [vectors[lines == line].mean(axis=0) for line in np.unique(lines[lines >= 0])]
     if normalize:
         means = [mean / (np.linalg.norm(mean) or 1.0) for mean in means]
-    return np.stack([*means, *vectors[rows < 0]]).astype(np.float32)
+    return np.stack([*means, *vectors[lines < 0]]).astype(np.float32)

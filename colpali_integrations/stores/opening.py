@@ -24,10 +24,11 @@ from colpali_integrations.models.shared import shared_model
 from colpali_integrations.stores.embedded.database import read_manifest
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import Engine
+from colpali_integrations.stores.layout import Layout, LayoutLike
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.qdrant.index_kinds import checked_indexes
 from colpali_integrations.stores.served.engine import ServedEngine
-from colpali_integrations.stores.settings import FirstStage, Settings, StoredModel
+from colpali_integrations.stores.settings import LAYOUT, FirstStage, Settings, StoredModel
 
 __all__ = [
     *("ModelLike", "continued", "continued_options", "open_engine", "open_model", "place_of"),
@@ -293,6 +294,7 @@ def settings_at(
     url: str | Sequence[str] | None = None,
     client: Any = None,
     collection_name: str = "pages",
+    layout: LayoutLike | None = None,
     **options: Any,
 ) -> tuple[Settings | None, str]:
     """The settings of the store at a place, read before its model is loaded, and the name of the place for messages.
@@ -302,10 +304,11 @@ def settings_at(
         url: of a Qdrant server, or several of a cluster's nodes.
         client: a ready `QdrantClient`.
         collection_name: of the collection on the server.
+        layout: of a collection that another program has made, which keeps no settings.
         **options: those of `MultiVectorStore.open`; only those for `QdrantClient` count.
 
     Returns:
-        None for the settings where there is no store yet, as in memory.
+        None for the settings where there is no store yet, as in memory, and with a layout.
 
     Raises:
         StoreError: it cannot be read.
@@ -320,6 +323,8 @@ def settings_at(
         return stored_settings(path, api_key_file=options.get(_KEY_OPTION)), f"the store {path}"
     if url is None and client is None:
         return None, MemoryEngine.where
+    if layout is not None:
+        return None, f"the collection {collection_name!r}"
     from colpali_integrations.stores.qdrant import server as qdrant_server
 
     client_options = {name: value for name, value in options.items() if name not in _OPTIONS}
@@ -343,6 +348,9 @@ def open_engine(
     collection_options: Mapping[str, Any] | None,
     client_options: Mapping[str, Any],
     index_options: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    layout: Layout | None = None,
+    writable: bool = False,
 ) -> tuple[Engine, Settings]:
     """Open the engine of an existing store, after checking its settings, or create it.
 
@@ -359,6 +367,8 @@ def open_engine(
         collection_options: for a collection that is created.
         client_options: for `QdrantClient`; or `api_key_file`, for a server of this package.
         index_options: `indexes` and `auto_index`, for a collection on a server; None for those that were not passed.
+        layout: of a collection that another program has made.
+        writable: with a layout.
 
     Raises:
         ConfigurationError: more than one place, an unknown option, or a store that was made with other options.
@@ -380,7 +390,11 @@ def open_engine(
     if in_folder and (path is None or served):
         raise ConfigurationError(f"{' and '.join(in_folder)}: for a store in a folder (path=)")
     requested = {key: value for key, value in options.items() if value is not None}
+    if requested.get("first_stage") == LAYOUT:
+        raise ConfigurationError("first_stage='layout' is that of collections that exist already: pass layout=")
     engine: Engine
+    if layout is not None or writable:
+        _check_foreign(layout, requested, collection_options, in_server=url is not None or client is not None)
     if path is not None and served:
         engine = ServedEngine(Connection(os.fspath(path), client_options.get(_KEY_OPTION)))
         settings = _settings(engine.manifest, requested, engine.where, default="exact")
@@ -399,6 +413,9 @@ def open_engine(
             indexing["indexes"] = checked_indexes(indexing["indexes"])
         connection = _connection(url, client, client_options)
         where = qdrant_server.describe(connection, collection_name)
+        if layout is not None:
+            owned = {"owns_client": client is None, "writable": writable}
+            return _open_foreign(connection, collection_name, layout, stored_model(requested["model"]), owned)
         manifest = qdrant_server.read_manifest(connection, collection_name)
         settings = _settings(manifest, requested, where, default="ward")
         if manifest is None:
@@ -429,6 +446,36 @@ def _connection(url: str | Sequence[str] | None, client: Any, options: Mapping[s
         return qdrant_server.connect(url, **options)
     _check_client_options(url, {name: value for name, value in options.items() if name != _RETRY_OPTION})
     return qdrant_server.retrying(client, options.get(_RETRY_OPTION))
+
+
+def _check_foreign(
+    layout: Layout | None, requested: Mapping[str, Any], collection_options: object, *, in_server: bool
+) -> None:
+    """Refuse options that contradict a layout."""
+    if layout is None:
+        raise ConfigurationError("writable= is for a collection that another program has made: it needs layout=")
+    if not in_server:
+        raise ConfigurationError("layout= is for a collection on a Qdrant server: it needs url= or client=")
+    others = [name for name in requested if name != "model"]
+    if others := others + ["collection_options"] * (collection_options is not None):
+        raise ConfigurationError(
+            f"{', '.join(others)}: for a new store; a collection with layout= stays as it was made"
+        )
+    if "model" not in requested:
+        raise ConfigurationError(
+            "layout= needs the model that made the collection's vectors, which it does not record: pass model= "
+            "(embedding= in LangChain, embed_model= in LlamaIndex)"
+        )
+
+
+def _open_foreign(
+    client: Any, collection: str, layout: Layout, model: StoredModel, options: Mapping[str, Any]
+) -> tuple[Engine, Settings]:
+    """Open a collection that another program has made."""
+    from colpali_integrations.stores.qdrant.foreign import ForeignEngine, checked_settings
+
+    settings = checked_settings(client, collection, layout, model)
+    return ForeignEngine(client, collection, layout=layout, manifest=settings.to_dict(), **options), settings
 
 
 def _check_client_options(url: str | Sequence[str] | None, options: Mapping[str, Any], *, served: bool = False) -> None:
@@ -472,7 +519,7 @@ _RETRY_OPTION = "retry_seconds"  # for a Qdrant server, also for a client that t
 _SECRETS = ("auth_token_provider", "headers", "auth", "cookies", "cert", "metadata")
 _OPTIONS = (
     *("client", "collection_name", "collection_options", "datatype", "first_stage", "first_vectors", "language"),
-    *("model", "path", "pool_factor", "url", "read_only", "file_mode", "indexes", "auto_index"),
+    *("model", "path", "pool_factor", "url", "read_only", "file_mode", "indexes", "auto_index", "layout", "writable"),
 )
 _GUESSES = {
     **{"collection": "use collection_name=", "host": "use url='http://<host>:6333'"},

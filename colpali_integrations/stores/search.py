@@ -197,7 +197,10 @@ class Searcher:
                 f"{name}: expected vectors (n, {model.dim}) with n > 0, got shape {array.shape} of {array.dtype}; "
                 f"{self._engine.where} was made by {model.name!r}"
             )
-        return array.astype(np.float32, copy=False)
+        array = array.astype(np.float32, copy=False)
+        if self._settings.distance == "cosine":  # as a server does; the relevance needs these lengths too
+            array = array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return array
 
     def _two_stages(self, mode: Mode) -> bool:
         has_stage = self._settings.first_stage != "exact"

@@ -25,6 +25,9 @@ FirstStage: TypeAlias = Literal["exact", "ward", "rows", "muvera", "int8", "int4
 Datatype: TypeAlias = Literal["float16", "int8", "int4", "int2", "binary"]
 BITS: Mapping[Datatype, int] = {"float16": 16, "int8": 8, "int4": 4, "int2": 2, "binary": 1}
 """Bits per number of each datatype."""
+LAYOUT: Any = "layout"
+"""The first stage of a collection that another program has made: the vectors that its `Layout` names. Callers cannot
+choose it, so it is no `FirstStage`."""
 COPIES: tuple[FirstStage, ...] = ("int8", "int4", "int2", "binary", "centroids")
 """First stages that the engine makes itself of all vectors."""
 _NO_STEMMER = "none"
@@ -193,7 +196,8 @@ class Settings:
             of them for large stores in folders (PLAID, arXiv 2205.09707); "exact", none: every search compares with all
             vectors. Averaging discards the weights that a model encodes in vector lengths: on 901 pages of manuals
             "ward" kept 62% of ColTiny's best ten among 100 candidates, on 10,000 ColPali-like pages 98%. For ColTiny
-            take "exact", and from about 20,000 pages on "centroids".
+            take "exact", and from about 20,000 pages on "centroids". Of a collection that another program has made it
+            is "layout".
         first_vectors: number of vectors per page in the first stage "ward".
         datatype: of the stored vectors: "float16"; or "int8", "int4", "int2" or "binary": integers of so many bits
             after a rotation, with which questions are compared as floats. In folders and in memory they are those of
@@ -203,6 +207,8 @@ class Settings:
         language: of the texts, for the stems of BM25; "none", which is kept as None, compares words as they are.
         tokenizer: the version of the splitting of texts into words. A store keeps the one that it was made with, for
             its texts and for questions.
+        distance: "dot" for MaxSim of the vectors as they are; "cosine" of vectors of length 1, in a collection that
+            another program has made so.
 
     Raises:
         ConfigurationError: an unknown first stage, datatype or language, a number below 1, or a model whose vectors are
@@ -223,10 +229,11 @@ class Settings:
     pool_factor: int = 1
     language: str | None = "english"
     tokenizer: int = TOKENIZER
+    distance: Literal["dot", "cosine"] = "dot"
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""
-        if self.first_stage not in get_args(FirstStage):
+        if self.first_stage not in (*get_args(FirstStage), LAYOUT):
             raise ConfigurationError(
                 f"first_stage must be one of {', '.join(map(repr, get_args(FirstStage)))}, got {self.first_stage!r}"
             )
@@ -264,6 +271,11 @@ class Settings:
         return VectorCode(self.model.dim, BITS[self.datatype])
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether another program has made the collection, which is read by a `Layout`."""
+        return bool(self.first_stage == LAYOUT)
+
+    @property
     def is_compressed(self) -> bool:
         """Whether the store keeps less than the model's vectors in float16."""
         return self.datatype != "float16" or self.pool_factor > 1
@@ -295,7 +307,8 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe, with the format's number."""
-        return {"format": _COMPRESSED_FORMAT if self.is_compressed else _FORMAT, **asdict(self)}
+        fields = {name: value for name, value in asdict(self).items() if (name, value) != ("distance", "dot")}
+        return {"format": _COMPRESSED_FORMAT if self.is_compressed else _FORMAT, **fields}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str) -> Settings:
@@ -318,6 +331,8 @@ class Settings:
         try:
             fields = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
             fields |= typed_fields(values, {"language": str | None})
+            if fields.get("distance", "dot") not in ("dot", "cosine"):
+                raise TypeError(f"distance is {shown(fields['distance'])}")
             fields["tokenizer"] = checked_whole(tokenizer, "tokenizer")
             return cls(**{**fields, "model": StoredModel.from_dict(values["model"])})
         except (KeyError, TypeError, AttributeError) as error:

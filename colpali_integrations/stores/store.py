@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from colpali_integrations._options import checked_flag, checked_number
-from colpali_integrations.errors import ConfigurationError, InputError
+from colpali_integrations.errors import ConfigurationError, InputError, StoreError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
@@ -32,6 +32,7 @@ from colpali_integrations.stores.entries import Entry, Hit, field_of, id_of
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
+from colpali_integrations.stores.layout import Layout, LayoutLike
 from colpali_integrations.stores.opening import (
     ModelLike,
     open_engine,
@@ -115,6 +116,8 @@ class MultiVectorStore:
         collection_options: Mapping[str, Any] | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
         auto_index: bool | None = None,
+        layout: LayoutLike | None = None,
+        writable: bool = False,
         **client_options: Any,
     ) -> MultiVectorStore:
         """Open a store, or create it if there is none.
@@ -149,6 +152,9 @@ class MultiVectorStore:
             auto_index: whether a filter on a field without an index makes one in a collection in strict mode, if the
                 API key and the number of indexes permit it; True by default. Otherwise this process reads the payloads
                 and decides, and logs a warning.
+            layout: for a collection that another program has made: where it keeps the vectors, documents, pages and
+                texts. It needs `model`, is read and searched, and stays as it is.
+            writable: with `layout`: pages may be added, changed and removed, in the collection's own layout.
             **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on. With
                 `url` or `client`: `retry_seconds`, for how long calls are tried again while the server is away: a
                 number, or one for single calls and one for runs such as `index_documents`, (5, 60) by default. With
@@ -156,7 +162,8 @@ class MultiVectorStore:
 
         Raises:
             StoreError: it cannot be opened, or it does not exist and `model` is missing.
-            FingerprintError: it was made by a model of another space; the message shows both.
+            FingerprintError: it was made by a model of another space; the message shows both. With `layout`: its
+                vectors are of another length than the model's.
             ModelNotFoundError: `model` is a name that is not known.
             ModelLoadError: `model` is a folder without a model, or with one that is not supported; or it is a `ColPali`
                 that cannot be loaded, for a new store, of which nothing is made then.
@@ -182,11 +189,16 @@ class MultiVectorStore:
         places = (path, url, client, collection_name)
         auto = None if auto_index is None else checked_flag(auto_index, "auto_index")
         index_options = {"indexes": indexes, "auto_index": auto}
-        store = cls(*open_engine(*places, options, folder_options, collection_options, client_options, index_options))
+        foreign: dict[str, Any] = {"layout": None if layout is None else Layout.of(layout), "writable": writable}
+        made = open_engine(
+            *places, options, folder_options, collection_options, client_options, index_options, **foreign
+        )
+        store = cls(*made)
         if isinstance(model, ColPali):
             store._encoder = model
         store._named = model if isinstance(model, str | os.PathLike) else None
-        store._place = place_of(path, url, collection_name, folder_options, client_options, index_options)
+        others = {**client_options, **_given(foreign)}
+        store._place = place_of(path, url, collection_name, folder_options, others, index_options)
         store._admission.opened_with(model)
         return store
 
@@ -566,10 +578,14 @@ class MultiVectorStore:
 
         Returns:
             By id a list of `Region.to_dict(...)`: fractions of the page, and points (for PDFs) or pixels.
+
+        Raises:
+            StoreError: another program has made the page, and not recorded which vector stands where.
         """
         array = self._searcher.checked(query)
         boxes: dict[str, list[dict[str, Any]]] = {}
         for entry, vectors in self._records(ids):
+            self._require_grid(entry)
             matches = [] if entry.grid is None else regions(array, vectors, entry.grid, tokens=tokens)
             width, height = (_length(entry.metadata.get(side)) for side in ("width", "height"))
             unit: Literal["points", "pixels"] = "points" if "dpi" in entry.metadata else "pixels"
@@ -591,13 +607,15 @@ class MultiVectorStore:
 
         Raises:
             InputError: the vectors have another dim, or the numbers of tokens and vectors differ.
+            StoreError: another program has made the page, and not recorded which vector stands where.
         """
         array = self._searcher.checked(query)
-        return {
-            entry.id: similarity_maps(array, vectors, entry.grid, tokens=tokens)
-            for entry, vectors in self._records(ids)
-            if entry.grid is not None
-        }
+        maps = {}
+        for entry, vectors in self._records(ids):
+            self._require_grid(entry)
+            if entry.grid is not None:
+                maps[entry.id] = similarity_maps(array, vectors, entry.grid, tokens=tokens)
+        return maps
 
     # -- care ----------------------------------------------------------------------------------------------------------
 
@@ -751,9 +769,17 @@ class MultiVectorStore:
                 f"{self!r} cannot be pickled, because it has no place from which another process could open it; open "
                 "it with path= or url="
             )
-        return _opened_again, (type(self), self._named, without_secrets(self._place))
+        model = self._named or (self.model if self.settings.is_foreign else None)
+        return _opened_again, (type(self), model, without_secrets(self._place))
 
     # -- help ----------------------------------------------------------------------------------------------------------
+
+    def _require_grid(self, entry: Entry) -> None:
+        if self.settings.is_foreign and not entry.is_page:
+            raise StoreError(
+                f"{entry.name}: no regions or heatmaps, because the program that made {self.where} recorded no grid, "
+                "which says where on the page each vector stands; index the document into a store of this package"
+            )
 
     def _attached(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
         """Hits with this store; the model names the words, if the vectors are those of `text`."""
@@ -764,9 +790,11 @@ class MultiVectorStore:
         return Hits(hits, store=self, query=query, text=text, tokens=tokens, low_relevance=low)
 
 
-def _opened_again(
-    kind: type[MultiVectorStore], model: str | os.PathLike[str] | None, place: Mapping[str, Any]
-) -> MultiVectorStore:
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value}
+
+
+def _opened_again(kind: type[MultiVectorStore], model: ModelLike | None, place: Mapping[str, Any]) -> MultiVectorStore:
     """Open a pickled store."""
     return kind.open(model=model, **with_secrets(place))
 

@@ -10,6 +10,7 @@ from colpali_integrations.stores.engine import FIRST, FULL, WORDS, VectorSpec
 from colpali_integrations.stores.qdrant.errors import TriedError, reaching
 from colpali_integrations.stores.qdrant.place import check_name, is_local, place_of, shown_place
 from colpali_integrations.stores.qdrant.retries import Patience, RetrySeconds, retrying
+from colpali_integrations.stores.qdrant.suggestion import not_ours
 
 try:
     from qdrant_client import QdrantClient, models
@@ -22,6 +23,7 @@ __all__ = [
     "describe",
     "graph_for_first",
     "is_local",
+    "is_ours",
     "models",
     "open_collection",
     "read_manifest",
@@ -102,6 +104,11 @@ def server_version(client: QdrantClient) -> tuple[int, int]:
         return 0, 0
 
 
+def is_ours(client: QdrantClient, collection: str) -> bool:
+    """Whether this package has made an existing collection."""
+    return _MANIFEST in (client.get_collection(collection).config.metadata or {})
+
+
 def read_manifest(client: QdrantClient, collection: str) -> dict[str, Any] | None:
     """Read the manifest that was stored when the collection was created; None if there is no such collection.
 
@@ -115,8 +122,8 @@ def read_manifest(client: QdrantClient, collection: str) -> dict[str, Any] | Non
         if not client.collection_exists(collection):
             return None
         manifest = (client.get_collection(collection).config.metadata or {}).get(_MANIFEST)
-    if not isinstance(manifest, dict):
-        raise StoreError(f"{where} was not made by colpali-integrations: choose another collection name")
+        if not isinstance(manifest, dict):
+            raise not_ours(client, collection, where)
     return manifest
 
 

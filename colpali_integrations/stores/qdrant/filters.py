@@ -32,7 +32,10 @@ from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import id_of
 from colpali_integrations.stores.filters import ID, RESERVED, And, Condition, Filter, Not, Operator, Or, matches
 
-__all__ = ["CLIENT", "ClientDialect", "Payloads", "Served", "point_id", "storable_path", "translate"]
+__all__ = [
+    *("CLIENT", "ClientDialect", "Payloads", "Served", "is_exact", "is_storable", "point_id", "storable_path"),
+    "translate",
+]
 
 Payloads: TypeAlias = "Callable[[Any], Iterable[Mapping[str, Any]]]"
 """A function that reads the payloads (reserved fields and metadata) that fit a Qdrant filter; None reads all."""
@@ -70,6 +73,9 @@ class ClientDialect:
         most: the most values of a condition; None for any number.
     """
 
+    mapped: Collection[str] = ()
+    """Fields whose conditions are made by `mapped_condition`."""
+
     def __init__(
         self,
         *,
@@ -81,6 +87,20 @@ class ClientDialect:
     ) -> None:
         self._served, self._most = served, most
         self._has_substring, self._values, self._numbers = substring, values, numbers
+
+    def key(self, field: str) -> str | None:
+        """The path to a field within the payload; None if the path cannot be written."""
+        if field in RESERVED:
+            return RESERVED[field]
+        return f'metadata."{field}"' if storable_path(field) else None
+
+    def point(self, id_: str) -> str | int:
+        """The server's id of an entry's point."""
+        return point_id(id_)
+
+    def mapped_condition(self, where: Condition) -> Any | None:
+        """A condition on one of `mapped`; None if Qdrant cannot express it."""
+        raise NotImplementedError
 
     @cached_property
     def _library(self) -> Any:
@@ -133,7 +153,7 @@ class ClientDialect:
             return None
         return self._library.FieldCondition(key=key, range=self._library.DatetimeRange(**bounds))
 
-    def ids(self, ids: Collection[str]) -> Any:
+    def ids(self, ids: Collection[str | int]) -> Any:
         """These points; none of them for an empty collection."""
         return self._several(ids, lambda some: self._library.HasIdCondition(has_id=some))
 
@@ -198,20 +218,21 @@ def _resolved(rest: Filter, must: Sequence[Any], dialect: ClientDialect, payload
         for part in (rest.parts if isinstance(rest, And) else (rest,))
         if isinstance(part, Condition)
         and part.op not in (Operator.NE, Operator.NIN, Operator.EXISTS)
-        and (key := _key(part.field)) is not None
+        and (key := dialect.key(part.field)) is not None
         and dialect.serves(key, "any", make=False)
     ]
     among = dialect.combine(must=[*must, *needed]) if must or needed else None
-    return dialect.ids({point_id(id_of(payload)) for payload in payloads(among) if matches(rest, payload)})
+    return dialect.ids({dialect.point(id_of(payload)) for payload in payloads(among) if matches(rest, payload)})
 
 
 def _candidates(part: Condition, key: str, dialect: ClientDialect) -> Any:
     """The points that may fit a condition on a field, of those conditions that need the field."""
     values = part.value if isinstance(part.value, tuple) else (part.value,)
-    if part.op in (Operator.IN, Operator.ANY) and values and all(map(_is_exact_number, values)):
+    is_range = part.op in (Operator.IN, Operator.ANY) and part.field not in dialect.mapped
+    if is_range and values and all(map(_is_exact_number, values)):
         if dialect.serves(key, "number", make=False):
             return dialect.between(key, {"gte": min(values), "lte": max(values)})
-    elif dates := _near(part, key, dialect):
+    elif part.field not in dialect.mapped and (dates := _near(part, key, dialect)):
         return dates
     return dialect.combine(must_not=[dialect.empty(key)])
 
@@ -261,7 +282,9 @@ def _natives(parts: Iterable[Filter], dialect: ClientDialect) -> list[Any] | Non
 
 
 def _condition(where: Condition, dialect: ClientDialect) -> Any | None:
-    key, op = _key(where.field), where.op
+    if where.field in dialect.mapped:
+        return dialect.mapped_condition(where)
+    key, op = dialect.key(where.field), where.op
     if key is None:
         return None
     value: Any = where.value
@@ -272,14 +295,14 @@ def _condition(where: Condition, dialect: ClientDialect) -> Any | None:
             return None
         return dialect.combine(must_not=[dialect.empty(key)]) if value else dialect.empty(key)
     if op is Operator.TEXT:
-        if not _storable(value):
+        if not is_storable(value):
             return dialect.ids(())
         native = dialect.substring(key, value) if dialect.serves(key, "substring") else None
         return _among_values(where, key, dialect) if native is None else native
     if op is Operator.TEXT_INSENSITIVE:
         return _among_values(where, key, dialect)
     if op in _BOUNDS:
-        taken = _exact(value) and dialect.serves(key, "number")
+        taken = is_exact(value) and dialect.serves(key, "number")
         return dialect.between(key, {_BOUNDS[op]: value}) if taken else None
     if op is Operator.ALL:
         each = [_one_of(where.field, key, (one,), dialect) for one in value]
@@ -301,11 +324,11 @@ def _among_values(where: Condition, key: str, dialect: ClientDialect) -> Any | N
 
 def _one_of(field: str, key: str, values: tuple[Any, ...], dialect: ClientDialect) -> Any | None:
     """The field holds one of the values."""
-    texts = [value for value in values if isinstance(value, str) and _storable(value)]
+    texts = [value for value in values if isinstance(value, str) and is_storable(value)]
     if field == ID:
-        return dialect.ids({point_id(text) for text in texts})
+        return dialect.ids({dialect.point(text) for text in texts})
     numbers = [value for value in values if not isinstance(value, str | bool)]
-    if not all(map(_exact, numbers)) or not all(dialect.serves(key, kind) for kind in _kinds(values)):
+    if not all(map(is_exact, numbers)) or not all(dialect.serves(key, kind) for kind in _kinds(values)):
         return None
     if not dialect.ranges(key, len(numbers)):
         return None
@@ -326,30 +349,24 @@ def _either(parts: Sequence[Any], dialect: ClientDialect) -> Any:
     return dialect.combine(should=parts) if parts else dialect.ids(())
 
 
-def _key(field: str) -> str | None:
-    """The path to a field within the payload; None if the path cannot be written."""
-    if field in RESERVED:
-        return RESERVED[field]
-    return f'metadata."{field}"' if storable_path(field) else None
-
-
 def storable_path(field: str) -> bool:
     """Whether a path to a metadata field can be written: without a quote, a backslash or half of a surrogate pair.
 
     >>> storable_path("a.b"), storable_path('a"b')
     (True, False)
     """
-    return not ('"' in field or "\\" in field) and _storable(field)
+    return not ('"' in field or "\\" in field) and is_storable(field)
 
 
-def _storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Whether Qdrant can store this text: it must not contain halves of surrogate pairs."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_exact_number(value: Any) -> bool:
-    return _exact(value) and not isinstance(value, bool)
+    return is_exact(value) and not isinstance(value, bool)
 
 
-def _exact(value: Any) -> bool:
+def is_exact(value: Any) -> bool:
+    """Whether Qdrant, which compares numbers as float64, tells this number from its neighbours."""
     return isinstance(value, int | float) and abs(value) < _EXACT

@@ -1,0 +1,359 @@
+"""The engine of a Qdrant collection that another program has made, read and searched by its `Layout`."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from colpali_integrations.errors import ConfigurationError, StoreError
+from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, in_order, pieces, strings
+from colpali_integrations.stores.filters import Filter
+from colpali_integrations.stores.first_stage import line_means
+from colpali_integrations.stores.layout import Layout
+from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
+from colpali_integrations.stores.qdrant.collection import (
+    QdrantClient,
+    describe,
+    is_local,
+    is_ours,
+    models,
+    server_version,
+)
+from colpali_integrations.stores.qdrant.errors import reaching
+from colpali_integrations.stores.qdrant.filters import translate
+from colpali_integrations.stores.qdrant.foreign_payloads import (
+    ForeignDialect,
+    ForeignPayloads,
+    fields_of,
+    known_point,
+)
+from colpali_integrations.stores.qdrant.vectors import check_vectors, vector_params
+from colpali_integrations.stores.settings import LAYOUT, Settings, StoredModel
+
+__all__ = ["ForeignEngine", "checked_settings"]
+
+_REQUEST_NUMBERS = 1 << 20  # about 22 MB of decimals; the default limit of a server is 32 MiB
+_RECORDS, _VECTORS, _SEARCHES = 1024, 16, 16
+# The client's imitation of a server is not thread-safe.
+_LOCAL = threading.RLock()
+
+
+def checked_settings(client: QdrantClient, collection: str, layout: Layout, model: StoredModel) -> Settings:
+    """The settings of a collection that another program has made, once it fits a layout and a model.
+
+    Raises:
+        StoreError: it does not exist, or `vectors.check_vectors`.
+        FingerprintError: its vectors are of another length than the model's.
+        ConfigurationError: this package has made it, and records its settings there.
+    """
+    where = describe(client, collection)
+    with reaching(where):
+        if not client.collection_exists(collection):
+            raise StoreError(f"{where} does not exist, and with layout= none is made; check its name")
+        own, params = is_ours(client, collection), vector_params(client, collection)
+    if own:
+        raise ConfigurationError(f"{where} was made by colpali-integrations: open it without layout=")
+    if not check_vectors(params, layout, model, where):
+        return Settings(model=model, first_stage=LAYOUT)
+    return Settings(model=replace(model, best_match=1.0), first_stage=LAYOUT, distance="cosine")
+
+
+class ForeignEngine:
+    """Points in a collection that another program has made on a Qdrant server.
+
+    Nothing is written but with `writable`, and indexes are never made. Threads and processes may use it at once.
+
+    Args:
+        client: see `collection.connect`.
+        collection: its name.
+        layout: where it keeps what. Its vectors were checked, see `vectors.check_vectors`.
+        manifest: of the store; the collection does not keep it.
+        writable: whether points may be added, changed and removed.
+        owns_client: whether closing this closes the client.
+
+    Raises:
+        StoreError: the server cannot be reached, or refuses.
+    """
+
+    has_own_codes = True
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        collection: str,
+        *,
+        layout: Layout,
+        manifest: Mapping[str, Any],
+        writable: bool = False,
+        owns_client: bool = False,
+    ) -> None:
+        self._client: QdrantClient | None = client
+        self._collection, self._owns_client, self._writable = collection, owns_client, writable
+        self.where = describe(client, collection)
+        self._local = is_local(client)
+        self.max_numbers = None if self._local else MAX_SERVER_NUMBERS
+        self._lock: contextlib.AbstractContextManager[Any] = _LOCAL if self._local else contextlib.nullcontext()
+        self.manifest: Mapping[str, Any] = dict(manifest)
+        self._layout = layout
+        with self._using():
+            self._params = vector_params(client, collection)
+            [*sample], _ = client.scroll(collection, limit=1, with_payload=True, with_vectors=False)
+        whole_ids = any(isinstance(record.id, int) for record in sample)
+        number = None if layout.page is None or not sample else (sample[0].payload or {}).get(layout.page)
+        self._payloads = ForeignPayloads(layout, whole_ids=whole_ids, text_pages=isinstance(number, str))
+        self._dialect = ForeignDialect(self._payloads, self._read, substring=server_version(client) >= (1, 20))
+
+    def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Replace the manifest for this object: a collection of another program keeps none."""
+        self.manifest = dict(change(self.manifest))
+        return self.manifest
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Store points in the collection's own layout, in place of those with the same ids."""
+        self._require_writable()
+        structs = [self._struct(point) for point in points]
+        for some in pieces(structs, _REQUEST_NUMBERS, _numbers):
+            with self._using() as client:
+                client.upsert(self._collection, some, wait=True)
+
+    def update(self, payloads: Mapping[str, Payload]) -> None:
+        """Replace the payloads of points, by id, unless their content has changed."""
+        self._require_writable()
+        for some in pieces(strings(payloads), _VECTORS):
+            stored = dict(zip(some, self.retrieve(some), strict=True))
+            operations = [
+                self._replacement(id_, payloads[id_])
+                for id_, before in stored.items()
+                if before is not None and (before.get("content_hash") or "") == payloads[id_].get("content_hash", "")
+            ]
+            if operations:
+                with self._using() as client:
+                    client.batch_update_points(self._collection, operations, wait=True)
+
+    def delete(self, ids: Collection[str]) -> None:
+        """Remove points; unknown ids are ignored."""
+        self._require_writable()
+        for some in pieces(map(self._payloads.point, strings(ids)), _RECORDS):
+            with self._using() as client:
+                client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
+
+    def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
+        """Payloads in the order of `ids`, None for an unknown one."""
+        return in_order(ids, self._by_id(ids, _RECORDS, lambda one: self._payload(one), with_payload=True))
+
+    def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
+        """All vectors of each point, in the order of `ids`; None for an unknown one."""
+        full = self._layout.full
+        found = self._by_id(ids, _VECTORS, partial(_array, name=full), with_vectors=[full] if full else True)
+        return in_order(ids, {id_: array for id_, array in found.items() if array is not None})
+
+    def scroll(
+        self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
+    ) -> tuple[list[Payload], Any]:
+        """Read one batch of payloads, in the order of the server's own ids."""
+        records, following = self._scroll(self._conditions(where), limit, after, self._payloads.keys(fields))
+        payloads = [self._payload(record) for record in records]
+        if fields is not None:
+            wanted = {*fields, "id"}
+            payloads = [{key: one[key] for key in one if key in wanted} for one in payloads]
+        return payloads, following
+
+    def count(self, where: Filter | None = None) -> int:
+        """Number of points."""
+        conditions = self._conditions(where)
+        with self._using() as client:
+            return int(client.count(self._collection, count_filter=conditions, exact=True).count)
+
+    def has_words(self) -> bool:
+        """No: the layout has no vector of words."""
+        return False
+
+    def search(self, searches: Sequence[Search]) -> list[list[Scored]]:
+        """Answer several searches in as few requests as their sizes allow.
+
+        Raises:
+            ConfigurationError: a search by words.
+        """
+        if any(isinstance(search.query, SparseVector) for search in searches):
+            raise ConfigurationError(
+                f"{self.where} has no vector of words for a hybrid search: pass hybrid=False, or copy it into a store "
+                "of this package (copy_store), which makes words of the pages' texts"
+            )
+        filters = {search.where: self._conditions(search.where) for search in searches}
+        answers: list[list[Scored]] = [[] for _ in searches]
+        positions = [at for at, search in enumerate(searches) if len(search.query) and search.limit > 0]
+        for some in pieces(positions, _REQUEST_NUMBERS, lambda at: self._size(searches[at])):
+            requests = [self._request(searches[at], filters[searches[at].where]) for at in some]
+            with self._using() as client:
+                responses = client.query_batch_points(self._collection, requests)
+            for at, response in zip(some, responses, strict=True):
+                alone = searches[at].scores_only
+                found = ((self._payload(point), point.score) for point in response.points)
+                answers[at] = [Scored(one["id"], score, {} if alone else one) for one, score in found]
+        return answers
+
+    def optimize(self) -> None:
+        """Nothing to do: a server reorganises its files by itself."""
+
+    def close(self) -> None:
+        """Release the client, and close it if it was made for this engine."""
+        client, self._client = self._client, None
+        if client is not None and self._owns_client:
+            client.close()
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def _request(self, search: Search, conditions: models.Filter | None) -> models.QueryRequest:
+        """A search in a request, with the layout's first stages where it has two."""
+        if search.ids is not None:
+            must = [] if conditions is None else [conditions]
+            conditions = models.Filter(must=[*must, self._dialect.ids(set(map(self._payloads.point, search.ids)))])
+        query = np.asarray(search.query, np.float32)
+        staged = search.oversampling is not None
+        prefetch = [
+            models.Prefetch(query=self._first(query, name), using=name, limit=_candidates(search), filter=conditions)
+            for name in (self._layout.first if staged else ())
+        ]
+        return models.QueryRequest(
+            query=query.tolist(),
+            using=self._layout.full or None,
+            limit=search.limit,
+            params=None if self._local else _params(search, has_stage=bool(prefetch)),
+            filter=conditions,
+            prefetch=prefetch or None,
+            with_payload=self._payloads.keys(()) if search.scores_only else True,
+            with_vector=False,
+        )
+
+    def _first(self, query: Float32, name: str) -> Any:
+        """The query of a first stage; over one vector per page, the sum has the product that MaxSim would have."""
+        is_multi = self._params[name].multivector_config is not None
+        return query.tolist() if is_multi else query.sum(axis=0).tolist()
+
+    def _size(self, search: Search) -> int:
+        """Upper bound of the numbers of a search in a request, without its filter; an id takes the bytes of two."""
+        stages = 1 + (len(self._layout.first) if search.oversampling is not None else 0)
+        numbers = 0 if isinstance(search.query, SparseVector) else search.query.size
+        return stages * (numbers + 2 * len(search.ids or ()) + 64)
+
+    def _struct(self, point: Point) -> models.PointStruct:
+        full = np.asarray(point.vectors[FULL], np.float32)
+        grid = point.payload.get("grid")
+        page = None if grid is None else PageGrid.from_json(grid)
+        vectors: Any = {name: self._first_of(full, page, name).tolist() for name in self._layout.first}
+        vectors[self._layout.full] = full.tolist()
+        if not self._layout.full:
+            vectors = full.tolist()
+        return models.PointStruct(
+            id=self._payloads.point(point.id), vector=vectors, payload=self._payloads.raw(dict(point.payload))
+        )
+
+    def _first_of(self, full: Float32, grid: PageGrid | None, name: str) -> Float32:
+        """The vectors of a page in a first stage, by its name: means of rows or of columns, or one mean of all."""
+        if self._params[name].multivector_config is None:
+            return np.asarray(full.mean(axis=0), np.float32)
+        columns, rows = "column" in name.lower(), "row" in name.lower()
+        if columns == rows:
+            raise ConfigurationError(
+                f"{self.where}: how the vectors {name!r} are made of a page is not known here, only means of rows and "
+                "of columns by their names; add pages with a layout without it, or by the program that made them"
+            )
+        return line_means(full, grid, columns=columns)
+
+    def _replacement(self, id_: str, payload: Payload) -> models.OverwritePayloadOperation:
+        where = models.Filter(must=[self._dialect.ids([self._payloads.point(id_)])])  # by id alone a removed one fails
+        changed = models.SetPayload(payload=self._payloads.raw(payload), filter=where)
+        return models.OverwritePayloadOperation(overwrite_payload=changed)
+
+    def _require_writable(self) -> None:
+        if not self._writable:
+            raise StoreError(
+                f"{self.where} was made by another program and is open for reading; pass writable=True to change it "
+                "in its own layout, or copy it into a store of this package (copy_store)"
+            )
+
+    # -- the server ---------------------------------------------------------------------------------------------------
+
+    def _conditions(self, where: Filter | None) -> models.Filter | None:
+        if where is None:
+            return None
+        fields = fields_of(where)
+        return models.Filter(must=[translate(where, self._dialect, lambda among: self._read(among, fields))])
+
+    def _read(self, among: Any, fields: Collection[str]) -> Iterator[Payload]:
+        """Read the payloads for the part of a filter that Qdrant cannot express."""
+        after, keys = None, self._payloads.filtered_keys(fields)
+        while True:
+            records, after = self._scroll(among, _RECORDS, after, keys)
+            yield from (self._payloads.payload(record.id, record.payload or {}, with_text=True) for record in records)
+            if after is None:
+                return
+
+    def _scroll(self, conditions: Any, limit: int, after: Any, keys: list[str] | bool) -> tuple[list[Any], Any]:
+        with self._using() as client:
+            records, following = client.scroll(
+                self._collection,
+                scroll_filter=conditions,
+                limit=limit,
+                offset=after,
+                with_payload=keys,
+                with_vectors=False,
+            )
+        return records, following
+
+    def _by_id(self, ids: Sequence[str], most: int, read: Callable[[Any], Any], **parts: Any) -> dict[str, Any]:
+        """What the points of some entries hold, by the ids of the caller, several of which may be one point's."""
+        points = {id_: self._payloads.point(id_) for id_ in strings(ids)}
+        found: dict[str | int, Any] = {}
+        for some in pieces(dict.fromkeys(points.values()), most):
+            with self._using() as client:
+                options = {"with_payload": False, "with_vectors": False, **parts}
+                records = client.retrieve(self._collection, some, **options)
+            found |= {known_point(record.id): read(record) for record in records}
+        return {id_: found[point] for id_, point in points.items() if point in found}
+
+    def _payload(self, record: Any) -> Payload:
+        return self._payloads.payload(record.id, record.payload or {})
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[QdrantClient]:
+        client = self._client
+        if client is None:
+            raise StoreError(f"{self.where} was closed; open it again")
+        with reaching(self.where), self._lock:
+            yield client
+
+
+def _array(record: Any, name: str) -> Float32 | None:
+    vector = record.vector.get(name) if isinstance(record.vector, dict) else record.vector
+    return None if vector is None else np.array(vector, np.float32)
+
+
+def _candidates(search: Search) -> int:
+    return max(search.limit, round((search.oversampling or 1) * search.limit))
+
+
+def _params(search: Search, *, has_stage: bool) -> models.SearchParams:
+    """Exact scores of all points, or of the candidates; without a first stage, the server's own graph and copies."""
+    if search.oversampling is None:
+        return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
+    if has_stage:
+        return models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
+    quantization = models.QuantizationSearchParams(rescore=True, oversampling=search.oversampling)
+    return models.SearchParams(quantization=quantization, hnsw_ef=_candidates(search))
+
+
+def _numbers(struct: models.PointStruct) -> int:
+    """Upper bound of a point's numbers in a request; a payload counts by its length."""
+    vectors: Any = struct.vector
+    several = vectors.values() if isinstance(vectors, dict) else [vectors]
+    return sum(int(np.size(one)) for one in several) + len(str(struct.payload)) // 22
