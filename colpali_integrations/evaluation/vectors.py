@@ -153,7 +153,7 @@ class Pages:
             # Vectors that were restored from codes are not coded again, which would round them twice.
             datatype=stored.datatype if configuration.encodes else "float16",
             pool_factor=configuration.pooling or stored.pool_factor,
-            first_stage=configuration.first_stage or stored.first_stage,
+            first_stage=configuration.first_stage or ("exact" if stored.is_foreign else stored.first_stage),
             first_vectors=configuration.first_vectors or stored.first_vectors,
         )
         if configuration.datatype == "float32":  # the copy in memory scores every page exactly

@@ -6,13 +6,15 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeAlias
 
-from llama_index.core.bridge.pydantic import BeforeValidator, model_validator
+from llama_index.core.bridge.pydantic import BeforeValidator, PlainSerializer, model_validator
 from llama_index.core.schema import BaseComponent
+from pydantic import PlainValidator
 
 from colpali_integrations._options import unknown_option
 from colpali_integrations.pages.access import root_folders
+from colpali_integrations.stores.layout import Layout
 
-__all__ = ["FolderStrings", "PathString", "StrictComponent"]
+__all__ = ["FolderStrings", "LayoutField", "PathString", "StrictComponent"]
 
 PathString: TypeAlias = Annotated[
     str, BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path)
@@ -21,6 +23,14 @@ PathString: TypeAlias = Annotated[
 
 FolderStrings: TypeAlias = Annotated[list[str] | None, BeforeValidator(root_folders)]
 """A field for folders whose files may be opened, or one; they are stored as strings, which JSON can hold."""
+
+# Its own validation is used: pydantic would read the annotations of the class in the public package.
+LayoutField: TypeAlias = Annotated[
+    Any,
+    PlainValidator(lambda layout: None if layout is None else Layout.of(layout)),
+    PlainSerializer(lambda layout: layout and layout.to_dict()),
+]
+"""A field for a `Layout`, or the dict of one; it is serialised as a dict."""
 
 
 class StrictComponent(BaseComponent):

@@ -30,7 +30,7 @@ from llama_index_instrumentation import get_dispatcher
 
 from colpali_integrations._options import checked_number, checked_several, checked_whole, unknown_option
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
-from colpali_integrations.llama_index._components import PathString, StrictComponent
+from colpali_integrations.llama_index._components import LayoutField, PathString, StrictComponent
 from colpali_integrations.llama_index._filters import store_filter
 from colpali_integrations.llama_index._persistence import (
     check_saved_model,
@@ -51,7 +51,7 @@ from colpali_integrations.models.connection import is_server
 from colpali_integrations.pages.access import PageAccess, Roots, root_folders
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
-from colpali_integrations.stores import Entry, Hit, Layout, MultiVectorStore, SearchOptions, ingest, stored_settings
+from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
 from colpali_integrations.stores.engine import several_ids
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
@@ -208,7 +208,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
     language: str | None = Field(default=None, description="Of the texts, for BM25.")
     read_only: bool = Field(default=False, description="Neither make nor change anything in the folder.")
     file_mode: int | None = Field(default=None, description="Permissions of the files of a new folder.")
-    layout: Layout | None = Field(default=None, description="Of a collection that another program has made.")
+    layout: LayoutField = Field(default=None, description="Of a collection that another program has made.")
     writable: bool = Field(default=False, description="Whether a collection with a layout may be changed.")
     search_mode: Mode = Field(default="auto", description="Exact or in two stages.")
     oversampling: float | None = Field(default=None, ge=1, description="Candidates per requested node.")
