@@ -2,6 +2,7 @@
 
 from colpali_integrations._public import publish
 from colpali_integrations.stores.compress import CompressReport, compress_store, delete_old_store
+from colpali_integrations.stores.copying import CopyReport, copy_store
 from colpali_integrations.stores.embedded.reports import LostEntry, Problem, RepairReport, VerifyReport
 from colpali_integrations.stores.entries import Entry, Hit
 from colpali_integrations.stores.filters import Filter, parse_filter
@@ -12,6 +13,7 @@ from colpali_integrations.stores.indexing import index_documents, read_documents
 from colpali_integrations.stores.ingest import DocumentWarning, Failure, IngestReport, Progress, ingest
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.layout import Layout
+from colpali_integrations.stores.model_check import ModelCheck
 from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.sampling import Compression, CompressionStudy, SampleQuestion, measure_compression
 from colpali_integrations.stores.search import SearchOptions
@@ -23,6 +25,7 @@ __all__ = [
     "CompressReport",
     "Compression",
     "CompressionStudy",
+    "CopyReport",
     "DocumentSource",
     "DocumentWarning",
     "Entry",
@@ -36,6 +39,7 @@ __all__ = [
     "Item",
     "Layout",
     "LostEntry",
+    "ModelCheck",
     "MultiVectorStore",
     "Problem",
     "Progress",
@@ -47,6 +51,7 @@ __all__ = [
     "StoredModel",
     "VerifyReport",
     "compress_store",
+    "copy_store",
     "delete_old_store",
     "find_documents",
     "index_documents",

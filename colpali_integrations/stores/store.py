@@ -22,6 +22,7 @@ from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.identity import READER_KEYS
+from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.adding import Adding, OnRefused
 from colpali_integrations.stores.admission import Admission
@@ -33,6 +34,7 @@ from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, Filte
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.layout import Layout, LayoutLike
+from colpali_integrations.stores.model_check import ModelCheck, compare_page
 from colpali_integrations.stores.opening import (
     ModelLike,
     open_engine,
@@ -240,6 +242,39 @@ class MultiVectorStore:
                 and gives advice.
         """
         self._admission.require_pages(model)
+
+    def check_model(self, id_: str, image: ImageSource, *, model: ColPali | None = None) -> ModelCheck:
+        """Encode a page, and compare it with the vectors that the store has of it: did this model make them?
+
+        A collection that another program has made does not record its model, and vectors of another one give scores
+        without a meaning.
+
+        Args:
+            id_: of the page's entry.
+            image: its picture, any input of `ColPali.embed_images`, as it was encoded then.
+            model: by default the one that encodes questions.
+
+        Returns:
+            The check; `ok` where the model fits.
+
+        Raises:
+            InputError: the store has no such entry.
+            ImageError: the picture cannot be read.
+            FingerprintError: the vectors of the model are of another length.
+
+        Example:
+            >>> from colpali_integrations import pdf_pages
+            >>> [page] = pdf_pages("report.pdf", pages=[1])
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     [id_] = store.hashes({"page": 1})
+            ...     check = store.check_model(id_, page)
+            >>> check.ok, round(check.similarity, 1)
+            (True, 1.0)
+        """
+        [stored] = self.vectors([id_])
+        if stored is None:
+            raise InputError(f"{self.where} has no entry {id_!r}; name one that get() returns")
+        return compare_page(id_, stored, image, self.encoder if model is None else model)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

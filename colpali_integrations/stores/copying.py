@@ -1,0 +1,112 @@
+"""`copy_store`: entries and their vectors from one store into another, without the documents and without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from colpali_integrations.stores.engine import pieces
+from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.filters import FilterLike
+from colpali_integrations.stores.store import MultiVectorStore
+
+__all__ = ["CopyReport", "copy_store"]
+
+_BATCH = 16  # 17 MB of a model with a thousand vectors per page
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyReport:
+    """The outcome of a copy.
+
+    Attributes:
+        entries: number of entries of the source that fit the filter.
+        copied: of these, those that were stored with their vectors now.
+        updated: those of which only the metadata were stored now.
+        present: those that the target had already.
+
+    Example:
+        >>> CopyReport(entries=3, copied=1, updated=0, present=2).to_dict()
+        {'entries': 3, 'copied': 1, 'updated': 0, 'present': 2}
+    """
+
+    entries: int
+    copied: int
+    updated: int
+    present: int
+
+    def to_dict(self) -> dict[str, int]:
+        """JSON-safe fields."""
+        return asdict(self)
+
+
+def copy_store(
+    source: MultiVectorStore,
+    target: MultiVectorStore,
+    *,
+    where: FilterLike = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> CopyReport:
+    """Copy entries with their vectors into another store.
+
+    It may go from a folder to a server, back, or from a collection that another program has made.
+
+    The target makes its own first stage and words of the texts. Entries that it has already stay, so a second call
+    continues an interrupted one; those whose text or metadata have changed in the source since are replaced. The
+    vectors of a collection that another program has made have no hash: where they alone have changed, delete the entry
+    from the target first. Entries of the target that the source does not have stay.
+
+    Args:
+        source: open; it stays as it is.
+        target: open; make a new one with `model=source.model`.
+        where: copy only entries that fit this filter.
+        progress: called with the numbers of finished and of all entries, after each batch.
+
+    Raises:
+        FingerprintError: the target has pages of another model, or of other settings.
+        StoreError: a store cannot be read or written, or the target does not take an entry, which is named. The entries
+            before it are copied.
+        InputError: the filter cannot be read.
+
+    Example:
+        >>> with MultiVectorStore.open("my-index") as source:
+        ...     with MultiVectorStore.open("other-index", model=source.model, first_stage="exact") as target:
+        ...         copy_store(source, target).copied, copy_store(source, target).present
+        (2, 2)
+    """
+    target.require_pages(source.model)
+    ids = [*source.hashes(where)]
+    counts = {"copied": 0, "updated": 0}
+    done = 0
+    for some in pieces(ids, _BATCH):
+        entries = [entry for entry in source.get(some) if entry is not None]  # without those removed meanwhile
+        held = target.get([entry.id for entry in entries])
+        copied, changed = _differing(entries, held)
+        target.update_entries(changed)
+        vectors = source.vectors([entry.id for entry in copied]) if copied else []
+        records = [(entry, one) for entry, one in zip(copied, vectors, strict=True) if one is not None]
+        target.add(records, model=source.model)
+        counts["copied"] += len(records)
+        counts["updated"] += len(changed)
+        done += len(some)
+        if progress is not None:
+            progress(done, len(ids))
+    return CopyReport(entries=done, **counts, present=done - sum(counts.values()))
+
+
+def _differing(entries: Sequence[Entry], held: Sequence[Entry | None]) -> tuple[list[Entry], list[Entry]]:
+    """The entries to store with their vectors, and those of which only the metadata differ."""
+    copied, changed = [], []
+    for entry, own in zip(entries, held, strict=True):
+        if own is None or (own.content_hash, own.text) != (entry.content_hash, entry.text):
+            copied.append(entry)
+        elif _rest(own) != _rest(entry):
+            if entry.content_hash:
+                changed.append(replace(entry, grid=own.grid))  # which the target may have pooled
+            else:
+                copied.append(entry)
+    return copied, changed
+
+
+def _rest(entry: Entry) -> tuple[object, ...]:
+    return dict(entry.metadata), entry.document_id, dict(entry.extra)
