@@ -18,8 +18,10 @@ from typer.core import TyperGroup
 from colpali_integrations import __version__
 from colpali_integrations.cli import display, words
 from colpali_integrations.cli.care import register
+from colpali_integrations.cli.collections import opened_store
 from colpali_integrations.cli.common import EPILOG, NAME, ExitCode, open_encoder, open_store, require_store
 from colpali_integrations.cli.compress import compress
+from colpali_integrations.cli.copy import copy
 from colpali_integrations.cli.doctor import Status, examine
 from colpali_integrations.cli.evaluate import evaluate
 from colpali_integrations.cli.export import export
@@ -59,7 +61,6 @@ from colpali_integrations.stores import (
     Hit,
     Hits,
     IngestReport,
-    MultiVectorStore,
     find_documents,
     index_documents,
 )
@@ -68,7 +69,7 @@ from colpali_integrations.stores.settings import Datatype, FirstStage
 __all__ = ["ExitCode", "app", "run"]
 
 
-_CONTINUES = {"index", "compress", "evaluate"}  # commands that a later run goes on with
+_CONTINUES = {"index", "compress", "copy", "evaluate"}  # commands that a later run goes on with
 
 
 class OnError(str, Enum):
@@ -199,7 +200,7 @@ def index(
     roots = roots_of(paths, documents)
     kept: dict[str, Any] = {"first_stage": first_stage, "datatype": datatype}
     kept |= {"pool_factor": pool_factor, "language": language}
-    with encoder, MultiVectorStore.open(store, model=encoder, **kept) as opened:
+    with encoder, opened_store(store, encoder, **kept) as opened:
         record_roots(store, roots)  # before the work: what an interrupted one has stored may be shown
         with display.IndexProgress(quiet=quiet) as progress:
             report = index_documents(
@@ -358,6 +359,7 @@ def models(as_json: JsonOption = False, debug: DebugOption = False) -> None:
 
 register(app)
 app.command(epilog=EPILOG)(compress)
+app.command(epilog=EPILOG)(copy)
 app.command(epilog=EPILOG)(evaluate)
 app.command(epilog=EPILOG)(export)
 app.command(epilog=EPILOG)(mcp)

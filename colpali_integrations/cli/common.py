@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from colpali_integrations.cli.collections import has_layout, named_model, opened_store, place_settings
 from colpali_integrations.cli.model_options import CheckpointOptions
 from colpali_integrations.cli.places import StorePlace
-from colpali_integrations.errors import StoreError
+from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.loading import describe
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.stores import MultiVectorStore, stored_settings
+from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.opening import continued_options, registered_options, stored_model
 
 __all__ = ["EPILOG", "NAME", "ExitCode", "open_encoder", "open_store", "require_store"]
@@ -34,12 +35,12 @@ class ExitCode(IntEnum):
 
 
 def require_store(store: StorePlace) -> None:
-    """Refuse a folder without a store, and a URL without a server.
+    """Refuse a folder without a store, a URL without a server, and a collection that cannot be opened.
 
     Raises:
         StoreError: there is none, or it cannot be read.
     """
-    if stored_settings(store) is None:
+    if place_settings(store) is None and not has_layout(store):
         raise StoreError(f"there is no store at {store}: make one with {NAME} index PATH --store {store}")
 
 
@@ -50,7 +51,7 @@ def open_store(store: StorePlace, model: ColPali | None = None, *, read_only: bo
         StoreError: there is none, or it cannot be read.
     """
     require_store(store)
-    return MultiVectorStore.open(store, model=model, read_only=read_only and not is_server(store))
+    return opened_store(store, model, read_only=read_only and not is_server(store))
 
 
 def open_encoder(model: str | None, options: CheckpointOptions, store: StorePlace) -> ColPali:
@@ -59,10 +60,13 @@ def open_encoder(model: str | None, options: CheckpointOptions, store: StorePlac
     A store of another space refuses the model before anything is downloaded. For the store of a server the default is
     the server's own model, so that nothing is downloaded here.
     """
-    settings, given = stored_settings(store), options.given()
+    settings, given = place_settings(store), options.given()
+    model = model or named_model(store)
     if model is None and is_server(store):
         return ColPali.from_pretrained(store, lazy_load=True, **given)
     if settings is None:
+        if model is None and has_layout(store):
+            raise ConfigurationError(f"{store} has a layout and names no model; pass the one that made it by --model")
         if model is None:
             options.require_model("ColTiny, which makes a new index, has no such option; name a checkpoint by --model")
         return ColPali.from_pretrained(model or "coltiny", lazy_load=True, **given)

@@ -10,6 +10,7 @@ import typer
 from typer import Argument, Option
 
 from colpali_integrations.cli import display, words
+from colpali_integrations.cli.collections import opened_store
 from colpali_integrations.cli.common import NAME, ExitCode, open_encoder, open_store
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import (
@@ -33,7 +34,6 @@ from colpali_integrations.errors import InputError
 from colpali_integrations.evaluation import Evaluation, read_questions, write_questions
 from colpali_integrations.evaluation import evaluate as evaluate_questions
 from colpali_integrations.evaluation.results import first_places
-from colpali_integrations.stores import MultiVectorStore
 
 __all__ = ["evaluate"]
 
@@ -105,7 +105,7 @@ def evaluate(
     with (
         open_encoder(model, options, store) as encoder,
         display.IndexProgress(quiet=hidden) as progress,
-        MultiVectorStore.open(store, model=encoder, read_only=read.corpus is None) as opened,
+        opened_store(store, encoder, read_only=read.corpus is None) as opened,
     ):
         result = evaluate_questions(
             read,

@@ -13,6 +13,7 @@ from typer import Argument, BadParameter, Option
 
 from colpali_integrations._paths import user_path
 from colpali_integrations.cli import display, words
+from colpali_integrations.cli.collections import is_collection
 from colpali_integrations.cli.places import StorePlace
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.models.connection import is_server, server_url
@@ -46,7 +47,14 @@ def given_path(text: str | Path) -> Path:
 
 
 def store_folder(text: str | Path) -> Path:
-    """Parse the folder of an index, and refuse the URL of a server, of which a path would make a folder `http:`."""
+    """Parse the folder of an index, and refuse the file of a collection, and URLs."""
+    if is_collection(path := store_here(text)):
+        raise BadParameter(f"{path} names a collection on a server, and this takes the folder of an index")
+    return path
+
+
+def store_here(text: str | Path) -> Path:
+    """Parse the folder of an index, or the JSON file of a collection; a path would make a folder `http:` of a URL."""
     if is_server(text):
         raise BadParameter(
             f"{text} is the URL of a server, and this command takes a folder: run it on the machine of the server; "
@@ -56,7 +64,7 @@ def store_folder(text: str | Path) -> Path:
 
 
 def store_place(text: str | Path) -> StorePlace:
-    """Parse the place of an index: a folder, or the URL of a server (`serve`)."""
+    """Parse the place of an index: a folder, the JSON file of a collection, or the URL of a server (`serve`)."""
     if not is_server(text):
         return given_path(text)
     try:
@@ -179,14 +187,15 @@ StoreOption = Annotated[
         "-s",
         metavar="PLACE",
         parser=store_place,
-        help="The folder of the index, or the URL of a server (with its key in $COLPALI_API_KEY).",
+        help="The index: a folder, a JSON file of a collection, or the URL of a server (key in $COLPALI_API_KEY).",
     ),
 ]
 StoreArgument = Annotated[
-    StorePlace, Argument(metavar="STORE", parser=store_place, help="The folder of the index, or the URL of a server.")
+    StorePlace,
+    Argument(metavar="STORE", parser=store_place, help="The index: a folder, a JSON file of a collection, or a URL."),
 ]
 StoreFolderOption = Annotated[
-    Path, Option("--store", "-s", metavar="DIR", parser=store_folder, help="The folder of the index.")
+    Path, Option("--store", "-s", metavar="DIR", parser=store_here, help="The folder, or a JSON file of a collection.")
 ]
 StoreFolderArgument = Annotated[Path, Argument(metavar="STORE", parser=store_folder, help="The folder of the index.")]
 ModelOption = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from colpali_integrations.cli import display
+from colpali_integrations.cli.collections import is_collection, opened_store
 from colpali_integrations.cli.common import NAME, open_encoder
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import (
@@ -21,7 +22,7 @@ from colpali_integrations.cli.options import (
 )
 from colpali_integrations.cli.roots import recorded_roots
 from colpali_integrations.errors import ConfigurationError, MissingExtraError
-from colpali_integrations.stores import MultiVectorStore, find_documents, stored_settings
+from colpali_integrations.stores import find_documents, stored_settings
 
 if TYPE_CHECKING:
     from colpali_integrations.server.settings import Chat
@@ -89,9 +90,10 @@ def serve(
         chat=_chat(answers, answers_url),
         max_upload_total=max_upload_total * 2**30,
     )
-    _refuse_documents(store)
+    if not is_collection(store):
+        _refuse_documents(store)
     encoder = open_encoder(model, options, store)
-    with encoder, MultiVectorStore.open(store, model=encoder) as opened:
+    with encoder, opened_store(store, encoder) as opened:
 
         def ready(url: str) -> None:
             keys = (settings.key is not None, settings.read_key is not None)

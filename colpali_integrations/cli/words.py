@@ -42,6 +42,9 @@ _OTHERS = (
     (r", or pass lazy_load=True where only the other side of the model is used", ""),
     (r", and providers=\[[^\]]*\] chooses it without this warning", ""),
     (r"roots=\[folder\]", "--root DIR"),
+    (r"pass hybrid=False", "pass --no-hybrid"),
+    (r"pass writable=True", 'add "writable": true to its file'),
+    (r"\(copy_store\)", "(colpali-integrations copy)"),
     (r"the folders of roots=\[[^\]]*\]", "the folders of --root"),
     (r"pass where=\{'\$id': \{'\$exists': True\}\}", """pass --filter '{"$id": {"$exists": true}}'"""),
 )

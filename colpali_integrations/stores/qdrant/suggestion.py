@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -36,14 +37,18 @@ def not_ours(client: QdrantClient, collection: str, where: str) -> StoreError:
     payloads = [record.payload or {} for record in records]
     layout = suggested_layout(params, payloads)
     keys = ", ".join(f"{key!r} ({kind})" for key, kind in _kinds(payloads).items()) or "none"
-    advice = (
-        f"To search it, pass layout={layout!r} and model= with the model that made its vectors"
-        if layout is not None
-        else "No vector is several per page, so it cannot be searched by late interaction"
-    )
-    return StoreError(
+    facts = (
         f"{where} was not made by colpali-integrations. Its vectors are {described(params)}; the keys of its payload "
-        f"are {keys}. {advice}; for a new store choose another collection name"
+        f"are {keys}"
+    )
+    otherwise = "for a new store choose another collection name"
+    if layout is None:
+        return StoreError(f"{facts}. It has no vector of several per page for late interaction; {otherwise}")
+    written = json.dumps(layout.to_dict())
+    return StoreError(
+        f"{facts}. To search it, pass layout={layout!r} and model= with the model that made its vectors; {otherwise}",
+        command=f'{facts}. To search it, add "layout": {written} and the "model" that made its vectors to the file; '
+        + otherwise,
     )
 
 

@@ -1,0 +1,174 @@
+"""Commands on a collection of a Qdrant server, which a JSON file names: of another program, and of this package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from qdrant_client import QdrantClient
+
+from colpali_integrations import ColPali
+from colpali_integrations.cli.app import ExitCode, run
+from colpali_integrations.stores import MultiVectorStore
+from tests.cli.test_serve import serving, url_in
+from tests.stores.qdrant.collections import COUNT, Made, direct, made
+from tests.stores.qdrant.stand_in import StandIn, stand_in
+from tests.test_existing_collections import texts
+
+Capture = pytest.CaptureFixture[str]
+Write = Callable[..., Path]
+QUESTION = "the tide in the harbour"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StandIn]:
+    with stand_in() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def collection(server: StandIn, coltiny: ColPali) -> Iterator[Made]:
+    client = QdrantClient(url=server.url, check_compatibility=False)
+    yield from made(client, "fastembed", list(coltiny.embed_texts(texts())))
+    client.close()
+
+
+@pytest.fixture
+def write(server: StandIn, collection: Made, tmp_path: Path) -> Write:
+    """Write the file of the collection with other values; None leaves one out."""
+
+    def write(**changed: Any) -> Path:
+        values = {"url": server.url, "collection_name": collection.name, "model": "coltiny"}
+        values |= {"layout": collection.layout.to_dict(), **changed}
+        file = tmp_path / "docs.json"
+        file.write_text(json.dumps({name: one for name, one in values.items() if one is not None}))
+        return file
+
+    return write
+
+
+def records(capsys: Capture) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_search_finds_what_direct_queries_find(
+    write: Write, collection: Made, coltiny: ColPali, capsys: Capture
+) -> None:
+    assert run(["search", QUESTION, "--store", str(write()), "-k", "4", "--json"]) == ExitCode.OK
+    found, query = records(capsys), coltiny.embed_query(QUESTION)
+    expected = direct(collection, query, 4)
+    assert [one["id"] for one in found] == [id_ for id_, _ in expected]
+    assert [one["score"] for one in found] == pytest.approx([score for _, score in expected], abs=1e-3)
+    assert found[0]["text"].startswith("the text of page ")
+    where = '{"filename": "1.pdf", "page": {"$lte": 3}}'
+    assert run(["search", QUESTION, "--store", str(write()), "--filter", where, "--json"]) == ExitCode.OK
+    filtered = [(one["source"], one["page"]) for one in records(capsys)]  # without those with nothing of the question
+    assert {("1.pdf", 2), ("1.pdf", 3)} <= {*filtered} <= {("1.pdf", number) for number in (1, 2, 3)}
+    file = write(model=None)
+    assert run(["search", QUESTION, "--store", str(file), "--model", "coltiny", "-k", "4", "--json"]) == ExitCode.OK
+    assert [one["id"] for one in records(capsys)] == [id_ for id_, _ in expected]
+    assert run(["search", QUESTION, "--store", str(file)]) == ExitCode.ERROR
+    assert "docs.json has a layout and names no model; pass the one that made it by --model" in capsys.readouterr().err
+
+
+def test_info_and_list(write: Write, capsys: Capture) -> None:
+    assert run(["info", str(write()), "--json"]) == ExitCode.OK
+    [facts] = records(capsys)
+    assert (facts["model"], facts["first_stage"], facts["entries"]) == ("coltiny", "layout", COUNT)
+    assert run(["list", str(write()), "--json"]) == ExitCode.OK
+    assert {one["document_id"] for one in records(capsys)} == {"0.pdf", "1.pdf", "2.pdf"}
+
+
+def test_without_a_layout_the_error_has_it_as_json(write: Write, collection: Made, capsys: Capture) -> None:
+    assert run(["search", QUESTION, "--store", str(write(layout=None))]) == ExitCode.ERROR
+    message = capsys.readouterr().err
+    assert f'add "layout": {json.dumps(collection.layout.to_dict())} and the "model" that made its vectors' in message
+
+
+def test_changes_are_refused_with_the_words_of_the_command_line(write: Write, capsys: Capture) -> None:
+    assert run(["delete", str(write()), "0.pdf"]) == ExitCode.ERROR
+    message = capsys.readouterr().err
+    assert 'add "writable": true to its file to change it in its own layout, or copy it into a store' in message
+    assert "(colpali-integrations copy)" in message
+    assert run(["search", QUESTION, "--store", str(write()), "--hybrid"]) == ExitCode.ERROR
+    assert "pass --no-hybrid" in capsys.readouterr().err
+    for command in (["verify"], ["repair"], ["backup"], ["compress"]):
+        more = ["elsewhere"] if command == ["backup"] else ["--delete-old"] if command == ["compress"] else []
+        assert run([*command, str(write()), *more]) == ExitCode.USAGE
+        assert "names a collection on a server" in " ".join(capsys.readouterr().err.split())
+
+
+def test_copy_into_a_folder_and_on_to_a_server(
+    write: Write, server: StandIn, tmp_path: Path, collection: Made, capsys: Capture
+) -> None:
+    folder, other = tmp_path / "index", tmp_path / "own.json"
+    assert run(["copy", str(write()), str(folder), "--first-stage", "ward"]) == ExitCode.OK
+    assert capsys.readouterr().err.splitlines()[-1] == f"{COUNT} entries copied; {folder} has {COUNT}."
+    assert run(["copy", str(write()), str(folder), "--json"]) == ExitCode.OK
+    [again] = records(capsys)
+    assert again == {
+        **{"entries": COUNT, "copied": 0, "updated": 0, "present": COUNT},
+        **{"target": str(folder), "pages": COUNT},
+    }
+    assert run(["search", "page 7", "--store", str(folder), "--hybrid", "-k", "1", "--json"]) == ExitCode.OK
+    assert "page" in records(capsys)[0]["text"]
+    other.write_text(json.dumps({"url": server.url, "collection_name": "copied"}))
+    assert run(["copy", str(folder), str(other), "--filter", '{"filename": "2.pdf"}', "--quiet"]) == ExitCode.OK
+    assert capsys.readouterr().err == ""
+    assert run(["list", str(other), "--json"]) == ExitCode.OK
+    assert [one["document_id"] for one in records(capsys)] == ["2.pdf"]
+    assert run(["search", QUESTION, "--store", str(other), "-k", "2", "--json"]) == ExitCode.OK
+    assert {one["source"] for one in records(capsys)} == {"2.pdf"}
+    back = tmp_path / "back"
+    assert run(["copy", str(other), str(back), "--quiet"]) == ExitCode.OK
+    with MultiVectorStore.open(back) as there, MultiVectorStore.open(folder) as source:
+        assert {one.id: one for one in there.scroll()} == {one.id: one for one in source.scroll({"filename": "2.pdf"})}
+    assert run(["copy", str(tmp_path / "nothing"), str(back)]) == ExitCode.ERROR
+    assert "there is no store at" in capsys.readouterr().err
+    collection.client.delete_collection("copied")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "must be a JSON object with the keys url, "),
+        ("{", "cannot be read as JSON"),
+        ('{"collection_name": "pages"}', 'names no server; add "url"'),
+        ('{"url": "http://localhost", "colection": "a"}', "has no option 'colection'; did you mean 'collection_name'?"),
+        ('{"url": "http://localhost", "model": 3}', "model must be a text, got 3"),
+        ('{"url": "http://localhost", "layout": []}', "layout must be an object, got []"),
+        ('{"url": "http://localhost", "writable": "no"}', "writable must be true or false, got 'no'"),
+        ('{"url": "http://localhost", "layout": {"pages": "x"}}', "Layout has no option 'pages'; did you mean 'page'?"),
+        ('{"url": "http://localhost", "model": "some/model", "layout": {}}', "pass it by --model"),
+    ],
+)
+def test_wrong_files_are_refused(content: str, message: str, tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "wrong.json"
+    file.write_text(content)
+    assert run(["info", str(file)]) == ExitCode.ERROR
+    assert message in capsys.readouterr().err
+    assert run(["info", str(tmp_path / "missing.json")]) == ExitCode.ERROR
+    assert 'write {"url": "http://localhost:6333", "collection_name": "pages"} into it' in capsys.readouterr().err
+
+
+def test_a_collection_is_served(write: Write, collection: Made, coltiny: ColPali) -> None:
+    file = write()
+    with serving(file) as (_, lines):
+        body = {"query": QUESTION, "k": 4, "regions": True, "pictures": True, "filter": {"filename": "2.pdf"}}
+        options: dict[str, Any] = {"trust_env": False, "timeout": 60}
+        url = url_in(lines)
+        found = httpx.post(f"{url}/v1/search", json={**body, "filter": None}, **options).json()["hits"]
+        assert [one["id"] for one in found] == [id_ for id_, _ in direct(collection, coltiny.embed_query(QUESTION), 4)]
+        filtered = httpx.post(f"{url}/v1/search", json=body, **options).json()["hits"]
+        assert {one["metadata"]["filename"] for one in filtered} == {"2.pdf"}
+        hybrid = httpx.post(f"{url}/v1/search", json={"query": QUESTION, "hybrid": True}, **options)
+        assert hybrid.status_code == 400
+        assert "has no vector of words" in hybrid.text
+        with MultiVectorStore.open(url, model=coltiny) as remote:
+            assert len(remote) == COUNT
+            hits = remote.search(coltiny.embed_query(QUESTION), 4, mode="two_stage")
+            assert [hit.id for hit in hits] == [one["id"] for one in found]
