@@ -391,7 +391,7 @@ def open_engine(
         raise ConfigurationError(f"{' and '.join(in_folder)}: for a store in a folder (path=)")
     requested = {key: value for key, value in options.items() if value is not None}
     if requested.get("first_stage") == LAYOUT:
-        raise ConfigurationError("first_stage='layout' is that of collections that exist already: pass layout=")
+        raise ConfigurationError("the first stage 'layout' is that of collections that exist already, which are opened by a layout")
     engine: Engine
     if layout is not None or writable:
         _check_foreign(layout, requested, collection_options, in_server=url is not None or client is not None)
@@ -453,18 +453,19 @@ def _check_foreign(
 ) -> None:
     """Refuse options that contradict a layout."""
     if layout is None:
-        raise ConfigurationError("writable= is for a collection that another program has made: it needs layout=")
+        raise ConfigurationError("writable is for a collection that another program has made: pass its layout too")
     if not in_server:
-        raise ConfigurationError("layout= is for a collection on a Qdrant server: it needs url= or client=")
+        raise ConfigurationError("a layout is for a collection on a Qdrant server: pass its url, or a client")
     others = [name for name in requested if name != "model"]
     if others := others + ["collection_options"] * (collection_options is not None):
         raise ConfigurationError(
-            f"{', '.join(others)}: for a new store; a collection with layout= stays as it was made"
+            f"{', '.join(others)}: for a new store; a collection with a layout stays as it was made"
         )
     if "model" not in requested:
         raise ConfigurationError(
-            "layout= needs the model that made the collection's vectors, which it does not record: pass model= "
-            "(embedding= in LangChain, embed_model= in LlamaIndex)"
+            "a layout needs the model that made the collection's vectors, which it does not record: pass model= "
+            "(embedding= in LangChain, embed_model= in LlamaIndex)",
+            command="a layout needs the model that made the collection's vectors: pass it by --model",
         )
 
 

@@ -58,10 +58,10 @@ def checked_settings(client: QdrantClient, collection: str, layout: Layout, mode
     where = describe(client, collection)
     with reaching(where):
         if not client.collection_exists(collection):
-            raise StoreError(f"{where} does not exist, and with layout= none is made; check its name")
+            raise StoreError(f"{where} does not exist, and a layout makes none; check its name")
         own, params = is_ours(client, collection), vector_params(client, collection)
     if own:
-        raise ConfigurationError(f"{where} was made by colpali-integrations: open it without layout=")
+        raise ConfigurationError(f"{where} was made by colpali-integrations: open it without a layout")
     if not check_vectors(params, layout, model, where):
         return Settings(model=model, first_stage=LAYOUT)
     return Settings(model=replace(model, best_match=1.0), first_stage=LAYOUT, distance="cosine")

@@ -332,21 +332,21 @@ def test_vectors_that_late_interaction_cannot_compare_are_refused(client: Qdrant
     store = MultiVectorStore.open(**place, layout=Layout(full="full"))  # an empty one
     assert len(store) == len(store.search(QUERIES[0])) == len(store.search(QUERIES[0], mode="two_stage")) == 0
     client.delete_collection("others")
-    with pytest.raises(StoreError, match="does not exist, and with layout= none is made; check its name"):
+    with pytest.raises(StoreError, match="does not exist, and a layout makes none; check its name"):
         MultiVectorStore.open(**place, layout=Layout(full="full"))
 
 
 def test_other_options_contradict_a_layout(own: Made) -> None:
-    with pytest.raises(ConfigurationError, match="first_stage, language: for a new store; a collection with layout="):
+    with pytest.raises(ConfigurationError, match="first_stage, language: for a new store; a collection with a layout"):
         opened(own, first_stage="ward", language="german")
-    with pytest.raises(ConfigurationError, match="writable= is for a collection that another program has made"):
+    with pytest.raises(ConfigurationError, match="writable is for a collection that another program has made"):
         MultiVectorStore.open(model=MODEL, writable=True)
-    with pytest.raises(ConfigurationError, match="layout= is for a collection on a Qdrant server: it needs url="):
+    with pytest.raises(ConfigurationError, match="a layout is for a collection on a Qdrant server: pass its url"):
         MultiVectorStore.open(model=MODEL, layout=own.layout)
-    with pytest.raises(ConfigurationError, match="first_stage='layout' is that of collections that exist already"):
+    with pytest.raises(ConfigurationError, match="the first stage 'layout' is that of collections that exist already"):
         MultiVectorStore.open(model=MODEL, first_stage="layout")  # type: ignore[arg-type]
     store = MultiVectorStore.open(client=own.client, collection_name="our-own", model=MODEL)
-    with pytest.raises(ConfigurationError, match="was made by colpali-integrations: open it without layout="):
+    with pytest.raises(ConfigurationError, match="was made by colpali-integrations: open it without a layout"):
         MultiVectorStore.open(client=own.client, collection_name="our-own", model=MODEL, layout=Layout(full="full"))
     assert len(store) == 0
     own.client.delete_collection("our-own")
