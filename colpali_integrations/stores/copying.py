@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import FilterLike
+from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["CopyReport", "copy_store"]
@@ -74,6 +75,16 @@ def copy_store(
         ...         copy_store(source, target).copied, copy_store(source, target).present
         (2, 2)
     """
+    with running("{stored} now; copy again, and those that are there stay"):
+        return _copied(source, target, where, progress)
+
+
+def _copied(
+    source: MultiVectorStore,
+    target: MultiVectorStore,
+    where: FilterLike,
+    progress: Callable[[int, int], object] | None,
+) -> CopyReport:
     target.require_pages(source.model)
     ids = [*source.hashes(where)]
     counts = {"copied": 0, "updated": 0}

@@ -391,7 +391,9 @@ def open_engine(
         raise ConfigurationError(f"{' and '.join(in_folder)}: for a store in a folder (path=)")
     requested = {key: value for key, value in options.items() if value is not None}
     if requested.get("first_stage") == LAYOUT:
-        raise ConfigurationError("the first stage 'layout' is that of collections that exist already, which are opened by a layout")
+        raise ConfigurationError(
+            "the first stage 'layout' is that of collections that exist already, which are opened by a layout"
+        )
     engine: Engine
     if layout is not None or writable:
         _check_foreign(layout, requested, collection_options, in_server=url is not None or client is not None)

@@ -36,7 +36,11 @@ from colpali_integrations.stores.qdrant.foreign_payloads import (
     fields_of,
     known_point,
 )
-from colpali_integrations.stores.qdrant.vectors import check_vectors, vector_params
+from colpali_integrations.stores.qdrant.narrowing import send_narrowing
+from colpali_integrations.stores.qdrant.vectors import check_vectors, numeric_keys, vector_params
+from colpali_integrations.stores.refused import PointsRefusedError
+from colpali_integrations.stores.remembered import KnownSize
+from colpali_integrations.stores.scrolling import documents_by_scrolling
 from colpali_integrations.stores.settings import LAYOUT, Settings, StoredModel
 
 __all__ = ["ForeignEngine", "checked_settings"]
@@ -104,13 +108,17 @@ class ForeignEngine:
         self._lock: contextlib.AbstractContextManager[Any] = _LOCAL if self._local else contextlib.nullcontext()
         self.manifest: Mapping[str, Any] = dict(manifest)
         self._layout = layout
+        self._size = KnownSize(self.count)
         with self._using():
             self._params = vector_params(client, collection)
+            numbers = numeric_keys(client, collection)
             [*sample], _ = client.scroll(collection, limit=1, with_payload=True, with_vectors=False)
         whole_ids = any(isinstance(record.id, int) for record in sample)
         number = None if layout.page is None or not sample else (sample[0].payload or {}).get(layout.page)
         self._payloads = ForeignPayloads(layout, whole_ids=whole_ids, text_pages=isinstance(number, str))
-        self._dialect = ForeignDialect(self._payloads, self._read, substring=server_version(client) >= (1, 20))
+        self._dialect = ForeignDialect(
+            self._payloads, self._read, substring=server_version(client) >= (1, 20), numbers=numbers
+        )
 
     def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Replace the manifest for this object: a collection of another program keeps none."""
@@ -120,10 +128,17 @@ class ForeignEngine:
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points in the collection's own layout, in place of those with the same ids."""
         self._require_writable()
-        structs = [self._struct(point) for point in points]
-        for some in pieces(structs, _REQUEST_NUMBERS, _numbers):
+        refused: dict[str, StoreError] = {}
+        structs = {point.id: self._struct(point) for point in points}
+        for some in pieces(points, _REQUEST_NUMBERS, lambda point: _numbers(structs[point.id])):
             with self._using() as client:
-                client.upsert(self._collection, some, wait=True)
+                refused |= send_narrowing(some, partial(self._send, client, structs), self.where)
+        self._size.added(len(points) - len(refused))
+        if refused:
+            raise PointsRefusedError.of(refused)
+
+    def _send(self, client: QdrantClient, structs: Mapping[str, models.PointStruct], points: Sequence[Point]) -> None:
+        client.upsert(self._collection, [structs[point.id] for point in points], wait=True)
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed."""
@@ -145,6 +160,7 @@ class ForeignEngine:
         for some in pieces(map(self._payloads.point, strings(ids)), _RECORDS):
             with self._using() as client:
                 client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
+            self._size.removed(len(some))
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
@@ -173,6 +189,14 @@ class ForeignEngine:
         with self._using() as client:
             return int(client.count(self._collection, count_filter=conditions, exact=True).count)
 
+    def holds_more_than(self, number: int) -> bool:
+        """Whether there are more points than that; remembered for a minute."""
+        return self._size.holds_more_than(number)
+
+    def documents(self, where: Filter | None = None) -> dict[str, int]:
+        """The ids of the documents of the points that fit, and the number of these points of each."""
+        return documents_by_scrolling(self, where)
+
     def has_words(self) -> bool:
         """No: the layout has no vector of words."""
         return False
@@ -191,7 +215,7 @@ class ForeignEngine:
         filters = {search.where: self._conditions(search.where) for search in searches}
         answers: list[list[Scored]] = [[] for _ in searches]
         positions = [at for at, search in enumerate(searches) if len(search.query) and search.limit > 0]
-        for some in pieces(positions, _REQUEST_NUMBERS, lambda at: self._size(searches[at])):
+        for some in pieces(positions, _REQUEST_NUMBERS, lambda at: self._numbers_of(searches[at])):
             requests = [self._request(searches[at], filters[searches[at].where]) for at in some]
             with self._using() as client:
                 responses = client.query_batch_points(self._collection, requests)
@@ -239,7 +263,7 @@ class ForeignEngine:
         is_multi = self._params[name].multivector_config is not None
         return query.tolist() if is_multi else query.sum(axis=0).tolist()
 
-    def _size(self, search: Search) -> int:
+    def _numbers_of(self, search: Search) -> int:
         """Upper bound of the numbers of a search in a request, without its filter; an id takes the bytes of two."""
         stages = 1 + (len(self._layout.first) if search.oversampling is not None else 0)
         numbers = 0 if isinstance(search.query, SparseVector) else search.query.size

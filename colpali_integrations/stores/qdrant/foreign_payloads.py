@@ -168,6 +168,7 @@ class ForeignDialect(ClientDialect):
         payloads: of the collection.
         read: returns the entries' payloads that fit a condition, with the values of some fields.
         substring: as `ClientDialect`.
+        numbers: as `ClientDialect`.
     """
 
     def __init__(
@@ -176,8 +177,9 @@ class ForeignDialect(ClientDialect):
         read: Callable[[Any, Collection[str]], Iterable[Payload]],
         *,
         substring: bool = False,
+        numbers: Collection[str] = (),
     ) -> None:
-        super().__init__(substring=substring)
+        super().__init__(substring=substring, numbers=numbers)
         self._payloads, self._read = payloads, read
         self.mapped = {ID, DOCUMENT, *([_PAGE] if payloads.layout.page is not None else ())}
 
@@ -243,7 +245,7 @@ class ForeignDialect(ClientDialect):
     def _with_page(self, values: tuple[Any, ...]) -> Any | None:
         key = self._page_key
         numbers = [self._payloads.number(one) for one in values if not isinstance(one, str | bool)]
-        if not all(map(is_exact, numbers)):
+        if not all(map(is_exact, numbers)) or not self.ranges(key, len(numbers)):
             return None
         texts = [one for one in values if isinstance(one, str) and is_storable(one) and _whole_text(one) is None]
         texts += [str(int(one)) for one in numbers if one == int(one)]

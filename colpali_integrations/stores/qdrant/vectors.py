@@ -10,7 +10,7 @@ from colpali_integrations.errors import ConfigurationError, FingerprintError, St
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.settings import StoredModel
 
-__all__ = ["check_vectors", "described", "vector_params"]
+__all__ = ["check_vectors", "described", "numeric_keys", "vector_params"]
 
 _DISTANCES = {models.Distance.DOT: "dot product", models.Distance.COSINE: "cosine"}
 
@@ -19,6 +19,13 @@ def vector_params(client: QdrantClient, collection: str) -> dict[str, models.Vec
     """The parameters of each dense vector by its name; "" is that of the vector without a name."""
     vectors = client.get_collection(collection).config.params.vectors
     return dict(vectors) if isinstance(vectors, dict) else {} if vectors is None else {"": vectors}
+
+
+def numeric_keys(client: QdrantClient, collection: str) -> set[str]:
+    """The paths of the payload's keys that have an index of numbers."""
+    indexes = client.get_collection(collection).payload_schema
+    kinds = (models.PayloadSchemaType.INTEGER, models.PayloadSchemaType.FLOAT)
+    return {f'"{key}"' for key, index in indexes.items() if index.data_type in kinds}
 
 
 def described(params: Mapping[str, models.VectorParams]) -> str:
