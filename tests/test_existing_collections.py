@@ -114,7 +114,12 @@ def test_filters_are_on_their_own_keys_in_both_frameworks(
     collection: tuple[str, Made], server: StandIn, coltiny: ColPali
 ) -> None:
     kind, one = collection
-    key, value = {"tutorial": ("document", "1.pdf"), "fastembed": ("filename", "1.pdf"), "unnamed": ("doc_id", 1)}[kind]
+    keys: dict[str, tuple[str, Any]] = {
+        "tutorial": ("document", "1.pdf"),
+        "fastembed": ("filename", "1.pdf"),
+        "unnamed": ("doc_id", 1),
+    }
+    key, value = keys[kind]
     native = models.Filter(must=[models.FieldCondition(key=key, match=models.MatchValue(value=value))])
     expected = [id_ for id_, _ in direct(one, coltiny.embed_query(QUESTIONS[0]), 6, native)]
     by_langchain = ColPaliVectorStore(ColPaliEmbeddings(), **place(server, one))

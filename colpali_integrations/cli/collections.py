@@ -110,6 +110,9 @@ def _read(store: Path) -> Mapping[str, Any]:
         raise unknown_option(str(store), unknown, _KEYS)
     if "url" not in values:
         raise ConfigurationError(f'{store} names no server; add "url": "http://<host>:6333"')
+    urls = values["url"]
+    if not isinstance(urls, str) and not (isinstance(urls, list) and all(isinstance(one, str) for one in urls)):
+        raise ConfigurationError(f"{store}: url must be a text, or a list of texts, got {shown(urls)}")
     if wrong := [name for name in _TEXTS if not isinstance(values.get(name, ""), str)]:
         raise ConfigurationError(f"{store}: {wrong[0]} must be a text, got {shown(values[wrong[0]])}")
     for name, kind in (("layout", Mapping), ("options", Mapping), ("writable", bool)):

@@ -42,7 +42,7 @@ def write(server: StandIn, collection: Made, tmp_path: Path) -> Write:
     """Write the file of the collection with other values; None leaves one out."""
 
     def write(**changed: Any) -> Path:
-        values = {"url": server.url, "collection_name": collection.name, "model": "coltiny"}
+        values: dict[str, Any] = {"url": server.url, "collection_name": collection.name, "model": "coltiny"}
         values |= {"layout": collection.layout.to_dict(), **changed}
         file = tmp_path / "docs.json"
         file.write_text(json.dumps({name: one for name, one in values.items() if one is not None}))
@@ -139,6 +139,7 @@ def test_copy_into_a_folder_and_on_to_a_server(
         ("{", "cannot be read as JSON"),
         ('{"collection_name": "pages"}', 'names no server; add "url"'),
         ('{"url": "http://localhost", "colection": "a"}', "has no option 'colection'; did you mean 'collection_name'?"),
+        ('{"url": 3}', "url must be a text, or a list of texts, got 3"),
         ('{"url": "http://localhost", "model": 3}', "model must be a text, got 3"),
         ('{"url": "http://localhost", "layout": []}', "layout must be an object, got []"),
         ('{"url": "http://localhost", "writable": "no"}', "writable must be true or false, got 'no'"),

@@ -56,6 +56,7 @@ def suggested_layout(params: Mapping[str, models.VectorParams], payloads: Sequen
     """The layout that the names in a collection suggest; None without vectors for late interaction."""
     several = [name for name, one in params.items() if one.multivector_config is not None]
     first = [name for name in several if any(part in name.lower() for part in _FIRST)]
+    first.sort(key=lambda name: ("column" in name.lower(), name))  # rows before columns, as in the tutorial
     candidates = [name for name in several if name not in first] or several
     if not candidates:
         return None

@@ -18,7 +18,8 @@ _DISTANCES = {models.Distance.DOT: "dot product", models.Distance.COSINE: "cosin
 def vector_params(client: QdrantClient, collection: str) -> dict[str, models.VectorParams]:
     """The parameters of each dense vector by its name; "" is that of the vector without a name."""
     vectors = client.get_collection(collection).config.params.vectors
-    return dict(vectors) if isinstance(vectors, dict) else {} if vectors is None else {"": vectors}
+    named = vectors if isinstance(vectors, dict) else {} if vectors is None else {"": vectors}
+    return dict(sorted(named.items()))  # over gRPC they come in any order
 
 
 def numeric_keys(client: QdrantClient, collection: str) -> set[str]:

@@ -105,7 +105,12 @@ def direct(
     first = one.layout.first if candidates else ()
     prefetch = [models.Prefetch(query=asked, using=name, limit=candidates, filter=where) for name in first]
     request = models.QueryRequest(
-        query=asked, using=one.layout.full or None, limit=k, filter=where, prefetch=prefetch or None
+        query=asked,
+        using=one.layout.full or None,
+        limit=k,
+        filter=where,
+        prefetch=prefetch or None,
+        with_payload=False,
     )
     [found] = one.client.query_batch_points(one.name, [request])
     return [(str(point.id), point.score) for point in found.points]

@@ -23,6 +23,7 @@ from colpali_integrations.stores.qdrant.foreign_payloads import ForeignPayloads
 from tests.stores.backends import DIM, MODEL, page
 from tests.stores.filter_cases import filters, metadata, scalars
 from tests.stores.qdrant.collections import COUNT, LAYOUTS, Made, direct, made
+from tests.stores.qdrant.grpc_stand_in import GrpcStandIn, grpc_stand_in
 from tests.stores.qdrant.stand_in import StandIn, stand_in
 from tests.stores.stored_models import made_up
 
@@ -36,9 +37,19 @@ def server() -> Iterator[StandIn]:
         yield running
 
 
-@pytest.fixture(scope="module", params=["local", "REST"])
+@pytest.fixture(scope="module")
+def grpc_server() -> Iterator[GrpcStandIn]:
+    with grpc_stand_in() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["local", "REST", "gRPC"])
 def client(request: pytest.FixtureRequest) -> Iterator[QdrantClient]:
-    made_client = connect(":memory:" if request.param == "local" else request.getfixturevalue("server").url)
+    if request.param == "gRPC":
+        port = request.getfixturevalue("grpc_server").port
+        made_client = connect(f"http://127.0.0.1:{port}", prefer_grpc=True, grpc_port=port)
+    else:
+        made_client = connect(":memory:" if request.param == "local" else request.getfixturevalue("server").url)
     yield made_client
     made_client.close()
 
@@ -91,7 +102,7 @@ def test_first_stages_decide_which_pages_are_found(own: Made) -> None:
     [best] = ranked(both, query, 1, mode="two_stage", oversampling=1)
     asked: Any = query.tolist()
     names = ("mean_pooling_rows", "mean_pooling_columns")
-    requests = [models.QueryRequest(query=asked, using=name, limit=1) for name in names]
+    requests = [models.QueryRequest(query=asked, using=name, limit=1, with_payload=False) for name in names]
     by_rows, by_columns = (one.points[0].id for one in own.client.query_batch_points(own.name, requests))
     assert ranked(single, query, 1, mode="two_stage", oversampling=1)[0][0] == str(by_rows)
     assert best[0] in (str(by_rows), str(by_columns))
@@ -291,7 +302,7 @@ def test_without_a_layout_the_error_has_it(collection: Made) -> None:
             Layout(full="orignal"),
             MODEL,
             StoreError,
-            "has no vector 'orignal', which the layout has as full; it has 'or",
+            "has no vector 'orignal', which the layout has as full; it has 'mean_p",
         ),
         (Layout(), MODEL, StoreError, r"has no vector '' \(without a name\)"),
         (Layout(full="original", first=["x"]), MODEL, StoreError, "has no vector 'x', which the layout has as first"),
@@ -394,11 +405,9 @@ def test_pages_are_added_in_the_collections_own_layout(own: Made) -> None:
         extra={"adapter": 1},
     )
     assert store.add([(entry, vectors)], model=MODEL) == 1
-    [record] = own.client.scroll(
-        own.name,
-        models.Filter(must=[models.FieldCondition(key="document", match=models.MatchValue(value="report.pdf"))]),
-        with_vectors=True,
-    )[0]
+    added = models.FieldCondition(key="document", match=models.MatchValue(value="report.pdf"))
+    [found] = own.client.scroll(own.name, models.Filter(must=[added]))[0]
+    [record] = own.client.retrieve(own.name, [found.id], with_vectors=True)
     assert isinstance(record.id, int)
     payload = dict(record.payload or {})
     kept = payload.pop("colpali_integrations")
