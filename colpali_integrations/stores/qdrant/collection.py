@@ -75,7 +75,7 @@ def connect(
         return QdrantClient(":memory:", **options)
     urls = [url] if isinstance(url, str) else list(url)
     if not urls:
-        raise ConfigurationError("url=[] names no server; pass the URL of one, or those of a cluster's nodes")
+        raise ConfigurationError("an empty list of URLs names no server; pass that of one, or those of a cluster's nodes")
     Patience.of(retry_seconds)
     if options.get("prefer_grpc"):
         # A channel by itself waits for up to two minutes before it connects again.
