@@ -75,7 +75,9 @@ def connect(
         return QdrantClient(":memory:", **options)
     urls = [url] if isinstance(url, str) else list(url)
     if not urls:
-        raise ConfigurationError("an empty list of URLs names no server; pass that of one, or those of a cluster's nodes")
+        raise ConfigurationError(
+            "an empty list of URLs names no server; pass that of one, or those of a cluster's nodes"
+        )
     Patience.of(retry_seconds)
     if options.get("prefer_grpc"):
         # A channel by itself waits for up to two minutes before it connects again.
@@ -104,9 +106,9 @@ def server_version(client: QdrantClient) -> tuple[int, int]:
         return 0, 0
 
 
-def is_ours(client: QdrantClient, collection: str) -> bool:
+def is_ours(info: models.CollectionInfo) -> bool:
     """Whether this package has made an existing collection."""
-    return _MANIFEST in (client.get_collection(collection).config.metadata or {})
+    return _MANIFEST in (info.config.metadata or {})
 
 
 def read_manifest(client: QdrantClient, collection: str) -> dict[str, Any] | None:

@@ -63,10 +63,10 @@ def checked_settings(client: QdrantClient, collection: str, layout: Layout, mode
     with reaching(where):
         if not client.collection_exists(collection):
             raise StoreError(f"{where} does not exist, and a layout makes none; check its name")
-        own, params = is_ours(client, collection), vector_params(client, collection)
-    if own:
+        info = client.get_collection(collection)
+    if is_ours(info):
         raise ConfigurationError(f"{where} was made by colpali-integrations: open it without a layout")
-    if not check_vectors(params, layout, model, where):
+    if not check_vectors(vector_params(info), layout, model, where):
         return Settings(model=model, first_stage=LAYOUT)
     return Settings(model=replace(model, best_match=1.0), first_stage=LAYOUT, distance="cosine")
 
@@ -110,14 +110,14 @@ class ForeignEngine:
         self._layout = layout
         self._size = KnownSize(self.count)
         with self._using():
-            self._params = vector_params(client, collection)
-            numbers = numeric_keys(client, collection)
+            info = client.get_collection(collection)
             [*sample], _ = client.scroll(collection, limit=1, with_payload=True, with_vectors=False)
+        self._params = vector_params(info)
         whole_ids = any(isinstance(record.id, int) for record in sample)
         number = None if layout.page is None or not sample else (sample[0].payload or {}).get(layout.page)
         self._payloads = ForeignPayloads(layout, whole_ids=whole_ids, text_pages=isinstance(number, str))
         self._dialect = ForeignDialect(
-            self._payloads, self._read, substring=server_version(client) >= (1, 20), numbers=numbers
+            self._payloads, self._read, substring=server_version(client) >= (1, 20), numbers=numeric_keys(info)
         )
 
     def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:

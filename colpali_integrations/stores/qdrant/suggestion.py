@@ -32,7 +32,7 @@ def not_ours(client: QdrantClient, collection: str, where: str) -> StoreError:
         collection: its name.
         where: the collection and its server, for the message.
     """
-    params = vector_params(client, collection)
+    params = vector_params(client.get_collection(collection))
     records, _ = client.scroll(collection, limit=_SAMPLE, with_payload=True, with_vectors=False)
     payloads = [record.payload or {} for record in records]
     layout = suggested_layout(params, payloads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.stores.layout import Layout
@@ -15,16 +15,16 @@ __all__ = ["check_vectors", "described", "numeric_keys", "vector_params"]
 _DISTANCES = {models.Distance.DOT: "dot product", models.Distance.COSINE: "cosine"}
 
 
-def vector_params(client: QdrantClient, collection: str) -> dict[str, models.VectorParams]:
-    """The parameters of each dense vector by its name; "" is that of the vector without a name."""
-    vectors = client.get_collection(collection).config.params.vectors
+def vector_params(info: models.CollectionInfo) -> dict[str, models.VectorParams]:
+    """The parameters of each dense vector of a collection by its name; "" is that of the vector without a name."""
+    vectors = info.config.params.vectors
     named = vectors if isinstance(vectors, dict) else {} if vectors is None else {"": vectors}
     return dict(sorted(named.items()))  # over gRPC they come in any order
 
 
-def numeric_keys(client: QdrantClient, collection: str) -> set[str]:
+def numeric_keys(info: models.CollectionInfo) -> set[str]:
     """The paths of the payload's keys that have an index of numbers."""
-    indexes = client.get_collection(collection).payload_schema
+    indexes = info.payload_schema
     kinds = (models.PayloadSchemaType.INTEGER, models.PayloadSchemaType.FLOAT)
     return {f'"{key}"' for key, index in indexes.items() if index.data_type in kinds}
 
