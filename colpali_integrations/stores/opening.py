@@ -396,7 +396,9 @@ def open_engine(
         )
     engine: Engine
     if layout is not None or writable:
-        _check_foreign(layout, requested, collection_options, in_server=url is not None or client is not None)
+        _check_foreign(
+            layout, {**requested, **indexing}, collection_options, in_server=url is not None or client is not None
+        )
     if path is not None and served:
         engine = ServedEngine(Connection(os.fspath(path), client_options.get(_KEY_OPTION)))
         settings = _settings(engine.manifest, requested, engine.where, default="exact")

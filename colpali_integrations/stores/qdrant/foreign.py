@@ -36,8 +36,10 @@ from colpali_integrations.stores.qdrant.foreign_payloads import (
     fields_of,
     known_point,
 )
+from colpali_integrations.stores.qdrant.indexes import Indexes
 from colpali_integrations.stores.qdrant.narrowing import send_narrowing
-from colpali_integrations.stores.qdrant.vectors import check_vectors, numeric_keys, vector_params
+from colpali_integrations.stores.qdrant.strict import StrictMode, divided
+from colpali_integrations.stores.qdrant.vectors import check_vectors, vector_params
 from colpali_integrations.stores.refused import PointsRefusedError
 from colpali_integrations.stores.remembered import KnownSize
 from colpali_integrations.stores.scrolling import documents_by_scrolling
@@ -112,13 +114,41 @@ class ForeignEngine:
         with self._using():
             info = client.get_collection(collection)
             [*sample], _ = client.scroll(collection, limit=1, with_payload=True, with_vectors=False)
-        self._params = vector_params(info)
+        self._params, self._strict = vector_params(info), StrictMode.of(info)
+        self._indexes = Indexes(
+            self._using,
+            collection,
+            self.where,
+            strict=self._strict,
+            schema=info.payload_schema,
+            auto=False,  # it is another program's
+            sample=lambda limit: (),
+        )
         whole_ids = any(isinstance(record.id, int) for record in sample)
         number = None if layout.page is None or not sample else (sample[0].payload or {}).get(layout.page)
         self._payloads = ForeignPayloads(layout, whole_ids=whole_ids, text_pages=isinstance(number, str))
         self._dialect = ForeignDialect(
-            self._payloads, self._read, substring=server_version(client) >= (1, 20), numbers=numeric_keys(info)
+            self._payloads,
+            self._read,
+            substring=server_version(client) >= (1, 20),
+            served=self._indexes,
+            most=self._strict.operands,
         )
+
+    @property
+    def refuses_exact(self) -> str | None:
+        """The message about exact searches, where the collection's strict mode forbids them."""
+        if self._strict.exact:
+            return None
+        return (
+            f"{self.where} forbids exact searches (strict mode, search_allow_exact=false). Search with "
+            "mode='two_stage' or 'auto', and a layout whose first names vectors with a graph"
+        )
+
+    @property
+    def indexes(self) -> Mapping[str, str]:
+        """The kinds of the indexes by metadata field; those that the package would make are none of this collection."""
+        return self._indexes.fields()
 
     def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Replace the manifest for this object: a collection of another program keeps none."""
@@ -130,7 +160,8 @@ class ForeignEngine:
         self._require_writable()
         refused: dict[str, StoreError] = {}
         structs = {point.id: self._struct(point) for point in points}
-        for some in pieces(points, _REQUEST_NUMBERS, lambda point: _numbers(structs[point.id])):
+        by_size = pieces(points, _REQUEST_NUMBERS, lambda point: _numbers(structs[point.id]))
+        for some in (part for several in by_size for part in pieces(several, self._strict.batch)):
             with self._using() as client:
                 refused |= send_narrowing(some, partial(self._send, client, structs), self.where)
         self._size.added(len(points) - len(refused))
@@ -143,7 +174,7 @@ class ForeignEngine:
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed."""
         self._require_writable()
-        for some in pieces(strings(payloads), _VECTORS):
+        for some in pieces(strings(payloads), min(_VECTORS, self._strict.batch)):
             stored = dict(zip(some, self.retrieve(some), strict=True))
             operations = [
                 self._replacement(id_, payloads[id_])
@@ -157,7 +188,7 @@ class ForeignEngine:
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
         self._require_writable()
-        for some in pieces(map(self._payloads.point, strings(ids)), _RECORDS):
+        for some in pieces(map(self._payloads.point, strings(ids)), self._strict.ids):
             with self._using() as client:
                 client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
             self._size.removed(len(some))
@@ -187,7 +218,7 @@ class ForeignEngine:
         """Number of points."""
         conditions = self._conditions(where)
         with self._using() as client:
-            return int(client.count(self._collection, count_filter=conditions, exact=True).count)
+            return int(client.count(self._collection, count_filter=conditions, exact=self._strict.exact).count)
 
     def holds_more_than(self, number: int) -> bool:
         """Whether there are more points than that; remembered for a minute."""
@@ -215,15 +246,19 @@ class ForeignEngine:
         filters = {search.where: self._conditions(search.where) for search in searches}
         answers: list[list[Scored]] = [[] for _ in searches]
         positions = [at for at, search in enumerate(searches) if len(search.query) and search.limit > 0]
-        for some in pieces(positions, _REQUEST_NUMBERS, lambda at: self._numbers_of(searches[at])):
+        by_size = pieces(positions, _REQUEST_NUMBERS, lambda at: self._numbers_of(searches[at]))
+        for some in (part for several in by_size for part in pieces(several, self._strict.searches or len(several))):
             requests = [self._request(searches[at], filters[searches[at].where]) for at in some]
-            with self._using() as client:
-                responses = client.query_batch_points(self._collection, requests)
+            responses = divided(requests, self._asked)
             for at, response in zip(some, responses, strict=True):
                 alone = searches[at].scores_only
                 found = ((self._payload(point), point.score) for point in response.points)
                 answers[at] = [Scored(one["id"], score, {} if alone else one) for one, score in found]
         return answers
+
+    def _asked(self, requests: Sequence[models.QueryRequest]) -> list[models.QueryResponse]:
+        with self._using() as client:
+            return client.query_batch_points(self._collection, requests)
 
     def optimize(self) -> None:
         """Nothing to do: a server reorganises its files by itself."""
@@ -242,20 +277,37 @@ class ForeignEngine:
             must = [] if conditions is None else [conditions]
             conditions = models.Filter(must=[*must, self._dialect.ids(set(map(self._payloads.point, search.ids)))])
         query = np.asarray(search.query, np.float32)
-        staged = search.oversampling is not None
+        staged = search.oversampling is not None or not self._strict.exact
         prefetch = [
-            models.Prefetch(query=self._first(query, name), using=name, limit=_candidates(search), filter=conditions)
+            models.Prefetch(
+                query=self._first(query, name),
+                using=name,
+                limit=self._strict.page(_candidates(search)),
+                filter=conditions,
+            )
             for name in (self._layout.first if staged else ())
         ]
         return models.QueryRequest(
             query=query.tolist(),
             using=self._layout.full or None,
             limit=search.limit,
-            params=None if self._local else _params(search, has_stage=bool(prefetch)),
+            params=None if self._local else self._search_params(search, has_stage=bool(prefetch)),
             filter=conditions,
             prefetch=prefetch or None,
             with_payload=self._payloads.keys(()) if search.scores_only else True,
             with_vector=False,
+        )
+
+    def _search_params(self, search: Search, *, has_stage: bool) -> models.SearchParams:
+        """Exact scores of all points, or of the candidates; without a first stage, the server's graph and copies."""
+        if has_stage:
+            return models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
+        if search.oversampling is None:
+            return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
+        oversampling = self._strict.oversampled(search.oversampling)
+        return models.SearchParams(
+            quantization=models.QuantizationSearchParams(rescore=True, oversampling=oversampling),
+            hnsw_ef=self._strict.candidates(_candidates(search)),
         )
 
     def _first(self, query: Float32, name: str) -> Any:
@@ -327,7 +379,7 @@ class ForeignEngine:
             records, following = client.scroll(
                 self._collection,
                 scroll_filter=conditions,
-                limit=limit,
+                limit=self._strict.page(limit),
                 offset=after,
                 with_payload=keys,
                 with_vectors=False,
@@ -338,12 +390,15 @@ class ForeignEngine:
         """What the points of some entries hold, by the ids of the caller, several of which may be one point's."""
         points = {id_: self._payloads.point(id_) for id_ in strings(ids)}
         found: dict[str | int, Any] = {}
-        for some in pieces(dict.fromkeys(points.values()), most):
-            with self._using() as client:
-                options = {"with_payload": False, "with_vectors": False, **parts}
-                records = client.retrieve(self._collection, some, **options)
+        options = {"with_payload": False, "with_vectors": False, **parts}
+        for some in pieces(dict.fromkeys(points.values()), min(most, self._strict.ids)):
+            records = divided(some, partial(self._records, options))
             found |= {known_point(record.id): read(record) for record in records}
         return {id_: found[point] for id_, point in points.items() if point in found}
+
+    def _records(self, options: Mapping[str, Any], points: Sequence[str | int]) -> list[Any]:
+        with self._using() as client:
+            return client.retrieve(self._collection, points, **options)
 
     def _payload(self, record: Any) -> Payload:
         return self._payloads.payload(record.id, record.payload or {})
@@ -364,16 +419,6 @@ def _array(record: Any, name: str) -> Float32 | None:
 
 def _candidates(search: Search) -> int:
     return max(search.limit, round((search.oversampling or 1) * search.limit))
-
-
-def _params(search: Search, *, has_stage: bool) -> models.SearchParams:
-    """Exact scores of all points, or of the candidates; without a first stage, the server's own graph and copies."""
-    if search.oversampling is None:
-        return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
-    if has_stage:
-        return models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
-    quantization = models.QuantizationSearchParams(rescore=True, oversampling=search.oversampling)
-    return models.SearchParams(quantization=quantization, hnsw_ef=_candidates(search))
 
 
 def _numbers(struct: models.PointStruct) -> int:

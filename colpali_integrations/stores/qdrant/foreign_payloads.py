@@ -6,6 +6,7 @@ that the layout names. Pages that this package adds keep what the layout has no 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import sha256
@@ -27,7 +28,14 @@ from colpali_integrations.stores.filters import (
     matches,
 )
 from colpali_integrations.stores.layout import Layout
-from colpali_integrations.stores.qdrant.filters import ClientDialect, is_exact, is_storable, is_writable, point_id
+from colpali_integrations.stores.qdrant.filters import (
+    ClientDialect,
+    Served,
+    is_exact,
+    is_storable,
+    point_id,
+    storable_path,
+)
 
 __all__ = ["OWN", "ForeignDialect", "ForeignPayloads", "fields_of", "known_point"]
 
@@ -39,6 +47,7 @@ _PAGE, _SOURCE = "page", "source"
 _EQUALS = (Operator.EQ, Operator.CONTAINS, Operator.IN, Operator.ANY)
 _BOUNDS = {Operator.GT: "gt", Operator.GTE: "gte", Operator.LT: "lt", Operator.LTE: "lte"}
 _LOWEST = -1e308
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def known_point(id_: str | int | uuid.UUID) -> str | int:
@@ -168,7 +177,8 @@ class ForeignDialect(ClientDialect):
         payloads: of the collection.
         read: returns the entries' payloads that fit a condition, with the values of some fields.
         substring: as `ClientDialect`.
-        numbers: as `ClientDialect`.
+        served: as `ClientDialect`.
+        most: as `ClientDialect`.
     """
 
     def __init__(
@@ -177,9 +187,10 @@ class ForeignDialect(ClientDialect):
         read: Callable[[Any, Collection[str]], Iterable[Payload]],
         *,
         substring: bool = False,
-        numbers: Collection[str] = (),
+        served: Served | None = None,
+        most: int | None = None,
     ) -> None:
-        super().__init__(substring=substring, numbers=numbers)
+        super().__init__(substring=substring, served=served, most=most)
         self._payloads, self._read = payloads, read
         self.mapped = {ID, DOCUMENT, *([_PAGE] if payloads.layout.page is not None else ())}
 
@@ -190,9 +201,9 @@ class ForeignDialect(ClientDialect):
         layout = self._payloads.layout
         names = {_SOURCE: layout.source, _PAGE: layout.page}
         name = names.get(field) or field
-        if field in (ID, DOCUMENT) or field == OWN or not is_writable(name):
+        if field in (ID, DOCUMENT) or field == OWN or not storable_path(name):
             return None
-        return f'"{name}"'
+        return _written(name)
 
     def point(self, id_: str) -> str | int:
         """The server's id of an entry's point."""
@@ -213,12 +224,16 @@ class ForeignDialect(ClientDialect):
             return None if found is None else self.combine(must_not=[found])
         if op is Operator.EXISTS and where.field == ID:
             return self.combine() if value else self.ids(())
-        if op is Operator.EXISTS and where.field == _PAGE:
+        if op is Operator.EXISTS and where.field == _PAGE and self.serves(self._page_key, "any"):
             empty = self.empty(self._page_key)
             return self.combine(must_not=[empty]) if value else empty
-        if op in _BOUNDS and where.field == _PAGE and not isinstance(value, bool) and is_exact(value):
+        is_range = op in _BOUNDS and where.field == _PAGE and not isinstance(value, bool) and is_exact(value)
+        if is_range and self._serves(self._page_key, "number", "any"):
             return self._page_range(where)
         return None
+
+    def _serves(self, key: str, *kinds: str) -> bool:
+        return all(self.serves(key, kind) for kind in kinds)
 
     @property
     def _page_key(self) -> str:
@@ -230,13 +245,15 @@ class ForeignDialect(ClientDialect):
     def _of_document(self, values: tuple[Any, ...]) -> Any | None:
         texts = [one for one in values if isinstance(one, str) and one and is_storable(one)]
         own = f"{OWN}.document_id"
+        if texts and not self.serves(own, "text"):
+            return None
         found = [self.one_of(own, texts)] if texts else []
         if self._payloads.layout.source is not None and texts:
             key = self.key(_SOURCE)
             if key is None:
                 return None
             numbers = [number for one in texts if (number := _whole_text(one)) is not None]
-            if not all(map(is_exact, numbers)):
+            if not all(map(is_exact, numbers)) or not self._serves(key, "text", *(["number"] if numbers else [])):
                 return None
             sources = [self.one_of(key, texts), *(self.between(key, {"gte": one, "lte": one}) for one in numbers)]
             found.append(self.combine(must=[self.empty(f"{OWN}.id"), self.combine(should=sources)]))
@@ -249,6 +266,9 @@ class ForeignDialect(ClientDialect):
             return None
         texts = [one for one in values if isinstance(one, str) and is_storable(one) and _whole_text(one) is None]
         texts += [str(int(one)) for one in numbers if one == int(one)]
+        kinds = {"text": texts, "number": numbers, "bool": [one for one in values if isinstance(one, bool)]}
+        if not self._serves(key, *(kind for kind, some in kinds.items() if some)):
+            return None
         found = [self.one_of(key, texts)] if texts else []
         found += [self.equals(key, one) for one in values if isinstance(one, bool)]
         found += [self.between(key, {"gte": one, "lte": one}) for one in numbers]
@@ -263,10 +283,15 @@ class ForeignDialect(ClientDialect):
         return self.combine(should=[numbers, self.ids(fitting)]) if fitting else numbers
 
 
+def _written(key: str) -> str:
+    """The path to a key of the payload, with quotes only where they are needed, as servers show it."""
+    return key if _PLAIN.fullmatch(key) else f'"{key}"'
+
+
 def _paths(keys: Collection[str | None]) -> list[str] | bool:
     """The paths to some keys and our own; True where one of them cannot be written."""
     names = [key for key in keys if key is not None]
-    return [OWN, *sorted(f'"{key}"' for key in names)] if all(map(is_writable, names)) else True
+    return [OWN, *sorted(map(_written, names))] if all(map(storable_path, names)) else True
 
 
 def _put(metadata: dict[str, Any], key: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from colpali_integrations.errors import ConfigurationError, FingerprintError, St
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.settings import StoredModel
 
-__all__ = ["check_vectors", "described", "numeric_keys", "vector_params"]
+__all__ = ["check_vectors", "described", "vector_params"]
 
 _DISTANCES = {models.Distance.DOT: "dot product", models.Distance.COSINE: "cosine"}
 
@@ -20,13 +20,6 @@ def vector_params(info: models.CollectionInfo) -> dict[str, models.VectorParams]
     vectors = info.config.params.vectors
     named = vectors if isinstance(vectors, dict) else {} if vectors is None else {"": vectors}
     return dict(sorted(named.items()))  # over gRPC they come in any order
-
-
-def numeric_keys(info: models.CollectionInfo) -> set[str]:
-    """The paths of the payload's keys that have an index of numbers."""
-    indexes = info.payload_schema
-    kinds = (models.PayloadSchemaType.INTEGER, models.PayloadSchemaType.FLOAT)
-    return {f'"{key}"' for key, index in indexes.items() if index.data_type in kinds}
 
 
 def described(params: Mapping[str, models.VectorParams]) -> str:

@@ -214,15 +214,16 @@ def _check(
 
 def _search(search: Any, strict: Mapping[str, Any], indexes: Mapping[str, str], without: set[str]) -> int:
     """The tokens of a search, if it is permitted: two were recorded, with and without a prefetch."""
-    prefetch = search.prefetch
-    if strict.get("search_allow_exact") is False and prefetch is None and search.using in without:
+    prefetches = search.prefetch if isinstance(search.prefetch, list) else [search.prefetch] if search.prefetch else []
+    if strict.get("search_allow_exact") is False and not prefetches and search.using in without:
         raise _without_graph(search.using)
-    for one in [search, *([] if prefetch is None else [prefetch])]:
+    for one in [search, *prefetches]:
         _check_number(one.limit, strict.get("max_query_limit"), "limit")
         _check_filter(one.filter, strict, indexes)
         _check_exact({} if one.params is None else one.params.model_dump(), strict)
-    if strict.get("search_allow_exact") is False and prefetch is not None and prefetch.using in without:
-        raise _without_graph(prefetch.using)
+    for prefetch in prefetches if strict.get("search_allow_exact") is False else ():
+        if prefetch.using in without:
+            raise _without_graph(prefetch.using)
     return 2
 
 
