@@ -19,7 +19,8 @@ from colpali_integrations.stores.opening import ModelLike, settings_at
 __all__ = ["has_layout", "is_collection", "named_model", "opened_store", "place_settings"]
 
 _TEXTS = ("collection_name", "model")
-_KEYS = ("url", *_TEXTS, "layout", "writable", "options")
+_KINDS = {"layout": Mapping, "indexes": Mapping, "options": Mapping, "writable": bool, "auto_index": bool}
+_KEYS = ("url", *_TEXTS, *_KINDS)
 _VARIABLE = "QDRANT_API_KEY"
 
 
@@ -86,7 +87,7 @@ def opened_store(store: StorePlace, model: ModelLike | None = None, **options: A
 def _place(store: Path) -> dict[str, Any]:
     """The arguments of `MultiVectorStore.open` for the collection of a file."""
     values = _read(store)
-    place = {name: values[name] for name in ("url", "collection_name", "writable") if name in values}
+    place = {name: values[name] for name in ("url", "collection_name", "writable", "indexes", "auto_index") if name in values}
     if "layout" in values:
         place["layout"] = Layout.of(values["layout"])
     if key := os.environ.get(_VARIABLE):
@@ -115,7 +116,7 @@ def _read(store: Path) -> Mapping[str, Any]:
         raise ConfigurationError(f"{store}: url must be a text, or a list of texts, got {shown(urls)}")
     if wrong := [name for name in _TEXTS if not isinstance(values.get(name, ""), str)]:
         raise ConfigurationError(f"{store}: {wrong[0]} must be a text, got {shown(values[wrong[0]])}")
-    for name, kind in (("layout", Mapping), ("options", Mapping), ("writable", bool)):
+    for name, kind in _KINDS.items():
         if name in values and not isinstance(values[name], kind):
             expected = "true or false" if kind is bool else "an object"
             raise ConfigurationError(f"{store}: {name} must be {expected}, got {shown(values[name])}")

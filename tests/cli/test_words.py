@@ -27,13 +27,10 @@ Capture = pytest.CaptureFixture[str]
 
 # Messages that the command line cannot get: beginnings, and why.
 NOT_THERE = {
-    "a store is in one place": "it opens folders only",
-    "collection_options are for": "it opens folders only",
-    ": options of a server's client": "it opens folders only",
-    ": for a store in a folder": "it passes neither read_only nor file_mode without a folder",
-    " is for a store in a folder (path=)": "it opens folders only",
-    " cannot keep vectors of ": "it opens folders only",
-    " has no files: measure a store": "it opens folders only",
+    "a store is in one place": "it passes one",
+    "collection_options are for": "it passes none",
+    ": options of a server's client": "it passes them with a URL",
+    ": for a collection on a Qdrant server": "it passes indexes with a URL",
     " is a URL, and fetching is off": "it reads files",
     "; pass allow_private_urls=True": "it fetches no URLs",
     "allow_private_urls needs": "it fetches no URLs",
@@ -46,8 +43,6 @@ NOT_THERE = {
     "the store X was opened with read_only": "commands that change a store open it to be changed",
     "a hybrid search needs": "it passes the question",
     " was made with first_stage='exact'": "it has no option for the mode of a search",
-    " has no first stage": "it opens folders only",
-    ": X vectors of X numbers are too many": "folders have no such limit",
     "these hits are not attached": "it takes hits from a store",
     "The words of the question are not named": "it opens a store with a model",
     " failed to start; onnxruntime runs on": "it passes no providers",

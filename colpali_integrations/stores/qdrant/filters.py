@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from hashlib import sha1
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import id_of
@@ -40,6 +40,7 @@ __all__ = [
 Payloads: TypeAlias = "Callable[[Any], Iterable[Mapping[str, Any]]]"
 """A function that reads the payloads (reserved fields and metadata) that fit a Qdrant filter; None reads all."""
 
+_Value = TypeVar("_Value", bound="str | int")
 _IDS = uuid.UUID("6f1c8d0e-54ab-5c5b-9f0e-3c1a7b6d2e90")
 _EXACT = 2**53
 _MOST_RANGES = 32  # of a set of numbers in a field without an index
@@ -161,7 +162,7 @@ class ClientDialect:
         """All of `must`, one of `should` if there are any, and none of `must_not`."""
         return self._library.Filter(must=list(must), should=list(should) or None, must_not=list(must_not))
 
-    def _several(self, values: Collection[str], condition: Callable[[list[str]], Any]) -> Any:
+    def _several(self, values: Collection[_Value], condition: Callable[[list[_Value]], Any]) -> Any:
         """One of the values, by as many conditions as the collection wants."""
         if self._most is None or len(values) <= self._most:
             return condition(list(values))

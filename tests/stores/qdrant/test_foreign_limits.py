@@ -14,6 +14,7 @@ from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.stores import Layout, MultiVectorStore
 from colpali_integrations.stores.filters import matches, parse_filter
 from colpali_integrations.stores.qdrant.collection import connect
+from colpali_integrations.stores.search import Mode
 from tests.stores.backends import DIM, MODEL, entry, page
 from tests.stores.qdrant.collections import LAYOUTS, Made, direct, payload, vectors
 from tests.stores.qdrant.profiles import CLOUD
@@ -98,9 +99,11 @@ def test_requests_keep_within_the_limits_of_a_collection() -> None:
         client = connect(server.url)
         made = Made(client, "docs", LAYOUTS["tutorial"], {})
         expected = direct(made, QUERY, 3, candidates=20)  # the limit
-        for mode in ("auto", "two_stage"):
-            found = store.search(QUERY, 3, mode=mode)  # type: ignore[arg-type]
-            assert [(hit.id, hit.score) for hit in found] == [(id_, pytest.approx(score)) for id_, score in expected]
+        modes: list[Mode] = ["auto", "two_stage"]
+        for mode in modes:
+            found = store.search(QUERY, 3, mode=mode)
+            assert [hit.id for hit in found] == [id_ for id_, _ in expected]
+            assert [hit.score for hit in found] == pytest.approx([score for _, score in expected])
         best = dict(direct(made, QUERY, 20, candidates=20))
         assert store.score(QUERY, [*best]) == pytest.approx(best)
         with pytest.raises(ConfigurationError, match=r"forbids exact searches .* a layout whose first names vectors"):
