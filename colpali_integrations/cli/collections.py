@@ -87,7 +87,9 @@ def opened_store(store: StorePlace, model: ModelLike | None = None, **options: A
 def _place(store: Path) -> dict[str, Any]:
     """The arguments of `MultiVectorStore.open` for the collection of a file."""
     values = _read(store)
-    place = {name: values[name] for name in ("url", "collection_name", "writable", "indexes", "auto_index") if name in values}
+    place = {
+        name: values[name] for name in ("url", "collection_name", "writable", "indexes", "auto_index") if name in values
+    }
     if "layout" in values:
         place["layout"] = Layout.of(values["layout"])
     if key := os.environ.get(_VARIABLE):

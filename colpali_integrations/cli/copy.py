@@ -29,7 +29,7 @@ __all__ = ["copy"]
 def copy(
     source: Annotated[
         StorePlace,
-        Argument(metavar="SOURCE", parser=store_place, help="An index: a folder, or a JSON file of a collection."),
+        Argument(metavar="SOURCE", parser=store_place, help="A folder, a JSON file of a collection, or a URL."),
     ],
     target: Annotated[
         StorePlace, Argument(metavar="TARGET", parser=store_place, help="Another one, which is made if it is missing.")

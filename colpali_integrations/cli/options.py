@@ -192,7 +192,7 @@ StoreOption = Annotated[
 ]
 StoreArgument = Annotated[
     StorePlace,
-    Argument(metavar="STORE", parser=store_place, help="The index: a folder, a JSON file of a collection, or a URL."),
+    Argument(metavar="STORE", parser=store_place, help="A folder, a JSON file of a collection, or a URL."),
 ]
 StoreFolderOption = Annotated[
     Path, Option("--store", "-s", metavar="DIR", parser=store_here, help="The folder, or a JSON file of a collection.")

@@ -48,6 +48,7 @@ _OTHERS = (
         r'Add "indexes" to its file, such as \1',
     ),
     (r"Open the store with indexes=\{('[^']*'): \.\.\.\}", r'Add "indexes" with \1 to its file'),
+    (r"indexes=(\{'year': 'number'\}) makes the indexes", r'"indexes" in its file, such as \1, makes the indexes'),
     (r"out of indexes=", 'out of "indexes"'),
     (r"collection_name=", "collection_name "),
     (r"with mode='two_stage' or 'auto'", "in two stages"),

@@ -91,6 +91,7 @@ class ForeignEngine:
     """
 
     has_own_codes = True
+    batches_at_once = 1
 
     def __init__(
         self,
@@ -188,7 +189,7 @@ class ForeignEngine:
     def delete(self, ids: Collection[str]) -> None:
         """Remove points; unknown ids are ignored."""
         self._require_writable()
-        for some in pieces(map(self._payloads.point, strings(ids)), self._strict.ids):
+        for some in pieces(map(self._payloads.point, strings(ids)), self._strict.removed):
             with self._using() as client:
                 client.delete(self._collection, models.PointIdsList(points=[*some]), wait=True)
             self._size.removed(len(some))
@@ -260,7 +261,7 @@ class ForeignEngine:
         with self._using() as client:
             return client.query_batch_points(self._collection, requests)
 
-    def optimize(self) -> None:
+    def optimize(self, progress: object = None) -> None:
         """Nothing to do: a server reorganises its files by itself."""
 
     def close(self) -> None:
@@ -391,7 +392,7 @@ class ForeignEngine:
         points = {id_: self._payloads.point(id_) for id_ in strings(ids)}
         found: dict[str | int, Any] = {}
         options = {"with_payload": False, "with_vectors": False, **parts}
-        for some in pieces(dict.fromkeys(points.values()), min(most, self._strict.ids)):
+        for some in pieces(dict.fromkeys(points.values()), min(most, self._strict.retrieved)):
             records = divided(some, partial(self._records, options))
             found |= {known_point(record.id): read(record) for record in records}
         return {id_: found[point] for id_, point in points.items() if point in found}

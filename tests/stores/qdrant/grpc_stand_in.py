@@ -74,8 +74,8 @@ class GrpcStandIn:
         if method == "Upsert":
             refusals.check_grpc_points(request.points)
             params: Any = self.client.get_collection(name).config.params
-            vectors = params.vectors if isinstance(params.vectors, dict) else {}  # not the one without a name
-            dims = {one: vector.size for one, vector in vectors.items()}
+            named = params.vectors if isinstance(params.vectors, dict) else {}  # not the one without a name
+            dims = {one: vector.size for one, vector in named.items()}
             for point in map(GrpcToRest.convert_point_struct, request.points):
                 refusals.check_vectors(point.vector, dims, params.sparse_vectors or {})
         if self.strict.holds(name) and (asked := _as_json(method, request)) is not None:
