@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.qdrant_edge_shards import SEALED_BYTES, Shard, acquire, edge, release
 from colpali_integrations.errors import StoreError
 from colpali_integrations.scoring.bm25 import SparseVector
-from colpali_integrations.stores.engine import FULL, WORDS, Payload, Point, Scored, Search, VectorSpec
+from colpali_integrations.stores.engine import FULL, WORDS, OnOptimized, Payload, Point, Scored, Search, VectorSpec
 from colpali_integrations.stores.filters import RESERVED, Filter
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
 from colpali_integrations.stores.scrolling import documents_by_scrolling
@@ -146,7 +146,7 @@ class EdgeEngine:
             for points, names in zip(answers, known, strict=True)
         ]
 
-    def optimize(self) -> None:
+    def optimize(self, progress: OnOptimized | None = None) -> None:
         """Seal and merge segments, release the space of removed points, and make the quantised copies, if any."""
         with self._using() as shard:
             shard.optimize()

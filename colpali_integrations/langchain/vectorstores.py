@@ -36,6 +36,7 @@ from colpali_integrations.pages.metadata import storable_metadata
 from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import (
+    CollectionOptions,
     DocumentSource,
     Filter,
     Hit,
@@ -134,7 +135,7 @@ class ColPaliVectorStore(VectorStore):
         language: of the texts, for the hybrid search's BM25; see `MultiVectorStore.open`.
         read_only: for a folder: neither make nor change anything.
         file_mode: for a new folder: the permissions of its files; 0o600 by default.
-        collection_options: for a new collection on a server; see `MultiVectorStore.open`.
+        collection_options: for a collection on a server; see `CollectionOptions`.
         indexes: for a collection on a server: the metadata fields that get an index, and its kind, such as
             {"year": "number", "title": "text"}; see `MultiVectorStore.open`.
         auto_index: for a collection on a server; see `MultiVectorStore.open`.
@@ -192,7 +193,7 @@ class ColPaliVectorStore(VectorStore):
         language: str | None = None,
         read_only: bool = False,
         file_mode: int | None = None,
-        collection_options: Mapping[str, Any] | None = None,
+        collection_options: CollectionOptions | Mapping[str, Any] | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
         auto_index: bool | None = None,
         layout: LayoutLike | None = None,

@@ -163,7 +163,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         oversampling: the first of two stages hands on this many times the requested number.
         client_options: for `QdrantClient`, such as `api_key`, and `retry_seconds`; not part of `to_dict()`. A pickle
             holds no API key: unpickling takes that of the environment variable QDRANT_API_KEY.
-        collection_options: for a new collection on a server; see `MultiVectorStore.open`. Not part of `to_dict()`.
+        collection_options: for a collection on a server; see `CollectionOptions`. Not part of `to_dict()`.
         indexes: for a collection on a server: the metadata fields that get an index, and its kind, such as
             {"year": "number", "title": "text"}; see `MultiVectorStore.open`. Not part of `to_dict()`.
         auto_index: for a collection on a server; see `MultiVectorStore.open`.

@@ -97,6 +97,14 @@ class Muvera:
         """Length of an encoding."""
         return self.final_dim or self.repetitions * self._buckets * self.d_proj
 
+    @property
+    def longest(self) -> float:
+        """A length that hardly any page's encoding exceeds, where the page's vectors have length 1.
+
+        A bucket holds a mean, of length 1 at most before the random matrix, which keeps squared lengths on average.
+        """
+        return math.sqrt(2 * self.repetitions * self._buckets)
+
     def document(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
         """Encode a page.
 

@@ -1,6 +1,7 @@
 """Stores of pages and their multi-vectors, without an import of any framework."""
 
 from colpali_integrations._public import publish
+from colpali_integrations.stores.collection_options import CollectionOptions
 from colpali_integrations.stores.compress import CompressReport, compress_store, delete_old_store
 from colpali_integrations.stores.copying import CopyReport, copy_store
 from colpali_integrations.stores.embedded.reports import LostEntry, Problem, RepairReport, VerifyReport
@@ -22,6 +23,7 @@ from colpali_integrations.stores.store import MultiVectorStore
 from colpali_integrations.stores.upkeep import StoreInfo, repair_store, verify_store
 
 __all__ = [
+    "CollectionOptions",
     "CompressReport",
     "Compression",
     "CompressionStudy",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ from colpali_integrations._text import number
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.engine import FULL, Engine, Point
 from colpali_integrations.stores.entries import Entry
+from colpali_integrations.stores.flights import Flights
 from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.refused import PointsRefusedError, RefusedError
 from colpali_integrations.stores.runs import running
@@ -54,6 +55,7 @@ class Adding:
         self._on_error, self._on_stored = on_error, on_stored
         self._refused: list[tuple[str, StoreError]] = []
         self._batch: dict[str, tuple[Entry, Point]] = {}  # by id: of two entries with one id, the later one counts
+        self._flights = Flights(self._send, engine.batches_at_once, self._settle)
         self._size = 0
         self._handed = self._lost = 0  # records to the engine, and those of them that it has refused
 
@@ -86,7 +88,10 @@ class Adding:
                     self._flush()
                     since = time.monotonic()
         finally:
-            self._flush()
+            try:
+                self._flush()
+            finally:
+                self._flights.finish()
 
     def _take(self, entry: Entry, vectors: ArrayLike) -> None:
         try:
@@ -102,16 +107,21 @@ class Adding:
 
     def _flush(self) -> None:
         batch, self._batch, self._size = self._batch, {}, 0
-        if not batch:
-            return
+        if batch:
+            self._flights.start(batch)
+
+    def _send(self, batch: Mapping[str, tuple[Entry, Point]]) -> None:
+        self._engine.upsert([point for _, point in batch.values()])
+
+    def _settle(self, batch: Mapping[str, tuple[Entry, Point]], error: BaseException | None) -> None:
         stored = len(batch)
-        try:
-            self._engine.upsert([point for _, point in batch.values()])
-        except PointsRefusedError as error:
+        if isinstance(error, PointsRefusedError):
             self._lost += len(error.errors)
             stored -= len(error.errors)
             for id_, reason in error.errors.items():
                 self._refuse(batch[id_][0], reason)
+        elif error is not None:
+            raise error
         if self._on_stored is not None:
             self._on_stored(stored)
 

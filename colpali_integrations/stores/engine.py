@@ -25,6 +25,7 @@ __all__ = [
     "FULL",
     "WORDS",
     "Engine",
+    "OnOptimized",
     "Payload",
     "Point",
     "Scored",
@@ -46,6 +47,8 @@ WORDS = "words"
 
 A word that all points with words have weighs nothing (0); on several shards of a server, the rule is each shard's."""
 
+OnOptimized: TypeAlias = Callable[[int, int], object]
+"""Called with the number of vectors that a server has indexed so far, and that of all vectors."""
 Payload: TypeAlias = "dict[str, Any]"
 T = TypeVar("T")
 
@@ -61,6 +64,7 @@ class VectorSpec:
             index.
         coarse: whether an engine may round the vectors to 8 bits, because they only choose candidates.
         code: by which the vectors are kept, or its bits alone count (`Engine.has_own_codes`); None for float16.
+        longest: for a single vector: a length that hardly any one exceeds, if their lengths differ.
     """
 
     dim: int
@@ -68,6 +72,7 @@ class VectorSpec:
     quantization: str | None = None
     coarse: bool = False
     code: VectorCode | None = None
+    longest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def batches_at_once(self) -> int:
+        """How many calls of `upsert` at once save time: several for a server, which works while others are sent."""
+        ...
+
+    @property
     def manifest(self) -> Mapping[str, Any]:
         """The mapping that was stored when the collection was created, or by `change_manifest`, JSON-safe."""
         ...
@@ -238,8 +248,11 @@ class Engine(Protocol):
         """Answer several searches: for each its points by falling score, equal scores in any order."""
         ...
 
-    def optimize(self) -> None:
-        """Reorganise the files on disk after many changes. It may take long; searches go on meanwhile."""
+    def optimize(self, progress: OnOptimized | None = None) -> None:
+        """Reorganise the files on disk after many changes. It may take long; searches go on meanwhile.
+
+        `progress` is called by an engine that waits for a server.
+        """
         ...
 
     def close(self) -> None:

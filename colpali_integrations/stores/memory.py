@@ -16,7 +16,17 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector, bm25_scores
 from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.scoring.maxsim import max_sim
-from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, VectorSpec, in_order, strings
+from colpali_integrations.stores.engine import (
+    FULL,
+    OnOptimized,
+    Payload,
+    Point,
+    Scored,
+    Search,
+    VectorSpec,
+    in_order,
+    strings,
+)
 from colpali_integrations.stores.filters import Filter, matches
 from colpali_integrations.stores.scrolling import documents_by_scrolling
 
@@ -39,6 +49,7 @@ class MemoryEngine:
     has_own_codes = False
     refuses_exact: str | None = None
     indexes: Mapping[str, str] = MappingProxyType({})
+    batches_at_once = 1
 
     def __init__(self, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:
         if quantized := [spec.quantization for spec in schema.values() if spec.quantization]:
@@ -141,7 +152,7 @@ class MemoryEngine:
         points = self._points
         return [self._search(points, search) for search in searches]
 
-    def optimize(self) -> None:
+    def optimize(self, progress: OnOptimized | None = None) -> None:
         """Do nothing."""
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from colpali_integrations.models.loading import describe
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.models.shared import shared_model
+from colpali_integrations.stores.collection_options import checked_options
 from colpali_integrations.stores.embedded.database import read_manifest
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import Engine
@@ -200,6 +201,7 @@ def place_of(
     folder_options: Mapping[str, Any],
     client_options: Mapping[str, Any],
     index_options: Mapping[str, Any] = MappingProxyType({}),
+    collection_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """The arguments of `MultiVectorStore.open` by which another process opens a store.
 
@@ -210,6 +212,7 @@ def place_of(
         folder_options: `read_only` counts.
         client_options: for `QdrantClient`, or `api_key_file`.
         index_options: `auto_index` counts; `indexes` are made by now.
+        collection_options: those that hold for a store object count; see `CheckedOptions.of_object`.
 
     Returns:
         None for a store in memory, or of a client that the caller has made.
@@ -221,7 +224,9 @@ def place_of(
     if url is None:
         return None
     auto = {} if index_options.get("auto_index") is None else {"auto_index": index_options["auto_index"]}
-    return {"url": url, "collection_name": collection_name, **auto, **client_options}
+    chosen = checked_options(collection_options).of_object
+    kept = {"collection_options": chosen} if chosen else {}
+    return {"url": url, "collection_name": collection_name, **auto, **kept, **client_options}
 
 
 def without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,7 +369,7 @@ def open_engine(
         collection_name: of the collection on the server.
         options: `model` and the other fields of `Settings`; None for those that were not passed.
         folder_options: `read_only` and `file_mode`; None for those that were not passed.
-        collection_options: for a collection that is created.
+        collection_options: see `CollectionOptions`.
         client_options: for `QdrantClient`; or `api_key_file`, for a server of this package.
         index_options: `indexes` and `auto_index`, for a collection on a server; None for those that were not passed.
         layout: of a collection that another program has made.
@@ -381,6 +386,7 @@ def open_engine(
     served = is_server(path)
     if client is None:
         _check_client_options(url, client_options, served=served)
+    checked_options(collection_options)
     if collection_options and url is None and client is None:
         raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
     indexing = {key: value for key, value in index_options.items() if value is not None}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Lock
 
 from colpali_integrations._text import number
 from colpali_integrations.errors import StoreError
@@ -40,6 +40,7 @@ class Run:
     stored: int = 0
 
 
+_counting = Lock()
 _current: ContextVar[Run | None] = ContextVar("colpali_integrations_run", default=None)
 
 
@@ -51,7 +52,8 @@ def current_run() -> Run | None:
 def count_stored(points: int) -> None:
     """Count points that were stored, for the message of a run that gives up."""
     if (run := _current.get()) is not None:
-        run.stored += points
+        with _counting:
+            run.stored += points
 
 
 @contextmanager

@@ -260,7 +260,7 @@ class Settings:
         if self.first_stage in ("ward", "rows"):
             schema[FIRST] = VectorSpec(dim=self.model.dim, coarse=True)
         elif self.first_stage == "muvera":
-            schema[FIRST] = VectorSpec(dim=self.muvera.size, multi=False, coarse=True)
+            schema[FIRST] = VectorSpec(dim=self.muvera.size, multi=False, coarse=True, longest=self.muvera.longest)
         return schema
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -26,9 +26,10 @@ from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.adding import Adding, OnRefused
 from colpali_integrations.stores.admission import Admission
+from colpali_integrations.stores.collection_options import CollectionOptions
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
-from colpali_integrations.stores.engine import Engine, pieces, several_ids, strings
+from colpali_integrations.stores.engine import Engine, OnOptimized, pieces, several_ids, strings
 from colpali_integrations.stores.entries import Entry, Hit, field_of, id_of
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
 from colpali_integrations.stores.fusion import Hybrid
@@ -115,7 +116,7 @@ class MultiVectorStore:
         language: str | None = None,
         read_only: bool = False,
         file_mode: int | None = None,
-        collection_options: Mapping[str, Any] | None = None,
+        collection_options: CollectionOptions | Mapping[str, Any] | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
         auto_index: bool | None = None,
         layout: LayoutLike | None = None,
@@ -145,8 +146,8 @@ class MultiVectorStore:
             read_only: for a folder: neither make nor change anything.
             file_mode: for a new folder: the permissions of its files, such as 0o640; a user who may read them may also
                 enter the folder. 0o600 by default. Existing folders keep theirs.
-            collection_options: for a new collection on a server: `shard_number`, `replication_factor` and the other
-                arguments of `QdrantClient.create_collection`.
+            collection_options: for a collection on a server: `shard_number`, `replication_factor`, `graph` and others;
+                see `CollectionOptions`.
             indexes: for a collection on a server, new or not: the metadata fields that get an index, and the kind of
                 their values: {"year": "number", "title": "text", "open": "bool", "when": "datetime", "tenant":
                 "tenant"}. Filters on them are faster, and a collection in strict mode, as on Qdrant Cloud, takes no
@@ -200,7 +201,8 @@ class MultiVectorStore:
             store._encoder = model
         store._named = model if isinstance(model, str | os.PathLike) else None
         others = {**client_options, **_given(foreign)}
-        store._place = place_of(path, url, collection_name, folder_options, others, index_options)
+        options_of_object = (others, index_options, collection_options)
+        store._place = place_of(path, url, collection_name, folder_options, *options_of_object)
         store._admission.opened_with(model)
         return store
 
@@ -447,9 +449,42 @@ class MultiVectorStore:
         self._engine.update({entry.id: entry.to_payload() for entry in entries})
 
     @running(_ONCE_MORE)
-    def optimize(self) -> None:
-        """Release the space of removed entries, and make quantised copies for stores with them. It may take long."""
-        self._engine.optimize()
+    def optimize(self, progress: OnOptimized | None = None) -> None:
+        """Release the space of removed entries, and make quantised copies for stores with them. It may take long.
+
+        A Qdrant server does so by itself: then this waits until it has finished.
+
+        Args:
+            progress: called while waiting for a server, with the number of vectors that are indexed and of all.
+
+        Raises:
+            StoreError: the engine cannot be written, or a server cannot do it.
+
+        Example:
+            >>> with MultiVectorStore.open("my-index") as store:
+            ...     store.optimize()
+        """
+        self._engine.optimize(progress)
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Add many entries at once: a Qdrant server indexes nothing until the end of the block.
+
+        It then indexes once what it would index again and again while the collection grows; `optimize` waits for it.
+        Entries can be searched meanwhile, by scans. If the process is killed in the block, indexing stays off until
+        the next `loading` ends or `optimize` is called. Other stores have nothing to put off.
+
+        Raises:
+            StoreError: the server cannot be reached, or the key may not change collections.
+
+        Example:
+            >>> with MultiVectorStore.open("my-index") as store, store.loading():
+            ...     store.add([])
+            0
+        """
+        load = getattr(self._engine, "loading", nullcontext)
+        with load():
+            yield
 
     # -- searching -----------------------------------------------------------------------------------------------------
 

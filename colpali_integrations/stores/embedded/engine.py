@@ -43,6 +43,7 @@ from colpali_integrations.stores.embedded.scan import (
 from colpali_integrations.stores.embedded.segments import SegmentIndex, Sizes
 from colpali_integrations.stores.engine import (
     FULL,
+    OnOptimized,
     Payload,
     Point,
     Scored,
@@ -115,6 +116,7 @@ class FolderEngine:
     has_own_codes = False
     refuses_exact: str | None = None
     indexes: Mapping[str, str] = MappingProxyType({})
+    batches_at_once = 1
 
     def __init__(
         self,
@@ -198,7 +200,7 @@ class FolderEngine:
                 self._remove(connection, ids)
                 self._compact(connection, _MOST_DEAD)
 
-    def optimize(self) -> None:
+    def optimize(self, progress: OnOptimized | None = None) -> None:
         """Release the space of all removed points."""
         with self._database.writing(self._sweep) as connection:
             self._compact(connection, 0.0)

@@ -8,6 +8,8 @@ from typing import Any
 from colpali_integrations.errors import ConfigurationError, MissingExtraError, StoreError
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, VectorSpec
 from colpali_integrations.stores.qdrant.errors import TriedError, reaching
+from colpali_integrations.stores.qdrant.graph import graph_links
+from colpali_integrations.stores.qdrant.lifting import stored_dim
 from colpali_integrations.stores.qdrant.place import check_name, is_local, place_of, shown_place
 from colpali_integrations.stores.qdrant.retries import Patience, RetrySeconds, retrying
 from colpali_integrations.stores.qdrant.suggestion import not_ours
@@ -21,20 +23,19 @@ __all__ = [
     "QdrantClient",
     "connect",
     "describe",
-    "graph_for_first",
     "is_local",
     "is_ours",
     "models",
     "open_collection",
     "read_manifest",
     "server_version",
+    "vector_sizes",
     "write_manifest",
 ]
 
 _MANIFEST = "colpali_integrations"
 _TIMEOUT = 60
 _RECONNECTING = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
-_LINKS = 16  # per point of a graph: Qdrant's own default
 _QUANTIZATION: dict[str, models.QuantizationConfig] = {
     "int8": models.ScalarQuantization(
         scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
@@ -146,6 +147,7 @@ def open_collection(
     schema: Mapping[str, VectorSpec],
     manifest: Mapping[str, Any],
     options: Mapping[str, Any],
+    graph: bool | None = None,
 ) -> tuple[dict[str, Any], models.CollectionInfo]:
     """Create the collection if there is none, and return its manifest and its info.
 
@@ -155,6 +157,7 @@ def open_collection(
         schema: the points' vectors.
         manifest: stored if the collection is created now.
         options: of `QdrantClient.create_collection`, such as `shard_number` and `replication_factor`.
+        graph: whether the first stage of a new collection has a graph.
 
     Raises:
         StoreError: the server refuses, is older than 1.16, or the collection has other vectors.
@@ -172,15 +175,20 @@ def open_collection(
         )
     stored = read_manifest(client, collection)
     if stored is None:
-        stored = _create(client, collection, schema, manifest, options, where)
+        stored = _create(client, collection, schema, manifest, options, graph, where)
     with reaching(where):
         info = client.get_collection(collection)
-    vectors = info.config.params.vectors
-    sizes = {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
-    expected = {name: spec.dim for name, spec in schema.items()}
-    if sizes != expected:
+    sizes = vector_sizes(info)
+    expected = {name: stored_dim(spec) for name, spec in schema.items()}
+    if sizes not in (expected, {name: spec.dim for name, spec in schema.items()}):
         raise StoreError(f"{where} has vectors of the lengths {sizes}, expected {expected}: choose another collection")
     return stored, info
+
+
+def vector_sizes(info: models.CollectionInfo) -> dict[str, int]:
+    """The numbers per vector of a collection, by name; none for a collection of one unnamed vector."""
+    vectors = info.config.params.vectors
+    return {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
 
 
 def _create(
@@ -189,6 +197,7 @@ def _create(
     schema: Mapping[str, VectorSpec],
     manifest: Mapping[str, Any],
     options: Mapping[str, Any],
+    graph: bool | None,
     where: str,
 ) -> dict[str, Any]:
     check_name(collection, new=True)
@@ -197,7 +206,7 @@ def _create(
         try:
             client.create_collection(
                 collection,
-                vectors_config={name: _vector_params(name, spec) for name, spec in schema.items()},
+                vectors_config={name: _vector_params(name, spec, graph) for name, spec in schema.items()},
                 sparse_vectors_config={WORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                 metadata={_MANIFEST: dict(manifest)},
                 **options,
@@ -216,24 +225,6 @@ def _create(
                 f"{where}: the server (version {version}) does not store metadata of collections; 1.16 and later do"
             )
     return dict(manifest)
-
-
-def graph_for_first(client: QdrantClient, collection: str, info: models.CollectionInfo) -> None:
-    """Let the server build a graph over the first stage's vectors, if they have none.
-
-    A collection whose strict mode forbids exact searches answers no other search.
-
-    Args:
-        client: of the server.
-        collection: its name.
-        info: of the collection.
-    """
-    vectors = info.config.params.vectors
-    first = vectors.get(FIRST) if isinstance(vectors, dict) else None
-    if first is None or first.hnsw_config is None or first.hnsw_config.m != 0:
-        return
-    graph = models.VectorParamsDiff(hnsw_config=models.HnswConfigDiff(m=_LINKS))
-    client.update_collection(collection, vectors_config={FIRST: graph})
 
 
 def _require_datatypes(client: QdrantClient, schema: Mapping[str, VectorSpec], where: str) -> None:
@@ -255,18 +246,18 @@ def _dotted(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))
 
 
-def _vector_params(name: str, spec: VectorSpec) -> models.VectorParams:
+def _vector_params(name: str, spec: VectorSpec, graph: bool | None) -> models.VectorParams:
     single: dict[str, Any] = {} if spec.multi else {"datatype": models.Datatype.FLOAT32}
     multi: dict[str, Any] = {
         "datatype": models.Datatype.FLOAT16 if spec.code is None else models.Datatype(_CODES[spec.code.bits][0]),
         "multivector_config": models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
-        # A graph over multi-vectors costs minutes and gigabytes to build, and these are scanned or reranked.
-        "hnsw_config": models.HnswConfigDiff(m=0),
     }
     return models.VectorParams(
-        size=spec.dim,
+        size=stored_dim(spec),
         distance=models.Distance.DOT,
         on_disk=name == FULL,
+        # All vectors of the pages are scanned, or score candidates: no search would use their graph.
+        hnsw_config=graph_links(graph and name == FIRST),
         quantization_config=None if spec.quantization is None else _QUANTIZATION[spec.quantization],
         **(multi if spec.multi else single),
     )

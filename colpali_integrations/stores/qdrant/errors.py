@@ -101,6 +101,8 @@ def _grpc_outage(code: grpc.StatusCode, details: str) -> Outage | None:
         return Outage(details, is_refused=any(part in details for part in _NO_CONNECTION))
     if code is grpc.StatusCode.UNKNOWN and details == "Stream removed":  # a connection that was reset
         return Outage(details)
+    if code is grpc.StatusCode.CANCELLED:  # not by this side, which cancels no call: the server stopped during one
+        return Outage(details or "the server stopped during the call")
     return Outage(details, is_answer=True) if code is grpc.StatusCode.INTERNAL and _UNAVAILABLE in details else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from colpali_integrations._logs import package_logger
@@ -31,10 +33,13 @@ class Facets:
     Args:
         collection: its name.
         limit: the most values of a request, in strict mode; None for any number.
+        reading: arguments of the client's methods that read.
     """
 
-    def __init__(self, collection: str, limit: int | None = None) -> None:
-        self._collection, self._limit = collection, limit or _LIMITS[-1]
+    def __init__(
+        self, collection: str, limit: int | None = None, reading: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        self._collection, self._limit, self._reading = collection, limit or _LIMITS[-1], reading
         self._refused: set[str] = set()
 
     def counts(
@@ -60,7 +65,9 @@ class Facets:
             if most is not None:
                 limit = min(limit, most + 1)
             try:
-                hits = client.facet(self._collection, key, facet_filter=conditions, limit=limit, exact=True).hits
+                hits = client.facet(
+                    self._collection, key, facet_filter=conditions, limit=limit, exact=True, **self._reading
+                ).hits
             except Exception as error:
                 if not _is_refusal(error):
                     raise

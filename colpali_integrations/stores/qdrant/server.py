@@ -19,10 +19,12 @@ from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
+from colpali_integrations.stores.collection_options import checked_options
 from colpali_integrations.stores.engine import (
     FIRST,
     FULL,
     WORDS,
+    OnOptimized,
     Payload,
     Point,
     Scored,
@@ -39,21 +41,24 @@ from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
     connect,
     describe,
-    graph_for_first,
     is_local,
     models,
     open_collection,
     read_manifest,
     server_version,
+    vector_sizes,
     write_manifest,
 )
 from colpali_integrations.stores.qdrant.common_words import CommonWords
 from colpali_integrations.stores.qdrant.errors import is_denied, reaching
 from colpali_integrations.stores.qdrant.facets import Facets
 from colpali_integrations.stores.qdrant.filters import ClientDialect, point_id, translate
+from colpali_integrations.stores.qdrant.graph import FirstGraph, check_graph, graph_params
 from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.qdrant.indexes import Indexes
 from colpali_integrations.stores.qdrant.key_order import with_order, without_order
+from colpali_integrations.stores.qdrant.lifting import Lifting
+from colpali_integrations.stores.qdrant.loading import bulk_load, wait_until_indexed
 from colpali_integrations.stores.qdrant.narrowing import send_narrowing
 from colpali_integrations.stores.qdrant.retries import calling, retrying
 from colpali_integrations.stores.qdrant.sending import FLOAT_BYTES, payload_size, point_size, send_points, sparse
@@ -69,6 +74,7 @@ _logger = package_logger(__name__)
 # The default limit of a server is 32 MiB.
 _REQUEST_BYTES = 24 << 20
 _RECORDS, _VECTORS = 1024, 16
+_BATCHES_AT_ONCE = 3  # the server stores while another batch is written and sent; each takes some 50 MB here
 _MOST_VALUES = 1 << 15  # of a field; more are sent back in a filter no faster than points are read
 # The client's imitation of a server is not thread-safe.
 _LOCAL = threading.RLock()
@@ -84,14 +90,15 @@ class QdrantServerEngine:
     Threads and processes may use it at once. A batch of points that does not fit into one request (about 24 MiB, 15 to
     20 pages of a thousand vectors) is split: each request is stored whole or not at all, and storing the batch again
     does no harm. With replicas, a read from another replica may briefly miss a write:
-    `options={"write_consistency_factor": ...}` sets the number of replicas that confirm it.
+    `options={"write_consistency_factor": ...}` sets the number of replicas that confirm it, and `read_consistency` the
+    number of those that must agree.
 
     Args:
         client: see `connect`.
         collection: its name; created if there is none.
         schema: the points' vectors.
         manifest: stored in the metadata of a new collection; an existing collection has its own.
-        options: of `QdrantClient.create_collection`, for a new collection: `shard_number`, `replication_factor`, ...
+        options: see `CollectionOptions`.
         owns_client: whether closing this closes the client.
         indexes: metadata fields that get an index, and its kind; see `indexes.Indexes`.
         auto_index: whether a filter that needs an index in a collection in strict mode makes it.
@@ -123,13 +130,21 @@ class QdrantServerEngine:
         self.max_numbers = None if self._local else MAX_SERVER_NUMBERS
         # The local mode stores all vectors as float32.
         self._half = frozenset(name for name, spec in schema.items() if spec.multi and not self._local)
+        self.batches_at_once = 1 if self._local else _BATCHES_AT_ONCE
         self._lock: contextlib.AbstractContextManager[Any] = _LOCAL if self._local else contextlib.nullcontext()
+        chosen = checked_options(options)
+        check_graph(schema, chosen.graph, self._where)
+        self._reading = {} if self._local else chosen.reading
         self.manifest: Mapping[str, Any]
         self.manifest, info = open_collection(
-            client, collection, schema=schema, manifest=manifest, options=options or {}
+            client, collection, schema=schema, manifest=manifest, options=chosen.creation, graph=chosen.graph
         )
         self._strict, self._first = StrictMode.of(info), schema.get(FIRST)
-        self._facets = Facets(collection, self._strict.limit)
+        self._facets = Facets(collection, self._strict.limit, self._reading)
+        self._lifting = Lifting(schema, vector_sizes(info))
+        # Where exact searches are forbidden, no other search than by graph is answered.
+        wanted = chosen.graph if self._strict.exact else True
+        self._graph = FirstGraph(collection, info, wanted=wanted, grows=FIRST in self._lifting and not self._local)
         self._indexes = Indexes(
             self._using,
             collection,
@@ -141,8 +156,7 @@ class QdrantServerEngine:
         )
         self._indexes.make_own()
         self._indexes.make(indexes or {})
-        if not self._strict.exact:
-            self._add_graph(info)
+        self._adapt_graph()
         self._dialect = ClientDialect(
             substring=server_version(client) >= (1, 20),
             values=self._values,
@@ -190,11 +204,16 @@ class QdrantServerEngine:
             self._size.added(len(some) - len(lost))
             self._common.forget()
             refused |= lost
+        if points:
+            with self._using() as client:
+                self._graph.grow(client, self.holds_more_than)
         if refused:
             raise PointsRefusedError.of(refused)
 
     def _send(self, client: QdrantClient, points: Sequence[Point]) -> None:
-        sent = [replace(point, payload=self._sent(point.payload)) for point in points] if self._is_grpc else points
+        sent = [self._lifting.point(point) for point in points]
+        if self._is_grpc:
+            sent = [replace(point, payload=self._sent(point.payload)) for point in sent]
         calling(client, lambda node: send_points(node, self._collection, sent, self._half))
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
@@ -229,7 +248,9 @@ class QdrantServerEngine:
         for some in pieces(names, min(_VECTORS, self._strict.retrieved)):
             for record in self._records(some, with_payload=False, with_vectors=[name]):
                 if isinstance(record.vector, dict) and name in record.vector:
-                    vectors[names[str(record.id)]] = np.array(record.vector[name], np.float32)
+                    vectors[names[str(record.id)]] = self._lifting.vector(
+                        name, np.array(record.vector[name], np.float32)
+                    )
         return in_order(ids, vectors)
 
     def scroll(
@@ -292,8 +313,14 @@ class QdrantServerEngine:
             for search, found in zip(searches, answers, strict=True)
         ]
 
-    def optimize(self) -> None:
-        """Nothing to do: a server reorganises its files by itself."""
+    def optimize(self, progress: OnOptimized | None = None) -> None:
+        """Wait until the server has reorganised its files, which it does by itself, and switch indexing on before."""
+        if not self._local:
+            wait_until_indexed(self._using, self._collection, self._where, progress)
+
+    def loading(self) -> contextlib.AbstractContextManager[None]:
+        """Have the server index nothing until the end of the block."""
+        return contextlib.nullcontext() if self._local else bulk_load(self._using, self._collection)
 
     def close(self) -> None:
         """Release the client, and close it if it was made for this engine."""
@@ -318,11 +345,12 @@ class QdrantServerEngine:
         return found
 
     def _asked(self, searches: Sequence[tuple[Search, models.Filter | None]]) -> list[list[Scored]]:
-        requests = [
-            query_request(search, conditions, local=self._local, strict=self._strict) for search, conditions in searches
-        ]
+        staged = any(search.prefetch is not None for search, _ in searches)
+        by_graph = staged and self._graph.is_used(self.holds_more_than)
+        ways: dict[str, Any] = {"local": self._local, "strict": self._strict, "by_graph": by_graph}
+        requests = [query_request(self._lifting.search(search), conditions, **ways) for search, conditions in searches]
         with self._using() as client:
-            responses = client.query_batch_points(self._collection, requests)
+            responses = client.query_batch_points(self._collection, requests, **self._reading)
         answers = []
         for (search, _), response in zip(searches, responses, strict=True):
             payloads = [(without_order(point.payload or {}), point.score) for point in response.points]
@@ -358,12 +386,12 @@ class QdrantServerEngine:
         with self._using() as client:
             return self._facets.counts(client, key, most=_MOST_VALUES)
 
-    def _add_graph(self, info: models.CollectionInfo) -> None:
+    def _adapt_graph(self) -> None:
         try:
             with self._using() as client:
-                graph_for_first(client, self._collection, info)
+                self._graph.adapt(client)
         except StoreError as error:
-            if not is_denied(error):
+            if self._strict.exact or not is_denied(error):
                 raise
             _logger.warning("%s; it searches only once the first stage has a graph", error)
 
@@ -386,7 +414,7 @@ class QdrantServerEngine:
     def _records(self, ids: Sequence[str], **options: Any) -> list[models.Record]:
         def read(some: Sequence[str]) -> list[models.Record]:
             with self._using() as client:
-                return client.retrieve(self._collection, some, **options)
+                return client.retrieve(self._collection, some, **options, **self._reading)
 
         return divided(ids, read)
 
@@ -402,6 +430,7 @@ class QdrantServerEngine:
                 offset=after,
                 with_payload=selected,
                 with_vectors=False,
+                **self._reading,
             )
         return [without_order(record.payload or {}) for record in records], following
 
@@ -415,17 +444,33 @@ class QdrantServerEngine:
 
 
 def query_request(
-    search: Search, conditions: models.Filter | None, *, local: bool, strict: StrictMode = NO_LIMITS
+    search: Search,
+    conditions: models.Filter | None,
+    *,
+    local: bool,
+    strict: StrictMode = NO_LIMITS,
+    by_graph: bool = False,
 ) -> models.QueryRequest:
-    """A search in a request; the conditions hold for both of its stages. The local mode refuses parameters."""
+    """A search in a request; the conditions hold for both of its stages. The local mode refuses parameters.
+
+    Args:
+        search: the search.
+        conditions: its filter.
+        local: whether it is for the client's local mode.
+        strict: the limits of the collection.
+        by_graph: whether the first stage is searched by its graph; among given ids it is scanned all the same.
+    """
     inner = search.prefetch
     prefetch = None
     if inner is not None:
+        params = _params(inner, local, strict)
+        if by_graph and not local and search.ids is None:
+            params = graph_params(strict.candidates(inner.limit), filtered=conditions is not None)
         prefetch = models.Prefetch(
             query=_query(inner),
             using=inner.using,
             limit=inner.limit,
-            params=_params(inner, local, strict),
+            params=params,
             filter=conditions,
         )
     return models.QueryRequest(

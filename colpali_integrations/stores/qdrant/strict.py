@@ -15,6 +15,7 @@ import numpy as np
 
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.stores.engine import FIRST, FULL, Scored, Search, VectorSpec, pieces, strings
+from colpali_integrations.stores.qdrant.graph import hnsw_ef
 
 __all__ = ["NO_LIMITS", "StrictMode", "divided", "in_rounds", "largest"]
 
@@ -23,7 +24,6 @@ _R = TypeVar("_R")
 
 _IDS = 1024  # per request
 _SCORED = 256  # ids per request that are scored: few enough for the server to scan instead of walking the graph
-_LEAST_EF = 128  # a graph's candidates; Qdrant's own default is 100
 _DEARER = "larger than rate limiter capacity"
 
 
@@ -140,7 +140,7 @@ class StrictMode:
 
     def candidates(self, limit: int) -> int:
         """The candidates of a graph for `limit` results (hnsw_ef): more of them miss fewer results."""
-        return _least(max(2 * limit, _LEAST_EF), self.ef)
+        return _least(hnsw_ef(limit), self.ef)
 
 
 NO_LIMITS = StrictMode()

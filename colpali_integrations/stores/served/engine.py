@@ -9,7 +9,17 @@ from typing import Any, Protocol, TypeVar
 from colpali_integrations.errors import ColPaliError, InputError, StoreError
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
-from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, in_order, pieces, strings
+from colpali_integrations.stores.engine import (
+    FULL,
+    OnOptimized,
+    Payload,
+    Point,
+    Scored,
+    Search,
+    in_order,
+    pieces,
+    strings,
+)
 from colpali_integrations.stores.filters import Filter
 from colpali_integrations.stores.limits import MAX_VECTORS
 from colpali_integrations.stores.remembered import KnownSize, KnownWords
@@ -62,6 +72,8 @@ class ServedEngine:
         StoreError: the server cannot be reached, or its store cannot be used.
         ConfigurationError: the server refuses the API key, or needs one.
     """
+
+    batches_at_once = 1  # the server writes one after the other
 
     def __init__(self, caller: Caller) -> None:
         self._caller: Caller | None = caller
@@ -165,7 +177,7 @@ class ServedEngine:
             answers += found
         return answers
 
-    def optimize(self) -> None:
+    def optimize(self, progress: OnOptimized | None = None) -> None:
         """Let the server's engine reorganise its files."""
         self._call("optimize", _nothing)
 

@@ -35,6 +35,11 @@ class StandIn(ThreadingHTTPServer):
         strict: the indexes and the strict mode of the collections.
         read_only: whether the clients' key may only read.
         version: what it calls itself; before 1.16 it forgets the metadata of collections, as such servers do.
+        thresholds: of collections, from which on segments are indexed; 0 for never.
+        statuses: of a collection, the next ones; green afterwards.
+        queries: of the paths of requests that ask for a consistency.
+        changes: of collections, as they were asked for.
+        searches: of all requests, as they were asked for.
         refuse: if set, a status and words with which every request is refused.
         access: what the keys allow; None without keys.
         cluster: the other nodes, which may be lost; None without.
@@ -54,6 +59,11 @@ class StandIn(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
         self.asked: list[tuple[str, str, int]] = []
         self.strict, self.read_only = StrictModes(profile, clock), False
+        self.thresholds: dict[str, int] = {}
+        self.statuses: list[str] = []
+        self.queries: list[str] = []
+        self.changes: list[models.UpdateCollection] = []
+        self.searches: list[models.QueryRequest] = []
         self.keys: set[str | None] = set()
         self.version = version
         self.refuse: tuple[int, str] | None = None
@@ -127,6 +137,8 @@ class StandIn(ThreadingHTTPServer):
     def _get_collection(self, name: str, _: bytes) -> Any:
         info = self.client.get_collection(name).model_dump(mode="json")
         self.strict.show(name, info)
+        info["config"]["optimizer_config"]["indexing_threshold"] = self.thresholds.get(name, 10_000)
+        info["status"] = self.statuses.pop(0) if self.statuses else "green"
         if self.version < "1.16":
             info["config"]["metadata"] = None
         return info
@@ -145,6 +157,9 @@ class StandIn(ThreadingHTTPServer):
     def _patch_collection(self, name: str, body: bytes) -> Any:
         asked = models.UpdateCollection.model_validate_json(body)
         self.strict.changed(name, asked)
+        self.changes.append(asked)
+        if asked.optimizers_config is not None and asked.optimizers_config.indexing_threshold is not None:
+            self.thresholds[name] = asked.optimizers_config.indexing_threshold
         return asked.metadata is None or self.client.update_collection(name, metadata=asked.metadata)
 
     def _delete_collection(self, name: str, _: bytes) -> Any:
@@ -219,6 +234,7 @@ class StandIn(ThreadingHTTPServer):
 
     def _post_points_query_batch(self, name: str, body: bytes) -> Any:
         asked = models.QueryRequestBatch.model_validate_json(body)
+        self.searches += [search.model_copy(deep=True) for search in asked.searches]
         for search in asked.searches:  # the imitation warns of parameters, which it ignores
             search.params = None
             if isinstance(search.prefetch, models.Prefetch):
@@ -269,6 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         path, _, query = self.path.partition("?")
+        self.server.queries += [query] if "consistency" in query else []
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         self.server.asked.append((self.command, path, len(body)))
         key = self.headers.get("api-key")

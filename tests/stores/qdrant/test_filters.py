@@ -232,7 +232,8 @@ def test_only_payloads_that_fit_the_native_part_are_read(points: Points) -> None
     ]:
         counting = Counting(points.payloads)
         native = translate(where, points.dialect, counting)
-        assert counting.asked == asked, where
+        # With the values at hand, no payload is read.
+        assert counting.asked == ([] if isinstance(points.dialect, Lookups) else asked), where
         expected = {payload["id"] for payload in stored if matches(where, payload)}
         assert {payload["id"] for payload in points.payloads(native)} == expected
 

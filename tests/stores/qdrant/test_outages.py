@@ -74,7 +74,7 @@ class Away:
 
     def __init__(self, server: StandIn, clock: FakeClock, seconds: float) -> None:
         self.server, self.clock, self.seconds, self.times = server, clock, seconds, 0
-        self.back = 0.0
+        self.back, self.lock = 0.0, threading.Lock()  # several threads wait
         clock.then = self.look
 
     def __call__(self) -> None:
@@ -83,16 +83,17 @@ class Away:
         self.server.stop()
 
     def look(self, time: float) -> None:
-        if time >= self.back:
+        with self.lock:
             self.clock.then = self.look
-            if self.server.socket.fileno() == -1:
+            if time >= self.back and self.server.socket.fileno() == -1:
                 self.server.start()
 
 
 def test_a_run_goes_on_when_the_server_was_away_twice(server: StandIn, clock: FakeClock) -> None:
     away = Away(server, clock, 30)
     with opened(server) as store:
-        assert store.add(records(COUNT, {200: away, 350: away})) == COUNT
+        # Record 470 is read once the batch of record 200 is stored, because of three batches on their way at once.
+        assert store.add(records(COUNT, {200: away, 470: away})) == COUNT
         assert away.times == 2
         assert clock.time >= 60
         ids = [one.id for one in store.scroll()]
@@ -136,8 +137,11 @@ def test_indexing_shows_its_waits_and_goes_on(
     assert told == [waits[0], f"{server.url} answers again"]
 
 
-def test_a_run_that_gives_up_says_how_to_go_on(server: StandIn, clock: FakeClock) -> None:
+def test_a_run_that_gives_up_says_how_to_go_on(
+    server: StandIn, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with opened(server) as store:
+        monkeypatch.setattr(store._engine, "batches_at_once", 1)  # the clock adds up what threads wait at once
         with pytest.raises(StoreError) as caught:
             store.add(records(COUNT, {200: server.stop}))
         message = str(caught.value)

@@ -15,7 +15,7 @@ from colpali_integrations.stores.filters import parse_filter
 from colpali_integrations.stores.qdrant.server import QdrantServerEngine, connect
 from colpali_integrations.stores.remembered import REMEMBERED_SECONDS, KnownSize, KnownWords
 from tests.stores.qdrant.stand_in import StandIn, stand_in
-from tests.stores.qdrant.test_server import MANIFEST, SCHEMA, page
+from tests.stores.qdrant.test_server import MANIFEST, SCHEMA, page, unit
 
 MODEL = find_model("Qdrant/colpali-v1.3-fp16")
 
@@ -27,8 +27,7 @@ def server() -> Iterator[StandIn]:
 
 
 def vectors(seed: int, count: int = 3) -> NDArray[np.float32]:
-    made = np.random.default_rng(seed).standard_normal((count, MODEL.dim)).astype(np.float32)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    return unit(np.random.default_rng(seed).standard_normal((count, MODEL.dim)))
 
 
 def asked(server: StandIn) -> list[str]:

@@ -465,7 +465,8 @@ def test_collections_are_made_for_scans_of_multi_vectors(server: StandIn) -> Non
     assert full.hnsw_config is not None
     assert full.hnsw_config.m == 0
     assert isinstance(full.quantization_config, models.BinaryQuantization)
-    assert (first.on_disk, first.multivector_config, first.hnsw_config) == (False, None, None)
+    assert (first.on_disk, first.multivector_config) == (False, None)
+    assert first.hnsw_config is not None and first.hnsw_config.m == 0
     assert isinstance(first.quantization_config, models.ScalarQuantization)
     assert params.sparse_vectors is not None
     assert params.sparse_vectors[WORDS].modifier == "idf"

@@ -409,7 +409,7 @@ def test_the_first_stage_gets_a_graph_where_exact_searches_are_forbidden(
         assert [one for one in warnings_of(caplog) if "the first stage has a graph" in one]
         server.read_only = False
         with opened(server, name) as store:
-            assert server.strict.graphs[name] == {FIRST: 16}
+            assert server.strict.graphs[name] == {FIRST: 32}
             store.add(records(3))
             assert len(store.search(QUERY, 9)) == 3
 
@@ -470,7 +470,7 @@ def test_limits_are_those_of_an_enabled_strict_mode() -> None:
         StrictMode.of(info(max_query_limit=5)) == StrictMode.of(info(enabled=False, max_query_limit=5)) == StrictMode()
     )
     mode = StrictMode.of(info(enabled=True, unindexed_filtering_update=False, search_max_hnsw_ef=64))
-    assert (mode.indexed_only, mode.exact, mode.candidates(100), StrictMode().candidates(100)) == (True, True, 64, 200)
+    assert (mode.indexed_only, mode.exact, mode.candidates(100), StrictMode().candidates(100)) == (True, True, 64, 800)
     mode = StrictMode.of(info(enabled=True, search_max_oversampling=2.0))
     assert (mode.oversampled(3.0), mode.oversampled(1.5)) == (2.0, 1.5)
 
