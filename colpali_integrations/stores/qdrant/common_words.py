@@ -69,7 +69,7 @@ class CommonWords:
         strict: StrictMode,
     ) -> None:
         self._using, self._collection = using, collection
-        self._found, self._read_together = found, strict.page(_READ)
+        self._found, self._read_together, self._exact = found, strict.page(_READ), strict.exact
         self._sample: _Sample | None = None
 
     def forget(self) -> None:
@@ -95,7 +95,7 @@ class CommonWords:
     def _read(self) -> _Sample:
         condition = models.Filter(must=[models.HasVectorCondition(has_vector=WORDS)])
         with self._using() as client:
-            count = int(client.count(self._collection, count_filter=condition, exact=True).count)
+            count = int(client.count(self._collection, count_filter=condition, exact=self._exact).count)
             records, _ = client.scroll(
                 self._collection,
                 scroll_filter=condition,
@@ -110,7 +110,7 @@ class CommonWords:
             return sample
         first, *others = points
         shared = {word: value for word, value in first.items() if all(word in other for other in others)}
-        common = dict.fromkeys(shared, True) if len(points) == count else {}
+        common = dict.fromkeys(shared, True) if len(points) < self._read_together else {}  # these are all points
         return replace(sample, point=records[0].id, values=shared, common=common)
 
     def _compared(self, sample: _Sample, words: Sequence[int]) -> dict[int, bool]:
@@ -125,7 +125,9 @@ class CommonWords:
         for some in pieces(zip(words, searches, strict=True), _TOGETHER):
             found = self._found([(search, condition) for _, search in some])
             scores |= {word: results[0].score for (word, _), results in zip(some, found, strict=True) if results}
-        highest = np.log1p(1 / (sample.count + 0.5))  # between the IDF of all points and that of all but one
+        # Between the IDF of all points and that of all but one, also where the count is an estimate, as long as it is
+        # between two thirds of the points and twice as many.
+        highest = np.log1p(1 / (sample.count + 0.5))
         return {word: bool(score <= highest * sample.values[word]) for word, score in scores.items()}
 
 
