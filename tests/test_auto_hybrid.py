@@ -25,7 +25,7 @@ from colpali_integrations.stores.fusion import Hybrid
 # Sight slightly prefers the first entry, words the second one; nothing speaks for the third.
 QUESTION, SEEN, SAID, NEITHER = "violin serenade", "seen", "said", "neither"
 SIGHT, BOTH = [SEEN, SAID, NEITHER], [SAID, SEEN, NEITHER]
-PICTURES = {SEEN: "a violin", SAID: "a violin in the attic", NEITHER: "an invoice"}
+PICTURES = {SEEN: "a violin", SAID: "a violin, a flute", NEITHER: "an invoice"}
 TEXTS = {SEEN: "a quartet", SAID: "a serenade for strings", NEITHER: "a bill"}
 
 

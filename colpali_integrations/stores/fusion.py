@@ -4,12 +4,13 @@ Each half scores its entries by a share of its best, in [0, 1]::
 
     share(entry)   = exp(-(best - score) / spread)     spread: standard deviation of the half's 100 highest scores
     peak of a half = 1 / (sum of the shares of its 100 best)
-    weight         = w peak(words) / (w peak(words) + (1 - w) peak(sight)),  w = 0.3
+    weight         = w peak(words) / (w peak(words) + (1 - w) peak(sight)),  w = 0.1 + 0.2 candidates / 100
     fused          = weight * share by words + (1 - weight) * share by sight
 
 A peak is the highest probability in the softmax of the half's z-scores: near 1 for a half that finds one page far
 better than all others, and 1/100 for one that finds a hundred alike. So each question decides how much each half
-counts, and the order is that of the mean of the two softmaxes. A number as the weight is the same for all questions.
+counts, and the order is that of the mean of the two softmaxes. Among fewer than 100 entries w is smaller, because they
+tell little about how rare a word is. A number as the weight is the same for all questions.
 
 - Shares by words are scaled so that an entry without any word of the question has 0. A spread of words below 0.25
   counts as 0.25: such differences are those of words that nearly all texts have.
@@ -46,7 +47,7 @@ CANDIDATES = 100
 """The best entries of each half that are fused. Engines are asked for one more, to see a cut through equal ones."""
 
 # Chosen on the choosing halves of the sets of `benchmarks/fusion.py`.
-_WORDS_WEIGHT = 0.3
+_WORDS_WEIGHT, _WORDS_WEIGHT_OF_FEW = 0.3, 0.1
 _LEAST_SPREAD_OF_WORDS = 0.25
 _LEAST_SPREAD_OF_SIGHT = 1e-5  # of the best score: what rounding makes of equal pages
 _EQUAL = 1e-6  # relative difference of scores that rounding can make
@@ -162,7 +163,8 @@ def fuse(
         by_words = (by_words - lowest) / (1 - lowest) if lowest < 1 else by_words
         stand_in = 1.0
         if weight is None:
-            parts = _WORDS_WEIGHT * of_words, (1 - _WORDS_WEIGHT) * of_sight
+            prior = _words_weight(len(best_seen))
+            parts = prior * of_words, (1 - prior) * of_sight
             weight, stand_in = parts[0] / sum(parts), min(1.0, of_sight / of_words)
     if not len(best_said) or best_said[0] <= 0:
         weight, by_words, stand_in = 0.0, np.zeros(len(ids)), 0.0  # no text has a word of the question
@@ -188,6 +190,11 @@ def above(scores: Sequence[float] | Numbers, limit: int = CANDIDATES) -> float:
     if len(scores) <= limit:
         return -math.inf
     return float(scores[limit] + _EQUAL * abs(scores[limit]))
+
+
+def _words_weight(entries: int) -> float:
+    """The weight of the words where both halves are equally sure."""
+    return _WORDS_WEIGHT_OF_FEW + (_WORDS_WEIGHT - _WORDS_WEIGHT_OF_FEW) * min(1.0, entries / CANDIDATES)
 
 
 def _least_of_sight(scores: Numbers) -> float:
