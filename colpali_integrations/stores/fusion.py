@@ -18,7 +18,8 @@ tell little about how rare a word is. A number as the weight is the same for all
   sight's order, and a text that has nothing of the question moves a page up in no case.
 - Only the 100 best of each half decide, whatever the number of results, and an entry that one of them brought in counts
   with its true score in both. A group of equal scores that the end of the 100 cuts through is not brought in by that
-  half, because which of them an engine returns is chance. Further entries follow after these.
+  half, because which of them an engine returns is chance. After these follow the further entries of the 200 best, then
+  those of the 400 best, and so on: so a larger number of results begins with those of a smaller one.
 
 Reciprocal rank fusion, "rrf": ``sum over halves of 1 / (60 + rank)``, rank from 1 (Cormack, Clarke and Buettcher, SIGIR
 2009), as a share of the score of an entry that leads both. Equal scores share a rank.
@@ -38,7 +39,7 @@ from numpy.typing import NDArray
 from colpali_integrations._options import checked_number, shown
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["CANDIDATES", "Fusion", "Halves", "Hybrid", "above", "checked_fusion", "fuse"]
+__all__ = ["CANDIDATES", "Fusion", "Halves", "Hybrid", "above", "checked_fusion", "depths", "fuse"]
 
 Hybrid: TypeAlias = "bool | Literal['auto', 'rrf'] | float"
 Numbers: TypeAlias = "NDArray[np.float64]"
@@ -62,7 +63,8 @@ class Halves:
         sight: its share by look, in [0, 1]; 1 for the best of all.
         words: its share by text, in [0, 1]; 1 for the best of all, 0 for a text without a word of the question. For an
             entry without a text it is what stands in.
-        weight: of the words for this question, in [0, 1]. The fused score is `(1 - weight) * sight + weight * words`.
+        weight: of the words for this question, in [0, 1]. The fused score is `(1 - weight) * sight + weight * words`;
+            for an entry beyond the candidates it is no higher than the score before it.
     """
 
     sight: float
@@ -107,7 +109,7 @@ def checked_fusion(hybrid: Hybrid) -> Literal["rrf"] | float | None:
     """
     if hybrid is True:
         return None
-    if hybrid == "rrf":
+    if isinstance(hybrid, str) and hybrid == "rrf":
         return "rrf"
     with suppress(ConfigurationError):
         return checked_number(hybrid, "hybrid", 0, 1)
@@ -123,6 +125,7 @@ def fuse(
     *,
     weight: Literal["rrf"] | float | None = None,
     textless: Collection[str] = (),
+    depth: int = CANDIDATES,
 ) -> Fusion:
     """Fuse two rankings.
 
@@ -132,6 +135,8 @@ def fuse(
             words although they are not fused.
         weight: of the words; "rrf" for reciprocal ranks; None for a weight that is decided by the scores.
         textless: entries that have no text.
+        depth: to which both rankings are complete, the last one of some `depths`; both have one entry more, where there
+            are more.
 
     Returns:
         The fused score of every entry of `sight`, in [0, 1], the best first; of equal scores, the higher MaxSim first.
@@ -148,7 +153,11 @@ def fuse(
     said = np.array([words.get(id_, 0.0) for id_ in ids], np.float64)
     best_seen = -np.sort(-seen)
     best_said = -np.sort(-np.fromiter(words.values(), np.float64, len(words)))
-    is_head = (seen > above(best_seen)) | ((said > 0) & (said > above(best_said)))
+    sizes = depths(depth)
+    level = np.full(len(ids), len(sizes))  # the entries of each depth follow after those of the lower one
+    for number, size in reversed([*enumerate(sizes)]):
+        level[(seen > above(best_seen, size)) | ((said > 0) & (said > above(best_said, size)))] = number
+    is_head = level == 0
     without = frozenset(textless)
     blank = np.fromiter((id_ in without for id_ in ids), bool, len(ids))
     if weight == "rrf":
@@ -170,10 +179,22 @@ def fuse(
         weight, by_words, stand_in = 0.0, np.zeros(len(ids)), 0.0  # no text has a word of the question
     by_words = np.where(blank, stand_in * by_sight, by_words)
     fused = np.clip((1 - weight) * by_sight + weight * by_words, 0.0, 1.0)
-    order = np.lexsort((-seen, -fused, ~is_head))
-    fused = np.where(is_head, fused, np.minimum(fused, fused[is_head].min(initial=1.0)))
-    scores = {ids[row]: score for row, score in zip(order.tolist(), fused[order].tolist(), strict=True)}
+    order = np.lexsort((-seen, -fused, level))
+    falling = np.minimum.accumulate(fused[order])
+    scores = {ids[row]: score for row, score in zip(order.tolist(), falling.tolist(), strict=True)}
     return Fusion(scores, {id_: row for row, id_ in enumerate(ids)}, by_sight, by_words, weight)
+
+
+def depths(number: int) -> list[int]:
+    """How far each half is ranked for a number of results: the 100 best, and doubled until they are enough.
+
+    >>> depths(1), depths(100), depths(250)
+    ([100], [100], [100, 200, 400])
+    """
+    sizes = [CANDIDATES]
+    while sizes[-1] < number:
+        sizes.append(2 * sizes[-1])
+    return sizes
 
 
 def above(scores: Sequence[float] | Numbers, limit: int = CANDIDATES) -> float:

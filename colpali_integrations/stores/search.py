@@ -19,7 +19,7 @@ from colpali_integrations.stores.engine import FIRST, WORDS, Engine, Scored, Sea
 from colpali_integrations.stores.entries import Entry, Hit, has_text
 from colpali_integrations.stores.filters import Filter, FilterLike, parse_filter
 from colpali_integrations.stores.first_stage import Stage
-from colpali_integrations.stores.fusion import CANDIDATES, Fusion, Hybrid, checked_fusion, fuse
+from colpali_integrations.stores.fusion import CANDIDATES, Fusion, Hybrid, checked_fusion, depths, fuse
 from colpali_integrations.stores.halves import Found, both_halves, scores_of
 from colpali_integrations.stores.settings import Settings
 
@@ -41,7 +41,8 @@ class SearchOptions:
         mode: "exact" compares with all vectors of every entry; "two_stage" scans the store's first stage and scores its
             best with all their vectors; "auto" is two stages where the store has them and holds more than 1000 entries.
         oversampling: the first stage passes on `oversampling * k` entries; by default 10 * k, and at least 100. For a
-            hybrid search it passes on at least 101, because that fuses the 100 best of each half.
+            hybrid search it passes on at least 101, because that fuses the 100 best of each half; more of them find
+            more of these.
         min_relevance: leave out entries of a lower relevance, in [0, 1].
         hybrid: fuse the ranking with BM25's over the entries' texts: True by a weight that each question decides, see
             `fusion`; a number in [0, 1] as the weight of the text for all; "rrf" by reciprocal ranks; False for MaxSim
@@ -96,9 +97,9 @@ class SearchOptions:
         return math.ceil(min(self.oversampling * min(self.k, _MOST), _MOST))
 
     @property
-    def half(self) -> int:
-        """Number of entries that each half of a hybrid search is asked for: one more than its candidates, or than k."""
-        return max(CANDIDATES, min(self.k, _MOST - 1)) + 1
+    def depth(self) -> int:
+        """Number of its best entries that each half of a hybrid search brings in: 100, doubled until `k` is reached."""
+        return depths(min(self.k, _MOST))[-1]
 
 
 class Searcher:
@@ -153,7 +154,9 @@ class Searcher:
             return [{one.id: one.score for one in found} for found in self._engine.search(searches)]
         weight = checked_fusion(options.hybrid)
         found = self._both(arrays, options, texts, exact=known, scores_only=True)
-        return [fuse(one.max_sim, one.words, weight=weight, textless=textless).scores for one in found]
+        return [
+            fuse(one.max_sim, one.words, weight=weight, textless=textless, depth=options.depth).scores for one in found
+        ]
 
     def _both(
         self,
@@ -165,9 +168,11 @@ class Searcher:
         scores_only: bool = False,
     ) -> list[Found]:
         """The candidates of each query in a hybrid search."""
-        if texts is None or len(texts) != len(arrays):
+        texts = texts or ()
+        if len(texts) != len(arrays):
             raise ConfigurationError("a hybrid search needs the words of each query: pass text= (or texts=)")
-        half, where, staged = options.half, options.filter, self._two_stages(options.mode)
+        half, where = options.depth + 1, options.filter  # one more, to see a cut through equal scores
+        staged = self._two_stages(options.mode)
         by_sight = [self._search(array, options, half, staged, scores_only=scores_only) for array in arrays]
         by_words = [
             Search(query=self._bm25.query(text), using=WORDS, limit=half, where=where, scores_only=scores_only)
@@ -253,7 +258,8 @@ class Searcher:
 
     def _fused(self, array: Float32, found: Found, text: str, options: SearchOptions) -> list[Hit]:
         textless = [one.id for one in found.sight if not has_text(one.payload)]
-        fusion = fuse(found.max_sim, found.words, weight=checked_fusion(options.hybrid), textless=textless)
+        weight = checked_fusion(options.hybrid)
+        fusion = fuse(found.max_sim, found.words, weight=weight, textless=textless, depth=options.depth)
         by_id = {one.id: one for one in found.sight}
         hits = self._hits(array, [by_id[id_] for id_ in fusion.scores], options, fusion=fusion, words=found.words)
         return [hit if hit.matches or not self._has_word_of(text, hit) else replace(hit, bm25=0.0) for hit in hits]

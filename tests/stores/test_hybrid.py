@@ -107,6 +107,27 @@ def test_the_order_of_equal_scores_and_the_number_of_results_decide_nothing(seed
                 assert ranking(some)[: len(found)] == [(hit.id, hit.score) for hit in found][:k]
 
 
+@pytest.mark.parametrize("first_stage", ["exact", "ward"])
+@given(seed=SEEDS)
+@settings(max_examples=3, deadline=None)
+def test_more_results_begin_with_those_of_fewer(first_stage: Any, seed: int) -> None:
+    """To the end of the store, where no scores are equal; a first stage of all entries is an exact search."""
+    random, texts = np.random.default_rng(seed), [*"abcdefghi", "tide", "quay", "ebb"]
+    store = MultiVectorStore.open(model=MODEL, first_stage=first_stage)
+    store.add(
+        (Entry(id=f"{n}", text=" ".join(random.choice(texts, 1 + n % 40)) if n % 9 else ""), (5 + look) * LOOK)
+        for n, look in enumerate(random.normal(size=1200))
+    )
+    for hybrid in WAYS:
+        options: dict[str, Any] = {"hybrid": hybrid, "text": "ebb tide quay", "mode": "exact"}
+        if first_stage != "exact":
+            options |= {"mode": "two_stage", "oversampling": 1200}
+        most = store.search(LOOK, 1300, **options)
+        assert len(most) == 1200
+        for k in (1, 100, 101, 201, 250, 400, 1199):
+            assert ranking(store.search(LOOK, k, **options)) == [(hit.id, hit.score) for hit in most[:k]]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(seed=SEEDS)
 @settings(max_examples=6, deadline=None)
