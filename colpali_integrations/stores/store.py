@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from colpali_integrations._options import checked_flag, checked_number
+from colpali_integrations._options import checked_flag, checked_number, shown
 from colpali_integrations.errors import ConfigurationError, InputError, StoreError
 from colpali_integrations.explain.regions import regions
 from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
@@ -553,7 +553,7 @@ class MultiVectorStore:
             texts: the words of the questions, where `queries` are vectors.
 
         Raises:
-            InputError: numbers of queries and texts that differ, and as `search`.
+            InputError: numbers of queries and texts that differ, a text that is no string, and as `search`.
             ConfigurationError: as `search`.
             StoreError: as `search`.
         """
@@ -564,6 +564,9 @@ class MultiVectorStore:
             texts, queries = words, list(self.encoder.embed_queries(words))
         if texts is not None and len(texts) != len(queries):
             raise InputError(f"{len(queries)} queries but {len(texts)} texts; pass one of each, or no texts")
+        given: Sequence[object] = texts or ()  # callers without type checks may pass other values
+        if wrong := [text for text in given if not isinstance(text, str)]:
+            raise InputError(f"the words of a question must be a string, got {shown(wrong[0])}")
         self._admission.tell_settings()
         results = self._searcher.run(queries, options, texts)
         labels: Sequence[str | None] = texts or [None] * len(results)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from colpali_integrations.errors import InputError
 from colpali_integrations.scoring.bm25 import Bm25, bm25_scores
 from colpali_integrations.stores import Entry, Hits, MultiVectorStore, SearchOptions, Settings
 from colpali_integrations.stores.engine import Scored, Search
@@ -203,6 +204,17 @@ def test_a_page_with_words_that_all_texts_have_is_found_too(open_store: Open) ->
     found = store.search(LOOK, hybrid=True, text="вода")
     assert [(hit.id, hit.bm25, hit.matches) for hit in found] == [("only", 0.0, True), ("scan", None, False)]
     assert [hit.matches for hit in store.search(LOOK, hybrid=True, text="ветер")] == [False, False]
+
+
+def test_questions_whose_words_are_no_texts_are_refused() -> None:
+    store = MultiVectorStore.open(model=MODEL)
+    store.add([(Entry(id="only", text="tide"), LOOK)])
+    for hybrid in (True, False):
+        options = SearchOptions(hybrid=hybrid)
+        assert store.search_batch([], options) == store.search_batch([], options, texts=[]) == []
+        for texts in ([None], [3], [b"tide"]):
+            with pytest.raises(InputError, match="the words of a question must be a string, got"):
+                store.search_batch([LOOK], options, texts=texts)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
