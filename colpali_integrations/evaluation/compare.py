@@ -198,7 +198,7 @@ def _outcomes(
     options = pages.store.decide_hybrid(options, pages.encoder(configuration))
     texts = [one.question.text for one in asked]
     vectors = pages.questions(configuration, texts)
-    textless = [entry.id for entry in pages.entries.values() if not entry.has_text]
+    textless = [entry.id for entry in pages.entries.values() if not entry.has_words]
     depth, kept = len(pages.entries), max(_KEPT, *k)
     together = max(1, _SCORES // max(depth, 1))
     found: list[Outcome] = []

@@ -36,7 +36,7 @@ from colpali_integrations._accents import composed_accents
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["TOKENIZER", "Bm25", "SparseVector", "bm25_scores", "inverse_frequency", "stemmed_languages"]
+__all__ = ["TOKENIZER", "Bm25", "SparseVector", "bm25_scores", "has_words", "inverse_frequency", "stemmed_languages"]
 
 TOKENIZER = 3
 """The version of the splitting of texts into words; 1 did not join numbers with separators of thousands, 2 did not put
@@ -45,6 +45,7 @@ accents and letters together that a text layer has as two characters."""
 # Letters, digits, "_", and the vowel signs of Indic and South-East Asian scripts, which \w does not match in Python.
 _SIGNS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17d3"
 _CHARACTER = rf"[\w{_SIGNS}]"
+_LETTER = re.compile(rf"[^\W_]|[{_SIGNS}]")
 # Runs, joined by the characters inside identifiers, numbers and contractions; C++ and C# are whole names.
 _RUN = re.compile(rf"{_CHARACTER}+(?:(?:[.\-'’‐‑]|(?<=\d),(?=\d)){_CHARACTER}+)*(?:\+\+|#)?")
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17d3\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -230,6 +231,15 @@ class Bm25:
         if self.language in _WITHOUT_ACCENTS:
             folded = _unaccented(folded)
         return str(self._stemmer.stemWord(folded))
+
+
+def has_words(text: str) -> bool:
+    """Whether a text has any word, of whatever language; as `Bm25.document` has it, and faster.
+
+    >>> has_words("• 7"), has_words("• —")
+    (True, False)
+    """
+    return _LETTER.search(text) is not None or _LETTER.search(_clean(text)) is not None
 
 
 def bm25_scores(

@@ -15,10 +15,11 @@ from colpali_integrations.errors import StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.pages.metadata import storage_fault
+from colpali_integrations.scoring.bm25 import has_words
 from colpali_integrations.stores.fusion import Halves
 from colpali_integrations.stores.limits import MAX_ID_LENGTH, check_depth, check_size, is_deep
 
-__all__ = ["Entry", "Hit", "field_of", "has_text", "id_of"]
+__all__ = ["Entry", "Hit", "field_of", "id_of", "payload_has_words"]
 
 
 _PACKED = "_packed_grid"
@@ -90,6 +91,11 @@ class Entry:
     def has_text(self) -> bool:
         """Whether the entry has a text: a page without a text layer has only its name."""
         return bool(self.text) and not (_may_be_name(self.text, self.id, self.metadata) and self.text == self.name)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the text has any word, so that a hybrid search can rank the entry by it."""
+        return self.has_text and has_words(self.text)
 
     def to_payload(self) -> dict[str, Any]:
         """JSON-safe fields as engines keep them, without empty ones.
@@ -165,22 +171,22 @@ def _may_be_name(text: str, id_: str, metadata: Mapping[str, Any]) -> bool:
     return text == id_ or (isinstance(page, int) and text.endswith(f", page {page}"))
 
 
-def has_text(payload: Mapping[str, Any]) -> bool:
-    """`Entry.has_text` of a payload, without a copy of it.
+def payload_has_words(payload: Mapping[str, Any]) -> bool:
+    """`Entry.has_words` of a payload, without a copy of it.
 
     Raises:
         StoreError: it is damaged, or another program wrote it.
 
     Example:
-        >>> has_text({"id": "a", "text": "tides.pdf, page 3", "metadata": {"source": "tides.pdf", "page": 3}})
+        >>> payload_has_words({"id": "a", "text": "tides.pdf, page 3", "metadata": {"source": "tides.pdf", "page": 3}})
         False
     """
     if _EXACT in payload:
-        return Entry.from_payload(payload).has_text
+        return Entry.from_payload(payload).has_words
     id_, text, metadata = id_of(payload), field_of(payload, "text") or "", field_of(payload, "metadata") or {}
-    if not text or not _may_be_name(text, id_, metadata):
-        return bool(text)
-    return Entry(id=id_, text=text, metadata=metadata).has_text
+    if not _may_be_name(text, id_, metadata):
+        return has_words(text)
+    return Entry(id=id_, text=text, metadata=metadata).has_words
 
 
 def id_of(payload: Mapping[str, Any]) -> str:

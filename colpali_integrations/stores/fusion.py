@@ -14,8 +14,8 @@ tell little about how rare a word is. A number as the weight is the same for all
 
 - Shares by words are scaled so that an entry without any word of the question has 0. A spread of words below 0.25
   counts as 0.25: such differences are those of words that nearly all texts have.
-- Pages without a text have no BM25: sight stands in, with sight's own peak if that is the lower one. So they stay in
-  sight's order, and a text that has nothing of the question moves a page up in no case.
+- Pages without a text, or without a word in it, have no BM25: sight stands in, with sight's own peak if that is the
+  lower one. So they stay in sight's order, and a text that has nothing of the question moves a page up in no case.
 - Only the 100 best of each half decide, whatever the number of results, and an entry that one of them brought in counts
   with its true score in both. A group of equal scores that the end of the 100 cuts through is not brought in by that
   half, because which of them an engine returns is chance. After these follow the further entries of the 200 best, then
@@ -134,7 +134,7 @@ def fuse(
         words: BM25 of the entries that share a word with the question, and of others that count as candidates of the
             words although they are not fused.
         weight: of the words; "rrf" for reciprocal ranks; None for a weight that is decided by the scores.
-        textless: entries that have no text.
+        textless: entries that have no text, or none with a word.
         depth: to which both rankings are complete, the last one of some `depths`; both have one entry more, where there
             are more.
 

@@ -16,7 +16,7 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import Bm25
 from colpali_integrations.scoring.maxsim import relevance
 from colpali_integrations.stores.engine import FIRST, WORDS, Engine, Scored, Search, strings
-from colpali_integrations.stores.entries import Entry, Hit, has_text
+from colpali_integrations.stores.entries import Entry, Hit, payload_has_words
 from colpali_integrations.stores.filters import Filter, FilterLike, parse_filter
 from colpali_integrations.stores.first_stage import Stage
 from colpali_integrations.stores.fusion import CANDIDATES, Fusion, Hybrid, checked_fusion, depths, fuse
@@ -257,7 +257,7 @@ class Searcher:
         ]
 
     def _fused(self, array: Float32, found: Found, text: str, options: SearchOptions) -> list[Hit]:
-        textless = [one.id for one in found.sight if not has_text(one.payload)]
+        textless = [one.id for one in found.sight if not payload_has_words(one.payload)]
         weight = checked_fusion(options.hybrid)
         fusion = fuse(found.max_sim, found.words, weight=weight, textless=textless, depth=options.depth)
         by_id = {one.id: one for one in found.sight}

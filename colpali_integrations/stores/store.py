@@ -590,7 +590,7 @@ class MultiVectorStore:
             texts: the words of the questions, for a hybrid search.
             depth: an exact search scores at least this many entries per question. The others score the candidates
                 that they compare in full.
-            textless: ids of the entries without a text, for a hybrid search.
+            textless: ids of the entries without words, for a hybrid search.
             exact: the exact scores of all entries that fit the filter, per question, of an earlier call: an exact
                 search does not compute them again.
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colpali_integrations.errors import ConfigurationError
-from colpali_integrations.scoring.bm25 import Bm25, SparseVector, _clean, bm25_scores
+from colpali_integrations.scoring.bm25 import Bm25, SparseVector, _clean, bm25_scores, has_words
 
 WORDS = [f"w{number}x" for number in range(40)]
 DOCUMENT = st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join)
@@ -133,6 +133,12 @@ def test_any_text_gives_a_sorted_finite_vector_with_values_below_k1_plus_1(text:
     assert query.values.sum() == len(bm25.words(text))
     # What letters and digits a text has is found by themselves.
     assert len(query) > 0 or not any(character.isalnum() for character in text)
+
+
+@given(st.one_of(st.text(max_size=3), st.text("•¨´㈱⅓\u0e31\u0302\u00ad_'-.²€\f ", max_size=6)))
+@settings(max_examples=400, deadline=None)
+def test_a_text_has_words_if_its_vector_has_any(text: str) -> None:
+    assert has_words(text) is (len(Bm25().document(text)) > 0)
 
 
 def test_indices_are_the_same_on_every_machine_and_in_every_version() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores import Entry
-from colpali_integrations.stores.entries import has_text
+from colpali_integrations.stores.entries import payload_has_words
 from colpali_integrations.stores.fusion import Hybrid
 from tests.stores.backends import DIM, Open
 
@@ -51,16 +51,19 @@ SOURCE = {"source": "reports/tides.pdf", "page": 3}
         (Entry(id="a", text="a", metadata={"source": "tides.pdf"}), False),
         (Entry(id="a", text="b"), True),
         (Entry(id="a", text=""), False),
+        (Entry(id="a", text="\f"), False),
+        (Entry(id="a", text="| • —", metadata=SOURCE), False),
         (Entry(id="a", text=f"tides.pdf, page {2**70}", metadata={**SOURCE, "page": 2**70}), False),
         (Entry(id="a", text="tides.pdf, page 3", metadata={**SOURCE, "weight": 0.1 + 0.2}), False),
     ],
 )
-def test_a_payload_has_text_as_its_entry_has(entry: Entry, has: bool) -> None:
-    assert entry.has_text is has
-    assert has_text(entry.to_payload()) is has
+def test_a_payload_has_words_as_its_entry_has(entry: Entry, has: bool) -> None:
+    assert entry.has_words is has
+    assert payload_has_words(entry.to_payload()) is has
+    assert entry.has_text is (has or entry.text in ("\f", "| • —"))
 
 
 @pytest.mark.parametrize("payload", [{"id": "a", "text": 3}, {"id": "a", "metadata": []}, {"text": "a"}])
 def test_a_damaged_payload_is_refused(payload: dict[str, Any]) -> None:
     with pytest.raises(StoreError, match="damaged"):
-        has_text(payload)
+        payload_has_words(payload)

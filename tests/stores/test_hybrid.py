@@ -206,6 +206,18 @@ def test_a_page_with_words_that_all_texts_have_is_found_too(open_store: Open) ->
     assert [hit.matches for hit in store.search(LOOK, hybrid=True, text="ветер")] == [False, False]
 
 
+@pytest.mark.parametrize("layer", ["", "\f", "• | —"])
+def test_a_text_layer_without_words_is_none(layer: str, open_store: Open) -> None:
+    store = open_store()
+    pages = [("scan", layer, 9), ("text", "tide harbour", 8.5), ("other", "tide", 4), ("third", "sail", 3)]
+    store.add([(Entry(id=id_, text=text), look * LOOK) for id_, text, look in pages])
+    for hybrid in WAYS:
+        found = store.search(LOOK, hybrid=hybrid, text="tide")
+        [scores] = store.rank_batch([LOOK], SearchOptions(hybrid=hybrid), texts=["tide"], textless=["scan"])
+        assert ranking(found) == [*scores.items()]
+    assert store.search(LOOK, hybrid=True, text="tide")[0].id == "scan"
+
+
 def test_questions_whose_words_are_no_texts_are_refused() -> None:
     store = MultiVectorStore.open(model=MODEL)
     store.add([(Entry(id="only", text="tide"), LOOK)])
