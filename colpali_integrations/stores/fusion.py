@@ -13,7 +13,8 @@ counts, and the order is that of the mean of the two softmaxes. Among fewer than
 tell little about how rare a word is. A number as the weight is the same for all questions.
 
 - Shares by words are scaled so that an entry without any word of the question has 0. A spread of words below 0.25
-  counts as 0.25: such differences are those of words that nearly all texts have.
+  counts as 0.25, and a best BM25 below 0.25 lessens the weight in proportion, also that of a number: such scores are
+  those of words that nearly all texts have, and differ by the lengths of the texts.
 - Pages without a text, or without a word in it, have no BM25: sight stands in, with sight's own peak if that is the
   lower one. So they stay in sight's order, and a text that has nothing of the question moves a page up in no case.
 - Only the 100 best of each half decide, whatever the number of results, and an entry that one of them brought in counts
@@ -175,6 +176,7 @@ def fuse(
             prior = _words_weight(len(best_seen))
             parts = prior * of_words, (1 - prior) * of_sight
             weight, stand_in = parts[0] / sum(parts), min(1.0, of_sight / of_words)
+        weight *= min(1.0, float(best_said[:1].sum()) / _LEAST_SPREAD_OF_WORDS)
     if not len(best_said) or best_said[0] <= 0:
         weight, by_words, stand_in = 0.0, np.zeros(len(ids)), 0.0  # no text has a word of the question
     by_words = np.where(blank, stand_in * by_sight, by_words)

@@ -229,6 +229,19 @@ def test_differences_that_are_rounding_say_nothing() -> None:
     assert list(trifles.scores)[:20] == [f"{n}" for n in range(20)]
 
 
+def test_a_word_that_nearly_all_texts_have_leaves_the_order_to_sight() -> None:
+    """BM25 of a word of 599 of 600 texts, which differs by their lengths; weights by hand."""
+    random = np.random.default_rng(3)
+    sight = {f"{n}": float(8 - 0.01 * n) for n in range(600)}
+    words = {f"{n}": float(score) for n, score in enumerate(random.uniform(0.002, 0.004, 599))} | {"80": 0.005}
+    for weight in (None, 0.3, 1.0):
+        fused = fuse(sight, words, weight=weight)
+        assert list(fused.scores)[:10] == [f"{n}" for n in range(10)]
+        if weight is not None:
+            assert fused.halves("0").weight == pytest.approx(weight * 0.005 / 0.25)
+    assert fuse(sight, {"80": 0.25}, weight=0.3).halves("0").weight == pytest.approx(0.3)
+
+
 def test_pages_without_text_neither_fall_behind_nor_get_ahead() -> None:
     seen = {"scan": 9.0, "text": 8.0, "other": 4.0}
     for weight in WEIGHTS:
