@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -10,7 +11,8 @@ from typer import Argument, Option
 
 from colpali_integrations.cli import display
 from colpali_integrations.cli.collections import opened_store
-from colpali_integrations.cli.common import require_store
+from colpali_integrations.cli.common import open_encoder, require_store
+from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import (
     DebugOption,
     FilterOption,
@@ -26,7 +28,10 @@ from colpali_integrations.stores.settings import Datatype, FirstStage
 __all__ = ["copy"]
 
 
+@with_checkpoint_options
 def copy(
+    *,
+    options: CheckpointOptions,
     source: Annotated[
         StorePlace,
         Argument(metavar="SOURCE", parser=store_place, help="A folder, a JSON file of a collection, or a URL."),
@@ -56,8 +61,13 @@ def copy(
     """
     parsed = json_filter(where)
     require_store(source)
-    options = {"first_stage": first_stage, "datatype": datatype, "pool_factor": pool_factor, "language": language}
-    with opened_store(source, model, read_only=True) as opened, opened_store(target, opened.model, **options) as made:
+    encoder = open_encoder(model, options, source) if model is not None or options.given() else None
+    settings = {"first_stage": first_stage, "datatype": datatype, "pool_factor": pool_factor, "language": language}
+    with (
+        encoder or nullcontext(),
+        opened_store(source, encoder, read_only=True) as opened,
+        opened_store(target, opened.model, **settings) as made,
+    ):
         with display.CountProgress("Copying", quiet=quiet) as progress:
             report = copy_store(opened, made, where=parsed, progress=progress)
         left = len(made)

@@ -29,7 +29,7 @@ NAME = HOSTILE.replace("\udcff", "").replace("/", "")
 UNSAFE = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2028, 0x2066, 0xDCFF)} - {"\n"}
 RUN = (
     *("index", "search", "list", "info", "delete", "prune", "remove", "verify", "repair", "backup", "models"),
-    *("compress", "evaluate"),
+    *("compress", "copy", "evaluate"),
 )
 # These print names of models and of the caller's own folders, by the same functions.
 BY_DISPLAY = ("doctor", "export", "mcp", "quantize", "serve")
@@ -76,6 +76,7 @@ def test_commands_print_hostile_names_safely(
         "backup": [store, str(folder / NAME.replace("/", ""))],
         "models": [],
         "compress": [store, "--sample", "1"],
+        "copy": [store, str(folder / NAME)],
         "evaluate": [str(questions), "--store", store],
     }.get(command, [store])
     for debug in ([], ["--debug"]):

@@ -92,5 +92,5 @@ def test_the_error_names_the_model_and_the_reason(tmp_path: Path) -> None:
         ColPali.from_pretrained(folder)
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
     (folder / "config.json").write_text("[" * 100_000)
-    with pytest.raises(ModelLoadError, match=r"config\.json: maximum recursion depth"):
+    with pytest.raises(ModelLoadError, match=r"config\.json: too many levels"):
         ColPali.from_pretrained(folder)

@@ -86,7 +86,8 @@ def test_places_stay_right(paligemma: ColPali) -> None:
     maps = [similarity_maps(query, *one).maps for one in (whole, inked)]
     there = ~np.isnan(maps[1])
     assert 0 < there.sum() < there.size
-    np.testing.assert_array_equal(maps[1][there], maps[0][there])
+    # Products of matrices of other shapes: a BLAS may add in another order.
+    np.testing.assert_allclose(maps[1][there], maps[0][there], rtol=0, atol=2e-6)
     for found in regions(query, *inked):
         assert 0 <= found.box[0] < found.box[2] <= 1
 

@@ -370,6 +370,10 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     if found is None:
         refuse_between(folder)
     if found is None and any(folder.glob("*.block")):
+        if (folder / DATABASE).exists():  # another process has made the store since the first look
+            with fork_lock, contextlib.closing(connect(folder, "rw")) as connection:
+                if (found := stored_manifest(connection, folder)) is not None:
+                    return found
         raise StoreError(
             f"{folder} holds the vectors of a store, and its database {DATABASE} is missing or empty; nothing was "
             "changed. Put the database back, or restore the folder from a backup"
