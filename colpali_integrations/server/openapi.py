@@ -108,7 +108,7 @@ _REFUSALS = {
     "403": "The page may not be shown, the key may only read, or a web page of another origin asks.",
     "404": "There is no such model, page, document or job, or no chat model.",
     "408": "The body did not come in time.",
-    "409": "The server's model makes pages with other settings than those of the index.",
+    "409": "The index is open for reading, or the server's model makes pages with other settings than its own.",
     "410": "The file of the page is missing or has changed.",
     "413": "The body, the file or its number of pages is too large.",
     "415": "The body has another type.",

@@ -119,6 +119,7 @@ def _endpoint(address: Address, service: Service) -> Callable[[Request], Awaitab
         request.scope["colpali_route"] = address.path  # for the metrics
         if address.changes:
             require_change(request.scope)
+            service.require_writable()
         return await address.handler(request, service)
 
     return endpoint

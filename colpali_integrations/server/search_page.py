@@ -135,7 +135,7 @@ def _state(service: Service, may_change: bool | None) -> JSONResponse:
     state = {
         "needs_key": needs_key,
         "signed_in": signed_in,
-        "may_change": bool(may_change) or not needs_key,
+        "may_change": (bool(may_change) or not needs_key) and service.is_writable,
         "chat": chat.name if chat and known else None,
     }
     return JSONResponse(state, headers={"Cache-Control": "no-store"})

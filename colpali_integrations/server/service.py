@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from colpali_integrations.errors import ColPaliError
+from colpali_integrations.errors import ColPaliError, StoreError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.access import PageAccess, root_folders
 from colpali_integrations.server.connections import Connections
@@ -85,6 +85,30 @@ class Service:
         """
         if name is not None and name != self.name:
             raise RequestError(404, f"this server has the model {self.name!r}, not {name!r}", "model_not_found")
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the store was opened for changes."""
+        try:
+            self.current.store.require_writable()
+        except StoreError:
+            return False
+        return True
+
+    def require_writable(self) -> None:
+        """Refuse an upload or a deletion that the store would refuse for good.
+
+        Raises:
+            RequestError: the store is open for reading alone.
+        """
+        if not self.is_writable:
+            raise RequestError(
+                409,
+                "the index of this server is open for reading: nothing is added, changed or deleted. If another "
+                'program has made its collection, add "writable": true to the file of --store, and start the server '
+                "again",
+                "read_only_index",
+            )
 
     def search(self, text: str, options: Mapping[str, Any]) -> Hits:
         """Answer a question, with those that wait and have equal options.

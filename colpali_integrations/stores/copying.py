@@ -85,6 +85,7 @@ def _copied(
     where: FilterLike,
     progress: Callable[[int, int], object] | None,
 ) -> CopyReport:
+    target.require_writable()
     target.require_pages(source.model)
     ids = [*source.hashes(where)]
     counts = {"copied": 0, "updated": 0}

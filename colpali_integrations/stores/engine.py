@@ -166,6 +166,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def refuses_changes(self) -> str | None:
+        """The message about a change where the engine was opened for reading alone; else None."""
+        ...
+
+    @property
     def indexes(self) -> Mapping[str, str]:
         """The kinds of the indexes by metadata field, of a collection on a Qdrant server; none elsewhere."""
         ...

@@ -254,8 +254,8 @@ def ingest(
         ConfigurationError: an option has an invalid value.
         InputError: a document or page cannot be read, a text is empty, or no document has a requested page.
         EncodingError: the model cannot encode a page.
-        StoreError: metadata that cannot be written as JSON, or the store cannot be written. Where its server was away
-            for too long, the message says how many pages are stored.
+        StoreError: at once, where the store is open for reading alone; metadata that cannot be written as JSON, or the
+            store cannot be written. Where its server was away for too long, the message says how many pages are stored.
         FingerprintError: the store was made by another model, or its pages with other settings.
 
     Example:
@@ -270,6 +270,7 @@ def ingest(
     check_on_error(on_error)
     batch_size, parallel = checked_batching(batch_size, parallel)
     together = None if together is None else checked_whole(together, "together")
+    store.require_writable()
     model = open_model(model, store.model)
     store.require_pages(model)
     parts = list(pieces(sources, together or sys.maxsize)) or [[]]

@@ -48,6 +48,7 @@ class MemoryEngine:
     max_numbers: int | None = None
     has_own_codes = False
     refuses_exact: str | None = None
+    refuses_changes: str | None = None
     indexes: Mapping[str, str] = MappingProxyType({})
     batches_at_once = 1
 

@@ -226,6 +226,25 @@ class MultiVectorStore:
         """The most numbers that all vectors of a page may have, on a Qdrant server; None for no limit."""
         return self._engine.max_numbers
 
+    def require_writable(self) -> None:
+        """Check that the store was opened for changes, before work whose result is to be stored.
+
+        Raises:
+            StoreError: it is a folder that was opened with `read_only`, or a collection that another program has made
+                and that was opened without `writable`.
+
+        Example:
+            >>> from colpali_integrations.errors import StoreError
+            >>> with MultiVectorStore.open("my-index", read_only=True) as store:
+            ...     try:
+            ...         store.require_writable()
+            ...     except StoreError as error:
+            ...         print("read_only" in str(error))
+            True
+        """
+        if (refusal := self._engine.refuses_changes) is not None:
+            raise StoreError(refusal)
+
     def require_space(self, model: ModelLike) -> None:
         """Check that questions of a model can be compared with the store's pages.
 
@@ -354,6 +373,7 @@ class MultiVectorStore:
                 JSON, or the engine cannot write. Once the others are stored: the store refuses entries.
             FingerprintError: the model is of another space, or makes pages with other settings.
         """
+        self.require_writable()
         made_by = self._admission.adding(model)
 
         def learn() -> None:
@@ -393,6 +413,7 @@ class MultiVectorStore:
         criteria = [one for one in (condition, by_id, by_document) if one is not None]
         if not criteria:
             raise InputError("delete: pass ids, where or document_id; nothing was given")
+        self.require_writable()
         if ids == []:
             return 0
         matching = [id_of(payload) for payload in self._payloads(And(tuple(criteria)), fields=())]
@@ -423,6 +444,7 @@ class MultiVectorStore:
         """
         if fixed := sorted(READER_KEYS & metadata.keys()):
             raise InputError(f"update_metadata: {', '.join(fixed)} describe the page and cannot be changed")
+        self.require_writable()
         changed = 0
         removed = {key for key, value in metadata.items() if value is None}
         for ids in pieces(self.hashes({DOCUMENT: document_id}), _TOGETHER):

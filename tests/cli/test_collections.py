@@ -13,6 +13,7 @@ from qdrant_client import QdrantClient
 
 from colpali_integrations import ColPali
 from colpali_integrations.cli.app import ExitCode, run
+from colpali_integrations.errors import StoreError
 from colpali_integrations.stores import MultiVectorStore
 from tests.cli.test_serve import serving, url_in
 from tests.stores.qdrant.collections import COUNT, Made, direct, made
@@ -173,3 +174,31 @@ def test_a_collection_is_served(write: Write, collection: Made, coltiny: ColPali
             assert len(remote) == COUNT
             hits = remote.search(coltiny.embed_query(QUESTION), 4, mode="two_stage")
             assert [hit.id for hit in hits] == [one["id"] for one in found]
+
+
+def test_a_served_collection_refuses_changes_at_once_with_the_reason(
+    write: Write, collection: Made, examples_folder: Path
+) -> None:
+    report = examples_folder / "report.pdf"
+    options: dict[str, Any] = {"trust_env": False, "timeout": 60}
+    with serving(write()) as (_, lines):
+        url = url_in(lines)
+        refused = [
+            httpx.post(f"{url}/v1/documents", files={"file": (report.name, report.read_bytes())}, **options),
+            httpx.delete(f"{url}/v1/documents/2.pdf", **options),
+        ]
+        for answer in refused:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "read_only_index")
+            assert 'add "writable": true to the file of --store' in answer.json()["message"]
+            assert "retry-after" not in answer.headers
+        assert httpx.get(f"{url}/v1/jobs", **options).json()["jobs"] == []
+        assert httpx.get(f"{url}/session", **options).json()["may_change"] is False
+        with MultiVectorStore.open(url) as remote, pytest.raises(StoreError, match="is open for reading"):
+            remote.add(unread())
+    with serving(write(writable=True)) as (_, lines):
+        assert httpx.get(f"{url_in(lines)}/session", **options).json()["may_change"] is True
+
+
+def unread() -> Iterator[Any]:
+    raise AssertionError("the records were read, and pages encoded, in vain")
+    yield

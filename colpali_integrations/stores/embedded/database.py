@@ -120,6 +120,13 @@ class Database:
         with self._errors():
             self._identity = _identity(self.folder)
 
+    @property
+    def refuses_changes(self) -> str | None:
+        """The message about a change with `read_only`; else None."""
+        if not self.read_only:
+            return None
+        return f"the store {self.folder} was opened with read_only=True; open it again to change it"
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A transaction that sees one state of the store; keep it short, because a commit waits for it.
@@ -151,8 +158,8 @@ class Database:
         Args:
             after: called after the commit, before the next writer begins.
         """
-        if self.read_only:
-            raise StoreError(f"the store {self.folder} was opened with read_only=True; open it again to change it")
+        if (refusal := self.refuses_changes) is not None:
+            raise StoreError(refusal)
         with self._errors():
             self._check()
             with self._write_lock, self._turn():

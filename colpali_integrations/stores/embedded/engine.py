@@ -154,6 +154,11 @@ class FolderEngine:
         """See `Engine`."""
         return self._database.manifest
 
+    @property
+    def refuses_changes(self) -> str | None:
+        """The message about a change of a folder that was opened with `read_only`."""
+        return self._database.refuses_changes
+
     # -- changing ------------------------------------------------------------------------------------------------------
 
     def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:

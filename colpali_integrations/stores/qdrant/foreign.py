@@ -147,6 +147,16 @@ class ForeignEngine:
         )
 
     @property
+    def refuses_changes(self) -> str | None:
+        """The message about a change, where the caller has not asked for it."""
+        if self._writable:
+            return None
+        return (
+            f"{self.where} was made by another program and is open for reading; pass writable=True to change it in "
+            "its own layout, or copy it into a store of this package (copy_store)"
+        )
+
+    @property
     def indexes(self) -> Mapping[str, str]:
         """The kinds of the indexes by metadata field; those that the package would make are none of this collection."""
         return self._indexes.fields()
@@ -352,11 +362,8 @@ class ForeignEngine:
         return models.OverwritePayloadOperation(overwrite_payload=changed)
 
     def _require_writable(self) -> None:
-        if not self._writable:
-            raise StoreError(
-                f"{self.where} was made by another program and is open for reading; pass writable=True to change it "
-                "in its own layout, or copy it into a store of this package (copy_store)"
-            )
+        if (refusal := self.refuses_changes) is not None:
+            raise StoreError(refusal)
 
     # -- the server ---------------------------------------------------------------------------------------------------
 

@@ -108,6 +108,7 @@ class QdrantServerEngine:
     """
 
     has_own_codes = True
+    refuses_changes: str | None = None  # whether a key may only read shows at the first change
 
     def __init__(
         self,

@@ -64,6 +64,7 @@ def _manifest(arguments: Arguments, settings: Settings) -> Work:
             "max_numbers": engine.max_numbers,
             "has_own_codes": engine.has_own_codes,
             "refuses_exact": engine.refuses_exact,
+            "refuses_changes": engine.refuses_changes,
             "indexes": dict(engine.indexes),
         }
 

@@ -83,7 +83,8 @@ class ServedEngine:
         self.manifest: Mapping[str, Any]
         opened = self._call("manifest", lambda result: (*_opened(result), dict(result)))
         self.manifest, most, self.has_own_codes, facts = opened
-        self.refuses_exact: str | None = facts.get("refuses_exact")  # older servers have neither
+        self.refuses_exact: str | None = facts.get("refuses_exact")  # older servers have none of these
+        self.refuses_changes: str | None = facts.get("refuses_changes")
         self.indexes: Mapping[str, str] = facts.get("indexes") or {}
         self.max_numbers = _MOST_NUMBERS if most is None else min(_MOST_NUMBERS, most)
 

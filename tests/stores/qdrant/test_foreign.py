@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 
+from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.explain import PageGrid
-from colpali_integrations.stores import Entry, Layout, MultiVectorStore, SearchOptions
+from colpali_integrations.stores import Entry, Layout, MultiVectorStore, SearchOptions, copy_store, index_documents
 from colpali_integrations.stores.filters import And, Condition, Filter, Not, Or, matches, parse_filter
 from colpali_integrations.stores.qdrant.collection import connect
 from colpali_integrations.stores.qdrant.foreign_payloads import ForeignPayloads
@@ -384,6 +386,32 @@ def test_nothing_is_written_by_default(server: StandIn) -> None:
     assert len(asked) > 3
     assert len(collected) == 1
     client.close()
+
+
+def test_changes_are_refused_before_any_work(own: Made, coltiny: ColPali, examples_folder: Path) -> None:
+    def unread() -> Iterator[Any]:
+        raise AssertionError("the records were read, and pages encoded, in vain")
+        yield
+
+    store = opened(own)
+    folder = MultiVectorStore.open(examples_folder / "my-index", read_only=True)
+    memory = MultiVectorStore.open(model=MODEL)
+    memory.add([(Entry(id="a"), page(1, rows=3))])
+    changes: list[Callable[[MultiVectorStore], object]] = [
+        lambda one: one.add(unread()),
+        lambda one: one.delete([]),
+        lambda one: one.update_metadata("none.pdf", {"year": 2024}),
+        lambda one: index_documents("report.pdf", model=coltiny, store=one, progress=lambda _: next(unread())),
+        lambda one: copy_store(memory, one, progress=lambda *_: next(unread())),
+    ]
+    for change in changes:
+        with pytest.raises(StoreError, match="is open for reading; pass writable=True"):
+            change(store)
+        with pytest.raises(StoreError, match="was opened with read_only=True"):
+            change(folder)
+    memory.require_writable()
+    opened(own, writable=True).require_writable()
+    folder.close()
 
 
 def made_once(client: QdrantClient) -> Iterator[Made]:
