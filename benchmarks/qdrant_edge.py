@@ -45,6 +45,7 @@ class EdgeEngine:
     max_numbers: int | None = None
     has_own_codes = False
     refuses_exact: str | None = None
+    refuses_changes: str | None = None
     indexes: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, folder: Path, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.stores import MultiVectorStore, Settings, stored_settings
 from colpali_integrations.stores.layout import Layout
-from colpali_integrations.stores.opening import ModelLike, settings_at
+from colpali_integrations.stores.opening import OPTIONS, ModelLike, settings_at
 
 __all__ = ["has_layout", "is_collection", "named_model", "opened_store", "place_settings"]
 
@@ -122,4 +122,7 @@ def _read(store: Path) -> Mapping[str, Any]:
         if name in values and not isinstance(values[name], kind):
             expected = "true or false" if kind is bool else "an object"
             raise ConfigurationError(f"{store}: {name} must be {expected}, got {shown(values[name])}")
+    if wrong := [name for name in values.get("options", {}) if name in (*_KEYS, *OPTIONS)]:
+        place = "a key of its own" if wrong[0] in _KEYS else "none of them"
+        raise ConfigurationError(f"{store}: options are arguments of QdrantClient, and {wrong[0]!r} is {place}")
     return values

@@ -76,6 +76,6 @@ def copy(
     elif not quiet:
         updated = f", {report.updated} updated" if report.updated else ""
         there = f", {report.present} there already" if report.present else ""
-        display.note(
-            f"{display.number(report.copied, 'entry', 'entries')} copied{updated}{there}; {target} has {left}."
-        )
+        bare = f", {report.without_vectors} without vectors left out" if report.without_vectors else ""
+        copied = display.number(report.copied, "entry", "entries")
+        display.note(f"{copied} copied{updated}{there}{bare}; {target} has {left}.")

@@ -10,13 +10,12 @@ from typing import TypeAlias
 from numpy.typing import ArrayLike
 
 from colpali_integrations._logs import package_logger
-from colpali_integrations._text import number
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.engine import FULL, Engine, Point
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.flights import Flights
 from colpali_integrations.stores.points import PointMaker
-from colpali_integrations.stores.refused import PointsRefusedError, RefusedError
+from colpali_integrations.stores.refused import PointsRefusedError, RefusedError, all_refused
 from colpali_integrations.stores.runs import running
 
 __all__ = ["Adding", "OnRefused"]
@@ -29,7 +28,6 @@ OnRefused: TypeAlias = Callable[[Entry, StoreError], None]
 # A batch is stored whole or not at all: a killed process loses at most one. Numbers of vectors: 8 MB as float16.
 _BATCH_NUMBERS, _BATCH_ENTRIES, _BATCH_SECONDS = 1 << 22, 64, 2.0
 _AGAIN = "{stored}; add the records again, which replaces those"
-_NAMED = 10  # entries in a message
 
 
 class Adding:
@@ -72,7 +70,8 @@ class Adding:
                 for name, error in self._refused:  # which the other error would hide
                     logger.warning("not stored: %s: %s", name, error)
                 raise
-        self._raise_refused()
+        if self._refused:
+            raise all_refused(self._refused, self._handed - self._lost)
         return self._handed - self._lost
 
     def _add_all(self, records: Iterable[tuple[Entry, ArrayLike]], work: ExitStack) -> None:
@@ -135,15 +134,3 @@ class Adding:
             self._on_error(entry, error)
         else:
             self._refused.append((entry.name, error))
-
-    def _raise_refused(self) -> None:
-        if not self._refused:
-            return
-        (_, error), *others = self._refused
-        message = str(error.args[0])
-        if others:
-            names = ", ".join(name for name, _ in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-            message += f". {number(len(others), 'more entry was', 'more entries were')} refused: {names}"
-        if stored := self._handed - self._lost:
-            message += f". {number(stored, 'other entry is', 'other entries are')} stored"
-        raise RefusedError(message) from error.__cause__

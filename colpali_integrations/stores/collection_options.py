@@ -82,6 +82,10 @@ def checked_options(options: Mapping[str, Any] | None) -> CheckedOptions:
         >>> checked_options({"read_consistency": "majority", "graph": True}).of_object
         {'read_consistency': 'majority', 'graph': True}
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise ConfigurationError(
+            f"collection_options must be a dict such as {{'shard_number': 6}}, got {shown(options)}"
+        )
     creation = dict(options or {})
     for name in _NUMBERS:
         if name in creation:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from colpali_integrations._logs import package_logger
+from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import FilterLike
+from colpali_integrations.stores.refused import all_refused
 from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["CopyReport", "copy_store"]
+
+logger = package_logger(__name__)
 
 _BATCH = 16  # 17 MB of a model with a thousand vectors per page
 
@@ -25,16 +30,19 @@ class CopyReport:
         copied: of these, those that were stored with their vectors now.
         updated: those of which only the metadata were stored now.
         present: those that the target had already.
+        without_vectors: those of which the source has no vectors, as a collection of another program may: no search
+            finds them, and they are not copied.
 
     Example:
         >>> CopyReport(entries=3, copied=1, updated=0, present=2).to_dict()
-        {'entries': 3, 'copied': 1, 'updated': 0, 'present': 2}
+        {'entries': 3, 'copied': 1, 'updated': 0, 'present': 2, 'without_vectors': 0}
     """
 
     entries: int
     copied: int
     updated: int
     present: int
+    without_vectors: int = 0
 
     def to_dict(self) -> dict[str, int]:
         """JSON-safe fields."""
@@ -65,8 +73,8 @@ def copy_store(
 
     Raises:
         FingerprintError: the target has pages of another model, or of other settings.
-        StoreError: a store cannot be read or written, or the target does not take an entry, which is named. The entries
-            before it are copied.
+        StoreError: a store cannot be read or written, and the entries before are copied. Once all others are copied:
+            the target refuses entries, such as pages with more numbers than a Qdrant server takes; they are named.
         InputError: the filter cannot be read.
 
     Example:
@@ -88,7 +96,8 @@ def _copied(
     target.require_writable()
     target.require_pages(source.model)
     ids = [*source.hashes(where)]
-    counts = {"copied": 0, "updated": 0}
+    counts = {"entries": 0, "copied": 0, "updated": 0, "present": 0, "without_vectors": 0}
+    refused: list[tuple[str, StoreError]] = []
     done = 0
     for some in pieces(ids, _BATCH):
         entries = [entry for entry in source.get(some) if entry is not None]  # without those removed meanwhile
@@ -97,13 +106,23 @@ def _copied(
         target.update_entries(changed)
         vectors = source.vectors([entry.id for entry in copied]) if copied else []
         records = [(entry, one) for entry, one in zip(copied, vectors, strict=True) if one is not None]
-        target.add(records, model=source.model)
-        counts["copied"] += len(records)
+        stored = target.add(
+            records, model=source.model, on_error=lambda entry, error: refused.append((entry.name, error))
+        )
+        counts["entries"] += len(entries)
+        counts["copied"] += stored
         counts["updated"] += len(changed)
+        counts["present"] += len(entries) - len(copied) - len(changed)
+        counts["without_vectors"] += len(copied) - len(records)
         done += len(some)
         if progress is not None:
             progress(done, len(ids))
-    return CopyReport(entries=done, **counts, present=done - sum(counts.values()))
+    report = CopyReport(**counts)
+    if report.without_vectors:
+        logger.warning("%s: %d entries have no vectors, and are not copied", source.where, report.without_vectors)
+    if refused:
+        raise all_refused(refused, report.copied + report.updated + report.present)
+    return report
 
 
 def _differing(entries: Sequence[Entry], held: Sequence[Entry | None]) -> tuple[list[Entry], list[Entry]]:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from colpali_integrations._options import unknown_option
+from colpali_integrations._options import checked_flag, unknown_option
 from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError, StoreError
 from colpali_integrations.models.colpali import ColPali
@@ -32,7 +32,7 @@ from colpali_integrations.stores.served.engine import ServedEngine
 from colpali_integrations.stores.settings import LAYOUT, FirstStage, Settings, StoredModel
 
 __all__ = [
-    *("ModelLike", "continued", "continued_options", "open_engine", "open_model", "place_of"),
+    *("OPTIONS", "ModelLike", "continued", "continued_options", "open_engine", "open_model", "place_of"),
     *("question_model", "refuse_other_model", "registered_options", "settings_at", "stored_model", "stored_settings"),
     *("with_secrets", "without_secrets"),
 ]
@@ -215,13 +215,13 @@ def place_of(
         collection_options: those that hold for a store object count; see `CheckedOptions.of_object`.
 
     Returns:
-        None for a store in memory, or of a client that the caller has made.
+        None for a store in memory, on a server or not, or of a client that the caller has made.
     """
     if path is not None and is_server(path):
         return {"path": os.fspath(path), **client_options}
     if path is not None:
         return {"path": str(user_path(path, StoreError).absolute()), "read_only": bool(folder_options.get("read_only"))}
-    if url is None:
+    if url is None or url == _IMITATION:
         return None
     auto = {} if index_options.get("auto_index") is None else {"auto_index": index_options["auto_index"]}
     chosen = checked_options(collection_options).of_object
@@ -332,7 +332,7 @@ def settings_at(
         return None, f"the collection {collection_name!r}"
     from colpali_integrations.stores.qdrant import server as qdrant_server
 
-    client_options = {name: value for name, value in options.items() if name not in _OPTIONS}
+    client_options = {name: value for name, value in options.items() if name not in OPTIONS}
     connection = _connection(url, client, client_options)
     try:
         where = f"the collection {collection_name!r}"
@@ -403,7 +403,11 @@ def open_engine(
     engine: Engine
     if layout is not None or writable:
         _check_foreign(
-            layout, {**requested, **indexing}, collection_options, in_server=url is not None or client is not None
+            layout,
+            {**requested, **indexing},
+            collection_options,
+            in_server=url is not None or client is not None,
+            writable=writable,
         )
     if path is not None and served:
         engine = ServedEngine(Connection(os.fspath(path), client_options.get(_KEY_OPTION)))
@@ -455,13 +459,20 @@ def _connection(url: str | Sequence[str] | None, client: Any, options: Mapping[s
         _check_client_options(url, options)
         return qdrant_server.connect(url, **options)
     _check_client_options(url, {name: value for name, value in options.items() if name != _RETRY_OPTION})
+    qdrant_server.check_client(client)
     return qdrant_server.retrying(client, options.get(_RETRY_OPTION))
 
 
 def _check_foreign(
-    layout: Layout | None, requested: Mapping[str, Any], collection_options: object, *, in_server: bool
+    layout: Layout | None,
+    requested: Mapping[str, Any],
+    collection_options: object,
+    *,
+    in_server: bool,
+    writable: object = False,
 ) -> None:
     """Refuse options that contradict a layout."""
+    checked_flag(writable, "writable")
     if layout is None:
         raise ConfigurationError("writable is for a collection that another program has made: pass its layout too")
     if not in_server:
@@ -491,9 +502,9 @@ def _open_foreign(
 
 def _check_client_options(url: str | Sequence[str] | None, options: Mapping[str, Any], *, served: bool = False) -> None:
     """Refuse options that are neither of a store nor of a server's client, or have no server."""
-    misspelt = [name for name in options if name in _GUESSES or (url is None and get_close_matches(name, _OPTIONS))]
+    misspelt = [name for name in options if name in _GUESSES or (url is None and get_close_matches(name, OPTIONS))]
     if misspelt:
-        raise unknown_option("MultiVectorStore.open", misspelt, _OPTIONS, _GUESSES)
+        raise unknown_option("MultiVectorStore.open", misspelt, OPTIONS, _GUESSES)
     if served and options.keys() <= {_KEY_OPTION}:
         return
     if options and url is None:
@@ -523,15 +534,17 @@ def _settings(
     return Settings(**{"first_stage": default, **requested, "model": record})
 
 
+_IMITATION = ":memory:"  # the URL of qdrant-client's own imitation of a server
 _API_KEY, _KEY_VARIABLE = "api_key", "QDRANT_API_KEY"
 _KEY_OPTION = "api_key_file"  # of a server of this package
 _RETRY_OPTION = "retry_seconds"  # for a Qdrant server, also for a client that the caller has made
 # Options of `QdrantClient` and of its HTTP client.
 _SECRETS = ("auth_token_provider", "headers", "auth", "cookies", "cert", "metadata")
-_OPTIONS = (
+OPTIONS = (
     *("client", "collection_name", "collection_options", "datatype", "first_stage", "first_vectors", "language"),
     *("model", "path", "pool_factor", "url", "read_only", "file_mode", "indexes", "auto_index", "layout", "writable"),
 )
+"""Those of `MultiVectorStore.open` that are none of `QdrantClient`."""
 _GUESSES = {
     **{"collection": "use collection_name=", "host": "use url='http://<host>:6333'"},
     **dict.fromkeys(

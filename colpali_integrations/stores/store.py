@@ -39,6 +39,7 @@ from colpali_integrations.stores.model_check import ModelCheck, compare_page
 from colpali_integrations.stores.opening import (
     ModelLike,
     open_engine,
+    open_model,
     place_of,
     question_model,
     with_secrets,
@@ -99,6 +100,7 @@ class MultiVectorStore:
         self._encoder: ColPali | None = None
         self._named: str | os.PathLike[str] | None = None
         self._place: Mapping[str, Any] | None = None
+        self._own_keys: frozenset[str] = frozenset()
 
     @classmethod
     def open(
@@ -200,6 +202,8 @@ class MultiVectorStore:
         if isinstance(model, ColPali):
             store._encoder = model
         store._named = model if isinstance(model, str | os.PathLike) else None
+        if (given := foreign["layout"]) is not None:
+            store._own_keys = frozenset(key for key in (given.source, given.page, given.text) if key is not None)
         others = {**client_options, **_given(foreign)}
         options_of_object = (others, index_options, collection_options)
         store._place = place_of(path, url, collection_name, folder_options, *options_of_object)
@@ -264,7 +268,9 @@ class MultiVectorStore:
         """
         self._admission.require_pages(model)
 
-    def check_model(self, id_: str, image: ImageSource, *, model: ColPali | None = None) -> ModelCheck:
+    def check_model(
+        self, id_: str, image: ImageSource, *, model: ColPali | str | os.PathLike[str] | None = None
+    ) -> ModelCheck:
         """Encode a page, and compare it with the vectors that the store has of it: did this model make them?
 
         A collection that another program has made does not record its model, and vectors of another one give scores
@@ -273,13 +279,13 @@ class MultiVectorStore:
         Args:
             id_: of the page's entry.
             image: its picture, any input of `ColPali.embed_images`, as it was encoded then.
-            model: by default the one that encodes questions.
+            model: the model, or its name or folder; by default the one that encodes questions.
 
         Returns:
             The check; `ok` where the model fits.
 
         Raises:
-            InputError: the store has no such entry.
+            InputError: the store has no such entry, or no vectors of it.
             ImageError: the picture cannot be read.
             FingerprintError: the vectors of the model are of another length.
 
@@ -294,8 +300,9 @@ class MultiVectorStore:
         """
         [stored] = self.vectors([id_])
         if stored is None:
-            raise InputError(f"{self.where} has no entry {id_!r}; name one that get() returns")
-        return compare_page(id_, stored, image, self.encoder if model is None else model)
+            lacks = f"no vectors of the entry {id_!r}; name another" if id_ in self else f"no entry {id_!r}; name"
+            raise InputError(f"{self.where} has {lacks} one that get() returns")
+        return compare_page(id_, stored, image, self.encoder if model is None else open_model(model, self.model))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -427,7 +434,7 @@ class MultiVectorStore:
         Args:
             document_id: of the document.
             metadata: new values by key; None removes a key. Keys that describe the page (`source`, `page`,
-                `content_hash` and so on) cannot be changed.
+                `content_hash` and so on; the keys that a layout names) cannot be changed.
 
         Returns:
             The number of changed entries; 0 for an unknown document.
@@ -442,7 +449,7 @@ class MultiVectorStore:
             ...     store.update_metadata(document, {"year": 2024}), store.count({"year": 2024})
             (2, 2)
         """
-        if fixed := sorted(READER_KEYS & metadata.keys()):
+        if fixed := sorted((READER_KEYS | self._own_keys) & metadata.keys()):
             raise InputError(f"update_metadata: {', '.join(fixed)} describe the page and cannot be changed")
         self.require_writable()
         changed = 0

@@ -112,7 +112,7 @@ def test_copy_into_a_folder_and_on_to_a_server(
     assert run(["copy", str(write()), str(folder), "--json"]) == ExitCode.OK
     [again] = records(capsys)
     assert again == {
-        **{"entries": COUNT, "copied": 0, "updated": 0, "present": COUNT},
+        **{"entries": COUNT, "copied": 0, "updated": 0, "present": COUNT, "without_vectors": 0},
         **{"target": str(folder), "pages": COUNT},
     }
     assert run(["search", "page 7", "--store", str(folder), "--hybrid", "-k", "1", "--json"]) == ExitCode.OK
@@ -146,6 +146,12 @@ def test_copy_into_a_folder_and_on_to_a_server(
         ('{"url": "http://localhost", "writable": "no"}', "writable must be true or false, got 'no'"),
         ('{"url": "http://localhost", "layout": {"pages": "x"}}', "Layout has no option 'pages'; did you mean 'page'?"),
         ('{"url": "http://localhost", "model": "some/model", "layout": {}}', "pass it by --model"),
+        ('{"url": "http://localhost", "options": {"model": "coltiny"}}', "'model' is a key of its own"),
+        (
+            '{"url": "http://localhost", "options": {"path": "my-index"}}',
+            "options are arguments of QdrantClient, and 'path'",
+        ),
+        ('{"url": ""}', "url must be a text such as 'http://localhost:6333'"),
     ],
 )
 def test_wrong_files_are_refused(content: str, message: str, tmp_path: Path, capsys: Capture) -> None:

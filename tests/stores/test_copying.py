@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 
 from colpali_integrations import ColPali, pdf_pages
 from colpali_integrations.errors import FingerprintError, InputError, StoreError
 from colpali_integrations.explain import PageGrid
-from colpali_integrations.stores import Entry, MultiVectorStore, copy_store
+from colpali_integrations.stores import Entry, Layout, MultiVectorStore, copy_store
+from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
 from tests.conftest import PAPER
 from tests.stores.backends import BACKENDS, MODEL, entry, opening, page
 from tests.stores.qdrant.collections import LAYOUTS, made
+from tests.stores.qdrant.stand_in import stand_in
 from tests.stores.stored_models import made_up
 
 COUNT = 40
@@ -39,7 +41,7 @@ def test_a_copy_has_every_entry_with_its_vectors(kind: str, target_kind: str, tm
     with opening(kind, tmp_path / "a") as source_of, opening(target_kind, tmp_path / "b") as target_of:
         source, target = filled(source_of()), target_of()
         report = copy_store(source, target, progress=lambda *numbers: steps.append(numbers))
-        assert report.to_dict() == {"entries": COUNT, "copied": COUNT, "updated": 0, "present": 0}
+        assert report.to_dict() == {"entries": COUNT, "copied": COUNT, "updated": 0, "present": 0, "without_vectors": 0}
         assert everything(target) == everything(source)
         ids = [*everything(source)]
         for ours, theirs in zip(target.vectors(ids), source.vectors(ids), strict=True):
@@ -62,7 +64,8 @@ def test_an_interrupted_copy_continues(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         copy_store(source, target, progress=interrupt)
     assert len(target) == 32
-    assert copy_store(source, target).to_dict() == {"entries": 40, "copied": 8, "updated": 0, "present": 32}
+    report = copy_store(source, target)
+    assert (report.entries, report.copied, report.updated, report.present) == (40, 8, 0, 32)
     assert everything(target) == everything(source)
 
 
@@ -96,6 +99,39 @@ def test_a_target_of_another_model_is_refused_and_stays() -> None:
     with pytest.raises(FingerprintError, match="was made by other"):
         copy_store(source, target)
     assert len(target) == 0
+
+
+def test_a_page_that_a_server_refuses_costs_no_other() -> None:
+    wide = made_up("wide", dim=128)
+    source, small = MultiVectorStore.open(model=wide), np.ones((2, 128), np.float32)
+    large = np.ones((MAX_SERVER_NUMBERS // 128 + 1, 128), np.float32)
+    source.add([(entry(number), large if number in (3, 30) else small) for number in range(COUNT)])
+    expected = r"page 3: .* are too many for .*1 more entry was refused: .*page 30\. 38 other entries are stored"
+    with stand_in() as server, MultiVectorStore.open(url=server.url, model=wide) as target:
+        for _ in range(2):
+            with pytest.raises(StoreError, match=expected):
+                copy_store(source, target)
+            assert everything(target).keys() == everything(source).keys() - {"page 3", "page 30"}
+
+
+def test_entries_without_vectors_are_counted_and_not_taken_for_present(caplog: pytest.LogCaptureFixture) -> None:
+    client = QdrantClient(":memory:")
+    multi = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    one = models.VectorParams(size=MODEL.dim, distance=models.Distance.DOT, multivector_config=multi)
+    client.create_collection("docs", {"full": one})
+    vectors: list[Any] = [{"full": page(number).tolist()} if number % 3 else {} for number in range(6)]
+    points = [models.PointStruct(id=number, vector=each, payload={}) for number, each in enumerate(vectors)]
+    client.upsert("docs", points)
+    source = MultiVectorStore.open(client=client, collection_name="docs", model=MODEL, layout=Layout(full="full"))
+    target = MultiVectorStore.open(model=MODEL)
+    for copied, present in ((4, 0), (0, 4)):
+        report = copy_store(source, target)
+        assert (report.entries, report.copied, report.present, report.without_vectors) == (6, copied, present, 2)
+        assert "2 entries have no vectors, and are not copied" in caplog.text
+        caplog.clear()
+    with pytest.raises(InputError, match="has no vectors of the entry '3'; name another one that get"):
+        source.check_model("3", "page.png")
+    client.close()
 
 
 def test_an_entry_that_the_target_does_not_take_is_named() -> None:
@@ -138,6 +174,7 @@ def test_a_model_is_checked_by_a_page(coltiny: ColPali) -> None:
     assert check.stored == check.encoded > 0
     smaller = next(iter(pdf_pages(PAPER, pages=[1], dpi=100)))
     assert store.check_model("1", smaller, model=coltiny).ok
+    assert store.check_model("1", first, model="coltiny") == check
     random = np.random.default_rng(1).standard_normal((50, coltiny.description.dim)).astype(np.float32)
     store.add([(Entry(id="random"), random)], model=coltiny)
     other = store.check_model("random", first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from colpali_integrations._options import checked_timeout, shown
 from colpali_integrations.errors import ConfigurationError, MissingExtraError, StoreError
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, VectorSpec
 from colpali_integrations.stores.qdrant.errors import TriedError, reaching
@@ -15,12 +16,13 @@ from colpali_integrations.stores.qdrant.retries import Patience, RetrySeconds, r
 from colpali_integrations.stores.qdrant.suggestion import not_ours
 
 try:
-    from qdrant_client import QdrantClient, models
+    from qdrant_client import AsyncQdrantClient, QdrantClient, models
 except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
 
 __all__ = [
     "QdrantClient",
+    "check_client",
     "connect",
     "describe",
     "is_local",
@@ -74,11 +76,18 @@ def connect(
     """
     if url == ":memory:":
         return QdrantClient(":memory:", **options)
-    urls = [url] if isinstance(url, str) else list(url)
+    urls: list[Any] = list(url) if isinstance(url, list | tuple) else [url]
     if not urls:
         raise ConfigurationError(
             "an empty list of URLs names no server; pass that of one, or those of a cluster's nodes"
         )
+    if wrong := [one for one in urls if not isinstance(one, str) or not one.strip()]:
+        raise ConfigurationError(
+            f"url must be a text such as 'http://localhost:6333', or a list of those of a cluster's nodes, got "
+            f"{shown(wrong[0])}"
+        )
+    if (timeout := options.get("timeout")) is not None:
+        checked_timeout(timeout, "timeout")
     Patience.of(retry_seconds)
     if options.get("prefer_grpc"):
         # A channel by itself waits for up to two minutes before it connects again.
@@ -91,6 +100,18 @@ def _client(url: str, api_key: str | None, options: Mapping[str, Any]) -> Qdrant
         return QdrantClient(url=url, api_key=api_key, **{"timeout": _TIMEOUT, "check_compatibility": False, **options})
     except (ValueError, TypeError, AssertionError) as error:
         raise ConfigurationError(f"no Qdrant client can be made for {shown_place(url)}: {error}") from error
+
+
+def check_client(client: object) -> None:
+    """Refuse what is no `QdrantClient`, such as an `AsyncQdrantClient`.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if isinstance(client, AsyncQdrantClient) or not hasattr(client, "init_options"):
+        raise ConfigurationError(
+            f"client must be a QdrantClient, got {type(client).__name__}; pass url=, or client=QdrantClient(url=...)"
+        )
 
 
 def describe(client: QdrantClient, collection: str) -> str:

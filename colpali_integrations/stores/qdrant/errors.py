@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,6 +25,7 @@ __all__ += ["is_denied", "is_refusal", "outage_of", "reaching"]
 
 _TIMEOUT = "the server took too long; allow more time by timeout= (seconds)"
 _UNREACHABLE = "the server cannot be reached ({message}). Does it run, and are address and port right?"
+_OTHER_SERVER = "the answer is not one of a Qdrant server's ({message}). Are address and port right?"
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def explained(error: BaseException) -> str:
     if isinstance(error, ResponseHandlingException):
         if isinstance(error.source, httpx.TimeoutException):
             return _TIMEOUT
+        if isinstance(error.source, ValueError):  # such as JSON of another kind
+            return _OTHER_SERVER.format(message=_first_line(error.source))
         return _UNREACHABLE.format(message=error.source)
     if isinstance(error, ResourceExhaustedResponse):
         return f"the server has too much to do; it asks to wait {error.retry_after_s} s ({error})"
@@ -153,7 +157,14 @@ def explained(error: BaseException) -> str:
         return _explained_status(error.status_code or 0, _server_message(error))
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
         return _explained_status(_CODES.get(error.code(), 0), str(error.details()))
+    is_empty = isinstance(error, AssertionError) and "returned None" in str(error)  # of the client, of such an answer
+    if is_empty or isinstance(error, json.JSONDecodeError):
+        return _OTHER_SERVER.format(message=error)
     return f"{type(error).__name__}: {error}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _explained_status(status: int, message: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
+from colpali_integrations.errors import StoreError
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.stores.engine import Payload
 from colpali_integrations.stores.filters import (
@@ -125,8 +126,17 @@ class ForeignPayloads:
         }
 
     def raw(self, payload: Payload) -> dict[str, Any]:
-        """The payload on the server of an entry that is added or changed; undoes `payload`."""
+        """The payload on the server of an entry that is added or changed; undoes `payload`.
+
+        Raises:
+            StoreError: the metadata have the key that is the package's own.
+        """
         layout, metadata = self.layout, dict(payload.get("metadata") or {})
+        if OWN in metadata:
+            raise StoreError(
+                f"{payload['id']}: metadata cannot have the key {OWN!r}, under which the package keeps its own values "
+                "in a collection of another program; rename it"
+            )
         kept = {key: payload[key] for key in _KEPT if key in payload}
         if layout.text is not None and kept.get("text") not in (None, _name(metadata)):
             metadata[layout.text] = kept.pop("text")

@@ -32,10 +32,10 @@ def checked_indexes(indexes: object) -> dict[str, IndexKind]:
     if not isinstance(indexes, Mapping):
         raise ConfigurationError(f"indexes must be a dict such as {{'year': 'number'}}, got {indexes!r}")
     for field, kind in indexes.items():
-        if not isinstance(field, str) or not storable_path(field) or field.startswith("$"):
+        if not isinstance(field, str) or not field or not storable_path(field) or field.startswith("$"):
             raise ConfigurationError(
-                f"indexes: {field!r} is no metadata field that can have an index: a field is a text without a quote, a "
-                "backslash or a $ at its beginning"
+                f"indexes: {field!r} is no metadata field that can have an index: a field is a text, not an empty one, "
+                "without a quote, a backslash or a $ at its beginning"
             )
         if kind not in _KINDS:
             raise ConfigurationError(f"indexes: {field!r} must be one of {', '.join(_KINDS)}, got {kind!r}")

@@ -39,6 +39,7 @@ from colpali_integrations.stores.filters import CONTENT, DOCUMENT, RESERVED, Con
 from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
 from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
+    check_client,
     connect,
     describe,
     is_local,
@@ -67,7 +68,8 @@ from colpali_integrations.stores.refused import PointsRefusedError
 from colpali_integrations.stores.remembered import KnownSize, KnownWords
 from colpali_integrations.stores.scrolling import documents_by_scrolling
 
-__all__ = ["QdrantServerEngine", "connect", "describe", "query_request", "read_manifest", "retrying"]
+__all__ = ["QdrantServerEngine", "check_client", "connect", "describe"]
+__all__ += ["query_request", "read_manifest", "retrying"]
 
 _logger = package_logger(__name__)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 
 from colpali_integrations import ColPali
-from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
+from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
 from colpali_integrations.explain import PageGrid
 from colpali_integrations.stores import Entry, Layout, MultiVectorStore, SearchOptions, copy_store, index_documents
 from colpali_integrations.stores.filters import And, Condition, Filter, Not, Or, matches, parse_filter
@@ -472,6 +472,18 @@ def test_added_pages_are_changed_and_removed(own: Made) -> None:
     assert own.client.retrieve(own.name, [int(changed.id)])[0].payload["page_number"] == 0  # type: ignore[index]
     assert (store.delete(["note"]), len(store), "note" in store) == (1, 6, False)
     assert (store.delete(document_id="2.pdf"), len(store)) == (2, 4)
+
+
+def test_keys_of_the_layout_and_our_own_are_not_metadata(own: Made) -> None:
+    store = opened(own, writable=True)
+    before = {record.id: record.payload for record in own.client.scroll(own.name, limit=99)[0]}
+    for key in ("document", "page_number", "source", "page"):
+        with pytest.raises(InputError, match=f"update_metadata: {key} describe the page and cannot be changed"):
+            store.update_metadata("1.pdf", {key: "another", "year": 2024})
+    with pytest.raises(StoreError, match="a: metadata cannot have the key 'colpali_integrations', under which the"):
+        store.add([(Entry(id="a", metadata={"colpali_integrations": 5}), page(1, rows=3))])
+    assert {record.id: record.payload for record in own.client.scroll(own.name, limit=99)[0]} == before
+    assert store.update_metadata("1.pdf", {"year": 2024}) == 2
 
 
 def test_how_unknown_first_stages_are_made_is_not_guessed(client: QdrantClient) -> None:
