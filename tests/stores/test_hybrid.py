@@ -190,9 +190,7 @@ def test_who_is_first_and_in_which_order_pages_without_text_come(backend: str, s
     with filled(backend, pages) as store:
         for hybrid in WAYS:
             hits = store.search(LOOK, 130, hybrid=hybrid, text=pages.question)
-            assume(
-                max(hits, key=lambda hit: hit.bm25 or 0.0).id == pages.names[0]
-            )  # a text may repeat words
+            assume(max(hits, key=lambda hit: hit.bm25 or 0.0).id == pages.names[0])  # a text may repeat words
             assert hits[0].score == 1.0
             if hybrid != 1.0:
                 assert hits[0].id == pages.names[0]
