@@ -44,6 +44,7 @@ from colpali_integrations.cli.options import (
     StoreOption,
     check_target,
     given_path,
+    hybrid_weight,
     json_filter,
     page_access,
     page_numbers,
@@ -64,6 +65,7 @@ from colpali_integrations.stores import (
     find_documents,
     index_documents,
 )
+from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.settings import Datatype, FirstStage
 
 __all__ = ["ExitCode", "app", "run"]
@@ -253,6 +255,15 @@ def search(
             show_default=False,
         ),
     ] = None,
+    weight: Annotated[
+        Any,
+        Option(
+            "--hybrid-weight",
+            metavar="W",
+            parser=hybrid_weight,
+            help="The weight of the words for --hybrid, 0 to 1; or rrf. Default: each question decides.",
+        ),
+    ] = None,
     html: Annotated[
         Path | None,
         Option(metavar="FILE", parser=given_path, help="Write a report: pages, boxes that match, heatmaps."),
@@ -270,12 +281,15 @@ def search(
     [dim]Example:[/]  colpali-integrations search "revenue by region" --store my-index -k 3 --open
     """
     text, parsed = " ".join(question), json_filter(where)
+    if weight is not None and hybrid is False:
+        raise typer.BadParameter("--hybrid-weight is for hybrid searches; leave out --no-hybrid")
+    ranking: Hybrid = weight if weight is not None else "auto" if hybrid is None else hybrid
     access = page_access(password_file, max_pixels, image_format, root)  # an error before the work
     if html is not None:
         check_target(html)
     require_store(store)
     with open_encoder(model, options, store) as encoder, open_store(store, encoder, read_only=True) as opened:
-        found = opened.search(text, k, where=parsed, hybrid="auto" if hybrid is None else hybrid)
+        found = opened.search(text, k, where=parsed, hybrid=ranking)
         hits = found.matching()
         if as_json:
             for hit in hits:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -157,6 +158,20 @@ def json_filter(text: str | None) -> dict[str, Any] | None:
     if not isinstance(parsed, dict | None):
         raise BadParameter('a filter is a JSON object such as {"year": {"$gte": 2020}}')
     return parsed
+
+
+def hybrid_weight(text: str | float) -> float | str:
+    """Parse the weight of the words in a hybrid search.
+
+    >>> hybrid_weight("0.3"), hybrid_weight("rrf")
+    (0.3, 'rrf')
+    """
+    with suppress(ValueError):
+        if 0 <= (weight := float(text)) <= 1:
+            return weight
+    if text != "rrf":
+        raise BadParameter(f"{text!r} is neither a number from 0 to 1 nor rrf")
+    return text
 
 
 def check_target(path: Path) -> None:

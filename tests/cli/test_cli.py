@@ -85,6 +85,27 @@ def test_pages_with_nothing_of_the_question_are_no_results(store: Path, capsys: 
     assert (captured.out, captured.err) == ("", f"The index {store} has nothing of the question.\n")
 
 
+def test_a_search_takes_the_weight_of_the_words(
+    tmp_path: Path, coltiny: ColPali, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MultiVectorStore.open(tmp_path, model=coltiny) as opened:
+        texts = {"1": "a harbour", "2": "a crane"}
+        opened.add((Entry(id=id_, text=text), coltiny.embed_query(text)) for id_, text in texts.items())
+    question = ["search", "harbour", "--store", str(tmp_path), "--json"]
+
+    def found(*options: str) -> list[dict[str, Any]]:
+        assert run([*question, *options]) == ExitCode.OK
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert {one["halves"]["weight"] for one in found("--hybrid-weight", "0.25")} == {0.25}
+    assert {one["halves"]["weight"] for one in found("--hybrid", "--hybrid-weight", "rrf")} == {0.5}
+    for wrong in ("1.5", "nan", "words"):
+        assert run([*question, "--hybrid-weight", wrong]) == ExitCode.USAGE
+        assert "neither a number from 0 to 1 nor rrf" in " ".join(capsys.readouterr().err.split())
+    assert run([*question, "--no-hybrid", "--hybrid-weight", "0.5"]) == ExitCode.USAGE
+    assert "leave out --no-hybrid" in " ".join(capsys.readouterr().err.split())
+
+
 def test_search_writes_a_report(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

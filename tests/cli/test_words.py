@@ -27,6 +27,7 @@ Capture = pytest.CaptureFixture[str]
 
 # Messages that the command line cannot get: beginnings, and why.
 NOT_THERE = {
+    "client must be a QdrantClient": "it passes no client",
     "a store is in one place": "it passes one",
     "collection_options are for": "it passes none",
     ": options of a server's client": "it passes them with a URL",
