@@ -56,7 +56,7 @@ def after_the_first_pages(server: StandIn, seconds: float | None) -> threading.T
 def test_writers_wait_for_a_server_that_was_away(pictures: Any) -> None:
     with stand_in() as server:
         output = QdrantServer([server.url], "manuals")
-        thread = after_the_first_pages(server, 6)
+        thread = after_the_first_pages(server, 30)
         report = embed_pages(pictures, output=output, workers=1, batch_size=1, pages_per_file=1)
         thread.join()
         assert (report.added, report.failures) == (8, [])

@@ -42,7 +42,7 @@ def test_it_searches_and_lists_as_in_the_folder(served: Running, capsys: pytest.
     expected = served.store.search(QUESTION, 2).matching()
     assert [(one["id"], one["score"]) for one in found] == [(hit.id, round(hit.score, 4)) for hit in expected]
     [first] = printed(capsys, "search", QUESTION, "--store", f"{served.url}/", "--filter", '{"page": 1}')
-    assert first == found[0]
+    assert {**first, "halves": None} == {**found[0], "halves": None}  # words weigh less among fewer pages
     [info] = printed(capsys, "info", served.url)
     assert (info["entries"], info["bytes"]) == (2, None)
     [document] = printed(capsys, "list", served.url)
