@@ -311,10 +311,8 @@ def _halves(halves: object) -> list[str]:
     if len(shares) < len(values):
         return []
     sight, words, weight = shares
-    return [
-        f"<span>by sight <b>{sight:.2f}</b> \u00d7 {1 - weight:.2f}</span>",
-        f"<span>by words <b>{words:.2f}</b> \u00d7 {weight:.2f}</span>",
-    ]
+    by_sight = f"by sight <b>{sight:.2f}</b> \u00d7 {1 - weight:.2f}"
+    return [f"<span>{by_sight}, by words <b>{words:.2f}</b> \u00d7 {weight:.2f}</span>"]
 
 
 def _is_unrelated(page: ReportPage) -> bool:

@@ -257,7 +257,7 @@ def test_numbers_that_are_none_are_not_shown(number: float) -> None:
 
 def test_both_halves_of_a_hybrid_search_are_shown_with_their_weights() -> None:
     report = a_report(halves={"sight": 0.25, "words": 1.0, "weight": 0.4})
-    assert "<span>by sight <b>0.25</b> × 0.60</span><span>by words <b>1.00</b> × 0.40</span>" in report
+    assert "<span>by sight <b>0.25</b> × 0.60, by words <b>1.00</b> × 0.40</span>" in report
     for wrong in (None, "0.5", {}, {"sight": "<b>", "words": 1, "weight": 1}, {"sight": 7, "words": 1, "weight": 1}):
         assert "by sight" not in a_report(halves=wrong)
 
