@@ -11,4 +11,4 @@ if TYPE_CHECKING:
     StorePlace: TypeAlias = Path | str
     """The folder of an index, or the URL of a server (`serve`)."""
 else:
-    StorePlace = Path  # Typer takes no unions, and leaves the type to the parser
+    StorePlace = str  # Typer takes no unions; of Path it would make a path of what the parser returns, some versions do

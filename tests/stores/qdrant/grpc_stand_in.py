@@ -120,8 +120,8 @@ class _Refusing(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             if self.stand_in.refuse is not None:
                 context.abort(self.stand_in.refuse, "some words")
             try:
-                self.stand_in.check(details.method.rpartition("/")[2], request)
-                with self.stand_in.lock:
+                with self.stand_in.lock:  # the check asks the imitation too
+                    self.stand_in.check(details.method.rpartition("/")[2], request)
                     return handler.unary_unary(request, context)
             except Refusal as refusal:
                 if refusal.retry_after is not None:
