@@ -101,7 +101,7 @@ class ClientDialect:
 
     def mapped_condition(self, where: Condition) -> Any | None:
         """A condition on one of `mapped`; None if Qdrant cannot express it."""
-        raise NotImplementedError
+        return None
 
     @cached_property
     def _library(self) -> Any:

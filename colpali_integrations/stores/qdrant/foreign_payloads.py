@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
@@ -90,10 +91,8 @@ class ForeignPayloads:
         """
         if (number := _whole_text(id_)) is not None and 0 <= number < 2**64:
             return number
-        try:
+        with suppress(ValueError):
             return known_point(id_)
-        except ValueError:
-            pass
         if not self._whole_ids:
             return point_id(id_)
         return int.from_bytes(sha256(id_.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
