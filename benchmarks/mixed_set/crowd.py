@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +37,18 @@ def fetch(folder: Path = WORK / "packages") -> None:
             fetch_package(package, folder)
 
 
-def pages(folder: Path) -> Iterator[tuple[Image.Image, str]]:
-    """Picture (150 dpi, grey) and text layer of every page; every tenth is a scan without text."""
+def pages(folder: Path, numbers: Container[int]) -> Iterator[tuple[Image.Image, str]]:
+    """Picture (150 dpi, grey) and text layer of the pages with these numbers, from 1; each tenth is a bare scan."""
     number = 0
     for package, path, first, last in documents():
         data = (folder / package / path).read_bytes()
         with pdfium.PdfDocument(gzip.decompress(data) if path.endswith(".gz") else data) as pdf:
             for place in range(first - 1, last):
+                number += 1
+                if number not in numbers:
+                    continue
                 page = pdf[place]
                 drawn = page.render(scale=DPI / 72, grayscale=True).to_pil()
-                number += 1
                 if number % SCANNED_EVERY:
                     yield drawn, page.get_textpage().get_text_range()
                 else:
@@ -62,16 +63,18 @@ def size() -> int:
 def encode(model: ColPali, kept: Path, limit: int, folder: Path = WORK / "packages") -> None:
     """Encode the first `limit` pages, or what is missing of them, in parts of 100."""
     kept.mkdir(parents=True, exist_ok=True)
-    done = len(list(kept.glob("*.npz")))
-    rest = islice(pages(folder), done * PART, limit)
-    while part := list(islice(rest, PART)):
-        vectors = [np.asarray(page, np.float16) for page in model.embed_images([image for image, _ in part])]
+    last = min(limit, size())
+    for part, start in enumerate(range(0, last, PART)):
+        path = kept / f"{part:04d}.npz"
+        if path.exists():
+            continue
+        images, texts = zip(*pages(folder, range(start + 1, min(start + PART, last) + 1)), strict=True)
+        vectors = [np.asarray(page, np.float16) for page in model.embed_images(images)]
         lengths = np.array([len(page) for page in vectors])
-        partial = kept / "part.tmp"
+        partial = path.with_suffix(".tmp")
         with partial.open("wb") as file:
-            np.savez(file, vectors=np.concatenate(vectors), lengths=lengths, texts=np.array([text for _, text in part]))
-        partial.rename(kept / f"{done:04d}.npz")
-        done += 1
+            np.savez(file, vectors=np.concatenate(vectors), lengths=lengths, texts=np.array(texts))
+        partial.rename(path)
 
 
 def encoded(kept: Path, limit: int) -> Iterator[tuple[list[Float32], list[str]]]:
