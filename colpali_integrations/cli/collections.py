@@ -14,7 +14,8 @@ from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.stores import MultiVectorStore, Settings, stored_settings
 from colpali_integrations.stores.layout import Layout
-from colpali_integrations.stores.opening import OPTIONS, ModelLike, settings_at
+from colpali_integrations.stores.model_choice import ModelLike
+from colpali_integrations.stores.opening import OPTIONS, settings_at
 
 __all__ = ["has_layout", "is_collection", "named_model", "opened_store", "place_settings"]
 

@@ -13,7 +13,7 @@ from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.loading import describe
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.stores import MultiVectorStore
-from colpali_integrations.stores.opening import continued_options, registered_options, stored_model
+from colpali_integrations.stores.model_choice import continued_options, registered_options, stored_model
 
 __all__ = ["EPILOG", "NAME", "ExitCode", "open_encoder", "open_store", "require_store"]
 

@@ -53,14 +53,9 @@ from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.layout import LayoutLike
 from colpali_integrations.stores.mmr import diverse
-from colpali_integrations.stores.opening import (
-    continued,
-    refuse_other_model,
-    registered_options,
-    settings_at,
-    with_secrets,
-    without_secrets,
-)
+from colpali_integrations.stores.model_choice import continued, refuse_other_model, registered_options
+from colpali_integrations.stores.opening import settings_at
+from colpali_integrations.stores.place import with_secrets, without_secrets
 from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.settings import Datatype, FirstStage
 

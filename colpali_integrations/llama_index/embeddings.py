@@ -28,7 +28,7 @@ from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import Lane, collect, offload
 from colpali_integrations.stores import MultiVectorStore, Settings
-from colpali_integrations.stores.opening import continued, refuse_other_model, registered_options
+from colpali_integrations.stores.model_choice import continued, refuse_other_model, registered_options
 
 __all__ = ["ColPaliEmbedding", "DeferredEmbedding", "embedding_for", "stored_embedding"]
 

@@ -56,7 +56,8 @@ from colpali_integrations.stores.engine import several_ids
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
 from colpali_integrations.stores.ingest import OnError, ProgressCallback
 from colpali_integrations.stores.mmr import diverse
-from colpali_integrations.stores.opening import settings_at, with_secrets, without_secrets
+from colpali_integrations.stores.opening import settings_at
+from colpali_integrations.stores.place import with_secrets, without_secrets
 from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.runs import GaveUpError
 from colpali_integrations.stores.search import Mode

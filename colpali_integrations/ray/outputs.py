@@ -33,7 +33,8 @@ from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.ray.pages import PAGE
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import DOCUMENT
-from colpali_integrations.stores.opening import ModelLike, settings_at, stored_model
+from colpali_integrations.stores.model_choice import ModelLike, stored_model
+from colpali_integrations.stores.opening import settings_at
 from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.settings import Settings, StoredModel
 from colpali_integrations.stores.store import MultiVectorStore

@@ -31,7 +31,8 @@ from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter, record
 from colpali_integrations.ray.pages import draw_pages
 from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, font_warning, skipped
-from colpali_integrations.stores.opening import continued_options, refuse_other_model, settings_at
+from colpali_integrations.stores.model_choice import continued_options, refuse_other_model
+from colpali_integrations.stores.opening import settings_at
 from colpali_integrations.stores.runs import GaveUpError, gave_up
 from colpali_integrations.stores.settings import StoredModel
 

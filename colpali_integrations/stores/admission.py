@@ -11,7 +11,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.fingerprint import Fingerprint
 from colpali_integrations.stores.engine import Engine
-from colpali_integrations.stores.opening import ModelLike, stored_model
+from colpali_integrations.stores.model_choice import ModelLike, stored_model
 from colpali_integrations.stores.settings import Settings, StoredModel
 
 __all__ = ["Admission"]

@@ -32,7 +32,8 @@ from colpali_integrations.stores.ingest import (
     skipped,
 )
 from colpali_integrations.stores.items import DocumentSource, page_entry
-from colpali_integrations.stores.opening import open_model, stored_model, stored_settings
+from colpali_integrations.stores.model_choice import open_model, stored_model
+from colpali_integrations.stores.opening import stored_settings
 from colpali_integrations.stores.store import MultiVectorStore
 
 __all__ = ["are_several", "check_document_id", "index_documents", "read_documents"]

@@ -33,7 +33,7 @@ from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT
 from colpali_integrations.stores.items import DocumentSource, Item
-from colpali_integrations.stores.opening import open_model
+from colpali_integrations.stores.model_choice import open_model
 from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.store import MultiVectorStore
 

@@ -36,15 +36,9 @@ from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.layout import Layout, LayoutLike
 from colpali_integrations.stores.model_check import ModelCheck, compare_page
-from colpali_integrations.stores.opening import (
-    ModelLike,
-    open_engine,
-    open_model,
-    place_of,
-    question_model,
-    with_secrets,
-    without_secrets,
-)
+from colpali_integrations.stores.model_choice import ModelLike, open_model, question_model
+from colpali_integrations.stores.opening import open_engine
+from colpali_integrations.stores.place import place_of, with_secrets, without_secrets
 from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.runs import running

@@ -26,7 +26,7 @@ from colpali_integrations.stores import (
     repair_store,
     stored_settings,
 )
-from colpali_integrations.stores.opening import registered_options
+from colpali_integrations.stores.model_choice import registered_options
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
 from tests.stores.backends import BACKENDS, Open, in_memory, opening
 from tests.stores.documents import draw
