@@ -4,7 +4,7 @@
 #   make test [WORKERS=2]           the test suite, but for the tests marked slow
 #   make test-all                   the whole test suite
 #   make test-lowest                as make test, with the lowest versions that pyproject.toml declares
-#   make test-cloud                 the tests of Qdrant servers, on a stand-in in the strict mode of Qdrant Cloud
+#   make test-servers               the tests of Qdrant servers, on stand-ins: Qdrant Cloud's strict mode; older, over gRPC
 #   make fuzz [FUZZ="--seconds 5"]  hostile input of all kinds; faults are kept in build/fuzz
 #   make lint                       ruff and mypy
 #   make docs                       the documentation, in build/docs (open build/docs/index.html)
@@ -18,7 +18,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-all test-lowest test-cloud fuzz lint format docs notebooks parity clean
+.PHONY: demo test test-all test-lowest test-servers fuzz lint format docs notebooks parity clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py $(if $(MODEL),--model "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION)) $(PDF)
@@ -32,9 +32,12 @@ test-all: $(VENV)/.dev
 test-lowest: $(VENV)/.lowest
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-test-cloud: $(VENV)/.dev
-	QDRANT_PROFILE=cloud $(PYTEST) -m "not slow" -k "server or Server or cloud" tests/stores \
-		tests/llama_index/test_vector_stores.py tests/langchain/test_vectorstore_standard.py $(PYTEST_ARGS)
+# Kinds of stand-ins: tests/stores/qdrant/profiled.py.
+PROFILES ?= cloud older-grpc
+test-servers: $(VENV)/.dev
+	for profile in $(PROFILES); do QDRANT_PROFILE=$$profile $(PYTEST) -m "not slow" -k "server or Server or cloud" \
+		tests/stores tests/llama_index/test_vector_stores.py tests/langchain/test_vectorstore_standard.py \
+		$(PYTEST_ARGS) || exit 1; done
 
 FUZZ ?= --seconds 60
 fuzz: $(VENV)/.dev

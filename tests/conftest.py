@@ -24,14 +24,13 @@ FIXTURES = Path(__file__).parent / "parity" / "fixtures"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With QDRANT_PROFILE=cloud, run the tests of servers on a stand-in in the strict mode of Qdrant Cloud."""
+    """With QDRANT_PROFILE, run the tests of servers on a stand-in of another kind, such as "cloud"; see `profiled`."""
     if profile := os.environ.get("QDRANT_PROFILE"):
-        from tests.stores.qdrant.profiles import PROFILES
-        from tests.stores.qdrant.stand_in import stand_in
+        from tests.stores.qdrant.profiled import profiled
 
         running = ExitStack()
-        os.environ["QDRANT_URL"] = running.enter_context(stand_in(profile=PROFILES[profile])).url
         config.add_cleanup(running.close)
+        os.environ |= running.enter_context(profiled(profile))
 
 
 @pytest.fixture(scope="session", autouse=True)

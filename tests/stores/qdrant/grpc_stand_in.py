@@ -20,11 +20,14 @@ from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantService
 from tests.stores.qdrant import refusals
 from tests.stores.qdrant.profiles import StrictModes
 from tests.stores.qdrant.refusals import Cluster, Refusal
-from tests.stores.qdrant.stand_in import facet_hits
+from tests.stores.qdrant.stand_in import VERSION, StandIn, facet_hits
 
 
 class GrpcStandIn:
     """Answers on a port of this machine's loopback.
+
+    Args:
+        rest: the REST interface of the same server, which has the same collections.
 
     Attributes:
         port: which.
@@ -35,9 +38,10 @@ class GrpcStandIn:
         strict: the strict mode of the collections, for upserts and counts.
     """
 
-    def __init__(self) -> None:
-        self.client = QdrantClient(":memory:")
-        self.lock = threading.Lock()
+    def __init__(self, rest: StandIn | None = None) -> None:
+        self.client = QdrantClient(":memory:") if rest is None else rest.client
+        self.lock = threading.Lock() if rest is None else rest.lock
+        self.version = VERSION if rest is None else rest.version
         self.received = 0
         self.indexes: set[str] = set()
         self.refuse: grpc.StatusCode | None = None
@@ -54,7 +58,7 @@ class GrpcStandIn:
         self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
         add_CollectionsServicer_to_server(_Collections(self), self.server)  # type: ignore[no-untyped-call]
         add_PointsServicer_to_server(_Points(self), self.server)  # type: ignore[no-untyped-call]
-        add_QdrantServicer_to_server(_Root(), self.server)  # type: ignore[no-untyped-call]
+        add_QdrantServicer_to_server(_Root(self), self.server)  # type: ignore[no-untyped-call]
         self.server.start()
 
     def stop(self) -> None:
@@ -134,8 +138,11 @@ class _Refusing(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
 
 
 class _Root(QdrantServicer):
+    def __init__(self, stand_in: GrpcStandIn) -> None:
+        self.version = stand_in.version
+
     def HealthCheck(self, request: Any, context: Any) -> Any:
-        return messages.HealthCheckReply(title="qdrant - vector search engine", version="1.20.0")
+        return messages.HealthCheckReply(title="qdrant - vector search engine", version=self.version)
 
 
 class _Collections(CollectionsServicer):
@@ -259,12 +266,13 @@ def _filter(request: Any) -> models.Filter | None:
 
 
 @contextmanager
-def grpc_stand_in() -> Iterator[GrpcStandIn]:
-    """A running stand-in, stopped afterwards."""
-    made = GrpcStandIn()
+def grpc_stand_in(rest: StandIn | None = None) -> Iterator[GrpcStandIn]:
+    """A running stand-in, stopped afterwards; the other interface of the server whose REST interface `rest` is."""
+    made = GrpcStandIn(rest)
     made.start()
     try:
         yield made
     finally:
         made.stop()
-        made.client.close()
+        if rest is None:
+            made.client.close()

@@ -6,15 +6,23 @@ on REST. The client does not compare its version with the server's, which it wou
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
+from urllib.request import urlopen
 
-__all__ = ["client_options", "server_url"]
+__all__ = ["client_options", "server_url", "server_version"]
 
 
 def server_url() -> str | None:
     """Its URL; None without a server."""
     return os.environ.get("QDRANT_URL")
+
+
+def server_version() -> tuple[int, ...]:
+    """Its version, such as (1, 18, 3)."""
+    with urlopen(str(server_url())) as answer:
+        return tuple(map(int, json.load(answer)["version"].split("-")[0].split(".")))
 
 
 def client_options() -> dict[str, Any]:

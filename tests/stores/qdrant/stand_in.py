@@ -26,6 +26,8 @@ from tests.stores.qdrant import refusals
 from tests.stores.qdrant.profiles import StrictModes, shown_path
 from tests.stores.qdrant.refusals import Access, Cluster, Refusal
 
+VERSION = "1.20.0"
+
 
 class StandIn(ThreadingHTTPServer):
     """Answers on a port of this machine's loopback.
@@ -50,7 +52,7 @@ class StandIn(ThreadingHTTPServer):
 
     def __init__(
         self,
-        version: str = "1.20.0",
+        version: str = VERSION,
         host: str = "127.0.0.1",
         port: int = 0,
         profile: Mapping[str, Any] | None = None,
@@ -330,7 +332,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def stand_in(version: str = "1.20.0", **options: Any) -> Iterator[StandIn]:
+def stand_in(version: str = VERSION, **options: Any) -> Iterator[StandIn]:
     """A running stand-in, stopped afterwards; `options` are those of `StandIn`."""
     server = StandIn(version, **options)
     server.start()
