@@ -3,7 +3,7 @@
 From the repository's root, on Debian 12 (the documents' packages come by apt-get)::
 
     python -m benchmarks.fusion --fetch               # -> results/fusion.md; some minutes
-    python -m benchmarks.fusion encode --pages 10000  # further pages for the larger stores; hours, may be stopped
+    python -m benchmarks.fusion encode --pages 10000  # pages for the larger stores; an hour, may be stopped
 
 What is said about `hybrid=True`, a number and "rrf" is computed by the function that searches use,
 `colpali_integrations.stores.fusion.fuse`. Constants are chosen on the documents of "dev"; "test" has the tables.
