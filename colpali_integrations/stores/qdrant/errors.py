@@ -55,8 +55,13 @@ class TriedError(Exception):
 
 
 @contextlib.contextmanager
-def reaching(where: str) -> Iterator[None]:
-    """Turn the client's errors into a StoreError with the place, the cause and advice."""
+def reaching(where: str, *, missing: str | None = None) -> Iterator[None]:
+    """Turn the client's errors into a StoreError with the place, the cause and advice.
+
+    Args:
+        where: the collection and its server.
+        missing: what to do where the collection is gone, in place of opening the store again.
+    """
     try:
         yield
     except StoreError:
@@ -64,6 +69,8 @@ def reaching(where: str) -> Iterator[None]:
     except TriedError as error:
         raise GaveUpError(f"{where}: {explained(error.__cause__ or error)} ({error})") from error
     except Exception as error:  # httpx, gRPC, pydantic and the client each have their own
+        if missing is not None and _is_missing(error):
+            raise StoreError(f"{where} is not there (any more): {missing}") from error
         raise StoreError(f"{where}: {explained(error)}") from error
 
 
@@ -141,6 +148,15 @@ def is_denied(error: StoreError) -> bool:
     if isinstance(cause, grpc.RpcError) and isinstance(cause, grpc.Call):
         return cause.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED)
     return False
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether there is no such collection."""
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code == 404
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        return error.code() is grpc.StatusCode.NOT_FOUND
+    return isinstance(error, ValueError) and "not found" in str(error)  # of the client's imitation of a server
 
 
 def explained(error: BaseException) -> str:

@@ -12,12 +12,20 @@ from typing import Any
 import numpy as np
 
 from colpali_integrations.errors import ConfigurationError, StoreError
-from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.scoring.bm25 import SparseVector
-from colpali_integrations.stores.engine import FULL, Payload, Point, Scored, Search, in_order, pieces, strings
+from colpali_integrations.stores.engine import (
+    FULL,
+    OnOptimized,
+    Payload,
+    Point,
+    Scored,
+    Search,
+    in_order,
+    pieces,
+    strings,
+)
 from colpali_integrations.stores.filters import Filter
-from colpali_integrations.stores.first_stage import line_means
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
 from colpali_integrations.stores.qdrant.collection import (
@@ -29,15 +37,22 @@ from colpali_integrations.stores.qdrant.collection import (
     server_version,
 )
 from colpali_integrations.stores.qdrant.errors import reaching
+from colpali_integrations.stores.qdrant.facets import Facets
 from colpali_integrations.stores.qdrant.filters import translate
+from colpali_integrations.stores.qdrant.foreign_documents import counted_documents
 from colpali_integrations.stores.qdrant.foreign_payloads import (
     ForeignDialect,
     ForeignPayloads,
     fields_of,
     known_point,
 )
+from colpali_integrations.stores.qdrant.foreign_points import ForeignPoints
 from colpali_integrations.stores.qdrant.indexes import Indexes
+from colpali_integrations.stores.qdrant.loading import wait_until_indexed
 from colpali_integrations.stores.qdrant.narrowing import send_narrowing
+from colpali_integrations.stores.qdrant.records import scrolled_records
+from colpali_integrations.stores.qdrant.retries import calling
+from colpali_integrations.stores.qdrant.sending import REQUEST_BYTES, payload_size, point_size, send_points
 from colpali_integrations.stores.qdrant.strict import StrictMode, divided
 from colpali_integrations.stores.qdrant.vectors import check_vectors, vector_params
 from colpali_integrations.stores.refused import PointsRefusedError
@@ -49,6 +64,11 @@ __all__ = ["ForeignEngine", "checked_settings"]
 
 _REQUEST_NUMBERS = 1 << 20  # about 22 MB of decimals; the default limit of a server is 32 MiB
 _RECORDS, _VECTORS, _SEARCHES = 1024, 16, 16
+_BATCHES_AT_ONCE = 3  # as to a collection of our own
+_MISSING = (
+    "another program made it, and opening it again makes none. See whether it was removed or renamed there "
+    "(QdrantClient.get_collections), and open it by its name"
+)
 # The client's imitation of a server is not thread-safe.
 _LOCAL = threading.RLock()
 
@@ -91,7 +111,6 @@ class ForeignEngine:
     """
 
     has_own_codes = True
-    batches_at_once = 1
 
     def __init__(
         self,
@@ -107,6 +126,7 @@ class ForeignEngine:
         self._collection, self._owns_client, self._writable = collection, owns_client, writable
         self.where = describe(client, collection)
         self._local = is_local(client)
+        self.batches_at_once = 1 if self._local else _BATCHES_AT_ONCE
         self.max_numbers = None if self._local else MAX_SERVER_NUMBERS
         self._lock: contextlib.AbstractContextManager[Any] = _LOCAL if self._local else contextlib.nullcontext()
         self.manifest: Mapping[str, Any] = dict(manifest)
@@ -127,7 +147,9 @@ class ForeignEngine:
         )
         whole_ids = any(isinstance(record.id, int) for record in sample)
         number = None if layout.page is None or not sample else (sample[0].payload or {}).get(layout.page)
+        self._facets = Facets(collection, self._strict.limit)
         self._payloads = ForeignPayloads(layout, whole_ids=whole_ids, text_pages=isinstance(number, str))
+        self._points = ForeignPoints(layout, self._params, self._payloads, self.where)
         self._dialect = ForeignDialect(
             self._payloads,
             self._read,
@@ -167,25 +189,28 @@ class ForeignEngine:
         return self.manifest
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """Store points in the collection's own layout, in place of those with the same ids."""
+        """Store points in the collection's own layout, in place of those with the same ids, but for refused ones."""
         self._require_writable()
         refused: dict[str, StoreError] = {}
-        structs = {point.id: self._struct(point) for point in points}
-        by_size = pieces(points, _REQUEST_NUMBERS, lambda point: _numbers(structs[point.id]))
+        made = [self._points.point(point) for point in points]
+        by_size = pieces(made, REQUEST_BYTES, lambda point: point_size(point, self._points.half))
         for some in (part for several in by_size for part in pieces(several, self._strict.batch)):
             with self._using() as client:
-                refused |= send_narrowing(some, partial(self._send, client, structs), self.where)
-        self._size.added(len(points) - len(refused))
+                lost = send_narrowing(some, partial(self._send, client), self.where)
+            self._size.added(len(some) - len(lost))
+            refused |= lost
         if refused:
             raise PointsRefusedError.of(refused)
 
-    def _send(self, client: QdrantClient, structs: Mapping[str, models.PointStruct], points: Sequence[Point]) -> None:
-        client.upsert(self._collection, [structs[point.id] for point in points], wait=True)
+    def _send(self, client: QdrantClient, points: Sequence[Point]) -> None:
+        half, ids = self._points.half, self._payloads.point
+        calling(client, lambda node: send_points(node, self._collection, points, half, ids))
 
     def update(self, payloads: Mapping[str, Payload]) -> None:
         """Replace the payloads of points, by id, unless their content has changed."""
         self._require_writable()
-        for some in pieces(strings(payloads), min(_VECTORS, self._strict.batch)):
+        by_size = pieces(strings(payloads), REQUEST_BYTES, lambda id_: payload_size(payloads[id_]))
+        for some in (part for several in by_size for part in pieces(several, self._strict.batch)):
             stored = dict(zip(some, self.retrieve(some), strict=True))
             operations = [
                 self._replacement(id_, payloads[id_])
@@ -226,8 +251,10 @@ class ForeignEngine:
         return payloads, following
 
     def count(self, where: Filter | None = None) -> int:
-        """Number of points."""
-        conditions = self._conditions(where)
+        """Number of points, which the server estimates where its strict mode forbids exact answers."""
+        return self._count(self._conditions(where))
+
+    def _count(self, conditions: models.Filter | None) -> int:
         with self._using() as client:
             return int(client.count(self._collection, count_filter=conditions, exact=self._strict.exact).count)
 
@@ -236,8 +263,16 @@ class ForeignEngine:
         return self._size.holds_more_than(number)
 
     def documents(self, where: Filter | None = None) -> dict[str, int]:
-        """The ids of the documents of the points that fit, and the number of these points of each."""
-        return documents_by_scrolling(self, where)
+        """The ids of the documents of the points that fit, and the number of these points of each; see `Facets`."""
+        counts = None
+        if self._strict.exact:
+            asked = self._using, self._facets, self._dialect, self._count, self._added
+            counts = counted_documents(*asked, self._conditions(where))
+        return documents_by_scrolling(self, where) if counts is None else counts
+
+    def _added(self, conditions: models.Filter) -> Iterator[str | None]:
+        """The documents of the pages that this package has added."""
+        return (one.get("document_id") for one in self._all(conditions, self._payloads.keys(("document_id",))))
 
     def has_words(self) -> bool:
         """No: the layout has no vector of words."""
@@ -271,8 +306,10 @@ class ForeignEngine:
         with self._using() as client:
             return client.query_batch_points(self._collection, requests)
 
-    def optimize(self, progress: object = None) -> None:
-        """Nothing to do: a server reorganises its files by itself."""
+    def optimize(self, progress: OnOptimized | None = None) -> None:
+        """Wait until the server has reorganised its files, which it does by itself; no setting of it is changed."""
+        if not self._local:
+            wait_until_indexed(self._using, self._collection, self.where, progress, is_ours=False)
 
     def close(self) -> None:
         """Release the client, and close it if it was made for this engine."""
@@ -291,7 +328,7 @@ class ForeignEngine:
         staged = search.oversampling is not None or not self._strict.exact
         prefetch = [
             models.Prefetch(
-                query=self._first(query, name),
+                query=self._points.query(query, name),
                 using=name,
                 limit=self._strict.page(_candidates(search)),
                 filter=conditions,
@@ -321,40 +358,11 @@ class ForeignEngine:
             hnsw_ef=self._strict.candidates(_candidates(search)),
         )
 
-    def _first(self, query: Float32, name: str) -> Any:
-        """The query of a first stage; over one vector per page, the sum has the product that MaxSim would have."""
-        is_multi = self._params[name].multivector_config is not None
-        return query.tolist() if is_multi else query.sum(axis=0).tolist()
-
     def _numbers_of(self, search: Search) -> int:
         """Upper bound of the numbers of a search in a request, without its filter; an id takes the bytes of two."""
         stages = 1 + (len(self._layout.first) if search.oversampling is not None else 0)
         numbers = 0 if isinstance(search.query, SparseVector) else search.query.size
         return stages * (numbers + 2 * len(search.ids or ()) + 64)
-
-    def _struct(self, point: Point) -> models.PointStruct:
-        full = np.asarray(point.vectors[FULL], np.float32)
-        grid = point.payload.get("grid")
-        page = None if grid is None else PageGrid.from_json(grid)
-        vectors: Any = {name: self._first_of(full, page, name).tolist() for name in self._layout.first}
-        vectors[self._layout.full] = full.tolist()
-        if not self._layout.full:
-            vectors = full.tolist()
-        return models.PointStruct(
-            id=self._payloads.point(point.id), vector=vectors, payload=self._payloads.raw(dict(point.payload))
-        )
-
-    def _first_of(self, full: Float32, grid: PageGrid | None, name: str) -> Float32:
-        """The vectors of a page in a first stage, by its name: means of rows or of columns, or one mean of all."""
-        if self._params[name].multivector_config is None:
-            return np.asarray(full.mean(axis=0), np.float32)
-        columns, rows = "column" in name.lower(), "row" in name.lower()
-        if columns == rows:
-            raise ConfigurationError(
-                f"{self.where}: how the vectors {name!r} are made of a page is not known here, only means of rows and "
-                "of columns by their names; add pages with a layout without it, or by the program that made them"
-            )
-        return line_means(full, grid, columns=columns)
 
     def _replacement(self, id_: str, payload: Payload) -> models.OverwritePayloadOperation:
         where = models.Filter(must=[self._dialect.ids([self._payloads.point(id_)])])  # by id alone a removed one fails
@@ -375,24 +383,18 @@ class ForeignEngine:
 
     def _read(self, among: Any, fields: Collection[str]) -> Iterator[Payload]:
         """Read the payloads for the part of a filter that Qdrant cannot express."""
-        after, keys = None, self._payloads.filtered_keys(fields)
+        return self._all(among, self._payloads.filtered_keys(fields), with_text=True)
+
+    def _all(self, conditions: Any, keys: list[str] | bool, *, with_text: bool = False) -> Iterator[Payload]:
+        after = None
         while True:
-            records, after = self._scroll(among, _RECORDS, after, keys)
-            yield from (self._payloads.payload(record.id, record.payload or {}, with_text=True) for record in records)
+            records, after = self._scroll(conditions, _RECORDS, after, keys)
+            yield from (self._payloads.payload(one.id, one.payload or {}, with_text=with_text) for one in records)
             if after is None:
                 return
 
     def _scroll(self, conditions: Any, limit: int, after: Any, keys: list[str] | bool) -> tuple[list[Any], Any]:
-        with self._using() as client:
-            records, following = client.scroll(
-                self._collection,
-                scroll_filter=conditions,
-                limit=self._strict.page(limit),
-                offset=after,
-                with_payload=keys,
-                with_vectors=False,
-            )
-        return records, following
+        return scrolled_records(self._using, self._collection, conditions, self._strict.page(limit), after, keys)
 
     def _by_id(self, ids: Sequence[str], most: int, read: Callable[[Any], Any], **parts: Any) -> dict[str, Any]:
         """What the points of some entries hold, by the ids of the caller, several of which may be one point's."""
@@ -416,7 +418,7 @@ class ForeignEngine:
         client = self._client
         if client is None:
             raise StoreError(f"{self.where} was closed; open it again")
-        with reaching(self.where), self._lock:
+        with reaching(self.where, missing=_MISSING), self._lock:
             yield client
 
 
@@ -427,10 +429,3 @@ def _array(record: Any, name: str) -> Float32 | None:
 
 def _candidates(search: Search) -> int:
     return max(search.limit, round((search.oversampling or 1) * search.limit))
-
-
-def _numbers(struct: models.PointStruct) -> int:
-    """Upper bound of a point's numbers in a request; a payload counts by its length."""
-    vectors: Any = struct.vector
-    several = vectors.values() if isinstance(vectors, dict) else [vectors]
-    return sum(int(np.size(one)) for one in several) + len(str(struct.payload)) // 22

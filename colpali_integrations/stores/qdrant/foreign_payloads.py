@@ -214,6 +214,15 @@ class ForeignDialect(ClientDialect):
             return None
         return _written(name)
 
+    @property
+    def source_key(self) -> str | None:
+        """The path to the source of a document; None where the layout has none, or it cannot be written."""
+        return None if self._payloads.layout.source is None else self.key(_SOURCE)
+
+    def has_texts(self, key: str) -> bool:
+        """Whether the collection has an index of a field's texts."""
+        return self._served is not None and self._served.kind(key) in ("text", "tenant")
+
     def point(self, id_: str) -> str | int:
         """The server's id of an entry's point."""
         return self._payloads.point(id_)
@@ -319,6 +328,8 @@ def _whole_text(text: str) -> int | None:
 
 
 def _document(source: Any) -> str | None:
+    if isinstance(source, list) and len(source) == 1:
+        [source] = source  # as filters and facets of the server see it
     if isinstance(source, str):
         return source or None
     if isinstance(source, float) and is_exact(source) and source == int(source):

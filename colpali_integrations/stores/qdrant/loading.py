@@ -50,7 +50,9 @@ def index_on(client: QdrantClient, collection: str, info: models.CollectionInfo)
         _set_threshold(client, collection, _THRESHOLD)
 
 
-def wait_until_indexed(using: Using, collection: str, where: str, progress: OnOptimized | None = None) -> None:
+def wait_until_indexed(
+    using: Using, collection: str, where: str, progress: OnOptimized | None = None, *, is_ours: bool = True
+) -> None:
     """Wait until a server has finished its work on a collection: its status is green, twice in a row.
 
     Args:
@@ -58,6 +60,8 @@ def wait_until_indexed(using: Using, collection: str, where: str, progress: OnOp
         collection: its name.
         where: the collection and its server, for messages.
         progress: called after each question.
+        is_ours: whether the collection may be set to work: indexing that is off is switched on, and a change of nothing
+            wakes a server after a restart. Else this returns where the server does nothing before another change.
 
     Raises:
         StoreError: the server cannot be reached, or cannot do the work.
@@ -66,13 +70,17 @@ def wait_until_indexed(using: Using, collection: str, where: str, progress: OnOp
     while True:
         with using() as client:
             info = client.get_collection(collection)
-            index_on(client, collection, info)
-            if info.status == models.CollectionStatus.GREY:  # after a restart; any change sets it to work
+            if is_ours:
+                index_on(client, collection, info)
+            if is_ours and info.status == models.CollectionStatus.GREY:  # after a restart; any change sets it to work
                 client.update_collection(collection, optimizers_config=models.OptimizersConfigDiff())
         if info.status == models.CollectionStatus.RED:
             raise StoreError(f"{where}: the server cannot optimize the collection: {_reason(info)}")
         if progress is not None:
             progress(*_counts(info))
+        if not is_ours and info.status == models.CollectionStatus.GREY:
+            _logger.warning("%s: the server optimizes nothing before the collection's next change", where)
+            return
         greens = greens + 1 if info.status == models.CollectionStatus.GREEN else 0
         if greens == 2:
             return

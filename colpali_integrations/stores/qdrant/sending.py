@@ -7,10 +7,10 @@ client's own way, by a list of Python's floats for every vector, takes five time
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "FLOAT_BYTES",
+    "REQUEST_BYTES",
     "payload_size",
     "point_json",
     "point_message",
@@ -38,75 +39,82 @@ __all__ = [
     "sparse",
 ]
 
+REQUEST_BYTES = 24 << 20
+"""The most bytes of a request; a server takes 32 MiB by default."""
+
+PointId: TypeAlias = "Callable[[str], str | int]"
+"""The server's id of an entry's point."""
+
 # As JSON: "-0.01234567890123456," and "-1.2345e-05,".
 FLOAT_BYTES, _HALF_BYTES = 22, 12
+_UNNAMED = ""  # of the vector of a collection that names none
 
 
-def send_points(client: QdrantClient, collection: str, points: Sequence[Point], half: Collection[str]) -> None:
+def send_points(
+    client: QdrantClient, collection: str, points: Sequence[Point], half: Collection[str], ids: PointId = point_id
+) -> None:
     """Store points, in place of those with the same ids, by one request, and wait until they can be found.
 
     Args:
         client: of the server.
         collection: its name.
-        points: no more than fit into a request.
+        points: no more than fit into a request. The only vector may have the name "", of a collection whose vector
+            has none.
         half: the names of the vectors that the server keeps as float16, or as integers.
+        ids: the server's ids.
 
     Raises:
         Exception: those of the client.
     """
     if is_local(client):
-        client.upsert(collection, [point_struct(point, half) for point in points], wait=True)
+        client.upsert(collection, [point_struct(point, half, ids) for point in points], wait=True)
         return
     if client.init_options.get("prefer_grpc"):
-        messages = [point_message(point, half) for point in points]
+        messages = [point_message(point, half, ids) for point in points]
         request = grpc.UpsertPoints(collection_name=collection, wait=True, points=messages)
         client.grpc_points.Upsert(request, timeout=client.init_options.get("timeout"))
         return
-    body: Any = b'{"points":[%s]}' % b",".join(point_json(point, half) for point in points)
+    body: Any = b'{"points":[%s]}' % b",".join(point_json(point, half, ids) for point in points)
     client.http.points_api.upsert_points(collection, wait=True, point_insert_operations=body)
 
 
-def point_struct(point: Point, half: Collection[str]) -> models.PointStruct:
+def point_struct(point: Point, half: Collection[str], ids: PointId = point_id) -> models.PointStruct:
     """A point for the client; `half` are the vectors that the server stores as float16."""
     vectors: dict[str, Any] = {}
     for name, array in point.vectors.items():
         vectors[name] = np.asarray(array, np.float16 if name in half else np.float32).astype(np.float32).tolist()
     if point.words is not None and len(point.words):
         vectors[WORDS] = sparse(point.words)
-    return models.PointStruct(id=point_id(point.id), vector=vectors, payload=dict(point.payload))
+    vector: Any = vectors.get(_UNNAMED, vectors)
+    return models.PointStruct(id=ids(point.id), vector=vector, payload=dict(point.payload))
 
 
-def point_message(point: Point, half: Collection[str]) -> Any:
+def point_message(point: Point, half: Collection[str], ids: PointId = point_id) -> Any:
     """A point for the client over gRPC; `half` are the vectors that the server stores as float16."""
-    message = RestToGrpc.convert_point_struct(point_struct(replace(point, vectors={}), half))
-    named = message.vectors.vectors.vectors
+    message = RestToGrpc.convert_point_struct(point_struct(replace(point, vectors={}), half, ids))
     for name, array in point.vectors.items():
+        vector = message.vectors.vectors.vectors[name] if name != _UNNAMED else message.vectors.vector
         rows = np.asarray(array, np.float16 if name in half else np.float32).astype("<f4")
         if rows.ndim == 1:
-            named[name].dense.MergeFromString(_fields(rows.view(np.uint8)[None]))
+            vector.dense.MergeFromString(_fields(rows.view(np.uint8)[None]))
         else:
-            named[name].multi_dense.MergeFromString(_fields(_fields_of(rows.view(np.uint8))))
+            vector.multi_dense.MergeFromString(_fields(_fields_of(rows.view(np.uint8))))
     return message
 
 
-def point_json(point: Point, half: Collection[str]) -> bytes:
+def point_json(point: Point, half: Collection[str], ids: PointId = point_id) -> bytes:
     """A point in the body of a request; `half` are the vectors that the server stores as float16.
 
     Raises:
         UnicodeEncodeError: a text in the payload has a half of a surrogate pair.
     """
-    vectors = [
-        b"%s:%s" % (json.dumps(name).encode(), _halves(array) if name in half else _floats(array))
-        for name, array in point.vectors.items()
-    ]
+    written = {name: _halves(array) if name in half else _floats(array) for name, array in point.vectors.items()}
+    vectors = [b"%s:%s" % (json.dumps(name).encode(), numbers) for name, numbers in written.items()]
     if point.words is not None and len(point.words):
         words = {"indices": point.words.indices.tolist(), "values": point.words.values.tolist()}
         vectors.append(b"%s:%s" % (json.dumps(WORDS).encode(), _compact(words)))
-    return b'{"id":"%s","vector":{%s},"payload":%s}' % (
-        point_id(point.id).encode(),
-        b",".join(vectors),
-        _compact(point.payload),
-    )
+    whole = written[_UNNAMED] if _UNNAMED in written else b"{%s}" % b",".join(vectors)
+    return b'{"id":%s,"vector":%s,"payload":%s}' % (_compact(ids(point.id)), whole, _compact(point.payload))
 
 
 def point_size(point: Point, half: Collection[str]) -> int:

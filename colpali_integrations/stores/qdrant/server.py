@@ -61,8 +61,16 @@ from colpali_integrations.stores.qdrant.key_order import with_order, without_ord
 from colpali_integrations.stores.qdrant.lifting import Lifting
 from colpali_integrations.stores.qdrant.loading import bulk_load, wait_until_indexed
 from colpali_integrations.stores.qdrant.narrowing import send_narrowing
+from colpali_integrations.stores.qdrant.records import scrolled_records
 from colpali_integrations.stores.qdrant.retries import calling, retrying
-from colpali_integrations.stores.qdrant.sending import FLOAT_BYTES, payload_size, point_size, send_points, sparse
+from colpali_integrations.stores.qdrant.sending import (
+    FLOAT_BYTES,
+    REQUEST_BYTES,
+    payload_size,
+    point_size,
+    send_points,
+    sparse,
+)
 from colpali_integrations.stores.qdrant.strict import NO_LIMITS, StrictMode, divided, in_rounds, largest
 from colpali_integrations.stores.refused import PointsRefusedError
 from colpali_integrations.stores.remembered import KnownSize, KnownWords
@@ -73,8 +81,6 @@ __all__ += ["query_request", "read_manifest", "retrying"]
 
 _logger = package_logger(__name__)
 
-# The default limit of a server is 32 MiB.
-_REQUEST_BYTES = 24 << 20
 _RECORDS, _VECTORS = 1024, 16
 _BATCHES_AT_ONCE = 3  # the server stores while another batch is written and sent; each takes some 50 MB here
 _MOST_VALUES = 1 << 15  # of a field; more are sent back in a filter no faster than points are read
@@ -307,7 +313,7 @@ class QdrantServerEngine:
                     answers[position] += in_rounds(part, most, partial(self._round, conditions))
                 else:
                     asked.append((position, part, conditions))
-        for some in pieces(asked, _REQUEST_BYTES, lambda one: _search_size(one[1])):
+        for some in pieces(asked, REQUEST_BYTES, lambda one: _search_size(one[1])):
             requests = [(part, conditions) for _, part, conditions in some]
             for (position, *_), found in zip(some, self._found(requests), strict=True):
                 answers[position] += found
@@ -411,7 +417,7 @@ class QdrantServerEngine:
 
     def _pieces(self, items: Iterable[_T], size: Callable[[_T], int]) -> Iterator[list[_T]]:
         """Split what is written into requests that the server takes."""
-        for some in pieces(items, _REQUEST_BYTES, size):
+        for some in pieces(items, REQUEST_BYTES, size):
             yield from pieces(some, self._strict.batch)
 
     def _records(self, ids: Sequence[str], **options: Any) -> list[models.Record]:
@@ -425,16 +431,9 @@ class QdrantServerEngine:
         self, conditions: Any, limit: int, after: Any, fields: Collection[str] | None
     ) -> tuple[list[Payload], Any]:
         selected: Any = True if fields is None else [*{*fields, "id"}]
-        with self._using() as client:
-            records, following = client.scroll(
-                self._collection,
-                scroll_filter=conditions,
-                limit=self._strict.page(limit),
-                offset=after,
-                with_payload=selected,
-                with_vectors=False,
-                **self._reading,
-            )
+        records, following = scrolled_records(
+            self._using, self._collection, conditions, self._strict.page(limit), after, selected, self._reading
+        )
         return [without_order(record.payload or {}) for record in records], following
 
     @contextlib.contextmanager
