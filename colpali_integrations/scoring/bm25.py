@@ -36,7 +36,16 @@ from colpali_integrations._accents import composed_accents
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["TOKENIZER", "Bm25", "SparseVector", "bm25_scores", "has_words", "inverse_frequency", "stemmed_languages"]
+__all__ = [
+    "TOKENIZER",
+    "Bm25",
+    "SparseVector",
+    "TextVectors",
+    "bm25_scores",
+    "has_words",
+    "inverse_frequency",
+    "stemmed_languages",
+]
 
 TOKENIZER = 3
 """The version of the splitting of texts into words; 1 did not join numbers with separators of thousands, 2 did not put
@@ -242,6 +251,38 @@ def has_words(text: str) -> bool:
     return _LETTER.search(text) is not None or _LETTER.search(_clean(text)) is not None
 
 
+class TextVectors:
+    """The sparse vectors of many documents side by side, for many queries.
+
+    Args:
+        documents: vectors from `Bm25.document`; empty ones score 0 and count towards N.
+    """
+
+    def __init__(self, documents: Sequence[SparseVector]) -> None:
+        self._number = len(documents)
+        lengths = np.fromiter(map(len, documents), np.int64, len(documents))
+        self._owners = np.repeat(np.arange(len(documents), dtype=np.int32), lengths)
+        parts = documents or [SparseVector(np.zeros(0, np.uint32), np.zeros(0, np.float32))]
+        self._indices = np.concatenate([document.indices for document in parts])
+        self._values = np.concatenate([document.values for document in parts])
+
+    def scores(self, query: SparseVector, *, common_words: bool = True) -> NDArray[np.float32]:
+        """As `bm25_scores` of these documents."""
+        if not len(query):
+            return np.zeros(self._number, np.float32)
+        # Nearly no entry is of a word of the query: a table of the low 16 bits excludes most in a tenth of the time.
+        low_bits = np.zeros(2**16, bool)
+        low_bits[query.indices & 0xFFFF] = True
+        near = np.flatnonzero(low_bits[self._indices & 0xFFFF])
+        word = np.minimum(np.searchsorted(query.indices, self._indices[near]), len(query) - 1)
+        exact = query.indices[word] == self._indices[near]
+        word, shared = word[exact], near[exact]
+        frequency = np.bincount(word, minlength=len(query))
+        idf = inverse_frequency(frequency, self._number, common_words=common_words)
+        weights = self._values[shared] * (query.values * idf)[word]
+        return np.bincount(self._owners[shared], weights, minlength=self._number).astype(np.float32)
+
+
 def bm25_scores(
     query: SparseVector, documents: Sequence[SparseVector], *, common_words: bool = True
 ) -> NDArray[np.float32]:
@@ -261,22 +302,7 @@ def bm25_scores(
         >>> int(bm25_scores(bm25.query("foxes"), pages).argmax())
         0
     """
-    if not documents or not len(query):
-        return np.zeros(len(documents), np.float32)
-    indices = np.concatenate([document.indices for document in documents])
-    values = np.concatenate([document.values for document in documents])
-    numbers = np.repeat(np.arange(len(documents)), [len(document) for document in documents])
-    # Nearly no entry is of a word of the query: a table of the low 16 bits excludes most in a tenth of a search's time.
-    low_bits = np.zeros(2**16, bool)
-    low_bits[query.indices & 0xFFFF] = True
-    near = np.flatnonzero(low_bits[indices & 0xFFFF])
-    word = np.minimum(np.searchsorted(query.indices, indices[near]), len(query) - 1)
-    exact = query.indices[word] == indices[near]
-    word, shared = word[exact], near[exact]
-    frequency = np.bincount(word, minlength=len(query))
-    idf = inverse_frequency(frequency, len(documents), common_words=common_words)
-    weights = values[shared] * (query.values * idf)[word]
-    return np.bincount(numbers[shared], weights, minlength=len(documents)).astype(np.float32)
+    return TextVectors(documents).scores(query, common_words=common_words)
 
 
 def inverse_frequency(

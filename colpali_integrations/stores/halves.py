@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import nlargest
 
 from colpali_integrations.stores.engine import WORDS, Engine, Scored, Search
@@ -65,7 +65,7 @@ def both_halves(
     max_sims: Sequence[Mapping[str, float]] = scores[: len(late)] if exact is None else exact
     return [
         Found(
-            [*one, *(replace(late_one, score=of_late[id_]) for id_, late_one in some.items() if id_ in of_late)],
+            [*one, *(Scored(id_, of_late[id_], late.payload) for id_, late in some.items() if id_ in of_late)],
             {**{word.id: word.score for word in words}, **of_unsaid},
         )
         for one, words, some, of_late, of_unsaid in zip(seen, said, late, max_sims, scores[len(late) :], strict=True)

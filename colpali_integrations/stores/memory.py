@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from colpali_integrations._forks import ForkLock
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.runtime.arrays import Float32
-from colpali_integrations.scoring.bm25 import SparseVector, bm25_scores
+from colpali_integrations.scoring.bm25 import SparseVector, TextVectors
 from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.engine import (
@@ -64,6 +64,7 @@ class MemoryEngine:
         # Replaced and never changed in place, so that a running search keeps the points that it began with; None once
         # the store is closed.
         self._held: dict[str, Point] | None = {}
+        self._texts: tuple[Mapping[str, Point], list[str], TextVectors] | None = None  # of the points at a search
 
     @property
     def _points(self) -> dict[str, Point]:
@@ -159,7 +160,7 @@ class MemoryEngine:
     def close(self) -> None:
         """Forget all points; a later use is an error."""
         with self._lock:
-            self._held = None
+            self._held = self._texts = None
 
     def _rows(self, name: str, vectors: NDArray[Any]) -> NDArray[Any]:
         """What is kept of a named vector of a point: a copy, or the rows of its code."""
@@ -167,11 +168,9 @@ class MemoryEngine:
         return np.array(vectors) if code is None else code.encode(vectors)
 
     def _search(self, points: Mapping[str, Point], search: Search) -> list[Scored]:
-        ids = points.keys() if search.ids is None else points.keys() & set(strings(search.ids))
+        asked = points if search.ids is None else {id_: points[id_] for id_ in strings(search.ids) if id_ in points}
         fitting = {
-            id_: point
-            for id_, point in points.items()
-            if id_ in ids and (search.where is None or matches(search.where, point.payload))
+            id_: point for id_, point in asked.items() if search.where is None or matches(search.where, point.payload)
         }
         if search.prefetch is not None:
             fitting = {id_: points[id_] for id_, _ in self._best(points, fitting, search.prefetch)}
@@ -186,20 +185,28 @@ class MemoryEngine:
         vectors = {id_: point.vectors[search.using] for id_, point in fitting.items() if search.using in point.vectors}
         pairs: Iterable[tuple[str, float]] = ()
         if isinstance(search.query, SparseVector):
-            pairs = _by_words(points, fitting, search.query)
+            pairs = self._by_words(points, fitting, search.query)
         elif vectors:
             scores = _scores(search.query, list(vectors.values()), self._codes.get(search.using))
             pairs = zip(vectors, scores.tolist(), strict=True)
         return sorted(pairs, key=lambda pair: -pair[1])[: search.limit]
 
-
-def _by_words(
-    points: Mapping[str, Point], fitting: Mapping[str, Point], query: SparseVector
-) -> list[tuple[str, float]]:
-    # The IDF of a word counts all points, whatever the filter, as in Qdrant.
-    texts = {id_: point.words for id_, point in points.items() if point.words is not None and len(point.words)}
-    scores = zip(texts, bm25_scores(query, list(texts.values()), common_words=False).tolist(), strict=True)
-    return [(id_, score) for id_, score in scores if score > 0 and id_ in fitting]
+    def _by_words(
+        self, points: Mapping[str, Point], fitting: Mapping[str, Point], query: SparseVector
+    ) -> list[tuple[str, float]]:
+        # The IDF of a word counts all points, whatever the filter, as in Qdrant.
+        held = self._texts
+        if held is None or held[0] is not points:
+            texts = {id_: point.words for id_, point in points.items() if point.words is not None and len(point.words)}
+            self._texts = held = points, [*texts], TextVectors([*texts.values()])
+        _, ids, texts_of = held
+        scores = texts_of.scores(query, common_words=False)
+        found = np.flatnonzero(scores > 0)
+        return [
+            (id_, score)
+            for row, score in zip(found.tolist(), scores[found].tolist(), strict=True)
+            if (id_ := ids[row]) in fitting
+        ]
 
 
 def _scores(query: Float32, kept: Sequence[NDArray[Any]], code: VectorCode | None) -> NDArray[Any]:

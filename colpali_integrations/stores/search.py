@@ -257,7 +257,8 @@ class Searcher:
         ]
 
     def _fused(self, array: Float32, found: Found, text: str, options: SearchOptions) -> list[Hit]:
-        textless = [one.id for one in found.sight if not payload_has_words(one.payload)]
+        unsaid = (one for one in found.sight if not found.words.get(one.id))
+        textless = [one.id for one in unsaid if not payload_has_words(one.payload)]
         weight = checked_fusion(options.hybrid)
         fusion = fuse(found.max_sim, found.words, weight=weight, textless=textless, depth=options.depth)
         by_id = {one.id: one for one in found.sight}
