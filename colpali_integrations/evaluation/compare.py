@@ -26,7 +26,7 @@ from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.identity import text_key
 from colpali_integrations.stores import Entry, Item, MultiVectorStore, ingest, stored_settings
 from colpali_integrations.stores.filters import FilterLike
-from colpali_integrations.stores.ingest import ProgressCallback, listening
+from colpali_integrations.stores.ingestion.progress import ProgressCallback, listening
 from colpali_integrations.stores.model_choice import open_model, stored_model
 
 __all__ = ["evaluate"]

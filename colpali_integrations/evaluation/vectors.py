@@ -37,7 +37,7 @@ from colpali_integrations.scoring.pooling import group_means, hierarchical_group
 from colpali_integrations.stores import Entry, MultiVectorStore, Progress
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.engine import FULL, Point, pieces
-from colpali_integrations.stores.ingest import ProgressCallback
+from colpali_integrations.stores.ingestion.progress import ProgressCallback
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.model_choice import continued_options, stored_model
 from colpali_integrations.stores.points import PointMaker

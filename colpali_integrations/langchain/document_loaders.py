@@ -20,7 +20,8 @@ from colpali_integrations.pages.metadata import checked_metadata
 from colpali_integrations.pages.pdf import checked_password, page_numbers
 from colpali_integrations.stores import DocumentSource
 from colpali_integrations.stores.indexing import check_document_id, read_documents
-from colpali_integrations.stores.ingest import OnError, ProgressCallback, check_on_error
+from colpali_integrations.stores.ingestion.failures import OnError, check_on_error
+from colpali_integrations.stores.ingestion.progress import ProgressCallback
 
 __all__ = ["PageImageBlobParser", "PdfPageLoader"]
 

@@ -50,7 +50,8 @@ from colpali_integrations.stores import (
     parse_filter,
 )
 from colpali_integrations.stores.filters import ID, And, Condition, Operator
-from colpali_integrations.stores.ingest import OnError, ProgressCallback
+from colpali_integrations.stores.ingestion.failures import OnError
+from colpali_integrations.stores.ingestion.progress import ProgressCallback
 from colpali_integrations.stores.layout import LayoutLike
 from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.model_choice import continued, refuse_other_model, registered_options

@@ -24,7 +24,7 @@ from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import DocumentSource
 from colpali_integrations.stores.folders import find_documents
 from colpali_integrations.stores.indexing import are_several, check_document_id, read_documents
-from colpali_integrations.stores.ingest import ProgressCallback
+from colpali_integrations.stores.ingestion.progress import ProgressCallback
 
 __all__ = ["PdfPageReader"]
 

@@ -54,7 +54,8 @@ from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
 from colpali_integrations.stores.engine import several_ids
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
-from colpali_integrations.stores.ingest import OnError, ProgressCallback
+from colpali_integrations.stores.ingestion.failures import OnError
+from colpali_integrations.stores.ingestion.progress import ProgressCallback
 from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.opening import settings_at
 from colpali_integrations.stores.place import with_secrets, without_secrets

@@ -30,7 +30,8 @@ from colpali_integrations.ray.encoder import Dtype, PageEncoder
 from colpali_integrations.ray.outputs import ParquetFolder, QdrantWriter, recorded_model
 from colpali_integrations.ray.pages import draw_pages
 from colpali_integrations.runtime.pipeline import checked_batching
-from colpali_integrations.stores.ingest import IngestReport, OnError, check_on_error, font_warning, skipped
+from colpali_integrations.stores.ingestion.failures import OnError, check_on_error, skipped
+from colpali_integrations.stores.ingestion.report import IngestReport, font_warning
 from colpali_integrations.stores.model_choice import continued_options, refuse_other_model
 from colpali_integrations.stores.opening import settings_at
 from colpali_integrations.stores.runs import GaveUpError, gave_up

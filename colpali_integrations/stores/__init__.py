@@ -11,7 +11,10 @@ from colpali_integrations.stores.folders import FoundDocuments, find_documents
 from colpali_integrations.stores.fusion import Halves
 from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.indexing import index_documents, read_documents
-from colpali_integrations.stores.ingest import DocumentWarning, Failure, IngestReport, Progress, ingest
+from colpali_integrations.stores.ingest import ingest
+from colpali_integrations.stores.ingestion.failures import Failure
+from colpali_integrations.stores.ingestion.progress import Progress
+from colpali_integrations.stores.ingestion.report import DocumentWarning, IngestReport
 from colpali_integrations.stores.items import DocumentSource, Item
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.model_check import ModelCheck

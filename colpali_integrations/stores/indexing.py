@@ -20,17 +20,11 @@ from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.folders import FoundDocuments, Paths, find_documents, several_paths
-from colpali_integrations.stores.ingest import (
-    IngestReport,
-    OnError,
-    Progress,
-    ProgressCallback,
-    check_on_error,
-    ingest,
-    listening,
-    no_such_pages,
-    skipped,
-)
+from colpali_integrations.stores.ingest import ingest
+from colpali_integrations.stores.ingestion.failures import OnError, check_on_error, skipped
+from colpali_integrations.stores.ingestion.plan import no_such_pages
+from colpali_integrations.stores.ingestion.progress import Progress, ProgressCallback, listening
+from colpali_integrations.stores.ingestion.report import IngestReport
 from colpali_integrations.stores.items import DocumentSource, page_entry
 from colpali_integrations.stores.model_choice import open_model, stored_model
 from colpali_integrations.stores.opening import stored_settings

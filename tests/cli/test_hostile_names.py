@@ -19,7 +19,8 @@ from colpali_integrations.cli.app import ExitCode, app, run
 from colpali_integrations.errors import InputError
 from colpali_integrations.models import ColPali
 from colpali_integrations.stores import DocumentWarning, Entry, IngestReport, MultiVectorStore
-from colpali_integrations.stores.ingest import Failure, Progress
+from colpali_integrations.stores.ingestion.failures import Failure
+from colpali_integrations.stores.ingestion.progress import Progress
 
 PACKAGE = Path(colpali_integrations.__file__).parent
 HOSTILE = "a\x1b[2J\x9b2J\nERROR forged\r\u2028\u202eb\u2066[bold red]c[/] :bug:\udcff"

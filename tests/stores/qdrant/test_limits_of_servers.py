@@ -10,7 +10,7 @@ from qdrant_client import QdrantClient
 
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.stores import Entry, MultiVectorStore
-from colpali_integrations.stores.ingest import Failure
+from colpali_integrations.stores.ingestion.failures import Failure
 from colpali_integrations.stores.limits import MAX_BYTES, MAX_DEPTH, MAX_ID_LENGTH
 from tests.stores.backends import MODEL, entry, page
 from tests.stores.qdrant.grpc_stand_in import grpc_stand_in

@@ -16,7 +16,7 @@ from colpali_integrations import ColPali
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores import Entry, MultiVectorStore, index_documents
 from colpali_integrations.stores.engine import FULL, Point, VectorSpec
-from colpali_integrations.stores.ingest import Progress
+from colpali_integrations.stores.ingestion.progress import Progress
 from colpali_integrations.stores.qdrant import retries
 from colpali_integrations.stores.qdrant.server import QdrantServerEngine, connect
 from colpali_integrations.stores.refused import PointsRefusedError

@@ -1,0 +1,1 @@
+"""The parts of `stores.ingest`: the plan of a run, its outcomes, and what it reports."""
