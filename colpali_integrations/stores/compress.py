@@ -23,8 +23,10 @@ from filelock import FileLock, Timeout
 from colpali_integrations._paths import user_path
 from colpali_integrations._text import parse_json
 from colpali_integrations.errors import ConfigurationError, StoreError
-from colpali_integrations.stores.embedded.database import DATABASE, LOCK, locked, read_manifest, write_lock
 from colpali_integrations.stores.embedded.engine import FolderEngine
+from colpali_integrations.stores.embedded.lock import LOCK, locked, write_lock
+from colpali_integrations.stores.embedded.manifest import read_manifest
+from colpali_integrations.stores.embedded.schema import DATABASE
 from colpali_integrations.stores.embedded.swap import FORMER, beside, finish, is_between, is_former, swap
 from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.settings import BITS, Datatype, Settings

@@ -15,8 +15,8 @@ from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.connection import Connection, is_server
 from colpali_integrations.stores.collection_options import checked_options
-from colpali_integrations.stores.embedded.database import read_manifest
 from colpali_integrations.stores.embedded.engine import FolderEngine
+from colpali_integrations.stores.embedded.manifest import read_manifest
 from colpali_integrations.stores.engine import Engine
 from colpali_integrations.stores.layout import Layout, LayoutLike
 from colpali_integrations.stores.memory import MemoryEngine

@@ -17,7 +17,7 @@ from colpali_integrations.errors import FingerprintError, StoreError
 from colpali_integrations.models import ModelDescription
 from colpali_integrations.stores import Entry, MultiVectorStore, StoredModel, index_documents, stored_settings
 from colpali_integrations.stores.embedded.care import find_manifest
-from colpali_integrations.stores.embedded.database import DATABASE
+from colpali_integrations.stores.embedded.schema import DATABASE
 from colpali_integrations.stores.engine import FULL, VectorSpec
 from colpali_integrations.stores.qdrant.server import QdrantServerEngine, connect, read_manifest
 from tests.stores.backends import BACKENDS, DIM, Open, entry, in_memory, opening, page

@@ -19,20 +19,15 @@ from colpali_integrations._text import parse_json
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import BlockFiles, flush, sync_folder
 from colpali_integrations.stores.embedded.check import Schema, check_database, check_store
-from colpali_integrations.stores.embedded.database import (
-    DATABASE,
-    READ_ERRORS,
-    connect,
-    fork_lock,
-    locked,
-    make_file,
-    require_store,
-    stored_manifest,
-    write_lock,
-)
+from colpali_integrations.stores.embedded.connections import READ_ERRORS, connect
+from colpali_integrations.stores.embedded.database import make_file
 from colpali_integrations.stores.embedded.engine import layers_of
+from colpali_integrations.stores.embedded.forks import fork_lock
+from colpali_integrations.stores.embedded.lock import locked, write_lock
+from colpali_integrations.stores.embedded.manifest import require_store, stored_manifest
 from colpali_integrations.stores.embedded.repair import Rebuild, Repair
 from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
+from colpali_integrations.stores.embedded.schema import DATABASE
 from colpali_integrations.stores.embedded.segments import SEGMENTS
 
 __all__ = ["backup_folder", "find_manifest", "repair_folder", "verify_folder"]

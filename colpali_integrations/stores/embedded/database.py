@@ -1,4 +1,4 @@
-"""The SQLite database of a store in a folder: its schema, connections and transactions.
+"""The SQLite database of a store in a folder: its transactions.
 
 The journal is a rollback journal that is truncated and flushed at each commit, not a write-ahead log: a log needs a
 shared memory file, which a read-only disk refuses, and versions of SQLite before 3.51.3 can damage it when two
@@ -16,71 +16,24 @@ import json
 import os
 import sqlite3
 import threading
-import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from colpali_integrations._forks import keep_for_ever, renew_after_forks
 from colpali_integrations._logs import package_logger
-from colpali_integrations._text import parse_json
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import sync_folder
-from colpali_integrations.stores.embedded.swap import refuse_between
+from colpali_integrations.stores.embedded.connections import READ_ERRORS, connect, explained, transaction
+from colpali_integrations.stores.embedded.forks import fork_lock, hold_for_forks
+from colpali_integrations.stores.embedded.lock import LOCK, locked, write_lock
+from colpali_integrations.stores.embedded.manifest import read_manifest, stored_manifest
+from colpali_integrations.stores.embedded.schema import DATABASE, SCHEMA, fill_settings
 
-__all__ = [
-    "DATABASE",
-    "LOCK",
-    "SCHEMA",
-    "Database",
-    "connect",
-    "fill_settings",
-    "locked",
-    "make_file",
-    "read_manifest",
-    "require_store",
-    "stored_manifest",
-    "write_lock",
-]
+__all__ = ["Database", "make_file"]
 
 logger = package_logger(__name__)
-
-DATABASE, LOCK = "store.db", "store.lock"
-READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""Raised while a database is read; the latter by Python for SQLite's message about a damaged name."""
-_FORMER = "store.json"  # of the engine of versions before 0.1.0
-_APPLICATION, _VERSION = 0x436F6C50, 3
-# A commit waits for readers, and a writer for another one. Compaction takes the longest, about a second per GB.
-_PATIENCE = 60.0
-
-
-SCHEMA = f"""
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE files (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, layer TEXT NOT NULL, rows INTEGER NOT NULL, live INTEGER NOT NULL
-);
-CREATE TABLE entries (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, document TEXT, content TEXT,
-    metadata TEXT NOT NULL, rest TEXT NOT NULL, words BLOB, checksum INTEGER NOT NULL
-);
-CREATE INDEX entries_by_document ON entries (document);
-CREATE INDEX entries_by_content ON entries (content);
-CREATE TABLE places (
-    entry INTEGER NOT NULL, layer INTEGER NOT NULL, file INTEGER NOT NULL, start INTEGER NOT NULL,
-    length INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (entry, layer)
-) WITHOUT ROWID;
-CREATE TABLE segments (
-    file INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, vectors INTEGER NOT NULL,
-    length INTEGER NOT NULL, checksum INTEGER NOT NULL
-);
-CREATE TABLE words (word INTEGER NOT NULL, entry INTEGER NOT NULL, value REAL NOT NULL, PRIMARY KEY (word, entry))
-    WITHOUT ROWID;
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
-"""
 
 
 class Database:
@@ -109,7 +62,7 @@ class Database:
         self._closed = False
         self._begin_process()
         renew_after_forks(self)
-        _opened.add(self)
+        hold_for_forks(self)
         stored = read_manifest(self.folder)
         if stored is None:
             if read_only:
@@ -143,7 +96,7 @@ class Database:
                 if self._reader is None:
                     self._reader = connect(self.folder, "ro" if self.read_only else "rw")
                 try:
-                    with _transaction(self._reader, "BEGIN"):
+                    with transaction(self._reader, "BEGIN"):
                         yield self._reader
                 except READ_ERRORS:
                     # One that could once not be opened for writing would stay read-only for ever.
@@ -166,7 +119,7 @@ class Database:
                 if self._writer is None:
                     self._writer = connect(self.folder, "rw")
                 try:
-                    with _transaction(self._writer, "BEGIN IMMEDIATE"):
+                    with transaction(self._writer, "BEGIN IMMEDIATE"):
                         yield self._writer
                     if after is not None:
                         after(self._writer)
@@ -275,7 +228,7 @@ class Database:
         try:
             yield
         except READ_ERRORS as error:
-            raise StoreError(f"the store {self.folder}: {_explained(error)}") from error
+            raise StoreError(f"the store {self.folder}: {explained(error)}") from error
         except OSError as error:
             raise StoreError(f"the store {self.folder} cannot be read or written: {error}") from error
 
@@ -312,132 +265,11 @@ class Database:
         return dict(json.loads(text))
 
 
-def write_lock(folder: Path, mode: int) -> FileLock:
-    """The lock of a store's writers, whose file gets the permissions `mode`."""
-    # filelock refuses a lock that its owner could not write, such as that of a store whose files were made read-only.
-    return FileLock(folder / LOCK, timeout=_PATIENCE, mode=mode | 0o600, thread_local=False)
-
-
-@contextlib.contextmanager
-def locked(lock: FileLock, folder: Path) -> Iterator[None]:
-    """Hold the lock of the writers of the store in a folder.
-
-    Raises:
-        StoreError: another process has held it for too long.
-        OSError: the folder cannot be written.
-    """
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise StoreError(
-            f"another process has kept the store {folder} locked for {lock.timeout:.0f} s; nothing was changed. It may "
-            "be optimizing or repairing the store, which takes as long as the disk needs for all of its files. Try "
-            "again when it has finished, or end it if it hangs"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def make_file(path: Path, mode: int) -> None:
     """Make an empty file with these permissions, unless there is one."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         path.chmod(mode)  # despite the umask
-
-
-def fill_settings(connection: sqlite3.Connection, manifest: str, layout: int) -> None:
-    """Write the settings of a new database; the manifest twice, for a repair of damaged ones."""
-    values = {"manifest": manifest, "layout": str(layout), "updates": "0", "manifest again": manifest}
-    for name, value in values.items():
-        connection.execute("INSERT INTO settings VALUES (?, ?, ?)", (name, value, zlib.crc32(value.encode())))
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Read the manifest of the store in a folder; None for a folder without a store.
-
-    Raises:
-        StoreError: it cannot be read, the folder's store was made by another engine, or its database is gone.
-    """
-    try:
-        return _read_manifest(folder)
-    except READ_ERRORS as error:
-        raise StoreError(f"the store {folder}: {_explained(error)}") from error
-    except OSError as error:
-        raise StoreError(f"cannot read the store {folder}: {error}") from error
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    _refuse_others(folder)
-    found = None
-    if (folder / DATABASE).exists():
-        with fork_lock, contextlib.closing(connect(folder, "rw")) as connection:
-            found = stored_manifest(connection, folder)
-    if found is None:
-        refuse_between(folder)
-    if found is None and any(folder.glob("*.block")):
-        if (folder / DATABASE).exists():  # another process has made the store since the first look
-            with fork_lock, contextlib.closing(connect(folder, "rw")) as connection:
-                if (found := stored_manifest(connection, folder)) is not None:
-                    return found
-        raise StoreError(
-            f"{folder} holds the vectors of a store, and its database {DATABASE} is missing or empty; nothing was "
-            "changed. Put the database back, or restore the folder from a backup"
-        )
-    return found
-
-
-def require_store(folder: Path) -> None:
-    """Check that a folder holds a store, which may be damaged.
-
-    Raises:
-        StoreError: it does not.
-    """
-    _refuse_others(folder)
-    if not (folder / DATABASE).exists() or not (folder / DATABASE).stat().st_size:
-        _read_manifest(folder)
-        raise StoreError(f"there is no store in {folder}")
-
-
-def _refuse_others(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is a file; a store is a folder")
-    if (folder / _FORMER).exists():
-        raise StoreError(
-            f"{folder} holds a store of an earlier engine, which this version does not read; nothing was changed. "
-            "Index its documents into a new folder: colpali-integrations index DOCUMENTS --store NEW_FOLDER"
-        )
-
-
-def stored_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, Any] | None:
-    """The manifest that a database holds; None for an empty database.
-
-    Raises:
-        StoreError: it is damaged, or of another version or program.
-    """
-    if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        return None  # its creation was interrupted
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if (application, version) != (_APPLICATION, _VERSION):
-        raise StoreError(
-            f"{folder / DATABASE} is no database of this package, or of another version (application {application}, "
-            f"version {version}; this one reads {_VERSION}); index its documents into a new folder"
-        )
-    row = connection.execute("SELECT value, checksum FROM settings WHERE name = 'manifest'").fetchone()
-    if row is None or not isinstance(row[0], str) or zlib.crc32(row[0].encode()) != row[1]:
-        raise StoreError(f"the settings in {folder / DATABASE} are damaged; restore the store from a backup")
-    try:
-        manifest = parse_json(row[0])
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict):
-        raise StoreError(
-            f"the settings in {folder / DATABASE} are no JSON object: another program wrote them; restore the store "
-            "from a backup"
-        )
-    return manifest
 
 
 def _required_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str, Any]:
@@ -446,88 +278,6 @@ def _required_manifest(connection: sqlite3.Connection, folder: Path) -> dict[str
     return found
 
 
-def connect(folder: Path, mode: str, name: str = DATABASE) -> sqlite3.Connection:
-    """Open a database file of a folder, "ro" or "rw"."""
-    connection = sqlite3.connect(
-        f"{(folder / name).absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=_PATIENCE,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    try:
-        for pragma in (
-            "journal_mode = TRUNCATE",
-            "synchronous = EXTRA",
-            "fullfsync = ON",
-            "cache_spill = OFF",
-            "cache_size = -8000",
-        ):
-            if mode == "rw" or not pragma.startswith("journal"):
-                connection.execute(f"PRAGMA {pragma}")
-    except READ_ERRORS:
-        connection.close()
-        raise
-    return connection
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    try:
-        connection.execute(begin)
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
 def _identity(folder: Path) -> tuple[int, int]:
     status = (folder / DATABASE).stat()
     return status.st_dev, status.st_ino
-
-
-def _explained(error: Exception) -> str:
-    text = "malformed schema" if isinstance(error, UnicodeDecodeError) else str(error)
-    if "locked" in text:
-        return f"another process has been using it for {_PATIENCE:.0f} s ({text}); try again when it has finished"
-    if "full" in text:
-        return f"the disk is full ({text}); nothing of this batch was stored, and the earlier ones are kept"
-    if "malformed" in text or "not a database" in text:
-        return f"its database is damaged ({text}); repair the store, or restore it from a backup"
-    return f"SQLite reports: {text}"
-
-
-_opened: weakref.WeakSet[Database] = weakref.WeakSet()
-_waiting: list[Database] = []  # for the end of a fork
-fork_lock = threading.RLock()
-"""Held by a thread that opens a connection of its own to a store: a fork waits for it."""
-
-
-def _before_fork() -> None:
-    """Wait for the transactions of this process.
-
-    SQLite counts a process's locks in the process's memory. A child forked during a transaction would believe for ever
-    that it holds that lock: it would read without one, and could not write. A thread that opens a store holds
-    `fork_lock` too.
-    """
-    fork_lock.acquire()
-    _waiting.extend(_opened)
-    for database in _waiting:
-        database.hold()
-
-
-def _after_fork() -> None:
-    while _waiting:
-        _waiting.pop().release()
-    fork_lock.release()
-
-
-def _in_child() -> None:
-    _waiting.clear()  # they have new locks
-    fork_lock.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

@@ -20,16 +20,11 @@ from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, Place, Tail, sync_folder
 from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Segment, segments_of
 from colpali_integrations.stores.embedded.check import expected_schema, schema_of
-from colpali_integrations.stores.embedded.database import (
-    DATABASE,
-    READ_ERRORS,
-    SCHEMA,
-    connect,
-    fill_settings,
-    make_file,
-)
+from colpali_integrations.stores.embedded.connections import READ_ERRORS, connect
+from colpali_integrations.stores.embedded.database import make_file
 from colpali_integrations.stores.embedded.engine import layer_rows, payload_of, words_of
 from colpali_integrations.stores.embedded.reports import LostEntry, Problem, RepairReport
+from colpali_integrations.stores.embedded.schema import DATABASE, SCHEMA, fill_settings
 from colpali_integrations.stores.embedded.segments import SEGMENTS, is_intact
 from colpali_integrations.stores.embedded.survey import FULL_LAYER, ROW, Record, Survey
 from colpali_integrations.stores.engine import Payload, Point

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from colpali_integrations.stores import MultiVectorStore, SearchOptions, verify_store
-from colpali_integrations.stores.embedded.database import DATABASE
 from colpali_integrations.stores.embedded.engine import row_checksum
+from colpali_integrations.stores.embedded.schema import DATABASE
 from tests.fuzz.choices import Choices, json_text
 from tests.fuzz.engine import Target
 from tests.fuzz.mutators import changed_bytes

@@ -13,7 +13,7 @@ import pytest
 
 from colpali_integrations.errors import ConfigurationError, StoreError
 from colpali_integrations.stores import MultiVectorStore, repair_store, verify_store
-from colpali_integrations.stores.embedded.database import locked, write_lock
+from colpali_integrations.stores.embedded.lock import locked, write_lock
 from tests.stores.backends import MODEL, entry, page
 from tests.stores.embedded.flips import ENTRIES, QUERY, answers, damaged, make, outcome, repaired
 

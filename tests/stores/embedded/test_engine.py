@@ -24,9 +24,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from colpali_integrations import max_sim
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores import MultiVectorStore, stored_settings
-from colpali_integrations.stores.embedded import database
-from colpali_integrations.stores.embedded.database import read_manifest
+from colpali_integrations.stores.embedded import manifest
 from colpali_integrations.stores.embedded.engine import FolderEngine
+from colpali_integrations.stores.embedded.manifest import read_manifest
 from tests.stores.backends import BACKENDS, DIM, MODEL, Open, entry, opening, page
 
 QUERY = page(0, seed=7, rows=4)
@@ -42,13 +42,13 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 def test_a_store_that_appears_while_it_is_looked_for_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def make_it(folder: Path) -> None:  # between the look for the database and that for its blocks
-        monkeypatch.setattr(database, "refuse_between", lambda folder: None)
+        monkeypatch.setattr(manifest, "refuse_between", lambda folder: None)
         with MultiVectorStore.open(folder, model=MODEL) as store:
             store.add([(entry(0), page(0))])
 
-    monkeypatch.setattr(database, "refuse_between", make_it)
-    manifest = read_manifest(tmp_path / "store")
-    assert manifest == read_manifest(tmp_path / "store") is not None
+    monkeypatch.setattr(manifest, "refuse_between", make_it)
+    stored = read_manifest(tmp_path / "store")
+    assert stored == read_manifest(tmp_path / "store") is not None
 
 
 def test_entries_are_readable_in_another_process(tmp_path: Path) -> None:
