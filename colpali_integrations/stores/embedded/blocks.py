@@ -151,6 +151,15 @@ class BlockFiles:
         size = len(mapped) // layer.row_bytes * layer.row_bytes
         return mapped[:size].view(layer.dtype).reshape(-1, layer.width)
 
+    def at(self, layer: Layer, place: Place) -> NDArray[Any]:
+        """The rows (n, width) at a place, mapped.
+
+        Raises:
+            StoreError: the file is missing or too short.
+        """
+        end = place.start + place.length
+        return self.rows(layer, place.file, end)[place.start : end]
+
     def stored(self) -> dict[int, Path]:
         """The block files in the folder by number."""
         return {

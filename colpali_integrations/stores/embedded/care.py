@@ -21,8 +21,8 @@ from colpali_integrations.stores.embedded.blocks import BlockFiles, flush, sync_
 from colpali_integrations.stores.embedded.check import Schema, check_database, check_store
 from colpali_integrations.stores.embedded.connections import READ_ERRORS, connect
 from colpali_integrations.stores.embedded.database import make_file
-from colpali_integrations.stores.embedded.engine import layers_of
 from colpali_integrations.stores.embedded.forks import fork_lock
+from colpali_integrations.stores.embedded.layers import layers_of
 from colpali_integrations.stores.embedded.lock import locked, write_lock
 from colpali_integrations.stores.embedded.manifest import require_store, stored_manifest
 from colpali_integrations.stores.embedded.repair import Rebuild, Repair

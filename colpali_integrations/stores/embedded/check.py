@@ -19,10 +19,11 @@ from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, Place
 from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Segment, segments_of
 from colpali_integrations.stores.embedded.connections import READ_ERRORS, connect
-from colpali_integrations.stores.embedded.engine import layers_of, words_of
+from colpali_integrations.stores.embedded.layers import layers_of
 from colpali_integrations.stores.embedded.lock import LOCK
 from colpali_integrations.stores.embedded.manifest import stored_manifest
 from colpali_integrations.stores.embedded.reports import Problem, VerifyReport
+from colpali_integrations.stores.embedded.rows import words_of
 from colpali_integrations.stores.embedded.schema import DATABASE, SCHEMA
 from colpali_integrations.stores.embedded.segments import SEGMENTS, is_intact
 from colpali_integrations.stores.embedded.survey import ROW, RowReader, Survey

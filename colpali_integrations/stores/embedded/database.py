@@ -74,11 +74,16 @@ class Database:
             self._identity = _identity(self.folder)
 
     @property
+    def where(self) -> str:
+        """The store, for messages."""
+        return f"the store {self.folder}"
+
+    @property
     def refuses_changes(self) -> str | None:
         """The message about a change with `read_only`; else None."""
         if not self.read_only:
             return None
-        return f"the store {self.folder} was opened with read_only=True; open it again to change it"
+        return f"{self.where} was opened with read_only=True; open it again to change it"
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -193,7 +198,7 @@ class Database:
 
     def _check(self) -> None:
         if self._closed:
-            raise StoreError(f"the store {self.folder} is closed")
+            raise StoreError(f"{self.where} is closed")
 
     def _renew(self) -> None:
         # Closing the inherited connections, or releasing the lock, would take the parent's locks away.
@@ -205,7 +210,7 @@ class Database:
         """Check that the folder still holds the database that was opened: SQLite would go on with a removed one."""
         if self._is_other():
             raise StoreError(
-                f"the store {self.folder} has been removed, renamed or replaced since it was opened; nothing was "
+                f"{self.where} has been removed, renamed or replaced since it was opened; nothing was "
                 "changed. Open it again"
             )
 
@@ -228,9 +233,9 @@ class Database:
         try:
             yield
         except READ_ERRORS as error:
-            raise StoreError(f"the store {self.folder}: {explained(error)}") from error
+            raise StoreError(f"{self.where}: {explained(error)}") from error
         except OSError as error:
-            raise StoreError(f"the store {self.folder} cannot be read or written: {error}") from error
+            raise StoreError(f"{self.where} cannot be read or written: {error}") from error
 
     def _tell_others(self) -> None:
         """Log that a new store gets its files among others, such as the documents themselves."""

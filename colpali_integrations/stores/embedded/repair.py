@@ -22,8 +22,9 @@ from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER, Segment,
 from colpali_integrations.stores.embedded.check import expected_schema, schema_of
 from colpali_integrations.stores.embedded.connections import READ_ERRORS, connect
 from colpali_integrations.stores.embedded.database import make_file
-from colpali_integrations.stores.embedded.engine import layer_rows, payload_of, words_of
+from colpali_integrations.stores.embedded.layers import layer_rows
 from colpali_integrations.stores.embedded.reports import LostEntry, Problem, RepairReport
+from colpali_integrations.stores.embedded.rows import payload_of, words_of
 from colpali_integrations.stores.embedded.schema import DATABASE, SCHEMA, fill_settings
 from colpali_integrations.stores.embedded.segments import SEGMENTS, is_intact
 from colpali_integrations.stores.embedded.survey import FULL_LAYER, ROW, Record, Survey

@@ -18,7 +18,7 @@ from colpali_integrations.pages.identity import page_name
 from colpali_integrations.stores.embedded.blocks import BlockFiles, Layer, Place, checksum
 from colpali_integrations.stores.embedded.catalogue import WORDS_LAYER
 from colpali_integrations.stores.embedded.connections import READ_ERRORS
-from colpali_integrations.stores.embedded.engine import row_checksum, words_of
+from colpali_integrations.stores.embedded.rows import row_checksum, words_of
 from colpali_integrations.stores.embedded.schema import DATABASE
 
 __all__ = ["FULL_LAYER", "ROW", "Record", "RowReader", "Survey"]

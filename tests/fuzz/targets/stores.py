@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from colpali_integrations.stores import MultiVectorStore, SearchOptions, verify_store
-from colpali_integrations.stores.embedded.engine import row_checksum
+from colpali_integrations.stores.embedded.rows import row_checksum
 from colpali_integrations.stores.embedded.schema import DATABASE
 from tests.fuzz.choices import Choices, json_text
 from tests.fuzz.engine import Target

@@ -11,7 +11,7 @@ import pytest
 
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores import MultiVectorStore, stored_settings
-from colpali_integrations.stores.embedded.engine import row_checksum
+from colpali_integrations.stores.embedded.rows import row_checksum
 from colpali_integrations.stores.embedded.schema import DATABASE
 from tests.stores.backends import MODEL, entry, page
 
