@@ -8,4 +8,12 @@
 
 A transaction either names a batch whose vectors are on disk, or it does not exist. So a killed process, a full disk and
 a power cut lose at most the batch in work, and a reader never sees a part of one. Readers take no lock of ours.
+
+| to understand | read |
+|---|---|
+| how points are stored and removed | `writing`, then `rows` (the database) and `layers` (the files) |
+| how a search is answered | `answers`, then `catalogue` and `scan`; with a first stage "centroids" also `segments` |
+| transactions, processes and forks | `database`, `connections`, `lock`, `forks` |
+| which folder is a store | `manifest`, `schema` |
+| checks and repairs | `care`, then `check`, `survey` and `repair` |
 """
