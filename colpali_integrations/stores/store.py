@@ -9,35 +9,35 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from colpali_integrations._options import checked_flag, checked_number, shown
+from colpali_integrations._options import checked_flag, shown
 from colpali_integrations.errors import ConfigurationError, InputError, StoreError
-from colpali_integrations.explain.regions import regions
-from colpali_integrations.explain.similarity import SimilarityMaps, similarity_maps
+from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.stores.adding import Adding, OnRefused
 from colpali_integrations.stores.admission import Admission
 from colpali_integrations.stores.collection_options import CollectionOptions
+from colpali_integrations.stores.edits import criteria_of, refuse_fixed_keys, with_metadata
 from colpali_integrations.stores.embedded.engine import FolderEngine
 from colpali_integrations.stores.embedded.reports import RepairReport, VerifyReport
 from colpali_integrations.stores.engine import Engine, OnOptimized, pieces, several_ids, strings
 from colpali_integrations.stores.entries import Entry, Hit, field_of, id_of
-from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
+from colpali_integrations.stores.filters import DOCUMENT, Filter, FilterLike, parse_filter
 from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.layout import Layout, LayoutLike
 from colpali_integrations.stores.model_check import ModelCheck, compare_page
 from colpali_integrations.stores.model_choice import ModelLike, open_model, question_model
 from colpali_integrations.stores.opening import open_engine
+from colpali_integrations.stores.page_maps import maps_of_pages, regions_of_pages
 from colpali_integrations.stores.place import place_of, with_secrets, without_secrets
 from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.qdrant.index_kinds import IndexKind
@@ -335,12 +335,6 @@ class MultiVectorStore:
     def _as_stored(self, vectors: Float32, *, is_page: bool) -> Float32:
         return self._points.as_stored(vectors, is_page=is_page)
 
-    def _records(self, ids: Iterable[str]) -> Iterator[tuple[Entry, Float32]]:
-        ids = several_ids(ids)
-        for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
-            if entry is not None and vectors is not None:
-                yield entry, vectors
-
     def _payloads(self, where: Filter | None, fields: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         return scrolled(self._engine, where, fields)
 
@@ -401,23 +395,12 @@ class MultiVectorStore:
                 `where={"$id": {"$exists": True}}`.
             StoreError: the engine cannot write.
         """
-        if ids is not None:
-            ids = list(dict.fromkeys(strings(several_ids(ids))))
-        condition = parse_filter(where)
-        if condition is not None and always(condition):
-            raise InputError(
-                f"delete: the filter {where!r} fits every entry; to remove everything, pass "
-                "where={'$id': {'$exists': True}}"
-            )
-        by_id = None if ids is None else parse_filter({ID: {"$in": ids}})
-        by_document = None if document_id is None else parse_filter({DOCUMENT: document_id})
-        criteria = [one for one in (condition, by_id, by_document) if one is not None]
-        if not criteria:
-            raise InputError("delete: pass ids, where or document_id; nothing was given")
+        chosen = None if ids is None else list(dict.fromkeys(strings(several_ids(ids))))
+        criteria = criteria_of(chosen, where, document_id)
         self.require_writable()
-        if ids == []:
+        if chosen == []:
             return 0
-        matching = [id_of(payload) for payload in self._payloads(And(tuple(criteria)), fields=())]
+        matching = [id_of(payload) for payload in self._payloads(criteria, fields=())]
         self._engine.delete(matching)
         return len(matching)
 
@@ -443,16 +426,11 @@ class MultiVectorStore:
             ...     store.update_metadata(document, {"year": 2024}), store.count({"year": 2024})
             (2, 2)
         """
-        if fixed := sorted((READER_KEYS | self._own_keys) & metadata.keys()):
-            raise InputError(f"update_metadata: {', '.join(fixed)} describe the page and cannot be changed")
+        refuse_fixed_keys(metadata, self._own_keys)
         self.require_writable()
         changed = 0
-        removed = {key for key, value in metadata.items() if value is None}
         for ids in pieces(self.hashes({DOCUMENT: document_id}), _TOGETHER):
-            entries = []
-            for entry in filter(None, self.get(ids)):
-                values = {key: value for key, value in {**entry.metadata, **metadata}.items() if key not in removed}
-                entries.append(replace(entry, metadata=values, grid=entry.grid))
+            entries = [with_metadata(entry, metadata) for entry in self.get(ids) if entry is not None]
             self.update_entries(entries)
             changed += len(entries)
         return changed
@@ -678,15 +656,7 @@ class MultiVectorStore:
         Raises:
             StoreError: another program has made the page, and not recorded which vector stands where.
         """
-        array = self._searcher.checked(query)
-        boxes: dict[str, list[dict[str, Any]]] = {}
-        for entry, vectors in self._records(ids):
-            self._require_grid(entry)
-            matches = [] if entry.grid is None else regions(array, vectors, entry.grid, tokens=tokens)
-            width, height = (_length(entry.metadata.get(side)) for side in ("width", "height"))
-            unit: Literal["points", "pixels"] = "points" if "dpi" in entry.metadata else "pixels"
-            boxes[entry.id] = [region.to_dict(width, height, unit) for region in matches]
-        return boxes
+        return regions_of_pages(self._drawable(ids), self._searcher.checked(query), tokens)
 
     def similarity_maps(
         self, query: ArrayLike, ids: Iterable[str], *, tokens: Sequence[str | None] | None = None
@@ -705,13 +675,7 @@ class MultiVectorStore:
             InputError: the vectors have another dim, or the numbers of tokens and vectors differ.
             StoreError: another program has made the page, and not recorded which vector stands where.
         """
-        array = self._searcher.checked(query)
-        maps = {}
-        for entry, vectors in self._records(ids):
-            self._require_grid(entry)
-            if entry.grid is not None:
-                maps[entry.id] = similarity_maps(array, vectors, entry.grid, tokens=tokens)
-        return maps
+        return maps_of_pages(self._drawable(ids), self._searcher.checked(query), tokens)
 
     # -- care ----------------------------------------------------------------------------------------------------------
 
@@ -870,12 +834,19 @@ class MultiVectorStore:
 
     # -- help ----------------------------------------------------------------------------------------------------------
 
-    def _require_grid(self, entry: Entry) -> None:
-        if self.settings.is_foreign and not entry.is_page:
-            raise StoreError(
-                f"{entry.name}: no regions or heatmaps, because the program that made {self.where} recorded no grid, "
-                "which says where on the page each vector stands; index the document into a store of this package"
-            )
+    def _drawable(self, ids: Iterable[str]) -> Iterator[tuple[Entry, Float32]]:
+        """Entries and their vectors; an error where it is unknown which vector of a page stands where."""
+        ids = several_ids(ids)
+        for entry, vectors in zip(self.get(ids), self.vectors(ids), strict=True):
+            if entry is None or vectors is None:
+                continue
+            if self.settings.is_foreign and not entry.is_page:
+                raise StoreError(
+                    f"{entry.name}: no regions or heatmaps, because the program that made {self.where} recorded no "
+                    "grid, which says where on the page each vector stands; index the document into a store of this "
+                    "package"
+                )
+            yield entry, vectors
 
     def _attached(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
         """Hits with this store; the model names the words, if the vectors are those of `text`."""
@@ -893,10 +864,3 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 def _opened_again(kind: type[MultiVectorStore], model: ModelLike | None, place: Mapping[str, Any]) -> MultiVectorStore:
     """Open a pickled store."""
     return kind.open(model=model, **with_secrets(place))
-
-
-def _length(value: object) -> float:
-    """The side of a page; 1 where an entry of another program does not have it."""
-    with suppress(ConfigurationError):
-        return checked_number(value, "side", 0, above=True)
-    return 1.0
