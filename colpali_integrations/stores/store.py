@@ -10,13 +10,11 @@ import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from colpali_integrations._options import checked_flag, shown
+from colpali_integrations._options import checked_flag
 from colpali_integrations.errors import ConfigurationError, InputError, StoreError
 from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.models.colpali import ColPali
@@ -35,12 +33,13 @@ from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.hits import Hits
 from colpali_integrations.stores.layout import Layout, LayoutLike
 from colpali_integrations.stores.model_check import ModelCheck, compare_page
-from colpali_integrations.stores.model_choice import ModelLike, open_model, question_model
+from colpali_integrations.stores.model_choice import ModelLike, open_model
 from colpali_integrations.stores.opening import open_engine
 from colpali_integrations.stores.page_maps import maps_of_pages, regions_of_pages
 from colpali_integrations.stores.place import place_of, with_secrets, without_secrets
 from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.qdrant.index_kinds import IndexKind
+from colpali_integrations.stores.questions import Questions, decided
 from colpali_integrations.stores.runs import running
 from colpali_integrations.stores.scrolling import scrolled
 from colpali_integrations.stores.search import Mode, Searcher, SearchOptions
@@ -91,8 +90,7 @@ class MultiVectorStore:
         self._engine, self._admission = engine, Admission(engine, settings)
         self._points = PointMaker(settings, engine.where, engine.max_numbers, own_codes=engine.has_own_codes)
         self._searcher = Searcher(engine, settings, self._points.stage, self._points.bm25)
-        self._encoder: ColPali | None = None
-        self._named: str | os.PathLike[str] | None = None
+        self._questions = Questions(self._admission, engine.where)
         self._place: Mapping[str, Any] | None = None
         self._own_keys: frozenset[str] = frozenset()
 
@@ -193,15 +191,13 @@ class MultiVectorStore:
             *places, options, folder_options, collection_options, client_options, index_options, **foreign
         )
         store = cls(*made)
-        if isinstance(model, ColPali):
-            store._encoder = model
-        store._named = model if isinstance(model, str | os.PathLike) else None
         if (given := foreign["layout"]) is not None:
             store._own_keys = frozenset(key for key in (given.source, given.page, given.text) if key is not None)
         others = {**client_options, **_given(foreign)}
         options_of_object = (others, index_options, collection_options)
         store._place = place_of(path, url, collection_name, folder_options, *options_of_object)
         store._admission.opened_with(model)
+        store._questions.opened_with(model)
         return store
 
     @property
@@ -558,20 +554,11 @@ class MultiVectorStore:
             ConfigurationError: as `search`.
             StoreError: as `search`.
         """
-        options = options or SearchOptions()
-        words = [query for query in queries if isinstance(query, str)]
-        if words and len(words) == len(queries):
-            options = self.decide_hybrid(options, self.encoder)
-            texts, queries = words, list(self.encoder.embed_queries(words))
-        if texts is not None and len(texts) != len(queries):
-            raise InputError(f"{len(queries)} queries but {len(texts)} texts; pass one of each, or no texts")
-        given: Sequence[object] = texts or ()  # callers without type checks may pass other values
-        if wrong := [text for text in given if not isinstance(text, str)]:
-            raise InputError(f"the words of a question must be a string, got {shown(wrong[0])}")
+        asked = self._questions.asked(queries, texts, options or SearchOptions(), self._engine.has_words)
         self._admission.tell_settings()
-        results = self._searcher.run(queries, options, texts)
-        labels: Sequence[str | None] = texts or [None] * len(results)
-        return [self._attached(hits, query, text) for query, hits, text in zip(queries, results, labels, strict=True)]
+        results = self._searcher.run(asked.vectors, asked.options, asked.texts)
+        labels: Sequence[str | None] = asked.texts or [None] * len(results)
+        return [self._attached(*one) for one in zip(results, asked.vectors, labels, strict=True)]
 
     def rank_batch(
         self,
@@ -618,10 +605,7 @@ class MultiVectorStore:
         Raises:
             StoreError: the engine cannot be read.
         """
-        if options.ranks_by_words or options.hybrid is False:
-            return options
-        paying = model.description.auto_hybrid
-        return replace(options, hybrid=paying if paying is not False and self._engine.has_words() else False)
+        return decided(options, model, self._engine.has_words)
 
     @property
     def encoder(self) -> ColPali:
@@ -630,10 +614,7 @@ class MultiVectorStore:
         Raises:
             ConfigurationError: the store's model is not registered here.
         """
-        encoder = self._encoder or question_model(self.model, self._named, where=self.where)
-        self.require_space(encoder)
-        self._encoder = encoder
-        return encoder
+        return self._questions.encoder
 
     def score(self, query: ArrayLike, ids: Iterable[str]) -> dict[str, float]:
         """MaxSim of a query with stored entries, by id: for reranking without encoding. Unknown ids are left out."""
@@ -791,7 +772,8 @@ class MultiVectorStore:
         except BaseException:
             store.close()
             raise
-        store._encoder, store._named, store._place = self._encoder, self._named, self._place
+        store._questions.follow(self._questions)
+        store._place = self._place
         return store
 
     def close(self) -> None:
@@ -829,7 +811,7 @@ class MultiVectorStore:
                 f"{self!r} cannot be pickled, because it has no place from which another process could open it; open "
                 "it with path= or url="
             )
-        model = self._named or (self.model if self.settings.is_foreign else None)
+        model = self._questions.named or (self.model if self.settings.is_foreign else None)
         return _opened_again, (type(self), model, without_secrets(self._place))
 
     # -- help ----------------------------------------------------------------------------------------------------------
@@ -850,10 +832,7 @@ class MultiVectorStore:
 
     def _attached(self, hits: list[Hit], query: ArrayLike, text: str | None) -> Hits:
         """Hits with this store; the model names the words, if the vectors are those of `text`."""
-        tokens = self._encoder.query_tokens(text) if self._encoder is not None and text and text.strip() else None
-        if tokens is not None and len(tokens) != len(np.asarray(query)):
-            tokens = None  # the vectors of another text, such as a hypothetical answer
-        low = 0.0 if self._encoder is None else self._encoder.description.low_relevance
+        tokens, low = self._questions.tokens(text, query), self._questions.low_relevance
         return Hits(hits, store=self, query=query, text=text, tokens=tokens, low_relevance=low)
 
 
