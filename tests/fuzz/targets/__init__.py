@@ -1,9 +1,11 @@
 """The targets, by the kind of their input."""
 
 from tests.fuzz.names import NAMES
-from tests.fuzz.targets import arrays, files, models, stores, tables, texts
+from tests.fuzz.targets import arrays, files, models, qdrant, stores, tables, texts
 
 TARGETS = {
-    target.name: target for module in (files, texts, models, stores, arrays, tables) for target in module.TARGETS
+    target.name: target
+    for module in (files, texts, models, stores, arrays, tables, qdrant)
+    for target in module.TARGETS
 }
 assert list(TARGETS) == NAMES

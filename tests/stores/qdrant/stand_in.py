@@ -97,6 +97,28 @@ class StandIn(ThreadingHTTPServer):
             self._thread.join()
             self.server_close()
 
+    def respond(self, method: str, target: str, key: str | None, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """The status, the headers and the body of the answer to a request."""
+        path, _, query = target.partition("?")
+        self.queries += [query] if "consistency" in query else []
+        self.asked.append((method, path, len(body)))
+        self.keys.add(key)
+        if self.refuse is not None:
+            return _refused(Refusal(self.refuse[1], self.refuse[0]))
+        try:
+            if self.access is not None:
+                self.access.check(key, method, path)
+            if path == "/":
+                return _answered(200, {"title": "qdrant - vector search engine", "version": self.version})
+            with self.lock:
+                self.check(method, path, dict(parse_qsl(query)), body)
+                result = self.answer(method, path, body)
+        except Refusal as refusal:
+            return _refused(refusal)
+        except ValueError as error:
+            return _refused(Refusal(str(error)))
+        return _answered(200, {"result": result, "status": "ok", "time": 0.0})
+
     def answer(self, method: str, path: str, body: bytes) -> Any:
         """What a server would say in `result`."""
         if path == "/cluster":
@@ -286,49 +308,28 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def _serve(self) -> None:
-        path, _, query = self.path.partition("?")
-        self.server.queries += [query] if "consistency" in query else []
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        self.server.asked.append((self.command, path, len(body)))
-        key = self.headers.get("api-key")
-        self.server.keys.add(key)
-        if self.server.refuse is not None:
-            self._refuse(Refusal(self.server.refuse[1], self.server.refuse[0]))
-            return
-        try:
-            if self.server.access is not None:
-                self.server.access.check(key, self.command, path)
-            if path == "/":
-                self._send(200, {"title": "qdrant - vector search engine", "version": self.server.version})
-                return
-            with self.server.lock:
-                self.server.check(self.command, path, dict(parse_qsl(query)), body)
-                result = self.server.answer(self.command, path, body)
-        except Refusal as refusal:
-            self._refuse(refusal)
-        except ValueError as error:
-            self._refuse(Refusal(str(error)))
-        else:
-            self._send(200, {"result": result, "status": "ok", "time": 0.0})
+        status, headers, content = self.server.respond(self.command, self.path, self.headers.get("api-key"), body)
+        self.send_response(status)
+        for name, value in {**headers, "content-length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
 
     do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _serve
 
-    def _refuse(self, refusal: Refusal) -> None:
-        answer: Any = {"status": {"error": str(refusal)}, "time": 0.0} if refusal.is_json else str(refusal)
-        self._send(refusal.status, answer, refusal.retry_after)
 
-    def _send(self, status: int, answer: Any, retry_after: int | None = None) -> None:
-        is_json = not isinstance(answer, str)
-        text = json.dumps(answer, default=lambda model: model.model_dump(mode="json")) if is_json else answer
-        content = text.encode()
-        self.send_response(status)
-        if is_json:
-            self.send_header("content-type", "application/json")
-        if retry_after is not None:
-            self.send_header("retry-after", str(retry_after))
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+def _answered(status: int, answer: Any, retry_after: int | None = None) -> tuple[int, dict[str, str], bytes]:
+    """The status, the headers and the body of an answer."""
+    is_json = not isinstance(answer, str)
+    text = json.dumps(answer, default=lambda model: model.model_dump(mode="json")) if is_json else answer
+    headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+    return status, {**headers, **({"content-type": "application/json"} if is_json else {})}, text.encode()
+
+
+def _refused(refusal: Refusal) -> tuple[int, dict[str, str], bytes]:
+    answer: Any = {"status": {"error": str(refusal)}, "time": 0.0} if refusal.is_json else str(refusal)
+    return _answered(refusal.status, answer, refusal.retry_after)
 
 
 @contextmanager
