@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
@@ -27,7 +27,18 @@ _NUMBERS = (
     *("18446744073709551616", "9" * 400, "null", "true", '"1"', "[]", "{}", "[1]"),
 )
 _PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
-_BODIES = (_PAGE, b"", b"null", b"[]", b"{}", b'"ok"', b"\xff\xfe{", b'{"result":null,"status":"ok","time":0}', b"[" * 9999)
+_BODIES = (
+    _PAGE,
+    b"",
+    b"null",
+    b"[]",
+    b"{}",
+    b'"ok"',
+    b"\xff\xfe{",
+    b'{"result":null,"status":"ok","time":0}',
+    b"[" * 9999,
+)
+_DONE = {"operation_id": 0, "status": "completed"}
 _STATUSES = (200, 500, 502, 503, 504, 404, 403, 401, 400, 408, 413, 422, 429, 409, 204, 202, 301, 307, 101, 599)
 _WAITS = (None, "1", "0", "-1", "", "soon", "1.5", "9" * 30, "9" * 400, "1e9", "nan", "Fri, 31 Dec 9999 23:59:59 GMT")
 _FAULTS: tuple[Callable[[], Exception], ...] = (
@@ -40,6 +51,10 @@ _FAULTS: tuple[Callable[[], Exception], ...] = (
     lambda: httpx.TooManyRedirects("Exceeded maximum allowed redirects."),
     lambda: OSError("[Errno 24] Too many open files"),
 )
+
+
+Answer: TypeAlias = tuple[int, dict[str, str], bytes]
+"""The status, the headers and the body."""
 
 
 class Faithful(httpx.BaseTransport):
@@ -58,7 +73,7 @@ class Faithful(httpx.BaseTransport):
         status, headers, content = self.answer(request)
         return httpx.Response(status, headers=headers, content=content, request=request)
 
-    def answer(self, request: httpx.Request) -> tuple[int, dict[str, str], bytes]:
+    def answer(self, request: httpx.Request) -> Answer:
         """The status, the headers and the body."""
         target, body = request.url.raw_path.decode("ascii"), request.read()
         return self.server.respond(request.method, target, request.headers.get("api-key"), body)
@@ -80,7 +95,7 @@ class Damaged(Faithful):
         damaged: whether any answer was changed.
     """
 
-    def __init__(self, server: StandIn, choices: Choices, answers: dict[Any, tuple[int, dict[str, str], bytes]]) -> None:
+    def __init__(self, server: StandIn, choices: Choices, answers: dict[Any, Answer]) -> None:
         super().__init__(server)
         self._choices, self._answers = choices, answers
         self._lasting = choices.take(1 + choices.byte() % 60) if choices.byte() % 4 == 3 else None
@@ -88,25 +103,24 @@ class Damaged(Faithful):
         self._whole = choices.byte() % 40  # answers
         self.damaged = False
 
-    def answer(self, request: httpx.Request) -> tuple[int, dict[str, str], bytes]:
+    def answer(self, request: httpx.Request) -> Answer:
         if self.requests > _MOST_REQUESTS:
             raise httpx.ReadTimeout("enough")
         target, body = request.url.raw_path.decode("ascii"), request.read()
-        changes = request.method in ("PUT", "PATCH", "DELETE") or target.partition("?")[0].endswith(("/batch", "/delete"))
-        if changes and not target.partition("?")[0].endswith("query/batch"):
-            return self._changed(200, {}, b'{"result":{"operation_id":0,"status":"completed"},"status":"ok","time":0.0}')
+        path = target.partition("?")[0]
+        if path.endswith(("points/batch", "points/delete", "/index")) or request.method in ("PUT", "PATCH", "DELETE"):
+            done = [_DONE] if path.endswith("batch") else _DONE if "points" in path or "index" in path else True
+            return self._changed(200, {}, json.dumps({"result": done, "status": "ok", "time": 0.0}).encode())
         key = request.method, target, body
         if key not in self._answers:
             self._answers[key] = self.server.respond(request.method, target, None, body)
         status, headers, content = self._answers[key]
         if self._lasting is not None:
-            of_part = target.partition("?")[0].endswith(self._part)
+            of_part = path.endswith(self._part)
             return self._changed(status, headers, content, Choices(self._lasting) if of_part else Choices(b""))
         return self._changed(status, headers, content)
 
-    def _changed(
-        self, status: int, headers: dict[str, str], content: bytes, choices: Choices | None = None
-    ) -> tuple[int, dict[str, str], bytes]:
+    def _changed(self, status: int, headers: dict[str, str], content: bytes, choices: Choices | None = None) -> Answer:
         if self.requests <= self._whole:
             return status, headers, content
         once = choices is None

@@ -22,6 +22,7 @@ import numpy as np
 
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.engine import WORDS, Scored, Search, pieces
+from colpali_integrations.stores.qdrant import answers
 from colpali_integrations.stores.qdrant.collection import QdrantClient, models
 from colpali_integrations.stores.qdrant.strict import StrictMode
 
@@ -56,6 +57,7 @@ class CommonWords:
     Args:
         using: lends the client.
         collection: its name.
+        where: the collection and its server, for messages.
         found: answers searches with their conditions.
         strict: limits of the collection.
     """
@@ -64,11 +66,12 @@ class CommonWords:
         self,
         using: Callable[[], AbstractContextManager[QdrantClient]],
         collection: str,
+        where: str,
         *,
         found: Callable[[Sequence[tuple[Search, models.Filter | None]]], list[list[Scored]]],
         strict: StrictMode,
     ) -> None:
-        self._using, self._collection = using, collection
+        self._using, self._collection, self._where = using, collection, where
         self._found, self._read_together, self._exact = found, strict.page(_READ), strict.exact
         self._sample: _Sample | None = None
 
@@ -95,7 +98,7 @@ class CommonWords:
     def _read(self) -> _Sample:
         condition = models.Filter(must=[models.HasVectorCondition(has_vector=WORDS)])
         with self._using() as client:
-            count = int(client.count(self._collection, count_filter=condition, exact=self._exact).count)
+            found = client.count(self._collection, count_filter=condition, exact=self._exact)
             records, _ = client.scroll(
                 self._collection,
                 scroll_filter=condition,
@@ -103,8 +106,10 @@ class CommonWords:
                 with_payload=False,
                 with_vectors=[WORDS],
             )
-        vectors: list[Any] = [record.vector[WORDS] for record in records if isinstance(record.vector, dict)]
-        points = [dict(zip(vector.indices, vector.values, strict=True)) for vector in vectors]
+        count = answers.counted(found.count, self._where)
+        with answers.reading(self._where):
+            vectors: list[Any] = [record.vector[WORDS] for record in records if isinstance(record.vector, dict)]
+            points = [dict(zip(vector.indices, vector.values, strict=True)) for vector in vectors]
         sample = _Sample(time.monotonic() + _SECONDS, count)
         if not points:
             return sample

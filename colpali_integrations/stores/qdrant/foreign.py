@@ -28,6 +28,7 @@ from colpali_integrations.stores.engine import (
 from colpali_integrations.stores.filters import Filter
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
+from colpali_integrations.stores.qdrant import answers
 from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
     describe,
@@ -236,7 +237,8 @@ class ForeignEngine:
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """All vectors of each point, in the order of `ids`; None for an unknown one."""
         full = self._layout.full
-        found = self._by_id(ids, _VECTORS, partial(_array, name=full), with_vectors=[full] if full else True)
+        read = partial(_array, name=full, dim=self._params[full].size, where=self.where)
+        found = self._by_id(ids, _VECTORS, read, with_vectors=[full] if full else True)
         return in_order(ids, {id_: array for id_, array in found.items() if array is not None})
 
     def scroll(
@@ -256,7 +258,8 @@ class ForeignEngine:
 
     def _count(self, conditions: models.Filter | None) -> int:
         with self._using() as client:
-            return int(client.count(self._collection, count_filter=conditions, exact=self._strict.exact).count)
+            found = client.count(self._collection, count_filter=conditions, exact=self._strict.exact)
+        return answers.counted(found.count, self.where)
 
     def holds_more_than(self, number: int) -> bool:
         """Whether there are more points than that; remembered for a minute."""
@@ -290,17 +293,21 @@ class ForeignEngine:
                 "of this package (copy_store), which makes words of the pages' texts"
             )
         filters = {search.where: self._conditions(search.where) for search in searches}
-        answers: list[list[Scored]] = [[] for _ in searches]
+        found: list[list[Scored]] = [[] for _ in searches]
         positions = [at for at, search in enumerate(searches) if len(search.query) and search.limit > 0]
         by_size = pieces(positions, _REQUEST_NUMBERS, lambda at: self._numbers_of(searches[at]))
         for some in (part for several in by_size for part in pieces(several, self._strict.searches or len(several))):
             requests = [self._request(searches[at], filters[searches[at].where]) for at in some]
             responses = divided(requests, self._asked)
-            for at, response in zip(some, responses, strict=True):
-                alone = searches[at].scores_only
-                found = ((self._payload(point), point.score) for point in response.points)
-                answers[at] = [Scored(one["id"], score, {} if alone else one) for one, score in found]
-        return answers
+            for at, response in answers.paired(some, responses, self.where):
+                found[at] = sorted(self._scored(response, searches[at]), key=lambda one: -one.score)
+        return found
+
+    def _scored(self, response: models.QueryResponse, search: Search) -> Iterator[Scored]:
+        for point in response.points:
+            payload = self._payload(point)
+            score = answers.scored(point.score, self.where)
+            yield Scored(payload["id"], score, {} if search.scores_only else payload)
 
     def _asked(self, requests: Sequence[models.QueryRequest]) -> list[models.QueryResponse]:
         with self._using() as client:
@@ -394,7 +401,8 @@ class ForeignEngine:
                 return
 
     def _scroll(self, conditions: Any, limit: int, after: Any, keys: list[str] | bool) -> tuple[list[Any], Any]:
-        return scrolled_records(self._using, self._collection, conditions, self._strict.page(limit), after, keys)
+        page = self._strict.page(limit)
+        return scrolled_records(self._using, self._collection, self.where, conditions, page, after, keys)
 
     def _by_id(self, ids: Sequence[str], most: int, read: Callable[[Any], Any], **parts: Any) -> dict[str, Any]:
         """What the points of some entries hold, by the ids of the caller, several of which may be one point's."""
@@ -403,7 +411,8 @@ class ForeignEngine:
         options = {"with_payload": False, "with_vectors": False, **parts}
         for some in pieces(dict.fromkeys(points.values()), min(most, self._strict.retrieved)):
             records = divided(some, partial(self._records, options))
-            found |= {known_point(record.id): read(record) for record in records}
+            with answers.reading(self.where):
+                found |= {known_point(record.id): read(record) for record in records}
         return {id_: found[point] for id_, point in points.items() if point in found}
 
     def _records(self, options: Mapping[str, Any], points: Sequence[str | int]) -> list[Any]:
@@ -422,9 +431,9 @@ class ForeignEngine:
             yield client
 
 
-def _array(record: Any, name: str) -> Float32 | None:
+def _array(record: Any, name: str, dim: int, where: str) -> Float32 | None:
     vector = record.vector.get(name) if isinstance(record.vector, dict) else record.vector
-    return None if vector is None else np.array(vector, np.float32)
+    return None if vector is None else answers.vectors(vector, dim, where)
 
 
 def _candidates(search: Search) -> int:

@@ -6,6 +6,7 @@ that the layout names. Pages that this package adds keep what the layout has no 
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -170,6 +171,8 @@ class ForeignPayloads:
         if isinstance(value, str):
             value = value if (number := _whole_text(value)) is None else number
         if isinstance(value, bool) or not isinstance(value, int | float):
+            return value
+        if isinstance(value, float) and not math.isfinite(value):
             return value
         return int(value) + self._shift if value == int(value) else value + self._shift
 

@@ -37,6 +37,7 @@ from colpali_integrations.stores.engine import (
 from colpali_integrations.stores.entries import id_of
 from colpali_integrations.stores.filters import CONTENT, DOCUMENT, RESERVED, Condition, Filter, Operator
 from colpali_integrations.stores.limits import MAX_SERVER_NUMBERS
+from colpali_integrations.stores.qdrant import answers
 from colpali_integrations.stores.qdrant.collection import (
     QdrantClient,
     check_client,
@@ -138,7 +139,8 @@ class QdrantServerEngine:
         self._size, self._words = KnownSize(self.count), KnownWords(self._has_words)
         self.max_numbers = None if self._local else MAX_SERVER_NUMBERS
         # The local mode stores all vectors as float32.
-        self._half = frozenset(name for name, spec in schema.items() if spec.multi and not self._local)
+        self._several = frozenset(name for name, spec in schema.items() if spec.multi)
+        self._half = frozenset() if self._local else self._several
         self.batches_at_once = 1 if self._local else _BATCHES_AT_ONCE
         self._lock: contextlib.AbstractContextManager[Any] = _LOCAL if self._local else contextlib.nullcontext()
         chosen = checked_options(options)
@@ -150,7 +152,8 @@ class QdrantServerEngine:
         )
         self._strict, self._first = StrictMode.of(info), schema.get(FIRST)
         self._facets = Facets(collection, self._strict.limit, self._reading)
-        self._lifting = Lifting(schema, vector_sizes(info))
+        self._sizes = vector_sizes(info)
+        self._lifting = Lifting(schema, self._sizes)
         # Where exact searches are forbidden, no other search than by graph is answered.
         wanted = chosen.graph if self._strict.exact else True
         self._graph = FirstGraph(collection, info, wanted=wanted, grows=FIRST in self._lifting and not self._local)
@@ -172,7 +175,7 @@ class QdrantServerEngine:
             served=self._indexes,
             most=self._strict.operands,
         )
-        self._common = CommonWords(self._using, collection, found=self._found, strict=self._strict)
+        self._common = CommonWords(self._using, collection, self._where, found=self._found, strict=self._strict)
 
     @property
     def where(self) -> str:
@@ -247,19 +250,21 @@ class QdrantServerEngine:
         payloads: dict[str, Payload] = {}
         for some in pieces(names, self._strict.retrieved):
             records = self._records(some, with_payload=True, with_vectors=False)
-            payloads |= {names[str(record.id)]: without_order(record.payload or {}) for record in records}
+            with answers.reading(self.where):
+                payloads |= {names[str(record.id)]: without_order(record.payload or {}) for record in records}
         return in_order(ids, payloads)
 
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """A named vector of each point, in the order of `ids`; None for an unknown one."""
         names = {point_id(id_): id_ for id_ in strings(ids)}
         vectors: dict[str, Float32] = {}
+        read = partial(answers.vectors, dim=self._sizes[name], where=self.where, several=name in self._several)
         for some in pieces(names, min(_VECTORS, self._strict.retrieved)):
             for record in self._records(some, with_payload=False, with_vectors=[name]):
                 if isinstance(record.vector, dict) and name in record.vector:
-                    vectors[names[str(record.id)]] = self._lifting.vector(
-                        name, np.array(record.vector[name], np.float32)
-                    )
+                    with answers.reading(self.where):
+                        id_ = names[str(record.id)]
+                    vectors[id_] = self._lifting.vector(name, read(record.vector[name]))
         return in_order(ids, vectors)
 
     def scroll(
@@ -272,7 +277,8 @@ class QdrantServerEngine:
         """Number of points, which the server estimates where its strict mode forbids exact answers."""
         conditions = self._conditions(self._translated(where))
         with self._using() as client:
-            return int(client.count(self._collection, count_filter=conditions, exact=self._strict.exact).count)
+            found = client.count(self._collection, count_filter=conditions, exact=self._strict.exact)
+        return answers.counted(found.count, self.where)
 
     def holds_more_than(self, number: int) -> bool:
         """Whether there are more points than that; remembered for a minute."""
@@ -283,7 +289,7 @@ class QdrantServerEngine:
         conditions = self._conditions(self._translated(where))
         with self._using() as client:
             counts = self._facets.counts(client, RESERVED[DOCUMENT], conditions)
-        return documents_by_scrolling(self, where) if counts is None else counts
+        return documents_by_scrolling(self, where) if counts is None else answers.counts(counts, self.where)
 
     def has_words(self) -> bool:
         """Whether any point has words; a yes is remembered for a minute."""
@@ -303,23 +309,23 @@ class QdrantServerEngine:
         """
         searches = self._common.without(searches)
         filters = {search.where: self._translated(search.where) for search in searches}
-        answers: list[list[Scored]] = [[] for _ in searches]
+        found: list[list[Scored]] = [[] for _ in searches]
         asked: list[tuple[int, Search, models.Filter | None]] = []
         most = self._strict.limit
         for position, search in enumerate(searches):
             for part in self._strict.parts(search, self._first, self._where) if _answerable(search) else ():
                 conditions = self._conditions(filters[search.where], part.ids)
                 if most is not None and largest(part) > most:
-                    answers[position] += in_rounds(part, most, partial(self._round, conditions))
+                    found[position] += in_rounds(part, most, partial(self._round, conditions))
                 else:
                     asked.append((position, part, conditions))
         for some in pieces(asked, REQUEST_BYTES, lambda one: _search_size(one[1])):
             requests = [(part, conditions) for _, part, conditions in some]
-            for (position, *_), found in zip(some, self._found(requests), strict=True):
-                answers[position] += found
+            for (position, *_), results in zip(some, self._found(requests), strict=True):
+                found[position] += results
         return [
-            sorted(found, key=lambda one: -one.score)[: search.limit]
-            for search, found in zip(searches, answers, strict=True)
+            sorted(results, key=lambda one: -one.score)[: search.limit]
+            for search, results in zip(searches, found, strict=True)
         ]
 
     def optimize(self, progress: OnOptimized | None = None) -> None:
@@ -360,11 +366,17 @@ class QdrantServerEngine:
         requests = [query_request(self._lifting.search(search), conditions, **ways) for search, conditions in searches]
         with self._using() as client:
             responses = client.query_batch_points(self._collection, requests, **self._reading)
-        answers = []
-        for (search, _), response in zip(searches, responses, strict=True):
-            payloads = [(without_order(point.payload or {}), point.score) for point in response.points]
-            answers.append([Scored(id_of(one), score, {} if search.scores_only else one) for one, score in payloads])
-        return answers
+        found = []
+        for (search, _), response in answers.paired(searches, responses, self.where):
+            with answers.reading(self.where):
+                payloads = [(without_order(point.payload or {}), point.score) for point in response.points]
+            found.append(
+                [
+                    Scored(id_of(one), answers.scored(score, self.where), {} if search.scores_only else one)
+                    for one, score in payloads
+                ]
+            )
+        return found
 
     # -- translation --------------------------------------------------------------------------------------------
 
@@ -432,9 +444,17 @@ class QdrantServerEngine:
     ) -> tuple[list[Payload], Any]:
         selected: Any = True if fields is None else [*{*fields, "id"}]
         records, following = scrolled_records(
-            self._using, self._collection, conditions, self._strict.page(limit), after, selected, self._reading
+            self._using,
+            self._collection,
+            self.where,
+            conditions,
+            self._strict.page(limit),
+            after,
+            selected,
+            self._reading,
         )
-        return [without_order(record.payload or {}) for record in records], following
+        with answers.reading(self.where):
+            return [without_order(record.payload or {}) for record in records], following
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[QdrantClient]:
