@@ -105,7 +105,8 @@ def quantize(
 
 def _pages(paths: list[Path], most: int, dpi: float) -> Callable[[], Iterator[Any]]:
     from colpali_integrations.errors import InputError
-    from colpali_integrations.pages.pdf import is_paged, pdf_pages
+    from colpali_integrations.pages.paged import is_paged
+    from colpali_integrations.pages.pdf import pdf_pages
     from colpali_integrations.stores import find_documents
 
     documents = find_documents(paths)

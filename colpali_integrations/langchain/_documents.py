@@ -28,7 +28,7 @@ from colpali_integrations.pages.identity import check_metadata, document_id, pag
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import checked_metadata, content_key, describes_page, is_unchanged, page_number
-from colpali_integrations.pages.pdf import is_paged, is_pdf
+from colpali_integrations.pages.paged import is_paged, is_pdf
 from colpali_integrations.pages.reference import draw_page
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
 from colpali_integrations.stores.indexing import are_several, check_document_id

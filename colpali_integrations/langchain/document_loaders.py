@@ -13,11 +13,11 @@ from langchain_core.documents.base import Blob
 
 from colpali_integrations._options import checked_number, checked_several, unknown_option
 from colpali_integrations.langchain._documents import document_source, document_sources
+from colpali_integrations.pages.arguments import checked_password, page_numbers
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import check_metadata
 from colpali_integrations.pages.metadata import checked_metadata
-from colpali_integrations.pages.pdf import checked_password, page_numbers
 from colpali_integrations.stores import DocumentSource
 from colpali_integrations.stores.indexing import check_document_id, read_documents
 from colpali_integrations.stores.ingestion.failures import OnError, check_on_error

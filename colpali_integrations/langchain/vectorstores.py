@@ -30,10 +30,10 @@ from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import registered_description
 from colpali_integrations.pages.access import PageAccess, Roots, root_folders
+from colpali_integrations.pages.arguments import page_numbers
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
 from colpali_integrations.pages.metadata import storable_metadata
-from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import (
     CollectionOptions,

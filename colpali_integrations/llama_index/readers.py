@@ -17,10 +17,10 @@ from colpali_integrations._options import checked_several
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.llama_index._components import StrictComponent
 from colpali_integrations.llama_index.schema import page_node
+from colpali_integrations.pages.arguments import page_numbers
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import document_id as derived_id
-from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.stores import DocumentSource
 from colpali_integrations.stores.folders import find_documents
 from colpali_integrations.stores.indexing import are_several, check_document_id, read_documents

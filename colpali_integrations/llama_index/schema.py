@@ -49,7 +49,8 @@ from colpali_integrations.pages.identity import file_digest, page_hash, page_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import describes_page, page_number, picture_key, storage_fault
-from colpali_integrations.pages.pdf import PdfPage, is_paged
+from colpali_integrations.pages.paged import is_paged
+from colpali_integrations.pages.pdf import PdfPage
 from colpali_integrations.pages.reference import draw_page, encode_png, has_content_hash, page_file
 from colpali_integrations.stores import Entry, Item
 from colpali_integrations.stores.limits import check_depth

@@ -33,6 +33,7 @@ from PIL import Image
 
 from colpali_integrations._options import checked_number, checked_text, shown
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
+from colpali_integrations.pages.arguments import page_numbers, whole_number
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import (
     document_id,
@@ -48,7 +49,8 @@ from colpali_integrations.pages.identity import (
 from colpali_integrations.pages.images import ImagePages, image_name, load_image
 from colpali_integrations.pages.metadata import checked_metadata, picture_hash
 from colpali_integrations.pages.office import is_office
-from colpali_integrations.pages.pdf import Pdf, is_paged, open_named_pdf, page_numbers, whole_number
+from colpali_integrations.pages.paged import is_paged
+from colpali_integrations.pages.pdf import Pdf, open_named_pdf
 from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64
 
 __all__ = ["DEFAULT_DPI", "DocumentPage", "PagedDocument", "Source"]

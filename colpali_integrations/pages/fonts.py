@@ -1,4 +1,4 @@
-"""Which scripts this machine has fonts for, as a test of what pdfium draws.
+"""Fonts that a page lacks, and which scripts this machine has fonts for, as a test of what pdfium draws.
 
 PDFs may name fonts without including them. pdfium has fonts of its own for Western European languages. For Chinese,
 Japanese and Korean it takes certain fonts of the system, and others may need the very font that the PDF names.
@@ -6,11 +6,12 @@ Japanese and Korean it takes certain fonts of the system, and others may need th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 
 from colpali_integrations.pages.isolation import IsolatedReader
 
-__all__ = ["drawn_scripts"]
+__all__ = ["drawn_scripts", "missing_fonts_message"]
 
 # Script, collection of characters (of Adobe), mapping from UTF-16, and a text.
 _SCRIPTS = (
@@ -33,6 +34,19 @@ def drawn_scripts() -> dict[str, bool]:
     """
     with closing(IsolatedReader(_document(), None)) as reader:  # an open Pdf would log what is missing
         return {script: not reader.text(page).missing_fonts for page, (script, *_) in enumerate(_SCRIPTS, 1)}
+
+
+def missing_fonts_message(names: Sequence[str]) -> str:
+    """What is wrong with pages that lack fonts, and what to do.
+
+    >>> missing_fonts_message(["Ryumin-Light"])
+    'not drawn are characters of Ryumin-Light, a font neither in the file nor on this machine; `colpali-integrations ...
+    """
+    listed = f"{names[0]}, a font" if len(names) == 1 else f"{', '.join(names)}, fonts"
+    return (
+        f"not drawn are characters of {listed} neither in the file nor on this machine; `colpali-integrations doctor` "
+        "says which fonts to install; then index the document again with force=True (--force)"
+    )
 
 
 def _document() -> bytes:

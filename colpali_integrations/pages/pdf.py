@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from numbers import Integral
-from pathlib import Path
-from typing import IO, Any, Protocol, TypeAlias
+from typing import Protocol
 
 from PIL import Image
 
-from colpali_integrations._forks import hold_during_forks
 from colpali_integrations._logs import package_logger
 from colpali_integrations._options import checked_number, shown
-from colpali_integrations._paths import user_path
-from colpali_integrations.errors import ColPaliError, ConfigurationError, OfficeError, PdfError
-from colpali_integrations.pages.files import open_file
-from colpali_integrations.pages.images import image_name, read_whole
-from colpali_integrations.pages.isolation import IsolatedReader, image_of
-from colpali_integrations.pages.office import is_office, office_pdf, other_kind
+from colpali_integrations.errors import ConfigurationError, PdfError
+from colpali_integrations.pages._readers import PdfSource, Reader, open_reader, reason_of
+from colpali_integrations.pages.arguments import page_numbers, whole_number
+from colpali_integrations.pages.fonts import missing_fonts_message
+from colpali_integrations.pages.images import image_name
 from colpali_integrations.pdfium.messages import PageText
 from colpali_integrations.pdfium.pixels import check_sides
 
@@ -29,31 +23,19 @@ __all__ = [
     "FailedPage",
     "Pdf",
     "PdfPage",
-    "checked_password",
-    "is_paged",
-    "is_pdf",
-    "missing_fonts_message",
     "open_named_pdf",
     "open_pdf",
-    "page_numbers",
     "pages_and_failures",
     "pdf_page_count",
     "pdf_pages",
-    "whole_number",
 ]
 
 logger = package_logger(__name__)
 
-PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
-
-# pdfium is not thread-safe, not even for two documents: every call into it holds this lock.
-_pdfium = threading.RLock()
-hold_during_forks(_pdfium)
 _UNJUDGED = (
     "its text may have words that no viewer shows, such as white ones on white; to find them, the page takes too long "
     "to draw"
 )
-_EXPECTED = "pages: expected 1-based whole numbers, such as [1, 3] or range(1, 4)"
 
 
 @dataclass(frozen=True)
@@ -187,29 +169,7 @@ def open_pdf(source: PdfSource, *, password: str | None = None, isolate: bool = 
 
 def open_named_pdf(source: PdfSource, name: str, *, password: str | None = None, isolate: bool = True) -> Pdf:
     """`open_pdf` of a document that errors and log entries call by a name, such as content without a path."""
-    return _OpenPdf(name, _reader(source, name, password, isolate))
-
-
-def is_pdf(source: str | os.PathLike[str] | bytes) -> bool:
-    """Whether a file is a PDF, by its suffix or by its first bytes (readers allow 1 KiB before `%PDF-`).
-
-    Unreadable files are classified by suffix; reading them then raises the specific error.
-    """
-    if isinstance(source, bytes):
-        return b"%PDF-" in source[:1024]
-    path = Path(source)
-    if path.suffix.lower() == ".pdf":
-        return True
-    try:
-        with open_file(path) as file:
-            return b"%PDF-" in file.read(1024)
-    except (OSError, ValueError):  # ValueError: a null byte in the path
-        return False
-
-
-def is_paged(source: str | os.PathLike[str] | bytes) -> bool:
-    """Whether a document is a PDF, or an Office file, which becomes one: its pages are drawn at a resolution."""
-    return is_pdf(source) or is_office(source)
+    return _OpenPdf(name, open_reader(source, name, password, isolate))
 
 
 def pdf_pages(
@@ -272,70 +232,6 @@ def pdf_page_count(source: PdfSource, *, password: str | None = None, isolate: b
         return pdf.page_count
 
 
-def missing_fonts_message(names: Sequence[str]) -> str:
-    """What is wrong with pages that lack fonts, and what to do.
-
-    >>> missing_fonts_message(["Ryumin-Light"])
-    'not drawn are characters of Ryumin-Light, a font neither in the file nor on this machine; `colpali-integrations ...
-    """
-    listed = f"{names[0]}, a font" if len(names) == 1 else f"{', '.join(names)}, fonts"
-    return (
-        f"not drawn are characters of {listed} neither in the file nor on this machine; `colpali-integrations doctor` "
-        "says which fonts to install; then index the document again with force=True (--force)"
-    )
-
-
-def page_numbers(pages: Iterable[int] | None) -> list[int] | None:
-    """The requested pages as a list, which may be read once per document; None for all.
-
-    Args:
-        pages: 1-based whole numbers, NumPy's among them: a list, a range or a generator.
-
-    Raises:
-        ConfigurationError: something else, such as 3, "1-3", [0] or [1.0].
-
-    Example:
-        >>> page_numbers(range(1, 4))
-        [1, 2, 3]
-    """
-    if pages is None:
-        return None
-    if isinstance(pages, str | bytes) or not isinstance(pages, Iterable):
-        raise ConfigurationError(f"{_EXPECTED}, got {shown(pages)}")
-    numbers = [whole_number(number) for number in pages]
-    if numbers and min(numbers) < 1:
-        raise ConfigurationError(f"{_EXPECTED}, got {shown(min(numbers))}")
-    return numbers
-
-
-def checked_password(password: Any) -> str | None:
-    """The password of a document, or None.
-
-    Raises:
-        ConfigurationError: it is no string, or not valid Unicode.
-    """
-    if password is None:
-        return None
-    if not isinstance(password, str):
-        raise ConfigurationError(f"password must be a str, got {type(password).__name__}")
-    try:
-        password.encode()
-    except UnicodeEncodeError as error:  # the message must not show it
-        raise ConfigurationError(f"password is not valid Unicode: {error.reason} (character {error.start})") from None
-    return password
-
-
-def whole_number(number: Any) -> int:
-    """The number of a page as an int.
-
-    Raises:
-        ConfigurationError: a float, a string, a bool or another object.
-    """
-    if isinstance(number, Integral) and not isinstance(number, bool):
-        return int(number)
-    raise ConfigurationError(f"{_EXPECTED}, got {shown(number)}")
-
-
 def _pages(
     source: PdfSource, dpi: float, numbers: list[int] | None, password: str | None, isolate: bool
 ) -> Generator[PdfPage | FailedPage, None, None]:
@@ -361,28 +257,12 @@ def _raising(pages: Generator[PdfPage | FailedPage, None, None]) -> Iterator[Pdf
             yield page
 
 
-class _Reader(Protocol):
-    """Reads the pages of one document, in this process or in another one; its errors do not name the document."""
-
-    page_count: int
-
-    def size(self, number: int) -> tuple[float, float]: ...
-
-    def text(self, number: int) -> PageText: ...
-
-    def label(self, number: int) -> str: ...
-
-    def draw(self, number: int, dpi: float) -> tuple[Image.Image, float]: ...
-
-    def close(self) -> None: ...
-
-
 class _OpenPdf:
     """A `Pdf` over a reader: checks numbers, and names document and page in errors."""
 
-    def __init__(self, name: str, reader: _Reader) -> None:
+    def __init__(self, name: str, reader: Reader) -> None:
         self.name = name
-        self._reader: _Reader | None = reader
+        self._reader: Reader | None = reader
         self.page_count = reader.page_count
         self._latest_text: tuple[int, PageText] | None = None
         self._has_warned = False
@@ -417,7 +297,7 @@ class _OpenPdf:
             reader.close()
 
     @contextmanager
-    def _reading(self, number: int) -> Iterator[tuple[_Reader, int]]:
+    def _reading(self, number: int) -> Iterator[tuple[Reader, int]]:
         if self._reader is None:
             raise PdfError(f"{self.name} was closed; open it again")
         number = whole_number(number)
@@ -430,7 +310,7 @@ class _OpenPdf:
         except ConfigurationError:
             raise
         except Exception as error:
-            raise PdfError(f"{self.name}, page {number} cannot be drawn: {_reason(error)}") from error
+            raise PdfError(f"{self.name}, page {number} cannot be drawn: {reason_of(error)}") from error
 
     def _text(self, number: int) -> PageText:
         """The latest page's text is kept for the question about its fonts."""
@@ -454,97 +334,3 @@ class _OpenPdf:
             "%s, page %d is %.0f x %.0f points; drawn at %.3g dpi instead of %g, which is 50 megapixels",
             *(self.name, page, *size, drawn, dpi),
         )
-
-
-class _ConvertedReader:
-    """A reader of the PDF of an Office file, with the notes of slides and the names of sheets."""
-
-    def __init__(self, reader: _Reader, texts: Mapping[int, str]) -> None:
-        self._reader, self._texts = reader, texts
-        self.page_count = reader.page_count
-        self.size, self.label, self.draw, self.close = reader.size, reader.label, reader.draw, reader.close
-
-    def text(self, number: int) -> PageText:
-        read = self._reader.text(number)
-        further = self._texts.get(number, "")
-        return read._replace(text="\n".join(filter(None, [read.text, further])))
-
-
-class _LockedReader:
-    """A reader in this process, where one thread at a time may call pdfium."""
-
-    def __init__(self, source: Path | bytes, password: str | None) -> None:
-        # Slow to import, and unused where documents are read in other processes.
-        from colpali_integrations.pdfium.reader import PdfiumReader
-
-        with _pdfium:
-            self._reader = PdfiumReader(source, password)
-        self.page_count = self._reader.page_count
-
-    def size(self, number: int) -> tuple[float, float]:
-        with _pdfium:
-            return self._reader.size(number)
-
-    def text(self, number: int) -> PageText:
-        with _pdfium:
-            return self._reader.text(number)
-
-    def label(self, number: int) -> str:
-        with _pdfium:
-            return self._reader.label(number)
-
-    def draw(self, number: int, dpi: float) -> tuple[Image.Image, float]:
-        with _pdfium:
-            drawn = self._reader.draw(number, dpi)
-        return image_of(drawn), drawn.dpi
-
-    def close(self) -> None:
-        with _pdfium:
-            self._reader.close()
-
-
-def _reader(source: Any, name: str, password: str | None, isolate: bool) -> _Reader:
-    content, password = _checked(source, name), checked_password(password)
-    try:
-        if not is_pdf(content) and is_office(content):
-            found = office_pdf(content)
-            return _ConvertedReader(_read_by(found.path, None, isolate), found.texts)
-        return _read_by(content, password, isolate)
-    except ConfigurationError:
-        raise
-    except OfficeError as error:
-        raise OfficeError(f"{name} {error}") from error
-    except Exception as error:
-        reason = _reason(error)
-        if reason.startswith("is not a PDF"):
-            reason = other_kind(content) or reason
-        is_sentence = reason.startswith(("is ", "has "))
-        raise PdfError(f"{name} {reason}" if is_sentence else f"{name} cannot be opened: {reason}") from error
-
-
-def _read_by(content: Path | bytes, password: str | None, isolate: bool) -> _Reader:
-    return IsolatedReader(content, password) if isolate else _LockedReader(content, password)
-
-
-def _checked(source: Any, name: str) -> Path | bytes:
-    """The path of an existing file, or bytes; neither is empty."""
-    if isinstance(source, (str, os.PathLike)):
-        path = user_path(source, PdfError)
-        if not path.is_file():
-            raise PdfError(f"no PDF at {path}")
-        if path.stat().st_size == 0:
-            raise PdfError(f"{path} is empty (0 bytes)")
-        return path
-    try:
-        content = read_whole(source) if hasattr(source, "read") else source
-    except (OSError, ValueError) as error:  # ValueError: the file is closed
-        raise PdfError(f"cannot read {name}: {error}") from error
-    if not isinstance(content, (bytes, bytearray, memoryview)):
-        raise PdfError(f"cannot use {type(source).__name__} as a PDF; expected a path, bytes or an open binary file")
-    if not memoryview(content).nbytes:
-        raise PdfError(f"{name} is empty (0 bytes)")
-    return content if isinstance(content, bytes) else memoryview(content).tobytes()
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, ColPaliError) else f"{type(error).__name__}: {error}"

@@ -24,7 +24,7 @@ from colpali_integrations.pages.identity import file_digest, page_hash, page_nam
 from colpali_integrations.pages.images import ImagePages, load_image
 from colpali_integrations.pages.kept import open_or_kept
 from colpali_integrations.pages.metadata import has_own_picture, page_number
-from colpali_integrations.pages.pdf import is_paged, is_pdf
+from colpali_integrations.pages.paged import is_paged, is_pdf
 
 __all__ = [
     "DEFAULT_DPI",

@@ -19,12 +19,12 @@ from PIL import Image
 from colpali_integrations._failures import item_error
 from colpali_integrations._options import checked_number
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
+from colpali_integrations.pages.arguments import checked_password
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import READER_KEYS, document_id, real_path
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.metadata import storage_fault
-from colpali_integrations.pages.pdf import checked_password
 
 __all__ = ["PAGE", "draw_pages"]
 

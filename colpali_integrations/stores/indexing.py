@@ -12,11 +12,11 @@ from colpali_integrations._failures import item_error
 from colpali_integrations._paths import is_folder
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.pages.arguments import page_numbers
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.pages.metadata import storable_metadata
-from colpali_integrations.pages.pdf import page_numbers
 from colpali_integrations.runtime.pipeline import checked_batching
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.folders import FoundDocuments, Paths, find_documents, several_paths

@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 from colpali_integrations._logs import package_logger
 from colpali_integrations._options import checked_flag, checked_number, checked_text
 from colpali_integrations.explain.grid import PageGrid
+from colpali_integrations.pages.arguments import checked_password, page_numbers
 from colpali_integrations.pages.document import DEFAULT_DPI, DocumentPage, PagedDocument, Source
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import check_metadata
 from colpali_integrations.pages.images import ImageSource, image_name
 from colpali_integrations.pages.metadata import checked_metadata
-from colpali_integrations.pages.pdf import checked_password, page_numbers
 from colpali_integrations.stores.entries import Entry
 
 __all__ = ["DocumentSource", "Item", "page_entry"]

@@ -23,7 +23,7 @@ from PIL import Image, ImageFile, features
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError
 from colpali_integrations.pages import PagedDocument, load_image, page_image
 from colpali_integrations.pages.formats import FORMATS, MAX_PIXELS, ImageLimits, image_suffixes, refusal
-from colpali_integrations.pages.pdf import is_pdf
+from colpali_integrations.pages.paged import is_pdf
 from colpali_integrations.stores import find_documents
 from tests.pages.strangers import EPS, Directory, chunk, encoded, mutated, noise, plain_tiff, png
 

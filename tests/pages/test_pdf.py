@@ -24,8 +24,10 @@ from PIL import Image
 
 from colpali_integrations import ColPali, pdf_pages
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
+from colpali_integrations.pages.arguments import page_numbers
 from colpali_integrations.pages.document import PagedDocument
-from colpali_integrations.pages.pdf import PdfPage, is_pdf, open_pdf, page_numbers, pdf_page_count
+from colpali_integrations.pages.paged import is_pdf
+from colpali_integrations.pages.pdf import PdfPage, open_pdf, pdf_page_count
 from colpali_integrations.pdfium import reader
 
 DEMO = Path(__file__).parents[2] / "demo" / "pdfs"

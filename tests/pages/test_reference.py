@@ -12,7 +12,8 @@ from PIL import Image
 from colpali_integrations.errors import ConfigurationError, ImageError, InputError, PdfError
 from colpali_integrations.pages.document import PagedDocument
 from colpali_integrations.pages.identity import page_hash, pixel_digest
-from colpali_integrations.pages.pdf import is_pdf, pdf_pages
+from colpali_integrations.pages.paged import is_pdf
+from colpali_integrations.pages.pdf import pdf_pages
 from colpali_integrations.pages.reference import encode_base64, encode_png, page_image
 
 PDFS = Path(__file__).parents[2] / "demo" / "pdfs"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from colpali_integrations.pages.pdf import missing_fonts_message
+from colpali_integrations.pages.fonts import missing_fonts_message
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.ingestion.failures import Failure
 

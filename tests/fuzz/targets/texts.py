@@ -17,10 +17,10 @@ from colpali_integrations.explain.report import ReportPage, render_report
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.llama_index._filters import store_filter
 from colpali_integrations.models.coltiny.words import FEATURE_COUNT, query_words, word_features
+from colpali_integrations.pages.arguments import page_numbers as whole_numbers
 from colpali_integrations.pages.identity import document_id, page_id
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.metadata import content_key, page_number
-from colpali_integrations.pages.pdf import page_numbers as whole_numbers
 from colpali_integrations.scoring.bm25 import Bm25, bm25_scores
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import Operator, matches, parse_filter
