@@ -144,7 +144,8 @@ def contestant(name: str) -> Run:
         return lambda inputs: session.run(None, _reference_inputs(inputs))[0][0]  # type: ignore[no-any-return]
     from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
     from colpali_integrations.models.builder.neomme import NeoMME
-    from colpali_integrations.runtime.session import ModelSessions, SessionConfig
+    from colpali_integrations.runtime.graph_session import SessionConfig
+    from colpali_integrations.runtime.session import ModelSessions
 
     dtype, precision = BUILT[name]
     architecture = NeoMME(json.loads((WORK / dtype / "config.json").read_text(encoding="utf-8")))

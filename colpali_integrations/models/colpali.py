@@ -22,7 +22,8 @@ from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.pdf import pages_and_failures
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.pipeline import OnError
-from colpali_integrations.runtime.session import ModelSessions, Provider
+from colpali_integrations.runtime.providers import Provider
+from colpali_integrations.runtime.session import ModelSessions
 from colpali_integrations.runtime.threads import AsyncResults, in_thread
 
 __all__ = ["ColPali", "OnError", "check_query"]

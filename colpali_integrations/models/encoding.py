@@ -17,7 +17,8 @@ from colpali_integrations.pages.images import ImageSource, borrow_image, image_n
 from colpali_integrations.runtime.arrays import Float32, Outputs
 from colpali_integrations.runtime.machine import available_cores, release_freed_memory
 from colpali_integrations.runtime.pipeline import OnError, Stage, checked_batching, run_stage
-from colpali_integrations.runtime.session import ModelSessions, Runs
+from colpali_integrations.runtime.runs import Runs
+from colpali_integrations.runtime.session import ModelSessions
 from colpali_integrations.scoring.pooling import matryoshka
 
 __all__ = ["Encoder", "check_query", "cut", "several_texts"]

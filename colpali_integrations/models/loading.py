@@ -24,14 +24,9 @@ from colpali_integrations.models.opened import Opened
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import find_model, not_registered, registered_model
 from colpali_integrations.models.remote import RemoteFamily, RemoteSessions, open_remote
-from colpali_integrations.runtime.session import (
-    ModelSessions,
-    Provider,
-    SessionConfig,
-    check_onnxruntime,
-    preferred_provider,
-    resolve_providers,
-)
+from colpali_integrations.runtime.graph_session import SessionConfig
+from colpali_integrations.runtime.providers import Provider, check_onnxruntime, preferred_provider, resolve_providers
+from colpali_integrations.runtime.session import ModelSessions
 
 __all__ = ["ModelFiles", "ModelParts", "check_name", "describe", "find_files", "load_parts", "registered_description"]
 

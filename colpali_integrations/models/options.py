@@ -20,7 +20,7 @@ from colpali_integrations._paths import user_path
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.models.builder.quantization import PRECISIONS, Precision
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
-from colpali_integrations.runtime.session import Provider
+from colpali_integrations.runtime.providers import Provider
 
 __all__ = ["OPTION_NAMES", "WRONG_GUESSES", "ModelOptions", "nest_options"]
 

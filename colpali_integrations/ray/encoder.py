@@ -20,7 +20,7 @@ from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.registry import register_model
 from colpali_integrations.ray.pages import PAGE
-from colpali_integrations.runtime.session import preferred_provider
+from colpali_integrations.runtime.providers import preferred_provider
 from colpali_integrations.scoring.pooling import mean_pool
 from colpali_integrations.stores.settings import StoredModel
 

@@ -30,7 +30,9 @@ from colpali_integrations.errors import (
 )
 from colpali_integrations.models import encoding
 from colpali_integrations.runtime.arrays import Graphs
-from colpali_integrations.runtime.session import ModelSessions, Runs, SessionConfig, _Session
+from colpali_integrations.runtime.graph_session import GraphSession, SessionConfig
+from colpali_integrations.runtime.runs import Runs
+from colpali_integrations.runtime.session import ModelSessions
 from tests.runtime.threads import pipeline_threads
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
@@ -110,7 +112,7 @@ def test_token_count_is_the_number_of_query_vectors(model: ColPali) -> None:
 @pytest.fixture
 def session_log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """A function that lists the graphs of the sessions made in this test; each session logs its graph and provider."""
-    caplog.set_level(logging.INFO, "colpali_integrations.runtime.session")
+    caplog.set_level(logging.INFO, "colpali_integrations.runtime")
     return lambda: [record.message.split()[0] for record in caplog.records if " runs on " in record.message]
 
 
@@ -451,10 +453,10 @@ class Counted(ModelSessions):
 
     def _load(
         self, side: Literal["pages", "queries"], config: SessionConfig, *, half: Literal["pages", "text"] | None = None
-    ) -> _Session:
+    ) -> GraphSession:
         self.threads.append(config.threads)
         session = super()._load(side, config, half=half)
-        return cast(_Session, CountedSession(session, self)) if half == "pages" else session
+        return cast(GraphSession, CountedSession(session, self)) if half == "pages" else session
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -470,7 +472,7 @@ class Counted(ModelSessions):
 
 
 class CountedSession:
-    def __init__(self, session: _Session, sessions: Counted) -> None:
+    def __init__(self, session: GraphSession, sessions: Counted) -> None:
         self._session, self._sessions = session, sessions
 
     def run(self, feed: Any, runs: Runs | None = None) -> Any:

@@ -22,7 +22,7 @@ from colpali_integrations.models.builder.checkpoint_graph import CheckpointGraph
 from colpali_integrations.models.builder.qwen3_5 import Qwen3_5
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.folder import describe_folder
-from colpali_integrations.runtime.session import check_onnxruntime
+from colpali_integrations.runtime.providers import check_onnxruntime
 from tests.models.hub_server import COMMIT, Hub, serve
 from tests.models.linear_attention import NEEDS_LINEAR_ATTENTION
 from tests.models.test_hub import run

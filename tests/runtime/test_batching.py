@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from colpali_integrations import ColPali
 from colpali_integrations.errors import EncodingError
 from colpali_integrations.runtime.batching import Coalescer
-from colpali_integrations.runtime.session import ModelSessions, SessionConfig
+from colpali_integrations.runtime.graph_session import SessionConfig
+from colpali_integrations.runtime.session import ModelSessions
 
 
 class Doubler:

@@ -17,7 +17,8 @@ from colpali_integrations import ColPali
 from colpali_integrations.errors import ModelLoadError
 from colpali_integrations.runtime.arrays import GraphFiles
 from colpali_integrations.runtime.graph import find_cut, read_graph, subgraph
-from colpali_integrations.runtime.session import ModelSessions, SessionConfig
+from colpali_integrations.runtime.graph_session import SessionConfig
+from colpali_integrations.runtime.session import ModelSessions
 
 FIXTURES = Path(__file__).parent.parent / "parity" / "fixtures"
 REAL = {"paligemma": "Qdrant/colpali-v1.3-fp16", "paligemma-fp16": "Qdrant/colpali-v1.3-fp16"} | {

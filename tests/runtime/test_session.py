@@ -15,7 +15,8 @@ import pytest
 from onnx import parser
 
 from colpali_integrations.runtime.arrays import GraphFiles
-from colpali_integrations.runtime.session import ModelSessions, SessionConfig
+from colpali_integrations.runtime.graph_session import SessionConfig
+from colpali_integrations.runtime.session import ModelSessions
 from tests.runtime.test_machine import STATUS, resident
 
 

@@ -19,7 +19,8 @@ from colpali_integrations.models.builder.weights import Checkpoint
 from colpali_integrations.models.builder.writing import Source, write_file
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.graph import Graph
-from colpali_integrations.runtime.session import ModelSessions, SessionConfig
+from colpali_integrations.runtime.graph_session import SessionConfig
+from colpali_integrations.runtime.session import ModelSessions
 
 __all__ = ["LayerSpeed", "precision_speeds"]
 

@@ -16,7 +16,8 @@ from colpali_integrations.models.builder.files import shard_names, weight_names
 from colpali_integrations.models.builder.weights import read_header
 from colpali_integrations.models.folder import describe_folder
 from colpali_integrations.runtime.arrays import GraphFiles
-from colpali_integrations.runtime.session import ModelSessions, SessionConfig
+from colpali_integrations.runtime.graph_session import SessionConfig
+from colpali_integrations.runtime.session import ModelSessions
 from tests.fuzz import mutators
 from tests.fuzz.choices import Choices, json_text
 from tests.fuzz.engine import Target
