@@ -18,9 +18,10 @@ from PIL import Image, features
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.pages.access import Roots, root_folders
-from colpali_integrations.pages.formats import ImageLimits
+from colpali_integrations.pages.formats import DEFAULT_LIMITS, ImageLimits
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.reference import DEFAULT_DPI, page_image
+from colpali_integrations.pages.resolution import dpi_for_side
 
 __all__ = ["BUDGET", "FORMATS", "PagePicture", "page_pictures", "readable_side"]
 
@@ -29,7 +30,6 @@ BUDGET = 380_000
 FORMATS = ("png", "jpeg", "webp")
 """Formats of `page_pictures`; the chat APIs of OpenAI, Anthropic and Google take all of them."""
 
-_LIMITS = ImageLimits()
 _READABLE = 1000  # pixels: below, small print of a page of A4 is lost
 _SMALLEST, _LARGEST = 320, 8000  # chat APIs refuse larger pictures
 _SHRINK = 0.85
@@ -78,7 +78,7 @@ def page_pictures(
     max_side: int | None = None,
     formats: Sequence[str] = FORMATS,
     password: str | None = None,
-    limits: ImageLimits = _LIMITS,
+    limits: ImageLimits = DEFAULT_LIMITS,
     roots: Roots = None,
     wording: Callable[[ColPaliError], str] = str,
 ) -> list[PagePicture]:
@@ -118,7 +118,9 @@ def page_pictures(
     drawn: dict[int, Image.Image] = {}
     results = [PagePicture()] * len(pages)
     for index, metadata in enumerate(pages):
-        dpi = _resolution(metadata, side)
+        dpi = dpi_for_side(metadata, side, least=_LEAST_DPI, most=_MOST_DPI)
+        if dpi is None and "dpi" in metadata:
+            dpi = DEFAULT_DPI
         try:
             picture = page_image(metadata, dpi=dpi, password=password, roots=folders, **limits.options)
         except ColPaliError as error:
@@ -204,17 +206,6 @@ def _reduced(picture: Image.Image, side: int) -> Image.Image:
     smaller = picture.copy()
     smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
     return smaller
-
-
-def _resolution(metadata: Mapping[str, Any], side: int) -> float | None:
-    """The dpi at which the longest side of a PDF's page has so many pixels; None for an image."""
-    if "dpi" not in metadata:
-        return None
-    try:
-        longest = max(float(metadata[key]) for key in ("width", "height"))
-        return min(max(72 * side / longest, _LEAST_DPI), _MOST_DPI) if longest > 0 else DEFAULT_DPI  # not NaN, either
-    except (KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError):
-        return DEFAULT_DPI
 
 
 def _checked_formats(formats: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from colpali_integrations.evaluation.results import Outcome, Result, Unit, first
 from colpali_integrations.evaluation.vectors import Pictures
 from colpali_integrations.explain.report import HtmlReport, html_page, picture_uri, theme_choice
 from colpali_integrations.explain.snippet import snippet
+from colpali_integrations.pages.resolution import dpi_for_side
 from colpali_integrations.stores import Entry
 
 __all__ = ["render"]
@@ -293,7 +294,7 @@ class _Misses:
 
     def _draw(self, entry: Entry) -> str:
         try:
-            [(_, picture)] = self._pictures.draw({entry.id: entry}, dpi=_resolution(entry.metadata, self._max_side))
+            [(_, picture)] = self._pictures.draw({entry.id: entry}, dpi=dpi_for_side(entry.metadata, self._max_side))
         except ColPaliError as error:
             self.missing.append(self._wording(error))
             return f'<p class="missing" role="note">No picture: {escape(self.missing[-1])}</p>'
@@ -308,10 +309,3 @@ def _rank_of(id_: str, outcome: Outcome) -> str:
     if len(outcome.asked.grades) == 1 and outcome.rank is not None:
         return f"rank {outcome.rank}"
     return "not among the first" if outcome.rank is not None else "not compared"
-
-
-def _resolution(metadata: Mapping[str, object], max_side: int) -> float | None:
-    """The dpi at which a page of a PDF has sides of about `max_side` pixels; None for an image."""
-    sides = [metadata.get(name) for name in ("width", "height")]
-    longest = max((float(side) for side in sides if isinstance(side, int | float)), default=0.0)
-    return min(150.0, 72 * max_side / longest) if "dpi" in metadata and longest > 0 else None

@@ -41,6 +41,7 @@ from colpali_integrations.explain.similarity import SimilarityMaps
 from colpali_integrations.explain.snippet import mark_words, snippet
 from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.reference import draw_page
+from colpali_integrations.pages.resolution import dpi_for_side
 
 __all__ = ["HtmlReport", "ReportPage", "html_page", "picture_uri", "render_report", "report_picture", "theme_choice"]
 
@@ -132,12 +133,7 @@ def report_picture(
     """
     max_side = checked_whole(max_side, "max_side")
     try:
-        sides = [float(metadata[key]) for key in ("width", "height")] if "dpi" in metadata else []
-        dpi = min(150.0, 72 * max_side / max(sides)) if sides and max(sides) > 0 else None
-    except (KeyError, OverflowError, TypeError, ValueError):
-        dpi = None
-    try:
-        return draw_page(metadata, access, dpi=dpi), ""
+        return draw_page(metadata, access, dpi=dpi_for_side(metadata, max_side)), ""
     except ColPaliError as error:
         return None, wording(error)
 

@@ -13,14 +13,12 @@ from typing import Any, TypeAlias
 
 from colpali_integrations._options import shown
 from colpali_integrations.errors import ConfigurationError
-from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
+from colpali_integrations.pages.formats import DEFAULT_LIMITS, MAX_PIXELS, ImageLimits
 
 __all__ = ["DEFAULT_ACCESS", "PageAccess", "Roots", "root_folders"]
 
 Roots: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None"
 """Folders whose files may be shown, or one; None for files of known content."""
-
-_LIMITS = ImageLimits()
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class PageAccess:
     """
 
     password: str | None = field(default=None, repr=False)
-    limits: ImageLimits = _LIMITS
+    limits: ImageLimits = DEFAULT_LIMITS
     folders: tuple[str, ...] | None = None
     isolate: bool = True
 

@@ -20,7 +20,7 @@ from colpali_integrations._kinds import kind_of
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ConfigurationError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "ImageLimits", "formats_of", "image_suffixes", "refusal"]
+__all__ = ["DEFAULT_LIMITS", "FORMATS", "MAX_PIXELS", "ImageLimits", "formats_of", "image_suffixes", "refusal"]
 
 # A0 at 300 dpi has 139 megapixels, and the largest cameras have 151.
 MAX_PIXELS = 160_000_000
@@ -90,6 +90,10 @@ class ImageLimits:
     def options(self) -> dict[str, Any]:
         """The keyword arguments for `load_image`, `page_image` and others."""
         return {"max_pixels": self.max_pixels, "image_formats": self.image_formats}
+
+
+DEFAULT_LIMITS = ImageLimits()
+"""The usual size, and no further formats."""
 
 
 def formats_of(prefix: bytes, suffix: str, limits: ImageLimits) -> Iterator[str]:
