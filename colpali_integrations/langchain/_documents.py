@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
@@ -48,9 +48,12 @@ __all__ = [
     "is_page",
     "item_of",
     "name_of",
+    "per_item",
     "reference_name",
+    "text_documents",
 ]
 
+T = TypeVar("T")
 DocumentInput: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
 ImageInput: TypeAlias = "ImageSource | Blob | Document"
 
@@ -73,6 +76,33 @@ def checked_documents(documents: Iterable[Document]) -> list[Document]:
                 f"expected Documents, and item {index} is a {type(document).__name__}; add_texts takes texts, "
                 "add_images images and add_pdf PDFs"
             )
+    return several
+
+
+def text_documents(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]] | None) -> list[Document]:
+    """Make the Documents of texts.
+
+    Raises:
+        InputError: one text, or a wrong number of metadatas.
+    """
+    if isinstance(texts, str):
+        raise InputError(f"expected a list of texts, got one str; pass [{texts[:20]!r}]")
+    several = list(checked_several(texts, "a list of texts"))
+    values = per_item(metadatas, len(several), "metadatas")
+    return [Document(text, metadata=dict(one or {})) for text, one in zip(several, values, strict=True)]
+
+
+def per_item(values: Iterable[T] | None, number: int, name: str) -> Sequence[T | None]:
+    """Return one value per item; None per item where there are no values.
+
+    Raises:
+        InputError: there is another number of them.
+    """
+    if values is None:
+        return [None] * number
+    several = list(checked_several(values, f"{number} {name}, one per item"))
+    if isinstance(values, str) or len(several) != number:
+        raise InputError(f"{name}: expected {number}, one per item, got {len(several)}")
     return several
 
 

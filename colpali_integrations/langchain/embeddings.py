@@ -22,6 +22,7 @@ from colpali_integrations.models.single import Pooling, SingleVectors
 from colpali_integrations.pages.images import is_one_image
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import collect, offload
+from colpali_integrations.runtime.twins import offloaded_twin
 
 __all__ = ["ColPaliEmbeddings"]
 
@@ -211,17 +212,9 @@ class ColPaliEmbeddings(BaseModel, Embeddings):
         """`embed_documents` in a thread, without blocking the event loop."""
         return await offload(partial(self.embed_documents, texts), "pages")
 
-    async def aembed_query_multi_vector(self, text: str) -> Float32:
-        """`embed_query_multi_vector` in a thread, without blocking the event loop."""
-        return await offload(partial(self.embed_query_multi_vector, text), "queries")
-
-    async def aembed_queries_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
-        """`embed_queries_multi_vector` in a thread, without blocking the event loop."""
-        return await offload(partial(self.embed_queries_multi_vector, texts), "queries")
-
-    async def aembed_documents_multi_vector(self, texts: Iterable[str]) -> list[Float32]:
-        """`embed_documents_multi_vector` in a thread, without blocking the event loop."""
-        return await offload(partial(self.embed_documents_multi_vector, texts), "pages")
+    aembed_query_multi_vector = offloaded_twin(embed_query_multi_vector)
+    aembed_queries_multi_vector = offloaded_twin(embed_queries_multi_vector)
+    aembed_documents_multi_vector = offloaded_twin(embed_documents_multi_vector, "pages")
 
     async def aembed_images(
         self, images: Iterable[ImageInput] | ImageInput, *, on_error: OnError = "raise"

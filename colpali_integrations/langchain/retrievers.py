@@ -20,13 +20,8 @@ from pydantic import ConfigDict
 from colpali_integrations._options import checked_whole, unknown_option
 from colpali_integrations.errors import QueryError
 from colpali_integrations.langchain._documents import document_of
-from colpali_integrations.langchain.vectorstores import (
-    OPTION_GUESSES,
-    SEARCH_OPTIONS,
-    ColPaliVectorStore,
-    open_vectorstore,
-    search_options,
-)
+from colpali_integrations.langchain._searching import OPTION_GUESSES, SEARCH_OPTIONS, search_options
+from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
 from colpali_integrations.models.colpali import check_query
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import Hit, MultiVectorStore

@@ -31,14 +31,9 @@ from colpali_integrations.agents.found import (
 from colpali_integrations.agents.pictures import BUDGET, PagePicture
 from colpali_integrations.errors import ConfigurationError, InputError, QueryError
 from colpali_integrations.langchain._documents import caption_of, is_page
+from colpali_integrations.langchain._searching import OPTION_GUESSES, FilterInput, search_options
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
-from colpali_integrations.langchain.vectorstores import (
-    OPTION_GUESSES,
-    ColPaliVectorStore,
-    FilterInput,
-    open_vectorstore,
-    search_options,
-)
+from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
 from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.runtime.threads import offload

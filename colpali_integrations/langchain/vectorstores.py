@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from threading import Event
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar
 
-import numpy as np
 from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from colpali_integrations._options import checked_number, checked_several, checked_whole, unknown_option
+from colpali_integrations._options import checked_several, checked_whole, unknown_option
 from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.langchain._documents import (
     DocumentInput,
@@ -25,72 +24,51 @@ from colpali_integrations.langchain._documents import (
     document_sources,
     image_source,
     item_of,
+    per_item,
+    text_documents,
+)
+from colpali_integrations.langchain._opening import check_constructor, embedding_for, open_store
+from colpali_integrations.langchain._searching import (
+    OPTION_GUESSES,
+    SEARCH_OPTIONS,
+    FilterInput,
+    Scored,
+    documents_of,
+    multi_vector,
+    parsed_filter,
+    search_options,
+    with_scores,
 )
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.loading import registered_description
 from colpali_integrations.pages.access import PageAccess, Roots, root_folders
 from colpali_integrations.pages.arguments import page_numbers
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.images import is_one_image, load_image
 from colpali_integrations.pages.metadata import storable_metadata
 from colpali_integrations.runtime.threads import cancellable, offload
+from colpali_integrations.runtime.twins import cancellable_twin, offloaded_twin
 from colpali_integrations.stores import (
     CollectionOptions,
     DocumentSource,
     Filter,
-    Hit,
     Hits,
     Item,
     Layout,
     MultiVectorStore,
-    SearchOptions,
-    Settings,
     ingest,
-    parse_filter,
 )
-from colpali_integrations.stores.filters import ID, And, Condition, Operator
 from colpali_integrations.stores.ingestion.failures import OnError
 from colpali_integrations.stores.ingestion.progress import ProgressCallback
 from colpali_integrations.stores.layout import LayoutLike
 from colpali_integrations.stores.mmr import diverse
-from colpali_integrations.stores.model_choice import continued, refuse_other_model, registered_options
-from colpali_integrations.stores.opening import settings_at
 from colpali_integrations.stores.place import with_secrets, without_secrets
 from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.settings import Datatype, FirstStage
 
-__all__ = [
-    "OPTION_GUESSES",
-    "SEARCH_OPTIONS",
-    "ColPaliVectorStore",
-    "FilterInput",
-    "open_vectorstore",
-    "search_options",
-]
+__all__ = ["ColPaliVectorStore", "open_vectorstore"]
 
-T = TypeVar("T")
-FilterInput: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
-_Scored: TypeAlias = "list[tuple[Document, float]]"
 
-# LangChain's names of a search's options, and those of `SearchOptions`.
-SEARCH_OPTIONS = {
-    **{"k": "k", "filter": "where", "score_threshold": "min_relevance"},
-    **{"mode": "mode", "oversampling": "oversampling", "hybrid": "hybrid"},
-}
-OPTION_GUESSES = {
-    **dict.fromkeys(("filters", "where"), "use filter={...}"),
-    **dict.fromkeys(("top_k", "similarity_top_k", "limit", "n_results"), "use k=..."),
-    **dict.fromkeys(("min_relevance", "similarity_cutoff"), "use score_threshold=..."),
-    "alpha": "use hybrid=..., the weight of the text",
-}
-_CONSTRUCTOR_GUESSES = {
-    "collection": "collection_name=",
-    "persist_directory": "path=",
-    "location": "path= for a folder, or url= for a server",
-    **dict.fromkeys(("embeddings", "embedding_function", "embed_model"), "embedding="),
-    **dict.fromkeys(("model", "model_name"), "embedding=ColPaliEmbeddings(model_name=...)"),
-}
 # Images in memory and from the network stay in memory from their identification to their encoding; this many at a time.
 _IMAGES_TOGETHER = 16
 # Options of `add_documents`.
@@ -196,7 +174,7 @@ class ColPaliVectorStore(VectorStore):
         writable: bool = False,
         **client_options: Any,
     ) -> None:
-        _check_constructor(embedding, client_options)
+        check_constructor(embedding, client_options)
         places: dict[str, Any] = {"path": path, "url": url, "client": client}
         ways: dict[str, Any] = {"first_stage": first_stage, "first_vectors": first_vectors, "language": language}
         ways |= {"datatype": datatype, "pool_factor": pool_factor}
@@ -204,18 +182,13 @@ class ColPaliVectorStore(VectorStore):
         ways |= {"indexes": indexes, "auto_index": auto_index}
         ways |= {"layout": None if layout is None else Layout.of(layout), "writable": writable or None}
         options = {name: one for name, one in {**places, **ways, **client_options}.items() if one is not None}
-        if store is not None:
-            if options:
-                raise ConfigurationError(f"store= is open already and cannot be combined with {', '.join(options)}")
-            self._embedding = _chosen(embedding, store.settings, store.where)
-            store.require_space(self.model)
+        if store is None:
+            self._embedding, self.store = open_store(embedding, options, collection_name=collection_name)
+        elif options:
+            raise ConfigurationError(f"store= is open already and cannot be combined with {', '.join(options)}")
         else:
-            settings, where = settings_at(collection_name=collection_name, layout=layout, **places, **client_options)
-            self._embedding = _chosen(embedding, settings, where)
-            unknown = layout is not None and embedding is None  # a collection of another program names no model
-            model = None if unknown else self.model
-            store = MultiVectorStore.open(model=model, collection_name=collection_name, **options)
-        self.store = store
+            self._embedding, self.store = embedding_for(embedding, store.settings, store.where), store
+            store.require_space(self.model)
         place = {"collection_name": collection_name, **options}
         self._place = None if client is not None or not (path or url) else place
 
@@ -242,7 +215,7 @@ class ColPaliVectorStore(VectorStore):
         **options: Any,
     ) -> ColPaliVectorStore:
         """Make a store of texts; `options` are those of the constructor and of `add_documents`."""
-        return cls.from_documents(_documents(texts, metadatas), embedding, ids=ids, **options)
+        return cls.from_documents(text_documents(texts, metadatas), embedding, ids=ids, **options)
 
     @classmethod
     def from_documents(  # type: ignore[override]
@@ -302,7 +275,7 @@ class ColPaliVectorStore(VectorStore):
         several = checked_documents(documents)
         access = PageAccess(password, self._embedding.options.image_limits, root_folders(roots))
         make = partial(item_of, access=access)
-        items = map(make, several, range(len(several)), _per_item(ids, len(several), "ids"))
+        items = map(make, several, range(len(several)), per_item(ids, len(several), "ids"))
         return self._ingest(items, on_error=on_error, progress=progress, stop=stop)
 
     def add_texts(
@@ -314,7 +287,7 @@ class ColPaliVectorStore(VectorStore):
         **options: Any,
     ) -> list[str]:
         """Store texts; `options` are those of `add_documents`."""
-        return self.add_documents(_documents(texts, metadatas), ids=ids, **options)
+        return self.add_documents(text_documents(texts, metadatas), ids=ids, **options)
 
     def add_images(
         self,
@@ -349,7 +322,7 @@ class ColPaliVectorStore(VectorStore):
         """
         one = isinstance(images, Blob | Document) or is_one_image(images)
         several: list[ImageInput] = [images] if one else list(checked_several(images, "an image or several"))  # type: ignore[list-item]
-        more, names = _per_item(metadatas, len(several), "metadatas"), _per_item(ids, len(several), "ids")
+        more, names = per_item(metadatas, len(several), "metadatas"), per_item(ids, len(several), "ids")
         options = self._embedding.options
         load, limits = partial(load_image, **options.image_options), options.image_limits
         sources = [
@@ -473,11 +446,11 @@ class ColPaliVectorStore(VectorStore):
             InputError: the filter is invalid.
             ConfigurationError: an option is unknown or has an invalid value.
         """
-        return _documents_of(self._hits(query, k=k, filter=filter, **options))
+        return documents_of(self._hits(query, k=k, filter=filter, **options))
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
+    ) -> Scored:
         """Do `similarity_search` and return the ranking scores too, the higher the better.
 
         The score is the fused score, in [0, 1], of a hybrid search, which with ColTiny is the default, and else MaxSim.
@@ -485,9 +458,9 @@ class ColPaliVectorStore(VectorStore):
         question, so it ranks the answers to one question, and a fixed threshold on it has no meaning. For thresholds
         use `similarity_search_with_relevance_scores`.
         """
-        return _with_scores(self._hits(query, k=k, filter=filter, **options))
+        return with_scores(self._hits(query, k=k, filter=filter, **options))
 
-    def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
+    def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
         """Score by MaxSim as a share of the highest possible for the question; see `scoring.maxsim.relevance`."""
         return [(document_of(hit.entry), hit.relevance) for hit in self._hits(query, k=k, **kwargs)]
 
@@ -508,7 +481,7 @@ class ColPaliVectorStore(VectorStore):
             over all their vectors; see `stores.mmr`.
         """
         hits = self._hits(query, k=max(checked_whole(fetch_k, "fetch_k"), checked_whole(k, "k")), **options)
-        return _documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
+        return documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
 
     # -- searching by vectors and images ------------------------------------------------------------------------
 
@@ -520,13 +493,13 @@ class ColPaliVectorStore(VectorStore):
         Raises:
             InputError: a single pooled vector, which this store does not compare.
         """
-        return _documents_of(self.find([_multi_vector(embedding)], k=k, filter=filter, **options)[0])
+        return documents_of(self.find([multi_vector(embedding)], k=k, filter=filter, **options)[0])
 
     def similarity_search_by_vector_with_score(
         self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
+    ) -> Scored:
         """Do `similarity_search_by_vector` with MaxSim as the score."""
-        return _with_scores(self.find([_multi_vector(embedding)], k=k, filter=filter, **options)[0])
+        return with_scores(self.find([multi_vector(embedding)], k=k, filter=filter, **options)[0])
 
     def similarity_search_by_image(
         self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
@@ -540,7 +513,7 @@ class ColPaliVectorStore(VectorStore):
 
     def similarity_search_by_image_with_score(
         self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
+    ) -> Scored:
         """Do `similarity_search_by_image` with MaxSim as the score."""
         [vectors] = self._embedding.embed_images_multi_vector([image])
         return self.similarity_search_by_vector_with_score(vectors, k, filter, **options)
@@ -550,8 +523,8 @@ class ColPaliVectorStore(VectorStore):
     ) -> list[Document]:
         """Do `max_marginal_relevance_search` for vectors (n_vectors, dim)."""
         most = max(checked_whole(fetch_k, "fetch_k"), checked_whole(k, "k"))
-        [hits] = self.find([_multi_vector(embedding)], k=most, **options)
-        return _documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
+        [hits] = self.find([multi_vector(embedding)], k=most, **options)
+        return documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
 
     def find(
         self,
@@ -581,13 +554,7 @@ class ColPaliVectorStore(VectorStore):
 
     def parsed_filter(self, *conditions: FilterInput) -> Filter:
         """Make one filter that holds where all `conditions` hold; a function is called with every stored Document."""
-        parsed = [
-            Condition(ID, Operator.IN, tuple(entry.id for entry in self.store.scroll() if one(document_of(entry))))
-            if callable(one)
-            else parse_filter(one)
-            for one in conditions
-        ]
-        return And(tuple(one for one in parsed if one is not None))
+        return parsed_filter(self.store, *conditions)
 
     def as_retriever(self, **fields: Any) -> VectorStoreRetriever:
         """Make a `ColPaliRetriever` of this store.
@@ -636,70 +603,13 @@ class ColPaliVectorStore(VectorStore):
         stop = options.pop("stop", None)
         return await cancellable(lambda either: self.add_texts(texts, metadatas, ids=ids, stop=either, **options), stop)
 
-    async def aadd_images(
-        self,
-        images: Iterable[ImageInput] | ImageInput,
-        metadatas: Iterable[Mapping[str, Any]] | None = None,
-        *,
-        ids: Iterable[str | None] | None = None,
-        include_image: bool = False,
-        on_error: OnError = "raise",
-        progress: ProgressCallback | bool = False,
-        stop: Event | None = None,
-    ) -> list[str]:
-        """`add_images` in a thread, without blocking the event loop."""
-        options: dict[str, Any] = {"ids": ids, "include_image": include_image}
-        options |= {"on_error": on_error, "progress": progress}
-        return await cancellable(lambda either: self.add_images(images, metadatas, stop=either, **options), stop)
+    aadd_images = cancellable_twin(add_images)
+    aadd_pdf = cancellable_twin(add_pdf)
+    asimilarity_search_by_vector_with_score = offloaded_twin(similarity_search_by_vector_with_score)
+    asimilarity_search_by_image = offloaded_twin(similarity_search_by_image)
+    asimilarity_search_by_image_with_score = offloaded_twin(similarity_search_by_image_with_score)
 
-    async def aadd_pdf(
-        self,
-        source: DocumentInput,
-        *,
-        dpi: float = DEFAULT_DPI,
-        pages: Iterable[int] | None = None,
-        password: str | None = None,
-        isolate: bool = True,
-        max_pixels: int | None = None,
-        image_formats: Iterable[str] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        document_id: str | None = None,
-        include_image: bool = False,
-        exclude: Iterable[str] = (),
-        follow_symlinks: bool = False,
-        force: bool = False,
-        on_error: OnError = "raise",
-        progress: ProgressCallback | bool = False,
-        stop: Event | None = None,
-    ) -> list[str]:
-        """`add_pdf` in a thread, without blocking the event loop."""
-        options: dict[str, Any] = {"dpi": dpi, "pages": pages, "password": password, "include_image": include_image}
-        options |= {"metadata": metadata, "document_id": document_id, "exclude": exclude, "isolate": isolate}
-        options |= {"follow_symlinks": follow_symlinks, "force": force, "on_error": on_error, "progress": progress}
-        options |= {"max_pixels": max_pixels, "image_formats": image_formats}
-        return await cancellable(lambda either: self.add_pdf(source, stop=either, **options), stop)
-
-    async def asimilarity_search_by_vector_with_score(
-        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
-        """`similarity_search_by_vector_with_score` in a thread, without blocking the event loop."""
-        search = partial(self.similarity_search_by_vector_with_score, embedding, k, filter, **options)
-        return await offload(search, "queries")
-
-    async def asimilarity_search_by_image(
-        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> list[Document]:
-        """`similarity_search_by_image` in a thread, without blocking the event loop."""
-        return await offload(partial(self.similarity_search_by_image, image, k, filter, **options), "queries")
-
-    async def asimilarity_search_by_image_with_score(
-        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> _Scored:
-        """`similarity_search_by_image_with_score` in a thread, without blocking the event loop."""
-        search = partial(self.similarity_search_by_image_with_score, image, k, filter, **options)
-        return await offload(search, "queries")
-
-    async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> _Scored:
+    async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
         return await offload(partial(self._similarity_search_with_relevance_scores, query, k, **kwargs), "queries")
 
     # -- copies, and the end ------------------------------------------------------------------------------------
@@ -769,96 +679,10 @@ def open_vectorstore(
     """
     if isinstance(store, ColPaliVectorStore):
         if embedding is not None:
-            encoder = _chosen(embedding, store.store.settings, store.store.where)
+            encoder = embedding_for(embedding, store.store.settings, store.store.where)
             store.store.require_space(encoder.model)
         return store
     if isinstance(store, MultiVectorStore):
         return ColPaliVectorStore(embedding, store=store)
     with MultiVectorStore.open(store):  # raises where there is none
         return ColPaliVectorStore(embedding, path=store)
-
-
-def search_options(options: Mapping[str, Any]) -> SearchOptions:
-    """Make the options of a search from LangChain's names for them; other names are not read.
-
-    Raises:
-        ConfigurationError: an option has an invalid value.
-        InputError: the filter is invalid.
-    """
-    if (threshold := options.get("score_threshold")) is not None:
-        checked_number(threshold, "score_threshold", 0, 1)  # under LangChain's name
-    names = options.keys() & SEARCH_OPTIONS.keys()
-    return SearchOptions(**{"k": 4, **{SEARCH_OPTIONS[name]: options[name] for name in names}})
-
-
-def _check_constructor(embedding: object, options: Mapping[str, Any]) -> None:
-    """Refuse arguments of other vector stores, and name the right ones."""
-    for name in options:
-        if name in _CONSTRUCTOR_GUESSES:
-            raise ConfigurationError(f"ColPaliVectorStore has no argument {name}=; use {_CONSTRUCTOR_GUESSES[name]}")
-    if isinstance(embedding, str | os.PathLike):
-        raise ConfigurationError(f"the first argument is the embedding; pass path={os.fspath(embedding)!r}")
-    if embedding is not None and not isinstance(embedding, ColPaliEmbeddings):
-        raise ConfigurationError(
-            f"ColPaliVectorStore compares multi-vectors, and {type(embedding).__name__} has none; pass "
-            "ColPaliEmbeddings(), or nothing"
-        )
-
-
-def _chosen(embedding: ColPaliEmbeddings | None, settings: Settings | None, where: str) -> ColPaliEmbeddings:
-    """The encoder of a store: the caller's, which goes on with the store's settings where it has none of its own.
-
-    Args:
-        embedding: of the caller; None for the registered model that made the store, ColTiny for a new one.
-        settings: of the store; None where there is none yet.
-        where: the store, for messages.
-
-    Raises:
-        FingerprintError: a registered model of another space; it is refused before it is loaded, which may download it.
-        ConfigurationError: no model was passed, and the store's is not registered here.
-    """
-    if settings is None:
-        return embedding or ColPaliEmbeddings()
-    if embedding is None:
-        advice = "pass embedding=ColPaliEmbeddings(model_name=<folder of the model>)"
-        stored = registered_options(settings.model, where=where, advice=advice)
-        return ColPaliEmbeddings(model_name=settings.model.name, **stored)
-    refuse_other_model(settings.model, registered_description(embedding.model_name, embedding.options), where=where)
-    options = continued(settings.model, embedding.model_name, embedding.options)
-    return embedding if options == embedding.options else embedding.model_copy(update={"options": options})
-
-
-def _per_item(values: Iterable[T] | None, number: int, name: str) -> Sequence[T | None]:
-    """Return one value per item; None per item where there are no values."""
-    if values is None:
-        return [None] * number
-    several = list(checked_several(values, f"{number} {name}, one per item"))
-    if isinstance(values, str) or len(several) != number:
-        raise InputError(f"{name}: expected {number}, one per item, got {len(several)}")
-    return several
-
-
-def _documents(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]] | None) -> list[Document]:
-    if isinstance(texts, str):
-        raise InputError(f"expected a list of texts, got one str; pass [{texts[:20]!r}]")
-    several = list(checked_several(texts, "a list of texts"))
-    values = _per_item(metadatas, len(several), "metadatas")
-    return [Document(text, metadata=dict(one or {})) for text, one in zip(several, values, strict=True)]
-
-
-def _multi_vector(vectors: ArrayLike) -> NDArray[Any]:
-    array = np.asarray(vectors)
-    if array.ndim == 1 and array.dtype.kind in "fiu":
-        raise InputError(
-            f"this store compares multi-vectors (n_vectors, dim), got one vector of length {len(array)}. Pass the "
-            "result of embed_query_multi_vector, or the question itself to similarity_search"
-        )
-    return array
-
-
-def _documents_of(hits: Iterable[Hit]) -> list[Document]:
-    return [document_of(hit.entry) for hit in hits]
-
-
-def _with_scores(hits: Iterable[Hit]) -> _Scored:
-    return [(document_of(hit.entry), hit.score) for hit in hits]

@@ -18,9 +18,9 @@ from colpali_integrations.errors import ColPaliError, ConfigurationError, StoreE
 from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.formats import MAX_PIXELS
-from colpali_integrations.stores import Entry, MultiVectorStore, Settings
+from colpali_integrations.stores import Entry, MultiVectorStore, Settings, stored_settings
 
-__all__ = ["check_saved_model", "copied_records", "in_memory", "load_store", "save_store"]
+__all__ = ["copied_records", "in_memory", "load_store", "save_store"]
 
 # `StorageContext` reads every file with this ending as a SimpleVectorStore.
 _LLAMA_INDEX = "vector_store.json"
@@ -56,15 +56,37 @@ def save_store(
         json.dump(saved, file, indent=1)
 
 
-def load_store(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> tuple[dict[str, Any], Path | None]:
+def load_store(
+    persist_path: str, fs: fsspec.AbstractFileSystem | None, fields: Mapping[str, Any]
+) -> tuple[dict[str, Any], Path | None]:
     """Read the data that `save_store` wrote.
 
+    Args:
+        persist_path: as for `save_store`.
+        fs: as for `save_store`.
+        fields: of the caller, in place of those in the file.
+
     Returns:
-        The fields, and the folder with the pages of a store in memory.
+        The fields of the vector store, and the folder with the pages of a store in memory.
 
     Raises:
-        StoreError: no store was written there, or the file is damaged.
+        StoreError: no store was written there, the file is damaged, or it names a place that the caller has to name.
+        ConfigurationError: the file names a model that would have to be downloaded.
     """
+    saved, pages = _read(persist_path, fs)
+    if "embed_model" not in fields:
+        _check_saved_model(saved.get("embed_model"), where=persist_path)
+    options = {**saved, **fields}
+    path = options.get("path")
+    if pages is None and "path" not in fields and path is not None:
+        if is_server(path):  # the API key goes only where the caller says
+            raise StoreError(f"{persist_path} names the store on the server {path}; pass it as path= to open it")
+        if stored_settings(path) is None:  # a file makes no folder
+            raise StoreError(f"{persist_path} names the store {path}, where there is none; pass path= if it moved")
+    return options, pages
+
+
+def _read(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> tuple[dict[str, Any], Path | None]:
     path, system = _file(persist_path), fs or fsspec.filesystem("file")
     if not system.exists(path):
         raise StoreError(f"no ColPaliVectorStore was persisted at {path}")
@@ -77,7 +99,7 @@ def load_store(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> tuple
     return fields, _pages(path) if in_memory else None
 
 
-def check_saved_model(saved: object, *, where: str) -> None:
+def _check_saved_model(saved: object, *, where: str) -> None:
     """Refuse the name of a model, or of an adapter's base, that merely stands in a file and would be downloaded.
 
     Args:

@@ -18,9 +18,9 @@ from llama_index.core.utils import get_tqdm_iterable
 
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.llama_index._components import PathString, StrictComponent
-from colpali_integrations.llama_index.schema import ImageInput, image_label, image_sources, node_image, several
+from colpali_integrations.llama_index._pictures import ImageInput, image_label, image_sources, node_image, several
 from colpali_integrations.models.colpali import ColPali
-from colpali_integrations.models.loading import check_name, registered_description
+from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.models.single import Pooling, SingleVectors
@@ -28,7 +28,7 @@ from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import Lane, collect, offload
 from colpali_integrations.stores import MultiVectorStore, Settings
-from colpali_integrations.stores.model_choice import continued, refuse_other_model, registered_options
+from colpali_integrations.stores.model_choice import continued, registered_options
 
 __all__ = ["ColPaliEmbedding", "DeferredEmbedding", "embedding_for", "stored_embedding"]
 
@@ -379,8 +379,7 @@ def embedding_for(embedding: ColPaliEmbedding, settings: Settings | None, *, whe
     """
     if settings is None:
         return embedding
-    refuse_other_model(settings.model, registered_description(embedding.model_name, embedding.options), where=where)
-    options = continued(settings.model, embedding.model_name, embedding.options)
+    options = continued(settings.model, embedding.model_name, embedding.options, where=where)
     return embedding if options == embedding.options else embedding.model_copy(update={"options": options})
 
 

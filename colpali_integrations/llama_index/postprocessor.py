@@ -16,9 +16,7 @@ from llama_index_instrumentation import get_dispatcher
 
 from colpali_integrations.errors import ColPaliError, ConfigurationError
 from colpali_integrations.llama_index._components import FolderStrings, StrictComponent
-from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, stored_embedding
-from colpali_integrations.llama_index.schema import (
-    PageReference,
+from colpali_integrations.llama_index._pictures import (
     check_permitted,
     content_key,
     has_image,
@@ -26,7 +24,10 @@ from colpali_integrations.llama_index.schema import (
     node_image,
     node_picture,
 )
-from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore, StoreComponent
+from colpali_integrations.llama_index._references import PageReference
+from colpali_integrations.llama_index._stores import StoreComponent
+from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, stored_embedding
+from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.access import PageAccess, root_folders
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.kept import keep_pdfs_open

@@ -28,8 +28,9 @@ from colpali_integrations.agents.found import (
 )
 from colpali_integrations.agents.pictures import BUDGET, PagePicture
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
+from colpali_integrations.llama_index._pictures import image_label, picture_metadata
+from colpali_integrations.llama_index._queries import query_filter
 from colpali_integrations.llama_index.retrievers import ColPaliRetriever
-from colpali_integrations.llama_index.schema import image_label, picture_metadata
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
@@ -203,7 +204,7 @@ class PageSearchTool(AsyncBaseTool):
             return self.retriever
         assert isinstance(self.retriever, ColPaliRetriever)  # the others' arguments have no document
         store = self.retriever.vector_store
-        ids = searched_documents(store.client, store._where(self.retriever.query), document)
+        ids = searched_documents(store.client, query_filter(self.retriever.query, store.client.scroll), document)
         either: list[Any] = [MetadataFilter(key="doc_id", value=ids, operator=FilterOperator.IN)]
         if not ids:  # texts of no document
             either = [MetadataFilter(key=key, value=document) for key in ("file_name", "source")]

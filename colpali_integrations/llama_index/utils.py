@@ -14,13 +14,8 @@ from PIL import Image
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError
 from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
-from colpali_integrations.llama_index.schema import (
-    PageReference,
-    check_permitted,
-    image_block,
-    image_label,
-    node_image,
-)
+from colpali_integrations.llama_index._pictures import check_permitted, image_block, image_label, node_image
+from colpali_integrations.llama_index._references import PageReference
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS

@@ -1,7 +1,4 @@
-"""`ColPaliVectorStore`: pages and texts with all their vectors, behind LlamaIndex's vector store interface.
-
-`ColPaliVectorStore.check_query` translates LlamaIndex's query modes.
-"""
+"""`ColPaliVectorStore`: pages and texts with all their vectors, behind LlamaIndex's vector store interface."""
 
 from __future__ import annotations
 
@@ -12,33 +9,25 @@ from threading import Event
 from typing import Any, ClassVar
 
 import fsspec  # type: ignore[import-untyped]
-import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
-from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.ingestion import DocstoreStrategy
-from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from llama_index.core.schema import BaseNode, TransformComponent
 from llama_index.core.storage.docstore.types import BaseDocumentStore
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
-    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
-from llama_index_instrumentation import get_dispatcher
 
-from colpali_integrations._options import checked_number, checked_several, checked_whole, unknown_option
+from colpali_integrations._options import checked_several, unknown_option
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
-from colpali_integrations.llama_index._components import LayoutField, PathString, StrictComponent
+from colpali_integrations.llama_index._components import LayoutField
+from colpali_integrations.llama_index._entries import entry_node, node_item
 from colpali_integrations.llama_index._filters import store_filter
-from colpali_integrations.llama_index._persistence import (
-    check_saved_model,
-    copied_records,
-    in_memory,
-    load_store,
-    save_store,
-)
+from colpali_integrations.llama_index._persistence import copied_records, in_memory, load_store, save_store
+from colpali_integrations.llama_index._queries import checked_query, encode_question, put_hidden, query_filter
+from colpali_integrations.llama_index._stores import StoreComponent
 from colpali_integrations.llama_index.embeddings import (
     ColPaliEmbedding,
     DeferredEmbedding,
@@ -46,80 +35,28 @@ from colpali_integrations.llama_index.embeddings import (
     stored_embedding,
 )
 from colpali_integrations.llama_index.ingestion import PageIngestionPipeline, pipeline_into
-from colpali_integrations.llama_index.schema import entry_node, node_item
-from colpali_integrations.models.connection import is_server
 from colpali_integrations.pages.access import PageAccess, Roots, root_folders
-from colpali_integrations.runtime.arrays import Float32
 from colpali_integrations.runtime.threads import cancellable, offload
-from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions, ingest, stored_settings
+from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions, ingest
 from colpali_integrations.stores.engine import several_ids
-from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator, Or
+from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Operator, Or
 from colpali_integrations.stores.ingestion.failures import OnError
 from colpali_integrations.stores.ingestion.progress import ProgressCallback
 from colpali_integrations.stores.mmr import diverse
 from colpali_integrations.stores.opening import settings_at
-from colpali_integrations.stores.place import with_secrets, without_secrets
 from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.runs import GaveUpError
 from colpali_integrations.stores.search import Mode
 from colpali_integrations.stores.settings import Datatype, FirstStage
 
-__all__ = ["ColPaliVectorStore", "StoreComponent"]
+__all__ = ["ColPaliVectorStore"]
 
-dispatcher = get_dispatcher(__name__)
-
-_MODES = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
-_OPTIONS = (
-    *("search_mode", "oversampling", "min_relevance", "hybrid", "mmr_threshold", "mmr_prefetch_k", "regions"),
-    *("halves", "embedding_strs"),
+# Fields that are options of `MultiVectorStore.open`.
+_OPENING = (
+    *("url", "collection_name", "first_stage", "first_vectors", "datatype", "pool_factor", "language"),
+    *("read_only", "file_mode", "indexes", "auto_index", "layout", "writable"),
 )
 _ADD_GUESSES = {"show_progress": "use progress=True"}
-# Candidates of a diverse search, at least and as a multiple of the requested number.
-_CANDIDATES, _FACTOR = 20, 4
-
-
-class StoreComponent(StrictComponent):
-    """A component with an encoder and an open store. Copies share the store; an unpickled copy opens it again."""
-
-    embed_model: ColPaliEmbedding | None = Field(default=None, description="Encodes nodes and questions.")
-    path: PathString | None = Field(default=None, description="The folder of the store.")
-
-    _store: MultiVectorStore | None = PrivateAttr(default=None)
-
-    def __init__(self, store: MultiVectorStore | str | os.PathLike[str] | None = None, **fields: Any) -> None:
-        if sum(place is not None for place in (store, fields.get("path"), fields.get("url"))) > 1:
-            raise ConfigurationError("a store is in one place: pass store=, path= or url=")
-        if isinstance(store, (str, os.PathLike)):
-            fields, store = {**fields, "path": store}, None
-        super().__init__(**fields)
-        self._store = store
-
-    @property
-    def _encoder(self) -> ColPaliEmbedding:
-        if self.embed_model is None:
-            raise ConfigurationError("embed_model was set to None")
-        return self.embed_model
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
-        return self.model_copy()
-
-    def __getstate__(self) -> dict[str, Any]:
-        if self._store is not None and self.path is None and getattr(self, "url", None) is None:
-            raise ConfigurationError(
-                f"a {type(self).__name__} over a store in memory, or made with store=, cannot be pickled: "
-                "store the pages in a folder and pass it as path="
-            )
-        fields = {name: value for name, value in self.__dict__.items() if name != "callback_manager"}
-        without_secrets({"url": fields.get("url")})
-        if "client_options" in fields:
-            fields["client_options"] = without_secrets(fields["client_options"])
-        return {"__dict__": fields}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        fields = dict(state["__dict__"])
-        if "client_options" in fields:
-            fields["client_options"] = with_secrets(fields["client_options"])
-        self.__init__(**fields)  # type: ignore[misc]
 
 
 class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
@@ -234,17 +171,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             self.embed_model = stored_embedding(self._store)
 
     def _opened(self) -> MultiVectorStore:
-        names: tuple[str, ...] = (
-            "url",
-            "collection_name",
-            "first_stage",
-            "first_vectors",
-            "datatype",
-            "pool_factor",
-            "language",
-        )
-        names += ("read_only", "file_mode", "indexes", "auto_index", "layout", "writable")
-        options = {name: getattr(self, name) for name in names} | self.client_options
+        options = {name: getattr(self, name) for name in _OPENING} | self.client_options
         options["collection_options"] = self.collection_options
         if self.embed_model is None:
             try:
@@ -473,8 +400,9 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             )
         self._store.require_space(self._encoder.model)
         texts = kwargs.get("embedding_strs") or [query.query_str]
-        vectors = self._encode(texts)
-        options = self._store.decide_hybrid(replace(options, where=self._where(query)), self._encoder.model)
+        vectors = encode_question(self._encoder, texts)
+        options = replace(options, where=query_filter(query, self._store.scroll))
+        options = self._store.decide_hybrid(options, self._encoder.model)
         hybrid = options.ranks_by_words
         hits: Sequence[Hit]
         [hits] = self._store.search_batch([vectors], options, texts=[query.query_str] if hybrid else None)
@@ -483,9 +411,12 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         nodes = [self._node(hit.entry) for hit in hits]
         for node, hit in zip(nodes, hits, strict=True):
             if kwargs.get("halves") and hit.halves is not None:
-                _put(node, "halves", hit.halves.to_dict())
+                put_hidden(node, "halves", hit.halves.to_dict())
         if kwargs.get("regions"):
-            self._put_regions(nodes, vectors, texts)
+            tokens = [token for text in texts for token in self._encoder.model.query_tokens(text)]
+            boxes = self._store.regions(vectors, [node.node_id for node in nodes], tokens=tokens)
+            for node in nodes:
+                put_hidden(node, "regions", boxes.get(node.node_id, []))
         return VectorStoreQueryResult(
             nodes=nodes,
             similarities=[hit.score if hybrid else hit.relevance for hit in hits],
@@ -502,38 +433,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         Raises:
             ConfigurationError: as `query`.
         """
-        if kwargs.keys() - _OPTIONS:
-            raise unknown_option("query", kwargs, _OPTIONS)
-        mode, k, hybrid = query.mode, query.similarity_top_k, kwargs.get("hybrid", False)
-        # Modes are compared by value: a caller may write "hybrid".
-        if mode not in _MODES:
-            modes = ", ".join(repr(mode.value) for mode in _MODES)
-            raise ConfigurationError(
-                f"query mode {getattr(mode, 'value', mode)!r}: a ColPaliVectorStore answers {modes}"
-            )
-        if mode != VectorStoreQueryMode.DEFAULT:
-            if hybrid is not False and not (isinstance(hybrid, str) and hybrid == "auto"):
-                raise ConfigurationError("hybrid= and a query mode: pass one of them")
-            hybrid = False  # "auto" is the retriever's default, and the mode decides
-        if mode == VectorStoreQueryMode.HYBRID:
-            k = query.hybrid_top_k or k
-            hybrid = True if query.alpha is None else 1 - checked_number(query.alpha, "alpha", 0, 1)
-        k = checked_whole(k, "similarity_top_k")
-        candidates, threshold = k, None
-        if mode == VectorStoreQueryMode.MMR:
-            thresholds = (query.mmr_threshold, kwargs.get("mmr_threshold"), 0.5)
-            threshold = next(value for value in thresholds if value is not None)
-            threshold = checked_number(threshold, "mmr_threshold", 0, 1)
-            prefetch = kwargs.get("mmr_prefetch_k") or max(_CANDIDATES, _FACTOR * k)
-            candidates = max(k, checked_whole(prefetch, "mmr_prefetch_k"))
-        options = SearchOptions(
-            k=candidates,
-            mode=kwargs.get("search_mode", self.search_mode),
-            oversampling=kwargs.get("oversampling", self.oversampling),
-            min_relevance=kwargs.get("min_relevance"),
-            hybrid=hybrid,
-        )
-        return options, k, threshold
+        return checked_query(query, kwargs, search_mode=self.search_mode, oversampling=self.oversampling)
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query` without blocking the event loop."""
@@ -573,16 +473,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             ConfigurationError: the file names a model that would have to be downloaded.
             FingerprintError: `embed_model` is of another space than the pages of a store in memory.
         """
-        saved, pages = load_store(persist_path, fs)
-        if "embed_model" not in fields:
-            check_saved_model(saved.get("embed_model"), where=persist_path)
-        options = {**saved, **fields}
+        options, pages = load_store(persist_path, fs, fields)
         if pages is None:
-            path = options.get("path")
-            if "path" not in fields and is_server(path):  # the API key goes only where the caller says
-                raise StoreError(f"{persist_path} names the store on the server {path}; pass it as path= to open it")
-            if "path" not in fields and path is not None and stored_settings(path) is None:  # a file makes no folder
-                raise StoreError(f"{persist_path} names the store {path}, where there is none; pass path= if it moved")
             return cls(**options)
         with MultiVectorStore.open(pages) as source:
             elsewhere = options.get("path") or options.get("url")
@@ -607,40 +499,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
 
     # -----------------------------------------------------------------------------------------------------------
 
-    def _encode(self, texts: Sequence[str]) -> Float32:
-        """Encode a question, (n, dim), and emit LlamaIndex's embedding events."""
-        encoder, chunks = self._encoder, list(texts)
-        model = encoder.to_payload()
-        dispatcher.event(EmbeddingStartEvent(model_dict=model))
-        with encoder.callback_manager.event(CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: model}) as event:
-            vectors: Float32 = np.concatenate(encoder.get_query_multi_vectors(chunks))
-            # An event has room for one vector per text, so the multi-vectors are left out.
-            event.on_end(payload={EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: []})
-        dispatcher.event(EmbeddingEndEvent(chunks=chunks, embeddings=[]))
-        return vectors
-
-    def _where(self, query: VectorStoreQuery) -> Filter | None:
-        ids = {ID: query.node_ids, DOCUMENT: query.doc_ids}
-        parts: list[Filter] = [Condition(field, Operator.IN, tuple(values)) for field, values in ids.items() if values]
-        if (condition := store_filter(query.filters, self._store.scroll)) is not None:
-            parts.append(condition)
-        return And(tuple(parts)) if parts else None
-
     def _node(self, entry: Entry) -> BaseNode:
         if self.embed_model is None:
             return entry_node(entry)
         return entry_node(entry, self.embed_model.options.image_limits)
-
-    def _put_regions(self, nodes: Sequence[BaseNode], vectors: Float32, texts: Sequence[str]) -> None:
-        tokens = [token for text in texts for token in self._encoder.model.query_tokens(text)]
-        boxes = self._store.regions(vectors, [node.node_id for node in nodes], tokens=tokens)
-        for node in nodes:
-            _put(node, "regions", boxes.get(node.node_id, []))
-
-
-def _put(node: BaseNode, key: str, value: Any) -> None:
-    """Put a value into a node's metadata that is neither for language models nor a part of its content."""
-    node.metadata[key] = value
-    for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
-        if key not in hidden:
-            hidden.append(key)

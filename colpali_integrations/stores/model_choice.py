@@ -14,7 +14,7 @@ from colpali_integrations.models.connection import is_server
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.fingerprint import same_identity
-from colpali_integrations.models.loading import describe
+from colpali_integrations.models.loading import describe, registered_description
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import find_model
 from colpali_integrations.models.shared import shared_model
@@ -109,17 +109,22 @@ def continued_options(
     return {**{name: value for name, value in settings.items() if value != own.get(name)}, **options}
 
 
-def continued(model: StoredModel, name_or_path: str | os.PathLike[str], options: ModelOptions) -> ModelOptions:
+def continued(
+    model: StoredModel, name_or_path: str | os.PathLike[str], options: ModelOptions, *, where: str
+) -> ModelOptions:
     """The options of an adapter's encoder for a store: those that the caller left out go on with the store's.
 
     Args:
         model: of the store.
         name_or_path: of the encoder's model.
         options: of the encoder.
+        where: the store, for messages.
 
     Raises:
+        FingerprintError: a registered model of another space; it is refused before it is loaded, which may download it.
         ColPaliError: as `continued_options`.
     """
+    refuse_other_model(model, registered_description(name_or_path, options), where=where)
     given = {one.name: value for one in fields(options) if (value := getattr(options, one.name)) != one.default}
     return replace(options, **continued_options(model, name_or_path, given))
 

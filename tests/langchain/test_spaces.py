@@ -15,7 +15,7 @@ from PIL import Image
 
 from colpali_integrations.errors import ConfigurationError, FingerprintError
 from colpali_integrations.langchain import ColPaliEmbeddings, ColPaliReranker, ColPaliRetriever, ColPaliVectorStore
-from colpali_integrations.langchain.vectorstores import _chosen
+from colpali_integrations.langchain._opening import embedding_for
 from colpali_integrations.models import find_model
 from colpali_integrations.stores import MultiVectorStore, Settings, StoredModel
 from tests.stores.stored_models import made_up
@@ -119,7 +119,7 @@ def test_a_name_that_merely_stands_in_a_store_is_not_opened(place: str, tmp_path
 
 def test_a_registered_model_is_opened_with_the_settings_of_the_pages() -> None:
     made = replace(find_model("Hcompany/NeoMME-260M-Retriever"), precision="int8", max_side=1024)
-    embeddings = _chosen(None, Settings(model=StoredModel.of(made)), "the store x")
+    embeddings = embedding_for(None, Settings(model=StoredModel.of(made)), "the store x")
     assert embeddings.model_name == made.name
     assert (embeddings.options.precision, embeddings.options.max_side) == ("int8", 1024)
 

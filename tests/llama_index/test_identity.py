@@ -22,7 +22,7 @@ from colpali_integrations.llama_index import (
     image_blocks,
     to_html,
 )
-from colpali_integrations.llama_index.schema import PageReference
+from colpali_integrations.llama_index._references import PageReference
 from colpali_integrations.stores import index_documents
 from tests.llama_index.suite import CountingModel, counting_store
 from tests.stores.documents import DPI, draw, save_pdf

@@ -38,7 +38,7 @@ from colpali_integrations.llama_index import (
     page_node,
     to_html,
 )
-from colpali_integrations.llama_index.schema import PageReference
+from colpali_integrations.llama_index._references import PageReference
 from colpali_integrations.pages import load_image
 from colpali_integrations.pages.reference import page_image
 from colpali_integrations.stores import Progress, index_documents

@@ -19,7 +19,7 @@ from colpali_integrations.langchain._documents import candidate_of, image_source
 from colpali_integrations.llama_index import PdfPageReader, page_message
 from colpali_integrations.llama_index import image_blocks as llama_index_blocks
 from colpali_integrations.llama_index import to_html as llama_index_html
-from colpali_integrations.llama_index.schema import image_sources as node_sources
+from colpali_integrations.llama_index._pictures import image_sources as node_sources
 from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.kept import keep_pdfs_open, open_or_kept
 from colpali_integrations.pages.pdf import Pdf, open_pdf
