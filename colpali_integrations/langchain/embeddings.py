@@ -14,13 +14,14 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from colpali_integrations.errors import InputError
 from colpali_integrations.langchain._documents import ImageInput, image_sources
-from colpali_integrations.models.colpali import ColPali, OnError
+from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.models.single import Pooling, SingleVectors
 from colpali_integrations.pages.images import is_one_image
 from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.runtime.pipeline import OnError
 from colpali_integrations.runtime.threads import collect, offload
 from colpali_integrations.runtime.twins import offloaded_twin
 

@@ -22,7 +22,7 @@ from colpali_integrations.errors import QueryError
 from colpali_integrations.langchain._documents import document_of
 from colpali_integrations.langchain._searching import OPTION_GUESSES, SEARCH_OPTIONS, search_options
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
-from colpali_integrations.models.colpali import check_query
+from colpali_integrations.models.encoding import check_query
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import Hit, MultiVectorStore
 from colpali_integrations.stores.mmr import diverse

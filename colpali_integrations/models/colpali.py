@@ -26,7 +26,7 @@ from colpali_integrations.runtime.providers import Provider
 from colpali_integrations.runtime.session import ModelSessions
 from colpali_integrations.runtime.threads import AsyncResults, in_thread
 
-__all__ = ["ColPali", "OnError", "check_query"]
+__all__ = ["ColPali"]
 
 
 class ColPali:

@@ -19,7 +19,8 @@ from typing import Any
 from colpali_integrations._failures import item_error
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError
-from colpali_integrations.models.colpali import ColPali, check_query
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.encoding import check_query
 from colpali_integrations.pages.identity import page_id
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.kept import keep_pdfs_open

@@ -21,7 +21,8 @@ from colpali_integrations._forks import ForkLock
 from colpali_integrations._logs import package_logger
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError, ConfigurationError
-from colpali_integrations.models.colpali import ColPali, check_query
+from colpali_integrations.models.colpali import ColPali
+from colpali_integrations.models.encoding import check_query
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.runtime.arrays import Float32

@@ -21,7 +21,7 @@ class Store:
     def count(self, word: str, *, least: int = 1, **options: Any) -> int:
         """Count."""
         assert threading.current_thread() is not threading.main_thread()
-        return max(least, len(word), *options.values())
+        return int(max(least, len(word), *options.values()))
 
     acount = offloaded_twin(count)
 
