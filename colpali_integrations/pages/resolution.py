@@ -25,8 +25,8 @@ def dpi_for_side(
         In dpi; None for an image, and where the metadata have no size of the page.
 
     Example:
-        >>> dpi_for_side({"dpi": 150.0, "width": 595.0, "height": 842.0}, 1000)  # A4, in points
-        85.51068883610451
+        >>> round(dpi_for_side({"dpi": 150.0, "width": 595.0, "height": 842.0}, 1000))  # A4, in points
+        86
         >>> dpi_for_side({"width": 640, "height": 480}, 1000) is None
         True
     """
