@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.messages.content import ContentBlock, create_image_block, create_text_block
 
 from colpali_integrations._options import checked_whole
-from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
+from colpali_integrations.explain.report import HtmlReport, render_report, report_picture
 from colpali_integrations.langchain._documents import caption_of, checked_documents, is_page, name_of
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.access import PageAccess, Roots
@@ -125,26 +125,18 @@ def to_html(
         found = explained(vectorstore.store, vectorstore.model, question, ids)
     access = PageAccess.of(password=password, max_pixels=max_pixels, image_formats=image_formats, roots=roots)
     draw = partial(report_picture, access=access, max_side=max_side)
-    pages = []
-    for document in shown:
-        metadata = document.metadata
-        image, note = draw(metadata) if is_page(document) else (None, "")
-        source = metadata.get("source")
-        pages.append(
-            ReportPage(
-                name=name_of(document),
-                score=_number(metadata.get("score")),
-                relevance=_number(metadata.get("relevance_score")),
-                halves=metadata.get("halves"),
-                image=image,
-                note=note,
-                regions=metadata.get("regions") or found.regions.get(document.id or "", []),
-                maps=found.maps.get(document.id or ""),
-                max_sim=found.max_sim.get(document.id or ""),
-                text=document.page_content,
-                source=source if isinstance(source, str) else None,
-            )
+    pages = [
+        found.page(
+            document.id or "",
+            document.metadata,
+            draw(document.metadata) if is_page(document) else (None, ""),
+            name=name_of(document),
+            text=document.page_content,
+            score=_number(document.metadata.get("score")),
+            relevance=_number(document.metadata.get("relevance_score")),
         )
+        for document in shown
+    ]
     return render_report(question, pages, model=found.model, max_side=max_side)
 
 

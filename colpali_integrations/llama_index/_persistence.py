@@ -20,7 +20,7 @@ from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.stores import Entry, MultiVectorStore, Settings, stored_settings
 
-__all__ = ["copied_records", "in_memory", "load_store", "save_store"]
+__all__ = ["copied_records", "load_store", "save_store", "store_like"]
 
 # `StorageContext` reads every file with this ending as a SimpleVectorStore.
 _LLAMA_INDEX = "vector_store.json"
@@ -144,9 +144,10 @@ def copied_records(store: MultiVectorStore) -> Iterator[tuple[Entry, NDArray[Any
             yield entry, vectors
 
 
-def in_memory(settings: Settings) -> MultiVectorStore:
-    """An empty store in memory with the settings of another store."""
+def store_like(settings: Settings, folder: Path | None = None) -> MultiVectorStore:
+    """A store in a folder, or an empty one in memory, with the settings of another store."""
     return MultiVectorStore.open(
+        folder,
         model=settings.model,
         first_stage=settings.first_stage,
         first_vectors=settings.first_vectors,
@@ -158,16 +159,7 @@ def in_memory(settings: Settings) -> MultiVectorStore:
 
 def _save_pages(store: MultiVectorStore, folder: Path) -> None:
     """Bring the copy of a store in a folder up to date."""
-    settings = store.settings
-    with MultiVectorStore.open(
-        folder,
-        model=settings.model,
-        first_stage=settings.first_stage,
-        first_vectors=settings.first_vectors,
-        datatype=settings.datatype,
-        pool_factor=settings.pool_factor,
-        language=settings.language or "none",
-    ) as copy:
+    with store_like(store.settings, folder) as copy:
         copy.add(copied_records(store))
         copy.delete(copy.hashes().keys() - store.hashes().keys())
 

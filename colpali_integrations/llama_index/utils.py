@@ -13,7 +13,7 @@ from PIL import Image
 
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError
-from colpali_integrations.explain.report import HtmlReport, ReportPage, render_report, report_picture
+from colpali_integrations.explain.report import HtmlReport, render_report, report_picture
 from colpali_integrations.llama_index._pictures import check_permitted, image_block, image_label, node_image
 from colpali_integrations.llama_index._references import PageReference
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
@@ -170,25 +170,17 @@ def to_html(
         assert store.embed_model is not None  # the store's constructor sets it
         ids = [result.node.node_id for result in results]
         found = explained(store.client, store.embed_model.model, question, ids)
-    pages = []
-    for result in results:
-        node = result.node
-        image, note = _picture(node, max_side, access)
-        source = node.metadata.get("source")
-        pages.append(
-            ReportPage(
-                name=image_label(node),
-                score=result.score,
-                halves=node.metadata.get("halves"),
-                image=image,
-                note=note,
-                regions=node.metadata.get("regions") or found.regions.get(node.node_id, []),
-                maps=found.maps.get(node.node_id),
-                max_sim=found.max_sim.get(node.node_id),
-                text=node.get_content(MetadataMode.NONE),
-                source=source if isinstance(source, str) else None,
-            )
+    pages = [
+        found.page(
+            result.node.node_id,
+            result.node.metadata,
+            _picture(result.node, max_side, access),
+            name=image_label(result),
+            text=result.node.get_content(MetadataMode.NONE),
+            score=result.score,
         )
+        for result in results
+    ]
     return render_report(question, pages, model=found.model, max_side=max_side)
 
 

@@ -25,7 +25,7 @@ from colpali_integrations.errors import ConfigurationError, FingerprintError, In
 from colpali_integrations.llama_index._components import LayoutField
 from colpali_integrations.llama_index._entries import entry_node, node_item
 from colpali_integrations.llama_index._filters import store_filter
-from colpali_integrations.llama_index._persistence import copied_records, in_memory, load_store, save_store
+from colpali_integrations.llama_index._persistence import copied_records, load_store, save_store, store_like
 from colpali_integrations.llama_index._queries import checked_query, encode_question, put_hidden, query_filter
 from colpali_integrations.llama_index._stores import StoreComponent
 from colpali_integrations.llama_index.embeddings import (
@@ -478,7 +478,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
             return cls(**options)
         with MultiVectorStore.open(pages) as source:
             elsewhere = options.get("path") or options.get("url")
-            store = cls(**options) if elsewhere else cls(in_memory(source.settings), **options)
+            store = cls(**options) if elsewhere else cls(store_like(source.settings), **options)
             store._store.add(copied_records(source), model=source.model)
         return store
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from colpali_integrations._options import checked_whole
 from colpali_integrations.errors import ColPaliError, InputError
@@ -66,6 +67,44 @@ class Explained:
     maps: Mapping[str, SimilarityMaps] = field(default_factory=dict)
     max_sim: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
+
+    def page(
+        self,
+        id_: str,
+        metadata: Mapping[str, Any],
+        picture: tuple[Image.Image | None, str],
+        *,
+        name: str,
+        text: str,
+        score: float | None,
+        relevance: float | None = None,
+    ) -> ReportPage:
+        """A framework's result in a report: what its metadata have counts more than what the store adds.
+
+        Args:
+            id_: of the entry; "" where it has none.
+            metadata: of the result, with `regions`, `halves` and `source`.
+            picture: of the page, or None and the reason; see `report_picture`.
+            name: for readers.
+            text: of the result.
+            score: of the ranking.
+            relevance: if known.
+        """
+        source = metadata.get("source")
+        image, note = picture
+        return ReportPage(
+            name=name,
+            score=score,
+            relevance=relevance,
+            max_sim=self.max_sim.get(id_),
+            halves=metadata.get("halves"),
+            image=image,
+            note=note,
+            regions=metadata.get("regions") or self.regions.get(id_, []),
+            maps=self.maps.get(id_),
+            text=text,
+            source=source if isinstance(source, str) else None,
+        )
 
 
 def explained(store: Explaining, model: ColPali, question: str, ids: Sequence[str]) -> Explained:
