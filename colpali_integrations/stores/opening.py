@@ -145,74 +145,81 @@ def open_engine(
         StoreError: it cannot be opened, or does not exist and there is no model to create it for.
         ModelError: the model of a new store cannot be loaded.
     """
+    requested, in_folder, indexing = map(_passed, (options, folder_options, index_options))
+    on_server = url is not None or client is not None
     if sum(place is not None for place in (path, url, client)) > 1:
         raise ConfigurationError("a store is in one place: pass path= or url= or client=, or none for memory")
-    served = is_server(path)
     if client is None:
-        _check_client_options(url, client_options, served=served)
+        _check_client_options(url, client_options, served=is_server(path))
     checked_options(collection_options)
-    if collection_options and url is None and client is None:
-        raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
-    indexing = {key: value for key, value in index_options.items() if value is not None}
-    if indexing and url is None and client is None:
-        raise ConfigurationError(f"{' and '.join(indexing)}: for a collection on a Qdrant server (url= or client=)")
-    in_folder = {key: value for key, value in folder_options.items() if value is not None}
-    if in_folder and (path is None or served):
+    if not on_server:
+        _refuse_server_options(collection_options, indexing)
+    if in_folder and (path is None or is_server(path)):
         raise ConfigurationError(f"{' and '.join(in_folder)}: for a store in a folder (path=)")
-    requested = {key: value for key, value in options.items() if value is not None}
     if requested.get("first_stage") == LAYOUT:
         raise ConfigurationError(
             "the first stage 'layout' is that of collections that exist already, which are opened by a layout"
         )
-    engine: Engine
     if layout is not None or writable:
-        _check_foreign(
-            layout,
-            {**requested, **indexing},
-            collection_options,
-            in_server=url is not None or client is not None,
-            writable=writable,
-        )
-    if path is not None and served:
-        engine = ServedEngine(Connection(os.fspath(path), client_options.get(_KEY_OPTION)))
-        settings = _settings(engine.manifest, requested, engine.where, default="exact")
-    elif path is not None:
-        folder = user_path(path, StoreError)
-        manifest = read_manifest(folder)
-        settings = _settings(manifest, requested, f"the store {path}", default="ward")
-        if manifest is None and not in_folder.get("read_only"):
-            _load(requested["model"])
-        kept: dict[str, Any] = {"schema": settings.schema, "manifest": settings.to_dict()}
-        engine = FolderEngine(folder, **kept, packed=settings.is_compressed, **in_folder)
-    elif url is not None or client is not None:
-        from colpali_integrations.stores.qdrant import server as qdrant_server
-
+        _check_foreign(layout, {**requested, **indexing}, collection_options, in_server=on_server, writable=writable)
+    if on_server:
         if "indexes" in indexing:
             indexing["indexes"] = checked_indexes(indexing["indexes"])
         connection = _connection(url, client, client_options)
-        where = qdrant_server.describe(connection, collection_name)
+        owned = {"owns_client": client is None}
         if layout is not None:
-            owned = {"owns_client": client is None, "writable": writable}
+            owned["writable"] = writable
             return _open_foreign(connection, collection_name, layout, stored_model(requested["model"]), owned)
-        manifest = qdrant_server.read_manifest(connection, collection_name)
-        settings = _settings(manifest, requested, where, default="ward")
-        if manifest is None:
-            _load(requested["model"])
-        engine = qdrant_server.QdrantServerEngine(
-            connection,
-            collection_name,
-            schema=settings.schema,
-            manifest=settings.to_dict(),
-            options=collection_options,
-            owns_client=client is None,
-            **indexing,
-        )
-    else:
+        kept = {"options": collection_options, **owned, **indexing}
+        engine, settings = _open_collection(connection, collection_name, requested, kept)
+    elif path is None:
         settings = _settings(None, requested, MemoryEngine.where, default="exact")
         engine = MemoryEngine(schema=settings.schema, manifest=settings.to_dict())
+    elif is_server(path):
+        engine = ServedEngine(Connection(os.fspath(path), client_options.get(_KEY_OPTION)))
+        settings = _settings(engine.manifest, requested, engine.where, default="exact")
+    else:
+        engine, settings = _open_folder(path, requested, in_folder)
     # Two processes may create the store at the same time; the second one must accept the settings of the first.
     requested["model"] = settings.model
     return engine, _settings(engine.manifest, requested, engine.where, default="exact")
+
+
+def _passed(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse_server_options(collection_options: Mapping[str, Any] | None, indexing: Mapping[str, Any]) -> None:
+    if collection_options:
+        raise ConfigurationError("collection_options are for a collection on a server: they need url= or client=")
+    if indexing:
+        raise ConfigurationError(f"{' and '.join(indexing)}: for a collection on a Qdrant server (url= or client=)")
+
+
+def _open_folder(
+    path: str | os.PathLike[str], requested: dict[str, Any], options: Mapping[str, Any]
+) -> tuple[Engine, Settings]:
+    folder = user_path(path, StoreError)
+    manifest = read_manifest(folder)
+    settings = _settings(manifest, requested, f"the store {path}", default="ward")
+    if manifest is None and not options.get("read_only"):
+        _load(requested["model"])
+    kept: dict[str, Any] = {"schema": settings.schema, "manifest": settings.to_dict()}
+    return FolderEngine(folder, **kept, packed=settings.is_compressed, **options), settings
+
+
+def _open_collection(
+    client: Any, collection: str, requested: dict[str, Any], options: Mapping[str, Any]
+) -> tuple[Engine, Settings]:
+    from colpali_integrations.stores.qdrant import server as qdrant_server
+
+    where = qdrant_server.describe(client, collection)
+    manifest = qdrant_server.read_manifest(client, collection)
+    settings = _settings(manifest, requested, where, default="ward")
+    if manifest is None:
+        _load(requested["model"])
+    kept: dict[str, Any] = {"schema": settings.schema, "manifest": settings.to_dict()}
+    return qdrant_server.QdrantServerEngine(client, collection, **kept, **options), settings
 
 
 def _connection(url: str | Sequence[str] | None, client: Any, options: Mapping[str, Any]) -> Any:
