@@ -17,7 +17,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from rich.rule import Rule
 
 from colpali_integrations import ColPali, ColPaliError
 from colpali_integrations.cli.display import IndexProgress, marked
+from colpali_integrations.explain.report import DOUBTFUL
 from colpali_integrations.explain.snippet import snippet
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.langchain.retrievers import ColPaliRetriever as LangChainRetriever
@@ -64,6 +65,7 @@ class Result:
     page: int
     score: float = field(compare=False)  # the relevance from LangChain, the fused score from LlamaIndex
     text: str
+    doubtful: bool  # whether no page of the answer seems to have it
 
 
 def main() -> int:
@@ -150,22 +152,24 @@ def index(documents: list[Path], model: ColPali, folder: Path) -> MultiVectorSto
 
 
 def ask_langchain(retriever: LangChainRetriever, question: str) -> list[Result]:
+    found = [(page.metadata, page.page_content) for page in retriever.invoke(question)]
     return [
-        Result(page.metadata["file_name"], page.metadata["page"], page.metadata["relevance_score"], page.page_content)
-        for page in retriever.invoke(question)
+        Result(page["file_name"], page["page"], page["relevance_score"], text, page["doubtful"]) for page, text in found
     ]
 
 
 def ask_llama_index(retriever: LlamaIndexRetriever, question: str) -> list[Result]:
+    found = [(node.metadata, node.score or 0.0, node.text) for node in retriever.retrieve(question)]
     return [
-        Result(node.metadata["file_name"], node.metadata["page"], node.score or 0.0, node.text)
-        for node in retriever.retrieve(question)
+        Result(page["file_name"], page["page"], score, text, page.get("doubtful", False)) for page, score, text in found
     ]
 
 
-def show(number: int, question: Question, results: Iterable[Result]) -> None:
+def show(number: int, question: Question, results: Sequence[Result]) -> None:
     """Print the question, the pages with their scores, and a passage of the first page."""
     console.print(f"[bold]{number:2} {escape(question.text)}[/]")
+    if results and results[0].doubtful:
+        console.print(f"     [yellow]{DOUBTFUL}[/]")
     for rank, page in enumerate(results):
         mark = "[green]✓[/]" if question.answered_by(page) else " "
         console.print(f"   {mark} [cyan]{page.score:5.2f}[/]  {escape(page.file)}, page {page.page}")

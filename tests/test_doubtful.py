@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_index.core.schema import MetadataMode
 
+import colpali_integrations.langchain as langchain
+import colpali_integrations.llama_index as llama_index
 from colpali_integrations import ColPali
+from colpali_integrations.agents.found import SEEMS_UNANSWERED, Images
 from colpali_integrations.cli.app import run
 from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.explain.report import DOUBTFUL, HtmlReport
 from colpali_integrations.models import find_model, list_supported_models
 from colpali_integrations.models.description import ModelDescription
 from colpali_integrations.stores import MultiVectorStore, index_documents
+from colpali_integrations.stores.hits import marked_doubtful
 
 DEMO = Path(__file__).parents[1] / "demo"
+ANSWERED, DOUBTED = "diverging palettes", "flights from Berlin to Tokyo"  # about the pages of the examples
 OTHER_SUBJECTS = [
     "How do I reset my wifi router password?",
     "best pizza recipe with mozzarella",
@@ -76,9 +83,93 @@ def test_only_where_it_was_measured(coltiny: ColPali) -> None:
             replace(description, low_relevance=wrong)
 
 
-def test_the_command_line_says_so(examples_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = str(examples_folder / "my-index")
-    assert run(["search", "flights from Berlin to Tokyo", "--store", store]) == 0
-    assert "No page seems to answer the question; these are the closest." in capsys.readouterr().err
-    assert run(["search", "diverging palettes", "--store", store]) == 0
+@pytest.fixture
+def index(examples_folder: Path) -> str:
+    return str(examples_folder / "my-index")
+
+
+def test_the_command_line_says_so_and_shows_no_score_that_seems_perfect(
+    index: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["search", DOUBTED, "--store", index]) == 0
+    out, err = capsys.readouterr()
+    header, *rows = out.splitlines()[1:]
+    assert header.split()[:2] == ["#", "Relevance"]
+    assert [int(row.split()[1].removesuffix("%")) < 15 for row in rows if row.split()[0].isdigit()] == [True, True]
+    assert "1.00" not in out
+    assert DOUBTFUL in err
+    assert run(["search", ANSWERED, "--store", index]) == 0
     assert "seems" not in capsys.readouterr().err
+
+
+def test_each_line_of_json_says_so(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for question, doubtful in ((DOUBTED, True), (ANSWERED, False)):
+        assert run(["search", question, "--store", index, "--json"]) == 0
+        hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert {hit["doubtful"] for hit in hits} == {doubtful}
+        assert hits[0]["score"] > 0.9, "data keep the fused score"
+
+
+def test_a_store_without_a_model_knows_that_of_its_own(index: str, coltiny: ColPali) -> None:
+    for question, doubtful in ((DOUBTED, True), (ANSWERED, False)):
+        with MultiVectorStore.open(index) as store:
+            hits = store.search(coltiny.embed_query(question), 2)
+        assert hits.doubtful is doubtful
+        assert (", doubtful" in repr(hits)) is doubtful
+
+
+@pytest.mark.parametrize("search_type", ["similarity", "mmr"])
+def test_documents_of_langchain_carry_it(index: str, search_type: str) -> None:
+    with langchain.ColPaliVectorStore(path=index) as store:
+        retriever = store.as_retriever(search_type=search_type)
+        doubted, answered = retriever.batch([DOUBTED, ANSWERED])
+        assert [one.metadata["doubtful"] for one in (*doubted, *answered)] == [True, True, False, False]
+        report, other = (langchain.to_html(*given) for given in ((doubted, DOUBTED), (answered, ANSWERED)))
+    assert_says_so(report)
+    assert DOUBTFUL not in other and "score <b>" in other
+
+
+@pytest.mark.parametrize("options", [{}, {"vector_store_query_mode": "mmr"}, {"hybrid": False}], ids=json.dumps)
+def test_nodes_of_llama_index_carry_it(index: str, options: dict[str, Any]) -> None:
+    with MultiVectorStore.open(index) as store:
+        retriever = llama_index.ColPaliRetriever(store, **options)
+        doubted, answered = retriever.retrieve(DOUBTED), retriever.retrieve(ANSWERED)
+        report, other = (llama_index.to_html(*given) for given in ((doubted, DOUBTED), (answered, ANSWERED)))
+    assert [one.metadata["doubtful"] for one in doubted] == [True, True]
+    assert all("doubtful" not in one.node.get_content(MetadataMode.LLM) for one in doubted)
+    assert not any("doubtful" in one.metadata for one in answered), "as they were added"
+    assert_says_so(report)
+    assert DOUBTFUL not in other and "score <b>" in other
+
+
+def test_reports_say_so(index: str, coltiny: ColPali) -> None:
+    with MultiVectorStore.open(index, model=coltiny) as store:
+        assert_says_so(store.search(DOUBTED, 2).to_html())
+        assert DOUBTFUL not in store.search(ANSWERED, 2).to_html()
+
+
+def assert_says_so(report: HtmlReport) -> None:
+    assert f'<p class="note">{DOUBTFUL}</p>' in report
+    assert report.count("<article") == 2
+    assert "score <b>" not in report, "the best fused score is near 1 for any question"
+
+
+@pytest.mark.parametrize("images", ["tool", "user", False])
+def test_tools_of_agents_tell_what_to_try(index: str, images: Images) -> None:
+    with MultiVectorStore.open(index) as store:
+        ours = langchain.PageSearchTool(store, images=images)
+        theirs = llama_index.PageSearchTool(store, images=images)
+        for question, doubtful in ((DOUBTED, True), (ANSWERED, False)):
+            call = {"type": "tool_call", "id": "1", "name": ours.name, "args": {"question": question}}
+            content = ours.invoke(call).content
+            first = content if isinstance(content, str) else content[0]["text"]
+            assert first.startswith(SEEMS_UNANSWERED) is doubtful
+            assert (theirs(question).blocks[0].text == SEEMS_UNANSWERED) is doubtful
+
+
+def test_results_of_other_searches_are_in_no_doubt(index: str) -> None:
+    with langchain.ColPaliVectorStore(path=index) as store:
+        found = store.as_retriever().invoke(DOUBTED)
+    assert marked_doubtful(one.metadata for one in found)
+    assert not marked_doubtful([*(one.metadata for one in found), {"source": "of another retriever"}])
+    assert not marked_doubtful([])

@@ -12,7 +12,17 @@ from colpali_integrations.agents.pictures import BUDGET, PagePicture, page_pictu
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 
-__all__ = ["DESCRIPTION", "MAX_TEXT", "NAME", "PICTURES_FOLLOW", "FoundPage", "Images", "Presentation", "nothing_found"]
+__all__ = [
+    "DESCRIPTION",
+    "MAX_TEXT",
+    "NAME",
+    "PICTURES_FOLLOW",
+    "SEEMS_UNANSWERED",
+    "FoundPage",
+    "Images",
+    "Presentation",
+    "nothing_found",
+]
 
 NAME = "search_pages"
 """The name by which an agent calls a search for pages."""
@@ -24,6 +34,11 @@ DESCRIPTION = (
 """What an agent learns about the search."""
 MAX_TEXT = 4000
 """Characters of a page's text by default: a full page of print."""
+SEEMS_UNANSWERED = (
+    "No page seems to answer this question; these are the closest. Ask in other words, or in the language of the "
+    "documents. If no page answers then either, say that it is not there."
+)
+"""What an agent is told before the pages of a search that is `doubtful`; see `stores.Hits.doubtful`."""
 PICTURES_FOLLOW = "The pictures of these pages are in the user's next message."
 
 Images: TypeAlias = Literal["tool", "user", False]

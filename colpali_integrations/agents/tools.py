@@ -24,6 +24,7 @@ from colpali_integrations.agents.documents import (
     one_document,
     page_ranges,
 )
+from colpali_integrations.agents.found import SEEMS_UNANSWERED
 from colpali_integrations.agents.pictures import BUDGET, PagePicture, page_pictures
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.explain.snippet import snippet
@@ -46,9 +47,6 @@ _LAST = 10**9  # no document has such a page, and filters take larger numbers fo
 _INSTEAD = 4_000  # characters of a page's text in the place of its picture
 _EXCERPT, _LONG_EXCERPT = 300, 1_200  # characters of a hit, beside its picture and without one
 _OVERHEAD, _OVERHEAD_PER_PART = 2_000, 200  # bytes of JSON around the texts and the pictures
-_DOUBTFUL = (
-    "No page seems to answer this question; these are the closest. Ask in other words, or say that it is not there."
-)
 _NO_TEXT = "(This page has no text layer; read it as an image.)"
 
 
@@ -190,7 +188,7 @@ class PageTools:
             advice = "ask in other words, or call list_documents to see what there is"
             return Answer(parts=[Part(text=f"No page{inside} has anything of this question; {advice}.")])
         parts = [_hit(rank, hit, question, images=images) for rank, hit in enumerate(hits, 1)]
-        return Answer(parts=[Part(text=_DOUBTFUL), *parts] if hits.doubtful else parts)
+        return Answer(parts=[Part(text=SEEMS_UNANSWERED), *parts] if hits.doubtful else parts)
 
     def read_page(self, document: str, page: int, last_page: int | None = None, format: str = "image") -> Answer:
         """Read a page, or a range of pages, as picture or text.

@@ -55,6 +55,7 @@ from colpali_integrations.cli.quantize import quantize
 from colpali_integrations.cli.roots import record_roots, roots_of
 from colpali_integrations.cli.serve import serve
 from colpali_integrations.errors import ColPaliError
+from colpali_integrations.explain.report import DOUBTFUL
 from colpali_integrations.models.options import ModelOptions
 from colpali_integrations.models.registry import list_supported_models
 from colpali_integrations.pages.access import PageAccess
@@ -293,11 +294,11 @@ def search(
         hits = found.matching()
         if as_json:
             for hit in hits:
-                typer.echo(json.dumps(_record(hit)))
+                typer.echo(json.dumps(_record(hit, doubtful=hits.doubtful)))
         elif hits:
             display.hits(text, hits)
             if hits.doubtful:
-                display.note("No page seems to answer the question; these are the closest.")
+                display.note(DOUBTFUL)
         if hits and (html is not None or open_):
             _report(hits, html, access, open_=open_)
     if not hits:
@@ -331,7 +332,7 @@ def remove(
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-def _record(hit: Hit) -> dict[str, Any]:
+def _record(hit: Hit, *, doubtful: bool) -> dict[str, Any]:
     """A hit for scripts: the metadata without a picture, which may have megabytes."""
     entry, parts = hit.entry, {} if hit.halves is None else hit.halves.to_dict()
     halves = {"halves": {key: round(one, 4) for key, one in parts.items()}} if parts else {}
@@ -343,6 +344,7 @@ def _record(hit: Hit) -> dict[str, Any]:
         "page": entry.page,
         "score": round(hit.score, 4),
         "relevance": round(hit.relevance, 4),
+        "doubtful": doubtful,
         **halves,
         "text": entry.text if entry.has_text else "",
         "metadata": {key: value for key, value in entry.metadata.items() if key != "image_base64"},

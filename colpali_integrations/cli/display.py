@@ -355,7 +355,11 @@ def index_summary(report: IngestReport, store: StorePlace, documents: Mapping[st
 
 
 def hits(question: str, results: Sequence[Hit]) -> None:
-    """Print a table of pages, the best first, with the words of the question marked in each page's text."""
+    """Print a table of pages, the best first, with the words of the question marked in each page's text.
+
+    It has the relevance and not the score, which compares the pages of one question alone: the best of a hybrid search
+    has one near 1 for a question that no page answers.
+    """
     console = _for_tables()
     is_endless = console.width == _ENDLESS
     base = _common_folder([hit.entry.source or hit.id for hit in results])
@@ -363,7 +367,7 @@ def hits(question: str, results: Sequence[Hit]) -> None:
         console.print(_line((f"in {base}", "dim")), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     table.add_column("#", justify="right", style="dim")
-    table.add_column("Score", justify="right")
+    table.add_column("Relevance", justify="right")
     table.add_column("Document", style="bold cyan", overflow="fold", max_width=None if is_endless else 40)
     table.add_column("Page", justify="right", style="bold")
     table.add_column("On the page", overflow="fold", ratio=1)
@@ -373,7 +377,7 @@ def hits(question: str, results: Sequence[Hit]) -> None:
         text = "" if entry.text == entry.name else snippet(entry.text, question, width=2 * room)
         shown = marked(text, question) if text else Text("no text layer", style="dim italic")
         document = source[len(base) :].lstrip("/\\") if base else _relative(source)
-        table.add_row(str(rank), f"{hit.score:.2f}", _line(document), str(entry.page or ""), shown)
+        table.add_row(str(rank), f"{hit.relevance:.0%}", _line(document), str(entry.page or ""), shown)
     console.print(table)
 
 

@@ -43,7 +43,19 @@ from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.reference import draw_page
 from colpali_integrations.pages.resolution import dpi_for_side
 
-__all__ = ["HtmlReport", "ReportPage", "html_page", "picture_uri", "render_report", "report_picture", "theme_choice"]
+__all__ = [
+    "DOUBTFUL",
+    "HtmlReport",
+    "ReportPage",
+    "html_page",
+    "picture_uri",
+    "render_report",
+    "report_picture",
+    "theme_choice",
+]
+
+DOUBTFUL = "No page seems to answer the question; these are the closest. Try other words."
+"""What a reader is told above the pages of a search that is `doubtful`; see `stores.Hits.doubtful`."""
 
 _MAX_SIDE = 1100
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -139,7 +151,13 @@ def report_picture(
 
 
 def render_report(
-    question: str, pages: Sequence[ReportPage], *, model: str = "", note: str = "", max_side: int = _MAX_SIDE
+    question: str,
+    pages: Sequence[ReportPage],
+    *,
+    model: str = "",
+    note: str = "",
+    max_side: int = _MAX_SIDE,
+    doubtful: bool = False,
 ) -> HtmlReport:
     """Make a self-contained HTML file of search results.
 
@@ -150,18 +168,21 @@ def render_report(
         model: the name of the model, for display.
         note: a note to the reader.
         max_side: maximum side of a page's picture, in pixels; pictures are WebP (or JPEG, if Pillow lacks WebP).
+        doubtful: whether no page seems to answer the question. The report says so, and leaves out the scores, of which
+            the best is high for any question.
 
     Raises:
         InputError: a region has no box of four fractions.
         ConfigurationError: max_side is not a positive whole number.
     """
     max_side = checked_whole(max_side, "max_side")
-    return _Report(question, [page for page in pages if not _is_unrelated(page)], max_side).render(model, note)
+    related = [page for page in pages if not _is_unrelated(page)]
+    return _Report(question, related, max_side, doubtful=doubtful).render(model, note)
 
 
 class _Report:
-    def __init__(self, question: str, pages: Sequence[ReportPage], max_side: int) -> None:
-        self.question, self.pages, self.max_side = question, pages, max_side
+    def __init__(self, question: str, pages: Sequence[ReportPage], max_side: int, *, doubtful: bool) -> None:
+        self.question, self.pages, self.max_side, self.doubtful = question, pages, max_side, doubtful
         # The question's words in the order of the maps, then those of the regions alone.
         mapped = [page.maps.tokens[index] for page in pages if page.maps for index in page.maps.words]
         self.matched = dict.fromkeys(region_parts(region)[0] for page in pages for region in _regions(page))
@@ -180,13 +201,16 @@ class _Report:
         about = " · ".join([f"{count} {'page' if count == 1 else 'pages'}", *([escape(model)] if model else [])])
         body = (
             f'<header><p class="about">{about}</p><h1 dir="auto">{escape(title)}</h1>'
-            + (f'<p class="note">{escape(note)}</p>' if note else "")
+            + "".join(f'<p class="note">{escape(one)}</p>' for one in self._notes(note))
             + f"</header>\n{self._controls()}"
             + (f"<main>{cards}</main>" if cards else '<p class="note">Nothing was found.</p>')
         )
         html = html_page(title, body, style=word_rules(len(self.words)))
         html.missing = tuple(page.note for page in self.pages if page.note and page.image is None)
         return html
+
+    def _notes(self, note: str) -> list[str]:
+        return [*([DOUBTFUL] if self.doubtful and self.pages else []), *([note] if note else [])]
 
     def _controls(self) -> str:
         switches = []
@@ -211,7 +235,7 @@ class _Report:
 
     def _card(self, rank: int, page: ReportPage) -> str:
         numbers = []
-        if page.score is not None and math.isfinite(page.score):
+        if page.score is not None and math.isfinite(page.score) and not self.doubtful:
             numbers.append(f"<span>score <b>{page.score:.2f}</b></span>")
         if page.relevance is not None and not math.isnan(page.relevance):
             share = round(100 * min(max(page.relevance, 0), 1))
@@ -219,7 +243,7 @@ class _Report:
                 f'<span>relevance <b>{share}%</b></span><span class="bar" aria-hidden="true">'
                 f'<i style="width:{share}%"></i></span>'
             )
-        numbers += _halves(page.halves)
+        numbers += [] if self.doubtful else _halves(page.halves)
         source = f'<p class="source">{escape(page.source)}</p>' if page.source else ""
         return (
             f'<article aria-labelledby="page{rank}"><div class="head"><h2 id="page{rank}" dir="auto">'

@@ -25,6 +25,7 @@ from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open
 from colpali_integrations.models.encoding import check_query
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import Hit, MultiVectorStore
+from colpali_integrations.stores.hits import DOUBTFUL
 from colpali_integrations.stores.mmr import diverse
 
 __all__ = ["ColPaliRetriever"]
@@ -48,6 +49,8 @@ class ColPaliRetriever(VectorStoreRetriever):
     - `score`: the ranking score: the fused score of a hybrid search, in [0, 1], else MaxSim, which grows with the
       number of words in the question. It ranks the answers to one question and compares nothing else.
     - `relevance_score`: MaxSim as a share of the highest possible for the question, in [0, 1].
+    - `doubtful`: whether no page seems to answer the question, as `stores.Hits.doubtful`; the same on all of an answer.
+      False for models of which nothing was measured.
     - `halves`, of a hybrid search: `sight` and `words`, the shares by look and by text that the score is made of, and
       `weight`, that of the words for this question; see `stores.Halves`.
     - `regions`, on request: a list of the boxes on the page that match the question's words, best first, each with
@@ -198,7 +201,7 @@ class ColPaliRetriever(VectorStoreRetriever):
         answers = []
         for question, array, hits in zip(questions, vectors, results, strict=True):
             chosen = diverse(store.store, hits, k, lambda_mult=lambda_mult) if mmr else hits
-            documents = [_document(hit) for hit in chosen]
+            documents = [_document(hit, doubtful=hits.doubtful) for hit in chosen]
             if regions:
                 tokens = store.model.query_tokens(question)
                 boxes = store.store.regions(array, [hit.id for hit in chosen], tokens=tokens)
@@ -217,9 +220,9 @@ class ColPaliRetriever(VectorStoreRetriever):
 ColPaliVectorStore._retriever = ColPaliRetriever
 
 
-def _document(hit: Hit) -> Document:
+def _document(hit: Hit, *, doubtful: bool) -> Document:
     halves: dict[str, Any] = {} if hit.halves is None else {"halves": hit.halves.to_dict()}
-    return document_of(hit.entry, score=hit.score, relevance_score=hit.relevance, **halves)
+    return document_of(hit.entry, score=hit.score, relevance_score=hit.relevance, **halves, **{DOUBTFUL: doubtful})
 
 
 def _is_question(query: object) -> bool:

@@ -23,6 +23,7 @@ from colpali_integrations.agents.found import (
     MAX_TEXT,
     NAME,
     PICTURES_FOLLOW,
+    SEEMS_UNANSWERED,
     FoundPage,
     Images,
     Presentation,
@@ -39,6 +40,7 @@ from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.filters import DOCUMENT
+from colpali_integrations.stores.hits import marked_doubtful
 
 __all__ = ["PageSearchTool"]
 
@@ -64,8 +66,9 @@ class PageSearchTool(BaseTool):
     """A tool by which an agent finds pages, and sees them.
 
     The `ToolMessage` has per page its name with the page number ("report.pdf, page 7"), its text and its picture; its
-    `artifact` is the list of Documents. All pictures of an answer keep to `budget` bytes. A page that cannot be drawn
-    has the reason in the place of its picture.
+    `artifact` is the list of Documents. Where no page seems to answer the question, a text before them says so. All
+    pictures of an answer keep to `budget` bytes. A page that cannot be drawn has the reason in the place of its
+    picture.
 
     Where the pictures are depends on the chat API. Anthropic's and OpenAI's Responses take pictures from a tool:
     `images="tool"`. OpenAI's Chat Completions, and the many servers that follow them, take only text from tools:
@@ -253,6 +256,8 @@ class PageSearchTool(BaseTool):
             return nothing_found(document)
         pages = _found_pages(documents)
         parts = self._presentation.parts(pages, pictures=self._presentation.images == "tool")
+        if marked_doubtful(one.metadata for one in documents):
+            parts.insert(0, (SEEMS_UNANSWERED, None))
         if any(picture for _, picture in parts):
             return _blocks(parts)
         texts = [text for text, _ in parts]

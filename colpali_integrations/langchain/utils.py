@@ -16,7 +16,7 @@ from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.reference import draw_page, encode_base64
-from colpali_integrations.stores.hits import Explained, explained
+from colpali_integrations.stores.hits import Explained, explained, marked_doubtful
 
 __all__ = ["image_blocks", "to_html"]
 
@@ -137,7 +137,8 @@ def to_html(
         )
         for document in shown
     ]
-    return render_report(question, pages, model=found.model, max_side=max_side)
+    doubtful = marked_doubtful(document.metadata for document in shown)
+    return render_report(question, pages, model=found.model, max_side=max_side, doubtful=doubtful)
 
 
 def _number(value: object) -> float | None:

@@ -50,6 +50,9 @@ class ColPaliRetriever(BaseRetriever):
     best by both: it ranks the answers to one question, and a cutoff on it tells little. `min_relevance` is a cutoff on
     the relevance of MaxSim in both; `hybrid=False` makes the score the relevance.
 
+    Where no page seems to answer the question, as `stores.Hits.doubtful` tells, each node has
+    `metadata["doubtful"]`, True; other nodes do not have the key. Language models do not see it.
+
     A `QueryBundle` with `custom_embedding_strs`, such as of a `HyDEQueryTransform`, is searched for by the vectors of
     all of these.
 

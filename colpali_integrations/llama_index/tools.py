@@ -21,6 +21,7 @@ from colpali_integrations.agents.found import (
     MAX_TEXT,
     NAME,
     PICTURES_FOLLOW,
+    SEEMS_UNANSWERED,
     FoundPage,
     Images,
     Presentation,
@@ -36,6 +37,7 @@ from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.stores.hits import marked_doubtful
 
 __all__ = ["PageSearchTool"]
 
@@ -58,8 +60,9 @@ class PageSearchTool(AsyncBaseTool):
     """A tool by which an agent finds pages, and sees them.
 
     The blocks of the `ToolOutput` are per page its name with the page number ("report.pdf, page 7") and its text, and
-    its picture; its `raw_output` is the list of nodes with their scores. All pictures of an answer keep to `budget`
-    bytes. A page that cannot be drawn has the reason in the place of its picture.
+    its picture; its `raw_output` is the list of nodes with their scores. Where no page seems to answer the question, a
+    text before them says so. All pictures of an answer keep to `budget` bytes. A page that cannot be drawn has the
+    reason in the place of its picture.
 
     LlamaIndex passes the blocks on to the class of the LLM, and some of these drop pictures from the answers of tools,
     such as `OpenAI` of llama-index-llms-openai. For them there is `images="user"`: `PageAgent` puts the pictures into a
@@ -223,6 +226,8 @@ class PageSearchTool(AsyncBaseTool):
     def _output(self, found: list[NodeWithScore], question: str, document: str | None) -> ToolOutput:
         images, pages = self._presentation.images, self._pages(found)
         blocks = _blocks(self._presentation.parts(pages, pictures=images == "tool"))
+        if marked_doubtful(one.node.metadata for one in found):
+            blocks.insert(0, TextBlock(text=SEEMS_UNANSWERED))
         if not pages:
             blocks.append(TextBlock(text=nothing_found(document)))
         elif images == "user" and any(page.metadata is not None for page in pages):

@@ -21,7 +21,7 @@ from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.kept import keep_pdfs_open
-from colpali_integrations.stores.hits import Explained, explained
+from colpali_integrations.stores.hits import Explained, explained, marked_doubtful
 
 __all__ = ["image_blocks", "page_message", "to_html"]
 
@@ -181,7 +181,8 @@ def to_html(
         )
         for result in results
     ]
-    return render_report(question, pages, model=found.model, max_side=max_side)
+    doubtful = marked_doubtful(result.node.metadata for result in results)
+    return render_report(question, pages, model=found.model, max_side=max_side, doubtful=doubtful)
 
 
 def _results(nodes: AnyNodes) -> list[NodeWithScore]:

@@ -40,6 +40,7 @@ from colpali_integrations.runtime.threads import cancellable, offload
 from colpali_integrations.stores import Entry, Hit, MultiVectorStore, SearchOptions, ingest
 from colpali_integrations.stores.engine import several_ids
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Operator, Or
+from colpali_integrations.stores.hits import DOUBTFUL
 from colpali_integrations.stores.ingestion.failures import OnError
 from colpali_integrations.stores.ingestion.progress import ProgressCallback
 from colpali_integrations.stores.mmr import diverse
@@ -383,7 +384,8 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
                 question.
 
         Returns:
-            Nodes, similarities and ids, the best first.
+            Nodes, similarities and ids, the best first. Where no page seems to answer the question, as
+            `stores.Hits.doubtful` tells, each node has `metadata["doubtful"]`, True, which language models do not see.
 
         Raises:
             QueryError: the question is empty.
@@ -404,12 +406,12 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         options = replace(options, where=query_filter(query, self._store.scroll))
         options = self._store.decide_hybrid(options, self._encoder.model)
         hybrid = options.ranks_by_words
-        hits: Sequence[Hit]
-        [hits] = self._store.search_batch([vectors], options, texts=[query.query_str] if hybrid else None)
-        if threshold is not None:
-            hits = diverse(self._store, hits, k, lambda_mult=threshold)
+        [found] = self._store.search_batch([vectors], options, texts=[query.query_str] if hybrid else None)
+        hits: Sequence[Hit] = found if threshold is None else diverse(self._store, found, k, lambda_mult=threshold)
         nodes = [self._node(hit.entry) for hit in hits]
         for node, hit in zip(nodes, hits, strict=True):
+            if found.doubtful:
+                put_hidden(node, DOUBTFUL, True)
             if kwargs.get("halves") and hit.halves is not None:
                 put_hidden(node, "halves", hit.halves.to_dict())
         if kwargs.get("regions"):

@@ -22,7 +22,10 @@ from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import StoredModel
 
-__all__ = ["Explained", "Hits", "explained"]
+__all__ = ["DOUBTFUL", "Explained", "Hits", "explained", "marked_doubtful"]
+
+DOUBTFUL = "doubtful"
+"""The key of metadata by which the results of a framework's retriever say that no page seems to answer."""
 
 _SHOWN = 10
 
@@ -114,6 +117,20 @@ def explained(store: Explaining, model: ColPali, question: str, ids: Sequence[st
     return Explained(boxes, maps, store.score(query, ids), store.model.name)
 
 
+def marked_doubtful(results: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether all results of a framework's retriever come from searches that were doubtful; False without results.
+
+    Args:
+        results: the metadata of each. Those of other retrievers have no such key, and are in no doubt.
+
+    Example:
+        >>> marked_doubtful([{"doubtful": True}, {"doubtful": True}]), marked_doubtful([{"doubtful": True}, {}])
+        (True, False)
+    """
+    marks = [metadata.get(DOUBTFUL) is True for metadata in results]
+    return bool(marks) and all(marks)
+
+
 class Hits(list[Hit]):
     """Hits, the best first: a list, and equal to one.
 
@@ -167,9 +184,9 @@ class Hits(list[Hit]):
         return self._with(super().__getitem__(index))
 
     def __repr__(self) -> str:
-        """Names and relevances of the first hits; the entries themselves would fill screens."""
+        """Names and relevances of the first hits, and whether they are doubtful; entries would fill screens."""
         shown = ", ".join(f"{hit.entry.name} ({hit.relevance:.2f})" for hit in self[:5])
-        return f"Hits({len(self)}): {shown}{', ...' if len(self) > 5 else ''}"
+        return f"Hits({len(self)}{', doubtful' if self.doubtful else ''}): {shown}{', ...' if len(self) > 5 else ''}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a list: a store cannot be pickled."""
@@ -303,7 +320,7 @@ class Hits(list[Hit]):
                 )
             )
         model = "" if self.store is None else self.store.model.name
-        return render_report(title, pages, model=model, note=note, max_side=max_side)
+        return render_report(title, pages, model=model, note=note, max_side=max_side, doubtful=self.doubtful)
 
 
 _UNNAMED = (

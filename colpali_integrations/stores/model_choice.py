@@ -16,7 +16,7 @@ from colpali_integrations.models.families import FAMILIES
 from colpali_integrations.models.fingerprint import same_identity
 from colpali_integrations.models.loading import describe, registered_description
 from colpali_integrations.models.options import ModelOptions
-from colpali_integrations.models.registry import find_model
+from colpali_integrations.models.registry import find_model, registered_model
 from colpali_integrations.models.shared import shared_model
 from colpali_integrations.stores.settings import StoredModel
 
@@ -27,6 +27,7 @@ __all__ = [
     "open_model",
     "question_model",
     "refuse_other_model",
+    "registered",
     "registered_options",
     "stored_model",
 ]
@@ -58,6 +59,12 @@ def stored_model(model: ModelLike, *, beside: StoredModel | None = None) -> Stor
             f"model must be a ColPali, a ModelDescription, or the name or folder of a model, got {type(model).__name__}"
         )
     return StoredModel.of(model)
+
+
+def registered(model: StoredModel) -> ModelDescription | None:
+    """The description that is registered under the name of a store's model, if it is of the same space."""
+    found = registered_model(model.name, None)
+    return found if found is not None and found.fingerprint.same_space(model.fingerprint) else None
 
 
 def registered_options(model: StoredModel, *, where: str, advice: str) -> dict[str, Any]:

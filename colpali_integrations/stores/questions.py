@@ -14,7 +14,7 @@ from colpali_integrations._options import shown
 from colpali_integrations.errors import InputError
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.stores.admission import Admission
-from colpali_integrations.stores.model_choice import ModelLike, question_model
+from colpali_integrations.stores.model_choice import ModelLike, question_model, registered
 from colpali_integrations.stores.search import SearchOptions
 
 __all__ = ["Asked", "Questions", "decided"]
@@ -107,8 +107,10 @@ class Questions:
 
     @property
     def low_relevance(self) -> float:
-        """The relevance below which an answer of the model is doubtful; 0 where the model is not open."""
-        return 0.0 if self._encoder is None else self._encoder.description.low_relevance
+        """The relevance below which an answer of the model is doubtful; 0 where it is neither open nor registered."""
+        stored = self._admission.settings.model
+        model = registered(stored) if self._encoder is None else self._encoder.description
+        return 0.0 if model is None else model.low_relevance
 
 
 def decided(options: SearchOptions, model: ColPali, has_words: Callable[[], bool]) -> SearchOptions:

@@ -67,7 +67,7 @@ def test_search_as_json_prints_one_object_per_line(store: Path, capsys: pytest.C
     assert run(["search", "prices of bananas, apples", "--store", str(store), "-k", "2", "--json"]) == ExitCode.OK
     captured = capsys.readouterr()
     first, second = map(json.loads, captured.out.splitlines())
-    scores = ["score", "relevance"]
+    scores = ["score", "relevance", "doubtful"]
     assert list(first) == ["id", "document_id", "source", "file_path", "page", *scores, "text", "metadata"]
     assert first["document_id"] == first["file_path"] == os.path.realpath(first["source"])
     assert first["text"] == "", "a scan"
@@ -263,7 +263,7 @@ def test_search_prints_a_table(
     assert run(["search", "railway timetable", "apples", "bananas", "-s", str(store)]) == ExitCode.OK
     base, header, best, *others = capsys.readouterr().out.splitlines()
     assert base == f"in {store.parent / 'documents'}"
-    assert header.split() == ["#", "Score", "Document", "Page", "On", "the", "page"]
+    assert header.split() == ["#", "Relevance", "Document", "Page", "On", "the", "page"]
     rank, _, document, page, *text = best.split()
     assert (rank, document, page, text) == ("1", str(Path("deep/er/train.PNG")), "1", ["no", "text", "layer"])
     assert len(others) == 2

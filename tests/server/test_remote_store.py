@@ -54,6 +54,13 @@ def test_a_search_from_elsewhere_is_that_of_the_store(
         assert boxes == served.store.regions(found.query, ids, tokens=found.tokens)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_search_from_elsewhere_is_as_doubtful(named: bool, served: Running, coltiny: ColPali) -> None:
+    with MultiVectorStore.open(served.url, model=coltiny if named else None) as far:
+        for question, doubtful in ((QUESTION, False), ("flights from Berlin to Tokyo", True)):
+            assert far.search(coltiny.embed_query(question)).doubtful is doubtful
+
+
 def test_it_is_listed_and_described_as_there(served: Running) -> None:
     with MultiVectorStore.open(served.url) as far:
         assert far.settings == served.store.settings == stored_settings(served.url)

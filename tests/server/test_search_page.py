@@ -97,9 +97,11 @@ def test_a_pdf_is_dropped_found_with_its_box_and_deleted(browser: Any, start: St
 def test_pages_that_seem_not_to_fit_are_the_closest(page: Any) -> None:
     ask(page, "flights from Berlin to Tokyo")
     page.get_by_text("No page seems to answer it. These are the closest; try other words.").first.wait_for()
-    assert page.locator(".card").count() > 0
+    numbers = page.locator(".card .numbers")
+    assert numbers.count() == 2 and not any("Score" in text for text in numbers.all_inner_texts())
     ask(page, QUESTION)
     page.locator("#found-about", has_text="the best first").wait_for()
+    assert all("Score" in text for text in numbers.all_inner_texts())
 
 
 def test_the_keyboard_suffices(page: Any, served: Running) -> None:

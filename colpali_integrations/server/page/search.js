@@ -119,7 +119,7 @@ function show({ hits, doubtful }, more) {
   const added = matching.filter((hit) => !ids.has(hit.id));
   state.shown = [...kept, ...added];
   const colours = wordColours(state.shown);
-  const cards = added.map((hit, index) => card(hit, kept.length + index, colours));
+  const cards = added.map((hit, index) => card(hit, kept.length + index, colours, doubtful));
   const results = byId("results");
   if (more) {
     results.append(...cards);
@@ -138,7 +138,7 @@ function show({ hits, doubtful }, more) {
   dispatchEvent(new Event("answered"));
 }
 
-function card(hit, index, colours) {
+function card(hit, index, colours, doubtful) {
   const title = el("h2", { id: `card-${index}`, dir: "auto", title: hit.source ?? hit.name }, fileName(hit));
   const relevance = Math.round(100 * Math.min(1, Math.max(0, hit.relevance)));
   const bar = el("span", { className: "bar", "aria-hidden": "true" }, el("i"));
@@ -148,7 +148,8 @@ function card(hit, index, colours) {
     { className: "numbers" },
     hit.page === null ? null : el("span", {}, `Page ${hit.page}`),
     el("span", { title: "The share of the best match that a page could have" }, `Relevance ${relevance} %`),
-    el("span", { title: "The number by which pages are ranked" }, `Score ${hit.score.toFixed(2)}`),
+    // The best score is high for any question: beside a page that seems to answer nothing it would mislead.
+    doubtful ? null : el("span", { title: "The number by which pages are ranked" }, `Score ${hit.score.toFixed(2)}`),
   );
   const open = el("button", { type: "button", className: "open", "aria-label": `Open ${hit.name}` });
   open.addEventListener("click", () => openViewer(state.shown, index, state.question, colours));
