@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import coltiny_report, tesseract
-from benchmarks.coltiny_set import DPI, WORK, Page, Question, fetch, load, questions, scans
+from benchmarks.coltiny_set import WORK, fetch, load, questions, scans
+from benchmarks.page_set import DPI, Page, Question
 from benchmarks.ranking import order
 from colpali_integrations import ColPali
 from colpali_integrations.scoring.bm25 import Bm25, bm25_scores

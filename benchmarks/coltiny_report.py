@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import machine
-from benchmarks.coltiny_set import KINDS, Page, Question
+from benchmarks.coltiny_set import KINDS
+from benchmarks.page_set import Page, Question
 from benchmarks.ranking import first, interval, ndcg, ratio_interval
 
 OURS, WORDS = "ColTiny, MaxSim", "BM25, stemmed, the PDF's own text"

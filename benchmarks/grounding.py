@@ -25,7 +25,7 @@ from PIL import Image
 
 from benchmarks import hard_set, machine
 from benchmarks.coltiny_quality import MODEL, digest
-from benchmarks.coltiny_set import Page
+from benchmarks.page_set import Page
 from benchmarks.ranking import interval
 from colpali_integrations import ColPali, regions
 from colpali_integrations.explain.agreement import BoxAgreement, annotated_boxes, best_agreement

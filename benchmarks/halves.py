@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from benchmarks import coltiny_set, hard_set, mixed_set
 from benchmarks.coltiny_quality import MODEL, digest
-from benchmarks.coltiny_set import Document, Page, Question
 from benchmarks.mixed_set import crowd
+from benchmarks.page_set import Document, Page, Question
 from benchmarks.quality import encoded
 from colpali_integrations import ColPali
 from colpali_integrations.runtime.arrays import Float32

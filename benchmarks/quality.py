@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks import coltiny_set, hard_set, machine
 from benchmarks.coltiny_quality import MODEL, bm25, digest, encode, places
-from benchmarks.coltiny_set import Page, Question
+from benchmarks.page_set import Page, Question
 from benchmarks.ranking import difference_interval, first, interval, ndcg
 from colpali_integrations import ColPali
 from colpali_integrations.stores import Entry, MultiVectorStore, SearchOptions

@@ -21,6 +21,7 @@ import pypdfium2 as pdfium
 from PIL import Image, ImageDraw, ImageFont, features
 
 from benchmarks import coltiny_set, machine
+from benchmarks.page_set import DPI, ROOT
 from colpali_integrations import ColPali
 
 WORK = Path(__file__).parent / "work" / "unread"
@@ -169,7 +170,7 @@ def page(text: str, font: ImageFont.FreeTypeFont, script: str) -> Image.Image:
 def rasterised(path: Path) -> Iterator[Image.Image]:
     with pdfium.PdfDocument(path) as pdf:
         for number in range(len(pdf)):
-            yield pdf[number].render(scale=coltiny_set.DPI / 72).to_pil()
+            yield pdf[number].render(scale=DPI / 72).to_pil()
 
 
 def row(model: ColPali, name: str, pages: Iterable[Image.Image]) -> tuple[int, int]:
@@ -201,7 +202,7 @@ def main() -> None:
                 if script in REQUIRED:
                     total = [total[0] + found[0], total[1] + found[1]]
             print(f"| **{half}: Cyrillic, Arabic, CJK** | {total[0]} | {total[1]} | {total[1] / total[0]:.1%} |")
-        for path in sorted((coltiny_set.ROOT / "demo" / "pdfs").glob("*.pdf")):
+        for path in sorted((ROOT / "demo" / "pdfs").glob("*.pdf")):
             row(model, path.name, rasterised(path))
     print(
         "\nA page is little read where few of its words are near an English one. Polish and Turkish pages have few such"

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import coltiny_set
-from benchmarks.coltiny_set import Document, Page, Question
+from benchmarks.page_set import PageSet
 
-HERE = Path(__file__).parent
-WORK = HERE.parent / "work" / "mixed_set"
+__all__ = ["HERE", "KINDS", "WORK", "documents", "fetch", "load", "questions"]
+
 KINDS = {
     "words": "words of the page's text",
     "common": "only words that many pages have",
@@ -24,22 +23,6 @@ KINDS = {
     "visual": "what a picture or the layout shows",
 }
 
-
-def documents() -> list[Document]:
-    """The documents, in the file's order."""
-    return coltiny_set.documents(HERE)
-
-
-def questions() -> list[Question]:
-    """The questions, in the file's order."""
-    return coltiny_set.questions(HERE)
-
-
-def fetch(folder: Path = WORK / "packages") -> None:
-    """Download the documents' Debian packages (apt-get, Debian 12)."""
-    coltiny_set.fetch(folder, documents())
-
-
-def load(folder: Path = WORK / "packages", images: Path = WORK / "pages") -> list[Page]:
-    """All pages in order; pictures that are missing are rendered at 150 dpi in grey, scans made."""
-    return coltiny_set.load(folder, images, documents())
+_set = PageSet(Path(__file__).parent, images="pages")
+HERE, WORK = _set.folder, _set.work
+documents, questions, fetch, load = _set.documents, _set.questions, _set.fetch, _set.load

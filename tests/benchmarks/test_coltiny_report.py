@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.coltiny_report import OURS, WORDS, Measured, _failures
-from benchmarks.coltiny_set import Document, Page, Question
+from benchmarks.page_set import Document, Page, Question
 
 
 def measured() -> Measured:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from benchmarks.coltiny_set import KINDS, ROOT, documents, questions, read, scan
+from benchmarks.coltiny_set import KINDS, documents, questions, read
+from benchmarks.page_set import ROOT, scan
 
 
 def test_size_and_halves() -> None:
