@@ -168,8 +168,8 @@ def render_report(
         model: the name of the model, for display.
         note: a note to the reader.
         max_side: maximum side of a page's picture, in pixels; pictures are WebP (or JPEG, if Pillow lacks WebP).
-        doubtful: whether no page seems to answer the question. The report says so, and leaves out the scores, of which
-            the best is high for any question.
+        doubtful: whether no page seems to answer the question. The report then has `DOUBTFUL` above the pages, and
+            leaves out the scores, of which the best is high for any question.
 
     Raises:
         InputError: a region has no box of four fractions.

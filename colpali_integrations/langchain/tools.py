@@ -66,9 +66,9 @@ class PageSearchTool(BaseTool):
     """A tool by which an agent finds pages, and sees them.
 
     The `ToolMessage` has per page its name with the page number ("report.pdf, page 7"), its text and its picture; its
-    `artifact` is the list of Documents. Where no page seems to answer the question, a text before them says so. All
-    pictures of an answer keep to `budget` bytes. A page that cannot be drawn has the reason in the place of its
-    picture.
+    `artifact` is the list of Documents. Where no page seems to answer the question, a text before them tells the
+    agent. All pictures of an answer keep to `budget` bytes. A page that cannot be drawn has the reason in the place of
+    its picture.
 
     Where the pictures are depends on the chat API. Anthropic's and OpenAI's Responses take pictures from a tool:
     `images="tool"`. OpenAI's Chat Completions, and the many servers that follow them, take only text from tools:

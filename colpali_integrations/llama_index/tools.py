@@ -61,8 +61,8 @@ class PageSearchTool(AsyncBaseTool):
 
     The blocks of the `ToolOutput` are per page its name with the page number ("report.pdf, page 7") and its text, and
     its picture; its `raw_output` is the list of nodes with their scores. Where no page seems to answer the question, a
-    text before them says so. All pictures of an answer keep to `budget` bytes. A page that cannot be drawn has the
-    reason in the place of its picture.
+    text before them tells the agent. All pictures of an answer keep to `budget` bytes. A page that cannot be drawn has
+    the reason in the place of its picture.
 
     LlamaIndex passes the blocks on to the class of the LLM, and some of these drop pictures from the answers of tools,
     such as `OpenAI` of llama-index-llms-openai. For them there is `images="user"`: `PageAgent` puts the pictures into a
