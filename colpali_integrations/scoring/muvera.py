@@ -54,6 +54,8 @@ class Muvera:
         True
     """
 
+    _has_zeros = False  # whether zero vectors count
+
     def __init__(
         self,
         dim: int,
@@ -77,12 +79,8 @@ class Muvera:
         self.dim, self.k_sim, self.d_proj, self.repetitions = dim, k_sim, d_proj, repetitions
         self.final_dim, self.seed = final_dim, seed
         self._buckets = 2**k_sim
-        # (k_sim x repetitions, dim): row i repetitions + r is hyperplane i of repetition r
-        self._planes = _normals(f"planes {seed}", (k_sim * repetitions, dim))
-        # (dim, repetitions x d_proj): the random matrices side by side
-        self._matrix = None
-        if d_proj < dim:
-            self._matrix = _signs(f"matrices {seed}", (dim, repetitions * d_proj)) / np.float32(math.sqrt(d_proj))
+        self._planes, matrix = self._draw()
+        self._matrix = matrix if d_proj < dim else None
         # (buckets, buckets): Hamming distances between bucket numbers
         differing = np.bitwise_xor.outer(np.arange(self._buckets), np.arange(self._buckets)).astype(np.uint8)
         self._distance = np.unpackbits(differing[:, :, None], axis=2).sum(axis=2, dtype=np.uint8)
@@ -135,12 +133,21 @@ class Muvera:
         encoding /= self.repetitions
         return encoding
 
+    def _draw(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The hyperplanes (k_sim x repetitions, dim) and the random matrices side by side (dim, repetitions x d_proj).
+
+        Row i repetitions + r is hyperplane i of repetition r.
+        """
+        planes = _normals(f"planes {self.seed}", (self.k_sim * self.repetitions, self.dim))
+        signs = _signs(f"matrices {self.seed}", (self.dim, self.repetitions * self.d_proj))
+        return planes, signs / np.float32(math.sqrt(self.d_proj))
+
     def _encode(self, vectors: NDArray[Any], *, page: bool) -> NDArray[np.float32]:
         rows = as_multi_vector(vectors).astype(np.float32, copy=False)
         if rows.shape[1] != self.dim:
             raise InputError(f"Muvera: expected vectors of dim {self.dim}, got {rows.shape[1]}")
         directed = rows.any(axis=1)
-        if not directed.all():
+        if not self._has_zeros and not directed.all():
             rows = rows[directed]
         buckets = self._page(rows) if page and len(rows) else self._sums(rows)[0]
         encoding = buckets.reshape(-1)
