@@ -29,7 +29,8 @@ from colpali_integrations.agents.pictures import BUDGET, PagePicture, page_pictu
 from colpali_integrations.errors import ColPaliError, ConfigurationError, InputError
 from colpali_integrations.explain.snippet import snippet
 from colpali_integrations.pages.access import PageAccess
-from colpali_integrations.pages.reference import has_content_hash, is_permitted
+from colpali_integrations.pages.metadata import PICTURE
+from colpali_integrations.pages.reference import has_content_hash, is_permitted, names_picture
 from colpali_integrations.stores import Entry, Hit, Hits, MultiVectorStore, SearchOptions, parse_filter
 from colpali_integrations.stores.current import CurrentStore
 from colpali_integrations.stores.filters import DOCUMENT, FilterLike
@@ -291,7 +292,7 @@ def _hit(rank: int, hit: Hit, question: str, *, images: bool) -> Part:
     entry = hit.entry
     id_ = f", document {entry.document_id!r}" if len(entry.document_id or "a" * _MOST_ID) < _MOST_ID else ""
     head = f"{rank}. {entry_caption(entry)} (relevance {hit.relevance:.2f}{id_})"
-    shown_too = images and entry.is_page
+    shown_too = images and entry.has_picture
     excerpt = snippet(entry.text, question, width=_EXCERPT if shown_too else _LONG_EXCERPT) if entry.has_text else ""
     text = f"{head}\n{excerpt or _NO_TEXT}"
     return Part(text=text, entry=entry if shown_too else None)
@@ -300,7 +301,7 @@ def _hit(rank: int, hit: Hit, question: str, *, images: bool) -> Part:
 def _page(entry: Entry, *, as_text: bool) -> Part:
     head = entry_caption(entry)
     text = entry.text if entry.has_text else _NO_TEXT
-    if not as_text and entry.is_page:
+    if not as_text and entry.has_picture:
         cut = text if len(text) <= _INSTEAD else f"{text[:_INSTEAD]}… (read it as text for the rest)"
         return Part(text=head, entry=entry, instead=cut)
     if len(text) > _MOST_TEXT:
@@ -350,12 +351,14 @@ def _without_picture(part: Part, reason: str) -> Part:
 def _refusal(entry: Entry, access: PageAccess) -> str | None:
     """The reason why a page may not be shown, before its file is looked at; None if it may."""
     metadata = entry.metadata
+    if names_picture(metadata) and "://" in metadata[PICTURE]:
+        return "its picture is at an address, which is not fetched"
     if not is_permitted(metadata, access):
         return (
             "its file is in none of the folders whose pages are shown; start the server with --root and the folder of "
             "the file"
         )
-    if not metadata.get("image_base64") and not has_content_hash(metadata):
+    if not metadata.get("image_base64") and not names_picture(metadata) and not has_content_hash(metadata):
         return "its file cannot be known to be the same: the index has no content_hash of it; index it again"
     return None
 

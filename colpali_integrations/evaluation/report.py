@@ -289,7 +289,7 @@ class _Misses:
 
     def _picture(self, id_: str, entry: Entry | None) -> str:
         if id_ not in self._drawn:
-            self._drawn[id_] = "" if entry is None or not entry.is_page else self._draw(entry)
+            self._drawn[id_] = "" if entry is None or not entry.has_picture else self._draw(entry)
         return self._drawn[id_]
 
     def _draw(self, entry: Entry) -> str:

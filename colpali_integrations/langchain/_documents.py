@@ -27,7 +27,14 @@ from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import check_metadata, document_id, page_id, page_name, real_path
 from colpali_integrations.pages.images import ImageSource
 from colpali_integrations.pages.kept import keep_pdfs_open
-from colpali_integrations.pages.metadata import checked_metadata, content_key, describes_page, is_unchanged, page_number
+from colpali_integrations.pages.metadata import (
+    checked_metadata,
+    content_key,
+    describes_page,
+    is_unchanged,
+    page_number,
+    shows_picture,
+)
 from colpali_integrations.pages.paged import is_paged, is_pdf
 from colpali_integrations.pages.reference import draw_page
 from colpali_integrations.stores import DocumentSource, Entry, Item, find_documents
@@ -43,6 +50,7 @@ __all__ = [
     "document_of",
     "document_source",
     "document_sources",
+    "has_picture",
     "image_source",
     "image_sources",
     "is_page",
@@ -109,6 +117,11 @@ def per_item(values: Iterable[T] | None, number: int, name: str) -> Sequence[T |
 def is_page(document: Document) -> bool:
     """Whether a Document is a page and not a text; see `pages.metadata.describes_page`."""
     return describes_page(document.metadata, document.page_content)
+
+
+def has_picture(document: Document) -> bool:
+    """Whether a Document can be shown: a page, or one whose metadata have or name a picture of its page."""
+    return is_page(document) or shows_picture(document.metadata, document.page_content)
 
 
 def item_of(

@@ -31,7 +31,7 @@ from colpali_integrations.agents.found import (
 )
 from colpali_integrations.agents.pictures import BUDGET, PagePicture
 from colpali_integrations.errors import ConfigurationError, InputError, QueryError
-from colpali_integrations.langchain._documents import caption_of, is_page
+from colpali_integrations.langchain._documents import caption_of, has_picture
 from colpali_integrations.langchain._searching import OPTION_GUESSES, FilterInput, search_options
 from colpali_integrations.langchain.retrievers import ColPaliRetriever
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
@@ -313,7 +313,7 @@ def _found_pages(documents: Iterable[Document]) -> list[FoundPage]:
 
 
 def _found_page(document: Document, number: int) -> FoundPage:
-    if is_page(document):
+    if has_picture(document):
         return FoundPage(name=caption_of(document, number), text=document.page_content, metadata=document.metadata)
     named = bool(document.metadata.get("source"))
     name = caption_of(document, number) if named else f"text {number}"

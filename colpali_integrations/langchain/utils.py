@@ -10,7 +10,7 @@ from langchain_core.messages.content import ContentBlock, create_image_block, cr
 
 from colpali_integrations._options import checked_whole
 from colpali_integrations.explain.report import HtmlReport, render_report, report_picture
-from colpali_integrations.langchain._documents import caption_of, checked_documents, is_page, name_of
+from colpali_integrations.langchain._documents import caption_of, checked_documents, has_picture, name_of
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore
 from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
@@ -129,7 +129,7 @@ def to_html(
         found.page(
             document.id or "",
             document.metadata,
-            draw(document.metadata) if is_page(document) else (None, ""),
+            draw(document.metadata) if has_picture(document) else (None, ""),
             name=name_of(document),
             text=document.page_content,
             score=_number(document.metadata.get("score")),

@@ -221,7 +221,8 @@ def _entry(node: BaseNode, key: str, reference: PageReference | None) -> Entry:
 def _foreign(entry: Entry, metadata: dict[str, Any]) -> BaseNode:
     """The node of a page like `PdfPageReader`'s, but its source document is that of the entry."""
     node: BaseNode | None = None
-    if entry.is_page and ((entry.source is not None and entry.page is not None) or "image_base64" in metadata):
+    has_base64 = isinstance(metadata.get("image_base64"), str) and entry.has_picture
+    if has_base64 or (entry.is_page and entry.source is not None and entry.page is not None):
         node = _described_page(entry.id, entry.text or entry.name, metadata)
     if node is None or not _knows_picture(node, metadata):  # a text, whose page can be shown by `roots=`
         node = TextNode(id_=entry.id, text=entry.text, metadata=metadata)

@@ -23,7 +23,7 @@ from colpali_integrations.pages.images import ImageSource, image_name, is_one_im
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.pages.metadata import describes_page, picture_key
 from colpali_integrations.pages.pdf import PdfPage
-from colpali_integrations.pages.reference import encode_png, page_file
+from colpali_integrations.pages.reference import encode_png, names_picture, page_file
 
 __all__ = [
     "OWN_HASH",
@@ -220,7 +220,7 @@ def picture_metadata(node: BaseNode, access: PageAccess = DEFAULT_ACCESS) -> Map
     """
     source = node_image(node)
     if source is None:
-        return None
+        return node.metadata if names_picture(node.metadata) else None
     if (reference := file_reference(source)) is not None:
         return {**node.metadata, **reference.completed(access).metadata}
     if isinstance(source, str) and not source.startswith("data:"):

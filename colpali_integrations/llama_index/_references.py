@@ -16,7 +16,7 @@ from colpali_integrations.pages.files import open_file
 from colpali_integrations.pages.formats import DEFAULT_LIMITS, formats_of
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, real_path
 from colpali_integrations.pages.paged import is_paged
-from colpali_integrations.pages.reference import draw_page, encode_png, page_file
+from colpali_integrations.pages.reference import draw_page, encode_png, names_picture, page_file
 
 __all__ = ["PNG", "PageReference", "unchanged_type"]
 
@@ -90,7 +90,7 @@ class PageReference:
         Raises:
             InputError: as `draw`.
         """
-        if "image_base64" not in self.metadata:
+        if "image_base64" not in self.metadata and not names_picture(self.metadata):
             path, number = page_file(self.metadata, access, known=self._known)
             if number == 1 and (kind := unchanged_type(path)):
                 return Path(path).read_bytes(), kind

@@ -21,6 +21,7 @@ from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.images import load_image
 from colpali_integrations.pages.kept import keep_pdfs_open
+from colpali_integrations.pages.reference import names_picture
 from colpali_integrations.stores.hits import Explained, explained, marked_doubtful
 
 __all__ = ["image_blocks", "page_message", "to_html"]
@@ -194,10 +195,11 @@ def _results(nodes: AnyNodes) -> list[NodeWithScore]:
 
 def _picture(node: BaseNode, max_side: int, access: PageAccess) -> tuple[Image.Image | None, str]:
     """A node's picture and "", or None and the reason why there is none; the reason is "" for a text."""
+    shows = names_picture(node.metadata)
     try:
         image = node_image(node)
         if image is None:
-            return None, ""
+            return report_picture(node.metadata, access, max_side=max_side) if shows else (None, "")
         check_permitted(image, access)
         if isinstance(image, PageReference):
             whole = image.completed(access).metadata

@@ -22,6 +22,7 @@ from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, text_key
 
 __all__ = [
+    "PICTURE",
     "checked_metadata",
     "content_key",
     "describes_page",
@@ -30,9 +31,13 @@ __all__ = [
     "page_number",
     "picture_hash",
     "picture_key",
+    "shows_picture",
     "storable_metadata",
     "storage_fault",
 ]
+
+PICTURE = "page_picture"
+"""The key of the path or address of a page's picture, in a collection of another program; see `stores.Layout`."""
 
 _PAGE_HASH = re.compile("[0-9a-f]{64}")
 
@@ -54,6 +59,21 @@ def describes_page(metadata: Mapping[str, Any], text: str) -> bool:
     if _text(metadata.get("image_base64")):
         return metadata.get("text_hash") in (None, text_key(text))
     return is_unchanged(metadata, text) and _text(metadata.get("source")) and page_number(metadata) is not None
+
+
+def shows_picture(metadata: Mapping[str, Any], text: str) -> bool:
+    """Whether metadata have the picture of a page, or name it in a collection of another program.
+
+    Args:
+        metadata: of an entry, or of a framework's document.
+        text: of the same.
+
+    Example:
+        >>> shows_picture({"image_base64": "iVBORw0KGgo="}, ""), shows_picture({"source": "a.pdf", "page": 1}, "a")
+        (True, False)
+    """
+    has_base64 = _text(metadata.get("image_base64")) and describes_page(metadata, text)
+    return has_base64 or _text(metadata.get(PICTURE))
 
 
 def is_unchanged(metadata: Mapping[str, Any], text: str) -> bool:

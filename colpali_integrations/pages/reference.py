@@ -23,7 +23,7 @@ from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits
 from colpali_integrations.pages.identity import file_digest, page_hash, page_name, pixel_digest
 from colpali_integrations.pages.images import ImagePages, load_image
 from colpali_integrations.pages.kept import open_or_kept
-from colpali_integrations.pages.metadata import has_own_picture, page_number
+from colpali_integrations.pages.metadata import PICTURE, has_own_picture, page_number
 from colpali_integrations.pages.paged import is_paged, is_pdf
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "encode_png",
     "has_content_hash",
     "is_permitted",
+    "names_picture",
     "page_file",
     "page_image",
 ]
@@ -56,7 +57,8 @@ def page_image(
 
     Args:
         metadata: with `file_path` or `source`, `page` and `content_hash` (and perhaps `dpi`), or with `image_base64`.
-            The file must not have changed.
+            The file must not have changed. With `page_picture` and no `content_hash`, as of a collection that another
+            program has made: the path of a picture in a folder of `roots`.
         dpi: draw a PDF page at this resolution instead of the metadata's. A picture in the metadata is preferred with
             None, and where the file is missing, has changed or cannot be opened. One that a caller put into the
             metadata of a page is always preferred.
@@ -105,6 +107,8 @@ def draw_page(
         InputError: as `page_image`.
     """
     encoded = metadata.get("image_base64")
+    if not encoded and names_picture(metadata):
+        return load_image(_named_picture(metadata, access), **access.limits.options)
     if not encoded:
         return _drawn(metadata, access, dpi, known)
     if dpi is not None and has_own_picture(metadata):
@@ -112,6 +116,38 @@ def draw_page(
             return _drawn(metadata, access, dpi, known)
     uri = f"data:{metadata.get('image_mime_type', 'image/png')};base64,{encoded}"
     return load_image(uri, **access.limits.options)
+
+
+def _named_picture(metadata: Mapping[str, Any], access: PageAccess) -> str | Path:
+    """The path of the picture that metadata name, or the data URL.
+
+    Raises:
+        InputError: it is missing, at an address, or in none of the permitted folders.
+    """
+    named = str(metadata[PICTURE])
+    if named[:5].lower() == "data:":
+        return named
+    if "://" in named:
+        raise InputError(f"the page is not shown: its picture is at {named}, and addresses in a store are not fetched")
+    if access.folders is None:
+        raise InputError(
+            f"the page is not shown: its picture is the file {named!r}, of which no content_hash is known; pass "
+            "roots=[folder] to show the files of a folder"
+        )
+    if not (permitted := _permitted_pictures(named, access)):
+        raise InputError(
+            f"the page is not shown: its picture {named!r} is in none of the folders of roots={list(access.folders)}"
+        )
+    path = next((path for path in permitted if os.path.isfile(path)), None)  # noqa: PTH113 - it may be any text
+    if path is None:
+        raise InputError(f"the page is not shown: no file at {named!r}, also not in roots={list(access.folders)}")
+    return Path(path)
+
+
+def _permitted_pictures(named: str, access: PageAccess) -> list[str]:
+    """The places of a picture's file that may be opened: a relative path is also one in each of the folders."""
+    folders = access.folders or ()
+    return [path for path in (named, *(os.path.join(folder, named) for folder in folders)) if access.permits(path)]  # noqa: PTH118
 
 
 def _drawn(metadata: Mapping[str, Any], access: PageAccess, dpi: float | None, known: bool) -> Image.Image:
@@ -180,7 +216,18 @@ def page_file(
 
 def is_permitted(metadata: Mapping[str, Any], access: PageAccess) -> bool:
     """Whether a page has a picture in its metadata, or a file that `access` permits to be opened."""
+    if names_picture(metadata):
+        named = metadata[PICTURE]
+        is_inside = "://" not in named and bool(_permitted_pictures(named, access))
+        return is_inside or named[:5].lower() == "data:"
     return bool(metadata.get("image_base64") or _permitted(metadata, access))
+
+
+def names_picture(metadata: Mapping[str, Any]) -> bool:
+    """Whether metadata name a picture by `PICTURE`, and are none of a page that this package has read."""
+    named = metadata.get(PICTURE)
+    is_named = isinstance(named, str) and bool(named)
+    return is_named and not metadata.get("image_base64") and "content_hash" not in metadata
 
 
 def has_content_hash(metadata: Mapping[str, Any]) -> bool:

@@ -128,6 +128,13 @@ def drawn(service: Service, entry: Entry, options: PictureOptions) -> tuple[byte
     if options.width is not None and image.width > options.width:
         height = max(1, round(image.height * options.width / image.width))
         image = image.resize((options.width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    if options.heatmap and not entry.is_page:
+        raise RequestError(
+            404,
+            f"{entry.name} has no heatmap: the program that made the collection recorded no grid, which says where on "
+            "the page each vector stands",
+            "no_heatmap",
+        )
     if options.heatmap:
         image = draw_heatmap(image, maps_of(service, entry.id, options.heatmap), options.word)
     if options.boxes:

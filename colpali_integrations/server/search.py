@@ -10,7 +10,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from colpali_integrations.pages.reference import has_content_hash, is_permitted
+from colpali_integrations.pages.metadata import PICTURE, picture_hash
+from colpali_integrations.pages.reference import has_content_hash, is_permitted, names_picture
 from colpali_integrations.server.checking import body_of
 from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.pictures import PictureOptions, drawn
@@ -47,14 +48,24 @@ async def picture(request: Request, service: Service) -> Response:
     """The picture of a page, with boxes or the heatmap of a question."""
     options = PictureOptions.read(request.query_params)
     entry = await service.questions.run(partial(_entry, service, request.path_params["id"]))
-    tag = hashlib.sha256(repr((entry.content_hash, options)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     # A browser may keep the picture, and asks each time whether it still may show it.
-    headers = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    if (content_hash := _content_hash(entry)) is not None:
+        tag = hashlib.sha256(repr((content_hash, options)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        headers["ETag"] = f'"{tag}"'
     _check_shown(service, entry)
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if "ETag" in headers and request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     content, kind = await service.pictures.run(partial(drawn, service, entry, options))
     return Response(content, media_type=kind, headers=headers)
+
+
+def _content_hash(entry: Entry) -> str | None:
+    """A hash of what is drawn; None for a file of which none is known."""
+    encoded = entry.metadata.get("image_base64")
+    if not entry.content_hash and isinstance(encoded, str):
+        return picture_hash(encoded)
+    return entry.content_hash or None
 
 
 def _found(service: Service, body: Mapping[str, Any], question: Question) -> Response:
@@ -119,8 +130,12 @@ def _check_shown(service: Service, entry: Entry) -> None:
         RequestError: it is one.
     """
     metadata = entry.metadata
-    if not entry.is_page:
+    if not entry.has_picture:
         raise RequestError(404, f"{entry.name} is a text and has no picture", "no_picture")
+    if names_picture(metadata) and "://" in metadata[PICTURE]:
+        raise RequestError(
+            403, f"{entry.name} is not shown: its picture is at an address, which is not fetched", "not_fetched"
+        )
     if not is_permitted(metadata, service.access):
         raise RequestError(
             403,
@@ -128,5 +143,5 @@ def _check_shown(service: Service, entry: Entry) -> None:
             "the folder of the file",
             "not_in_roots",
         )
-    if not metadata.get("image_base64") and not has_content_hash(metadata):
+    if not metadata.get("image_base64") and not names_picture(metadata) and not has_content_hash(metadata):
         raise RequestError(403, f"{entry.name} is not shown: it has no content_hash; index it again", "no_content_hash")

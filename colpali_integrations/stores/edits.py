@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from colpali_integrations.errors import InputError
 from colpali_integrations.pages.identity import READER_KEYS
 from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Filter, FilterLike, always, parse_filter
+from colpali_integrations.stores.layout import Layout
 
 __all__ = ["criteria_of", "refuse_fixed_keys", "with_metadata"]
 
@@ -34,17 +35,19 @@ def criteria_of(ids: Sequence[str] | None, where: FilterLike, document_id: str |
     return And(tuple(criteria))
 
 
-def refuse_fixed_keys(metadata: Mapping[str, Any], own_keys: Collection[str]) -> None:
+def refuse_fixed_keys(metadata: Mapping[str, Any], layout: Layout | None) -> None:
     """Refuse a change of metadata that describe a page.
 
     Args:
         metadata: the change.
-        own_keys: those of a collection's layout.
+        layout: of a collection that another program has made, whose keys describe the page too.
 
     Raises:
         InputError: it has such a key.
     """
-    if fixed := sorted(READER_KEYS.union(own_keys) & metadata.keys()):
+    given = Layout() if layout is None else layout
+    own = READER_KEYS | given.own_keys
+    if fixed := sorted(key for key in metadata if key in own or given.reaches(key)):
         raise InputError(f"update_metadata: {', '.join(fixed)} describe the page and cannot be changed")
 
 

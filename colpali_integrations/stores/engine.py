@@ -176,6 +176,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def facts(self) -> Mapping[str, Any]:
+        """Of a collection that another program has made: its layout and how it keeps the vectors; else empty."""
+        ...
+
+    @property
     def batches_at_once(self) -> int:
         """How many calls of `upsert` at once save time: several for a server, which works while others are sent."""
         ...

@@ -6,6 +6,7 @@ import json
 import re
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +15,12 @@ from colpali_integrations._text import parse_json
 from colpali_integrations.errors import StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
-from colpali_integrations.pages.metadata import storage_fault
+from colpali_integrations.pages.metadata import shows_picture, storage_fault
 from colpali_integrations.scoring.bm25 import has_words
 from colpali_integrations.stores.fusion import Halves
 from colpali_integrations.stores.limits import MAX_ID_LENGTH, check_depth, check_size, is_deep
 
-__all__ = ["Entry", "Hit", "field_of", "id_of", "payload_has_words"]
+__all__ = ["Entry", "Hit", "field_of", "fitting_fields", "id_of", "payload_has_words"]
 
 
 _PACKED = "_packed_grid"
@@ -69,6 +70,11 @@ class Entry:
     def is_page(self) -> bool:
         """Whether the entry is a page: its vectors have positions, those of a text do not."""
         return _PACKED in self.__dict__ or self.grid is not None
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether the entry can be shown: a page, or an entry whose metadata have or name a picture of its page."""
+        return self.is_page or shows_picture(self.metadata, self.text)
 
     @property
     def source(self) -> str | None:
@@ -199,6 +205,20 @@ def id_of(payload: Mapping[str, Any]) -> str:
     if not isinstance(id_, str):
         raise StoreError(f"an entry of the store has the id {shown(id_)}, and an id is a string; {_ADVICE}")
     return id_
+
+
+def fitting_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a payload that have the type of an entry's, for payloads that another program may have changed.
+
+    >>> fitting_fields({"id": "a", "text": 3, "year": 2024})
+    {'id': 'a'}
+    """
+    fields = {key: payload[key] for key, kind in _TYPES.items() if isinstance(payload.get(key), kind)}
+    with suppress(StoreError):
+        exact = _exact_values(payload[_EXACT], payload) if _EXACT in payload else {}
+        if exact and all(isinstance(value, _TYPES.get(key, object)) for key, value in exact.items()):
+            fields[_EXACT] = payload[_EXACT]
+    return fields
 
 
 def field_of(payload: Mapping[str, Any], key: str) -> Any:

@@ -303,7 +303,7 @@ class Hits(list[Hit]):
         pages = []
         for hit in self:
             entry = hit.entry
-            image, problem = draw(entry.metadata) if entry.is_page else (None, "")
+            image, problem = draw(entry.metadata) if entry.has_picture else (None, "")
             pages.append(
                 ReportPage(
                     name=entry.name,

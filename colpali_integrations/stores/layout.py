@@ -8,10 +8,13 @@ from typing import Any, TypeAlias
 
 from colpali_integrations._options import checked_text, checked_texts, checked_whole, shown, unknown_option
 from colpali_integrations.errors import ConfigurationError
+from colpali_integrations.scoring.fastembed_muvera import FastembedMuvera
+from colpali_integrations.stores.payload_paths import path_of
 
 __all__ = ["Layout", "LayoutLike"]
 
-_KEYS = ("source", "page", "text")
+_KEYS = ("source", "page", "text", "image")
+_MUVERA = {"k_sim": 5, "dim_proj": 16, "r_reps": 20, "random_seed": 42}  # fastembed's defaults
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -19,7 +22,9 @@ class Layout:
     """The names in a Qdrant collection that another program has made, for `MultiVectorStore.open(layout=...)`.
 
     Opening such a collection without a layout raises an error that has the one to pass. The payload of a page becomes
-    its metadata, under its own keys, and `source`, `page` and the text are read from the keys that are named here.
+    its metadata, under its own keys, and `source`, `page`, the text and the picture are read from the keys that are
+    named here. A dot reaches into an object, as in Qdrant's filters: LangChain's store writes "metadata.source" and
+    "metadata.page". A key that has a dot itself stands in quotes: '"a.b"'.
 
     Attributes:
         full: the vector that holds all vectors of a page, compared by MaxSim; "" for the one without a name.
@@ -29,6 +34,10 @@ class Layout:
         page: the key of the page's number, which is a whole number or a text of one.
         page_base: the number of a document's first page: 1 or 0. `metadata["page"]` counts from 1 in either case.
         text: the key of the page's text.
+        image: the key of the page's picture: base64, a data URL, or the path of a file, which is opened only in the
+            folders that a caller permits (`roots=`). A picture at an address is never fetched.
+        muvera: the arguments of fastembed's `Muvera` that made a vector of `first`, as {"k_sim": 5, "dim_proj": 16,
+            "r_reps": 20, "random_seed": 42}, which are those that are left out; None without such a vector.
 
     Raises:
         ConfigurationError: an attribute has an invalid value.
@@ -44,6 +53,8 @@ class Layout:
     page: str | None = None
     page_base: int = 1
     text: str | None = None
+    image: str | None = None
+    muvera: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""
@@ -57,6 +68,32 @@ class Layout:
             raise ConfigurationError(f"page_base must be 0 or 1, the number of a first page, got {self.page_base}")
         if self.full in self.first:
             raise ConfigurationError(f"first has {self.full!r}, which is full: the candidates are compared by that one")
+        if self.muvera is not None:
+            object.__setattr__(self, "muvera", _checked_muvera(self.muvera))
+
+    def encoder(self, dim: int) -> FastembedMuvera | None:
+        """The transform of `muvera`, for vectors of a length; None without one.
+
+        Raises:
+            ConfigurationError: it does not take vectors of this length.
+        """
+        return None if self.muvera is None else FastembedMuvera(dim, **self.muvera)
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """The keys of a payload in which the values of the layout are."""
+        return frozenset(path_of(key)[0] for name in _KEYS if (key := getattr(self, name)) is not None)
+
+    def reaches(self, field: str) -> bool:
+        """Whether the field of a filter is a path into an object in which the layout has a value.
+
+        >>> layout = Layout(page="metadata.page")
+        >>> layout.reaches("metadata.tenant"), layout.reaches("other.tenant")
+        (True, False)
+        """
+        paths = (path_of(key) for name in _KEYS if (key := getattr(self, name)) is not None)
+        first, *rest = path_of(field)
+        return bool(rest) and first in {path[0] for path in paths if len(path) > 1}
 
     @classmethod
     def of(cls, value: LayoutLike) -> Layout:
@@ -87,10 +124,22 @@ class Layout:
         """
         own = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         changed = {name: value for name, (value, default) in own.items() if value != default}
-        return {name: list(value) if name == "first" else value for name, value in changed.items()}
+        return {name: list(value) if name == "first" else _copied(value) for name, value in changed.items()}
 
     def __repr__(self) -> str:
         return f"Layout({', '.join(f'{name}={value!r}' for name, value in self.to_dict().items())})"
+
+
+def _copied(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _checked_muvera(values: object) -> dict[str, int]:
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"muvera must be a dict of arguments, such as {_MUVERA}, got {shown(values)}")
+    if unknown := [name for name in values if name not in _MUVERA]:
+        raise unknown_option("muvera", unknown, _MUVERA)
+    return {name: checked_whole(value, name, 0) for name, value in values.items()}
 
 
 LayoutLike: TypeAlias = "Layout | Mapping[str, Any]"

@@ -50,6 +50,7 @@ class MemoryEngine:
     refuses_exact: str | None = None
     refuses_changes: str | None = None
     indexes: Mapping[str, str] = MappingProxyType({})
+    facts: Mapping[str, Any] = MappingProxyType({})
     batches_at_once = 1
 
     def __init__(self, *, schema: Mapping[str, VectorSpec], manifest: Mapping[str, Any]) -> None:

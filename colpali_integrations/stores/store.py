@@ -92,7 +92,6 @@ class MultiVectorStore:
         self._searcher = Searcher(engine, settings, self._points.stage, self._points.bm25)
         self._questions = Questions(self._admission, engine.where)
         self._place: Mapping[str, Any] | None = None
-        self._own_keys: frozenset[str] = frozenset()
 
     @classmethod
     def open(
@@ -191,8 +190,6 @@ class MultiVectorStore:
             *places, options, folder_options, collection_options, client_options, index_options, **foreign
         )
         store = cls(*made)
-        if (given := foreign["layout"]) is not None:
-            store._own_keys = frozenset(key for key in (given.source, given.page, given.text) if key is not None)
         others = {**client_options, **_given(foreign)}
         options_of_object = (others, index_options, collection_options)
         store._place = place_of(path, url, collection_name, folder_options, *options_of_object)
@@ -422,7 +419,8 @@ class MultiVectorStore:
             ...     store.update_metadata(document, {"year": 2024}), store.count({"year": 2024})
             (2, 2)
         """
-        refuse_fixed_keys(metadata, self._own_keys)
+        layout = self._engine.facts.get("layout")
+        refuse_fixed_keys(metadata, None if layout is None else Layout.of(layout))
         self.require_writable()
         changed = 0
         for ids in pieces(self.hashes({DOCUMENT: document_id}), _TOGETHER):
@@ -671,6 +669,7 @@ class MultiVectorStore:
             documents=documents,
             bytes=size,
             indexes=dict(self._engine.indexes),
+            facts=dict(self._engine.facts),
         )
 
     @running(_ONCE_MORE)

@@ -35,6 +35,8 @@ class StoreInfo:
         bytes: size of its files; None for a store without files of its own.
         indexes: kinds of the indexes by metadata field, for a collection on a Qdrant server; see
             `MultiVectorStore.open`.
+        facts: of a collection that another program has made: its `layout`, and the `distance`, `datatype` and
+            `quantization` of its vectors; else empty.
 
     Example:
         >>> from colpali_integrations.stores import MultiVectorStore
@@ -50,6 +52,7 @@ class StoreInfo:
     documents: int
     bytes: int | None
     indexes: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe fields: model, space, first_stage, datatype, pool_factor, language, format, and counts.
@@ -57,12 +60,15 @@ class StoreInfo:
         The counts are entries, documents and bytes. On a Qdrant server there are the indexes too.
 
         And those settings of pages that are not left to the model's files: precision, max_side, max_num_visual_tokens,
-        drop_blank.
+        drop_blank. Of a collection that another program has made only what is known: `facts` in the place of settings.
         """
         settings, model = self.settings.to_dict(), self.settings.model
         made_by = {"model": model.name, "space": model.fingerprint.space, **model.fingerprint.pages.options}
         counts = {"entries": self.entries, "documents": self.documents, "bytes": self.bytes}
         indexes = {"indexes": self.indexes} if self.indexes else {}
+        if self.facts:
+            known = {"model": model.name, "space": model.fingerprint.space, "first_stage": settings["first_stage"]}
+            return {**known, **self.facts, **counts, **indexes}
         names = ("first_stage", "datatype", "pool_factor", "language", "format")
         return {**made_by, **{name: settings[name] for name in names}, **counts, **indexes}
 

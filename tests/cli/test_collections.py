@@ -13,7 +13,7 @@ from qdrant_client import QdrantClient
 
 from colpali_integrations import ColPali
 from colpali_integrations.cli.app import ExitCode, run
-from colpali_integrations.errors import StoreError
+from colpali_integrations.errors import InputError, StoreError
 from colpali_integrations.stores import MultiVectorStore
 from tests.cli.test_serve import serving, url_in
 from tests.stores.qdrant.collections import COUNT, Made, direct, made
@@ -208,3 +208,31 @@ def test_a_served_collection_refuses_changes_at_once_with_the_reason(
 def unread() -> Iterator[Any]:
     raise AssertionError("the records were read, and pages encoded, in vain")
     yield
+
+
+def test_metadata_of_a_served_layout_are_changed_but_for_its_own_keys(
+    write: Write, collection: Made, coltiny: ColPali
+) -> None:
+    with serving(write(writable=True)) as (_, lines), MultiVectorStore.open(url_in(lines), model=coltiny) as remote:
+        for key in ("filename", "page_num", "text", "source", "page"):
+            with pytest.raises(InputError, match=f"update_metadata: {key} describe the page and cannot be changed"):
+                remote.update_metadata("1.pdf", {key: "another", "year": 2024})
+        assert remote.count({"year": 2024}) == 0
+        assert remote.update_metadata("1.pdf", {"year": 2024}) == remote.count({"year": 2024}) == 13
+        assert remote.update_metadata("1.pdf", {"year": None}) == 13
+        assert remote.count({"year": 2024}) == 0
+        facts = remote.info().to_dict()
+    assert facts["layout"] == collection.layout.to_dict()
+    assert (facts["distance"], facts["datatype"], facts["entries"]) == ("cosine", "float32", COUNT)
+    assert not {"language", "pool_factor", "precision", "format"} & facts.keys()
+
+
+def test_info_says_only_what_is_known(write: Write, capsys: Capture) -> None:
+    assert run(["info", str(write())]) == ExitCode.OK
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "model coltiny" in shown
+    assert "layout full (colpali), source (filename), page (page_num), text (text)" in shown
+    assert "distance cosine" in shown
+    assert "datatype float32" in shown
+    for unknown in ("english", "float16", "quantization", "pool factor", "format"):
+        assert unknown not in shown

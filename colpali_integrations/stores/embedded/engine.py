@@ -94,6 +94,7 @@ class FolderEngine:
     has_own_codes = False
     refuses_exact: str | None = None
     indexes: Mapping[str, str] = MappingProxyType({})
+    facts: Mapping[str, Any] = MappingProxyType({})
     batches_at_once = 1
 
     def __init__(

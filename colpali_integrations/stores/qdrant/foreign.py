@@ -55,7 +55,7 @@ from colpali_integrations.stores.qdrant.records import scrolled_records
 from colpali_integrations.stores.qdrant.retries import calling
 from colpali_integrations.stores.qdrant.sending import REQUEST_BYTES, payload_size, point_size, send_points
 from colpali_integrations.stores.qdrant.strict import StrictMode, divided
-from colpali_integrations.stores.qdrant.vectors import check_vectors, vector_params
+from colpali_integrations.stores.qdrant.vectors import check_muvera, check_vectors, collection_facts, vector_params
 from colpali_integrations.stores.refused import PointsRefusedError
 from colpali_integrations.stores.remembered import KnownSize
 from colpali_integrations.stores.scrolling import documents_by_scrolling
@@ -64,7 +64,8 @@ from colpali_integrations.stores.settings import LAYOUT, Settings, StoredModel
 __all__ = ["ForeignEngine", "checked_settings"]
 
 _REQUEST_NUMBERS = 1 << 20  # about 22 MB of decimals; the default limit of a server is 32 MiB
-_RECORDS, _VECTORS, _SEARCHES = 1024, 16, 16
+_RECORDS, _VECTORS = 1024, 16
+_PICTURES = 16  # records with a picture of some MB each
 _BATCHES_AT_ONCE = 3  # as to a collection of our own
 _MISSING = (
     "another program made it, and opening it again makes none. See whether it was removed or renamed there "
@@ -89,7 +90,10 @@ def checked_settings(client: QdrantClient, collection: str, layout: Layout, mode
         info = client.get_collection(collection)
     if is_ours(info):
         raise ConfigurationError(f"{where} was made by colpali-integrations: open it without a layout")
-    if not check_vectors(vector_params(info), layout, model, where):
+    params = vector_params(info)
+    is_cosine = check_vectors(params, layout, model, where)
+    check_muvera(client, collection, layout, params, where)
+    if not is_cosine:
         return Settings(model=model, first_stage=LAYOUT)
     return Settings(model=replace(model, best_match=1.0), first_stage=LAYOUT, distance="cosine")
 
@@ -147,9 +151,11 @@ class ForeignEngine:
             sample=lambda limit: (),
         )
         whole_ids = any(isinstance(record.id, int) for record in sample)
-        number = None if layout.page is None or not sample else (sample[0].payload or {}).get(layout.page)
         self._facets = Facets(collection, self._strict.limit)
-        self._payloads = ForeignPayloads(layout, whole_ids=whole_ids, text_pages=isinstance(number, str))
+        self._payloads = ForeignPayloads(
+            layout, whole_ids=whole_ids, sample=(sample[0].payload or {}) if sample else {}
+        )
+        self._records_at_once = _RECORDS if layout.image is None else _PICTURES
         self._points = ForeignPoints(layout, self._params, self._payloads, self.where)
         self._dialect = ForeignDialect(
             self._payloads,
@@ -181,8 +187,13 @@ class ForeignEngine:
 
     @property
     def indexes(self) -> Mapping[str, str]:
-        """The kinds of the indexes by metadata field; those that the package would make are none of this collection."""
-        return self._indexes.fields()
+        """The kinds of the collection's indexes by the path of their key; this package makes none."""
+        return self._indexes.all()
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The layout, and how the collection keeps the vectors."""
+        return {"layout": self._layout.to_dict(), **collection_facts(self._params, self._layout)}
 
     def change_manifest(self, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Replace the manifest for this object: a collection of another program keeps none."""
@@ -212,11 +223,11 @@ class ForeignEngine:
         self._require_writable()
         by_size = pieces(strings(payloads), REQUEST_BYTES, lambda id_: payload_size(payloads[id_]))
         for some in (part for several in by_size for part in pieces(several, self._strict.batch)):
-            stored = dict(zip(some, self.retrieve(some), strict=True))
+            stored = self._by_id(some, self._records_at_once, lambda one: one, with_payload=True)
             operations = [
-                self._replacement(id_, payloads[id_])
+                self._replacement(id_, payloads[id_], before.payload or {})
                 for id_, before in stored.items()
-                if before is not None and (before.get("content_hash") or "") == payloads[id_].get("content_hash", "")
+                if (self._payload(before).get("content_hash") or "") == payloads[id_].get("content_hash", "")
             ]
             if operations:
                 with self._using() as client:
@@ -232,7 +243,7 @@ class ForeignEngine:
 
     def retrieve(self, ids: Sequence[str]) -> list[Payload | None]:
         """Payloads in the order of `ids`, None for an unknown one."""
-        return in_order(ids, self._by_id(ids, _RECORDS, lambda one: self._payload(one), with_payload=True))
+        return in_order(ids, self._by_id(ids, self._records_at_once, self._payload, with_payload=True))
 
     def vectors(self, ids: Sequence[str], name: str = FULL) -> list[Float32 | None]:
         """All vectors of each point, in the order of `ids`; None for an unknown one."""
@@ -245,7 +256,9 @@ class ForeignEngine:
         self, where: Filter | None = None, *, limit: int = 256, after: Any = None, fields: Collection[str] | None = None
     ) -> tuple[list[Payload], Any]:
         """Read one batch of payloads, in the order of the server's own ids."""
-        records, following = self._scroll(self._conditions(where), limit, after, self._payloads.keys(fields))
+        keys = self._payloads.keys(fields)
+        limit = min(limit, self._records_at_once) if keys is True else limit
+        records, following = self._scroll(self._conditions(where), limit, after, keys)
         payloads = [self._payload(record) for record in records]
         if fields is not None:
             wanted = {*fields, "id"}
@@ -371,9 +384,9 @@ class ForeignEngine:
         numbers = 0 if isinstance(search.query, SparseVector) else search.query.size
         return stages * (numbers + 2 * len(search.ids or ()) + 64)
 
-    def _replacement(self, id_: str, payload: Payload) -> models.OverwritePayloadOperation:
+    def _replacement(self, id_: str, payload: Payload, before: Payload) -> models.OverwritePayloadOperation:
         where = models.Filter(must=[self._dialect.ids([self._payloads.point(id_)])])  # by id alone a removed one fails
-        changed = models.SetPayload(payload=self._payloads.raw(payload), filter=where)
+        changed = models.SetPayload(payload=self._payloads.raw(payload, before), filter=where)
         return models.OverwritePayloadOperation(overwrite_payload=changed)
 
     def _require_writable(self) -> None:
@@ -390,13 +403,13 @@ class ForeignEngine:
 
     def _read(self, among: Any, fields: Collection[str]) -> Iterator[Payload]:
         """Read the payloads for the part of a filter that Qdrant cannot express."""
-        return self._all(among, self._payloads.filtered_keys(fields), with_text=True)
+        return self._all(among, self._payloads.filtered_keys(fields), fields)
 
-    def _all(self, conditions: Any, keys: list[str] | bool, *, with_text: bool = False) -> Iterator[Payload]:
+    def _all(self, conditions: Any, keys: list[str] | bool, fields: Collection[str] | None = None) -> Iterator[Payload]:
         after = None
         while True:
             records, after = self._scroll(conditions, _RECORDS, after, keys)
-            yield from (self._payloads.payload(one.id, one.payload or {}, with_text=with_text) for one in records)
+            yield from (self._payloads.payload(one.id, one.payload or {}, fields=fields) for one in records)
             if after is None:
                 return
 

@@ -7,16 +7,18 @@ that the layout names. Pages that this package adds keep what the layout has no 
 from __future__ import annotations
 
 import math
-import re
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
-from colpali_integrations.errors import StoreError
+from colpali_integrations.errors import InputError, StoreError
+from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
 from colpali_integrations.stores.engine import Payload
+from colpali_integrations.stores.entries import fitting_fields
 from colpali_integrations.stores.filters import (
     CONTENT,
     DOCUMENT,
@@ -31,6 +33,14 @@ from colpali_integrations.stores.filters import (
     matches,
 )
 from colpali_integrations.stores.layout import Layout
+from colpali_integrations.stores.payload_paths import (
+    Path,
+    path_of,
+    value_at,
+    with_value,
+    without_value,
+    written_path,
+)
 from colpali_integrations.stores.qdrant.filters import (
     ClientDialect,
     Served,
@@ -39,6 +49,7 @@ from colpali_integrations.stores.qdrant.filters import (
     point_id,
     storable_path,
 )
+from colpali_integrations.stores.qdrant.foreign_pictures import PICTURE_KEYS, picture_metadata, stored_picture
 
 __all__ = ["OWN", "ForeignDialect", "ForeignPayloads", "fields_of", "known_point"]
 
@@ -50,7 +61,6 @@ _PAGE, _SOURCE = "page", "source"
 _EQUALS = (Operator.EQ, Operator.CONTAINS, Operator.IN, Operator.ANY)
 _BOUNDS = {Operator.GT: "gt", Operator.GTE: "gte", Operator.LT: "lt", Operator.LTE: "lte"}
 _LOWEST = -1e308
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def known_point(id_: str | int | uuid.UUID) -> str | int:
@@ -76,12 +86,17 @@ class ForeignPayloads:
     Args:
         layout: of the collection.
         whole_ids: whether its ids are whole numbers, and not UUIDs.
-        text_pages: whether its numbers of pages are texts.
+        sample: a payload of it, which shows whether its numbers of pages are texts, and its pictures data URLs.
     """
 
-    def __init__(self, layout: Layout, *, whole_ids: bool = False, text_pages: bool = False) -> None:
-        self.layout = layout
-        self._whole_ids, self._text_pages = whole_ids, text_pages
+    def __init__(
+        self, layout: Layout, *, whole_ids: bool = False, sample: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        self.layout, self._whole_ids = layout, whole_ids
+        self._source, self._page_at = _path(layout.source), _path(layout.page)
+        self._text, self._image = _path(layout.text), _path(layout.image)
+        self._text_pages = isinstance(_value(sample, self._page_at), str)
+        self._data_urls = str(_value(sample, self._image)).startswith("data:")
         self._shift = 1 - layout.page_base
 
     def point(self, id_: str) -> str | int:
@@ -94,72 +109,122 @@ class ForeignPayloads:
             return number
         with suppress(ValueError):
             return known_point(id_)
-        if not self._whole_ids:
-            return point_id(id_)
-        return int.from_bytes(sha256(id_.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
+        return _hashed(id_) if self._whole_ids else point_id(id_)
 
-    def payload(self, point: str | int, raw: Mapping[str, Any], *, with_text: bool = False) -> Payload:
-        """The payload of an entry, as `Entry.from_payload` reads it.
+    def _points(self, id_: str) -> tuple[str | int, ...]:
+        """The ids that `point` may have made, also when the collection had others than today."""
+        return self.point(id_), _hashed(id_), point_id(id_)
+
+    def payload(self, point: str | int, raw: Mapping[str, Any], *, fields: Collection[str] | None = None) -> Payload:
+        """The payload of an entry, as `Entry.from_payload` reads it. A value of another type than expected is left out.
 
         Args:
             point: its id on the server.
             raw: its payload there.
-            with_text: keep the text among the metadata too, where filters find it under its own key.
+            fields: that a filter asks for: these are among the metadata, under their own names, the text too.
         """
         layout, own = self.layout, raw.get(OWN)
         metadata = {key: value for key, value in raw.items() if key != OWN}
-        if layout.source is not None:
-            _put(metadata, _SOURCE, raw.get(layout.source))
-        if layout.page is not None:
-            _put(metadata, _PAGE, self._page(raw.get(layout.page)))
-        text = None if layout.text is None else raw.get(layout.text)
-        if isinstance(text, str) and not with_text:
-            metadata.pop(str(layout.text), None)
-        if isinstance(own, Mapping):
-            identity = {"id": str(point), **({"text": text} if isinstance(text, str) else {})}
-            return {**identity, **{key: own[key] for key in _KEPT if key in own}, "metadata": metadata}
+        if self._source is not None:
+            _put(metadata, _SOURCE, value_at(raw, self._source))
+        if self._page_at is not None:
+            _put(metadata, _PAGE, self._page(value_at(raw, self._page_at)))
+        text = _value(raw, self._text)
+        if fields is not None:
+            metadata |= {field: value_at(raw, path_of(field)) for field in fields if layout.reaches(field)}
+        else:
+            metadata = self._shown(metadata, raw, text)
+        fitting = fitting_fields(own) if isinstance(own, Mapping) else {}
+        if "id" in fitting and known_point(point) in self._points(fitting["id"]):
+            return {"text": text if isinstance(text, str) else "", **self._own(fitting), "metadata": metadata}
         return {
             "id": str(point),
             "text": text if isinstance(text, str) and text else _name(metadata) or "",
             "metadata": metadata,
-            "document_id": None if layout.source is None else _document(raw.get(layout.source)),
+            "document_id": None if self._source is None else _document(value_at(raw, self._source)),
         }
 
-    def raw(self, payload: Payload) -> dict[str, Any]:
+    def _shown(self, metadata: dict[str, Any], raw: Mapping[str, Any], text: Any) -> dict[str, Any]:
+        """The metadata of an entry, without the text, and with the picture where all adapters look for it."""
+        if self._text is not None and isinstance(text, str):
+            metadata = without_value(metadata, self._text)
+        picture = picture_metadata(_value(raw, self._image))
+        if self._image is not None and "image_base64" in picture:
+            metadata = without_value(metadata, self._image)
+        return {**metadata, **picture}
+
+    def _own(self, fitting: Payload) -> Payload:
+        """What the package keeps of a page that it has added; a grid that cannot be read is left out."""
+        kept = {key: fitting[key] for key in _KEPT if key in fitting}
+        if "grid" in kept:
+            try:
+                PageGrid.from_json(kept["grid"])
+            except InputError:
+                del kept["grid"]
+        return kept
+
+    def raw(self, payload: Payload, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The payload on the server of an entry that is added or changed; undoes `payload`.
 
+        Args:
+            payload: of the entry.
+            before: the payload on the server of an entry that is changed, whose picture stays.
+
         Raises:
-            StoreError: the metadata have the key that is the package's own.
+            StoreError: the metadata have the key that is the package's own, or a value in the place of an object of the
+                layout.
         """
-        layout, metadata = self.layout, dict(payload.get("metadata") or {})
+        metadata = dict(payload.get("metadata") or {})
         if OWN in metadata:
             raise StoreError(
                 f"{payload['id']}: metadata cannot have the key {OWN!r}, under which the package keeps its own values "
                 "in a collection of another program; rename it"
             )
         kept = {key: payload[key] for key in _KEPT if key in payload}
-        if layout.text is not None and kept.get("text") not in (None, _name(metadata)):
-            metadata[layout.text] = kept.pop("text")
-        if layout.page is not None:
+        values: list[tuple[Path, Any]] = []
+        if self._text is not None and kept.get("text") not in (None, _name(metadata)):
+            values.append((self._text, kept.pop("text")))
+        if self._page_at is not None:
             number = metadata.pop(_PAGE, None)
-            if number is not None and self._page(metadata.get(layout.page)) != number:
-                metadata[layout.page] = self._own_page(number)
-        if layout.source is not None and (source := metadata.pop(_SOURCE, None)) is not None:
-            metadata[layout.source] = source
+            if number is not None and self._page(value_at(metadata, self._page_at)) != number:
+                values.append((self._page_at, self._own_page(number)))
+        if self._source is not None and (source := metadata.pop(_SOURCE, None)) is not None:
+            values.append((self._source, source))
+        if self._image is not None:
+            picture = stored_picture(metadata, as_url=self._data_urls) if before is None else before
+            metadata = {key: value for key, value in metadata.items() if key not in PICTURE_KEYS}
+            if isinstance(picture, Mapping):
+                metadata |= {key: picture[key] for key in PICTURE_KEYS if key in picture}
+                picture = value_at(picture, self._image)
+            values += [] if picture is None else [(self._image, picture)]
+        try:
+            for path, value in values:
+                metadata = with_value(metadata, path, value)
+        except ValueError as error:
+            raise StoreError(f"{payload['id']}: metadata: {error}, as the layout has it; rename the key") from error
         return {**metadata, OWN: kept}
 
     def keys(self, fields: Collection[str] | None) -> list[str] | bool:
         """The paths of the server's payloads that are needed for some fields of an entry's payload; True for all."""
         if fields is None or "metadata" in fields:
             return True
-        layout = self.layout
-        keys = {layout.source} if "document_id" in fields else set()
-        return _paths({*keys, *((layout.text, layout.source, layout.page) if "text" in fields else ())})
+        paths = {self._source} if "document_id" in fields else set()
+        return _paths({*paths, *((self._text, self._source, self._page_at) if "text" in fields else ())})
 
     def filtered_keys(self, fields: Iterable[str]) -> list[str] | bool:
         """The paths of the server's payloads that filters on some fields read; True for all."""
-        names = {_PAGE: self.layout.page, _SOURCE: self.layout.source, DOCUMENT: self.layout.source}
-        return _paths({key for field in fields if (key := names.get(field) or field) not in RESERVED})
+        return _paths({self.path(field) for field in fields})
+
+    def path(self, field: str) -> Path | None:
+        """The path to the field of a filter; None for the entry's own fields.
+
+        >>> ForeignPayloads(Layout(page="metadata.page")).path("metadata.tenant")
+        ('metadata', 'tenant')
+        """
+        mapped = {_PAGE: self._page_at, _SOURCE: self._source, DOCUMENT: self._source}.get(field)
+        if mapped is not None or field in RESERVED:
+            return mapped
+        return path_of(field) if self.layout.reaches(field) else (field,)
 
     def number(self, value: Any) -> Any:
         """The collection's number of a page that an entry counts as `value`."""
@@ -210,12 +275,10 @@ class ForeignDialect(ClientDialect):
         """The path to a field within the payload; None if the path cannot be written, or several keys decide."""
         if field == CONTENT:
             return f"{OWN}.content_hash"
-        layout = self._payloads.layout
-        names = {_SOURCE: layout.source, _PAGE: layout.page}
-        name = names.get(field) or field
-        if field in (ID, DOCUMENT) or field == OWN or not storable_path(name):
+        path = self._payloads.path(field)
+        if field in (ID, DOCUMENT) or path is None or field == OWN or not all(map(storable_path, path)):
             return None
-        return _written(name)
+        return written_path(path)
 
     @property
     def source_key(self) -> str | None:
@@ -304,15 +367,23 @@ class ForeignDialect(ClientDialect):
         return self.combine(should=[numbers, self.ids(fitting)]) if fitting else numbers
 
 
-def _written(key: str) -> str:
-    """The path to a key of the payload, with quotes only where they are needed, as servers show it."""
-    return key if _PLAIN.fullmatch(key) else f'"{key}"'
+def _hashed(id_: str) -> int:
+    return int.from_bytes(sha256(id_.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
 
 
-def _paths(keys: Collection[str | None]) -> list[str] | bool:
-    """The paths to some keys and our own; True where one of them cannot be written."""
-    names = [key for key in keys if key is not None]
-    return [OWN, *sorted(map(_written, names))] if all(map(storable_path, names)) else True
+def _path(key: str | None) -> Path | None:
+    return None if key is None else path_of(key)
+
+
+def _value(payload: Mapping[str, Any], path: Path | None) -> Any:
+    return None if path is None else value_at(payload, path)
+
+
+def _paths(paths: Collection[Path | None]) -> list[str] | bool:
+    """The paths to some values and to our own, as texts; True where one of them cannot be written."""
+    known = [path for path in paths if path is not None]
+    is_storable_path = all(storable_path(key) for path in known for key in path)
+    return [OWN, *sorted(map(written_path, known))] if is_storable_path else True
 
 
 def _put(metadata: dict[str, Any], key: str, value: Any) -> None:

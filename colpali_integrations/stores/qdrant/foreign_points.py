@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.runtime.arrays import Float32
+from colpali_integrations.scoring.fastembed_muvera import FastembedMuvera
 from colpali_integrations.stores.engine import FULL, Point
 from colpali_integrations.stores.first_stage import line_means
 from colpali_integrations.stores.layout import Layout
@@ -35,6 +36,7 @@ class ForeignPoints:
         self, layout: Layout, params: Mapping[str, models.VectorParams], payloads: ForeignPayloads, where: str
     ) -> None:
         self._layout, self._params, self._payloads, self._where = layout, params, payloads, where
+        self._muvera = layout.encoder(params[layout.full].size)
         self.half = frozenset(name for name, one in params.items() if one.datatype == models.Datatype.FLOAT16)
 
     def point(self, point: Point) -> Point:
@@ -52,14 +54,21 @@ class ForeignPoints:
         return replace(point, vectors=vectors, words=None, payload=self._payloads.raw(dict(point.payload)))
 
     def query(self, query: Float32, name: str) -> Any:
-        """The question of a first stage; over one vector per page, the sum has the product that MaxSim would have."""
-        is_multi = self._params[name].multivector_config is not None
-        return query.tolist() if is_multi else query.sum(axis=0).tolist()
+        """The question of a first stage; over one mean per page, the sum has the product that MaxSim would have."""
+        if self._params[name].multivector_config is not None:
+            return query.tolist()
+        encoder = self._encoder(name)
+        return (query.sum(axis=0) if encoder is None else encoder.query(query)).tolist()
+
+    def _encoder(self, name: str) -> FastembedMuvera | None:
+        """The transform that made a single vector; None for the mean, which has the length of the others."""
+        return None if self._params[name].size == self._params[self._layout.full].size else self._muvera
 
     def _reduced(self, full: Float32, grid: PageGrid | None, name: str) -> Float32:
-        """The vectors of a page in a first stage, by its name: means of rows or of columns, or one mean of all."""
+        """The vectors of a page in a first stage: means of rows or of columns, by its name, or one of all vectors."""
         if self._params[name].multivector_config is None:
-            return np.asarray(full.mean(axis=0), np.float32)
+            encoder = self._encoder(name)
+            return np.asarray(full.mean(axis=0), np.float32) if encoder is None else encoder.document(full)
         columns, rows = "column" in name.lower(), "row" in name.lower()
         if columns == rows:
             raise ConfigurationError(

@@ -107,6 +107,10 @@ class Indexes:
         """The kinds of the indexes by metadata field; kinds that only other programs make have Qdrant's names."""
         return {".".join(path[1:]): kind for path, kind in self._kinds.items() if path[0] == "metadata"}
 
+    def all(self) -> dict[str, str]:
+        """The kinds of the indexes by the path of their field in the payload."""
+        return {".".join(path): kind for path, kind in self._kinds.items()}
+
     def kind(self, key: str) -> str | None:
         """The kind of a field's index; None without one.
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -117,6 +118,7 @@ class QdrantServerEngine:
     """
 
     has_own_codes = True
+    facts: Mapping[str, Any] = MappingProxyType({})  # the settings have them
     refuses_changes: str | None = None  # whether a key may only read shows at the first change
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from qdrant_client import QdrantClient, models
@@ -11,6 +11,7 @@ from qdrant_client import QdrantClient, models
 from colpali_integrations._options import shown
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.layout import Layout
+from colpali_integrations.stores.payload_paths import Path, path_of, written_path
 from colpali_integrations.stores.qdrant.vectors import described, vector_params
 
 __all__ = ["not_ours", "suggested_layout"]
@@ -22,6 +23,9 @@ _FIRST = ("mean_pool", "row", "column", "pooled", "mean")
 _SOURCE = ("source", "document", "doc_id", "document_id", "filename", "file_name", "pdf_name", "file", "pdf", "doc")
 _PAGE = ("page", "page_number", "page_num", "page_idx", "page_index", "page_id", "page_no")
 _TEXT = ("text", "page_text", "ocr", "markdown", "content", "page_content")
+_IMAGE = ("image", "page_image", "image_base64", "image_data", "img", "picture", "image_path", "image_url")
+_ENCODED = ("muvera", "fde")  # of one vector per page that a transform has made
+_LEVELS = 3  # of objects whose keys are looked at
 
 
 def not_ours(client: QdrantClient, collection: str, where: str) -> StoreError:
@@ -45,6 +49,12 @@ def not_ours(client: QdrantClient, collection: str, where: str) -> StoreError:
     if layout is None:
         return StoreError(f"{facts}. It has no vector of several per page for late interaction; {otherwise}")
     written = json.dumps(layout.to_dict())
+    encoded = [name for name, one in params.items() if one.multivector_config is None and _has(name, _ENCODED)]
+    if encoded:
+        otherwise = (
+            f"add {encoded[0]!r} to its first, and muvera= with the arguments of fastembed's Muvera that made it, to "
+            f"choose the candidates by it; {otherwise}"
+        )
     return StoreError(
         f"{facts}. To search it, pass layout={layout!r} and model= with the model that made its vectors; {otherwise}",
         command=f'{facts}. To search it, add "layout": {written} and the "model" that made its vectors to the file; '
@@ -55,36 +65,60 @@ def not_ours(client: QdrantClient, collection: str, where: str) -> StoreError:
 def suggested_layout(params: Mapping[str, models.VectorParams], payloads: Sequence[Mapping[str, Any]]) -> Layout | None:
     """The layout that the names in a collection suggest; None without vectors for late interaction."""
     several = [name for name, one in params.items() if one.multivector_config is not None]
-    first = [name for name in several if any(part in name.lower() for part in _FIRST)]
+    first = [name for name in several if _has(name, _FIRST)]
     first.sort(key=lambda name: ("column" in name.lower(), name))  # rows before columns, as in the tutorial
     candidates = [name for name in several if name not in first] or several
     if not candidates:
         return None
     full = min(candidates, key=lambda name: next((at for at, part in enumerate(_FULL) if part in name.lower()), 99))
-    keys = {key for payload in payloads for key in payload}
-    page = _likely(_PAGE, keys)
-    numbers = [] if page is None else [str(payload[page]) for payload in payloads if page in payload]
+    found = [dict(_values(payload)) for payload in payloads]
+    paths = {path for values in found for path in values}
+    page = _likely(_PAGE, paths)
+    numbers = [] if page is None else [str(values.get(path_of(page))) for values in found]
     return Layout(
         full=full,
         first=[name for name in first if name != full and params[name].size == params[full].size],
-        source=_likely(_SOURCE, keys),
+        source=_likely(_SOURCE, paths),
         page=page,
         page_base=0 if "0" in numbers else 1,
-        text=_likely(_TEXT, keys),
+        text=_likely(_TEXT, paths),
+        image=_likely(_IMAGE, {path for values in found for path, value in values.items() if isinstance(value, str)}),
     )
 
 
-def _likely(names: Sequence[str], keys: Collection[str]) -> str | None:
-    by_name = {key.lower(): key for key in sorted(keys, reverse=True)}
-    return next((by_name[name] for name in names if name in by_name), None)
+def _has(name: str, parts: Sequence[str]) -> bool:
+    return any(part in name.lower() for part in parts)
+
+
+def _likely(names: Sequence[str], paths: Collection[Path]) -> str | None:
+    """The key with the likeliest name, of those in the fewest objects."""
+    for depth in range(1, _LEVELS + 1):
+        by_name = {path[-1].lower(): path for path in sorted(paths, reverse=True) if len(path) == depth}
+        if (name := next((name for name in names if name in by_name), None)) is not None:
+            return _written(by_name[name])
+    return None
+
+
+def _written(path: Path) -> str:
+    """A path as a layout names it; a key without a dot stands for itself."""
+    return path[0] if path_of(path[0]) == path else written_path(path)
+
+
+def _values(payload: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """The values of a payload, and of the objects in it, by their paths."""
+    for key, value in payload.items():
+        path = (*above, str(key))
+        yield path, value
+        if isinstance(value, Mapping) and len(path) < _LEVELS:
+            yield from _values(value, path)
 
 
 def _kinds(payloads: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The keys with the kinds of their values, those that most pages have first."""
     found: dict[str, list[Any]] = {}
     for payload in payloads:
-        for key, value in payload.items():
-            found.setdefault(key, []).append(value)
+        for path, value in _values(payload):
+            found.setdefault(_written(path), []).append(value)
     ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
     return {key: _kind(values) for key, values in ordered}
 

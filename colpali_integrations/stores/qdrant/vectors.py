@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from qdrant_client import models
+import numpy as np
+from qdrant_client import QdrantClient, models
 
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.stores.layout import Layout
+from colpali_integrations.stores.qdrant.errors import reaching
 from colpali_integrations.stores.settings import StoredModel
 
-__all__ = ["check_vectors", "described", "vector_params"]
+__all__ = ["check_muvera", "check_vectors", "collection_facts", "described", "vector_params"]
 
+# Vectors that were rounded, or whose lengths the server has made 1, give some .9; those of another seed about 0.
+_SAME = 0.5
 _DISTANCES = {models.Distance.DOT: "dot product", models.Distance.COSINE: "cosine"}
 
 
@@ -76,12 +81,78 @@ def check_vectors(params: Mapping[str, models.VectorParams], layout: Layout, mod
         if one.size == model.dim:
             continue
         if role == "first":
-            raise ConfigurationError(
-                f"{where}: {_named(name)} has {one.size} numbers, and the vectors of {model.name!r} have {model.dim}; "
-                "how such vectors are made of a question is not known here. Leave it out of the layout's first"
-            )
+            _check_size(one, name, layout, model, where)
+            continue
         raise FingerprintError(
             f"{where}: the vectors {_named(name)} have {one.size} numbers, and those of the model {model.name!r} have "
             f"{model.dim}; pass the model that made the collection"
         )
     return params[layout.full].distance == models.Distance.COSINE
+
+
+def _check_size(one: models.VectorParams, name: str, layout: Layout, model: StoredModel, where: str) -> None:
+    """Check that a vector of another length than the model's is one that the layout's transform makes."""
+    known, encoder = f"{where}: {_named(name)} has {one.size} numbers", layout.encoder(model.dim)
+    if encoder is not None and one.multivector_config is None:
+        if one.size == encoder.size:
+            return
+        raise ConfigurationError(
+            f"{known}, and muvera={dict(layout.muvera or {})} makes {encoder.size} (r_reps x 2^k_sim x dim_proj); pass "
+            "the arguments of the Muvera that made them"
+        )
+    of_fastembed = (
+        ""
+        if one.multivector_config is not None
+        else "If fastembed's Muvera made them, pass its arguments in the layout, muvera={'k_sim': 5, 'dim_proj': 16, "
+        "'r_reps': 20, 'random_seed': 42} by default; otherwise l"
+    )
+    raise ConfigurationError(
+        f"{known}, and the vectors of {model.name!r} have {model.dim}; how such vectors are made of a question is not "
+        f"known here. {of_fastembed or 'L'}eave it out of the layout's first"
+    )
+
+
+def check_muvera(
+    client: QdrantClient, collection: str, layout: Layout, params: Mapping[str, models.VectorParams], where: str
+) -> None:
+    """Check the arguments of a layout's `muvera` by a page: other ones, such as another seed, find no candidates.
+
+    Args:
+        client: of the server.
+        collection: its name.
+        layout: of the collection, which `check_vectors` has accepted.
+        params: of its vectors.
+        where: the collection, for the message.
+
+    Raises:
+        StoreError: the server cannot be reached.
+        ConfigurationError: the stored vectors of the page are others than those that are made of its vectors.
+    """
+    encoder = layout.encoder(params[layout.full].size)
+    names = [name for name in layout.first if encoder is not None and params[name].size == encoder.size]
+    if encoder is None or not names:
+        return
+    wanted = [*names, layout.full] if layout.full else True
+    with reaching(where):
+        records, _ = client.scroll(collection, limit=1, with_payload=False, with_vectors=wanted)
+    for name in names:
+        vectors: Any = records[0].vector if records else None
+        if not isinstance(vectors, dict) or name not in vectors or layout.full not in vectors:
+            continue
+        made = encoder.document(np.asarray(vectors[layout.full], np.float32))
+        stored = np.asarray(vectors[name], np.float32)
+        lengths = np.linalg.norm(made) * np.linalg.norm(stored)
+        if (similarity := float(made @ stored / (lengths or 1.0))) < _SAME:
+            raise ConfigurationError(
+                f"{where}: the vectors {_named(name)} are not those that muvera={dict(layout.muvera or {})} makes of "
+                f"{_named(layout.full)} (cosine {similarity:.2f} for the first page); pass the k_sim, dim_proj, r_reps "
+                "and random_seed of the Muvera that made them"
+            )
+
+
+def collection_facts(params: Mapping[str, models.VectorParams], layout: Layout) -> dict[str, Any]:
+    """The distance, datatype and quantised copies of the vectors that a layout has as `full`; JSON-safe."""
+    one = params[layout.full]
+    quantized = None if one.quantization_config is None else next(iter(one.quantization_config.model_dump()))
+    datatype = "float32" if one.datatype is None else one.datatype.value
+    return {"distance": one.distance.value.lower(), "datatype": datatype, "quantization": quantized}

@@ -66,6 +66,7 @@ def _manifest(arguments: Arguments, settings: Settings) -> Work:
             "refuses_exact": engine.refuses_exact,
             "refuses_changes": engine.refuses_changes,
             "indexes": dict(engine.indexes),
+            "facts": dict(engine.facts),
         }
 
     return work

@@ -86,6 +86,7 @@ class ServedEngine:
         self.refuses_exact: str | None = facts.get("refuses_exact")  # older servers have none of these
         self.refuses_changes: str | None = facts.get("refuses_changes")
         self.indexes: Mapping[str, str] = facts.get("indexes") or {}
+        self.facts: Mapping[str, Any] = facts.get("facts") or {}
         self.max_numbers = _MOST_NUMBERS if most is None else min(_MOST_NUMBERS, most)
 
     @property

@@ -340,7 +340,7 @@ def test_vectors_that_late_interaction_cannot_compare_are_refused(client: Qdrant
         MultiVectorStore.open(**place, layout=Layout(full="single"))
     with pytest.raises(StoreError, match="compares 'euclid' by Euclid, and late interaction needs the dot product"):
         MultiVectorStore.open(**place, layout=Layout(full="euclid"))
-    with pytest.raises(ConfigurationError, match=r"'muvera' has 40 numbers.*Leave it out of the layout's first"):
+    with pytest.raises(ConfigurationError, match=r"'muvera' has 40 numbers.*; otherwise leave it out of the"):
         MultiVectorStore.open(**place, layout=Layout(full="full", first=["muvera"]))
     store = MultiVectorStore.open(**place, layout=Layout(full="full"))  # an empty one
     assert len(store) == len(store.search(QUERIES[0])) == len(store.search(QUERIES[0], mode="two_stage")) == 0

@@ -179,7 +179,7 @@ def test_a_collection_that_is_gone_is_named_with_the_next_step() -> None:
     with stand_in() as server, grpc_stand_in() as grpc_server:
         by_grpc = {"url": f"http://127.0.0.1:{grpc_server.port}", "prefer_grpc": True, "grpc_port": grpc_server.port}
         for place in ({"url": server.url}, by_grpc, {"url": ":memory:"}):
-            client = connect(**place)  # type: ignore[arg-type]
+            client = connect(**place)
             one = of_kind(client, "tutorial")
             store = MultiVectorStore.open(
                 client=client, collection_name=one.name, model=MODEL, layout=one.layout, writable=True
