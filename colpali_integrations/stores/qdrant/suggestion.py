@@ -12,6 +12,7 @@ from colpali_integrations._options import shown
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.payload_paths import Path, path_of, written_path
+from colpali_integrations.stores.qdrant.foreign_payloads import OWN
 from colpali_integrations.stores.qdrant.vectors import described, vector_params
 
 __all__ = ["not_ours", "suggested_layout"]
@@ -107,6 +108,8 @@ def _written(path: Path) -> str:
 def _values(payload: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
     """The values of a payload, and of the objects in it, by their paths."""
     for key, value in payload.items():
+        if key == OWN and not above:
+            continue  # of pages that this package has added
         path = (*above, str(key))
         yield path, value
         if isinstance(value, Mapping) and len(path) < _LEVELS:
