@@ -100,10 +100,11 @@ def two_stages(model: ColPali, pages: Sequence[Array], queries: Sequence[Array],
 def hybrids(
     model: ColPali, pages: Sequence[Array], texts: Sequence[str], queries: Sequence[Array], asked: Sequence[str]
 ) -> dict[str, Rankings]:
-    """The store's fusion with BM25 by every weight, and by reciprocal ranks."""
+    """The store's fusion with BM25 by the weight that each question decides, by fixed weights and by ranks."""
     store = MultiVectorStore.open(model=model)
     store.add((Entry(id=str(i), text=text), page) for i, (page, text) in enumerate(zip(pages, texts, strict=True)))
-    ways: dict[str, Any] = {"rrf": "rrf", **{f"weight {weight}": weight for weight in WEIGHTS}}
+    ways: dict[str, Any] = {"each question's weight": True, "rrf": "rrf"}
+    ways |= {f"weight {weight}": weight for weight in WEIGHTS}
     return {
         name: places(store.search_batch(list(queries), SearchOptions(k=10, hybrid=way), texts=list(asked)))
         for name, way in ways.items()
