@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.base.llms.types import TextBlock
-from llama_index.core.schema import MetadataMode
+from llama_index.core.schema import MetadataMode, NodeWithScore
 
 import colpali_integrations.langchain as langchain
 import colpali_integrations.llama_index as llama_index
@@ -166,6 +166,19 @@ def test_tools_of_agents_tell_what_to_try(index: str, images: Images) -> None:
             first = content if isinstance(content, str) else content[0]["text"]
             assert first.startswith(SEEMS_UNANSWERED) is doubtful
             assert (theirs(question).blocks[0] == TextBlock(text=SEEMS_UNANSWERED)) is doubtful
+
+
+def test_rerankers_have_the_last_word(index: str) -> None:
+    loaded = langchain.PdfPageLoader("report.pdf").load()
+    nodes = [NodeWithScore(node=node) for node in llama_index.PdfPageReader().load_data("report.pdf")]
+    ours, theirs = langchain.ColPaliReranker(vectorstore=index), llama_index.ColPaliRerank(index)
+    for question, doubtful in ((DOUBTED, True), (ANSWERED, False)):
+        documents = ours.compress_documents(loaded, question)
+        assert [one.metadata["doubtful"] for one in documents] == [doubtful, doubtful]
+        loaded = documents  # of the search before
+        nodes = theirs.postprocess_nodes(nodes, query_str=question)
+        assert [one.metadata.get("doubtful", False) for one in nodes] == [doubtful, doubtful]
+        assert not any("doubtful" in one.node.get_content(MetadataMode.LLM) for one in nodes)
 
 
 def test_results_of_other_searches_are_in_no_doubt(index: str) -> None:

@@ -18,6 +18,7 @@ from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open
 from colpali_integrations.pages.access import PageAccess, root_folders
 from colpali_integrations.runtime.threads import Lane, offload
 from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.stores.hits import DOUBTFUL
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
 
 __all__ = ["ColPaliReranker"]
@@ -33,7 +34,8 @@ class ColPaliReranker(BaseDocumentCompressor):
     if its content is that of the Document.
 
     The results are copies, the best first, with `metadata["relevance_score"]`: MaxSim as a share of the highest
-    possible for the question, in [0, 1].
+    possible for the question, in [0, 1], and `metadata["doubtful"]`: whether no Document seems to answer it, as for
+    `ColPaliRetriever`.
 
     Attributes:
         vectorstore: a `ColPaliVectorStore`, a `MultiVectorStore` or the folder of one; None to encode everything.
@@ -118,17 +120,18 @@ class ColPaliReranker(BaseDocumentCompressor):
             callbacks: not used.
 
         Returns:
-            Copies of the best, with `relevance_score` in their metadata.
+            Copies of the best, with `relevance_score` and `doubtful` in their metadata.
 
         Raises:
             QueryError: the question is empty.
             ColPaliError: a document cannot be read or encoded, unless `on_error="skip"`.
         """
         scores = self._scorer.scores(query, self._candidates(documents), on_error=self.on_error)
+        doubtful = self._scorer.doubtful(scores)
         ranked = sorted(zip(documents, scores, strict=True), key=lambda pair: -pair[1].max_sim)
         floor = self.score_threshold or 0.0
         return [
-            document.model_copy(update={"metadata": {**document.metadata, "relevance_score": score.relevance}})
+            _scored(document, score.relevance, doubtful=doubtful)
             for document, score in ranked
             if score.relevance >= floor
         ][: self.top_n]
@@ -158,3 +161,8 @@ class ColPaliReranker(BaseDocumentCompressor):
 
     def __reduce__(self) -> Any:
         return partial(type(self), **dict(self)), ()
+
+
+def _scored(document: Document, relevance: float, *, doubtful: bool) -> Document:
+    metadata = {**document.metadata, "relevance_score": relevance, DOUBTFUL: doubtful}
+    return document.model_copy(update={"metadata": metadata})

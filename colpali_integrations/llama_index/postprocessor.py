@@ -24,6 +24,7 @@ from colpali_integrations.llama_index._pictures import (
     node_image,
     node_picture,
 )
+from colpali_integrations.llama_index._queries import put_hidden
 from colpali_integrations.llama_index._references import PageReference
 from colpali_integrations.llama_index._stores import StoreComponent
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, stored_embedding
@@ -32,6 +33,7 @@ from colpali_integrations.pages.access import PageAccess, root_folders
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.kept import keep_pdfs_open
 from colpali_integrations.stores import MultiVectorStore
+from colpali_integrations.stores.hits import DOUBTFUL
 from colpali_integrations.stores.rerank import Candidate, CandidateScorer
 
 __all__ = ["ColPaliRerank", "PageImagePostprocessor"]
@@ -44,7 +46,8 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
 
     A node whose content is in `store`, under its id or another, is scored by the stored vectors, without encoding.
     Other nodes are encoded, as images if they have a picture and as texts otherwise, and cached for the next question.
-    The score is the relevance, in [0, 1].
+    The score is the relevance, in [0, 1]. Where no node seems to answer the question, each has `metadata["doubtful"]`,
+    as those of `ColPaliRetriever`.
 
     Attributes:
         top_n: number of nodes to return.
@@ -122,16 +125,31 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
             scores = self._scorer.scores(query_bundle.query_str, candidates, on_error=self.on_error)
             # Sorted by MaxSim, because relevance is cut off at 1. Equal nodes stay in the retriever's order.
             order = sorted(range(len(nodes)), key=lambda index: -scores[index].max_sim)[: self.top_n]
-            ranked = [self._scored(nodes[index], scores[index].relevance) for index in order]
+            doubtful = self._scorer.doubtful(scores)
+            ranked = [self._scored(nodes[index], scores[index].relevance, doubtful=doubtful) for index in order]
             event.on_end(payload={EventPayload.NODES: ranked})
         dispatcher.event(ReRankEndEvent(nodes=ranked))
         return ranked
 
-    def _scored(self, result: NodeWithScore, score: float) -> NodeWithScore:
-        if not self.keep_retrieval_score:
+    def _scored(self, result: NodeWithScore, score: float, *, doubtful: bool) -> NodeWithScore:
+        was_doubtful = result.node.metadata.get(DOUBTFUL) is True
+        if not self.keep_retrieval_score and doubtful is was_doubtful:
             return NodeWithScore(node=result.node, score=score)
-        metadata = {**result.node.metadata, "retrieval_score": result.score}
-        return NodeWithScore(node=result.node.model_copy(update={"metadata": metadata}), score=score)
+        metadata = dict(result.node.metadata)
+        if was_doubtful:
+            del metadata[DOUBTFUL]  # the reranker's word is the last one
+        if self.keep_retrieval_score:
+            metadata["retrieval_score"] = result.score
+        node = result.node.model_copy(
+            update={
+                "metadata": metadata,
+                "excluded_llm_metadata_keys": list(result.node.excluded_llm_metadata_keys),
+                "excluded_embed_metadata_keys": list(result.node.excluded_embed_metadata_keys),
+            }
+        )
+        if doubtful:
+            put_hidden(node, DOUBTFUL, True)
+        return NodeWithScore(node=node, score=score)
 
 
 def _candidate(node: BaseNode, access: PageAccess) -> Candidate:

@@ -147,6 +147,14 @@ class CandidateScorer:
                 results.append(CandidateScore(-math.inf, 0.0, error))
         return results
 
+    def doubtful(self, scores: Sequence[CandidateScore]) -> bool:
+        """Whether no candidate seems to answer the question, by the model's `low_relevance`, as `Hits.doubtful`.
+
+        Args:
+            scores: of all candidates.
+        """
+        return bool(scores) and max(one.relevance for one in scores) < self._model().description.low_relevance
+
     def needs_encoding(self, candidates: Sequence[Candidate]) -> bool:
         """Whether `scores` would encode a page, which takes long. It asks the store and encodes nothing."""
         entries = self._entries(candidates)
