@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 
 from colpali_integrations._options import checked_number, checked_several, unknown_option
-from colpali_integrations.langchain._documents import document_source, document_sources
+from colpali_integrations.langchain._sources import document_source, document_sources
 from colpali_integrations.pages.arguments import checked_password, page_numbers
 from colpali_integrations.pages.document import DEFAULT_DPI
 from colpali_integrations.pages.formats import MAX_PIXELS, ImageLimits

@@ -13,7 +13,7 @@ from langchain_core.embeddings import Embeddings
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from colpali_integrations.errors import InputError
-from colpali_integrations.langchain._documents import ImageInput, image_sources
+from colpali_integrations.langchain._sources import ImageInput, image_sources
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.models.loading import check_name
 from colpali_integrations.models.options import ModelOptions, nest_options

@@ -16,17 +16,7 @@ from numpy.typing import ArrayLike
 
 from colpali_integrations._options import checked_several, checked_whole, unknown_option
 from colpali_integrations.errors import ConfigurationError, InputError
-from colpali_integrations.langchain._documents import (
-    DocumentInput,
-    ImageInput,
-    checked_documents,
-    document_of,
-    document_sources,
-    image_source,
-    item_of,
-    per_item,
-    text_documents,
-)
+from colpali_integrations.langchain._documents import checked_documents, document_of, item_of, per_item, text_documents
 from colpali_integrations.langchain._opening import check_constructor, embedding_for, open_store
 from colpali_integrations.langchain._searching import (
     OPTION_GUESSES,
@@ -39,6 +29,7 @@ from colpali_integrations.langchain._searching import (
     search_options,
     with_scores,
 )
+from colpali_integrations.langchain._sources import DocumentInput, ImageInput, document_sources, image_source
 from colpali_integrations.langchain.embeddings import ColPaliEmbeddings
 from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.access import PageAccess, Roots, root_folders
@@ -67,7 +58,6 @@ from colpali_integrations.stores.qdrant.index_kinds import IndexKind
 from colpali_integrations.stores.settings import Datatype, FirstStage
 
 __all__ = ["ColPaliVectorStore", "open_vectorstore"]
-
 
 # Images in memory and from the network stay in memory from their identification to their encoding; this many at a time.
 _IMAGES_TOGETHER = 16

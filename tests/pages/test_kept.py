@@ -15,7 +15,8 @@ from colpali_integrations.errors import PdfError
 from colpali_integrations.langchain import ColPaliVectorStore, PdfPageLoader
 from colpali_integrations.langchain import image_blocks as langchain_blocks
 from colpali_integrations.langchain import to_html as langchain_html
-from colpali_integrations.langchain._documents import candidate_of, image_sources
+from colpali_integrations.langchain._documents import candidate_of
+from colpali_integrations.langchain._sources import image_sources
 from colpali_integrations.llama_index import PdfPageReader, page_message
 from colpali_integrations.llama_index import image_blocks as llama_index_blocks
 from colpali_integrations.llama_index import to_html as llama_index_html
