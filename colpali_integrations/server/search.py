@@ -93,7 +93,8 @@ def _hit(hit: Hit, boxes: Mapping[str, Any], *, regions: bool, text: bool) -> di
         **scores,
         "halves": halves,
         "matches": hit.matches,
-        "metadata": dict(hit.entry.metadata),
+        # A picture of some MB has an address of its own.
+        "metadata": {key: value for key, value in hit.entry.metadata.items() if key != "image_base64"},
     }
     if text:
         found["text"] = hit.entry.text

@@ -1,4 +1,4 @@
-"""`Layout`: where a collection that another program has made keeps the vectors, documents, pages and texts."""
+"""`Layout`: where a collection that another program has made keeps vectors, documents, pages, texts and pictures."""
 
 from __future__ import annotations
 

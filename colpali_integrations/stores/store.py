@@ -148,8 +148,8 @@ class MultiVectorStore:
             auto_index: whether a filter on a field without an index makes one in a collection in strict mode, if the
                 API key and the number of indexes permit it; True by default. Otherwise this process reads the payloads
                 and decides, and logs a warning.
-            layout: for a collection that another program has made: where it keeps the vectors, documents, pages and
-                texts. It needs `model`, is read and searched, and stays as it is.
+            layout: for a collection that another program has made: where it keeps the vectors, documents, pages,
+                texts and pictures. It needs `model`, is read and searched, and stays as it is.
             writable: with `layout`: pages may be added, changed and removed, in the collection's own layout.
             **client_options: for `QdrantClient`, with `url`: `api_key`, `prefer_grpc`, `timeout` and so on. With
                 `url` or `client`: `retry_seconds`, for how long calls are tried again while the server is away: a
