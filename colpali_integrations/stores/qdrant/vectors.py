@@ -10,12 +10,13 @@ from qdrant_client import QdrantClient, models
 
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.stores.layout import Layout
+from colpali_integrations.stores.qdrant import answers
 from colpali_integrations.stores.qdrant.errors import reaching
 from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["check_muvera", "check_vectors", "collection_facts", "described", "vector_params"]
 
-# Vectors that were rounded, or whose lengths the server has made 1, give some .9; those of another seed about 0.
+# The cosine of encodings: .98 and more where the server has made ColTiny's lengths 1, .0 with another seed.
 _SAME = 0.5
 _DISTANCES = {models.Distance.DOT: "dot product", models.Distance.COSINE: "cosine"}
 
@@ -139,10 +140,11 @@ def check_muvera(
         vectors: Any = records[0].vector if records else None
         if not isinstance(vectors, dict) or name not in vectors or layout.full not in vectors:
             continue
-        made = encoder.document(np.asarray(vectors[layout.full], np.float32))
-        stored = np.asarray(vectors[name], np.float32)
-        lengths = np.linalg.norm(made) * np.linalg.norm(stored)
-        if (similarity := float(made @ stored / (lengths or 1.0))) < _SAME:
+        with answers.reading(where):
+            made = encoder.document(np.asarray(vectors[layout.full], np.float32))
+            stored = np.asarray(vectors[name], np.float32)
+            similarity = float(made @ stored / (np.linalg.norm(made) * np.linalg.norm(stored) or 1.0))
+        if similarity < _SAME:
             raise ConfigurationError(
                 f"{where}: the vectors {_named(name)} are not those that muvera={dict(layout.muvera or {})} makes of "
                 f"{_named(layout.full)} (cosine {similarity:.2f} for the first page); pass the k_sim, dim_proj, r_reps "
