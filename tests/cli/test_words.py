@@ -62,12 +62,13 @@ def strings() -> list[tuple[str, str]]:
     found = []
     for room in ROOMS:
         for path in sorted((PACKAGE / room).rglob("*.py")):
+            file = path.relative_to(PACKAGE)
             nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
             passed_over = {id(node) for one in nodes for node in without_words(one)}
             for node in nodes:
                 if id(node) in passed_over:
                     continue
-                place = f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
+                place = f"{file}:{getattr(node, 'lineno', 0)}"
                 if isinstance(node, ast.JoinedStr):
                     found.append((place, "".join(map(filled, node.values))))
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:

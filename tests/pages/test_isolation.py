@@ -177,7 +177,7 @@ def test_reading_and_drawing_a_page_count_together() -> None:
 @on_linux
 def test_text_is_kept_where_finding_what_no_viewer_shows_takes_too_long(caplog: pytest.LogCaptureFixture) -> None:
     """Pages that take as long to draw as is permitted can be read, though each is drawn once more for its text."""
-    pool = WorkerPool(Limits(cpu_seconds=60, seconds=600))
+    pool = WorkerPool(Limits(cpu_seconds=12, seconds=600))
     content = between_good_pages(
         write("shown") + write("far", x=900) + b"/Pattern cs /P scn 0 0 200 100 re f",
         b"/Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>/Pattern<</P 7 0 R>>",

@@ -15,7 +15,6 @@ from colpali_integrations.server.errors import RequestError
 from colpali_integrations.server.openapi import described
 from colpali_integrations.server.routes import TABLE
 from tests.server.conftest import KEY, Running, Start
-from tests.server.fuzz import fuzz
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -67,6 +66,8 @@ def test_another_method_is_refused_with_those_that_are_allowed(
 
 def test_calls_that_the_description_permits_and_forbids_are_answered(start: Start, papers: Any) -> None:
     """A few calls per address; `python -m tests.server.fuzz` makes thousands."""
+    from tests.server.fuzz import fuzz  # schemathesis takes a second to import, which one process needs
+
     statuses = fuzz(start(roots=[papers]).url, 6)
     assert sum(statuses.values()) > 60
     assert statuses[200] > 10
