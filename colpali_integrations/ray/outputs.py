@@ -190,7 +190,8 @@ class QdrantWriter:
             Settings(**{**wanted, "model": self._made_by})  # refuses invalid values
             return {}
         with running(None, reached=True), MultiVectorStore.open(model=self._made_by, **options) as store:
-            store.require_pages(self._made_by)  # before any page is encoded
+            store.require_writable()  # before any page is encoded
+            store.require_pages(self._made_by)
             return store.hashes()
 
     def make(self) -> None:

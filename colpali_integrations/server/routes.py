@@ -119,7 +119,7 @@ def _endpoint(address: Address, service: Service) -> Callable[[Request], Awaitab
         request.scope["colpali_route"] = address.path  # for the metrics
         if address.changes:
             require_change(request.scope)
-            service.require_writable()
+            await run_in_threadpool(service.require_writable)  # which may ask the server of the store
         return await address.handler(request, service)
 
     return endpoint

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -84,7 +85,7 @@ async def file(request: Request, service: Service) -> Response:
 
 async def session(request: Request, service: Service) -> Response:
     """Whether the page needs the API key, and whether this browser is signed in."""
-    return _state(service, service.sessions.may_change(_token(request)))
+    return await _state(service, service.sessions.may_change(_token(request)))
 
 
 async def sign_in(request: Request, service: Service) -> Response:
@@ -96,7 +97,7 @@ async def sign_in(request: Request, service: Service) -> Response:
     may_change = settings.may_change(given.strip())
     if may_change is None:
         raise RequestError(401, "the API key is not that of this server", "invalid_api_key")
-    response = _state(service, may_change)
+    response = await _state(service, may_change)
     response.set_cookie(
         cookie_name(request.scope),
         service.sessions.begin(may_change=may_change),
@@ -113,7 +114,7 @@ async def sign_in(request: Request, service: Service) -> Response:
 async def sign_out(request: Request, service: Service) -> Response:
     """End the session of this browser."""
     service.sessions.end(_token(request))
-    response = _state(service, None)
+    response = await _state(service, None)
     response.delete_cookie(cookie_name(request.scope), path="/", httponly=True, samesite="strict")
     return response
 
@@ -122,7 +123,7 @@ def _token(request: Request) -> str | None:
     return request.cookies.get(cookie_name(request.scope))
 
 
-def _state(service: Service, may_change: bool | None) -> JSONResponse:
+async def _state(service: Service, may_change: bool | None) -> JSONResponse:
     """What the page must know.
 
     Args:
@@ -135,7 +136,7 @@ def _state(service: Service, may_change: bool | None) -> JSONResponse:
     state = {
         "needs_key": needs_key,
         "signed_in": signed_in,
-        "may_change": (bool(may_change) or not needs_key) and service.is_writable,
+        "may_change": (bool(may_change) or not needs_key) and await run_in_threadpool(lambda: service.is_writable),
         "chat": chat.name if chat and known else None,
     }
     return JSONResponse(state, headers={"Cache-Control": "no-store"})

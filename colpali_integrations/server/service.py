@@ -105,8 +105,8 @@ class Service:
             raise RequestError(
                 409,
                 "the index of this server is open for reading: nothing is added, changed or deleted. If another "
-                'program has made its collection, add "writable": true to the file of --store, and start the server '
-                "again",
+                'program has made its collection, add "writable": true to the file of --store; if its API key may only '
+                "read, take one that may write. Then start the server again",
                 "read_only_index",
             )
 

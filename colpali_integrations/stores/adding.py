@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from typing import TypeAlias
 
 from numpy.typing import ArrayLike
@@ -16,7 +15,7 @@ from colpali_integrations.stores.entries import Entry
 from colpali_integrations.stores.flights import Flights
 from colpali_integrations.stores.points import PointMaker
 from colpali_integrations.stores.refused import PointsRefusedError, RefusedError, all_refused
-from colpali_integrations.stores.runs import running
+from colpali_integrations.stores.runs import Run, running
 
 __all__ = ["Adding", "OnRefused"]
 
@@ -63,9 +62,9 @@ class Adding:
         Raises:
             RefusedError: the store refuses some; the others are stored.
         """
-        with ExitStack() as work:
+        with running(_AGAIN, is_single=True) as run:
             try:
-                self._add_all(records, work)
+                self._add_all(records, run)
             except BaseException:
                 for name, error in self._refused:  # which the other error would hide
                     logger.warning("not stored: %s: %s", name, error)
@@ -74,23 +73,35 @@ class Adding:
             raise all_refused(self._refused, self._handed - self._lost)
         return self._handed - self._lost
 
-    def _add_all(self, records: Iterable[tuple[Entry, ArrayLike]], work: ExitStack) -> None:
-        since, is_run = time.monotonic(), False
+    def _add_all(self, records: Iterable[tuple[Entry, ArrayLike]], run: Run) -> None:
+        since = time.monotonic()
         try:
             for entry, vectors in records:
                 self._take(entry, vectors)
                 full = self._size >= _BATCH_NUMBERS or len(self._batch) >= _BATCH_ENTRIES
                 if full or time.monotonic() - since >= _BATCH_SECONDS:
-                    if not is_run:  # records that fit into one batch are a single call
-                        work.enter_context(running(_AGAIN))
-                        is_run = True
+                    run.is_single = False  # records that fit into one batch are a single call
                     self._flush()
                     since = time.monotonic()
-        finally:
+            self._finish()
+        except (KeyboardInterrupt, SystemExit):
+            run.interrupt()  # the threads that wait for a server
             try:
-                self._flush()
-            finally:
-                self._flights.finish()
+                self._finish()
+            except Exception as error:  # which must not take the place of the interruption
+                logger.info("interrupted; the last pages are not stored: %s", error)
+            raise
+        except BaseException:
+            self._finish()
+            raise
+
+    def _finish(self) -> None:
+        try:
+            self._flush()
+        except Exception:
+            self._flights.finish()
+            raise
+        self._flights.finish()
 
     def _take(self, entry: Entry, vectors: ArrayLike) -> None:
         try:
@@ -105,9 +116,13 @@ class Adding:
         self._handed += 1
 
     def _flush(self) -> None:
-        batch, self._batch, self._size = self._batch, {}, 0
-        if batch:
-            self._flights.start(batch)
+        try:
+            if self._batch:
+                self._flights.start(self._batch)
+        except Exception:
+            self._batch, self._size = {}, 0
+            raise
+        self._batch, self._size = {}, 0  # an interruption leaves them for `_finish`
 
     def _send(self, batch: Mapping[str, tuple[Entry, Point]]) -> None:
         self._engine.upsert([point for _, point in batch.values()])

@@ -55,6 +55,7 @@ def copy_store(
     *,
     where: FilterLike = None,
     progress: Callable[[int, int], object] | None = None,
+    waiting: Callable[[str | None], object] | None = None,
 ) -> CopyReport:
     """Copy entries with their vectors into another store.
 
@@ -70,6 +71,8 @@ def copy_store(
         target: open; make a new one with `model=source.model`.
         where: copy only entries that fit this filter.
         progress: called with the numbers of finished and of all entries, after each batch.
+        waiting: called with the reason before each wait for a server that is away or orders it, and with None once it
+            answers again; it may be called from another thread.
 
     Raises:
         FingerprintError: the target has pages of another model, or of other settings.
@@ -83,7 +86,7 @@ def copy_store(
         ...         copy_store(source, target).copied, copy_store(source, target).present
         (2, 2)
     """
-    with running("{stored} now; copy again, and those that are there stay"):
+    with running("{stored} now; copy again, and those that are there stay", waiting=waiting):
         return _copied(source, target, where, progress)
 
 

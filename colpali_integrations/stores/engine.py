@@ -9,6 +9,7 @@ runs the same assertions over every engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -167,7 +168,10 @@ class Engine(Protocol):
 
     @property
     def refuses_changes(self) -> str | None:
-        """The message about a change where the engine was opened for reading alone; else None."""
+        """The message about a change where the engine was opened for reading alone; else None.
+
+        An engine on a server may have to ask for it, once.
+        """
         ...
 
     @property
@@ -263,6 +267,10 @@ class Engine(Protocol):
 
         `progress` is called by an engine that waits for a server.
         """
+        ...
+
+    def loading(self) -> AbstractContextManager[None]:
+        """A block in which many points are added: what they need for searches may be made at its end, at once."""
         ...
 
     def close(self) -> None:

@@ -107,11 +107,12 @@ def ingest(
     check_on_error(on_error)
     batch_size, parallel = checked_batching(batch_size, parallel)
     together = None if together is None else checked_whole(together, "together")
-    store.require_writable()
+    stop = stop or Event()
+    with running(_CONTINUES, stop=stop):
+        store.require_writable()
     model = open_model(model, store.model)
     store.require_pages(model)
     parts = list(pieces(sources, together or sys.maxsize)) or [[]]
-    stop = stop or Event()
     with listening(progress) as listener:
         outcomes = Outcomes(on_error, listener)
         plan = Plan(store, outcomes, stop, force=force)

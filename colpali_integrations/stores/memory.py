@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -157,6 +158,10 @@ class MemoryEngine:
 
     def optimize(self, progress: OnOptimized | None = None) -> None:
         """Do nothing."""
+
+    def loading(self) -> AbstractContextManager[None]:
+        """Put nothing off."""
+        return nullcontext()
 
     def close(self) -> None:
         """Forget all points; a later use is an error."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -221,8 +221,9 @@ class MultiVectorStore:
         """Check that the store was opened for changes, before work whose result is to be stored.
 
         Raises:
-            StoreError: it is a folder that was opened with `read_only`, or a collection that another program has made
-                and that was opened without `writable`.
+            StoreError: it is a folder that was opened with `read_only`, a collection that another program has made
+                and that was opened without `writable`, or a collection on a Qdrant server whose API key may only read:
+                the server is asked once.
 
         Example:
             >>> from colpali_integrations.errors import StoreError
@@ -477,8 +478,7 @@ class MultiVectorStore:
             ...     store.add([])
             0
         """
-        load = getattr(self._engine, "loading", nullcontext)
-        with load():
+        with self._engine.loading():
             yield
 
     # -- searching -----------------------------------------------------------------------------------------------------

@@ -173,6 +173,10 @@ class FolderEngine:
         self._grow(least=1)
         self._database.vacuum()
 
+    def loading(self) -> contextlib.AbstractContextManager[None]:
+        """Put nothing off."""
+        return contextlib.nullcontext()
+
     def is_replaced(self) -> bool:
         """Whether another process has removed, renamed or replaced the store since it was opened."""
         return self._database.is_replaced()

@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
 
 __all__ = ["Outage", "TriedError", "UnexpectedResponse", "explained", "grpc"]
-__all__ += ["is_denied", "is_refusal", "outage_of", "reaching"]
+__all__ += ["is_denied", "is_forbidden", "is_refusal", "outage_of", "reaching"]
 
 _TIMEOUT = "the server took too long; allow more time by timeout= (seconds)"
 _UNREACHABLE = "the server cannot be reached ({message}). Does it run, and are address and port right?"
@@ -77,8 +77,9 @@ def reaching(where: str, *, missing: str | None = None) -> Iterator[None]:
 def outage_of(error: Exception) -> Outage | None:
     """The outage that an error of the client tells of; None for one that the same call would meet again.
 
-    These are lost and refused connections, 503, 500 where another node "is currently unavailable", and whatever the
-    server orders to wait for. A timeout is none: the call has taken all the time that its caller allows.
+    These are lost and refused connections, 502 of a proxy that meets one, 503, 500 where another node "is currently
+    unavailable", and whatever the server orders to wait for. A timeout is none, nor is that of a proxy (504): the call
+    has taken all the time that its caller, or the proxy, allows.
 
     Example:
         >>> outage_of(ResponseHandlingException(httpx.ReadError("Connection reset by peer")))
@@ -97,7 +98,7 @@ def outage_of(error: Exception) -> Outage | None:
         return Outage(str(error), is_answer=True, ordered=float(error.retry_after_s))
     if isinstance(error, UnexpectedResponse):
         message = _server_message(error)
-        if error.status_code == 503 or (error.status_code == 500 and _UNAVAILABLE in message):
+        if error.status_code in (502, 503) or (error.status_code == 500 and _UNAVAILABLE in message):
             return Outage(message, is_answer=True, ordered=_ordered(error.headers.get("retry-after")))
         return None
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
@@ -106,6 +107,8 @@ def outage_of(error: Exception) -> Outage | None:
 
 
 def _grpc_outage(code: grpc.StatusCode, details: str) -> Outage | None:
+    if _is_timeout(details):
+        return None
     if code is grpc.StatusCode.UNAVAILABLE:
         return Outage(details, is_refused=any(part in details for part in _NO_CONNECTION))
     if code is grpc.StatusCode.UNKNOWN and details == "Stream removed":  # a connection that was reset
@@ -135,7 +138,10 @@ def is_refusal(error: Exception) -> bool:
     return (
         isinstance(error, grpc.RpcError)
         and isinstance(error, grpc.Call)
-        and error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+        and (
+            error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+            or _TOO_LARGE_FOR_PROXY in str(error.details())
+        )
         and not _is_timeout(str(error.details()))
     )
 
@@ -157,6 +163,18 @@ def _is_missing(error: Exception) -> bool:
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
         return error.code() is grpc.StatusCode.NOT_FOUND
     return isinstance(error, ValueError) and "not found" in str(error)  # of the client's imitation of a server
+
+
+def is_forbidden(error: StoreError) -> bool:
+    """Whether the server has answered that the key of the client does not allow the request."""
+    cause = error.__cause__
+    if isinstance(cause, UnexpectedResponse):
+        return cause.status_code == 403
+    return (
+        isinstance(cause, grpc.RpcError)
+        and isinstance(cause, grpc.Call)
+        and cause.code() is grpc.StatusCode.PERMISSION_DENIED
+    )
 
 
 def explained(error: BaseException) -> str:
@@ -186,7 +204,7 @@ def _first_line(error: Exception) -> str:
 def _explained_status(status: int, message: str) -> str:
     if _is_timeout(message):
         status = 408
-    elif status == 400 and "larger than allowed" in message:
+    elif (status == 400 and "larger than allowed" in message) or _TOO_LARGE_FOR_PROXY in message:
         status = 413
     elif status in (0, 500) and _UNAVAILABLE in message:
         return f"nodes of the cluster cannot be reached ({message})"
@@ -200,13 +218,15 @@ def _explained_status(status: int, message: str) -> str:
 
 
 def _is_timeout(message: str) -> bool:
-    """Whether the server itself gave up a call, which it says under the statuses of a refusal."""
-    return "timeout expired" in message.lower()
+    """Whether the server itself, or a proxy before it, gave up a call, which they tell under other statuses too."""
+    return "timeout expired" in message.lower() or _GATEWAY_TIMEOUT in message
 
 
 _LONGEST = 200  # characters of a message that is no JSON
 # In the message of a node that cannot reach the others, under 500.
 _UNAVAILABLE = "currently unavailable"
+# gRPC's own words about the status of a proxy, under UNAVAILABLE and UNKNOWN.
+_GATEWAY_TIMEOUT, _TOO_LARGE_FOR_PROXY = "http2 header with status: 504", "http2 header with status: 413"
 _NO_CONNECTION = ("failed to connect", "DNS resolution failed", "name resolution")
 # In refusals by a strict mode with which a store keeps, once it knows it.
 _STRICT_MODE = ("Index required but not found", "Exact search disabled", "global vector indexing is disabled")
@@ -216,9 +236,14 @@ _STATUS = {
     403: "the API key does not allow this ({message})",
     404: "the collection is not there (any more); open the store again to make it anew ({message})",
     408: f"{_TIMEOUT} ({{message}})",
-    413: "a point is larger than the server takes; raise its service.max_request_size_mb ({message})",
+    413: (
+        "a point is larger than the server takes; raise its service.max_request_size_mb, or the limit of a proxy "
+        "before it ({message})"
+    ),
     429: "the server has too much to do; try again later ({message})",
+    502: _UNREACHABLE,
     503: _UNREACHABLE,
+    504: f"{_TIMEOUT}, and more in a proxy before it ({{message}})",
 }
 _CODES = {
     grpc.StatusCode.UNAUTHENTICATED: 401,

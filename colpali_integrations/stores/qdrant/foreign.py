@@ -53,6 +53,7 @@ from colpali_integrations.stores.qdrant.loading import wait_until_indexed
 from colpali_integrations.stores.qdrant.narrowing import send_narrowing
 from colpali_integrations.stores.qdrant.records import scrolled_records
 from colpali_integrations.stores.qdrant.retries import calling
+from colpali_integrations.stores.qdrant.rights import WriteRight
 from colpali_integrations.stores.qdrant.sending import REQUEST_BYTES, payload_size, point_size, send_points
 from colpali_integrations.stores.qdrant.strict import StrictMode, divided
 from colpali_integrations.stores.qdrant.vectors import check_muvera, check_vectors, collection_facts, vector_params
@@ -141,6 +142,7 @@ class ForeignEngine:
             info = client.get_collection(collection)
             [*sample], _ = client.scroll(collection, limit=1, with_payload=True, with_vectors=False)
         self._params, self._strict = vector_params(info), StrictMode.of(info)
+        self._right = WriteRight(self._using, collection, self.where)
         self._indexes = Indexes(
             self._using,
             collection,
@@ -177,9 +179,9 @@ class ForeignEngine:
 
     @property
     def refuses_changes(self) -> str | None:
-        """The message about a change, where the caller has not asked for it."""
+        """The message about a change, where the caller has not asked for it, or the API key may only read."""
         if self._writable:
-            return None
+            return self._right.refusal()
         return (
             f"{self.where} was made by another program and is open for reading; pass writable=True to change it in "
             "its own layout, or copy it into a store of this package (copy_store)"
@@ -330,6 +332,10 @@ class ForeignEngine:
         """Wait until the server has reorganised its files, which it does by itself; no setting of it is changed."""
         if not self._local:
             wait_until_indexed(self._using, self._collection, self.where, progress, is_ours=False)
+
+    def loading(self) -> contextlib.AbstractContextManager[None]:
+        """Put nothing off: how the server indexes the collection is for the program that made it to say."""
+        return contextlib.nullcontext()
 
     def close(self) -> None:
         """Release the client, and close it if it was made for this engine."""

@@ -43,6 +43,7 @@ _OWN: dict[str, IndexKind] = {
 }
 _COMPARED: dict[str, IndexKind] = {"text": "text", "number": "number", "bool": "bool"}
 _SAMPLE = 64  # payloads
+_MOST_MET = 1000  # fields that are noted
 
 
 class Indexes:
@@ -73,6 +74,7 @@ class Indexes:
         self._strict, self._auto, self._sample = strict, auto, sample
         self._kinds = _kinds(schema)
         self._warned: set[tuple[str, ...]] = set()
+        self._met: dict[str, IndexKind] = {}  # metadata fields of pages that were written, or read for filters
         self._lock = threading.RLock()
         with using() as client:
             self._none = is_local(client)  # the local mode has no indexes, and warns about them
@@ -122,6 +124,9 @@ class Indexes:
     def serves(self, key: str, kind: str) -> bool:
         """Whether the server takes a condition, if need be after the index has been made.
 
+        It is made for a field that some page has, as far as is known: one of a sample, or one that was noted. Another
+        field may be misspelt, and would take the place of one of the few indexes.
+
         Args:
             key: the path of the field in the payload.
             kind: of the values that it is compared with: "text", "number" or "bool"; "substring"; "any" for the
@@ -134,20 +139,29 @@ class Indexes:
             return True
         path = _path(key)
         with self._lock:
-            if kind != "substring" and self._may_make(path):
-                self._try(key, self._kind_of(path, kind))
+            is_new = path not in self._warned or path[-1] in self._met
+            wanted = self._kind_of(path, kind) if kind != "substring" and is_new and self._may_make(path) else None
+            self._try(key, wanted)
             served = self.has(key, kind)
             if not served and path not in self._warned:
                 self._warned.add(path)
                 there = self._kinds.get(path)
+                is_met = path[-1] in self._met or wanted is not None
                 _logger.warning(
                     "%s is in strict mode and %s for %s: filters on it read the payloads, which takes longer%s",
                     self._where,
                     "has no index" if there is None else f"has an index of the kind {there!r}, no other,",
                     path[-1],
-                    f". Open the store with indexes={{{path[-1]!r}: ...}}" if there is None and len(path) == 2 else "",
+                    self._advice(path, is_met=is_met) if there is None and len(path) == 2 else "",
                 )
         return served
+
+    def _advice(self, path: tuple[str, ...], *, is_met: bool) -> str:
+        advice = f". Open the store with indexes={{{path[-1]!r}: ...}}"
+        most = self._strict.indexes
+        if is_met or not self._auto or (most is not None and len(self._kinds) >= most):
+            return advice
+        return f". No page is known to have it; is the name right?{advice.removeprefix('.')}, if it is"
 
     def has(self, key: str, kind: str) -> bool:
         """Whether the server takes a condition as it is; as `serves`, without making an index."""
@@ -157,6 +171,15 @@ class Indexes:
         if kind == "any":
             return there is not None
         return there == kind or (there == "tenant" and kind == "text")
+
+    def note(self, payload: Payload) -> None:
+        """Note the metadata fields of a stored page, which may then get an index."""
+        metadata = payload.get("metadata")
+        if not (self._strict.indexed_only and self._auto and isinstance(metadata, Mapping)):
+            return
+        for name, value in metadata.items():
+            if name not in self._met and len(self._met) < _MOST_MET:
+                self._met.update((name, kind) for kind in _kinds_of(value)[:1])
 
     def _may_make(self, path: tuple[str, ...]) -> bool:
         """Whether an index is missing, and may be made."""
@@ -168,16 +191,22 @@ class Indexes:
         return path not in self._kinds and (most is None or len(self._kinds) < most)
 
     def _kind_of(self, path: tuple[str, ...], kind: str) -> IndexKind | None:
-        """The kind of most of the field's stored values, or else of the values that it is compared with, if any."""
+        """The kind of most of the field's stored values, as far as any are known.
+
+        They may be of a kind that no index has, such as objects: then the kind of the values that it is compared with.
+        """
         kinds: Counter[IndexKind] = Counter()
+        is_met = False
         for payload in self._sample(_SAMPLE):
             value: Any = payload
             for name in path:
                 value = value.get(name) if isinstance(value, Mapping) else None
-            kinds.update(filter(None, map(_kind, value if isinstance(value, list) else [value])))
+            is_met = is_met or value is not None
+            kinds.update(_kinds_of(value))
         if kinds:
             return kinds.most_common(1)[0][0]
-        return _COMPARED.get(kind)
+        noted = self._met.get(path[-1]) if path[0] == "metadata" else None
+        return noted or (_COMPARED.get(kind) if is_met else None)
 
     def _try(self, key: str, kind: IndexKind | None) -> bool:
         """Make an index of a kind that is known; False where the server refuses it."""
@@ -217,6 +246,11 @@ def _kinds(schema: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
         tenant = name == "keyword" and getattr(index.params, "is_tenant", None)
         kinds[_path(key)] = "tenant" if tenant else _SHOWN.get(name, name)
     return kinds
+
+
+def _kinds_of(value: Any) -> list[IndexKind]:
+    """The kinds of a field's value, which may be a list."""
+    return [*filter(None, map(_kind, value if isinstance(value, list) else [value]))]
 
 
 def _kind(value: object) -> IndexKind | None:

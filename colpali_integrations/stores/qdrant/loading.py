@@ -85,7 +85,7 @@ def wait_until_indexed(
         if greens == 2:
             return
         run = current_run()
-        if retries.CLOCK.wait(pause, None if run is None else run.stop):
+        if retries.CLOCK.wait(pause, None if run is None else run.end):
             return
         pause = _SHORTEST if greens else min(2 * pause, _LONGEST)
 

@@ -214,7 +214,7 @@ class _Attempts:
 
     def __init__(self, patience: Patience, nodes: int, run: Run | None) -> None:
         self._run = run
-        self.seconds = patience.call if run is None else patience.run
+        self.seconds = patience.call if run is None or run.is_single else patience.run
         self._nodes = nodes
         self._round: list[Outage] = []
         self._since: float | None = None  # the first failure
@@ -257,7 +257,7 @@ class _Attempts:
     def wait(self, seconds: float, outage: Outage) -> bool:
         """Wait, and return True if the caller has ended the run meanwhile."""
         began = CLOCK.now()
-        stopped = CLOCK.wait(seconds, None if self._run is None else self._run.stop)
+        stopped = CLOCK.wait(seconds, None if self._run is None else self._run.end)
         if outage.ordered is not None:
             self._ordered += CLOCK.now() - began
         return stopped

@@ -65,6 +65,7 @@ from colpali_integrations.stores.qdrant.loading import bulk_load, wait_until_ind
 from colpali_integrations.stores.qdrant.narrowing import send_narrowing
 from colpali_integrations.stores.qdrant.records import scrolled_records
 from colpali_integrations.stores.qdrant.retries import calling, retrying
+from colpali_integrations.stores.qdrant.rights import WriteRight
 from colpali_integrations.stores.qdrant.sending import (
     FLOAT_BYTES,
     REQUEST_BYTES,
@@ -119,7 +120,6 @@ class QdrantServerEngine:
 
     has_own_codes = True
     facts: Mapping[str, Any] = MappingProxyType({})  # the settings have them
-    refuses_changes: str | None = None  # whether a key may only read shows at the first change
 
     def __init__(
         self,
@@ -177,6 +177,7 @@ class QdrantServerEngine:
             served=self._indexes,
             most=self._strict.operands,
         )
+        self._right = WriteRight(self._using, collection, self._where)
         self._common = CommonWords(self._using, collection, self._where, found=self._found, strict=self._strict)
 
     @property
@@ -188,6 +189,15 @@ class QdrantServerEngine:
     def refuses_exact(self) -> str | None:
         """Why exact searches are refused, for messages: the collection's strict mode; None where they are not."""
         return None if self._strict.exact else self._strict.refusal(self._where)
+
+    @property
+    def refuses_changes(self) -> str | None:
+        """The message about a change where the API key may only read; None where it may write. It asks the server once.
+
+        Raises:
+            StoreError: the server has other reasons not to take a change.
+        """
+        return self._right.refusal()
 
     @property
     def indexes(self) -> Mapping[str, str]:
@@ -217,6 +227,8 @@ class QdrantServerEngine:
                 lost = send_narrowing(some, partial(self._send, client), self.where)
             self._size.added(len(some) - len(lost))
             self._common.forget()
+            for point in some:
+                self._indexes.note(point.payload)
             refused |= lost
         if points:
             with self._using() as client:
@@ -423,7 +435,9 @@ class QdrantServerEngine:
         after = None
         while True:
             batch, after = self._scroll(conditions, _RECORDS, after, (*RESERVED.values(), "metadata"))
-            yield from batch
+            for payload in batch:
+                self._indexes.note(payload)
+                yield payload
             if after is None:
                 return
 

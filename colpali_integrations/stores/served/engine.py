@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 from colpali_integrations.errors import ColPaliError, InputError, StoreError
@@ -54,6 +55,10 @@ class Caller(Protocol):
 
     def post(self, path: str, body: Mapping[str, Any], kind: type[ColPaliError]) -> dict[str, Any]:
         """Send a JSON object, and return the answer."""
+
+    def loading(self) -> AbstractContextManager[None]:
+        """Put nothing off."""
+        return nullcontext()
 
     def close(self) -> None:
         """Close the connections."""

@@ -114,7 +114,8 @@ class Access:
     """Who may do what, by API key or token.
 
     Args:
-        roles: by key: "admin", "read", "expired", or the name of the one collection that it may read.
+        roles: by key: "admin", "read", "expired", or the name of the one collection that it may read, or, with " rw"
+            after it, write.
     """
 
     def __init__(self, roles: Mapping[str, str]) -> None:
@@ -134,11 +135,14 @@ class Access:
         if role == "admin":
             return
         _, _, name, *rest = path.split("/")
-        if role not in ("read", name):
+        writes = role == f"{name} rw"
+        if role not in ("read", name) and not writes:
             raise Refusal(f"Forbidden: Access to collection {name} is required", 403)
         if not rest and method != "GET":
             raise Refusal("Forbidden: Global manage access is required", 403)
-        if method in ("PUT", "PATCH", "DELETE") or rest[-1:] in (["delete"], ["batch"]):
+        if writes:
+            return
+        if method in ("PUT", "PATCH", "DELETE") or rest in (["points", "delete"], ["points", "batch"]):
             raise Refusal(f"Forbidden: Write access to collection {name} is required", 403)
 
 

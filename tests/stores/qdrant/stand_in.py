@@ -43,6 +43,7 @@ class StandIn(ThreadingHTTPServer):
         changes: of collections, as they were asked for.
         searches: of all requests, as they were asked for.
         refuse: if set, a status and words with which every request is refused.
+        proxy: if set, the status with which a proxy before the server answers every request, by a page of HTML.
         access: what the keys allow; None without keys.
         cluster: the other nodes, which may be lost; None without.
         aliases: the collections of further names.
@@ -69,12 +70,14 @@ class StandIn(ThreadingHTTPServer):
         self.keys: set[str | None] = set()
         self.version = version
         self.refuse: tuple[int, str] | None = None
+        self.proxy: int | None = None
         self.access: Access | None = None
         self.cluster: Cluster | None = None
         self.aliases: dict[str, str] = {}
         self.confirmed: dict[str, int] = {}  # write_consistency_factor
         self.client = QdrantClient(":memory:")
         self.lock = threading.Lock()
+        self._answering, self._changed = 0, threading.Condition()  # requests that have come
 
     @property
     def url(self) -> str:
@@ -91,11 +94,26 @@ class StandIn(ThreadingHTTPServer):
         self._thread.start()
 
     def stop(self) -> None:
-        """Refuse connections; collections stay."""
+        """Answer the requests that have come, and refuse others, also over open connections; collections stay."""
         if self.socket.fileno() != -1:
             self.shutdown()
             self._thread.join()
-            self.server_close()
+            with self._changed:
+                self.server_close()
+                self._changed.wait_for(lambda: not self._answering)
+
+    def begin(self) -> bool:
+        """Count a request that is to be answered; False for none, once this is stopped."""
+        with self._changed:
+            runs = self.socket.fileno() != -1
+            self._answering += runs
+            return runs
+
+    def end(self) -> None:
+        """Count an answer."""
+        with self._changed:
+            self._answering -= 1
+            self._changed.notify_all()
 
     def respond(self, method: str, target: str, key: str | None, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """The status, the headers and the body of the answer to a request."""
@@ -103,6 +121,9 @@ class StandIn(ThreadingHTTPServer):
         self.queries += [query] if "consistency" in query else []
         self.asked.append((method, path, len(body)))
         self.keys.add(key)
+        if self.proxy is not None:
+            page = f"<html><head><title>{self.proxy}</title></head><body><h1>nginx</h1></body></html>"
+            return _refused(Refusal(page, self.proxy, is_json=False))
         if self.refuse is not None:
             return _refused(Refusal(self.refuse[1], self.refuse[0]))
         try:
@@ -308,6 +329,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def _serve(self) -> None:
+        if not self.server.begin():
+            self.close_connection = True
+            return
+        try:
+            self._respond()
+        finally:
+            self.server.end()
+
+    def _respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         status, headers, content = self.server.respond(self.command, self.path, self.headers.get("api-key"), body)
         self.send_response(status)

@@ -79,6 +79,7 @@ PASSING = [
     RESET,
     lost(httpx.WriteError("[Errno 32] Broken pipe")),
     lost(httpx.RemoteProtocolError("Server disconnected without sending a response.")),
+    answer(502),
     answer(503),
     answer(500, UNAVAILABLE),
     ResourceExhaustedResponse("Rate limiting exceeded", 3),
@@ -88,7 +89,7 @@ LASTING = [
     lost(httpx.WriteTimeout("timed out")),
     lost(httpx.ConnectTimeout("timed out")),
     lost(httpx.PoolTimeout("timed out")),
-    *map(answer, (400, 401, 403, 404, 408, 409, 413, 422, 429, 500)),
+    *map(answer, (400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 504)),
     answer(500, "Service internal error: Waiting for consensus operation commit failed. Timeout set at: 3 seconds"),
     ValueError("wrong input"),
 ]

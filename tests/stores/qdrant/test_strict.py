@@ -19,7 +19,7 @@ from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Point, Search
 from colpali_integrations.stores.filters import matches, parse_filter
 from colpali_integrations.stores.qdrant import retries
 from colpali_integrations.stores.qdrant.errors import is_denied
-from colpali_integrations.stores.qdrant.filters import translate
+from colpali_integrations.stores.qdrant.filters import point_id, translate
 from colpali_integrations.stores.qdrant.server import QdrantServerEngine, connect
 from colpali_integrations.stores.qdrant.strict import StrictMode, divided
 from tests.stores.backends import MODEL, entry, page
@@ -109,7 +109,6 @@ def test_filters_mean_the_same_in_strict_mode(cloud: StandIn, name: str, auto_in
             assert store.count(where) == len(expected), where
             assert {hit.id for hit in store.search(QUERY, 50, where=where)} == expected, where
     made = {"metadata.year": "float", "metadata.title": "keyword", "metadata.open": "bool", "metadata.mixed": "float"}
-    made["metadata.absent"] = "float"  # by the values that it is compared with: none is stored
     assert schemas(cloud, name) == (made if auto_index else {})
 
 
@@ -126,6 +125,42 @@ def test_a_filter_makes_its_index_once(cloud: StandIn, name: str, caplog: pytest
     assert [record.message for record in caplog.records if "index" in record.message] == [
         f"the Qdrant collection {name!r} at {cloud.url}: made an index of the kind 'number' for year"
     ]
+
+
+def test_a_field_that_no_page_has_gets_no_index(cloud: StandIn, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    with opened(cloud, name) as store, caplog.at_level(logging.WARNING, "colpali_integrations"):
+        store.add(records(100))
+        for _ in range(2):
+            assert store.count({"yaer": 2001}) == 0
+        assert schemas(cloud, name) == {}
+        asked(cloud)
+        assert store.count({"yaer": {"$gt": 2001}}) == 0
+        assert asked(cloud) == ["scroll", "count"]  # that of all payloads: no sample is read again
+        [told] = [record.message for record in caplog.records]
+        assert told.endswith(
+            "is in strict mode and has no index for yaer: filters on it read the payloads, which takes longer. No page "
+            "is known to have it; is the name right? Open the store with indexes={'yaer': ...}, if it is"
+        )
+        store.add([(entry(500, metadata={"yaer": 2001}), page(500))])
+        assert store.count({"yaer": 2001}) == 1
+        assert schemas(cloud, name) == {"metadata.yaer": "float"}
+
+
+def test_a_rare_field_gets_its_index_once_a_filter_has_met_it(cloud: StandIn, name: str) -> None:
+    with opened(cloud, name) as store:
+        last = sorted(range(200), key=lambda number: point_id(f"page {number}"))[-2:]  # servers list them by their ids
+        store.add([*records(200), *((entry(one, metadata={"rare": [True]}), page(one)) for one in last)])
+    with opened(cloud, name) as store:  # which has written none of them
+        first = [one.metadata for one, _ in zip(store.scroll(), range(64), strict=False)]
+        assert not any("rare" in one for one in first), "the sample has no page with it"
+        assert store.count({"rare": True}) == 2
+        assert schemas(cloud, name) == {}
+        asked(cloud)
+        assert store.count({"rare": True}) == 2
+        assert schemas(cloud, name) == {"metadata.rare": "bool"}
+        asked(cloud)
+        assert store.count({"rare": True}) == 2
+        assert asked(cloud) == ["count"]
 
 
 def test_the_stored_values_decide_the_kind_of_an_index(cloud: StandIn, name: str) -> None:
